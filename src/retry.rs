@@ -1,1 +1,143 @@
+//! Failures and backoff: what a failed call means, and how long to wait before the next try.
+//!
+//! One owner of retries: the handover (and, in quiet times, the look-up loop of the daemon). Everything here is pure;
+//! jitter comes from a seed, so that two instances noticed together do not call together and a test sees no chance.
 
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A call that brought no answer, or a no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// AWS's error code, where AWS answered.
+    pub code: Option<String>,
+    /// What happened, for a person: AWS's message, or the chain of causes.
+    pub message: String,
+}
+
+/// What a failure means for the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// No answer: refused, lost, or over the time limit. It may have been done.
+    Unanswered,
+    /// Too many calls in this account and region.
+    Throttled,
+    /// AWS had a fault of its own (5xx). It may have been done.
+    Fault,
+    /// The credentials are missing, expired, or signed with a wrong clock.
+    Credentials,
+    /// IAM says no.
+    Denied,
+    /// AWS understood and refused.
+    Rejected,
+}
+
+impl Failure {
+    pub fn unanswered(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Unanswered, code: None, message: message.into() }
+    }
+
+    /// Whether AWS may have done it all the same.
+    pub fn may_have_been_done(&self) -> bool {
+        matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault)
+    }
+
+    pub fn has_code(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) if !self.message.is_empty() => write!(f, "{code}: {}", self.message),
+            Some(code) => f.write_str(code),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The upper ends of the pauses: full jitter draws from zero to `first` doubled for each failure, up to `longest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+/// In the two minutes, after silence, a fault or a lost reply: try again soon.
+const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(4) };
+/// In the two minutes, after throttling (Register and Deregister share 4 calls a second in an account) or a no that only
+/// a person can turn into a yes.
+const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
+/// Out of the two minutes: look-ups.
+pub const LOOK_UP: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
+
+impl Backoff {
+    pub fn after(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Unanswered | FailureKind::Fault | FailureKind::Credentials => SOON,
+            FailureKind::Throttled | FailureKind::Denied | FailureKind::Rejected => LATER,
+        }
+    }
+
+    /// The pause after `failures` failures in a row (at least one), somewhere in the interval that `seed` says.
+    /// Full jitter: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+    pub fn pause(self, failures: u32, seed: u64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
+        ceiling.mul_f64(fraction(seed ^ u64::from(failures).rotate_left(32)))
+    }
+}
+
+/// A number in `0.0..1.0` that `seed` alone decides, spread evenly (the finaliser of SplitMix64).
+pub fn fraction(seed: u64) -> f64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    (mixed >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A seed from text, the same in every process and every version (FNV-1a): client tokens rest on it too.
+pub fn seed(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_and_stays_under_its_ceiling() {
+        for failures in 1..40 {
+            for of in 0..200 {
+                let ceiling = Duration::from_millis(250 * (1 << (failures - 1).min(20))).min(Duration::from_secs(4));
+                assert!(SOON.pause(failures, of) <= ceiling);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hundred_instances_spread_over_the_whole_pause() {
+        let pauses: Vec<Duration> =
+            (0..100).map(|instance| LATER.pause(3, seed(&format!("i-{instance:017x}")))).collect();
+        for tenth in 0..4 {
+            let from = Duration::from_secs(tenth);
+            let here = pauses.iter().filter(|pause| **pause >= from && **pause < from + Duration::from_secs(1)).count();
+            assert!((10..=45).contains(&here), "{here} of 100 pauses in second {tenth}");
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_as_aws_spelled_it() {
+        let failure =
+            Failure { kind: FailureKind::Throttled, code: Some("Throttling".into()), message: "Rate exceeded".into() };
+        assert_eq!(failure.to_string(), "Throttling: Rate exceeded");
+        assert_eq!(Failure::unanswered("no answer within 3 s").to_string(), "no answer within 3 s");
+    }
+}
