@@ -352,6 +352,9 @@ pub struct FleetMember {
     pub instance_type: String,
     /// Its Spot request's status is `marked-for-termination` or `marked-for-stop`.
     pub under_notice: bool,
+    /// Since when that is its status (`Status.UpdateTime`), by AWS's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noticed_at: Option<Timestamp>,
 }
 
 /// A launch template as a call names it.
@@ -428,4 +431,52 @@ pub struct Connections {
     pub established: usize,
     /// Those that moved data within the time asked about, or whose last data came in and is not answered yet.
     pub busy: usize,
+}
+
+/// A step of a handover that a person wants to know of: one vocabulary for the log, the record, `status`, the webhook
+/// and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MilestoneKind {
+    Noticed,
+    Deregistered,
+    Left,
+    Quiet,
+    SuccessorRequested,
+    SuccessorRunning,
+    SuccessorRegistered,
+    SuccessorHealthy,
+    HandedOver,
+}
+
+impl MilestoneKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Noticed => "noticed",
+            Self::Deregistered => "deregistered",
+            Self::Left => "left",
+            Self::Quiet => "quiet",
+            Self::SuccessorRequested => "successor-requested",
+            Self::SuccessorRunning => "successor-running",
+            Self::SuccessorRegistered => "successor-registered",
+            Self::SuccessorHealthy => "successor-healthy",
+            Self::HandedOver => "handed-over",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Milestone {
+    pub milestone: MilestoneKind,
+    pub at: BootInstant,
+    /// From then to the deadline.
+    pub left: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_group: Option<TargetGroupArn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor_id: Option<InstanceId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// What a person reads: a sentence without its full stop.
+    pub message: String,
 }

@@ -1,1 +1,174 @@
+//! Metadata bodies to signals, and the arithmetic of the deadline. Pure: instants and AWS's time come in as arguments.
+//!
+//! Invariant: a first sight fixes the deadline, and whatever comes later can only shorten it.
 
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Action, BootInstant};
+
+/// What AWS promises between the notice and the interruption.
+pub const TWO_MINUTES: Duration = Duration::from_secs(120);
+/// A notice whose time is further in the past than this was withdrawn: the instance lives on.
+pub const SURVIVED_AFTER: Duration = Duration::from_secs(120);
+/// What is left at the least: an instance that still runs at the notice's time can still leave its target groups.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// A Spot interruption notice: the body of `spot/instance-action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub action: Action,
+    /// When the interruption comes, by AWS's clock. Unknown if AWS wrote what is no time: two minutes are assumed.
+    pub time: Option<Timestamp>,
+}
+
+/// A body that is no notice.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the metadata answered spot/instance-action with what is no notice: {0}")]
+pub struct NotANotice(String);
+
+impl Notice {
+    /// `{"action": "terminate", "time": "2017-09-18T08:22:00Z"}`. An action that is not known yet is taken for
+    /// `terminate`, the worst one: to miss a notice costs more than to leave once too often.
+    ///
+    /// # Errors
+    /// The body is no JSON object, or has no `action`.
+    pub fn parse(body: &str) -> Result<Notice, NotANotice> {
+        #[derive(Deserialize)]
+        struct Body {
+            action: String,
+            time: Option<String>,
+        }
+        let parsed: Body = serde_json::from_str(body).map_err(|error| NotANotice(error.to_string()))?;
+        let action = match parsed.action.as_str() {
+            "stop" => Action::Stop,
+            "hibernate" => Action::Hibernate,
+            _ => Action::Terminate,
+        };
+        Ok(Notice { action, time: parsed.time.and_then(|time| time.parse().ok()) })
+    }
+
+    /// The deadline as this look shows it. `aws_now` is AWS's time at the look: the `Date` of the metadata's answer, or
+    /// the wall clock where it gave none.
+    pub fn deadline(&self, aws_now: Timestamp, now: BootInstant) -> BootInstant {
+        let left = match self.time {
+            Some(time) => Duration::try_from(time.duration_since(aws_now)).unwrap_or(Duration::ZERO),
+            None => TWO_MINUTES,
+        };
+        now + left.clamp(LAST_WORDS, TWO_MINUTES)
+    }
+
+    /// What to make of this notice when it is seen for the first time. `absent_before` says whether an earlier look of
+    /// this process was answered with 404: then the notice is new, whatever any clock says.
+    pub fn first_sight(&self, aws_now: Timestamp, now: BootInstant, absent_before: bool) -> FirstSight {
+        match self.time.map(|time| Duration::try_from(aws_now.duration_since(time))) {
+            Some(Ok(past)) if past > SURVIVED_AFTER && !absent_before => FirstSight::Survived { past },
+            _ => FirstSight::New { deadline: self.deadline(aws_now, now) },
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.time {
+            Some(time) => write!(f, "{} at {time}", self.action),
+            None => write!(f, "{} at a time that could not be read", self.action),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSight {
+    New {
+        deadline: BootInstant,
+    },
+    /// The notice's time is long past and the instance runs: the interruption was withdrawn (FIELD.md 2).
+    Survived {
+        past: Duration,
+    },
+}
+
+/// The `Date` header of an HTTP answer.
+pub fn parse_http_date(header: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(header).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn seconds(seconds: u64) -> BootInstant {
+        BootInstant::since_boot(Duration::from_secs(seconds))
+    }
+
+    fn notice(time: &str) -> Notice {
+        Notice::parse(&format!(r#"{{"action": "terminate", "time": "{time}"}}"#)).expect("a notice")
+    }
+
+    #[test]
+    fn the_body_of_the_documentation_is_a_notice() {
+        let notice = notice("2017-09-18T08:22:00Z");
+        assert_eq!(notice, Notice { action: Action::Terminate, time: Some(at("2017-09-18T08:22:00Z")) });
+    }
+
+    #[test]
+    fn indented_json_and_fractions_of_a_second_are_borne() {
+        let body = "{\n  \"action\": \"hibernate\",\n  \"time\": \"2017-09-18T08:22:00.250Z\",\n  \"more\": 1\n}\n";
+        let notice = Notice::parse(body).expect("a notice");
+        assert_eq!(notice, Notice { action: Action::Hibernate, time: Some(at("2017-09-18T08:22:00.25Z")) });
+    }
+
+    #[test]
+    fn an_html_body_is_no_notice() {
+        for body in ["<html><body>404</body></html>", "", "[]", "\"terminate\"", "{}", "null"] {
+            assert!(Notice::parse(body).is_err(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_action_is_taken_for_the_worst() {
+        let notice = Notice::parse(r#"{"action": "evaporate", "time": "soon"}"#).expect("a notice");
+        assert_eq!(notice, Notice { action: Action::Terminate, time: None });
+        assert_eq!(notice.deadline(at("2026-01-01T00:00:00Z"), seconds(5)), seconds(125));
+    }
+
+    #[test]
+    fn the_deadline_counts_aws_time_on_the_boot_clock() {
+        let notice = notice("2026-01-01T00:02:00Z");
+        assert_eq!(notice.deadline(at("2026-01-01T00:00:12Z"), seconds(1000)), seconds(1108));
+    }
+
+    #[test]
+    fn a_wall_clock_ten_minutes_slow_gives_no_more_than_two_minutes() {
+        let notice = notice("2026-01-01T00:10:00Z");
+        assert_eq!(notice.deadline(at("2026-01-01T00:00:00Z"), seconds(0)), seconds(120));
+    }
+
+    #[test]
+    fn a_wall_clock_ten_minutes_fast_does_not_hide_a_notice_that_was_absent_before() {
+        let notice = notice("2026-01-01T00:00:00Z");
+        let sight = notice.first_sight(at("2026-01-01T00:08:00Z"), seconds(50), true);
+        assert_eq!(sight, FirstSight::New { deadline: seconds(60) });
+    }
+
+    #[test]
+    fn a_notice_minutes_in_the_past_at_first_sight_is_a_survivors() {
+        let notice = notice("2026-01-01T00:00:00Z");
+        let sight = |now: &str| notice.first_sight(at(now), seconds(50), false);
+        assert_eq!(sight("2026-01-01T00:02:01Z"), FirstSight::Survived { past: Duration::from_secs(121) });
+        assert_eq!(sight("2026-01-01T00:01:30Z"), FirstSight::New { deadline: seconds(60) });
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_read() {
+        assert_eq!(parse_http_date("Mon, 23 Nov 2026 01:51:10 GMT"), Some(at("2026-11-23T01:51:10Z")));
+        assert_eq!(parse_http_date("yesterday"), None);
+    }
+}

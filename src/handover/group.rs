@@ -1,0 +1,204 @@
+//! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
+//! one more first and leave afterwards without a second one (FIELD.md 4).
+
+use super::successor::Asked;
+use super::{Answer, Call, Pace, Report, Terms, View, seconds};
+use crate::model::{AutoScalingGroup, BootInstant};
+use crate::retry::{Failure, FailureKind};
+
+/// So many faults of AWS in a row are a no: an endpoint that lacks LaunchInstances may answer so.
+const FAULTS_THAT_REFUSE: u32 = 3;
+
+pub(super) struct AskGroup {
+    group: AutoScalingGroup,
+    /// Through the termination hook rather than by detaching.
+    terminate: bool,
+    stage: Stage,
+    pace: Pace,
+    client_token: String,
+    /// A launch may have been done though its answer was lost.
+    in_doubt: bool,
+    /// The launch was refused, and why: left as at-once.
+    refused: Option<String>,
+    done_at: Option<BootInstant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// After a restart, before a launch: this instance may have left already.
+    Look,
+    Launch,
+    /// Looking whether a launch was done after all.
+    Doubt,
+    /// Leave the group. With `decrement`, once this instance leaves its target groups: the successor is launched.
+    Exit {
+        decrement: bool,
+    },
+    Done,
+}
+
+impl AskGroup {
+    pub(super) fn new(group: AutoScalingGroup, terminate: bool, serve_on: bool, terms: &Terms, pace: Pace) -> AskGroup {
+        AskGroup {
+            stage: match serve_on {
+                true if terms.resumed => Stage::Look,
+                true => Stage::Launch,
+                false => Stage::Exit { decrement: false },
+            },
+            client_token: super::launch::client_token(terms, 0),
+            in_doubt: terms.resumed,
+            refused: None,
+            done_at: None,
+            group,
+            terminate,
+            pace,
+        }
+    }
+
+    pub(super) fn serves_on(&self) -> bool {
+        !matches!(self.stage, Stage::Exit { decrement: false }) && self.refused.is_none()
+    }
+
+    pub(super) fn due(&mut self, view: &View<'_>) -> (Option<Call>, Asked) {
+        // Time to leave, and no successor launched: from here on it is as at-once.
+        if matches!(self.stage, Stage::Look | Stage::Launch) && view.may_leave && !self.pace.in_flight {
+            let asked = self.refuse(view.now, "time to leave came first".to_owned());
+            return (None, asked);
+        }
+        let call = match self.stage {
+            Stage::Look if self.pace.begin(view.now) => {
+                Some(Call::DescribeGroupMembers { group: self.group.name.clone() })
+            }
+            Stage::Launch if self.pace.begin(view.now) => Some(Call::LaunchInstances {
+                group: self.group.name.clone(),
+                client_token: self.client_token.clone(),
+                availability_zones: self.other_zones(&view.terms.identity.availability_zone),
+                subnets: self.group.subnets.clone(),
+            }),
+            Stage::Exit { decrement } if (view.may_leave || !decrement) && self.pace.begin(view.now) => {
+                Some(self.exit(decrement))
+            }
+            _ => None,
+        };
+        (call, Asked::Pending)
+    }
+
+    fn exit(&self, decrement: bool) -> Call {
+        if self.terminate {
+            Call::TerminateInstanceInAutoScalingGroup { decrement }
+        } else {
+            Call::DetachInstances { group: self.group.name.clone(), decrement }
+        }
+    }
+
+    /// The pool being reclaimed is the worst place for the successor.
+    fn other_zones(&self, ours: &str) -> Vec<String> {
+        let others: Vec<String> = self.group.availability_zones.iter().filter(|zone| *zone != ours).cloned().collect();
+        if others.is_empty() { self.group.availability_zones.clone() } else { others }
+    }
+
+    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
+        match (self.stage, answer) {
+            (Stage::Look, Answer::GroupMembers(members)) => {
+                let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+                if ours.is_none_or(|member| member.lifecycle_state.starts_with("Terminat")) {
+                    return self.left(now, false);
+                }
+                self.stage = Stage::Launch;
+                self.pace.succeeded(now);
+                Asked::Pending
+            }
+            (Stage::Launch, Answer::Launched(launched)) if !launched.instances.is_empty() => {
+                self.launched(now);
+                Asked::Launched(launched.instances)
+            }
+            (Stage::Launch, Answer::Launched(launched)) => self.refuse(now, launched.errors.join(", ")),
+            (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
+            (Stage::Exit { decrement }, Answer::Accepted) => self.left(now, decrement),
+            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_done(&failure) => self.left(now, decrement),
+            (_, other) => {
+                self.pace.failed_by(now, other);
+                Asked::Pending
+            }
+        }
+    }
+
+    fn launch_failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
+        self.in_doubt |= failure.may_have_been_done();
+        let busy = failure.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"]);
+        let refused = match failure.kind {
+            FailureKind::Rejected => !busy,
+            FailureKind::Denied => true,
+            FailureKind::Fault => self.pace.failures + 1 >= FAULTS_THAT_REFUSE,
+            FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
+        };
+        if refused {
+            return self.refuse(now, failure.to_string());
+        }
+        self.pace.failed(now, failure);
+        Asked::Pending
+    }
+
+    /// LaunchInstances is out: leave as at-once, but not before it is sure that nothing was launched.
+    fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
+        self.refused = Some(why);
+        self.pace.succeeded(now);
+        if self.in_doubt {
+            self.stage = Stage::Doubt;
+            return Asked::InDoubt;
+        }
+        self.stage = Stage::Exit { decrement: false };
+        Asked::Pending
+    }
+
+    pub(super) fn launched(&mut self, now: BootInstant) {
+        self.refused = None;
+        self.stage = Stage::Exit { decrement: true };
+        self.pace.succeeded(now);
+    }
+
+    pub(super) fn was_not_done(&mut self, now: BootInstant) {
+        if self.stage == Stage::Doubt {
+            self.stage = Stage::Exit { decrement: false };
+            self.pace.succeeded(now);
+        }
+    }
+
+    fn left(&mut self, now: BootInstant, decrement: bool) -> Asked {
+        self.stage = Stage::Done;
+        self.done_at = Some(now);
+        self.pace.succeeded(now);
+        if decrement { Asked::Left } else { Asked::Requested }
+    }
+
+    pub(super) fn wake(&self) -> Option<BootInstant> {
+        match self.stage {
+            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } => self.pace.wake(),
+            // Due when the target groups are left; that has its own instants. Retries have theirs.
+            Stage::Exit { decrement: true } if self.pace.failures > 0 => self.pace.wake(),
+            Stage::Exit { decrement: true } | Stage::Doubt | Stage::Done => None,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("group {}", self.group.name)
+    }
+
+    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+        let how = if self.terminate { "terminate in" } else { "detach from" };
+        let duty = format!("{how} group {}", self.group.name);
+        let refused = self.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
+        let refused = refused.unwrap_or_default();
+        match self.done_at {
+            Some(at) => Report::new(duty, true, format!("after {}{refused}", seconds(at.since(begun_at)))),
+            None => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
+        }
+    }
+}
+
+/// What AWS answers to a repeat: this instance has left the group, or is leaving it.
+fn is_done(failure: &Failure) -> bool {
+    const WORDS: [&str; 4] =
+        ["is not in InService", "not part of", "No managed instance found", "Instance Id not found"];
+    failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))
+}
