@@ -132,6 +132,13 @@ pub struct ConfigError {
     problem: String,
 }
 
+impl ConfigError {
+    /// The file that was named is not there or cannot be read.
+    pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
+        ConfigError { file: file.to_owned(), problem: format!("the configuration cannot be read: {error}") }
+    }
+}
+
 impl Config {
     /// Reads the text of `file`, whose name only serves the error.
     ///

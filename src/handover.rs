@@ -5,18 +5,20 @@
 //! network, no log, no randomness; no call is begun after the deadline; no duty waits for another's success unless the
 //! work itself demands it; one call in flight a duty.
 
+mod call;
 mod capacity;
 mod find;
 mod group;
 mod launch;
 mod leave;
 mod lifecycle;
+mod outcome;
+mod pace;
 mod quiet;
 mod register;
 mod successor;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,20 +26,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Leave as LeaveSettings, When};
 use crate::model::{
-    Action, BootInstant, Connections, Fleet, FleetMember, GroupMember, Identity, Incident, Instance, InstanceId,
-    InstantFleet, Launched, Milestone, MilestoneKind, Registration, Target, TargetGroupArn, TargetHealth,
+    Action, BootInstant, Identity, Incident, InstanceId, Milestone, MilestoneKind, Registration, TargetGroupArn,
 };
-use crate::plan::{FleetKind, Plan};
-use crate::retry::{self, Backoff, Failure, FailureKind};
+use crate::plan::Plan;
+use crate::retry;
 
+pub use call::{Answer, CALL_LIMIT, Call, Due, Duty};
 use leave::Leave;
+pub use outcome::{Outcome, Report};
+use outcome::{join, seconds};
+use pace::Pace;
 use quiet::Quiet;
 use successor::SuccessorDuties;
 
-/// One call's limit; shorter when the deadline is nearer.
-pub const CALL_LIMIT: Duration = Duration::from_secs(3);
-/// A look-up's limit: it may ask page by page.
-const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 /// Of the longest deregistration delay no more than this is counted when serving on: the notice has no more to give.
 const COUNTED_DELAY: Duration = Duration::from_secs(60);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
@@ -62,216 +63,6 @@ pub struct Terms {
 pub struct Known {
     pub registrations: Option<Vec<Registration>>,
     pub plan: Option<Plan>,
-}
-
-/// A call that is to be begun now, or a look at something local.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// Among the target groups named, or where the configuration says (everywhere, if it says nothing).
-    FindRegistrations {
-        among: Option<Vec<TargetGroupArn>>,
-    },
-    FindPlan,
-    DeregisterTargets {
-        target_group: TargetGroupArn,
-        targets: Vec<Target>,
-    },
-    RegisterTargets {
-        target_group: TargetGroupArn,
-        targets: Vec<Target>,
-    },
-    DescribeTargetHealth {
-        target_group: TargetGroupArn,
-    },
-    LookAtConnections {
-        ports: BTreeSet<u16>,
-        quiet_for: Duration,
-    },
-    DetachInstances {
-        group: String,
-        decrement: bool,
-    },
-    TerminateInstanceInAutoScalingGroup {
-        decrement: bool,
-    },
-    LaunchInstances {
-        group: String,
-        client_token: String,
-        availability_zones: Vec<String>,
-        subnets: Vec<String>,
-    },
-    DescribeGroupMembers {
-        group: String,
-    },
-    CompleteLifecycleAction {
-        group: String,
-        hook: String,
-    },
-    RecordLifecycleActionHeartbeat {
-        group: String,
-        hook: String,
-    },
-    DescribeFleet {
-        kind: FleetKind,
-        fleet_id: String,
-    },
-    DescribeFleetMembers {
-        kind: FleetKind,
-        fleet_id: String,
-    },
-    TagFleet {
-        fleet_id: String,
-        key: String,
-        value: String,
-    },
-    ModifyFleet {
-        kind: FleetKind,
-        fleet_id: String,
-        total: i32,
-        spot: Option<i32>,
-    },
-    CreateFleet {
-        client_token: String,
-        fleet: InstantFleet,
-    },
-    DescribeInstances {
-        instance_ids: Vec<InstanceId>,
-    },
-    DescribeSuccessorsByTag,
-}
-
-/// What a call brought back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A write was accepted.
-    Accepted,
-    Registrations(Vec<Registration>),
-    Plan(Box<Plan>),
-    Health(Vec<TargetHealth>),
-    Connections(Connections),
-    GroupMembers(Vec<GroupMember>),
-    /// `None`: AWS knows no such fleet.
-    Fleet(Option<Box<Fleet>>),
-    FleetMembers(Vec<FleetMember>),
-    Launched(Launched),
-    Instances(Vec<Instance>),
-    Failed(Failure),
-}
-
-/// Which duty a call belongs to; its answer goes back there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Duty {
-    FindRegistrations(usize),
-    FindPlan,
-    Leave(usize),
-    Quiet,
-    /// Ask for the successor.
-    Ask,
-    /// Find out which instance the owner launched.
-    Find,
-    /// Watch the successor's state.
-    Watch,
-    /// Register the successor in one target group and follow its health there.
-    Register(usize),
-    /// See one termination hook through.
-    Lifecycle(usize),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    pub duty: Duty,
-    pub call: Call,
-    pub limit: Duration,
-}
-
-/// How it ended, duty by duty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    pub complete: bool,
-    pub duties: Vec<Report>,
-}
-
-/// What became of one duty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// `leave web`, `quiet`, `successor`, ...
-    pub duty: String,
-    pub done: bool,
-    /// A sentence without its full stop.
-    pub what: String,
-}
-
-impl Report {
-    fn new(duty: impl Into<String>, done: bool, what: impl Into<String>) -> Report {
-        Report { duty: duty.into(), done, what: what.into() }
-    }
-}
-
-/// When a duty's next call is due, after its successes and its failures.
-#[derive(Clone, Debug)]
-struct Pace {
-    next: BootInstant,
-    in_flight: bool,
-    failures: u32,
-    last_failure: Option<Failure>,
-    seed: u64,
-}
-
-impl Pace {
-    fn new(next: BootInstant, seed: u64) -> Pace {
-        Pace { next, in_flight: false, failures: 0, last_failure: None, seed }
-    }
-
-    fn is_due(&self, now: BootInstant) -> bool {
-        !self.in_flight && now >= self.next
-    }
-
-    /// Begins the call if it is due.
-    fn begin(&mut self, now: BootInstant) -> bool {
-        let due = self.is_due(now);
-        self.in_flight |= due;
-        due
-    }
-
-    fn succeeded(&mut self, next: BootInstant) {
-        self.in_flight = false;
-        self.failures = 0;
-        self.last_failure = None;
-        self.next = next;
-    }
-
-    fn failed(&mut self, now: BootInstant, failure: Failure) {
-        self.in_flight = false;
-        self.failures = self.failures.saturating_add(1);
-        self.next = now + Backoff::after(failure.kind).pause(self.failures, self.seed);
-        self.last_failure = Some(failure);
-    }
-
-    /// An answer that does not belong to the question: a fault of the edge, treated as one of AWS.
-    fn failed_by(&mut self, now: BootInstant, answer: Answer) {
-        let failure = match answer {
-            Answer::Failed(failure) => failure,
-            other => Failure {
-                kind: FailureKind::Fault,
-                code: None,
-                message: format!("an answer that does not fit: {other:?}"),
-            },
-        };
-        self.failed(now, failure);
-    }
-
-    fn wake(&self) -> Option<BootInstant> {
-        (!self.in_flight).then_some(self.next)
-    }
-
-    /// As in "failed 3 times, last with Throttling: Rate exceeded".
-    fn trouble(&self) -> String {
-        match (&self.last_failure, self.in_flight) {
-            (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
-            (None, true) => "its call was not answered in time".to_owned(),
-            (None, false) => "time was up".to_owned(),
-        }
-    }
 }
 
 /// What every duty may know of the others, as of now.
@@ -313,22 +104,41 @@ impl Journal {
         Journal { deadline: BootInstant::default(), owner: None, reached: Vec::new(), seen: BootInstant::default() }
     }
 
-    fn reach(&mut self, now: BootInstant, milestone: MilestoneKind, message: impl Into<String>) -> &mut Milestone {
+    fn reach(&mut self, now: BootInstant, milestone: MilestoneKind, message: impl Into<String>, about: About) {
         let owner = match milestone {
             MilestoneKind::Noticed | MilestoneKind::SuccessorRequested | MilestoneKind::HandedOver => {
                 self.owner.clone()
             }
             _ => None,
         };
-        self.reached.push_mut(Milestone {
+        self.reached.push(Milestone {
             milestone,
             at: now,
             left: self.deadline.since(now),
-            target_group: None,
-            successor_id: None,
+            target_group: about.target_group,
+            successor_id: about.successor_id,
             owner,
             message: message.into(),
-        })
+        });
+    }
+}
+
+/// What a milestone is about, besides this instance.
+#[derive(Debug, Default)]
+struct About {
+    target_group: Option<TargetGroupArn>,
+    successor_id: Option<InstanceId>,
+}
+
+impl From<&TargetGroupArn> for About {
+    fn from(target_group: &TargetGroupArn) -> About {
+        About { target_group: Some(target_group.clone()), successor_id: None }
+    }
+}
+
+impl From<Option<InstanceId>> for About {
+    fn from(successor_id: Option<InstanceId>) -> About {
+        About { target_group: None, successor_id }
     }
 }
 
@@ -525,7 +335,7 @@ impl Handover {
             format!("handed over in part, time is up: {undone}")
         };
         let successor = self.successor.as_ref().and_then(SuccessorDuties::id);
-        self.journal.reach(now, MilestoneKind::HandedOver, message).successor_id = successor;
+        self.journal.reach(now, MilestoneKind::HandedOver, message, successor.into());
         self.outcome = Some(Outcome { complete, duties: reports });
         true
     }
@@ -618,31 +428,12 @@ impl Handover {
         };
         let left = seconds(self.terms.deadline.since(now));
         let message = format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}");
-        self.journal.reach(now, MilestoneKind::Noticed, message);
-    }
-}
-
-impl Call {
-    /// Look-ups ask page by page; everything else is one exchange.
-    fn limit(&self) -> Duration {
-        match self {
-            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT,
-            _ => CALL_LIMIT,
-        }
+        self.journal.reach(now, MilestoneKind::Noticed, message, About::default());
     }
 }
 
 fn seed(terms: &Terms, duty: &str) -> u64 {
     retry::seed(&format!("{} {} {duty}", terms.identity.instance_id, terms.incident.boot_id))
-}
-
-fn join(parts: impl Iterator<Item = String>) -> String {
-    parts.collect::<Vec<_>>().join(", ")
-}
-
-/// As in "1.4 s".
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -93,8 +93,7 @@ impl Leave {
     fn accepted(&mut self, now: BootInstant, journal: &mut Journal) {
         if self.accepted_at.is_none() {
             let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
-            let milestone = journal.reach(now, MilestoneKind::Deregistered, message);
-            milestone.target_group = Some(self.registration.target_group.clone());
+            journal.reach(now, MilestoneKind::Deregistered, message, (&self.registration.target_group).into());
         }
         self.accepted_at.get_or_insert(now);
         self.stage = Stage::Prove;
@@ -126,7 +125,7 @@ impl Leave {
         self.stage = Stage::Left;
         self.pace.succeeded(now);
         let message = format!("left {}: target health shows {shown}", self.registration.name());
-        journal.reach(now, MilestoneKind::Left, message).target_group = Some(self.registration.target_group.clone());
+        journal.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
     }
 
     fn ports(&self) -> String {

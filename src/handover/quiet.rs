@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Answer, Call, Journal, Pace, Report, View, seconds};
+use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::model::{BootInstant, Connections, MilestoneKind, Registration};
 
 /// Between two looks at the kernel's table of connections.
@@ -47,12 +47,12 @@ impl Quiet {
         }
         if let Some(by) = self.ended_by(view) {
             self.ended = Some((view.now, by));
-            journal.reach(view.now, MilestoneKind::Quiet, by.to_string());
+            journal.reach(view.now, MilestoneKind::Quiet, by.to_string(), About::default());
             return None;
         }
         let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
         let look = view.left_at.is_some() && self.pace.begin(view.now);
-        look.then(|| Call::LookAtConnections { ports, quiet_for: view.settings.quiet_for })
+        look.then_some(Call::LookAtConnections { ports, quiet_for: view.settings.quiet_for })
     }
 
     fn ended_by(&self, view: &View<'_>) -> Option<EndedBy> {

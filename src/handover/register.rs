@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Call, Journal, Pace, Report, View, seconds};
+use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::model::{BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType};
 
 use super::watch::Watch;
@@ -124,9 +124,8 @@ impl Register {
         successor: Option<InstanceId>,
         journal: &mut Journal,
     ) {
-        let milestone = journal.reach(now, kind, message);
-        milestone.target_group = Some(self.registration.target_group.clone());
-        milestone.successor_id = successor;
+        let target_group = Some(self.registration.target_group.clone());
+        journal.reach(now, kind, message, About { target_group, successor_id: successor });
     }
 
     /// Only while there is somebody to register or to follow.

@@ -216,7 +216,7 @@ impl SuccessorDuties {
             Ask::Capacity(ask) => format!("{} launches a successor{which}", ask.words()),
             Ask::Launch(_) | Ask::Nobody => format!("a successor is launched from {}{which}", self.plan.owner()),
         };
-        journal.reach(now, MilestoneKind::SuccessorRequested, message).successor_id = successor;
+        journal.reach(now, MilestoneKind::SuccessorRequested, message, successor.into());
     }
 
     fn look(&mut self, now: BootInstant, terms: &Terms) {

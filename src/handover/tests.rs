@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::*;
-use crate::plan::{FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
+use crate::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
+use crate::retry::{Failure, FailureKind};
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
 const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";

@@ -72,7 +72,7 @@ impl Watch {
         if let (Some(first), None) = (self.running.first(), self.running_at) {
             self.running_at = Some(now);
             let message = format!("successor {} is running in {}", first.instance_id, first.availability_zone);
-            journal.reach(now, MilestoneKind::SuccessorRunning, message).successor_id = Some(first.instance_id.clone());
+            journal.reach(now, MilestoneKind::SuccessorRunning, message, Some(first.instance_id.clone()).into());
         }
         self.looks += 1;
         let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();

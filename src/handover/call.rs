@@ -1,0 +1,148 @@
+//! What the core asks of the daemon, and what comes back: calls, answers, and the duties they belong to.
+//!
+//! A variant bears the name of its API action where it is one exchange. Data only: who decides is the core, who performs is
+//! the daemon.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{
+    Connections, Fleet, FleetMember, GroupMember, Instance, InstanceId, InstantFleet, Launched, Registration, Target,
+    TargetGroupArn, TargetHealth,
+};
+use crate::plan::{FleetKind, Plan};
+use crate::retry::Failure;
+
+/// One call's limit; shorter when the deadline is nearer.
+pub const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// A look-up's limit: it may ask page by page.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
+/// A call that is to be begun now, or a look at something local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Among the target groups named, or where the configuration says (everywhere, if it says nothing).
+    FindRegistrations {
+        among: Option<Vec<TargetGroupArn>>,
+    },
+    FindPlan,
+    DeregisterTargets {
+        target_group: TargetGroupArn,
+        targets: Vec<Target>,
+    },
+    RegisterTargets {
+        target_group: TargetGroupArn,
+        targets: Vec<Target>,
+    },
+    DescribeTargetHealth {
+        target_group: TargetGroupArn,
+    },
+    LookAtConnections {
+        ports: BTreeSet<u16>,
+        quiet_for: Duration,
+    },
+    DetachInstances {
+        group: String,
+        decrement: bool,
+    },
+    TerminateInstanceInAutoScalingGroup {
+        decrement: bool,
+    },
+    LaunchInstances {
+        group: String,
+        client_token: String,
+        availability_zones: Vec<String>,
+        subnets: Vec<String>,
+    },
+    DescribeGroupMembers {
+        group: String,
+    },
+    CompleteLifecycleAction {
+        group: String,
+        hook: String,
+    },
+    RecordLifecycleActionHeartbeat {
+        group: String,
+        hook: String,
+    },
+    DescribeFleet {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    DescribeFleetMembers {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    TagFleet {
+        fleet_id: String,
+        key: String,
+        value: String,
+    },
+    ModifyFleet {
+        kind: FleetKind,
+        fleet_id: String,
+        total: i32,
+        spot: Option<i32>,
+    },
+    CreateFleet {
+        client_token: String,
+        fleet: InstantFleet,
+    },
+    DescribeInstances {
+        instance_ids: Vec<InstanceId>,
+    },
+    DescribeSuccessorsByTag,
+}
+
+/// What a call brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A write was accepted.
+    Accepted,
+    Registrations(Vec<Registration>),
+    Plan(Box<Plan>),
+    Health(Vec<TargetHealth>),
+    Connections(Connections),
+    GroupMembers(Vec<GroupMember>),
+    /// `None`: AWS knows no such fleet.
+    Fleet(Option<Box<Fleet>>),
+    FleetMembers(Vec<FleetMember>),
+    Launched(Launched),
+    Instances(Vec<Instance>),
+    Failed(Failure),
+}
+
+/// Which duty a call belongs to; its answer goes back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duty {
+    FindRegistrations(usize),
+    FindPlan,
+    Leave(usize),
+    Quiet,
+    /// Ask for the successor.
+    Ask,
+    /// Find out which instance the owner launched.
+    Find,
+    /// Watch the successor's state.
+    Watch,
+    /// Register the successor in one target group and follow its health there.
+    Register(usize),
+    /// See one termination hook through.
+    Lifecycle(usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub duty: Duty,
+    pub call: Call,
+    pub limit: Duration,
+}
+
+impl Call {
+    /// Look-ups ask page by page; everything else is one exchange.
+    pub(super) fn limit(&self) -> Duration {
+        match self {
+            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT,
+            _ => CALL_LIMIT,
+        }
+    }
+}

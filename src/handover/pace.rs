@@ -1,0 +1,72 @@
+//! When a duty's next call is due: the one place where a failed call is given its next try.
+
+use super::Answer;
+use crate::model::BootInstant;
+use crate::retry::{Backoff, Failure, FailureKind};
+
+/// When a duty's next call is due, after its successes and its failures.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    pub(super) next: BootInstant,
+    pub(super) in_flight: bool,
+    pub(super) failures: u32,
+    pub(super) last_failure: Option<Failure>,
+    pub(super) seed: u64,
+}
+
+impl Pace {
+    pub(super) fn new(next: BootInstant, seed: u64) -> Pace {
+        Pace { next, in_flight: false, failures: 0, last_failure: None, seed }
+    }
+
+    pub(super) fn is_due(&self, now: BootInstant) -> bool {
+        !self.in_flight && now >= self.next
+    }
+
+    /// Begins the call if it is due.
+    pub(super) fn begin(&mut self, now: BootInstant) -> bool {
+        let due = self.is_due(now);
+        self.in_flight |= due;
+        due
+    }
+
+    pub(super) fn succeeded(&mut self, next: BootInstant) {
+        self.in_flight = false;
+        self.failures = 0;
+        self.last_failure = None;
+        self.next = next;
+    }
+
+    pub(super) fn failed(&mut self, now: BootInstant, failure: Failure) {
+        self.in_flight = false;
+        self.failures = self.failures.saturating_add(1);
+        self.next = now + Backoff::after(failure.kind).pause(self.failures, self.seed);
+        self.last_failure = Some(failure);
+    }
+
+    /// An answer that does not belong to the question: a fault of the edge, treated as one of AWS.
+    pub(super) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
+        let failure = match answer {
+            Answer::Failed(failure) => failure,
+            other => Failure {
+                kind: FailureKind::Fault,
+                code: None,
+                message: format!("an answer that does not fit: {other:?}"),
+            },
+        };
+        self.failed(now, failure);
+    }
+
+    pub(super) fn wake(&self) -> Option<BootInstant> {
+        (!self.in_flight).then_some(self.next)
+    }
+
+    /// As in "failed 3 times, last with Throttling: Rate exceeded".
+    pub(super) fn trouble(&self) -> String {
+        match (&self.last_failure, self.in_flight) {
+            (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
+            (None, true) => "its call was not answered in time".to_owned(),
+            (None, false) => "time was up".to_owned(),
+        }
+    }
+}
