@@ -1,1 +1,39 @@
+//! SIGTERM and SIGINT as something to await, without a thread.
+//!
+//! What a signal means is the caller's; every signal counts by itself, so the second one can mean something else than
+//! the first. SIGHUP keeps its default, and SIGPIPE is ignored by Rust's runtime already: journald restarting kills
+//! nobody.
 
+use std::future::pending;
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+
+/// Both signals, caught from its making until the process ends.
+#[derive(Debug)]
+pub struct Signals {
+    pipe: UnixStream,
+}
+
+impl Signals {
+    /// Must be called within a runtime that does I/O.
+    pub fn new() -> io::Result<Self> {
+        let (ours, signals) = StdUnixStream::pair()?;
+        pipe::register(SIGTERM, signals.try_clone()?)?;
+        pipe::register(SIGINT, signals)?;
+        ours.set_nonblocking(true)?;
+        Ok(Self { pipe: UnixStream::from_std(ours)? })
+    }
+
+    /// The next signal. Nothing is lost when this is dropped before it is done.
+    pub async fn recv(&mut self) {
+        // The other end lives as long as the process, so there is nothing to do about an error but never to signal.
+        if self.pipe.read_u8().await.is_err() {
+            pending().await
+        }
+    }
+}

@@ -1,1 +1,85 @@
+//! systemd's notification socket: what `systemctl status` shows, and the watchdog.
+//!
+//! Without systemd everything here does nothing. Invariant: no message ever waits or fails its caller; a message that
+//! could not be sent is a debug line.
 
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::Duration;
+
+use tracing::debug;
+
+/// The service manager that started us, if any. The protocol is sd_notify(3)'s.
+#[derive(Debug)]
+pub struct Systemd {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    watchdog: Option<Duration>,
+}
+
+impl Systemd {
+    /// From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    pub fn from_env() -> Self {
+        let watchdog_usec = env::var("WATCHDOG_USEC").ok();
+        let for_us = env::var("WATCHDOG_PID").ok().is_none_or(|pid| pid == process::id().to_string());
+        let watchdog = watchdog_usec.filter(|_| for_us).and_then(|microseconds| microseconds.parse().ok());
+        Self::new(env::var_os("NOTIFY_SOCKET").as_deref(), watchdog.map(Duration::from_micros))
+    }
+
+    /// `notify_socket` is a path, or an abstract name after `@`; `watchdog` is the time after which silence is a hang.
+    pub fn new(notify_socket: Option<&OsStr>, watchdog: Option<Duration>) -> Self {
+        let socket = notify_socket.filter(|name| !name.is_empty()).and_then(|name| {
+            open(name).inspect_err(|error| debug!(?name, %error, "cannot use the notification socket")).ok()
+        });
+        Self { socket, watchdog: watchdog.filter(|limit| !limit.is_zero()) }
+    }
+
+    pub fn ready(&self) {
+        self.notify("READY=1");
+    }
+
+    pub fn stopping(&self) {
+        self.notify("STOPPING=1");
+    }
+
+    /// One line of text; line breaks become spaces.
+    pub fn status(&self, text: &str) {
+        self.notify(&format!("STATUS={}", text.replace(['\n', '\r'], " ")));
+    }
+
+    /// Says that we are alive; due every [`Self::watchdog_interval`].
+    pub fn watchdog(&self) {
+        self.notify("WATCHDOG=1");
+    }
+
+    /// Asks for this much more time from now to start or to stop.
+    pub fn extend_timeout(&self, by: Duration) {
+        self.notify(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
+    }
+
+    /// How often to say that we are alive: half the time after which systemd would kill us (sd_watchdog_enabled(3)).
+    pub fn watchdog_interval(&self) -> Option<Duration> {
+        self.watchdog.map(|limit| limit / 2)
+    }
+
+    fn notify(&self, message: &str) {
+        let Some((socket, address)) = &self.socket else { return };
+        if let Err(error) = socket.send_to_addr(message.as_bytes(), address) {
+            debug!(message, %error, "cannot notify systemd");
+        }
+    }
+}
+
+fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, address))
+}
