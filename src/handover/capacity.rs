@@ -20,7 +20,7 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 /// A victim that goes while the capacity is raised has its place filled twice. So with less time than this left to
 /// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
 /// fleet replaces after our death: later, but once.
-const ABOUT_TO_GO: Duration = Duration::from_secs(15);
+const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 pub(super) struct AskCapacity {
     kind: FleetKind,
@@ -37,6 +37,8 @@ pub(super) struct AskCapacity {
     another_goes_at: Option<BootInstant>,
     /// When the fleet's capacity had been raised for us, whoever wrote it.
     raised_at: Option<BootInstant>,
+    /// A raise of ours may have been done, answered or not.
+    raise_begun: bool,
     /// Whether that was told.
     told: bool,
     fulfilled: bool,
@@ -73,6 +75,7 @@ impl AskCapacity {
             counted_at: BootInstant::default(),
             another_goes_at: None,
             raised_at: None,
+            raise_begun: false,
             told: false,
             fulfilled: false,
             back_at: None,
@@ -82,13 +85,14 @@ impl AskCapacity {
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
-        let last_chance = view.reserve_reached() && matches!(self.stage, Stage::Await | Stage::Read | Stage::Count);
-        if last_chance && self.raised_at.is_some() && !self.pace.in_flight {
+        let last_chance = view.reserve_reached() && !matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        if last_chance && self.raise_begun && !self.pace.in_flight {
             self.stage = Stage::PutBack;
             self.pace.next = view.now.min(self.pace.next);
         }
         let another_goes = self.another_goes_at.is_some_and(|goes_at| goes_at.since(view.now) < ABOUT_TO_GO);
-        if self.stage == Stage::Await && another_goes && !self.pace.in_flight {
+        let raised = self.stage == Stage::Await || (self.stage == Stage::Raise && self.raise_begun);
+        if raised && another_goes && !self.pace.in_flight {
             self.stage = Stage::StandBack;
             self.pace.next = view.now;
         }
@@ -109,7 +113,10 @@ impl AskCapacity {
                 let value = RaisedCapacity { base: self.base?, raised: self.raised_to_tag()? }.to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
             }
-            Stage::Raise => self.modify(self.wanted?),
+            Stage::Raise => {
+                self.raise_begun = true;
+                self.modify(self.wanted?)
+            }
             Stage::PutBack | Stage::StandBack => self.modify(self.base?),
             Stage::Done | Stage::Gone => None,
         }
@@ -133,6 +140,7 @@ impl AskCapacity {
                 self.wait(now);
             }
             (Stage::StandBack, Answer::Accepted) => {
+                self.raise_begun = false;
                 self.wanted = None;
                 self.look_again(now);
             }
@@ -166,8 +174,7 @@ impl AskCapacity {
         };
         let about_to_go = |member: &FleetMember| is_about_to_go(member, terms, now);
         if members.iter().any(about_to_go) {
-            self.fleet = None;
-            return self.look_again(now);
+            return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
         self.counted_at = now;
         self.another_goes_at = members.iter().filter_map(|member| goes_at(member, terms)).min();

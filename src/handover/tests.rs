@@ -398,6 +398,7 @@ struct Run {
     generations: Vec<u32>,
     exchanges: Vec<Exchange>,
     next_exchange: usize,
+    lost_in_a_row: BTreeMap<(usize, Duty), u32>,
     events: Vec<(u64, Event)>,
     calls: Vec<(u64, usize, Call)>,
     milestones: Vec<Milestone>,
@@ -416,6 +417,7 @@ impl Run {
             generations: vec![0; victims],
             exchanges,
             next_exchange: 0,
+            lost_in_a_row: BTreeMap::new(),
             events: Vec::new(),
             calls: Vec::new(),
             milestones: Vec::new(),
@@ -476,7 +478,7 @@ impl Run {
                     } else {
                         (reply_at, answer)
                     };
-                    self.events.push((when.max(now), Event::Reply { process, duty, answer }));
+                    self.events.push((when.max(now + 1), Event::Reply { process, duty, answer }));
                 }
                 Event::Reply { process, duty, answer } => {
                     if process.generation == self.generations[process.victim]
@@ -513,19 +515,32 @@ impl Run {
     fn ask(&mut self, victim: usize, now: u64) {
         let Some(handover) = &mut self.handovers[victim] else { return };
         let deadline = self.model.deadlines[victim];
-        for Due { duty, call, limit } in handover.due(at(now)) {
+        let due = handover.due(at(now));
+        self.milestones.extend(handover.take_milestones());
+        for Due { duty, call, limit } in due {
             assert!(now < deadline, "{call:?} is begun after the deadline");
             let limit = limit.as_millis() as u64;
             assert!(limit <= deadline - now, "{call:?} may last longer than the deadline allows");
             let (fate, took) = self.exchanges.get(self.next_exchange).copied().unwrap_or((Fate::Fine, 20));
             self.next_exchange += 1;
+            let (fate, took) = self.mended((victim, duty), fate, took);
             let process = Process { victim, generation: self.generations[victim] };
-            let took = u64::from(took);
+            let took = u64::from(took).max(2);
             self.calls.push((now, victim, call.clone()));
             let arrive = Event::Arrive { process, duty, call, limit, fate, began: now, took };
             self.events.push((now + took / 2, arrive));
         }
-        self.milestones.extend(handover.take_milestones());
+    }
+
+    /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
+    fn mended(&mut self, whose: (usize, Duty), fate: Fate, took: u16) -> Exchange {
+        let lost = self.lost_in_a_row.entry(whose).or_default();
+        *lost = if fate == Fate::Fine && took < 3_000 { 0 } else { *lost + 1 };
+        if *lost < 3 {
+            return (fate, took);
+        }
+        *lost = 0;
+        (Fate::Fine, took % 500)
     }
 
     fn next_instant(&self, now: u64, kills: &[(u64, usize)], end: u64) -> u64 {
@@ -821,7 +836,7 @@ fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_group_launches_exactly_one_successor_whatever_is_lost_and_killed(
