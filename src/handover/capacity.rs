@@ -22,6 +22,9 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 /// fleet replaces after our death: later, but once.
 const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
+/// Longer than any call takes to arrive.
+const SETTLE_AFTER: Duration = Duration::from_secs(4);
+
 pub(super) struct AskCapacity {
     kind: FleetKind,
     fleet_id: String,
@@ -42,6 +45,8 @@ pub(super) struct AskCapacity {
     /// Whether that was told.
     told: bool,
     fulfilled: bool,
+    /// The base was put back once; what is read now has the last word.
+    settling: bool,
     back_at: Option<BootInstant>,
     reads: usize,
 }
@@ -78,6 +83,7 @@ impl AskCapacity {
             raise_begun: false,
             told: false,
             fulfilled: false,
+            settling: false,
             back_at: None,
             reads: 0,
         }
@@ -144,10 +150,7 @@ impl AskCapacity {
                 self.wanted = None;
                 self.look_again(now);
             }
-            (Stage::PutBack, Answer::Accepted) => {
-                self.back_at = Some(now);
-                self.go_on(now, Stage::Done);
-            }
+            (Stage::PutBack, Answer::Accepted) => self.back(now),
             (_, other) => self.pace.failed_by(now, other),
         }
         let first = self.raised_at.is_some() && !self.told;
@@ -161,6 +164,7 @@ impl AskCapacity {
         let stale = self.wanted.is_none_or(|wanted| total < wanted);
         self.fleet = Some(fleet);
         match () {
+            () if self.settling && Some(total) == self.base => self.go_on(now, Stage::Done),
             () if reached => self.reached(now),
             // First read, or another victim wrote a lower number since: count again.
             () if stale => self.go_on(now, Stage::Count),
@@ -213,11 +217,22 @@ impl AskCapacity {
         self.raised_at.get_or_insert(now);
         let total = self.fleet.as_ref().map(|fleet| fleet.capacity.total);
         if total == self.base {
-            self.back_at = Some(now);
-            self.go_on(now, Stage::Done);
+            self.back(now);
         } else {
             self.go_on(now, Stage::PutBack);
         }
+    }
+
+    /// The base stands; but a raise that is still under way, of a process that died, may land on it. One more read.
+    fn back(&mut self, now: BootInstant) {
+        self.back_at = Some(now);
+        if self.settling {
+            return self.go_on(now, Stage::Done);
+        }
+        self.settling = true;
+        self.wanted = None;
+        self.stage = Stage::Read;
+        self.pace.succeeded(now + SETTLE_AFTER);
     }
 
     fn wait(&mut self, now: BootInstant) {

@@ -535,7 +535,7 @@ impl Run {
     /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
     fn mended(&mut self, whose: (usize, Duty), fate: Fate, took: u16) -> Exchange {
         let lost = self.lost_in_a_row.entry(whose).or_default();
-        *lost = if fate == Fate::Fine && took < 3_000 { 0 } else { *lost + 1 };
+        *lost = if matches!(fate, Fate::Fine | Fate::NoCapacity) && took < 3_000 { 0 } else { *lost + 1 };
         if *lost < 3 {
             return (fate, took);
         }
