@@ -122,6 +122,11 @@ impl Imds {
         Ok(Self { endpoint: url.as_str().trim_end_matches('/').to_owned(), http, token: Mutex::new(None) })
     }
 
+    /// Where the metadata is asked for.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// One look at a path such as `latest/meta-data/spot/instance-action`, with a token that is renewed first if it is
     /// old, and once more if the service refuses it (HTTP 401).
     pub async fn get(&self, path: &str) -> Result<Look, ImdsError> {

@@ -11,6 +11,8 @@ pub mod plan;
 #[cfg(feature = "daemon")]
 pub mod aws;
 #[cfg(feature = "daemon")]
+pub mod boot;
+#[cfg(feature = "daemon")]
 pub mod imds;
 #[cfg(feature = "daemon")]
 pub mod record;

@@ -3,16 +3,17 @@
 //! Which number is written is the caller's: AWS has no compare-and-set. Invariant: a change never makes the fleet
 //! terminate an instance.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     ActiveInstance, Filter, FleetData, FleetExcessCapacityTerminationPolicy, TargetCapacitySpecificationRequest,
 };
+use jiff::Timestamp;
 
 use super::instances::tags;
-use super::{Caller, MOST_PAGES, launch_configuration, next};
+use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp};
 use crate::model::{Fleet, FleetCapacity, FleetMember, FleetType, InstanceId};
 use crate::retry::{Failure, FailureKind};
 
@@ -74,22 +75,25 @@ impl Ec2Fleet {
     }
 }
 
-/// The account's instances whose Spot request says that they are about to be interrupted.
+/// The account's instances whose Spot request says that they are about to be interrupted, and since when.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
 pub(super) async fn instances_under_notice(
     client: &Client,
     caller: &Caller,
     limit: Duration,
-) -> Result<BTreeSet<String>, Failure> {
+) -> Result<BTreeMap<String, Option<Timestamp>>, Failure> {
     let filter =
         Filter::builder().name("status-code").values("marked-for-termination").values("marked-for-stop").build();
-    let (mut under_notice, mut token) = (BTreeSet::new(), None);
+    let (mut under_notice, mut token) = (BTreeMap::new(), None);
     for _ in 0..MOST_PAGES {
         let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
         let answer = caller.call(limit, call.send()).await?;
         token = next(answer.next_token());
         let requests = answer.spot_instance_requests.unwrap_or_default();
-        under_notice.extend(requests.into_iter().filter_map(|request| request.instance_id));
+        under_notice.extend(requests.into_iter().filter_map(|request| {
+            let since = request.status.and_then(|status| status.update_time).and_then(|time| timestamp(&time));
+            Some((request.instance_id?, since))
+        }));
         if token.is_none() {
             break;
         }
@@ -97,13 +101,17 @@ pub(super) async fn instances_under_notice(
     Ok(under_notice)
 }
 
-pub(super) fn members(instances: &[ActiveInstance], under_notice: &BTreeSet<String>) -> Vec<FleetMember> {
+pub(super) fn members(
+    instances: &[ActiveInstance],
+    under_notice: &BTreeMap<String, Option<Timestamp>>,
+) -> Vec<FleetMember> {
     let member = |instance: &ActiveInstance| {
         let instance_id = instance.instance_id()?;
         Some(FleetMember {
             instance_id: InstanceId::new(instance_id),
             instance_type: instance.instance_type().unwrap_or_default().to_owned(),
-            under_notice: under_notice.contains(instance_id),
+            under_notice: under_notice.contains_key(instance_id),
+            noticed_at: under_notice.get(instance_id).copied().flatten(),
         })
     };
     instances.iter().filter_map(member).collect()

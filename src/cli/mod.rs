@@ -1,1 +1,96 @@
+//! What a person types and reads: the command line, one file a command.
+//!
+//! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod demo;
+mod logging;
+mod run;
+mod sim;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError};
+
+/// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
+const EXIT_CONFIG: u8 = 78;
+const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
+
+/// Hands a Spot instance's work over when the two-minute notice comes: takes it out of its target groups, has a
+/// successor launched, waits until the last request is answered, and records what happened.
+#[derive(Debug, Parser)]
+#[command(name = "spot-relay", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file; it may be absent unless it is named here [default: /etc/spot-relay/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How log lines are written to standard error; RUST_LOG sets the level
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
+    Run(run::Arguments),
+    /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
+    Demo(demo::Arguments),
+    /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
+    #[command(hide = true)]
+    Sim(sim::Arguments),
+}
+
+/// Runs the command of the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Run(arguments) => with_config(cli.config.as_deref(), |config| {
+            logging::start(cli.log_format);
+            run::main(arguments, config)
+        }),
+        Command::Demo(arguments) => demo::main(arguments),
+        Command::Sim(arguments) => {
+            logging::start(cli.log_format);
+            sim::main(arguments)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("spot-relay: {error:#}");
+        match error.downcast_ref::<ConfigError>() {
+            Some(_) => ExitCode::from(EXIT_CONFIG),
+            None => ExitCode::FAILURE,
+        }
+    })
+}
+
+fn with_config(
+    named: Option<&std::path::Path>,
+    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let path = named.unwrap_or(std::path::Path::new(DEFAULT_CONFIG));
+    let name = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
+        Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
+    };
+    command(Config::parse(&text, &name)?)
+}
+
+/// One thread: an idle daemon has nothing for a second one.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")
+}

@@ -50,8 +50,8 @@ pub enum Call {
     LaunchInstances {
         group: String,
         client_token: String,
-        availability_zones: Vec<String>,
-        subnets: Vec<String>,
+        /// AWS takes one zone, and wants it named where the group has several.
+        availability_zone: Option<String>,
     },
     DescribeGroupMembers {
         group: String,

@@ -1,6 +1,7 @@
 //! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
 //! one more first and leave afterwards without a second one (FIELD.md 4).
 
+use super::launch::client_token;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::model::{AutoScalingGroup, BootInstant};
@@ -15,7 +16,9 @@ pub(super) struct AskGroup {
     terminate: bool,
     stage: Stage,
     pace: Pace,
-    client_token: String,
+    /// Where to launch, best first; one launch names one zone.
+    zones: Vec<String>,
+    attempt: u32,
     /// A launch may have been done though its answer was lost.
     in_doubt: bool,
     /// The launch was refused, and why: left as at-once.
@@ -45,7 +48,8 @@ impl AskGroup {
                 true => Stage::Launch,
                 false => Stage::Exit { decrement: false },
             },
-            client_token: super::launch::client_token(terms, 0),
+            zones: zones(&group, &terms.identity.availability_zone),
+            attempt: 0,
             in_doubt: terms.resumed,
             refused: None,
             done_at: None,
@@ -71,9 +75,8 @@ impl AskGroup {
             }
             Stage::Launch if self.pace.begin(view.now) => Some(Call::LaunchInstances {
                 group: self.group.name.clone(),
-                client_token: self.client_token.clone(),
-                availability_zones: self.other_zones(&view.terms.identity.availability_zone),
-                subnets: self.group.subnets.clone(),
+                client_token: client_token(view.terms, self.attempt),
+                availability_zone: self.zones.get(self.attempt as usize).cloned(),
             }),
             Stage::Exit { decrement } if (view.may_leave || !decrement) && self.pace.begin(view.now) => {
                 Some(self.exit(decrement))
@@ -91,12 +94,6 @@ impl AskGroup {
         }
     }
 
-    /// The pool being reclaimed is the worst place for the successor.
-    fn other_zones(&self, ours: &str) -> Vec<String> {
-        let others: Vec<String> = self.group.availability_zones.iter().filter(|zone| *zone != ours).cloned().collect();
-        if others.is_empty() { self.group.availability_zones.clone() } else { others }
-    }
-
     pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
         match (self.stage, answer) {
             (Stage::Look, Answer::GroupMembers(members)) => {
@@ -111,6 +108,11 @@ impl AskGroup {
             (Stage::Launch, Answer::Launched(launched)) if !launched.instances.is_empty() => {
                 self.launched(now);
                 Asked::Launched(launched.instances)
+            }
+            (Stage::Launch, Answer::Launched(_)) if self.attempt as usize + 1 < self.zones.len() => {
+                self.attempt += 1;
+                self.pace.succeeded(now);
+                Asked::Pending
             }
             (Stage::Launch, Answer::Launched(launched)) => self.refuse(now, launched.errors.join(", ")),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
@@ -194,6 +196,14 @@ impl AskGroup {
             None => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
         }
     }
+}
+
+/// The zones with the fewest members first, and the one whose pool is being reclaimed last.
+fn zones(group: &AutoScalingGroup, ours: &str) -> Vec<String> {
+    let members = |zone: &String| group.members.iter().filter(|member| member.availability_zone == *zone).count();
+    let mut zones = group.availability_zones.clone();
+    zones.sort_by_key(|zone| (zone == ours, members(zone), zone.clone()));
+    zones
 }
 
 /// What AWS answers to a repeat: this instance has left the group, or is leaving it.

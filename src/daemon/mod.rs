@@ -1,0 +1,463 @@
+//! The daemon: start-up, the watch loop, the handover loop. It performs what the core says and decides nothing itself.
+//!
+//! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
+//! answer and no failure of a task ends the loop; only a signal does.
+
+mod perform;
+mod prepare;
+mod publish;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::aws::clock::Clock;
+use crate::aws::{Aws, Connection};
+use crate::boot;
+use crate::config::{Config, Rebalance};
+use crate::handover::{Answer, Duty, Handover, Known, Terms};
+use crate::imds::Imds;
+use crate::model::{BootInstant, Identity, Incident, LifeCycle};
+use crate::notice::{FirstSight, Notice, TWO_MINUTES};
+use crate::record::{Files, Record};
+use crate::retry::{self, Backoff, Failure};
+use crate::signals::Signals;
+
+use prepare::{Findings, Preparation};
+use publish::Publisher;
+use watch::{Looked, Seen, Sight};
+
+/// Between two tries to find out who this instance is.
+const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
+/// A member launched so long before the notice may be the successor all the same: AWS's clocks and ours.
+const SLACK: Duration = Duration::from_secs(30);
+
+pub struct Options {
+    pub config: Config,
+    /// Say what would be done, and write nothing to AWS.
+    pub dry_run: bool,
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`
+    pub metadata_endpoint: Option<String>,
+    pub files: Files,
+}
+
+/// What a task came back with.
+enum Event {
+    Looked(Looked),
+    Identified(Result<(Identity, Box<Aws>), String>),
+    Prepared(Box<Findings>),
+    Answered(Duty, Answer),
+    /// What could not be written.
+    Written(Vec<String>),
+}
+
+/// What a task is for: known also when the task itself dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Look,
+    Identify,
+    Prepare,
+    Call(Duty),
+    Write,
+}
+
+struct Daemon {
+    options: Options,
+    imds: Arc<Imds>,
+    clock: Clock,
+    boot_id: String,
+    sight: Sight,
+    next_look: BootInstant,
+    identity: Option<Identity>,
+    identify_at: BootInstant,
+    identify_failures: u32,
+    aws: Option<Arc<Aws>>,
+    preparation: Preparation,
+    /// A notice seen before it was known who this instance is.
+    waiting_notice: Option<(Notice, Timestamp, BootInstant)>,
+    survived: Option<Notice>,
+    handover: Option<Handover>,
+    publisher: Publisher,
+    tasks: JoinSet<Event>,
+    purposes: HashMap<Id, Purpose>,
+    stopping: bool,
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// Only at start-up: the metadata's address is no URL, or signals cannot be caught.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
+    let mut signals = Signals::new().context("failed to catch signals")?;
+    let now = boot::now();
+    info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
+    let mut daemon = Daemon {
+        imds: Arc::new(imds),
+        clock: Clock::default(),
+        boot_id: boot::id(),
+        sight: Sight::default(),
+        next_look: now,
+        identity: None,
+        identify_at: now,
+        identify_failures: 0,
+        aws: None,
+        preparation: Preparation::new(now),
+        waiting_notice: None,
+        survived: None,
+        handover: None,
+        publisher: Publisher::new(options.files.clone()),
+        tasks: JoinSet::new(),
+        purposes: HashMap::new(),
+        stopping: false,
+        options,
+    };
+    daemon.publisher.systemd().ready();
+    daemon.publisher.say("watching; finding out who this instance is");
+    daemon.watch(&mut signals).await;
+    daemon.publisher.systemd().stopping();
+    daemon.publisher.flush(&mut daemon.tasks).await;
+    info!("stopped");
+    Ok(())
+}
+
+impl Daemon {
+    async fn watch(&mut self, signals: &mut Signals) {
+        loop {
+            self.begin_what_is_due();
+            if self.stopping && !self.is_handing_over() {
+                return;
+            }
+            let pause = self.wake().since(boot::now()).max(Duration::from_millis(1));
+            tokio::select! {
+                biased;
+                () = signals.recv() => {
+                    if self.stop() {
+                        return;
+                    }
+                }
+                Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Returns whether to stop at once.
+    fn stop(&mut self) -> bool {
+        if !self.is_handing_over() || self.stopping {
+            return true;
+        }
+        self.stopping = true;
+        let left = self.handover.as_ref().map(|it| it.terms().deadline.since(boot::now())).unwrap_or_default();
+        info!(
+            "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
+            left.as_secs_f64()
+        );
+        self.publisher.systemd().extend_timeout(left + Duration::from_secs(5));
+        false
+    }
+
+    fn is_handing_over(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
+    }
+
+    fn begin_what_is_due(&mut self) {
+        let now = boot::now();
+        // First what a notice asks for.
+        self.advance_handover(now);
+        if now >= self.next_look && !self.is_running(Purpose::Look) {
+            self.next_look = now + self.options.config.watch.interval;
+            self.sight.looks = self.sight.looks.wrapping_add(1);
+            let (imds, number) = (self.imds.clone(), self.sight.looks);
+            let rebalance = self.options.config.watch.rebalance != Rebalance::Ignore;
+            self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, number, rebalance).await) });
+        }
+        if self.identity.is_none() && now >= self.identify_at && !self.is_running(Purpose::Identify) {
+            let (imds, clock) = (self.imds.clone(), self.clock.clone());
+            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock).await) });
+        }
+        if let (Some(identity), Some(aws)) = (&self.identity, &self.aws)
+            && self.preparation.is_due(now)
+            && !self.is_handing_over()
+            && !self.is_running(Purpose::Prepare)
+        {
+            let task = prepare::prepare(prepare::Asked {
+                aws: aws.clone(),
+                imds: self.imds.clone(),
+                identity: identity.clone(),
+                config: self.options.config.clone(),
+                dry_run: self.options.dry_run,
+                known: self.preparation.known().registrations.unwrap_or_default(),
+            });
+            self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(task.await)) });
+        }
+        if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
+            let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
+            self.purposes.insert(id, Purpose::Write);
+        }
+    }
+
+    /// Lets the core go on, begins the calls it wants and tells the milestones it reached.
+    fn advance_handover(&mut self, now: BootInstant) {
+        let (Some(handover), Some(aws), Some(identity)) = (&mut self.handover, &self.aws, &self.identity) else {
+            return;
+        };
+        if self.publisher.knows_outcome() {
+            return;
+        }
+        let due = handover.due(now);
+        let asked = perform::Asked {
+            aws: aws.clone(),
+            imds: self.imds.clone(),
+            identity: identity.clone(),
+            config: Arc::new(self.options.config.clone()),
+        };
+        for due in due {
+            let (duty, asked) = (due.duty, asked.clone());
+            let task = async move { Event::Answered(duty, perform::perform(asked, due.call, due.limit).await) };
+            let id = self.tasks.spawn(task).id();
+            self.purposes.insert(id, Purpose::Call(duty));
+        }
+        self.publisher.follow(handover);
+    }
+
+    fn begin(&mut self, purpose: Purpose, task: impl Future<Output = Event> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.purposes.insert(id, purpose);
+    }
+
+    fn is_running(&self, purpose: Purpose) -> bool {
+        self.purposes.values().any(|running| *running == purpose)
+    }
+
+    fn wake(&self) -> BootInstant {
+        let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
+        let identify = (self.identity.is_none() && !self.is_running(Purpose::Identify)).then_some(self.identify_at);
+        let handover = self.handover.as_ref().and_then(Handover::wake);
+        let far = boot::now() + Duration::from_secs(1);
+        [look, identify, handover].into_iter().flatten().min().unwrap_or(far).min(far)
+    }
+
+    fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
+        let (id, event) = match joined {
+            Ok((id, event)) => (id, Some(event)),
+            Err(died) => {
+                error!("a task of this program died; its work is begun again: {died}");
+                (died.id(), None)
+            }
+        };
+        let purpose = self.purposes.remove(&id);
+        match (event, purpose) {
+            (Some(Event::Looked(looked)), _) => self.looked(looked),
+            (Some(Event::Identified(result)), _) => self.identified(result),
+            (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
+            (Some(Event::Answered(duty, answer)), _) => self.answered(duty, answer),
+            (None, Some(Purpose::Call(duty))) => {
+                self.answered(duty, Answer::Failed(Failure::unanswered("the task that made the call died")));
+            }
+            (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
+            (None, _) => {}
+        }
+    }
+
+    fn answered(&mut self, duty: Duty, answer: Answer) {
+        if let Answer::Failed(failure) = &answer {
+            warn!("{}: {failure}; tried again as long as there is time", publish::words(duty));
+        }
+        if let Some(handover) = &mut self.handover {
+            handover.answered(boot::now(), duty, answer);
+        }
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        self.publisher.systemd().watchdog();
+        let seen = match looked.result {
+            Ok(seen) => seen,
+            Err(why) => {
+                if let Some(line) = self.sight.failed(looked.at, &why) {
+                    warn!("{line}");
+                }
+                return;
+            }
+        };
+        if let Some(line) = self.sight.succeeded(looked.at) {
+            info!("{line}");
+        }
+        if let Some(date) = seen.date {
+            self.clock.learn(date);
+        }
+        self.rebalanced(&seen);
+        match seen.notice {
+            Some(notice) => self.noticed(notice, seen.date.unwrap_or_else(|| self.clock.now()), looked.at),
+            None => {
+                self.sight.absent_before = true;
+                self.survived = None;
+                self.waiting_notice = None;
+                self.publisher.notice_is_gone();
+            }
+        }
+    }
+
+    /// A recommendation is prepared for: everything is looked up anew.
+    fn rebalanced(&mut self, seen: &Seen) {
+        let recommended = seen.rebalance.unwrap_or(self.sight.recommended);
+        if recommended && !self.sight.recommended {
+            info!("AWS recommends to rebalance: this instance is at a higher risk; looking everything up anew");
+            self.preparation.renew_now(boot::now());
+        }
+        self.sight.recommended = recommended;
+    }
+
+    /// A notice stands. `aws_now` is AWS's time of the look, `at` the boot clock's.
+    fn noticed(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) {
+        if let Some(handover) = &mut self.handover {
+            if handover.outcome().is_none() {
+                handover.shorten(notice.deadline(aws_now, at));
+                return;
+            }
+            if handover.terms().incident.action == notice.action {
+                return;
+            }
+        }
+        if self.survived == Some(notice) {
+            return;
+        }
+        let Some(identity) = self.identity.clone() else {
+            if self.waiting_notice.is_none() {
+                warn!("a notice stands ({notice}), and who this instance is is not known yet: finding out first");
+                self.identify_at = boot::now();
+            }
+            self.waiting_notice.get_or_insert((notice, aws_now, at));
+            return;
+        };
+        match notice.first_sight(aws_now, at, self.sight.absent_before) {
+            FirstSight::Survived { past } => {
+                self.survived = Some(notice);
+                warn!(
+                    "the metadata holds a notice ({notice}) that is {:.0} s in the past: the interruption was withdrawn \
+                     and this instance lives on; nothing is done",
+                    past.as_secs_f64()
+                );
+            }
+            FirstSight::New { deadline } => self.begin_handover(notice, aws_now, deadline, identity),
+        }
+    }
+
+    fn begin_handover(&mut self, notice: Notice, aws_now: Timestamp, deadline: BootInstant, identity: Identity) {
+        let incident = Incident {
+            instance_id: identity.instance_id.clone(),
+            boot_id: self.boot_id.clone(),
+            action: notice.action,
+        };
+        let earlier = self.publisher.record().filter(|record| record.incident == incident).cloned();
+        let since = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES - SLACK;
+        let terms = Terms {
+            identity,
+            incident,
+            time: notice.time,
+            deadline: earlier.as_ref().map_or(deadline, |record| shortened(deadline, record.deadline)),
+            successors_since: Some(since),
+            resumed: earlier.is_some() || !self.sight.absent_before,
+        };
+        let known = self.known(earlier.as_ref());
+        if self.options.dry_run {
+            self.say_what_would_be_done(terms, known);
+            return;
+        }
+        let now = boot::now();
+        let handover = Handover::begin(terms, self.options.config.leave.clone(), known, now);
+        self.publisher.begin(&handover, aws_now, now);
+        self.handover = Some(handover);
+        self.advance_handover(now);
+    }
+
+    /// What the process before this one knew at the notice was frozen then; else what was found since the start. An
+    /// empty list of registrations is looked up again: one may have come since.
+    fn known(&self, earlier: Option<&Record>) -> Known {
+        let earlier = earlier.map(|record| record.known.clone()).unwrap_or_default();
+        let found = self.preparation.known();
+        let registrations = earlier.registrations.or(found.registrations).filter(|them| !them.is_empty());
+        Known { registrations, plan: earlier.plan.or(found.plan) }
+    }
+
+    fn say_what_would_be_done(&mut self, terms: Terms, known: Known) {
+        let now = boot::now();
+        let mut handover = Handover::begin(terms, self.options.config.leave.clone(), known, now);
+        let due = handover.due(now);
+        for milestone in handover.take_milestones() {
+            info!("dry run: {}", milestone.message);
+        }
+        for due in due {
+            info!("dry run: the first calls would be {:?}", due.call);
+        }
+        info!("dry run: nothing was written to AWS, and nothing more is said of this notice");
+        self.survived = Some(Notice { action: handover.terms().incident.action, time: handover.terms().time });
+    }
+
+    fn identified(&mut self, result: Result<(Identity, Box<Aws>), String>) {
+        let now = boot::now();
+        let (identity, aws) = match result {
+            Ok(known) => known,
+            Err(why) => {
+                self.identify_failures += 1;
+                if self.identify_failures == 1 {
+                    warn!("{why}; trying on");
+                }
+                self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
+                return;
+            }
+        };
+        info!(
+            "instance {} ({}, {}, {})",
+            identity.instance_id,
+            identity.instance_type,
+            identity.availability_zone,
+            if identity.life_cycle == LifeCycle::Spot { "spot" } else { "on demand" },
+        );
+        if identity.life_cycle == LifeCycle::OnDemand {
+            warn!(
+                "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
+            );
+        }
+        match self.options.files.read_record(&identity) {
+            Ok(record) => self.publisher.remember(record),
+            Err(why) => warn!("{why}"),
+        }
+        self.publisher.identified(&identity);
+        self.aws = Some(Arc::from(aws));
+        self.preparation.begin(&identity, now);
+        self.identity = Some(identity);
+        if let Some((notice, aws_now, at)) = self.waiting_notice.take() {
+            self.noticed(notice, aws_now, at);
+        }
+    }
+
+    fn prepared(&mut self, findings: Findings) {
+        for line in self.preparation.learn(findings, boot::now()) {
+            line.log();
+        }
+        self.publisher.prepared(&self.preparation.known());
+    }
+}
+
+/// Who this instance is, and the clients for its region.
+async fn identify(imds: &Imds, clock: Clock) -> Result<(Identity, Box<Aws>), String> {
+    let identity = imds
+        .identity()
+        .await
+        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
+    let connection = Connection { region: identity.region.clone(), clock };
+    let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
+    Ok((identity, Box::new(aws)))
+}
+
+/// The earlier process may have seen an earlier time; one that has passed says nothing.
+fn shortened(deadline: BootInstant, earlier: BootInstant) -> BootInstant {
+    if earlier > boot::now() { deadline.min(earlier) } else { deadline }
+}

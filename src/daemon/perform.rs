@@ -1,0 +1,154 @@
+//! Performs the calls of the core: each variant of [`Call`] is one exchange with one outside party, or a look-up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::prepare;
+use crate::aws::Aws;
+use crate::aws::autoscaling::{LifecycleAction, Placement};
+use crate::config::Config;
+use crate::handover::{Answer, Call};
+use crate::imds::Imds;
+use crate::model::{FleetMember, Identity};
+use crate::plan::{FleetKind, PREDECESSOR_TAG};
+use crate::retry::Failure;
+use crate::sockets;
+
+/// What every call may need.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) aws: Arc<Aws>,
+    pub(super) imds: Arc<Imds>,
+    pub(super) identity: Identity,
+    pub(super) config: Arc<Config>,
+}
+
+/// Performs one call and never outlives `limit`.
+pub(super) async fn perform(asked: Asked, call: Call, limit: Duration) -> Answer {
+    match tokio::time::timeout(limit, exchange(&asked, call, limit)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(failure)) => Answer::Failed(failure),
+        Err(_) => Answer::Failed(Failure::unanswered(format!("no answer within {:.1} s", limit.as_secs_f64()))),
+    }
+}
+
+async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, Failure> {
+    let Asked { aws, imds, identity, config } = asked;
+    let accepted = |()| Answer::Accepted;
+    match call {
+        Call::FindRegistrations { among } => {
+            let found = prepare::find_registrations(aws, identity, config, among, &[]).await?;
+            Ok(Answer::Registrations(found.registrations))
+        }
+        Call::FindPlan => {
+            prepare::find_plan(aws, imds, identity, config).await.map(|plan| Answer::Plan(Box::new(plan)))
+        }
+        Call::DeregisterTargets { target_group, targets } => {
+            aws.elb.deregister_targets(&target_group, &targets, limit).await.map(accepted)
+        }
+        Call::RegisterTargets { target_group, targets } => {
+            aws.elb.register_targets(&target_group, &targets, limit).await.map(accepted)
+        }
+        Call::DescribeTargetHealth { target_group } => {
+            aws.elb.describe_target_health(&target_group, limit).await.map(Answer::Health)
+        }
+        Call::LookAtConnections { ports, quiet_for } => sockets::connections(&ports, quiet_for)
+            .map(Answer::Connections)
+            .map_err(|error| Failure::unanswered(format!("the kernel did not tell of connections: {error}"))),
+        Call::DetachInstances { .. }
+        | Call::TerminateInstanceInAutoScalingGroup { .. }
+        | Call::LaunchInstances { .. }
+        | Call::DescribeGroupMembers { .. }
+        | Call::CompleteLifecycleAction { .. }
+        | Call::RecordLifecycleActionHeartbeat { .. } => with_group(aws, identity, call, limit).await,
+        Call::DescribeFleet { .. } | Call::DescribeFleetMembers { .. } | Call::ModifyFleet { .. } => {
+            with_fleet(aws, call, limit).await
+        }
+        Call::TagFleet { fleet_id, key, value } => {
+            aws.instances.create_tags(&fleet_id, &[(&key, &value)], limit).await.map(accepted)
+        }
+        Call::CreateFleet { client_token, fleet } => {
+            aws.launch_templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
+        }
+        Call::DescribeInstances { instance_ids } => {
+            aws.instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
+        }
+        Call::DescribeSuccessorsByTag => {
+            let us = identity.instance_id.as_str();
+            aws.instances.describe_instances_by_tag(PREDECESSOR_TAG, us, limit).await.map(Answer::Instances)
+        }
+    }
+}
+
+async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -> Result<Answer, Failure> {
+    let (groups, us) = (&aws.autoscaling, &identity.instance_id);
+    let accepted = |()| Answer::Accepted;
+    match call {
+        Call::DetachInstances { group, decrement } => {
+            groups.detach_instances(&group, us, decrement, limit).await.map(accepted)
+        }
+        Call::TerminateInstanceInAutoScalingGroup { decrement } => {
+            groups.terminate_instance_in_auto_scaling_group(us, decrement, limit).await.map(accepted)
+        }
+        Call::LaunchInstances { group, client_token, availability_zone } => {
+            let placement =
+                availability_zone.map_or(Placement::Anywhere, |zone| Placement::AvailabilityZones(vec![zone]));
+            groups.launch_instances(&group, &client_token, &placement, limit).await.map(Answer::Launched)
+        }
+        Call::CompleteLifecycleAction { group, hook } => {
+            let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
+            groups.complete_lifecycle_action(action, limit).await.map(accepted)
+        }
+        Call::RecordLifecycleActionHeartbeat { group, hook } => {
+            let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
+            groups.record_lifecycle_action_heartbeat(action, limit).await.map(accepted)
+        }
+        Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),
+        other => Err(Failure::unanswered(format!("{other:?} is no call to an Auto Scaling group"))),
+    }
+}
+
+async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Failure> {
+    match call {
+        Call::DescribeFleet { kind, fleet_id } => {
+            let fleet = match kind {
+                FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(&fleet_id, limit).await?,
+                FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(&fleet_id, limit).await?,
+            };
+            Ok(Answer::Fleet(fleet.map(Box::new)))
+        }
+        Call::DescribeFleetMembers { kind, fleet_id } => {
+            fleet_members(aws, kind, &fleet_id, limit).await.map(Answer::FleetMembers)
+        }
+        Call::ModifyFleet { kind, fleet_id, total, spot } => {
+            modify_fleet(aws, kind, &fleet_id, total, spot, limit).await.map(|()| Answer::Accepted)
+        }
+        other => Err(Failure::unanswered(format!("{other:?} is no call to a fleet"))),
+    }
+}
+
+pub(super) async fn fleet_members(
+    aws: &Aws,
+    kind: FleetKind,
+    fleet_id: &str,
+    limit: Duration,
+) -> Result<Vec<FleetMember>, Failure> {
+    match kind {
+        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, limit).await,
+        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, limit).await,
+    }
+}
+
+pub(super) async fn modify_fleet(
+    aws: &Aws,
+    kind: FleetKind,
+    fleet_id: &str,
+    total: i32,
+    spot: Option<i32>,
+    limit: Duration,
+) -> Result<(), Failure> {
+    match kind {
+        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, total, spot, limit).await,
+        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, total, spot, limit).await,
+    }
+}

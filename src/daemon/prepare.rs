@@ -1,0 +1,398 @@
+//! What has to be known before a notice comes: the owner and the plan, the registrations, the credentials.
+//!
+//! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
+//! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+
+use super::perform;
+use crate::aws::Aws;
+use crate::aws::elb::{Among, Found};
+use crate::config::{Config, TargetGroups};
+use crate::handover::{CALL_LIMIT, Known};
+use crate::imds::Imds;
+use crate::model::{
+    BootInstant, Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
+};
+use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, FleetRequest, Leftover, Plan, Surroundings};
+use crate::retry::{self, Failure, LOOK_UP};
+
+/// Instances that boot together do not ask together.
+const START_JITTER: Duration = Duration::from_secs(5);
+/// Between two look-ups that found everything.
+const RENEW_EVERY: Duration = Duration::from_secs(60 * 60);
+/// A recommendation or a repeated failure renews no sooner than this after the last time.
+const RENEW_AT_MOST_EVERY: Duration = Duration::from_secs(30 * 60);
+/// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
+const NOT_REGISTERED_YET: Duration = Duration::from_secs(15);
+/// Credentials are renewed so long before they expire.
+const CREDENTIALS_MARGIN: Duration = Duration::from_secs(10 * 60);
+
+pub(super) struct Asked {
+    pub(super) aws: Arc<Aws>,
+    pub(super) imds: Arc<Imds>,
+    pub(super) identity: Identity,
+    pub(super) config: Config,
+    pub(super) dry_run: bool,
+    /// The registrations of the last round: their groups need not be described again.
+    pub(super) known: Vec<Registration>,
+}
+
+/// What one round of look-ups brought.
+pub(super) struct Findings {
+    credentials: Result<Option<Duration>, Failure>,
+    plan: Result<Plan, Failure>,
+    registrations: Result<Found, Failure>,
+    /// What was found left over on the fleet and put right.
+    tidied: Option<Result<String, Failure>>,
+}
+
+/// What is known, and when to look again.
+pub(super) struct Preparation {
+    next: BootInstant,
+    begun: bool,
+    failures: u32,
+    empty_rounds: u32,
+    seed: u64,
+    last_full: Option<BootInstant>,
+    plan: Option<Plan>,
+    registrations: Option<Vec<Registration>>,
+    said: Option<String>,
+}
+
+/// A line for the log.
+pub(super) enum Line {
+    Info(String),
+    Warn(String),
+}
+
+impl Line {
+    pub(super) fn log(&self) {
+        match self {
+            Line::Info(text) => info!("{text}"),
+            Line::Warn(text) => warn!("{text}"),
+        }
+    }
+}
+
+impl Preparation {
+    pub(super) fn new(now: BootInstant) -> Preparation {
+        Preparation {
+            next: now,
+            begun: false,
+            failures: 0,
+            empty_rounds: 0,
+            seed: 0,
+            last_full: None,
+            plan: None,
+            registrations: None,
+            said: None,
+        }
+    }
+
+    /// It is known who this instance is.
+    pub(super) fn begin(&mut self, identity: &Identity, now: BootInstant) {
+        self.seed = retry::seed(&format!("look-ups of {}", identity.instance_id));
+        self.next = now + START_JITTER.mul_f64(retry::fraction(self.seed));
+        self.begun = true;
+    }
+
+    pub(super) fn is_due(&self, now: BootInstant) -> bool {
+        self.begun && now >= self.next
+    }
+
+    /// At a recommendation; but not again and again.
+    pub(super) fn renew_now(&mut self, now: BootInstant) {
+        if self.last_full.is_none_or(|last| now.since(last) >= RENEW_AT_MOST_EVERY) {
+            self.next = now;
+        }
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known { registrations: self.registrations.clone(), plan: self.plan.clone() }
+    }
+
+    /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
+    pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<Line> {
+        let Findings { credentials, plan, registrations, tidied } = findings;
+        let mut lines: Vec<Line> = tidied
+            .into_iter()
+            .map(|tidied| match tidied {
+                Ok(what) => Line::Info(what),
+                Err(failure) => Line::Warn(format!("failed to put right what a raise left on the fleet: {failure}")),
+            })
+            .collect();
+        let mut failed: Vec<String> = Vec::new();
+        let expire = credentials.map_err(|failure| failed.push(format!("credentials: {failure}"))).ok().flatten();
+        match plan {
+            Ok(plan) => self.plan = Some(plan),
+            Err(failure) => failed.push(format!("who launches a successor: {failure}")),
+        }
+        match registrations {
+            Ok(found) => {
+                failed.extend(found.missing.iter().map(|group| {
+                    format!("target-groups names {group}, and there is no such target group in this region")
+                }));
+                self.registrations = Some(found.registrations);
+            }
+            Err(failure) => failed.push(format!("target groups: {failure}")),
+        }
+        self.schedule(failed.is_empty(), expire, now);
+        if let Some(said) = self.news(&failed) {
+            lines.push(if failed.is_empty() { Line::Info(said) } else { Line::Warn(said) });
+        }
+        lines
+    }
+
+    fn schedule(&mut self, complete: bool, credentials_expire: Option<Duration>, now: BootInstant) {
+        let registered = self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty());
+        let pause = if !complete {
+            self.failures += 1;
+            LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first)
+        } else if !registered {
+            self.empty_rounds += 1;
+            NOT_REGISTERED_YET.saturating_mul(1 << self.empty_rounds.min(16)).min(RENEW_AT_MOST_EVERY)
+        } else {
+            self.failures = 0;
+            self.empty_rounds = 0;
+            self.last_full = Some(now);
+            let jitter = RENEW_EVERY.mul_f64(retry::fraction(self.seed) / 10.0);
+            RENEW_EVERY.saturating_sub(jitter)
+        };
+        let until_expiry = credentials_expire.map(|left| left.saturating_sub(CREDENTIALS_MARGIN).max(LOOK_UP.first));
+        self.next = now + until_expiry.map_or(pause, |left| left.min(pause));
+    }
+
+    /// The state in a sentence, if it is not what was said last.
+    fn news(&mut self, failed: &[String]) -> Option<String> {
+        let groups = match self.registrations.as_deref() {
+            None => "target groups not known yet".to_owned(),
+            Some([]) => "in no target group".to_owned(),
+            Some(registrations) => {
+                let each: Vec<String> = registrations.iter().map(in_words).collect();
+                format!("leave {}", each.join(" and "))
+            }
+        };
+        let plan = self.plan.as_ref().map_or_else(|| "owner not known yet".to_owned(), ToString::to_string);
+        let said = match failed {
+            [] => format!("ready; on a notice: {groups}; {plan}"),
+            failed => format!(
+                "not everything could be looked up, trying on: {}; on a notice as far as known: {groups}; {plan}",
+                failed.join("; ")
+            ),
+        };
+        if self.said.as_ref() == Some(&said) {
+            return None;
+        }
+        self.said = Some(said.clone());
+        Some(said)
+    }
+}
+
+/// As in "web (ports 8080, 8081; deregistration delay 300 s)".
+fn in_words(registration: &Registration) -> String {
+    let ports: Vec<String> = registration.ports().iter().map(u16::to_string).collect();
+    format!(
+        "{} (port{} {}; deregistration delay {} s)",
+        registration.name(),
+        if ports.len() == 1 { "" } else { "s" },
+        ports.join(", "),
+        registration.deregistration_delay.as_secs()
+    )
+}
+
+/// One round: credentials first, because everything else needs them.
+pub(super) async fn prepare(asked: Asked) -> Findings {
+    let Asked { aws, imds, identity, config, dry_run, known } = &asked;
+    let credentials = renew_credentials(aws).await;
+    let plan = find_plan(aws, imds, identity, config).await;
+    let groups = match &plan {
+        Ok(Plan::Group { group, .. }) => Some(group.target_groups.clone()),
+        _ => None,
+    };
+    let registrations = match find_registrations(aws, identity, config, groups.clone(), known).await {
+        // Not where its group registers it, or not yet: it may have been registered elsewhere by hand.
+        Ok(found) if found.registrations.is_empty() && groups.is_some() => {
+            find_registrations(aws, identity, config, None, known).await
+        }
+        result => result,
+    };
+    let tidied = match &plan {
+        Ok(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
+        _ => None,
+    };
+    Findings { credentials, plan, registrations, tidied }
+}
+
+/// How long they last, `None` for ever.
+async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Failure> {
+    let expiry = aws.credentials.renew().await?;
+    let now = SystemTime::from(aws.clock.now());
+    Ok(expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default()))
+}
+
+/// In the groups the configuration lists; else in those given; else everywhere.
+pub(super) async fn find_registrations(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    among: Option<Vec<TargetGroupArn>>,
+    known: &[Registration],
+) -> Result<Found, Failure> {
+    let among = match (&config.target_groups, among) {
+        (TargetGroups::Listed(listed), _) => {
+            Among::Listed(listed.iter().map(|group| group.arn_or_name.clone()).collect())
+        }
+        (TargetGroups::Discover, Some(arns)) => Among::Listed(arns.iter().map(ToString::to_string).collect()),
+        (TargetGroups::Discover, None) => Among::Everything,
+    };
+    aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await
+}
+
+/// Tags, owner, its settings, and what the choice of pools needs.
+pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config) -> Result<Plan, Failure> {
+    const KEYS: [&str; 7] = [
+        "aws:autoscaling:groupName",
+        "aws:ec2:fleet-id",
+        "aws:ec2spot:fleet-request-id",
+        "aws:ec2launchtemplate:id",
+        "aws:ec2launchtemplate:version",
+        plan::PREDECESSOR_TAG,
+        plan::ORIGIN_FLEET_TAG,
+    ];
+    let tags = match imds.instance_tags(&KEYS).await {
+        Ok(Some(tags)) => tags,
+        Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await?,
+    };
+    let lifecycle_state = imds.target_lifecycle_state().await.ok().and_then(|look| look.body);
+    let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
+    let clue = Clue::read(&tags, lifecycle_state, &config.successor);
+    let owner = match find_owner(aws, identity, clue).await? {
+        Owner::Nobody { .. } if is_gone_fleet(&tags) => match plan::template(&tags, &config.successor) {
+            Some(clue) => find_owner(aws, identity, clue).await?,
+            None => Owner::Nobody { why: "its fleet is gone, and it has no tag of a launch template".to_owned() },
+        },
+        owner => owner,
+    };
+    let surroundings = find_surroundings(aws, identity, config, &owner).await?;
+    Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
+}
+
+/// An instant fleet is forgotten by AWS some time after its last change; its instances live on with its tag.
+fn is_gone_fleet(tags: &BTreeMap<String, String>) -> bool {
+    !tags.contains_key("aws:autoscaling:groupName") && tags.contains_key("aws:ec2:fleet-id")
+}
+
+async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner, Failure> {
+    let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
+    Ok(match clue {
+        Clue::AutoScalingGroup(name) => match aws.autoscaling.describe_auto_scaling_group(&name, CALL_LIMIT).await? {
+            Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
+                Owner::AutoScalingGroup(group)
+            }
+            Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
+            None => gone(format!("Auto Scaling group {name}")),
+        },
+        Clue::Ec2Fleet(id) => match aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT).await? {
+            Some(fleet) => Owner::Ec2Fleet(fleet),
+            None => gone(format!("EC2 Fleet {id}")),
+        },
+        Clue::SpotFleet(id) => match aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT).await? {
+            Some(fleet) => Owner::SpotFleet(fleet),
+            None => gone(format!("Spot Fleet {id}")),
+        },
+        Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
+        Clue::Nobody(why) => Owner::Nobody { why },
+    })
+}
+
+/// Subnets with their zones, and where the group's members run; nothing for owners that choose by themselves.
+async fn find_surroundings(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    owner: &Owner,
+) -> Result<Surroundings, Failure> {
+    let (template, subnets) = match owner {
+        Owner::LaunchTemplate(template) => (Some(template), template_subnets(aws, identity, config, template).await?),
+        Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
+            let configurations = &fleet.launch_configurations;
+            (configurations.first().map(|configuration| &configuration.template), subnets_of(configurations))
+        }
+        _ => return Ok(Surroundings::default()),
+    };
+    let zone_of_subnet = match subnets.as_slice() {
+        [] => BTreeMap::new(),
+        subnets => {
+            let described = aws.instances.describe_subnets(subnets, CALL_LIMIT).await?;
+            described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone)).collect()
+        }
+    };
+    let running_by_zone = match template {
+        Some(template) if template.id_or_name.starts_with("lt-") => {
+            aws.instances.running_members_by_zone("aws:ec2launchtemplate:id", &template.id_or_name, CALL_LIMIT).await?
+        }
+        _ => BTreeMap::new(),
+    };
+    Ok(Surroundings { zone_of_subnet, running_by_zone })
+}
+
+fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
+    let pools = configurations.iter().flat_map(|configuration| &configuration.overrides);
+    let mut subnets: Vec<String> = pools.filter_map(|pool| pool.subnet_id.clone()).collect();
+    subnets.sort();
+    subnets.dedup();
+    subnets
+}
+
+/// The configuration's subnets, else the template's, else this instance's.
+async fn template_subnets(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    template: &LaunchTemplate,
+) -> Result<Vec<String>, Failure> {
+    if !config.successor.subnets.is_empty() {
+        return Ok(config.successor.subnets.clone());
+    }
+    let facts = aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await?;
+    if let Some(subnet) = facts.and_then(|facts| facts.subnet_id) {
+        return Ok(vec![subnet]);
+    }
+    let us = aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT).await?;
+    Ok(us.into_iter().filter_map(|instance| instance.subnet_id).collect())
+}
+
+/// Puts right what raises have left on the fleet, if nobody is under notice any more.
+async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Option<Result<String, Failure>> {
+    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
+        return None;
+    }
+    let members = match perform::fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await {
+        Ok(members) => members,
+        Err(failure) => return Some(Err(failure)),
+    };
+    let leftover = plan::leftover(fleet, &members)?;
+    Some(put_right(aws, kind, fleet, leftover).await)
+}
+
+async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, leftover: Leftover) -> Result<String, Failure> {
+    if let Leftover::Capacity(capacity) = leftover {
+        let spot = fleet.capacity.spot.map(|spot| spot + capacity.base - fleet.capacity.total);
+        perform::modify_fleet(aws, kind, &fleet.id, capacity.base, spot, CALL_LIMIT).await?;
+    }
+    aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
+    Ok(match leftover {
+        Leftover::Capacity(capacity) => {
+            format!(
+                "{} was still raised for members that are gone: target capacity is back at {}",
+                fleet.id, capacity.base
+            )
+        }
+        Leftover::TagOnly => format!("removed the tag {BASE_CAPACITY_TAG} from {}: nobody is under notice", fleet.id),
+    })
+}
