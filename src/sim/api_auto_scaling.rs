@@ -1,0 +1,357 @@
+//! Auto Scaling 2011-01-01: what changes a group and its members; the describing calls have a file of their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::api_auto_scaling_describe as describe;
+use super::auto_scaling::{AutoScalingGroup, Hook, Member};
+use super::aws::{Answer, Failure, answered_before, remember_answer};
+use super::instances::{Place, State};
+use super::launch_templates::TemplateReference;
+use super::query::Query;
+use super::settings::LifeCycle;
+use super::world::{Keeper, World};
+use super::xml::Xml;
+
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+    Some(match action {
+        "DescribeAutoScalingGroups" => describe::auto_scaling_groups(world, query),
+        "DescribeAutoScalingInstances" => describe::auto_scaling_instances(world, query),
+        "DescribeLifecycleHooks" => describe::lifecycle_hooks(world, query),
+        "DescribeTrafficSources" => describe::traffic_sources(world, query),
+        "DetachInstances" => detach_instances(world, query),
+        "AttachInstances" => attach_instances(world, query),
+        "TerminateInstanceInAutoScalingGroup" => terminate_instance_in_auto_scaling_group(world, query),
+        "LaunchInstances" => launch_instances_once(world, query),
+        "CompleteLifecycleAction" => complete_lifecycle_action(world, query),
+        "RecordLifecycleActionHeartbeat" => record_lifecycle_action_heartbeat(world, query),
+        "PutLifecycleHook" => put_lifecycle_hook(world, query),
+        "CreateAutoScalingGroup" => create_auto_scaling_group(world, query),
+        "UpdateAutoScalingGroup" => update_auto_scaling_group(world, query),
+        _ => return None,
+    })
+}
+
+pub(crate) fn group<'a>(world: &'a World, query: &Query) -> Result<&'a AutoScalingGroup, Failure> {
+    let name = query.required("AutoScalingGroupName")?;
+    let missing = || Failure::validation("AutoScalingGroup name not found - AutoScalingGroup name not found");
+    world.group(&name).ok_or_else(missing)
+}
+
+fn decrements(query: &Query) -> Result<bool, Failure> {
+    let decrement = query.truth("ShouldDecrementDesiredCapacity")?;
+    decrement.ok_or_else(|| Failure::missing_parameter("ShouldDecrementDesiredCapacity"))
+}
+
+/// With decrement the group would fall below its minimum.
+fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Failure> {
+    if (group.desired as usize) < group.min as usize + fewer {
+        let (name, min) = (&group.name, group.min);
+        let message = format!(
+            "Currently, desiredSize equals minSize ({min}). Terminating instance without replacement will violate group's \
+             min size constraint. Either set shouldDecrementDesiredCapacity flag to false or lower group's min size. ({name})"
+        );
+        return Err(Failure::validation(message));
+    }
+    Ok(())
+}
+
+fn detach_instances(world: &mut World, query: &Query) -> Answer {
+    let decrement = decrements(query)?;
+    let group = group(world, query)?;
+    let name = group.name.clone();
+    let ids = query.list("InstanceIds.member");
+    for id in &ids {
+        let member = group.member(id);
+        let member = member.ok_or_else(|| {
+            Failure::validation(format!("The instance {id} is not part of Auto Scaling group {name}."))
+        })?;
+        if !matches!(member.state, "InService" | "Standby") {
+            return Err(Failure::validation(format!("The instance {id} is not in InService or Standby.")));
+        }
+    }
+    if decrement {
+        keeps_minimum(group, ids.len())?;
+    }
+    let mut activities = Vec::new();
+    for id in &ids {
+        world.detach(&name, id, decrement);
+        activities.push(activity(world, &name, &format!("Detaching EC2 instance: {id}"), id));
+    }
+    world.recount_group(&name);
+    Ok(Xml::new().list("Activities", "member", activities))
+}
+
+fn activity(world: &mut World, name: &str, description: &str, id: &str) -> Xml {
+    let activity = world.uuid();
+    let now = world.clock.iso_millis(world.now);
+    Xml::new()
+        .text("ActivityId", activity)
+        .text("AutoScalingGroupName", name)
+        .text("Description", description)
+        .text("Cause", format!("At {now} instance {id} was taken out of service in response to a user request."))
+        .text("StartTime", &now)
+        .text("StatusCode", "InProgress")
+        .text("Progress", 50)
+        .text("Details", "{}")
+}
+
+fn attach_instances(world: &mut World, query: &Query) -> Answer {
+    let group = group(world, query)?;
+    let (name, target_groups) = (group.name.clone(), group.target_groups.clone());
+    let ids = query.list("InstanceIds.member");
+    if group.desired as usize + ids.len() > group.max as usize {
+        let message = format!("AutoScalingGroup by name {name} would exceed its MaxSize {}", group.max);
+        return Err(Failure::validation(message));
+    }
+    for id in &ids {
+        let free = world.group_of(id).is_none();
+        if !free || world.instance(id).is_none_or(|instance| instance.state != State::Running) {
+            let message = format!("Invalid Instance ID(s) specified: [{id}] is not in correct state");
+            return Err(Failure::validation(message));
+        }
+    }
+    for id in &ids {
+        if let Some(instance) = world.instance_mut(id) {
+            instance.keeper = Some(Keeper::AutoScalingGroup(name.clone()));
+            instance.tags.insert("aws:autoscaling:groupName".to_owned(), name.clone());
+            instance.target_lifecycle_state = Some("InService".to_owned());
+        }
+        if let Some(group) = world.group_mut(&name) {
+            group.desired += 1;
+            group.members.push(Member { instance: id.clone(), state: "InService", action: None });
+        }
+        world.register_instance(&target_groups, id);
+    }
+    Ok(Xml::new())
+}
+
+fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+    let id = query.required("InstanceId")?;
+    let decrement = decrements(query)?;
+    let Some(group) = world.group_of(&id) else {
+        let message = format!("Instance Id not found - No managed instance found for instance ID: {id}");
+        return Err(Failure::validation(message));
+    };
+    let name = group.name.clone();
+    let in_service =
+        group.member(&id).is_some_and(|member| matches!(member.state, "InService" | "Standby" | "Pending"));
+    if !in_service {
+        return Err(Failure::validation(format!("The instance {id} is not in InService or Standby.")));
+    }
+    if decrement {
+        keeps_minimum(group, 1)?;
+        if let Some(group) = world.group_mut(&name) {
+            group.desired = group.desired.saturating_sub(1);
+        }
+    }
+    world.terminate_member(&name, &id);
+    let activity = activity(world, &name, &format!("Terminating EC2 instance: {id}"), &id);
+    Ok(Xml::new().nest("Activity", activity))
+}
+
+fn launch_instances_once(world: &mut World, query: &Query) -> Answer {
+    let token = query.required("ClientToken")?;
+    if let Some(answer) = answered_before(world, "LaunchInstances", query, &token)? {
+        return Ok(answer);
+    }
+    let answer = launch_instances(world, query, &token)?;
+    remember_answer(world, "LaunchInstances", query, &token, &answer);
+    Ok(answer)
+}
+
+/// Synchronous: the members exist when the answer is sent, or the answer holds errors.
+fn launch_instances(world: &mut World, query: &Query, token: &str) -> Answer {
+    let group = group(world, query)?;
+    let name = group.name.clone();
+    let count = query.number("RequestedCapacity")?;
+    let count: u32 = count.ok_or_else(|| Failure::missing_parameter("RequestedCapacity"))?;
+    if group.desired + count > group.max {
+        let message = format!("The requested capacity would exceed the MaxSize {} of group {name}.", group.max);
+        return Err(Failure::validation(message));
+    }
+    let subnets = asked_subnets(world, group, query)?;
+    let places = world.group_places(group, &subnets);
+    let (open, full): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| world.has_capacity(place));
+    let mut xml = Xml::new().text("AutoScalingGroupName", &name).text("ClientToken", token);
+    if let Some(place) = open.into_iter().next() {
+        if let Some(group) = world.group_mut(&name) {
+            group.desired += count;
+        }
+        let ids: Vec<String> = (0..count).map(|_| world.launch_member(&name, place.clone())).collect();
+        let launched = pool(&place).texts("InstanceIds", "member", ids);
+        xml = xml.list("Instances", "member", [launched]).list("Errors", "member", []);
+    } else {
+        let errors = full.iter().map(|place| {
+            let message = format!("There is no capacity for {} in {}.", place.instance_type, place.zone);
+            pool(place).text("ErrorCode", "InsufficientInstanceCapacity").text("ErrorMessage", message)
+        });
+        xml = xml.list("Instances", "member", []).list("Errors", "member", errors);
+        retry_asynchronously(world, query, &name, count);
+    }
+    Ok(xml)
+}
+
+/// `retry-with-group-configuration` turns a failed launch into a raised desired capacity.
+fn retry_asynchronously(world: &mut World, query: &Query, name: &str, count: u32) {
+    if query.get("RetryStrategy") != Some("retry-with-group-configuration") {
+        return;
+    }
+    if let Some(group) = world.group_mut(name) {
+        group.desired += count;
+    }
+    world.recount_group(name);
+}
+
+fn pool(place: &Place) -> Xml {
+    let market = if place.life_cycle == LifeCycle::Spot { "Spot" } else { "OnDemand" };
+    Xml::new()
+        .text("InstanceType", &place.instance_type)
+        .text("MarketType", market)
+        .text("SubnetId", &place.subnet)
+        .text("AvailabilityZone", &place.zone)
+}
+
+/// The group's subnets that the call names, itself or by zone; a group in several zones wants to be told.
+fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Result<Vec<String>, Failure> {
+    let subnets = query.list("SubnetIds.member");
+    let zones = query.list("AvailabilityZones.member");
+    let own = group.subnets.iter().filter_map(|id| world.subnet(id));
+    if subnets.is_empty() && zones.is_empty() {
+        if group.subnets.len() > 1 {
+            let message = "Either AvailabilityZones or SubnetIds must be specified for groups with multiple zones.";
+            return Err(Failure::validation(message));
+        }
+        return Ok(group.subnets.clone());
+    }
+    let known_subnet = |id: &String| group.subnets.contains(id);
+    let known_zone = |zone: &String| own.clone().any(|subnet| &subnet.zone == zone);
+    if !subnets.iter().all(known_subnet) || !zones.iter().all(known_zone) {
+        return Err(Failure::validation("The zones or subnets are not part of the group's configuration."));
+    }
+    let meant = own.filter(|subnet| subnets.is_empty() || subnets.contains(&subnet.id));
+    let meant = meant.filter(|subnet| zones.is_empty() || zones.contains(&subnet.zone));
+    Ok(meant.map(|subnet| subnet.id.clone()).collect())
+}
+
+/// The instance whose lifecycle action a call means, by instance id or by token, and the action's hook.
+fn waiting(world: &World, query: &Query) -> Result<(String, Hook), Failure> {
+    let group = group(world, query)?;
+    let name = query.required("LifecycleHookName")?;
+    let missing = || Failure::validation(format!("No Lifecycle Hook found with name {name}"));
+    let hook = group.hooks.iter().find(|hook| hook.name == name).ok_or_else(missing)?;
+    let (instance, token) = (query.get("InstanceId"), query.get("LifecycleActionToken"));
+    let meant = |member: &&Member| {
+        let Some(action) = member.action.as_ref().filter(|action| action.hook == name) else { return false };
+        token.is_none_or(|token| token == action.token) && instance.is_none_or(|id| id == member.instance)
+    };
+    let named = token.is_some() || instance.is_some();
+    match group.members.iter().filter(|_| named).find(meant) {
+        Some(member) => Ok((member.instance.clone(), hook.clone())),
+        None => Err(Failure::validation(match (token, instance) {
+            (None, Some(id)) => format!("No active Lifecycle Action found with instance ID {id}"),
+            (token, _) => format!("No active Lifecycle Action found with token {}", token.unwrap_or_default()),
+        })),
+    }
+}
+
+fn complete_lifecycle_action(world: &mut World, query: &Query) -> Answer {
+    let result = query.required("LifecycleActionResult")?;
+    if !matches!(result.as_str(), "CONTINUE" | "ABANDON") {
+        return Err(Failure::malformed("LifecycleActionResult", &result));
+    }
+    // A terminating instance goes either way: ABANDON only skips other hooks.
+    let (id, _) = waiting(world, query)?;
+    world.complete_action(&id);
+    Ok(Xml::new())
+}
+
+fn record_lifecycle_action_heartbeat(world: &mut World, query: &Query) -> Answer {
+    let (id, hook) = waiting(world, query)?;
+    world.heartbeat(&id, hook.heartbeat_timeout);
+    Ok(Xml::new())
+}
+
+fn put_lifecycle_hook(world: &mut World, query: &Query) -> Answer {
+    let name = group(world, query)?.name.clone();
+    let hook = Hook {
+        name: query.required("LifecycleHookName")?,
+        transition: query.required("LifecycleTransition")?,
+        heartbeat_timeout: Duration::from_secs(query.number("HeartbeatTimeout")?.unwrap_or(3600)),
+        default_result: query.string("DefaultResult").unwrap_or_else(|| "ABANDON".to_owned()),
+    };
+    if let Some(group) = world.group_mut(&name) {
+        group.hooks.retain(|one| one.name != hook.name);
+        group.hooks.push(hook);
+    }
+    Ok(Xml::new())
+}
+
+fn create_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+    let name = query.required("AutoScalingGroupName")?;
+    if world.group(&name).is_some() {
+        let message =
+            format!("AutoScalingGroup by this name already exists - A group by the name {name} already exists");
+        return Err(Failure::new("AlreadyExists", message));
+    }
+    let number = |key: &str| query.number(key)?.ok_or_else(|| Failure::missing_parameter(key));
+    let (min, max) = (number("MinSize")?, number("MaxSize")?);
+    let template = TemplateReference {
+        id: query.string("LaunchTemplate.LaunchTemplateId"),
+        name: query.string("LaunchTemplate.LaunchTemplateName"),
+        version: query.string("LaunchTemplate.Version"),
+    };
+    let version = world.template_version(&template);
+    let version = version.ok_or_else(|| Failure::validation("You must use a valid fully-formed launch template."))?;
+    let spot = version.market.as_deref() == Some("spot");
+    let zones = query.list("AvailabilityZones.member");
+    let by_zone = zones.iter().filter_map(|zone| world.subnet_of_zone(zone)).map(|subnet| subnet.id.clone());
+    let by_id = query.get("VPCZoneIdentifier").unwrap_or_default().split(',').map(|id| id.trim().to_owned());
+    let subnets = by_id.filter(|id| !id.is_empty()).chain(by_zone).collect();
+    let account = &world.settings.account;
+    let group = AutoScalingGroup {
+        arn: format!(
+            "arn:aws:autoscaling:{}:{account}:autoScalingGroup::autoScalingGroupName/{name}",
+            world.settings.region
+        ),
+        min,
+        max,
+        desired: query.number("DesiredCapacity")?.unwrap_or(min),
+        subnets,
+        target_groups: query.list("TargetGroupARNs.member"),
+        capacity_rebalance: query.truth("CapacityRebalance")?.unwrap_or(false),
+        health_check_type: query.string("HealthCheckType").unwrap_or_else(|| "EC2".to_owned()),
+        instance_type: version.instance_type.clone(),
+        life_cycle: if spot { LifeCycle::Spot } else { LifeCycle::OnDemand },
+        template,
+        mixed_types: Vec::new(),
+        hooks: Vec::new(),
+        members: Vec::new(),
+        tags: query.tags("Tags.member").into_iter().collect::<BTreeMap<_, _>>(),
+        created: world.now,
+        launching: 0,
+        name: name.clone(),
+    };
+    world.auto_scaling_groups.push(group);
+    world.recount_group(&name);
+    Ok(Xml::new())
+}
+
+fn update_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+    let name = group(world, query)?.name.clone();
+    let (min, max, desired) = (query.number("MinSize")?, query.number("MaxSize")?, query.number("DesiredCapacity")?);
+    let rebalance = query.truth("CapacityRebalance")?;
+    let Some(group) = world.group_mut(&name) else { return Ok(Xml::new()) };
+    let (min, max) = (min.unwrap_or(group.min), max.unwrap_or(group.max));
+    let desired = desired.unwrap_or(group.desired.clamp(min, max.max(min)));
+    if !(min..=max).contains(&desired) {
+        let message =
+            format!("Desired capacity:{desired} must be between the specified min size:{min} and max size:{max}");
+        return Err(Failure::validation(message));
+    }
+    (group.min, group.max, group.desired) = (min, max, desired);
+    group.capacity_rebalance = rebalance.unwrap_or(group.capacity_rebalance);
+    world.terminate_excess_members(&name);
+    world.recount_group(&name);
+    Ok(Xml::new())
+}

@@ -1,0 +1,160 @@
+//! EC2's launch templates.
+
+use std::collections::BTreeMap;
+
+use super::api_ec2::{filtered_by_tags, paged, tag_set, unknown_filter};
+use super::aws::{Answer, Failure};
+use super::launch_templates::{LaunchTemplate, TemplateVersion};
+use super::query::Query;
+use super::world::World;
+use super::xml::Xml;
+
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+    Some(match action {
+        "DescribeLaunchTemplates" => describe_launch_templates(world, query),
+        "DescribeLaunchTemplateVersions" => describe_launch_template_versions(world, query),
+        "CreateLaunchTemplate" => create_launch_template(world, query),
+        _ => return None,
+    })
+}
+
+/// The template of this id or name, or AWS's error for each.
+pub(crate) fn known<'a>(world: &'a World, id: Option<&str>, name: Option<&str>) -> Result<&'a LaunchTemplate, Failure> {
+    world.launch_template(id, name).ok_or_else(|| match (id, name) {
+        (Some(id), _) => Failure::new(
+            "InvalidLaunchTemplateId.NotFound",
+            format!("The specified launch template, with template ID {id}, does not exist."),
+        ),
+        (None, Some(name)) => Failure::new(
+            "InvalidLaunchTemplateName.NotFoundException",
+            format!("The specified launch template, with template name {name}, does not exist."),
+        ),
+        (None, None) => Failure::missing_parameter("LaunchTemplateId"),
+    })
+}
+
+fn described(world: &World, template: &LaunchTemplate) -> Xml {
+    Xml::new()
+        .text("launchTemplateId", &template.id)
+        .text("launchTemplateName", &template.name)
+        .text("createTime", world.clock.iso_millis(template.created))
+        .text("createdBy", format!("arn:aws:iam::{}:root", world.settings.account))
+        .text("defaultVersionNumber", template.default_version)
+        .text("latestVersionNumber", template.versions.len())
+        .and(tag_set(&template.tags))
+}
+
+fn describe_launch_templates(world: &World, query: &Query) -> Answer {
+    let (ids, names) = (query.list("LaunchTemplateId"), query.list("LaunchTemplateName"));
+    for id in &ids {
+        known(world, Some(id), None)?;
+    }
+    for name in &names {
+        known(world, None, Some(name))?;
+    }
+    let named = |one: &&LaunchTemplate| {
+        ids.is_empty() && names.is_empty() || ids.contains(&one.id) || names.contains(&one.name)
+    };
+    let mut found = Vec::new();
+    for template in world.launch_templates.iter().filter(named) {
+        let mut admitted = true;
+        for filter in query.filters() {
+            admitted &= match filtered_by_tags(&filter, &template.tags) {
+                Some(admitted) => admitted,
+                None if filter.name == "launch-template-name" => filter.admits(&template.name),
+                None => return Err(unknown_filter(&filter)),
+            };
+        }
+        if admitted {
+            found.push(template);
+        }
+    }
+    let (found, next) = paged(found, query)?;
+    let items = found.into_iter().map(|template| described(world, template));
+    Ok(Xml::new().list("launchTemplates", "item", items).option("nextToken", next))
+}
+
+fn describe_launch_template_versions(world: &World, query: &Query) -> Answer {
+    let template = known(world, query.get("LaunchTemplateId"), query.get("LaunchTemplateName"))?;
+    let asked = query.list("LaunchTemplateVersion");
+    let mut numbers = Vec::new();
+    for version in &asked {
+        let number = template.number(Some(version)).ok_or_else(|| {
+            let message = format!("Could not find the specified version {version} for the launch template");
+            Failure::new("InvalidLaunchTemplateId.VersionNotFound", message)
+        })?;
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    if asked.is_empty() {
+        numbers = (1..=template.versions.len()).rev().collect();
+    }
+    let (numbers, next) = paged(numbers, query)?;
+    let versions =
+        numbers.into_iter().filter_map(|number| Some(version(world, template, number, template.version(number)?)));
+    Ok(Xml::new().list("launchTemplateVersionSet", "item", versions).option("nextToken", next))
+}
+
+fn version(world: &World, template: &LaunchTemplate, number: usize, version: &TemplateVersion) -> Xml {
+    let mut data = Xml::new().text("imageId", &version.image).text("instanceType", &version.instance_type);
+    if let Some(name) = &version.instance_profile {
+        data = data.nest("iamInstanceProfile", Xml::new().text("name", name));
+    }
+    if let Some(market) = &version.market {
+        data = data.nest("instanceMarketOptions", Xml::new().text("marketType", market));
+    }
+    if let Some(subnet) = &version.subnet {
+        let interface = Xml::new().text("deviceIndex", 0).text("subnetId", subnet);
+        data = data.list("networkInterfaceSet", "item", [interface]);
+    }
+    if !version.instance_tags.is_empty() {
+        let tags = Xml::new().text("resourceType", "instance").and(tag_set(&version.instance_tags));
+        data = data.list("tagSpecificationSet", "item", [tags]);
+    }
+    let data = data.texts("securityGroupIdSet", "item", &version.security_groups);
+    Xml::new()
+        .text("launchTemplateId", &template.id)
+        .text("launchTemplateName", &template.name)
+        .text("versionNumber", number)
+        .text("createTime", world.clock.iso_millis(template.created))
+        .text("createdBy", format!("arn:aws:iam::{}:root", world.settings.account))
+        .text("defaultVersion", number == template.default_version)
+        .nest("launchTemplateData", data)
+}
+
+fn create_launch_template(world: &mut World, query: &Query) -> Answer {
+    let name = query.required("LaunchTemplateName")?;
+    if world.launch_template(None, Some(&name)).is_some() {
+        let message = "Launch template name already in use.";
+        return Err(Failure::new("InvalidLaunchTemplateName.AlreadyExistsException", message));
+    }
+    let data = query.structure("LaunchTemplateData");
+    let version = TemplateVersion {
+        instance_type: data.string("InstanceType").unwrap_or_default(),
+        image: data.string("ImageId").unwrap_or_default(),
+        subnet: data.string("NetworkInterface.1.SubnetId"),
+        instance_profile: data.string("IamInstanceProfile.Name"),
+        security_groups: data.list("SecurityGroupId"),
+        market: data.string("InstanceMarketOptions.MarketType"),
+        instance_tags: specified_tags(&data, "instance"),
+    };
+    let template = LaunchTemplate {
+        id: world.id("lt"),
+        name,
+        created: world.now,
+        tags: specified_tags(query, "launch-template"),
+        versions: vec![version],
+        default_version: 1,
+    };
+    let answer = Xml::new().nest("launchTemplate", described(world, &template));
+    world.launch_templates.push(template);
+    Ok(answer)
+}
+
+/// The tags that a call's tag specifications give to one type of resource.
+pub(crate) fn specified_tags(query: &Query, resource_type: &str) -> BTreeMap<String, String> {
+    let specifications = query.structures("TagSpecification").into_iter();
+    let meant = specifications.filter(|one| one.get("ResourceType") == Some(resource_type));
+    meant.flat_map(|one| one.tags("Tag")).collect()
+}

@@ -1,0 +1,296 @@
+//! What an Auto Scaling group does: keeps count of its members, launches what is wanting, registers it, lets members go.
+//!
+//! Members that are `Detaching` or `Terminating` do not count, so taking one out without decrement launches another at
+//! once; a member that merely dies is missed only after a while.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::instances::{Launch, Place};
+use super::launch_templates::TemplateReference;
+use super::settings::LifeCycle;
+use super::world::{Event, Keeper, World};
+
+#[derive(Clone, Debug)]
+pub(crate) struct AutoScalingGroup {
+    pub(crate) name: String,
+    pub(crate) arn: String,
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+    pub(crate) desired: u32,
+    pub(crate) subnets: Vec<String>,
+    pub(crate) target_groups: Vec<String>,
+    pub(crate) capacity_rebalance: bool,
+    pub(crate) health_check_type: String,
+    pub(crate) template: TemplateReference,
+    /// The instance types of a mixed instances policy; empty: none.
+    pub(crate) mixed_types: Vec<String>,
+    pub(crate) instance_type: String,
+    pub(crate) life_cycle: LifeCycle,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) created: Instant,
+    /// Launches decided and not yet made.
+    pub(crate) launching: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Hook {
+    pub(crate) name: String,
+    pub(crate) transition: String,
+    pub(crate) heartbeat_timeout: Duration,
+    pub(crate) default_result: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) instance: String,
+    pub(crate) state: &'static str,
+    /// The lifecycle action that is waited for.
+    pub(crate) action: Option<LifecycleAction>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LifecycleAction {
+    pub(crate) hook: String,
+    pub(crate) token: String,
+    serial: u64,
+}
+
+impl AutoScalingGroup {
+    pub(crate) fn member(&self, instance: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.instance == instance)
+    }
+
+    fn member_mut(&mut self, instance: &str) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.instance == instance)
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| matches!(member.state, "Pending" | "InService"))
+    }
+
+    pub(crate) fn termination_hook(&self) -> Option<&Hook> {
+        self.hooks.iter().find(|hook| hook.transition == "autoscaling:EC2_INSTANCE_TERMINATING")
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::AutoScalingGroup(self.name.clone())
+    }
+}
+
+impl World {
+    pub(crate) fn group(&self, name: &str) -> Option<&AutoScalingGroup> {
+        self.auto_scaling_groups.iter().find(|group| group.name == name)
+    }
+
+    pub(crate) fn group_mut(&mut self, name: &str) -> Option<&mut AutoScalingGroup> {
+        self.auto_scaling_groups.iter_mut().find(|group| group.name == name)
+    }
+
+    pub(crate) fn group_of(&self, instance: &str) -> Option<&AutoScalingGroup> {
+        self.auto_scaling_groups.iter().find(|group| group.member(instance).is_some())
+    }
+
+    /// How many members are wanting: the desired capacity and a replacement for each member at risk, less the active ones.
+    fn wanting(&self, group: &AutoScalingGroup) -> u32 {
+        let at_risk = |member: &&Member| self.instance(&member.instance).is_some_and(|instance| instance.at_risk);
+        let wanted = u64::from(group.desired) + group.active().filter(at_risk).count() as u64;
+        u32::try_from(wanted.saturating_sub(group.active().count() as u64)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn recount_group(&mut self, name: &str) {
+        let Some(group) = self.group(name) else { return };
+        let more = self.wanting(group).saturating_sub(group.launching);
+        let keeper = group.keeper();
+        for _ in 0..more {
+            self.after(self.settings.timings.launch_after, Event::Launch(keeper.clone()));
+        }
+        if let Some(group) = self.group_mut(name) {
+            group.launching += more;
+        }
+    }
+
+    pub(crate) fn group_launches(&mut self, name: &str) {
+        let Some(group) = self.group_mut(name) else { return };
+        group.launching = group.launching.saturating_sub(1);
+        let Some(group) = self.group(name).filter(|group| self.wanting(group) > 0) else { return };
+        let keeper = group.keeper();
+        match self.group_places(group, &group.subnets).into_iter().find(|place| self.has_capacity(place)) {
+            Some(place) => {
+                let id = self.launch_member(name, place);
+                self.replaced_at_risk(name, &id);
+            }
+            None => self.after(self.settings.timings.owner_reacts_after, Event::Recount(keeper)),
+        }
+    }
+
+    /// Where the group would launch, best first: the zones with the fewest active members, every type in each.
+    pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<Place> {
+        let crowd = |zone: &str| {
+            let lives_in = |id: &str| self.instance(id).is_some_and(|instance| instance.place.zone == zone);
+            group.active().filter(|member| lives_in(&member.instance)).count()
+        };
+        let mut subnets: Vec<_> = subnets.iter().filter_map(|id| self.subnet(id)).collect();
+        subnets.sort_by_key(|subnet| crowd(&subnet.zone));
+        let own = std::slice::from_ref(&group.instance_type);
+        let types = if group.mixed_types.is_empty() { own } else { &group.mixed_types };
+        let places =
+            subnets.into_iter().flat_map(|subnet| types.iter().map(move |instance_type| (subnet, instance_type)));
+        let places = places.map(|(subnet, instance_type)| Place {
+            instance_type: instance_type.clone(),
+            zone: subnet.zone.clone(),
+            subnet: subnet.id.clone(),
+            life_cycle: group.life_cycle,
+        });
+        places.collect()
+    }
+
+    pub(crate) fn launch_member(&mut self, name: &str, place: Place) -> String {
+        let Some(group) = self.group(name) else { return String::new() };
+        let keeper = group.keeper();
+        let mut tags = group.tags.clone();
+        tags.extend(self.template_tags(&group.template));
+        tags.insert("aws:autoscaling:groupName".to_owned(), name.to_owned());
+        if !group.mixed_types.is_empty() {
+            let fleet = self.uuid();
+            tags.insert("aws:ec2:fleet-id".to_owned(), format!("fleet-{fleet}"));
+        }
+        let id = self.launch(Launch { place, tags, keeper: Some(keeper) });
+        if let Some(group) = self.group_mut(name) {
+            group.members.push(Member { instance: id.clone(), state: "Pending", action: None });
+        }
+        id
+    }
+
+    /// With Capacity Rebalancing the group lets a member at risk go once its replacement is in service.
+    fn replaced_at_risk(&mut self, name: &str, replacement: &str) {
+        let Some(group) = self.group(name).filter(|_| self.settings.rebalance_terminates) else { return };
+        let at_risk = group.active().find(|one| self.instance(&one.instance).is_some_and(|instance| instance.at_risk));
+        let Some(at_risk) = at_risk.filter(|member| member.instance != replacement) else { return };
+        let event = Event::RiskEnded(at_risk.instance.clone());
+        self.after(self.settings.timings.running_after + self.settings.timings.healthy_after, event);
+    }
+
+    pub(crate) fn member_runs(&mut self, name: &str, id: &str) {
+        let Some(group) = self.group_mut(name) else { return };
+        let Some(member) = group.member_mut(id).filter(|member| member.state == "Pending") else { return };
+        member.state = "InService";
+        let target_groups = group.target_groups.clone();
+        self.register_instance(&target_groups, id);
+    }
+
+    pub(crate) fn member_died(&mut self, name: &str, id: &str) {
+        let Some(group) = self.group_mut(name) else { return };
+        group.members.retain(|member| member.instance != id);
+        self.recount_group(name);
+    }
+
+    /// A member that the group itself was terminating is gone with its instance, at once.
+    pub(crate) fn forget_terminating_member(&mut self, id: &str) -> bool {
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return false };
+        let Some(group) = self.group_mut(&name) else { return false };
+        let before = group.members.len();
+        group.members.retain(|member| member.instance != id || !member.state.starts_with("Terminating"));
+        if group.members.len() == before {
+            return false;
+        }
+        self.recount_group(&name);
+        true
+    }
+
+    pub(crate) fn group_rebalances(&self, name: &str, id: &str) -> bool {
+        let Some(group) = self.group(name).filter(|group| group.capacity_rebalance) else { return false };
+        group.active().any(|member| member.instance == id)
+    }
+
+    /// Takes a member out and leaves its instance running.
+    pub(crate) fn detach(&mut self, name: &str, id: &str, decrement: bool) {
+        let Some(group) = self.group_mut(name) else { return };
+        if decrement {
+            group.desired = group.desired.saturating_sub(1);
+        }
+        if let Some(member) = group.member_mut(id) {
+            member.state = "Detaching";
+        }
+        let target_groups = group.target_groups.clone();
+        self.deregister_instance(&target_groups, id);
+        self.set_target_lifecycle_state(id, "Detached");
+        let event = Event::Detached { group: name.to_owned(), instance: id.to_owned() };
+        self.after(self.settings.timings.detaching_for, event);
+    }
+
+    pub(crate) fn detached(&mut self, name: &str, id: &str) {
+        let Some(group) = self.group_mut(name) else { return };
+        group.members.retain(|member| member.instance != id || member.state != "Detaching");
+        if let Some(instance) = self.instance_mut(id) {
+            instance.keeper = None;
+            instance.at_risk = false;
+            instance.tags.remove("aws:autoscaling:groupName");
+        }
+    }
+
+    /// Begins to terminate a member: deregistered at once, its hook waited for, then shut down.
+    pub(crate) fn terminate_member(&mut self, name: &str, id: &str) {
+        let serial = self.serial();
+        let token = self.uuid();
+        let Some(group) = self.group_mut(name) else { return };
+        let hook = group.termination_hook().cloned();
+        let target_groups = group.target_groups.clone();
+        let Some(member) = group.member_mut(id).filter(|one| !one.state.starts_with("Terminating")) else { return };
+        member.state = if hook.is_some() { "Terminating:Wait" } else { "Terminating" };
+        member.action = hook.as_ref().map(|hook| LifecycleAction { hook: hook.name.clone(), token, serial });
+        self.deregister_instance(&target_groups, id);
+        self.set_target_lifecycle_state(id, "Terminated");
+        match hook {
+            Some(hook) => {
+                self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+            }
+            None => self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned())),
+        }
+        self.recount_group(name);
+    }
+
+    /// After the desired capacity was lowered: the oldest members go.
+    pub(crate) fn terminate_excess_members(&mut self, name: &str) {
+        let Some(group) = self.group(name) else { return };
+        let active = group.active().map(|member| member.instance.clone()).collect::<Vec<_>>();
+        let excess = active.len().saturating_sub(group.desired as usize);
+        for id in active.into_iter().take(excess) {
+            self.terminate_member(name, &id);
+        }
+    }
+
+    fn set_target_lifecycle_state(&mut self, id: &str, state: &str) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.target_lifecycle_state = Some(state.to_owned());
+        }
+    }
+
+    pub(crate) fn hook_timed_out(&mut self, id: &str, serial: u64) {
+        let action = self.group_of(id).and_then(|group| group.member(id)?.action.as_ref());
+        if action.is_some_and(|action| action.serial == serial) {
+            self.complete_action(id);
+        }
+    }
+
+    pub(crate) fn complete_action(&mut self, id: &str) {
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
+        member.action = None;
+        member.state = "Terminating:Proceed";
+        self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
+    }
+
+    /// The hook waits its whole heartbeat timeout anew.
+    pub(crate) fn heartbeat(&mut self, id: &str, timeout: Duration) {
+        let serial = self.serial();
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
+        if let Some(action) = &mut member.action {
+            action.serial = serial;
+        }
+        self.after(timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+    }
+}

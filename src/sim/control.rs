@@ -1,0 +1,78 @@
+//! A listener for suites in other languages and for benchmarks: looks at the world and makes things happen, in JSON.
+//!
+//! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/scheduled-events`,
+//! `/no-capacity`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::faults::Fault;
+use super::reply::Reply;
+use super::server::Wire;
+use super::settings::Pool;
+use super::{Inner, Sim};
+
+pub(crate) fn answer(inner: &Arc<Inner>, wire: &Wire) -> Reply {
+    let sim = Sim(Arc::clone(inner));
+    let body: Value = match wire.body.trim() {
+        "" => json!({}),
+        text => match serde_json::from_str(text) {
+            Ok(body) => body,
+            Err(error) => return wrong(&error),
+        },
+    };
+    match (wire.method.as_str(), wire.path.as_str()) {
+        ("GET", "/world") => right(&sim.snapshot()),
+        ("GET", "/requests") => right(&sim.requests().iter().map(super::Request::to_json).collect()),
+        ("POST", path) => match change(&sim, path, &body) {
+            Ok(true) => right(&json!({})),
+            Ok(false) => Reply::new(404, "text/plain", "no such control\n"),
+            Err(error) => wrong(&error),
+        },
+        _ => Reply::new(404, "text/plain", "no such control\n"),
+    }
+}
+
+fn right(value: &Value) -> Reply {
+    Reply::new(200, "application/json", value.to_string())
+}
+
+fn wrong(error: &serde_json::Error) -> Reply {
+    Reply::new(400, "text/plain", format!("{error}\n"))
+}
+
+/// False: no such control. `instance` is ours where it is left out.
+fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error> {
+    let text = |key: &str| body.get(key).and_then(Value::as_str);
+    let own = sim.instance_id();
+    let instance = text("instance").unwrap_or(&own);
+    match path {
+        // {"action": "terminate", "seconds": 120} or {"action", "time": verbatim}
+        "/notice" => {
+            let action = text("action").unwrap_or("terminate");
+            let seconds = body.get("seconds").and_then(Value::as_f64).unwrap_or(120.0);
+            match text("time") {
+                Some(time) => sim.notice_at(action, time),
+                None => sim.notice_for(instance, action, Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+            }
+        }
+        // {"removed": true} takes the notice from the metadata too
+        "/withdraw" if body.get("removed") == Some(&Value::Bool(true)) => sim.remove_notice(),
+        "/withdraw" => sim.withdraw_notice(),
+        "/rebalance" => sim.rebalance(),
+        // {"state": "Terminated"}
+        "/lifecycle-state" => sim.lifecycle_state(text("state").unwrap_or_default()),
+        // the list itself
+        "/scheduled-events" => sim.scheduled_events(&body.to_string()),
+        // a list of pools
+        "/no-capacity" => sim.no_capacity(serde_json::from_value::<Vec<Pool>>(body.clone())?),
+        "/fault" => sim.fault(serde_json::from_value::<Fault>(body.clone())?),
+        "/clear-faults" => sim.clear_faults(),
+        // {"access_key": "AKIA..."}; without: all so far
+        "/credentials/expire" => sim.expire_credentials(text("access_key")),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}

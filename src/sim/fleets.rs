@@ -1,0 +1,247 @@
+//! What EC2 Fleets and Spot Fleets do. Both are one thing here, told apart by the form of their id.
+//!
+//! Only `maintain` fleets launch after their start: up to their target, counting what lives; and one for each member at
+//! risk if they have a replacement strategy. A target lowered cancels launches decided and not yet made.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::instances::{Instance, Launch, Place};
+use super::launch_templates::TemplateReference;
+use super::settings::{FleetType, LifeCycle};
+use super::world::{Event, Keeper, World};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fleet {
+    /// `fleet-...` or `sfr-...`
+    pub(crate) id: String,
+    pub(crate) type_: FleetType,
+    /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
+    pub(crate) state: &'static str,
+    pub(crate) target: u32,
+    pub(crate) on_demand_target: u32,
+    pub(crate) default_life_cycle: LifeCycle,
+    pub(crate) replacement_strategy: Option<String>,
+    pub(crate) terminates_excess: bool,
+    pub(crate) configs: Vec<TemplateConfig>,
+    /// A Spot Fleet's; it registers what it launches.
+    pub(crate) target_groups: Vec<String>,
+    /// The fleet's own, and those of its instances.
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) instance_tags: BTreeMap<String, String>,
+    pub(crate) created: Instant,
+    pub(crate) client_token: Option<String>,
+    /// Launches decided and not yet made.
+    pub(crate) launching: u32,
+    /// What an instant fleet launched, and what failed.
+    pub(crate) launched: Vec<(Choice, Vec<String>)>,
+    pub(crate) failed: Vec<(Choice, Failed)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TemplateConfig {
+    pub(crate) template: TemplateReference,
+    pub(crate) overrides: Vec<Override>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Override {
+    pub(crate) instance_type: Option<String>,
+    pub(crate) subnet: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) priority: Option<String>,
+    pub(crate) weighted_capacity: Option<String>,
+}
+
+/// A pool that a fleet may launch into, and by which template and override.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) template: TemplateReference,
+    pub(crate) override_: Option<Override>,
+    pub(crate) place: Place,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+impl Fleet {
+    pub(crate) fn is_spot_fleet(&self) -> bool {
+        self.id.starts_with("sfr-")
+    }
+
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper::Fleet(self.id.clone())
+    }
+
+    pub(crate) fn spot_target(&self) -> u32 {
+        self.target.saturating_sub(self.on_demand_target)
+    }
+}
+
+impl World {
+    pub(crate) fn fleet(&self, id: &str) -> Option<&Fleet> {
+        self.fleets.iter().find(|fleet| fleet.id == id)
+    }
+
+    pub(crate) fn fleet_mut(&mut self, id: &str) -> Option<&mut Fleet> {
+        self.fleets.iter_mut().find(|fleet| fleet.id == id)
+    }
+
+    /// The members that live; a member interrupted by a stop is held for its return.
+    pub(crate) fn fleet_members(&self, fleet: &Fleet) -> impl Iterator<Item = &Instance> {
+        let keeper = fleet.keeper();
+        self.instances.iter().filter(move |one| one.kept_by(&keeper) && (one.alive() || one.paused()))
+    }
+
+    pub(crate) fn fulfilled(&self, fleet: &Fleet, life_cycle: Option<LifeCycle>) -> usize {
+        let members = self.fleet_members(fleet).filter(|one| one.alive());
+        members.filter(|one| life_cycle.is_none_or(|wanted| one.place.life_cycle == wanted)).count()
+    }
+
+    fn fleet_wanting(&self, fleet: &Fleet) -> u32 {
+        if fleet.type_ != FleetType::Maintain || fleet.state != "active" {
+            return 0;
+        }
+        let at_risk = self.fleet_members(fleet).filter(|one| one.at_risk).count() as u64;
+        let wanted = u64::from(fleet.target) + at_risk;
+        u32::try_from(wanted.saturating_sub(self.fleet_members(fleet).count() as u64)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn recount_fleet(&mut self, id: &str) {
+        let Some(fleet) = self.fleet(id) else { return };
+        let more = self.fleet_wanting(fleet).saturating_sub(fleet.launching);
+        let keeper = fleet.keeper();
+        for _ in 0..more {
+            self.after(self.settings.timings.launch_after, Event::Launch(keeper.clone()));
+        }
+        if let Some(fleet) = self.fleet_mut(id) {
+            fleet.launching += more;
+        }
+    }
+
+    pub(crate) fn fleet_launches(&mut self, id: &str) {
+        let Some(fleet) = self.fleet_mut(id) else { return };
+        fleet.launching = fleet.launching.saturating_sub(1);
+        let Some(fleet) = self.fleet(id).filter(|fleet| self.fleet_wanting(fleet) > 0) else { return };
+        let keeper = fleet.keeper();
+        let life_cycle = self.next_life_cycle(fleet);
+        let choices = self.choices(&fleet.configs, life_cycle);
+        match choices.into_iter().find(|choice| self.obstacle(choice).is_none()) {
+            Some(choice) => {
+                self.launch_fleet_member(id, &choice);
+                self.fleet_replaced_at_risk(id);
+            }
+            None => self.after(self.settings.timings.owner_reacts_after, Event::Recount(keeper)),
+        }
+    }
+
+    /// On demand until that part of the target is there.
+    fn next_life_cycle(&self, fleet: &Fleet) -> LifeCycle {
+        let on_demand = self.fleet_members(fleet).filter(|one| one.place.life_cycle == LifeCycle::OnDemand).count();
+        if on_demand < fleet.on_demand_target as usize { LifeCycle::OnDemand } else { LifeCycle::Spot }
+    }
+
+    /// Every pool that the configurations allow, in their order, those with a priority by it; also those that do not exist.
+    pub(crate) fn choices(&self, configs: &[TemplateConfig], market: LifeCycle) -> Vec<Choice> {
+        let mut all: Vec<(&TemplateReference, Option<&Override>)> = Vec::new();
+        for config in configs {
+            match config.overrides.as_slice() {
+                [] => all.push((&config.template, None)),
+                overrides => all.extend(overrides.iter().map(|one| (&config.template, Some(one)))),
+            }
+        }
+        let priority = |one: Option<&Override>| one?.priority.as_ref()?.parse::<f64>().ok();
+        all.sort_by(|(_, one), (_, other)| {
+            let (one, other) = (priority(*one).unwrap_or(f64::MAX), priority(*other).unwrap_or(f64::MAX));
+            one.total_cmp(&other)
+        });
+        all.into_iter().map(|(template, override_)| self.choice(template, override_, market)).collect()
+    }
+
+    fn choice(&self, template: &TemplateReference, override_: Option<&Override>, market: LifeCycle) -> Choice {
+        let wanted = override_.cloned().unwrap_or_default();
+        let version = self.template_version(template);
+        let own_type = version.map_or("", |version| version.instance_type.as_str());
+        let own_subnet = version.and_then(|version| version.subnet.clone());
+        let subnet = match (&wanted.subnet, &wanted.zone) {
+            (Some(id), _) => self.subnet(id),
+            (None, Some(zone)) => self.subnet_of_zone(zone),
+            (None, None) => own_subnet.and_then(|id| self.subnet(&id)).or(self.subnets.first()),
+        };
+        let place = Place {
+            instance_type: wanted.instance_type.clone().unwrap_or_else(|| own_type.to_owned()),
+            zone: subnet.map(|subnet| subnet.zone.clone()).or(wanted.zone.clone()).unwrap_or_default(),
+            subnet: subnet.map(|subnet| subnet.id.clone()).or(wanted.subnet.clone()).unwrap_or_default(),
+            life_cycle: market,
+        };
+        Choice { template: template.clone(), override_: override_.cloned(), place }
+    }
+
+    /// Why nothing can be launched by this choice, if so; an error of that pool alone.
+    pub(crate) fn obstacle(&self, choice: &Choice) -> Option<Failed> {
+        let place = &choice.place;
+        if self.subnet(&place.subnet).is_none() {
+            let message = format!("The subnet ID '{}' does not exist", place.subnet);
+            return Some(Failed { code: "InvalidSubnetID.NotFound", message });
+        }
+        if self.has_capacity(place) {
+            return None;
+        }
+        let (market, instance_type, zone) = (place.life_cycle.as_str(), &place.instance_type, &place.zone);
+        let message =
+            format!("There is no {market} capacity available that matches your request for {instance_type} in {zone}.");
+        Some(Failed { code: "InsufficientInstanceCapacity", message })
+    }
+
+    pub(crate) fn launch_fleet_member(&mut self, id: &str, choice: &Choice) -> String {
+        let Some(fleet) = self.fleet(id) else { return String::new() };
+        let keeper = fleet.keeper();
+        let mut tags = fleet.instance_tags.clone();
+        tags.extend(self.template_tags(&choice.template));
+        let key = if fleet.is_spot_fleet() { "aws:ec2spot:fleet-request-id" } else { "aws:ec2:fleet-id" };
+        tags.insert(key.to_owned(), id.to_owned());
+        self.launch(Launch { place: choice.place.clone(), tags, keeper: Some(keeper) })
+    }
+
+    pub(crate) fn fleet_member_runs(&mut self, fleet: &str, id: &str) {
+        let Some(fleet) = self.fleet(fleet) else { return };
+        let target_groups = fleet.target_groups.clone();
+        self.register_instance(&target_groups, id);
+    }
+
+    pub(crate) fn fleet_rebalances(&self, fleet: &str, id: &str) -> bool {
+        let Some(fleet) = self.fleet(fleet) else { return false };
+        let able =
+            fleet.replacement_strategy.is_some() && fleet.type_ == FleetType::Maintain && fleet.state == "active";
+        able && self.fleet_members(fleet).any(|member| member.id == id)
+    }
+
+    /// With `launch-before-terminate` the fleet lets a member at risk go after its termination delay.
+    fn fleet_replaced_at_risk(&mut self, id: &str) {
+        let Some(fleet) = self.fleet(id) else { return };
+        if fleet.replacement_strategy.as_deref() != Some("launch-before-terminate") {
+            return;
+        }
+        let Some(at_risk) = self.fleet_members(fleet).find(|one| one.at_risk).map(|one| one.id.clone()) else { return };
+        self.after(self.settings.timings.termination_delay, Event::RiskEnded(at_risk));
+    }
+
+    /// A new target. Raised, it is launched up to; lowered, launches not yet made are cancelled, and with `terminates`
+    /// the youngest members go.
+    pub(crate) fn set_fleet_target(&mut self, id: &str, target: u32, terminates: bool) {
+        let Some(fleet) = self.fleet_mut(id) else { return };
+        fleet.target = target;
+        let Some(fleet) = self.fleet(id) else { return };
+        if terminates {
+            let alive = self.fleet_members(fleet).filter(|one| one.alive());
+            let mut alive: Vec<String> = alive.map(|one| one.id.clone()).collect();
+            for excess in alive.split_off((target as usize).min(alive.len())) {
+                self.terminate(&excess, "Server.SpotInstanceTermination");
+            }
+        }
+        self.recount_fleet(id);
+    }
+}

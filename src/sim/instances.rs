@@ -1,0 +1,301 @@
+//! Instances: how they come (`pending`, `running`) and how they go, by a call or by the interruption that their notice
+//! announced. What their keeper makes of it stands with the keepers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::settings::LifeCycle;
+use super::world::{Event, Keeper, World};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) place: Place,
+    pub(crate) private_ip: String,
+    pub(crate) state: State,
+    pub(crate) reason: String,
+    pub(crate) launched: Instant,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) spot: Option<Spot>,
+    pub(crate) notice: Option<Notice>,
+    /// The `noticeTime` of a rebalance recommendation.
+    pub(crate) rebalance: Option<String>,
+    /// Its keeper replaces it although it lives.
+    pub(crate) at_risk: bool,
+    /// What `autoscaling/target-lifecycle-state` says; none: 404.
+    pub(crate) target_lifecycle_state: Option<String>,
+    /// Part of the world when it began.
+    pub(crate) first: bool,
+}
+
+/// A pool and the subnet in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) instance_type: String,
+    pub(crate) zone: String,
+    pub(crate) subnet: String,
+    pub(crate) life_cycle: LifeCycle,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Spot {
+    pub(crate) id: String,
+    /// `active`, `closed`, `disabled`
+    pub(crate) state: &'static str,
+    /// `fulfilled`, `marked-for-termination`, ...
+    pub(crate) status: &'static str,
+    pub(crate) updated: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    pub(crate) action: String,
+    pub(crate) time: String,
+    serial: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Pending,
+    Running,
+    ShuttingDown,
+    Terminated,
+    Stopping,
+    Stopped,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Running => "running",
+            State::ShuttingDown => "shutting-down",
+            State::Terminated => "terminated",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+        }
+    }
+
+    /// The low byte that counts.
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            State::Pending => 0,
+            State::Running => 16,
+            State::ShuttingDown => 32,
+            State::Terminated => 48,
+            State::Stopping => 64,
+            State::Stopped => 80,
+        }
+    }
+
+    /// The code as AWS answers it: the high byte is AWS's own, and a reader who compares the whole number is wrong.
+    pub(crate) fn code_with_high_byte(self) -> u16 {
+        self.code() | 0x0100
+    }
+}
+
+impl Instance {
+    pub(crate) fn alive(&self) -> bool {
+        matches!(self.state, State::Pending | State::Running)
+    }
+
+    /// Interrupted, and to come back: its keeper does not replace it.
+    pub(crate) fn paused(&self) -> bool {
+        self.notice.is_some() && matches!(self.state, State::Stopping | State::Stopped)
+    }
+
+    pub(crate) fn kept_by(&self, keeper: &Keeper) -> bool {
+        self.keeper.as_ref() == Some(keeper)
+    }
+}
+
+/// What an instance is launched with.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) place: Place,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) keeper: Option<Keeper>,
+}
+
+impl World {
+    /// A new instance, `pending`; the answer is its id.
+    pub(crate) fn launch(&mut self, launch: Launch) -> String {
+        let id = self.id("i");
+        let spot = (launch.place.life_cycle == LifeCycle::Spot).then(|| Spot {
+            id: format!("sir-{:08x}", self.serial().wrapping_mul(0x9e37_79b1) & 0xffff_ffff),
+            state: "active",
+            status: "fulfilled",
+            updated: self.now,
+        });
+        let group = match &launch.keeper {
+            Some(Keeper::AutoScalingGroup(_)) => Some("InService".to_owned()),
+            _ => None,
+        };
+        let private_ip = self.private_ip(&launch.place.subnet);
+        self.instances.push(Instance {
+            id: id.clone(),
+            place: launch.place,
+            private_ip,
+            state: State::Pending,
+            reason: String::new(),
+            launched: self.now,
+            tags: launch.tags,
+            keeper: launch.keeper,
+            spot,
+            notice: None,
+            rebalance: None,
+            at_risk: false,
+            target_lifecycle_state: group,
+            first: false,
+        });
+        self.after(self.settings.timings.running_after, Event::Runs(id.clone()));
+        id
+    }
+
+    fn private_ip(&self, subnet: &str) -> String {
+        let third = self.subnets.iter().position(|one| one.id == subnet).unwrap_or(0);
+        format!("10.0.{}.{}", third + 1, self.instances.len() + 10)
+    }
+
+    pub(crate) fn instance_runs(&mut self, id: &str) {
+        let Some(instance) = self.instance_mut(id).filter(|one| one.state == State::Pending) else { return };
+        instance.state = State::Running;
+        match instance.keeper.clone() {
+            Some(Keeper::AutoScalingGroup(name)) => self.member_runs(&name, id),
+            Some(Keeper::Fleet(fleet)) => self.fleet_member_runs(&fleet, id),
+            None => {}
+        }
+    }
+
+    /// Puts up a notice, or shifts the one that stands; with an instant the instance is taken then.
+    pub(crate) fn put_up_notice(&mut self, id: &str, action: &str, time: String, taken_at: Option<Instant>) {
+        let serial = self.serial();
+        let now = self.now;
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.notice = Some(Notice { action: action.to_owned(), time, serial });
+        if let Some(spot) = &mut instance.spot {
+            spot.status = if action == "terminate" { "marked-for-termination" } else { "marked-for-stop" };
+            spot.updated = now;
+        }
+        if let Some(at) = taken_at.filter(|_| self.settings.kill_at_deadline) {
+            self.at(at, Event::Reclaimed { instance: id.to_owned(), serial });
+        }
+        self.after(self.settings.timings.owner_reacts_after, Event::RiskSeen(id.to_owned()));
+    }
+
+    /// The interruption is off. The notice stays in the metadata with a time that passes, as it does at AWS; `removed`
+    /// takes it from the metadata too.
+    pub(crate) fn withdraw_notice(&mut self, id: &str, removed: bool) {
+        let serial = self.serial();
+        let now = self.now;
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.at_risk = false;
+        if let Some(spot) = &mut instance.spot {
+            spot.status = "fulfilled";
+            spot.updated = now;
+        }
+        match &mut instance.notice {
+            Some(notice) if !removed => notice.serial = serial,
+            _ => instance.notice = None,
+        }
+    }
+
+    pub(crate) fn recommend_rebalance(&mut self, id: &str) {
+        let time = self.clock.iso(self.now);
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.rebalance = Some(time);
+        self.after(self.settings.timings.owner_reacts_after, Event::RiskSeen(id.to_owned()));
+    }
+
+    /// AWS takes the instance, as its notice said.
+    pub(crate) fn instance_reclaimed(&mut self, id: &str, serial: u64) {
+        let Some(instance) = self.instance(id).filter(|one| one.alive()) else { return };
+        let Some(notice) = instance.notice.as_ref().filter(|notice| notice.serial == serial) else { return };
+        let (state, status) = if notice.action == "terminate" {
+            self.terminate(id, "Server.SpotInstanceTermination");
+            ("closed", "instance-terminated-no-capacity")
+        } else {
+            self.stop(id);
+            ("disabled", "instance-stopped-no-capacity")
+        };
+        let now = self.now;
+        if let Some(spot) = self.instance_mut(id).and_then(|one| one.spot.as_mut()) {
+            *spot = Spot { id: spot.id.clone(), state, status, updated: now };
+        }
+    }
+
+    /// Begins to shut it down, whoever wanted that.
+    pub(crate) fn terminate(&mut self, id: &str, reason: &str) {
+        let now = self.now;
+        let Some(instance) = self.instance_mut(id) else { return };
+        if matches!(instance.state, State::ShuttingDown | State::Terminated) {
+            return;
+        }
+        instance.state = State::ShuttingDown;
+        reason.clone_into(&mut instance.reason);
+        if let Some(spot) = &mut instance.spot {
+            spot.state = "closed";
+            spot.status = "instance-terminated-by-user";
+            spot.updated = now;
+        }
+        self.after(self.settings.timings.gone_after, Event::Gone(id.to_owned()));
+    }
+
+    fn stop(&mut self, id: &str) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        instance.state = State::Stopping;
+        "Server.SpotInstanceShutdown".clone_into(&mut instance.reason);
+        self.after(self.settings.timings.gone_after, Event::Gone(id.to_owned()));
+    }
+
+    pub(crate) fn instance_gone(&mut self, id: &str) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        match instance.state {
+            State::ShuttingDown => instance.state = State::Terminated,
+            State::Stopping => instance.state = State::Stopped,
+            _ => return,
+        }
+        self.forget_terminated_targets();
+        if self.forget_terminating_member(id) {
+            return;
+        }
+        self.after(self.settings.timings.owner_reacts_after, Event::DeathSeen(id.to_owned()));
+    }
+
+    pub(crate) fn death_seen(&mut self, id: &str) {
+        match self.instance(id).and_then(|instance| instance.keeper.clone()) {
+            Some(Keeper::AutoScalingGroup(name)) => self.member_died(&name, id),
+            Some(Keeper::Fleet(fleet)) => self.recount_fleet(&fleet),
+            None => {}
+        }
+    }
+
+    /// The keeper replaces an instance at risk while it lives, if it has a strategy for that.
+    pub(crate) fn risk_seen(&mut self, id: &str) {
+        let Some(instance) = self.instance(id).filter(|one| one.alive() && !one.at_risk) else { return };
+        let noticed = instance.spot.as_ref().is_some_and(|spot| spot.status.starts_with("marked-for-"));
+        let Some(keeper) = instance.keeper.clone().filter(|_| noticed || instance.rebalance.is_some()) else { return };
+        let replaces = match &keeper {
+            Keeper::AutoScalingGroup(name) => self.group_rebalances(name, id),
+            Keeper::Fleet(fleet) => self.fleet_rebalances(fleet, id),
+        };
+        if !replaces {
+            return;
+        }
+        if let Some(instance) = self.instance_mut(id) {
+            instance.at_risk = true;
+        }
+        self.recount(&keeper);
+    }
+
+    /// The keeper has replaced an instance at risk and lets it go.
+    pub(crate) fn risk_ended(&mut self, id: &str) {
+        let Some(instance) = self.instance(id).filter(|one| one.at_risk && one.alive()) else { return };
+        match instance.keeper.clone() {
+            Some(Keeper::AutoScalingGroup(name)) => self.terminate_member(&name, id),
+            Some(Keeper::Fleet(_)) => self.terminate(id, "Server.SpotInstanceTermination"),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The instance metadata service: version 2 only, with session tokens that really expire.
+//!
+//! Each listener serves one instance. What is absent answers 404 with a body of HTML, as the real one does.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::instances::Instance;
+use super::reply::Reply;
+use super::world::World;
+
+const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+
+/// The session tokens of one instance's metadata service.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(BTreeMap<String, Instant>);
+
+/// What came over the wire, as far as the metadata is concerned.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a BTreeMap<String, String>,
+}
+
+pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Asked) -> Reply {
+    let path = asked.path.split('?').next().unwrap_or_default();
+    match (asked.method, path) {
+        ("PUT", "/latest/api/token") => put_token(world, tokens, asked),
+        ("GET", path) => {
+            let until = asked.headers.get(TOKEN_HEADER).and_then(|token| tokens.0.get(token));
+            match until.filter(|until| **until > world.now) {
+                None => page(401, "Unauthorized"),
+                Some(_) => item(world, instance, path).map_or_else(|| page(404, "Not Found"), plain),
+            }
+        }
+        _ => page(405, "Method Not Allowed"),
+    }
+}
+
+/// A page of HTML, served as plain text like everything else.
+pub(crate) fn page(status: u16, title: &str) -> Reply {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n <head>\n  \
+         <title>{status} - {title}</title>\n </head>\n <body>\n  <h1>{status} - {title}</h1>\n </body>\n</html>\n"
+    );
+    Reply::new(status, "text/plain", body)
+}
+
+fn plain(body: String) -> Reply {
+    Reply::new(200, "text/plain", body)
+}
+
+fn put_token(world: &mut World, tokens: &mut Tokens, asked: &Asked) -> Reply {
+    if asked.headers.contains_key("x-forwarded-for") {
+        return page(403, "Forbidden");
+    }
+    let ttl = asked.headers.get(TTL_HEADER).and_then(|text| text.parse::<u64>().ok());
+    let Some(seconds) = ttl.filter(|ttl| (1..=21600).contains(ttl)) else { return page(400, "Bad Request") };
+    let ttl = Duration::from_secs(seconds);
+    // The cap is silent: a client that believes the header meets 401.
+    let ttl = world.settings.token_ttl_cap.map_or(ttl, |cap| ttl.min(cap));
+    let token = format!("{}==", world.uuid().replace('-', "AQ"));
+    tokens.0.insert(token.clone(), world.now + ttl);
+    plain(token).with_header("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())
+}
+
+fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
+    let path = path.strip_prefix("/latest/")?;
+    if path == "dynamic/instance-identity/document" {
+        return Some(identity_document(world, world.instance(id)?));
+    }
+    let path = path.strip_prefix("meta-data/")?.trim_end_matches('/');
+    if let Some(rest) = path.strip_prefix("iam/") {
+        return iam(world, rest);
+    }
+    let instance = world.instance(id)?;
+    let place = &instance.place;
+    if let Some(rest) = path.strip_prefix("tags/instance") {
+        return tags(world, instance, rest);
+    }
+    Some(match path {
+        "" => directory(),
+        "instance-id" => instance.id.clone(),
+        "instance-type" => place.instance_type.clone(),
+        "instance-life-cycle" => place.life_cycle.as_str().to_owned(),
+        "local-ipv4" => instance.private_ip.clone(),
+        "ami-id" => "ami-0123456789abcdef0".to_owned(),
+        "placement/region" => world.settings.region.clone(),
+        "placement/availability-zone" => place.zone.clone(),
+        "spot/instance-action" => {
+            let notice = instance.notice.as_ref()?;
+            json!({"action": notice.action, "time": notice.time}).to_string()
+        }
+        "spot/termination-time" => instance.notice.as_ref().filter(|notice| notice.action == "terminate")?.time.clone(),
+        "events/recommendations/rebalance" => json!({"noticeTime": instance.rebalance.as_ref()?}).to_string(),
+        "events/maintenance/scheduled" => world.scheduled_events.clone()?,
+        "autoscaling/target-lifecycle-state" => instance.target_lifecycle_state.clone()?,
+        _ => return None,
+    })
+}
+
+fn directory() -> String {
+    let entries = ["ami-id", "autoscaling/", "events/", "iam/", "instance-id", "instance-life-cycle", "instance-type"];
+    let more = ["local-ipv4", "placement/", "spot/", "tags/"];
+    entries.into_iter().chain(more).collect::<Vec<_>>().join("\n")
+}
+
+fn tags(world: &World, instance: &Instance, rest: &str) -> Option<String> {
+    if !world.settings.tags_in_metadata {
+        return None;
+    }
+    match rest.strip_prefix('/') {
+        Some(key) => instance.tags.get(key).cloned(),
+        None if rest.is_empty() => Some(instance.tags.keys().cloned().collect::<Vec<_>>().join("\n")),
+        None => None,
+    }
+}
+
+fn iam(world: &mut World, path: &str) -> Option<String> {
+    let role = world.settings.role.clone()?;
+    if path == "security-credentials" {
+        return Some(role);
+    }
+    if path == "info" {
+        let arn = format!("arn:aws:iam::{}:instance-profile/{role}", world.settings.account);
+        let info = json!({"Code": "Success", "InstanceProfileArn": arn, "InstanceProfileId": "AIPASIMULATED"});
+        return Some(format!("{info:#}"));
+    }
+    if path.strip_prefix("security-credentials/")? != role {
+        return None;
+    }
+    let issued = world.credentials.issue(world.now);
+    let credentials = json!({
+        "Code": "Success",
+        "LastUpdated": world.clock.iso(issued.issued),
+        "Type": "AWS-HMAC",
+        "AccessKeyId": issued.access_key_id,
+        "SecretAccessKey": "a-secret-of-the-simulator",
+        "Token": format!("token-of-{}", issued.access_key_id),
+        "Expiration": world.clock.iso(issued.expires),
+    });
+    Some(format!("{credentials:#}"))
+}
+
+fn identity_document(world: &World, instance: &Instance) -> String {
+    let document = json!({
+        "accountId": world.settings.account,
+        "architecture": "x86_64",
+        "availabilityZone": instance.place.zone,
+        "billingProducts": null,
+        "devpayProductCodes": null,
+        "marketplaceProductCodes": null,
+        "imageId": "ami-0123456789abcdef0",
+        "instanceId": instance.id,
+        "instanceType": instance.place.instance_type,
+        "kernelId": null,
+        "pendingTime": world.clock.iso(instance.launched),
+        "privateIp": instance.private_ip,
+        "ramdiskId": null,
+        "region": world.settings.region,
+        "version": "2017-09-30",
+    });
+    format!("{document:#}")
+}

@@ -1,0 +1,76 @@
+//! What arrived, in order: every request to the metadata and to AWS, with what was answered.
+//!
+//! Tests assert against this list, and the kill tests hang on to it: a watcher is called when a request has arrived and
+//! nothing is done yet, and again when it is done and nothing is answered yet.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// One request as it arrived, and what was answered.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub at: Instant,
+    pub since_start: Duration,
+    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling` or `sts`.
+    pub service: String,
+    /// The API's action, or `GET /latest/meta-data/...` and `PUT /latest/api/token`.
+    pub action: String,
+    /// Flat Query parameters as sent, without `Action` and `Version`.
+    pub parameters: BTreeMap<String, String>,
+    /// Header names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Which connection it came on: equal numbers, one connection.
+    pub connection: u64,
+    /// None until answered; for a request never answered for ever.
+    pub status: Option<u16>,
+    /// The answer's body.
+    pub body: Option<String>,
+}
+
+impl Request {
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "seconds": self.since_start.as_secs_f64(),
+            "service": self.service,
+            "action": self.action,
+            "parameters": self.parameters,
+            "headers": self.headers,
+            "connection": self.connection,
+            "status": self.status,
+            "body": self.body,
+        })
+    }
+}
+
+/// When a watcher is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The request has arrived and nothing is done.
+    Arrived,
+    /// It is done, and the answer not yet sent.
+    Done,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Requests(Vec<Request>);
+
+impl Requests {
+    /// Its number is what [`Requests::answered`] wants back.
+    pub(crate) fn arrived(&mut self, request: Request) -> usize {
+        self.0.push(request);
+        self.0.len() - 1
+    }
+
+    pub(crate) fn answered(&mut self, number: usize, status: u16, body: &str) {
+        if let Some(request) = self.0.get_mut(number) {
+            request.status = Some(status);
+            request.body = Some(body.to_owned());
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Request] {
+        &self.0
+    }
+}

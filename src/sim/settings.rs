@@ -1,0 +1,358 @@
+//! What the simulated world is like when it starts: who owns our instance, its target groups, its fellows, how long
+//! things take.
+//!
+//! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load balancer.
+//! In JSON durations are text with a unit, and an unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use super::clock::duration_text;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub region: String,
+    pub account: String,
+    /// Our instance's pool: its type in its zone, and how it was bought.
+    pub instance_type: String,
+    pub zone: String,
+    pub life_cycle: LifeCycle,
+    pub owner: Owner,
+    /// The other members of whatever owns our instance; registered in the same target groups on the same ports.
+    pub others: Vec<Other>,
+    pub target_groups: Vec<TargetGroupSettings>,
+    /// The Auto Scaling group's `MaxSize`; without it one more than there are members.
+    pub max_size: Option<u32>,
+    /// How long the termination hook waits for a heartbeat.
+    #[serde(with = "duration_text")]
+    pub heartbeat_timeout: Duration,
+    /// Whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
+    pub rebalance_terminates: bool,
+    pub tags_in_metadata: bool,
+    /// Tags of our instance beside those that AWS gives it.
+    pub tags: BTreeMap<String, String>,
+    /// The instance profile's role; none: no profile, and the metadata answers 404.
+    pub role: Option<String>,
+    #[serde(with = "duration_text")]
+    pub credentials_lifetime: Duration,
+    /// No metadata token lives longer than this, whatever was asked for.
+    #[serde(with = "duration_text::optional")]
+    pub token_ttl_cap: Option<Duration>,
+    pub timings: Timings,
+    /// Pools without capacity: every launch into one answers InsufficientInstanceCapacity.
+    pub no_capacity: Vec<Pool>,
+    /// Rate buckets; none: nothing is throttled.
+    pub rates: Option<Rates>,
+    /// How far the simulated world's wall clock is from the machine's.
+    pub clock_offset: SignedDuration,
+    /// Whether an instance is really taken when its notice is over.
+    pub kill_at_deadline: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            region: "eu-west-1".to_owned(),
+            account: "123456789012".to_owned(),
+            instance_type: "m5.large".to_owned(),
+            zone: "eu-west-1a".to_owned(),
+            life_cycle: LifeCycle::Spot,
+            owner: Owner::auto_scaling_group(),
+            others: vec![Other::new("m5.large", "eu-west-1a"), Other::new("m5.large", "eu-west-1b")],
+            target_groups: vec![TargetGroupSettings::default()],
+            max_size: None,
+            heartbeat_timeout: Duration::from_secs(300),
+            rebalance_terminates: true,
+            tags_in_metadata: true,
+            tags: BTreeMap::from([("Name".to_owned(), "web".to_owned())]),
+            role: Some("web".to_owned()),
+            credentials_lifetime: Duration::from_secs(6 * 3600),
+            token_ttl_cap: None,
+            timings: Timings::default(),
+            no_capacity: Vec::new(),
+            rates: None,
+            clock_offset: SignedDuration::ZERO,
+            kill_at_deadline: true,
+        }
+    }
+}
+
+/// What launched our instance and can launch another.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
+pub enum Owner {
+    AutoScalingGroup {
+        #[serde(default)]
+        capacity_rebalance: bool,
+        #[serde(default)]
+        termination_hook: bool,
+        /// A mixed instances policy, all Spot. Such groups launch by instant fleets: members bear a fleet's tag too.
+        #[serde(default)]
+        mixed_instances: bool,
+    },
+    Ec2Fleet {
+        #[serde(rename = "type")]
+        type_: FleetType,
+        #[serde(default)]
+        replacement_strategy: Option<String>,
+    },
+    SpotFleet {
+        #[serde(rename = "type")]
+        type_: FleetType,
+        #[serde(default)]
+        replacement_strategy: Option<String>,
+    },
+    LaunchTemplate,
+    Nobody,
+}
+
+impl Owner {
+    pub fn auto_scaling_group() -> Owner {
+        Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: false, mixed_instances: false }
+    }
+
+    pub fn ec2_fleet(type_: FleetType) -> Owner {
+        Owner::Ec2Fleet { type_, replacement_strategy: None }
+    }
+
+    pub fn spot_fleet(type_: FleetType) -> Owner {
+        Owner::SpotFleet { type_, replacement_strategy: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetType {
+    Maintain,
+    Request,
+    Instant,
+}
+
+impl FleetType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FleetType::Maintain => "maintain",
+            FleetType::Request => "request",
+            FleetType::Instant => "instant",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifeCycle {
+    Spot,
+    OnDemand,
+}
+
+impl LifeCycle {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LifeCycle::Spot => "spot",
+            LifeCycle::OnDemand => "on-demand",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Other {
+    pub instance_type: String,
+    pub zone: String,
+}
+
+impl Other {
+    pub fn new(instance_type: &str, zone: &str) -> Other {
+        Other { instance_type: instance_type.to_owned(), zone: zone.to_owned() }
+    }
+}
+
+/// An instance type in a zone, bought one way or the other; a field left out of the JSON, or `*`, means any.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    #[serde(default = "any")]
+    pub instance_type: String,
+    #[serde(default = "any")]
+    pub zone: String,
+    #[serde(default)]
+    pub life_cycle: Option<LifeCycle>,
+}
+
+fn any() -> String {
+    "*".to_owned()
+}
+
+impl Pool {
+    pub fn spot(instance_type: &str, zone: &str) -> Pool {
+        Pool { instance_type: instance_type.to_owned(), zone: zone.to_owned(), life_cycle: Some(LifeCycle::Spot) }
+    }
+
+    pub(crate) fn holds(&self, instance_type: &str, zone: &str, life_cycle: LifeCycle) -> bool {
+        (self.instance_type == "*" || self.instance_type == instance_type)
+            && (self.zone == "*" || self.zone == zone)
+            && self.life_cycle.is_none_or(|one| one == life_cycle)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TargetGroupSettings {
+    pub name: String,
+    pub kind: TargetType,
+    pub protocol: String,
+    pub port: u16,
+    /// The ports under which our instance and its fellows are registered; empty: they are not.
+    pub ports: Vec<u16>,
+    #[serde(with = "duration_text")]
+    pub deregistration_delay: Duration,
+    pub load_balancer: LoadBalancerType,
+    /// Whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
+    pub attached: bool,
+}
+
+impl Default for TargetGroupSettings {
+    fn default() -> TargetGroupSettings {
+        TargetGroupSettings {
+            name: "web".to_owned(),
+            kind: TargetType::Instance,
+            protocol: "HTTP".to_owned(),
+            port: 80,
+            ports: vec![80],
+            deregistration_delay: Duration::from_secs(300),
+            load_balancer: LoadBalancerType::Application,
+            attached: true,
+        }
+    }
+}
+
+impl TargetGroupSettings {
+    pub fn named(name: &str) -> TargetGroupSettings {
+        TargetGroupSettings { name: name.to_owned(), ..TargetGroupSettings::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetType {
+    Instance,
+    Ip,
+}
+
+impl TargetType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TargetType::Instance => "instance",
+            TargetType::Ip => "ip",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadBalancerType {
+    Application,
+    Network,
+    /// In no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
+    None,
+}
+
+/// How long things take in the simulated world.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timings {
+    /// From an owner's decision to launch until the instance exists, `pending`.
+    #[serde(with = "duration_text")]
+    pub launch_after: Duration,
+    /// From `pending` to `running`.
+    #[serde(with = "duration_text")]
+    pub running_after: Duration,
+    /// From registration in a target group to `healthy`.
+    #[serde(with = "duration_text")]
+    pub healthy_after: Duration,
+    /// How long a target drains; none: its group's deregistration delay.
+    #[serde(with = "duration_text::optional")]
+    pub draining_for: Option<Duration>,
+    /// From what happened (a death, a notice with a strategy, a launch that failed) until the owner acts on it.
+    #[serde(with = "duration_text")]
+    pub owner_reacts_after: Duration,
+    /// How long a detached instance is `Detaching`.
+    #[serde(with = "duration_text")]
+    pub detaching_for: Duration,
+    /// From the group's decision to terminate (or the hook's completion) until the instance is shut down.
+    #[serde(with = "duration_text")]
+    pub terminates_after: Duration,
+    /// From `shutting-down` to `terminated`, and from `stopping` to `stopped`.
+    #[serde(with = "duration_text")]
+    pub gone_after: Duration,
+    /// A fleet's `TerminationDelay` (strategy launch-before-terminate).
+    #[serde(with = "duration_text")]
+    pub termination_delay: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        Timings {
+            launch_after: Duration::from_secs(1),
+            running_after: Duration::from_secs(4),
+            healthy_after: Duration::from_secs(5),
+            draining_for: None,
+            owner_reacts_after: Duration::from_secs(2),
+            detaching_for: Duration::from_secs(5),
+            terminates_after: Duration::from_secs(5),
+            gone_after: Duration::from_secs(2),
+            termination_delay: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Timings {
+    /// Everything in tenths of a second, for tests.
+    pub fn fast() -> Timings {
+        let tenth = Duration::from_millis(100);
+        Timings {
+            launch_after: tenth,
+            running_after: tenth,
+            healthy_after: tenth,
+            draining_for: None,
+            owner_reacts_after: tenth,
+            detaching_for: tenth,
+            terminates_after: tenth,
+            gone_after: tenth,
+            termination_delay: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Token buckets by account and region: how many calls at once, and how many a second are put back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// RegisterTargets and DeregisterTargets share this one.
+    pub elb_targets: Rate,
+    pub elb_describe: Rate,
+    pub ec2_mutating: Rate,
+    pub ec2_describe: Rate,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub size: f64,
+    pub per_second: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Rates {
+        Rates {
+            elb_targets: Rate { size: 20.0, per_second: 4.0 },
+            elb_describe: Rate { size: 40.0, per_second: 10.0 },
+            ec2_mutating: Rate { size: 50.0, per_second: 5.0 },
+            ec2_describe: Rate { size: 100.0, per_second: 20.0 },
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Builds the world that the settings describe, as it is before anything happens: everything `running` and `healthy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::auto_scaling::{AutoScalingGroup, Hook, Member};
+use super::fleets::{Choice, Fleet, Override, TemplateConfig};
+use super::instances::{Launch, Place, State};
+use super::launch_templates::{LaunchTemplate, TemplateReference, TemplateVersion};
+use super::settings::{FleetType, LifeCycle, Owner, Settings, TargetGroupSettings, TargetType};
+use super::target_groups::{Named, TargetGroup};
+use super::world::{Keeper, Subnet, World};
+
+const GROUP: &str = "web";
+
+impl World {
+    pub(crate) fn new(settings: Settings) -> World {
+        let mut world = World::empty(settings);
+        world.add_subnets();
+        let template = world.add_template();
+        let keeper = match world.settings.owner.clone() {
+            Owner::AutoScalingGroup { .. } => Some(Keeper::AutoScalingGroup(GROUP.to_owned())),
+            Owner::Ec2Fleet { .. } => Some(Keeper::Fleet(format!("fleet-{}", world.uuid()))),
+            Owner::SpotFleet { .. } => Some(Keeper::Fleet(format!("sfr-{}", world.uuid()))),
+            Owner::LaunchTemplate | Owner::Nobody => None,
+        };
+        world.add_target_groups();
+        let members = world.add_members(keeper.as_ref(), &template);
+        match keeper {
+            Some(Keeper::AutoScalingGroup(_)) => world.add_group(&members, &template),
+            Some(Keeper::Fleet(id)) => world.add_fleet(&id, &members, &template),
+            None => {}
+        }
+        world.begin_long_ago();
+        world
+    }
+
+    /// A subnet in each zone that the settings name, and in zones a, b and c of the region in any case.
+    fn add_subnets(&mut self) {
+        let region = &self.settings.region;
+        let mut zones: BTreeSet<String> = ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect();
+        zones.insert(self.settings.zone.clone());
+        zones.extend(self.settings.others.iter().map(|other| other.zone.clone()));
+        for (number, zone) in (1..).zip(zones) {
+            let id = self.id("subnet");
+            self.subnets.push(Subnet { id, zone, cidr: format!("10.0.{number}.0/24") });
+        }
+    }
+
+    fn add_template(&mut self) -> TemplateReference {
+        let id = self.id("lt");
+        let version = TemplateVersion {
+            instance_type: self.settings.instance_type.clone(),
+            image: "ami-0123456789abcdef0".to_owned(),
+            instance_profile: self.settings.role.clone(),
+            security_groups: vec!["sg-0123456789abcdef0".to_owned()],
+            ..TemplateVersion::default()
+        };
+        self.launch_templates.push(LaunchTemplate {
+            id: id.clone(),
+            name: "web".to_owned(),
+            created: self.now,
+            tags: BTreeMap::new(),
+            versions: vec![version],
+            default_version: 1,
+        });
+        TemplateReference { id: Some(id), name: None, version: Some("1".to_owned()) }
+    }
+
+    fn add_target_groups(&mut self) {
+        for settings in self.settings.target_groups.clone() {
+            self.add_target_group(&settings);
+        }
+    }
+
+    /// The answer is its ARN.
+    pub(crate) fn add_target_group(&mut self, settings: &TargetGroupSettings) -> String {
+        let Settings { region, account, .. } = &self.settings;
+        let prefix = format!("arn:aws:elasticloadbalancing:{region}:{account}");
+        let id = self.id("").trim_start_matches('-').chars().skip(1).collect::<String>();
+        let group = TargetGroup::new(settings, &prefix, &id);
+        let arn = group.arn.clone();
+        self.target_groups.push(group);
+        arn
+    }
+
+    /// Our instance first, then its fellows; all running, all registered.
+    fn add_members(&mut self, keeper: Option<&Keeper>, template: &TemplateReference) -> Vec<String> {
+        let own = (self.settings.instance_type.clone(), self.settings.zone.clone());
+        let others = self.settings.others.iter().map(|other| (other.instance_type.clone(), other.zone.clone()));
+        let pools: Vec<(String, String)> = std::iter::once(own).chain(others).collect();
+        let tags = self.first_tags(keeper, template);
+        let mut members = Vec::new();
+        for (instance_type, zone) in pools {
+            let subnet = self.subnet_of_zone(&zone).map(|subnet| subnet.id.clone()).unwrap_or_default();
+            let place = Place { instance_type, zone, subnet, life_cycle: self.settings.life_cycle };
+            let id = self.launch(Launch { place, tags: tags.clone(), keeper: keeper.cloned() });
+            if let Some(instance) = self.instance_mut(&id) {
+                instance.state = State::Running;
+                instance.first = true;
+            }
+            self.register_first(&id);
+            members.push(id);
+        }
+        self.ours = members.first().cloned().unwrap_or_default();
+        let own_tags = self.settings.tags.clone();
+        let ours = self.ours.clone();
+        if let Some(instance) = self.instance_mut(&ours) {
+            instance.tags.extend(own_tags);
+        }
+        members
+    }
+
+    fn first_tags(&mut self, keeper: Option<&Keeper>, template: &TemplateReference) -> BTreeMap<String, String> {
+        let mut tags = match self.settings.owner {
+            Owner::Nobody => BTreeMap::new(),
+            _ => self.template_tags(template),
+        };
+        let mixed = matches!(self.settings.owner, Owner::AutoScalingGroup { mixed_instances: true, .. });
+        let (key, value) = match keeper {
+            Some(Keeper::AutoScalingGroup(name)) => ("aws:autoscaling:groupName", name.clone()),
+            Some(Keeper::Fleet(id)) if id.starts_with("sfr-") => ("aws:ec2spot:fleet-request-id", id.clone()),
+            Some(Keeper::Fleet(id)) => ("aws:ec2:fleet-id", id.clone()),
+            None => return tags,
+        };
+        tags.insert(key.to_owned(), value);
+        if mixed {
+            tags.insert("aws:ec2:fleet-id".to_owned(), format!("fleet-{}", self.uuid()));
+        }
+        tags
+    }
+
+    fn register_first(&mut self, id: &str) {
+        let address = self.instance(id).map(|instance| instance.private_ip.clone()).unwrap_or_default();
+        for (number, settings) in self.settings.target_groups.clone().into_iter().enumerate() {
+            let Some(arn) = self.target_groups.get(number).map(|group| group.arn.clone()) else { continue };
+            let target = if settings.kind == TargetType::Ip { &address } else { id };
+            for port in settings.ports {
+                self.register_target(&arn, &Named { id: target.to_owned(), port: Some(port), zone: None });
+            }
+        }
+    }
+
+    fn attached_target_groups(&self) -> Vec<String> {
+        let both = self.settings.target_groups.iter().zip(&self.target_groups);
+        both.filter(|(settings, _)| settings.attached).map(|(_, group)| group.arn.clone()).collect()
+    }
+
+    fn add_group(&mut self, members: &[String], template: &TemplateReference) {
+        let Owner::AutoScalingGroup { capacity_rebalance, termination_hook, mixed_instances } = self.settings.owner
+        else {
+            return;
+        };
+        let Settings { region, account, .. } = &self.settings;
+        let arn = format!(
+            "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{}:autoScalingGroupName/{GROUP}",
+            "930d940e-891e-4781-a11a-7b0acd480f03"
+        );
+        let desired = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let hook = Hook {
+            name: "drain".to_owned(),
+            transition: "autoscaling:EC2_INSTANCE_TERMINATING".to_owned(),
+            heartbeat_timeout: self.settings.heartbeat_timeout,
+            default_result: "CONTINUE".to_owned(),
+        };
+        let member = |id: &String| Member { instance: id.clone(), state: "InService", action: None };
+        self.auto_scaling_groups.push(AutoScalingGroup {
+            name: GROUP.to_owned(),
+            arn,
+            min: 1,
+            max: self.settings.max_size.unwrap_or(desired + 1),
+            desired,
+            subnets: self.subnets.iter().map(|subnet| subnet.id.clone()).collect(),
+            target_groups: self.attached_target_groups(),
+            capacity_rebalance,
+            health_check_type: "EC2".to_owned(),
+            template: template.clone(),
+            mixed_types: if mixed_instances { self.types() } else { Vec::new() },
+            instance_type: self.settings.instance_type.clone(),
+            life_cycle: self.settings.life_cycle,
+            hooks: if termination_hook { vec![hook] } else { Vec::new() },
+            members: members.iter().map(member).collect(),
+            tags: BTreeMap::new(),
+            created: self.now,
+            launching: 0,
+        });
+    }
+
+    /// Our instance's type and its fellows', each once.
+    fn types(&self) -> Vec<String> {
+        let mut types = vec![self.settings.instance_type.clone()];
+        for other in &self.settings.others {
+            if !types.contains(&other.instance_type) {
+                types.push(other.instance_type.clone());
+            }
+        }
+        types
+    }
+
+    fn add_fleet(&mut self, id: &str, members: &[String], template: &TemplateReference) {
+        let (type_, replacement_strategy) = match &self.settings.owner {
+            Owner::Ec2Fleet { type_, replacement_strategy } | Owner::SpotFleet { type_, replacement_strategy } => {
+                (*type_, replacement_strategy.clone())
+            }
+            _ => return,
+        };
+        let config = TemplateConfig { template: template.clone(), overrides: self.first_overrides() };
+        let target = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let on_demand = self.settings.life_cycle == LifeCycle::OnDemand;
+        let spot_fleet = id.starts_with("sfr-");
+        self.fleets.push(Fleet {
+            id: id.to_owned(),
+            type_,
+            state: "active",
+            target,
+            on_demand_target: if on_demand { target } else { 0 },
+            default_life_cycle: self.settings.life_cycle,
+            replacement_strategy,
+            terminates_excess: true,
+            configs: vec![config.clone()],
+            target_groups: if spot_fleet { self.attached_target_groups() } else { Vec::new() },
+            tags: BTreeMap::new(),
+            instance_tags: BTreeMap::new(),
+            created: self.now,
+            client_token: None,
+            launching: 0,
+            launched: self.first_launched(type_, members, &config),
+            failed: Vec::new(),
+        });
+    }
+
+    /// Every type in every subnet.
+    fn first_overrides(&self) -> Vec<Override> {
+        let types = self.types();
+        let places =
+            self.subnets.iter().flat_map(|subnet| types.iter().map(move |instance_type| (subnet, instance_type)));
+        let overrides = places.map(|(subnet, instance_type)| Override {
+            instance_type: Some(instance_type.clone()),
+            subnet: Some(subnet.id.clone()),
+            ..Override::default()
+        });
+        overrides.collect()
+    }
+
+    fn first_launched(
+        &self,
+        type_: FleetType,
+        members: &[String],
+        config: &TemplateConfig,
+    ) -> Vec<(Choice, Vec<String>)> {
+        if type_ != FleetType::Instant {
+            return Vec::new();
+        }
+        let places = members.iter().filter_map(|id| Some((id, self.instance(id)?.place.clone())));
+        let launched = places.map(|(id, place)| {
+            let choice =
+                Choice { template: config.template.clone(), override_: config.overrides.first().cloned(), place };
+            (choice, vec![id.clone()])
+        });
+        launched.collect()
+    }
+
+    /// What is there at the start has been there for hours.
+    fn begin_long_ago(&mut self) {
+        let hours = Duration::from_secs(3 * 3600);
+        let long_ago = |at: Instant| at.checked_sub(hours).unwrap_or(at);
+        for instance in &mut self.instances {
+            instance.launched = long_ago(instance.launched);
+        }
+        for target in self.target_groups.iter_mut().flat_map(|group| &mut group.targets) {
+            target.registered = long_ago(target.registered);
+        }
+    }
+}

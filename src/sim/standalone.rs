@@ -1,0 +1,37 @@
+//! The simulator as a program: for suites in other languages, benchmarks, and machines with namespaces.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::Sim;
+use super::server::Tls;
+use super::settings::Settings;
+
+/// Where to listen; an address left out is a free port on loopback.
+#[derive(Clone, Debug, Default)]
+pub struct Standalone {
+    pub metadata: Option<SocketAddr>,
+    pub aws: Option<SocketAddr>,
+    pub tls: Option<Tls>,
+}
+
+/// Prints one line of JSON with the endpoints on stdout, and runs until the process ends.
+pub async fn standalone(settings: Settings, options: Standalone) -> io::Result<()> {
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let metadata = TcpListener::bind(options.metadata.unwrap_or(free)).await?;
+    let aws = TcpListener::bind(options.aws.unwrap_or(free)).await?;
+    let sim = Sim::start_on(settings, metadata, aws, options.tls).await?;
+    let endpoints = json!({
+        "metadata": sim.metadata_endpoint(),
+        "aws": sim.aws_endpoint(),
+        "control": sim.control_endpoint(),
+        "instance_id": sim.instance_id(),
+    });
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{endpoints}")?;
+    stdout.flush()?;
+    std::future::pending().await
+}

@@ -1,0 +1,219 @@
+//! Target groups: registrations, their health as it changes with time, draining for the whole deregistration delay.
+//!
+//! A target is an id *and* a port: deregistering another port than the registered one succeeds and does nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::instances::State;
+use super::settings::{LoadBalancerType, TargetGroupSettings, TargetType};
+use super::world::World;
+
+#[derive(Clone, Debug)]
+pub(crate) struct TargetGroup {
+    pub(crate) arn: String,
+    pub(crate) name: String,
+    pub(crate) kind: TargetType,
+    pub(crate) protocol: String,
+    pub(crate) port: u16,
+    pub(crate) load_balancer: Option<LoadBalancer>,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LoadBalancer {
+    pub(crate) arn: String,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) id: String,
+    pub(crate) port: u16,
+    /// Shown for ip targets, and what a deregistration must not contradict.
+    pub(crate) zone: Option<String>,
+    pub(crate) registered: Instant,
+    pub(crate) draining_until: Option<Instant>,
+}
+
+/// What a call names: without a port the group's own is meant.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) zone: Option<String>,
+}
+
+/// State, reason and description as DescribeTargetHealth shows them.
+pub(crate) type Health = (&'static str, Option<&'static str>, Option<&'static str>);
+
+pub(crate) const NOT_REGISTERED: Health =
+    ("unused", Some("Target.NotRegistered"), Some("Target is not registered to the target group"));
+
+const DELAY: &str = "deregistration_delay.timeout_seconds";
+
+impl TargetGroup {
+    pub(crate) fn new(settings: &TargetGroupSettings, arn_prefix: &str, id: &str) -> TargetGroup {
+        let name = &settings.name;
+        let (path, kind) = match settings.load_balancer {
+            LoadBalancerType::Application => ("app", "application"),
+            LoadBalancerType::Network => ("net", "network"),
+            LoadBalancerType::None => ("", ""),
+        };
+        let load_balancer = (!path.is_empty()).then(|| LoadBalancer {
+            arn: format!("{arn_prefix}:loadbalancer/{path}/{name}/{id}"),
+            name: name.clone(),
+            kind,
+        });
+        let delay = settings.deregistration_delay.as_secs_f64().to_string();
+        let attributes =
+            [(DELAY, delay.as_str()), ("stickiness.enabled", "false"), ("slow_start.duration_seconds", "0")];
+        TargetGroup {
+            arn: format!("{arn_prefix}:targetgroup/{name}/{id}"),
+            name: name.clone(),
+            kind: settings.kind,
+            protocol: settings.protocol.clone(),
+            port: settings.port,
+            load_balancer,
+            attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            targets: Vec::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn deregistration_delay(&self) -> Duration {
+        let seconds = self.attributes.get(DELAY).and_then(|text| text.parse().ok());
+        Duration::try_from_secs_f64(seconds.unwrap_or(300.0)).unwrap_or_default()
+    }
+
+    fn find(&mut self, named: &Named) -> Option<&mut Target> {
+        let port = named.port.unwrap_or(self.port);
+        self.targets.iter_mut().find(|target| target.is(named, port))
+    }
+}
+
+impl Target {
+    fn is(&self, named: &Named, port: u16) -> bool {
+        let zone = named.zone.is_none() && self.zone.as_deref() != Some("all") || named.zone == self.zone;
+        self.id == named.id && self.port == port && zone
+    }
+}
+
+impl World {
+    pub(crate) fn target_group(&self, arn: &str) -> Option<&TargetGroup> {
+        self.target_groups.iter().find(|group| group.arn == arn)
+    }
+
+    pub(crate) fn target_group_mut(&mut self, arn: &str) -> Option<&mut TargetGroup> {
+        self.target_groups.iter_mut().find(|group| group.arn == arn)
+    }
+
+    /// A new target begins `initial`; one that drains comes back; one that is there stays as it is.
+    pub(crate) fn register_target(&mut self, arn: &str, named: &Named) {
+        let now = self.now;
+        let own_zone = self.instances.iter().find(|one| one.private_ip == named.id).map(|one| one.place.zone.clone());
+        let Some(group) = self.target_group_mut(arn) else { return };
+        if let Some(target) = group.find(named) {
+            if target.draining_until.take().is_some() {
+                target.registered = now;
+            }
+            return;
+        }
+        let zone = match group.kind {
+            TargetType::Ip => named.zone.clone().or(own_zone),
+            TargetType::Instance => None,
+        };
+        let port = named.port.unwrap_or(group.port);
+        group.targets.push(Target { id: named.id.clone(), port, zone, registered: now, draining_until: None });
+    }
+
+    /// Begins to drain the target with this id and port; without one nothing happens, and that is success too.
+    pub(crate) fn deregister_target(&mut self, arn: &str, named: &Named) {
+        let now = self.now;
+        let override_ = self.settings.timings.draining_for;
+        let Some(group) = self.target_group_mut(arn) else { return };
+        let draining = override_.unwrap_or(group.deregistration_delay());
+        // A group in no load balancer has nothing to drain.
+        let draining = if group.load_balancer.is_some() { draining } else { Duration::ZERO };
+        if let Some(target) = group.find(named) {
+            target.draining_until.get_or_insert(now + draining);
+        }
+        self.forget_drained_targets();
+    }
+
+    /// The targets of an instance in one group: its id or its address, under whatever ports.
+    pub(crate) fn registrations(&self, arn: &str, instance: &str) -> Vec<Named> {
+        let address = self.instance(instance).map(|one| one.private_ip.as_str());
+        let targets = self.target_group(arn).map(|group| group.targets.as_slice()).unwrap_or_default();
+        let own = targets.iter().filter(|target| target.id == instance || Some(target.id.as_str()) == address);
+        own.map(|one| Named { id: one.id.clone(), port: Some(one.port), zone: one.zone.clone() }).collect()
+    }
+
+    /// As an owner does it, by the group's own port; an owner cannot fill an ip group.
+    pub(crate) fn register_instance(&mut self, arns: &[String], instance: &str) {
+        for arn in arns {
+            if self.target_group(arn).is_some_and(|group| group.kind == TargetType::Instance) {
+                self.register_target(arn, &Named { id: instance.to_owned(), port: None, zone: None });
+            }
+        }
+    }
+
+    pub(crate) fn deregister_instance(&mut self, arns: &[String], instance: &str) {
+        for arn in arns {
+            for named in self.registrations(arn, instance) {
+                self.deregister_target(arn, &named);
+            }
+        }
+    }
+
+    pub(crate) fn forget_drained_targets(&mut self) {
+        let now = self.now;
+        for group in &mut self.target_groups {
+            group.targets.retain(|target| target.draining_until.is_none_or(|until| until > now));
+        }
+    }
+
+    /// A terminated instance leaves its `instance` groups; an address stays where it is registered, and fails its checks.
+    pub(crate) fn forget_terminated_targets(&mut self) {
+        let gone = self.instances.iter().filter(|one| one.state == State::Terminated);
+        let gone: Vec<String> = gone.map(|one| one.id.clone()).collect();
+        for group in &mut self.target_groups {
+            group.targets.retain(|target| !gone.contains(&target.id));
+        }
+    }
+
+    pub(crate) fn health(&self, group: &TargetGroup, target: &Target) -> Health {
+        let is_target = |id: &str, address: &str| target.id == id || target.id == address;
+        let instance = self.instances.iter().rev().find(|one| is_target(&one.id, &one.private_ip));
+        let state = instance.map(|one| one.state);
+        if target.draining_until.is_some() {
+            return ("draining", Some("Target.DeregistrationInProgress"), Some("Target deregistration is in progress"));
+        }
+        if group.load_balancer.is_none() {
+            let why = "Target group is not configured to receive traffic from the load balancer";
+            return ("unused", Some("Target.NotInUse"), Some(why));
+        }
+        match (group.kind, state) {
+            (_, Some(State::Running)) => {}
+            (TargetType::Instance, _) => {
+                return ("unused", Some("Target.InvalidState"), Some("Target is not in the running state"));
+            }
+            (TargetType::Ip, _) => return ("unhealthy", Some("Target.Timeout"), Some("Request timed out")),
+        }
+        if self.now < target.registered + self.settings.timings.healthy_after {
+            let why = "Target registration is in progress";
+            return ("initial", Some("Elb.RegistrationInProgress"), Some(why));
+        }
+        ("healthy", None, None)
+    }
+
+    /// What [`TargetGroup::find`] finds, with its health.
+    pub(crate) fn named_health(&self, group: &TargetGroup, named: &Named) -> Health {
+        let port = named.port.unwrap_or(group.port);
+        let target = group.targets.iter().find(|target| target.is(named, port));
+        target.map_or(NOT_REGISTERED, |target| self.health(group, target))
+    }
+}

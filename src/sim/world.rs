@@ -1,0 +1,221 @@
+//! The simulated world: instances, target groups, owners, and an agenda of what is going to happen when.
+//!
+//! Nothing runs in the background. Before anything is looked at or changed, [`World::settle`] lets everything happen that
+//! was due, in order and each at its own instant; so the world is the same whoever looks how often, and needs no task.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::auto_scaling::AutoScalingGroup;
+use super::clock::Clock;
+use super::credentials::Credentials;
+use super::fleets::Fleet;
+use super::instances::{Instance, Spot};
+use super::launch_templates::LaunchTemplate;
+use super::rates::Buckets;
+use super::settings::Settings;
+use super::target_groups::TargetGroup;
+use super::xml::Xml;
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    /// The instant of what is being done.
+    pub(crate) now: Instant,
+    /// The instance whose metadata is served.
+    pub(crate) ours: String,
+    /// In order of launch; the dead stay.
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) target_groups: Vec<TargetGroup>,
+    pub(crate) auto_scaling_groups: Vec<AutoScalingGroup>,
+    pub(crate) fleets: Vec<Fleet>,
+    pub(crate) launch_templates: Vec<LaunchTemplate>,
+    pub(crate) subnets: Vec<Subnet>,
+    pub(crate) credentials: Credentials,
+    pub(crate) buckets: Buckets,
+    /// The body of `events/maintenance/scheduled`; none: 404.
+    pub(crate) scheduled_events: Option<String>,
+    /// What client tokens were answered, by action and token.
+    pub(crate) answered: BTreeMap<(String, String), Answered>,
+    agenda: BTreeMap<(Instant, u64), Event>,
+    next: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Subnet {
+    pub(crate) id: String,
+    pub(crate) zone: String,
+    pub(crate) cidr: String,
+}
+
+/// The answer to a client token, and to which parameters it was given.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) answer: Xml,
+}
+
+/// Who keeps count of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    AutoScalingGroup(String),
+    Fleet(String),
+}
+
+/// What is going to happen; strings are instance ids.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Runs(String),
+    /// `shutting-down` becomes `terminated`, `stopping` becomes `stopped`.
+    Gone(String),
+    /// The notice with this serial is over, if it still stands.
+    Reclaimed {
+        instance: String,
+        serial: u64,
+    },
+    /// The keeper of an instance learns that it is dead.
+    DeathSeen(String),
+    /// The keeper of an instance learns that it is at risk.
+    RiskSeen(String),
+    /// The keeper launches one, if one is still wanted.
+    Launch(Keeper),
+    /// The keeper counts again.
+    Recount(Keeper),
+    Detached {
+        group: String,
+        instance: String,
+    },
+    /// The group shuts the instance down.
+    Terminated(String),
+    /// The termination hook's heartbeat with this serial has run out, if no other came.
+    HookTimedOut {
+        instance: String,
+        serial: u64,
+    },
+    /// An instance at risk is terminated by the keeper that has replaced it.
+    RiskEnded(String),
+}
+
+impl World {
+    pub(crate) fn empty(settings: Settings) -> World {
+        let clock = Clock::starting_now(settings.clock_offset);
+        World {
+            now: clock.started(),
+            credentials: Credentials::new(settings.credentials_lifetime),
+            buckets: Buckets::new(settings.rates.clone()),
+            settings,
+            clock,
+            ours: String::new(),
+            instances: Vec::new(),
+            target_groups: Vec::new(),
+            auto_scaling_groups: Vec::new(),
+            fleets: Vec::new(),
+            launch_templates: Vec::new(),
+            subnets: Vec::new(),
+            scheduled_events: Some("[]".to_owned()),
+            answered: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Lets everything happen that is due, each at its own instant.
+    pub(crate) fn settle(&mut self) {
+        let until = Instant::now();
+        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= until) {
+            self.now = self.now.max(entry.key().0);
+            let event = entry.remove();
+            self.happen(event);
+        }
+        self.now = until;
+        self.forget_drained_targets();
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(crate) fn at(&mut self, at: Instant, event: Event) {
+        let serial = self.serial();
+        self.agenda.insert((at, serial), event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Runs(instance) => self.instance_runs(&instance),
+            Event::Gone(instance) => self.instance_gone(&instance),
+            Event::Reclaimed { instance, serial } => self.instance_reclaimed(&instance, serial),
+            Event::DeathSeen(instance) => self.death_seen(&instance),
+            Event::RiskSeen(instance) => self.risk_seen(&instance),
+            Event::Launch(keeper) => self.keeper_launches(&keeper),
+            Event::Recount(keeper) => self.recount(&keeper),
+            Event::Detached { group, instance } => self.detached(&group, &instance),
+            Event::Terminated(instance) => self.terminate(&instance, "User initiated"),
+            Event::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
+            Event::RiskEnded(instance) => self.risk_ended(&instance),
+        }
+    }
+
+    /// Counts again, and launches what is wanting.
+    pub(crate) fn recount(&mut self, keeper: &Keeper) {
+        match keeper {
+            Keeper::AutoScalingGroup(name) => self.recount_group(name),
+            Keeper::Fleet(id) => self.recount_fleet(id),
+        }
+    }
+
+    fn keeper_launches(&mut self, keeper: &Keeper) {
+        match keeper {
+            Keeper::AutoScalingGroup(name) => self.group_launches(name),
+            Keeper::Fleet(id) => self.fleet_launches(id),
+        }
+    }
+
+    /// A number never used before.
+    pub(crate) fn serial(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Seventeen hexadecimal digits as AWS's ids have them, the same in every run.
+    pub(crate) fn id(&mut self, prefix: &str) -> String {
+        let serial = self.serial();
+        // An odd multiplier permutes the numbers: ids look random and never meet.
+        format!("{prefix}-0{:016x}", serial.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// The form of fleets' and activities' ids.
+    pub(crate) fn uuid(&mut self) -> String {
+        let serial = self.serial();
+        let one = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let other = serial.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let (a, b, c) = (one >> 32, one >> 16 & 0xffff, one & 0xfff);
+        format!("{a:08x}-{b:04x}-4{c:03x}-a{:03x}-{:012x}", other >> 52, other & 0xffff_ffff_ffff)
+    }
+
+    pub(crate) fn instance(&self, id: &str) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.id == id)
+    }
+
+    pub(crate) fn instance_mut(&mut self, id: &str) -> Option<&mut Instance> {
+        self.instances.iter_mut().find(|instance| instance.id == id)
+    }
+
+    pub(crate) fn spot_request(&self, id: &str) -> Option<(&Instance, &Spot)> {
+        self.instances.iter().find_map(|one| one.spot.as_ref().filter(|spot| spot.id == id).map(|spot| (one, spot)))
+    }
+
+    pub(crate) fn subnet(&self, id: &str) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == id)
+    }
+
+    pub(crate) fn subnet_of_zone(&self, zone: &str) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.zone == zone)
+    }
+
+    pub(crate) fn has_capacity(&self, place: &super::instances::Place) -> bool {
+        let mut without = self.settings.no_capacity.iter();
+        !without.any(|pool| pool.holds(&place.instance_type, &place.zone, place.life_cycle))
+    }
+}
