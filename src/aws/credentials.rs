@@ -70,7 +70,8 @@ impl Credentials {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay.
+    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay. While the metadata
+    /// service fails, the SDK's provider hands out what it last got from there, and that is no failure.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
         let _one_at_a_time = self.shared.loading.lock().await;
         let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;

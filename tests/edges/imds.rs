@@ -1,11 +1,11 @@
 //! The metadata client: tokens, limits, and everything that a metadata service can do wrong.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use spot_relay::imds::{Imds, ImdsError, Look};
 use spot_relay::model::LifeCycle;
 
+use crate::alone::alone;
 use crate::stub::{Reply, Request, Stub, reply};
 
 const NOTICE: &str = "latest/meta-data/spot/instance-action";
@@ -174,26 +174,17 @@ async fn nobody_there_is_unreachable() {
     assert!(matches!(imds.instance_action().await, Err(ImdsError::Unreachable(_))));
 }
 
-/// Environment variables belong to a process, so this one runs itself again with a proxy that must stay unused.
 #[test]
 fn a_proxy_of_the_environment_is_not_used() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    if std::env::var_os("HTTP_PROXY").is_some_and(|proxy| proxy == "http://127.0.0.1:9") {
-        runtime.block_on(async {
-            let (_stub, imds) = metadata(|_, _| reply(404, "")).await;
-            assert_eq!(imds.instance_action().await.unwrap().body, None);
-        });
+    let proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, "http://127.0.0.1:9"));
+    if !alone("imds::a_proxy_of_the_environment_is_not_used", &proxies) {
         return;
     }
-    let ourselves = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "imds::a_proxy_of_the_environment_is_not_used"])
-        .envs(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, "http://127.0.0.1:9")))
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ourselves.stdout);
-    assert!(ourselves.status.success() && said.contains("1 passed"), "{said}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_stub, imds) = metadata(|_, _| reply(404, "")).await;
+        assert_eq!(imds.instance_action().await.unwrap().body, None);
+    });
 }
 
 #[test]

@@ -2,7 +2,12 @@
 //! kernel, or to the simulator. One crate, because linking the AWS SDK is what takes time.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails says where")]
 
+mod alone;
+mod calls;
+mod credentials;
+mod environment;
 mod imds;
+mod services;
 mod signals;
 mod sockets;
 mod stub;

@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Http(u16, String, Vec<u8>),
     /// Nothing, and the connection stays.
     Silence,
+    /// Nothing, and the connection is closed.
+    HangUp,
     /// Bytes of a body for ever.
     WithoutEnd,
 }
@@ -94,6 +96,7 @@ async fn serve(
                     return;
                 }
             }
+            Reply::HangUp => return,
             Reply::Silence => tokio::time::sleep(Duration::from_secs(60)).await,
             Reply::WithoutEnd => {
                 let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
