@@ -24,8 +24,8 @@ pub struct AutoScaling {
 /// Where LaunchInstances may launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// In the zones and subnets of the group, as it chooses.
-    Anywhere,
+    /// In the group's only zone: of a group with several, AWS wants one of the others.
+    OnlyZone,
     AvailabilityZones(Vec<String>),
     Subnets(Vec<String>),
 }
@@ -101,7 +101,7 @@ impl AutoScaling {
         let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
         let call = call.requested_capacity(1);
         let call = match placement {
-            Placement::Anywhere => call,
+            Placement::OnlyZone => call,
             Placement::AvailabilityZones(zones) => call.set_availability_zones(Some(zones.clone())),
             Placement::Subnets(subnets) => call.set_subnet_ids(Some(subnets.clone())),
         };

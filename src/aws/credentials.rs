@@ -40,7 +40,12 @@ struct Shared {
 }
 
 impl Credentials {
-    pub(super) async fn new(http: Http, region: Region, clock: Clock) -> Self {
+    pub(super) async fn new(
+        http: Http,
+        region: Region,
+        clock: Clock,
+        metadata_endpoint: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let config = ProviderConfig::without_region()
             .with_region(Some(region.clone()))
             .with_http_client(http)
@@ -50,15 +55,23 @@ impl Credentials {
             .max_attempts(1)
             .connect_timeout(METADATA_LIMIT)
             .read_timeout(METADATA_LIMIT)
-            .operation_timeout(METADATA_LIMIT)
-            .build();
-        let chain =
-            DefaultCredentialsChain::builder().configure(config).region(region).imds_client(metadata).build().await;
+            .operation_timeout(METADATA_LIMIT);
+        let metadata = match metadata_endpoint {
+            Some(endpoint) => metadata.endpoint(endpoint).map_err(anyhow::Error::from_boxed)?,
+            None => metadata,
+        };
+        let chain = DefaultCredentialsChain::builder()
+            .configure(config)
+            .region(region)
+            .imds_client(metadata.build())
+            .build()
+            .await;
         let shared = Shared { chain, clock, in_hand: Mutex::new(None), loading: tokio::sync::Mutex::new(()) };
-        Self { shared: Arc::new(shared) }
+        Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay.
+    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay. While the metadata
+    /// service fails, the SDK's provider hands out what it last got from there, and that is no failure.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
         let _one_at_a_time = self.shared.loading.lock().await;
         let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;

@@ -97,7 +97,7 @@ impl LaunchTemplates {
 }
 
 fn is_missing(failure: &Failure) -> bool {
-    failure.code.as_deref().is_some_and(|code| code.starts_with("InvalidLaunchTemplate") && code.contains(".NotFound"))
+    failure.code.as_deref().is_some_and(|code| code.starts_with("InvalidLaunchTemplate") && code.contains("NotFound"))
 }
 
 fn one(market: Market) -> TargetCapacitySpecificationRequest {

@@ -60,6 +60,16 @@ pub struct Connection {
     pub region: String,
     /// AWS's time; the metadata client's answers may teach it too.
     pub clock: Clock,
+    /// All three services here, before any variable: a stand-in for AWS on loopback.
+    pub endpoint_url: Option<String>,
+    /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    pub metadata_endpoint: Option<String>,
+}
+
+impl Connection {
+    pub fn new(region: impl Into<String>, clock: Clock) -> Self {
+        Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None }
+    }
 }
 
 /// All edges to AWS, built once. Making them makes no call and loads no credentials.
@@ -77,9 +87,9 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Errs when `AWS_CA_BUNDLE` cannot be used.
+    /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
-        let Connection { region, clock } = connection;
+        let Connection { region, clock, endpoint_url, metadata_endpoint } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(region))
@@ -87,8 +97,9 @@ impl Aws {
             .await
             .context("no region")?;
         let http = Http::from_env(clock.clone())?;
-        let credentials = Credentials::new(http.clone(), region.clone(), clock.clone()).await;
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        let credentials =
+            Credentials::new(http.clone(), region.clone(), clock.clone(), metadata_endpoint.as_deref()).await?;
+        let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)
             .http_client(http)
@@ -99,9 +110,11 @@ impl Aws {
             .disable_clock_skew_correction(true)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .load()
-            .await;
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let config = match endpoint_url {
+            Some(url) => loader.endpoint_url(url).load().await,
+            None => loader.load().await,
+        };
         let caller = Caller { credentials: credentials.clone() };
         let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {

@@ -1,0 +1,234 @@
+//! What every call to AWS has in common: one attempt, a limit, a signature by AWS's time, and a failure that says what it
+//! means, whatever is answered.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use spot_relay::aws::clock::Clock;
+use spot_relay::aws::{Aws, Connection, LIMIT};
+use spot_relay::model::{InstanceId, Target, TargetGroupArn};
+use spot_relay::retry::{Failure, FailureKind};
+
+use crate::stub::{Reply, Request, Stub, reply};
+
+const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+const DONE: &str = "<DeregisterTargetsResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\
+                    <DeregisterTargetsResult/></DeregisterTargetsResponse>";
+
+/// AWS with credentials from a metadata service, both at one server; `answer` sees the calls alone.
+async fn aws(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> (Stub, Aws) {
+    let stub = Stub::start(move |request, before| metadata(request).unwrap_or_else(|| answer(request, before))).await;
+    let aws = connect(&stub.url, &stub.url).await;
+    aws.credentials.renew().await.unwrap();
+    (stub, aws)
+}
+
+async fn connect(aws: &str, metadata: &str) -> Aws {
+    let mut connection = Connection::new("eu-west-1", Clock::default());
+    connection.endpoint_url = Some(aws.to_owned());
+    connection.metadata_endpoint = Some(metadata.to_owned());
+    Aws::connect(connection).await.unwrap()
+}
+
+fn metadata(request: &Request) -> Option<Reply> {
+    let role = "/latest/meta-data/iam/security-credentials/";
+    Some(match request.line.split_once(' ')? {
+        ("PUT", _) => Reply::Http(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".into(), b"token".to_vec()),
+        ("GET", path) if path == role => reply(200, "web"),
+        ("GET", path) if path.starts_with(role) => reply(
+            200,
+            r#"{"Code": "Success", "LastUpdated": "2026-01-01T00:00:00Z", "Type": "AWS-HMAC", "AccessKeyId": "ASIATEST",
+                "SecretAccessKey": "secret", "Token": "session", "Expiration": "2999-01-01T00:00:00Z"}"#,
+        ),
+        _ => return None,
+    })
+}
+
+fn calls(stub: &Stub) -> Vec<Request> {
+    stub.requests().into_iter().filter(|request| request.line == "POST /").collect()
+}
+
+fn target() -> Target {
+    Target { id: "i-1".into(), port: 8080, availability_zone: None }
+}
+
+async fn deregister(aws: &Aws) -> Result<(), Failure> {
+    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], LIMIT).await
+}
+
+/// Any call to EC2, whose errors are spelled otherwise.
+async fn terminate(aws: &Aws) -> Result<(), Failure> {
+    aws.instances.terminate_instances(&InstanceId::new("i-1"), LIMIT).await
+}
+
+fn query_error(code: &str) -> String {
+    format!(
+        "<ErrorResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\"><Error><Type>Sender</Type>\
+         <Code>{code}</Code><Message>what AWS said</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+    )
+}
+
+fn ec2_error(code: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error><Code>{code}</Code>\
+         <Message>what AWS said</Message></Error></Errors><RequestID>r</RequestID></Response>"
+    )
+}
+
+#[tokio::test]
+async fn a_call_names_id_and_port_and_is_signed_with_the_credentials_in_hand() {
+    let (stub, aws) = aws(|_, _| reply(200, DONE)).await;
+    let far = Target { id: "10.0.0.7".into(), port: 80, availability_zone: Some("all".into()) };
+    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target(), far], LIMIT).await.unwrap();
+    let call = &calls(&stub)[0];
+    for part in ["Targets.member.1.Id=i-1", "Targets.member.1.Port=8080", "Targets.member.2.AvailabilityZone=all"] {
+        assert!(call.body.contains(part), "{part} in {}", call.body);
+    }
+    let authorization = call.header("authorization").unwrap();
+    assert!(authorization.contains("Credential=ASIATEST/"), "{authorization}");
+    assert!(authorization.contains("/eu-west-1/elasticloadbalancing/aws4_request"), "{authorization}");
+    assert!(call.header("user-agent").unwrap().contains("app/spot-relay"));
+    assert!(call.header("x-amz-user-agent").is_none_or(|agent| agent.contains("spot-relay")));
+}
+
+#[tokio::test]
+async fn all_services_share_one_connection_and_the_credentials_are_loaded_once() {
+    let (stub, aws) = aws(|_, _| reply(400, &ec2_error("DryRunOperation"))).await;
+    for _ in 0..3 {
+        deregister(&aws).await.unwrap_err();
+        terminate(&aws).await.unwrap_err();
+        aws.autoscaling.group_members("web", LIMIT).await.unwrap_err();
+    }
+    let requests = stub.requests();
+    assert!(requests.iter().all(|request| request.connection == 0), "{requests:#?}");
+    assert_eq!((requests.len(), calls(&stub).len()), (3 + 9, 9));
+}
+
+#[tokio::test]
+async fn each_code_means_what_it_says() {
+    let kinds = [
+        (FailureKind::Throttled, &["Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"][..]),
+        (
+            FailureKind::Credentials,
+            &["ExpiredToken", "RequestExpired", "InvalidClientTokenId", "SignatureDoesNotMatch"],
+        ),
+        (FailureKind::Credentials, &["AuthFailure", "UnrecognizedClientException", "RequestTimeTooSkewed"]),
+        (FailureKind::Denied, &["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"]),
+        (FailureKind::Fault, &["InternalError", "ServiceUnavailable", "InternalFailure"]),
+        (FailureKind::Rejected, &["ValidationError", "InvalidTarget", "IdempotentParameterMismatch", "Anything"]),
+    ];
+    let (_stub, aws) = aws(|request, _| {
+        let code = request.body.rsplit("%20").next().unwrap_or_default().split('&').next().unwrap_or_default();
+        let ec2 = request.body.contains("Action=TerminateInstances");
+        reply(
+            if code == "ServiceUnavailable" { 503 } else { 400 },
+            &if ec2 { ec2_error(code) } else { query_error(code) },
+        )
+    })
+    .await;
+    for (kind, code) in kinds.into_iter().flat_map(|(kind, codes)| codes.iter().map(move |code| (kind, *code))) {
+        let group = TargetGroupArn::new(format!("x {code}"));
+        let elb = aws.elb.deregister_targets(&group, &[], LIMIT).await.unwrap_err();
+        let ec2 = aws.instances.terminate_instances(&InstanceId::new(format!("x {code}")), LIMIT).await.unwrap_err();
+        for failure in [elb, ec2] {
+            assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(code)), "{failure}");
+            assert_eq!(failure.message, "what AWS said");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_tried_twice_and_a_fault_may_have_been_done() {
+    for status in [500, 502, 503, 504] {
+        let (stub, aws) = aws(move |_, _| reply(status, "<!DOCTYPE html><title>Internal Server Error</title>")).await;
+        for failure in [deregister(&aws).await.unwrap_err(), terminate(&aws).await.unwrap_err()] {
+            assert_eq!(failure.kind, FailureKind::Fault, "{failure:?}");
+            assert!(failure.may_have_been_done());
+            assert!(failure.message.contains(&format!("HTTP {status}")), "{failure}");
+        }
+        assert_eq!(calls(&stub).len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_a_failure_and_no_panic() {
+    for (status, body) in
+        [(200, "<html>it works</html>"), (200, "{}"), (200, "<a><b>"), (200, ""), (400, "\u{1}"), (403, "no")]
+    {
+        let (_stub, aws) = aws(move |_, _| reply(status, body)).await;
+        let members = aws.autoscaling.group_members("web", LIMIT).await;
+        let instances = aws.instances.describe_instances(&[InstanceId::new("i-1")], LIMIT).await;
+        let failures = [members.err(), instances.err()];
+        let expected = match status {
+            200 => FailureKind::Fault,
+            403 => FailureKind::Denied,
+            _ => FailureKind::Rejected,
+        };
+        for failure in failures {
+            assert_eq!(failure.as_ref().map(|failure| failure.kind), Some(expected), "{status} {body}: {failure:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_limit() {
+    let (stub, aws) = aws(|_, _| Reply::Silence).await;
+    let limit = Duration::from_millis(300);
+    let began = Instant::now();
+    let failure = aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], limit).await.unwrap_err();
+    assert!((limit..limit + Duration::from_millis(100)).contains(&began.elapsed()));
+    assert_eq!(failure, Failure::unanswered("no answer within 300ms"));
+    assert_eq!(calls(&stub).len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_without_end_ends_with_the_limit() {
+    let (_stub, aws) = aws(|_, _| Reply::WithoutEnd).await;
+    let limit = Duration::from_millis(200);
+    let began = Instant::now();
+    let failure = aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], limit).await.unwrap_err();
+    assert!(began.elapsed() < limit + Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(failure.kind, FailureKind::Unanswered);
+}
+
+#[tokio::test]
+async fn a_closed_door_and_a_lost_reply_are_unanswered_and_say_why() {
+    let (stub, lost) = aws(|_, _| Reply::HangUp).await;
+    let failure = deregister(&lost).await.unwrap_err();
+    assert_eq!((failure.kind, &failure.code), (FailureKind::Unanswered, &None), "{failure:?}");
+    assert_eq!(calls(&stub).len(), 1);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let aws = connect(&address, &stub.url).await;
+    let failure = deregister(&aws).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unanswered);
+    assert!(failure.message.contains("refused") && !failure.message.contains('{'), "{failure}");
+}
+
+#[tokio::test]
+async fn a_wall_clock_ten_minutes_off_signs_with_the_time_of_an_answer() {
+    for minutes in [10, -10] {
+        let shown = move || Timestamp::now() + SignedDuration::from_mins(minutes);
+        let date = move || format!("date: {}\r\n", shown().strftime("%a, %d %b %Y %H:%M:%S GMT"));
+        let (stub, aws) = aws(move |_, before| match before {
+            // The three before are the metadata's.
+            3 => Reply::Http(403, date(), query_error("SignatureDoesNotMatch").into()),
+            _ => Reply::Http(200, date(), DONE.into()),
+        })
+        .await;
+        let failure = deregister(&aws).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Credentials);
+        deregister(&aws).await.unwrap();
+        deregister(&aws).await.unwrap();
+        let signed: Vec<SignedDuration> = calls(&stub)
+            .iter()
+            .map(|call| jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", call.header("x-amz-date").unwrap()).unwrap())
+            .map(|time| time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().duration_since(shown()).abs())
+            .collect();
+        assert!(signed[0] > SignedDuration::from_mins(9), "{signed:?}");
+        assert!(signed[1] < SignedDuration::from_secs(3) && signed[2] < SignedDuration::from_secs(3), "{signed:?}");
+        // Loaded once: a signature that was refused says nothing of the credentials.
+        assert_eq!(stub.requests().len() - calls(&stub).len(), 3);
+    }
+}

@@ -1,0 +1,146 @@
+//! Credentials: loaded before they are needed, renewed on request, let go when AWS would not have them. The simulator is
+//! the metadata service and AWS.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use spot_relay::aws::clock::Clock;
+use spot_relay::aws::{Aws, Connection, LIMIT};
+use spot_relay::retry::{Failure, FailureKind};
+use spot_relay::sim::{Fault, FaultKind, Nth, Settings, Sim};
+
+use crate::alone::alone;
+
+/// A test in a process whose environment names no credentials.
+fn story(name: &str, settings: Settings, story: impl AsyncFnOnce(Sim, Aws)) {
+    if !alone(&format!("credentials::{name}"), &[]) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let sim = Sim::start(settings).await.unwrap();
+        let mut connection = Connection::new("eu-west-1", Clock::default());
+        connection.endpoint_url = Some(sim.aws_endpoint());
+        connection.metadata_endpoint = Some(sim.metadata_endpoint());
+        let aws = Aws::connect(connection).await.unwrap();
+        story(sim, aws).await;
+    });
+}
+
+async fn call(aws: &Aws) -> Result<(), Failure> {
+    aws.autoscaling.group_members("web", LIMIT).await.map(drop)
+}
+
+fn loads(sim: &Sim) -> usize {
+    let paths = sim.requests();
+    paths.iter().filter(|request| request.action.contains("security-credentials/web")).count()
+}
+
+fn metadata_fault(kind: FaultKind) -> Fault {
+    Fault { service: Some("metadata".into()), action: "*".into(), nth: Nth::All, kind }
+}
+
+#[test]
+fn connecting_asks_nobody_anything() {
+    story("connecting_asks_nobody_anything", Settings::default(), async |sim, _aws| {
+        assert!(sim.requests().is_empty());
+    });
+}
+
+#[test]
+fn they_are_renewed_on_request_and_then_no_call_waits_for_them() {
+    let name = "they_are_renewed_on_request_and_then_no_call_waits_for_them";
+    story(name, Settings::default(), async |sim, aws| {
+        let expiry = aws.credentials.renew().await.unwrap().unwrap();
+        let left = expiry.duration_since(SystemTime::now()).unwrap();
+        assert!((Duration::from_secs(6 * 3600 - 60)..=Duration::from_secs(6 * 3600)).contains(&left), "{left:?}");
+        sim.fault(metadata_fault(FaultKind::Hang));
+        let began = Instant::now();
+        call(&aws).await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500));
+        assert_eq!(loads(&sim), 1);
+        assert_eq!(aws.credentials.renew().await.unwrap(), Some(expiry));
+        assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+        call(&aws).await.unwrap();
+    });
+}
+
+#[test]
+fn where_none_are_in_hand_concurrent_calls_load_them_once() {
+    let name = "where_none_are_in_hand_concurrent_calls_load_them_once";
+    story(name, Settings::default(), async |sim, aws| {
+        let (one, two, three) = tokio::join!(call(&aws), call(&aws), call(&aws));
+        one.and(two).and(three).unwrap();
+        assert_eq!(loads(&sim), 1);
+    });
+}
+
+#[test]
+fn expired_ones_are_let_go_and_the_next_call_has_new_ones() {
+    let name = "expired_ones_are_let_go_and_the_next_call_has_new_ones";
+    story(name, Settings::default(), async |sim, aws| {
+        call(&aws).await.unwrap();
+        sim.expire_credentials(None);
+        let failure = call(&aws).await.unwrap_err();
+        assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Credentials, Some("ExpiredToken")));
+        call(&aws).await.unwrap();
+        assert_eq!(loads(&sim), 2);
+        sim.expire_credentials(None);
+        let failure = aws.instances.describe_tags("i-1", LIMIT).await.unwrap_err();
+        assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Credentials, Some("RequestExpired")));
+        aws.instances.describe_tags("i-1", LIMIT).await.unwrap();
+    });
+}
+
+#[test]
+fn those_that_expire_by_their_own_time_are_renewed_by_the_call_that_needs_them() {
+    let name = "those_that_expire_by_their_own_time_are_renewed_by_the_call_that_needs_them";
+    let settings = Settings { credentials_lifetime: Duration::from_secs(2), ..Settings::default() };
+    story(name, settings, async |sim, aws| {
+        call(&aws).await.unwrap();
+        call(&aws).await.unwrap();
+        assert_eq!(loads(&sim), 1);
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        call(&aws).await.unwrap();
+        assert_eq!(loads(&sim), 2);
+    });
+}
+
+#[test]
+fn a_clock_that_is_wrong_does_not_make_them_expire() {
+    let name = "a_clock_that_is_wrong_does_not_make_them_expire";
+    let settings = Settings {
+        clock_offset: jiff::SignedDuration::from_mins(-10),
+        credentials_lifetime: Duration::from_secs(300),
+        ..Settings::default()
+    };
+    story(name, settings, async |sim, aws| {
+        aws.credentials.renew().await.unwrap();
+        assert!(aws.clock.offset() < jiff::SignedDuration::from_mins(-9), "{}", aws.clock.offset());
+        call(&aws).await.unwrap();
+        assert_eq!(loads(&sim), 1);
+    });
+}
+
+#[test]
+fn an_instance_without_a_profile_is_told_what_to_do() {
+    let settings = Settings { role: None, ..Settings::default() };
+    story("an_instance_without_a_profile_is_told_what_to_do", settings, async |sim, aws| {
+        let failure = call(&aws).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Credentials);
+        assert!(failure.message.contains("no instance profile"), "{failure}");
+        assert!(sim.requests().iter().all(|request| request.service == "metadata"));
+        assert_eq!(aws.credentials.renew().await.unwrap_err(), failure);
+    });
+}
+
+#[test]
+fn a_metadata_service_that_is_silent_costs_two_seconds_at_most() {
+    let name = "a_metadata_service_that_is_silent_costs_two_seconds_at_most";
+    story(name, Settings::default(), async |sim, aws| {
+        sim.fault(metadata_fault(FaultKind::Hang));
+        let began = Instant::now();
+        let failure = call(&aws).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Credentials, "{failure}");
+        assert!(began.elapsed() < Duration::from_millis(2300), "{:?}", began.elapsed());
+    });
+}

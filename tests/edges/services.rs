@@ -1,0 +1,455 @@
+//! Each operation once against the simulator, which knows AWS's spelling of answers and of errors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use spot_relay::aws::autoscaling::{LifecycleAction, Placement};
+use spot_relay::aws::clock::Clock;
+use spot_relay::aws::elb::{Among, Found};
+use spot_relay::aws::{Aws, Connection, LIMIT};
+use spot_relay::imds::Imds;
+use spot_relay::model::{
+    FleetType, Identity, InstanceId, InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
+    LifeCycle, Market, Registration, Target, TargetGroupArn, TargetState, TargetType,
+};
+use spot_relay::retry::FailureKind;
+use spot_relay::sim::{
+    Fault, FaultKind, FleetType as SimFleetType, LoadBalancerType, Nth, Owner, Pool, Settings, Sim,
+    TargetGroupSettings, TargetType as SimTargetType, Timings,
+};
+
+struct World {
+    sim: Sim,
+    aws: Aws,
+    identity: Identity,
+}
+
+async fn world(settings: Settings) -> World {
+    let sim = Sim::start(Settings { timings: Timings::fast(), ..settings }).await.unwrap();
+    let imds = Imds::new(Some(&sim.metadata_endpoint())).unwrap();
+    let identity = imds.identity().await.unwrap();
+    let mut connection = Connection::new(&identity.region, Clock::default());
+    connection.endpoint_url = Some(sim.aws_endpoint());
+    connection.metadata_endpoint = Some(sim.metadata_endpoint());
+    let aws = Aws::connect(connection).await.unwrap();
+    aws.credentials.renew().await.unwrap();
+    World { sim, aws, identity }
+}
+
+async fn owned_by(owner: Owner) -> World {
+    world(Settings { owner, ..Settings::default() }).await
+}
+
+impl World {
+    /// The AWS calls so far, in order.
+    fn actions(&self) -> Vec<String> {
+        let requests = self.sim.requests().into_iter().filter(|request| request.service != "metadata");
+        requests.map(|request| request.action).collect()
+    }
+
+    fn count(&self, action: &str) -> usize {
+        self.actions().iter().filter(|called| *called == action).count()
+    }
+
+    /// The parameters of the last call of this action.
+    fn sent(&self, action: &str) -> BTreeMap<String, String> {
+        let mut requests = self.sim.requests().into_iter();
+        requests.rfind(|request| request.action == action).map(|request| request.parameters).unwrap()
+    }
+
+    async fn find(&self, among: &Among, known: &[Registration]) -> Found {
+        self.aws.elb.find_registrations(&self.identity, among, known, LIMIT).await.unwrap()
+    }
+
+    async fn owner_tag(&self, key: &str) -> String {
+        self.aws.instances.describe_tags(self.identity.instance_id.as_str(), LIMIT).await.unwrap()[key].clone()
+    }
+
+    async fn template(&self) -> LaunchTemplate {
+        LaunchTemplate { id_or_name: self.owner_tag("aws:ec2launchtemplate:id").await, version: "$Default".into() }
+    }
+}
+
+async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < Duration::from_secs(5), "it never came to be");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn groups() -> Vec<TargetGroupSettings> {
+    let web = TargetGroupSettings { ports: vec![80, 8080], ..TargetGroupSettings::named("web") };
+    let address = TargetGroupSettings {
+        kind: SimTargetType::Ip,
+        protocol: "TCP".into(),
+        port: 443,
+        ports: vec![443],
+        load_balancer: LoadBalancerType::Network,
+        deregistration_delay: Duration::from_secs(30),
+        ..TargetGroupSettings::named("address")
+    };
+    let others = TargetGroupSettings { ports: vec![], ..TargetGroupSettings::named("others") };
+    vec![web, address, others]
+}
+
+#[tokio::test]
+async fn registrations_are_found_with_all_ports_in_both_types_of_groups() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let began = Instant::now();
+    let Found { registrations, missing } = world.find(&Among::Everything, &[]).await;
+    assert!(missing.is_empty());
+    let [web, address] = &registrations[..] else { panic!("{registrations:?}") };
+    assert_eq!((web.name(), web.target_type, web.network), ("web", TargetType::Instance, false));
+    assert_eq!((web.ports(), web.deregistration_delay), (BTreeSet::from([80, 8080]), Duration::from_secs(300)));
+    assert!(web.targets.iter().all(|target| target.id == world.identity.instance_id.as_str()));
+    assert_eq!((address.name(), address.target_type, address.network), ("address", TargetType::Ip, true));
+    assert_eq!(address.targets[0].id, world.identity.private_ip);
+    assert_eq!(address.deregistration_delay, Duration::from_secs(30));
+    // One list, health of three groups, attributes of the two where we stand; a quarter of a second before each group.
+    assert_eq!((world.count("DescribeTargetHealth"), world.count("DescribeTargetGroupAttributes")), (3, 2));
+    assert!(began.elapsed() > Duration::from_millis(750));
+}
+
+#[tokio::test]
+async fn what_is_known_is_not_described_again() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let listed = Among::Listed(vec!["web".into(), "others".into()]);
+    let found = world.find(&listed, &[]).await;
+    assert_eq!(found.registrations.len(), 1);
+    assert_eq!(
+        world.actions(),
+        ["DescribeTargetGroups", "DescribeTargetHealth", "DescribeTargetHealth", "DescribeTargetGroupAttributes"]
+            .map(String::from)
+    );
+    let arn = found.registrations[0].target_group.as_str().to_owned();
+    let again = world.find(&Among::Listed(vec![arn]), &found.registrations).await;
+    assert_eq!(again, found);
+    assert_eq!(world.actions()[4..], ["DescribeTargetHealth"].map(String::from));
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_exist_is_named_and_the_others_are_found() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let mut nowhere =
+        world.find(&Among::Listed(vec!["web".into()]), &[]).await.registrations[0].target_group.to_string();
+    nowhere.replace_range(nowhere.len() - 4.., "ffff");
+    let found = world.find(&Among::Listed(vec!["typo".into(), nowhere.clone(), "address".into()]), &[]).await;
+    assert_eq!(found.missing, [nowhere, "typo".into()]);
+    assert_eq!(found.registrations.iter().map(Registration::name).collect::<Vec<_>>(), ["address"]);
+}
+
+#[tokio::test]
+async fn a_denied_attribute_leaves_the_default_delay_and_a_throttled_scan_ends() {
+    let world = world(Settings::default()).await;
+    let fault = |action: &str, status, code: &str| Fault {
+        service: None,
+        action: action.into(),
+        nth: Nth::All,
+        kind: FaultKind::Status { status, code: code.into(), message: "no".into() },
+    };
+    world.sim.fault(fault("DescribeTargetGroupAttributes", 403, "AccessDenied"));
+    let found = world.find(&Among::Listed(vec!["web".into()]), &[]).await;
+    assert_eq!(found.registrations[0].deregistration_delay, Duration::from_secs(300));
+    world.sim.fault(fault("DescribeTargetHealth", 400, "Throttling"));
+    let search = world.aws.elb.find_registrations(&world.identity, &Among::Everything, &[], LIMIT);
+    assert_eq!(search.await.unwrap_err().kind, FailureKind::Throttled);
+    assert_eq!(world.count("DescribeTargetHealth"), 2);
+}
+
+#[tokio::test]
+async fn targets_leave_and_come_back_and_the_health_tells() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let web = world.find(&Among::Listed(vec!["web".into()]), &[]).await.registrations.remove(0);
+    let elb = &world.aws.elb;
+    let health = async || elb.describe_target_health_of(&web.target_group, &web.targets, LIMIT).await.unwrap();
+    assert!(health().await.iter().all(|health| health.state == TargetState::Healthy && health.serves()));
+    elb.deregister_targets(&web.target_group, &web.targets, LIMIT).await.unwrap();
+    assert!(health().await.iter().all(|health| health.state == TargetState::Draining && health.has_left()));
+    let left = elb.describe_target_health(&web.target_group, LIMIT).await.unwrap();
+    assert_eq!(left.iter().filter(|health| health.has_left()).count(), 2);
+    elb.register_targets(&web.target_group, &web.targets, LIMIT).await.unwrap();
+    eventually(async || health().await.iter().all(|health| health.serves())).await;
+    let stranger = Target { id: "i-00000000000000000".into(), port: 80, availability_zone: None };
+    let unknown =
+        elb.describe_target_health_of(&web.target_group, std::slice::from_ref(&stranger), LIMIT).await.unwrap();
+    assert_eq!((&unknown[0].state, unknown[0].reason.as_deref()), (&TargetState::Unused, Some("Target.NotRegistered")));
+    let refused = elb.register_targets(&web.target_group, &[stranger], LIMIT).await.unwrap_err();
+    assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("InvalidTarget")));
+    let nowhere = TargetGroupArn::new(format!("{}f", web.target_group));
+    assert_eq!(elb.deregister_targets(&nowhere, &web.targets, LIMIT).await.unwrap_err().kind, FailureKind::Rejected);
+}
+
+#[tokio::test]
+async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: true, mixed_instances: true };
+    let world = owned_by(owner).await;
+    let group = world.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    assert!(group.capacity_rebalance && group.mixed_instances);
+    assert_eq!((group.name.as_str(), group.termination_hooks[0].name.as_str()), ("web", "drain"));
+    assert_eq!(group.termination_hooks[0].heartbeat_timeout, Duration::from_secs(300));
+    assert_eq!(group.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
+    assert_eq!((group.min_size, group.max_size, group.desired_capacity), (1, 4, 3));
+    assert_eq!((group.health_check_type.as_str(), group.subnets.len()), ("EC2", 3));
+    assert_eq!(group.members, world.aws.autoscaling.group_members("web", LIMIT).await.unwrap());
+    let ours = group.members.iter().find(|member| member.instance_id == world.identity.instance_id).unwrap();
+    assert_eq!((ours.lifecycle_state.as_str(), ours.availability_zone.as_str()), ("InService", "eu-west-1a"));
+    assert_eq!(world.aws.autoscaling.describe_auto_scaling_group("nothing", LIMIT).await.unwrap(), None);
+    let plain = owned_by(Owner::auto_scaling_group()).await;
+    let group = plain.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    assert!(!group.capacity_rebalance && !group.mixed_instances && group.termination_hooks.is_empty());
+}
+
+#[tokio::test]
+async fn detaching_launches_another_and_a_second_time_is_refused() {
+    let world = owned_by(Owner::auto_scaling_group()).await;
+    let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
+    autoscaling.detach_instances("web", ours, false, LIMIT).await.unwrap();
+    let sent = world.sent("DetachInstances");
+    assert_eq!(sent["ShouldDecrementDesiredCapacity"], "false");
+    eventually(async || world.sim.successors().len() == 1).await;
+    eventually(async || {
+        let members = autoscaling.group_members("web", LIMIT).await.unwrap();
+        !members.iter().any(|member| member.instance_id == *ours)
+    })
+    .await;
+    let failure = autoscaling.detach_instances("web", ours, true, LIMIT).await.unwrap_err();
+    assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
+    assert_eq!(world.sent("DetachInstances")["ShouldDecrementDesiredCapacity"], "true");
+}
+
+#[tokio::test]
+async fn a_hook_is_kept_waiting_and_completed() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let world = owned_by(owner).await;
+    let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
+    let action = LifecycleAction { group: "web", hook: "drain", instance_id: ours };
+    let early = autoscaling.complete_lifecycle_action(action, LIMIT).await.unwrap_err();
+    assert!(early.message.contains("No active Lifecycle Action"), "{early}");
+    autoscaling.terminate_instance_in_auto_scaling_group(ours, false, LIMIT).await.unwrap();
+    eventually(async || {
+        let members = autoscaling.group_members("web", LIMIT).await.unwrap();
+        members.iter().any(|member| member.instance_id == *ours && member.lifecycle_state == "Terminating:Wait")
+    })
+    .await;
+    autoscaling.record_lifecycle_action_heartbeat(action, LIMIT).await.unwrap();
+    autoscaling.complete_lifecycle_action(action, LIMIT).await.unwrap();
+    let sent = world.sent("CompleteLifecycleAction");
+    assert_eq!((sent["LifecycleActionResult"].as_str(), sent["InstanceId"].as_str()), ("CONTINUE", ours.as_str()));
+    eventually(async || {
+        let instance = &world.aws.instances.describe_instances(std::slice::from_ref(ours), LIMIT).await.unwrap()[0];
+        matches!(instance.state, InstanceState::ShuttingDown | InstanceState::Terminated)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn launch_instances_answers_with_an_id_or_with_errors() {
+    let world = owned_by(Owner::auto_scaling_group()).await;
+    let autoscaling = &world.aws.autoscaling;
+    let zones = Placement::AvailabilityZones(vec!["eu-west-1b".into()]);
+    world.sim.no_capacity(vec![Pool::spot("m5.large", "eu-west-1b")]);
+    let launched = autoscaling.launch_instances("web", "token-1", &zones, LIMIT).await.unwrap();
+    assert!(
+        launched.instances.is_empty() && launched.errors[0].contains("InsufficientInstanceCapacity"),
+        "{launched:?}"
+    );
+    let members = world.aws.instances.describe_instances_by_tag("Name", "web", LIMIT).await.unwrap();
+    let subnets = Placement::Subnets(vec![members[0].subnet_id.clone().unwrap()]);
+    let refused = autoscaling.launch_instances("web", "token-0", &Placement::OnlyZone, LIMIT).await.unwrap_err();
+    assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
+    let launched = autoscaling.launch_instances("web", "token-2", &subnets, LIMIT).await.unwrap();
+    assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
+    let again = autoscaling.launch_instances("web", "token-2", &subnets, LIMIT).await.unwrap();
+    assert_eq!(again, launched);
+    let mismatch = autoscaling.launch_instances("web", "token-2", &zones, LIMIT).await.unwrap_err();
+    assert_eq!(mismatch.code.as_deref(), Some("IdempotentParameterMismatch"));
+    let full = autoscaling.launch_instances("web", "token-3", &subnets, LIMIT).await;
+    assert!(full.is_err_and(|failure| failure.kind == FailureKind::Rejected));
+}
+
+#[tokio::test]
+async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybody() {
+    let owner = Owner::Ec2Fleet { type_: SimFleetType::Maintain, replacement_strategy: Some("launch".into()) };
+    let world = owned_by(owner).await;
+    let id = world.owner_tag("aws:ec2:fleet-id").await;
+    let fleets = &world.aws.ec2_fleet;
+    let fleet = fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap();
+    assert_eq!((fleet.request_type, fleet.replacement_strategy.as_deref()), (FleetType::Maintain, Some("launch")));
+    assert_eq!((fleet.capacity.total, fleet.capacity.fulfilled), (3, 3));
+    assert!(fleet.launch_configurations[0].template.id_or_name.starts_with("lt-"));
+    assert_eq!(fleet.launch_configurations[0].overrides[0].instance_type.as_deref(), Some("m5.large"));
+    assert!(fleet.target_groups.is_empty());
+    world.sim.notice("terminate", Duration::from_secs(120));
+    let members = fleets.fleet_members(&id, LIMIT).await.unwrap();
+    let under_notice: Vec<_> = members.iter().filter(|member| member.under_notice).collect();
+    assert_eq!((members.len(), under_notice.len()), (3, 1));
+    assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
+    let spot = fleet.capacity.spot.map(|spot| spot + 1);
+    fleets.modify_fleet(&id, 4, spot, LIMIT).await.unwrap();
+    assert_eq!(world.sent("ModifyFleet")["ExcessCapacityTerminationPolicy"], "no-termination");
+    eventually(async || {
+        let capacity = fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().capacity;
+        (capacity.total, capacity.fulfilled) == (4, 4)
+    })
+    .await;
+    assert_eq!(fleets.describe_fleet("fleet-00000000-0000-0000-0000-000000000000", LIMIT).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_fleet_bears_tags_that_come_and_go() {
+    let world = owned_by(Owner::ec2_fleet(SimFleetType::Maintain)).await;
+    let id = world.owner_tag("aws:ec2:fleet-id").await;
+    let tags = async || world.aws.ec2_fleet.describe_fleet(&id, LIMIT).await.unwrap().unwrap().tags;
+    world.aws.instances.create_tags(&id, &[("spot-relay:base", "3"), ("k", "v")], LIMIT).await.unwrap();
+    assert_eq!(tags().await.get("spot-relay:base").map(String::as_str), Some("3"));
+    world.aws.instances.delete_tags(&id, &["spot-relay:base"], LIMIT).await.unwrap();
+    assert_eq!(tags().await.into_iter().collect::<Vec<_>>(), [("k".to_owned(), "v".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_instant_fleet_is_described_and_cannot_be_changed() {
+    let world = owned_by(Owner::ec2_fleet(SimFleetType::Instant)).await;
+    let id = world.owner_tag("aws:ec2:fleet-id").await;
+    let fleet = world.aws.ec2_fleet.describe_fleet(&id, LIMIT).await.unwrap().unwrap();
+    assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Instant, None));
+    assert!(world.aws.ec2_fleet.modify_fleet(&id, 4, None, LIMIT).await.is_err());
+}
+
+#[tokio::test]
+async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() {
+    let world = owned_by(Owner::spot_fleet(SimFleetType::Maintain)).await;
+    let id = world.owner_tag("aws:ec2spot:fleet-request-id").await;
+    let fleets = &world.aws.spot_fleet;
+    let fleet = fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap();
+    assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Maintain, None));
+    assert_eq!((fleet.capacity.total, fleet.capacity.spot, fleet.capacity.fulfilled), (3, None, 3));
+    assert_eq!(fleet.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
+    assert!(!fleet.launch_configurations.is_empty());
+    world.sim.notice("stop", Duration::from_secs(120));
+    let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap();
+    assert_eq!((members.len(), members.iter().filter(|member| member.under_notice).count()), (3, 1));
+    fleets.modify_spot_fleet_request(&id, 4, None, LIMIT).await.unwrap();
+    assert_eq!(world.sent("ModifySpotFleetRequest")["ExcessCapacityTerminationPolicy"], "noTermination");
+    eventually(async || fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap().capacity.fulfilled == 4)
+        .await;
+    assert_eq!(
+        fleets.describe_spot_fleet_request("sfr-00000000-0000-0000-0000-000000000000", LIMIT).await.unwrap(),
+        None
+    );
+}
+
+fn instant(template: LaunchTemplate, market: Market, overrides: Vec<LaunchOverride>) -> InstantFleet {
+    let tags = BTreeMap::from([("spot-relay:predecessor".to_owned(), "i-1".to_owned())]);
+    InstantFleet { launch_configurations: vec![LaunchConfiguration { template, overrides }], market, tags }
+}
+
+#[tokio::test]
+async fn an_instant_fleet_launches_one_and_the_same_token_launches_no_other() {
+    let world = owned_by(Owner::LaunchTemplate).await;
+    let (templates, template) = (&world.aws.launch_templates, world.template().await);
+    let fleet = instant(template.clone(), Market::Spot, vec![]);
+    let launched = templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap();
+    assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
+    assert_eq!(templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap(), launched);
+    assert_eq!(world.sim.successors().len(), 1);
+    let sent = world.sent("CreateFleet");
+    assert_eq!(sent["SpotOptions.AllocationStrategy"], "price-capacity-optimized");
+    assert_eq!(sent["TargetCapacitySpecification.TotalTargetCapacity"], "1");
+    assert_eq!(sent["TargetCapacitySpecification.DefaultTargetCapacityType"], "spot");
+    let successor = world.aws.instances.describe_instances(&launched.instances, LIMIT).await.unwrap().remove(0);
+    assert_eq!(successor.tags["spot-relay:predecessor"], "i-1");
+    assert_eq!(successor.instance_type, "m5.large");
+    let other = instant(template, Market::OnDemand, vec![]);
+    let mismatch = templates.create_fleet(&other, "token-1", LIMIT).await.unwrap_err();
+    assert_eq!((mismatch.kind, mismatch.code.as_deref()), (FailureKind::Rejected, Some("IdempotentParameterMismatch")));
+    assert_eq!(templates.create_fleet(&other, "token-2", LIMIT).await.unwrap().instances.len(), 1);
+    let sent = world.sent("CreateFleet");
+    assert_eq!(sent["TargetCapacitySpecification.DefaultTargetCapacityType"], "on-demand");
+    assert_eq!(sent["OnDemandOptions.AllocationStrategy"], "lowest-price");
+}
+
+#[tokio::test]
+async fn errors_of_a_200_are_read_and_overrides_arrive() {
+    let settings =
+        Settings { no_capacity: vec![Pool::spot("*", "*")], owner: Owner::LaunchTemplate, ..Settings::default() };
+    let world = world(settings).await;
+    let pool = |weight| LaunchOverride {
+        instance_type: Some("m5.xlarge".into()),
+        availability_zone: Some("eu-west-1b".into()),
+        max_price: Some("0.10".into()),
+        weight_hundredths: Some(weight),
+        ..LaunchOverride::default()
+    };
+    let fleet = instant(world.template().await, Market::Spot, vec![pool(400)]);
+    let launched = world.aws.launch_templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap();
+    assert!(launched.instances.is_empty());
+    assert_eq!(launched.errors.len(), 1);
+    assert!(launched.errors[0].starts_with("InsufficientInstanceCapacity: "), "{launched:?}");
+    let sent = world.sent("CreateFleet");
+    let overrides = "LaunchTemplateConfigs.1.Overrides.1";
+    assert_eq!(sent[&format!("{overrides}.InstanceType")], "m5.xlarge");
+    assert_eq!(
+        (&sent[&format!("{overrides}.MaxPrice")], &sent[&format!("{overrides}.WeightedCapacity")]),
+        (&"0.10".into(), &"4.0".into())
+    );
+    // Half a unit each would make two of one.
+    let fleet = instant(world.template().await, Market::Spot, vec![pool(50)]);
+    world.aws.launch_templates.create_fleet(&fleet, "token-2", LIMIT).await.unwrap();
+    assert!(!world.sent("CreateFleet").contains_key(&format!("{overrides}.WeightedCapacity")));
+}
+
+#[tokio::test]
+async fn a_template_says_what_it_launches() {
+    let world = owned_by(Owner::LaunchTemplate).await;
+    let template = world.template().await;
+    let facts = world.aws.launch_templates.describe_launch_template(&template, LIMIT).await.unwrap().unwrap();
+    assert_eq!((facts.id.as_str(), facts.name.as_str(), facts.version), (template.id_or_name.as_str(), "web", 1));
+    assert_eq!(facts.instance_type.as_deref(), Some("m5.large"));
+    assert!(facts.instance_profile.is_some() && !facts.selects_by_attributes);
+    let by_name = LaunchTemplate { id_or_name: "web".into(), version: "$Latest".into() };
+    assert_eq!(world.aws.launch_templates.describe_launch_template(&by_name, LIMIT).await.unwrap(), Some(facts));
+    for (id_or_name, version) in [("lt-00000000000000000", "1"), ("nothing", "1"), ("web", "77")] {
+        let absent = LaunchTemplate { id_or_name: id_or_name.into(), version: version.into() };
+        assert_eq!(
+            world.aws.launch_templates.describe_launch_template(&absent, LIMIT).await.unwrap(),
+            None,
+            "{absent:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn instances_are_described_by_id_and_by_tag_and_counted_by_zone() {
+    let world = owned_by(Owner::auto_scaling_group()).await;
+    let (instances, ours) = (&world.aws.instances, &world.identity.instance_id);
+    let instance = instances.describe_instances(std::slice::from_ref(ours), LIMIT).await.unwrap().remove(0);
+    assert_eq!((&instance.instance_id, instance.state), (ours, InstanceState::Running));
+    assert_eq!(instance.private_ip.as_deref(), Some(world.identity.private_ip.as_str()));
+    assert_eq!(instance.availability_zone, world.identity.availability_zone);
+    assert!(instance.launch_time.is_some() && instance.tags["Name"] == "web");
+    assert_eq!(world.identity.life_cycle, LifeCycle::Spot);
+    let tag = ("aws:autoscaling:groupName", "web");
+    assert_eq!(instances.describe_instances_by_tag(tag.0, tag.1, LIMIT).await.unwrap().len(), 3);
+    let zones = instances.running_members_by_zone(tag.0, tag.1, LIMIT).await.unwrap();
+    assert_eq!(zones, BTreeMap::from([("eu-west-1a".to_owned(), 2), ("eu-west-1b".to_owned(), 1)]));
+    instances.terminate_instances(ours, LIMIT).await.unwrap();
+    let zones = instances.running_members_by_zone(tag.0, tag.1, LIMIT).await.unwrap();
+    assert_eq!(zones["eu-west-1a"], 1);
+    let unknown = instances.describe_instances(&[InstanceId::new("i-00000000000000000")], LIMIT).await.unwrap_err();
+    assert_eq!((unknown.kind, unknown.code.as_deref()), (FailureKind::Rejected, Some("InvalidInstanceID.NotFound")));
+}
+
+#[tokio::test]
+async fn subnets_are_described_with_their_zones() {
+    let world = owned_by(Owner::auto_scaling_group()).await;
+    let instances = &world.aws.instances;
+    let instance =
+        instances.describe_instances(std::slice::from_ref(&world.identity.instance_id), LIMIT).await.unwrap().remove(0);
+    let own = instances.describe_subnets(&[instance.subnet_id.unwrap()], LIMIT).await.unwrap();
+    assert_eq!(own.len(), 1);
+    assert_eq!(own[0].availability_zone, world.identity.availability_zone);
+    let all = instances.describe_subnets_of_vpc(&own[0].vpc_id, LIMIT).await.unwrap();
+    assert_eq!(all.len(), 3);
+    assert!(all.contains(&own[0]));
+}

@@ -1,0 +1,56 @@
+//! The notification socket, with the test in systemd's place.
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::{Duration, Instant};
+
+use spot_relay::systemd::Systemd;
+
+fn received(socket: &UnixDatagram) -> String {
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut message = [0; 200];
+    let length = socket.recv(&mut message).unwrap();
+    String::from_utf8(message[..length].to_vec()).unwrap()
+}
+
+#[test]
+fn messages_arrive_at_a_path_and_at_an_abstract_name() {
+    let path = std::env::temp_dir().join(format!("spot-relay-notify-{}", process::id()));
+    let at_path = UnixDatagram::bind(&path).unwrap();
+    let name = format!("spot-relay-notify-{}", process::id());
+    let at_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    for (socket, notify_socket) in [(&at_path, path.as_os_str()), (&at_name, format!("@{name}").as_ref())] {
+        let systemd = Systemd::new(Some(notify_socket), None);
+        systemd.ready();
+        systemd.status("handing over:\n12 s left");
+        systemd.watchdog();
+        systemd.extend_timeout(Duration::from_secs(90));
+        systemd.stopping();
+        let messages: Vec<String> = (0..5).map(|_| received(socket)).collect();
+        let expected =
+            ["READY=1", "STATUS=handing over: 12 s left", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=90000000", "STOPPING=1"];
+        assert_eq!(messages, expected);
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn nobody_who_reads_holds_us_up() {
+    let name = format!("spot-relay-deaf-{}", process::id());
+    let _deaf = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let systemd = Systemd::new(Some(format!("@{name}").as_ref()), None);
+    let began = Instant::now();
+    (0..5000).for_each(|_| systemd.watchdog());
+    assert!(began.elapsed() < Duration::from_secs(1));
+    for nowhere in [None, Some("".as_ref()), Some("/nowhere/at/all".as_ref())] {
+        Systemd::new(nowhere, None).ready();
+    }
+}
+
+#[test]
+fn the_watchdog_is_fed_twice_in_its_time() {
+    let every = |watchdog| Systemd::new(None, watchdog).watchdog_interval();
+    assert_eq!(every(Some(Duration::from_secs(30))), Some(Duration::from_secs(15)));
+    assert_eq!((every(None), every(Some(Duration::ZERO))), (None, None));
+}
