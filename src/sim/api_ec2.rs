@@ -66,7 +66,8 @@ fn unknown_instance(id: &str) -> Failure {
 
 fn describe_instances(world: &World, query: &Query) -> Answer {
     let ids = query.list("InstanceId");
-    if let Some(id) = ids.iter().find(|id| world.instance(id).is_none()) {
+    let visible = |one: &Instance| world.now >= one.launched + world.settings.timings.visible_after || one.first;
+    if let Some(id) = ids.iter().find(|id| !world.instance(id).is_some_and(visible)) {
         return Err(unknown_instance(id));
     }
     if !ids.is_empty() && query.get("MaxResults").is_some() {
@@ -75,7 +76,8 @@ fn describe_instances(world: &World, query: &Query) -> Answer {
     }
     let filters = query.filters();
     let mut found = Vec::new();
-    for instance in world.instances.iter().filter(|one| ids.is_empty() || ids.contains(&one.id)) {
+    let asked = world.instances.iter().filter(|one| ids.is_empty() || ids.contains(&one.id));
+    for instance in asked.filter(|one| visible(one)) {
         let mut admitted = true;
         for filter in &filters {
             admitted &= instance_admitted(filter, instance)?;

@@ -200,6 +200,17 @@ impl World {
         true
     }
 
+    /// A group that believes its load balancer replaces a member in service that is no longer a target there.
+    pub(crate) fn health_checked(&mut self, id: &str) {
+        let Some(group) = self.group_of(id).filter(|group| group.health_check_type == "ELB") else { return };
+        let in_service = group.member(id).is_some_and(|member| member.state == "InService");
+        let missing = group.target_groups.iter().any(|arn| self.registrations(arn, id).is_empty());
+        let name = group.name.clone();
+        if in_service && missing {
+            self.terminate_member(&name, id);
+        }
+    }
+
     pub(crate) fn group_rebalances(&self, name: &str, id: &str) -> bool {
         let Some(group) = self.group(name).filter(|group| group.capacity_rebalance) else { return false };
         group.active().any(|member| member.instance == id)

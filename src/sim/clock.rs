@@ -25,8 +25,11 @@ impl Clock {
     }
 
     pub(crate) fn wall(&self, at: Instant) -> Timestamp {
-        let since = SignedDuration::try_from(at.saturating_duration_since(self.started)).unwrap_or_default();
-        self.wall.checked_add(since).unwrap_or(self.wall)
+        let wall = match at.checked_duration_since(self.started) {
+            Some(after) => self.wall.checked_add(after),
+            None => self.wall.checked_sub(self.started.saturating_duration_since(at)),
+        };
+        wall.unwrap_or(self.wall)
     }
 
     /// The instant at which the wall clock shows `time`; none for a time before the world began.

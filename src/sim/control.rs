@@ -60,8 +60,8 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
         }
         // {"removed": true} takes the notice from the metadata too
         "/withdraw" if body.get("removed") == Some(&Value::Bool(true)) => sim.remove_notice(),
-        "/withdraw" => sim.withdraw_notice(),
-        "/rebalance" => sim.rebalance(),
+        "/withdraw" => sim.withdraw_notice_for(instance),
+        "/rebalance" => sim.rebalance_for(instance),
         // {"state": "Terminated"}
         "/lifecycle-state" => sim.lifecycle_state(text("state").unwrap_or_default()),
         // the list itself

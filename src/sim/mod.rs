@@ -213,23 +213,26 @@ impl Sim {
 
     /// The interruption is off: the instance lives on. The notice stays, and its time passes, as at AWS.
     pub fn withdraw_notice(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        world.withdraw_notice(&ours, false);
+        self.withdraw_notice_for(&self.instance_id());
+    }
+
+    pub fn withdraw_notice_for(&self, instance_id: &str) {
+        self.world().withdraw_notice(instance_id, false);
     }
 
     /// The interruption is off, and the notice is taken from the metadata.
     pub fn remove_notice(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        world.withdraw_notice(&ours, true);
+        let ours = self.instance_id();
+        self.world().withdraw_notice(&ours, true);
     }
 
     /// A rebalance recommendation for our instance.
     pub fn rebalance(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        world.recommend_rebalance(&ours);
+        self.rebalance_for(&self.instance_id());
+    }
+
+    pub fn rebalance_for(&self, instance_id: &str) {
+        self.world().recommend_rebalance(instance_id);
     }
 
     /// What `autoscaling/target-lifecycle-state` says from now on; empty: 404. The group knows nothing of it.

@@ -36,7 +36,7 @@ use super::{Inner, Watcher};
 /// A certificate chain and its key, both PEM files.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    pub certificates: PathBuf,
+    pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
@@ -67,7 +67,7 @@ impl std::fmt::Display for Closed {
 impl std::error::Error for Closed {}
 
 pub(crate) fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
-    let certificates = CertificateDer::pem_file_iter(&tls.certificates).map_err(io::Error::other)?;
+    let certificates = CertificateDer::pem_file_iter(&tls.certificate).map_err(io::Error::other)?;
     let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(io::Error::other)?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -27,6 +27,8 @@ pub struct Settings {
     pub target_groups: Vec<TargetGroupSettings>,
     /// The Auto Scaling group's `MaxSize`; without it one more than there are members.
     pub max_size: Option<u32>,
+    /// The Auto Scaling group's `HealthCheckType`. With `ELB` it replaces a member that is no longer a target.
+    pub health_check_type: String,
     /// How long the termination hook waits for a heartbeat.
     #[serde(with = "duration_text")]
     pub heartbeat_timeout: Duration,
@@ -65,6 +67,7 @@ impl Default for Settings {
             others: vec![Other::new("m5.large", "eu-west-1a"), Other::new("m5.large", "eu-west-1b")],
             target_groups: vec![TargetGroupSettings::default()],
             max_size: None,
+            health_check_type: "EC2".to_owned(),
             heartbeat_timeout: Duration::from_secs(300),
             rebalance_terminates: true,
             tags_in_metadata: true,
@@ -268,6 +271,9 @@ pub struct Timings {
     /// From an owner's decision to launch until the instance exists, `pending`.
     #[serde(with = "duration_text")]
     pub launch_after: Duration,
+    /// From launch until DescribeInstances knows the instance: AWS is consistent in the end only.
+    #[serde(with = "duration_text")]
+    pub visible_after: Duration,
     /// From `pending` to `running`.
     #[serde(with = "duration_text")]
     pub running_after: Duration,
@@ -298,6 +304,7 @@ impl Default for Timings {
     fn default() -> Timings {
         Timings {
             launch_after: Duration::from_secs(1),
+            visible_after: Duration::ZERO,
             running_after: Duration::from_secs(4),
             healthy_after: Duration::from_secs(5),
             draining_for: None,
@@ -316,6 +323,7 @@ impl Timings {
         let tenth = Duration::from_millis(100);
         Timings {
             launch_after: tenth,
+            visible_after: Duration::ZERO,
             running_after: tenth,
             healthy_after: tenth,
             draining_for: None,

@@ -173,7 +173,7 @@ impl World {
             subnets: self.subnets.iter().map(|subnet| subnet.id.clone()).collect(),
             target_groups: self.attached_target_groups(),
             capacity_rebalance,
-            health_check_type: "EC2".to_owned(),
+            health_check_type: self.settings.health_check_type.clone(),
             template: template.clone(),
             mixed_types: if mixed_instances { self.types() } else { Vec::new() },
             instance_type: self.settings.instance_type.clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::instances::State;
 use super::settings::{LoadBalancerType, TargetGroupSettings, TargetType};
-use super::world::World;
+use super::world::{Event, World};
 
 #[derive(Clone, Debug)]
 pub(crate) struct TargetGroup {
@@ -138,9 +138,10 @@ impl World {
         let draining = override_.unwrap_or(group.deregistration_delay());
         // A group in no load balancer has nothing to drain.
         let draining = if group.load_balancer.is_some() { draining } else { Duration::ZERO };
-        if let Some(target) = group.find(named) {
-            target.draining_until.get_or_insert(now + draining);
-        }
+        let Some(target) = group.find(named) else { return };
+        let until = *target.draining_until.get_or_insert(now + draining);
+        let instance = target.id.clone();
+        self.at(until + self.settings.timings.owner_reacts_after, Event::HealthChecked(instance));
         self.forget_drained_targets();
     }
 

@@ -88,6 +88,8 @@ pub(crate) enum Event {
     },
     /// The group shuts the instance down.
     Terminated(String),
+    /// The group looks whether the load balancer still has its member.
+    HealthChecked(String),
     /// The termination hook's heartbeat with this serial has run out, if no other came.
     HookTimedOut {
         instance: String,
@@ -152,6 +154,7 @@ impl World {
             Event::Recount(keeper) => self.recount(&keeper),
             Event::Detached { group, instance } => self.detached(&group, &instance),
             Event::Terminated(instance) => self.terminate(&instance, "User initiated"),
+            Event::HealthChecked(instance) => self.health_checked(&instance),
             Event::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
             Event::RiskEnded(instance) => self.risk_ended(&instance),
         }
