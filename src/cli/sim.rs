@@ -39,7 +39,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let standalone = sim::Standalone {
         metadata: arguments.metadata,
         aws: arguments.aws,
-        tls: tls.map(|(certificate, key)| sim::Tls { certificates: certificate, key }),
+        tls: tls.map(|(certificate, key)| sim::Tls { certificate, key }),
     };
     super::runtime()?.block_on(sim::standalone(settings, standalone)).context("failed to serve the simulated world")?;
     Ok(ExitCode::SUCCESS)

@@ -452,7 +452,7 @@ async fn identify(imds: &Imds, clock: Clock) -> Result<(Identity, Box<Aws>), Str
         .identity()
         .await
         .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
-    let connection = Connection { region: identity.region.clone(), clock };
+    let connection = Connection::new(&identity.region, clock);
     let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     Ok((identity, Box::new(aws)))
 }

@@ -92,7 +92,7 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
         }
         Call::LaunchInstances { group, client_token, availability_zone } => {
             let placement =
-                availability_zone.map_or(Placement::Anywhere, |zone| Placement::AvailabilityZones(vec![zone]));
+                availability_zone.map_or(Placement::OnlyZone, |zone| Placement::AvailabilityZones(vec![zone]));
             groups.launch_instances(&group, &client_token, &placement, limit).await.map(Answer::Launched)
         }
         Call::CompleteLifecycleAction { group, hook } => {
