@@ -116,7 +116,7 @@ fn https_trusts_the_bundle_and_nobody_without_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tls = Some(Tls { certificates, key });
+        let tls = Some(Tls { certificate: certificates, key });
         let sim = Sim::start_on(Settings::default(), listener().await, listener().await, tls).await.unwrap();
         for (bundle, arrived) in [(None, 0), (Some(authority), 1)] {
             let mut command = command(&format!("environment::{test}"), &KEYS);
