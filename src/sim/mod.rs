@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 pub use faults::{Fault, FaultKind, Nth};
 pub use requests::{Moment, Request};
@@ -71,6 +72,8 @@ struct Inner {
     connections: AtomicU64,
     endpoints: OnceLock<Endpoints>,
     started: Instant,
+    /// Where the servers' tasks live.
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -128,6 +131,7 @@ impl Sim {
         let ours = world.ours.clone();
         let inner = Arc::new(Inner {
             started: world.clock.started(),
+            runtime: Handle::current(),
             world: Mutex::new(world),
             log: Mutex::default(),
             watcher: Mutex::default(),
@@ -177,7 +181,11 @@ impl Sim {
 
     /// A further endpoint that serves the metadata of another instance of this world.
     pub async fn metadata_for(&self, instance_id: &str) -> io::Result<String> {
-        let address = server::serve(&self.0, loopback().await?, Role::metadata(instance_id), None)?;
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        // The caller may be on another runtime, which nobody drives once this call is over.
+        let _simulation = self.0.runtime.enter();
+        let address = server::serve(&self.0, TcpListener::from_std(listener)?, Role::metadata(instance_id), None)?;
         Ok(format!("http://{address}"))
     }
 
