@@ -271,20 +271,14 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
     let lifecycle_state = imds.target_lifecycle_state().await.ok().and_then(|look| look.body);
     let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
     let clue = Clue::read(&tags, lifecycle_state, &config.successor);
-    let owner = match find_owner(aws, identity, clue).await? {
-        Owner::Nobody { .. } if is_gone_fleet(&tags) => match plan::template(&tags, &config.successor) {
-            Some(clue) => find_owner(aws, identity, clue).await?,
-            None => Owner::Nobody { why: "its fleet is gone, and it has no tag of a launch template".to_owned() },
-        },
-        owner => owner,
+    // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
+    let by_fleet = matches!(clue, Clue::Ec2Fleet(_));
+    let owner = match (find_owner(aws, identity, clue).await?, plan::template(&tags, &config.successor)) {
+        (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
+        (owner, _) => owner,
     };
     let surroundings = find_surroundings(aws, identity, config, &owner).await?;
     Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
-}
-
-/// An instant fleet is forgotten by AWS some time after its last change; its instances live on with its tag.
-fn is_gone_fleet(tags: &BTreeMap<String, String>) -> bool {
-    !tags.contains_key("aws:autoscaling:groupName") && tags.contains_key("aws:ec2:fleet-id")
 }
 
 async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner, Failure> {
