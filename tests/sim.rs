@@ -1,9 +1,10 @@
 //! The simulator's own handle: what tests of the daemon lean on, tried with a socket and nothing else.
 //!
-//! What the APIs answer is boto3's business (`tests/boto3`). Here: watchers and the client's death at each moment, several
-//! instances' metadata in one world, the list of requests, the world as a test sees it.
+//! What the APIs answer is boto3's business (`tests/boto3`). Here: watchers and the client's death at each moment,
+//! several instances' metadata in one world, the list of requests, the world as a test sees it.
 
 #![cfg(feature = "daemon")]
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,8 +1,22 @@
 //! A simulated metadata service and AWS, over HTTP on loopback: what the demo shows and the tests run against.
 //!
-//! Real clients talk to it over real sockets; it imports nothing of the daemon, so neither can be wrong in the same way.
-//! The [`world`] moves by itself with time; the metadata and the `api_*` files show it and change it; [`faults`] spoil an
-//! answer on request; [`requests`] remember everything that arrived. One instance is *ours*: its metadata is served.
+//! Real clients talk to it over real sockets; it imports nothing of the daemon, so neither can be wrong in the same
+//! way. The `world` moves by itself with time; the metadata and the `api_*` files show it and change it; `faults`
+//! spoil an answer on request; `requests` remember everything that arrived. One instance is *ours*: its metadata is
+//! served.
+
+mod settings;
+mod setup;
+mod world;
+
+mod auto_scaling;
+mod fleets;
+mod instances;
+mod launch_templates;
+mod target_groups;
+
+mod credentials;
+mod metadata;
 
 mod api_auto_scaling;
 mod api_auto_scaling_describe;
@@ -11,28 +25,20 @@ mod api_elb;
 mod api_fleets;
 mod api_launch_templates;
 mod api_spot;
-mod auto_scaling;
 mod aws;
-mod clock;
-mod control;
-mod credentials;
-mod faults;
-mod fleets;
-mod instances;
-mod launch_templates;
-mod metadata;
 mod query;
 mod rates;
+mod xml;
+
+mod clock;
+mod faults;
 mod reply;
 mod requests;
 mod server;
-mod settings;
-mod setup;
+
+mod control;
 mod snapshot;
 mod standalone;
-mod target_groups;
-mod world;
-mod xml;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -114,8 +120,8 @@ async fn loopback() -> io::Result<TcpListener> {
 }
 
 impl Sim {
-    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and spawns
-    /// the servers on the current tokio runtime.
+    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and
+    /// spawns the servers on the current tokio runtime.
     pub async fn start(settings: Settings) -> io::Result<Sim> {
         Sim::start_on(settings, loopback().await?, loopback().await?, None).await
     }
@@ -287,8 +293,8 @@ impl Sim {
     }
 
     /// Calls `watcher` at each request to the metadata and to AWS, when it has arrived and when it is done; the answer
-    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told [`Moment::Arrived`]
-    /// has its request forgotten, not done.
+    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told
+    /// [`Moment::Arrived`] has its request forgotten, not done.
     pub fn on_request(&self, watcher: impl Fn(&Request, Moment) + Send + Sync + 'static) {
         *self.0.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watcher));
     }

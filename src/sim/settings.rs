@@ -1,8 +1,8 @@
 //! What the simulated world is like when it starts: who owns our instance, its target groups, its fellows, how long
 //! things take.
 //!
-//! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load balancer.
-//! In JSON durations are text with a unit, and an unknown key is an error.
+//! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
+//! balancer. In JSON durations are text with a unit, and an unknown key is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
