@@ -84,6 +84,7 @@ impl Scenario {
         command.env_clear();
         command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.metadata);
         command.env("AWS_ENDPOINT_URL", self.sim.aws_endpoint());
+        command.env("RUST_LOG", "info,spot_relay::daemon=debug");
         command.env("HOME", &self.directory);
         command.env("STATE_DIRECTORY", self.directory.join("state"));
         command.env("RUNTIME_DIRECTORY", self.directory.join("run"));
@@ -108,6 +109,9 @@ impl Scenario {
     pub(crate) fn ready(&self) -> Daemon {
         let daemon = self.start();
         daemon.wait_for_line("ready; on a notice");
+        if !self.config.contains("target-groups") {
+            daemon.wait_for_line("all target groups are scanned");
+        }
         daemon
     }
 
@@ -142,7 +146,8 @@ impl Scenario {
     /// Whether our instance still gets requests from this target group's load balancer.
     pub(crate) fn serves(&self, target_group: &str) -> bool {
         let ours = self.sim.instance_id();
-        let row = |(id, _, state): &(String, u16, String)| *id == ours && !["draining", "unused"].contains(&state.as_str());
+        let row =
+            |(id, _, state): &(String, u16, String)| *id == ours && !["draining", "unused"].contains(&state.as_str());
         self.sim.targets(target_group).iter().any(row)
     }
 
