@@ -121,7 +121,8 @@ pub(crate) struct Launch {
 impl World {
     /// A new instance, `pending`; the answer is its id.
     pub(crate) fn launch(&mut self, launch: Launch) -> String {
-        let id = self.id("i");
+        // The first one launched is ours.
+        let id = self.settings.instance_id.take().unwrap_or_else(|| self.id("i"));
         let spot = (launch.place.life_cycle == LifeCycle::Spot).then(|| Spot {
             id: format!("sir-{:08x}", self.serial().wrapping_mul(0x9e37_79b1) & 0xffff_ffff),
             state: "active",
