@@ -5,8 +5,8 @@ address, type and zone. Nothing else of the simulator is used. SPOT_RELAY_BIN na
 target/debug/spot-relay of this repository.
 
 Where moto is not like AWS, FIELD.md wins: a test claims only what holds on AWS, and its docstring says what differs.
-Moto differs for every test here in that a deregistered target is gone at once (no `draining`), an instance is `running`
-at once, a registered target `healthy` at once, and the clocks that FIELD.md names are never seen to run.
+For every test here: a deregistered target is gone at once (no `draining`), an instance is `running` and a registered
+target `healthy` at once.
 """
 
 import base64
@@ -31,6 +31,8 @@ ZONES = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
 INSTANCE_TYPE = "m5.large"
 # Found by the daemon, nothing of ours listens there.
 PORT = 18080
+# No proxy stands between us and loopback.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
 # A debug build on a busy machine: how long anything may take at most. Nothing waits so long that does not fail.
 PATIENCE = 60
 
@@ -67,10 +69,15 @@ class Moto:
         command = [sys.executable, str(server), "-H", "127.0.0.1", "-p", "0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def wait(self):
+        """Until it serves."""
         self.endpoint = until(self.address, why=lambda: f"moto did not start: {self.log.read_text()}")
         self.ec2 = self.client("ec2")
         self.elb = self.client("elbv2")
         self.asg = self.client("autoscaling")
+        # The same in every account, and slow to list.
+        self.image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
 
     def address(self):
         assert self.process.poll() is None, self.log.read_text()
@@ -95,7 +102,6 @@ class Moto:
         subnets = self.ec2.describe_subnets()["Subnets"]
         self.subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets}
         self.vpc = subnets[0]["VpcId"]
-        self.image = self.ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
 
     def end(self):
         self.process.kill()
@@ -123,7 +129,7 @@ class Moto:
         return arn
 
     def group(self, target_groups, members, **settings):
-        """An Auto Scaling group over all zones, without the dead wait of AWS until its members serve."""
+        """An Auto Scaling group over all zones; its members by id."""
         self.asg.create_auto_scaling_group(
             AutoScalingGroupName="web",
             LaunchTemplate={"LaunchTemplateId": self.template(), "Version": "$Latest"},
@@ -188,7 +194,7 @@ class Moto:
 class Node:
     """The instance that the daemon runs on: its metadata, the daemon, and what both wrote."""
 
-    def __init__(self, directory, moto, instance_id, config="", tags=None):
+    def __init__(self, directory, moto, instance_id, config=""):
         self.moto, self.instance_id, self.directory = moto, instance_id, directory
         self.state, self.runtime, self.home = (directory / name for name in ("state", "runtime", "home"))
         for path in (self.state, self.runtime, self.home):
@@ -199,11 +205,11 @@ class Node:
         self.config.write_text(config)
         self.log = directory / "daemon.log"
         self.log.touch()
-        self.daemon = None
-        self.simulator = self.start_metadata(moto.instances()[instance_id], tags)
+        self.daemon = self.simulator = None
 
-    def start_metadata(self, instance, tags):
+    def start_metadata(self, tags):
         """`tags`: those that the metadata shows; without, tags in metadata are off, and AWS has to be asked."""
+        instance = self.moto.instances()[self.instance_id]
         settings = {
             "region": REGION,
             "instance_id": self.instance_id,
@@ -220,12 +226,13 @@ class Node:
         }
         path = self.directory / "metadata.json"
         path.write_text(json.dumps(settings))
-        process = subprocess.Popen([BINARY, "sim", "--settings", str(path)], stdout=subprocess.PIPE, text=True)
-        line = process.stdout.readline()
+        command = [BINARY, "sim", "--settings", str(path)]
+        self.simulator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with self.simulator.stdout as stdout:
+            line = stdout.readline()
         assert line, "the simulator ended before it said where it listens"
         self.endpoints = json.loads(line)
         assert self.endpoints["instance_id"] == self.instance_id
-        return process
 
     def start(self):
         """Starts the daemon, with these variables and no others."""
@@ -258,7 +265,6 @@ class Node:
             if process:
                 process.kill()
                 process.wait()
-        self.simulator.stdout.close()
 
     def notice(self, action="terminate", seconds=120):
         self.control("/notice", action=action, seconds=seconds)
@@ -305,8 +311,11 @@ def in_order(milestones, *kinds):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     moto = Moto(tmp_path_factory.mktemp("moto"))
-    yield moto
-    moto.end()
+    try:
+        moto.wait()
+        yield moto
+    finally:
+        moto.end()
 
 
 @pytest.fixture
@@ -320,8 +329,9 @@ def node(moto, tmp_path):
     """Makes the instance that the daemon runs on."""
     nodes = []
 
-    def node(instance_id, **settings):
+    def node(instance_id, tags=None, **settings):
         nodes.append(Node(tmp_path, moto, instance_id, **settings))
+        nodes[-1].start_metadata(tags)
         return nodes[-1]
 
     yield node

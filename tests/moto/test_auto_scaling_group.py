@@ -183,14 +183,13 @@ def test_every_target_group_of_the_group_is_left(moto, member):
         assert sorted(reached) == sorted([*groups, addresses]), kind
 
 
-@pytest.mark.parametrize("action", ["terminate", "stop"])
-def test_a_group_that_rebalances_by_itself_is_only_watched(moto, member, action):
+def test_a_group_that_rebalances_by_itself_is_only_watched(moto, member):
     """Moto knows the setting and does nothing with it: the group's own launch is made by hand."""
     web = moto.target_group("web")
     ours, fellow = moto.group([web], members=2, CapacityRebalance=True)
     node = member(ours)
     assert "Capacity Rebalancing launches it" in node.start_ready()
-    node.notice(action)
+    node.notice()
     until(lambda: ours not in moto.targets(web))
     moto.asg.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=3)
     milestones = node.hand_over()
