@@ -154,7 +154,10 @@ impl World {
         id
     }
 
-    fn private_ip(&self, subnet: &str) -> String {
+    fn private_ip(&mut self, subnet: &str) -> String {
+        if let Some(ours) = self.settings.private_ip.take() {
+            return ours;
+        }
         let third = self.subnets.iter().position(|one| one.id == subnet).unwrap_or(0);
         format!("10.0.{}.{}", third + 1, self.instances.len() + 10)
     }

@@ -19,6 +19,8 @@ pub struct Settings {
     pub account: String,
     /// Our instance's id; without it one that the world makes up.
     pub instance_id: Option<String>,
+    /// Our instance's private address; without it one of its subnet.
+    pub private_ip: Option<String>,
     /// Our instance's pool: its type in its zone, and how it was bought.
     pub instance_type: String,
     pub zone: String,
@@ -63,6 +65,7 @@ impl Default for Settings {
             region: "eu-west-1".to_owned(),
             account: "123456789012".to_owned(),
             instance_id: None,
+            private_ip: None,
             instance_type: "m5.large".to_owned(),
             zone: "eu-west-1a".to_owned(),
             life_cycle: LifeCycle::Spot,
