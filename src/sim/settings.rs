@@ -17,6 +17,8 @@ use super::clock::duration_text;
 pub struct Settings {
     pub region: String,
     pub account: String,
+    /// Our instance's id; none: one made up, the same in every run.
+    pub instance_id: Option<String>,
     /// Our instance's pool: its type in its zone, and how it was bought.
     pub instance_type: String,
     pub zone: String,
@@ -60,6 +62,7 @@ impl Default for Settings {
         Settings {
             region: "eu-west-1".to_owned(),
             account: "123456789012".to_owned(),
+            instance_id: None,
             instance_type: "m5.large".to_owned(),
             zone: "eu-west-1a".to_owned(),
             life_cycle: LifeCycle::Spot,
