@@ -1,7 +1,60 @@
-//! placeholder
+//! `spot-relay demo`: a whole handover to look at, without an AWS account.
+//!
+//! The daemon is the real one, in a process of its own that never outlives this one. Metadata, AWS and the web service that
+//! is handed over are in this process, on loopback. What is told is what was seen to happen: in the simulated world, in
+//! the requests that arrived, in the daemon's log.
+
+mod calls;
+mod chart;
+mod child;
+mod screen;
+mod stage;
+mod story;
+mod web;
+mod world;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use stage::{Ended, Stage};
+
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
-pub(super) fn main(_arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+pub(super) struct Arguments {
+    /// What launched the instance, and is asked for its successor
+    #[arg(long, value_enum, default_value_t = Owner::AutoScalingGroup)]
+    owner: Owner,
+    /// A faster world and a less patient daemon: a few seconds instead of half a minute
+    #[arg(long)]
+    fast: bool,
+    /// The demo starts itself with this, and becomes the daemon
+    #[arg(long, hide = true, value_name = "CONFIG", num_args = 0..=1)]
+    daemon: Option<Option<PathBuf>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Owner {
+    AutoScalingGroup,
+    Ec2Fleet,
+    SpotFleet,
+    LaunchTemplate,
+}
+
+/// Ended by a signal, as a shell tells it (128 and SIGINT).
+const EXIT_INTERRUPTED: u8 = 130;
+
+pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(config) = &arguments.daemon {
+        return Err(child::become_the_daemon(config.as_deref()));
+    }
+    let ended = super::runtime()?.block_on(async {
+        let mut stage = Stage::set(arguments.owner, arguments.fast).await?;
+        stage.play().await
+    })?;
+    Ok(match ended {
+        Ended::Complete => ExitCode::SUCCESS,
+        Ended::Incomplete => ExitCode::FAILURE,
+        Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+    })
 }

@@ -94,8 +94,11 @@ impl World {
         for (instance_type, zone) in pools {
             let subnet = self.subnet_of_zone(&zone).map(|subnet| subnet.id.clone()).unwrap_or_default();
             let place = Place { instance_type, zone, subnet, life_cycle: self.settings.life_cycle };
-            let id = self.launch(Launch { place, tags: tags.clone(), keeper: keeper.cloned() });
+            let mut id = self.launch(Launch { place, tags: tags.clone(), keeper: keeper.cloned() });
+            let wanted = self.settings.instance_id.clone().filter(|_| members.is_empty()).unwrap_or_else(|| id.clone());
             if let Some(instance) = self.instance_mut(&id) {
+                instance.id.clone_from(&wanted);
+                id = wanted;
                 instance.state = State::Running;
                 instance.first = true;
             }

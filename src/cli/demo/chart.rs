@@ -1,0 +1,171 @@
+//! The timeline as bars: pure, from milestones to lines.
+//!
+//! A bar begins where its duty began and ends at its milestone; the scale is the whole handover. A line of its own shows
+//! how much of the two minutes that was.
+
+use std::time::Duration;
+
+use super::screen::{Paint, Tone};
+
+const LABEL: usize = 24;
+/// Before the bars: a margin, the label, the seconds, a gap.
+const LEFT: usize = 2 + LABEL + 9 + 2;
+
+/// One duty: from when to when, in time after the notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bar {
+    pub(super) label: &'static str,
+    pub(super) from: Duration,
+    pub(super) until: Duration,
+    pub(super) tone: Tone,
+}
+
+/// The lines, none wider than `width`; nothing for no bars.
+pub(super) fn lines(bars: &[Bar], two_minutes: Duration, width: usize, paint: Paint) -> Vec<String> {
+    let Some(end) = bars.iter().map(|bar| bar.until).max().filter(|end| !end.is_zero()) else {
+        return Vec::new();
+    };
+    let room = width.saturating_sub(LEFT).max(10);
+    let mut lines: Vec<String> = bars.iter().map(|bar| line(bar, end, room, paint)).collect();
+    lines.push(axis(end, room, paint));
+    lines.push(String::new());
+    lines.push(used(end, two_minutes, room, paint));
+    lines
+}
+
+fn line(bar: &Bar, end: Duration, room: usize, paint: Paint) -> String {
+    let (space, drawn) = strokes(bar.from, bar.until, end, room);
+    let seconds = format!("{:>7.2} s", bar.until.as_secs_f64());
+    format!(
+        "  {:LABEL$}{}  {}{}",
+        bar.label,
+        paint.with(Tone::Strong, &seconds),
+        " ".repeat(space),
+        paint.with(bar.tone, &drawn)
+    )
+}
+
+/// How many empty cells, and then the bar: in half cells, and never nothing.
+fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usize, String) {
+    let halves = room * 2;
+    let at = |time: Duration| {
+        let part = time.as_secs_f64() / end.as_secs_f64();
+        ((part * halves as f64).round() as usize).min(halves)
+    };
+    let first = at(from).min(halves - 1);
+    let last = at(until).clamp(first + 1, halves);
+    let mut drawn = String::new();
+    let mut half = first;
+    if half % 2 == 1 {
+        drawn.push('╺');
+        half += 1;
+    }
+    while half + 2 <= last {
+        drawn.push('━');
+        half += 2;
+    }
+    if half < last {
+        drawn.push('╸');
+    }
+    (first / 2, drawn)
+}
+
+/// As in `0 s          6 s          12 s`.
+fn axis(end: Duration, room: usize, paint: Paint) -> String {
+    let label = |part: f64| format!("{:.1} s", end.as_secs_f64() * part);
+    let (first, middle, last) = ("0".to_owned(), label(0.5), label(1.0));
+    let before_middle = (room / 2).saturating_sub(first.len() + middle.len() / 2);
+    let after_middle = room.saturating_sub(first.len() + before_middle + middle.len() + last.len());
+    let scale = format!("{first}{}{middle}{}{last}", " ".repeat(before_middle), " ".repeat(after_middle));
+    format!("{}{}", " ".repeat(LEFT), paint.with(Tone::Faint, &scale))
+}
+
+fn used(end: Duration, two_minutes: Duration, room: usize, paint: Paint) -> String {
+    let (bar, rest) = countdown(end, two_minutes, room);
+    let left = two_minutes.saturating_sub(end).as_secs_f64();
+    format!(
+        "  {:LABEL$}{:>7.1} s  {}{}",
+        "left of the two minutes",
+        left,
+        paint.with(Tone::Plain, &bar),
+        paint.with(Tone::Good, &rest)
+    )
+}
+
+/// The part that is gone, and the rest, together `room` cells.
+pub(super) fn countdown(gone: Duration, whole: Duration, room: usize) -> (String, String) {
+    let part = (gone.as_secs_f64() / whole.as_secs_f64()).clamp(0.0, 1.0);
+    let cells = ((part * room as f64).round() as usize).min(room);
+    ("━".repeat(cells), "╌".repeat(room - cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Paint = Paint { coloured: false };
+    const COLOURED: Paint = Paint { coloured: true };
+
+    fn bars() -> Vec<Bar> {
+        let bar = |label, from: u64, until: u64| Bar {
+            label,
+            from: Duration::from_millis(from),
+            until: Duration::from_millis(until),
+            tone: Tone::Good,
+        };
+        vec![
+            bar("notice seen", 0, 400),
+            bar("out of the load balancer", 400, 410),
+            bar("successor serves", 410, 12_000),
+        ]
+    }
+
+    fn rendered(width: usize, paint: Paint) -> Vec<String> {
+        lines(&bars(), Duration::from_secs(120), width, paint)
+    }
+
+    #[test]
+    fn at_80_columns_labels_seconds_and_bars_are_aligned() {
+        let expected = [
+            "  notice seen                0.40 s  ━╸",
+            "  out of the load balancer   0.41 s   ╺",
+            "  successor serves          12.00 s   ╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
+            "                                     0                  6.0 s            12.0 s",
+            "",
+            "  left of the two minutes   108.0 s  ━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌",
+        ];
+        assert_eq!(rendered(80, PLAIN), expected);
+    }
+
+    #[test]
+    fn lines_fill_the_width_and_never_exceed_it() {
+        for width in [60, 80, 120] {
+            let longest = rendered(width, PLAIN).iter().map(|line| line.chars().count()).max();
+            assert_eq!(longest, Some(width));
+        }
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colours() {
+        let coloured = rendered(120, COLOURED);
+        assert!(coloured[0].contains("\x1b[32m━"));
+        let stripped = coloured.iter().map(|line| {
+            let parts = line.split('\x1b').enumerate();
+            parts.map(|(n, part)| if n == 0 { part } else { part.split_once('m').map_or("", |it| it.1) }).collect()
+        });
+        assert_eq!(stripped.collect::<Vec<String>>(), rendered(120, PLAIN));
+    }
+
+    #[test]
+    fn a_moment_is_still_a_stroke_at_either_end() {
+        let second = Duration::from_secs(1);
+        assert_eq!(strokes(Duration::ZERO, Duration::ZERO, second, 10), (0, "╸".to_owned()));
+        assert_eq!(strokes(second, second, second, 10), (9, "╺".to_owned()));
+        assert_eq!(strokes(Duration::ZERO, second, second, 3), (0, "━━━".to_owned()));
+    }
+
+    #[test]
+    fn no_milestone_no_chart() {
+        assert!(lines(&[], Duration::from_secs(120), 80, PLAIN).is_empty());
+    }
+}

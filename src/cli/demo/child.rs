@@ -1,0 +1,138 @@
+//! The daemon as a process of its own: its directory, its environment, its log lines, its end.
+//!
+//! Invariant: it never outlives the demo. It is killed when this is dropped, and by the kernel when the demo dies in any
+//! other way. Its environment is empty but for what points it at the simulator.
+
+use std::fs::DirBuilder;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::record::Files;
+
+/// A private directory, gone with everything in it when this is dropped.
+#[derive(Debug)]
+pub(super) struct Home(PathBuf);
+
+impl Home {
+    pub(super) fn new() -> anyhow::Result<Home> {
+        let path = std::env::temp_dir().join(format!("spot-relay-demo-{}", std::process::id()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("failed to make the directory {}", path.display()))?;
+        Ok(Home(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where the daemon finds the simulator.
+pub(super) struct Endpoints {
+    pub(super) metadata: String,
+    pub(super) aws: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Daemon {
+    child: Child,
+    files: Files,
+}
+
+impl Daemon {
+    /// Starts it; `said` is called with each line of its log, and with `None` when there will be no more.
+    pub(super) fn start(
+        home: &Home,
+        config: Option<&str>,
+        endpoints: &Endpoints,
+        said: impl Fn(Option<String>) + Send + 'static,
+    ) -> anyhow::Result<Daemon> {
+        let (state, runtime) = (home.path().join("state"), home.path().join("run"));
+        let program = std::env::current_exe().context("failed to find this program's own file")?;
+        let mut command = Command::new(program);
+        command.args(["demo", "--daemon"]);
+        if let Some(config) = config {
+            let path = home.path().join("config.toml");
+            std::fs::write(&path, config).with_context(|| format!("failed to write {}", path.display()))?;
+            command.arg(path);
+        }
+        command
+            .env_clear()
+            .env("HOME", home.path())
+            .env("STATE_DIRECTORY", &state)
+            .env("RUNTIME_DIRECTORY", &runtime)
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoints.metadata)
+            .env("AWS_ENDPOINT_URL", &endpoints.aws)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // The terminal's Ctrl-C is for the demo, which then ends it.
+            .process_group(0);
+        let mut child = command.spawn().context("failed to start the daemon")?;
+        if let Some(log) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(log).lines().map_while(Result::ok) {
+                    said(Some(line));
+                }
+                said(None);
+            });
+        }
+        let files = Files::new(state.to_str(), runtime.to_str());
+        Ok(Daemon { child, files })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the daemon's own record says that the handover was complete; `None` while it says nothing.
+    pub(super) fn outcome(&self) -> Option<bool> {
+        let record = std::fs::read(self.files.record_path()).ok()?;
+        let record: Value = serde_json::from_slice(&record).ok()?;
+        record.pointer("/outcome/complete")?.as_bool()
+    }
+
+    /// How it ended, if it did by itself.
+    pub(super) fn how_it_ended(&mut self) -> String {
+        match self.child.wait() {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the child: asks the kernel to be killed with its parent, and turns into `spot-relay run`. Returns only why it failed.
+pub(super) fn become_the_daemon(config: Option<&Path>) -> anyhow::Error {
+    let kill = Some(rustix::process::Signal::KILL);
+    if let Err(error) = rustix::process::set_parent_process_death_signal(kill) {
+        return anyhow::Error::from(io::Error::from(error)).context("failed to tie the daemon to the demo");
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return anyhow::Error::from(error).context("failed to find this program's own file"),
+    };
+    let mut command = Command::new(program);
+    command.args(["run", "--log-format", "json"]);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    anyhow::Error::from(command.exec()).context("failed to become the daemon")
+}

@@ -1,0 +1,147 @@
+//! Standard output: lines on a pipe; on a terminal colours, and under the lines a picture that is drawn anew.
+//!
+//! What stands in the lines is decided elsewhere. Invariant: not on a terminal, or with `NO_COLOR`, no line has an escape
+//! code; and no line is wider than the terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::{Command, Stdio};
+
+/// Without a terminal that says how wide it is.
+const WIDTH: usize = 80;
+/// Narrower is not laid out for, wider is hard to read.
+const WIDTHS: std::ops::RangeInclusive<usize> = 60..=120;
+
+/// How a part of a line is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Strong,
+    Faint,
+    Good,
+    Call,
+    Alarm,
+    Bad,
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint {
+    pub(super) coloured: bool,
+}
+
+impl Paint {
+    pub(super) fn with(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Plain => "",
+            Tone::Strong => "1",
+            Tone::Faint => "2",
+            Tone::Good => "32",
+            Tone::Call => "36",
+            Tone::Alarm => "1;33",
+            Tone::Bad => "1;31",
+        };
+        if !self.coloured || code.is_empty() || text.is_empty() {
+            return text.to_owned();
+        }
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// Breaks `text` between words so that no line is longer than `width`; a word that is longer stands alone.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+pub(super) struct Screen {
+    pub(super) paint: Paint,
+    pub(super) width: usize,
+    /// Whether the picture under the lines can be drawn anew.
+    is_live: bool,
+    /// The lines of the picture that stands there.
+    drawn: usize,
+}
+
+impl Screen {
+    pub(super) fn new() -> Screen {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_live = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let width = if is_live { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
+        Screen {
+            paint: Paint { coloured: is_live && !set("NO_COLOR") },
+            width: width.clamp(*WIDTHS.start(), *WIDTHS.end()),
+            is_live,
+            drawn: 0,
+        }
+    }
+
+    /// Writes lines, and under them the picture.
+    ///
+    /// # Errors
+    /// Nobody reads them any more.
+    pub(super) fn show(&mut self, lines: &[String], picture: &[String]) -> io::Result<()> {
+        let picture = if self.is_live { picture } else { &[] };
+        if lines.is_empty() && picture.is_empty() && self.drawn == 0 {
+            return Ok(());
+        }
+        let mut text = String::new();
+        if self.drawn > 0 {
+            // Up to its first line, and everything from there is gone.
+            text.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn));
+        }
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        if !picture.is_empty() {
+            // A terminal made narrower meanwhile cuts the picture's lines, and does not break them.
+            text.push_str("\x1b[?7l");
+            for line in picture {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push_str("\x1b[?7h");
+        }
+        self.drawn = picture.len();
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+}
+
+/// As stty(1) tells it of the terminal that standard output is.
+fn terminal_width() -> Option<usize> {
+    use std::os::fd::AsFd;
+    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
+    let size = Command::new("stty").arg("size").stdin(Stdio::from(terminal)).stderr(Stdio::null()).output().ok()?;
+    let size = String::from_utf8(size.stdout).ok()?;
+    size.split_whitespace().nth(1)?.parse().ok().filter(|width| *width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_colour_means_no_escape_code() {
+        assert_eq!(Paint { coloured: false }.with(Tone::Bad, "x"), "x");
+        assert_eq!(Paint { coloured: true }.with(Tone::Good, "x"), "\x1b[32mx\x1b[0m");
+        assert_eq!(Paint { coloured: true }.with(Tone::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrap("leave web at once", 9), ["leave web", "at once"]);
+        assert_eq!(wrap("a verylongword b", 4), ["a", "verylongword", "b"]);
+        assert!(wrap("", 10).is_empty());
+    }
+}

@@ -1,0 +1,314 @@
+//! The course of the demo: the world and the daemon are set up, the notice is given, everybody is listened to.
+//!
+//! It decides when the notice comes and when the demo is over, and nothing of the handover.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Owner;
+use super::chart;
+use super::child::{Daemon, Endpoints, Home};
+use super::screen::{Screen, Tone, wrap};
+use super::story::{Line, Story};
+use super::web::{Count, Web};
+use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
+use crate::notice::TWO_MINUTES;
+use crate::signals::Signals;
+use crate::sim::{Moment, Request, Sim};
+
+/// Between two looks at the world, when nobody says anything.
+const TICK: Duration = Duration::from_millis(50);
+/// From the daemon's start until it has found out everything; its start jitter is not in the way here.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The record is written right after the last milestone.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+/// Between two quick requests of the load balancer.
+const REQUEST_EVERY: Duration = Duration::from_millis(200);
+/// How long before the notice the slow request is opened.
+const OPENED_BEFORE: Duration = Duration::from_millis(500);
+
+const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nquiet-for = \"1s\"\n";
+
+/// How the demo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Complete,
+    Incomplete,
+    Interrupted,
+}
+
+/// Somebody said something, at that instant.
+enum News {
+    Log(String),
+    LogEnded,
+    Request(Box<Request>, Moment),
+    Answer(bool),
+}
+
+/// Why listening ended.
+#[derive(PartialEq)]
+enum Heard {
+    Enough,
+    TimeIsUp,
+    DaemonEnded,
+    Interrupted,
+}
+
+pub(super) struct Stage {
+    screen: Screen,
+    story: Story,
+    // Dropped in this order: the daemon is dead before its directory goes.
+    daemon: Daemon,
+    _home: Home,
+    sim: Sim,
+    web: Web,
+    slow: Duration,
+    signals: Signals,
+    teller: UnboundedSender<(Instant, News)>,
+    news: UnboundedReceiver<(Instant, News)>,
+}
+
+impl Stage {
+    /// Everything is there and running, and nothing has happened.
+    pub(super) async fn set(owner: Owner, fast: bool) -> anyhow::Result<Stage> {
+        let signals = Signals::new().context("failed to catch signals")?;
+        let slow = if fast { Duration::from_millis(1500) } else { Duration::from_secs(4) };
+        let web = Web::start(slow).await.context("failed to serve on loopback")?;
+        let settings = world::settings(owner, fast, web.port());
+        // On a thread of its own: the world goes on while the terminal is slow.
+        let sim = Sim::start_on_a_thread(settings).context("failed to start the simulator on loopback")?;
+        let (teller, news) = unbounded_channel();
+        let tell = teller.clone();
+        sim.on_request(move |request, moment| {
+            let _ = tell.send((Instant::now(), News::Request(Box::new(request.clone()), moment)));
+        });
+        let home = Home::new()?;
+        let tell = teller.clone();
+        let said = move |line: Option<String>| {
+            let _ = tell.send((Instant::now(), line.map_or(News::LogEnded, News::Log)));
+        };
+        let endpoints = Endpoints { metadata: sim.metadata_endpoint(), aws: sim.aws_endpoint() };
+        let daemon = Daemon::start(&home, fast.then_some(FAST_CONFIG), &endpoints, said)?;
+        let story = Story::new(Glimpse::of(&sim.snapshot()));
+        let mut stage =
+            Stage { screen: Screen::new(), story, daemon, _home: home, sim, web, slow, signals, teller, news };
+        stage.introduce(owner, fast)?;
+        Ok(stage)
+    }
+
+    fn introduce(&mut self, owner: Owner, fast: bool) -> anyhow::Result<()> {
+        let paint = self.screen.paint;
+        let text = format!(
+            "The daemon (process {}) is the real one, as on a server. The instance metadata and AWS are simulated, and \
+             the web service that it hands over is in this process: nothing leaves this machine. The instance is one of \
+             three behind a load balancer; {} launched it.",
+            self.daemon.id(),
+            world::owner_in_words(owner),
+        );
+        let mut lines =
+            vec![paint.with(Tone::Strong, "A Spot instance gets its two-minute notice, and hands its work over.")];
+        lines.extend(wrap(&text, self.screen.width));
+        if fast {
+            let text = "With --fast the simulated world is quicker than AWS, the daemon looks at the metadata every 0.2 s \
+                        (default 1 s) and takes 1 s without data for quiet (default 3 s).";
+            lines.extend(wrap(text, self.screen.width));
+        }
+        lines.push(String::new());
+        lines.push(paint.with(Tone::Strong, "Before the notice: what the daemon finds out"));
+        self.screen.show(&lines, &[]).context("failed to write")
+    }
+
+    pub(super) async fn play(&mut self) -> anyhow::Result<Ended> {
+        let (sim, in_service) =
+            (self.sim.clone(), |(id, _, state): (String, u16, String)| id == INSTANCE_ID && state == "healthy");
+        self.web.balance(REQUEST_EVERY, move || sim.targets(TARGET_GROUP).into_iter().any(in_service));
+        match self.listen(READY_WITHIN, |story, _| story.is_ready).await? {
+            Heard::Enough => {}
+            Heard::Interrupted => return self.interrupted(),
+            Heard::TimeIsUp => return Err(self.trouble("the daemon was not ready in time")),
+            Heard::DaemonEnded => return Err(self.daemon_ended()),
+        }
+        if self.give_notice().await? == Heard::Interrupted {
+            return self.interrupted();
+        }
+        let over = |story: &Story, count: Count| story.has_handed_over() && count.open() == 0;
+        match self.listen(TWO_MINUTES, over).await? {
+            Heard::Enough | Heard::TimeIsUp => {}
+            Heard::Interrupted => return self.interrupted(),
+            Heard::DaemonEnded => return Err(self.daemon_ended()),
+        }
+        self.close().await
+    }
+
+    /// Opens the slow request, and then gives the notice at a full second: AWS's times have no fractions.
+    async fn give_notice(&mut self) -> anyhow::Result<Heard> {
+        let mut pause =
+            Duration::from_nanos(1_000_000_000 - Timestamp::now().subsec_nanosecond().unsigned_abs() as u64);
+        if pause < OPENED_BEFORE {
+            pause += Duration::from_secs(1);
+        }
+        let heard = self.listen(pause - OPENED_BEFORE, |_, _| false).await?;
+        if heard != Heard::TimeIsUp {
+            return Ok(heard);
+        }
+        let tell = self.teller.clone();
+        self.web.ask_slowly(move |answered| {
+            let _ = tell.send((Instant::now(), News::Answer(answered)));
+        });
+        let line = self.story.sent(Instant::now(), self.slow);
+        self.show(&[line])?;
+        let heard = self.listen(OPENED_BEFORE, |_, _| false).await?;
+        if heard != Heard::TimeIsUp {
+            return Ok(heard);
+        }
+        let paint = self.screen.paint;
+        let header = paint.with(Tone::Strong, "The notice, and what follows");
+        let columns = paint.with(Tone::Faint, "   after  left  (seconds)");
+        self.screen.show(&[String::new(), header, columns], &[]).context("failed to write")?;
+        self.sim.notice("terminate", TWO_MINUTES);
+        let now = Instant::now();
+        let time = (Timestamp::now() + TWO_MINUTES).strftime("%H:%M:%SZ").to_string();
+        let line = self.story.put_up(now, &time);
+        self.show(&[line])?;
+        Ok(Heard::Enough)
+    }
+
+    /// Tells what is heard and seen until `enough`, or for so long.
+    async fn listen(&mut self, limit: Duration, enough: impl Fn(&Story, Count) -> bool) -> anyhow::Result<Heard> {
+        let end = Instant::now() + limit;
+        loop {
+            if enough(&self.story, self.web.count()) {
+                return Ok(Heard::Enough);
+            }
+            if self.story.log_has_ended {
+                return Ok(Heard::DaemonEnded);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Heard::TimeIsUp);
+            }
+            tokio::select! {
+                biased;
+                () = self.signals.recv() => return Ok(Heard::Interrupted),
+                Some((at, news)) = self.news.recv() => self.hear(at, news)?,
+                () = tokio::time::sleep(left.min(TICK)) => self.look()?,
+            }
+        }
+    }
+
+    fn hear(&mut self, at: Instant, news: News) -> anyhow::Result<()> {
+        let lines = match news {
+            News::Log(line) => self.story.hear_log(at, &line),
+            News::LogEnded => {
+                self.story.log_has_ended = true;
+                Vec::new()
+            }
+            News::Request(request, moment) => {
+                let line = self.story.hear_request(at, &request, moment);
+                let line: Vec<Line> = line.into_iter().collect();
+                self.show(&line)?;
+                // What it changed is told before what the daemon says of it.
+                return if moment == Moment::Done && request.service != "metadata" { self.look() } else { Ok(()) };
+            }
+            News::Answer(answered) => vec![self.story.hear_answer(at, answered)],
+        };
+        self.show(&lines)
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let lines = self.story.look(now, Glimpse::of(&self.sim.snapshot()));
+        self.show(&lines)
+    }
+
+    fn show(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+        let Screen { width, paint, .. } = self.screen;
+        let lines: Vec<String> = lines.iter().flat_map(|line| line.rendered(width, paint)).collect();
+        let picture = self.picture();
+        self.screen.show(&lines, &picture).context("failed to write")
+    }
+
+    /// Where everything stands, once the notice is given.
+    fn picture(&self) -> Vec<String> {
+        let Some(gone) = self.story.since_notice(Instant::now()) else { return Vec::new() };
+        let Screen { width, paint, .. } = self.screen;
+        let glimpse = self.story.glimpse();
+        let absent = "not there";
+        let (instance, target) = (glimpse.instance.as_deref(), glimpse.target.as_deref());
+        let tone = |target: Option<&str>| if target == Some("healthy") { Tone::Good } else { Tone::Plain };
+        let successor = match glimpse.successors.first() {
+            Some(one) => {
+                let target_state = one.target.as_deref().unwrap_or("not registered yet");
+                let text = format!("{} {}, target {target_state}", one.id, one.state);
+                paint.with(tone(one.target.as_deref()), &text)
+            }
+            None => paint.with(Tone::Faint, "not launched yet"),
+        };
+        let (bar, rest) = chart::countdown(gone, TWO_MINUTES, width.saturating_sub(2 + 13 + 12));
+        let left = TWO_MINUTES.saturating_sub(gone).as_secs_f64();
+        let ours = format!(
+            "{INSTANCE_ID} {}, target {}, {} open",
+            instance.unwrap_or(absent),
+            target.unwrap_or(absent),
+            requests(self.web.count().open())
+        );
+        vec![
+            String::new(),
+            format!("  {:13}{}", "instance", paint.with(tone(target), &ours)),
+            format!("  {:13}{successor}", "successor"),
+            format!("  {:13}{}{} {left:>4.0} s left", "two minutes", bar, paint.with(Tone::Faint, &rest)),
+        ]
+    }
+
+    /// The chart and the sum.
+    async fn close(&mut self) -> anyhow::Result<Ended> {
+        let mut outcome = self.daemon.outcome();
+        let end = Instant::now() + RECORD_WITHIN;
+        while outcome.is_none() && Instant::now() < end {
+            tokio::time::sleep(TICK).await;
+            outcome = self.daemon.outcome();
+        }
+        let count = self.web.count();
+        let complete = outcome == Some(true) && self.story.is_proved(count);
+        let Screen { width, paint, .. } = self.screen;
+        let mut lines =
+            vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
+        lines.extend(chart::lines(&self.story.bars(), TWO_MINUTES, width, paint));
+        lines.push(String::new());
+        let tone = if complete { Tone::Good } else { Tone::Bad };
+        let sum = self.story.sum(count);
+        let sum = if complete { sum } else { format!("The handover was NOT complete. {sum}") };
+        lines.extend(wrap(&sum, width).iter().map(|line| paint.with(tone, line)));
+        lines.extend(wrap(&self.story.calls(), width).iter().map(|line| paint.with(Tone::Faint, line)));
+        self.screen.show(&lines, &[]).context("failed to write")?;
+        Ok(if complete { Ended::Complete } else { Ended::Incomplete })
+    }
+
+    fn interrupted(&mut self) -> anyhow::Result<Ended> {
+        let line = "Interrupted: the daemon is stopped, and nothing is left behind.".to_owned();
+        self.screen.show(&[line], &[]).context("failed to write")?;
+        Ok(Ended::Interrupted)
+    }
+
+    fn daemon_ended(&mut self) -> anyhow::Error {
+        let how = self.daemon.how_it_ended();
+        self.trouble(&format!("the daemon ended ({how})"))
+    }
+
+    fn trouble(&mut self, what: &str) -> anyhow::Error {
+        // The picture goes; an error in writing this is no worse than what is told.
+        let _ = self.screen.show(&[], &[]);
+        let last: Vec<String> = self.story.last_log_lines().map(|line| format!("\n  {line}")).collect();
+        if last.is_empty() {
+            return anyhow::anyhow!("{what}, and said nothing");
+        }
+        anyhow::anyhow!("{what}; the last it said:{}", last.concat())
+    }
+}
+
+fn requests(count: u32) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}

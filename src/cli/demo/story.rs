@@ -1,0 +1,351 @@
+//! What was seen, as lines for people and as facts for the end. Pure: whatever arrives comes in with its instant.
+//!
+//! Three witnesses speak here: the simulated world, the requests that arrived, and the daemon's log. Invariant: a fact is
+//! the first sight of something that really happened; what was not seen is not claimed.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::calls;
+use super::chart::Bar;
+use super::screen::{Paint, Tone, wrap};
+use super::web::Count;
+use super::world::{Change, Glimpse, changes};
+use crate::notice::TWO_MINUTES;
+use crate::sim::{Moment, Request};
+
+/// The metadata's path of the notice.
+const NOTICE: &str = "GET /latest/meta-data/spot/instance-action";
+/// Lines of the daemon's log that are kept for the case that it dies.
+const LAST: usize = 8;
+const WHO: usize = 11;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// After the notice; none: before.
+    at: Option<Duration>,
+    who: &'static str,
+    text: String,
+    tone: Tone,
+}
+
+/// First sights, in time after the notice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    seen: Option<Duration>,
+    out: Option<Duration>,
+    answered: Option<Duration>,
+    quiet: Option<Duration>,
+    asked: Option<Duration>,
+    launched: Option<Duration>,
+    runs: Option<Duration>,
+    registered: Option<Duration>,
+    serves: Option<Duration>,
+    restored: Option<Duration>,
+    handed_over: Option<Duration>,
+}
+
+#[derive(Default)]
+pub(super) struct Story {
+    notice: Option<Instant>,
+    glimpse: Glimpse,
+    facts: Facts,
+    /// What was asked before the notice, in order.
+    asked: Vec<String>,
+    told: BTreeSet<String>,
+    reads: usize,
+    writes: usize,
+    last: VecDeque<String>,
+    pub(super) is_ready: bool,
+    pub(super) log_has_ended: bool,
+}
+
+impl Story {
+    pub(super) fn new(glimpse: Glimpse) -> Story {
+        Story { glimpse, ..Story::default() }
+    }
+
+    pub(super) fn glimpse(&self) -> &Glimpse {
+        &self.glimpse
+    }
+
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.facts.handed_over.is_some()
+    }
+
+    pub(super) fn last_log_lines(&self) -> impl Iterator<Item = &String> {
+        self.last.iter()
+    }
+
+    pub(super) fn since_notice(&self, now: Instant) -> Option<Duration> {
+        self.notice.map(|notice| now.saturating_duration_since(notice))
+    }
+
+    fn line(&self, now: Instant, who: &'static str, tone: Tone, text: impl AsRef<str>) -> Line {
+        Line { at: self.since_notice(now), who, text: shortened(text.as_ref()), tone }
+    }
+
+    /// The notice is in the metadata from now on.
+    pub(super) fn put_up(&mut self, now: Instant, time: &str) -> Line {
+        self.notice = Some(now);
+        self.line(now, "metadata", Tone::Alarm, format!("AWS gives notice: terminate at {time}"))
+    }
+
+    /// A line of the daemon's log.
+    pub(super) fn hear_log(&mut self, now: Instant, line: &str) -> Vec<Line> {
+        if self.last.len() == LAST {
+            self.last.pop_front();
+        }
+        let Ok(event) = serde_json::from_str::<Value>(line) else {
+            self.last.push_back(line.to_owned());
+            return vec![self.line(now, "daemon", Tone::Bad, line)];
+        };
+        let field = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (level, message, milestone) = (field("level"), field("message"), field("milestone"));
+        self.last.push_back(format!("{level} {message}"));
+        let at = self.since_notice(now);
+        match milestone {
+            "quiet" => first(&mut self.facts.quiet, at),
+            "successor-requested" => first(&mut self.facts.asked, at),
+            "handed-over" => first(&mut self.facts.handed_over, at),
+            _ => {}
+        }
+        let tone = match (level, milestone) {
+            ("INFO", "handed-over") => Tone::Strong,
+            ("INFO", _) => Tone::Plain,
+            _ => Tone::Alarm,
+        };
+        // What it will do was said when it was ready; duties done are the chart's.
+        let message = if milestone == "noticed" { message.split("; now:").next().unwrap_or(message) } else { message };
+        if message.starts_with("done: ") || (self.notice.is_none() && message.contains(" watches http")) {
+            return Vec::new();
+        }
+        let is_ready = milestone.is_empty() && message.starts_with("ready; ");
+        let mut lines = Vec::new();
+        if is_ready && !self.is_ready {
+            self.is_ready = true;
+            lines.push(self.line(now, "calls", Tone::Call, self.asked.join(", ")));
+        }
+        lines.push(self.line(now, "daemon", tone, message));
+        lines
+    }
+
+    /// A request that arrived at the metadata or at AWS.
+    pub(super) fn hear_request(&mut self, now: Instant, request: &Request, moment: Moment) -> Option<Line> {
+        if request.service == "metadata" {
+            if request.action == NOTICE && moment == Moment::Done && request.status == Some(200) {
+                let at = self.since_notice(now);
+                first(&mut self.facts.seen, at);
+            }
+            return None;
+        }
+        if moment == Moment::Done {
+            let status = request.status.filter(|status| *status >= 400)?;
+            return Some(self.line(now, "call", Tone::Alarm, format!("{} was refused: {status}", request.action)));
+        }
+        if self.notice.is_none() {
+            if !self.asked.contains(&request.action) {
+                self.asked.push(request.action.clone());
+            }
+            return None;
+        }
+        let words = calls::words(&request.action, &request.parameters);
+        let is_read = calls::is_read(&request.action);
+        let count = if is_read { &mut self.reads } else { &mut self.writes };
+        *count += 1;
+        // Looks are repeated until there is something to see: the first of each tells enough.
+        let is_news = self.told.insert(words.clone()) || !is_read;
+        let tone = if is_read { Tone::Faint } else { Tone::Call };
+        is_news.then(|| self.line(now, "call", tone, words))
+    }
+
+    /// The world as it is now.
+    pub(super) fn look(&mut self, now: Instant, glimpse: Glimpse) -> Vec<Line> {
+        let at = self.since_notice(now);
+        let changes = changes(&self.glimpse, &glimpse);
+        self.glimpse = glimpse;
+        for change in &changes {
+            self.note(change, at);
+        }
+        changes.iter().map(|change| self.tell(now, change)).collect()
+    }
+
+    fn note(&mut self, change: &Change, at: Option<Duration>) {
+        match change {
+            Change::Target(state) if state != "healthy" => first(&mut self.facts.out, at),
+            Change::Capacity(before, after) if after < before => self.facts.restored = at,
+            Change::Successor(one) => {
+                first(&mut self.facts.launched, at);
+                if one.state == "running" {
+                    first(&mut self.facts.runs, at);
+                }
+            }
+            Change::SuccessorTarget(one) => {
+                first(&mut self.facts.registered, at);
+                if one.target.as_deref() == Some("healthy") {
+                    first(&mut self.facts.serves, at);
+                }
+            }
+            Change::Target(_) | Change::Instance(_) | Change::Capacity(..) => {}
+        }
+    }
+
+    fn tell(&self, now: Instant, change: &Change) -> Line {
+        let (who, tone, text) = match change {
+            Change::Target(state) if state == "draining" => {
+                ("target", Tone::Good, "draining: the load balancer sends this instance nothing new".to_owned())
+            }
+            Change::Target(state) => ("target", Tone::Plain, format!("of this instance: {state}")),
+            Change::Instance(state) => ("instance", Tone::Plain, state.clone()),
+            Change::Capacity(before, after) => {
+                ("owner", Tone::Plain, format!("target capacity {after} instead of {before}"))
+            }
+            Change::Successor(one) => {
+                let state = if one.state == "pending" { "launched, pending" } else { one.state.as_str() };
+                ("successor", Tone::Plain, format!("{} in {}: {state}", one.id, one.zone))
+            }
+            Change::SuccessorTarget(one) => match one.target.as_deref() {
+                Some("healthy") => {
+                    ("successor", Tone::Good, format!("{}: healthy, the load balancer sends it requests", one.id))
+                }
+                Some("initial") => ("successor", Tone::Plain, format!("{}: registered, health checks begin", one.id)),
+                other => ("successor", Tone::Plain, format!("{}: target {}", one.id, other.unwrap_or("gone"))),
+            },
+        };
+        self.line(now, who, tone, text)
+    }
+
+    /// The slow request is sent.
+    pub(super) fn sent(&self, now: Instant, slow: Duration) -> Line {
+        let text = format!("opens a request whose answer takes {} s", slow.as_secs_f64());
+        self.line(now, "client", Tone::Plain, text)
+    }
+
+    /// The slow request has ended.
+    pub(super) fn hear_answer(&mut self, now: Instant, answered: bool) -> Line {
+        if answered {
+            let at = self.since_notice(now);
+            first(&mut self.facts.answered, at);
+            return self.line(
+                now,
+                "client",
+                Tone::Good,
+                "has its answer: the request from before the notice is served",
+            );
+        }
+        self.line(now, "client", Tone::Bad, "lost its request")
+    }
+
+    /// Whether the world shows what a complete handover promises, and nothing was lost.
+    pub(super) fn is_proved(&self, count: Count) -> bool {
+        let serving = self.glimpse.successors.iter().filter(|one| one.target.as_deref() == Some("healthy")).count();
+        let one_successor = self.glimpse.successors.len() == 1 && serving == 1;
+        one_successor && !self.glimpse.in_service() && self.facts.answered.is_some() && count.lost + count.open() == 0
+    }
+
+    /// The bars of what was seen, in the order of a handover.
+    pub(super) fn bars(&self) -> Vec<Bar> {
+        let facts = &self.facts;
+        let bar = |label, from: Option<Duration>, until: Option<Duration>, tone| {
+            Some(Bar { label, from: from.unwrap_or_default(), until: until?, tone })
+        };
+        let bars = [
+            bar("notice seen", None, facts.seen, Tone::Alarm),
+            bar("out of the load balancer", facts.seen, facts.out, Tone::Good),
+            bar("last request answered", None, facts.answered, Tone::Good),
+            bar("connections quiet", facts.out, facts.quiet, Tone::Good),
+            bar("successor requested", facts.seen, facts.asked, Tone::Call),
+            bar("successor launched", facts.asked, facts.launched, Tone::Call),
+            bar("successor running", facts.launched, facts.runs, Tone::Call),
+            bar("successor registered", facts.runs, facts.registered, Tone::Call),
+            bar("successor serves", facts.registered, facts.serves, Tone::Call),
+            bar("capacity put back", facts.asked, facts.restored, Tone::Call),
+            bar("handed over", facts.seen, facts.handed_over, Tone::Strong),
+        ];
+        bars.into_iter().flatten().collect()
+    }
+
+    /// As in `15 AWS calls: 2 to change something, 13 to look`.
+    pub(super) fn calls(&self) -> String {
+        let Story { reads, writes, .. } = self;
+        format!("The handover took {} AWS calls: {writes} that change something, {reads} that look.", reads + writes)
+    }
+
+    /// What it comes to.
+    pub(super) fn sum(&self, count: Count) -> String {
+        let facts = &self.facts;
+        let mut parts = Vec::new();
+        if let (Some(seen), Some(out)) = (facts.seen, facts.out) {
+            let took = out.saturating_sub(seen).as_secs_f64();
+            let seen = seen.as_secs_f64();
+            parts.push(format!(
+                "The daemon saw the notice {seen:.2} s after AWS gave it, and {took:.2} s later the target was out of \
+                 the load balancer"
+            ));
+        }
+        if let (Some(serves), [one]) = (facts.serves, self.glimpse.successors.as_slice()) {
+            let left = TWO_MINUTES.saturating_sub(serves).as_secs_f64();
+            let serves = serves.as_secs_f64();
+            parts.push(format!(
+                "the successor {} served {serves:.1} s after the notice, {left:.1} s before AWS takes the instance",
+                one.id
+            ));
+        }
+        parts.push(match (count.lost, count.open()) {
+            (0, 0) => format!("all {} requests were answered, none was lost", count.sent),
+            (lost, open) => format!("of {} requests {lost} were lost and {open} not answered", count.sent),
+        });
+        format!("{}.", parts.join("; "))
+    }
+}
+
+fn first(fact: &mut Option<Duration>, at: Option<Duration>) {
+    *fact = fact.or(at);
+}
+
+/// Fleets' ids are too long to read: their first eight digits tell them apart here.
+fn shortened(text: &str) -> String {
+    let is_id = |part: &str| part.len() == 27 && part.chars().all(|one| one == '-' || one.is_ascii_hexdigit());
+    let mut rest = text;
+    let mut short = String::new();
+    while let Some(at) = ["fleet-", "sfr-"].iter().filter_map(|kind| Some(rest.find(kind)? + kind.len())).min() {
+        let (before, after) = rest.split_at(at);
+        short.push_str(before);
+        let cut = after.get(8..35).filter(|part| is_id(part)).and_then(|_| Some((after.get(..8)?, after.get(35..)?)));
+        rest = match cut {
+            Some((digits, after)) => {
+                short.push_str(digits);
+                short.push('…');
+                after
+            }
+            None => after,
+        };
+    }
+    short + rest
+}
+
+impl Line {
+    /// The line, broken where it is wider than `width`: seconds after the notice, seconds left, who, what.
+    pub(super) fn rendered(&self, width: usize, paint: Paint) -> Vec<String> {
+        let (times, margin) = match self.at {
+            Some(at) => {
+                let left = TWO_MINUTES.saturating_sub(at).as_secs_f64();
+                (format!("  {:>6.2}  {left:>4.0}  ", at.as_secs_f64()), 16)
+            }
+            None => ("  ".to_owned(), 2),
+        };
+        let room = width.saturating_sub(margin + WHO).max(20);
+        let paragraphs = wrap(&self.text, room).into_iter().enumerate();
+        let lines = paragraphs.map(|(number, text)| match number {
+            0 => {
+                let who = paint.with(Tone::Faint, &format!("{:WHO$}", self.who));
+                format!("{}{who}{}", paint.with(Tone::Faint, &times), paint.with(self.tone, &text))
+            }
+            _ => format!("{}{}", " ".repeat(margin + WHO), paint.with(self.tone, &text)),
+        });
+        lines.collect()
+    }
+}

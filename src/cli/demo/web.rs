@@ -1,0 +1,156 @@
+//! The web service that is handed over, real but little, and its clients: a load balancer's stream of quick requests, and
+//! one whose answer takes seconds.
+//!
+//! Every request is a TCP connection of its own to the target's port, so the daemon sees it in the kernel's table.
+//! Invariant: each request is counted once when it is sent and once when its whole answer is there, or it is lost.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const QUICK: &str = "/";
+const SLOW: &str = "/report";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nconnection: close\r\n\r\nserved";
+/// The longest head of a request that is read.
+const HEAD: usize = 4096;
+
+/// What became of the requests so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) sent: u32,
+    pub(super) answered: u32,
+    pub(super) lost: u32,
+}
+
+impl Count {
+    pub(super) fn open(self) -> u32 {
+        self.sent.saturating_sub(self.answered + self.lost)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    sent: AtomicU32,
+    answered: AtomicU32,
+    lost: AtomicU32,
+}
+
+/// The running service; clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub(super) struct Web {
+    address: SocketAddr,
+    counters: Arc<Counters>,
+}
+
+impl Web {
+    /// Serves on a free port of loopback as long as the runtime lives; a slow answer takes `slow`.
+    pub(super) async fn start(slow: Duration) -> io::Result<Web> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(async move {
+            loop {
+                if let Ok((connection, _)) = listener.accept().await {
+                    tokio::spawn(serve(connection, slow));
+                }
+            }
+        });
+        Ok(Web { address, counters: Arc::default() })
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(super) fn count(&self) -> Count {
+        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        let Counters { sent, answered, lost } = self.counters.as_ref();
+        // Those that end are read first: never more of them than were sent.
+        let (answered, lost) = (read(answered), read(lost));
+        Count { sent: read(sent), answered, lost }
+    }
+
+    /// Sends quick requests, one every `pause`, as a load balancer does: as long as `in_service` says so.
+    pub(super) fn balance(&self, pause: Duration, in_service: impl Fn() -> bool + Send + 'static) {
+        let web = self.clone();
+        tokio::spawn(async move {
+            loop {
+                if in_service() {
+                    web.request(QUICK).await;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// Sends the slow request, and calls `ended` with whether it was answered.
+    pub(super) fn ask_slowly(&self, ended: impl FnOnce(bool) + Send + 'static) {
+        let web = self.clone();
+        tokio::spawn(async move { ended(web.request(SLOW).await) });
+    }
+
+    async fn request(&self, path: &str) -> bool {
+        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        let answered = get(self.address, path).await.is_ok_and(|answer| answer == ANSWER);
+        let counter = if answered { &self.counters.answered } else { &self.counters.lost };
+        counter.fetch_add(1, Ordering::Relaxed);
+        answered
+    }
+}
+
+async fn get(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+    let mut connection = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn serve(mut connection: TcpStream, slow: Duration) -> io::Result<()> {
+    let mut head = Vec::with_capacity(HEAD);
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() > HEAD || connection.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    if head.starts_with(format!("GET {SLOW} ").as_bytes()) {
+        tokio::time::sleep(slow).await;
+    }
+    connection.write_all(ANSWER).await?;
+    connection.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_counted_once_and_the_slow_one_takes_its_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let web = Web::start(Duration::from_millis(50)).await.unwrap();
+            let began = std::time::Instant::now();
+            let (quick, slow) = tokio::join!(web.request(QUICK), web.request(SLOW));
+            assert!(quick && slow && began.elapsed() >= Duration::from_millis(50));
+            assert_eq!(web.count(), Count { sent: 2, answered: 2, lost: 0 });
+        });
+    }
+
+    #[test]
+    fn a_request_that_nobody_answers_is_lost() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+            let web = Web { address: gone, counters: Arc::default() };
+            assert!(!web.request(QUICK).await);
+            assert_eq!(web.count(), Count { sent: 1, answered: 0, lost: 1 });
+            assert_eq!(web.count().open(), 0);
+        });
+    }
+}
