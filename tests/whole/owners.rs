@@ -404,3 +404,18 @@ fn the_readme_names_every_action_that_is_called() {
         }
     }
 }
+
+#[test]
+fn heartbeats_keep_the_hook_waiting_while_requests_are_open() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let mut settings = owned_by(owner);
+    settings.target_groups[0].port = TARGET_PORT;
+    settings.heartbeat_timeout = Duration::from_secs(2);
+    let config = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"5s\"\n";
+    let scenario = Scenario::new(settings).config(config);
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert!(scenario.count("RecordLifecycleActionHeartbeat") >= 3, "{:?}", scenario.writes());
+    assert_eq!(scenario.writes().last().map(String::as_str), Some("CompleteLifecycleAction"));
+    scenario.assert_handed_over(&["web"], "kept waiting");
+}
