@@ -113,7 +113,11 @@ mod tests {
             until: Duration::from_millis(until),
             tone: Tone::Good,
         };
-        vec![bar("notice seen", 0, 400), bar("out of the load balancer", 400, 410), bar("successor serves", 410, 12_000)]
+        vec![
+            bar("notice seen", 0, 400),
+            bar("out of the load balancer", 400, 410),
+            bar("successor serves", 410, 12_000),
+        ]
     }
 
     fn rendered(width: usize, paint: Paint) -> Vec<String> {

@@ -29,6 +29,9 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 const REQUEST_EVERY: Duration = Duration::from_millis(200);
 /// How long before the notice the slow request is opened.
 const OPENED_BEFORE: Duration = Duration::from_millis(500);
+/// How long its answer takes: longer than the daemon would wait for quiet, so that it must see the request itself.
+const SLOW: Duration = Duration::from_secs(5);
+const SLOW_WHEN_FAST: Duration = Duration::from_millis(2500);
 
 const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nquiet-for = \"1s\"\n";
 
@@ -75,7 +78,7 @@ impl Stage {
     /// Everything is there and running, and nothing has happened.
     pub(super) async fn set(owner: Owner, fast: bool) -> anyhow::Result<Stage> {
         let signals = Signals::new().context("failed to catch signals")?;
-        let slow = if fast { Duration::from_millis(1500) } else { Duration::from_secs(4) };
+        let slow = if fast { SLOW_WHEN_FAST } else { SLOW };
         let web = Web::start(slow).await.context("failed to serve on loopback")?;
         let settings = world::settings(owner, fast, web.port());
         // On a thread of its own: the world goes on while the terminal is slow.
@@ -122,7 +125,8 @@ impl Stage {
     }
 
     pub(super) async fn play(&mut self) -> anyhow::Result<Ended> {
-        let (sim, in_service) = (self.sim.clone(), |(id, _, state): (String, u16, String)| id == INSTANCE_ID && state == "healthy");
+        let (sim, in_service) =
+            (self.sim.clone(), |(id, _, state): (String, u16, String)| id == INSTANCE_ID && state == "healthy");
         self.web.balance(REQUEST_EVERY, move || sim.targets(TARGET_GROUP).into_iter().any(in_service));
         match self.listen(READY_WITHIN, |story, _| story.is_ready).await? {
             Heard::Enough => {}
@@ -144,7 +148,8 @@ impl Stage {
 
     /// Opens the slow request, and then gives the notice at a full second: AWS's times have no fractions.
     async fn give_notice(&mut self) -> anyhow::Result<Heard> {
-        let mut pause = Duration::from_nanos(1_000_000_000 - Timestamp::now().subsec_nanosecond().unsigned_abs() as u64);
+        let mut pause =
+            Duration::from_nanos(1_000_000_000 - Timestamp::now().subsec_nanosecond().unsigned_abs() as u64);
         if pause < OPENED_BEFORE {
             pause += Duration::from_secs(1);
         }

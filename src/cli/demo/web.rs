@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 const QUICK: &str = "/";
 const SLOW: &str = "/report";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nconnection: close\r\n\r\nserved";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nconnection: close\r\n\r\nserved";
 /// The longest head of a request that is read.
 const HEAD: usize = 4096;
 
