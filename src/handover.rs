@@ -340,7 +340,11 @@ impl Handover {
         true
     }
 
-    fn learn_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
+    /// Takes registrations that were found since the notice; those known already are passed over.
+    pub fn learn_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
+        if self.outcome.is_some() {
+            return;
+        }
         for registration in registrations {
             if self.registrations.iter().any(|known| known.target_group == registration.target_group) {
                 continue;

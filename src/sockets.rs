@@ -12,9 +12,9 @@ use netlink_packet_core::{
     ErrorBuffer, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator, Parseable as _,
 };
-use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, INET_DIAG_INFO, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags};
+use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -149,7 +149,7 @@ impl Dump<'_> {
                 NLMSG_DONE if of_this_dump => return Ok(Step::Done),
                 NLMSG_ERROR if of_this_dump => return Err(refusal(message.payload())),
                 NLMSG_OVERRUN => return Err(io::Error::other("the kernel lost a part of its list of connections")),
-                _ if of_this_dump => self.count(message.payload(), connections)?,
+                SOCK_DIAG_BY_FAMILY if of_this_dump => self.count(message.payload(), connections)?,
                 _ => {}
             }
             let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);

@@ -107,6 +107,8 @@ fn kind_of(code: &str, status: Option<u16>) -> FailureKind {
         code if WORN_OUT.contains(&code) || UNSIGNED.contains(&code) => FailureKind::Credentials,
         code if DENIED.contains(&code) => FailureKind::Denied,
         code if FAULT.contains(&code) => FailureKind::Fault,
+        // EC2 says it with a status of 500 (`InsufficientInstanceCapacity`), but it is a plain no.
+        code if code.starts_with("Insufficient") => FailureKind::Rejected,
         _ if status.is_some_and(|status| status >= 500) => FailureKind::Fault,
         _ => FailureKind::Rejected,
     }

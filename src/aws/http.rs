@@ -6,8 +6,9 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -40,8 +41,8 @@ pub(super) struct Http {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    /// PEM that replaces the system's certificates.
-    authorities: Option<Vec<u8>>,
+    /// Empty once the first HTTPS call has taken it: a bundle of certificates is large.
+    trusted: Mutex<TrustStore>,
     plain: OnceLock<Connector>,
     tls: OnceLock<Connector>,
 }
@@ -50,16 +51,11 @@ impl Http {
     /// Reads `AWS_CA_BUNDLE` if it is set, and errs when it holds no usable certificate.
     pub(super) fn from_env(clock: Clock) -> anyhow::Result<Self> {
         let bundle = env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let authorities = match bundle {
-            Some(path) => Some(
-                fs::read(&path)
-                    .map_err(anyhow::Error::from)
-                    .and_then(|pem| check_authorities(&pem).map(|()| pem))
-                    .with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()))?,
-            ),
-            None => None,
+        let trusted = match bundle {
+            Some(path) => bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()))?,
+            None => TrustStore::default(),
         };
-        let shared = Shared { clock, authorities, plain: OnceLock::new(), tls: OnceLock::new() };
+        let shared = Shared { clock, trusted: Mutex::new(trusted), plain: OnceLock::new(), tls: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -68,10 +64,8 @@ impl Shared {
     fn connector(&self, request: &HttpRequest) -> &Connector {
         if request.uri().starts_with("https:") {
             return self.tls.get_or_init(|| {
-                let trusted = match &self.authorities {
-                    Some(pem) => TrustStore::empty().with_pem_certificate(pem.as_slice()),
-                    None => TrustStore::default(),
-                };
+                let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+                let trusted = mem::replace(&mut *trusted, TrustStore::empty());
                 connector(trusted, Connector::builder().proxy_config(ProxyConfig::from_env()))
             });
         }
@@ -90,14 +84,16 @@ fn connector(trusted: TrustStore, builder: ConnectorBuilder) -> Connector {
     }
 }
 
-/// Whether every certificate can be used. The connector, which parses them again, panics on one that cannot.
-fn check_authorities(pem: &[u8]) -> anyhow::Result<()> {
+/// The certificates of a file, in place of the system's. Each is tried here: the connector, which parses them again,
+/// panics on one that cannot be used.
+fn bundled(path: &Path) -> anyhow::Result<TrustStore> {
+    let pem = fs::read(path)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots.add(certificate.context("it is not PEM")?).context("a certificate in it cannot be used")?;
     }
     anyhow::ensure!(!roots.is_empty(), "it holds no certificate");
-    Ok(())
+    Ok(TrustStore::empty().with_pem_certificate(pem))
 }
 
 impl HttpClient for Http {

@@ -15,9 +15,10 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::aws::clock::Clock;
+use crate::aws::elb::Found;
 use crate::aws::{Aws, Connection};
 use crate::boot;
 use crate::config::{Config, Rebalance};
@@ -52,6 +53,7 @@ enum Event {
     Looked(Looked),
     Identified(Result<(Identity, Box<Aws>), String>),
     Prepared(Box<Findings>),
+    Scanned(Result<Found, Failure>),
     Answered(Duty, Answer),
     /// What could not be written.
     Written(Vec<String>),
@@ -63,6 +65,7 @@ enum Purpose {
     Look,
     Identify,
     Prepare,
+    Scan,
     Call(Duty),
     Write,
 }
@@ -122,7 +125,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.publisher.say("watching; finding out who this instance is");
     daemon.watch(&mut signals).await;
     daemon.publisher.systemd().stopping();
-    daemon.publisher.flush(&mut daemon.tasks).await;
+    daemon.publish_last().await;
     info!("stopped");
     Ok(())
 }
@@ -171,6 +174,13 @@ impl Daemon {
         let now = boot::now();
         // First what a notice asks for.
         self.advance_handover(now);
+        // After the first look and beside none, so that one connection and one token serve them all.
+        let beside_a_look = self.sight.looks == 0 || self.is_running(Purpose::Look);
+        let unknown = self.identity.is_none() && !self.is_running(Purpose::Identify);
+        if unknown && now >= self.identify_at && !beside_a_look {
+            let (imds, clock) = (self.imds.clone(), self.clock.clone());
+            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock).await) });
+        }
         if now >= self.next_look && !self.is_running(Purpose::Look) {
             self.next_look = now + self.options.config.watch.interval;
             self.sight.looks = self.sight.looks.wrapping_add(1);
@@ -178,28 +188,31 @@ impl Daemon {
             let rebalance = self.options.config.watch.rebalance != Rebalance::Ignore;
             self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, number, rebalance).await) });
         }
-        if self.identity.is_none() && now >= self.identify_at && !self.is_running(Purpose::Identify) {
-            let (imds, clock) = (self.imds.clone(), self.clock.clone());
-            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock).await) });
-        }
-        if let (Some(identity), Some(aws)) = (&self.identity, &self.aws)
-            && self.preparation.is_due(now)
-            && !self.is_handing_over()
-            && !self.is_running(Purpose::Prepare)
-        {
-            let task = prepare::prepare(prepare::Asked {
-                aws: aws.clone(),
-                imds: self.imds.clone(),
-                identity: identity.clone(),
-                config: self.options.config.clone(),
-                dry_run: self.options.dry_run,
-                known: self.preparation.known().registrations.unwrap_or_default(),
-            });
-            self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(task.await)) });
-        }
+        self.prepare_if_due(now);
         if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
             let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
             self.purposes.insert(id, Purpose::Write);
+        }
+    }
+
+    /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
+    fn prepare_if_due(&mut self, now: BootInstant) {
+        let (Some(identity), Some(aws)) = (&self.identity, &self.aws) else { return };
+        if self.is_handing_over() || self.is_running(Purpose::Prepare) || self.is_running(Purpose::Scan) {
+            return;
+        }
+        let asked = prepare::Asked {
+            aws: aws.clone(),
+            imds: self.imds.clone(),
+            identity: identity.clone(),
+            config: self.options.config.clone(),
+            dry_run: self.options.dry_run,
+            known: self.preparation.known().registrations.unwrap_or_default(),
+        };
+        if self.preparation.is_due(now) {
+            self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
+        } else if self.preparation.is_scan_due(&self.options.config) {
+            self.begin(Purpose::Scan, async move { Event::Scanned(prepare::scan(asked).await) });
         }
     }
 
@@ -225,6 +238,26 @@ impl Daemon {
             self.purposes.insert(id, Purpose::Call(duty));
         }
         self.publisher.follow(handover);
+    }
+
+    /// The last state on disk, if the disk answers: after the write under way, because the newest has to stay.
+    async fn publish_last(&mut self) {
+        let write = self.publisher.last();
+        let tasks = &mut self.tasks;
+        let purposes = &mut self.purposes;
+        let written = async {
+            while purposes.values().any(|purpose| *purpose == Purpose::Write) {
+                match tasks.join_next_with_id().await {
+                    Some(Ok((id, _))) => drop(purposes.remove(&id)),
+                    Some(Err(died)) => drop(purposes.remove(&died.id())),
+                    None => break,
+                }
+            }
+            // What cannot be written now is said by nobody any more.
+            let _ = tokio::task::spawn_blocking(move || write.perform()).await;
+        };
+        let _ = tokio::time::timeout(publish::LAST_WRITE, written).await;
+        self.tasks.abort_all();
     }
 
     fn begin(&mut self, purpose: Purpose, task: impl Future<Output = Event> + Send + 'static) {
@@ -257,6 +290,7 @@ impl Daemon {
             (Some(Event::Looked(looked)), _) => self.looked(looked),
             (Some(Event::Identified(result)), _) => self.identified(result),
             (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
+            (Some(Event::Scanned(found)), _) => self.scanned(found),
             (Some(Event::Answered(duty, answer)), _) => self.answered(duty, answer),
             (None, Some(Purpose::Call(duty))) => {
                 self.answered(duty, Answer::Failed(Failure::unanswered("the task that made the call died")));
@@ -436,6 +470,18 @@ impl Daemon {
         if let Some((notice, aws_now, at)) = self.waiting_notice.take() {
             self.noticed(notice, aws_now, at);
         }
+    }
+
+    fn scanned(&mut self, found: Result<Found, Failure>) {
+        // A notice may have come meanwhile.
+        if let (Some(handover), Ok(found)) = (&mut self.handover, &found) {
+            handover.learn_registrations(found.registrations.clone(), boot::now());
+        }
+        debug!("all target groups are scanned: {}", if found.is_ok() { "done" } else { "failed" });
+        for line in self.preparation.scanned(found, boot::now()) {
+            line.log();
+        }
+        self.publisher.prepared(&self.preparation.known());
     }
 
     fn prepared(&mut self, findings: Findings) {

@@ -46,7 +46,8 @@ pub(super) struct Asked {
 pub(super) struct Findings {
     credentials: Result<Option<Duration>, Failure>,
     plan: Result<Plan, Failure>,
-    registrations: Result<Found, Failure>,
+    /// In the groups listed, the owner's and those known; `None` where there are no such groups.
+    registrations: Option<Result<Found, Failure>>,
     /// What was found left over on the fleet and put right.
     tidied: Option<Result<String, Failure>>,
 }
@@ -59,6 +60,12 @@ pub(super) struct Preparation {
     empty_rounds: u32,
     seed: u64,
     last_full: Option<BootInstant>,
+    /// Whether all of the account's target groups are to be asked after the next round: at start, at a recommendation,
+    /// and as long as this instance is in none. No other way finds a registration that neither the owner nor a person
+    /// names.
+    scan_wanted: bool,
+    scan_due: bool,
+    credentials_renewed_by: Option<BootInstant>,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     said: Option<String>,
@@ -88,6 +95,9 @@ impl Preparation {
             empty_rounds: 0,
             seed: 0,
             last_full: None,
+            scan_wanted: true,
+            scan_due: false,
+            credentials_renewed_by: None,
             plan: None,
             registrations: None,
             said: None,
@@ -109,7 +119,28 @@ impl Preparation {
     pub(super) fn renew_now(&mut self, now: BootInstant) {
         if self.last_full.is_none_or(|last| now.since(last) >= RENEW_AT_MOST_EVERY) {
             self.next = now;
+            self.scan_wanted = true;
         }
+    }
+
+    /// Whether to scan now: after a round, which looked at what is quick to ask.
+    pub(super) fn is_scan_due(&self, config: &Config) -> bool {
+        self.scan_due && config.target_groups == TargetGroups::Discover
+    }
+
+    /// Takes what a scan of all target groups found.
+    pub(super) fn scanned(&mut self, found: Result<Found, Failure>, now: BootInstant) -> Vec<Line> {
+        self.scan_due = false;
+        let mut failed = Vec::new();
+        match found {
+            Ok(found) => self.registrations = Some(found.registrations),
+            Err(failure) => {
+                self.scan_wanted = true;
+                failed.push(format!("target groups: {failure}"));
+            }
+        }
+        self.schedule(failed.is_empty(), now);
+        self.news(&failed).into_iter().collect()
     }
 
     pub(super) fn known(&self) -> Known {
@@ -127,33 +158,52 @@ impl Preparation {
             })
             .collect();
         let mut failed: Vec<String> = Vec::new();
-        let expire = credentials.map_err(|failure| failed.push(format!("credentials: {failure}"))).ok().flatten();
+        match credentials {
+            Ok(last) => {
+                let renew_in = last.map(|last| last.saturating_sub(CREDENTIALS_MARGIN).max(LOOK_UP.first));
+                self.credentials_renewed_by = renew_in.map(|renew_in| now + renew_in);
+            }
+            Err(failure) => failed.push(format!("credentials: {failure}")),
+        }
         match plan {
             Ok(plan) => self.plan = Some(plan),
             Err(failure) => failed.push(format!("who launches a successor: {failure}")),
         }
+        let mut missing = Vec::new();
         match registrations {
-            Ok(found) => {
-                failed.extend(found.missing.iter().map(|group| {
-                    format!("target-groups names {group}, and there is no such target group in this region")
-                }));
+            None => {}
+            Some(Ok(found)) => {
+                missing = found.missing;
                 self.registrations = Some(found.registrations);
             }
-            Err(failure) => failed.push(format!("target groups: {failure}")),
+            Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
         }
-        self.schedule(failed.is_empty(), expire, now);
-        if let Some(said) = self.news(&failed) {
-            lines.push(if failed.is_empty() { Line::Info(said) } else { Line::Warn(said) });
+        let complete = failed.is_empty();
+        self.scan_due = complete && (self.scan_wanted || !self.is_registered());
+        self.scan_wanted &= !self.scan_due;
+        self.schedule(complete, now);
+        failed.extend(
+            missing
+                .iter()
+                .map(|group| format!("target-groups names {group}, and there is no such target group in this region")),
+        );
+        // What a scan is about to find out is no news yet.
+        if !failed.is_empty() || self.registrations.is_some() {
+            lines.extend(self.news(&failed));
         }
         lines
     }
 
-    fn schedule(&mut self, complete: bool, credentials_expire: Option<Duration>, now: BootInstant) {
-        let registered = self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty());
+    fn is_registered(&self) -> bool {
+        self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty())
+    }
+
+    fn schedule(&mut self, complete: bool, now: BootInstant) {
         let pause = if !complete {
             self.failures += 1;
             LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first)
-        } else if !registered {
+        } else if !self.is_registered() {
+            self.failures = 0;
             self.empty_rounds += 1;
             NOT_REGISTERED_YET.saturating_mul(1 << self.empty_rounds.min(16)).min(RENEW_AT_MOST_EVERY)
         } else {
@@ -163,12 +213,12 @@ impl Preparation {
             let jitter = RENEW_EVERY.mul_f64(retry::fraction(self.seed) / 10.0);
             RENEW_EVERY.saturating_sub(jitter)
         };
-        let until_expiry = credentials_expire.map(|left| left.saturating_sub(CREDENTIALS_MARGIN).max(LOOK_UP.first));
-        self.next = now + until_expiry.map_or(pause, |left| left.min(pause));
+        let next = now + pause;
+        self.next = self.credentials_renewed_by.map_or(next, |renewed_by| next.min(renewed_by));
     }
 
     /// The state in a sentence, if it is not what was said last.
-    fn news(&mut self, failed: &[String]) -> Option<String> {
+    fn news(&mut self, failed: &[String]) -> Option<Line> {
         let groups = match self.registrations.as_deref() {
             None => "target groups not known yet".to_owned(),
             Some([]) => "in no target group".to_owned(),
@@ -189,7 +239,7 @@ impl Preparation {
             return None;
         }
         self.said = Some(said.clone());
-        Some(said)
+        Some(if failed.is_empty() { Line::Info(said) } else { Line::Warn(said) })
     }
 }
 
@@ -210,22 +260,25 @@ pub(super) async fn prepare(asked: Asked) -> Findings {
     let Asked { aws, imds, identity, config, dry_run, known } = &asked;
     let credentials = renew_credentials(aws).await;
     let plan = find_plan(aws, imds, identity, config).await;
-    let groups = match &plan {
-        Ok(Plan::Group { group, .. }) => Some(group.target_groups.clone()),
-        _ => None,
-    };
-    let registrations = match find_registrations(aws, identity, config, groups.clone(), known).await {
-        // Not where its group registers it, or not yet: it may have been registered elsewhere by hand.
-        Ok(found) if found.registrations.is_empty() && groups.is_some() => {
-            find_registrations(aws, identity, config, None, known).await
-        }
-        result => result,
+    let mut groups: Vec<TargetGroupArn> = known.iter().map(|registration| registration.target_group.clone()).collect();
+    if let Ok(Plan::Group { group, .. }) = &plan {
+        groups.extend(group.target_groups.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
+    }
+    let listed = config.target_groups != TargetGroups::Discover;
+    let registrations = match listed || !groups.is_empty() {
+        true => Some(find_registrations(aws, identity, config, Some(groups), known).await),
+        false => None,
     };
     let tidied = match &plan {
         Ok(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => None,
     };
     Findings { credentials, plan, registrations, tidied }
+}
+
+/// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
+pub(super) async fn scan(asked: Asked) -> Result<Found, Failure> {
+    find_registrations(&asked.aws, &asked.identity, &asked.config, None, &asked.known).await
 }
 
 /// How long they last, `None` for ever.
@@ -271,20 +324,14 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
     let lifecycle_state = imds.target_lifecycle_state().await.ok().and_then(|look| look.body);
     let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
     let clue = Clue::read(&tags, lifecycle_state, &config.successor);
-    let owner = match find_owner(aws, identity, clue).await? {
-        Owner::Nobody { .. } if is_gone_fleet(&tags) => match plan::template(&tags, &config.successor) {
-            Some(clue) => find_owner(aws, identity, clue).await?,
-            None => Owner::Nobody { why: "its fleet is gone, and it has no tag of a launch template".to_owned() },
-        },
-        owner => owner,
+    // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
+    let by_fleet = matches!(clue, Clue::Ec2Fleet(_));
+    let owner = match (find_owner(aws, identity, clue).await?, plan::template(&tags, &config.successor)) {
+        (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
+        (owner, _) => owner,
     };
     let surroundings = find_surroundings(aws, identity, config, &owner).await?;
     Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
-}
-
-/// An instant fleet is forgotten by AWS some time after its last change; its instances live on with its tag.
-fn is_gone_fleet(tags: &BTreeMap<String, String>) -> bool {
-    !tags.contains_key("aws:autoscaling:groupName") && tags.contains_key("aws:ec2:fleet-id")
 }
 
 async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner, Failure> {

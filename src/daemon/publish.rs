@@ -6,17 +6,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::Event;
 use crate::handover::{Duty, Handover, Known, Outcome};
 use crate::model::{Action, BootInstant, Identity, Milestone, MilestoneKind};
 use crate::record::{Files, Flag, Record, State, Status};
 use crate::systemd::Systemd;
 
 /// How long the end of the process waits for the last files.
-const LAST_WRITE: Duration = Duration::from_millis(500);
+pub(super) const LAST_WRITE: Duration = Duration::from_millis(500);
 
 pub(super) struct Publisher {
     systemd: Systemd,
@@ -203,14 +201,8 @@ impl Publisher {
         }
     }
 
-    /// The last write at the end of the process, if the disk answers.
-    pub(super) async fn flush(&mut self, tasks: &mut JoinSet<Event>) {
-        let write = self.write();
-        tasks.spawn_blocking(move || Event::Written(write.perform()));
-        let all =
-            async { while tasks.join_next().await.is_some_and(|joined| !matches!(joined, Ok(Event::Written(_)))) {} };
-        let _ = tokio::time::timeout(LAST_WRITE, all).await;
-        tasks.abort_all();
+    pub(super) fn last(&self) -> Write {
+        self.write()
     }
 }
 

@@ -48,8 +48,9 @@ fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Failure> 
     if (group.desired as usize) < group.min as usize + fewer {
         let (name, min) = (&group.name, group.min);
         let message = format!(
-            "Currently, desiredSize equals minSize ({min}). Terminating instance without replacement will violate group's \
-             min size constraint. Either set shouldDecrementDesiredCapacity flag to false or lower group's min size. ({name})"
+            "Currently, desiredSize equals minSize ({min}). Terminating instance without replacement will violate \
+             group's min size constraint. Either set shouldDecrementDesiredCapacity flag to false or lower group's \
+             min size. ({name})"
         );
         return Err(Failure::validation(message));
     }

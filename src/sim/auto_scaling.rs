@@ -1,4 +1,5 @@
-//! What an Auto Scaling group does: keeps count of its members, launches what is wanting, registers it, lets members go.
+//! What an Auto Scaling group does: keeps count of its members, launches what is wanting, registers it, lets members
+//! go.
 //!
 //! Members that are `Detaching` or `Terminating` do not count, so taking one out without decrement launches another at
 //! once; a member that merely dies is missed only after a while.
@@ -93,7 +94,8 @@ impl World {
         self.auto_scaling_groups.iter().find(|group| group.member(instance).is_some())
     }
 
-    /// How many members are wanting: the desired capacity and a replacement for each member at risk, less the active ones.
+    /// How many members are wanting: the desired capacity and a replacement for each member at risk, less the active
+    /// ones.
     fn wanting(&self, group: &AutoScalingGroup) -> u32 {
         let at_risk = |member: &&Member| self.instance(&member.instance).is_some_and(|instance| instance.at_risk);
         let wanted = u64::from(group.desired) + group.active().filter(at_risk).count() as u64;

@@ -144,7 +144,8 @@ impl World {
         if on_demand < fleet.on_demand_target as usize { LifeCycle::OnDemand } else { LifeCycle::Spot }
     }
 
-    /// Every pool that the configurations allow, in their order, those with a priority by it; also those that do not exist.
+    /// Every pool that the configurations allow, in their order, those with a priority by it; also those that do not
+    /// exist.
     pub(crate) fn choices(&self, configs: &[TemplateConfig], market: LifeCycle) -> Vec<Choice> {
         let mut all: Vec<(&TemplateReference, Option<&Override>)> = Vec::new();
         for config in configs {

@@ -121,7 +121,8 @@ pub(crate) struct Launch {
 impl World {
     /// A new instance, `pending`; the answer is its id.
     pub(crate) fn launch(&mut self, launch: Launch) -> String {
-        let id = self.id("i");
+        // The first one launched is ours.
+        let id = self.settings.instance_id.take().unwrap_or_else(|| self.id("i"));
         let spot = (launch.place.life_cycle == LifeCycle::Spot).then(|| Spot {
             id: format!("sir-{:08x}", self.serial().wrapping_mul(0x9e37_79b1) & 0xffff_ffff),
             state: "active",
@@ -153,7 +154,10 @@ impl World {
         id
     }
 
-    fn private_ip(&self, subnet: &str) -> String {
+    fn private_ip(&mut self, subnet: &str) -> String {
+        if let Some(ours) = self.settings.private_ip.take() {
+            return ours;
+        }
         let third = self.subnets.iter().position(|one| one.id == subnet).unwrap_or(0);
         format!("10.0.{}.{}", third + 1, self.instances.len() + 10)
     }

@@ -1,8 +1,22 @@
 //! A simulated metadata service and AWS, over HTTP on loopback: what the demo shows and the tests run against.
 //!
-//! Real clients talk to it over real sockets; it imports nothing of the daemon, so neither can be wrong in the same way.
-//! The [`world`] moves by itself with time; the metadata and the `api_*` files show it and change it; [`faults`] spoil an
-//! answer on request; [`requests`] remember everything that arrived. One instance is *ours*: its metadata is served.
+//! Real clients talk to it over real sockets; it imports nothing of the daemon, so neither can be wrong in the same
+//! way. The `world` moves by itself with time; the metadata and the `api_*` files show it and change it; `faults`
+//! spoil an answer on request; `requests` remember everything that arrived. One instance is *ours*: its metadata is
+//! served.
+
+mod settings;
+mod setup;
+mod world;
+
+mod auto_scaling;
+mod fleets;
+mod instances;
+mod launch_templates;
+mod target_groups;
+
+mod credentials;
+mod metadata;
 
 mod api_auto_scaling;
 mod api_auto_scaling_describe;
@@ -11,28 +25,20 @@ mod api_elb;
 mod api_fleets;
 mod api_launch_templates;
 mod api_spot;
-mod auto_scaling;
 mod aws;
-mod clock;
-mod control;
-mod credentials;
-mod faults;
-mod fleets;
-mod instances;
-mod launch_templates;
-mod metadata;
 mod query;
 mod rates;
+mod xml;
+
+mod clock;
+mod faults;
 mod reply;
 mod requests;
 mod server;
-mod settings;
-mod setup;
+
+mod control;
 mod snapshot;
 mod standalone;
-mod target_groups;
-mod world;
-mod xml;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +48,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 pub use faults::{Fault, FaultKind, Nth};
 pub use requests::{Moment, Request};
@@ -71,6 +78,8 @@ struct Inner {
     connections: AtomicU64,
     endpoints: OnceLock<Endpoints>,
     started: Instant,
+    /// Where the servers' tasks live.
+    runtime: Handle,
 }
 
 #[derive(Default)]
@@ -111,8 +120,8 @@ async fn loopback() -> io::Result<TcpListener> {
 }
 
 impl Sim {
-    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and spawns
-    /// the servers on the current tokio runtime.
+    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and
+    /// spawns the servers on the current tokio runtime.
     pub async fn start(settings: Settings) -> io::Result<Sim> {
         Sim::start_on(settings, loopback().await?, loopback().await?, None).await
     }
@@ -128,6 +137,7 @@ impl Sim {
         let ours = world.ours.clone();
         let inner = Arc::new(Inner {
             started: world.clock.started(),
+            runtime: Handle::current(),
             world: Mutex::new(world),
             log: Mutex::default(),
             watcher: Mutex::default(),
@@ -177,7 +187,11 @@ impl Sim {
 
     /// A further endpoint that serves the metadata of another instance of this world.
     pub async fn metadata_for(&self, instance_id: &str) -> io::Result<String> {
-        let address = server::serve(&self.0, loopback().await?, Role::metadata(instance_id), None)?;
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        // The caller may be on another runtime, which nobody drives once this call is over.
+        let _simulation = self.0.runtime.enter();
+        let address = server::serve(&self.0, TcpListener::from_std(listener)?, Role::metadata(instance_id), None)?;
         Ok(format!("http://{address}"))
     }
 
@@ -279,8 +293,8 @@ impl Sim {
     }
 
     /// Calls `watcher` at each request to the metadata and to AWS, when it has arrived and when it is done; the answer
-    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told [`Moment::Arrived`]
-    /// has its request forgotten, not done.
+    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told
+    /// [`Moment::Arrived`] has its request forgotten, not done.
     pub fn on_request(&self, watcher: impl Fn(&Request, Moment) + Send + Sync + 'static) {
         *self.0.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watcher));
     }

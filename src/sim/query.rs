@@ -1,6 +1,7 @@
 //! The Query protocol's parameters: a flat form with numbered lists (`Targets.member.1.Id`, `InstanceId.1`).
 //!
-//! Reading only; what a missing or wrong parameter is called depends on the service, so each reader errs in AWS's words.
+//! Reading only; what a missing or wrong parameter is called depends on the service, so each reader errs in AWS's
+//! words.
 
 use std::collections::BTreeMap;
 

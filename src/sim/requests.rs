@@ -49,7 +49,7 @@ impl Request {
 pub enum Moment {
     /// The request has arrived and nothing is done.
     Arrived,
-    /// It is done, and the answer not yet sent.
+    /// It is done, or a fault's answer stands in its place, and the answer is not yet sent.
     Done,
 }
 

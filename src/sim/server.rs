@@ -1,7 +1,8 @@
 //! The listeners: accepts connections, keeps them alive, and takes each request through its stations.
 //!
-//! Arrived (logged, watcher called), met by a fault or done, watcher called again, answered. A client that is gone by the
-//! time the first watcher call returns has its request forgotten, not done; one that goes later has it done all the same.
+//! Arrived (logged, watcher called), met by a fault or done, watcher called again, answered. A client that is gone by
+//! the time the first watcher call returns has its request forgotten, not done; one that goes later has it done all the
+//! same.
 
 use std::collections::BTreeMap;
 use std::future::pending;

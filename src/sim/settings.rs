@@ -1,8 +1,8 @@
 //! What the simulated world is like when it starts: who owns our instance, its target groups, its fellows, how long
 //! things take.
 //!
-//! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load balancer.
-//! In JSON durations are text with a unit, and an unknown key is an error.
+//! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
+//! balancer. In JSON durations are text with a unit, and an unknown key is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,8 +17,10 @@ use super::clock::duration_text;
 pub struct Settings {
     pub region: String,
     pub account: String,
-    /// Our instance's id; none: one made up, the same in every run.
+    /// Our instance's id; without it one that the world makes up.
     pub instance_id: Option<String>,
+    /// Our instance's private address; without it one of its subnet.
+    pub private_ip: Option<String>,
     /// Our instance's pool: its type in its zone, and how it was bought.
     pub instance_type: String,
     pub zone: String,
@@ -63,6 +65,7 @@ impl Default for Settings {
             region: "eu-west-1".to_owned(),
             account: "123456789012".to_owned(),
             instance_id: None,
+            private_ip: None,
             instance_type: "m5.large".to_owned(),
             zone: "eu-west-1a".to_owned(),
             life_cycle: LifeCycle::Spot,

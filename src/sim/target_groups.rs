@@ -177,7 +177,8 @@ impl World {
         }
     }
 
-    /// A terminated instance leaves its `instance` groups; an address stays where it is registered, and fails its checks.
+    /// A terminated instance leaves its `instance` groups; an address stays where it is registered, and fails its
+    /// checks.
     pub(crate) fn forget_terminated_targets(&mut self) {
         let gone = self.instances.iter().filter(|one| one.state == State::Terminated);
         let gone: Vec<String> = gone.map(|one| one.id.clone()).collect();

@@ -1,7 +1,8 @@
 //! The simulated world: instances, target groups, owners, and an agenda of what is going to happen when.
 //!
-//! Nothing runs in the background. Before anything is looked at or changed, [`World::settle`] lets everything happen that
-//! was due, in order and each at its own instant; so the world is the same whoever looks how often, and needs no task.
+//! Nothing runs in the background. Before anything is looked at or changed, [`World::settle`] lets everything happen
+//! that was due, in order and each at its own instant; so the world is the same whoever looks how often, and needs no
+//! task.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

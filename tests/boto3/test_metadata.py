@@ -1,5 +1,6 @@
 """The metadata service: version 2 only, tokens that expire, and botocore's own client as a witness."""
 
+import http.client
 import json
 import re
 import time
@@ -148,3 +149,21 @@ def test_another_clock_is_seen_in_everything_that_leaves(start):
     notice = json.loads(world.get(META + "spot/instance-action")[1])
     shown = time.mktime(time.strptime(notice["time"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
     assert -620 < shown - time.time() < -580
+
+
+def test_a_body_may_have_no_end_and_a_redirect_lead_elsewhere(world):
+    token = world.put_token()[1]
+    world.fault("spot/", "endless-body", {"first": 1})
+    world.fault("instance-id", {"redirect": "http://127.0.0.1:9/"})
+    host = world.metadata_endpoint.removeprefix("http://")
+
+    def ask(path):
+        connection = http.client.HTTPConnection(host, timeout=5)
+        connection.request("GET", META + path, headers={"X-aws-ec2-metadata-token": token})
+        return connection.getresponse()
+
+    answer = ask("spot/instance-action")
+    assert answer.status == 200
+    assert len(answer.read(1_000_000)) == 1_000_000
+    answer = ask("instance-id")
+    assert (answer.status, answer.headers["Location"]) == (302, "http://127.0.0.1:9/")

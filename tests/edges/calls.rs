@@ -68,6 +68,15 @@ fn query_error(code: &str) -> String {
     )
 }
 
+/// As AWS pairs them.
+fn status(code: &str) -> u16 {
+    match code {
+        "ServiceUnavailable" | "RequestLimitExceeded" => 503,
+        "InsufficientInstanceCapacity" | "InternalError" | "InternalFailure" => 500,
+        _ => 400,
+    }
+}
+
 fn ec2_error(code: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error><Code>{code}</Code>\
@@ -116,14 +125,12 @@ async fn each_code_means_what_it_says() {
         (FailureKind::Denied, &["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"]),
         (FailureKind::Fault, &["InternalError", "ServiceUnavailable", "InternalFailure"]),
         (FailureKind::Rejected, &["ValidationError", "InvalidTarget", "IdempotentParameterMismatch", "Anything"]),
+        (FailureKind::Rejected, &["InsufficientInstanceCapacity"]),
     ];
     let (_stub, aws) = aws(|request, _| {
         let code = request.body.rsplit("%20").next().unwrap_or_default().split('&').next().unwrap_or_default();
         let ec2 = request.body.contains("Action=TerminateInstances");
-        reply(
-            if code == "ServiceUnavailable" { 503 } else { 400 },
-            &if ec2 { ec2_error(code) } else { query_error(code) },
-        )
+        reply(status(code), &if ec2 { ec2_error(code) } else { query_error(code) })
     })
     .await;
     for (kind, code) in kinds.into_iter().flat_map(|(kind, codes)| codes.iter().map(move |code| (kind, *code))) {
@@ -231,4 +238,33 @@ async fn a_wall_clock_ten_minutes_off_signs_with_the_time_of_an_answer() {
         // Loaded once: a signature that was refused says nothing of the credentials.
         assert_eq!(stub.requests().len() - calls(&stub).len(), 3);
     }
+}
+
+#[tokio::test]
+async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_ends() {
+    let page = |id: &str, next: &str| {
+        format!(
+            "<DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><reservationSet><item>\
+             <instancesSet><item><instanceId>{id}</instanceId><instanceState><code>272</code></instanceState></item>\
+             </instancesSet></item></reservationSet>{next}</DescribeInstancesResponse>"
+        )
+    };
+    let (stub, aws) = aws(move |request, _| {
+        let more = "<nextToken>more</nextToken>";
+        reply(
+            200,
+            &match (request.body.contains("for-ever"), request.body.contains("NextToken=more")) {
+                (true, _) => page("i-0", more),
+                (false, false) => page("i-1", more),
+                (false, true) => page("i-2", "<nextToken></nextToken>"),
+            },
+        )
+    })
+    .await;
+    let found = aws.instances.describe_instances_by_tag("key", "twice", LIMIT).await.unwrap();
+    assert_eq!(found.iter().map(|instance| instance.instance_id.as_str()).collect::<Vec<_>>(), ["i-1", "i-2"]);
+    // The high byte of the state's code is AWS's own.
+    assert!(found.iter().all(|instance| instance.state == spot_relay::model::InstanceState::Running));
+    assert_eq!(calls(&stub).len(), 2);
+    assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever", LIMIT).await.unwrap().len(), 100);
 }

@@ -1,0 +1,294 @@
+//! The daemon's own life: starting, watching, stopping, and what it does with notices that are not the plain one.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use spot_relay::sim::{LifeCycle, Owner, Settings};
+
+use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
+
+fn settings() -> Settings {
+    let mut group = target_group("web", &[61_080]);
+    group.port = 61_080;
+    Settings { target_groups: vec![group], ..world() }
+}
+
+#[test]
+fn an_idle_daemon_makes_no_call_to_aws_and_logs_nothing() {
+    let scenario = Scenario::new(settings());
+    let daemon = scenario.ready();
+    let (calls, lines) = (scenario.aws_requests().len(), daemon.lines().len());
+    let looks = || scenario.sim.requests().len() - scenario.aws_requests().len();
+    let before = looks();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(looks() >= before + 10, "it goes on looking");
+    assert_eq!(scenario.aws_requests().len(), calls);
+    assert_eq!(daemon.lines().len(), lines, "{}", daemon.lines().join("\n"));
+}
+
+#[test]
+fn the_looks_share_one_connection_and_one_token() {
+    let scenario = Scenario::new(settings());
+    let _daemon = scenario.ready();
+    std::thread::sleep(Duration::from_secs(1));
+    let requests = scenario.sim.requests();
+    let looks: Vec<_> = requests.iter().filter(|request| request.action.ends_with("spot/instance-action")).collect();
+    // At the start the look-ups ask the metadata too, and a look waits for nobody.
+    let late: Vec<_> = looks.iter().rev().take(5).collect();
+    assert!(late.len() == 5 && late.iter().all(|look| look.connection == late[0].connection), "one connection");
+    let tokens: std::collections::BTreeSet<_> =
+        looks.iter().map(|look| look.headers["x-aws-ec2-metadata-token"].clone()).collect();
+    assert_eq!(tokens.len(), 1);
+}
+
+#[test]
+fn sigterm_ends_an_idle_daemon_within_a_second() {
+    let scenario = Scenario::new(settings());
+    let mut daemon = scenario.ready();
+    let began = Instant::now();
+    daemon.signal("-TERM");
+    assert!(daemon.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn sigterm_in_a_handover_finishes_it_first() {
+    let scenario = Scenario::new(settings());
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("noticed");
+    daemon.signal("-TERM");
+    assert!(daemon.wait().success());
+    assert!(daemon.milestone_names().contains(&"handed-over".to_owned()), "{}", daemon.lines().join("\n"));
+    assert!(daemon.is_complete());
+    scenario.assert_handed_over(&["web"], "stopped");
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once() {
+    let mut slow = settings();
+    slow.timings.running_after = Duration::from_secs(60);
+    let scenario = Scenario::new(slow);
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("deregistered");
+    daemon.signal("-TERM");
+    daemon.wait_for_line("it is finished first");
+    assert!(!daemon.has_ended());
+    let began = Instant::now();
+    daemon.signal("-TERM");
+    daemon.wait();
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let scenario = Scenario::new(settings());
+    let mut child = scenario.command().stderr(Stdio::piped()).spawn().expect("the daemon starts");
+    drop(child.stderr.take());
+    let prepared = || (scenario.count("DescribeTargetHealth") > 0).then_some(());
+    eventually(prepared).expect("it looks everything up");
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    eventually(|| (!scenario.serves("web")).then_some(())).expect("it hands over all the same");
+    assert!(child.try_wait().expect("its state").is_none(), "it lives");
+    child.kill().expect("it is killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_says_where() {
+    let scenario = Scenario::new(settings()).config("[leave]\nquite-for = \"3s\"\n");
+    let output = scenario.command().output().expect("it runs");
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("config.toml") && text.contains("line 2") && text.contains("quiet-for"), "{text}");
+    assert!(scenario.sim.requests().is_empty(), "nothing was asked");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
+    let scenario = Scenario::new(settings()).argument("--dry-run");
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for_line("nothing was written to AWS");
+    assert!(!daemon.lines_with("DeregisterTargets").is_empty(), "{}", daemon.lines().join("\n"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(scenario.writes().is_empty(), "{:?}", scenario.writes());
+    assert!(scenario.serves("web"));
+}
+
+#[test]
+fn a_notice_long_past_at_the_first_sight_is_a_survivors() {
+    let scenario = Scenario::new(Settings { kill_at_deadline: false, ..settings() });
+    let past = jiff::Timestamp::now() - Duration::from_secs(600);
+    scenario.sim.notice_at("terminate", &past.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let daemon = scenario.start();
+    daemon.wait_for_line("this instance lives on");
+    daemon.wait_for_line("ready; on a notice");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(scenario.writes().is_empty());
+    assert_eq!(daemon.lines_with("lives on").len(), 1, "said once");
+}
+
+#[test]
+fn a_notice_that_stands_at_the_start_is_acted_upon_at_once() {
+    let scenario = Scenario::new(settings());
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    let began = Instant::now();
+    let daemon = scenario.start();
+    daemon.wait_for("deregistered");
+    assert!(began.elapsed() < Duration::from_secs(4), "no jitter stands in the way: {:?}", began.elapsed());
+    daemon.wait_for("handed-over");
+    scenario.assert_handed_over(&["web"], "cold");
+}
+
+#[test]
+fn a_shifted_time_is_the_same_incident() {
+    let mut slow = settings();
+    slow.timings.running_after = Duration::from_secs(4);
+    let scenario = Scenario::new(slow);
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(110));
+    daemon.wait_for("deregistered");
+    scenario.sim.notice("terminate", Duration::from_secs(118));
+    std::thread::sleep(Duration::from_millis(500));
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    let end = daemon.wait_for("handed-over");
+    assert_eq!(daemon.lines_with("\"milestone\":\"noticed\"").len(), 1);
+    assert!(end["seconds_left"].as_f64().is_some_and(|left| left < 61.0), "shortened: {end}");
+    scenario.assert_handed_over(&["web"], "shifted");
+}
+
+#[test]
+fn a_handover_ends_by_its_deadline_and_says_what_is_not_done() {
+    let mut slow = settings();
+    slow.timings.healthy_after = Duration::from_secs(300);
+    slow.kill_at_deadline = false;
+    let scenario = Scenario::new(slow);
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(14));
+    let began = Instant::now();
+    let end = daemon.wait_for("handed-over");
+    assert!(began.elapsed() < Duration::from_secs(16), "{:?}", began.elapsed());
+    assert!(!daemon.is_complete());
+    assert!(end["message"].as_str().is_some_and(|text| text.contains("not seen healthy")), "{end}");
+    scenario.assert_handed_over(&["web"], "partial");
+}
+
+#[test]
+fn a_hibernation_sends_the_deregistration_first_and_alone() {
+    let scenario = Scenario::new(Settings { kill_at_deadline: false, ..settings() });
+    let daemon = scenario.ready();
+    let before = scenario.aws_requests().len();
+    scenario.sim.notice("hibernate", Duration::from_secs(120));
+    daemon.wait_for("handed-over");
+    let requests = scenario.aws_requests().split_off(before);
+    let actions: Vec<&str> = requests.iter().map(|request| request.action.as_str()).collect();
+    assert_eq!(actions[..2], ["DeregisterTargets", "DetachInstances"]);
+    scenario.assert_handed_over(&["web"], "hibernated");
+}
+
+#[test]
+fn an_on_demand_instance_is_told_of_once_and_watched() {
+    let scenario = Scenario::new(Settings { life_cycle: LifeCycle::OnDemand, ..settings() });
+    let daemon = scenario.ready();
+    assert_eq!(daemon.lines_with("on-demand instance").len(), 1);
+}
+
+#[test]
+fn the_record_the_status_and_the_flags_tell_what_happened() {
+    let scenario = Scenario::new(Settings { kill_at_deadline: false, ..settings() });
+    let daemon = scenario.hand_over();
+    let record = daemon.record();
+    assert_eq!(record["incident"]["instance_id"], scenario.sim.instance_id().as_str());
+    assert_eq!(record["incident"]["action"], "terminate");
+    let names: Vec<_> =
+        record["milestones"].as_array().into_iter().flatten().map(|it| it["milestone"].clone()).collect();
+    assert_eq!(names.first().and_then(|name| name.as_str()), Some("noticed"));
+    assert_eq!(names.last().and_then(|name| name.as_str()), Some("handed-over"));
+    eventually(|| (daemon.status()["state"] == "handed-over").then_some(())).expect("the status says so");
+    assert!(daemon.has_flag("notice") && daemon.has_flag("drained"));
+    scenario.sim.remove_notice();
+    eventually(|| (!daemon.has_flag("notice") && !daemon.has_flag("drained")).then_some(())).expect("flags lowered");
+}
+
+#[test]
+fn every_milestone_is_a_line_with_the_fields_of_the_contract() {
+    let scenario = Scenario::new(settings());
+    let daemon = scenario.hand_over();
+    for line in daemon.milestones() {
+        assert_eq!(line["instance_id"], scenario.sim.instance_id().as_str(), "{line}");
+        assert_eq!(line["action"], "terminate", "{line}");
+        assert_eq!(line["level"], "INFO", "{line}");
+        assert!(line["seconds_left"].is_number(), "{line}");
+    }
+    let arn = daemon.wait_for("deregistered")["target_group"].as_str().unwrap_or_default().to_owned();
+    assert!(arn.starts_with("arn:aws:elasticloadbalancing:"), "{arn}");
+    let successor = scenario.sim.successors().remove(0);
+    assert_eq!(daemon.wait_for("successor-healthy")["successor_id"], successor.as_str());
+    assert!(daemon.wait_for("successor-requested")["owner"].is_string());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_said_once_and_stops_nothing() {
+    let scenario = Scenario::new(settings());
+    let file = scenario.directory().join("a-file");
+    std::fs::write(&file, b"").expect("written");
+    let file = file.display().to_string();
+    let scenario = scenario.variable("STATE_DIRECTORY", &file).variable("RUNTIME_DIRECTORY", &file);
+    let daemon = scenario.hand_over();
+    assert_eq!(daemon.lines_with("failed to write").len(), 1, "{}", daemon.lines().join("\n"));
+    scenario.assert_handed_over(&["web"], "unwritable");
+}
+
+#[test]
+fn a_record_of_another_instance_or_a_broken_one_is_ignored() {
+    for text in [
+        "{\"incident\":",
+        "{\"incident\":{\"instance_id\":\"i-0baked\",\"boot_id\":\"x\",\"action\":\"stop\"},\"time\":null,\"begun_at\":\"2026-01-01T00:00:00Z\",\"begun\":{\"secs\":1,\"nanos\":0},\"deadline\":{\"secs\":1,\"nanos\":0},\"known\":{\"registrations\":null,\"plan\":null},\"milestones\":[],\"outcome\":null}",
+    ] {
+        let scenario = Scenario::new(settings());
+        std::fs::create_dir_all(scenario.directory().join("state")).expect("a directory");
+        std::fs::write(scenario.directory().join("state/handover.json"), text).expect("written");
+        let daemon = scenario.hand_over();
+        assert_eq!(daemon.lines_with("and ignored").len(), 1, "{}", daemon.lines().join("\n"));
+        scenario.assert_handed_over(&["web"], "ignored record");
+    }
+}
+
+#[test]
+fn a_registration_that_comes_after_the_start_is_found_at_the_notice() {
+    // Nothing is registered when the daemon looks; the handover looks again.
+    let mut settings = settings();
+    settings.target_groups[0].ports = Vec::new();
+    settings.owner = Owner::Nobody;
+    let scenario = Scenario::new(settings).config(SHORT);
+    let daemon = scenario.start();
+    daemon.wait_for_line("in no target group");
+    register(&scenario);
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("left");
+    assert!(!scenario.serves("web"));
+}
+
+/// Registers our instance as a deployment tool would: over the API.
+fn register(scenario: &Scenario) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let snapshot = scenario.sim.snapshot().to_string();
+    let arn = snapshot.split('"').find(|part| part.contains(":targetgroup/web/")).expect("the group's ARN").to_owned();
+    let body = format!(
+        "Action=RegisterTargets&Version=2015-12-01&TargetGroupArn={arn}&Targets.member.1.Id={}&Targets.member.1.Port=61080",
+        scenario.sim.instance_id()
+    );
+    let request = reqwest::Client::new()
+        .post(scenario.sim.aws_endpoint())
+        .header("x-amz-date", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string())
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=AKIATEST/20260101/eu-west-1/elasticloadbalancing/aws4_request",
+        )
+        .body(body);
+    let status = runtime.block_on(async { request.send().await.expect("an answer").status() });
+    assert!(status.is_success(), "{status}");
+}

@@ -1,0 +1,10 @@
+//! The whole program: the real binary, with real clients, against the simulator, over real sockets.
+//!
+//! Each test starts a world of its own and a daemon of its own; nothing is shared and no port is fixed.
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says where")]
+
+mod faults;
+mod kills;
+mod life;
+mod owners;
+mod scenario;

@@ -1,0 +1,262 @@
+//! A world, a daemon in it, and what a test may say about both.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use spot_relay::retry;
+use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
+
+/// Long enough for anything on a busy machine; no test waits so long unless it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A configuration under which a handover takes a moment: nothing is on the target ports.
+pub(crate) const SHORT: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"200ms\"\n";
+
+/// Everything in tenths of a second, and an instance whose look-ups begin at once: their jitter is decided by the id.
+pub(crate) fn world() -> Settings {
+    Settings { timings: Timings::fast(), instance_id: Some(prompt_instance_id()), ..Settings::default() }
+}
+
+fn prompt_instance_id() -> String {
+    let id = |number: u32| format!("i-{number:017x}");
+    let is_prompt = |id: &String| retry::fraction(retry::seed(&format!("look-ups of {id}"))) < 0.002;
+    (0..).map(id).find(is_prompt).expect("an id with little jitter")
+}
+
+/// A target group whose port is nobody's on this machine, so that the kernel shows no connections to it.
+pub(crate) fn target_group(name: &str, ports: &[u16]) -> TargetGroupSettings {
+    TargetGroupSettings { ports: ports.to_vec(), ..TargetGroupSettings::named(name) }
+}
+
+pub(crate) struct Scenario {
+    pub(crate) sim: Sim,
+    directory: PathBuf,
+    config: String,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    metadata: String,
+}
+
+impl Scenario {
+    pub(crate) fn new(settings: Settings) -> Scenario {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("spot-relay-whole-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
+        let metadata = sim.metadata_endpoint();
+        Scenario { sim, directory, config: SHORT.to_owned(), environment: Vec::new(), arguments: Vec::new(), metadata }
+    }
+
+    /// For another instance of the same world.
+    pub(crate) fn of(sim: &Sim, metadata: String) -> Scenario {
+        let mut scenario = Scenario::new(world());
+        scenario.sim = sim.clone();
+        scenario.metadata = metadata;
+        scenario
+    }
+
+    pub(crate) fn config(mut self, config: &str) -> Scenario {
+        self.config = config.to_owned();
+        self
+    }
+
+    pub(crate) fn argument(mut self, argument: &str) -> Scenario {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Scenario {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let config = self.directory.join("config.toml");
+        std::fs::write(&config, &self.config).expect("the configuration is written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spot-relay"));
+        command.arg("--config").arg(config).args(["--log-format", "json", "run"]).args(&self.arguments);
+        command.env_clear();
+        command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.metadata);
+        command.env("AWS_ENDPOINT_URL", self.sim.aws_endpoint());
+        command.env("RUST_LOG", "info,spot_relay::daemon=debug");
+        command.env("HOME", &self.directory);
+        command.env("STATE_DIRECTORY", self.directory.join("state"));
+        command.env("RUNTIME_DIRECTORY", self.directory.join("run"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn start(&self) -> Daemon {
+        let mut child = self.command().spawn().expect("the daemon starts");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, sink) = (child.stderr.take().expect("its log"), lines.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().expect("the log").push(line);
+            }
+        });
+        Daemon { child, lines, directory: self.directory.clone() }
+    }
+
+    /// A daemon that has looked everything up.
+    pub(crate) fn ready(&self) -> Daemon {
+        let daemon = self.start();
+        daemon.wait_for_line("ready; on a notice");
+        if !self.config.contains("target-groups") {
+            daemon.wait_for_line("all target groups are scanned");
+        }
+        daemon
+    }
+
+    /// Ready, noticed, handed over.
+    pub(crate) fn hand_over(&self) -> Daemon {
+        let daemon = self.ready();
+        self.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        daemon
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Requests to AWS, in order of arrival.
+    pub(crate) fn aws_requests(&self) -> Vec<Request> {
+        self.sim.requests().into_iter().filter(|request| request.service != "metadata").collect()
+    }
+
+    /// Actions that change AWS, in order of arrival.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let is_write = |request: &Request| !request.action.starts_with("Describe");
+        self.aws_requests().into_iter().filter(is_write).map(|request| request.action).collect()
+    }
+
+    /// How often an action arrived.
+    pub(crate) fn count(&self, action: &str) -> usize {
+        self.aws_requests().iter().filter(|request| request.action == action).count()
+    }
+
+    /// Whether our instance still gets requests from this target group's load balancer.
+    pub(crate) fn serves(&self, target_group: &str) -> bool {
+        let ours = self.sim.instance_id();
+        let row =
+            |(id, _, state): &(String, u16, String)| *id == ours && !["draining", "unused"].contains(&state.as_str());
+        self.sim.targets(target_group).iter().any(row)
+    }
+
+    /// Our instance is out of every group named, and there is exactly one successor.
+    pub(crate) fn assert_handed_over(&self, target_groups: &[&str], context: &str) {
+        for group in target_groups {
+            assert!(!self.serves(group), "{context}: still in {group}: {:?}", self.sim.targets(group));
+        }
+        assert_eq!(self.sim.successors().len(), 1, "{context}: one successor: {:?}", self.writes());
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+pub(crate) struct Daemon {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    directory: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("the log").clone()
+    }
+
+    /// Lines that contain this.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    pub(crate) fn wait_for_line(&self, text: &str) -> String {
+        let found = eventually(|| self.lines_with(text).into_iter().next());
+        found.unwrap_or_else(|| panic!("{text:?} was not logged:\n{}", self.lines().join("\n")))
+    }
+
+    /// The milestones so far, as JSON.
+    pub(crate) fn milestones(&self) -> Vec<Value> {
+        let parsed = self.lines().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        parsed.filter(|line| line.get("milestone").is_some()).collect()
+    }
+
+    pub(crate) fn milestone_names(&self) -> Vec<String> {
+        self.milestones().iter().filter_map(|line| line["milestone"].as_str().map(str::to_owned)).collect()
+    }
+
+    pub(crate) fn wait_for(&self, milestone: &str) -> Value {
+        let find = || self.milestones().into_iter().find(|line| line["milestone"] == milestone);
+        eventually(find).unwrap_or_else(|| panic!("{milestone} was not reached:\n{}", self.lines().join("\n")))
+    }
+
+    pub(crate) fn record(&self) -> Value {
+        let path = self.directory.join("state/handover.json");
+        let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).ok()?).ok();
+        eventually(|| read().filter(|record| !record["outcome"].is_null())).expect("a record with an outcome")
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let path = self.directory.join("run/status.json");
+        eventually(|| serde_json::from_slice(&std::fs::read(&path).ok()?).ok()).expect("a status")
+    }
+
+    pub(crate) fn has_flag(&self, name: &str) -> bool {
+        self.directory.join("run").join(name).exists()
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.record()["outcome"]["complete"] == true
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually(|| self.child.try_wait().expect("the daemon's state")).expect("the daemon ends")
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the daemon's state").is_some()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks until there is an answer, or patience ends.
+pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            None if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            answer => return answer,
+        }
+    }
+}
