@@ -30,7 +30,7 @@ fn subject(action: &str, parameters: &Parameters) -> String {
         }
         "DescribeAutoScalingGroups" => group.unwrap_or("").to_owned(),
         "ModifyFleet" | "ModifySpotFleetRequest" => {
-            format!("{}: target capacity {}", fleet.unwrap_or(""), capacity.unwrap_or("?"))
+            format!("{}: capacity {}", fleet.unwrap_or(""), capacity.unwrap_or("?"))
         }
         "CreateFleet" => launch(parameters),
         "CreateTags" => {
@@ -38,7 +38,10 @@ fn subject(action: &str, parameters: &Parameters) -> String {
             format!("{}: {}={}", get("ResourceId.1").unwrap_or(""), tag.0, tag.1)
         }
         "DeleteTags" => format!("{}: {}", get("ResourceId.1").unwrap_or(""), get("Tag.1.Key").unwrap_or("")),
-        "DescribeInstances" => numbered(parameters, "InstanceId.").join(", "),
+        "DescribeInstances" => match numbered(parameters, "InstanceId.").as_slice() {
+            [one] => one.clone(),
+            several => format!("({} instances)", several.len()),
+        },
         "DescribeSpotInstanceRequests" => "under notice".to_owned(),
         _ => fleet.or(group).or_else(|| first(&["LaunchTemplateId"])).unwrap_or("").to_owned(),
     }
@@ -92,15 +95,19 @@ mod tests {
         check("DescribeTargetHealth", &[arn], "DescribeTargetHealth of web");
         let detach = [("AutoScalingGroupName", "web"), ("InstanceIds.member.1", "i-0")];
         check("DetachInstances", &detach, "DetachInstances i-0 from group web");
-        check("DescribeInstances", &[("InstanceId.1", "i-0"), ("InstanceId.2", "i-1")], "DescribeInstances i-0, i-1");
+        check(
+            "DescribeInstances",
+            &[("InstanceId.1", "i-0"), ("InstanceId.2", "i-1")],
+            "DescribeInstances (2 instances)",
+        );
     }
 
     #[test]
     fn a_fleet_is_named_with_its_capacity() {
         let ec2 = [("FleetId", "fleet-1"), ("TargetCapacitySpecification.TotalTargetCapacity", "4")];
-        check("ModifyFleet", &ec2, "ModifyFleet fleet-1: target capacity 4");
+        check("ModifyFleet", &ec2, "ModifyFleet fleet-1: capacity 4");
         let spot = [("SpotFleetRequestId", "sfr-1"), ("TargetCapacity", "4")];
-        check("ModifySpotFleetRequest", &spot, "ModifySpotFleetRequest sfr-1: target capacity 4");
+        check("ModifySpotFleetRequest", &spot, "ModifySpotFleetRequest sfr-1: capacity 4");
         check("DescribeFleets", &[("FleetId.1", "fleet-1")], "DescribeFleets fleet-1");
     }
 

@@ -29,6 +29,9 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 const REQUEST_EVERY: Duration = Duration::from_millis(200);
 /// How long before the notice the slow request is opened.
 const OPENED_BEFORE: Duration = Duration::from_millis(500);
+/// How long its answer takes: longer than the daemon would wait for quiet, so that it must see the request itself.
+const SLOW: Duration = Duration::from_secs(5);
+const SLOW_WHEN_FAST: Duration = Duration::from_millis(2500);
 
 const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nquiet-for = \"1s\"\n";
 
@@ -75,7 +78,7 @@ impl Stage {
     /// Everything is there and running, and nothing has happened.
     pub(super) async fn set(owner: Owner, fast: bool) -> anyhow::Result<Stage> {
         let signals = Signals::new().context("failed to catch signals")?;
-        let slow = if fast { Duration::from_millis(1500) } else { Duration::from_secs(4) };
+        let slow = if fast { SLOW_WHEN_FAST } else { SLOW };
         let web = Web::start(slow).await.context("failed to serve on loopback")?;
         let settings = world::settings(owner, fast, web.port());
         // On a thread of its own: the world goes on while the terminal is slow.

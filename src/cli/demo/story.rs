@@ -20,7 +20,9 @@ use crate::sim::{Moment, Request};
 const NOTICE: &str = "GET /latest/meta-data/spot/instance-action";
 /// Lines of the daemon's log that are kept for the case that it dies.
 const LAST: usize = 8;
-const WHO: usize = 11;
+const WHO: usize = 10;
+/// Two witnesses of one moment may be heard so far apart.
+const APART: Duration = Duration::from_millis(100);
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +198,7 @@ impl Story {
     fn tell(&self, now: Instant, change: &Change) -> Line {
         let (who, tone, text) = match change {
             Change::Target(state) if state == "draining" => {
-                ("target", Tone::Good, "draining: the load balancer sends this instance nothing new".to_owned())
+                ("target", Tone::Good, "draining: the load balancer sends nothing new".to_owned())
             }
             Change::Target(state) => ("target", Tone::Plain, format!("of this instance: {state}")),
             Change::Instance(state) => ("instance", Tone::Plain, state.clone()),
@@ -208,9 +210,7 @@ impl Story {
                 ("successor", Tone::Plain, format!("{} in {}: {state}", one.id, one.zone))
             }
             Change::SuccessorTarget(one) => match one.target.as_deref() {
-                Some("healthy") => {
-                    ("successor", Tone::Good, format!("{}: healthy, the load balancer sends it requests", one.id))
-                }
+                Some("healthy") => ("successor", Tone::Good, format!("{}: healthy, it serves", one.id)),
                 Some("initial") => ("successor", Tone::Plain, format!("{}: registered, health checks begin", one.id)),
                 other => ("successor", Tone::Plain, format!("{}: target {}", one.id, other.unwrap_or("gone"))),
             },
@@ -229,12 +229,7 @@ impl Story {
         if answered {
             let at = self.since_notice(now);
             first(&mut self.facts.answered, at);
-            return self.line(
-                now,
-                "client",
-                Tone::Good,
-                "has its answer: the request from before the notice is served",
-            );
+            return self.line(now, "client", Tone::Good, "has the answer to its open request");
         }
         self.line(now, "client", Tone::Bad, "lost its request")
     }
@@ -243,7 +238,14 @@ impl Story {
     pub(super) fn is_proved(&self, count: Count) -> bool {
         let serving = self.glimpse.successors.iter().filter(|one| one.target.as_deref() == Some("healthy")).count();
         let one_successor = self.glimpse.successors.len() == 1 && serving == 1;
-        one_successor && !self.glimpse.in_service() && self.facts.answered.is_some() && count.lost + count.open() == 0
+        let served = self.facts.answered.is_some() && count.lost + count.open() == 0;
+        one_successor && !self.glimpse.in_service() && served && !self.was_hasty()
+    }
+
+    /// The daemon said that no request is open, and one was.
+    fn was_hasty(&self) -> bool {
+        let Some(quiet) = self.facts.quiet else { return false };
+        self.facts.answered.is_none_or(|answered| answered > quiet + APART)
     }
 
     /// The bars of what was seen, in the order of a handover.
@@ -298,6 +300,9 @@ impl Story {
             (0, 0) => format!("all {} requests were answered, none was lost", count.sent),
             (lost, open) => format!("of {} requests {lost} were lost and {open} not answered", count.sent),
         });
+        if self.was_hasty() {
+            parts.push("the daemon took the instance for quiet while a request was open".to_owned());
+        }
         format!("{}.", parts.join("; "))
     }
 }
@@ -308,13 +313,13 @@ fn first(fact: &mut Option<Duration>, at: Option<Duration>) {
 
 /// Fleets' ids are too long to read: their first eight digits tell them apart here.
 fn shortened(text: &str) -> String {
-    let is_id = |part: &str| part.len() == 27 && part.chars().all(|one| one == '-' || one.is_ascii_hexdigit());
+    let is_id = |part: &str| part.len() == 28 && part.chars().all(|one| one == '-' || one.is_ascii_hexdigit());
     let mut rest = text;
     let mut short = String::new();
     while let Some(at) = ["fleet-", "sfr-"].iter().filter_map(|kind| Some(rest.find(kind)? + kind.len())).min() {
         let (before, after) = rest.split_at(at);
         short.push_str(before);
-        let cut = after.get(8..35).filter(|part| is_id(part)).and_then(|_| Some((after.get(..8)?, after.get(35..)?)));
+        let cut = after.get(8..36).filter(|part| is_id(part)).and_then(|_| Some((after.get(..8)?, after.get(36..)?)));
         rest = match cut {
             Some((digits, after)) => {
                 short.push_str(digits);
@@ -347,5 +352,116 @@ impl Line {
             _ => format!("{}{}", " ".repeat(margin + WHO), paint.with(self.tone, &text)),
         });
         lines.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::Successor;
+    use super::*;
+
+    const PLAIN: Paint = Paint { coloured: false };
+    const ALL_ANSWERED: Count = Count { sent: 3, answered: 3, lost: 0 };
+
+    fn log(milestone: &str, message: &str) -> String {
+        serde_json::json!({"level": "INFO", "message": message, "milestone": milestone}).to_string()
+    }
+
+    fn glimpse(target: &str, successor: Option<(&str, Option<&str>)>) -> Glimpse {
+        let successor = successor.map(|(state, target)| Successor {
+            id: "i-2".to_owned(),
+            zone: "z".to_owned(),
+            state: state.to_owned(),
+            target: target.map(str::to_owned),
+        });
+        Glimpse {
+            instance: Some("running".to_owned()),
+            target: Some(target.to_owned()),
+            successors: successor.into_iter().collect(),
+            capacity: None,
+        }
+    }
+
+    /// A whole handover; the last request is answered and the instance quiet so many seconds after the notice.
+    fn told(answered: u64, quiet: u64) -> (Story, Vec<String>) {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut story = Story::new(glimpse("healthy", None));
+        let mut lines = story.hear_log(start, &log("", "ready; on a notice: leave web"));
+        assert!(story.is_ready);
+        lines.push(story.put_up(start, "12:00:00Z"));
+        story.facts.seen = story.since_notice(at(1));
+        lines.extend(story.look(at(1), glimpse("draining", None)));
+        lines.extend(story.look(at(2), glimpse("draining", Some(("pending", None)))));
+        let mut rest = vec![(answered, true), (quiet, false)];
+        rest.sort();
+        for (when, is_answer) in rest {
+            match is_answer {
+                true => lines.push(story.hear_answer(at(when), true)),
+                false => lines.extend(story.hear_log(at(when), &log("quiet", "no request is open"))),
+            }
+        }
+        lines.extend(story.look(at(10), glimpse("draining", Some(("running", Some("initial"))))));
+        lines.extend(story.look(at(12), glimpse("draining", Some(("running", Some("healthy"))))));
+        lines.extend(story.hear_log(at(13), &log("handed-over", "handed over completely in 12.0 s")));
+        let lines = lines.iter().flat_map(|line| line.rendered(80, PLAIN)).collect();
+        (story, lines)
+    }
+
+    #[test]
+    fn what_happened_stands_with_its_seconds() {
+        let (story, lines) = told(3, 5);
+        let expected = [
+            "  calls",
+            "  daemon    ready; on a notice: leave web",
+            "    0.00   120  metadata  AWS gives notice: terminate at 12:00:00Z",
+            "    1.00   119  target    draining: the load balancer sends nothing new",
+            "    2.00   118  successor i-2 in z: launched, pending",
+            "    3.00   117  client    has the answer to its open request",
+            "    5.00   115  daemon    no request is open",
+            "   10.00   110  successor i-2 in z: running",
+            "   10.00   110  successor i-2: registered, health checks begin",
+            "   12.00   108  successor i-2: healthy, it serves",
+            "   13.00   107  daemon    handed over completely in 12.0 s",
+        ];
+        assert_eq!(lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>(), expected);
+        let untils: Vec<u64> = story.bars().iter().map(|bar| bar.until.as_secs()).collect();
+        assert_eq!(untils, [1, 1, 3, 5, 2, 10, 10, 12, 13]);
+        assert!(story.is_proved(ALL_ANSWERED));
+    }
+
+    #[test]
+    fn the_sum_claims_what_was_seen_and_nothing_else() {
+        let (story, _) = told(3, 5);
+        let sum = story.sum(ALL_ANSWERED);
+        for part in ["0.00 s later the target was out", "i-2 served 12.0 s after", "108.0 s before", "all 3 requests"] {
+            assert!(sum.contains(part), "{part:?} in {sum}");
+        }
+        let nothing = Story::new(glimpse("healthy", None)).sum(Count { sent: 2, answered: 0, lost: 1 });
+        assert_eq!(nothing, "of 2 requests 1 were lost and 1 not answered.");
+    }
+
+    #[test]
+    fn a_lost_request_or_a_hasty_word_proves_nothing() {
+        let (story, _) = told(3, 5);
+        assert!(!story.is_proved(Count { sent: 3, answered: 2, lost: 1 }));
+        assert!(!story.is_proved(Count { sent: 3, answered: 2, lost: 0 }));
+        let (hasty, _) = told(5, 3);
+        assert!(!hasty.is_proved(ALL_ANSWERED) && hasty.sum(ALL_ANSWERED).contains("while a request was open"));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_as_it_is() {
+        let mut story = Story::default();
+        let lines = story.hear_log(Instant::now(), "spot-relay: failed to start");
+        assert_eq!(lines[0].rendered(80, PLAIN), ["  daemon     spot-relay: failed to start"]);
+        assert_eq!(story.last_log_lines().collect::<Vec<_>>(), ["spot-relay: failed to start"]);
+    }
+
+    #[test]
+    fn ids_of_fleets_are_shortened() {
+        let id = "1715609f-7c74-4c69-abcb-652190787c9d";
+        assert_eq!(shortened(&format!("raise fleet-{id} and sfr-{id}")), "raise fleet-1715609f… and sfr-1715609f…");
+        assert_eq!(shortened("a fleet-wide change, ModifyFleet fleet-1"), "a fleet-wide change, ModifyFleet fleet-1");
     }
 }
