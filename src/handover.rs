@@ -29,7 +29,7 @@ use crate::model::{
     Action, BootInstant, Identity, Incident, InstanceId, Milestone, MilestoneKind, Registration, TargetGroupArn,
 };
 use crate::plan::Plan;
-use crate::retry;
+use crate::retry::{self, Failure};
 
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty};
 use leave::Leave;
@@ -56,6 +56,8 @@ pub struct Terms {
     pub successors_since: Option<Timestamp>,
     /// An earlier process of this boot may have begun this handover already.
     pub resumed: bool,
+    /// The plan was made before the notice: what it names as members is no successor.
+    pub planned_before: bool,
 }
 
 /// What is known when the notice comes. `None` is looked up within the handover.
@@ -244,11 +246,29 @@ impl Handover {
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit().min(left), call }).collect()
     }
 
-    /// Takes the answer to a call that [`Handover::due`] gave out.
-    pub fn answered(&mut self, now: BootInstant, duty: Duty, answer: Answer) {
+    /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
+    /// some of AWS's refusals mean that a thing is done.
+    pub fn answered(&mut self, now: BootInstant, duty: Duty, answer: Answer) -> Option<Failure> {
         if self.outcome.is_some() {
-            return;
+            return None;
         }
+        self.take(now, duty, answer);
+        self.pace(duty).and_then(|pace| pace.last_failure.clone())
+    }
+
+    fn pace(&self, duty: Duty) -> Option<&Pace> {
+        match duty {
+            Duty::FindRegistrations(index) => self.look_ups.get(index).map(|look_up| &look_up.pace),
+            Duty::FindPlan => self.find_plan.as_ref(),
+            Duty::Leave(index) => self.leaves.get(index).map(Leave::pace),
+            Duty::Quiet => Some(self.quiet.pace()),
+            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::Lifecycle(_) => {
+                self.successor.as_ref().and_then(|successor| successor.pace(duty))
+            }
+        }
+    }
+
+    fn take(&mut self, now: BootInstant, duty: Duty, answer: Answer) {
         match duty {
             Duty::FindRegistrations(index) => self.registrations_answered(now, index, answer),
             Duty::FindPlan => match answer {

@@ -121,19 +121,19 @@ impl Files {
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?)
+        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Sync::ToDisk)
     }
 
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_status(&self, status: &Status) -> io::Result<()> {
-        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?)
+        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Sync::Not)
     }
 
     /// # Errors
     /// The directory cannot be made or written.
     pub fn raise(&self, flag: Flag) -> io::Result<()> {
-        write_whole(&self.runtime.join(flag.file_name()), b"")
+        write_whole(&self.runtime.join(flag.file_name()), b"", Sync::Not)
     }
 
     /// # Errors
@@ -146,7 +146,14 @@ impl Files {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Whether a file has to outlive the machine's sudden death. What is in the runtime directory does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    ToDisk,
+    Not,
+}
+
+fn write_whole(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
@@ -155,7 +162,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = PathBuf::from(new);
     let mut file = std::fs::File::create(&new)?;
     file.write_all(bytes)?;
-    file.sync_data()?;
+    if sync == Sync::ToDisk {
+        file.sync_data()?;
+    }
     drop(file);
     std::fs::rename(&new, path)
 }

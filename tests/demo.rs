@@ -49,7 +49,8 @@ fn hands_over(owner: &str, call: &str) {
     }
     assert!(timeline.iter().any(|(_, line)| line.contains(call)), "{call:?} in:\n{stdout}");
     assert_eq!(timeline.iter().filter(|(_, line)| line.contains("launched, pending")).count(), 1, "{stdout}");
-    let order = ["notice seen", "out of the load balancer", "last request answered", "connections quiet", "handed over"];
+    let order =
+        ["notice seen", "out of the load balancer", "last request answered", "connections quiet", "handed over"];
     assert!(order.is_sorted_by_key(|label| bar(&stdout, label)), "{stdout}");
     let successor = ["successor requested", "successor running", "successor registered", "successor serves"];
     assert!(successor.is_sorted_by_key(|label| bar(&stdout, label)), "{stdout}");

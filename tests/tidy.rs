@@ -1,4 +1,5 @@
 //! The shape of the code as tests: layers, headers, unfinished work. What is said of it in the crate's documentation holds.
+#![expect(clippy::expect_used, reason = "a test that fails says where")]
 
 use std::path::{Path, PathBuf};
 

@@ -301,11 +301,9 @@ impl Daemon {
     }
 
     fn answered(&mut self, duty: Duty, answer: Answer) {
-        if let Answer::Failed(failure) = &answer {
+        let Some(handover) = &mut self.handover else { return };
+        if let Some(failure) = handover.answered(boot::now(), duty, answer) {
             warn!("{}: {failure}; tried again as long as there is time", publish::words(duty));
-        }
-        if let Some(handover) = &mut self.handover {
-            handover.answered(boot::now(), duty, answer);
         }
     }
 
@@ -398,6 +396,8 @@ impl Daemon {
             deadline: earlier.as_ref().map_or(deadline, |record| shortened(deadline, record.deadline)),
             successors_since: Some(since),
             resumed: earlier.is_some() || !self.sight.absent_before,
+            planned_before: self.sight.absent_before
+                || earlier.as_ref().is_some_and(|record| record.known.plan.is_some()),
         };
         let known = self.known(earlier.as_ref());
         if self.options.dry_run {

@@ -89,6 +89,10 @@ impl AskCapacity {
         }
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
         let last_chance = view.reserve_reached() && !matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);

@@ -74,6 +74,10 @@ impl Find {
         self.ignored.extend(instances);
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         if !self.pace.begin(view.now) {
             return None;

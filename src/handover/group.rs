@@ -63,6 +63,10 @@ impl AskGroup {
         !matches!(self.stage, Stage::Exit { decrement: false }) && self.refused.is_none()
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> (Option<Call>, Asked) {
         // Time to leave, and no successor launched: from here on it is as at-once.
         if matches!(self.stage, Stage::Look | Stage::Launch) && view.may_leave && !self.pace.in_flight {

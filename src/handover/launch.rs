@@ -37,6 +37,10 @@ impl AskLaunch {
         AskLaunch { launch, attempt: 0, stage: Stage::Create, pace, errors: Vec::new(), launched_at: None }
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         let attempts = &self.launch.attempts;
         let index = self.attempt as usize % attempts.len().max(1);

@@ -44,6 +44,10 @@ impl Leave {
         self.left.is_some_and(|(_, unused)| unused)
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         let target_group = self.registration.target_group.clone();
         match self.stage {

@@ -47,6 +47,10 @@ impl Lifecycle {
         }
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         if self.stage == Stage::Working && view.quiet && !self.pace.in_flight {
             self.stage = Stage::Completing;

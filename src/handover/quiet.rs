@@ -41,6 +41,10 @@ impl Quiet {
         self.ended.is_some()
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Option<Call> {
         if self.ended.is_some() {
             return None;

@@ -47,6 +47,10 @@ impl Register {
         self.stage == Stage::Healthy
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
         if running.is_empty() || self.stage == Stage::Healthy || !self.pace.begin(view.now) {
             return None;

@@ -97,6 +97,22 @@ impl SuccessorDuties {
             && self.registers.iter().all(Register::is_healthy)
     }
 
+    pub(super) fn pace(&self, duty: Duty) -> Option<&Pace> {
+        match duty {
+            Duty::Ask => match &self.ask {
+                Ask::Nobody => None,
+                Ask::Group(ask) => Some(ask.pace()),
+                Ask::Capacity(ask) => Some(ask.pace()),
+                Ask::Launch(ask) => Some(ask.pace()),
+            },
+            Duty::Find => self.find.as_ref().map(Find::pace),
+            Duty::Watch => self.watch.as_ref().map(Watch::pace),
+            Duty::Register(index) => self.registers.get(index).map(Register::pace),
+            Duty::Lifecycle(index) => self.lifecycles.get(index).map(Lifecycle::pace),
+            Duty::FindRegistrations(_) | Duty::FindPlan | Duty::Leave(_) | Duty::Quiet => None,
+        }
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Vec<(Duty, Call)> {
         let mut calls = Vec::new();
         // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
@@ -307,12 +323,13 @@ impl SuccessorDuties {
     }
 }
 
-/// Where the successor shows, by owner. Members known from before the notice are none; after a restart what is known may
-/// be younger than the successor, so then only the launch time tells.
+/// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
+/// successor itself, so then only the launch time tells.
 fn among(plan: &Plan, terms: &Terms) -> Option<Among> {
     match plan {
         Plan::Group { group, .. } => {
-            let members = group.members.iter().filter(|_| !terms.resumed).map(|member| member.instance_id.clone());
+            let members =
+                group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
             Some(Among::Group { name: group.name.clone(), known: members.collect() })
         }
         Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet_id: fleet.id.clone() }),

@@ -44,6 +44,7 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         deadline: at(deadline),
         successors_since: Some(epoch()),
         resumed: false,
+        planned_before: true,
     }
 }
 
@@ -461,6 +462,7 @@ impl Run {
         let mut terms = terms_of(&name, self.action, self.model.deadlines[victim]);
         terms.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
         terms.resumed = self.generations[victim] > 0;
+        terms.planned_before = !terms.resumed;
         let plan = if terms.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
         let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()) };
         self.handovers[victim] = Some(Handover::begin(terms, self.settings.clone(), known, at(now)));

@@ -49,6 +49,10 @@ impl Watch {
         &self.running
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         let due = self.pace.begin(view.now);
         due.then(|| Call::DescribeInstances { instance_ids: self.ids.clone() })

@@ -292,3 +292,16 @@ fn register(scenario: &Scenario) {
     let status = runtime.block_on(async { request.send().await.expect("an answer").status() });
     assert!(status.is_success(), "{status}");
 }
+
+#[test]
+fn what_aws_refuses_because_it_is_done_is_no_warning() {
+    let scenario = Scenario::new(settings());
+    let mut daemon = scenario.hand_over();
+    daemon.kill();
+    let again = scenario.start();
+    again.wait_for("handed-over");
+    assert!(again.is_complete(), "{}", again.lines().join("\n"));
+    let warnings = again.lines_with("\"level\":\"WARN\"");
+    assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+    scenario.assert_handed_over(&["web"], "again");
+}
