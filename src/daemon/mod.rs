@@ -362,7 +362,7 @@ impl Daemon {
         }
         let Some(identity) = self.identity.clone() else {
             if self.waiting_notice.is_none() {
-                warn!("a notice stands ({notice}), and who this instance is is not known yet: finding out first");
+                info!("a notice stands ({notice}); finding out first who this instance is");
                 self.identify_at = boot::now();
             }
             self.waiting_notice.get_or_insert((notice, aws_now, at));
