@@ -1,12 +1,42 @@
-//! spot-relay: hands a Spot instance's work over when the two-minute notice comes.
+//! spot-relay hands a Spot instance's work over when the two-minute notice comes: it takes its own instance out of its
+//! target groups, tells whoever owns the instance to launch a successor, waits until the last request is answered, and
+//! leaves a record of what happened.
+//!
+//! # The architecture in five minutes
+//!
+//! ```text
+//!             signals                   calls due
+//!    imds ──────────────▶ handover ──────────────────▶ daemon ──▶ aws, sockets, record, systemd
+//!    (edge)   notice      (pure)   ◀──────────────────  (loop)  ◀── answers
+//!                                       answers
+//! ```
+//!
+//! What to do next is decided in one place, [`handover`]: no clock, no network, no log, no chance; instants come in as
+//! arguments. The `daemon` performs what it says, one task a call, and tells it each answer. A file named after an
+//! outside party speaks to that party and decides nothing. Imports go down only; edges do not know each other.
+//!
+//! | layer | modules | responsibility |
+//! |---|---|---|
+//! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
+//! | 1 pure | [`notice`], [`config`], [`plan`], [`handover`] | metadata bodies to signals, settings, who is asked for the successor and how, the state machine |
+//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `record`, `signals`, `systemd` | one outside party each |
+//! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
+//! | 4 | `cli` | what a person types and reads |
+//! | beside | `sim` | simulated metadata service and AWS over HTTP on loopback: for `demo` and the tests |
+//!
+//! What is absent: no retry but the core's (the SDK makes one attempt, edges none), no thread but one (a file is written
+//! and a name resolved in a passing one), no state on disk that a handover needs, no call to AWS while nothing happens.
+//!
+//! Layers 2 and up stand behind the feature `daemon`; without it the pure core builds and is tested in seconds.
 
 pub mod model;
 pub mod retry;
 
 pub mod config;
-pub mod handover;
 pub mod notice;
 pub mod plan;
+
+pub mod handover;
 
 #[cfg(feature = "daemon")]
 pub mod aws;

@@ -34,8 +34,8 @@ pub enum Clue {
 
 impl Clue {
     /// Reads the instance's tags (FIELD.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
-    /// it tells a member that was detached (its group's tag is gone, its template's is not) from an instance that never
-    /// was in a group; the group has launched its successor already.
+    /// whatever it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
+    /// instance that never was in a group; the group has launched its successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
         let group = tag("aws:autoscaling:groupName").map(Clue::AutoScalingGroup);
@@ -56,7 +56,7 @@ impl Clue {
             }),
             OwnerChoice::Discover => match group {
                 Some(group) => group,
-                None if lifecycle_state == Some("Detached") => {
+                None if lifecycle_state.is_some() => {
                     Clue::Nobody("the instance is detached from its Auto Scaling group".to_owned())
                 }
                 None => spot_fleet.or(ec2_fleet).or_else(|| template(tags, choice)).unwrap_or_else(|| {

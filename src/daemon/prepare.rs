@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::perform;
+use super::{perform, watch};
 use crate::aws::Aws;
 use crate::aws::elb::{Among, Found};
 use crate::config::{Config, TargetGroups};
@@ -321,7 +321,15 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
         Ok(Some(tags)) => tags,
         Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await?,
     };
-    let lifecycle_state = imds.target_lifecycle_state().await.ok().and_then(|look| look.body);
+    let lifecycle_state = match imds.target_lifecycle_state().await {
+        Ok(look) => look.body,
+        // Without its group's tag a member that was detached looks like an instance that never was in a group.
+        Err(error) if !tags.contains_key("aws:autoscaling:groupName") => {
+            let why = watch::chain(&error);
+            return Err(Failure::unanswered(format!("the metadata does not tell of an Auto Scaling group: {why}")));
+        }
+        Err(_) => None,
+    };
     let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
     let clue = Clue::read(&tags, lifecycle_state, &config.successor);
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.

@@ -43,8 +43,10 @@ fn the_tags_tell_the_owner_and_the_nearest_one_wins() {
 
 #[test]
 fn a_detached_member_has_no_owner_though_its_template_tag_remains() {
-    let clue = Clue::read(&tags(&[TEMPLATE, VERSION]), Some("Detached"), &Successor::default());
-    assert!(matches!(clue, Clue::Nobody(why) if why.contains("detached")));
+    for shown in ["Detached", "InService"] {
+        let clue = Clue::read(&tags(&[TEMPLATE, VERSION]), Some(shown), &Successor::default());
+        assert!(matches!(clue, Clue::Nobody(why) if why.contains("detached")), "{shown}");
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ def until(truth, seconds=PATIENCE, why="did not become true in time"):
 
 
 def post(url, body=b""):
-    with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"), timeout=PATIENCE) as answer:
         return answer.read()
 
 
@@ -91,7 +91,7 @@ class Moto:
             endpoint_url=self.endpoint,
             aws_access_key_id="AKIATEST",
             aws_secret_access_key="secret",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=10),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE),
         )
 
     def begin(self):

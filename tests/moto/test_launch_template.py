@@ -65,11 +65,13 @@ def test_the_successor_runs_in_the_emptiest_zone_and_stands_in_our_place(moto, n
 
 
 def test_the_request_names_its_token_and_never_the_pool_being_reclaimed(moto, node):
-    """Of the pools asked for, none is our type in our zone, though our subnet is among those configured."""
+    """Of the pools asked for, none is our type in our zone, though our subnet is among those configured, and no zone is
+    preferred to another.
+    """
     template, web = moto.template(), moto.target_group("web")
     ours = moto.launch(template, ZONES[0])
     moto.register(web, ours)
-    node = node(ours, config=subnets(moto))
+    node = node(ours, config=subnets(moto) + "balance-zones = false\n")
     node.start_ready()
     node.notice()
     node.hand_over()

@@ -377,3 +377,45 @@ fn two_victims_of_one_fleet_end_at_its_base_with_a_successor_each() {
     let fleet = &scenario.sim.snapshot()["fleets"][0];
     assert!(fleet.to_string().contains("3"), "{fleet}");
 }
+
+/// Every action a handover calls stands in README's permissions, as `service:Action`.
+#[test]
+fn the_readme_names_every_action_that_is_called() {
+    let readme = include_str!("../../README.md");
+    let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    for owner in [
+        Owner::auto_scaling_group(),
+        hooked,
+        Owner::ec2_fleet(FleetType::Maintain),
+        Owner::ec2_fleet(FleetType::Instant),
+        Owner::spot_fleet(FleetType::Maintain),
+        Owner::spot_fleet(FleetType::Request),
+        Owner::LaunchTemplate,
+        Owner::Nobody,
+    ] {
+        let mut settings = owned_by(owner);
+        settings.tags_in_metadata = false;
+        settings.heartbeat_timeout = Duration::from_secs(2);
+        let scenario = Scenario::new(settings);
+        let _daemon = scenario.hand_over();
+        for request in scenario.aws_requests() {
+            let action = format!("`{}:{}`", request.service, request.action);
+            assert!(readme.contains(&action), "{action}");
+        }
+    }
+}
+
+#[test]
+fn heartbeats_keep_the_hook_waiting_while_requests_are_open() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let mut settings = owned_by(owner);
+    settings.target_groups[0].port = TARGET_PORT;
+    settings.heartbeat_timeout = Duration::from_secs(2);
+    let config = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"5s\"\n";
+    let scenario = Scenario::new(settings).config(config);
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert!(scenario.count("RecordLifecycleActionHeartbeat") >= 3, "{:?}", scenario.writes());
+    assert_eq!(scenario.writes().last().map(String::as_str), Some("CompleteLifecycleAction"));
+    scenario.assert_handed_over(&["web"], "kept waiting");
+}
