@@ -2,9 +2,14 @@
 //!
 //! Standard output is a pipe here, so these are the plain lines; how bars and colours come out is tested beside the code.
 
+#![cfg(feature = "daemon")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A few seconds; and some for a machine that builds at the same time.
 const SOON: Duration = Duration::from_secs(20);
@@ -42,16 +47,23 @@ fn hands_over(owner: &str, call: &str) {
     assert!(!stdout.contains('\x1b') && stderr.is_empty(), "{stdout:?}\n{stderr}");
     let timeline = timeline(&stdout);
     assert!(timeline.is_sorted_by(|one, next| one.0 <= next.0), "{stdout}");
-    let mut rest = timeline.iter();
-    let milestones = ["AWS gives notice", "AWS will terminate", "DeregisterTargets", "deregistered from web"];
-    for part in milestones.into_iter().chain(["launched, pending", "is running in", "is healthy in web"]) {
-        assert!(rest.any(|(_, line)| line.contains(part)), "{part:?} is missing or out of order in:\n{stdout}");
+    let noticed = ["AWS gives notice", "AWS will terminate"];
+    let leaves =
+        ["DeregisterTargets", "deregistered from web", "left web", "no request is open", "handed over completely"];
+    let arrives =
+        ["launched, pending", "is running in", "registered in web", "is healthy in web", "handed over completely"];
+    for duties in [leaves, arrives] {
+        let mut rest = timeline.iter();
+        for part in noticed.into_iter().chain(duties) {
+            assert!(rest.any(|(_, line)| line.contains(part)), "{part:?} is missing or out of order in:\n{stdout}");
+        }
     }
     assert!(timeline.iter().any(|(_, line)| line.contains(call)), "{call:?} in:\n{stdout}");
     assert_eq!(timeline.iter().filter(|(_, line)| line.contains("launched, pending")).count(), 1, "{stdout}");
-    let order =
-        ["notice seen", "out of the load balancer", "last request answered", "connections quiet", "handed over"];
+    let order = ["notice seen", "out of the load balancer", "connections quiet", "handed over"];
     assert!(order.is_sorted_by_key(|label| bar(&stdout, label)), "{stdout}");
+    // Two witnesses of nearly one moment: the client, and the daemon's log.
+    assert!(bar(&stdout, "last request answered") < bar(&stdout, "connections quiet") + 0.1, "{stdout}");
     let successor = ["successor requested", "successor running", "successor registered", "successor serves"];
     assert!(successor.is_sorted_by_key(|label| bar(&stdout, label)), "{stdout}");
     assert!(stdout.contains("none was lost"), "{stdout}");
@@ -104,8 +116,8 @@ fn running() -> Running {
     Running { daemon: daemon.parse().unwrap(), demo, lines }
 }
 
-fn signal(signal: &str, process: u32) {
-    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+fn signal(signal: Signal, process: u32) {
+    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 /// Gone, or dead and not waited for.
@@ -130,7 +142,7 @@ fn home(demo: u32) -> std::path::PathBuf {
 fn an_interrupted_demo_leaves_nothing_behind() {
     let mut running = running();
     assert!(home(running.demo.id()).is_dir());
-    signal("-INT", running.demo.id());
+    signal(Signal::INT, running.demo.id());
     let mut rest = String::new();
     running.lines.read_to_string(&mut rest).unwrap();
     assert_eq!(running.demo.wait().unwrap().code(), Some(130), "{rest}");
@@ -149,8 +161,8 @@ fn a_killed_demo_takes_its_daemon_with_it() {
 
 #[test]
 fn a_daemon_that_dies_is_told_with_its_last_words() {
-    let mut running = running();
-    signal("-KILL", running.daemon);
+    let running = running();
+    signal(Signal::KILL, running.daemon);
     let output = running.demo.wait_with_output().unwrap();
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -13,6 +13,7 @@ mod story;
 mod web;
 mod world;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,8 +30,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     fast: bool,
     /// The demo starts itself with this, and becomes the daemon
-    #[arg(long, hide = true, value_name = "CONFIG", num_args = 0..=1)]
-    daemon: Option<Option<PathBuf>>,
+    #[arg(long, hide = true, value_name = "CONFIG")]
+    daemon: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,15 +47,22 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(config) = &arguments.daemon {
-        return Err(child::become_the_daemon(config.as_deref()));
+        return Err(child::become_the_daemon(config));
     }
     let ended = super::runtime()?.block_on(async {
         let mut stage = Stage::set(arguments.owner, arguments.fast).await?;
         stage.play().await
-    })?;
-    Ok(match ended {
-        Ended::Complete => ExitCode::SUCCESS,
-        Ended::Incomplete => ExitCode::FAILURE,
-        Ended::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
-    })
+    });
+    match ended {
+        Ok(Ended::Complete) => Ok(ExitCode::SUCCESS),
+        Ok(Ended::Incomplete) => Ok(ExitCode::FAILURE),
+        Ok(Ended::Interrupted) => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+        // As in `spot-relay demo | head`: whoever read has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -130,7 +130,7 @@ mod tests {
             "  notice seen                0.40 s  ━╸",
             "  out of the load balancer   0.41 s   ╺",
             "  successor serves          12.00 s   ╺━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
-            "                                     0                  6.0 s            12.0 s",
+            "                                     0                  6.0 s             12.0 s",
             "",
             "  left of the two minutes   108.0 s  ━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌",
         ];

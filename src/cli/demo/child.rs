@@ -54,20 +54,19 @@ impl Daemon {
     /// Starts it; `said` is called with each line of its log, and with `None` when there will be no more.
     pub(super) fn start(
         home: &Home,
-        config: Option<&str>,
+        config: &str,
         endpoints: &Endpoints,
         said: impl Fn(Option<String>) + Send + 'static,
     ) -> anyhow::Result<Daemon> {
         let (state, runtime) = (home.path().join("state"), home.path().join("run"));
         let program = std::env::current_exe().context("failed to find this program's own file")?;
+        // Always one of its own: what this machine is really configured for is no business of the demo's.
+        let path = home.path().join("config.toml");
+        std::fs::write(&path, config).with_context(|| format!("failed to write {}", path.display()))?;
         let mut command = Command::new(program);
-        command.args(["demo", "--daemon"]);
-        if let Some(config) = config {
-            let path = home.path().join("config.toml");
-            std::fs::write(&path, config).with_context(|| format!("failed to write {}", path.display()))?;
-            command.arg(path);
-        }
         command
+            .args(["demo", "--daemon"])
+            .arg(path)
             .env_clear()
             .env("HOME", home.path())
             .env("STATE_DIRECTORY", &state)
@@ -120,7 +119,7 @@ impl Drop for Daemon {
 }
 
 /// In the child: asks the kernel to be killed with its parent, and turns into `spot-relay run`. Returns only why it failed.
-pub(super) fn become_the_daemon(config: Option<&Path>) -> anyhow::Error {
+pub(super) fn become_the_daemon(config: &Path) -> anyhow::Error {
     let kill = Some(rustix::process::Signal::KILL);
     if let Err(error) = rustix::process::set_parent_process_death_signal(kill) {
         return anyhow::Error::from(io::Error::from(error)).context("failed to tie the daemon to the demo");
@@ -130,9 +129,6 @@ pub(super) fn become_the_daemon(config: Option<&Path>) -> anyhow::Error {
         Err(error) => return anyhow::Error::from(error).context("failed to find this program's own file"),
     };
     let mut command = Command::new(program);
-    command.args(["run", "--log-format", "json"]);
-    if let Some(config) = config {
-        command.arg("--config").arg(config);
-    }
+    command.args(["run", "--log-format", "json", "--config"]).arg(config);
     anyhow::Error::from(command.exec()).context("failed to become the daemon")
 }

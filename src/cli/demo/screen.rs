@@ -47,19 +47,28 @@ impl Paint {
     }
 }
 
-/// Breaks `text` between words so that no line is longer than `width`; a word that is longer stands alone.
+/// Breaks `text` between words so that no line is longer than `width`; a word that is longer stands alone. A number and
+/// its seconds are one word.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let unit = words.next_if(|next| word.ends_with(|end: char| end.is_ascii_digit()) && is_seconds(next));
+        let word = unit.map_or_else(|| word.to_owned(), |unit| format!("{word} {unit}"));
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word),
         }
     }
     lines
+}
+
+/// As in `s`, `s)` or `s;`.
+fn is_seconds(word: &str) -> bool {
+    word.strip_prefix('s').is_some_and(|rest| rest.chars().all(|one| one.is_ascii_punctuation()))
 }
 
 pub(super) struct Screen {
@@ -142,6 +151,7 @@ mod tests {
     fn text_is_broken_between_words() {
         assert_eq!(wrap("leave web at once", 9), ["leave web", "at once"]);
         assert_eq!(wrap("a verylongword b", 4), ["a", "verylongword", "b"]);
+        assert_eq!(wrap("after 300 s) so far", 10), ["after", "300 s) so", "far"]);
         assert!(wrap("", 10).is_empty());
     }
 }

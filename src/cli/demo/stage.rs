@@ -33,6 +33,7 @@ const OPENED_BEFORE: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(5);
 const SLOW_WHEN_FAST: Duration = Duration::from_millis(2500);
 
+const CONFIG: &str = "# every default\n";
 const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nquiet-for = \"1s\"\n";
 
 /// How the demo ended.
@@ -70,6 +71,8 @@ pub(super) struct Stage {
     web: Web,
     slow: Duration,
     signals: Signals,
+    /// The instant of what was told last: the timeline never goes back.
+    latest: Instant,
     teller: UnboundedSender<(Instant, News)>,
     news: UnboundedReceiver<(Instant, News)>,
 }
@@ -94,10 +97,21 @@ impl Stage {
             let _ = tell.send((Instant::now(), line.map_or(News::LogEnded, News::Log)));
         };
         let endpoints = Endpoints { metadata: sim.metadata_endpoint(), aws: sim.aws_endpoint() };
-        let daemon = Daemon::start(&home, fast.then_some(FAST_CONFIG), &endpoints, said)?;
+        let daemon = Daemon::start(&home, if fast { FAST_CONFIG } else { CONFIG }, &endpoints, said)?;
         let story = Story::new(Glimpse::of(&sim.snapshot()));
-        let mut stage =
-            Stage { screen: Screen::new(), story, daemon, _home: home, sim, web, slow, signals, teller, news };
+        let mut stage = Stage {
+            screen: Screen::new(),
+            story,
+            daemon,
+            _home: home,
+            sim,
+            web,
+            slow,
+            signals,
+            latest: Instant::now(),
+            teller,
+            news,
+        };
         stage.introduce(owner, fast)?;
         Ok(stage)
     }
@@ -197,12 +211,13 @@ impl Stage {
                 biased;
                 () = self.signals.recv() => return Ok(Heard::Interrupted),
                 Some((at, news)) = self.news.recv() => self.hear(at, news)?,
-                () = tokio::time::sleep(left.min(TICK)) => self.look()?,
+                () = tokio::time::sleep(left.min(TICK)) => self.look(Instant::now())?,
             }
         }
     }
 
     fn hear(&mut self, at: Instant, news: News) -> anyhow::Result<()> {
+        let at = self.moment(at);
         let lines = match news {
             News::Log(line) => self.story.hear_log(at, &line),
             News::LogEnded => {
@@ -214,16 +229,22 @@ impl Stage {
                 let line: Vec<Line> = line.into_iter().collect();
                 self.show(&line)?;
                 // What it changed is told before what the daemon says of it.
-                return if moment == Moment::Done && request.service != "metadata" { self.look() } else { Ok(()) };
+                return if moment == Moment::Done && request.service != "metadata" { self.look(at) } else { Ok(()) };
             }
             News::Answer(answered) => vec![self.story.hear_answer(at, answered)],
         };
         self.show(&lines)
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
-        let now = Instant::now();
-        let lines = self.story.look(now, Glimpse::of(&self.sim.snapshot()));
+    /// Witnesses are heard one after the other, a little later than they saw it.
+    fn moment(&mut self, at: Instant) -> Instant {
+        self.latest = self.latest.max(at);
+        self.latest
+    }
+
+    fn look(&mut self, at: Instant) -> anyhow::Result<()> {
+        let at = self.moment(at);
+        let lines = self.story.look(at, Glimpse::of(&self.sim.snapshot()));
         self.show(&lines)
     }
 

@@ -412,7 +412,6 @@ mod tests {
     fn what_happened_stands_with_its_seconds() {
         let (story, lines) = told(3, 5);
         let expected = [
-            "  calls",
             "  daemon    ready; on a notice: leave web",
             "    0.00   120  metadata  AWS gives notice: terminate at 12:00:00Z",
             "    1.00   119  target    draining: the load balancer sends nothing new",
@@ -454,7 +453,7 @@ mod tests {
     fn what_is_no_json_is_told_as_it_is() {
         let mut story = Story::default();
         let lines = story.hear_log(Instant::now(), "spot-relay: failed to start");
-        assert_eq!(lines[0].rendered(80, PLAIN), ["  daemon     spot-relay: failed to start"]);
+        assert_eq!(lines[0].rendered(80, PLAIN), ["  daemon    spot-relay: failed to start"]);
         assert_eq!(story.last_log_lines().collect::<Vec<_>>(), ["spot-relay: failed to start"]);
     }
 
