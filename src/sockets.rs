@@ -31,6 +31,9 @@ const MESSAGE_LENGTH: usize = 72;
 /// `tcpi_last_data_sent` and `tcpi_last_data_recv` in `struct tcp_info` (linux/tcp.h): milliseconds since then.
 const LAST_DATA_SENT: usize = 44;
 const LAST_DATA_RECV: usize = 52;
+/// `tcpi_data_segs_in` and `tcpi_data_segs_out`: segments with data, since Linux 4.6.
+const DATA_SEGMENTS_IN: usize = 152;
+const DATA_SEGMENTS_OUT: usize = 156;
 
 /// The established connections whose local port is one of `ports`, over IPv4 and IPv6. One is busy when it moved data in
 /// either direction within `quiet_for`, or when its last data came in and nothing has gone out since: a request that is
@@ -164,24 +167,45 @@ impl Dump<'_> {
             return Ok(());
         }
         connections.established += 1;
-        if let Some((sent, received)) = ages(payload) {
-            let moved = sent.min(received) < self.quiet_for;
-            let unanswered = received < sent;
-            connections.busy += usize::from(moved || unanswered);
+        if let Some(traffic) = Traffic::read(payload) {
+            let moved = traffic.sent.min(traffic.received) < self.quiet_for;
+            connections.busy += usize::from(moved || traffic.is_unanswered());
         }
         Ok(())
     }
 }
 
-/// Milliseconds since data was last sent and last received. A kernel that tells neither makes no connection busy.
-fn ages(payload: &[u8]) -> Option<(u32, u32)> {
-    let attributes = NlasIterator::new(payload.get(MESSAGE_LENGTH..)?);
-    let info = attributes.filter_map(Result::ok).find(|attribute| attribute.kind() == INET_DIAG_INFO)?;
-    let info = info.value();
-    Some((milliseconds(info, LAST_DATA_SENT)?, milliseconds(info, LAST_DATA_RECV)?))
+/// What one connection has carried.
+struct Traffic {
+    /// Milliseconds since data was last sent; since the connection was made, if none was.
+    sent: u32,
+    received: u32,
+    segments_in: u32,
+    segments_out: u32,
 }
 
-fn milliseconds(info: &[u8], offset: usize) -> Option<u32> {
+impl Traffic {
+    /// A kernel that does not tell makes no connection busy.
+    fn read(payload: &[u8]) -> Option<Traffic> {
+        let attributes = NlasIterator::new(payload.get(MESSAGE_LENGTH..)?);
+        let info = attributes.filter_map(Result::ok).find(|attribute| attribute.kind() == INET_DIAG_INFO)?;
+        let info = info.value();
+        Some(Traffic {
+            sent: number(info, LAST_DATA_SENT)?,
+            received: number(info, LAST_DATA_RECV)?,
+            segments_in: number(info, DATA_SEGMENTS_IN).unwrap_or(0),
+            segments_out: number(info, DATA_SEGMENTS_OUT).unwrap_or(0),
+        })
+    }
+
+    /// A first request right after the connection is as old as the connection (the kernel counts in jiffies), so that
+    /// nothing has gone out yet tells more than the ages.
+    fn is_unanswered(&self) -> bool {
+        self.received < self.sent || (self.segments_in > 0 && self.segments_out == 0)
+    }
+}
+
+fn number(info: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*info.get(offset..)?.first_chunk()?))
 }
 
