@@ -128,6 +128,8 @@ pub struct LaunchPlan {
     /// As in "launch template lt-0abc".
     pub from: String,
     pub attempts: Vec<InstantFleet>,
+    /// The only pool there is to choose from is the one that is being reclaimed.
+    pub only_reclaimed: bool,
 }
 
 /// What has to be known of the pools to choose among them.
@@ -152,10 +154,8 @@ impl Plan {
                     template: template.clone(),
                     overrides: overrides(identity, choice, surroundings),
                 };
-                Plan::Launch(LaunchPlan {
-                    from: format!("launch template {}", template.id_or_name),
-                    attempts: attempts(&[configuration], BTreeMap::new(), identity, choice, surroundings),
-                })
+                let from = format!("launch template {}", template.id_or_name);
+                Plan::Launch(LaunchPlan::new(from, &[configuration], BTreeMap::new(), identity, choice, surroundings))
             }
             Owner::Nobody { why } => Plan::Nobody { why: why.clone() },
         }
@@ -184,10 +184,8 @@ impl Plan {
             };
         }
         let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
-        Plan::Launch(LaunchPlan {
-            from: format!("the launch templates of {}", fleet.id),
-            attempts: attempts(&fleet.launch_configurations, tags, identity, choice, around),
-        })
+        let from = format!("the launch templates of {}", fleet.id);
+        Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, around))
     }
 
     /// Whether somebody launches a successor, asked or not.
@@ -238,9 +236,31 @@ impl fmt::Display for Plan {
             Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
                 write!(f, "raise the target capacity of {} until the successor is there, then put it back", fleet.id)
             }
+            Plan::Launch(launch) if launch.only_reclaimed => write!(
+                f,
+                "launch the successor from {}, in this instance's own zone and type, the worst place for it: \
+                 name more subnets or instance-types under [successor]",
+                launch.from
+            ),
             Plan::Launch(launch) => write!(f, "launch the successor from {}", launch.from),
             Plan::Nobody { why } => write!(f, "launch no successor: {why}"),
         }
+    }
+}
+
+impl LaunchPlan {
+    fn new(
+        from: String,
+        configurations: &[LaunchConfiguration],
+        tags: BTreeMap<String, String>,
+        identity: &Identity,
+        choice: &Successor,
+        surroundings: &Surroundings,
+    ) -> LaunchPlan {
+        let attempts = attempts(configurations, tags, identity, choice, surroundings);
+        let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
+        let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
+        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts }
     }
 }
 
@@ -287,14 +307,8 @@ fn attempts(
     surroundings: &Surroundings,
 ) -> Vec<InstantFleet> {
     tags.insert(PREDECESSOR_TAG.to_owned(), identity.instance_id.to_string());
-    let zone = |pool: &LaunchOverride| {
-        let by_subnet = pool.subnet_id.as_ref().and_then(|subnet| surroundings.zone_of_subnet.get(subnet));
-        pool.availability_zone.as_ref().or(by_subnet).cloned()
-    };
-    let reclaimed = |pool: &LaunchOverride| {
-        pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
-            && zone(pool).is_none_or(|zone| zone == identity.availability_zone)
-    };
+    let zone = |pool: &LaunchOverride| zone_of(pool, surroundings);
+    let reclaimed = |pool: &LaunchOverride| is_reclaimed(pool, identity, surroundings);
     let others = || configurations.iter().flat_map(|it| &it.overrides).filter(|pool| !reclaimed(pool)).filter_map(zone);
     let running = |zone: &String| surroundings.running_by_zone.get(zone).copied().unwrap_or(0);
     let fewest = others().filter(|zone| *zone != identity.availability_zone).map(|zone| running(&zone)).min();
@@ -320,6 +334,17 @@ fn attempts(
         add(Market::OnDemand, &|_| true);
     }
     attempts
+}
+
+fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String> {
+    let by_subnet = pool.subnet_id.as_ref().and_then(|subnet| surroundings.zone_of_subnet.get(subnet));
+    pool.availability_zone.as_ref().or(by_subnet).cloned()
+}
+
+/// Whether it is, for all that is known, the pool that AWS takes this instance back from.
+fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
+    pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
+        && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)
 }
 
 /// The configurations with only the wanted pools; one that names no pools stands for its template's own pool. Weights are

@@ -233,6 +233,7 @@ fn log(milestone: &Milestone, handover: &Handover) {
         target_group = milestone.target_group.as_ref().map(|arn| arn.as_str()),
         successor_id = milestone.successor_id.as_ref().map(|id| id.as_str()),
         owner = milestone.owner.as_deref(),
+        outcome = handover.outcome().map(|outcome| if outcome.complete { "complete" } else { "partial" }),
         "{}",
         milestone.message
     );

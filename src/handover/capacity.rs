@@ -42,8 +42,8 @@ pub(super) struct AskCapacity {
     raised_at: Option<BootInstant>,
     /// A raise of ours may have been done, answered or not.
     raise_begun: bool,
-    /// Whether that was told.
-    told: bool,
+    /// What of it was told.
+    told: Asked,
     fulfilled: bool,
     /// The base was put back once; what is read now has the last word.
     settling: bool,
@@ -81,7 +81,7 @@ impl AskCapacity {
             another_goes_at: None,
             raised_at: None,
             raise_begun: false,
-            told: false,
+            told: Asked::Pending,
             fulfilled: false,
             settling: false,
             back_at: None,
@@ -157,9 +157,17 @@ impl AskCapacity {
             (Stage::PutBack, Answer::Accepted) => self.back(now),
             (_, other) => self.pace.failed_by(now, other),
         }
-        let first = self.raised_at.is_some() && !self.told;
-        self.told |= first;
-        if first { Asked::Requested } else { Asked::Pending }
+        self.tell()
+    }
+
+    /// Each once: that the fleet was asked, and that it has launched.
+    fn tell(&mut self) -> Asked {
+        match self.told {
+            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Requested,
+            Asked::Requested if self.fulfilled => self.told = Asked::Launching,
+            _ => return Asked::Pending,
+        }
+        self.told.clone()
     }
 
     fn read(&mut self, now: BootInstant, fleet: Fleet) {

@@ -10,6 +10,8 @@ use crate::plan::FleetKind;
 /// The pauses between two looks.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(6)];
+/// No owner has launched before that.
+const FIRST_LOOK_AFTER: Duration = Duration::from_secs(1);
 /// So many looks, over seven seconds, until a launch that may have been done counts as not done.
 const LOOKS_IN_DOUBT: usize = 4;
 /// DescribeInstances takes more, but no group launches so many for one of us.
@@ -48,7 +50,8 @@ enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     NotYet,
-    Successors(Vec<InstanceId>),
+    /// Not empty.
+    Successors(Vec<Instance>),
     /// Looked often enough to be sure that a launch in doubt was not done.
     Nothing,
 }
@@ -59,7 +62,14 @@ impl Find {
             Among::Group { known, .. } => known.clone(),
             Among::Fleet { .. } | Among::Tagged => BTreeSet::new(),
         };
-        Find { among, ignored, stage: Stage::Members, pace: Pace::new(now, seed), looks: 0, in_doubt: false }
+        Find {
+            among,
+            ignored,
+            stage: Stage::Members,
+            pace: Pace::new(now + FIRST_LOOK_AFTER, seed),
+            looks: 0,
+            in_doubt: false,
+        }
     }
 
     pub(super) fn in_doubt(self) -> Find {
@@ -130,11 +140,10 @@ impl Find {
         if self.among != Among::Tagged {
             self.ignored.extend(old.into_iter().map(|instance| instance.instance_id));
         }
-        let successors: Vec<InstanceId> = young
+        let successors: Vec<Instance> = young
             .into_iter()
             .filter(|instance| instance.state.is_alive() && instance.instance_id != terms.identity.instance_id)
             .filter(|instance| !self.ignored.contains(&instance.instance_id))
-            .map(|instance| instance.instance_id)
             .collect();
         if successors.is_empty() {
             return self.look_again(now);

@@ -110,8 +110,12 @@ impl EndedBy {
 impl fmt::Display for EndedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            EndedBy::Connections { established: 0, .. } => f.write_str("no request is open: no connection is left"),
             EndedBy::Connections { established, still_for } => {
-                write!(f, "no request is open ({established} connections, still for {})", seconds(*still_for))
+                let connections = if *established == 1 { "one connection" } else { "connections" };
+                let count = if *established == 1 { String::new() } else { format!("{established} ") };
+                let still_for = seconds(*still_for);
+                write!(f, "no request is open: {count}{connections}, on which nothing has moved for {still_for}")
             }
             EndedBy::Unused => f.write_str("target health shows unused: the load balancer is done"),
             EndedBy::Reserve { busy: Some(busy) } => write!(f, "the reserve is reached with {busy} connections busy"),

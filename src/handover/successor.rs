@@ -12,7 +12,7 @@ use super::register::Register;
 use super::watch::{Watch, Watched};
 use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
 use crate::config::{Leave as LeaveSettings, When};
-use crate::model::{Action, BootInstant, InstanceId, MilestoneKind, TargetGroupArn};
+use crate::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
 use crate::plan::{FleetRequest, GroupRequest, Plan};
 
 pub(super) struct SuccessorDuties {
@@ -39,8 +39,10 @@ enum Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Pending,
-    /// The owner launches; which instance it is has to be found out.
+    /// The owner has been asked.
     Requested,
+    /// The owner launches; which instance it is has to be found out.
+    Launching,
     /// This instance has left its owner; the successor was launched before.
     Left,
     Launched(Vec<InstanceId>),
@@ -212,8 +214,12 @@ impl SuccessorDuties {
             Asked::Requested => {
                 self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
                 self.requested(now, None, journal);
-                self.look(now, terms);
+                // A fleet says by its fulfilled capacity when there is something to find.
+                if !matches!(self.ask, Ask::Capacity(_)) {
+                    self.look(now, terms);
+                }
             }
+            Asked::Launching => self.look(now, terms),
             Asked::Launched(instances) => {
                 self.requested(now, instances.first().cloned(), journal);
                 self.watch(now, terms, instances);
@@ -250,6 +256,15 @@ impl SuccessorDuties {
         self.registers.iter_mut().for_each(|register| register.begin_anew(now));
     }
 
+    /// What was found was described a moment ago: no second look is needed to see it run.
+    fn found(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>, journal: &mut Journal) {
+        self.watch(now, terms, instances.iter().map(|instance| instance.instance_id.clone()).collect());
+        if let Some(watch) = &mut self.watch {
+            // Alive, or it would not have been found.
+            let _ = watch.answered(now, Answer::Instances(instances), journal);
+        }
+    }
+
     fn find_answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer, journal: &mut Journal) {
         let Some(find) = &mut self.find else { return };
         let in_doubt = find.is_in_doubt();
@@ -261,10 +276,10 @@ impl SuccessorDuties {
                     Ask::Launch(ask) => ask.launched(),
                     Ask::Capacity(_) | Ask::Nobody => {}
                 }
-                self.requested(now, instances.first().cloned(), journal);
-                self.watch(now, terms, instances);
+                self.requested(now, instances.first().map(|it| it.instance_id.clone()), journal);
+                self.found(now, terms, instances, journal);
             }
-            Found::Successors(instances) => self.watch(now, terms, instances),
+            Found::Successors(instances) => self.found(now, terms, instances, journal),
             Found::Nothing => {
                 self.find = None;
                 match &mut self.ask {

@@ -100,7 +100,7 @@ fn launch_plan() -> Plan {
         tags: BTreeMap::from([(PREDECESSOR_TAG.into(), "i-victim".into())]),
     };
     let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
-    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts })
+    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts, only_reclaimed: false })
 }
 
 /// How an exchange with AWS goes.

@@ -6,8 +6,14 @@ use super::{Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind};
 
 /// The pauses between two looks until it runs.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
+const PAUSES: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(4),
+];
 /// And once it runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 

@@ -205,6 +205,13 @@ fn another_type_in_the_same_zone_is_another_pool() {
 fn the_only_pool_is_tried_though_it_is_being_reclaimed() {
     let one_zone = Surroundings { zone_of_subnet: tags(&[("s-a", "eu-west-1a")]), ..Surroundings::default() };
     assert_eq!(template_attempts(&Successor::default(), &one_zone).len(), 1);
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let said =
+        |surroundings: &Surroundings| Plan::of(&owner, &identity(), &Successor::default(), surroundings).to_string();
+    assert!(said(&one_zone).contains("worst place"));
+    assert!(!said(&three_zones()).contains("worst place"));
+    let other_zone = Surroundings { zone_of_subnet: tags(&[("s-b", "eu-west-1b")]), ..Surroundings::default() };
+    assert!(!said(&other_zone).contains("worst place"));
     assert_eq!(template_attempts(&Successor::default(), &Surroundings::default()).len(), 1);
 }
 
