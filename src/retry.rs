@@ -88,9 +88,13 @@ impl Backoff {
     /// The pause after `failures` failures in a row (at least one), somewhere in the interval that `seed` says.
     /// Full jitter: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
     pub fn pause(self, failures: u32, seed: u64) -> Duration {
+        self.ceiling(failures).mul_f64(fraction(seed ^ u64::from(failures).rotate_left(32)))
+    }
+
+    /// The longest pause after `failures` failures in a row (at least one).
+    pub fn ceiling(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
-        let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
-        ceiling.mul_f64(fraction(seed ^ u64::from(failures).rotate_left(32)))
+        self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 }
 

@@ -19,16 +19,14 @@ use crate::model::{
     BootInstant, Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
 };
 use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, FleetRequest, Leftover, Plan, Surroundings};
-use crate::retry::{self, Failure, LOOK_UP};
+use crate::retry::{self, Backoff, Failure, LOOK_UP};
 
 /// Instances that boot together do not ask together.
 const START_JITTER: Duration = Duration::from_secs(5);
 /// Between two look-ups that found everything.
 const RENEW_EVERY: Duration = Duration::from_secs(60 * 60);
-/// A recommendation or a repeated failure renews no sooner than this after the last time.
-const RENEW_AT_MOST_EVERY: Duration = Duration::from_secs(30 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
-const NOT_REGISTERED_YET: Duration = Duration::from_secs(15);
+const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// Credentials are renewed so long before they expire.
 const CREDENTIALS_MARGIN: Duration = Duration::from_secs(10 * 60);
 
@@ -59,7 +57,6 @@ pub(super) struct Preparation {
     failures: u32,
     empty_rounds: u32,
     seed: u64,
-    last_full: Option<BootInstant>,
     /// Whether all of the account's target groups are to be asked after the next round: at start, at a recommendation,
     /// and as long as this instance is in none. No other way finds a registration that neither the owner nor a person
     /// names.
@@ -94,7 +91,6 @@ impl Preparation {
             failures: 0,
             empty_rounds: 0,
             seed: 0,
-            last_full: None,
             scan_wanted: true,
             scan_due: false,
             credentials_renewed_by: None,
@@ -115,12 +111,10 @@ impl Preparation {
         self.begun && now >= self.next
     }
 
-    /// At a recommendation; but not again and again.
+    /// At a recommendation.
     pub(super) fn renew_now(&mut self, now: BootInstant) {
-        if self.last_full.is_none_or(|last| now.since(last) >= RENEW_AT_MOST_EVERY) {
-            self.next = now;
-            self.scan_wanted = true;
-        }
+        self.next = now;
+        self.scan_wanted = true;
     }
 
     /// Whether to scan now: after a round, which looked at what is quick to ask.
@@ -205,11 +199,10 @@ impl Preparation {
         } else if !self.is_registered() {
             self.failures = 0;
             self.empty_rounds += 1;
-            NOT_REGISTERED_YET.saturating_mul(1 << self.empty_rounds.min(16)).min(RENEW_AT_MOST_EVERY)
+            NOT_REGISTERED_YET.ceiling(self.empty_rounds)
         } else {
             self.failures = 0;
             self.empty_rounds = 0;
-            self.last_full = Some(now);
             let jitter = RENEW_EVERY.mul_f64(retry::fraction(self.seed) / 10.0);
             RENEW_EVERY.saturating_sub(jitter)
         };

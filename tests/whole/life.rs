@@ -296,12 +296,53 @@ fn register(scenario: &Scenario) {
 #[test]
 fn what_aws_refuses_because_it_is_done_is_no_warning() {
     let scenario = Scenario::new(settings());
-    let mut daemon = scenario.hand_over();
-    daemon.kill();
-    let again = scenario.start();
-    again.wait_for("handed-over");
-    assert!(again.is_complete(), "{}", again.lines().join("\n"));
-    let warnings = again.lines_with("\"level\":\"WARN\"");
-    assert!(warnings.is_empty(), "{}", warnings.join("\n"));
-    scenario.assert_handed_over(&["web"], "again");
+    scenario.hand_over().kill();
+    // Killed and restarted over and over, the same notice found each time (mitodl/ol-infrastructure#5088).
+    for _ in 0..5 {
+        let again = scenario.start();
+        again.wait_for("handed-over");
+        assert!(again.is_complete(), "{}", again.lines().join("\n"));
+        let warnings = again.lines_with("\"level\":\"WARN\"");
+        assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+        scenario.assert_handed_over(&["web"], "again");
+    }
+}
+
+#[test]
+fn a_rebalance_recommendation_renews_what_is_known_and_changes_nothing() {
+    let scenario = Scenario::new(settings());
+    let daemon = scenario.ready();
+    let before = scenario.aws_requests().len();
+    scenario.sim.rebalance();
+    daemon.wait_for_line("AWS recommends to rebalance");
+    eventually(|| (scenario.aws_requests().len() >= before + 3).then_some(())).expect("everything is looked up anew");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(daemon.lines_with("AWS recommends to rebalance").len(), 1, "said once");
+    assert!(scenario.writes().is_empty(), "{:?}", scenario.writes());
+    assert!(scenario.serves("web"));
+}
+
+#[test]
+fn an_ignored_recommendation_is_not_even_asked_for() {
+    let config = "[watch]\ninterval = \"100ms\"\nrebalance = \"ignore\"\n";
+    let scenario = Scenario::new(settings()).config(config);
+    let _daemon = scenario.ready();
+    scenario.sim.rebalance();
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = scenario.sim.requests().iter().any(|request| request.action.contains("rebalance"));
+    assert!(!asked);
+}
+
+#[test]
+fn target_health_is_polled_seldom_however_long_the_successor_takes() {
+    let mut slow = settings();
+    slow.timings.healthy_after = Duration::from_secs(300);
+    slow.kill_at_deadline = false;
+    let scenario = Scenario::new(slow);
+    let daemon = scenario.ready();
+    let before = scenario.count("DescribeTargetHealth");
+    scenario.sim.notice("terminate", Duration::from_secs(20));
+    daemon.wait_for("handed-over");
+    let polls = scenario.count("DescribeTargetHealth") - before;
+    assert!((3..=10).contains(&polls), "{polls} in twenty seconds");
 }

@@ -419,3 +419,37 @@ fn heartbeats_keep_the_hook_waiting_while_requests_are_open() {
     assert_eq!(scenario.writes().last().map(String::as_str), Some("CompleteLifecycleAction"));
     scenario.assert_handed_over(&["web"], "kept waiting");
 }
+
+#[test]
+fn nine_noticed_together_get_nine_successors_though_aws_throttles() {
+    let mut settings = owned_by(Owner::LaunchTemplate);
+    settings.others = (0..8).map(|_| spot_relay::sim::Other::new("m5.large", "eu-west-1b")).collect();
+    settings.rates = Some(spot_relay::sim::Rates::default());
+    let world = Scenario::new(settings);
+    let instances = world.sim.snapshot();
+    let ids: Vec<String> = instances["instances"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|instance| instance["id"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(ids.len(), 9);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let victims: Vec<Scenario> = ids
+        .iter()
+        .map(|id| Scenario::of(&world.sim, runtime.block_on(world.sim.metadata_for(id)).expect("its metadata")))
+        .collect();
+    // Their metadata is served by this test's own runtime.
+    let _serving = std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    let daemons: Vec<_> = victims.iter().map(Scenario::ready).collect();
+    for id in &ids {
+        world.sim.notice_for(id, "terminate", Duration::from_secs(110));
+    }
+    for daemon in &daemons {
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    }
+    assert_eq!(world.sim.successors().len(), 9);
+    let serving = world.sim.targets("web").into_iter().filter(|(_, _, state)| state == "healthy").count();
+    assert_eq!(serving, 9, "{:?}", world.sim.targets("web"));
+}
