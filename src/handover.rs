@@ -168,6 +168,9 @@ pub struct Handover {
 
 impl Handover {
     pub fn begin(terms: Terms, settings: LeaveSettings, known: Known, now: BootInstant) -> Handover {
+        // Of a short notice the reserve is no more than a quarter.
+        let reserve = settings.reserve.min(terms.deadline.since(now) / 4);
+        let settings = LeaveSettings { reserve, ..settings };
         let mut handover = Handover {
             begun_at: now,
             look_ups: Vec::new(),
@@ -243,7 +246,7 @@ impl Handover {
             calls.push((Duty::FindPlan, Call::FindPlan));
         }
         let left = self.terms.deadline.since(now);
-        calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit().min(left), call }).collect()
+        calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
     /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
@@ -387,6 +390,12 @@ impl Handover {
     fn look_up(&mut self, among: Option<Vec<TargetGroupArn>>, now: BootInstant) {
         let pace = Pace::new(now, seed(&self.terms, "registrations"));
         self.look_ups.push(LookUp { call: Call::FindRegistrations { among }, pace, answered: false });
+    }
+
+    /// Takes what a scan of all target groups found: nothing is left to look up.
+    pub fn learn_all_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
+        self.look_ups.iter_mut().for_each(|look_up| look_up.answered = true);
+        self.learn_registrations(registrations, now);
     }
 
     fn registrations_answered(&mut self, now: BootInstant, index: usize, answer: Answer) {

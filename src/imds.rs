@@ -173,7 +173,8 @@ impl Imds {
             region: field(document.region, "region")?,
             availability_zone: field(document.availability_zone, "availabilityZone")?,
             instance_type: field(document.instance_type, "instanceType")?,
-            private_ip: field(document.private_ip, "privateIp")?,
+            // An IPv6-only instance has none; only `ip` target groups want it.
+            private_ip: document.private_ip.unwrap_or_default(),
             account_id: field(document.account_id, "accountId")?,
             // The others that AWS names are no Spot: `on-demand`, `scheduled`, `capacity-block`.
             life_cycle: if life_cycle.trim() == "spot" { LifeCycle::Spot } else { LifeCycle::OnDemand },

@@ -141,6 +141,9 @@ pub struct Incident {
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
     pub action: Action,
+    /// Counts the incidents of one boot: an interruption can be withdrawn and another one come.
+    #[serde(default)]
+    pub number: u32,
 }
 
 /// One target as ELBv2 names it. `id` is an instance id or, in an `ip` group, a private address.

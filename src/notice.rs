@@ -40,7 +40,7 @@ impl Notice {
         #[derive(Deserialize)]
         struct Body {
             action: String,
-            time: Option<String>,
+            time: Option<serde_json::Value>,
         }
         let parsed: Body = serde_json::from_str(body).map_err(|error| NotANotice(error.to_string()))?;
         let action = match parsed.action.as_str() {
@@ -48,7 +48,8 @@ impl Notice {
             "hibernate" => Action::Hibernate,
             _ => Action::Terminate,
         };
-        Ok(Notice { action, time: parsed.time.and_then(|time| time.parse().ok()) })
+        let time = parsed.time.as_ref().and_then(serde_json::Value::as_str).and_then(|time| time.parse().ok());
+        Ok(Notice { action, time: time.and_then(plausible) })
     }
 
     /// The deadline as this look shows it. `aws_now` is AWS's time at the look: the `Date` of the metadata's answer, or
@@ -91,9 +92,22 @@ pub enum FirstSight {
     },
 }
 
+/// When the rebalance recommendation was given: `{"noticeTime": "2020-10-27T08:22:00Z"}`, the body of
+/// `events/recommendations/rebalance`. `None` where it does not say.
+pub fn parse_recommendation(body: &str) -> Option<Timestamp> {
+    let parsed: serde_json::Value = serde_json::from_str(body).ok()?;
+    parsed.get("noticeTime")?.as_str()?.parse().ok().and_then(plausible)
+}
+
+/// A time that AWS can have meant, far enough from both ends of all time to be reckoned with.
+pub fn plausible(time: Timestamp) -> Option<Timestamp> {
+    const CENTURIES: std::ops::Range<i64> = 0..10_000_000_000;
+    CENTURIES.contains(&time.as_second()).then_some(time)
+}
+
 /// The `Date` header of an HTTP answer.
 pub fn parse_http_date(header: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(header).ok().map(|zoned| zoned.timestamp())
+    jiff::fmt::rfc2822::parse(header).ok().map(|zoned| zoned.timestamp()).and_then(plausible)
 }
 
 #[cfg(test)]
@@ -137,6 +151,21 @@ mod tests {
         let notice = Notice::parse(r#"{"action": "evaporate", "time": "soon"}"#).expect("a notice");
         assert_eq!(notice, Notice { action: Action::Terminate, time: None });
         assert_eq!(notice.deadline(at("2026-01-01T00:00:00Z"), seconds(5)), seconds(125));
+    }
+
+    #[test]
+    fn a_time_beyond_all_reckoning_is_no_time() {
+        for time in ["\"-009999-01-02T02:00:00Z\"", "\"9999-12-30T00:00:00Z\"", "1505722920", "null"] {
+            let notice = Notice::parse(&format!(r#"{{"action": "stop", "time": {time}}}"#)).expect("a notice");
+            assert_eq!(notice, Notice { action: Action::Stop, time: None }, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_recommendation_is_read() {
+        let at_noon = parse_recommendation(r#"{"noticeTime": "2020-10-27T12:00:00Z"}"#);
+        assert_eq!(at_noon, Some(at("2020-10-27T12:00:00Z")));
+        assert_eq!(parse_recommendation("<html>"), None);
     }
 
     #[test]

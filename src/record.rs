@@ -199,6 +199,7 @@ mod tests {
                 instance_id: InstanceId::new("i-us"),
                 boot_id: "boot".into(),
                 action: Action::Terminate,
+                number: 0,
             },
             time: None,
             begun_at: Timestamp::UNIX_EPOCH,

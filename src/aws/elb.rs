@@ -217,7 +217,11 @@ impl Elb {
             TargetType::Instance => identity.instance_id.as_str(),
             TargetType::Ip => &identity.private_ip,
         };
-        let targets = self.describe_target_health(&group.arn, limit).await?;
+        let targets = match self.describe_target_health(&group.arn, limit).await {
+            // Deleted since it was described.
+            Err(failure) if is_missing(&failure) => return Ok(None),
+            targets => targets?,
+        };
         let mut targets: Vec<Target> =
             targets.into_iter().map(|health| health.target).filter(|target| target.id == id).collect();
         if targets.is_empty() {

@@ -44,6 +44,7 @@ use self::http::Http;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
 use self::spot_fleet::SpotFleet;
+use crate::notice::plausible;
 use crate::retry::Failure;
 
 /// A call's limit where there is no reason for another.
@@ -165,5 +166,5 @@ fn next(token: Option<&str>) -> Option<String> {
 
 /// AWS's spelling of a time as ours; what is out of all range is none.
 fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
-    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
 }

@@ -11,7 +11,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -26,8 +26,8 @@ use crate::config::{Config, Rebalance};
 use crate::handover::{Answer, Duty, Handover};
 use crate::imds::Imds;
 use crate::model::{BootInstant, Identity, LifeCycle};
-use crate::notice::Notice;
-use crate::record::Files;
+use crate::notice::{Notice, TWO_MINUTES};
+use crate::record::{Files, Record};
 use crate::retry::{self, Backoff, Failure};
 use crate::signals::Signals;
 
@@ -39,6 +39,8 @@ use watch::{Looked, Sight};
 const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
 /// A member launched so long before the notice may be the successor all the same: AWS's clocks and ours.
 const SLACK: Duration = Duration::from_secs(30);
+/// How long the start waits for the record.
+const READ_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Options {
     pub config: Config,
@@ -52,9 +54,10 @@ pub struct Options {
 /// What a task came back with.
 enum Event {
     Looked(Looked),
-    Identified(Result<(Identity, Box<Aws>), String>),
+    Identified(Result<Box<Identified>, String>),
     Prepared(Box<Findings>),
-    Scanned(Result<Found, Failure>),
+    Scanned(Result<Found, Failure>, Duration),
+    Renewed(Result<Option<Duration>, Failure>),
     Answered(Duty, Answer),
     /// What could not be written.
     Written(Vec<String>),
@@ -67,6 +70,7 @@ enum Purpose {
     Identify,
     Prepare,
     Scan,
+    Renew,
     Call(Duty),
     Write,
 }
@@ -158,7 +162,7 @@ impl Daemon {
             return true;
         }
         self.stopping = true;
-        let left = self.handover.as_ref().map(|it| it.terms().deadline.since(boot::now())).unwrap_or_default();
+        let left = self.handover.as_ref().map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
         info!(
             "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
             left.as_secs_f64()
@@ -167,8 +171,9 @@ impl Daemon {
         false
     }
 
+    /// A notice that only waits for the identity counts: what it asks for is about to begin.
     fn is_handing_over(&self) -> bool {
-        self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
+        self.waiting_notice.is_some() || self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
     }
 
     fn begin_what_is_due(&mut self) {
@@ -180,7 +185,8 @@ impl Daemon {
         let unknown = self.identity.is_none() && !self.is_running(Purpose::Identify);
         if unknown && now >= self.identify_at && !beside_a_look {
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
-            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock).await) });
+            let files = self.options.files.clone();
+            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock, files).await) });
         }
         if now >= self.next_look && !self.is_running(Purpose::Look) {
             self.next_look = now + self.options.config.watch.interval;
@@ -199,6 +205,11 @@ impl Daemon {
     /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
     fn prepare_if_due(&mut self, now: BootInstant) {
         let (Some(identity), Some(aws)) = (&self.identity, &self.aws) else { return };
+        if self.preparation.is_renewal_due(now) && !self.is_running(Purpose::Renew) {
+            let aws = aws.clone();
+            self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
+            return;
+        }
         if self.is_handing_over() || self.is_running(Purpose::Prepare) || self.is_running(Purpose::Scan) {
             return;
         }
@@ -213,7 +224,11 @@ impl Daemon {
         if self.preparation.is_due(now) {
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
         } else if self.preparation.is_scan_due(&self.options.config) {
-            self.begin(Purpose::Scan, async move { Event::Scanned(prepare::scan(asked).await) });
+            self.begin(Purpose::Scan, async move {
+                let began = Instant::now();
+                let found = prepare::scan(asked).await;
+                Event::Scanned(found, began.elapsed())
+            });
         }
     }
 
@@ -272,7 +287,8 @@ impl Daemon {
 
     fn wake(&self) -> BootInstant {
         let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
-        let identify = (self.identity.is_none() && !self.is_running(Purpose::Identify)).then_some(self.identify_at);
+        let busy = self.is_running(Purpose::Identify) || self.is_running(Purpose::Look);
+        let identify = (self.identity.is_none() && !busy).then_some(self.identify_at);
         let handover = self.handover.as_ref().and_then(Handover::wake);
         let far = boot::now() + Duration::from_secs(1);
         [look, identify, handover].into_iter().flatten().min().unwrap_or(far).min(far)
@@ -291,7 +307,12 @@ impl Daemon {
             (Some(Event::Looked(looked)), _) => self.looked(looked),
             (Some(Event::Identified(result)), _) => self.identified(result),
             (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
-            (Some(Event::Scanned(found)), _) => self.scanned(found),
+            (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
+            (Some(Event::Renewed(result)), _) => {
+                if let Some(line) = self.preparation.renewed(result, boot::now()) {
+                    line.log();
+                }
+            }
             (Some(Event::Answered(duty, answer)), _) => self.answered(duty, answer),
             (None, Some(Purpose::Call(duty))) => {
                 self.answered(duty, Answer::Failed(Failure::unanswered("the task that made the call died")));
@@ -308,10 +329,10 @@ impl Daemon {
         }
     }
 
-    fn identified(&mut self, result: Result<(Identity, Box<Aws>), String>) {
+    fn identified(&mut self, result: Result<Box<Identified>, String>) {
         let now = boot::now();
-        let (identity, aws) = match result {
-            Ok(known) => known,
+        let Identified { identity, aws, record } = match result {
+            Ok(identified) => *identified,
             Err(why) => {
                 self.identify_failures += 1;
                 if self.identify_failures == 1 {
@@ -333,12 +354,12 @@ impl Daemon {
                 "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
             );
         }
-        match self.options.files.read_record(&identity) {
+        match record {
             Ok(record) => self.publisher.remember(record),
             Err(why) => warn!("{why}"),
         }
         self.publisher.identified(&identity);
-        self.aws = Some(Arc::from(aws));
+        self.aws = Some(Arc::new(aws));
         self.preparation.begin(&identity, now);
         self.identity = Some(identity);
         if let Some((notice, aws_now, at)) = self.waiting_notice.take() {
@@ -346,13 +367,13 @@ impl Daemon {
         }
     }
 
-    fn scanned(&mut self, found: Result<Found, Failure>) {
+    fn scanned(&mut self, found: Result<Found, Failure>, took: Duration) {
         // A notice may have come meanwhile.
         if let (Some(handover), Ok(found)) = (&mut self.handover, &found) {
-            handover.learn_registrations(found.registrations.clone(), boot::now());
+            handover.learn_all_registrations(found.registrations.clone(), boot::now());
         }
         debug!("all target groups are scanned: {}", if found.is_ok() { "done" } else { "failed" });
-        for line in self.preparation.scanned(found, boot::now()) {
+        for line in self.preparation.scanned(found, took, boot::now()) {
             line.log();
         }
         self.publisher.prepared(&self.preparation.known());
@@ -362,17 +383,37 @@ impl Daemon {
         for line in self.preparation.learn(findings, boot::now()) {
             line.log();
         }
+        // A notice may have come meanwhile.
+        let known = self.preparation.known();
+        if let (Some(handover), Some(registrations)) = (&mut self.handover, known.registrations) {
+            handover.learn_registrations(registrations, boot::now());
+        }
         self.publisher.prepared(&self.preparation.known());
     }
 }
 
-/// Who this instance is, and the clients for its region.
-async fn identify(imds: &Imds, clock: Clock) -> Result<(Identity, Box<Aws>), String> {
+/// Who this instance is, the clients for its region, and the record of its last handover.
+struct Identified {
+    identity: Identity,
+    aws: Aws,
+    record: Result<Option<Record>, String>,
+}
+
+async fn identify(imds: &Imds, clock: Clock, files: Files) -> Result<Box<Identified>, String> {
     let identity = imds
         .identity()
         .await
         .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
     let connection = Connection::new(&identity.region, clock);
     let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
-    Ok((identity, Box::new(aws)))
+    let ours = identity.clone();
+    let read = tokio::task::spawn_blocking(move || files.read_record(&ours));
+    // A disk that hangs is no reason to wait: no record is one that can be done without.
+    let record = match tokio::time::timeout(READ_LIMIT, read).await {
+        Ok(Ok(record)) => record,
+        Ok(Err(_)) | Err(_) => {
+            Err("the record cannot be read: the disk does not answer; going on without it".to_owned())
+        }
+    };
+    Ok(Box::new(Identified { identity, aws, record }))
 }

@@ -19,16 +19,23 @@ use crate::model::{
     BootInstant, Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
 };
 use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, FleetRequest, Leftover, Plan, Surroundings};
-use crate::retry::{self, Backoff, Failure, LOOK_UP};
+use crate::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
 
 /// Instances that boot together do not ask together.
 const START_JITTER: Duration = Duration::from_secs(5);
-/// Between two look-ups that found everything.
-const RENEW_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
+const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
-/// Credentials are renewed so long before they expire.
-const CREDENTIALS_MARGIN: Duration = Duration::from_secs(10 * 60);
+/// In so many rounds without a registration all target groups are asked; then only at a recommendation. A worker that
+/// serves nothing must not ask the whole account for ever.
+const SCANS_WITHOUT_REGISTRATION: u32 = 7;
+/// A scan that takes longer than this is not repeated in the two minutes.
+const QUICK_SCAN: Duration = Duration::from_secs(10);
+/// Credentials are renewed so long before they expire: AWS promises new ones five minutes before.
+const CREDENTIALS_MARGIN: Duration = Duration::from_secs(4 * 60);
+/// And no sooner after the last time than this.
+const RENEW_CREDENTIALS_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Asked {
     pub(super) aws: Arc<Aws>,
@@ -62,7 +69,8 @@ pub(super) struct Preparation {
     /// names.
     scan_wanted: bool,
     scan_due: bool,
-    credentials_renewed_by: Option<BootInstant>,
+    scan_was_quick: bool,
+    renew_credentials_at: Option<BootInstant>,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     said: Option<String>,
@@ -93,7 +101,8 @@ impl Preparation {
             seed: 0,
             scan_wanted: true,
             scan_due: false,
-            credentials_renewed_by: None,
+            scan_was_quick: true,
+            renew_credentials_at: None,
             plan: None,
             registrations: None,
             said: None,
@@ -123,8 +132,9 @@ impl Preparation {
     }
 
     /// Takes what a scan of all target groups found.
-    pub(super) fn scanned(&mut self, found: Result<Found, Failure>, now: BootInstant) -> Vec<Line> {
+    pub(super) fn scanned(&mut self, found: Result<Found, Failure>, took: Duration, now: BootInstant) -> Vec<Line> {
         self.scan_due = false;
+        self.scan_was_quick = took < QUICK_SCAN;
         let mut failed = Vec::new();
         match found {
             Ok(found) => self.registrations = Some(found.registrations),
@@ -135,6 +145,26 @@ impl Preparation {
         }
         self.schedule(failed.is_empty(), now);
         self.news(&failed).into_iter().collect()
+    }
+
+    /// Whether "in no target group" is to be believed at a notice without asking again.
+    pub(super) fn trusts_empty(&self) -> bool {
+        !self.scan_was_quick
+    }
+
+    pub(super) fn is_renewal_due(&self, now: BootInstant) -> bool {
+        self.renew_credentials_at.is_some_and(|renew_at| now >= renew_at)
+    }
+
+    /// Credentials were renewed, or not: by themselves, whatever else is known stays.
+    pub(super) fn renewed(&mut self, result: Result<Option<Duration>, Failure>, now: BootInstant) -> Option<Line> {
+        let last = match &result {
+            Ok(last) => *last,
+            Err(_) => Some(Duration::ZERO),
+        };
+        self.renew_credentials_at =
+            last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
+        result.err().map(|failure| Line::Warn(format!("failed to renew the credentials, trying on: {failure}")))
     }
 
     pub(super) fn known(&self) -> Known {
@@ -153,10 +183,7 @@ impl Preparation {
             .collect();
         let mut failed: Vec<String> = Vec::new();
         match credentials {
-            Ok(last) => {
-                let renew_in = last.map(|last| last.saturating_sub(CREDENTIALS_MARGIN).max(LOOK_UP.first));
-                self.credentials_renewed_by = renew_in.map(|renew_in| now + renew_in);
-            }
+            Ok(last) => drop(self.renewed(Ok(last), now)),
             Err(failure) => failed.push(format!("credentials: {failure}")),
         }
         match plan {
@@ -173,7 +200,8 @@ impl Preparation {
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
         }
         let complete = failed.is_empty();
-        self.scan_due = complete && (self.scan_wanted || !self.is_registered());
+        self.scan_due =
+            complete && (self.scan_wanted || (!self.is_registered() && self.empty_rounds < SCANS_WITHOUT_REGISTRATION));
         self.scan_wanted &= !self.scan_due;
         self.schedule(complete, now);
         failed.extend(
@@ -203,11 +231,9 @@ impl Preparation {
         } else {
             self.failures = 0;
             self.empty_rounds = 0;
-            let jitter = RENEW_EVERY.mul_f64(retry::fraction(self.seed) / 10.0);
-            RENEW_EVERY.saturating_sub(jitter)
+            RENEW_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0)
         };
-        let next = now + pause;
-        self.next = self.credentials_renewed_by.map_or(next, |renewed_by| next.min(renewed_by));
+        self.next = now + pause;
     }
 
     /// The state in a sentence, if it is not what was said last.
@@ -275,7 +301,7 @@ pub(super) async fn scan(asked: Asked) -> Result<Found, Failure> {
 }
 
 /// How long they last, `None` for ever.
-async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Failure> {
+pub(super) async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Failure> {
     let expiry = aws.credentials.renew().await?;
     let now = SystemTime::from(aws.clock.now());
     Ok(expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default()))
@@ -331,7 +357,14 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
         (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
         (owner, _) => owner,
     };
-    let surroundings = find_surroundings(aws, identity, config, &owner).await?;
+    let surroundings = match find_surroundings(aws, identity, config, &owner).await {
+        // Without them the choice of pools is worse, and a successor is a successor.
+        Err(failure) if failure.kind == FailureKind::Denied => {
+            warn!("the successor's zone cannot be chosen: {failure}");
+            Surroundings::default()
+        }
+        surroundings => surroundings?,
+    };
     Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
 }
 

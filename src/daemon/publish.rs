@@ -24,7 +24,8 @@ pub(super) struct Publisher {
     record: Option<Record>,
     /// The record is this process's own and has to be written.
     record_is_ours: bool,
-    notice_stands: bool,
+    /// Not known before the first good look: then the flags stay as they are.
+    notice_stands: Option<bool>,
     is_drained: bool,
     is_dirty: bool,
     said_failure: bool,
@@ -35,7 +36,7 @@ pub(super) struct Write {
     files: Files,
     status: Status,
     record: Option<Record>,
-    notice_stands: bool,
+    notice_stands: Option<bool>,
     is_drained: bool,
 }
 
@@ -50,8 +51,10 @@ impl Write {
         };
         let flag = |flag: Flag, stands: bool| if stands { self.files.raise(flag) } else { self.files.lower(flag) };
         // The flags start units of a user's: they come first.
-        note("the notice flag", flag(Flag::Notice, self.notice_stands));
-        note("the drained flag", flag(Flag::Drained, self.is_drained));
+        if let Some(notice_stands) = self.notice_stands {
+            note("the notice flag", flag(Flag::Notice, notice_stands));
+            note("the drained flag", flag(Flag::Drained, self.is_drained));
+        }
         if let Some(record) = &self.record {
             note(&self.files.record_path().display().to_string(), self.files.write_record(record));
         }
@@ -79,7 +82,7 @@ impl Publisher {
             status,
             record: None,
             record_is_ours: false,
-            notice_stands: false,
+            notice_stands: None,
             is_drained: false,
             is_dirty: true,
             said_failure: false,
@@ -122,6 +125,11 @@ impl Publisher {
 
     pub(super) fn begin(&mut self, handover: &Handover, aws_now: Timestamp, now: BootInstant) {
         let terms = handover.terms();
+        let reached_before = |record: &Record| {
+            let is_quiet = |milestone: &Milestone| milestone.milestone == MilestoneKind::Quiet;
+            record.incident == terms.incident && record.milestones.iter().any(is_quiet)
+        };
+        self.is_drained = self.record.as_ref().is_some_and(reached_before);
         self.record = Some(Record {
             incident: terms.incident.clone(),
             time: terms.time,
@@ -133,8 +141,7 @@ impl Publisher {
             outcome: None,
         });
         self.record_is_ours = true;
-        self.notice_stands = true;
-        self.is_drained = false;
+        self.notice_stands = Some(true);
         self.status.state = State::HandingOver;
         self.is_dirty = true;
     }
@@ -168,9 +175,14 @@ impl Publisher {
         self.is_dirty = true;
     }
 
+    pub(super) fn notice_stands(&mut self) {
+        self.is_dirty |= self.notice_stands != Some(true);
+        self.notice_stands = Some(true);
+    }
+
     pub(super) fn notice_is_gone(&mut self) {
-        if self.notice_stands {
-            self.notice_stands = false;
+        if self.notice_stands != Some(false) {
+            self.notice_stands = Some(false);
             self.is_drained = false;
             self.is_dirty = true;
         }

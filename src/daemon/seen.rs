@@ -2,16 +2,23 @@
 //!
 //! Invariant: one incident, one handover; a notice seen again only shortens it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::watch::{Looked, Seen};
+use super::watch::{Looked, Recommendation, Seen};
 use super::{Daemon, SLACK};
 use crate::boot;
 use crate::handover::{Handover, Known, Terms};
 use crate::model::{BootInstant, Identity, Incident};
 use crate::notice::{FirstSight, Notice, TWO_MINUTES};
 use crate::record::Record;
+
+/// So many looks in a row without it, and a notice that stood is withdrawn.
+const LOOKS_THAT_WITHDRAW: u32 = 3;
+/// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
+const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
 
 impl Daemon {
     pub(super) fn looked(&mut self, looked: Looked) {
@@ -33,24 +40,43 @@ impl Daemon {
         }
         self.rebalanced(&seen);
         match seen.notice {
-            Some(notice) => self.noticed(notice, seen.date.unwrap_or_else(|| self.clock.now()), looked.at),
-            None => {
-                self.sight.absent_before = true;
-                self.survived = None;
-                self.waiting_notice = None;
-                self.publisher.notice_is_gone();
+            Some(notice) => {
+                self.sight.absent_looks = 0;
+                self.publisher.notice_stands();
+                self.noticed(notice, seen.date.unwrap_or_else(|| self.clock.now()), looked.at);
             }
+            None => self.saw_no_notice(looked.at),
+        }
+    }
+
+    /// The normal answer. After a notice it has to be given a few times: one 404 among answers is a fault of the metadata.
+    fn saw_no_notice(&mut self, at: BootInstant) {
+        self.sight.absent_before = true;
+        self.sight.absent_looks = self.sight.absent_looks.saturating_add(1);
+        if self.sight.absent_looks < LOOKS_THAT_WITHDRAW && self.handover.is_some() {
+            return;
+        }
+        self.survived = None;
+        self.waiting_notice = None;
+        self.publisher.notice_is_gone();
+        // What comes after a finished handover is another incident.
+        if self.handover.as_ref().is_some_and(|it| it.outcome().is_some() && at > it.terms().deadline) {
+            self.handover = None;
         }
     }
 
     /// A recommendation is prepared for: everything is looked up anew.
     fn rebalanced(&mut self, seen: &Seen) {
-        let recommended = seen.rebalance.unwrap_or(self.sight.recommended);
-        if recommended && !self.sight.recommended {
-            info!("AWS recommends to rebalance: this instance is at a higher risk; looking everything up anew");
-            self.preparation.renew_now(boot::now());
+        match seen.rebalance {
+            None => {}
+            Some(Recommendation::Absent) => self.sight.recommended = None,
+            Some(Recommendation::Given(time)) if self.sight.recommended.is_none() => {
+                info!("AWS recommends to rebalance: this instance is at a higher risk; looking everything up anew");
+                self.preparation.renew_now(boot::now());
+                self.sight.recommended = Some(time.unwrap_or_else(|| self.clock.now()));
+            }
+            Some(Recommendation::Given(_)) => {}
         }
-        self.sight.recommended = recommended;
     }
 
     /// A notice stands. `aws_now` is AWS's time of the look, `at` the boot clock's.
@@ -60,7 +86,7 @@ impl Daemon {
                 handover.shorten(notice.deadline(aws_now, at));
                 return;
             }
-            if handover.terms().incident.action == notice.action {
+            if is_same_interruption(handover.terms().time, notice.time) {
                 return;
             }
         }
@@ -89,29 +115,41 @@ impl Daemon {
     }
 
     fn begin_handover(&mut self, notice: Notice, aws_now: Timestamp, deadline: BootInstant, identity: Identity) {
+        // The record is of this boot and of this interruption: the process before this one has begun.
+        let of_this_boot = self.publisher.record().filter(|record| record.incident.boot_id == self.boot_id).cloned();
+        let is_same = |record: &Record| is_same_interruption(record.time, notice.time) && self.handover.is_none();
+        let (earlier, another) = match of_this_boot {
+            Some(record) if is_same(&record) => (Some(record), None),
+            other => (None, other),
+        };
+        let number = earlier.as_ref().map(|record| record.incident.number);
         let incident = Incident {
             instance_id: identity.instance_id.clone(),
             boot_id: self.boot_id.clone(),
             action: notice.action,
+            number: number.unwrap_or_else(|| another.map_or(0, |record| record.incident.number + 1)),
         };
-        let earlier = self.publisher.record().filter(|record| record.incident == incident).cloned();
-        let since = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES - SLACK;
+        let first_signal = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES;
+        let first_signal = self.sight.recommended.map_or(first_signal, |time| time.min(first_signal));
+        let now = boot::now();
         let terms = Terms {
             identity,
             incident,
             time: notice.time,
-            deadline: earlier.as_ref().map_or(deadline, |record| shortened(deadline, record.deadline)),
-            successors_since: Some(since),
+            deadline: earlier.as_ref().map_or(deadline, |record| shortened(deadline, record.deadline, now)),
+            successors_since: Some(first_signal - SLACK),
             resumed: earlier.is_some() || !self.sight.absent_before,
-            planned_before: self.sight.absent_before
-                || earlier.as_ref().is_some_and(|record| record.known.plan.is_some()),
+            planned_before: match &earlier {
+                Some(record) => record.known.plan.is_some(),
+                // The look-ups at a recommendation may have met the successor already.
+                None => self.sight.absent_before && self.sight.recommended.is_none(),
+            },
         };
         let known = self.known(earlier.as_ref());
         if self.options.dry_run {
             self.say_what_would_be_done(terms, known);
             return;
         }
-        let now = boot::now();
         let handover = Handover::begin(terms, self.options.config.leave.clone(), known, now);
         self.publisher.begin(&handover, aws_now, now);
         self.handover = Some(handover);
@@ -123,7 +161,8 @@ impl Daemon {
     fn known(&self, earlier: Option<&Record>) -> Known {
         let earlier = earlier.map(|record| record.known.clone()).unwrap_or_default();
         let found = self.preparation.known();
-        let registrations = earlier.registrations.or(found.registrations).filter(|them| !them.is_empty());
+        let registrations = earlier.registrations.or(found.registrations);
+        let registrations = registrations.filter(|them| !them.is_empty() || self.preparation.trusts_empty());
         Known { registrations, plan: earlier.plan.or(found.plan) }
     }
 
@@ -143,6 +182,14 @@ impl Daemon {
 }
 
 /// The earlier process may have seen an earlier time; one that has passed says nothing.
-fn shortened(deadline: BootInstant, earlier: BootInstant) -> BootInstant {
-    if earlier > boot::now() { deadline.min(earlier) } else { deadline }
+fn shortened(deadline: BootInstant, earlier: BootInstant, now: BootInstant) -> BootInstant {
+    if earlier > now { deadline.min(earlier) } else { deadline }
+}
+
+/// A notice's time can shift between two looks, and its action change; a time minutes away is another interruption's.
+fn is_same_interruption(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
+    match (known, seen) {
+        (Some(known), Some(seen)) => seen.duration_since(known).unsigned_abs() <= SHIFTS_AT_MOST,
+        _ => true,
+    }
 }

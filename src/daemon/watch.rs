@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::boot;
 use crate::imds::{Imds, ImdsError};
 use crate::model::BootInstant;
-use crate::notice::Notice;
+use crate::notice::{self, Notice};
 
 /// The rebalance recommendation is weak and early: every so many looks is often enough.
 const REBALANCE_EVERY: u32 = 5;
@@ -25,7 +25,14 @@ pub(super) struct Seen {
     /// The `Date` of the answer: AWS's clock.
     pub(super) date: Option<Timestamp>,
     /// `None`: not asked this time.
-    pub(super) rebalance: Option<bool>,
+    pub(super) rebalance: Option<Recommendation>,
+}
+
+/// What the metadata says of rebalancing.
+pub(super) enum Recommendation {
+    Absent,
+    /// With its time, where it could be read.
+    Given(Option<Timestamp>),
 }
 
 /// Looks once, with one immediate second try: a dropped packet is no trouble yet (FIELD.md 1).
@@ -35,9 +42,14 @@ pub(super) async fn look(imds: &Imds, number: u32, rebalance: bool) -> Looked {
         result = look_once(imds).await;
     }
     let at = boot::now();
-    if let (Ok(seen), true) = (&mut result, rebalance && number.is_multiple_of(REBALANCE_EVERY)) {
+    if let (Ok(seen), true) = (&mut result, rebalance && number.is_multiple_of(REBALANCE_EVERY))
+        && seen.notice.is_none()
+    {
         // Its failure is no news: the notice was answered a moment ago.
-        seen.rebalance = imds.rebalance_recommendation().await.ok().map(|look| look.body.is_some());
+        seen.rebalance = imds.rebalance_recommendation().await.ok().map(|look| match look.body {
+            Some(body) => Recommendation::Given(notice::parse_recommendation(&body)),
+            None => Recommendation::Absent,
+        });
     }
     Looked { result, at }
 }
@@ -79,7 +91,10 @@ pub(super) struct Sight {
     pub(super) trouble: Option<Trouble>,
     /// A look of this process was answered with 404.
     pub(super) absent_before: bool,
-    pub(super) recommended: bool,
+    /// Looks in a row that were answered with 404.
+    pub(super) absent_looks: u32,
+    /// The first recommendation that stands: AWS's time of it.
+    pub(super) recommended: Option<Timestamp>,
 }
 
 impl Sight {

@@ -138,11 +138,13 @@ pub struct Due {
 }
 
 impl Call {
-    /// Look-ups ask page by page; everything else is one exchange.
-    pub(super) fn limit(&self) -> Duration {
+    /// At most what is left. Look-ups ask page by page, and all target groups take as long as they take; everything else
+    /// is one exchange.
+    pub(super) fn limit(&self, left: Duration) -> Duration {
         match self {
-            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT,
-            _ => CALL_LIMIT,
+            Call::FindRegistrations { among: None } => left,
+            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT.min(left),
+            _ => CALL_LIMIT.min(left),
         }
     }
 }

@@ -112,6 +112,10 @@ impl AskCapacity {
         {
             self.stage = Stage::Count;
         }
+        // Too late to be fulfilled: what is raised now would only have to be put back. The fleet replaces after death.
+        if matches!(self.stage, Stage::Tag | Stage::Raise) && view.reserve_reached() && !self.raise_begun {
+            return None;
+        }
         let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
         if !self.pace.begin(view.now) {
             return None;

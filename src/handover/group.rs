@@ -102,7 +102,9 @@ impl AskGroup {
         match (self.stage, answer) {
             (Stage::Look, Answer::GroupMembers(members)) => {
                 let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
-                if ours.is_none_or(|member| member.lifecycle_state.starts_with("Terminat")) {
+                // `Detaching` and `Terminating` last for minutes, and the group has launched already.
+                let stays = |state: &str| state == "InService" || state == "Standby" || state.starts_with("Pending");
+                if ours.is_none_or(|member| !stays(&member.lifecycle_state)) {
                     return self.left(now, false);
                 }
                 self.stage = Stage::Launch;
@@ -113,7 +115,12 @@ impl AskGroup {
                 self.launched(now);
                 Asked::Launched(launched.instances)
             }
-            (Stage::Launch, Answer::Launched(_)) if self.attempt as usize + 1 < self.zones.len() => {
+            // Neither instances nor errors: what AWS may answer to a repeat.
+            (Stage::Launch, Answer::Launched(launched)) if launched.errors.is_empty() => {
+                self.in_doubt = true;
+                self.refuse(now, "AWS answered with neither an instance nor an error".to_owned())
+            }
+            (Stage::Launch, Answer::Launched(_)) if !self.in_doubt && self.attempt as usize + 1 < self.zones.len() => {
                 self.attempt += 1;
                 self.pace.succeeded(now);
                 Asked::Pending

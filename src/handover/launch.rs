@@ -28,7 +28,8 @@ enum Stage {
 /// The client token of one attempt: at most 64 ASCII characters, and the same in every process that sees the incident.
 pub(super) fn client_token(terms: &Terms, attempt: u32) -> String {
     let incident = &terms.incident;
-    let hash = retry::seed(&format!("{} {}", incident.boot_id, incident.action));
+    // The action is no part of it: it may change while the interruption stays the same.
+    let hash = retry::seed(&format!("{} {}", incident.boot_id, incident.number));
     format!("spot-relay-{}-{hash:016x}-{attempt}", incident.instance_id)
 }
 

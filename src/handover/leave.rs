@@ -14,6 +14,7 @@ pub(super) struct Leave {
     stage: Stage,
     pace: Pace,
     tried: bool,
+    repeats: u32,
     accepted_at: Option<BootInstant>,
     /// When health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
@@ -29,7 +30,7 @@ enum Stage {
 impl Leave {
     pub(super) fn new(registration: Registration, now: BootInstant, seed: u64) -> Leave {
         let pace = Pace::new(now, seed);
-        Leave { registration, stage: Stage::Deregister, pace, tried: false, accepted_at: None, left: None }
+        Leave { registration, stage: Stage::Deregister, pace, tried: false, repeats: 0, accepted_at: None, left: None }
     }
 
     pub(super) fn accepted_at(&self) -> Option<BootInstant> {
@@ -69,7 +70,7 @@ impl Leave {
             }
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
                 self.accepted_at.get_or_insert(now);
-                self.leave(now, true, "there is no such target group any more", journal);
+                self.leave(now, true, "no such group any more", journal);
             }
             (Stage::Prove, Answer::Health(rows)) => self.proved(now, terms, &rows, journal),
             (_, other) => self.pace.failed_by(now, other),
@@ -119,9 +120,11 @@ impl Leave {
             self.leave(now, unused, if unused { "unused" } else { "draining" }, journal);
             return;
         }
+        // Registered again by somebody, or on a port that was not known: once more, less and less often.
         self.registration.targets = staying;
         self.stage = Stage::Deregister;
-        self.pace.succeeded(now + PROVE_AFTER);
+        self.repeats = self.repeats.saturating_add(1);
+        self.pace.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
     }
 
     fn leave(&mut self, now: BootInstant, unused: bool, shown: &str, journal: &mut Journal) {

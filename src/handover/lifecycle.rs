@@ -13,7 +13,6 @@ pub(super) struct Lifecycle {
     group: String,
     hook: String,
     heartbeat_every: Duration,
-    /// The seed until the termination is accepted; then the pace.
     stage: Stage,
     pace: Pace,
     done_at: Option<BootInstant>,
@@ -51,8 +50,8 @@ impl Lifecycle {
         &self.pace
     }
 
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        if self.stage == Stage::Working && view.quiet && !self.pace.in_flight {
+    pub(super) fn due(&mut self, view: &View<'_>, provided_for: bool) -> Option<Call> {
+        if self.stage == Stage::Working && view.quiet && provided_for && !self.pace.in_flight {
             self.stage = Stage::Completing;
             self.pace.succeeded(view.now);
         }

@@ -61,14 +61,18 @@ impl Quiet {
 
     fn ended_by(&self, view: &View<'_>) -> Option<EndedBy> {
         // New requests may arrive for a moment after the deregistration, so quiet is counted from there.
-        let long_enough = view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.quiet_for);
+        // A Network Load Balancer sends new flows for minutes (FIELD.md 3): behind one, only the reserve ends the wait.
+        let network = view.registrations.iter().any(|registration| registration.network);
+        let long_enough = view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.quiet_for) && !network;
         match self.last {
             _ if view.left_at.is_some() && view.registrations.is_empty() => Some(EndedBy::NotInService),
             Some(Connections { established, busy: 0 }) if long_enough => {
                 Some(EndedBy::Connections { established, still_for: view.settings.quiet_for })
             }
             _ if view.all_unused => Some(EndedBy::Unused),
-            last if view.reserve_reached() => Some(EndedBy::Reserve { busy: last.map(|last| last.busy) }),
+            last if view.reserve_reached() && view.deregistration_tried => {
+                Some(EndedBy::Reserve { busy: last.map(|last| last.busy) })
+            }
             _ => None,
         }
     }
@@ -118,6 +122,7 @@ impl fmt::Display for EndedBy {
                 write!(f, "no request is open: {count}{connections}, on which nothing has moved for {still_for}")
             }
             EndedBy::Unused => f.write_str("target health shows unused: the load balancer is done"),
+            EndedBy::Reserve { busy: Some(0) } => f.write_str("the reserve is reached, and no request is open"),
             EndedBy::Reserve { busy: Some(busy) } => write!(f, "the reserve is reached with {busy} connections busy"),
             EndedBy::Reserve { busy: None } => {
                 f.write_str("the reserve is reached before this instance was seen quiet")

@@ -21,6 +21,7 @@ pub(super) struct Register {
     looks: usize,
     registered: bool,
     healthy_at: Option<BootInstant>,
+    gone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,18 @@ impl Register {
     pub(super) fn new(registration: Registration, by_owner: bool, now: BootInstant, seed: u64) -> Register {
         let stage = if by_owner { Stage::Follow } else { Stage::Register };
         let pace = Pace::new(now, seed);
-        Register { registration, by_owner, stage, pace, looks: 0, registered: false, healthy_at: None }
+        Register { registration, by_owner, stage, pace, looks: 0, registered: false, healthy_at: None, gone: false }
     }
 
     /// Another successor: everything from the start.
     pub(super) fn begin_anew(&mut self, now: BootInstant) {
         let registration = self.registration.clone();
         *self = Register::new(registration, self.by_owner, now, self.pace.seed);
+    }
+
+    /// Whether this instance need not live on for it: registered, or its owner's business.
+    pub(super) fn is_provided_for(&self) -> bool {
+        self.by_owner || self.registered || self.stage == Stage::Healthy
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -75,9 +81,17 @@ impl Register {
                 self.pace.succeeded(now + PAUSES[0]);
                 self.say_registered(now, running, journal);
             }
+            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
             (Stage::Follow, Answer::Health(rows)) => self.followed(now, running, &rows, journal),
             (_, other) => self.pace.failed_by(now, other),
         }
+    }
+
+    /// There is no such target group any more: nothing to serve there.
+    fn is_gone(&mut self, now: BootInstant) {
+        self.stage = Stage::Healthy;
+        self.gone = true;
+        self.pace.succeeded(now);
     }
 
     fn followed(&mut self, now: BootInstant, running: &[Instance], rows: &[TargetHealth], journal: &mut Journal) {
@@ -140,6 +154,9 @@ impl Register {
 
     pub(super) fn report(&self, begun_at: BootInstant) -> Report {
         let duty = format!("successor in {}", self.registration.name());
+        if self.gone {
+            return Report::new(duty, true, "there is no such target group any more");
+        }
         match (self.healthy_at, self.registered) {
             (Some(at), _) => Report::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))),
             (None, true) => Report::new(duty, false, "registered, not seen healthy yet"),

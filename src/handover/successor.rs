@@ -132,8 +132,10 @@ impl SuccessorDuties {
                 calls.extend(register.due(view, watch.running()).map(|call| (Duty::Register(index), call)));
             }
         }
+        // Its completion ends this instance: not before what only this instance does is done.
+        let provided_for = view.reserve_reached() || self.registers.iter().all(Register::is_provided_for);
         for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
-            calls.extend(lifecycle.due(view).map(|call| (Duty::Lifecycle(index), call)));
+            calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
         }
         calls
     }

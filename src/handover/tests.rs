@@ -38,7 +38,7 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         life_cycle: LifeCycle::Spot,
     };
     Terms {
-        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action },
+        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action, number: 0 },
         identity,
         time: None,
         deadline: at(deadline),

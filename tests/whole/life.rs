@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use spot_relay::sim::{LifeCycle, Owner, Settings};
+use spot_relay::sim::{Fault, FaultKind, LifeCycle, Nth, Owner, Settings};
 
 use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
 
@@ -345,4 +345,143 @@ fn target_health_is_polled_seldom_however_long_the_successor_takes() {
     daemon.wait_for("handed-over");
     let polls = scenario.count("DescribeTargetHealth") - before;
     assert!((3..=10).contains(&polls), "{polls} in twenty seconds");
+}
+
+#[test]
+fn a_second_interruption_after_a_withdrawn_one_is_handed_over_too() {
+    let mut settings = settings();
+    settings.owner = Owner::LaunchTemplate;
+    settings.kill_at_deadline = false;
+    let scenario = Scenario::new(settings);
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(12));
+    daemon.wait_for("handed-over");
+    std::thread::sleep(Duration::from_secs(12));
+    scenario.sim.remove_notice();
+    eventually(|| (!daemon.has_flag("notice")).then_some(())).expect("it is seen to be withdrawn");
+    register(&scenario);
+    assert!(scenario.serves("web"));
+    // Minutes later, by the notice's own time.
+    let later = jiff::Timestamp::now() + Duration::from_secs(300);
+    scenario.sim.notice_at("terminate", &later.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    eventually(|| (daemon.milestone_names().iter().filter(|it| *it == "handed-over").count() == 2).then_some(()))
+        .expect("a second handover");
+    assert!(!scenario.serves("web"));
+    assert_eq!(scenario.sim.successors().len(), 2, "a successor for each incident");
+    daemon.kill();
+    // And the process after it takes the second incident for the second.
+    let again = scenario.start();
+    again.wait_for("handed-over");
+    assert_eq!(scenario.sim.successors().len(), 2);
+}
+
+#[test]
+fn an_action_that_changes_is_the_same_interruption() {
+    for kill in [false, true] {
+        let mut settings = settings();
+        settings.owner = Owner::LaunchTemplate;
+        let scenario = Scenario::new(settings);
+        let mut daemon = scenario.ready();
+        scenario.sim.notice("stop", Duration::from_secs(100));
+        daemon.wait_for("handed-over");
+        daemon.record();
+        if kill {
+            daemon.kill();
+            daemon = scenario.start();
+        }
+        scenario.sim.notice("terminate", Duration::from_secs(95));
+        std::thread::sleep(Duration::from_secs(2));
+        scenario.assert_handed_over(&["web"], "changed");
+    }
+}
+
+#[test]
+fn a_time_beyond_all_reckoning_ends_nothing() {
+    let scenario = Scenario::new(settings());
+    let mut daemon = scenario.ready();
+    scenario.sim.notice_at("terminate", "-009999-01-02T02:00:00Z");
+    daemon.wait_for("handed-over");
+    assert!(!daemon.has_ended());
+    scenario.assert_handed_over(&["web"], "strange time");
+}
+
+#[test]
+fn a_target_group_deleted_since_does_not_hide_the_others() {
+    let mut settings = settings();
+    settings.target_groups.push(target_group("old", &[61_081]));
+    settings.owner = Owner::LaunchTemplate;
+    let scenario = Scenario::new(settings);
+    let daemon = scenario.ready();
+    for action in ["DeregisterTargets", "DescribeTargetHealth", "RegisterTargets"] {
+        scenario.sim.fault(Fault {
+            service: None,
+            action: action.to_owned(),
+            nth: Nth::Exactly(1),
+            kind: FaultKind::Status { status: 400, code: "TargetGroupNotFound".into(), message: "deleted".into() },
+        });
+    }
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert!(daemon.lines_with("\"level\":\"WARN\"").is_empty(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
+fn one_404_in_a_handover_withdraws_nothing() {
+    let mut slow = settings();
+    slow.timings.running_after = Duration::from_secs(4);
+    let scenario = Scenario::new(slow);
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(100));
+    daemon.wait_for("deregistered");
+    eventually(|| daemon.has_flag("notice").then_some(())).expect("the flag");
+    scenario.sim.fault(Fault {
+        service: None,
+        action: "spot/instance-action".to_owned(),
+        nth: Nth::First(1),
+        kind: FaultKind::Status { status: 404, code: "Not Found".into(), message: String::new() },
+    });
+    daemon.wait_for("handed-over");
+    assert!(daemon.has_flag("notice") && daemon.has_flag("drained"));
+}
+
+#[test]
+fn a_recommendation_that_hangs_does_not_hold_up_the_notice() {
+    let scenario = Scenario::new(settings());
+    let daemon = scenario.ready();
+    scenario.sim.fault(Fault {
+        service: None,
+        action: "events/recommendations/rebalance".to_owned(),
+        nth: Nth::All,
+        kind: FaultKind::Hang,
+    });
+    std::thread::sleep(Duration::from_millis(1200));
+    scenario.sim.notice("terminate", Duration::from_secs(100));
+    daemon.wait_for("handed-over");
+    let requests = scenario.sim.requests();
+    let showed = |request: &&spot_relay::sim::Request| {
+        request.action.ends_with("spot/instance-action") && request.status == Some(200)
+    };
+    let noticed = requests.iter().find(showed).expect("the notice was seen").since_start;
+    let left = requests.iter().find(|request| request.action == "DeregisterTargets").expect("left").since_start;
+    assert!(left - noticed < Duration::from_millis(500), "{:?}", left - noticed);
+}
+
+#[test]
+fn a_replacement_launched_at_the_recommendation_is_the_successor() {
+    let mut settings = settings();
+    settings.owner =
+        Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: false, mixed_instances: false };
+    settings.rebalance_terminates = false;
+    let scenario = Scenario::new(settings);
+    let daemon = scenario.ready();
+    scenario.sim.rebalance();
+    daemon.wait_for_line("AWS recommends to rebalance");
+    eventually(|| (scenario.sim.successors().len() == 1).then_some(())).expect("the group launches");
+    std::thread::sleep(Duration::from_secs(1));
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    let healthy = daemon.wait_for("successor-healthy");
+    assert_eq!(healthy["successor_id"], scenario.sim.successors()[0].as_str());
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
 }
