@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub struct Request {
     pub at: Instant,
     pub since_start: Duration,
+    /// When its answer was on its way; none until then.
+    pub answered_since_start: Option<Duration>,
     /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling` or `sts`.
     pub service: String,
     /// The API's action, or `GET /latest/meta-data/...` and `PUT /latest/api/token`.
@@ -33,6 +35,7 @@ impl Request {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "seconds": self.since_start.as_secs_f64(),
+            "answered_seconds": self.answered_since_start.map(|it| it.as_secs_f64()),
             "service": self.service,
             "action": self.action,
             "parameters": self.parameters,
@@ -65,6 +68,7 @@ impl Requests {
 
     pub(crate) fn answered(&mut self, number: usize, status: u16, body: &str) {
         if let Some(request) = self.0.get_mut(number) {
+            request.answered_since_start = Some(request.since_start + request.at.elapsed());
             request.status = Some(status);
             request.body = Some(body.to_owned());
         }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -118,9 +118,12 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, role: Role, tls: Optio
 
 async fn requests(inner: Arc<Inner>, stream: impl AsyncRead + AsyncWrite + Unpin, role: Role) {
     let number = inner.connections.fetch_add(1, Ordering::Relaxed);
+    let keep_alive = if matches!(role, Role::Aws) { inner.world().settings.keep_alive } else { None };
     let service = service_fn(|request| one_request(Arc::clone(&inner), number, role.clone(), request));
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(keep_alive);
     // How a connection ends is the client's business, or a fault's.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn one_request(
@@ -198,6 +201,7 @@ fn arrive(inner: &Inner, connection: u64, asked: &Asking) -> (usize, Option<Faul
     let request = Request {
         at,
         since_start: at.saturating_duration_since(inner.started),
+        answered_since_start: None,
         service: asked.service().to_owned(),
         action: asked.action(),
         parameters: asked.call.as_ref().map(|call| call.query.flat().clone()).unwrap_or_default(),

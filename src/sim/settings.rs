@@ -57,6 +57,9 @@ pub struct Settings {
     pub clock_offset: SignedDuration,
     /// Whether an instance is really taken when its notice is over.
     pub kill_at_deadline: bool,
+    /// How long AWS keeps a connection on which nothing is asked; none: for ever.
+    #[serde(with = "duration_text::optional")]
+    pub keep_alive: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -86,6 +89,7 @@ impl Default for Settings {
             rates: None,
             clock_offset: SignedDuration::ZERO,
             kill_at_deadline: true,
+            keep_alive: None,
         }
     }
 }
