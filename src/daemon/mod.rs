@@ -139,6 +139,11 @@ impl Daemon {
     async fn watch(&mut self, signals: &mut Signals) {
         loop {
             self.begin_what_is_due();
+            if self.is_handing_over() {
+                // The calls just begun go out before anybody is told of them.
+                tokio::task::yield_now().await;
+            }
+            self.publish();
             if self.stopping && !self.is_handing_over() {
                 return;
             }
@@ -196,6 +201,15 @@ impl Daemon {
             self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, number, rebalance).await) });
         }
         self.prepare_if_due(now);
+    }
+
+    /// Tells the milestones reached, and writes the files.
+    fn publish(&mut self) {
+        if let Some(handover) = &mut self.handover
+            && !self.publisher.knows_outcome()
+        {
+            self.publisher.follow(handover);
+        }
         if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
             let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
             self.purposes.insert(id, Purpose::Write);
@@ -232,7 +246,7 @@ impl Daemon {
         }
     }
 
-    /// Lets the core go on, begins the calls it wants and tells the milestones it reached.
+    /// Lets the core go on and begins the calls it wants.
     fn advance_handover(&mut self, now: BootInstant) {
         let (Some(handover), Some(aws), Some(identity)) = (&mut self.handover, &self.aws, &self.identity) else {
             return;
@@ -253,7 +267,6 @@ impl Daemon {
             let id = self.tasks.spawn(task).id();
             self.purposes.insert(id, Purpose::Call(duty));
         }
-        self.publisher.follow(handover);
     }
 
     /// The last state on disk, if the disk answers: after the write under way, because the newest has to stay.
