@@ -3,6 +3,7 @@
 //! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
 //! answer and no failure of a task ends the loop; only a signal does.
 
+mod look_up;
 mod perform;
 mod prepare;
 mod publish;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::prepare;
+use super::look_up;
 use crate::aws::Aws;
 use crate::aws::autoscaling::{LifecycleAction, Placement};
 use crate::config::Config;
@@ -37,11 +37,11 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
     let accepted = |()| Answer::Accepted;
     match call {
         Call::FindRegistrations { among } => {
-            let found = prepare::find_registrations(aws, identity, config, among, &[]).await?;
+            let found = look_up::find_registrations(aws, identity, config, among, &[]).await?;
             Ok(Answer::Registrations(found.registrations))
         }
         Call::FindPlan => {
-            prepare::find_plan(aws, imds, identity, config).await.map(|plan| Answer::Plan(Box::new(plan)))
+            look_up::find_plan(aws, imds, identity, config).await.map(|plan| Answer::Plan(Box::new(plan)))
         }
         Call::DeregisterTargets { target_group, targets } => {
             aws.elb.deregister_targets(&target_group, &targets, limit).await.map(accepted)

@@ -3,23 +3,20 @@
 //! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
 //! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::{perform, watch};
+use super::look_up::{find_plan, find_registrations, tidy};
 use crate::aws::Aws;
-use crate::aws::elb::{Among, Found};
+use crate::aws::elb::Found;
 use crate::config::{Config, TargetGroups};
-use crate::handover::{CALL_LIMIT, Known};
+use crate::handover::Known;
 use crate::imds::Imds;
-use crate::model::{
-    BootInstant, Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
-};
-use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, FleetRequest, Leftover, Plan, Surroundings};
-use crate::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
+use crate::model::{BootInstant, Identity, Registration, TargetGroupArn};
+use crate::plan::{FleetRequest, Plan};
+use crate::retry::{self, Backoff, Failure, LOOK_UP};
 
 /// Instances that boot together do not ask together.
 const START_JITTER: Duration = Duration::from_secs(5);
@@ -305,175 +302,4 @@ pub(super) async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Fai
     let expiry = aws.credentials.renew().await?;
     let now = SystemTime::from(aws.clock.now());
     Ok(expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default()))
-}
-
-/// In the groups the configuration lists; else in those given; else everywhere.
-pub(super) async fn find_registrations(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    among: Option<Vec<TargetGroupArn>>,
-    known: &[Registration],
-) -> Result<Found, Failure> {
-    let among = match (&config.target_groups, among) {
-        (TargetGroups::Listed(listed), _) => {
-            Among::Listed(listed.iter().map(|group| group.arn_or_name.clone()).collect())
-        }
-        (TargetGroups::Discover, Some(arns)) => Among::Listed(arns.iter().map(ToString::to_string).collect()),
-        (TargetGroups::Discover, None) => Among::Everything,
-    };
-    aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await
-}
-
-/// Tags, owner, its settings, and what the choice of pools needs.
-pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config) -> Result<Plan, Failure> {
-    const KEYS: [&str; 7] = [
-        "aws:autoscaling:groupName",
-        "aws:ec2:fleet-id",
-        "aws:ec2spot:fleet-request-id",
-        "aws:ec2launchtemplate:id",
-        "aws:ec2launchtemplate:version",
-        plan::PREDECESSOR_TAG,
-        plan::ORIGIN_FLEET_TAG,
-    ];
-    let tags = match imds.instance_tags(&KEYS).await {
-        Ok(Some(tags)) => tags,
-        Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await?,
-    };
-    let lifecycle_state = match imds.target_lifecycle_state().await {
-        Ok(look) => look.body,
-        // Without its group's tag a member that was detached looks like an instance that never was in a group.
-        Err(error) if !tags.contains_key("aws:autoscaling:groupName") => {
-            let why = watch::chain(&error);
-            return Err(Failure::unanswered(format!("the metadata does not tell of an Auto Scaling group: {why}")));
-        }
-        Err(_) => None,
-    };
-    let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
-    let clue = Clue::read(&tags, lifecycle_state, &config.successor);
-    // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
-    let by_fleet = matches!(clue, Clue::Ec2Fleet(_));
-    let owner = match (find_owner(aws, identity, clue).await?, plan::template(&tags, &config.successor)) {
-        (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
-        (owner, _) => owner,
-    };
-    let surroundings = match find_surroundings(aws, identity, config, &owner).await {
-        // Without them the choice of pools is worse, and a successor is a successor.
-        Err(failure) if failure.kind == FailureKind::Denied => {
-            warn!("the successor's zone cannot be chosen: {failure}");
-            Surroundings::default()
-        }
-        surroundings => surroundings?,
-    };
-    Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
-}
-
-async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner, Failure> {
-    let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
-    Ok(match clue {
-        Clue::AutoScalingGroup(name) => match aws.autoscaling.describe_auto_scaling_group(&name, CALL_LIMIT).await? {
-            Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
-                Owner::AutoScalingGroup(group)
-            }
-            Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
-            None => gone(format!("Auto Scaling group {name}")),
-        },
-        Clue::Ec2Fleet(id) => match aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT).await? {
-            Some(fleet) => Owner::Ec2Fleet(fleet),
-            None => gone(format!("EC2 Fleet {id}")),
-        },
-        Clue::SpotFleet(id) => match aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT).await? {
-            Some(fleet) => Owner::SpotFleet(fleet),
-            None => gone(format!("Spot Fleet {id}")),
-        },
-        Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
-        Clue::Nobody(why) => Owner::Nobody { why },
-    })
-}
-
-/// Subnets with their zones, and where the group's members run; nothing for owners that choose by themselves.
-async fn find_surroundings(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    owner: &Owner,
-) -> Result<Surroundings, Failure> {
-    let (template, subnets) = match owner {
-        Owner::LaunchTemplate(template) => (Some(template), template_subnets(aws, identity, config, template).await?),
-        Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
-            let configurations = &fleet.launch_configurations;
-            (configurations.first().map(|configuration| &configuration.template), subnets_of(configurations))
-        }
-        _ => return Ok(Surroundings::default()),
-    };
-    let zone_of_subnet = match subnets.as_slice() {
-        [] => BTreeMap::new(),
-        subnets => {
-            let described = aws.instances.describe_subnets(subnets, CALL_LIMIT).await?;
-            described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone)).collect()
-        }
-    };
-    let running_by_zone = match template {
-        Some(template) if template.id_or_name.starts_with("lt-") => {
-            aws.instances.running_members_by_zone("aws:ec2launchtemplate:id", &template.id_or_name, CALL_LIMIT).await?
-        }
-        _ => BTreeMap::new(),
-    };
-    Ok(Surroundings { zone_of_subnet, running_by_zone })
-}
-
-fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
-    let pools = configurations.iter().flat_map(|configuration| &configuration.overrides);
-    let mut subnets: Vec<String> = pools.filter_map(|pool| pool.subnet_id.clone()).collect();
-    subnets.sort();
-    subnets.dedup();
-    subnets
-}
-
-/// The configuration's subnets, else the template's, else this instance's.
-async fn template_subnets(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    template: &LaunchTemplate,
-) -> Result<Vec<String>, Failure> {
-    if !config.successor.subnets.is_empty() {
-        return Ok(config.successor.subnets.clone());
-    }
-    let facts = aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await?;
-    if let Some(subnet) = facts.and_then(|facts| facts.subnet_id) {
-        return Ok(vec![subnet]);
-    }
-    let us = aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT).await?;
-    Ok(us.into_iter().filter_map(|instance| instance.subnet_id).collect())
-}
-
-/// Puts right what raises have left on the fleet, if nobody is under notice any more.
-async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Option<Result<String, Failure>> {
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return None;
-    }
-    let members = match perform::fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await {
-        Ok(members) => members,
-        Err(failure) => return Some(Err(failure)),
-    };
-    let leftover = plan::leftover(fleet, &members)?;
-    Some(put_right(aws, kind, fleet, leftover).await)
-}
-
-async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, leftover: Leftover) -> Result<String, Failure> {
-    if let Leftover::Capacity(capacity) = leftover {
-        let spot = fleet.capacity.spot.map(|spot| spot + capacity.base - fleet.capacity.total);
-        perform::modify_fleet(aws, kind, &fleet.id, capacity.base, spot, CALL_LIMIT).await?;
-    }
-    aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
-    Ok(match leftover {
-        Leftover::Capacity(capacity) => {
-            format!(
-                "{} was still raised for members that are gone: target capacity is back at {}",
-                fleet.id, capacity.base
-            )
-        }
-        Leftover::TagOnly => format!("removed the tag {BASE_CAPACITY_TAG} from {}: nobody is under notice", fleet.id),
-    })
 }
