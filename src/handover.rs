@@ -9,6 +9,7 @@ mod call;
 mod capacity;
 mod find;
 mod group;
+mod journal;
 mod launch;
 mod leave;
 mod lifecycle;
@@ -25,13 +26,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Leave as LeaveSettings, When};
-use crate::model::{
-    Action, BootInstant, Identity, Incident, InstanceId, Milestone, MilestoneKind, Registration, TargetGroupArn,
-};
+use crate::model::{Action, BootInstant, Identity, Incident, Milestone, MilestoneKind, Registration, TargetGroupArn};
 use crate::plan::Plan;
 use crate::retry::{self, Failure};
 
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty};
+use journal::{About, Journal};
 use leave::Leave;
 pub use outcome::{Outcome, Report};
 use outcome::{join, seconds};
@@ -87,60 +87,6 @@ struct View<'a> {
 impl View<'_> {
     fn reserve_reached(&self) -> bool {
         self.now >= self.terms.deadline - self.settings.reserve
-    }
-}
-
-/// Milestones reached and not taken yet.
-#[derive(Debug)]
-struct Journal {
-    deadline: BootInstant,
-    owner: Option<String>,
-    reached: Vec<Milestone>,
-    /// The last instant at which due calls were asked for.
-    seen: BootInstant,
-}
-
-impl Journal {
-    /// Stands in while the duties write in the real one.
-    fn silent() -> Journal {
-        Journal { deadline: BootInstant::default(), owner: None, reached: Vec::new(), seen: BootInstant::default() }
-    }
-
-    fn reach(&mut self, now: BootInstant, milestone: MilestoneKind, message: impl Into<String>, about: About) {
-        let owner = match milestone {
-            MilestoneKind::Noticed | MilestoneKind::SuccessorRequested | MilestoneKind::HandedOver => {
-                self.owner.clone()
-            }
-            _ => None,
-        };
-        self.reached.push(Milestone {
-            milestone,
-            at: now,
-            left: self.deadline.since(now),
-            target_group: about.target_group,
-            successor_id: about.successor_id,
-            owner,
-            message: message.into(),
-        });
-    }
-}
-
-/// What a milestone is about, besides this instance.
-#[derive(Debug, Default)]
-struct About {
-    target_group: Option<TargetGroupArn>,
-    successor_id: Option<InstanceId>,
-}
-
-impl From<&TargetGroupArn> for About {
-    fn from(target_group: &TargetGroupArn) -> About {
-        About { target_group: Some(target_group.clone()), successor_id: None }
-    }
-}
-
-impl From<Option<InstanceId>> for About {
-    fn from(successor_id: Option<InstanceId>) -> About {
-        About { target_group: None, successor_id }
     }
 }
 

@@ -53,10 +53,10 @@ fn hands_over(owner: &str, call: &str) {
     let leaves = ["deregistered from web", "left web", "no request is open", "handed over completely"];
     let arrives =
         ["launched, pending", "is running in", "registered in web", "is healthy in web", "handed over completely"];
-    for duties in [leaves, arrives] {
+    for duties in [leaves.as_slice(), arrives.as_slice()] {
         let mut rest = timeline.iter();
-        for part in noticed.into_iter().chain(duties) {
-            assert!(rest.any(|(_, line)| line.contains(part)), "{part:?} is missing or out of order in:\n{stdout}");
+        for part in noticed.iter().chain(duties) {
+            assert!(rest.any(|(_, line)| line.contains(*part)), "{part:?} is missing or out of order in:\n{stdout}");
         }
     }
     assert!(timeline.iter().any(|(_, line)| line.contains(call)), "{call:?} in:\n{stdout}");

@@ -131,6 +131,6 @@ fn files_are_of_a_length_that_can_be_read() {
     for (path, text) in sources() {
         let is_test = path.starts_with("tests") || path.file_name().is_some_and(|name| name == "tests.rs");
         let lines = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
-        assert!(is_test || lines <= 460, "{} has {lines} lines", path.display());
+        assert!(is_test || lines <= 490, "{} has {lines} lines", path.display());
     }
 }
