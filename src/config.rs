@@ -217,6 +217,9 @@ impl<'de> Deserialize<'de> for TargetGroups {
 }
 
 fn listed(entry: &str) -> Result<ListedTargetGroup, String> {
+    if entry.is_empty() {
+        return Err("an entry of target-groups is empty: write an ARN or a name".to_owned());
+    }
     let name_and_port = if entry.starts_with("arn:") {
         entry.rsplit_once('/').and_then(|(_, hash)| hash.split_once(':')).map(|(_, port)| port)
     } else {
@@ -304,6 +307,7 @@ mod tests {
     fn a_bad_target_group_says_what_would_be_right() {
         assert!(problem("target-groups = \"web\"").contains("[\"web\"]"));
         assert!(problem("target-groups = []").contains("discover"));
+        assert!(problem("target-groups = [\"\"]").contains("empty"));
         assert!(problem("target-groups = [\"web:http\"]").contains("web:8080"));
         assert!(problem("target-groups = [\"web:0\"]").contains("no port"));
     }

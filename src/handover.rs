@@ -65,6 +65,9 @@ pub struct Terms {
 pub struct Known {
     pub registrations: Option<Vec<Registration>>,
     pub plan: Option<Plan>,
+    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// What every duty may know of the others, as of now.
@@ -105,6 +108,7 @@ pub struct Handover {
     look_ups: Vec<LookUp>,
     find_plan: Option<Pace>,
     registrations: Vec<Registration>,
+    missing: Vec<String>,
     leaves: Vec<Leave>,
     quiet: Quiet,
     successor: Option<SuccessorDuties>,
@@ -122,6 +126,7 @@ impl Handover {
             look_ups: Vec::new(),
             find_plan: None,
             registrations: Vec::new(),
+            missing: known.missing,
             leaves: Vec::new(),
             quiet: Quiet::new(now, seed(&terms, "quiet")),
             successor: None,
@@ -151,6 +156,7 @@ impl Handover {
         Known {
             registrations: self.registrations_are_known().then(|| self.registrations.clone()),
             plan: self.successor.as_ref().map(|successor| successor.plan().clone()),
+            missing: self.missing.clone(),
         }
     }
 
@@ -270,9 +276,11 @@ impl Handover {
             let trouble = self.look_ups.iter().filter(|look_up| !look_up.answered).map(|it| it.pace.trouble());
             let what = format!("in which target groups this instance is could not be found out: {}", join(trouble));
             reports.push(Report::new("target groups", false, what));
-        } else if self.leaves.is_empty() {
+        } else if self.leaves.is_empty() && self.missing.is_empty() {
             reports.push(Report::new("leave", true, "this instance is in no target group"));
         }
+        let unknown = "target-groups names it, and there is no such target group in this region";
+        reports.extend(self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown)));
         reports.extend(self.leaves.iter().map(|leave| leave.report(self.begun_at)));
         reports.push(self.quiet.report(self.begun_at));
         match &self.successor {
@@ -406,7 +414,11 @@ impl Handover {
             None => "find out who launches a successor".to_owned(),
         };
         let left = seconds(self.terms.deadline.since(now));
-        let message = format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}");
+        let what = match action {
+            Action::Hibernate => format!("AWS hibernates this instance, which may stand still at any moment{again}"),
+            _ => format!("AWS will {action} this instance in {left}{again}"),
+        };
+        let message = format!("{what}; now: {groups}; {plan}");
         self.journal.reach(now, MilestoneKind::Noticed, message, About::default());
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn start(log_format: LogFormat) {
 /// The sentence, and how much time is left; the other fields are for machines.
 fn for_people(writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
     match field.name() {
-        "message" => write!(writer, "{value:?} "),
-        "seconds_left" => write!(writer, "({value:?} s left) "),
+        "message" => write!(writer, "{value:?}"),
+        "seconds_left" => write!(writer, " ({value:?} s left)"),
         _ => Ok(()),
     }
 }

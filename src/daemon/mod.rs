@@ -164,7 +164,13 @@ impl Daemon {
 
     /// Returns whether to stop at once.
     fn stop(&mut self) -> bool {
-        if !self.is_handing_over() || self.stopping {
+        if !self.is_handing_over() {
+            return true;
+        }
+        if self.stopping {
+            let reports = self.handover.as_ref().map(Handover::reports).unwrap_or_default();
+            let undone: Vec<String> = reports.into_iter().filter(|it| !it.done).map(|it| it.duty).collect();
+            warn!("ended by a second signal in the middle of a handover; not done: {}", undone.join(", "));
             return true;
         }
         self.stopping = true;
@@ -350,7 +356,7 @@ impl Daemon {
             Err(why) => {
                 self.identify_failures += 1;
                 if self.identify_failures == 1 {
-                    warn!("{why}; trying on");
+                    warn!("{why}; still trying");
                 }
                 self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
                 return;
@@ -387,15 +393,18 @@ impl Daemon {
             handover.learn_all_registrations(found.registrations.clone(), boot::now());
         }
         debug!("all target groups are scanned: {}", if found.is_ok() { "done" } else { "failed" });
-        for line in self.preparation.scanned(found, took, boot::now()) {
-            line.log();
+        let lines = self.preparation.scanned(found, took, boot::now());
+        if self.handover.is_none() {
+            lines.iter().for_each(prepare::Line::log);
         }
         self.publisher.prepared(&self.preparation.known());
     }
 
     fn prepared(&mut self, findings: Findings) {
-        for line in self.preparation.learn(findings, boot::now()) {
-            line.log();
+        let lines = self.preparation.learn(findings, boot::now());
+        // After a notice nobody wants to read what would happen on one.
+        if self.handover.is_none() {
+            lines.iter().for_each(prepare::Line::log);
         }
         // A notice may have come meanwhile.
         let known = self.preparation.known();

@@ -70,6 +70,7 @@ pub(super) struct Preparation {
     renew_credentials_at: Option<BootInstant>,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
+    missing: Vec<String>,
     said: Option<String>,
 }
 
@@ -102,6 +103,7 @@ impl Preparation {
             renew_credentials_at: None,
             plan: None,
             registrations: None,
+            missing: Vec::new(),
             said: None,
         }
     }
@@ -161,11 +163,11 @@ impl Preparation {
         };
         self.renew_credentials_at =
             last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
-        result.err().map(|failure| Line::Warn(format!("failed to renew the credentials, trying on: {failure}")))
+        result.err().map(|failure| Line::Warn(format!("failed to renew the credentials, still trying: {failure}")))
     }
 
     pub(super) fn known(&self) -> Known {
-        Known { registrations: self.registrations.clone(), plan: self.plan.clone() }
+        Known { registrations: self.registrations.clone(), plan: self.plan.clone(), missing: self.missing.clone() }
     }
 
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
@@ -187,11 +189,10 @@ impl Preparation {
             Ok(plan) => self.plan = Some(plan),
             Err(failure) => failed.push(format!("who launches a successor: {failure}")),
         }
-        let mut missing = Vec::new();
         match registrations {
             None => {}
             Some(Ok(found)) => {
-                missing = found.missing;
+                self.missing = found.missing;
                 self.registrations = Some(found.registrations);
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
@@ -202,7 +203,7 @@ impl Preparation {
         self.scan_wanted &= !self.scan_due;
         self.schedule(complete, now);
         failed.extend(
-            missing
+            self.missing
                 .iter()
                 .map(|group| format!("target-groups names {group}, and there is no such target group in this region")),
         );
@@ -247,7 +248,7 @@ impl Preparation {
         let said = match failed {
             [] => format!("ready; on a notice: {groups}; {plan}"),
             failed => format!(
-                "not everything could be looked up, trying on: {}; on a notice as far as known: {groups}; {plan}",
+                "not everything could be looked up, still trying: {}; on a notice as far as known: {groups}; {plan}",
                 failed.join("; ")
             ),
         };

@@ -207,9 +207,10 @@ impl Publisher {
     }
 
     pub(super) fn written(&mut self, failures: &[String]) {
-        if let (Some(failure), false) = (failures.first(), self.said_failure) {
+        if !failures.is_empty() && !self.said_failure {
             self.said_failure = true;
-            warn!("failed to write {failure}; the handover does not need it, `spot-relay status` and path units do");
+            let failures = failures.join("; ");
+            warn!("failed to write {failures}; a handover does without, people and path units do not see it");
         }
     }
 
@@ -236,6 +237,7 @@ pub(super) fn words(duty: Duty) -> &'static str {
 /// Each milestone is one info line with the fields of the contract.
 fn log(milestone: &Milestone, handover: &Handover) {
     let terms = handover.terms();
+    let outcome = handover.outcome().filter(|_| milestone.milestone == MilestoneKind::HandedOver);
     let seconds_left = (milestone.left.as_secs_f64() * 10.0).round() / 10.0;
     info!(
         milestone = milestone.milestone.as_str(),
@@ -245,7 +247,7 @@ fn log(milestone: &Milestone, handover: &Handover) {
         target_group = milestone.target_group.as_ref().map(|arn| arn.as_str()),
         successor_id = milestone.successor_id.as_ref().map(|id| id.as_str()),
         owner = milestone.owner.as_deref(),
-        outcome = handover.outcome().map(|outcome| if outcome.complete { "complete" } else { "partial" }),
+        outcome = outcome.map(|outcome| if outcome.complete { "complete" } else { "partial" }),
         "{}",
         milestone.message
     );
@@ -262,7 +264,9 @@ fn action(action: Action) -> &'static str {
 /// Per duty what was done.
 fn log_outcome(outcome: &Outcome) {
     for report in &outcome.duties {
-        let mark = if report.done { "done" } else { "not done" };
-        info!("{mark}: {}: {}", report.duty, report.what);
+        match report.done {
+            true => info!("done: {}: {}", report.duty, report.what),
+            false => warn!("not done: {}: {}", report.duty, report.what),
+        }
     }
 }

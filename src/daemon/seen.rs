@@ -163,7 +163,7 @@ impl Daemon {
         let found = self.preparation.known();
         let registrations = earlier.registrations.or(found.registrations);
         let registrations = registrations.filter(|them| !them.is_empty() || self.preparation.trusts_empty());
-        Known { registrations, plan: earlier.plan.or(found.plan) }
+        Known { registrations, plan: earlier.plan.or(found.plan), missing: found.missing }
     }
 
     fn say_what_would_be_done(&mut self, terms: Terms, known: Known) {
@@ -174,7 +174,7 @@ impl Daemon {
             info!("dry run: {}", milestone.message);
         }
         for due in due {
-            info!("dry run: the first calls would be {:?}", due.call);
+            info!("dry run: would begin with {}", due.call);
         }
         info!("dry run: nothing was written to AWS, and nothing more is said of this notice");
         self.survived = Some(Notice { action: handover.terms().incident.action, time: handover.terms().time });

@@ -109,7 +109,7 @@ impl Sight {
                 self.trouble = Some(Trouble { since: at, looks: 1 });
                 Some(format!(
                     "the instance metadata does not answer as it should: {why}; \
-                     no notice can be seen until it does, looking on"
+                     no notice can be seen until it does; still looking"
                 ))
             }
         }

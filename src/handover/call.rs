@@ -4,6 +4,7 @@
 //! the daemon.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use crate::model::{
@@ -135,6 +136,26 @@ pub struct Due {
     pub duty: Duty,
     pub call: Call,
     pub limit: Duration,
+}
+
+/// For people: the API's action and what it is about.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::FindRegistrations { .. } => f.write_str("a look-up of this instance's target groups"),
+            Call::FindPlan => f.write_str("a look-up of who launches a successor"),
+            Call::DeregisterTargets { target_group, targets } => {
+                let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
+                write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
+            }
+            Call::DetachInstances { group, .. } => write!(f, "DetachInstances from group {group}"),
+            Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
+            Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
+            Call::DescribeFleet { fleet_id, .. } => write!(f, "a look at the capacity of {fleet_id}, to raise it"),
+            Call::CreateFleet { .. } => f.write_str("CreateFleet of type instant, one instance"),
+            other => write!(f, "{other:?}"),
+        }
+    }
 }
 
 impl Call {

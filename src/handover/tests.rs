@@ -464,7 +464,7 @@ impl Run {
         terms.resumed = self.generations[victim] > 0;
         terms.planned_before = !terms.resumed;
         let plan = if terms.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
-        let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()) };
+        let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..Known::default() };
         self.handovers[victim] = Some(Handover::begin(terms, self.settings.clone(), known, at(now)));
     }
 
@@ -720,7 +720,7 @@ fn a_refused_launch_falls_back_to_leaving_at_once() {
         Handover::begin(
             terms,
             settings,
-            Known { registrations: Some(registrations("i-victim")), plan: Some(detach()) },
+            Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() },
             at(1_000),
         )
     };
@@ -753,7 +753,7 @@ fn a_shifted_time_only_shortens_the_deadline() {
 #[test]
 fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()) };
+    let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..Known::default() };
     let mut handover = Handover::begin(terms, LeaveSettings::default(), known, at(0));
     let token = |due: &[Due]| {
         due.iter().find_map(|due| match &due.call {
@@ -799,7 +799,7 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 #[test]
 fn no_failure_of_one_duty_stops_another() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()) };
+    let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
     let mut handover = Handover::begin(terms, LeaveSettings::default(), known, at(0));
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
     handover.due(at(0));

@@ -237,9 +237,11 @@ fn a_listed_target_group_that_is_not_there_is_named() {
     let scenario = Scenario::new(owned_by(Owner::Nobody)).config(&config);
     let daemon = scenario.start();
     daemon.wait_for_line("names wbe, and there is no such target group");
-    scenario.sim.notice("terminate", Duration::from_secs(120));
+    scenario.sim.notice("terminate", Duration::from_secs(12));
     daemon.wait_for("handed-over");
     assert!(!scenario.serves("web"), "the other one is left all the same");
+    assert!(!daemon.is_complete(), "a name that nobody knows leaves the handover incomplete");
+    assert!(!daemon.lines_with("not done: leave wbe").is_empty(), "{}", daemon.lines().join("\n"));
 }
 
 #[test]
