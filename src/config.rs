@@ -9,6 +9,8 @@ use jiff::SignedDuration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::model::Readiness;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Config {
@@ -16,6 +18,10 @@ pub struct Config {
     pub watch: Watch,
     pub leave: Leave,
     pub successor: Successor,
+    pub arrive: Arrive,
+    pub survive: Survive,
+    pub hooks: Hooks,
+    pub notify: Notify,
 }
 
 /// In which target groups to look for this instance.
@@ -39,6 +45,9 @@ pub struct Watch {
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
     pub rebalance: Rebalance,
+    /// Hand over when the Auto Scaling group terminates this instance.
+    pub lifecycle: bool,
+    pub scheduled_events: ScheduledEvents,
 }
 
 /// What a rebalance recommendation does.
@@ -48,6 +57,19 @@ pub enum Rebalance {
     Ignore,
     /// Look everything up anew.
     Prepare,
+    /// Successor first, and leave when it is healthy.
+    HandOver,
+}
+
+/// What a scheduled event (maintenance, retirement, reboot) does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduledEvents {
+    Ignore,
+    /// Say it, once.
+    Report,
+    /// Shortly before it begins, with its beginning as the deadline.
+    HandOver,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -79,6 +101,63 @@ pub struct Successor {
     pub instance_types: Vec<String>,
     pub on_demand_fallback: bool,
     pub balance_zones: BalanceZones,
+}
+
+/// How this instance comes into service by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Arrive {
+    pub register: bool,
+    /// Asked before every registration of this instance, also one that puts it back.
+    #[serde(deserialize_with = "readiness")]
+    pub ready: Readiness,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Survive {
+    pub then: Then,
+}
+
+/// What an instance does that lives on although it was to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    #[default]
+    Reinstate,
+    StayOut,
+    /// Itself, and only if it has handed over.
+    Terminate,
+}
+
+/// Commands of the user's, as argument lists; an empty one is none.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Hooks {
+    #[serde(deserialize_with = "command")]
+    pub notice: Vec<String>,
+    #[serde(deserialize_with = "command")]
+    pub drained: Vec<String>,
+    #[serde(deserialize_with = "hook_timeout")]
+    pub timeout: Duration,
+}
+
+/// Where milestones are posted to. Its `Debug` does not show the URL, which may hold a secret.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Notify {
+    #[serde(deserialize_with = "text")]
+    pub webhook: Option<String>,
+    /// A file with the template of the body.
+    #[serde(deserialize_with = "text")]
+    pub template: Option<String>,
+}
+
+impl std::fmt::Debug for Notify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let webhook = self.webhook.as_ref().map(|_| "...");
+        f.debug_struct("Notify").field("webhook", &webhook).field("template", &self.template).finish()
+    }
 }
 
 /// `true` unless said otherwise.
@@ -114,7 +193,24 @@ pub struct TemplateChoice {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1), rebalance: Rebalance::Prepare }
+        Self {
+            interval: Duration::from_secs(1),
+            rebalance: Rebalance::Prepare,
+            lifecycle: true,
+            scheduled_events: ScheduledEvents::Report,
+        }
+    }
+}
+
+impl Default for Arrive {
+    fn default() -> Self {
+        Self { register: false, ready: Readiness::AtOnce }
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { notice: Vec::new(), drained: Vec::new(), timeout: Duration::from_secs(20) }
     }
 }
 
@@ -135,7 +231,15 @@ pub struct ConfigError {
 impl ConfigError {
     /// The file that was named is not there or cannot be read.
     pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
-        ConfigError { file: file.to_owned(), problem: format!("the configuration cannot be read: {error}") }
+        ConfigError {
+            file: file.to_owned(),
+            problem: format!("this file of the configuration cannot be read: {error}"),
+        }
+    }
+
+    /// What only its reader finds out: a template, a URL.
+    pub fn wrong(file: &str, problem: &str) -> ConfigError {
+        ConfigError { file: file.to_owned(), problem: problem.to_owned() }
     }
 }
 
@@ -168,6 +272,16 @@ impl Config {
                 self.leave.quiet_for, self.leave.reserve
             ));
         }
+        if self.arrive.register && self.target_groups == TargetGroups::Discover {
+            return Some(
+                "[arrive] register is true, but target-groups does not say where: list them, as in \
+                 target-groups = [\"web\", \"api:8080\"]"
+                    .to_owned(),
+            );
+        }
+        if self.notify.template.is_some() && self.notify.webhook.is_none() {
+            return Some("[notify] template is given, but no webhook to post to".to_owned());
+        }
         None
     }
 }
@@ -178,6 +292,58 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         .parse()
         .map_err(|_| D::Error::custom(format!("{text:?} is no duration: write \"3s\", \"500ms\" or \"2m\"")))?;
     Duration::try_from(signed).map_err(|_| D::Error::custom(format!("{text:?}: a duration cannot be negative")))
+}
+
+/// Between one second and what two minutes can hold.
+fn hook_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let timeout = duration(deserializer)?;
+    if (Duration::from_secs(1)..=crate::notice::TWO_MINUTES).contains(&timeout) {
+        return Ok(timeout);
+    }
+    Err(D::Error::custom(format!("{timeout:?} is no timeout of a hook: it must lie between 1s and 2m (default: 20s)")))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of arguments, as [\"/usr/local/bin/drain\", \"--now\"]")]
+    enum Written {
+        Line(String),
+        Arguments(Vec<String>),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Line(line) => Err(D::Error::custom(format!(
+            "{line:?}: no shell reads it; write a list of arguments, as [\"/usr/local/bin/drain\", \"--now\"], \
+             or [\"/bin/sh\", \"-c\", {line:?}]"
+        ))),
+        Written::Arguments(arguments) if arguments.first().is_some_and(String::is_empty) => {
+            Err(D::Error::custom("the first argument is empty: it is the program"))
+        }
+        Written::Arguments(arguments) => Ok(arguments),
+    }
+}
+
+fn readiness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Readiness, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || {
+        D::Error::custom(format!(
+            "ready is {text:?}: write \"tcp://127.0.0.1:80\" or \"http://127.0.0.1/healthz\", or \"\" for at once"
+        ))
+    };
+    if text.is_empty() {
+        return Ok(Readiness::AtOnce);
+    }
+    if let Some(address) = text.strip_prefix("tcp://") {
+        let address = address.trim_end_matches('/');
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        let port = port.and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
+        return port.map(|_| Readiness::Tcp(address.to_owned())).ok_or_else(wrong);
+    }
+    let host = text.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
+    host.map(|_| Readiness::Http(text.clone())).ok_or_else(wrong)
 }
 
 fn launch_template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TemplateChoice>, D::Error> {
@@ -259,7 +425,9 @@ mod tests {
             target-groups = ["web", "api:8080", "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/x/73e2:81"]
             [watch]
             interval = "500ms"
-            rebalance = "ignore"
+            rebalance = "hand-over"
+            lifecycle = false
+            scheduled-events = "hand-over"
             [leave]
             when = "successor-healthy"
             quiet-for = "5s"
@@ -271,13 +439,38 @@ mod tests {
             instance-types = ["m5.large"]
             on-demand-fallback = true
             balance-zones = false
+            [arrive]
+            register = true
+            ready = "http://127.0.0.1:8080/healthz"
+            [survive]
+            then = "stay-out"
+            [hooks]
+            notice = ["/usr/local/bin/pause", "queue"]
+            drained = ["/bin/true"]
+            timeout = "30s"
+            [notify]
+            webhook = "https://user:secret@hooks.example.org/x"
+            template = "/etc/spot-relay/slack.json.j2"
         "#;
         let config = Config::parse(sample, "x").expect("a config");
         let group = |arn_or_name: &str, port| ListedTargetGroup { arn_or_name: arn_or_name.to_owned(), port };
         let arn = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/x/73e2";
         let groups = vec![group("web", None), group("api", Some(8080)), group(arn, Some(81))];
         assert_eq!(config.target_groups, TargetGroups::Listed(groups));
-        assert_eq!(config.watch, Watch { interval: Duration::from_millis(500), rebalance: Rebalance::Ignore });
+        let watch = Watch {
+            interval: Duration::from_millis(500),
+            rebalance: Rebalance::HandOver,
+            lifecycle: false,
+            scheduled_events: ScheduledEvents::HandOver,
+        };
+        assert_eq!(config.watch, watch);
+        let ready = Readiness::Http("http://127.0.0.1:8080/healthz".to_owned());
+        assert_eq!(config.arrive, Arrive { register: true, ready });
+        assert_eq!(config.survive.then, Then::StayOut);
+        assert_eq!(config.hooks.notice, ["/usr/local/bin/pause", "queue"]);
+        assert_eq!(config.hooks.timeout, Duration::from_secs(30));
+        assert_eq!(config.notify.template.as_deref(), Some("/etc/spot-relay/slack.json.j2"));
+        assert!(!format!("{config:?}").contains("secret"), "a URL may hold a secret");
         assert_eq!(config.leave.reserve, Duration::from_secs(60));
         assert_eq!(config.successor.owner, OwnerChoice::Ec2Fleet);
         let template = TemplateChoice { id_or_name: "lt-0abc".to_owned(), version: Some("7".to_owned()) };
@@ -310,6 +503,24 @@ mod tests {
         assert!(problem("target-groups = [\"\"]").contains("empty"));
         assert!(problem("target-groups = [\"web:http\"]").contains("web:8080"));
         assert!(problem("target-groups = [\"web:0\"]").contains("no port"));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_with_what_would_be_right() {
+        for (text, right) in [
+            ("[arrive]\nregister = true", "target-groups = ["),
+            ("[arrive]\nready = \"127.0.0.1:80\"", "tcp://127.0.0.1:80"),
+            ("[arrive]\nready = \"tcp://127.0.0.1\"", "tcp://127.0.0.1:80"),
+            ("[arrive]\nready = \"https://127.0.0.1\"", "http://127.0.0.1/healthz"),
+            ("[hooks]\nnotice = \"/bin/true --now\"", "list of arguments"),
+            ("[hooks]\nnotice = [\"\"]", "is the program"),
+            ("[hooks]\ntimeout = \"10m\"", "between 1s and 2m"),
+            ("[notify]\ntemplate = \"/x\"", "no webhook"),
+            ("[watch]\nrebalance = \"hand-ower\"", "hand-over"),
+        ] {
+            let problem = problem(text);
+            assert!(problem.contains(right), "{right:?} in {problem}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The handover: from a notice to its outcome. What to do next is decided here and nowhere else.
+//! The handover: from a signal to its outcome. What to do next is decided here and nowhere else.
 //!
 //! A handover is a set of duties, each with its own stage and retries. [`Handover::due`] says which calls to begin now,
 //! the daemon performs them, one task a call, and [`Handover::answered`] takes what came back. Invariants: no clock, no
@@ -9,107 +9,66 @@ mod call;
 mod capacity;
 mod find;
 mod group;
+mod hook;
 mod journal;
 mod launch;
 mod leave;
 mod lifecycle;
+mod look_ups;
+mod mark;
 mod outcome;
 mod pace;
 mod quiet;
 mod register;
 mod successor;
+mod terms;
+mod view;
 mod watch;
+mod words;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::config::{Leave as LeaveSettings, When};
-use crate::model::{Action, BootInstant, Identity, Incident, Milestone, MilestoneKind, Registration, TargetGroupArn};
-use crate::plan::Plan;
+use crate::config::Leave as LeaveSettings;
+use crate::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
+use crate::plan::{GroupRequest, Plan};
 use crate::retry::{self, Failure};
 
-pub use call::{Answer, CALL_LIMIT, Call, Due, Duty};
+pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind};
+use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
+use look_ups::LookUps;
+use mark::Mark;
 pub use outcome::{Outcome, Report};
 use outcome::{join, seconds};
-use pace::Pace;
+pub(crate) use pace::Pace;
 use quiet::Quiet;
 use successor::SuccessorDuties;
+use terms::Manner;
+pub use terms::{Known, Settings, Terms};
+use view::View;
 
 /// Of the longest deregistration delay no more than this is counted when serving on: the notice has no more to give.
 const COUNTED_DELAY: Duration = Duration::from_secs(60);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
-
-/// What a handover is about; fixed at first sight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
-    pub identity: Identity,
-    pub incident: Incident,
-    /// The notice's time, where it had one.
-    pub time: Option<Timestamp>,
-    pub deadline: BootInstant,
-    /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
-    pub successors_since: Option<Timestamp>,
-    /// An earlier process of this boot may have begun this handover already.
-    pub resumed: bool,
-    /// The plan was made before the notice: what it names as members is no successor.
-    pub planned_before: bool,
-}
-
-/// What is known when the notice comes. `None` is looked up within the handover.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    pub registrations: Option<Vec<Registration>>,
-    pub plan: Option<Plan>,
-    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
-    #[serde(default)]
-    pub missing: Vec<String>,
-}
-
-/// What every duty may know of the others, as of now.
-struct View<'a> {
-    now: BootInstant,
-    terms: &'a Terms,
-    settings: &'a LeaveSettings,
-    /// Leave the target groups now rather than serve on.
-    may_leave: bool,
-    /// When every deregistration had been accepted.
-    left_at: Option<BootInstant>,
-    /// Every deregistration went out and was answered once, whatever the answer.
-    deregistration_tried: bool,
-    /// Target health shows every registration `unused`: the load balancer is done with this instance.
-    all_unused: bool,
-    quiet: bool,
-    registrations: &'a [Registration],
-}
-
-impl View<'_> {
-    fn reserve_reached(&self) -> bool {
-        self.now >= self.terms.deadline - self.settings.reserve
-    }
-}
-
-/// A look-up of something that was not known when the notice came.
-struct LookUp {
-    call: Call,
-    pace: Pace,
-    answered: bool,
-}
+/// So long before the deadline a termination hook is completed, whatever command of the user's still runs.
+const LAST_CALLS: Duration = Duration::from_secs(3);
 
 pub struct Handover {
     terms: Terms,
-    settings: LeaveSettings,
+    settings: Settings,
     begun_at: BootInstant,
-    /// The look-ups of registrations; more than one where the owner names target groups that are quicker to ask.
-    look_ups: Vec<LookUp>,
-    find_plan: Option<Pace>,
+    look_ups: LookUps,
     registrations: Vec<Registration>,
     missing: Vec<String>,
     leaves: Vec<Leave>,
+    /// Once begun, leaving goes on.
+    is_leaving: bool,
+    mark: Mark,
+    hooks: Vec<Hook>,
     quiet: Quiet,
     successor: Option<SuccessorDuties>,
     journal: Journal,
@@ -117,33 +76,38 @@ pub struct Handover {
 }
 
 impl Handover {
-    pub fn begin(terms: Terms, settings: LeaveSettings, known: Known, now: BootInstant) -> Handover {
-        // Of a short notice the reserve is no more than a quarter.
-        let reserve = settings.reserve.min(terms.deadline.since(now) / 4);
-        let settings = LeaveSettings { reserve, ..settings };
+    pub fn begin(terms: Terms, settings: Settings, known: Known, now: BootInstant) -> Handover {
+        let hook = |kind: HookKind, command: &[String]| {
+            let ended_before = known.hooks_ended.contains(&kind);
+            (!command.is_empty()).then(|| Hook::new(kind, settings.hooks.timeout, ended_before, now))
+        };
+        let hooks = [hook(HookKind::Notice, &settings.hooks.notice), hook(HookKind::Drained, &settings.hooks.drained)];
         let mut handover = Handover {
             begun_at: now,
-            look_ups: Vec::new(),
-            find_plan: None,
+            look_ups: LookUps::none(seed(&terms, "look-ups")),
             registrations: Vec::new(),
             missing: known.missing,
             leaves: Vec::new(),
+            is_leaving: false,
+            mark: Mark::new(now, seed(&terms, "mark")),
+            hooks: hooks.into_iter().flatten().collect(),
             quiet: Quiet::new(now, seed(&terms, "quiet")),
             successor: None,
-            journal: Journal { deadline: terms.deadline, owner: None, reached: Vec::new(), seen: now },
+            journal: Journal { deadline: terms.announced_deadline(), owner: None, reached: Vec::new(), seen: now },
             outcome: None,
             terms,
             settings,
         };
         match known.registrations {
             Some(registrations) => handover.learn_registrations(registrations, now),
-            None => handover.look_up(None, now),
+            None => handover.look_ups.look_for_registrations(None, now),
         }
+        handover.learn_registrations(known.found, now);
         match known.plan {
             Some(plan) => handover.learn_plan(plan, now),
-            None => handover.find_plan = Some(Pace::new(now, seed(&handover.terms, "plan"))),
+            None => handover.look_ups.look_for_plan(now),
         }
-        handover.say_noticed(now);
+        handover.say_begun(now);
         handover
     }
 
@@ -153,17 +117,87 @@ impl Handover {
 
     /// What is known by now: what the record keeps for the next process.
     pub fn known(&self) -> Known {
+        let known = self.look_ups.registrations_are_known();
         Known {
-            registrations: self.registrations_are_known().then(|| self.registrations.clone()),
-            plan: self.successor.as_ref().map(|successor| successor.plan().clone()),
+            registrations: known.then(|| self.registrations.clone()),
+            found: if known { Vec::new() } else { self.registrations.clone() },
+            plan: self.plan().cloned(),
             missing: self.missing.clone(),
+            hooks_ended: self.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
         }
     }
 
-    /// A shifted notice: the same incident, and a deadline that only comes nearer.
-    pub fn shorten(&mut self, deadline: BootInstant) {
-        self.terms.deadline = self.terms.deadline.min(deadline);
-        self.journal.deadline = self.terms.deadline;
+    pub fn plan(&self) -> Option<&Plan> {
+        self.successor.as_ref().map(SuccessorDuties::plan)
+    }
+
+    /// Whether the group is asked for a successor before this instance leaves.
+    pub(crate) fn launches_first(&self) -> bool {
+        let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if *how != GroupRequest::Observe);
+        asks && self.terms.manner(&self.settings.leave) != Manner::AtOnce
+    }
+
+    pub fn successor_id(&self) -> Option<InstanceId> {
+        self.successor.as_ref().and_then(SuccessorDuties::id)
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.is_quiet()
+    }
+
+    /// Whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
+    pub fn is_certain(&self) -> bool {
+        !self.terms.is_open() || self.is_leaving
+    }
+
+    /// A notice, while this handover is under way: the same incident. Of a notice already known only a nearer time counts
+    /// (aws/aws-node-termination-handler#146); after a recommendation the notice brings the deadline.
+    pub fn noticed(&mut self, action: Action, time: Option<Timestamp>, deadline: BootInstant, now: BootInstant) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let was_open = self.terms.is_open();
+        let is_news = self.terms.signal != Signal::Notice && self.terms.time != time;
+        self.terms.deadline = if was_open { deadline } else { self.terms.deadline.min(deadline) };
+        if self.terms.signal != Signal::Notice {
+            self.terms.incident.action = Some(action);
+            self.terms.time = time;
+        }
+        if !self.terms.terminating {
+            self.terms.signal = Signal::Notice;
+        }
+        self.journal.deadline = self.terms.announced_deadline();
+        if is_news {
+            self.become_urgent(now);
+        }
+    }
+
+    /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
+    /// was none.
+    pub fn group_terminates(&mut self, deadline: BootInstant, now: BootInstant) {
+        if self.terms.terminating || self.outcome.is_some() {
+            return;
+        }
+        if self.terms.is_open() {
+            self.terms.signal = Signal::LifecycleState;
+            self.terms.incident.action = Some(Action::Terminate);
+            self.terms.deadline = deadline;
+        }
+        self.terms.terminating = true;
+        self.journal.deadline = self.terms.announced_deadline();
+        if let Some(successor) = &mut self.successor {
+            successor.group_terminates(&self.terms, now);
+        }
+        if self.terms.signal == Signal::LifecycleState {
+            self.say_begun(now);
+        }
+    }
+
+    /// What was announced is off: no further call is given out.
+    pub fn withdraw(&mut self) {
+        if self.outcome.is_none() {
+            self.outcome = Some(Outcome { complete: false, duties: Vec::new() });
+        }
     }
 
     /// The calls to begin now. Each is performed once, within its limit, and answered with [`Handover::answered`].
@@ -172,11 +206,15 @@ impl Handover {
             return Vec::new();
         }
         let mut calls: Vec<(Duty, Call)> = Vec::new();
+        let leave = self.effective_leave();
         let mut leaves = std::mem::take(&mut self.leaves);
+        let mut hooks = std::mem::take(&mut self.hooks);
         let mut successor = self.successor.take();
         let mut quiet = std::mem::replace(&mut self.quiet, Quiet::new(now, 0));
+        let mut mark = std::mem::replace(&mut self.mark, Mark::new(now, 0));
         let mut journal = std::mem::replace(&mut self.journal, Journal::silent());
-        let view = self.view(now, &leaves, successor.as_ref(), &quiet);
+        let view = self.view(now, &leave, &leaves, successor.as_ref(), &quiet, &hooks);
+        let is_leaving = view.may_leave;
         // The order matters: deregistrations leave first.
         for (index, leave) in leaves.iter_mut().enumerate() {
             calls.extend(leave.due(&view).map(|call| (Duty::Leave(index), call)));
@@ -185,18 +223,19 @@ impl Handover {
             calls.extend(successor.due(&view, &mut journal));
         }
         calls.extend(quiet.due(&view, &mut journal).map(|call| (Duty::Quiet, call)));
+        let view = View { quiet: quiet.is_quiet(), ..view };
+        for hook in &mut hooks {
+            calls.extend(hook.due(&view).map(|call| (Duty::Hook(hook.kind()), call)));
+        }
+        calls.extend(mark.due(&view).map(|call| (Duty::Mark, call)));
+        self.is_leaving |= is_leaving;
         self.leaves = leaves;
+        self.hooks = hooks;
         self.successor = successor;
         self.quiet = quiet;
+        self.mark = mark;
         self.journal = journal;
-        for (index, look_up) in self.look_ups.iter_mut().enumerate() {
-            if !look_up.answered && look_up.pace.begin(now) {
-                calls.push((Duty::FindRegistrations(index), look_up.call.clone()));
-            }
-        }
-        if self.find_plan.as_mut().is_some_and(|pace| pace.begin(now)) {
-            calls.push((Duty::FindPlan, Call::FindPlan));
-        }
+        calls.extend(self.look_ups.due(now));
         let left = self.terms.deadline.since(now);
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
@@ -208,15 +247,18 @@ impl Handover {
             return None;
         }
         self.take(now, duty, answer);
-        self.pace(duty).and_then(|pace| pace.last_failure.clone())
+        // The first, the second, the fourth: the log is to be read in a hurry.
+        let pace = self.pace(duty).filter(|pace| pace.failures.is_power_of_two())?;
+        pace.last_failure.clone()
     }
 
     fn pace(&self, duty: Duty) -> Option<&Pace> {
         match duty {
-            Duty::FindRegistrations(index) => self.look_ups.get(index).map(|look_up| &look_up.pace),
-            Duty::FindPlan => self.find_plan.as_ref(),
+            Duty::FindRegistrations(_) | Duty::FindPlan => self.look_ups.pace(duty),
             Duty::Leave(index) => self.leaves.get(index).map(Leave::pace),
             Duty::Quiet => Some(self.quiet.pace()),
+            Duty::Mark => Some(self.mark.pace()),
+            Duty::Hook(_) => None,
             Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::Lifecycle(_) => {
                 self.successor.as_ref().and_then(|successor| successor.pace(duty))
             }
@@ -225,10 +267,14 @@ impl Handover {
 
     fn take(&mut self, now: BootInstant, duty: Duty, answer: Answer) {
         match duty {
-            Duty::FindRegistrations(index) => self.registrations_answered(now, index, answer),
+            Duty::FindRegistrations(index) => {
+                if let Some(registrations) = self.look_ups.registrations_answered(now, index, answer) {
+                    self.learn_registrations(registrations, now);
+                }
+            }
             Duty::FindPlan => match answer {
                 Answer::Plan(plan) => self.learn_plan(*plan, now),
-                other => self.find_plan.iter_mut().for_each(|pace| pace.failed_by(now, other.clone())),
+                other => self.look_ups.plan_failed(now, other),
             },
             Duty::Leave(index) => {
                 if let Some(leave) = self.leaves.get_mut(index) {
@@ -236,6 +282,12 @@ impl Handover {
                 }
             }
             Duty::Quiet => self.quiet.answered(now, answer),
+            Duty::Mark => self.mark.answered(now, &self.terms, answer),
+            Duty::Hook(kind) => {
+                if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.kind() == kind) {
+                    hook.answered(now, answer);
+                }
+            }
             Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::Lifecycle(_) => {
                 if let Some(successor) = &mut self.successor {
                     successor.answered(now, &self.terms, duty, answer, &mut self.journal);
@@ -249,16 +301,19 @@ impl Handover {
         if self.outcome.is_some() {
             return None;
         }
-        let reserve = self.terms.deadline - self.settings.reserve;
-        let fixed = [self.terms.deadline, reserve, self.latest_leave(), self.begun_at + ALONE_AT_MOST];
-        let look_ups = self.look_ups.iter().filter(|look_up| !look_up.answered).filter_map(|it| it.pace.wake());
-        let paces = look_ups
-            .chain(self.find_plan.iter().filter_map(Pace::wake))
+        let deadline = self.terms.deadline;
+        let leave = self.effective_leave();
+        let marks = [deadline, deadline - leave.reserve, deadline - LAST_CALLS, self.latest_leave(&leave)];
+        let paces = self
+            .look_ups
+            .wakes()
             .chain(self.leaves.iter().filter_map(Leave::wake))
             .chain(self.quiet.wake())
+            .chain(self.mark.wake())
             .chain(self.successor.iter().flat_map(SuccessorDuties::wakes));
         // What was due when due calls were last asked for was given out then, or waits for an answer.
-        fixed.into_iter().chain(paces).filter(|instant| *instant > self.journal.seen).min()
+        let fixed = marks.into_iter().chain([self.begun_at + ALONE_AT_MOST]);
+        fixed.chain(paces).filter(|instant| *instant > self.journal.seen).min()
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
@@ -269,55 +324,60 @@ impl Handover {
         self.outcome.as_ref()
     }
 
-    /// For the status: what is going on, in a sentence.
+    /// What became of each duty so far.
     pub fn reports(&self) -> Vec<Report> {
-        let mut reports: Vec<Report> = Vec::new();
-        if !self.registrations_are_known() {
-            let trouble = self.look_ups.iter().filter(|look_up| !look_up.answered).map(|it| it.pace.trouble());
-            let what = format!("in which target groups this instance is could not be found out: {}", join(trouble));
-            reports.push(Report::new("target groups", false, what));
-        } else if self.leaves.is_empty() && self.missing.is_empty() {
+        let mut reports: Vec<Report> = self.look_ups.reports();
+        if self.look_ups.registrations_are_known() && self.leaves.is_empty() && self.missing.is_empty() {
             reports.push(Report::new("leave", true, "this instance is in no target group"));
         }
         let unknown = "target-groups names it, and there is no such target group in this region";
         reports.extend(self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown)));
         reports.extend(self.leaves.iter().map(|leave| leave.report(self.begun_at)));
         reports.push(self.quiet.report(self.begun_at));
-        match &self.successor {
-            Some(successor) => reports.extend(successor.reports(self.begun_at)),
-            None => {
-                let trouble = self.find_plan.as_ref().map(Pace::trouble).unwrap_or_default();
-                let what = format!("who launches it could not be found out: {trouble}");
-                reports.push(Report::new("successor", false, what));
-            }
-        }
+        reports.extend(self.successor.iter().flat_map(|successor| successor.reports(self.begun_at)));
+        reports.extend(self.hooks.iter().map(|hook| hook.report(self.begun_at)));
+        reports.extend(self.mark.report());
         reports
     }
 
-    /// Ends the handover when every duty is done, or at the deadline. Returns whether it has ended.
+    /// Ends the handover when nothing is left to try, or at the deadline. Returns whether it has ended.
     fn end(&mut self, now: BootInstant) -> bool {
         self.journal.seen = now;
         if self.outcome.is_some() {
             return true;
         }
         let reports = self.reports();
-        let complete = reports.iter().all(|report| report.done);
-        if !complete && now < self.terms.deadline {
+        let complete = reports.iter().all(|report| report.done || report.aside);
+        let settled = reports.iter().all(|report| report.settled);
+        let stays = self.stays(now);
+        if !settled && stays.is_none() && now < self.terms.deadline {
             return false;
         }
-        let undone = join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
-        let message = if complete {
-            format!("handed over completely in {}", seconds(now.since(self.begun_at)))
-        } else {
-            format!("handed over in part, time is up: {undone}")
+        let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
+        // Of duties that there was no need for nothing is told.
+        let duties = if stays.is_some() { Vec::new() } else { reports.clone() };
+        let message = match stays {
+            Some(why) => format!("this instance stays in service: {why}"),
+            None if complete => format!("handed over completely in {}", seconds(now.since(self.begun_at))),
+            None if settled => format!("handed over in part: {}", undone()),
+            None => format!("handed over in part, time is up: {}", undone()),
         };
-        let successor = self.successor.as_ref().and_then(SuccessorDuties::id);
-        self.journal.reach(now, MilestoneKind::HandedOver, message, successor.into());
-        self.outcome = Some(Outcome { complete, duties: reports });
+        self.journal.reach(now, MilestoneKind::HandedOver, message, self.successor_id().into());
+        self.outcome = Some(Outcome { complete, duties });
         true
     }
 
-    /// Takes registrations that were found since the notice; those known already are passed over.
+    /// Why this instance, of which no interruption is announced, does not leave at all.
+    fn stays(&self, now: BootInstant) -> Option<String> {
+        if !self.terms.is_open() || self.is_leaving {
+            return None;
+        }
+        let in_vain = self.successor.as_ref().and_then(SuccessorDuties::is_in_vain);
+        let waited = seconds(self.terms.deadline.since(self.begun_at));
+        in_vain.or_else(|| (now >= self.terms.deadline).then(|| format!("no successor was healthy within {waited}")))
+    }
+
+    /// Takes registrations that were found since the beginning; those known already are passed over.
     pub fn learn_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
         if self.outcome.is_some() {
             return;
@@ -332,94 +392,51 @@ impl Handover {
         }
     }
 
-    fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
-        self.find_plan = None;
-        self.journal.owner = Some(plan.owner().to_owned());
-        if let (Plan::Group { group, .. }, false) = (&plan, self.registrations_are_known()) {
-            self.look_up(Some(group.target_groups.clone()), now);
-        }
-        self.successor = Some(SuccessorDuties::new(plan, &self.terms, &self.settings, now));
-    }
-
-    fn look_up(&mut self, among: Option<Vec<TargetGroupArn>>, now: BootInstant) {
-        let pace = Pace::new(now, seed(&self.terms, "registrations"));
-        self.look_ups.push(LookUp { call: Call::FindRegistrations { among }, pace, answered: false });
-    }
-
     /// Takes what a scan of all target groups found: nothing is left to look up.
     pub fn learn_all_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
-        self.look_ups.iter_mut().for_each(|look_up| look_up.answered = true);
+        self.look_ups.everything_was_scanned();
         self.learn_registrations(registrations, now);
     }
 
-    fn registrations_answered(&mut self, now: BootInstant, index: usize, answer: Answer) {
-        let Some(look_up) = self.look_ups.get_mut(index) else { return };
-        match answer {
-            Answer::Registrations(registrations) => {
-                look_up.answered = true;
-                self.learn_registrations(registrations, now);
-            }
-            other => look_up.pace.failed_by(now, other),
+    fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
+        self.look_ups.plan_is_known();
+        self.journal.owner = Some(plan.owner().to_owned());
+        if let (Plan::Group { group, .. }, false) = (&plan, self.look_ups.registrations_are_known()) {
+            self.look_ups.look_for_registrations(Some(group.target_groups.clone()), now);
         }
+        let manner = self.terms.manner(&self.settings.leave);
+        self.successor = Some(SuccessorDuties::new(plan, &self.terms, manner, now));
     }
 
-    fn registrations_are_known(&self) -> bool {
-        self.look_ups.iter().all(|look_up| look_up.answered)
+    /// Time is short now: what waited for a better moment goes on at once.
+    fn become_urgent(&mut self, now: BootInstant) {
+        let manner = self.terms.manner(&self.settings.leave);
+        if let Some(successor) = &mut self.successor {
+            successor.become_urgent(manner, now);
+        }
+        self.say_begun(now);
+    }
+
+    /// Of a short notice the reserve is no more than a quarter.
+    fn effective_leave(&self) -> LeaveSettings {
+        let reserve = self.settings.leave.reserve.min(self.terms.deadline.since(self.begun_at) / 4);
+        LeaveSettings { reserve, ..self.settings.leave.clone() }
     }
 
     /// The last instant at which leaving still leaves time to drain.
-    fn latest_leave(&self) -> BootInstant {
+    fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
         let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
         let counted = longest.unwrap_or(COUNTED_DELAY).min(COUNTED_DELAY);
-        self.terms.deadline - self.settings.reserve - self.settings.quiet_for - counted
+        self.terms.deadline - leave.reserve - leave.quiet_for - counted
     }
 
-    fn view<'a>(
-        &'a self,
-        now: BootInstant,
-        leaves: &[Leave],
-        successor: Option<&SuccessorDuties>,
-        quiet: &Quiet,
-    ) -> View<'a> {
-        let serve_on = self.settings.when == When::SuccessorHealthy
-            && self.terms.incident.action != Action::Hibernate
-            && now < self.latest_leave()
-            && successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
-        let all_left = self.registrations_are_known().then(|| leaves.iter().map(Leave::accepted_at));
-        let left_at = all_left.and_then(|instants| instants.collect::<Option<Vec<_>>>());
-        View {
-            now,
-            terms: &self.terms,
-            settings: &self.settings,
-            may_leave: !serve_on,
-            left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
-            deregistration_tried: now >= self.begun_at + ALONE_AT_MOST
-                || (self.registrations_are_known() && leaves.iter().all(Leave::was_tried)),
-            all_unused: !leaves.is_empty() && leaves.iter().all(Leave::is_unused),
-            quiet: quiet.is_quiet(),
-            registrations: &self.registrations,
-        }
-    }
-
-    fn say_noticed(&mut self, now: BootInstant) {
-        let action = self.terms.incident.action;
-        let again = if self.terms.resumed { ", seen again after a restart" } else { "" };
-        let groups = match self.registrations.as_slice() {
-            _ if !self.registrations_are_known() => "leave the target groups once they are found".to_owned(),
-            [] => "this instance is in no target group".to_owned(),
-            registrations => format!("leave {}", join(registrations.iter().map(|it| it.name().to_owned()))),
-        };
-        let plan = match &self.successor {
-            Some(successor) => successor.plan().to_string(),
-            None => "find out who launches a successor".to_owned(),
-        };
-        let left = seconds(self.terms.deadline.since(now));
-        let what = match action {
-            Action::Hibernate => format!("AWS hibernates this instance, which may stand still at any moment{again}"),
-            _ => format!("AWS will {action} this instance in {left}{again}"),
-        };
-        let message = format!("{what}; now: {groups}; {plan}");
-        self.journal.reach(now, MilestoneKind::Noticed, message, About::default());
+    fn say_begun(&mut self, now: BootInstant) {
+        let known = self.look_ups.registrations_are_known();
+        let registrations = known.then_some(self.registrations.as_slice());
+        let serves_on = self.terms.manner(&self.settings.leave) == Manner::ServeOn;
+        let message = words::begun(&self.terms, registrations, self.plan(), serves_on, now);
+        let kind = if self.terms.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
+        self.journal.reach(now, kind, message, About::default());
     }
 }
 

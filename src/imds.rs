@@ -15,6 +15,8 @@ use reqwest::header::{DATE, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::model::{Identity, InstanceId, LifeCycle};
 
@@ -110,8 +112,15 @@ impl Imds {
             url.path().trim_matches('/').is_empty() && url.query().is_none(),
             "the metadata service's address must have no path: {endpoint}"
         );
+        // The metadata is plain HTTP, but reqwest, which speaks TLS for the webhook, panics where nobody says how, and
+        // would read the system's certificates.
+        let provider = ring::default_provider().into();
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("failed to build the metadata client")?;
         let http = Client::builder()
             .http1_only()
+            .tls_backend_preconfigured(tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

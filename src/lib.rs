@@ -5,27 +5,28 @@
 //! # The architecture in five minutes
 //!
 //! ```text
-//!             signals                   calls due
-//!    imds ──────────────▶ handover ──────────────────▶ daemon ──▶ aws, sockets, record, systemd
-//!    (edge)   notice      (pure)   ◀──────────────────  (loop)  ◀── answers
-//!                                       answers
+//!             signals                calls due
+//!    imds ──────────────▶ life ──────────────────▶ daemon ──▶ aws, sockets, hooks, record, systemd
+//!    (edge)   notice     (pure)  ◀──────────────────  (loop)  ◀── answers
+//!                                    answers
 //! ```
 //!
-//! What to do next is decided in one place, [`handover`]: no clock, no network, no log, no chance; instants come in as
+//! What to do next is decided in one place, [`life`], which holds a [`handover`] or an [`arrival`]: no clock, no network, no log, no chance; instants come in as
 //! arguments. The `daemon` performs what it says, one task a call, and tells it each answer. A file named after an
 //! outside party speaks to that party and decides nothing. Imports go down only; edges do not know each other.
 //!
 //! | layer | modules | responsibility |
 //! |---|---|---|
 //! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
-//! | 1 pure | [`notice`], [`config`], [`plan`], [`handover`] | metadata bodies to signals, settings, who is asked for the successor and how, the state machine |
-//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `record`, `signals`, `systemd` | one outside party each |
+//! | 1 pure | [`notice`], [`config`], [`plan`], [`handover`], [`arrival`], [`life`] | metadata bodies to signals, settings, who is asked for the successor and how; leaving, coming (back), and which of them a signal asks for |
+//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `hooks`, `webhook`, `signals`, `systemd` | one outside party each |
 //! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
 //! | 4 | `cli` | what a person types and reads |
 //! | beside | `sim` | simulated metadata service and AWS over HTTP on loopback: for `demo` and the tests |
 //!
-//! What is absent: no retry but the core's (the SDK makes one attempt, edges none), no thread but one (a file is written
-//! and a name resolved in a passing one), no state on disk that a handover needs, no call to AWS while nothing happens.
+//! What is absent: no retry but the core's (the SDK makes one attempt, edges none), no thread but one (a file is
+//! written, a name resolved and a hook started in a passing one), no state on disk that a handover needs, no call to AWS
+//! while nothing happens.
 //!
 //! Layers 2 and up stand behind the feature `daemon`; without it the pure core builds and is tested in seconds.
 
@@ -38,12 +39,20 @@ pub mod plan;
 
 pub mod handover;
 
+pub mod arrival;
+
+pub mod life;
+
 #[cfg(feature = "daemon")]
 pub mod aws;
 #[cfg(feature = "daemon")]
 pub mod boot;
 #[cfg(feature = "daemon")]
+pub mod hooks;
+#[cfg(feature = "daemon")]
 pub mod imds;
+#[cfg(feature = "daemon")]
+pub mod probe;
 #[cfg(feature = "daemon")]
 pub mod record;
 #[cfg(feature = "daemon")]
@@ -52,6 +61,8 @@ pub mod signals;
 pub mod sockets;
 #[cfg(feature = "daemon")]
 pub mod systemd;
+#[cfg(feature = "daemon")]
+pub mod webhook;
 
 #[cfg(feature = "daemon")]
 pub mod daemon;

@@ -3,6 +3,8 @@
 //! Nothing here does anything. Every name is AWS's own, with one meaning (see the words in the crate's documentation);
 //! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
 
+mod owner;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use owner::*;
 
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
@@ -114,6 +118,30 @@ pub enum LifeCycle {
     OnDemand,
 }
 
+/// What the metadata can tell of this instance's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signal {
+    /// A Spot interruption notice.
+    #[default]
+    Notice,
+    RebalanceRecommendation,
+    /// The Auto Scaling group terminates the instance.
+    LifecycleState,
+    ScheduledEvent,
+}
+
+impl Signal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::RebalanceRecommendation => "rebalance-recommendation",
+            Self::LifecycleState => "lifecycle-state",
+            Self::ScheduledEvent => "scheduled-event",
+        }
+    }
+}
+
 /// What the interruption does to the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -121,6 +149,8 @@ pub enum Action {
     Terminate,
     Stop,
     Hibernate,
+    /// Only a scheduled event's.
+    Reboot,
 }
 
 impl fmt::Display for Action {
@@ -129,6 +159,7 @@ impl fmt::Display for Action {
             Action::Terminate => "terminate",
             Action::Stop => "stop",
             Action::Hibernate => "hibernate",
+            Action::Reboot => "reboot",
         })
     }
 }
@@ -140,7 +171,8 @@ pub struct Incident {
     pub instance_id: InstanceId,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    pub action: Action,
+    /// Not known of a recommendation.
+    pub action: Option<Action>,
     /// Counts the incidents of one boot: an interruption can be withdrawn and another one come.
     #[serde(default)]
     pub number: u32,
@@ -265,167 +297,35 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
 }
 
-/// What launched the instance and can launch another.
+/// One row of `events/maintenance/scheduled`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Owner {
-    AutoScalingGroup(AutoScalingGroup),
-    Ec2Fleet(Fleet),
-    SpotFleet(Fleet),
-    LaunchTemplate(LaunchTemplate),
-    Nobody {
-        /// Why nobody: a part of a sentence, as "the instance was launched by hand".
-        why: String,
-    },
-}
-
-/// One row of DescribeAutoScalingGroups, with its termination hooks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AutoScalingGroup {
-    pub name: String,
-    pub arn: String,
-    pub capacity_rebalance: bool,
-    /// Hooks on `autoscaling:EC2_INSTANCE_TERMINATING`.
-    pub termination_hooks: Vec<LifecycleHook>,
-    /// The target groups in which the group registers what it launches.
-    pub target_groups: Vec<TargetGroupArn>,
-    pub members: Vec<GroupMember>,
-    pub min_size: i32,
-    pub max_size: i32,
-    pub desired_capacity: i32,
-    /// `EC2`, `ELB`, ...
-    pub health_check_type: String,
-    pub availability_zones: Vec<String>,
-    pub subnets: Vec<String>,
-    /// A mixed instances policy: LaunchInstances is refused for it.
-    pub mixed_instances: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LifecycleHook {
-    pub name: String,
-    pub heartbeat_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupMember {
-    pub instance_id: InstanceId,
-    pub availability_zone: String,
-    /// `Pending`, `InService`, `Terminating:Wait`, ...
-    pub lifecycle_state: String,
-}
-
-/// An EC2 Fleet or a Spot Fleet request: `fleet-...` or `sfr-...`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fleet {
+pub struct ScheduledEvent {
     pub id: String,
-    pub request_type: FleetType,
-    /// `launch` or `launch-before-terminate`: the fleet replaces by itself at a rebalance recommendation.
-    pub replacement_strategy: Option<String>,
-    pub capacity: FleetCapacity,
-    /// What it launches; empty where it uses launch specifications instead of templates.
-    pub launch_configurations: Vec<LaunchConfiguration>,
-    /// The target groups in which the fleet registers what it launches; only a Spot Fleet has any.
-    pub target_groups: Vec<TargetGroupArn>,
-    pub tags: BTreeMap<String, String>,
+    /// `instance-stop`, `instance-retirement`, `system-reboot`, `instance-reboot`, `system-maintenance`, ...
+    pub code: String,
+    /// Neither completed nor cancelled.
+    pub active: bool,
+    /// Unknown where AWS wrote what is no time.
+    pub not_before: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FleetType {
-    Maintain,
-    Request,
-    Instant,
+/// Who asks whether the application is ready to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Always.
+    AtOnce,
+    /// A TCP connection to `HOST:PORT` is accepted.
+    Tcp(String),
+    /// A GET of this URL is answered with 2xx.
+    Http(String),
 }
 
-/// What a fleet was asked for and what it has, in its own units: instances, or weights where it has weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FleetCapacity {
-    pub total: i32,
-    /// Where the request names a Spot part.
-    pub spot: Option<i32>,
-    /// Rounded down: a part of a unit is not reached.
-    pub fulfilled: i32,
-}
-
-/// One member of a fleet, as DescribeFleetInstances and the Spot requests tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FleetMember {
-    pub instance_id: InstanceId,
-    pub instance_type: String,
-    /// Its Spot request's status is `marked-for-termination` or `marked-for-stop`.
-    pub under_notice: bool,
-    /// Since when that is its status (`Status.UpdateTime`), by AWS's clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub noticed_at: Option<Timestamp>,
-}
-
-/// A launch template as a call names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LaunchTemplate {
-    /// `lt-...`, or a name.
-    pub id_or_name: String,
-    /// A number, `$Default` or `$Latest`.
-    pub version: String,
-}
-
-/// A launch template with the pools in which a fleet may launch it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LaunchConfiguration {
-    pub template: LaunchTemplate,
-    /// Empty: the template's own type and subnet.
-    pub overrides: Vec<LaunchOverride>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LaunchOverride {
-    pub instance_type: Option<String>,
-    pub subnet_id: Option<String>,
-    pub availability_zone: Option<String>,
-    pub max_price: Option<String>,
-    /// Units that one instance counts for, in hundredths: AWS allows fractions.
-    pub weight_hundredths: Option<u32>,
-    pub image_id: Option<String>,
-    pub requirements: Option<InstanceRequirements>,
-}
-
-/// Attribute-based instance type selection: the parts of it that fleets are known to use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InstanceRequirements {
-    pub vcpu_count: (Option<i32>, Option<i32>),
-    pub memory_mib: (Option<i32>, Option<i32>),
-    pub cpu_manufacturers: Vec<String>,
-    pub instance_generations: Vec<String>,
-    pub allowed_instance_types: Vec<String>,
-    pub excluded_instance_types: Vec<String>,
-    pub burstable_performance: Option<String>,
-    pub bare_metal: Option<String>,
-    pub local_storage: Option<String>,
-}
-
-/// How instances are bought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Market {
-    Spot,
-    OnDemand,
-}
-
-/// CreateFleet of type `instant` with capacity 1: everything that must not change under one client token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InstantFleet {
-    pub launch_configurations: Vec<LaunchConfiguration>,
-    pub market: Market,
-    /// On the instance it launches; keys of ours use `:` and `-` only.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// CreateFleet's answer: instances *and* errors can stand in one HTTP 200.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launched {
-    pub instances: Vec<InstanceId>,
-    /// `CODE: message`, each once.
-    pub errors: Vec<String>,
+/// What an Auto Scaling group has room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRoom {
+    pub members: Vec<GroupMember>,
+    pub desired_capacity: i32,
+    pub max_size: i32,
 }
 
 /// What the kernel says of the TCP connections to the registered ports.
@@ -441,6 +341,8 @@ pub struct Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MilestoneKind {
+    /// AWS recommends to rebalance: no interruption is announced yet.
+    Recommended,
     Noticed,
     Deregistered,
     Left,
@@ -450,11 +352,35 @@ pub enum MilestoneKind {
     SuccessorRegistered,
     SuccessorHealthy,
     HandedOver,
+    /// This instance lives on after all.
+    Survived,
+    /// And is back where it was.
+    Reinstated,
+    /// This instance has come into service by itself.
+    Arrived,
 }
 
 impl MilestoneKind {
+    /// In the order in which they can come.
+    pub const ALL: [MilestoneKind; 13] = [
+        Self::Recommended,
+        Self::Noticed,
+        Self::Deregistered,
+        Self::Left,
+        Self::Quiet,
+        Self::SuccessorRequested,
+        Self::SuccessorRunning,
+        Self::SuccessorRegistered,
+        Self::SuccessorHealthy,
+        Self::HandedOver,
+        Self::Survived,
+        Self::Reinstated,
+        Self::Arrived,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Recommended => "recommended",
             Self::Noticed => "noticed",
             Self::Deregistered => "deregistered",
             Self::Left => "left",
@@ -464,6 +390,9 @@ impl MilestoneKind {
             Self::SuccessorRegistered => "successor-registered",
             Self::SuccessorHealthy => "successor-healthy",
             Self::HandedOver => "handed-over",
+            Self::Survived => "survived",
+            Self::Reinstated => "reinstated",
+            Self::Arrived => "arrived",
         }
     }
 }
@@ -472,8 +401,9 @@ impl MilestoneKind {
 pub struct Milestone {
     pub milestone: MilestoneKind,
     pub at: BootInstant,
-    /// From then to the deadline.
-    pub left: Duration,
+    /// From then to the deadline, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_group: Option<TargetGroupArn>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

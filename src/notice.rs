@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, BootInstant};
+use crate::model::{Action, BootInstant, ScheduledEvent};
 
 /// What AWS promises between the notice and the interruption.
 pub const TWO_MINUTES: Duration = Duration::from_secs(120);
@@ -99,6 +99,45 @@ pub fn parse_recommendation(body: &str) -> Option<Timestamp> {
     parsed.get("noticeTime")?.as_str()?.parse().ok().and_then(plausible)
 }
 
+/// The body of `events/maintenance/scheduled`, a list of rows like
+/// `{"Code": "system-reboot", "EventId": "instance-event-0a", "State": "active", "NotBefore": "8 May 2020 16:00:00 GMT"}`.
+/// A row without a code is passed over; no body, an empty one and one that is no list are no events.
+pub fn parse_scheduled_events(body: &str) -> Vec<ScheduledEvent> {
+    let rows: Vec<serde_json::Value> = serde_json::from_str(body).unwrap_or_default();
+    rows.iter().filter_map(scheduled_event).collect()
+}
+
+fn scheduled_event(row: &serde_json::Value) -> Option<ScheduledEvent> {
+    let text = |key: &str| row.get(key).and_then(serde_json::Value::as_str).map(str::trim).filter(|it| !it.is_empty());
+    let code = text("Code")?.to_owned();
+    let not_before = text("NotBefore").and_then(parse_event_time);
+    let id = match text("EventId") {
+        Some(id) => id.to_owned(),
+        None => format!("{code} {}", text("NotBefore").unwrap_or_default()),
+    };
+    // Completed and cancelled ones also say so in the description, before AWS changes their state.
+    let over = |words: &str| ["completed", "canceled", "cancelled"].iter().any(|over| words.eq_ignore_ascii_case(over));
+    let bracketed = text("Description").and_then(|words| words.strip_prefix('[')?.split_once(']').map(|(it, _)| it));
+    let active = !text("State").is_some_and(over) && !bracketed.is_some_and(over);
+    Some(ScheduledEvent { id, code, active, not_before })
+}
+
+/// `8 May 2020 16:00:00 GMT`, the day not padded; the forms that other AWS services write are borne too.
+fn parse_event_time(text: &str) -> Option<Timestamp> {
+    let iso = || text.parse().ok();
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp()).or_else(iso).and_then(plausible)
+}
+
+/// What a scheduled event does to the instance, where its code tells.
+pub fn action_of(event: &ScheduledEvent) -> Option<Action> {
+    match event.code.as_str() {
+        // A retired instance is stopped where it can be started again elsewhere, and terminated where it cannot.
+        "instance-stop" | "instance-retirement" => Some(Action::Stop),
+        "system-reboot" | "instance-reboot" => Some(Action::Reboot),
+        _ => None,
+    }
+}
+
 /// A time that AWS can have meant, far enough from both ends of all time to be reckoned with.
 pub fn plausible(time: Timestamp) -> Option<Timestamp> {
     const CENTURIES: std::ops::Range<i64> = 0..10_000_000_000;
@@ -130,6 +169,35 @@ mod tests {
     fn the_body_of_the_documentation_is_a_notice() {
         let notice = notice("2017-09-18T08:22:00Z");
         assert_eq!(notice, Notice { action: Action::Terminate, time: Some(at("2017-09-18T08:22:00Z")) });
+    }
+
+    #[test]
+    fn scheduled_events_are_read_however_their_dates_are_padded() {
+        let events = parse_scheduled_events(
+            r#"[{"NotBefore": "8 May 2020 16:00:00 GMT", "Code": "system-reboot", "Description": "a reboot",
+                 "EventId": "instance-event-0d59937288b749b32", "NotAfter": "", "State": "active"},
+                {"NotBefore": "21 Jan 2019 09:00:43 GMT", "Code": "instance-stop",
+                 "Description": "[Canceled] the instance is stopped", "EventId": "e2", "State": "active"},
+                {"NotBefore": "soon", "Code": "instance-retirement", "EventId": "e3", "State": "completed"},
+                {"Description": "nothing"}]"#,
+        );
+        let row = |id: &str, code: &str, active, not_before: Option<&str>| ScheduledEvent {
+            id: id.into(),
+            code: code.into(),
+            active,
+            not_before: not_before.map(at),
+        };
+        assert_eq!(
+            events,
+            [
+                row("instance-event-0d59937288b749b32", "system-reboot", true, Some("2020-05-08T16:00:00Z")),
+                row("e2", "instance-stop", false, Some("2019-01-21T09:00:43Z")),
+                row("e3", "instance-retirement", false, None),
+            ]
+        );
+        assert_eq!(parse_scheduled_events("[]"), []);
+        assert_eq!(parse_scheduled_events(""), []);
+        assert_eq!(parse_scheduled_events("<html>"), []);
     }
 
     #[test]

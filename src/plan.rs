@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{OwnerChoice, Successor};
 use crate::model::{
     AutoScalingGroup, Fleet, FleetMember, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride,
-    LaunchTemplate, Market, Owner,
+    LaunchTemplate, LifecycleHook, Market, Owner,
 };
 
 /// On every successor that we launch: the id of the instance in whose place it stands.
@@ -19,6 +19,8 @@ pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
 /// On every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that launched it
 /// knows only the pools of one attempt.
 pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
+/// On this instance from a signal to its end, with the deadline: nothing may take it for a successor. Taken off if it lives on.
+pub const LEAVING_TAG: &str = "spot-relay:leaving";
 /// On a `maintain` fleet while its capacity is raised: see [`RaisedCapacity`].
 pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
 
@@ -188,6 +190,14 @@ impl Plan {
         Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, around))
     }
 
+    /// The termination hooks of an Auto Scaling group.
+    pub fn termination_hooks(&self) -> &[LifecycleHook] {
+        match self {
+            Plan::Group { group, .. } => &group.termination_hooks,
+            _ => &[],
+        }
+    }
+
     /// Whether somebody launches a successor, asked or not.
     pub fn has_successor(&self) -> bool {
         !matches!(self, Plan::Nobody { .. })
@@ -200,6 +210,25 @@ impl Plan {
             Plan::Fleet { fleet, .. } => &fleet.id,
             Plan::Launch(launch) => &launch.from,
             Plan::Nobody { .. } => "nobody",
+        }
+    }
+
+    /// A part of a sentence: how a successor comes before this instance leaves.
+    pub fn successor_first(&self) -> String {
+        match self {
+            Plan::Group { group, how: GroupRequest::Terminate | GroupRequest::Detach } => {
+                format!("have group {} launch one more", group.name)
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// The owner's id or name alone, as in `lt-0abc`; `None` of nobody.
+    pub fn owner_id(&self) -> Option<&str> {
+        match self {
+            Plan::Launch(launch) => launch.from.rsplit(' ').next(),
+            Plan::Nobody { .. } => None,
+            _ => Some(self.owner()),
         }
     }
 

@@ -10,25 +10,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::handover::{Known, Outcome};
-use crate::model::{BootInstant, Identity, Incident, Milestone, Registration};
-
-/// What `/var/lib/spot-relay/handover.json` holds. It serves people, and the process after a crash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    pub incident: Incident,
-    /// The notice's time, where it had one.
-    pub time: Option<Timestamp>,
-    /// By AWS's clock.
-    pub begun_at: Timestamp,
-    /// On the boot clock of the incident's boot, as the milestones' instants.
-    pub begun: BootInstant,
-    pub deadline: BootInstant,
-    pub known: Known,
-    pub milestones: Vec<Milestone>,
-    /// `None` while it goes on.
-    pub outcome: Option<Outcome>,
-}
+use crate::life::Record;
+use crate::model::{Identity, Registration};
 
 /// What `/run/spot-relay/status.json` holds: what the daemon is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +34,12 @@ pub enum State {
     Watching,
     HandingOver,
     HandedOver,
+    /// Coming into service, or back.
+    Arriving,
+    /// Lives on, out of its target groups.
+    StaysOut,
+    /// At its own request.
+    Terminating,
 }
 
 /// What exists while a notice stands.
@@ -172,7 +161,8 @@ fn write_whole(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, InstanceId, LifeCycle};
+    use crate::handover::Known;
+    use crate::model::{Action, BootInstant, Incident, InstanceId, LifeCycle, Signal};
 
     fn files(name: &str) -> Files {
         let directory = std::env::temp_dir().join(format!("spot-relay-record-{}-{name}", std::process::id()));
@@ -198,9 +188,17 @@ mod tests {
             incident: Incident {
                 instance_id: InstanceId::new("i-us"),
                 boot_id: "boot".into(),
-                action: Action::Terminate,
+                action: Some(Action::Terminate),
                 number: 0,
             },
+            signal: Signal::Notice,
+            terminating: false,
+            event: None,
+            certain: true,
+            survived: false,
+            recommended: false,
+            launched_first: false,
+            closed: None,
             time: None,
             begun_at: Timestamp::UNIX_EPOCH,
             begun: BootInstant::default(),

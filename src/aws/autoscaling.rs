@@ -8,7 +8,7 @@ use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, LaunchInstancesError};
 
 use super::Caller;
-use crate::model::{AutoScalingGroup, GroupMember, InstanceId, Launched, LifecycleHook, TargetGroupArn};
+use crate::model::{AutoScalingGroup, GroupMember, GroupRoom, InstanceId, Launched, LifecycleHook, TargetGroupArn};
 use crate::retry::Failure;
 
 /// A hook's heartbeat timeout unless it was given another.
@@ -62,6 +62,28 @@ impl AutoScaling {
     pub async fn group_members(&self, name: &str, limit: Duration) -> Result<Vec<GroupMember>, Failure> {
         let described = self.describe_auto_scaling_groups(name, limit).await?;
         Ok(described.map(|described| members(&described)).unwrap_or_default())
+    }
+
+    /// The group's members and sizes in one call; `None` if there is no such group.
+    pub async fn group_room(&self, name: &str, limit: Duration) -> Result<Option<GroupRoom>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| GroupRoom {
+            members: members(&described),
+            desired_capacity: described.desired_capacity().unwrap_or_default(),
+            max_size: described.max_size().unwrap_or_default(),
+        }))
+    }
+
+    /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its
+    /// target groups.
+    pub async fn attach_instances(
+        &self,
+        group: &str,
+        instance_id: &InstanceId,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.attach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
+        self.caller.call(limit, call.send()).await.map(drop)
     }
 
     /// Without `decrement` the group launches another at once. It deregisters the instance from the group's target

@@ -55,6 +55,15 @@ struct Group {
     arn: TargetGroupArn,
     target_type: TargetType,
     network: bool,
+    /// On which a target is registered that names none.
+    port: Option<u16>,
+}
+
+/// A target group as it is named in the configuration, with a port where it is not the group's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub arn_or_name: String,
+    pub port: Option<u16>,
 }
 
 impl Elb {
@@ -132,6 +141,47 @@ impl Elb {
             registrations.extend(self.registration(identity, group, known, limit).await?);
         }
         Ok(Found { registrations, missing })
+    }
+
+    /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
+    /// that name, or it is of another type than `instance` and `ip`. One registration a group, with every port named.
+    pub async fn registrations_to_make(
+        &self,
+        identity: &Identity,
+        wanted: &[Wanted],
+        limit: Duration,
+    ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
+        let mut names: Vec<String> = wanted.iter().map(|wanted| wanted.arn_or_name.clone()).collect();
+        names.sort();
+        names.dedup();
+        let (groups, mut missing) = self.listed_groups(&names, &[], limit).await?;
+        let mut registrations = Vec::new();
+        for group in groups {
+            let of_this = |it: &&Wanted| it.arn_or_name == group.arn.as_str() || it.arn_or_name == group.arn.name();
+            let ports = wanted.iter().filter(of_this).filter_map(|wanted| wanted.port.or(group.port));
+            let id = match group.target_type {
+                TargetType::Instance => identity.instance_id.to_string(),
+                TargetType::Ip => identity.private_ip.clone(),
+            };
+            let target = |port| Target { id: id.clone(), port, availability_zone: None };
+            let mut targets: Vec<Target> = ports.map(target).collect();
+            targets.sort();
+            targets.dedup();
+            if targets.is_empty() {
+                missing.push(group.arn.name().to_owned());
+                continue;
+            }
+            let deregistration_delay = self.deregistration_delay(&group.arn, limit).await?;
+            let Group { arn, target_type, network, .. } = group;
+            registrations.push(Registration { target_group: arn, target_type, targets, deregistration_delay, network });
+        }
+        let found = |name: &String| {
+            let is_it = |it: &Registration| it.target_group.as_str() == name || it.name() == name;
+            registrations.iter().any(is_it) || missing.contains(name)
+        };
+        let unusable: Vec<String> = names.iter().filter(|name| !found(name)).cloned().collect();
+        missing.extend(unusable);
+        Ok((registrations, missing))
     }
 
     async fn listed_groups(
@@ -232,7 +282,7 @@ impl Elb {
             Some(known) => known.deregistration_delay,
             None => self.deregistration_delay(&group.arn, limit).await?,
         };
-        let Group { arn, target_type, network } = group;
+        let Group { arn, target_type, network, .. } = group;
         Ok(Some(Registration { target_group: arn, target_type, targets, deregistration_delay, network }))
     }
 
@@ -253,7 +303,7 @@ impl Elb {
 
 impl From<&Registration> for Group {
     fn from(known: &Registration) -> Self {
-        Self { arn: known.target_group.clone(), target_type: known.target_type, network: known.network }
+        Self { arn: known.target_group.clone(), target_type: known.target_type, network: known.network, port: None }
     }
 }
 
@@ -273,7 +323,8 @@ fn group(group: &TargetGroup) -> Option<Group> {
         _ => return None,
     };
     let network = !matches!(group.protocol(), Some(ProtocolEnum::Http | ProtocolEnum::Https));
-    Some(Group { arn: TargetGroupArn::new(group.target_group_arn()?), target_type, network })
+    let port = group.port().and_then(|port| u16::try_from(port).ok());
+    Some(Group { arn: TargetGroupArn::new(group.target_group_arn()?), target_type, network, port })
 }
 
 fn description(target: &Target) -> TargetDescription {

@@ -1,10 +1,15 @@
 //! `spot-relay run`: the daemon.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::Config;
+use tracing::warn;
+
+use crate::config::{Config, ConfigError, Notify};
 use crate::daemon;
 use crate::record::Files;
+use crate::webhook::Webhook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -17,14 +22,47 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
     let options = daemon::Options {
+        webhook: webhook(&config.notify)?,
         config,
         dry_run: arguments.dry_run,
         metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
     };
+    for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
+        if let Some(program) = command.first().filter(|program| !is_program(program)) {
+            warn!(
+                "[hooks] {key} names {program}, which is no program that can be run here; its handovers will be partial"
+            );
+        }
+    }
     let runtime = super::runtime()?;
     let result = runtime.block_on(daemon::run(options));
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// As execvp(3) would find it.
+fn is_program(name: &str) -> bool {
+    let is_executable = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    match name.contains('/') {
+        true => is_executable(Path::new(name)),
+        false => {
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|it| is_executable(&it.join(name)))
+        }
+    }
+}
+
+/// A webhook that cannot be posted to is a wrong configuration, found at start.
+fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
+    let Some(url) = &notify.webhook else { return Ok(None) };
+    let template = match &notify.template {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?),
+        None => None,
+    };
+    let file = notify.template.as_deref().unwrap_or("[notify] webhook");
+    let webhook = Webhook::new(url, template.as_deref());
+    webhook.map(Some).map_err(|error| ConfigError::wrong(file, &format!("{error:#}")).into())
 }

@@ -1,9 +1,12 @@
-//! The daemon: start-up, the watch loop, the handover loop. It performs what the core says and decides nothing itself.
+//! The daemon: start-up, the watch loop, the calls of the core. It performs what the core says and decides nothing itself.
 //!
 //! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
 //! answer and no failure of a task ends the loop; only a signal does.
 
+mod hook;
+mod identify;
 mod look_up;
+mod notify;
 mod perform;
 mod prepare;
 mod publish;
@@ -15,33 +18,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
+use crate::aws::Aws;
 use crate::aws::clock::Clock;
 use crate::aws::elb::Found;
-use crate::aws::{Aws, Connection};
 use crate::boot;
-use crate::config::{Config, Rebalance};
-use crate::handover::{Answer, Duty, Handover};
+use crate::config::Config;
+use crate::handover::{Answer, Call, Handover};
 use crate::imds::Imds;
-use crate::model::{BootInstant, Identity, LifeCycle};
-use crate::notice::{Notice, TWO_MINUTES};
-use crate::record::{Files, Record};
-use crate::retry::{self, Backoff, Failure};
+use crate::life::{Errand, Life, Standing, Ticket};
+use crate::model::BootInstant;
+use crate::notice::TWO_MINUTES;
+use crate::record::Files;
+use crate::retry::Failure;
 use crate::signals::Signals;
+use crate::webhook::{self, Webhook};
 
+use identify::Identified;
+use notify::Notifier;
 use prepare::{Findings, Preparation};
 use publish::Publisher;
-use watch::{Looked, Sight};
+use seen::Waiting;
+use watch::{Glanced, Looked, Sight};
 
-/// Between two tries to find out who this instance is.
-const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
-/// A member launched so long before the notice may be the successor all the same: AWS's clocks and ours.
-const SLACK: Duration = Duration::from_secs(30);
-/// How long the start waits for the record.
-const READ_LIMIT: Duration = Duration::from_secs(1);
+/// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
+const STOOD_STILL: Duration = Duration::from_secs(10);
 
 pub struct Options {
     pub config: Config,
@@ -50,6 +53,8 @@ pub struct Options {
     /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`
     pub metadata_endpoint: Option<String>,
     pub files: Files,
+    /// Where milestones are posted to.
+    pub webhook: Option<Webhook>,
 }
 
 /// What a task came back with.
@@ -59,21 +64,26 @@ enum Event {
     Prepared(Box<Findings>),
     Scanned(Result<Found, Failure>, Duration),
     Renewed(Result<Option<Duration>, Failure>),
-    Answered(Duty, Answer),
+    Glanced(Glanced, BootInstant),
+    Answered(Ticket, Answer),
     /// What could not be written.
     Written(Vec<String>),
+    /// What came of a POST to the webhook.
+    Posted(Result<(), Failure>),
 }
 
 /// What a task is for: known also when the task itself dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Look,
+    Glance,
     Identify,
     Prepare,
     Scan,
     Renew,
-    Call(Duty),
+    Call(Ticket),
     Write,
+    Post,
 }
 
 struct Daemon {
@@ -83,16 +93,21 @@ struct Daemon {
     boot_id: String,
     sight: Sight,
     next_look: BootInstant,
-    identity: Option<Identity>,
+    /// The last pass of the loop.
+    last_pass: BootInstant,
+    /// Who this instance is has to be read, for the first time or anew.
+    identify: bool,
     identify_at: BootInstant,
     identify_failures: u32,
+    /// The AWS clients' connections are dead: the machine stood still.
+    reconnect: bool,
     aws: Option<Arc<Aws>>,
     preparation: Preparation,
-    /// A notice seen before it was known who this instance is.
-    waiting_notice: Option<(Notice, Timestamp, BootInstant)>,
-    survived: Option<Notice>,
-    handover: Option<Handover>,
+    waiting: Waiting,
+    /// Once it is known whose it is.
+    life: Option<Life>,
     publisher: Publisher,
+    notifier: Notifier,
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
     stopping: bool,
@@ -102,7 +117,7 @@ struct Daemon {
 ///
 /// # Errors
 /// Only at start-up: the metadata's address is no URL, or signals cannot be caught.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(mut options: Options) -> anyhow::Result<()> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
@@ -113,15 +128,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         boot_id: boot::id(),
         sight: Sight::default(),
         next_look: now,
-        identity: None,
+        last_pass: now,
+        identify: true,
         identify_at: now,
         identify_failures: 0,
+        reconnect: false,
         aws: None,
         preparation: Preparation::new(now),
-        waiting_notice: None,
-        survived: None,
-        handover: None,
+        waiting: Waiting::default(),
+        life: None,
         publisher: Publisher::new(options.files.clone()),
+        notifier: Notifier::new(options.webhook.take()),
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
         stopping: false,
@@ -131,6 +148,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     daemon.publisher.say("watching; finding out who this instance is");
     daemon.watch(&mut signals).await;
     daemon.publisher.systemd().stopping();
+    daemon.post_the_rest().await;
     daemon.publish_last().await;
     info!("stopped");
     Ok(())
@@ -139,13 +157,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 impl Daemon {
     async fn watch(&mut self, signals: &mut Signals) {
         loop {
+            self.notice_a_standstill();
             self.begin_what_is_due();
-            if self.is_handing_over() {
+            if self.has_to_finish() {
                 // The calls just begun go out before anybody is told of them.
                 tokio::task::yield_now().await;
             }
             self.publish();
-            if self.stopping && !self.is_handing_over() {
+            if self.stopping && !self.has_to_finish() {
                 return;
             }
             let pause = self.wake().since(boot::now()).max(Duration::from_millis(1));
@@ -162,82 +181,168 @@ impl Daemon {
         }
     }
 
+    /// After a standstill connections and tokens are dead, and who this instance is may have changed.
+    fn notice_a_standstill(&mut self) {
+        let now = boot::now();
+        let stood = now.since(self.last_pass);
+        self.last_pass = now;
+        if stood < STOOD_STILL {
+            return;
+        }
+        warn!(
+            "this machine, or this program, stood still for {:.0} s (hibernated?): connecting anew and looking again",
+            stood.as_secs_f64()
+        );
+        if let Ok(imds) = Imds::new(self.options.metadata_endpoint.as_deref()) {
+            self.imds = Arc::new(imds);
+        }
+        (self.identify, self.reconnect, self.identify_at) = (true, true, now);
+        if let Some(life) = &mut self.life {
+            life.stood_still();
+        }
+        self.preparation.renew_now(now);
+    }
+
     /// Returns whether to stop at once.
     fn stop(&mut self) -> bool {
-        if !self.is_handing_over() {
+        if !self.has_to_finish() {
             return true;
         }
+        let handover = self.life.as_ref().and_then(Life::handover);
         if self.stopping {
-            let reports = self.handover.as_ref().map(Handover::reports).unwrap_or_default();
+            let reports = handover.map(Handover::reports).unwrap_or_default();
             let undone: Vec<String> = reports.into_iter().filter(|it| !it.done).map(|it| it.duty).collect();
             warn!("ended by a second signal in the middle of a handover; not done: {}", undone.join(", "));
             return true;
         }
-        self.stopping = true;
-        let left = self.handover.as_ref().map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
+        let left = handover.map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
         info!(
             "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
             left.as_secs_f64()
         );
         self.publisher.systemd().extend_timeout(left + Duration::from_secs(5));
+        self.stopping = true;
         false
     }
 
     /// A notice that only waits for the identity counts: what it asks for is about to begin.
-    fn is_handing_over(&self) -> bool {
-        self.waiting_notice.is_some() || self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
+    fn has_to_finish(&self) -> bool {
+        self.waiting.holds_a_notice() || self.life.as_ref().is_some_and(Life::has_to_finish)
     }
 
     fn begin_what_is_due(&mut self) {
         let now = boot::now();
         // First what a notice asks for.
-        self.advance_handover(now);
+        self.advance(now);
         // After the first look and beside none, so that one connection and one token serve them all.
         let beside_a_look = self.sight.looks == 0 || self.is_running(Purpose::Look);
-        let unknown = self.identity.is_none() && !self.is_running(Purpose::Identify);
+        let unknown = self.identify && !self.is_running(Purpose::Identify);
         if unknown && now >= self.identify_at && !beside_a_look {
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
             let files = self.options.files.clone();
-            self.begin(Purpose::Identify, async move { Event::Identified(identify(&imds, clock, files).await) });
+            self.begin(
+                Purpose::Identify,
+                async move { Event::Identified(identify::identify(&imds, clock, files).await) },
+            );
         }
         if now >= self.next_look && !self.is_running(Purpose::Look) {
             self.next_look = now + self.options.config.watch.interval;
             self.sight.looks = self.sight.looks.wrapping_add(1);
-            let (imds, number) = (self.imds.clone(), self.sight.looks);
-            let rebalance = self.options.config.watch.rebalance != Rebalance::Ignore;
-            self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, number, rebalance).await) });
+            let imds = self.imds.clone();
+            self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds).await) });
         }
         self.prepare_if_due(now);
     }
 
-    /// Tells the milestones reached, and writes the files.
-    fn publish(&mut self) {
-        if let Some(handover) = &mut self.handover
-            && !self.publisher.knows_outcome()
-        {
-            self.publisher.follow(handover);
+    /// Lets the core go on and begins the calls it wants.
+    fn advance(&mut self, now: BootInstant) {
+        let (Some(life), Some(aws)) = (&mut self.life, &self.aws) else { return };
+        let errands = life.due(now);
+        if life.take_wants_look_up() {
+            self.preparation.renew_now(now);
+            (self.identify, self.identify_at) = (true, now);
         }
+        if errands.is_empty() {
+            return;
+        }
+        let asked = perform::Asked {
+            aws: aws.clone(),
+            imds: self.imds.clone(),
+            identity: life.identity().clone(),
+            config: Arc::new(self.options.config.clone()),
+        };
+        for Errand { ticket, call, limit } in errands {
+            let environment = match (&call, life.handover()) {
+                (Call::RunHook { .. }, Some(handover)) => {
+                    let left = handover.terms().deadline.since(now);
+                    hook::environment(life.identity(), handover, left)
+                }
+                _ => Vec::new(),
+            };
+            let asked = asked.clone();
+            let task = async move { Event::Answered(ticket, perform::perform(asked, call, environment, limit).await) };
+            let id = self.tasks.spawn(task).id();
+            self.purposes.insert(id, Purpose::Call(ticket));
+        }
+    }
+
+    /// Tells what there is to tell, and writes the files.
+    fn publish(&mut self) {
+        match &mut self.life {
+            Some(life) => {
+                for milestone in self.publisher.follow(life) {
+                    self.notifier.push(&notify::announcement(&milestone, life, self.clock.now()));
+                }
+            }
+            None if self.waiting.holds_a_notice() => self.publisher.notice_stands(),
+            None => {}
+        }
+        self.post_if_due();
         if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
             let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
             self.purposes.insert(id, Purpose::Write);
         }
     }
 
+    fn post_if_due(&mut self) {
+        if let Some((webhook, body)) = self.notifier.due(boot::now()) {
+            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body).await) });
+        }
+    }
+
+    /// Gives the webhook the time of one try for what it has not been told yet.
+    async fn post_the_rest(&mut self) {
+        let rest = async {
+            while !self.notifier.is_empty() {
+                self.post_if_due();
+                let pause = self.notifier.wake().map_or(webhook::LIMIT, |wake| wake.since(boot::now()));
+                tokio::select! {
+                    Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(webhook::LIMIT, rest).await.is_err() {
+            warn!("the webhook is too slow: not every milestone was posted before the end");
+        }
+    }
+
     /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
     fn prepare_if_due(&mut self, now: BootInstant) {
-        let (Some(identity), Some(aws)) = (&self.identity, &self.aws) else { return };
+        let (Some(life), Some(aws)) = (&self.life, &self.aws) else { return };
         if self.preparation.is_renewal_due(now) && !self.is_running(Purpose::Renew) {
             let aws = aws.clone();
             self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
             return;
         }
-        if self.is_handing_over() || self.is_running(Purpose::Prepare) || self.is_running(Purpose::Scan) {
+        let busy = life.has_to_finish() || self.is_running(Purpose::Prepare) || self.is_running(Purpose::Scan);
+        if busy {
             return;
         }
         let asked = prepare::Asked {
             aws: aws.clone(),
             imds: self.imds.clone(),
-            identity: identity.clone(),
+            identity: life.identity().clone(),
             config: self.options.config.clone(),
             dry_run: self.options.dry_run,
             known: self.preparation.known().registrations.unwrap_or_default(),
@@ -250,29 +355,6 @@ impl Daemon {
                 let found = prepare::scan(asked).await;
                 Event::Scanned(found, began.elapsed())
             });
-        }
-    }
-
-    /// Lets the core go on and begins the calls it wants.
-    fn advance_handover(&mut self, now: BootInstant) {
-        let (Some(handover), Some(aws), Some(identity)) = (&mut self.handover, &self.aws, &self.identity) else {
-            return;
-        };
-        if self.publisher.knows_outcome() {
-            return;
-        }
-        let due = handover.due(now);
-        let asked = perform::Asked {
-            aws: aws.clone(),
-            imds: self.imds.clone(),
-            identity: identity.clone(),
-            config: Arc::new(self.options.config.clone()),
-        };
-        for due in due {
-            let (duty, asked) = (due.duty, asked.clone());
-            let task = async move { Event::Answered(duty, perform::perform(asked, due.call, due.limit).await) };
-            let id = self.tasks.spawn(task).id();
-            self.purposes.insert(id, Purpose::Call(duty));
         }
     }
 
@@ -308,10 +390,10 @@ impl Daemon {
     fn wake(&self) -> BootInstant {
         let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
         let busy = self.is_running(Purpose::Identify) || self.is_running(Purpose::Look);
-        let identify = (self.identity.is_none() && !busy).then_some(self.identify_at);
-        let handover = self.handover.as_ref().and_then(Handover::wake);
+        let identify = (self.identify && !busy).then_some(self.identify_at);
+        let life = self.life.as_ref().and_then(Life::wake);
         let far = boot::now() + Duration::from_secs(1);
-        [look, identify, handover].into_iter().flatten().min().unwrap_or(far).min(far)
+        [look, identify, life, self.notifier.wake()].into_iter().flatten().min().unwrap_or(far).min(far)
     }
 
     fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
@@ -333,110 +415,52 @@ impl Daemon {
                     line.log();
                 }
             }
-            (Some(Event::Answered(duty, answer)), _) => self.answered(duty, answer),
-            (None, Some(Purpose::Call(duty))) => {
-                self.answered(duty, Answer::Failed(Failure::unanswered("the task that made the call died")));
+            (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
+            (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
+            (None, Some(Purpose::Call(ticket))) => {
+                self.answered(ticket, Answer::Failed(Failure::unanswered("the task that made the call died")));
+            }
+            (Some(Event::Posted(result)), _) => self.notifier.answered(boot::now(), result),
+            (None, Some(Purpose::Post)) => {
+                self.notifier.answered(boot::now(), Err(Failure::unanswered("the task that posted died")));
             }
             (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
             (None, _) => {}
         }
     }
 
-    fn answered(&mut self, duty: Duty, answer: Answer) {
-        let Some(handover) = &mut self.handover else { return };
-        if let Some(failure) = handover.answered(boot::now(), duty, answer) {
-            warn!("{}: {failure}; tried again as long as there is time", publish::words(duty));
-        }
-    }
-
-    fn identified(&mut self, result: Result<Box<Identified>, String>) {
-        let now = boot::now();
-        let Identified { identity, aws, record } = match result {
-            Ok(identified) => *identified,
-            Err(why) => {
-                self.identify_failures += 1;
-                if self.identify_failures == 1 {
-                    warn!("{why}; still trying");
-                }
-                self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
-                return;
-            }
-        };
-        info!(
-            "instance {} ({}, {}, {})",
-            identity.instance_id,
-            identity.instance_type,
-            identity.availability_zone,
-            if identity.life_cycle == LifeCycle::Spot { "spot" } else { "on demand" },
-        );
-        if identity.life_cycle == LifeCycle::OnDemand {
-            warn!(
-                "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
-            );
-        }
-        match record {
-            Ok(record) => self.publisher.remember(record),
-            Err(why) => warn!("{why}"),
-        }
-        self.publisher.identified(&identity);
-        self.aws = Some(Arc::new(aws));
-        self.preparation.begin(&identity, now);
-        self.identity = Some(identity);
-        if let Some((notice, aws_now, at)) = self.waiting_notice.take() {
-            self.noticed(notice, aws_now, at);
+    fn answered(&mut self, ticket: Ticket, answer: Answer) {
+        let Some(life) = &mut self.life else { return };
+        if let Some(failure) = life.answered(boot::now(), ticket, answer) {
+            warn!("{}: {failure}; {}", publish::words(ticket.task), publish::tried_again(ticket.task));
         }
     }
 
     fn scanned(&mut self, found: Result<Found, Failure>, took: Duration) {
         // A notice may have come meanwhile.
-        if let (Some(handover), Ok(found)) = (&mut self.handover, &found) {
-            handover.learn_all_registrations(found.registrations.clone(), boot::now());
+        if let (Some(life), Ok(found)) = (&mut self.life, &found) {
+            life.learn_all_registrations(&found.registrations, boot::now());
         }
         debug!("all target groups are scanned: {}", if found.is_ok() { "done" } else { "failed" });
         let lines = self.preparation.scanned(found, took, boot::now());
-        if self.handover.is_none() {
-            lines.iter().for_each(prepare::Line::log);
-        }
-        self.publisher.prepared(&self.preparation.known());
+        self.prepared_lines(&lines);
     }
 
     fn prepared(&mut self, findings: Findings) {
         let lines = self.preparation.learn(findings, boot::now());
+        self.prepared_lines(&lines);
+    }
+
+    fn prepared_lines(&mut self, lines: &[prepare::Line]) {
         // After a notice nobody wants to read what would happen on one.
-        if self.handover.is_none() {
+        let is_quiet = |life: &Life| matches!(life.standing(), Standing::InService | Standing::Arriving);
+        if self.life.as_ref().is_some_and(is_quiet) {
             lines.iter().for_each(prepare::Line::log);
         }
-        // A notice may have come meanwhile.
         let known = self.preparation.known();
-        if let (Some(handover), Some(registrations)) = (&mut self.handover, known.registrations) {
-            handover.learn_registrations(registrations, boot::now());
+        self.publisher.prepared(&known);
+        if let Some(life) = &mut self.life {
+            life.learn(known, self.preparation.trusts_empty(), boot::now());
         }
-        self.publisher.prepared(&self.preparation.known());
     }
-}
-
-/// Who this instance is, the clients for its region, and the record of its last handover.
-struct Identified {
-    identity: Identity,
-    aws: Aws,
-    record: Result<Option<Record>, String>,
-}
-
-async fn identify(imds: &Imds, clock: Clock, files: Files) -> Result<Box<Identified>, String> {
-    let identity = imds
-        .identity()
-        .await
-        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
-    let connection = Connection::new(&identity.region, clock);
-    let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
-    let ours = identity.clone();
-    let read = tokio::task::spawn_blocking(move || files.read_record(&ours));
-    // A disk that hangs is no reason to wait: no record is one that can be done without.
-    let record = match tokio::time::timeout(READ_LIMIT, read).await {
-        Ok(Ok(record)) => record,
-        Ok(Err(_)) | Err(_) => {
-            Err("the record cannot be read: the disk does not answer; going on without it".to_owned())
-        }
-    };
-    Ok(Box::new(Identified { identity, aws, record }))
 }

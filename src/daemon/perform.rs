@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::look_up;
 use crate::aws::Aws;
 use crate::aws::autoscaling::{LifecycleAction, Placement};
-use crate::config::Config;
-use crate::handover::{Answer, Call};
+use crate::aws::elb::Wanted;
+use crate::config::{Config, ListedTargetGroup, TargetGroups};
+use crate::handover::{Answer, CALL_LIMIT, Call, HookKind};
+use crate::hooks::{self, Hook};
 use crate::imds::Imds;
-use crate::model::{FleetMember, Identity};
-use crate::plan::{FleetKind, PREDECESSOR_TAG};
+use crate::model::{Fleet, FleetMember, Identity};
+use crate::plan::{BASE_CAPACITY_TAG, FleetKind, PREDECESSOR_TAG};
+use crate::probe;
 use crate::retry::Failure;
 use crate::sockets;
 
@@ -23,8 +28,12 @@ pub(super) struct Asked {
     pub(super) config: Arc<Config>,
 }
 
-/// Performs one call and never outlives `limit`.
-pub(super) async fn perform(asked: Asked, call: Call, limit: Duration) -> Answer {
+/// Performs one call and never outlives `limit`. `environment` is for a command of the user's, which has its own way of
+/// ending in time.
+pub(super) async fn perform(asked: Asked, call: Call, environment: Vec<(String, String)>, limit: Duration) -> Answer {
+    if let Call::RunHook { hook, .. } = call {
+        return run_hook(&asked.config, hook, environment, limit).await;
+    }
     match tokio::time::timeout(limit, exchange(&asked, call, limit)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(failure)) => Answer::Failed(failure),
@@ -60,7 +69,9 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         | Call::LaunchInstances { .. }
         | Call::DescribeGroupMembers { .. }
         | Call::CompleteLifecycleAction { .. }
-        | Call::RecordLifecycleActionHeartbeat { .. } => with_group(aws, identity, call, limit).await,
+        | Call::RecordLifecycleActionHeartbeat { .. }
+        | Call::DescribeGroupRoom { .. }
+        | Call::AttachInstances { .. } => with_group(aws, identity, call, limit).await,
         Call::DescribeFleet { .. } | Call::DescribeFleetMembers { .. } | Call::ModifyFleet { .. } => {
             with_fleet(aws, call, limit).await
         }
@@ -77,6 +88,78 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
             let us = identity.instance_id.as_str();
             aws.instances.describe_instances_by_tag(PREDECESSOR_TAG, us, limit).await.map(Answer::Instances)
         }
+        Call::TagInstance { key, value } => {
+            let us = identity.instance_id.as_str();
+            aws.instances.create_tags(us, &[(&key, &value)], limit).await.map(accepted)
+        }
+        Call::UntagInstance { key } => {
+            aws.instances.delete_tags(identity.instance_id.as_str(), &[&key], limit).await.map(accepted)
+        }
+        Call::LookAtReadiness(readiness) => probe::is_ready(&readiness).await.map(accepted),
+        Call::FindTargetGroups => find_target_groups(aws, identity, config).await,
+        Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(aws, identity, kind, &fleet_id, CALL_LIMIT).await,
+        Call::TerminateInstances => aws.instances.terminate_instances(&identity.instance_id, limit).await.map(accepted),
+        Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
+    }
+}
+
+async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, String)>, limit: Duration) -> Answer {
+    let command = match kind {
+        HookKind::Notice => config.hooks.notice.clone(),
+        HookKind::Drained => config.hooks.drained.clone(),
+    };
+    info!(hook = kind.as_str(), "hook {} starts: {}", kind.as_str(), command.join(" "));
+    let ended = hooks::run(Hook { name: kind.as_str(), command, environment, limit }).await;
+    match ended.is_success() {
+        true => info!(hook = kind.as_str(), "hook {} {ended}", kind.as_str()),
+        false => warn!(hook = kind.as_str(), "hook {} {ended}; everything else goes on", kind.as_str()),
+    }
+    Answer::Hook { succeeded: ended.is_success(), how: ended.to_string() }
+}
+
+/// Those that the configuration lists.
+async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> Result<Answer, Failure> {
+    let listed = match &config.target_groups {
+        TargetGroups::Listed(listed) => listed.as_slice(),
+        TargetGroups::Discover => &[],
+    };
+    let wanted = |group: &ListedTargetGroup| Wanted { arn_or_name: group.arn_or_name.clone(), port: group.port };
+    let wanted: Vec<Wanted> = listed.iter().map(wanted).collect();
+    let (wanted, missing) = aws.elb.registrations_to_make(identity, &wanted, CALL_LIMIT).await?;
+    Ok(Answer::TargetGroups { wanted, missing })
+}
+
+/// Back, or another member's to put back: whoever is under notice counts for itself.
+async fn put_capacity_back(
+    aws: &Aws,
+    identity: &Identity,
+    kind: FleetKind,
+    fleet_id: &str,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let Some(fleet) = describe_fleet(aws, kind, fleet_id, limit).await? else {
+        return Ok(Answer::Capacity { is_back: true });
+    };
+    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
+        return Ok(Answer::Capacity { is_back: true });
+    }
+    let members = fleet_members(aws, kind, fleet_id, limit).await?;
+    let under_notice = |ours: bool| {
+        let mut members = members.iter().filter(|member| member.under_notice);
+        members.any(|member| (member.instance_id == identity.instance_id) == ours)
+    };
+    if under_notice(false) || under_notice(true) {
+        return Ok(Answer::Capacity { is_back: under_notice(false) });
+    }
+    look_up::tidy(aws, kind, &fleet).await.transpose()?;
+    // What was put right is looked at once more.
+    Ok(Answer::Capacity { is_back: false })
+}
+
+async fn describe_fleet(aws: &Aws, kind: FleetKind, fleet_id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
+    match kind {
+        FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(fleet_id, limit).await,
+        FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(fleet_id, limit).await,
     }
 }
 
@@ -103,6 +186,8 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
             groups.record_lifecycle_action_heartbeat(action, limit).await.map(accepted)
         }
+        Call::DescribeGroupRoom { group } => groups.group_room(&group, limit).await.map(Answer::GroupRoom),
+        Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
         Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),
         other => Err(Failure::unanswered(format!("{other:?} is no call to an Auto Scaling group"))),
     }
@@ -111,11 +196,7 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
 async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Failure> {
     match call {
         Call::DescribeFleet { kind, fleet_id } => {
-            let fleet = match kind {
-                FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(&fleet_id, limit).await?,
-                FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(&fleet_id, limit).await?,
-            };
-            Ok(Answer::Fleet(fleet.map(Box::new)))
+            describe_fleet(aws, kind, &fleet_id, limit).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
         Call::DescribeFleetMembers { kind, fleet_id } => {
             fleet_members(aws, kind, &fleet_id, limit).await.map(Answer::FleetMembers)

@@ -167,7 +167,12 @@ impl Preparation {
     }
 
     pub(super) fn known(&self) -> Known {
-        Known { registrations: self.registrations.clone(), plan: self.plan.clone(), missing: self.missing.clone() }
+        Known {
+            registrations: self.registrations.clone(),
+            plan: self.plan.clone(),
+            missing: self.missing.clone(),
+            ..Known::default()
+        }
     }
 
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
@@ -240,7 +245,9 @@ impl Preparation {
             None => "target groups not known yet".to_owned(),
             Some([]) => "in no target group".to_owned(),
             Some(registrations) => {
-                let each: Vec<String> = registrations.iter().map(in_words).collect();
+                let mut each: Vec<String> = registrations.iter().map(in_words).collect();
+                // Every look-up has an order of its own.
+                each.sort_unstable();
                 format!("leave {}", each.join(" and "))
             }
         };

@@ -1,17 +1,23 @@
-//! One look at the metadata, and what the looks of the last time amount to.
+//! Looks at the metadata, and the trouble that looking can have.
 //!
 //! Invariant: whatever the metadata answers, or does not, is a value here and never an end; trouble is told once when it
-//! begins and once when it is over.
+//! begins and once when it is over. The notice is looked at first and alone: what else the metadata tells is glanced at
+//! beside it and holds no look up.
 
 use jiff::Timestamp;
 
 use crate::boot;
+use crate::config::{Rebalance, ScheduledEvents, Watch};
 use crate::imds::{Imds, ImdsError};
-use crate::model::BootInstant;
+use crate::life::Recommendation;
+use crate::model::{BootInstant, ScheduledEvent};
 use crate::notice::{self, Notice};
 
-/// The rebalance recommendation is weak and early: every so many looks is often enough.
+/// What is weak or early is glanced at after every so many looks, and not all after the same one; and no more seldom than
+/// after so many seconds, or each look.
 const REBALANCE_EVERY: u32 = 5;
+const LIFECYCLE_EVERY: u32 = 5;
+const EVENTS_EVERY: u32 = 30;
 
 /// What one look showed.
 pub(super) struct Looked {
@@ -24,34 +30,15 @@ pub(super) struct Seen {
     pub(super) notice: Option<Notice>,
     /// The `Date` of the answer: AWS's clock.
     pub(super) date: Option<Timestamp>,
-    /// `None`: not asked this time.
-    pub(super) rebalance: Option<Recommendation>,
-}
-
-/// What the metadata says of rebalancing.
-pub(super) enum Recommendation {
-    Absent,
-    /// With its time, where it could be read.
-    Given(Option<Timestamp>),
 }
 
 /// Looks once, with one immediate second try: a dropped packet is no trouble yet (FIELD.md 1).
-pub(super) async fn look(imds: &Imds, number: u32, rebalance: bool) -> Looked {
+pub(super) async fn look(imds: &Imds) -> Looked {
     let mut result = look_once(imds).await;
     if result.is_err() {
         result = look_once(imds).await;
     }
-    let at = boot::now();
-    if let (Ok(seen), true) = (&mut result, rebalance && number.is_multiple_of(REBALANCE_EVERY))
-        && seen.notice.is_none()
-    {
-        // Its failure is no news: the notice was answered a moment ago.
-        seen.rebalance = imds.rebalance_recommendation().await.ok().map(|look| match look.body {
-            Some(body) => Recommendation::Given(notice::parse_recommendation(&body)),
-            None => Recommendation::Absent,
-        });
-    }
-    Looked { result, at }
+    Looked { result, at: boot::now() }
 }
 
 async fn look_once(imds: &Imds) -> Result<Seen, String> {
@@ -60,7 +47,59 @@ async fn look_once(imds: &Imds) -> Result<Seen, String> {
         Some(body) => Some(Notice::parse(body).map_err(|error| error.to_string())?),
         None => None,
     };
-    Ok(Seen { notice, date: look.date, rebalance: None })
+    Ok(Seen { notice, date: look.date })
+}
+
+/// What is glanced at after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Glances {
+    rebalance: bool,
+    lifecycle: bool,
+    events: bool,
+}
+
+impl Glances {
+    /// All of them after the first look.
+    pub(super) fn after(look: u32, watch: &Watch) -> Option<Glances> {
+        let interval = watch.interval.as_secs().max(1);
+        let is_turn = |every: u32, offset: u32| {
+            let every = u32::try_from(u64::from(every) / interval).unwrap_or(every).clamp(1, every);
+            look <= 1 || look % every == offset % every
+        };
+        let glances = Glances {
+            rebalance: watch.rebalance != Rebalance::Ignore && is_turn(REBALANCE_EVERY, 0),
+            lifecycle: watch.lifecycle && is_turn(LIFECYCLE_EVERY, 2),
+            events: watch.scheduled_events != ScheduledEvents::Ignore && is_turn(EVENTS_EVERY, 4),
+        };
+        (glances.rebalance || glances.lifecycle || glances.events).then_some(glances)
+    }
+}
+
+/// What the glances showed; `None` is not asked, or not answered: the next one will be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Glanced {
+    pub(super) recommendation: Option<Recommendation>,
+    /// Inside, `None` is a 404.
+    pub(super) lifecycle_state: Option<Option<String>>,
+    pub(super) events: Option<Vec<ScheduledEvent>>,
+}
+
+pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
+    let mut glanced = Glanced::default();
+    if glances.lifecycle {
+        glanced.lifecycle_state = imds.target_lifecycle_state().await.ok().map(|look| look.body);
+    }
+    if glances.rebalance {
+        glanced.recommendation = imds.rebalance_recommendation().await.ok().map(|look| match look.body {
+            Some(body) => Recommendation::Given(notice::parse_recommendation(&body)),
+            None => Recommendation::Absent,
+        });
+    }
+    if glances.events {
+        let look = imds.scheduled_events().await.ok();
+        glanced.events = look.map(|look| notice::parse_scheduled_events(&look.body.unwrap_or_default()));
+    }
+    glanced
 }
 
 /// An error with its sources, as in "a: b: c".
@@ -89,12 +128,6 @@ pub(super) struct Trouble {
 pub(super) struct Sight {
     pub(super) looks: u32,
     pub(super) trouble: Option<Trouble>,
-    /// A look of this process was answered with 404.
-    pub(super) absent_before: bool,
-    /// Looks in a row that were answered with 404.
-    pub(super) absent_looks: u32,
-    /// The first recommendation that stands: AWS's time of it.
-    pub(super) recommended: Option<Timestamp>,
 }
 
 impl Sight {

@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
-    Connections, Fleet, FleetMember, GroupMember, Instance, InstanceId, InstantFleet, Launched, Registration, Target,
-    TargetGroupArn, TargetHealth,
+    Connections, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet, Launched, Readiness,
+    Registration, Target, TargetGroupArn, TargetHealth,
 };
 use crate::plan::{FleetKind, Plan};
 use crate::retry::Failure;
@@ -92,6 +94,53 @@ pub enum Call {
         instance_ids: Vec<InstanceId>,
     },
     DescribeSuccessorsByTag,
+    /// On this instance.
+    TagInstance {
+        key: String,
+        value: String,
+    },
+    UntagInstance {
+        key: String,
+    },
+    /// A command of the user's.
+    RunHook {
+        hook: HookKind,
+        timeout: Duration,
+    },
+    /// Whether the application serves.
+    LookAtReadiness(Readiness),
+    /// Those that the configuration lists, with this instance's targets in them.
+    FindTargetGroups,
+    DescribeGroupRoom {
+        group: String,
+    },
+    AttachInstances {
+        group: String,
+    },
+    /// Puts the capacity of a fleet back if nobody is under notice.
+    PutCapacityBack {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    /// This instance.
+    TerminateInstances,
+}
+
+/// The moments at which a command of the user's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookKind {
+    Notice,
+    Drained,
+}
+
+impl HookKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookKind::Notice => "notice",
+            HookKind::Drained => "drained",
+        }
+    }
 }
 
 /// What a call brought back.
@@ -109,6 +158,23 @@ pub enum Answer {
     FleetMembers(Vec<FleetMember>),
     Launched(Launched),
     Instances(Vec<Instance>),
+    /// How a command ended, in words.
+    Hook {
+        succeeded: bool,
+        how: String,
+    },
+    TargetGroups {
+        /// This instance as it is to be registered in each.
+        wanted: Vec<Registration>,
+        /// Listed, and there is no such group that could hold it.
+        missing: Vec<String>,
+    },
+    /// `None`: there is no such group.
+    GroupRoom(Option<GroupRoom>),
+    /// Whether nothing is raised any more.
+    Capacity {
+        is_back: bool,
+    },
     Failed(Failure),
 }
 
@@ -129,6 +195,10 @@ pub enum Duty {
     Register(usize),
     /// See one termination hook through.
     Lifecycle(usize),
+    /// Mark this instance as one that goes.
+    Mark,
+    /// A command of the user's.
+    Hook(HookKind),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,18 +223,40 @@ impl fmt::Display for Call {
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
             Call::DescribeFleet { fleet_id, .. } => write!(f, "a look at the capacity of {fleet_id}, to raise it"),
             Call::CreateFleet { .. } => f.write_str("CreateFleet of type instant, one instance"),
+            Call::RunHook { hook, .. } => write!(f, "the hook {}", hook.as_str()),
             other => write!(f, "{other:?}"),
         }
     }
 }
 
 impl Call {
+    /// Whether it changes something at AWS; whatever else is under way may be left to itself.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(
+            self,
+            Call::FindRegistrations { .. }
+                | Call::FindPlan
+                | Call::DescribeTargetHealth { .. }
+                | Call::LookAtConnections { .. }
+                | Call::DescribeGroupMembers { .. }
+                | Call::DescribeFleet { .. }
+                | Call::DescribeFleetMembers { .. }
+                | Call::DescribeInstances { .. }
+                | Call::DescribeSuccessorsByTag
+                | Call::RunHook { .. }
+                | Call::LookAtReadiness(_)
+                | Call::FindTargetGroups
+                | Call::DescribeGroupRoom { .. }
+        )
+    }
+
     /// At most what is left. Look-ups ask page by page, and all target groups take as long as they take; everything else
     /// is one exchange.
-    pub(super) fn limit(&self, left: Duration) -> Duration {
+    pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
             Call::FindRegistrations { among: None } => left,
             Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT.min(left),
+            Call::RunHook { timeout, .. } => (*timeout).min(left),
             _ => CALL_LIMIT.min(left),
         }
     }

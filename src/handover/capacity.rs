@@ -296,14 +296,10 @@ fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool
     goes_at(member, terms).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
 }
 
-/// When another victim goes: the time of its notice, as AWS's clock had it, set against ours.
+/// When another victim goes: two minutes after its notice, which AWS's clock dates.
 fn goes_at(member: &FleetMember, terms: &Terms) -> Option<BootInstant> {
     if !member.under_notice || member.instance_id == terms.identity.instance_id {
         return None;
     }
-    let (its_time, our_time) = (member.noticed_at? + TWO_MINUTES, terms.time?);
-    Some(match Duration::try_from(our_time.duration_since(its_time)) {
-        Ok(before_us) => terms.deadline - before_us,
-        Err(_) => terms.deadline + Duration::try_from(its_time.duration_since(our_time)).unwrap_or_default(),
-    })
+    Some(terms.instant_of(member.noticed_at? + TWO_MINUTES))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Answer, Call, Pace, Report, Terms, View};
 use crate::model::{BootInstant, Instance, InstanceId};
-use crate::plan::FleetKind;
+use crate::plan::{FleetKind, LEAVING_TAG};
 
 /// The pauses between two looks.
 const PAUSES: [Duration; 4] =
@@ -144,6 +144,8 @@ impl Find {
             .into_iter()
             .filter(|instance| instance.state.is_alive() && instance.instance_id != terms.identity.instance_id)
             .filter(|instance| !self.ignored.contains(&instance.instance_id))
+            // Itself about to go: AutoSpotting#327.
+            .filter(|instance| !instance.tags.contains_key(LEAVING_TAG))
             .collect();
         if successors.is_empty() {
             return self.look_again(now);

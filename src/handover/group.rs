@@ -3,6 +3,7 @@
 
 use super::launch::client_token;
 use super::successor::Asked;
+use super::terms::Manner;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::model::{AutoScalingGroup, BootInstant};
 use crate::retry::{Failure, FailureKind};
@@ -21,8 +22,16 @@ pub(super) struct AskGroup {
     attempt: u32,
     /// A launch may have been done though its answer was lost.
     in_doubt: bool,
-    /// The launch was refused, and why: left as at-once.
+    /// The launch was refused, and why: left as at-once, or not at all.
     refused: Option<String>,
+    /// Leave only once a successor serves: no interruption is announced.
+    open: bool,
+    /// The group terminates this instance.
+    overtaken: bool,
+    /// A call to leave may have been done though its answer was lost.
+    exit_in_doubt: bool,
+    /// This instance was out of the group, or on its way, before it was asked for.
+    left_before: bool,
     done_at: Option<BootInstant>,
 }
 
@@ -37,26 +46,60 @@ enum Stage {
     Exit {
         decrement: bool,
     },
+    /// No successor can be launched first, and nothing forces this instance to leave.
+    Stay,
     Done,
 }
 
 impl AskGroup {
-    pub(super) fn new(group: AutoScalingGroup, terminate: bool, serve_on: bool, terms: &Terms, pace: Pace) -> AskGroup {
+    pub(super) fn new(group: AutoScalingGroup, terminate: bool, manner: Manner, terms: &Terms, pace: Pace) -> AskGroup {
         AskGroup {
-            stage: match serve_on {
-                true if terms.resumed => Stage::Look,
-                true => Stage::Launch,
-                false => Stage::Exit { decrement: false },
+            stage: match manner {
+                // The process before this one may have had a successor launched.
+                Manner::AtOnce if terms.serve_on => Stage::Look,
+                Manner::AtOnce => Stage::Exit { decrement: false },
+                Manner::ServeOn | Manner::Open if terms.resumed => Stage::Look,
+                Manner::ServeOn | Manner::Open => Stage::Launch,
             },
             zones: zones(&group, &terms.identity.availability_zone),
             attempt: 0,
             in_doubt: terms.resumed,
             refused: None,
+            open: manner == Manner::Open,
+            overtaken: false,
+            exit_in_doubt: terms.resumed,
+            left_before: false,
             done_at: None,
             group,
             terminate,
             pace,
         }
+    }
+
+    /// The group terminates this instance: no launch is begun any more, and one that is under way counts.
+    pub(super) fn group_terminates(&mut self) {
+        self.overtaken = true;
+        self.open = false;
+    }
+
+    /// This instance leaves the group, or has left it, and by all that is known at our request.
+    pub(super) fn leaves(&self) -> bool {
+        matches!(self.stage, Stage::Exit { .. } | Stage::Done) && !self.left_before
+    }
+
+    /// Time is short now.
+    pub(super) fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
+        self.open = manner == Manner::Open;
+        if self.stage == Stage::Stay && !self.open {
+            self.stage = Stage::Exit { decrement: false };
+            self.pace.succeeded(now);
+        }
+    }
+
+    pub(super) fn stays(&self) -> Option<String> {
+        let why = self.refused.as_deref().unwrap_or_default();
+        (self.stage == Stage::Stay)
+            .then(|| format!("group {} could not launch a successor first: {why}", self.group.name))
     }
 
     pub(super) fn serves_on(&self) -> bool {
@@ -68,6 +111,13 @@ impl AskGroup {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> (Option<Call>, Asked) {
+        if self.overtaken && matches!(self.stage, Stage::Look | Stage::Launch | Stage::Stay) && !self.pace.in_flight {
+            self.stage = if self.in_doubt { Stage::Doubt } else { Stage::Done };
+            self.done_at.get_or_insert(view.now);
+            self.left_before = !self.in_doubt;
+            let asked = if self.in_doubt { Asked::InDoubt } else { Asked::Left };
+            return (None, asked);
+        }
         // Time to leave, and no successor launched: from here on it is as at-once.
         if matches!(self.stage, Stage::Look | Stage::Launch) && view.may_leave && !self.pace.in_flight {
             let asked = self.refuse(view.now, "time to leave came first".to_owned());
@@ -128,8 +178,13 @@ impl AskGroup {
             (Stage::Launch, Answer::Launched(launched)) => self.refuse(now, launched.errors.join(", ")),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
             (Stage::Exit { decrement }, Answer::Accepted) => self.left(now, decrement),
-            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_done(&failure) => self.left(now, decrement),
-            (_, other) => {
+            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_done(&failure) => {
+                self.left_before = !self.exit_in_doubt;
+                self.left(now, decrement)
+            }
+            (stage, other) => {
+                let may_be_done = matches!(&other, Answer::Failed(failure) if failure.may_have_been_done());
+                self.exit_in_doubt |= may_be_done && matches!(stage, Stage::Exit { .. });
                 self.pace.failed_by(now, other);
                 Asked::Pending
             }
@@ -160,8 +215,12 @@ impl AskGroup {
             self.stage = Stage::Doubt;
             return Asked::InDoubt;
         }
-        self.stage = Stage::Exit { decrement: false };
+        self.stage = self.without_launch();
         Asked::Pending
+    }
+
+    fn without_launch(&self) -> Stage {
+        if self.open { Stage::Stay } else { Stage::Exit { decrement: false } }
     }
 
     pub(super) fn launched(&mut self, now: BootInstant) {
@@ -172,7 +231,7 @@ impl AskGroup {
 
     pub(super) fn was_not_done(&mut self, now: BootInstant) {
         if self.stage == Stage::Doubt {
-            self.stage = Stage::Exit { decrement: false };
+            self.stage = self.without_launch();
             self.pace.succeeded(now);
         }
     }
@@ -189,7 +248,7 @@ impl AskGroup {
             Stage::Look | Stage::Launch | Stage::Exit { decrement: false } => self.pace.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.pace.failures > 0 => self.pace.wake(),
-            Stage::Exit { decrement: true } | Stage::Doubt | Stage::Done => None,
+            Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done => None,
         }
     }
 

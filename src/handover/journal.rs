@@ -5,7 +5,8 @@ use crate::model::{BootInstant, InstanceId, Milestone, MilestoneKind, TargetGrou
 /// Milestones reached and not taken yet.
 #[derive(Debug)]
 pub(super) struct Journal {
-    pub(super) deadline: BootInstant,
+    /// `None`: no interruption is announced.
+    pub(super) deadline: Option<BootInstant>,
     pub(super) owner: Option<String>,
     pub(super) reached: Vec<Milestone>,
     /// The last instant at which due calls were asked for.
@@ -15,7 +16,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Stands in while the duties write in the real one.
     pub(super) fn silent() -> Journal {
-        Journal { deadline: BootInstant::default(), owner: None, reached: Vec::new(), seen: BootInstant::default() }
+        Journal { deadline: None, owner: None, reached: Vec::new(), seen: BootInstant::default() }
     }
 
     pub(super) fn reach(
@@ -26,15 +27,16 @@ impl Journal {
         about: About,
     ) {
         let owner = match milestone {
-            MilestoneKind::Noticed | MilestoneKind::SuccessorRequested | MilestoneKind::HandedOver => {
-                self.owner.clone()
-            }
+            MilestoneKind::Recommended
+            | MilestoneKind::Noticed
+            | MilestoneKind::SuccessorRequested
+            | MilestoneKind::HandedOver => self.owner.clone(),
             _ => None,
         };
         self.reached.push(Milestone {
             milestone,
             at: now,
-            left: self.deadline.since(now),
+            left: self.deadline.map(|deadline| deadline.since(now)),
             target_group: about.target_group,
             successor_id: about.successor_id,
             owner,

@@ -51,7 +51,7 @@ impl Lifecycle {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, provided_for: bool) -> Option<Call> {
-        if self.stage == Stage::Working && view.quiet && provided_for && !self.pace.in_flight {
+        if self.stage == Stage::Working && view.quiet && provided_for && view.hooks_ended && !self.pace.in_flight {
             self.stage = Stage::Completing;
             self.pace.succeeded(view.now);
         }

@@ -19,11 +19,26 @@ pub struct Report {
     pub done: bool,
     /// A sentence without its full stop.
     pub what: String,
+    /// Done or not, nothing more is tried: the end does not wait for it.
+    #[serde(skip)]
+    pub(super) settled: bool,
+    /// Nothing of the handover itself depends on it: an outcome is complete without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
 }
 
 impl Report {
     pub(super) fn new(duty: impl Into<String>, done: bool, what: impl Into<String>) -> Report {
-        Report { duty: duty.into(), done, what: what.into() }
+        Report { duty: duty.into(), done, what: what.into(), settled: done, aside: false }
+    }
+
+    pub(super) fn settled(self) -> Report {
+        Report { settled: true, ..self }
+    }
+
+    /// Neither waited for nor counted.
+    pub(super) fn aside(self) -> Report {
+        Report { settled: true, aside: true, ..self }
     }
 }
 

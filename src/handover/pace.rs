@@ -2,50 +2,56 @@
 
 use super::Answer;
 use crate::model::BootInstant;
-use crate::retry::{Backoff, Failure, FailureKind};
+use crate::retry::{Backoff, Failure, FailureKind, LOOK_UP};
 
 /// When a duty's next call is due, after its successes and its failures.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
-    pub(super) next: BootInstant,
-    pub(super) in_flight: bool,
-    pub(super) failures: u32,
-    pub(super) last_failure: Option<Failure>,
-    pub(super) seed: u64,
+pub(crate) struct Pace {
+    pub(crate) next: BootInstant,
+    pub(crate) in_flight: bool,
+    pub(crate) failures: u32,
+    pub(crate) last_failure: Option<Failure>,
+    pub(crate) seed: u64,
 }
 
 impl Pace {
-    pub(super) fn new(next: BootInstant, seed: u64) -> Pace {
+    pub(crate) fn new(next: BootInstant, seed: u64) -> Pace {
         Pace { next, in_flight: false, failures: 0, last_failure: None, seed }
     }
 
-    pub(super) fn is_due(&self, now: BootInstant) -> bool {
+    pub(crate) fn is_due(&self, now: BootInstant) -> bool {
         !self.in_flight && now >= self.next
     }
 
     /// Begins the call if it is due.
-    pub(super) fn begin(&mut self, now: BootInstant) -> bool {
+    pub(crate) fn begin(&mut self, now: BootInstant) -> bool {
         let due = self.is_due(now);
         self.in_flight |= due;
         due
     }
 
-    pub(super) fn succeeded(&mut self, next: BootInstant) {
+    pub(crate) fn succeeded(&mut self, next: BootInstant) {
         self.in_flight = false;
         self.failures = 0;
         self.last_failure = None;
         self.next = next;
     }
 
-    pub(super) fn failed(&mut self, now: BootInstant, failure: Failure) {
+    pub(crate) fn failed(&mut self, now: BootInstant, failure: Failure) {
         self.in_flight = false;
         self.failures = self.failures.saturating_add(1);
         self.next = now + Backoff::after(failure.kind).pause(self.failures, self.seed);
         self.last_failure = Some(failure);
     }
 
+    /// Where there is no deadline: with pauses that grow to minutes.
+    pub(crate) fn failed_at_leisure(&mut self, now: BootInstant, answer: Answer) {
+        self.failed_by(now, answer);
+        self.next = now + LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first);
+    }
+
     /// An answer that does not belong to the question: a fault of the edge, treated as one of AWS.
-    pub(super) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
+    pub(crate) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
         let failure = match answer {
             Answer::Failed(failure) => failure,
             other => Failure {
@@ -57,12 +63,12 @@ impl Pace {
         self.failed(now, failure);
     }
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
+    pub(crate) fn wake(&self) -> Option<BootInstant> {
         (!self.in_flight).then_some(self.next)
     }
 
     /// As in "failed 3 times, last with Throttling: Rate exceeded".
-    pub(super) fn trouble(&self) -> String {
+    pub(crate) fn trouble(&self) -> String {
         match (&self.last_failure, self.in_flight) {
             (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
             (None, true) => "its call was not answered in time".to_owned(),

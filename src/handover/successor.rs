@@ -9,9 +9,9 @@ use super::group::AskGroup;
 use super::launch::AskLaunch;
 use super::lifecycle::Lifecycle;
 use super::register::Register;
+use super::terms::Manner;
 use super::watch::{Watch, Watched};
 use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
-use crate::config::{Leave as LeaveSettings, When};
 use crate::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
 use crate::plan::{FleetRequest, GroupRequest, Plan};
 
@@ -24,6 +24,8 @@ pub(super) struct SuccessorDuties {
     lifecycles: Vec<Lifecycle>,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
+    /// The group terminates this instance, at our request or by itself.
+    terminating: bool,
 }
 
 /// How the owner is asked. The variants differ in their calls and agree in what comes of them: [`Asked`].
@@ -51,28 +53,85 @@ pub(super) enum Asked {
 }
 
 impl SuccessorDuties {
-    pub(super) fn new(plan: Plan, terms: &Terms, settings: &LeaveSettings, now: BootInstant) -> SuccessorDuties {
+    pub(super) fn new(plan: Plan, terms: &Terms, manner: Manner, now: BootInstant) -> SuccessorDuties {
         let pace = Pace::new(now, seed(terms, "ask"));
-        let serve_on = settings.when == When::SuccessorHealthy && terms.incident.action != Action::Hibernate;
         let mut find = None;
         let ask = match &plan {
+            _ if terms.terminating => Ask::Nobody,
             Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
                 find = among(&plan, terms).map(|among| Find::new(among, now, seed(terms, "find")));
                 Ask::Nobody
             }
             Plan::Group { group, how } => {
-                Ask::Group(AskGroup::new(group.clone(), *how == GroupRequest::Terminate, serve_on, terms, pace))
+                Ask::Group(AskGroup::new(group.clone(), *how == GroupRequest::Terminate, manner, terms, pace))
             }
             Plan::Fleet { kind, fleet, .. } => Ask::Capacity(AskCapacity::new(*kind, fleet.id.clone(), pace)),
             Plan::Launch(launch) => Ask::Launch(AskLaunch::new(launch.clone(), pace)),
             Plan::Nobody { .. } => Ask::Nobody,
         };
+        // Of a group that replaces by itself the hooks run when it terminates this instance.
         let hooks = match &plan {
             Plan::Group { group, how: GroupRequest::Terminate } => group.termination_hooks.as_slice(),
             _ => &[],
         };
         let lifecycles = hooks.iter().map(|hook| Lifecycle::new(plan.owner(), hook, seed(terms, &hook.name))).collect();
-        SuccessorDuties { ask, find, watch: None, registers: Vec::new(), lifecycles, lost: BTreeSet::new(), plan }
+        let mut duties = SuccessorDuties {
+            ask,
+            find,
+            watch: None,
+            registers: Vec::new(),
+            lifecycles,
+            lost: BTreeSet::new(),
+            terminating: false,
+            plan,
+        };
+        if terms.terminating {
+            duties.group_terminates(terms, now);
+        }
+        duties
+    }
+
+    /// The group terminates this instance: its hooks run now, and what was not asked for yet is not asked for.
+    pub(super) fn group_terminates(&mut self, terms: &Terms, now: BootInstant) {
+        if self.lifecycles.is_empty() {
+            let owner = self.plan.owner();
+            let hooks = self.plan.termination_hooks().iter();
+            self.lifecycles = hooks.map(|hook| Lifecycle::new(owner, hook, seed(terms, &hook.name))).collect();
+        }
+        self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
+        match &mut self.ask {
+            Ask::Group(ask) => ask.group_terminates(),
+            Ask::Nobody if self.watch.is_none() => self.find = None,
+            Ask::Nobody | Ask::Capacity(_) | Ask::Launch(_) => {}
+        }
+        self.terminating = true;
+    }
+
+    /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
+    /// a successor is on its way.
+    fn is_decided_by_group(&self) -> bool {
+        let decides = match &self.ask {
+            Ask::Group(ask) => !ask.leaves(),
+            Ask::Nobody => true,
+            Ask::Capacity(_) | Ask::Launch(_) => false,
+        };
+        self.terminating && self.watch.is_none() && decides
+    }
+
+    /// An interruption is announced now.
+    pub(super) fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
+        if let Ask::Group(ask) = &mut self.ask {
+            ask.become_urgent(manner, now);
+        }
+    }
+
+    /// Why no successor will come, or none that this instance could wait for.
+    pub(super) fn is_in_vain(&self) -> Option<String> {
+        match (&self.plan, &self.ask) {
+            (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
+            (_, Ask::Group(ask)) => ask.stays(),
+            _ => None,
+        }
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -93,7 +152,7 @@ impl SuccessorDuties {
         to_come && !self.is_healthy()
     }
 
-    fn is_healthy(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::is_running)
             && !self.registers.is_empty()
             && self.registers.iter().all(Register::is_healthy)
@@ -111,18 +170,18 @@ impl SuccessorDuties {
             Duty::Watch => self.watch.as_ref().map(Watch::pace),
             Duty::Register(index) => self.registers.get(index).map(Register::pace),
             Duty::Lifecycle(index) => self.lifecycles.get(index).map(Lifecycle::pace),
-            Duty::FindRegistrations(_) | Duty::FindPlan | Duty::Leave(_) | Duty::Quiet => None,
+            _ => None,
         }
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Vec<(Duty, Call)> {
         let mut calls = Vec::new();
         // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
-        let alone = view.terms.incident.action == Action::Hibernate && !view.deregistration_tried;
+        let alone = view.terms.incident.action == Some(Action::Hibernate) && !view.deregistration_tried;
         if !alone {
             calls.extend(self.ask_due(view, journal).map(|call| (Duty::Ask, call)));
         }
-        if view.deregistration_tried || view.settings.when == When::SuccessorHealthy {
+        if view.deregistration_tried || view.manner != Manner::AtOnce {
             calls.extend(self.find.as_mut().and_then(|find| find.due(view)).map(|call| (Duty::Find, call)));
         }
         calls.extend(self.watch.as_mut().and_then(|watch| watch.due(view)).map(|call| (Duty::Watch, call)));
@@ -133,7 +192,9 @@ impl SuccessorDuties {
             }
         }
         // Its completion ends this instance: not before what only this instance does is done.
-        let provided_for = view.reserve_reached() || self.registers.iter().all(Register::is_provided_for);
+        let provided_for = view.reserve_reached()
+            || self.is_decided_by_group()
+            || self.registers.iter().all(Register::is_provided_for);
         for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
             calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
         }
@@ -204,7 +265,7 @@ impl SuccessorDuties {
                     lifecycle.answered(now, answer);
                 }
             }
-            Duty::FindRegistrations(_) | Duty::FindPlan | Duty::Leave(_) | Duty::Quiet => {}
+            _ => {}
         }
     }
 
@@ -321,6 +382,11 @@ impl SuccessorDuties {
     pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<Report> {
         if let Plan::Nobody { why } = &self.plan {
             return vec![Report::new("successor", true, format!("nobody launches one: {why}"))];
+        }
+        if self.is_decided_by_group() {
+            let what = "not asked for: the group terminates this instance and decides on its place";
+            let hooks = self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at));
+            return std::iter::once(Report::new("successor", true, what)).chain(hooks).collect();
         }
         let asked = match &self.ask {
             Ask::Nobody => Report::new("ask for the successor", true, format!("not needed: {}", self.plan)),

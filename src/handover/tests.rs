@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Leave as LeaveSettings, When};
 use crate::model::*;
 use crate::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
 use crate::retry::{Failure, FailureKind};
@@ -38,12 +39,18 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         life_cycle: LifeCycle::Spot,
     };
     Terms {
-        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action, number: 0 },
+        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
         identity,
+        signal: Signal::Notice,
+        terminating: false,
         time: None,
+        event: None,
         deadline: at(deadline),
+        clocks: (epoch(), at(0)),
         successors_since: Some(epoch()),
         resumed: false,
+        after_restart: false,
+        serve_on: false,
         planned_before: true,
     }
 }
@@ -371,8 +378,21 @@ impl Model {
                 let tagged = self.tagged.get(victim).cloned().unwrap_or_default();
                 Answer::Instances(tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
+            Call::TagInstance { .. } | Call::UntagInstance { .. } => Answer::Accepted,
+            Call::RunHook { .. } => Answer::Hook { succeeded: true, how: "ended".into() },
+            other => self.perform_return(now, victim, other),
+        }
+    }
+
+    /// What an instance asks for that comes (back) into service.
+    fn perform_return(&mut self, _now: u64, victim: &str, call: &Call) -> Answer {
+        let refused = |code: &str, message: &str| {
+            Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
+        };
+        match call {
             Call::FindRegistrations { .. } => Answer::Registrations(registrations(victim)),
             Call::FindPlan => refused("AccessDenied", "the test gives the plan"),
+            other => panic!("{other:?} is not asked here"),
         }
     }
 }
@@ -393,7 +413,7 @@ struct Run {
     plan: Plan,
     /// What the process after a kill finds out anew, where the record is lost.
     plan_after_restart: Option<Plan>,
-    settings: LeaveSettings,
+    settings: Settings,
     action: Action,
     handovers: Vec<Option<Handover>>,
     generations: Vec<u32>,
@@ -412,7 +432,7 @@ impl Run {
             model,
             plan,
             plan_after_restart: None,
-            settings: LeaveSettings::default(),
+            settings: Settings::default(),
             action: Action::Terminate,
             handovers: (0..victims).map(|_| None).collect(),
             generations: vec![0; victims],
@@ -680,7 +700,7 @@ fn a_hibernation_sends_the_deregistrations_alone() {
 #[test]
 fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
     let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
-    run.settings.when = When::SuccessorHealthy;
+    run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let writes = ["launch", "register in api", "deregister web", "deregister api", "exit decrement=true"];
     assert_eq!(run.model.writes, writes);
@@ -696,7 +716,7 @@ fn serving_on_ends_when_draining_would_come_too_late() {
     let plan = launch_plan();
     let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
     let mut run = Run::new(Model::new(&VICTIM), plan, never);
-    run.settings.when = When::SuccessorHealthy;
+    run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
     // 121 s less 10 s of reserve, 3 s of quiet and 60 s of draining.
@@ -716,7 +736,8 @@ fn a_refused_launch_falls_back_to_leaving_at_once() {
     model.tokens.insert("unused".into(), (String::new(), Launched::default()));
     let mut handover = {
         let terms = terms_of("i-victim", Action::Terminate, 121_000);
-        let settings = LeaveSettings { when: When::SuccessorHealthy, ..LeaveSettings::default() };
+        let leave = LeaveSettings { when: When::SuccessorHealthy, ..LeaveSettings::default() };
+        let settings = Settings { leave, ..Settings::default() };
         Handover::begin(
             terms,
             settings,
@@ -724,7 +745,7 @@ fn a_refused_launch_falls_back_to_leaving_at_once() {
             at(1_000),
         )
     };
-    assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }]));
+    assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), Duty::Ask, refused);
     let due = handover.due(at(1_050));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
@@ -741,10 +762,10 @@ fn a_refused_launch_falls_back_to_leaving_at_once() {
 #[test]
 fn a_shifted_time_only_shortens_the_deadline() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(terms, LeaveSettings::default(), Known::default(), at(1_000));
-    handover.shorten(at(130_000));
+    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(1_000));
+    handover.noticed(Action::Terminate, None, at(130_000), at(1_000));
     assert_eq!(handover.terms().deadline, at(121_000));
-    handover.shorten(at(60_000));
+    handover.noticed(Action::Terminate, None, at(60_000), at(1_000));
     assert_eq!(handover.terms().deadline, at(60_000));
     assert!(handover.due(at(60_000)).is_empty());
     assert!(handover.outcome().is_some());
@@ -754,7 +775,7 @@ fn a_shifted_time_only_shortens_the_deadline() {
 fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..Known::default() };
-    let mut handover = Handover::begin(terms, LeaveSettings::default(), known, at(0));
+    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
     let token = |due: &[Due]| {
         due.iter().find_map(|due| match &due.call {
             Call::CreateFleet { client_token, .. } => Some(client_token.clone()),
@@ -784,7 +805,7 @@ fn a_port_registered_since_the_look_up_is_deregistered_too() {
 #[test]
 fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(terms, LeaveSettings::default(), Known::default(), at(0));
+    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(0));
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
@@ -800,7 +821,7 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 fn no_failure_of_one_duty_stops_another() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
-    let mut handover = Handover::begin(terms, LeaveSettings::default(), known, at(0));
+    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
     handover.due(at(0));
     handover.answered(at(10), Duty::Leave(0), Answer::Failed(denied.clone()));
@@ -851,7 +872,7 @@ proptest! {
         };
         let mut run = Run::new(Model::new(&VICTIM).with_group(), plan, exchanges);
         if serve_on {
-            run.settings.when = When::SuccessorHealthy;
+            run.settings.leave.when = When::SuccessorHealthy;
         }
         let run = run.run(&kills);
         held(&run, 1)?;

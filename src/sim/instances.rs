@@ -105,6 +105,14 @@ impl Instance {
         self.notice.is_some() && matches!(self.state, State::Stopping | State::Stopped)
     }
 
+    /// Started again after a stop.
+    pub(crate) fn resume(&mut self) {
+        self.state = State::Running;
+        if let Some(spot) = &mut self.spot {
+            spot.state = "active";
+        }
+    }
+
     pub(crate) fn kept_by(&self, keeper: &Keeper) -> bool {
         self.keeper.as_ref() == Some(keeper)
     }

@@ -30,7 +30,8 @@ pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, ask
     match (asked.method, path) {
         ("PUT", "/latest/api/token") => put_token(world, tokens, asked),
         ("GET", path) => {
-            let until = asked.headers.get(TOKEN_HEADER).and_then(|token| tokens.0.get(token));
+            let token = asked.headers.get(TOKEN_HEADER).filter(|token| token.ends_with(&suffix(world)));
+            let until = token.and_then(|token| tokens.0.get(token));
             match until.filter(|until| **until > world.now) {
                 None => page(401, "Unauthorized"),
                 Some(_) => item(world, instance, path).map_or_else(|| page(404, "Not Found"), plain),
@@ -62,9 +63,14 @@ fn put_token(world: &mut World, tokens: &mut Tokens, asked: &Asked) -> Reply {
     let ttl = Duration::from_secs(seconds);
     // The cap is silent: a client that believes the header meets 401.
     let ttl = world.settings.token_ttl_cap.map_or(ttl, |cap| ttl.min(cap));
-    let token = format!("{}==", world.uuid().replace('-', "AQ"));
+    let token = format!("{}{}", world.uuid().replace('-', "AQ"), suffix(world));
     tokens.0.insert(token.clone(), world.now + ttl);
     plain(token).with_header("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())
+}
+
+/// Of the tokens that are good: it changes when all of them die at once.
+fn suffix(world: &World) -> String {
+    format!("{}==", world.token_generation)
 }
 
 fn item(world: &mut World, id: &str, path: &str) -> Option<String> {

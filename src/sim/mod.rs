@@ -249,6 +249,30 @@ impl Sim {
         self.world().recommend_rebalance(instance_id);
     }
 
+    /// The recommendation is off.
+    pub fn end_rebalance(&self) {
+        let mut world = self.world();
+        let ours = world.ours.clone();
+        if let Some(instance) = world.instance_mut(&ours) {
+            instance.rebalance = None;
+        }
+    }
+
+    /// Our instance, stopped or hibernated by an interruption, runs again, and its notice is gone.
+    pub fn start_again(&self) {
+        let mut world = self.world();
+        let ours = world.ours.clone();
+        world.withdraw_notice(&ours, true);
+        if let Some(instance) = world.instance_mut(&ours) {
+            instance.resume();
+        }
+    }
+
+    /// Every session token of the metadata given so far is dead, as after a hibernation.
+    pub fn expire_tokens(&self) {
+        self.world().token_generation += 1;
+    }
+
     /// What `autoscaling/target-lifecycle-state` says from now on; empty: 404. The group knows nothing of it.
     pub fn lifecycle_state(&self, state: &str) {
         let mut world = self.world();

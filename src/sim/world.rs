@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) buckets: Buckets,
     /// The body of `events/maintenance/scheduled`; none: 404.
     pub(crate) scheduled_events: Option<String>,
+    /// Session tokens of an earlier one are dead.
+    pub(crate) token_generation: u32,
     /// What client tokens were answered, by action and token.
     pub(crate) answered: BTreeMap<(String, String), Answered>,
     agenda: BTreeMap<(Instant, u64), Event>,
@@ -117,6 +119,7 @@ impl World {
             launch_templates: Vec::new(),
             subnets: Vec::new(),
             scheduled_events: Some("[]".to_owned()),
+            token_generation: 0,
             answered: BTreeMap::new(),
             agenda: BTreeMap::new(),
             next: 0,

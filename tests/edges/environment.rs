@@ -83,9 +83,9 @@ fn credentials_come_from_the_metadata_endpoint_and_past_the_proxy() {
     assert!(requests[3].headers["authorization"].contains("ASIASIMULATED"), "{:?}", requests[3]);
 }
 
-/// An authority and what it certified for 127.0.0.1, made by openssl for this run.
-fn certificates() -> (PathBuf, PathBuf, PathBuf) {
-    let directory = std::env::temp_dir().join(format!("spot-relay-tls-{}", std::process::id()));
+/// An authority and what it certified for 127.0.0.1, made by openssl for this run of a test.
+pub(crate) fn certificates(test: &str) -> (PathBuf, PathBuf, PathBuf) {
+    let directory = std::env::temp_dir().join(format!("spot-relay-tls-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let openssl = |arguments: &str| {
         let output = Command::new("openssl").current_dir(&directory).args(arguments.split(' ')).output().unwrap();
@@ -112,7 +112,7 @@ fn https_trusts_the_bundle_and_nobody_without_it() {
         }
         return;
     }
-    let (authority, certificates, key) = certificates();
+    let (authority, certificates, key) = certificates(test);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();

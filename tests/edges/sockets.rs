@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use spot_relay::model::Connections;
 use spot_relay::sockets::connections;
 
-const QUIET_FOR: Duration = Duration::from_millis(150);
-const LONGER: Duration = Duration::from_millis(250);
+const QUIET_FOR: Duration = Duration::from_millis(1000);
+const LONGER: Duration = Duration::from_millis(1200);
 
 struct Pair {
     client: TcpStream,
@@ -118,5 +118,5 @@ fn two_thousand_connections_are_counted_to_the_last() {
     assert_eq!(connections(&ports, QUIET_FOR).unwrap().established, held.len());
     ports.insert(9);
     assert_eq!(connections(&ports, QUIET_FOR).unwrap().established, held.len());
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

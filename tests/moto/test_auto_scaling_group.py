@@ -84,8 +84,9 @@ def test_the_group_is_told_to_replace_and_its_sizes_are_left_alone(moto, member)
 
     calls = moto.calls()[read:]
     writes = [(action, parameters) for action, parameters in calls if not action.startswith("Describe")]
-    assert sorted(action for action, _ in writes) == ["DeregisterTargets", "DetachInstances"]
-    deregistration, detachment = (parameters for _, parameters in sorted(writes, key=lambda write: write[0]))
+    assert sorted(action for action, _ in writes) == ["CreateTags", "DeregisterTargets", "DetachInstances"]
+    mark, deregistration, detachment = (parameters for _, parameters in sorted(writes, key=lambda write: write[0]))
+    assert (mark["ResourceId.1"], mark["Tag.1.Key"]) == (ours, "spot-relay:leaving")
     assert deregistration["TargetGroupArn"] == web
     assert deregistration["Targets.member.1.Id"] == ours
     assert deregistration["Targets.member.1.Port"] == str(PORT)
@@ -203,3 +204,26 @@ def test_a_group_that_rebalances_by_itself_is_only_watched(moto, member):
     new = replacement(moto, before=[ours, fellow])
     assert not moto.calls("DetachInstances", "TerminateInstanceInAutoScalingGroup", "LaunchInstances", "CreateFleet")
     assert [line["successor_id"] for line in milestones if line["milestone"] == "successor-running"] == [new]
+
+
+def test_a_survivor_is_attached_again_and_registered_again(moto, member):
+    """The notice is withdrawn after the handover. AWS registers an attached instance in the group's target groups, on the
+    target group's own port, and so does moto; the daemon registers it on its own port besides.
+    """
+    web = moto.target_group("web")
+    (ours,) = moto.group([web], members=1)
+    node = member(ours)
+    node.start_ready()
+    before = moto.targets(web)[ours]
+    node.notice()
+    node.hand_over()
+    assert ours not in moto.members() and ours not in moto.targets(web)
+    assert any(tag["Key"] == "spot-relay:leaving" for tag in moto.instances()[ours]["Tags"])
+
+    node.control("/withdraw", removed=True)
+    node.wait_for(lambda line: line.get("milestone") == "reinstated")
+    assert ours in moto.members()
+    assert moto.targets(web)[ours] == before
+    assert not any(tag["Key"] == "spot-relay:leaving" for tag in moto.instances()[ours]["Tags"])
+    assert moto.described()["DesiredCapacity"] == 2, "one more than before: the successor stays"
+    assert [action for action, _ in moto.calls("AttachInstances", "TerminateInstances")] == ["AttachInstances"]

@@ -178,3 +178,19 @@ def test_without_a_list_every_target_group_of_the_region_is_searched(moto, node)
     assert "leave web" in node.start_ready()
     assert sorted(parameters["TargetGroupArn"] for _, parameters in moto.calls("DescribeTargetHealth")) == sorted(groups)
     assert "api" not in node.lines()[-1]["message"] and "spare" not in node.lines()[-1]["message"]
+
+
+def test_an_instance_registers_itself_where_it_is_listed(moto, node):
+    """At a boot, by the target group's name: on the port that is listed, or else on the target group's own."""
+    web, api = moto.target_group("web", port=80), moto.target_group("api", port=8081)
+    ours = moto.launch(moto.template(), ZONES[0])
+    config = f'target-groups = ["web:{PORT}", "api"]\n[arrive]\nregister = true\n'
+    node = node(ours, config=config)
+    node.start()
+    node.wait_for(lambda line: line.get("milestone") == "arrived")
+    assert moto.targets(web) == {ours: (PORT, "healthy")}
+    assert moto.targets(api) == {ours: (8081, "healthy")}
+
+    node.notice()
+    node.hand_over()
+    assert ours not in moto.targets(web) and ours not in moto.targets(api)

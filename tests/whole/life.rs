@@ -4,6 +4,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use spot_relay::sim::{Fault, FaultKind, LifeCycle, Nth, Owner, Settings};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
 
@@ -126,7 +128,7 @@ fn a_notice_long_past_at_the_first_sight_is_a_survivors() {
     daemon.wait_for_line("this instance lives on");
     daemon.wait_for_line("ready; on a notice");
     std::thread::sleep(Duration::from_millis(500));
-    assert!(scenario.writes().is_empty());
+    assert!(scenario.writes().is_empty(), "{:?}", scenario.writes());
     assert_eq!(daemon.lines_with("lives on").len(), 1, "said once");
 }
 
@@ -137,7 +139,7 @@ fn a_notice_that_stands_at_the_start_is_acted_upon_at_once() {
     let began = Instant::now();
     let daemon = scenario.start();
     daemon.wait_for("deregistered");
-    assert!(began.elapsed() < Duration::from_secs(4), "no jitter stands in the way: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "no jitter stands in the way: {:?}", began.elapsed());
     daemon.wait_for("handed-over");
     scenario.assert_handed_over(&["web"], "cold");
 }
@@ -237,7 +239,10 @@ fn a_directory_that_cannot_be_written_is_said_once_and_stops_nothing() {
     let file = file.display().to_string();
     let scenario = scenario.variable("STATE_DIRECTORY", &file).variable("RUNTIME_DIRECTORY", &file);
     let daemon = scenario.hand_over();
-    assert_eq!(daemon.lines_with("failed to write").len(), 1, "{}", daemon.lines().join("\n"));
+    for file in ["handover.json", "status.json", "the notice flag", "the drained flag"] {
+        let said = daemon.lines_with("failed to write").iter().filter(|line| line.contains(file)).count();
+        assert_eq!(said, 1, "{file}:\n{}", daemon.lines().join("\n"));
+    }
     scenario.assert_handed_over(&["web"], "unwritable");
 }
 
@@ -280,7 +285,12 @@ fn register(scenario: &Scenario) {
         "Action=RegisterTargets&Version=2015-12-01&TargetGroupArn={arn}&Targets.member.1.Id={}&Targets.member.1.Port=61080",
         scenario.sim.instance_id()
     );
-    let request = reqwest::Client::new()
+    // reqwest, which speaks TLS for the webhook, wants to be told how, though this is plain HTTP.
+    let tls = ClientConfig::builder_with_provider(ring::default_provider().into());
+    let tls = tls.with_safe_default_protocol_versions().expect("the versions of TLS");
+    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
+    let request = http
         .post(scenario.sim.aws_endpoint())
         .header("x-amz-date", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string())
         .header("content-type", "application/x-www-form-urlencoded")
@@ -358,8 +368,8 @@ fn a_second_interruption_after_a_withdrawn_one_is_handed_over_too() {
     daemon.wait_for("handed-over");
     std::thread::sleep(Duration::from_secs(12));
     scenario.sim.remove_notice();
+    daemon.wait_for("reinstated");
     eventually(|| (!daemon.has_flag("notice")).then_some(())).expect("it is seen to be withdrawn");
-    register(&scenario);
     assert!(scenario.serves("web"));
     // Minutes later, by the notice's own time.
     let later = jiff::Timestamp::now() + Duration::from_secs(300);

@@ -7,4 +7,7 @@ mod faults;
 mod kills;
 mod life;
 mod owners;
+mod readme;
 mod scenario;
+mod signals;
+mod survivors;

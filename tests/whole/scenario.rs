@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use spot_relay::retry;
 use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
 
@@ -132,10 +132,63 @@ impl Scenario {
         self.sim.requests().into_iter().filter(|request| request.service != "metadata").collect()
     }
 
-    /// Actions that change AWS, in order of arrival.
+    /// Actions that change AWS, in order of arrival, but for the mark on our instance.
     pub(crate) fn writes(&self) -> Vec<String> {
-        let is_write = |request: &Request| !request.action.starts_with("Describe");
+        let is_write = |request: &Request| !request.action.starts_with("Describe") && !self.is_mark(request);
         self.aws_requests().into_iter().filter(is_write).map(|request| request.action).collect()
+    }
+
+    fn is_mark(&self, request: &Request) -> bool {
+        let ours = request.parameters.get("ResourceId.1") == Some(&self.sim.instance_id());
+        ours && ["CreateTags", "DeleteTags"].contains(&request.action.as_str())
+    }
+
+    /// The value of `spot-relay:leaving` on our instance.
+    pub(crate) fn mark(&self) -> Option<String> {
+        let world = self.sim.snapshot();
+        let instances = world["instances"].as_array().cloned().unwrap_or_default();
+        let ours = instances.into_iter().find(|one| one["id"] == world["ours"]).expect("our instance");
+        ours["tags"].get("spot-relay:leaving").and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// What a story in which the instance lives on has to leave as it was: our instance with its tags and its group, every
+    /// target group's targets but a successor's, fleets with their capacity and tags, groups without a successor.
+    pub(crate) fn world_without_successors(&self) -> Value {
+        let successors = self.sim.successors();
+        let is_new = |id: &Value| id.as_str().is_some_and(|id| successors.iter().any(|successor| successor == id));
+        let without = |list: &Value, key: &str| -> Value {
+            let list = list.as_array().cloned().unwrap_or_default();
+            list.into_iter().filter(|one| !is_new(if key.is_empty() { one } else { &one[key] })).collect()
+        };
+        let world = self.sim.snapshot();
+        let instances = world["instances"].as_array().cloned().unwrap_or_default();
+        let ours = instances.into_iter().find(|one| one["id"] == world["ours"]).expect("our instance");
+        let each = |list: &Value, row: &dyn Fn(&Value) -> Value| -> Value {
+            list.as_array().cloned().unwrap_or_default().iter().map(row).collect()
+        };
+        let row_of_target = |target: &Value| json!([target["id"], target["port"], target["state"]]);
+        json!({
+            "tags": ours["tags"],
+            "owner": ours["owner"],
+            "target_groups": each(&world["target_groups"], &|group| {
+                let mut targets: Vec<String> = without(&group["targets"], "id")
+                    .as_array().cloned().unwrap_or_default().iter().map(|it| row_of_target(it).to_string()).collect();
+                targets.sort();
+                json!({"name": group["name"], "targets": targets})
+            }),
+            "groups": each(&world["groups"], &|group| {
+                let members = without(&group["members"], "id");
+                let mut members: Vec<String> = members.as_array().cloned().unwrap_or_default().iter()
+                    .map(ToString::to_string).collect();
+                members.sort();
+                json!({"name": group["name"], "members": members})
+            }),
+            // An instant fleet of ours stays behind, because to delete it would terminate the successor.
+            "fleets": world["fleets"].as_array().into_iter().flatten()
+                .filter(|fleet| fleet["tags"].get("spot-relay:predecessor").is_none())
+                .map(|fleet| json!({"id": fleet["id"], "target": fleet["target"], "tags": fleet["tags"]}))
+                .collect::<Value>(),
+        })
     }
 
     /// How often an action arrived.

@@ -1,0 +1,37 @@
+//! What a command of the user's is told in its environment: everything that is known.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::handover::Handover;
+use crate::model::Identity;
+
+/// The variables of the contract. What is not known, or does not apply, is empty.
+pub(super) fn environment(identity: &Identity, handover: &Handover, left: Duration) -> Vec<(String, String)> {
+    let terms = handover.terms();
+    let known = handover.known();
+    let plan = known.plan.as_ref();
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let groups = known.registrations.iter().flatten().map(|registration| registration.target_group.to_string());
+    let groups: Vec<String> = groups.collect();
+    let deadline = terms.deadline_by_aws().map(|deadline: Timestamp| deadline.to_string());
+    let is_done =
+        handover.reports().iter().all(|report| report.done || report.aside || report.duty.starts_with("hook "));
+    let variables = [
+        ("SIGNAL", terms.signal.as_str().to_owned()),
+        ("ACTION", text(terms.incident.action.map(|action| action.to_string()))),
+        ("SECONDS_LEFT", text(deadline.as_ref().map(|_| left.as_secs().to_string()))),
+        ("DEADLINE", text(deadline)),
+        ("INSTANCE_ID", identity.instance_id.to_string()),
+        ("INSTANCE_TYPE", identity.instance_type.clone()),
+        ("AVAILABILITY_ZONE", identity.availability_zone.clone()),
+        ("REGION", identity.region.clone()),
+        ("OWNER", text(plan.map(|plan| plan.owner_kind().to_owned()))),
+        ("OWNER_ID", text(plan.and_then(|plan| plan.owner_id().map(str::to_owned)))),
+        ("TARGET_GROUPS", groups.join(" ")),
+        ("SUCCESSOR_ID", text(handover.successor_id().map(|id| id.to_string()))),
+        ("OUTCOME", if is_done { "complete" } else { "partial" }.to_owned()),
+    ];
+    variables.into_iter().map(|(name, value)| (format!("SPOT_RELAY_{name}"), value)).collect()
+}

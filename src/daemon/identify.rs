@@ -1,0 +1,93 @@
+//! Who this instance is: asked at the start until it is known, and again after a standstill or a recommendation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Daemon, Options, watch};
+use crate::aws::clock::Clock;
+use crate::aws::{Aws, Connection};
+use crate::boot;
+use crate::imds::Imds;
+use crate::life::{Life, Record};
+use crate::model::{Identity, LifeCycle};
+use crate::record::Files;
+use crate::retry::{self, Backoff};
+
+/// Between two tries.
+const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
+/// How long the start waits for the record.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+
+/// Who this instance is, the clients for its region, and the record of its last handover.
+pub(super) struct Identified {
+    identity: Identity,
+    aws: Aws,
+    record: Result<Option<Record>, String>,
+}
+
+pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files) -> Result<Box<Identified>, String> {
+    let identity = imds
+        .identity()
+        .await
+        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
+    let connection = Connection::new(&identity.region, clock);
+    let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
+    let ours = identity.clone();
+    let read = tokio::task::spawn_blocking(move || files.read_record(&ours));
+    // A disk that hangs is no reason to wait: no record is one that can be done without.
+    let record = match tokio::time::timeout(READ_LIMIT, read).await {
+        Ok(Ok(record)) => record,
+        Ok(Err(_)) | Err(_) => {
+            Err("the record cannot be read: the disk does not answer; going on without it".to_owned())
+        }
+    };
+    Ok(Box::new(Identified { identity, aws, record }))
+}
+
+impl Daemon {
+    pub(super) fn identified(&mut self, result: Result<Box<Identified>, String>) {
+        let now = boot::now();
+        let Identified { identity, aws, record } = match result {
+            Ok(identified) => *identified,
+            Err(why) => {
+                self.identify_failures += 1;
+                if self.identify_failures == 1 {
+                    warn!("{why}; still trying");
+                }
+                self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
+                return;
+            }
+        };
+        (self.identify, self.identify_failures) = (false, 0);
+        if self.aws.is_none() || std::mem::take(&mut self.reconnect) {
+            self.aws = Some(Arc::new(aws));
+        }
+        self.publisher.identified(&identity);
+        if let Some(life) = &mut self.life {
+            life.identify(identity);
+            return;
+        }
+        info!(
+            "instance {} ({}, {}, {})",
+            identity.instance_id,
+            identity.instance_type,
+            identity.availability_zone,
+            if identity.life_cycle == LifeCycle::Spot { "spot" } else { "on demand" },
+        );
+        if identity.life_cycle == LifeCycle::OnDemand {
+            warn!(
+                "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
+            );
+        }
+        let record = record.unwrap_or_else(|why| {
+            warn!("{why}");
+            None
+        });
+        self.preparation.begin(&identity, now);
+        let Options { config, dry_run, .. } = &self.options;
+        self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
+        self.tell_what_was_seen();
+    }
+}

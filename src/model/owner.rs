@@ -1,0 +1,172 @@
+//! Who owns an instance and what it launches: groups, fleets, launch templates. Values as an edge read them, nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceId, TargetGroupArn};
+
+/// What launched the instance and can launch another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Owner {
+    AutoScalingGroup(AutoScalingGroup),
+    Ec2Fleet(Fleet),
+    SpotFleet(Fleet),
+    LaunchTemplate(LaunchTemplate),
+    Nobody {
+        /// Why nobody: a part of a sentence, as "the instance was launched by hand".
+        why: String,
+    },
+}
+
+/// One row of DescribeAutoScalingGroups, with its termination hooks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoScalingGroup {
+    pub name: String,
+    pub arn: String,
+    pub capacity_rebalance: bool,
+    /// Hooks on `autoscaling:EC2_INSTANCE_TERMINATING`.
+    pub termination_hooks: Vec<LifecycleHook>,
+    /// The target groups in which the group registers what it launches.
+    pub target_groups: Vec<TargetGroupArn>,
+    pub members: Vec<GroupMember>,
+    pub min_size: i32,
+    pub max_size: i32,
+    pub desired_capacity: i32,
+    /// `EC2`, `ELB`, ...
+    pub health_check_type: String,
+    pub availability_zones: Vec<String>,
+    pub subnets: Vec<String>,
+    /// A mixed instances policy: LaunchInstances is refused for it.
+    pub mixed_instances: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecycleHook {
+    pub name: String,
+    pub heartbeat_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMember {
+    pub instance_id: InstanceId,
+    pub availability_zone: String,
+    /// `Pending`, `InService`, `Terminating:Wait`, ...
+    pub lifecycle_state: String,
+}
+
+/// An EC2 Fleet or a Spot Fleet request: `fleet-...` or `sfr-...`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub id: String,
+    pub request_type: FleetType,
+    /// `launch` or `launch-before-terminate`: the fleet replaces by itself at a rebalance recommendation.
+    pub replacement_strategy: Option<String>,
+    pub capacity: FleetCapacity,
+    /// What it launches; empty where it uses launch specifications instead of templates.
+    pub launch_configurations: Vec<LaunchConfiguration>,
+    /// The target groups in which the fleet registers what it launches; only a Spot Fleet has any.
+    pub target_groups: Vec<TargetGroupArn>,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetType {
+    Maintain,
+    Request,
+    Instant,
+}
+
+/// What a fleet was asked for and what it has, in its own units: instances, or weights where it has weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetCapacity {
+    pub total: i32,
+    /// Where the request names a Spot part.
+    pub spot: Option<i32>,
+    /// Rounded down: a part of a unit is not reached.
+    pub fulfilled: i32,
+}
+
+/// One member of a fleet, as DescribeFleetInstances and the Spot requests tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetMember {
+    pub instance_id: InstanceId,
+    pub instance_type: String,
+    /// Its Spot request's status is `marked-for-termination` or `marked-for-stop`.
+    pub under_notice: bool,
+    /// Since when that is its status (`Status.UpdateTime`), by AWS's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noticed_at: Option<Timestamp>,
+}
+
+/// A launch template as a call names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LaunchTemplate {
+    /// `lt-...`, or a name.
+    pub id_or_name: String,
+    /// A number, `$Default` or `$Latest`.
+    pub version: String,
+}
+
+/// A launch template with the pools in which a fleet may launch it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LaunchConfiguration {
+    pub template: LaunchTemplate,
+    /// Empty: the template's own type and subnet.
+    pub overrides: Vec<LaunchOverride>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LaunchOverride {
+    pub instance_type: Option<String>,
+    pub subnet_id: Option<String>,
+    pub availability_zone: Option<String>,
+    pub max_price: Option<String>,
+    /// Units that one instance counts for, in hundredths: AWS allows fractions.
+    pub weight_hundredths: Option<u32>,
+    pub image_id: Option<String>,
+    pub requirements: Option<InstanceRequirements>,
+}
+
+/// Attribute-based instance type selection: the parts of it that fleets are known to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstanceRequirements {
+    pub vcpu_count: (Option<i32>, Option<i32>),
+    pub memory_mib: (Option<i32>, Option<i32>),
+    pub cpu_manufacturers: Vec<String>,
+    pub instance_generations: Vec<String>,
+    pub allowed_instance_types: Vec<String>,
+    pub excluded_instance_types: Vec<String>,
+    pub burstable_performance: Option<String>,
+    pub bare_metal: Option<String>,
+    pub local_storage: Option<String>,
+}
+
+/// How instances are bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Market {
+    Spot,
+    OnDemand,
+}
+
+/// CreateFleet of type `instant` with capacity 1: everything that must not change under one client token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InstantFleet {
+    pub launch_configurations: Vec<LaunchConfiguration>,
+    pub market: Market,
+    /// On the instance it launches; keys of ours use `:` and `-` only.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// CreateFleet's answer: instances *and* errors can stand in one HTTP 200.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launched {
+    pub instances: Vec<InstanceId>,
+    /// `CODE: message`, each once.
+    pub errors: Vec<String>,
+}
