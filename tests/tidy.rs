@@ -131,7 +131,7 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn files_are_of_a_length_that_can_be_read() {
     for (path, text) in sources() {
-        let is_test = path.starts_with("tests") || path.file_name().is_some_and(|name| name == "tests.rs");
+        let is_test = path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
         let lines = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
         assert!(is_test || lines <= 490, "{} has {lines} lines", path.display());
     }

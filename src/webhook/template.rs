@@ -134,7 +134,7 @@ mod tests {
     fn what_is_no_json_is_refused_without_showing_it() {
         for wrong in [r#"{"key": "SECRET", "a": {{ message }}}"#, r#"{"key": "SECRET", "a": "{{ message | safe }}"}"#] {
             let refusal = refusal(wrong);
-            assert!(refusal.starts_with("what it makes of the milestone noticed is not valid JSON: "), "{refusal}");
+            assert!(refusal.starts_with("what it makes of the milestone recommended is not valid JSON: "), "{refusal}");
             assert!(refusal.contains(" at line 1 column ") && !refusal.contains("SECRET"), "{refusal}");
         }
         assert!(refusal("  ").contains("not valid JSON"));

@@ -401,7 +401,7 @@ fn shipped(template: &str) -> Webhook {
 }
 
 fn made_of(webhook: &Webhook, announcement: &Announcement) -> Value {
-    serde_json::from_str(&webhook.render(announcement).unwrap().expect("a body")).unwrap()
+    serde_json::from_str(&webhook.render(announcement).unwrap().unwrap()).unwrap()
 }
 
 fn text(value: &Value) -> &str {

@@ -156,7 +156,7 @@ fn stay_out_takes_the_mark_off_and_registers_nothing() {
     assert!(!scenario.serves("web") && !scenario.serves("api"));
     // Nor does the process after this one.
     daemon.kill();
-    let again = scenario.ready();
+    let again = scenario.start();
     std::thread::sleep(Duration::from_secs(1));
     assert!(!scenario.serves("web"), "{}", again.lines().join("\n"));
 }

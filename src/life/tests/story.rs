@@ -272,7 +272,7 @@ impl Story {
         assert_eq!(self.aws.total, 3, "the fleet's capacity is at base: {}", self.tale());
         assert!(!self.aws.fleet_tags().contains_key(BASE_CAPACITY_TAG), "and without its tag");
         assert!(
-            !self.life().is_handing_over() && !self.life().arrival().is_some(),
+            !self.life().is_handing_over() && self.life().arrival().is_none(),
             "nothing is under way: {}",
             self.tale()
         );
@@ -457,10 +457,10 @@ impl Story {
         let milestones = life.take_milestones();
         life.take_remarks();
         self.milestones.extend(milestones.into_iter().map(|milestone| (self.now, milestone)));
-        if let Some(record) = life.record_to_write() {
-            if self.disk.as_ref() != Some(record) {
-                self.disk = Some(record.clone());
-            }
+        if let Some(record) = life.record_to_write()
+            && self.disk.as_ref() != Some(record)
+        {
+            self.disk = Some(record.clone());
         }
         for errand in errands {
             self.calls.push((self.now, errand.ticket.task, errand.call.clone()));
