@@ -27,9 +27,11 @@ impl Template {
         environment.add_filter("tojson", to_json);
         environment.add_template_owned(NAME, text.to_owned()).map_err(|error| at_line(&error))?;
         let template = Self { environment };
+        let mut posts = false;
         for sample in Announcement::samples() {
-            template.render(&sample)?;
+            posts |= template.render(&sample)?.is_some();
         }
+        anyhow::ensure!(posts, "it makes nothing of any milestone, so nothing would be posted");
         Ok(template)
     }
 
@@ -137,6 +139,14 @@ mod tests {
             assert!(refusal.starts_with("what it makes of the milestone recommended is not valid JSON: "), "{refusal}");
             assert!(refusal.contains(" at line 1 column ") && !refusal.contains("SECRET"), "{refusal}");
         }
-        assert!(refusal("  ").contains("not valid JSON"));
+    }
+
+    #[test]
+    fn one_that_would_post_nothing_ever_is_refused() {
+        assert_eq!(refusal("  "), "it makes nothing of any milestone, so nothing would be posted");
+        let of_one = r#"{% if milestone == "survived" %}{"text": "{{ message }}"}{% endif %}"#;
+        let template = Template::new(of_one).unwrap();
+        assert!(template.render(&Announcement::sample("quiet")).unwrap().is_none());
+        assert!(template.render(&Announcement::sample("survived")).unwrap().is_some());
     }
 }
