@@ -3,6 +3,7 @@
 //! Invariant: an unknown key, a bad value or a bad duration is an error that names file, line and key and says what would
 //! be right; nothing that this version does not do is accepted silently.
 
+use core::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -22,6 +23,7 @@ pub struct Config {
     pub survive: Survive,
     pub hooks: Hooks,
     pub notify: Notify,
+    pub metrics: Metrics,
 }
 
 /// In which target groups to look for this instance.
@@ -158,6 +160,15 @@ impl std::fmt::Debug for Notify {
         let webhook = self.webhook.as_ref().map(|_| "...");
         f.debug_struct("Notify").field("webhook", &webhook).field("template", &self.template).finish()
     }
+}
+
+/// Where metrics are served for Prometheus, if anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Metrics {
+    /// Port 0 is any that is free.
+    #[serde(deserialize_with = "listen")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `true` unless said otherwise.
@@ -307,6 +318,12 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
 }
 
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let Some(text) = text(deserializer)? else { return Ok(None) };
+    let wrong = || D::Error::custom(format!("listen is {text:?}: write an address and a port, as \"127.0.0.1:9105\""));
+    text.parse().map(Some).map_err(|_| wrong())
+}
+
 fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list of arguments, as [\"/usr/local/bin/drain\", \"--now\"]")]
@@ -451,6 +468,8 @@ mod tests {
             [notify]
             webhook = "https://user:secret@hooks.example.org/x"
             template = "/etc/spot-relay/slack.json.j2"
+            [metrics]
+            listen = "127.0.0.1:9105"
         "#;
         let config = Config::parse(sample, "x").expect("a config");
         let group = |arn_or_name: &str, port| ListedTargetGroup { arn_or_name: arn_or_name.to_owned(), port };
@@ -471,6 +490,7 @@ mod tests {
         assert_eq!(config.hooks.timeout, Duration::from_secs(30));
         assert_eq!(config.notify.template.as_deref(), Some("/etc/spot-relay/slack.json.j2"));
         assert!(!format!("{config:?}").contains("secret"), "a URL may hold a secret");
+        assert_eq!(config.metrics.listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9105"));
         assert_eq!(config.leave.reserve, Duration::from_secs(60));
         assert_eq!(config.successor.owner, OwnerChoice::Ec2Fleet);
         let template = TemplateChoice { id_or_name: "lt-0abc".to_owned(), version: Some("7".to_owned()) };
@@ -516,6 +536,8 @@ mod tests {
             ("[hooks]\nnotice = [\"\"]", "is the program"),
             ("[hooks]\ntimeout = \"10m\"", "between 1s and 2m"),
             ("[notify]\ntemplate = \"/x\"", "no webhook"),
+            ("[metrics]\nlisten = \"localhost:9105\"", "127.0.0.1:9105"),
+            ("[metrics]\nlisten = \"9105\"", "127.0.0.1:9105"),
             ("[watch]\nrebalance = \"hand-ower\"", "hand-over"),
         ] {
             let problem = problem(text);

@@ -45,7 +45,8 @@ pub struct Errand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub task: Task,
-    epoch: u32,
+    /// Which handover or arrival it is, of those of this process.
+    pub epoch: u32,
     writes: bool,
 }
 

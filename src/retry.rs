@@ -35,6 +35,22 @@ pub enum FailureKind {
     Rejected,
 }
 
+impl FailureKind {
+    pub const ALL: [FailureKind; 6] =
+        [Self::Unanswered, Self::Throttled, Self::Fault, Self::Credentials, Self::Denied, Self::Rejected];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unanswered => "unanswered",
+            Self::Throttled => "throttled",
+            Self::Fault => "fault",
+            Self::Credentials => "credentials",
+            Self::Denied => "denied",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 impl Failure {
     pub fn unanswered(message: impl Into<String>) -> Self {
         Self { kind: FailureKind::Unanswered, code: None, message: message.into() }

@@ -51,7 +51,7 @@ impl Systemd {
         self.notify(&format!("STATUS={}", text.replace(['\n', '\r'], " ")));
     }
 
-    /// Says that we are alive; due every [`Self::watchdog_interval`].
+    /// Says that we are alive; to be said well within [`Self::watchdog_limit`].
     pub fn watchdog(&self) {
         self.notify("WATCHDOG=1");
     }
@@ -61,9 +61,9 @@ impl Systemd {
         self.notify(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
     }
 
-    /// How often to say that we are alive: half the time after which systemd would kill us (sd_watchdog_enabled(3)).
-    pub fn watchdog_interval(&self) -> Option<Duration> {
-        self.watchdog.map(|limit| limit / 2)
+    /// The silence after which systemd restarts us, if it watches us (sd_watchdog_enabled(3)).
+    pub fn watchdog_limit(&self) -> Option<Duration> {
+        self.watchdog
     }
 
     fn notify(&self, message: &str) {

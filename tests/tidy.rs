@@ -43,9 +43,9 @@ fn imports(text: &str) -> Vec<String> {
         .collect()
 }
 
-const PURE: [&str; 8] = ["model", "retry", "config", "notice", "plan", "handover", "arrival", "life"];
-const EDGES: [&str; 10] =
-    ["aws", "boot", "hooks", "imds", "probe", "record", "signals", "sockets", "systemd", "webhook"];
+const PURE: [&str; 9] = ["model", "retry", "config", "notice", "plan", "handover", "arrival", "life", "watchdog"];
+const EDGES: [&str; 11] =
+    ["aws", "boot", "hooks", "imds", "metrics", "probe", "record", "signals", "sockets", "systemd", "webhook"];
 
 fn files_of(modules: &[&str]) -> Vec<(PathBuf, String)> {
     let is_test =

@@ -11,6 +11,7 @@ pub mod elb;
 pub mod instances;
 pub mod launch_template;
 pub mod spot_fleet;
+pub mod tally;
 
 mod failure;
 mod http;
@@ -44,6 +45,7 @@ use self::http::Http;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
 use self::spot_fleet::SpotFleet;
+use self::tally::Tally;
 use crate::notice::plausible;
 use crate::retry::Failure;
 
@@ -65,11 +67,13 @@ pub struct Connection {
     pub endpoint_url: Option<String>,
     /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub metadata_endpoint: Option<String>,
+    /// Who counts the calls.
+    pub tally: Tally,
 }
 
 impl Connection {
     pub fn new(region: impl Into<String>, clock: Clock) -> Self {
-        Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None }
+        Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None, tally: Tally::default() }
     }
 }
 
@@ -90,7 +94,7 @@ pub struct Aws {
 impl Aws {
     /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
-        let Connection { region, clock, endpoint_url, metadata_endpoint } = connection;
+        let Connection { region, clock, endpoint_url, metadata_endpoint, tally } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(region))
@@ -116,7 +120,7 @@ impl Aws {
             Some(url) => loader.endpoint_url(url).load().await,
             None => loader.load().await,
         };
-        let caller = Caller { credentials: credentials.clone() };
+        let caller = Caller { credentials: credentials.clone(), tally };
         let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {
             region: region.to_string(),
@@ -136,6 +140,7 @@ impl Aws {
 #[derive(Clone, Debug)]
 struct Caller {
     credentials: Credentials,
+    tally: Tally,
 }
 
 impl Caller {
@@ -148,14 +153,17 @@ impl Caller {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        let counted = self.tally.begin::<E>();
         let Ok(answer) = tokio::time::timeout(limit, call).await else {
             return Err(Failure::unanswered(format!("no answer within {limit:?}")));
         };
-        answer.map_err(|error| {
+        let answer = answer.map_err(|error| {
             let failure = failure(&error);
             self.credentials.learn(&failure);
             failure
-        })
+        });
+        counted.end(answer.as_ref().err().map(|failure| failure.kind));
+        answer
     }
 }
 

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Options, watch};
 use crate::aws::clock::Clock;
+use crate::aws::tally::Tally;
 use crate::aws::{Aws, Connection};
 use crate::boot;
 use crate::imds::Imds;
@@ -27,12 +28,12 @@ pub(super) struct Identified {
     record: Result<Option<Record>, String>,
 }
 
-pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files) -> Result<Box<Identified>, String> {
+pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tally) -> Result<Box<Identified>, String> {
     let identity = imds
         .identity()
         .await
         .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
-    let connection = Connection::new(&identity.region, clock);
+    let connection = Connection { tally, ..Connection::new(&identity.region, clock) };
     let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
     let read = tokio::task::spawn_blocking(move || files.read_record(&ours));

@@ -6,11 +6,14 @@
 mod hook;
 mod identify;
 mod look_up;
+mod measure;
 mod notify;
 mod perform;
+mod post;
 mod prepare;
 mod publish;
 mod seen;
+mod vitals;
 mod watch;
 
 use std::collections::HashMap;
@@ -34,9 +37,11 @@ use crate::notice::TWO_MINUTES;
 use crate::record::Files;
 use crate::retry::Failure;
 use crate::signals::Signals;
-use crate::webhook::{self, Webhook};
+use crate::watchdog::Watchdog;
+use crate::webhook::Webhook;
 
 use identify::Identified;
+use measure::Measures;
 use notify::Notifier;
 use prepare::{Findings, Preparation};
 use publish::Publisher;
@@ -81,7 +86,11 @@ enum Purpose {
     Prepare,
     Scan,
     Renew,
-    Call(Ticket),
+    /// `until` it has to be back.
+    Call {
+        ticket: Ticket,
+        until: BootInstant,
+    },
     Write,
     Post,
 }
@@ -108,6 +117,9 @@ struct Daemon {
     life: Option<Life>,
     publisher: Publisher,
     notifier: Notifier,
+    measures: Measures,
+    /// Where systemd watches us.
+    watchdog: Option<Watchdog>,
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
     stopping: bool,
@@ -122,6 +134,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
     info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
+    let publisher = Publisher::new(options.files.clone());
     let mut daemon = Daemon {
         imds: Arc::new(imds),
         clock: Clock::default(),
@@ -137,7 +150,9 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
         preparation: Preparation::new(now),
         waiting: Waiting::default(),
         life: None,
-        publisher: Publisher::new(options.files.clone()),
+        watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
+        publisher,
+        measures: Measures::begin(options.config.metrics.listen, now)?,
         notifier: Notifier::new(options.webhook.take()),
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
@@ -164,6 +179,7 @@ impl Daemon {
                 tokio::task::yield_now().await;
             }
             self.publish();
+            self.feed_the_watchdog();
             if self.stopping && !self.has_to_finish() {
                 return;
             }
@@ -239,11 +255,11 @@ impl Daemon {
         let unknown = self.identify && !self.is_running(Purpose::Identify);
         if unknown && now >= self.identify_at && !beside_a_look {
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
-            let files = self.options.files.clone();
-            self.begin(
-                Purpose::Identify,
-                async move { Event::Identified(identify::identify(&imds, clock, files).await) },
-            );
+            let (files, tally) = (self.options.files.clone(), self.measures.tally());
+            self.measures.identifies(self.identify_failures);
+            self.begin(Purpose::Identify, async move {
+                Event::Identified(identify::identify(&imds, clock, files, tally).await)
+            });
         }
         if now >= self.next_look && !self.is_running(Purpose::Look) {
             self.next_look = now + self.options.config.watch.interval;
@@ -279,10 +295,11 @@ impl Daemon {
                 }
                 _ => Vec::new(),
             };
+            self.measures.calls(ticket);
             let asked = asked.clone();
             let task = async move { Event::Answered(ticket, perform::perform(asked, call, environment, limit).await) };
             let id = self.tasks.spawn(task).id();
-            self.purposes.insert(id, Purpose::Call(ticket));
+            self.purposes.insert(id, Purpose::Call { ticket, until: now + limit });
         }
     }
 
@@ -291,6 +308,7 @@ impl Daemon {
         match &mut self.life {
             Some(life) => {
                 for milestone in self.publisher.follow(life) {
+                    self.measures.reached(&milestone, publish::about(&milestone, life));
                     self.notifier.push(&notify::announcement(&milestone, life, self.clock.now()));
                 }
             }
@@ -301,29 +319,6 @@ impl Daemon {
         if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
             let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
             self.purposes.insert(id, Purpose::Write);
-        }
-    }
-
-    fn post_if_due(&mut self) {
-        if let Some((webhook, body)) = self.notifier.due(boot::now()) {
-            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body).await) });
-        }
-    }
-
-    /// Gives the webhook the time of one try for what it has not been told yet.
-    async fn post_the_rest(&mut self) {
-        let rest = async {
-            while !self.notifier.is_empty() {
-                self.post_if_due();
-                let pause = self.notifier.wake().map_or(webhook::LIMIT, |wake| wake.since(boot::now()));
-                tokio::select! {
-                    Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-        };
-        if tokio::time::timeout(webhook::LIMIT, rest).await.is_err() {
-            warn!("the webhook is too slow: not every milestone was posted before the end");
         }
     }
 
@@ -348,6 +343,7 @@ impl Daemon {
             known: self.preparation.known().registrations.unwrap_or_default(),
         };
         if self.preparation.is_due(now) {
+            self.measures.prepares(self.preparation.failures());
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
         } else if self.preparation.is_scan_due(&self.options.config) {
             self.begin(Purpose::Scan, async move {
@@ -417,19 +413,18 @@ impl Daemon {
             }
             (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
             (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
-            (None, Some(Purpose::Call(ticket))) => {
+            (None, Some(Purpose::Call { ticket, .. })) => {
                 self.answered(ticket, Answer::Failed(Failure::unanswered("the task that made the call died")));
             }
-            (Some(Event::Posted(result)), _) => self.notifier.answered(boot::now(), result),
-            (None, Some(Purpose::Post)) => {
-                self.notifier.answered(boot::now(), Err(Failure::unanswered("the task that posted died")));
-            }
+            (Some(Event::Posted(result)), _) => self.posted(result),
+            (None, Some(Purpose::Post)) => self.posted(Err(Failure::unanswered("the task that posted died"))),
             (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
             (None, _) => {}
         }
     }
 
     fn answered(&mut self, ticket: Ticket, answer: Answer) {
+        self.measures.answered(ticket, &answer);
         let Some(life) = &mut self.life else { return };
         if let Some(failure) = life.answered(boot::now(), ticket, answer) {
             warn!("{}: {failure}; {}", publish::words(ticket.task), publish::tried_again(ticket.task));

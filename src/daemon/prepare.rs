@@ -115,6 +115,11 @@ impl Preparation {
         self.begun = true;
     }
 
+    /// Of rounds in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(super) fn is_due(&self, now: BootInstant) -> bool {
         self.begun && now >= self.next
     }

@@ -27,7 +27,10 @@ impl Waiting {
 
 impl Daemon {
     pub(super) fn looked(&mut self, looked: Looked) {
-        self.publisher.systemd().watchdog();
+        self.measures.looked(&looked);
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|_| looked.is_answered()) {
+            watchdog.answered(looked.at, self.options.config.watch.interval);
+        }
         if let Some(glances) = Glances::after(self.sight.looks, &self.options.config.watch)
             && !self.is_running(Purpose::Glance)
         {
@@ -37,8 +40,8 @@ impl Daemon {
         }
         let seen = match looked.result {
             Ok(seen) => seen,
-            Err(why) => {
-                if let Some(line) = self.sight.failed(looked.at, &why) {
+            Err(missed) => {
+                if let Some(line) = self.sight.failed(looked.at, &missed.why) {
                     warn!("{line}");
                 }
                 return;

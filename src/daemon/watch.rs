@@ -21,9 +21,51 @@ const EVENTS_EVERY: u32 = 30;
 
 /// What one look showed.
 pub(super) struct Looked {
-    pub(super) result: Result<Seen, String>,
+    pub(super) result: Result<Seen, Missed>,
     /// Right after the answer.
     pub(super) at: BootInstant,
+}
+
+impl Looked {
+    /// Whether there was an answer at all, of use or not.
+    pub(super) fn is_answered(&self) -> bool {
+        !matches!(&self.result, Err(missed) if missed.kind == Miss::Unanswered)
+    }
+}
+
+/// A look that showed nothing.
+pub(super) struct Missed {
+    pub(super) kind: Miss,
+    pub(super) why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// Nobody there, or nobody who answers in time.
+    Unanswered,
+    /// A status other than 200 and 404.
+    Refused,
+    /// An answer that cannot be read.
+    Unusable,
+}
+
+impl Missed {
+    fn of(error: &ImdsError) -> Missed {
+        let kind = match error {
+            ImdsError::TimedOut | ImdsError::Unreachable(_) => Miss::Unanswered,
+            ImdsError::TurnedOff
+            | ImdsError::Overloaded
+            | ImdsError::TokenRefused(_)
+            | ImdsError::Redirected(_)
+            | ImdsError::Status(_) => Miss::Refused,
+            ImdsError::TokenUnusable
+            | ImdsError::TooLong
+            | ImdsError::NotText
+            | ImdsError::NotJson(_)
+            | ImdsError::Missing(_) => Miss::Unusable,
+        };
+        Missed { kind, why: chain(error) }
+    }
 }
 
 pub(super) struct Seen {
@@ -41,10 +83,11 @@ pub(super) async fn look(imds: &Imds) -> Looked {
     Looked { result, at: boot::now() }
 }
 
-async fn look_once(imds: &Imds) -> Result<Seen, String> {
-    let look = imds.instance_action().await.map_err(|error| chain(&error))?;
+async fn look_once(imds: &Imds) -> Result<Seen, Missed> {
+    let look = imds.instance_action().await.map_err(|error| Missed::of(&error))?;
+    let unusable = |why: String| Missed { kind: Miss::Unusable, why };
     let notice = match &look.body {
-        Some(body) => Some(Notice::parse(body).map_err(|error| error.to_string())?),
+        Some(body) => Some(Notice::parse(body).map_err(|error| unusable(error.to_string()))?),
         None => None,
     };
     Ok(Seen { notice, date: look.date })

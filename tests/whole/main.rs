@@ -6,8 +6,10 @@
 mod faults;
 mod kills;
 mod life;
+mod metrics;
 mod owners;
 mod readme;
 mod scenario;
 mod signals;
 mod survivors;
+mod watchdog;

@@ -1,0 +1,190 @@
+//! What the daemon counts, and for whom: the metrics.
+//!
+//! Invariant: it counts whether anybody asks or not, and nothing waits for it.
+
+use core::net::SocketAddr;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use super::watch::{Looked, Miss};
+use crate::arrival::Step;
+use crate::aws::tally::{ACTIONS, Tally};
+use crate::boot;
+use crate::handover::{Answer, Duty};
+use crate::life::{Record, Task, Ticket};
+use crate::metrics::{self, LookResult, Metrics};
+use crate::model::{BootInstant, Milestone};
+use crate::retry::Failure;
+
+/// What is tried again after a failure: the label `duty`.
+const DUTIES: [&str; 20] = [
+    IDENTIFY,
+    PREPARE,
+    "find-registrations",
+    "find-plan",
+    "leave",
+    "quiet",
+    "ask",
+    "find",
+    "watch",
+    "register",
+    "lifecycle",
+    "mark",
+    "hook",
+    "arrive-ready",
+    "arrive-find",
+    "arrive-room",
+    "arrive-place",
+    "arrive-unmark",
+    "arrive-capacity",
+    "arrive-terminate",
+];
+/// Who this instance is.
+const IDENTIFY: &str = "identify";
+/// A round of look-ups before a notice.
+const PREPARE: &str = "prepare";
+
+pub(super) struct Measures {
+    metrics: Arc<Metrics>,
+    server: Option<JoinHandle<()>>,
+    /// What failed the last time it was tried, in which handover or arrival.
+    failed: HashSet<(Task, u32)>,
+}
+
+impl Measures {
+    /// Serves where it is told to, if it is.
+    pub(super) fn begin(listen: Option<SocketAddr>, now: BootInstant) -> anyhow::Result<Self> {
+        let metrics = Metrics::new(&ACTIONS, &DUTIES, Timestamp::now(), now).context("failed to set up the metrics")?;
+        let metrics = Arc::new(metrics);
+        let shared = metrics.clone();
+        let server = listen.map(|address| tokio::spawn(metrics::serve(address, move || shared.text(boot::now()))));
+        Ok(Self { metrics, server, failed: HashSet::new() })
+    }
+
+    /// For the clients of AWS.
+    pub(super) fn tally(&self) -> Tally {
+        let metrics = self.metrics.clone();
+        Tally::new(move |action, failure| metrics.aws_call(action, failure))
+    }
+
+    pub(super) fn looked(&self, looked: &Looked) {
+        let result = match &looked.result {
+            Ok(seen) if seen.notice.is_some() => LookResult::Notice,
+            Ok(_) => LookResult::Absent,
+            Err(missed) => match missed.kind {
+                Miss::Unanswered => LookResult::Unanswered,
+                Miss::Refused => LookResult::Refused,
+                Miss::Unusable => LookResult::Unusable,
+            },
+        };
+        self.metrics.looked(result, looked.at);
+    }
+
+    /// Who this instance is is asked, after so many failures in a row.
+    pub(super) fn identifies(&self, failures: u32) {
+        if failures > 0 {
+            self.metrics.retried(IDENTIFY);
+        }
+    }
+
+    /// A round of look-ups begins, after so many in a row that failed.
+    pub(super) fn prepares(&self, failures: u32) {
+        if failures > 0 {
+            self.metrics.retried(PREPARE);
+        }
+    }
+
+    /// A call of the core begins.
+    pub(super) fn calls(&mut self, ticket: Ticket) {
+        if self.failed.contains(&(ticket.task, ticket.epoch)) {
+            self.metrics.retried(duty(ticket.task));
+        }
+    }
+
+    pub(super) fn answered(&mut self, ticket: Ticket, answer: &Answer) {
+        self.failed.retain(|(_, epoch)| *epoch == ticket.epoch);
+        let has_failed = matches!(answer, Answer::Failed(_));
+        match has_failed {
+            true => drop(self.failed.insert((ticket.task, ticket.epoch))),
+            false => drop(self.failed.remove(&(ticket.task, ticket.epoch))),
+        }
+        if let Task::Leave(Duty::Hook(kind)) = ticket.task {
+            self.metrics.hook(kind, matches!(answer, Answer::Hook { succeeded: true, .. }));
+        }
+    }
+
+    pub(super) fn posted(&self, result: &Result<(), Failure>) {
+        self.metrics.posted(result.as_ref().err().map(|failure| failure.kind));
+    }
+
+    /// `record` is the handover's that the milestone belongs to.
+    pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Record>) {
+        self.metrics.reached(milestone, record.map(|record| record.begun));
+    }
+}
+
+impl Drop for Measures {
+    fn drop(&mut self) {
+        if let Some(server) = &self.server {
+            server.abort();
+        }
+    }
+}
+
+fn duty(task: Task) -> &'static str {
+    match task {
+        Task::Leave(Duty::FindRegistrations(_)) => "find-registrations",
+        Task::Leave(Duty::FindPlan) => "find-plan",
+        Task::Leave(Duty::Leave(_)) => "leave",
+        Task::Leave(Duty::Quiet) => "quiet",
+        Task::Leave(Duty::Ask) => "ask",
+        Task::Leave(Duty::Find) => "find",
+        Task::Leave(Duty::Watch) => "watch",
+        Task::Leave(Duty::Register(_)) => "register",
+        Task::Leave(Duty::Lifecycle(_)) => "lifecycle",
+        Task::Leave(Duty::Mark) => "mark",
+        Task::Leave(Duty::Hook(_)) => "hook",
+        Task::Arrive(Step::Ready) => "arrive-ready",
+        Task::Arrive(Step::Find) => "arrive-find",
+        Task::Arrive(Step::Room) => "arrive-room",
+        Task::Arrive(Step::Place(_)) => "arrive-place",
+        Task::Arrive(Step::Unmark) => "arrive-unmark",
+        Task::Arrive(Step::Capacity) => "arrive-capacity",
+        Task::Arrive(Step::Terminate) => "arrive-terminate",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::HookKind;
+
+    #[test]
+    fn every_duty_is_among_those_that_stand_at_zero_from_the_start() {
+        let leaving = [
+            Duty::FindRegistrations(0),
+            Duty::FindPlan,
+            Duty::Leave(7),
+            Duty::Quiet,
+            Duty::Ask,
+            Duty::Find,
+            Duty::Watch,
+            Duty::Register(0),
+            Duty::Lifecycle(0),
+            Duty::Mark,
+            Duty::Hook(HookKind::Notice),
+        ];
+        let arriving =
+            [Step::Ready, Step::Find, Step::Room, Step::Place(0), Step::Unmark, Step::Capacity, Step::Terminate];
+        let tasks = leaving.map(Task::Leave).into_iter().chain(arriving.map(Task::Arrive));
+        let mut names: Vec<&str> = [IDENTIFY, PREPARE].into_iter().chain(tasks.map(duty)).collect();
+        let mut listed = DUTIES.to_vec();
+        names.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
+    }
+}

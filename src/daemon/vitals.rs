@@ -1,0 +1,40 @@
+//! What systemd's watchdog is told: what the process has before it, and when it is given up.
+
+use tracing::warn;
+
+use super::{Daemon, Purpose};
+use crate::boot;
+use crate::handover::Handover;
+use crate::life::Life;
+use crate::notice::TWO_MINUTES;
+use crate::watchdog::{Sign, Vitals};
+
+impl Daemon {
+    /// At every pass of the loop; one that stands still says nothing by itself.
+    pub(super) fn feed_the_watchdog(&mut self) {
+        let vitals = self.vitals();
+        let Some(watchdog) = &mut self.watchdog else { return };
+        match watchdog.sign(boot::now(), vitals) {
+            Sign::Alive => self.publisher.systemd().watchdog(),
+            Sign::Silence => {}
+            Sign::GivenUp(why) => {
+                warn!("{why}: systemd's watchdog is no longer told that all is well, and will restart this program");
+            }
+        }
+    }
+
+    fn vitals(&self) -> Vitals {
+        let call_until = self.purposes.values().filter_map(|purpose| match purpose {
+            Purpose::Call { until, .. } => Some(*until),
+            _ => None,
+        });
+        // One that only waits to know whose it is has begun too.
+        let waiting = self.waiting.notice.filter(|(notice, _, _)| notice.is_some());
+        let handover = self.life.as_ref().filter(|life| life.has_to_finish()).and_then(Life::handover);
+        let handover_until = match handover.map(Handover::terms) {
+            Some(terms) => Some(terms.deadline),
+            None => waiting.map(|(_, _, at)| at + TWO_MINUTES),
+        };
+        Vitals { handover_until, call_until: call_until.min() }
+    }
+}

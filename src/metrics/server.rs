@@ -1,0 +1,97 @@
+//! Prometheus's side: `GET /metrics` over plain HTTP, one request a connection.
+//!
+//! Invariant: whatever a scraper does or does not do costs a few connections for a few seconds, and nothing else waits for
+//! it; a port that cannot be had ends nothing.
+
+use core::net::SocketAddr;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::TEXT_FORMAT;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+/// At once; the next ones wait in the kernel.
+const MOST_CONNECTIONS: usize = 8;
+/// From accepting a connection to its end. Prometheus's own patience is ten seconds.
+const LIMIT: Duration = Duration::from_secs(3);
+/// For the line and the headers of a request.
+const HEAD_LIMIT: Duration = Duration::from_secs(1);
+/// Between two tries to listen, or to accept.
+const LISTEN_AGAIN: Duration = Duration::from_secs(10);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves what `text` says, for ever. A port that is taken is said once and tried again.
+pub async fn serve(address: SocketAddr, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
+    let listener = listen(address).await;
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        // Only a closed semaphore has no places ever, and nobody closes it.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let text = text.clone();
+                tokio::spawn(async move {
+                    // How it ends is the scraper's business.
+                    let _ = tokio::time::timeout(LIMIT, connection(stream, text)).await;
+                    drop(place);
+                });
+            }
+            // Out of file descriptors, say.
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> TcpListener {
+    let mut is_said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let address = listener.local_addr().unwrap_or(address);
+                info!("metrics are served at http://{address}/metrics");
+                return listener;
+            }
+            Err(error) if !is_said => {
+                is_said = true;
+                warn!(
+                    "metrics cannot be served at {address}: {error}; everything else goes on, and it is tried again; \
+                     is [metrics] listen an address of this machine, and its port free?"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
+
+async fn connection(stream: TcpStream, text: impl Fn() -> String) {
+    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &text))));
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(false);
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn answer(request: &Request<Incoming>, text: impl Fn() -> String) -> Response<Full<Bytes>> {
+    let with = |status: StatusCode, header, value, body: String| {
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header, HeaderValue::from_static(value));
+        response
+    };
+    let in_words = "text/plain; charset=utf-8";
+    match (request.uri().path(), request.method()) {
+        ("/metrics", &Method::GET | &Method::HEAD) => with(StatusCode::OK, CONTENT_TYPE, TEXT_FORMAT, text()),
+        ("/metrics", _) => with(StatusCode::METHOD_NOT_ALLOWED, ALLOW, "GET, HEAD", String::new()),
+        _ => with(StatusCode::NOT_FOUND, CONTENT_TYPE, in_words, "The metrics are at /metrics.\n".to_owned()),
+    }
+}
