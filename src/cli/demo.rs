@@ -7,7 +7,6 @@
 mod calls;
 mod chart;
 mod child;
-mod screen;
 mod stage;
 mod story;
 mod web;

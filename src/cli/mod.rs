@@ -5,6 +5,7 @@
 mod demo;
 mod logging;
 mod run;
+mod screen;
 mod sim;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::screen::{Paint, Tone};
+use crate::cli::screen::{Paint, Tone};
 
 const LABEL: usize = 24;
 /// Before the bars: a margin, the label, the seconds, a gap.

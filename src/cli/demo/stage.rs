@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::Owner;
 use super::chart;
 use super::child::{Daemon, Endpoints, Home};
-use super::screen::{Screen, Tone, wrap};
+use crate::cli::screen::{Screen, Tone, wrap};
 use super::story::{Line, Story};
 use super::web::{Count, Web};
 use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};

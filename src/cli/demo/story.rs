@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::calls;
 use super::chart::Bar;
-use super::screen::{Paint, Tone, wrap};
+use crate::cli::screen::{Paint, Tone, wrap};
 use super::web::Count;
 use super::world::{Change, Glimpse, changes};
 use crate::notice::TWO_MINUTES;

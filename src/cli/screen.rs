@@ -4,7 +4,6 @@
 //! code; and no line is wider than the terminal.
 
 use std::io::{self, IsTerminal, Write};
-use std::process::{Command, Stdio};
 
 /// Without a terminal that says how wide it is.
 const WIDTH: usize = 80;
@@ -127,13 +126,10 @@ impl Screen {
     }
 }
 
-/// As stty(1) tells it of the terminal that standard output is.
+/// Of the terminal that standard output is.
 fn terminal_width() -> Option<usize> {
-    use std::os::fd::AsFd;
-    let terminal = io::stdout().as_fd().try_clone_to_owned().ok()?;
-    let size = Command::new("stty").arg("size").stdin(Stdio::from(terminal)).stderr(Stdio::null()).output().ok()?;
-    let size = String::from_utf8(size.stdout).ok()?;
-    size.split_whitespace().nth(1)?.parse().ok().filter(|width| *width > 0)
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 #[cfg(test)]
