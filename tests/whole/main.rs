@@ -8,6 +8,7 @@ mod kills;
 mod life;
 mod metrics;
 mod owners;
+mod policy;
 mod readme;
 mod scenario;
 mod signals;
