@@ -13,3 +13,4 @@ mod scenario;
 mod signals;
 mod survivors;
 mod watchdog;
+mod words;
