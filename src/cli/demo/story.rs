@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::calls;
 use super::chart::Bar;
-use crate::cli::screen::{Paint, Tone, wrap};
 use super::web::Count;
 use super::world::{Change, Glimpse, changes};
+use crate::cli::screen::{Paint, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::sim::{Moment, Request};
 
