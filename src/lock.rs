@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ impl Lock {
         for tries in 1..=TRIES {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
+                    // Everybody may see who works here, whatever the umask; whoever cannot does without.
+                    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
                     file.set_len(0)?;
                     file.rewind()?;
                     file.write_all(format!("{} {}\n", who.as_str(), std::process::id()).as_bytes())?;

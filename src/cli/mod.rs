@@ -16,6 +16,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
 
+/// A value of the configuration, as in `notify.webhook`, that its user refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {what}")]
+struct WrongValue {
+    key: &'static str,
+    what: String,
+}
+
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
 const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
@@ -88,7 +96,15 @@ fn with_config(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
         Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
     };
-    command(Config::parse(&text, &name)?)
+    command(Config::parse(&text, &name)?).map_err(|error| placed(error, &text, &name))
+}
+
+/// What only its user finds out about a value is told with the line that it was written in.
+fn placed(error: anyhow::Error, text: &str, file: &str) -> anyhow::Error {
+    match error.downcast::<WrongValue>() {
+        Ok(wrong) => ConfigError::of_value(file, text, wrong.key, &wrong.what).into(),
+        Err(error) => error,
+    }
 }
 
 /// One thread: an idle daemon has nothing for a second one.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use tracing::warn;
 
+use super::WrongValue;
 use crate::config::{Config, ConfigError, Notify};
 use crate::daemon;
 use crate::lock::{Holder, Lock, NotTaken, Who};
@@ -24,6 +25,9 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
     // It writes nothing, and is in nobody's way.
     let _lock = if arguments.dry_run { None } else { lock(&files)? };
+    for unwise in config.unwise() {
+        warn!("{}: {}", unwise.key, unwise.what);
+    }
     let options = daemon::Options {
         webhook: webhook(&config.notify)?,
         config,
@@ -88,11 +92,14 @@ fn is_program(name: &str) -> bool {
 /// A webhook that cannot be posted to is a wrong configuration, found at start.
 fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
     let Some(url) = &notify.webhook else { return Ok(None) };
-    let template = match &notify.template {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?),
-        None => None,
-    };
-    let file = notify.template.as_deref().unwrap_or("[notify] webhook");
-    let webhook = Webhook::new(url, template.as_deref());
-    webhook.map(Some).map_err(|error| ConfigError::wrong(file, &format!("{error:#}")).into())
+    let without = Webhook::new(url, None).map_err(|error| wrong("notify.webhook", format!("{error:#}")))?;
+    let Some(path) = &notify.template else { return Ok(Some(without)) };
+    let template = std::fs::read_to_string(path)
+        .map_err(|error| wrong("notify.template", format!("{path} cannot be read: {error}")))?;
+    let webhook = Webhook::new(url, Some(&template));
+    webhook.map(Some).map_err(|error| ConfigError::wrong(path, &format!("{error:#}")).into())
+}
+
+fn wrong(key: &'static str, what: String) -> WrongValue {
+    WrongValue { key, what }
 }

@@ -14,3 +14,4 @@ mod scenario;
 mod signals;
 mod survivors;
 mod watchdog;
+mod words;

@@ -1,7 +1,7 @@
 //! What README shows is what the program takes and gives.
 
 use serde_json::Value;
-use spot_relay::config::Config;
+use spot_relay::config::{Config, sample};
 use spot_relay::webhook::Announcement;
 
 const README: &str = include_str!("../../README.md");
@@ -15,6 +15,22 @@ fn block(language: &str) -> &'static str {
 #[test]
 fn the_configuration_it_shows_is_the_default_one() {
     assert_eq!(Config::parse(block("toml"), "README.md").expect("a configuration"), Config::default());
+    assert_eq!(block("toml"), sample(), "README shows the sample");
+}
+
+#[test]
+fn the_error_it_shows_is_the_one_that_is_told() {
+    let wrong = Config::parse("\n\n\n[leave]\nquite-for = \"3s\"\n", "/etc/spot-relay/config.toml");
+    let told = format!("```text\nspot-relay: {}\n```", wrong.expect_err("a wrong one"));
+    assert!(README.contains(&told), "{told}");
+}
+
+#[test]
+fn the_configuration_that_is_packaged_is_the_sample() {
+    let packaged = include_str!("../../packaging/config.toml");
+    let (header, rest) = packaged.split_once("\n\n").expect("a header");
+    assert!(header.lines().all(|line| line.starts_with("# ")), "{header}");
+    assert_eq!(rest, sample());
 }
 
 #[test]
