@@ -4,10 +4,12 @@
 
 mod demo;
 mod logging;
+mod policy;
 mod run;
 mod screen;
 mod sim;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,6 +57,8 @@ enum LogFormat {
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
     Run(run::Arguments),
+    /// Print the smallest IAM policy for this configuration and this instance's owner
+    Policy(policy::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
             logging::start(cli.log_format);
             run::main(arguments, config)
         }),
+        Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);
@@ -104,6 +109,20 @@ fn placed(error: anyhow::Error, text: &str, file: &str) -> anyhow::Error {
     match error.downcast::<WrongValue>() {
         Ok(wrong) => ConfigError::of_value(file, text, wrong.key, &wrong.what).into(),
         Err(error) => error,
+    }
+}
+
+/// An environment variable; an empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Onto standard output; who closed it has read enough.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

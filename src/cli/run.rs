@@ -21,8 +21,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
+    let files =
+        Files::new(super::variable("STATE_DIRECTORY").as_deref(), super::variable("RUNTIME_DIRECTORY").as_deref());
     // It writes nothing, and is in nobody's way.
     let _lock = if arguments.dry_run { None } else { lock(&files)? };
     for unwise in config.unwise() {
@@ -32,7 +32,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         webhook: webhook(&config.notify)?,
         config,
         dry_run: arguments.dry_run,
-        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
     };
     for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {

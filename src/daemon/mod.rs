@@ -5,7 +5,7 @@
 
 mod hook;
 mod identify;
-mod look_up;
+pub(crate) mod look_up;
 mod measure;
 mod notify;
 mod perform;

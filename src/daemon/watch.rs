@@ -61,7 +61,7 @@ impl Missed {
             ImdsError::TokenUnusable
             | ImdsError::TooLong
             | ImdsError::NotText
-            | ImdsError::NotJson(_)
+            | ImdsError::NotJson(..)
             | ImdsError::Missing(_) => Miss::Unusable,
         };
         Missed { kind, why: chain(error) }

@@ -9,6 +9,7 @@ mod life;
 mod lock;
 mod metrics;
 mod owners;
+mod policy;
 mod readme;
 mod scenario;
 mod signals;
