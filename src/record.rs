@@ -87,6 +87,11 @@ impl Files {
         self.runtime.join("status.json")
     }
 
+    /// What the daemon or a drill locks as long as it runs.
+    pub fn lock_path(&self) -> PathBuf {
+        self.runtime.join("lock")
+    }
+
     /// The record, if it is this instance's; the reason, if there is one that cannot be used.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use tracing::warn;
 use super::WrongValue;
 use crate::config::{Config, ConfigError, Notify};
 use crate::daemon;
+use crate::lock::{Holder, Lock, NotTaken, Who};
 use crate::record::Files;
 use crate::webhook::Webhook;
 
@@ -22,6 +23,8 @@ pub(super) struct Arguments {
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
     let files =
         Files::new(super::variable("STATE_DIRECTORY").as_deref(), super::variable("RUNTIME_DIRECTORY").as_deref());
+    // It writes nothing, and is in nobody's way.
+    let _lock = if arguments.dry_run { None } else { lock(&files)? };
     for unwise in config.unwise() {
         warn!("{}: {}", unwise.key, unwise.what);
     }
@@ -44,6 +47,33 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes
+/// matter more.
+fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
+    let path = files.lock_path();
+    match Lock::take(&path, Who::Daemon) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(NotTaken::Held(Holder { who: Who::Daemon, pid })) => anyhow::bail!(
+            "another daemon works for this instance already (process {pid}, which holds {}); this one ends, because two would \
+             undo each other's work; stop that one first",
+            path.display()
+        ),
+        Err(NotTaken::Held(Holder { who: Who::Drill, pid })) => anyhow::bail!(
+            "a drill is under way (process {pid}, which holds {}), and is this instance's daemon as long as it runs; start this \
+             one again when it has ended",
+            path.display()
+        ),
+        Err(NotTaken::Unusable(error)) => {
+            warn!(
+                "failed to lock {}: {error}; going on without, so nothing keeps a second daemon or a drill from working beside \
+                 this one",
+                path.display()
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// As execvp(3) would find it.

@@ -6,6 +6,7 @@
 mod faults;
 mod kills;
 mod life;
+mod lock;
 mod metrics;
 mod owners;
 mod policy;
