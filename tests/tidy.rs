@@ -44,8 +44,8 @@ fn imports(text: &str) -> Vec<String> {
 }
 
 const PURE: [&str; 9] = ["model", "retry", "config", "notice", "plan", "handover", "arrival", "life", "watchdog"];
-const EDGES: [&str; 11] =
-    ["aws", "boot", "hooks", "imds", "metrics", "probe", "record", "signals", "sockets", "systemd", "webhook"];
+const EDGES: [&str; 12] =
+    ["aws", "boot", "hooks", "imds", "metrics", "probe", "process", "record", "signals", "sockets", "systemd", "webhook"];
 
 fn files_of(modules: &[&str]) -> Vec<(PathBuf, String)> {
     let is_test =

@@ -2,11 +2,13 @@
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod chart;
 mod demo;
 mod logging;
 mod run;
 mod screen;
 mod sim;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
+use crate::record::Files;
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -47,6 +50,8 @@ enum LogFormat {
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
     Run(run::Arguments),
+    /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
+    Status(status::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
             logging::start(cli.log_format);
             run::main(arguments, config)
         }),
+        Command::Status(arguments) => status::main(arguments),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);
@@ -89,6 +95,16 @@ fn with_config(
         Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
     };
     command(Config::parse(&text, &name)?)
+}
+
+/// As the environment says where they are.
+fn files() -> Files {
+    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
+}
+
+/// An environment variable; one that is empty is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// One thread: an idle daemon has nothing for a second one.

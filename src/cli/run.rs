@@ -8,7 +8,6 @@ use tracing::warn;
 
 use crate::config::{Config, ConfigError, Notify};
 use crate::daemon;
-use crate::record::Files;
 use crate::webhook::Webhook;
 
 #[derive(Debug, clap::Args)]
@@ -19,14 +18,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
     let options = daemon::Options {
         webhook: webhook(&config.notify)?,
         config,
         dry_run: arguments.dry_run,
-        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-        files,
+        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        files: super::files(),
     };
     for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
         if let Some(program) = command.first().filter(|program| !is_program(program)) {
