@@ -2,12 +2,14 @@
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod chart;
 mod demo;
 mod logging;
 mod policy;
 mod run;
 mod screen;
 mod sim;
+mod status;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
+use crate::record::Files;
 
 /// A value of the configuration, as in `notify.webhook`, that its user refuses.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,8 @@ enum Command {
     Run(run::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
     Policy(policy::Arguments),
+    /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
+    Status(status::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
@@ -75,6 +80,7 @@ pub fn main() -> ExitCode {
             run::main(arguments, config)
         }),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
+        Command::Status(arguments) => status::main(arguments),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);
@@ -124,6 +130,11 @@ fn print(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// As the environment says where they are.
+fn files() -> Files {
+    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
 }
 
 /// One thread: an idle daemon has nothing for a second one.
