@@ -199,10 +199,10 @@ mod tests {
     #[test]
     fn at_40_columns_labels_are_cut_and_bars_are_left() {
         let expected = [
-            "  notice seen         0.40 s  ╺",
-            "  out of the load…    0.41 s  ╺",
-            "  successor serves   12.00 s  ╺━━━━━━━━━",
-            "                              0   12.0 s",
+            "  notice seen        0.40 s  ╸",
+            "  out of the load…   0.41 s  ╺",
+            "  successor serves  12.00 s  ╺━━━━━━━━━━",
+            "                             0    12.0 s",
         ];
         assert_eq!(rendered(40, PLAIN)[..4], expected);
     }

@@ -15,7 +15,6 @@ use super::web::{Count, Web};
 use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
 use crate::cli::chart::{self, Budget};
 use crate::cli::screen::{Screen, Tone, wrap};
-use crate::cli::screen::{Screen, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::signals::Signals;
 use crate::sim::{Moment, Request, Sim};

@@ -87,7 +87,7 @@ fn milestone(milestone: MilestoneKind, after: f64, group: Option<&str>, message:
     Milestone {
         milestone,
         at: at(NOTICE as f64 + after),
-        left: Some(Duration::from_secs_f64(110.0 - after)),
+        left: Some(Duration::from_secs_f64((110.0 - after).max(0.0))),
         target_group: group.map(arn),
         successor_id: successor.then(|| InstanceId::new("i-0fedcba9876543210")),
         owner: None,
