@@ -65,10 +65,10 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
-    #[command(after_help = "Exit status: 0 stopped, 78 configuration wrong, 2 wrong arguments")]
+    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 78 configuration wrong")]
     Run(run::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
-    #[command(after_help = "Exit status: 0 printed, 1 not to be found out (then name the owner with --for)")]
+    #[command(after_help = "Exit status: 0 printed, 1 it is not known whose (then name the owner with --for)")]
     Policy(policy::Arguments),
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
     #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]

@@ -12,12 +12,14 @@ const WIDTH: usize = 64;
 
 pub(super) struct Page {
     roff: Roff,
+    /// A heading stands there, and nothing below it: roff begins the paragraph by itself.
+    below_heading: bool,
 }
 
 impl Page {
     /// `name` as in `spot-relay`, `about` as whatis(1) shows it.
     pub(super) fn new(name: &str, section: &str, about: &str) -> Page {
-        let mut page = Page { roff: Roff::new() };
+        let mut page = Page { roff: Roff::new(), below_heading: false };
         let source = concat!("spot-relay ", env!("CARGO_PKG_VERSION"));
         let manual = if section == "8" { "System Manager's Manual" } else { "File Formats Manual" };
         page.roff.control("TH", [name.to_uppercase().as_str(), section, DATE, source, manual]);
@@ -28,20 +30,29 @@ impl Page {
 
     pub(super) fn heading(&mut self, name: &str) {
         self.roff.control("SH", [name]);
+        self.below_heading = true;
     }
 
     pub(super) fn subheading(&mut self, name: &str) {
         self.roff.control("SS", [name]);
+        self.below_heading = true;
     }
 
     /// A paragraph; `text` holds no line breaks that matter.
     pub(super) fn paragraph(&mut self, text: &str) {
-        self.roff.control("PP", []);
+        self.begin_paragraph();
         self.sentences(text);
+    }
+
+    fn begin_paragraph(&mut self) {
+        if !std::mem::take(&mut self.below_heading) {
+            self.roff.control("PP", []);
+        }
     }
 
     /// The first lines below a heading.
     pub(super) fn sentences(&mut self, text: &str) {
+        self.below_heading = false;
         for line in sentences(text).iter().flat_map(|sentence| lines(sentence)) {
             self.roff.text(marked(&line));
         }
@@ -55,7 +66,7 @@ impl Page {
 
     /// Lines as they are, indented; nothing is marked in them.
     pub(super) fn verbatim(&mut self, text: &str) {
-        self.roff.control("PP", []);
+        self.begin_paragraph();
         self.roff.control("RS", ["4"]);
         self.roff.control("nf", []);
         for line in text.lines() {
@@ -109,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_sentence_begins_a_line_and_what_is_quoted_stays_together() {
-        let mut page = Page { roff: Roff::new() };
+        let mut page = Page { roff: Roff::new(), below_heading: false };
         page.sentences("See `spot-relay status`. It's\n  told by `.toml`.");
         let expected = "See \\fBspot\\-relay status\\fR.\nIt\\*(Aqs told by \\fB.toml\\fR.\n";
         assert!(page.render().ends_with(expected), "{}", page.render());
