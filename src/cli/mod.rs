@@ -2,6 +2,7 @@
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod check;
 mod demo;
 mod logging;
 mod policy;
@@ -10,7 +11,7 @@ mod screen;
 mod sim;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -57,6 +58,8 @@ enum LogFormat {
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
     Run(run::Arguments),
+    /// Find out now what would go wrong in the two minutes: metadata, permissions, owner, target groups, and more
+    Check(check::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
     Policy(policy::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
             logging::start(cli.log_format);
             run::main(arguments, config)
         }),
+        Command::Check(arguments) => check::main(arguments, cli.config.as_deref()),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Sim(arguments) => {
@@ -90,26 +94,41 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn with_config(
-    named: Option<&std::path::Path>,
-    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    let path = named.unwrap_or(std::path::Path::new(DEFAULT_CONFIG));
-    let name = path.display().to_string();
+/// A configuration with the text that it was written as.
+struct Loaded {
+    config: Config,
+    text: String,
+    file: String,
+}
+
+/// The file that is named, or the one of the contract, which may be absent.
+fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let file = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
+        Err(error) => return Err(ConfigError::unreadable(&file, &error)),
     };
-    command(Config::parse(&text, &name)?).map_err(|error| placed(error, &text, &name))
+    Ok(Loaded { config: Config::parse(&text, &file)?, text, file })
 }
 
-/// What only its user finds out about a value is told with the line that it was written in.
-fn placed(error: anyhow::Error, text: &str, file: &str) -> anyhow::Error {
-    match error.downcast::<WrongValue>() {
-        Ok(wrong) => ConfigError::of_value(file, text, wrong.key, &wrong.what).into(),
-        Err(error) => error,
+impl Loaded {
+    /// What only its user finds out about a value is told with the line that it was written in.
+    fn placed(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<WrongValue>() {
+            Ok(wrong) => ConfigError::of_value(&self.file, &self.text, wrong.key, &wrong.what).into(),
+            Err(error) => error,
+        }
     }
+}
+
+fn with_config(
+    named: Option<&Path>,
+    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let loaded = load(named)?;
+    command(loaded.config.clone()).map_err(|error| loaded.placed(error))
 }
 
 /// An environment variable; an empty one is none.
