@@ -1,19 +1,28 @@
 //! Settings: the TOML file of the contract, every key optional. Pure: text in, settings or an error out.
 //!
-//! Invariant: an unknown key, a bad value or a bad duration is an error that names file, line and key and says what would
-//! be right; nothing that this version does not do is accepted silently.
+//! Invariant: an unknown key, a bad value or a bad duration is an error that names file, line, column and key and says what
+//! would be right; nothing that this version does not do is accepted silently.
+
+mod keys;
+mod meant;
+mod read;
+mod sample;
+mod unwise;
+mod value;
+mod wrong;
 
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
-
 use crate::model::Readiness;
+use value::Choice;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub use keys::{Key, TABLES, Table};
+pub use sample::sample;
+pub use unwise::Unwise;
+pub use wrong::ConfigError;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     pub target_groups: TargetGroups,
     pub watch: Watch,
@@ -41,10 +50,8 @@ pub struct ListedTargetGroup {
     pub port: Option<u16>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
-    #[serde(deserialize_with = "duration")]
     pub interval: Duration,
     pub rebalance: Rebalance,
     /// Hand over when the Auto Scaling group terminates this instance.
@@ -53,8 +60,7 @@ pub struct Watch {
 }
 
 /// What a rebalance recommendation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebalance {
     Ignore,
     /// Look everything up anew.
@@ -64,8 +70,7 @@ pub enum Rebalance {
 }
 
 /// What a scheduled event (maintenance, retirement, reboot) does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduledEvents {
     Ignore,
     /// Say it, once.
@@ -74,30 +79,24 @@ pub enum ScheduledEvents {
     HandOver,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {
     pub when: When,
-    #[serde(deserialize_with = "duration")]
     pub quiet_for: Duration,
-    #[serde(deserialize_with = "duration")]
     pub reserve: Duration,
 }
 
 /// When to leave the target groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     AtOnce,
     /// Serve on until the successor does, but never too late to drain.
     SuccessorHealthy,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Successor {
     pub owner: OwnerChoice,
-    #[serde(deserialize_with = "launch_template")]
     pub launch_template: Option<TemplateChoice>,
     pub subnets: Vec<String>,
     pub instance_types: Vec<String>,
@@ -106,24 +105,20 @@ pub struct Successor {
 }
 
 /// How this instance comes into service by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrive {
     pub register: bool,
     /// Asked before every registration of this instance, also one that puts it back.
-    #[serde(deserialize_with = "readiness")]
     pub ready: Readiness,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survive {
     pub then: Then,
 }
 
 /// What an instance does that lives on although it was to go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Then {
     #[default]
     Reinstate,
@@ -133,25 +128,18 @@ pub enum Then {
 }
 
 /// Commands of the user's, as argument lists; an empty one is none.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
-    #[serde(deserialize_with = "command")]
     pub notice: Vec<String>,
-    #[serde(deserialize_with = "command")]
     pub drained: Vec<String>,
-    #[serde(deserialize_with = "hook_timeout")]
     pub timeout: Duration,
 }
 
 /// Where milestones are posted to. Its `Debug` does not show the URL, which may hold a secret.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Notify {
-    #[serde(deserialize_with = "text")]
     pub webhook: Option<String>,
     /// A file with the template of the body.
-    #[serde(deserialize_with = "text")]
     pub template: Option<String>,
 }
 
@@ -163,17 +151,14 @@ impl std::fmt::Debug for Notify {
 }
 
 /// Where metrics are served for Prometheus, if anywhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// Port 0 is any that is free.
-    #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
 }
 
 /// `true` unless said otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalanceZones(pub bool);
 
 impl Default for BalanceZones {
@@ -182,17 +167,22 @@ impl Default for BalanceZones {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OwnerChoice {
     #[default]
     Discover,
     AutoScalingGroup,
-    #[serde(rename = "ec2-fleet")]
     Ec2Fleet,
     SpotFleet,
     LaunchTemplate,
     None,
+}
+
+impl OwnerChoice {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// `lt-0123` or a name, with an optional `:version`.
@@ -200,6 +190,37 @@ pub enum OwnerChoice {
 pub struct TemplateChoice {
     pub id_or_name: String,
     pub version: Option<String>,
+}
+
+impl Choice for Rebalance {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("prepare", Self::Prepare), ("hand-over", Self::HandOver)];
+}
+
+impl Choice for ScheduledEvents {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("report", Self::Report), ("hand-over", Self::HandOver)];
+}
+
+impl Choice for When {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("at-once", Self::AtOnce), ("successor-healthy", Self::SuccessorHealthy)];
+}
+
+impl Choice for Then {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("reinstate", Self::Reinstate), ("stay-out", Self::StayOut), ("terminate", Self::Terminate)];
+}
+
+impl Choice for OwnerChoice {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("discover", Self::Discover),
+        ("auto-scaling-group", Self::AutoScalingGroup),
+        ("ec2-fleet", Self::Ec2Fleet),
+        ("spot-fleet", Self::SpotFleet),
+        ("launch-template", Self::LaunchTemplate),
+        ("none", Self::None),
+    ];
 }
 
 impl Default for Watch {
@@ -231,190 +252,40 @@ impl Default for Leave {
     }
 }
 
-/// Why a configuration cannot be used: where, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: {problem}")]
-pub struct ConfigError {
-    pub file: String,
-    problem: String,
-}
-
-impl ConfigError {
-    /// The file that was named is not there or cannot be read.
-    pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
-        ConfigError {
-            file: file.to_owned(),
-            problem: format!("this file of the configuration cannot be read: {error}"),
-        }
-    }
-
-    /// What only its reader finds out: a template, a URL.
-    pub fn wrong(file: &str, problem: &str) -> ConfigError {
-        ConfigError { file: file.to_owned(), problem: problem.to_owned() }
-    }
-}
-
 impl Config {
     /// Reads the text of `file`, whose name only serves the error.
     ///
     /// # Errors
-    /// No TOML, an unknown key, a value of a wrong kind or out of its range.
+    /// No TOML, an unknown key, a value of a wrong kind or out of its range: all of them that are in the text.
     pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-        let error = |problem: String| ConfigError { file: file.to_owned(), problem: problem.trim_end().to_owned() };
-        let config: Config = toml::from_str(text).map_err(|cause| error(cause.to_string()))?;
-        match config.out_of_range() {
-            Some(problem) => Err(error(problem)),
-            None => Ok(config),
-        }
+        read::read(text, file)
     }
 
-    fn out_of_range(&self) -> Option<String> {
-        let two_minutes = crate::notice::TWO_MINUTES;
-        if self.watch.interval < Duration::from_millis(100) || self.watch.interval > Duration::from_secs(60) {
-            return Some(format!(
-                "[watch] interval is {:?}; it must lie between 100ms and 60s (AWS advises 5s, the default is 1s)",
-                self.watch.interval
-            ));
-        }
-        if self.leave.quiet_for + self.leave.reserve >= two_minutes {
-            return Some(format!(
-                "[leave] quiet-for ({:?}) and reserve ({:?}) together leave nothing of the two minutes; \
-                 their defaults are 3s and 10s",
-                self.leave.quiet_for, self.leave.reserve
+    /// Values that are right each by itself and wrong together: the keys, and what is wrong.
+    fn contradictions(&self) -> Vec<(&'static [&'static str], String)> {
+        let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
+        if self.leave.quiet_for + self.leave.reserve >= crate::notice::TWO_MINUTES {
+            found.push((
+                &["leave.reserve", "leave.quiet-for"],
+                format!(
+                    "quiet-for ({:?}) and reserve ({:?}) together leave nothing of the two minutes; \
+                     their defaults are 3s and 10s",
+                    self.leave.quiet_for, self.leave.reserve
+                ),
             ));
         }
         if self.arrive.register && self.target_groups == TargetGroups::Discover {
-            return Some(
-                "[arrive] register is true, but target-groups does not say where: list them, as in \
+            found.push((
+                &["arrive.register"],
+                "it is true, but target-groups does not say where: list them, as in \
                  target-groups = [\"web\", \"api:8080\"]"
                     .to_owned(),
-            );
+            ));
         }
         if self.notify.template.is_some() && self.notify.webhook.is_none() {
-            return Some("[notify] template is given, but no webhook to post to".to_owned());
+            found.push((&["notify.template"], "a template is given, but no webhook to post to".to_owned()));
         }
-        None
-    }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let signed: SignedDuration = text
-        .parse()
-        .map_err(|_| D::Error::custom(format!("{text:?} is no duration: write \"3s\", \"500ms\" or \"2m\"")))?;
-    Duration::try_from(signed).map_err(|_| D::Error::custom(format!("{text:?}: a duration cannot be negative")))
-}
-
-/// Between one second and what two minutes can hold.
-fn hook_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let timeout = duration(deserializer)?;
-    if (Duration::from_secs(1)..=crate::notice::TWO_MINUTES).contains(&timeout) {
-        return Ok(timeout);
-    }
-    Err(D::Error::custom(format!("{timeout:?} is no timeout of a hook: it must lie between 1s and 2m (default: 20s)")))
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
-}
-
-fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let Some(text) = text(deserializer)? else { return Ok(None) };
-    let wrong = || D::Error::custom(format!("listen is {text:?}: write an address and a port, as \"127.0.0.1:9105\""));
-    text.parse().map(Some).map_err(|_| wrong())
-}
-
-fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a list of arguments, as [\"/usr/local/bin/drain\", \"--now\"]")]
-    enum Written {
-        Line(String),
-        Arguments(Vec<String>),
-    }
-    match Written::deserialize(deserializer)? {
-        Written::Line(line) => Err(D::Error::custom(format!(
-            "{line:?}: no shell reads it; write a list of arguments, as [\"/usr/local/bin/drain\", \"--now\"], \
-             or [\"/bin/sh\", \"-c\", {line:?}]"
-        ))),
-        Written::Arguments(arguments) if arguments.first().is_some_and(String::is_empty) => {
-            Err(D::Error::custom("the first argument is empty: it is the program"))
-        }
-        Written::Arguments(arguments) => Ok(arguments),
-    }
-}
-
-fn readiness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Readiness, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let wrong = || {
-        D::Error::custom(format!(
-            "ready is {text:?}: write \"tcp://127.0.0.1:80\" or \"http://127.0.0.1/healthz\", or \"\" for at once"
-        ))
-    };
-    if text.is_empty() {
-        return Ok(Readiness::AtOnce);
-    }
-    if let Some(address) = text.strip_prefix("tcp://") {
-        let address = address.trim_end_matches('/');
-        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-        let port = port.and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
-        return port.map(|_| Readiness::Tcp(address.to_owned())).ok_or_else(wrong);
-    }
-    let host = text.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
-    host.map(|_| Readiness::Http(text.clone())).ok_or_else(wrong)
-}
-
-fn launch_template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TemplateChoice>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Ok(match text.split_once(':') {
-        _ if text.is_empty() => None,
-        Some((id_or_name, version)) => {
-            Some(TemplateChoice { id_or_name: id_or_name.to_owned(), version: Some(version.to_owned()) })
-        }
-        None => Some(TemplateChoice { id_or_name: text, version: None }),
-    })
-}
-
-impl<'de> Deserialize<'de> for TargetGroups {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected \"discover\" or a list of target group ARNs or names")]
-        enum Written {
-            Word(String),
-            List(Vec<String>),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Word(word) if word == "discover" => Ok(Self::Discover),
-            Written::Word(word) => {
-                Err(D::Error::custom(format!("target-groups is {word:?}: write \"discover\" or a list, [{word:?}]")))
-            }
-            Written::List(list) if list.is_empty() => {
-                Err(D::Error::custom("target-groups is an empty list: write \"discover\", or name the groups"))
-            }
-            Written::List(list) => list
-                .iter()
-                .map(|entry| listed(entry).map_err(D::Error::custom))
-                .collect::<Result<_, _>>()
-                .map(Self::Listed),
-        }
-    }
-}
-
-fn listed(entry: &str) -> Result<ListedTargetGroup, String> {
-    if entry.is_empty() {
-        return Err("an entry of target-groups is empty: write an ARN or a name".to_owned());
-    }
-    let name_and_port = if entry.starts_with("arn:") {
-        entry.rsplit_once('/').and_then(|(_, hash)| hash.split_once(':')).map(|(_, port)| port)
-    } else {
-        entry.split_once(':').map(|(_, port)| port)
-    };
-    let Some(port) = name_and_port else {
-        return Ok(ListedTargetGroup { arn_or_name: entry.to_owned(), port: None });
-    };
-    let arn_or_name = entry.strip_suffix(port).and_then(|rest| rest.strip_suffix(':')).unwrap_or(entry);
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(ListedTargetGroup { arn_or_name: arn_or_name.to_owned(), port: Some(port) }),
-        _ => Err(format!("{entry:?}: {port:?} is no port; write {arn_or_name:?} or \"{arn_or_name}:8080\"")),
+        found
     }
 }
 
@@ -549,5 +420,44 @@ mod tests {
     fn values_that_leave_no_time_are_refused() {
         assert!(problem("[watch]\ninterval = \"0s\"").contains("between 100ms and 60s"));
         assert!(problem("[leave]\nquiet-for = \"100s\"\nreserve = \"20s\"").contains("two minutes"));
+    }
+
+    #[test]
+    fn the_sample_is_the_defaults_and_names_every_key() {
+        let sample = sample();
+        assert_eq!(Config::parse(&sample, "sample"), Ok(Config::default()));
+        for table in &TABLES {
+            for key in table.keys {
+                let written = format!("{} = {}", key.name, key.default);
+                assert!(sample.lines().any(|line| line.starts_with(&written)), "{written}");
+                assert!(key.meaning.ends_with('.') && !key.meaning.contains("  "), "{}", table.path_of(key.name));
+            }
+        }
+        let longest = sample.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(120), "{longest:?}");
+    }
+
+    #[test]
+    fn the_table_of_keys_tells_every_word_that_a_key_takes() {
+        fn names<T: Choice>() -> Vec<&'static str> {
+            T::ALL.iter().map(|(name, _)| *name).collect()
+        }
+        for (table, key, words) in [
+            ("watch", "rebalance", names::<Rebalance>()),
+            ("watch", "scheduled-events", names::<ScheduledEvents>()),
+            ("leave", "when", names::<When>()),
+            ("successor", "owner", names::<OwnerChoice>()),
+            ("survive", "then", names::<Then>()),
+        ] {
+            let table = TABLES.iter().find(|one| one.name == table).expect(table);
+            let key = table.key(key).expect(key);
+            for word in words {
+                assert!(
+                    key.note.contains(word) && key.meaning.contains(&format!("\"{word}\"")),
+                    "{}: {word}",
+                    key.name
+                );
+            }
+        }
     }
 }

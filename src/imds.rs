@@ -73,8 +73,8 @@ pub enum ImdsError {
     TooLong,
     #[error("the metadata service answered with bytes that are no text")]
     NotText,
-    #[error("the instance identity document is not JSON")]
-    NotJson(#[source] serde_json::Error),
+    #[error("the {0} is not JSON")]
+    NotJson(&'static str, #[source] serde_json::Error),
     #[error("the metadata has no {0}")]
     Missing(&'static str),
 }
@@ -175,7 +175,8 @@ impl Imds {
     /// zone less its last letter (wrong in Local Zones). A field that is not there is named.
     pub async fn identity(&self) -> Result<Identity, ImdsError> {
         let document = self.required("latest/dynamic/instance-identity/document", "instance identity document").await?;
-        let document: IdentityDocument = serde_json::from_str(&document).map_err(ImdsError::NotJson)?;
+        let document: IdentityDocument =
+            serde_json::from_str(&document).map_err(|error| ImdsError::NotJson("instance identity document", error))?;
         let life_cycle = self.required("latest/meta-data/instance-life-cycle", "instance-life-cycle").await?;
         Ok(Identity {
             instance_id: InstanceId::new(field(document.instance_id, "instanceId")?),
@@ -203,6 +204,25 @@ impl Imds {
             }
         }
         Ok(Some(tags))
+    }
+
+    /// The ARN of the instance profile, of `iam/info`; `None` without one.
+    pub async fn instance_profile(&self) -> Result<Option<String>, ImdsError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            instance_profile_arn: Option<String>,
+        }
+        let Some(info) = self.get("latest/meta-data/iam/info").await?.body else { return Ok(None) };
+        let info: Info =
+            serde_json::from_str(&info).map_err(|error| ImdsError::NotJson("instance profile's description", error))?;
+        Ok(info.instance_profile_arn)
+    }
+
+    /// The name of the instance profile's role; `None` without one.
+    pub async fn role(&self) -> Result<Option<String>, ImdsError> {
+        let names = self.get("latest/meta-data/iam/security-credentials/").await?.body;
+        Ok(names.and_then(|names| names.lines().map(str::trim).find(|name| !name.is_empty()).map(str::to_owned)))
     }
 
     async fn required(&self, path: &str, name: &'static str) -> Result<String, ImdsError> {

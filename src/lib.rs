@@ -18,8 +18,8 @@
 //! | layer | modules | responsibility |
 //! |---|---|---|
 //! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
-//! | 1 pure | [`notice`], [`config`], [`plan`], [`handover`], [`arrival`], [`life`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how; leaving, coming (back), and which of them a signal asks for; whether this process is to be restarted |
-//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `hooks`, `webhook`, `metrics`, `signals`, `systemd` | one outside party each |
+//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; whether this process is to be restarted |
+//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `lock`, `process`, `hooks`, `webhook`, `metrics`, `signals`, `systemd` | one outside party each |
 //! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
 //! | 4 | `cli` | what a person types and reads |
 //! | beside | `sim` | simulated metadata service and AWS over HTTP on loopback: for `demo` and the tests |
@@ -36,6 +36,7 @@ pub mod retry;
 pub mod config;
 pub mod notice;
 pub mod plan;
+pub mod policy;
 
 pub mod handover;
 
@@ -54,9 +55,13 @@ pub mod hooks;
 #[cfg(feature = "daemon")]
 pub mod imds;
 #[cfg(feature = "daemon")]
+pub mod lock;
+#[cfg(feature = "daemon")]
 pub mod metrics;
 #[cfg(feature = "daemon")]
 pub mod probe;
+#[cfg(feature = "daemon")]
+pub mod process;
 #[cfg(feature = "daemon")]
 pub mod record;
 #[cfg(feature = "daemon")]

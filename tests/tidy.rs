@@ -43,9 +43,12 @@ fn imports(text: &str) -> Vec<String> {
         .collect()
 }
 
-const PURE: [&str; 9] = ["model", "retry", "config", "notice", "plan", "handover", "arrival", "life", "watchdog"];
-const EDGES: [&str; 11] =
-    ["aws", "boot", "hooks", "imds", "metrics", "probe", "record", "signals", "sockets", "systemd", "webhook"];
+const PURE: [&str; 10] =
+    ["model", "retry", "config", "notice", "plan", "policy", "handover", "arrival", "life", "watchdog"];
+const EDGES: [&str; 13] = [
+    "aws", "boot", "hooks", "imds", "lock", "metrics", "probe", "process", "record", "signals", "sockets", "systemd",
+    "webhook",
+];
 
 fn files_of(modules: &[&str]) -> Vec<(PathBuf, String)> {
     let is_test =

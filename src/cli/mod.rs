@@ -2,26 +2,46 @@
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod chart;
+mod check;
+mod completions;
 mod demo;
 mod logging;
+mod man;
+mod policy;
 mod run;
 mod screen;
 mod sim;
+mod status;
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
+use crate::record::Files;
+
+/// A value of the configuration, as in `notify.webhook`, that its user refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {what}")]
+struct WrongValue {
+    key: &'static str,
+    what: String,
+}
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
 const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 
-/// Hands a Spot instance's work over when the two-minute notice comes: takes it out of its target groups, has a
-/// successor launched, waits until the last request is answered, and records what happened.
+/// Hands a Spot instance's work over when the two-minute notice comes
+///
+/// spot-relay runs on an EC2 Spot instance behind a load balancer and watches the instance metadata. When AWS gives the
+/// two-minute notice, it takes its own instance out of its target groups, has whoever owns the instance launch a successor,
+/// waits until the last request is answered, and records what happened. Without any configuration it finds out by itself
+/// which target groups and which owner these are.
 #[derive(Debug, Parser)]
 #[command(name = "spot-relay", version, max_term_width = 100)]
 struct Cli {
@@ -30,7 +50,7 @@ struct Cli {
     config: Option<PathBuf>,
 
     /// How log lines are written to standard error; RUST_LOG sets the level
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
     #[command(subcommand)]
@@ -46,12 +66,57 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
+    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 78 configuration wrong, 2 wrong arguments")]
     Run(run::Arguments),
+    /// Find out now what would go wrong in the two minutes: metadata, permissions, owner, target groups, and more
+    #[command(after_help = "Exit status: 0, 1 if anything failed, with `--config-only` 78")]
+    Check(check::Arguments),
+    /// Print the smallest IAM policy for this configuration and this instance's owner
+    #[command(after_help = "Exit status: 0, 1 if it is not known whose")]
+    Policy(policy::Arguments),
+    /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
+    #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]
+    Status(status::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
+    #[command(after_help = "Exit status: 0 if the handover was complete and no request was lost, else 1")]
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
     #[command(hide = true)]
     Sim(sim::Arguments),
+    /// Print a manual page: packages install them
+    #[command(hide = true)]
+    Man(man::Arguments),
+    /// Print what a shell completes: packages install it
+    #[command(hide = true)]
+    Completions(completions::Arguments),
+}
+
+/// How a command's last help line begins that tells its exit codes.
+const EXIT_STATUS: &str = "Exit status: ";
+
+/// The definitions of the command line, for those who document it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The command line without its hidden commands: what a person is to know of.
+fn visible() -> clap::Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect::<Vec<_>>();
+    let visible =
+        clap::Command::new("spot-relay").version(env!("CARGO_PKG_VERSION")).args(all.get_arguments().cloned());
+    let about = all.get_about().cloned().unwrap_or_default();
+    let long_about = all.get_long_about().cloned().unwrap_or_default();
+    visible.about(about).long_about(long_about).subcommands(shown)
+}
+
+/// To standard output; that nobody reads it any more is no error.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// Runs the command of the process's arguments.
@@ -62,7 +127,12 @@ pub fn main() -> ExitCode {
             logging::start(cli.log_format);
             run::main(arguments, config)
         }),
+        Command::Check(arguments) => check::main(arguments, cli.config.as_deref()),
+        Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
+        Command::Status(arguments) => status::main(arguments),
         Command::Demo(arguments) => demo::main(arguments),
+        Command::Man(arguments) => man::main(arguments),
+        Command::Completions(arguments) => completions::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);
             sim::main(arguments)
@@ -77,18 +147,51 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn with_config(
-    named: Option<&std::path::Path>,
-    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    let path = named.unwrap_or(std::path::Path::new(DEFAULT_CONFIG));
-    let name = path.display().to_string();
+/// A configuration with the text that it was written as.
+struct Loaded {
+    config: Config,
+    text: String,
+    file: String,
+}
+
+/// The file that is named, or the one of the contract, which may be absent.
+fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let file = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
+        Err(error) => return Err(ConfigError::unreadable(&file, &error)),
     };
-    command(Config::parse(&text, &name)?)
+    Ok(Loaded { config: Config::parse(&text, &file)?, text, file })
+}
+
+impl Loaded {
+    /// What only its user finds out about a value is told with the line that it was written in.
+    fn placed(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<WrongValue>() {
+            Ok(wrong) => ConfigError::of_value(&self.file, &self.text, wrong.key, &wrong.what).into(),
+            Err(error) => error,
+        }
+    }
+}
+
+fn with_config(
+    named: Option<&Path>,
+    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let loaded = load(named)?;
+    command(loaded.config.clone()).map_err(|error| loaded.placed(error))
+}
+
+/// An environment variable; an empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// As the environment says where they are.
+fn files() -> Files {
+    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
 }
 
 /// One thread: an idle daemon has nothing for a second one.

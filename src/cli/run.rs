@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use tracing::warn;
 
+use super::WrongValue;
 use crate::config::{Config, ConfigError, Notify};
 use crate::daemon;
+use crate::lock::{Holder, Lock, NotTaken, Who};
 use crate::record::Files;
 use crate::webhook::Webhook;
 
@@ -19,13 +21,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
+    let files = super::files();
+    // It writes nothing, and is in nobody's way.
+    let _lock = if arguments.dry_run { None } else { lock(&files)? };
+    for unwise in config.unwise() {
+        warn!("{}: {}", unwise.key, unwise.what);
+    }
     let options = daemon::Options {
         webhook: webhook(&config.notify)?,
         config,
         dry_run: arguments.dry_run,
-        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
     };
     for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
@@ -42,8 +48,35 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     result.map(|()| ExitCode::SUCCESS)
 }
 
+/// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes
+/// matter more.
+fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
+    let path = files.lock_path();
+    match Lock::take(&path, Who::Daemon) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(NotTaken::Held(Holder { who: Who::Daemon, pid })) => anyhow::bail!(
+            "another daemon works for this instance already (process {pid}, which holds {}); this one ends, because two would \
+             undo each other's work; stop that one first",
+            path.display()
+        ),
+        Err(NotTaken::Held(Holder { who: Who::Drill, pid })) => anyhow::bail!(
+            "a drill is under way (process {pid}, which holds {}), and is this instance's daemon as long as it runs; start this \
+             one again when it has ended",
+            path.display()
+        ),
+        Err(NotTaken::Unusable(error)) => {
+            warn!(
+                "failed to lock {}: {error}; going on without, so nothing keeps a second daemon or a drill from working beside \
+                 this one",
+                path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// As execvp(3) would find it.
-fn is_program(name: &str) -> bool {
+pub(super) fn is_program(name: &str) -> bool {
     let is_executable = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     };
@@ -56,13 +89,16 @@ fn is_program(name: &str) -> bool {
 }
 
 /// A webhook that cannot be posted to is a wrong configuration, found at start.
-fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
+pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
     let Some(url) = &notify.webhook else { return Ok(None) };
-    let template = match &notify.template {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?),
-        None => None,
-    };
-    let file = notify.template.as_deref().unwrap_or("[notify] webhook");
-    let webhook = Webhook::new(url, template.as_deref());
-    webhook.map(Some).map_err(|error| ConfigError::wrong(file, &format!("{error:#}")).into())
+    let without = Webhook::new(url, None).map_err(|error| wrong("notify.webhook", format!("{error:#}")))?;
+    let Some(path) = &notify.template else { return Ok(Some(without)) };
+    let template = std::fs::read_to_string(path)
+        .map_err(|error| wrong("notify.template", format!("{path} cannot be read: {error}")))?;
+    let webhook = Webhook::new(url, Some(&template));
+    webhook.map(Some).map_err(|error| ConfigError::wrong(path, &format!("{error:#}")).into())
+}
+
+fn wrong(key: &'static str, what: String) -> WrongValue {
+    WrongValue { key, what }
 }

@@ -20,7 +20,7 @@ use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, Surr
 use crate::retry::{Failure, FailureKind};
 
 /// In the groups the configuration lists; else in those given; else everywhere.
-pub(super) async fn find_registrations(
+pub(crate) async fn find_registrations(
     aws: &Aws,
     identity: &Identity,
     config: &Config,
@@ -39,6 +39,17 @@ pub(super) async fn find_registrations(
 
 /// Tags, owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config) -> Result<Plan, Failure> {
+    let tags = find_tags(aws, imds, identity).await?;
+    let clue = find_clue(imds, &tags, config).await?;
+    plan_of(aws, identity, config, &tags, clue).await
+}
+
+/// The instance's tags that matter here: from its metadata, or from EC2 where it does not show them.
+pub(crate) async fn find_tags(
+    aws: &Aws,
+    imds: &Imds,
+    identity: &Identity,
+) -> Result<BTreeMap<String, String>, Failure> {
     const KEYS: [&str; 7] = [
         "aws:autoscaling:groupName",
         "aws:ec2:fleet-id",
@@ -48,10 +59,14 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
         plan::PREDECESSOR_TAG,
         plan::ORIGIN_FLEET_TAG,
     ];
-    let tags = match imds.instance_tags(&KEYS).await {
-        Ok(Some(tags)) => tags,
-        Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await?,
-    };
+    match imds.instance_tags(&KEYS).await {
+        Ok(Some(tags)) => Ok(tags),
+        Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await,
+    }
+}
+
+/// What the tags say of the owner.
+pub(crate) async fn find_clue(imds: &Imds, tags: &BTreeMap<String, String>, config: &Config) -> Result<Clue, Failure> {
     let lifecycle_state = match imds.target_lifecycle_state().await {
         Ok(look) => look.body,
         // Without its group's tag a member that was detached looks like an instance that never was in a group.
@@ -61,11 +76,20 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
         }
         Err(_) => None,
     };
-    let lifecycle_state = lifecycle_state.as_deref().map(str::trim);
-    let clue = Clue::read(&tags, lifecycle_state, &config.successor);
+    Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &config.successor))
+}
+
+/// The owner that the tags tell of, its settings, and what the choice of pools needs.
+pub(crate) async fn plan_of(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    tags: &BTreeMap<String, String>,
+    clue: Clue,
+) -> Result<Plan, Failure> {
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
     let by_fleet = matches!(clue, Clue::Ec2Fleet(_));
-    let owner = match (find_owner(aws, identity, clue).await?, plan::template(&tags, &config.successor)) {
+    let owner = match (find_owner(aws, identity, clue).await?, plan::template(tags, &config.successor)) {
         (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
         (owner, _) => owner,
     };

@@ -5,9 +5,10 @@
 
 mod hook;
 mod identify;
-mod look_up;
+pub(crate) mod look_up;
 mod measure;
 mod notify;
+mod outlook;
 mod perform;
 mod post;
 mod prepare;
@@ -46,6 +47,7 @@ use notify::Notifier;
 use prepare::{Findings, Preparation};
 use publish::Publisher;
 use seen::Waiting;
+pub(crate) use watch::chain;
 use watch::{Glanced, Looked, Sight};
 
 /// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
@@ -134,7 +136,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
     info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
-    let publisher = Publisher::new(options.files.clone());
+    let publisher = Publisher::new(&options);
     let mut daemon = Daemon {
         imds: Arc::new(imds),
         clock: Clock::default(),
@@ -147,7 +149,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
         identify_failures: 0,
         reconnect: false,
         aws: None,
-        preparation: Preparation::new(now),
+        preparation: Preparation::new(options.config.leave.when, now),
         waiting: Waiting::default(),
         life: None,
         watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
@@ -232,10 +234,12 @@ impl Daemon {
             return true;
         }
         let left = handover.map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
-        info!(
+        let says = format!(
             "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
             left.as_secs_f64()
         );
+        info!("{says}");
+        self.publisher.say(&says);
         self.publisher.systemd().extend_timeout(left + Duration::from_secs(5));
         self.stopping = true;
         false

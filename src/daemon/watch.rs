@@ -61,7 +61,7 @@ impl Missed {
             ImdsError::TokenUnusable
             | ImdsError::TooLong
             | ImdsError::NotText
-            | ImdsError::NotJson(_)
+            | ImdsError::NotJson(..)
             | ImdsError::Missing(_) => Miss::Unusable,
         };
         Missed { kind, why: chain(error) }
@@ -146,7 +146,7 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
 }
 
 /// An error with its sources, as in "a: b: c".
-pub(super) fn chain(error: &ImdsError) -> String {
+pub(crate) fn chain(error: &ImdsError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

@@ -77,10 +77,17 @@ impl Scenario {
     }
 
     pub(crate) fn command(&self) -> Command {
+        let mut command = self.command_of("run");
+        command.args(&self.arguments);
+        command
+    }
+
+    /// Another command than the daemon, in the same surroundings.
+    pub(crate) fn command_of(&self, name: &str) -> Command {
         let config = self.directory.join("config.toml");
         std::fs::write(&config, &self.config).expect("the configuration is written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_spot-relay"));
-        command.arg("--config").arg(config).args(["--log-format", "json", "run"]).args(&self.arguments);
+        command.arg("--config").arg(config).args(["--log-format", "json", name]);
         command.env_clear();
         command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.metadata);
         command.env("AWS_ENDPOINT_URL", self.sim.aws_endpoint());
@@ -263,6 +270,11 @@ impl Daemon {
         let path = self.directory.join("state/handover.json");
         let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).ok()?).ok();
         eventually(|| read().filter(|record| !record["outcome"].is_null())).expect("a record with an outcome")
+    }
+
+    /// The record as it stands.
+    pub(crate) fn record_now(&self) -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(self.directory.join("state/handover.json")).ok()?).ok()
     }
 
     pub(crate) fn status(&self) -> Value {

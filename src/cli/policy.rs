@@ -1,0 +1,203 @@
+//! `spot-relay policy`: the smallest IAM policy, as JSON on standard output; what it rests on, on standard error.
+//!
+//! It looks this instance's owner up and writes nothing; with `--for` it asks nobody.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::aws::clock::Clock;
+use crate::aws::{Aws, Connection, LIMIT};
+use crate::config::{Config, TargetGroups};
+use crate::daemon::look_up;
+use crate::imds::Imds;
+use crate::model::{Identity, LaunchTemplate, TargetGroupArn};
+use crate::plan::{Clue, Plan};
+use crate::policy::{self, Means, PassedRole, Place, Policy, Subject};
+
+/// All of an account's target groups take a quarter to half a second each.
+const SCAN_LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Ask nobody: everything that an owner of this kind may need, with wildcards for what is not known
+    #[arg(long = "for", value_enum, value_name = "KIND")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    AutoScalingGroup,
+    /// Of type maintain
+    #[value(name = "ec2-fleet")]
+    Ec2Fleet,
+    /// Of type maintain
+    SpotFleet,
+    /// An EC2 Fleet of type instant or request
+    #[value(name = "ec2-fleet-instant")]
+    Ec2FleetInstant,
+    /// A Spot Fleet of type request
+    SpotFleetRequest,
+    LaunchTemplate,
+    /// Nobody launches a successor
+    DrainOnly,
+}
+
+impl From<Kind> for policy::Kind {
+    fn from(kind: Kind) -> policy::Kind {
+        match kind {
+            Kind::AutoScalingGroup => policy::Kind::AutoScalingGroup,
+            Kind::Ec2Fleet => policy::Kind::Ec2Fleet,
+            Kind::SpotFleet => policy::Kind::SpotFleet,
+            Kind::Ec2FleetInstant => policy::Kind::Ec2FleetInstant,
+            Kind::SpotFleetRequest => policy::Kind::SpotFleetRequest,
+            Kind::LaunchTemplate => policy::Kind::LaunchTemplate,
+            Kind::DrainOnly => policy::Kind::DrainOnly,
+        }
+    }
+}
+
+/// Whose policy, and what a person has to know of it.
+struct Found {
+    subject: Subject,
+    notes: Vec<String>,
+}
+
+pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<ExitCode> {
+    let found = match arguments.kind {
+        Some(kind) => of_kind(kind, config),
+        None => super::runtime()?.block_on(of_this_instance(config))?,
+    };
+    let policy = Policy::of(config, &found.subject);
+    let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
+    super::print(&text)?;
+    for note in found.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_kind(kind: Kind, config: &Config) -> Found {
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(super::variable);
+    let place = Place::new(region.as_deref().unwrap_or("*"), "*");
+    let means = Means::of_kind(kind.into(), config);
+    let mut notes = Vec::new();
+    if region.is_none() {
+        notes.push("it holds for every region of the standard partition; name yours with AWS_REGION".to_owned());
+    }
+    notes.extend(placeholder(&means));
+    Found { subject: Subject { place, means, target_groups: Vec::new() }, notes }
+}
+
+fn placeholder(means: &Means) -> Option<String> {
+    let Means::Launch(launch) = means else { return None };
+    (launch.role == PassedRole::Unknown).then(|| {
+        format!(
+            "write the role of the launch template's instance profile in place of {}, or take that statement out if \
+             the template has no instance profile",
+            PassedRole::PLACEHOLDER
+        )
+    })
+}
+
+async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
+    const ELSE: &str = "name the kind of its owner with --for instead";
+    let endpoint = super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    let imds = Imds::new(endpoint.as_deref())?;
+    let identity = imds.identity().await;
+    let identity = identity.with_context(|| format!("failed to find out which instance this is; {ELSE}"))?;
+    let connection = Connection::new(&identity.region, Clock::default());
+    let aws = Aws::connect(connection).await.context("failed to set up the AWS clients")?;
+    let tags = look_up::find_tags(&aws, &imds, &identity).await.with_context(|| {
+        format!(
+            "failed to read this instance's tags, which tell of its owner (allow ec2:DescribeTags, or show the tags in \
+             its metadata); {ELSE}"
+        )
+    })?;
+    let clue = look_up::find_clue(&imds, &tags, config).await.context("failed to find this instance's owner")?;
+    let place = Place::new(&aws.region, &identity.account_id);
+    match look_up::plan_of(&aws, &identity, config, &tags, clue.clone()).await {
+        Ok(plan) => planned(&aws, &imds, &identity, config, plan, place).await,
+        Err(failure) => {
+            let means = Means::of_clue(&clue, &place, config);
+            let note = format!(
+                "{} could not be looked up ({failure}), so this is everything that such an owner may need; once it is \
+                 allowed, run this again for less",
+                in_words(&clue)
+            );
+            let notes = std::iter::once(note).chain(placeholder(&means)).collect();
+            Ok(Found { subject: Subject { place, means, target_groups: Vec::new() }, notes })
+        }
+    }
+}
+
+fn in_words(clue: &Clue) -> String {
+    match clue {
+        Clue::AutoScalingGroup(name) => format!("Auto Scaling group {name}"),
+        Clue::Ec2Fleet(id) => format!("EC2 Fleet {id} (taken for one of type maintain)"),
+        Clue::SpotFleet(id) => format!("Spot Fleet {id} (taken for one of type maintain)"),
+        Clue::LaunchTemplate(template) => format!("launch template {}", template.id_or_name),
+        Clue::Nobody(why) => why.clone(),
+    }
+}
+
+async fn planned(
+    aws: &Aws,
+    imds: &Imds,
+    identity: &Identity,
+    config: &Config,
+    plan: Plan,
+    place: Place,
+) -> anyhow::Result<Found> {
+    let mut notes = vec![format!("on a notice this instance is to {plan}; this policy allows that and no other way")];
+    let owners = match &plan {
+        Plan::Group { group, .. } => group.target_groups.as_slice(),
+        Plan::Fleet { fleet, .. } => &fleet.target_groups,
+        Plan::Launch(_) | Plan::Nobody { .. } => &[],
+    };
+    let scan = look_up::find_registrations(aws, identity, config, None, &[]);
+    let registered_in: Vec<TargetGroupArn> = match tokio::time::timeout(SCAN_LIMIT, scan).await {
+        Ok(Ok(found)) => found.registrations.into_iter().map(|registration| registration.target_group).collect(),
+        Ok(Err(failure)) => {
+            notes.push(format!("the target groups could not be looked up ({failure}), so it allows every one"));
+            Vec::new()
+        }
+        Err(_) => {
+            notes
+                .push("the account has too many target groups to ask them all; list yours in target-groups".to_owned());
+            Vec::new()
+        }
+    };
+    let mut target_groups: Vec<String> = registered_in.iter().chain(owners).map(ToString::to_string).collect();
+    if registered_in.is_empty() {
+        target_groups.clear();
+    } else if config.target_groups == TargetGroups::Discover {
+        notes.push("it names the target groups of today: run this again after adding one".to_owned());
+    }
+    let mut means = Means::of_plan(&plan, &registered_in, config);
+    if let (Means::Launch(launch), Plan::Launch(plan)) = (&mut means, &plan) {
+        let configurations = plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+        let template = configurations.map(|configuration| &configuration.template).next();
+        launch.role = passed_role(aws, imds, template).await;
+    }
+    notes.extend(placeholder(&means));
+    Ok(Found { subject: Subject { place, means, target_groups }, notes })
+}
+
+/// By the template's instance profile: this instance's own, most often, whose role the metadata names. Of another profile
+/// only AWS's console says how its role is called: as the profile.
+async fn passed_role(aws: &Aws, imds: &Imds, template: Option<&LaunchTemplate>) -> PassedRole {
+    let Some(template) = template else { return PassedRole::Unknown };
+    let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template, LIMIT).await else {
+        return PassedRole::Unknown;
+    };
+    let Some(profile) = facts.instance_profile else { return PassedRole::None };
+    let ours = imds.instance_profile().await.ok().flatten();
+    let is_ours = ours.is_some_and(|ours| ours == profile || ours.rsplit('/').next() == Some(&profile));
+    match imds.role().await {
+        Ok(Some(role)) if is_ours => PassedRole::Named(role),
+        _ => PassedRole::Unknown,
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a configuration cannot be used: file, line, column, key, what is wrong and what would be right.
+//!
+//! Invariant: the line itself is shown only where it can hold no secret.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::read::{Found, span_of};
+
+/// Everything that is wrong about one file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    pub file: String,
+    /// Not empty.
+    problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    place: Option<Place>,
+    /// As in `leave.quiet-for`; empty where it is of none.
+    key: String,
+    what: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    line: usize,
+    column: usize,
+    /// The line, and how many characters of it are meant.
+    shown: Option<(String, usize)>,
+}
+
+/// Longer lines are not shown.
+const LONGEST: usize = 100;
+const TAB: &str = "    ";
+
+impl ConfigError {
+    /// The file that was named is not there or cannot be read.
+    pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
+        ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}"))
+    }
+
+    /// Of a file that belongs to the configuration, and that only its reader understands: a template.
+    pub fn wrong(file: &str, what: &str) -> ConfigError {
+        let problem = Problem { place: None, key: String::new(), what: what.to_owned() };
+        ConfigError { file: file.to_owned(), problems: vec![problem] }
+    }
+
+    /// What only its user finds out about the value of `key` (as in `notify.webhook`) in the file with this text.
+    pub fn of_value(file: &str, text: &str, key: &str, what: &str) -> ConfigError {
+        ConfigError::of(file, text, vec![(span_of(text, key), key.to_owned(), what.to_owned())])
+    }
+
+    pub(super) fn of(file: &str, text: &str, problems: Vec<Found>) -> ConfigError {
+        let problem = |(span, key, what): Found| Problem { place: span.map(|span| Place::of(text, span)), key, what };
+        ConfigError { file: file.to_owned(), problems: problems.into_iter().map(problem).collect() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            if n > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}: {problem}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "line {}, column {}: ", place.line, place.column)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)?;
+        match &self.place {
+            Some(place) => place.show(f),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    fn of(text: &str, span: Range<usize>) -> Place {
+        let before = text.get(..span.start).unwrap_or(text);
+        let begin = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = text.get(begin..).unwrap_or_default().lines().next().unwrap_or_default();
+        let column = text.get(begin..span.start).unwrap_or_default().chars().count() + 1;
+        let meant = text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default();
+        let is_key =
+            line.get(span.start - begin + meant.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
+        let shown = match line.split_once('=') {
+            // What follows a key that there is not may be anything.
+            Some((key, _)) if is_key => format!("{key}= ..."),
+            _ => line.to_owned(),
+        };
+        let can_be_shown = shown.chars().count() <= LONGEST && !shown.trim().is_empty() && !may_be_secret(line);
+        Place {
+            line: before.matches('\n').count() + 1,
+            column,
+            shown: can_be_shown.then(|| (shown, meant.chars().count().max(1))),
+        }
+    }
+
+    /// The line with its number, and under it what is meant.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((line, meant)) = &self.shown else { return Ok(()) };
+        let number = self.line.to_string();
+        let gap: String = line.chars().take(self.column - 1).map(|one| if one == '\t' { TAB } else { " " }).collect();
+        write!(f, "\n  {number} | {}\n  ", line.replace('\t', TAB))?;
+        write!(f, "{:width$} | {gap}{}", "", "^".repeat(*meant), width = number.len())
+    }
+}
+
+/// A URL may hold a password, and a webhook's is one.
+fn may_be_secret(line: &str) -> bool {
+    line.contains("://") || line.contains("webhook")
+}

@@ -1,0 +1,182 @@
+//! The lock: of the daemon and a drill, one at a time works for this instance.
+//!
+//! It is flock(2) on a file that says who holds it; the kernel lets go of it when its holder ends, however it ends. Invariant:
+//! only a process that the file names, and that lives, keeps another one out: a lock that cannot be had for any other reason
+//! is told, and is no reason not to work.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
+
+/// Whoever looks holds the lock for a moment, and a process that ends still has it: it is tried again before it is taken
+/// for held.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(25);
+
+/// What a process that works for this instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Daemon,
+    Drill,
+}
+
+impl Who {
+    fn as_str(self) -> &'static str {
+        match self {
+            Who::Daemon => "daemon",
+            Who::Drill => "drill",
+        }
+    }
+}
+
+/// The process that has the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub who: Who,
+    pub pid: u32,
+}
+
+/// Held until it is dropped, or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    #[error("the {} with process id {} has it", .0.who.as_str(), .0.pid)]
+    Held(Holder),
+    /// No such directory can be made, the file cannot be written, or nobody who says so has it.
+    #[error(transparent)]
+    Unusable(#[from] io::Error),
+}
+
+impl Lock {
+    /// Blocks for half a second where another process has the lock.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be used at all.
+    pub fn take(path: &Path, who: Who) -> Result<Lock, NotTaken> {
+        let mut file = open(path)?;
+        for tries in 1..=TRIES {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    // Everybody may see who works here, whatever the umask; whoever cannot does without.
+                    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    file.write_all(format!("{} {}\n", who.as_str(), std::process::id()).as_bytes())?;
+                    return Ok(Lock { _file: file });
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(BETWEEN_TRIES),
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(NotTaken::Unusable(error.into())),
+            }
+        }
+        Err(match read(&mut file).filter(is_alive) {
+            Some(holder) => NotTaken::Held(holder),
+            None => NotTaken::Unusable(io::Error::other("a process that does not say who it is has it")),
+        })
+    }
+}
+
+/// Who has the lock; `None`: nobody, or nothing can be told.
+pub fn holder(path: &Path) -> Option<Holder> {
+    let mut file = File::open(path).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => read(&mut file).filter(is_alive),
+        _ => None,
+    }
+}
+
+/// For writing, or else for reading: whoever may not write can still see that it is held.
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    file.or_else(|error| File::open(path).map_err(|_| error))
+}
+
+/// As in `daemon 1234`.
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    let (who, pid) = text.trim().split_once(' ')?;
+    let who = [Who::Daemon, Who::Drill].into_iter().find(|one| one.as_str() == who)?;
+    Some(Holder { who, pid: pid.parse().ok()? })
+}
+
+fn is_alive(holder: &Holder) -> bool {
+    let pid = i32::try_from(holder.pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("spot-relay-lock-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        directory.join("lock")
+    }
+
+    #[test]
+    fn one_has_it_and_the_other_learns_who() {
+        let path = path("two");
+        assert_eq!(holder(&path), None);
+        let lock = Lock::take(&path, Who::Drill).expect("nobody has it");
+        let us = Holder { who: Who::Drill, pid: std::process::id() };
+        assert_eq!(holder(&path), Some(us));
+        let held = Lock::take(&path, Who::Daemon).expect_err("held");
+        assert!(matches!(held, NotTaken::Held(held) if held == us), "{held}");
+        drop(lock);
+        assert_eq!(holder(&path), None);
+        Lock::take(&path, Who::Daemon).expect("free again");
+    }
+
+    #[test]
+    fn whoever_only_looks_keeps_nobody_out() {
+        let path = path("look");
+        drop(Lock::take(&path, Who::Daemon).expect("nobody has it"));
+        let looks = File::open(&path).expect("a file");
+        flock(&looks, FlockOperation::NonBlockingLockShared).expect("shared");
+        let taker = std::thread::spawn({
+            let path = path.clone();
+            move || Lock::take(&path, Who::Daemon).map(drop)
+        });
+        std::thread::sleep(BETWEEN_TRIES * 2);
+        drop(looks);
+        taker.join().expect("no panic").expect("taken once the look is over");
+    }
+
+    #[test]
+    fn a_stranger_who_holds_it_is_no_holder() {
+        let path = path("stranger");
+        drop(Lock::take(&path, Who::Daemon).expect("nobody has it"));
+        // No process has so large an id.
+        std::fs::write(&path, "daemon 2147483000\n").expect("written");
+        let stranger = File::open(&path).expect("a file");
+        flock(&stranger, FlockOperation::NonBlockingLockExclusive).expect("locked");
+        assert_eq!(holder(&path), None);
+        assert!(matches!(Lock::take(&path, Who::Daemon), Err(NotTaken::Unusable(_))));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_told() {
+        let path = path("file");
+        std::fs::write(path.parent().expect("a directory"), "a file").expect("written");
+        assert!(matches!(Lock::take(&path, Who::Daemon), Err(NotTaken::Unusable(_))));
+        assert_eq!(holder(&path), None);
+    }
+}

@@ -1,0 +1,107 @@
+use super::*;
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "test").unwrap()
+}
+
+fn policy(kind: Kind, text: &str) -> Policy {
+    let config = config(text);
+    let place = Place::new("eu-west-1", "123456789012");
+    Policy::of(&config, &Subject { place, means: Means::of_kind(kind, &config), target_groups: Vec::new() })
+}
+
+fn statement<'a>(policy: &'a Policy, sid: &str) -> &'a Statement {
+    policy.statement.iter().find(|statement| statement.sid == sid).unwrap()
+}
+
+#[test]
+fn draining_alone_needs_no_compute_but_the_mark() {
+    let policy = policy(Kind::DrainOnly, "[survive]\nthen = \"stay-out\"\n");
+    let expected = [
+        "ec2:CreateTags",
+        "ec2:DeleteTags",
+        "ec2:DescribeTags",
+        "elasticloadbalancing:DeregisterTargets",
+        "elasticloadbalancing:DescribeTargetGroupAttributes",
+        "elasticloadbalancing:DescribeTargetGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
+    ];
+    assert_eq!(policy.actions().into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_instance_may_tag_and_end_itself_and_no_other() {
+    let policy = policy(Kind::DrainOnly, "[survive]\nthen = \"terminate\"\n");
+    for sid in ["MarkItself", "EndItself"] {
+        let condition = &statement(&policy, sid).condition["ArnLike"]["ec2:SourceInstanceARN"];
+        assert_eq!(condition, &["arn:aws:ec2:eu-west-1:123456789012:instance/${ec2:InstanceId}"], "{sid}");
+    }
+    let mark = &statement(&policy, "MarkItself").condition;
+    assert_eq!(mark["ForAllValues:StringEquals"]["aws:TagKeys"], [LEAVING_TAG]);
+    // Without it a DeleteTags that names no key, which takes every tag off, would be allowed.
+    assert_eq!(mark["Null"]["aws:TagKeys"], ["false"]);
+}
+
+#[test]
+fn listed_target_groups_are_named_and_others_are_not_touched() {
+    let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/api/0123456789abcdef";
+    let policy = policy(Kind::DrainOnly, &format!("target-groups = [\"web:8080\", \"{arn}:81\"]\n"));
+    let web = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/*";
+    assert_eq!(statement(&policy, "TargetGroups").resource, [arn, web]);
+}
+
+#[test]
+fn launching_first_is_asked_for_only_where_something_launches_first() {
+    let launches = |text: &str| policy(Kind::AutoScalingGroup, text).actions().contains("autoscaling:LaunchInstances");
+    assert!(!launches(""));
+    assert!(launches("[leave]\nwhen = \"successor-healthy\"\n"));
+    assert!(launches("[watch]\nrebalance = \"hand-over\"\n"));
+    assert!(launches("[watch]\nscheduled-events = \"hand-over\"\n"));
+}
+
+#[test]
+fn a_role_that_is_not_known_is_a_placeholder_and_no_wildcard() {
+    let policy = policy(Kind::LaunchTemplate, "");
+    let pass = statement(&policy, "PassTheTemplatesRole");
+    assert_eq!(pass.resource, ["arn:aws:iam::123456789012:role/NAME-OF-THE-TEMPLATES-ROLE"]);
+    assert_eq!(pass.condition["StringEquals"]["iam:PassedToService"], ["ec2.amazonaws.com"]);
+}
+
+#[test]
+fn a_template_that_is_named_is_the_only_one_to_launch_from() {
+    let text = "[successor]\nlaunch-template = \"lt-0abc:3\"\nsubnets = [\"subnet-1\", \"subnet-2\"]\n";
+    let policy = policy(Kind::LaunchTemplate, text);
+    let from = &statement(&policy, "LaunchFrom").resource;
+    let of = |kind: &str| -> Vec<&String> { from.iter().filter(|arn| arn.contains(kind)).collect() };
+    assert_eq!(of("launch-template/"), ["arn:aws:ec2:eu-west-1:123456789012:launch-template/lt-0abc"]);
+    assert_eq!(of("subnet/").len(), 2);
+    assert!(!policy.actions().contains("ec2:DescribeLaunchTemplateVersions"), "nothing is left to look up of it");
+}
+
+#[test]
+fn the_partition_is_the_regions() {
+    for (region, partition, service) in [
+        ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
+        ("eu-central-1", "aws", "ec2.amazonaws.com"),
+        ("*", "aws", "ec2.amazonaws.com"),
+    ] {
+        let place = Place::new(region, "*");
+        assert_eq!(place.arn("ec2", "fleet/*"), format!("arn:{partition}:ec2:{region}:*:fleet/*"));
+        assert_eq!(place.ec2_service(), service);
+    }
+}
+
+#[test]
+fn it_reads_as_iam_spells_it() {
+    let policy = serde_json::to_value(policy(Kind::Ec2Fleet, "")).unwrap();
+    assert_eq!(policy["Version"], "2012-10-17");
+    let modify = policy["Statement"].as_array().unwrap().iter().find(|it| it["Sid"] == "AskTheFleet").unwrap();
+    let expected = serde_json::json!({
+        "Sid": "AskTheFleet",
+        "Effect": "Allow",
+        "Action": ["ec2:ModifyFleet"],
+        "Resource": ["arn:aws:ec2:eu-west-1:123456789012:fleet/*"],
+    });
+    assert_eq!(*modify, expected);
+}

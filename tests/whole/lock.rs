@@ -1,0 +1,38 @@
+//! One daemon an instance: the lock, and what happens without it.
+
+use crate::scenario::{Scenario, world};
+
+#[test]
+fn a_second_daemon_says_who_the_first_is_and_ends() {
+    let scenario = Scenario::new(world());
+    let first = scenario.ready();
+    let mut second = scenario.start();
+    let line = second.wait_for_line("another daemon works for this instance already");
+    assert!(line.contains(&format!("process {}", first.pid())), "{line}");
+    assert_eq!(second.wait().code(), Some(1));
+    // The first one's files are as they were.
+    assert_eq!(first.status()["pid"], first.pid());
+}
+
+#[test]
+fn a_daemon_that_was_killed_holds_nothing() {
+    let scenario = Scenario::new(world());
+    scenario.ready().kill();
+    scenario.ready();
+}
+
+#[test]
+fn a_dry_run_may_watch_beside_the_daemon() {
+    let scenario = Scenario::new(world());
+    let _daemon = scenario.ready();
+    let beside = scenario.argument("--dry-run");
+    beside.start().wait_for_line("ready; on a notice");
+}
+
+#[test]
+fn a_lock_that_cannot_be_made_is_told_and_the_daemon_watches_all_the_same() {
+    let scenario = Scenario::new(world());
+    std::fs::write(scenario.directory().join("run"), "a file where the directory should be").expect("written");
+    let daemon = scenario.ready();
+    daemon.wait_for_line("going on without, so nothing keeps a second daemon or a drill from working beside this one");
+}

@@ -1,0 +1,302 @@
+//! `spot-relay policy`, held to the calls that the daemon makes: what it allows is called, and what is called it allows.
+
+use std::collections::BTreeSet;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use spot_relay::policy::IN_PASSING;
+use spot_relay::sim::{Fault, FaultKind, FleetType, Nth, Owner, Settings, TargetGroupSettings};
+
+use crate::scenario::{Scenario, eventually, target_group, world};
+
+/// Long enough quiet for a heartbeat of the hook.
+const CONFIG: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"2s\"\n";
+
+/// A world in which every action of this owner is called sooner or later: tags that EC2 has to be asked for, a target
+/// group that the owner does not know of, a hook that wants heartbeats.
+fn owned_by(owner: Owner) -> Settings {
+    let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) };
+    let api = TargetGroupSettings { attached: false, ..target_group("api", &[61_081]) };
+    Settings {
+        owner,
+        target_groups: vec![web, api],
+        max_size: Some(9),
+        kill_at_deadline: false,
+        rebalance_terminates: false,
+        tags_in_metadata: false,
+        heartbeat_timeout: Duration::from_secs(2),
+        ..world()
+    }
+}
+
+fn group(termination_hook: bool, capacity_rebalance: bool) -> Owner {
+    Owner::AutoScalingGroup { capacity_rebalance, termination_hook, mixed_instances: false }
+}
+
+fn observed_fleet() -> Owner {
+    Owner::Ec2Fleet { type_: FleetType::Maintain, replacement_strategy: Some("launch".to_owned()) }
+}
+
+/// What happens to our instance.
+#[derive(Clone, Copy, Debug)]
+enum Story {
+    /// And gone with it.
+    HandedOver,
+    /// Handed over, and then the notice is withdrawn.
+    HandedOverAndBack,
+    /// The group is busy and terminates nobody, until the notice is withdrawn.
+    RefusedAndBack,
+    /// Withdrawn as soon as it has left its target groups.
+    WithdrawnInTheMiddle,
+    /// The group terminates it.
+    ScaledIn,
+    /// AWS knows its fleet no more.
+    OfAForgottenFleet,
+}
+
+fn run(arguments: &[&str], scenario: &Scenario) -> Output {
+    let mut command = scenario.command_of("policy");
+    command.args(arguments).stdout(Stdio::piped()).output().expect("the policy is printed")
+}
+
+fn policy(arguments: &[&str], scenario: &Scenario) -> Value {
+    let output = run(arguments, scenario);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a policy in JSON")
+}
+
+fn actions(policy: &Value) -> BTreeSet<String> {
+    let statements = policy["Statement"].as_array().expect("statements").iter();
+    let actions = statements.flat_map(|statement| statement["Action"].as_array().expect("actions"));
+    actions.map(|action| action.as_str().expect("an action").to_owned()).collect()
+}
+
+/// Plays each story in a world of its own and returns what was called.
+fn called_in(settings: &Settings, config: &str, story: Story) -> BTreeSet<String> {
+    let scenario = Scenario::new(settings.clone()).config(config);
+    let answers = |action: &str, code: &str| {
+        let kind = FaultKind::Status { status: 400, code: code.to_owned(), message: "no".to_owned() };
+        scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+    };
+    match story {
+        Story::OfAForgottenFleet => answers("DescribeFleets", "InvalidFleetId.NotFound"),
+        Story::RefusedAndBack => answers("TerminateInstanceInAutoScalingGroup", "ScalingActivityInProgress"),
+        _ => {}
+    }
+    let daemon = scenario.ready();
+    let withdrawn = || {
+        scenario.sim.remove_notice();
+        daemon.wait_for("survived");
+        // Closed: everything that a survivor does is done.
+        let closed = || daemon.record_now().filter(|record| !record["closed"].is_null());
+        eventually(closed).unwrap_or_else(|| panic!("{story:?} is not closed:\n{}", daemon.lines().join("\n")));
+    };
+    match story {
+        Story::HandedOver => {
+            scenario.sim.notice("terminate", Duration::from_secs(120));
+            daemon.wait_for("handed-over");
+        }
+        Story::HandedOverAndBack | Story::OfAForgottenFleet => {
+            scenario.sim.notice("terminate", Duration::from_secs(120));
+            daemon.wait_for("handed-over");
+            withdrawn();
+        }
+        Story::RefusedAndBack | Story::WithdrawnInTheMiddle => {
+            scenario.sim.notice("terminate", Duration::from_secs(120));
+            daemon.wait_for("deregistered");
+            withdrawn();
+        }
+        Story::ScaledIn => {
+            scenario.sim.scale_in();
+            daemon.wait_for("handed-over");
+        }
+    }
+    scenario.aws_requests().iter().map(|request| format!("{}:{}", request.service, request.action)).collect()
+}
+
+fn check_world(settings: &Settings, more: &str, stories: &[Story]) {
+    let config = format!("{CONFIG}{more}");
+    let mut allowed = actions(&policy(&[], &Scenario::new(settings.clone()).config(&config)));
+    if allowed.contains("ec2:CreateFleet") {
+        allowed.retain(|action| !IN_PASSING.contains(&action.as_str()));
+    }
+    let called: BTreeSet<String> = stories.iter().flat_map(|story| called_in(settings, &config, *story)).collect();
+    let unused: Vec<_> = allowed.difference(&called).collect();
+    let missing: Vec<_> = called.difference(&allowed).collect();
+    assert!(unused.is_empty() && missing.is_empty(), "allowed and never called: {unused:?}; missing: {missing:?}");
+}
+
+fn check(owner: Owner, more: &str, stories: &[Story]) {
+    check_world(&owned_by(owner), more, stories);
+}
+
+const BACK: &[Story] = &[Story::HandedOverAndBack];
+
+#[test]
+fn a_group_that_is_detached_from() {
+    check(group(false, false), "", BACK);
+}
+
+#[test]
+fn a_group_with_a_termination_hook() {
+    check(group(true, false), "", &[Story::HandedOver, Story::RefusedAndBack]);
+}
+
+#[test]
+fn a_group_that_replaces_by_itself() {
+    check(group(false, true), "", BACK);
+}
+
+#[test]
+fn a_group_that_replaces_by_itself_and_has_a_termination_hook() {
+    check(group(true, true), "", &[Story::HandedOverAndBack, Story::ScaledIn]);
+}
+
+#[test]
+fn a_group_that_launches_the_successor_first() {
+    check(group(false, false), "when = \"successor-healthy\"\n", BACK);
+}
+
+#[test]
+fn a_maintain_ec2_fleet() {
+    check(Owner::ec2_fleet(FleetType::Maintain), "", BACK);
+}
+
+#[test]
+fn a_maintain_ec2_fleet_that_replaces_by_itself() {
+    check(observed_fleet(), "", BACK);
+}
+
+#[test]
+fn a_maintain_spot_fleet_with_the_successor_first() {
+    check(Owner::spot_fleet(FleetType::Maintain), "when = \"successor-healthy\"\n", BACK);
+}
+
+#[test]
+fn an_instant_fleet_that_aws_forgets() {
+    check(Owner::ec2_fleet(FleetType::Instant), "", &[Story::HandedOverAndBack, Story::OfAForgottenFleet]);
+}
+
+#[test]
+fn a_spot_fleet_of_type_request() {
+    check(Owner::spot_fleet(FleetType::Request), "", BACK);
+}
+
+#[test]
+fn a_launch_template() {
+    check(Owner::LaunchTemplate, "", BACK);
+}
+
+#[test]
+fn nobody_and_a_survivor_that_stays_out_registers_nothing() {
+    check(Owner::Nobody, "[survive]\nthen = \"stay-out\"\n", BACK);
+}
+
+#[test]
+fn a_group_that_registers_by_itself_and_a_survivor_that_stays_out_register_nothing() {
+    let mut settings = owned_by(group(false, false));
+    settings.target_groups.truncate(1);
+    check_world(&settings, "[survive]\nthen = \"stay-out\"\n", BACK);
+}
+
+#[test]
+fn an_arrival_registers_though_a_survivor_stays_out() {
+    let config = "[survive]\nthen = \"stay-out\"\n[arrive]\nregister = true\n";
+    let settings = owned_by(Owner::Nobody);
+    let config = format!("target-groups = [\"web:61080\"]\n{CONFIG}{config}");
+    let allowed = actions(&policy(&[], &Scenario::new(settings.clone()).config(&config)));
+    let called = called_in(&settings, &config, Story::HandedOverAndBack);
+    assert_eq!(allowed, called);
+}
+
+#[test]
+fn a_survivor_that_terminates_itself_if_it_has_handed_over() {
+    check(
+        Owner::LaunchTemplate,
+        "[survive]\nthen = \"terminate\"\n",
+        &[Story::HandedOverAndBack, Story::WithdrawnInTheMiddle],
+    );
+}
+
+#[test]
+fn a_kind_may_need_what_its_variants_need_together() {
+    let observed_spot =
+        Owner::SpotFleet { type_: FleetType::Maintain, replacement_strategy: Some("launch".to_owned()) };
+    let variants: [(&str, Vec<Owner>); 7] = [
+        ("auto-scaling-group", vec![group(false, false), group(true, false), group(true, true)]),
+        ("ec2-fleet", vec![Owner::ec2_fleet(FleetType::Maintain), observed_fleet()]),
+        ("spot-fleet", vec![Owner::spot_fleet(FleetType::Maintain), observed_spot]),
+        ("ec2-fleet-instant", vec![Owner::ec2_fleet(FleetType::Instant), Owner::ec2_fleet(FleetType::Request)]),
+        ("spot-fleet-request", vec![Owner::spot_fleet(FleetType::Request)]),
+        ("launch-template", vec![Owner::LaunchTemplate]),
+        ("drain-only", vec![Owner::Nobody]),
+    ];
+    for config in
+        [CONFIG.to_owned(), format!("{CONFIG}when = \"successor-healthy\"\n[survive]\nthen = \"terminate\"\n")]
+    {
+        for (kind, owners) in &variants {
+            let of = |owner: &Owner| Scenario::new(owned_by(owner.clone())).config(&config);
+            let together: BTreeSet<String> =
+                owners.iter().flat_map(|owner| actions(&policy(&[], &of(owner)))).collect();
+            assert_eq!(actions(&policy(&["--for", kind], &of(&owners[0]))), together, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn it_asks_nobody_for_a_kind() {
+    let scenario = Scenario::new(owned_by(Owner::Nobody));
+    for kind in ["auto-scaling-group", "launch-template", "drain-only"] {
+        policy(&["--for", kind], &scenario);
+    }
+    assert!(scenario.sim.requests().is_empty());
+}
+
+#[test]
+fn it_names_the_group_the_fleet_the_template_and_the_target_groups_and_writes_nothing() {
+    let resources = |owner: Owner, sid: &str| -> Vec<String> {
+        let scenario = Scenario::new(owned_by(owner));
+        let policy = policy(&[], &scenario);
+        assert!(scenario.writes().is_empty(), "{:?}", scenario.writes());
+        let statements = policy["Statement"].as_array().expect("statements");
+        let statement = statements.iter().find(|it| it["Sid"] == sid).unwrap_or_else(|| panic!("{sid} in {policy:#}"));
+        let resources = statement["Resource"].as_array().expect("resources").iter();
+        resources.map(|resource| resource.as_str().expect("an ARN").to_owned()).collect()
+    };
+    let asked = resources(group(false, false), "AskTheGroup");
+    assert!(asked.len() == 1 && asked[0].contains(":autoScalingGroupName/") && !asked[0].contains('*'), "{asked:?}");
+    let asked = resources(Owner::ec2_fleet(FleetType::Maintain), "AskTheFleet");
+    assert!(asked.len() == 1 && asked[0].contains(":fleet/fleet-"), "{asked:?}");
+    let from = resources(Owner::LaunchTemplate, "LaunchFrom");
+    assert!(from.iter().any(|arn| arn.contains(":launch-template/lt-")), "{from:?}");
+    assert!(!from.iter().any(|arn| arn.contains(":subnet/*")), "{from:?}");
+    let groups = resources(Owner::Nobody, "TargetGroups");
+    assert!(groups.len() == 2 && groups.iter().all(|arn| !arn.contains('*')), "{groups:?}");
+}
+
+#[test]
+fn a_denied_look_up_is_named_and_the_kind_takes_its_place() {
+    let scenario = Scenario::new(Settings { tags_in_metadata: true, ..owned_by(group(false, false)) });
+    let message = "not authorized to perform: autoscaling:DescribeAutoScalingGroups".to_owned();
+    let kind = FaultKind::Status { status: 403, code: "AccessDenied".to_owned(), message };
+    scenario.sim.fault(Fault { service: None, action: "DescribeAutoScalingGroups".to_owned(), nth: Nth::All, kind });
+    let output = run(&[], &scenario);
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && notes.contains("autoscaling:DescribeAutoScalingGroups"), "{notes}");
+    let policy: Value = serde_json::from_slice(&output.stdout).expect("a policy");
+    assert!(actions(&policy).contains("autoscaling:CompleteLifecycleAction"), "all that a group may need");
+    let group = policy["Statement"].as_array().expect("statements").iter().find(|it| it["Sid"] == "AskTheGroup");
+    let arn = group.expect("the group")["Resource"][0].as_str().expect("an ARN").to_owned();
+    assert!(arn.ends_with("autoScalingGroupName/web") && arn.contains(":123456789012:"), "{arn}");
+}
+
+#[test]
+fn without_metadata_it_says_what_to_do_instead() {
+    let scenario =
+        Scenario::new(owned_by(Owner::Nobody)).variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
+    let output = run(&[], &scenario);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--for") && output.stdout.is_empty(), "{said}");
+}
