@@ -88,7 +88,7 @@ class Node(Machine):
 
     def hands_over_completely(self):
         until("the handover's outcome", lambda: self.record()["outcome"])
-        assert self.record()["outcome"] == "complete", self.log()
+        assert self.record()["outcome"]["complete"], self.log()
 
     def is_active(self, unit):
         return self.run("systemctl", "is-active", unit, check=False).stdout.strip() == "active"
@@ -98,6 +98,7 @@ class Node(Machine):
 
     def customer(self):
         """A request from outside that is answered once the shop is released."""
+        until("the shop", lambda: "LISTEN" in self.run("ss", "-Hltn", "sport", "=", ":80"))
         customer = self.cloud.spawn("curl", "-sS", "--max-time", "110", f"http://{NODE}/hold")
         until("the request to be open", lambda: "ESTAB" in self.run("ss", "-Htn", "sport", "=", ":80"))
         return customer

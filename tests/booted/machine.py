@@ -210,15 +210,21 @@ class Machine:
                  "--link-journal=no", "--system-call-filter=bpf"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, preexec_fn=enter_cgroup,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
-        self.leader = until("the machine's first process", self._find_leader)
-        until("systemd", lambda: Path(f"/proc/{self.leader}/root/run/systemd/private").exists())
+        self.leader = until("systemd", self._find_leader)
         self.run("systemctl", "is-system-running", "--wait", check=False)
 
     def _find_leader(self):
         if self.nspawn.poll() is not None:
             raise RuntimeError((self.directory / f"console-{self.boots}.log").read_text())
-        children = Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
-        return int(children[0]) if children else None
+        # At first there is a child that only makes the machine's first process, and ends.
+        for child in Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split():
+            try:
+                is_systemd = Path(f"/proc/{child}/comm").read_text().strip() in ("systemd", "init")
+                if is_systemd and Path(f"/proc/{child}/root/run/systemd/private").exists():
+                    return int(child)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return None
 
     def enter(self, *command):
         """The host's command line for one inside."""
