@@ -40,6 +40,8 @@ pub(crate) struct Scenario {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     metadata: String,
+    /// The program that starts the daemon, with its arguments; none: the test does.
+    starter: Vec<String>,
 }
 
 impl Scenario {
@@ -50,7 +52,8 @@ impl Scenario {
         std::fs::create_dir_all(&directory).expect("a directory");
         let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
         let metadata = sim.metadata_endpoint();
-        Scenario { sim, directory, config: SHORT.to_owned(), environment: Vec::new(), arguments: Vec::new(), metadata }
+        let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());
+        Scenario { sim, directory, config: SHORT.to_owned(), environment, arguments, metadata, starter }
     }
 
     /// For another instance of the same world.
@@ -76,17 +79,35 @@ impl Scenario {
         self
     }
 
+    /// The daemon is started by this program, which executes the arguments that follow its own.
+    pub(crate) fn started_by(mut self, starter: &[&str]) -> Scenario {
+        self.starter = starter.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = self.command_of("run");
+        let mut command = self.command_by(&self.starter, "run");
         command.args(&self.arguments);
         command
     }
 
     /// Another command than the daemon, in the same surroundings.
     pub(crate) fn command_of(&self, name: &str) -> Command {
+        self.command_by(&[], name)
+    }
+
+    fn command_by(&self, starter: &[String], name: &str) -> Command {
         let config = self.directory.join("config.toml");
         std::fs::write(&config, &self.config).expect("the configuration is written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spot-relay"));
+        let program = env!("CARGO_BIN_EXE_spot-relay");
+        let mut command = match starter {
+            [] => Command::new(program),
+            [starter, arguments @ ..] => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("--config").arg(config).args(["--log-format", "json", name]);
         command.env_clear();
         command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.metadata);
