@@ -76,7 +76,7 @@ fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
 }
 
 /// As execvp(3) would find it.
-fn is_program(name: &str) -> bool {
+pub(super) fn is_program(name: &str) -> bool {
     let is_executable = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     };
@@ -89,7 +89,7 @@ fn is_program(name: &str) -> bool {
 }
 
 /// A webhook that cannot be posted to is a wrong configuration, found at start.
-fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
+pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
     let Some(url) = &notify.webhook else { return Ok(None) };
     let without = Webhook::new(url, None).map_err(|error| wrong("notify.webhook", format!("{error:#}")))?;
     let Some(path) = &notify.template else { return Ok(Some(without)) };
