@@ -3,6 +3,7 @@
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
 mod demo;
+mod drill;
 mod logging;
 mod policy;
 mod run;
@@ -59,6 +60,8 @@ enum Command {
     Run(run::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
     Policy(policy::Arguments),
+    /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
+    Drill(drill::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
@@ -75,6 +78,10 @@ pub fn main() -> ExitCode {
             run::main(arguments, config)
         }),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
+        Command::Drill(arguments) => with_config(cli.config.as_deref(), |config| {
+            logging::start(cli.log_format);
+            drill::main(arguments, config)
+        }),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);

@@ -34,6 +34,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         dry_run: arguments.dry_run,
         metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
+        drill: None,
     };
     for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
         if let Some(program) = command.first().filter(|program| !is_program(program)) {
@@ -46,7 +47,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let result = runtime.block_on(daemon::run(options));
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    result.map(|_| ExitCode::SUCCESS)
 }
 
 /// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes
@@ -90,7 +91,7 @@ fn is_program(name: &str) -> bool {
 }
 
 /// A webhook that cannot be posted to is a wrong configuration, found at start.
-fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
+pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
     let Some(url) = &notify.webhook else { return Ok(None) };
     let without = Webhook::new(url, None).map_err(|error| wrong("notify.webhook", format!("{error:#}")))?;
     let Some(path) = &notify.template else { return Ok(Some(without)) };
