@@ -448,4 +448,4 @@ fn seed(terms: &Terms, duty: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

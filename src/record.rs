@@ -2,30 +2,74 @@
 //!
 //! Each is written whole or not at all (a new file, renamed over the old one). No record, a broken one or one of another
 //! instance is never a reason not to act: reading gives `None` and says why. Nothing here is asynchronous; the daemon
-//! writes in a thread of its own, because a disk can hang.
+//! writes in a thread of its own, because a disk can hang. What is in the runtime directory everybody may read, whatever
+//! the daemon's umask: no secret is in it.
 
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::handover::Report;
 use crate::life::Record;
-use crate::model::{Identity, Registration};
+use crate::model::{BootInstant, Identity, Registration};
 
-/// What `/run/spot-relay/status.json` holds: what the daemon is doing.
+/// What `/run/spot-relay/status.json` holds: what the daemon is doing. `spot-relay status` reads it, and makes of it what
+/// other programs read: this file is between the two of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
     pub pid: u32,
-    pub since: Timestamp,
+    /// In the kernel's ticks after the boot: the pid alone may be another's by now.
+    pub process_started: Option<u64>,
+    pub since: Moment,
+    /// When this was written: anew at every change, and every few seconds without one.
+    pub written: Moment,
+    /// When the daemon ended, if it had the time to say so.
+    pub ended: Option<Timestamp>,
+    pub dry_run: bool,
+    /// Between two looks at the metadata.
+    pub interval: Duration,
+    /// The last look that told whether a notice stands.
+    pub last_good_look: Option<Moment>,
+    /// Since when the metadata does not answer as it should, and why.
+    pub trouble: Option<Trouble>,
     pub state: State,
     /// The same in a sentence.
     pub says: String,
     pub instance: Option<Identity>,
-    pub plan: Option<String>,
+    pub owner: Option<Owner>,
+    /// What happens on a notice, in a sentence.
+    pub on_a_notice: Option<String>,
     pub registrations: Option<Vec<Registration>>,
+    /// The last one, or the one that goes on.
     pub handover: Option<Record>,
+    /// Of the one that goes on, how it stands now.
+    pub duties: Vec<Report>,
+}
+
+/// One moment on both clocks: the wall's for people, the boot's for ages, because nobody can set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    pub at: Timestamp,
+    pub boot: BootInstant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub since: Moment,
+    pub why: String,
+}
+
+/// Who launches the successor, in the words of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub kind: String,
+    pub id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,22 +156,39 @@ impl Files {
         Ok(Some(record))
     }
 
+    /// The record as it is, whosever it is: for people. `None` where there is none that can be read.
+    pub fn read_any_record(&self) -> Option<Record> {
+        serde_json::from_slice(&std::fs::read(self.record_path()).ok()?).ok()
+    }
+
+    /// The status; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or is broken.
+    pub fn read_status(&self) -> io::Result<Option<Status>> {
+        match std::fs::read(self.status_path()) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Sync::ToDisk)
+        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Place::State)
     }
 
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_status(&self, status: &Status) -> io::Result<()> {
-        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Sync::Not)
+        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Place::Runtime)
     }
 
     /// # Errors
     /// The directory cannot be made or written.
     pub fn raise(&self, flag: Flag) -> io::Result<()> {
-        write_whole(&self.runtime.join(flag.file_name()), b"", Sync::Not)
+        write_whole(&self.runtime.join(flag.file_name()), b"", Place::Runtime)
     }
 
     /// # Errors
@@ -140,27 +201,44 @@ impl Files {
     }
 }
 
-/// Whether a file has to outlive the machine's sudden death. What is in the runtime directory does not.
+/// Where a file is written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sync {
-    ToDisk,
-    Not,
+enum Place {
+    /// It has to outlive the machine's sudden death.
+    State,
+    /// It does not, and everybody reads it: path units of any user, and `spot-relay status` without root.
+    Runtime,
 }
 
-fn write_whole(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
+fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+        make_directory(directory, place)?;
     }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    let mut file = std::fs::File::create(&new)?;
+    let mut file = File::create(&new)?;
+    if place == Place::Runtime {
+        file.set_permissions(Permissions::from_mode(0o644))?;
+    }
     file.write_all(bytes)?;
-    if sync == Sync::ToDisk {
+    if place == Place::State {
         file.sync_data()?;
     }
     drop(file);
     std::fs::rename(&new, path)
+}
+
+/// Under systemd both are there already, as the unit says.
+fn make_directory(directory: &Path, place: Place) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    match place {
+        Place::State => Ok(()),
+        Place::Runtime => std::fs::set_permissions(directory, Permissions::from_mode(0o755)),
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +315,14 @@ mod tests {
         std::fs::create_dir_all(&files.state).expect("a directory");
         std::fs::write(files.record_path(), b"{\"incident\":").expect("written");
         assert!(files.read_record(&identity("i-us")).expect_err("broken").contains("broken"));
+    }
+
+    #[test]
+    fn what_is_in_the_runtime_directory_everybody_may_read() {
+        let files = files("modes");
+        files.raise(Flag::Notice).expect("raised");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&files.runtime), mode(&files.runtime.join("notice"))), (0o755, 0o644));
     }
 
     #[test]

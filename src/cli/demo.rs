@@ -5,7 +5,6 @@
 //! the requests that arrived, in the daemon's log.
 
 mod calls;
-mod chart;
 mod child;
 mod stage;
 mod story;

@@ -3,6 +3,8 @@
 //! It is a process of its own and not a request to the daemon: the daemon has no door through which anybody who reaches it
 //! could take an instance out of service. While it runs it is this instance's daemon, and holds the daemon's lock.
 
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::io::{self, BufRead as _, IsTerminal, Write as _};
@@ -50,15 +52,14 @@ fn within(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let variable = |name: &str| super::variable(name);
-    let files = Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref());
+    let files = super::files();
     // It is held until this process ends.
     let _lock = if arguments.dry_run { None } else { Some(lock(&files)?) };
     let mut options = Options {
         webhook: super::run::webhook(&config.notify)?,
         config,
         dry_run: false,
-        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
         drill: None,
     };

@@ -2,22 +2,27 @@
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
+mod chart;
+mod completions;
 mod demo;
 mod drill;
 mod logging;
+mod man;
 mod policy;
 mod run;
 mod screen;
 mod sim;
+mod status;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
+use crate::record::Files;
 
 /// A value of the configuration, as in `notify.webhook`, that its user refuses.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +36,12 @@ struct WrongValue {
 const EXIT_CONFIG: u8 = 78;
 const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 
-/// Hands a Spot instance's work over when the two-minute notice comes: takes it out of its target groups, has a
-/// successor launched, waits until the last request is answered, and records what happened.
+/// Hands a Spot instance's work over when the two-minute notice comes
+///
+/// spot-relay runs on an EC2 Spot instance behind a load balancer and watches the instance metadata. When AWS gives the
+/// two-minute notice, it takes its own instance out of its target groups, has whoever owns the instance launch a successor,
+/// waits until the last request is answered, and records what happened. Without any configuration it finds out by itself
+/// which target groups and which owner these are.
 #[derive(Debug, Parser)]
 #[command(name = "spot-relay", version, max_term_width = 100)]
 struct Cli {
@@ -57,16 +66,58 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
+    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 78 configuration wrong")]
     Run(run::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
+    #[command(after_help = "Exit status: 0 printed, 1 it is not known whose (then name the owner with --for)")]
     Policy(policy::Arguments),
+    /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
+    #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]
+    Status(status::Arguments),
     /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
+    #[command(
+        after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 nobody could be asked"
+    )]
     Drill(drill::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
+    #[command(after_help = "Exit status: 0 if the handover was complete and no request was lost, else 1")]
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)
     #[command(hide = true)]
     Sim(sim::Arguments),
+    /// Print a manual page: packages install them
+    #[command(hide = true)]
+    Man(man::Arguments),
+    /// Print what a shell completes: packages install it
+    #[command(hide = true)]
+    Completions(completions::Arguments),
+}
+
+/// How a command's last help line begins that tells its exit codes.
+const EXIT_STATUS: &str = "Exit status: ";
+
+/// The definitions of the command line, for those who document it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The command line without its hidden commands: what a person is to know of.
+fn visible() -> clap::Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect::<Vec<_>>();
+    let visible =
+        clap::Command::new("spot-relay").version(env!("CARGO_PKG_VERSION")).args(all.get_arguments().cloned());
+    let about = all.get_about().cloned().unwrap_or_default();
+    let long_about = all.get_long_about().cloned().unwrap_or_default();
+    visible.about(about).long_about(long_about).subcommands(shown)
+}
+
+/// To standard output; that nobody reads it any more is no error.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Runs the command of the process's arguments.
@@ -78,11 +129,14 @@ pub fn main() -> ExitCode {
             run::main(arguments, config)
         }),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
+        Command::Status(arguments) => status::main(arguments),
         Command::Drill(arguments) => with_config(cli.config.as_deref(), |config| {
             logging::start(cli.log_format);
             drill::main(arguments, config)
         }),
         Command::Demo(arguments) => demo::main(arguments),
+        Command::Man(arguments) => man::main(arguments),
+        Command::Completions(arguments) => completions::main(arguments),
         Command::Sim(arguments) => {
             logging::start(cli.log_format);
             sim::main(arguments)
@@ -124,13 +178,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Onto standard output; who closed it has read enough.
-fn print(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
+/// As the environment says where they are.
+fn files() -> Files {
+    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
 }
 
 /// One thread: an idle daemon has nothing for a second one.

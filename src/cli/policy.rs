@@ -71,11 +71,12 @@ pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<Exi
         None => super::runtime()?.block_on(of_this_instance(config))?,
     };
     let policy = Policy::of(config, &found.subject);
-    super::print(&serde_json::to_string_pretty(&policy).context("failed to write the policy")?)?;
+    let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
+    let printed = super::print(&format!("{text}\n"))?;
     for note in found.notes {
         eprintln!("note: {note}");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(printed)
 }
 
 fn of_kind(kind: Kind, config: &Config) -> Found {

@@ -21,8 +21,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let files =
-        Files::new(super::variable("STATE_DIRECTORY").as_deref(), super::variable("RUNTIME_DIRECTORY").as_deref());
+    let files = super::files();
     // It writes nothing, and is in nobody's way.
     let _lock = if arguments.dry_run { None } else { lock(&files)? };
     for unwise in config.unwise() {

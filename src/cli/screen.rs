@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 /// Without a terminal that says how wide it is.
 const WIDTH: usize = 80;
 /// Narrower is not laid out for, wider is hard to read.
-const WIDTHS: std::ops::RangeInclusive<usize> = 60..=120;
+const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 
 /// How a part of a line is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub(super) struct Screen {
     pub(super) width: usize,
     /// Whether the picture under the lines can be drawn anew.
     is_live: bool,
+    /// How many lines a picture may have so that it can still be reached.
+    height: usize,
     /// The lines of the picture that stands there.
     drawn: usize,
 }
@@ -83,12 +85,30 @@ impl Screen {
     pub(super) fn new() -> Screen {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_live = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let width = if is_live { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
-        Screen {
+        let mut screen = Screen {
             paint: Paint { coloured: is_live && !set("NO_COLOR") },
-            width: width.clamp(*WIDTHS.start(), *WIDTHS.end()),
+            width: WIDTH,
             is_live,
+            height: usize::MAX,
             drawn: 0,
+        };
+        screen.measure();
+        screen
+    }
+
+    /// Whether pictures are drawn at all.
+    pub(super) fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// Takes the terminal's size as it is now.
+    pub(super) fn measure(&mut self) {
+        let Some(size) = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0) else {
+            return;
+        };
+        self.width = usize::from(size.ws_col).clamp(*WIDTHS.start(), *WIDTHS.end());
+        if size.ws_row > 1 {
+            self.height = usize::from(size.ws_row) - 1;
         }
     }
 
@@ -97,7 +117,7 @@ impl Screen {
     /// # Errors
     /// Nobody reads them any more.
     pub(super) fn show(&mut self, lines: &[String], picture: &[String]) -> io::Result<()> {
-        let picture = if self.is_live { picture } else { &[] };
+        let picture = if self.is_live { cut(picture, self.height) } else { Vec::new() };
         if lines.is_empty() && picture.is_empty() && self.drawn == 0 {
             return Ok(());
         }
@@ -113,7 +133,7 @@ impl Screen {
         if !picture.is_empty() {
             // A terminal made narrower meanwhile cuts the picture's lines, and does not break them.
             text.push_str("\x1b[?7l");
-            for line in picture {
+            for line in &picture {
                 text.push_str(line);
                 text.push('\n');
             }
@@ -126,10 +146,13 @@ impl Screen {
     }
 }
 
-/// Of the terminal that standard output is.
-fn terminal_width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
+/// The first lines of a picture that is too high, and that there are more.
+fn cut(picture: &[String], height: usize) -> Vec<String> {
+    if picture.len() <= height {
+        return picture.to_vec();
+    }
+    let shown = picture.iter().take(height.saturating_sub(1)).cloned();
+    shown.chain(["  … this terminal is too low for the rest".to_owned()]).collect()
 }
 
 #[cfg(test)]
@@ -141,6 +164,13 @@ mod tests {
         assert_eq!(Paint { coloured: false }.with(Tone::Bad, "x"), "x");
         assert_eq!(Paint { coloured: true }.with(Tone::Good, "x"), "\x1b[32mx\x1b[0m");
         assert_eq!(Paint { coloured: true }.with(Tone::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn a_picture_that_is_too_high_ends_where_it_can_be_reached() {
+        let picture = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(cut(&picture, 3), picture);
+        assert_eq!(cut(&picture, 2), ["a", "  … this terminal is too low for the rest"]);
     }
 
     #[test]

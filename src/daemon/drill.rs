@@ -115,7 +115,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         dry_run: true,
         known,
     };
-    let mut preparation = Preparation::new(boot::now());
+    let mut preparation = Preparation::new(options.config.leave.when, boot::now());
     let mut lines = preparation.learn(prepare::prepare(asked(Vec::new())).await, boot::now());
     if options.config.target_groups == TargetGroups::Discover {
         let known = preparation.known().registrations.unwrap_or_default();
@@ -127,10 +127,13 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
     if known.plan.is_some() && known.registrations.is_some() {
         return Ok(known);
     }
-    let failed = lines.into_iter().map(|line| match line {
+    let mut failed = lines.into_iter().map(|line| match line {
         Line::Info(text) | Line::Warn(text) => text,
     });
-    anyhow::bail!("{}", failed.last().unwrap_or_else(|| "this instance's target groups could not be found".to_owned()))
+    anyhow::bail!(
+        "{}",
+        failed.next_back().unwrap_or_else(|| "this instance's target groups could not be found".to_owned())
+    )
 }
 
 /// What else serves in a target group.

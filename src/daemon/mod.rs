@@ -9,6 +9,7 @@ mod identify;
 pub(crate) mod look_up;
 mod measure;
 mod notify;
+mod outlook;
 mod perform;
 mod post;
 mod prepare;
@@ -146,7 +147,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
     info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
-    let publisher = Publisher::new(options.files.clone());
+    let publisher = Publisher::new(&options);
     let mut daemon = Daemon {
         imds: Arc::new(imds),
         clock: Clock::default(),
@@ -159,7 +160,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
         identify_failures: 0,
         reconnect: false,
         aws: None,
-        preparation: Preparation::new(now),
+        preparation: Preparation::new(options.config.leave.when, now),
         waiting: Waiting::default(),
         life: None,
         watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
@@ -249,10 +250,12 @@ impl Daemon {
             return true;
         }
         let left = handover.map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
-        info!(
+        let says = format!(
             "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
             left.as_secs_f64()
         );
+        info!("{says}");
+        self.publisher.say(&says);
         self.publisher.systemd().extend_timeout(left + Duration::from_secs(5));
         self.stopping = true;
         false

@@ -184,7 +184,7 @@ pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -
         owner_kind: plan.map(|plan| plan.owner_kind().to_owned()),
         target_group: milestone.target_group.as_ref().map(ToString::to_string),
         successor_id: milestone.successor_id.as_ref().map(ToString::to_string),
-        outcome: outcome.map(|it| if it.complete { "complete" } else { "partial" }.to_owned()),
+        outcome: outcome.map(|it| it.as_str().to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

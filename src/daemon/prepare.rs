@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
 use super::look_up::{find_plan, find_registrations, tidy};
+use super::outlook;
 use crate::aws::Aws;
 use crate::aws::elb::Found;
-use crate::config::{Config, TargetGroups};
+use crate::config::{Config, TargetGroups, When};
 use crate::handover::Known;
 use crate::imds::Imds;
 use crate::model::{BootInstant, Identity, Registration, TargetGroupArn};
@@ -71,7 +72,16 @@ pub(super) struct Preparation {
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     missing: Vec<String>,
-    said: Option<String>,
+    when: When,
+    said: Said,
+}
+
+/// What was said last.
+#[derive(Default)]
+struct Said {
+    owner: Option<String>,
+    registered: Option<String>,
+    ready: Option<String>,
 }
 
 /// A line for the log.
@@ -90,7 +100,7 @@ impl Line {
 }
 
 impl Preparation {
-    pub(super) fn new(now: BootInstant) -> Preparation {
+    pub(super) fn new(when: When, now: BootInstant) -> Preparation {
         Preparation {
             next: now,
             begun: false,
@@ -104,7 +114,8 @@ impl Preparation {
             plan: None,
             registrations: None,
             missing: Vec::new(),
-            said: None,
+            when,
+            said: Said::default(),
         }
     }
 
@@ -148,7 +159,7 @@ impl Preparation {
             }
         }
         self.schedule(failed.is_empty(), now);
-        self.news(&failed).into_iter().collect()
+        self.news(&failed)
     }
 
     /// Whether "in no target group" is to be believed at a notice without asking again.
@@ -244,44 +255,33 @@ impl Preparation {
         self.next = now + pause;
     }
 
-    /// The state in a sentence, if it is not what was said last.
-    fn news(&mut self, failed: &[String]) -> Option<Line> {
-        let groups = match self.registrations.as_deref() {
-            None => "target groups not known yet".to_owned(),
-            Some([]) => "in no target group".to_owned(),
-            Some(registrations) => {
-                let mut each: Vec<String> = registrations.iter().map(in_words).collect();
-                // Every look-up has an order of its own.
-                each.sort_unstable();
-                format!("leave {}", each.join(" and "))
-            }
-        };
-        let plan = self.plan.as_ref().map_or_else(|| "owner not known yet".to_owned(), ToString::to_string);
-        let said = match failed {
-            [] => format!("ready; on a notice: {groups}; {plan}"),
+    /// Owner, registrations and what happens on a notice, each in a sentence, if it is not what was said last.
+    fn news(&mut self, failed: &[String]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let owner = self.plan.as_ref().map(outlook::owner);
+        if let Some(text) = owner.filter(|text| self.said.owner.as_ref() != Some(text)) {
+            lines.push(Line::Info(text.clone()));
+            self.said.owner = Some(text);
+        }
+        let registered = self.registrations.as_deref().map(outlook::registered);
+        if let Some(text) = registered.filter(|text| self.said.registered.as_ref() != Some(text)) {
+            lines.push(Line::Info(text.clone()));
+            self.said.registered = Some(text);
+        }
+        let outlook = outlook::on_a_notice(self.registrations.as_deref(), self.plan.as_ref(), self.when);
+        let text = match failed {
+            [] => format!("ready; on a notice: {outlook}"),
             failed => format!(
-                "not everything could be looked up, still trying: {}; on a notice as far as known: {groups}; {plan}",
+                "not everything could be looked up, still trying: {}; on a notice as far as known: {outlook}",
                 failed.join("; ")
             ),
         };
-        if self.said.as_ref() == Some(&said) {
-            return None;
+        if self.said.ready.as_ref() != Some(&text) {
+            lines.push(if failed.is_empty() { Line::Info(text.clone()) } else { Line::Warn(text.clone()) });
+            self.said.ready = Some(text);
         }
-        self.said = Some(said.clone());
-        Some(if failed.is_empty() { Line::Info(said) } else { Line::Warn(said) })
+        lines
     }
-}
-
-/// As in "web (ports 8080, 8081; deregistration delay 300 s)".
-fn in_words(registration: &Registration) -> String {
-    let ports: Vec<String> = registration.ports().iter().map(u16::to_string).collect();
-    format!(
-        "{} (port{} {}; deregistration delay {} s)",
-        registration.name(),
-        if ports.len() == 1 { "" } else { "s" },
-        ports.join(", "),
-        registration.deregistration_delay.as_secs()
-    )
 }
 
 /// One round: credentials first, because everything else needs them.

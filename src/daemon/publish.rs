@@ -1,7 +1,8 @@
 //! What a person gets to see of the daemon: milestones in the log, the record, the status, the flags, systemd's line.
 //!
 //! Invariant: nothing here is in the way. Files are written by one task at a time, always the newest state; what cannot
-//! be written is said once and changes nothing.
+//! be written is said once and changes nothing. While nothing happens the status alone is written, every [`IDLE_WRITE`], so
+//! that its age tells whether anybody is there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,19 +10,28 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use super::{Options, outlook};
 use crate::arrival::{Arrival, Step};
-use crate::handover::{Duty, Handover, Known, Outcome};
+use crate::boot;
+use crate::config::When;
+use crate::handover::{Duty, Handover, Known, Outcome, Report};
 use crate::life::{Life, Record, Remark, Standing, Task};
-use crate::model::{Identity, Milestone, MilestoneKind};
-use crate::record::{Files, Flag, State, Status};
+use crate::model::{BootInstant, Identity, Milestone, MilestoneKind};
+use crate::process;
+use crate::record::{Files, Flag, Moment, Owner, State, Status, Trouble};
 use crate::systemd::Systemd;
 
 /// How long the end of the process waits for the last files.
 pub(super) const LAST_WRITE: Duration = Duration::from_millis(500);
+/// Between two writes of the status while nothing happens.
+const IDLE_WRITE: Duration = Duration::from_secs(10);
+/// And during a handover, whose duties change without a milestone.
+const BUSY_WRITE: Duration = Duration::from_secs(1);
 
 pub(super) struct Publisher {
     systemd: Systemd,
     files: Files,
+    when: When,
     status: Status,
     /// The record as it is to be written.
     record: Option<Record>,
@@ -38,6 +48,7 @@ pub(super) struct Publisher {
 pub(super) struct Write {
     files: Files,
     status: Status,
+    /// What has changed besides; `None` of what stays as it is.
     record: Option<Record>,
     notice_stands: Option<bool>,
     is_drained: bool,
@@ -67,21 +78,32 @@ impl Write {
 }
 
 impl Publisher {
-    pub(super) fn new(files: Files) -> Publisher {
+    pub(super) fn new(options: &Options) -> Publisher {
+        let (now, pid) = (moment(), std::process::id());
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            since: Timestamp::now(),
+            pid,
+            process_started: process::started(pid),
+            since: now,
+            written: now,
+            ended: None,
+            dry_run: options.dry_run,
+            interval: options.config.watch.interval,
+            last_good_look: None,
+            trouble: None,
             state: State::Watching,
             says: String::new(),
             instance: None,
-            plan: None,
+            owner: None,
+            on_a_notice: None,
             registrations: None,
             handover: None,
+            duties: Vec::new(),
         };
         Publisher {
             systemd: Systemd::from_env(),
-            files,
+            files: options.files.clone(),
+            when: options.config.leave.when,
             status,
             record: None,
             notice_stands: None,
@@ -109,19 +131,47 @@ impl Publisher {
     }
 
     pub(super) fn prepared(&mut self, known: &Known) {
-        self.status.plan = known.plan.as_ref().map(ToString::to_string);
+        let outlook = outlook::on_a_notice(known.registrations.as_deref(), known.plan.as_ref(), self.when);
+        self.watching = format!("watching; on a notice: {outlook}");
+        self.status.on_a_notice = Some(outlook);
+        self.status.owner = known
+            .plan
+            .as_ref()
+            .map(|plan| Owner { kind: plan.owner_kind().to_owned(), id: plan.owner_id().map(str::to_owned) });
         self.status.registrations.clone_from(&known.registrations);
-        let plan = self.status.plan.clone().unwrap_or_else(|| "the owner is not known yet".to_owned());
-        let groups = match known.registrations.as_deref() {
-            None => "target groups not known yet".to_owned(),
-            Some([]) => "in no target group".to_owned(),
-            Some([one]) => format!("in target group {}", one.name()),
-            Some(several) => format!("in {} target groups", several.len()),
-        };
-        self.watching = format!("watching; {groups}; on a notice: {plan}");
         self.is_dirty = true;
-        if self.status.state == State::Watching {
-            self.say(&self.watching.clone());
+        self.say_watching();
+    }
+
+    /// The metadata told whether a notice stands.
+    pub(super) fn looked(&mut self, at: BootInstant) {
+        self.status.last_good_look = Some(Moment { at: Timestamp::now(), boot: at });
+        if self.status.trouble.take().is_some() {
+            self.is_dirty = true;
+            self.say_watching();
+        }
+    }
+
+    /// It did not, for the first time since it did.
+    pub(super) fn went_blind(&mut self, why: &str) {
+        self.status.trouble = Some(Trouble { since: moment(), why: why.to_owned() });
+        self.is_dirty = true;
+        self.say_watching();
+    }
+
+    /// What is said while nothing happens, if that is so.
+    fn say_watching(&mut self) {
+        if self.status.state != State::Watching {
+            return;
+        }
+        let says = match &self.status.trouble {
+            Some(trouble) => {
+                format!("sees no notice: the instance metadata does not answer as it should: {}", trouble.why)
+            }
+            None => self.watching.clone(),
+        };
+        if says != self.status.says {
+            self.say(&says);
         }
     }
 
@@ -155,6 +205,9 @@ impl Publisher {
             self.is_dirty = true;
         }
         self.status.handover = life.record().cloned();
+        let handover = life.handover().filter(|_| self.status.state == State::HandingOver);
+        let reports = handover.map(Handover::reports).unwrap_or_default();
+        self.status.duties = reports.into_iter().map(Report::so_far).collect();
         if let Some(flags) = life.flags() {
             self.is_dirty |= self.notice_stands != Some(flags.notice) || self.is_drained != flags.drained;
             self.notice_stands = Some(flags.notice);
@@ -173,9 +226,10 @@ impl Publisher {
             Standing::Terminating => State::Terminating,
         };
         let is_new = state != self.status.state;
+        self.is_dirty |= is_new;
         self.status.state = state;
         let says = match state {
-            State::Watching if is_new => self.watching.clone(),
+            State::Watching if is_new => return self.say_watching(),
             State::Arriving => match life.arrival().and_then(Arrival::waits_for) {
                 Some(waits_for) => waits_for.to_owned(),
                 None if is_new => "registering in the target groups, and waiting to be healthy there".to_owned(),
@@ -199,14 +253,20 @@ impl Publisher {
     }
 
     pub(super) fn due(&mut self, is_writing: bool) -> Option<Write> {
-        if !self.is_dirty || is_writing {
+        let pause = if self.status.state == State::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
+        let is_old = boot::now().since(self.status.written.boot) >= pause;
+        if is_writing || !(self.is_dirty || is_old) {
             return None;
         }
-        self.is_dirty = false;
-        Some(self.write())
+        let write = self.write();
+        Some(match std::mem::take(&mut self.is_dirty) {
+            true => write,
+            false => Write { record: None, notice_stands: None, ..write },
+        })
     }
 
-    fn write(&self) -> Write {
+    fn write(&mut self) -> Write {
+        self.status.written = moment();
         Write {
             files: self.files.clone(),
             status: self.status.clone(),
@@ -229,9 +289,14 @@ impl Publisher {
         }
     }
 
-    pub(super) fn last(&self) -> Write {
+    pub(super) fn last(&mut self) -> Write {
+        self.status.ended = Some(Timestamp::now());
         self.write()
     }
+}
+
+fn moment() -> Moment {
+    Moment { at: Timestamp::now(), boot: boot::now() }
 }
 
 /// What a call was for, for the line that tells of its failure.
@@ -288,7 +353,7 @@ fn log(milestone: &Milestone, life: &Life) {
         target_group = milestone.target_group.as_ref().map(|arn| arn.as_str()),
         successor_id = milestone.successor_id.as_ref().map(|id| id.as_str()),
         owner = milestone.owner.as_deref(),
-        outcome = outcome.map(|outcome| if outcome.complete { "complete" } else { "partial" }),
+        outcome = outcome.map(Outcome::as_str),
         "{}",
         milestone.message
     );

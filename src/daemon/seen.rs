@@ -43,6 +43,7 @@ impl Daemon {
             Err(missed) => {
                 if let Some(line) = self.sight.failed(looked.at, &missed.why) {
                     warn!("{line}");
+                    self.publisher.went_blind(&missed.why);
                 }
                 return;
             }
@@ -50,6 +51,7 @@ impl Daemon {
         if let Some(line) = self.sight.succeeded(looked.at) {
             info!("{line}");
         }
+        self.publisher.looked(looked.at);
         if let Some(date) = seen.date {
             self.clock.learn(date);
         }

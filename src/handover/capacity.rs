@@ -284,7 +284,9 @@ impl AskCapacity {
         match (self.stage, self.back_at) {
             (Stage::Gone, _) => Report::new(duty, false, "AWS knows no such fleet"),
             (_, Some(at)) if self.fulfilled => {
-                Report::new(duty, true, format!("reached, and back at {base} after {}", seconds(at.since(begun_at))))
+                let what = format!("reached, and back at {base} after {}", seconds(at.since(begun_at)));
+                // Done; but the end waits for the read that has the last word.
+                Report { settled: self.stage == Stage::Done, ..Report::new(duty, true, what) }
             }
             (_, Some(_)) => Report::new(duty, false, format!("back at {base} before the fleet had launched")),
             (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),

@@ -4,6 +4,10 @@ use super::Answer;
 use crate::model::BootInstant;
 use crate::retry::{Backoff, Failure, FailureKind, LOOK_UP};
 
+/// Why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
+pub(super) const NOT_ANSWERED: &str = "its call was not answered in time";
+pub(super) const TIME_WAS_UP: &str = "time was up";
+
 /// When a duty's next call is due, after its successes and its failures.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
@@ -71,8 +75,8 @@ impl Pace {
     pub(crate) fn trouble(&self) -> String {
         match (&self.last_failure, self.in_flight) {
             (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
-            (None, true) => "its call was not answered in time".to_owned(),
-            (None, false) => "time was up".to_owned(),
+            (None, true) => NOT_ANSWERED.to_owned(),
+            (None, false) => TIME_WAS_UP.to_owned(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::config::{Leave as LeaveSettings, When};
@@ -420,6 +421,8 @@ struct Run {
     exchanges: Vec<Exchange>,
     next_exchange: usize,
     lost_in_a_row: BTreeMap<(usize, Duty), u32>,
+    /// Whose first process raises a fleet's capacity so slowly, in milliseconds.
+    slow_raises_of: Option<(usize, u16)>,
     events: Vec<(u64, Event)>,
     calls: Vec<(u64, usize, Call)>,
     milestones: Vec<Milestone>,
@@ -439,6 +442,7 @@ impl Run {
             exchanges,
             next_exchange: 0,
             lost_in_a_row: BTreeMap::new(),
+            slow_raises_of: None,
             events: Vec::new(),
             calls: Vec::new(),
             milestones: Vec::new(),
@@ -546,6 +550,9 @@ impl Run {
             let (fate, took) = self.exchanges.get(self.next_exchange).copied().unwrap_or((Fate::Fine, 20));
             self.next_exchange += 1;
             let (fate, took) = self.mended((victim, duty), fate, took);
+            let first_process = self.generations[victim] == 0 && matches!(call, Call::ModifyFleet { .. });
+            let slow = self.slow_raises_of.filter(|(whose, _)| first_process && *whose == victim);
+            let took = slow.map_or(took, |(_, takes)| takes);
             let process = Process { victim, generation: self.generations[victim] };
             let took = u64::from(took).max(2);
             self.calls.push((now, victim, call.clone()));
@@ -858,8 +865,36 @@ fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Found by chance, once in a hundred thousand schedules: the end of the handover did not wait for its last read.
+#[test]
+fn a_raise_of_a_dead_process_that_lands_after_the_base_was_put_back_is_put_back_too() {
+    let victims = [("i-first", 1_000, 121_000), ("i-victim", 41_000, 161_000)];
+    for raise_takes in (500..3_000).step_by(100) {
+        for killed_after in [90, 200, 400] {
+            let mut run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), Vec::new());
+            run.slow_raises_of = Some((1, raise_takes));
+            let run = run.run(&[(41_000 + killed_after, 1), (41_000 + killed_after + 50, 1)]);
+            let what = format!("{raise_takes} ms, killed after {killed_after}: {:?}", run.model.writes);
+            assert_eq!(run.model.launched.len(), 2, "{what}");
+            let (fleet, _) = run.model.fleet.as_ref().expect("a fleet");
+            assert_eq!(fleet.capacity.total, 4, "{what}");
+        }
+    }
+}
+
+/// As many cases as CI runs, each time the same ones: what chance finds is no reason for a red CI that nobody caused.
+/// `PROPTEST_CASES` asks for so many others; with `PROPTEST_RNG_SEED`, for the same ones again.
+pub(crate) fn chance(committed: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let fresh = ProptestConfig { failure_persistence: None, max_shrink_iters: 10_000, ..ProptestConfig::default() };
+    match asked {
+        Some(cases) => ProptestConfig { cases, ..fresh },
+        None => ProptestConfig { cases: committed, rng_seed: RngSeed::Fixed(20_261_125), ..fresh },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(chance(1500))]
 
     #[test]
     fn a_group_launches_exactly_one_successor_whatever_is_lost_and_killed(

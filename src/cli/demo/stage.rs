@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Owner;
-use super::chart;
 use super::child::{Daemon, Endpoints, Home};
 use super::story::{Line, Story};
 use super::web::{Count, Web};
 use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
+use crate::cli::chart::{self, Budget};
 use crate::cli::screen::{Screen, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::signals::Signals;
@@ -300,7 +300,8 @@ impl Stage {
         let Screen { width, paint, .. } = self.screen;
         let mut lines =
             vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
-        lines.extend(chart::lines(&self.story.bars(), TWO_MINUTES, width, paint));
+        let budget = Budget { label: "left of the two minutes", whole: TWO_MINUTES };
+        lines.extend(chart::lines(&self.story.bars(), Some(budget), width, paint));
         lines.push(String::new());
         let tone = if complete { Tone::Good } else { Tone::Bad };
         let sum = self.story.sum(count);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::calls;
-use super::chart::Bar;
 use super::web::Count;
 use super::world::{Change, Glimpse, changes};
+use crate::cli::chart::Bar;
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::sim::{Moment, Request};
@@ -251,8 +251,8 @@ impl Story {
     /// The bars of what was seen, in the order of a handover.
     pub(super) fn bars(&self) -> Vec<Bar> {
         let facts = &self.facts;
-        let bar = |label, from: Option<Duration>, until: Option<Duration>, tone| {
-            Some(Bar { label, from: from.unwrap_or_default(), until: until?, tone })
+        let bar = |label: &str, from: Option<Duration>, until: Option<Duration>, tone| {
+            Some(Bar { label: label.to_owned(), from: from.unwrap_or_default(), until: until?, tone })
         };
         let bars = [
             bar("notice seen", None, facts.seen, Tone::Alarm),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::screen::{Paint, Tone, wrap};
+use crate::cli::status;
 use crate::daemon::{Ended, Rehearsed};
 use crate::drill::Survey;
 use crate::life::Closed;
@@ -84,23 +85,8 @@ pub(super) fn end(ended: &Ended, paint: Paint, width: usize) -> Vec<String> {
         lines.extend(wrap("The drill did not take place. Start the daemon again: systemctl start spot-relay", width));
         return lines;
     };
-    for milestone in &record.milestones {
-        let after = milestone.at.since(record.begun).as_secs_f64();
-        let name = paint.with(Tone::Faint, &format!("{:21}", milestone.milestone.as_str()));
-        let text = wrap(&milestone.message, width.saturating_sub(32).max(20));
-        for (number, part) in text.iter().enumerate() {
-            lines.push(match number {
-                0 => format!("{after:>7.1} s  {name} {part}"),
-                _ => format!("{:32}{part}", ""),
-            });
-        }
-    }
+    lines.extend(status::handover(record, paint, width));
     lines.push(String::new());
-    let undone = record.outcome.iter().flat_map(|outcome| &outcome.duties).filter(|duty| !duty.done);
-    for duty in undone {
-        let tone = if duty.aside { Tone::Faint } else { Tone::Alarm };
-        lines.extend(item("-", &format!("not done: {}: {}", duty.duty, duty.what), tone, paint, width));
-    }
     let (tone, sum) = match (is_complete(ended), record.closed) {
         (true, _) => (Tone::Good, "The drill was complete: handed over, and everything is put back."),
         (false, None) => (Tone::Bad, "The drill has ended in the middle: not everything is put back yet."),

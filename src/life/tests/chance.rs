@@ -7,6 +7,7 @@ use super::aws::{OWNERS, Owner};
 use super::story::{Exchange, Fate, Story, arrives, hands_over_for_events, hands_over_on_recommendation};
 use super::{closed, is_complete, registrations_of_us};
 use crate::config::{Then, When};
+use crate::handover::tests::chance;
 use crate::life::Closed;
 use crate::model::{Action, MilestoneKind};
 
@@ -285,14 +286,8 @@ impl Mishap {
     }
 }
 
-/// As many as CI runs; `PROPTEST_CASES` for more.
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500);
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(chance(500))]
 
     #[test]
     fn an_instance_that_lives_on_is_as_before_whatever_happened(world in world(false)) {

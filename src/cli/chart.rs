@@ -1,44 +1,80 @@
 //! The timeline as bars: pure, from milestones to lines.
 //!
 //! A bar begins where its duty began and ends at its milestone; the scale is the whole handover. A line of its own shows
-//! how much of the two minutes that was.
+//! how much of the time there was is left.
 
 use std::time::Duration;
 
-use crate::cli::screen::{Paint, Tone};
+use super::screen::{Paint, Tone};
 
+/// Labels are no narrower, as far as the width allows.
 const LABEL: usize = 24;
-/// Before the bars: a margin, the label, the seconds, a gap.
-const LEFT: usize = 2 + LABEL + 9 + 2;
+/// Beside the label and the bars: a margin, the seconds, a gap.
+const SECONDS: usize = 9;
+const GAPS: usize = 2 + 2;
 
-/// One duty: from when to when, in time after the notice.
+/// One duty: from when to when, in time after the signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bar {
-    pub(super) label: &'static str,
+    pub(super) label: String,
     pub(super) from: Duration,
     pub(super) until: Duration,
     pub(super) tone: Tone,
 }
 
+/// How much time there was at the beginning, and what the rest of it is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    pub(super) label: &'static str,
+    pub(super) whole: Duration,
+}
+
+/// Where the columns are.
+#[derive(Clone, Copy)]
+struct Columns {
+    label: usize,
+    bars: usize,
+}
+
+impl Columns {
+    fn of(bars: &[Bar], width: usize) -> Columns {
+        let longest = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or_default();
+        let room = width.saturating_sub(GAPS + SECONDS);
+        let label = longest.max(LABEL).min(room * 3 / 5);
+        Columns { label, bars: (room - label).max(10) }
+    }
+
+    fn label(self, text: &str) -> String {
+        let label = self.label;
+        let cut = match text.chars().count() > label {
+            true => text.chars().take(label.saturating_sub(1)).chain(['…']).collect(),
+            false => text.to_owned(),
+        };
+        format!("  {cut:label$}")
+    }
+}
+
 /// The lines, none wider than `width`; nothing for no bars.
-pub(super) fn lines(bars: &[Bar], two_minutes: Duration, width: usize, paint: Paint) -> Vec<String> {
+pub(super) fn lines(bars: &[Bar], budget: Option<Budget>, width: usize, paint: Paint) -> Vec<String> {
     let Some(end) = bars.iter().map(|bar| bar.until).max().filter(|end| !end.is_zero()) else {
         return Vec::new();
     };
-    let room = width.saturating_sub(LEFT).max(10);
-    let mut lines: Vec<String> = bars.iter().map(|bar| line(bar, end, room, paint)).collect();
-    lines.push(axis(end, room, paint));
-    lines.push(String::new());
-    lines.push(used(end, two_minutes, room, paint));
+    let columns = Columns::of(bars, width);
+    let mut lines: Vec<String> = bars.iter().map(|bar| line(bar, end, columns, paint)).collect();
+    lines.push(axis(end, columns, paint));
+    if let Some(budget) = budget {
+        lines.push(String::new());
+        lines.push(left(end, budget, columns, paint));
+    }
     lines
 }
 
-fn line(bar: &Bar, end: Duration, room: usize, paint: Paint) -> String {
-    let (space, drawn) = strokes(bar.from, bar.until, end, room);
+fn line(bar: &Bar, end: Duration, columns: Columns, paint: Paint) -> String {
+    let (space, drawn) = strokes(bar.from, bar.until, end, columns.bars);
     let seconds = format!("{:>7.2} s", bar.until.as_secs_f64());
     format!(
-        "  {:LABEL$}{}  {}{}",
-        bar.label,
+        "{}{}  {}{}",
+        columns.label(&bar.label),
         paint.with(Tone::Strong, &seconds),
         " ".repeat(space),
         paint.with(bar.tone, &drawn)
@@ -70,23 +106,26 @@ fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usiz
     (first / 2, drawn)
 }
 
-/// As in `0 s          6 s          12 s`.
-fn axis(end: Duration, room: usize, paint: Paint) -> String {
+/// As in `0 s          6 s          12 s`; a narrow one has no middle.
+fn axis(end: Duration, columns: Columns, paint: Paint) -> String {
+    let room = columns.bars;
     let label = |part: f64| format!("{:.1} s", end.as_secs_f64() * part);
     let (first, middle, last) = ("0".to_owned(), label(0.5), label(1.0));
     let before_middle = (room / 2).saturating_sub(first.len() + middle.len() / 2);
     let after_middle = room.saturating_sub(first.len() + before_middle + middle.len() + last.len());
-    let scale = format!("{first}{}{middle}{}{last}", " ".repeat(before_middle), " ".repeat(after_middle));
-    format!("{}{}", " ".repeat(LEFT), paint.with(Tone::Faint, &scale))
+    let scale = match before_middle.min(after_middle) {
+        0 | 1 => format!("{first}{}{last}", " ".repeat(room.saturating_sub(first.len() + last.len()))),
+        _ => format!("{first}{}{middle}{}{last}", " ".repeat(before_middle), " ".repeat(after_middle)),
+    };
+    format!("{}{}", " ".repeat(columns.label + SECONDS + GAPS), paint.with(Tone::Faint, &scale))
 }
 
-fn used(end: Duration, two_minutes: Duration, room: usize, paint: Paint) -> String {
-    let (bar, rest) = countdown(end, two_minutes, room);
-    let left = two_minutes.saturating_sub(end).as_secs_f64();
+fn left(end: Duration, budget: Budget, columns: Columns, paint: Paint) -> String {
+    let (bar, rest) = countdown(end, budget.whole, columns.bars);
+    let left = budget.whole.saturating_sub(end).as_secs_f64();
     format!(
-        "  {:LABEL$}{:>7.1} s  {}{}",
-        "left of the two minutes",
-        left,
+        "{}{left:>7.1} s  {}{}",
+        columns.label(budget.label),
         paint.with(Tone::Plain, &bar),
         paint.with(Tone::Good, &rest)
     )
@@ -107,8 +146,8 @@ mod tests {
     const COLOURED: Paint = Paint { coloured: true };
 
     fn bars() -> Vec<Bar> {
-        let bar = |label, from: u64, until: u64| Bar {
-            label,
+        let bar = |label: &str, from: u64, until: u64| Bar {
+            label: label.to_owned(),
             from: Duration::from_millis(from),
             until: Duration::from_millis(until),
             tone: Tone::Good,
@@ -121,7 +160,8 @@ mod tests {
     }
 
     fn rendered(width: usize, paint: Paint) -> Vec<String> {
-        lines(&bars(), Duration::from_secs(120), width, paint)
+        let budget = Budget { label: "left of the two minutes", whole: Duration::from_secs(120) };
+        lines(&bars(), Some(budget), width, paint)
     }
 
     #[test]
@@ -139,7 +179,7 @@ mod tests {
 
     #[test]
     fn lines_fill_the_width_and_never_exceed_it() {
-        for width in [60, 80, 120] {
+        for width in [40, 41, 60, 80, 120] {
             let longest = rendered(width, PLAIN).iter().map(|line| line.chars().count()).max();
             assert_eq!(longest, Some(width));
         }
@@ -157,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn at_40_columns_labels_are_cut_and_bars_are_left() {
+        let expected = [
+            "  notice seen        0.40 s  ╸",
+            "  out of the load…   0.41 s  ╺",
+            "  successor serves  12.00 s  ╺━━━━━━━━━━",
+            "                             0    12.0 s",
+        ];
+        assert_eq!(rendered(40, PLAIN)[..4], expected);
+    }
+
+    #[test]
     fn a_moment_is_still_a_stroke_at_either_end() {
         let second = Duration::from_secs(1);
         assert_eq!(strokes(Duration::ZERO, Duration::ZERO, second, 10), (0, "╸".to_owned()));
@@ -166,6 +217,6 @@ mod tests {
 
     #[test]
     fn no_milestone_no_chart() {
-        assert!(lines(&[], Duration::from_secs(120), 80, PLAIN).is_empty());
+        assert!(lines(&[], None, 80, PLAIN).is_empty());
     }
 }

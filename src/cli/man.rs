@@ -1,0 +1,36 @@
+//! `spot-relay man`: the manual pages, which packages install. spot-relay(8) is made from the command line's definitions,
+//! spot-relay.toml(5) from the table of keys; what neither of them knows stands here as sentences.
+
+mod configuration;
+mod page;
+mod program;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// 8: the program; 5: its configuration file
+    #[arg(long, value_enum, default_value_t = Section::Eight)]
+    section: Section,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    #[value(name = "8")]
+    Eight,
+    #[value(name = "5")]
+    Five,
+}
+
+/// When what the pages say was last looked through.
+const DATE: &str = "2026-11-25";
+
+pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let page = match arguments.section {
+        Section::Eight => program::page(super::visible())?,
+        Section::Five => configuration::page(),
+    };
+    super::print(&page)
+}

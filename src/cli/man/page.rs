@@ -1,0 +1,130 @@
+//! One manual page as it grows: headings, sentences, terms, examples.
+//!
+//! In every text what stands between backquotes is set in bold. A sentence begins a line of its own, as roff wants it.
+
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+
+use super::DATE;
+use crate::cli::screen::wrap;
+
+/// Columns of the source, less what escapes add.
+const WIDTH: usize = 64;
+
+pub(super) struct Page {
+    roff: Roff,
+    /// A heading stands there, and nothing below it: roff begins the paragraph by itself.
+    below_heading: bool,
+}
+
+impl Page {
+    /// `name` as in `spot-relay`, `about` as whatis(1) shows it.
+    pub(super) fn new(name: &str, section: &str, about: &str) -> Page {
+        let mut page = Page { roff: Roff::new(), below_heading: false };
+        let source = concat!("spot-relay ", env!("CARGO_PKG_VERSION"));
+        let manual = if section == "8" { "System Manager's Manual" } else { "File Formats Manual" };
+        page.roff.control("TH", [name.to_uppercase().as_str(), section, DATE, source, manual]);
+        page.heading("NAME");
+        page.roff.text([roman(format!("{name} - {about}"))]);
+        page
+    }
+
+    pub(super) fn heading(&mut self, name: &str) {
+        self.roff.control("SH", [name]);
+        self.below_heading = true;
+    }
+
+    pub(super) fn subheading(&mut self, name: &str) {
+        self.roff.control("SS", [name]);
+        self.below_heading = true;
+    }
+
+    /// A paragraph; `text` holds no line breaks that matter.
+    pub(super) fn paragraph(&mut self, text: &str) {
+        self.begin_paragraph();
+        self.sentences(text);
+    }
+
+    fn begin_paragraph(&mut self) {
+        if !std::mem::take(&mut self.below_heading) {
+            self.roff.control("PP", []);
+        }
+    }
+
+    /// The first lines below a heading.
+    pub(super) fn sentences(&mut self, text: &str) {
+        self.below_heading = false;
+        for line in sentences(text).iter().flat_map(|sentence| lines(sentence)) {
+            self.roff.text(marked(&line));
+        }
+    }
+
+    pub(super) fn term(&mut self, term: Vec<Inline>, text: &str) {
+        self.roff.control("TP", []);
+        self.roff.text(term);
+        self.sentences(text);
+    }
+
+    /// Lines as they are, indented; nothing is marked in them.
+    pub(super) fn verbatim(&mut self, text: &str) {
+        self.begin_paragraph();
+        self.roff.control("RS", ["4"]);
+        self.roff.control("nf", []);
+        for line in text.lines() {
+            self.roff.text([roman(if line.is_empty() { " " } else { line })]);
+        }
+        self.roff.control("fi", []);
+        self.roff.control("RE", []);
+    }
+
+    pub(super) fn line(&mut self, line: Vec<Inline>) {
+        self.roff.text(line);
+    }
+
+    pub(super) fn render(&self) -> String {
+        self.roff.render()
+    }
+}
+
+/// Ends at a full stop, or the like, with a space behind it.
+fn sentences(text: &str) -> Vec<String> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut sentences = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(end) = [". ", "? ", "! "].iter().filter_map(|end| rest.find(end)).min() {
+        let (sentence, after) = rest.split_at(end + 1);
+        sentences.push(sentence.to_owned());
+        rest = after.trim_start();
+    }
+    sentences.push(rest.to_owned());
+    sentences
+}
+
+/// No line ends within backquotes: a space there is no place to break at.
+fn lines(sentence: &str) -> Vec<String> {
+    // In no text, and no white space.
+    const HARD: &str = "\u{1}";
+    let parts = sentence.split('`').enumerate();
+    let kept: Vec<String> =
+        parts.map(|(n, part)| if n % 2 == 1 { part.replace(' ', HARD) } else { part.to_owned() }).collect();
+    wrap(&kept.join("`"), WIDTH).into_iter().map(|line| line.replace(HARD, " ")).collect()
+}
+
+fn marked(line: &str) -> Vec<Inline> {
+    let parts = line.split('`').enumerate().filter(|(_, part)| !part.is_empty());
+    parts.map(|(n, part)| if n % 2 == 1 { bold(part) } else { roman(part) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_begins_a_line_and_what_is_quoted_stays_together() {
+        let mut page = Page { roff: Roff::new(), below_heading: false };
+        page.sentences("See `spot-relay status`. It's\n  told by `.toml`.");
+        let expected = "See \\fBspot\\-relay status\\fR.\nIt\\*(Aqs told by \\fB.toml\\fR.\n";
+        assert!(page.render().ends_with(expected), "{}", page.render());
+        let long = format!("{} `a quoted part` b", "x".repeat(WIDTH - 10));
+        assert_eq!(lines(&long).get(1).map(String::as_str), Some("`a quoted part` b"));
+    }
+}

@@ -1,0 +1,178 @@
+//! spot-relay(8), from the definitions of the command line.
+
+use clap::{Arg, Command};
+use clap_mangen::roff::{Inline, bold, italic, roman};
+
+use super::page::Page;
+use crate::cli::{DEFAULT_CONFIG, EXIT_STATUS};
+
+pub(super) fn page(mut program: Command) -> anyhow::Result<String> {
+    program.build();
+    let about = program.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut page = Page::new("spot-relay", "8", &lower_first(&about));
+    page.heading("SYNOPSIS");
+    page.line(vec![bold("spot-relay"), roman(" ["), italic("OPTIONS"), roman("] "), italic("COMMAND"), roman(" ...")]);
+    page.heading("DESCRIPTION");
+    let long = program.get_long_about().map(ToString::to_string).unwrap_or_default();
+    // The first paragraph is the name's.
+    for paragraph in long.split("\n\n").skip(1) {
+        page.paragraph(paragraph);
+    }
+    page.heading("OPTIONS");
+    page.sentences("These may stand before or after every command:");
+    options(&mut page, program.get_arguments());
+    page.heading("COMMANDS");
+    for command in commands(&program) {
+        of_command(&mut page, command);
+    }
+    exit_status(&mut page, &program);
+    for (heading, terms) in [("FILES", FILES.as_slice()), ("ENVIRONMENT", &ENVIRONMENT), ("SIGNALS", &SIGNALS)] {
+        page.heading(heading);
+        for (term, text) in terms {
+            page.term(vec![bold(*term)], text);
+        }
+    }
+    page.heading("EXAMPLES");
+    for (what, line) in EXAMPLES {
+        page.paragraph(what);
+        page.verbatim(line);
+    }
+    page.heading("SEE ALSO");
+    page.sentences("`spot-relay.toml`(5), `systemd.service`(5), `journalctl`(1)");
+    Ok(page.render())
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// But `help`, which clap adds.
+fn commands(program: &Command) -> impl Iterator<Item = &Command> {
+    program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+}
+
+fn of_command(page: &mut Page, command: &Command) {
+    page.subheading(&format!("spot-relay {}", command.get_name()));
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    for (n, paragraph) in about.split("\n\n").enumerate() {
+        let full_stop = if paragraph.ends_with(['.', ':']) { "" } else { "." };
+        match n {
+            0 => page.sentences(&format!("{paragraph}{full_stop}")),
+            _ => page.paragraph(&format!("{paragraph}{full_stop}")),
+        }
+    }
+    options(page, command.get_arguments().filter(|argument| !argument.is_global_set()));
+}
+
+fn options<'a>(page: &mut Page, arguments: impl Iterator<Item = &'a Arg>) {
+    for argument in arguments.filter(|argument| !argument.is_hide_set() && argument.get_id() != "help") {
+        let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+        let full_stop = if help.ends_with(['.', ']']) { "" } else { "." };
+        page.term(head(argument), &format!("{help}{full_stop}{}", values(argument)));
+    }
+}
+
+/// As in `--config FILE`.
+fn head(argument: &Arg) -> Vec<Inline> {
+    let short = argument.get_short().map(|short| format!("-{short}"));
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    let mut head: Vec<Inline> = Vec::new();
+    for name in [short, long].into_iter().flatten() {
+        if !head.is_empty() {
+            head.push(roman(", "));
+        }
+        head.push(bold(name));
+    }
+    if argument.get_action().takes_values() {
+        let names = argument.get_value_names().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        if !head.is_empty() {
+            head.push(roman(" "));
+        }
+        head.push(italic(names.unwrap_or_default().join(" ")));
+    }
+    head
+}
+
+/// What may be written, and what stands there without it.
+fn values(argument: &Arg) -> String {
+    if !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let mut text = String::new();
+    let possible: Vec<String> = argument
+        .get_possible_values()
+        .iter()
+        .filter(|value| !value.is_hide_set())
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
+    if !possible.is_empty() {
+        text.push_str(&format!(" One of {}.", possible.join(", ")));
+    }
+    let defaults: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    if !defaults.is_empty() {
+        text.push_str(&format!(" The default is `{}`.", defaults.join(" ")));
+    }
+    text
+}
+
+/// Each command's own words, and what holds for all.
+fn exit_status(page: &mut Page, program: &Command) {
+    page.heading("EXIT STATUS");
+    for command in commands(program) {
+        let said = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if let Some(text) = said.strip_prefix(EXIT_STATUS) {
+            page.term(vec![bold(command.get_name())], text.trim());
+        }
+    }
+    page.paragraph(
+        "Every command ends with 1 when it fails, with 2 on wrong arguments, and with 78 on a wrong configuration.",
+    );
+}
+
+const FILES: [(&str, &str); 6] = [
+    (DEFAULT_CONFIG, "The configuration, see `spot-relay.toml`(5). It may be absent."),
+    (
+        "/var/lib/spot-relay/handover.json",
+        "The record of the last handover: its target groups, milestones and outcome. One of another instance is ignored.",
+    ),
+    ("/run/spot-relay/status.json", "What the daemon does now."),
+    ("/run/spot-relay/notice", "Exists while a handover stands."),
+    ("/run/spot-relay/drained", "Exists from the moment that no request is open, or the reserve is reached."),
+    (
+        "/run/spot-relay, /var/lib/spot-relay",
+        "Are replaced by the directories that systemd names in `RUNTIME_DIRECTORY` and `STATE_DIRECTORY`.",
+    ),
+];
+
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("AWS_REGION", "The region, instead of the instance's own."),
+    ("AWS_PROFILE", "The profile of the AWS configuration whose credentials are used, instead of the instance's."),
+    (
+        "AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_<SERVICE>",
+        "Where AWS is asked: a VPC endpoint, or something that stands in for AWS.",
+    ),
+    ("AWS_CA_BUNDLE", "A PEM file with the certificates that are trusted for AWS."),
+    ("HTTPS_PROXY, NO_PROXY", "The proxy to AWS and to the webhook. The metadata is never asked through a proxy."),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "Where the metadata is asked, instead of http://169.254.169.254."),
+    ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where files are kept; systemd sets both."),
+    ("RUST_LOG", "How much is logged: `error`, `warn`, `info` (the default) or `debug`; as in `spot_relay=debug`."),
+    ("NO_COLOR", "Set to anything: nothing is coloured."),
+];
+
+const SIGNALS: [(&str, &str); 1] = [(
+    "SIGTERM, SIGINT",
+    "End the daemon; a handover that is in the middle is finished first. A second one ends at once, and the log says what \
+     is left undone.",
+)];
+
+/// What each does, and a line for the shell. The test of the whole parses each.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("A whole handover to look at, without an AWS account:", "spot-relay demo"),
+    ("What would be done on a notice; nothing is written to AWS:", "spot-relay run --dry-run"),
+    (
+        "The daemon with another configuration, and its log for machines:",
+        "spot-relay --config my.toml --log-format json run",
+    ),
+    ("This page, from the program itself:", "spot-relay man | man -l -"),
+];

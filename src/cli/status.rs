@@ -1,0 +1,115 @@
+//! `spot-relay status`: what the daemon is doing, and the last handover as a timeline.
+//!
+//! It reads the daemon's status file, which everybody may read, and asks the daemon nothing. Invariant: what it says is as old
+//! as that file says, and it says how old; a daemon that is not seen alive is not running.
+
+mod page;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::boot;
+use crate::life::Record;
+use crate::process;
+use crate::record::Files;
+
+use super::screen::{Paint, Screen};
+use report::{Found, Presence, Report};
+
+/// As LSB's init scripts tell it: not running.
+const EXIT_NOT_RUNNING: u8 = 3;
+/// Between two looks at the file with `--watch`.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print it as JSON, for other programs
+    #[arg(long)]
+    json: bool,
+    /// Go on: draw it anew on a terminal, print it again at every change where it goes elsewhere (JSON: one line each)
+    #[arg(long)]
+    watch: bool,
+}
+
+/// A handover that is over, as a person reads it.
+pub(super) fn handover(record: &Record, paint: Paint, width: usize) -> Vec<String> {
+    page::handover(&report::Handover::of(record, None), paint, width)
+}
+
+pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let files = super::files();
+    let written = match arguments.watch {
+        true => watch(&files, arguments.json),
+        false => once(&files, arguments.json),
+    };
+    // Whoever read has seen enough, as in `spot-relay status | head -1`.
+    let is_closed = |error: &anyhow::Error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    match written {
+        Err(error) if !is_closed(&error) => return Err(error),
+        _ => {}
+    }
+    Ok(match look(&files)?.presence == Presence::Running {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(EXIT_NOT_RUNNING),
+    })
+}
+
+fn once(files: &Files, json: bool) -> anyhow::Result<()> {
+    let report = Report::of(&look(files)?);
+    if json {
+        writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::new();
+    let lines = page::lines(&report, screen.paint, screen.width);
+    Ok(screen.show(&lines, &[])?)
+}
+
+/// Until it is interrupted, or nobody reads any more.
+fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
+    let mut screen = Screen::new();
+    let mut told: Option<Report> = None;
+    loop {
+        let report = Report::of(&look(files)?);
+        if screen.is_live() && !json {
+            screen.measure();
+            screen.show(&[], &page::lines(&report, screen.paint, screen.width))?;
+        } else if told.as_ref().is_none_or(|told| report.is_news_after(told)) {
+            if json {
+                writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
+            } else {
+                let mut lines = page::lines(&report, screen.paint, screen.width);
+                if told.is_some() {
+                    lines.insert(0, String::new());
+                }
+                screen.show(&lines, &[])?;
+            }
+            told = Some(report);
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// What there is, and whether the process that wrote it lives.
+fn look(files: &Files) -> anyhow::Result<Found> {
+    let path = files.status_path();
+    let status = files.read_status().with_context(|| {
+        format!(
+            "failed to read {}; it is of another version of this program, or not for this user to read",
+            path.display()
+        )
+    })?;
+    let lives = status.as_ref().is_some_and(|status| process::lives(status.pid, status.process_started));
+    let record = if status.is_none() { files.read_any_record() } else { None };
+    let now = boot::now();
+    let presence = Presence::of(status.as_ref(), lives, now);
+    Ok(Found { status, record, presence, path: path.display().to_string(), now })
+}

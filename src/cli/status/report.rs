@@ -1,0 +1,320 @@
+//! What `spot-relay status` knows, as other programs read it (`--json`): pure, from the daemon's file to this schema.
+//!
+//! The schema is promised: a field is added without notice, and [`SCHEMA`] goes up when one changes or goes. Every key is
+//! always there; what is not known is `null`. Times are RFC 3339 in UTC, durations are seconds.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use serde::Serialize;
+
+use crate::handover::{Outcome, Report as Duty};
+use crate::life::{Closed, Record};
+use crate::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
+use crate::record::{Moment, Owner, State, Status, Trouble};
+
+const SCHEMA: u32 = 1;
+/// The daemon writes more often. A status that is older was left by one that stands still.
+const SILENT: Duration = Duration::from_secs(60);
+/// Looks that may be missing, and how old the status may be besides, before the last good look is called old.
+const MISSING_LOOKS: u32 = 5;
+const WRITTEN_EVERY: Duration = Duration::from_secs(12);
+
+/// What there is to report on.
+pub(super) struct Found {
+    pub(super) status: Option<Status>,
+    /// The record on the disk, where there is no status.
+    pub(super) record: Option<Record>,
+    pub(super) presence: Presence,
+    /// Where the status is looked for.
+    pub(super) path: String,
+    pub(super) now: BootInstant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Running,
+    /// Its process is there, and tells nothing.
+    Silent,
+    /// It said so, or its process is gone.
+    Ended,
+    Absent,
+}
+
+impl Presence {
+    /// `lives`: the process that wrote it is there.
+    pub(super) fn of(status: Option<&Status>, lives: bool, now: BootInstant) -> Presence {
+        match status {
+            None => Presence::Absent,
+            Some(status) if status.ended.is_some() || !lives => Presence::Ended,
+            Some(status) if now.since(status.written.boot) > SILENT => Presence::Silent,
+            Some(_) => Presence::Running,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Report {
+    schema: u32,
+    pub(super) running: bool,
+    /// As in the status file, or `not-running`, `silent`.
+    pub(super) state: &'static str,
+    /// The state in a sentence, as `systemctl status` shows it.
+    pub(super) says: Option<String>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) version: Option<String>,
+    pub(super) pid: Option<u32>,
+    pub(super) dry_run: Option<bool>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) running_seconds: Option<f64>,
+    pub(super) ended: Option<Timestamp>,
+    /// How old what stands here is.
+    pub(super) age_seconds: Option<f64>,
+    pub(super) metadata: Option<Metadata>,
+    pub(super) instance: Option<Identity>,
+    pub(super) owner: Option<Owner>,
+    pub(super) on_a_notice: Option<String>,
+    pub(super) registrations: Option<Vec<Place>>,
+    pub(super) handover: Option<Handover>,
+}
+
+/// What is wrong, and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) remedy: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Metadata {
+    pub(super) interval_seconds: f64,
+    pub(super) last_good_look: Option<Timestamp>,
+    pub(super) age_seconds: Option<f64>,
+    pub(super) trouble_since: Option<Timestamp>,
+    pub(super) trouble: Option<String>,
+}
+
+/// A registration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Place {
+    pub(super) target_group: String,
+    pub(super) name: String,
+    pub(super) ports: Vec<u16>,
+    pub(super) deregistration_delay_seconds: f64,
+    pub(super) network_load_balancer: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Handover {
+    pub(super) instance_id: String,
+    pub(super) signal: Signal,
+    pub(super) action: Option<Action>,
+    pub(super) begun_at: Timestamp,
+    /// None of a recommendation.
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) seconds_to_deadline: Option<f64>,
+    /// `complete`, `partial`; `null` while it goes on.
+    pub(super) outcome: Option<&'static str>,
+    /// From its begin to its end, or so far.
+    pub(super) seconds: Option<f64>,
+    pub(super) closed: Option<Closed>,
+    pub(super) milestones: Vec<Step>,
+    pub(super) duties: Vec<Duty>,
+}
+
+/// A milestone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Step {
+    pub(super) milestone: MilestoneKind,
+    /// `null` of a later boot, whose clock tells no time of this one.
+    pub(super) at: Option<Timestamp>,
+    /// After the begin.
+    pub(super) seconds: Option<f64>,
+    pub(super) seconds_left: Option<f64>,
+    pub(super) target_group: Option<String>,
+    pub(super) successor_id: Option<String>,
+    pub(super) message: String,
+}
+
+impl Report {
+    pub(super) fn of(found: &Found) -> Report {
+        let Found { status, presence, now, .. } = found;
+        let status = status.as_ref();
+        let age = |moment: Moment| seconds(now.since(moment.boot));
+        let is_running = *presence == Presence::Running;
+        let record = status.map_or(found.record.as_ref(), |status| status.handover.as_ref());
+        let goes_on = status.is_some_and(|status| is_running && status.state == State::HandingOver);
+        let open = status.filter(|_| goes_on).map(|status| (status.duties.clone(), *now));
+        Report {
+            schema: SCHEMA,
+            running: is_running,
+            state: match (presence, status) {
+                (Presence::Running, Some(status)) => state(status.state),
+                (Presence::Silent, _) => "silent",
+                _ => "not-running",
+            },
+            says: status.map(|status| status.says.clone()),
+            problems: problems(found),
+            version: status.map(|status| status.version.clone()),
+            pid: status.map(|status| status.pid),
+            dry_run: status.map(|status| status.dry_run),
+            since: status.map(|status| whole(status.since.at)),
+            running_seconds: status.filter(|_| is_running).map(|status| age(status.since)),
+            ended: status.and_then(|status| status.ended).map(whole),
+            age_seconds: status.map(|status| age(status.written)),
+            metadata: status.map(|status| Metadata::of(status, *now)),
+            instance: status.and_then(|status| status.instance.clone()),
+            owner: status.and_then(|status| status.owner.clone()),
+            on_a_notice: status.and_then(|status| status.on_a_notice.clone()),
+            registrations: status.and_then(|it| it.registrations.as_deref()).map(places),
+            handover: record.map(|record| Handover::of(record, open)),
+        }
+    }
+
+    /// Whether more has changed than ages and what counts on by itself.
+    pub(super) fn is_news_after(&self, earlier: &Report) -> bool {
+        self.without_ages() != earlier.without_ages()
+    }
+
+    fn without_ages(&self) -> Report {
+        let metadata = self.metadata.clone();
+        let metadata = metadata.map(|it| Metadata { last_good_look: None, age_seconds: None, ..it });
+        let handover = self.handover.clone();
+        let handover = handover.map(|it| match it.outcome {
+            None => Handover { seconds: None, seconds_to_deadline: None, duties: Vec::new(), ..it },
+            Some(_) => it,
+        });
+        Report { running_seconds: None, age_seconds: None, metadata, handover, ..self.clone() }
+    }
+}
+
+impl Metadata {
+    fn of(status: &Status, now: BootInstant) -> Metadata {
+        Metadata {
+            interval_seconds: seconds(status.interval),
+            last_good_look: status.last_good_look.map(|look| whole(look.at)),
+            age_seconds: status.last_good_look.map(|look| seconds(now.since(look.boot))),
+            trouble_since: status.trouble.as_ref().map(|trouble| whole(trouble.since.at)),
+            trouble: status.trouble.as_ref().map(|trouble| trouble.why.clone()),
+        }
+    }
+}
+
+impl Handover {
+    /// `open`: how its duties stand now, while it goes on.
+    pub(super) fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> Handover {
+        let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
+        let ended = ended.map(|milestone| milestone.at);
+        let until = ended.or(open.as_ref().map(|(_, now)| *now));
+        let is_announced = record.signal != Signal::RebalanceRecommendation || record.terminating;
+        let deadline = record.begun_at.checked_add(record.deadline.since(record.begun)).ok().filter(|_| is_announced);
+        let duties = match (&record.outcome, open) {
+            (Some(outcome), _) => outcome.duties.clone(),
+            (None, Some((duties, _))) => duties,
+            (None, None) => Vec::new(),
+        };
+        Handover {
+            instance_id: record.incident.instance_id.to_string(),
+            signal: record.signal,
+            action: record.incident.action,
+            begun_at: whole(record.begun_at),
+            deadline: deadline.map(whole),
+            seconds_to_deadline: until.filter(|_| is_announced).map(|until| seconds(record.deadline.since(until))),
+            outcome: record.outcome.as_ref().map(Outcome::as_str),
+            seconds: until.map(|until| seconds(until.since(record.begun))),
+            closed: record.closed,
+            milestones: record.milestones.iter().map(|milestone| Step::of(milestone, record)).collect(),
+            duties,
+        }
+    }
+}
+
+impl Step {
+    fn of(milestone: &Milestone, record: &Record) -> Step {
+        let after = (milestone.at >= record.begun).then(|| milestone.at.since(record.begun));
+        Step {
+            milestone: milestone.milestone,
+            at: after.and_then(|after| record.begun_at.checked_add(after).ok()).map(whole),
+            seconds: after.map(seconds),
+            seconds_left: milestone.left.map(seconds),
+            target_group: milestone.target_group.as_ref().map(ToString::to_string),
+            successor_id: milestone.successor_id.as_ref().map(ToString::to_string),
+            message: milestone.message.clone(),
+        }
+    }
+}
+
+fn places(registrations: &[Registration]) -> Vec<Place> {
+    let mut places: Vec<Place> = registrations
+        .iter()
+        .map(|it| Place {
+            target_group: it.target_group.to_string(),
+            name: it.name().to_owned(),
+            ports: it.ports().into_iter().collect(),
+            deregistration_delay_seconds: seconds(it.deregistration_delay),
+            network_load_balancer: it.network,
+        })
+        .collect();
+    // Every look-up has an order of its own.
+    places.sort_by(|one, other| one.target_group.cmp(&other.target_group));
+    places
+}
+
+fn problems(found: &Found) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |what: String, remedy: &[&str]| {
+        problems.push(Problem { what, remedy: remedy.iter().map(|&line| line.to_owned()).collect() });
+    };
+    const START: [&str; 2] = ["start it: systemctl start spot-relay", "see why it ended: journalctl -u spot-relay -e"];
+    let nothing = "no notice is seen, and nothing would be handed over";
+    let Some(status) = &found.status else {
+        add(format!("spot-relay does not run on this machine, there is no {}: {nothing}", found.path), &START);
+        return problems;
+    };
+    let last_good_look = status.last_good_look.map_or(status.since, |look| look);
+    let may_be_old = status.interval * MISSING_LOOKS + WRITTEN_EVERY;
+    match (found.presence, &status.trouble) {
+        (Presence::Ended | Presence::Absent, _) if status.ended.is_some() => {
+            add(format!("spot-relay was stopped: {nothing}"), &START);
+        }
+        (Presence::Ended | Presence::Absent, _) => {
+            add(format!("spot-relay has died (process {} is gone): {nothing}", status.pid), &START);
+        }
+        (Presence::Silent, _) => add(
+            "spot-relay stands still: its process is there, but it has written no status for over a minute; by all that \
+             can be seen here no notice is seen"
+                .to_owned(),
+            &["start it anew: systemctl restart spot-relay", "see what it did last: journalctl -u spot-relay -e"],
+        ),
+        (Presence::Running, Some(Trouble { why, .. })) => add(
+            format!("spot-relay is blind: the instance metadata does not answer as it should, so no notice is seen: {why}"),
+            &["see what is in the way: spot-relay check"],
+        ),
+        (Presence::Running, None) if found.now.since(last_good_look.boot) > may_be_old => add(
+            "the last good look at the metadata is old: a notice that came since is not seen".to_owned(),
+            &["see what is in the way: spot-relay check", "see what it did last: journalctl -u spot-relay -e"],
+        ),
+        (Presence::Running, None) => {}
+    }
+    problems
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Watching => "watching",
+        State::HandingOver => "handing-over",
+        State::HandedOver => "handed-over",
+        State::Arriving => "arriving",
+        State::StaysOut => "stays-out",
+        State::Terminating => "terminating",
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100.0).round() / 100.0
+}
+
+/// To the millisecond.
+fn whole(time: Timestamp) -> Timestamp {
+    time.round(Unit::Millisecond).unwrap_or(time)
+}

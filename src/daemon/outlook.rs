@@ -1,0 +1,124 @@
+//! What would happen on a notice, as sentences: for the log, for `systemctl status` and for the status.
+//!
+//! Each knows only what it is given; what is not known yet is said.
+
+use crate::config::When;
+use crate::model::Registration;
+use crate::plan::{FleetKind, Plan};
+
+/// As in "deregister from web (2 ports), detach from group shop, which launches the successor".
+pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&Plan>, when: When) -> String {
+    let leave = match registrations {
+        None => "leave the target groups once they are found".to_owned(),
+        Some([]) => "leave no target group, because this instance is in none".to_owned(),
+        Some(several) => format!("deregister from {}", list(several, |it| format!("{} ({})", it.name(), ports(it)))),
+    };
+    match (plan, when) {
+        (None, _) => format!("{leave}, find out who launches a successor"),
+        (Some(plan), When::SuccessorHealthy) if plan.has_successor() => {
+            format!("{}; once the successor is healthy, {leave}", plan.successor_first())
+        }
+        (Some(plan), _) => format!("{leave}, {plan}"),
+    }
+}
+
+/// As in "owner: Auto Scaling group web".
+pub(super) fn owner(plan: &Plan) -> String {
+    match plan {
+        Plan::Group { group, .. } => format!("owner: Auto Scaling group {}", group.name),
+        Plan::Fleet { kind: FleetKind::Ec2, fleet, .. } => format!("owner: EC2 Fleet {}", fleet.id),
+        Plan::Fleet { kind: FleetKind::Spot, fleet, .. } => format!("owner: Spot Fleet {}", fleet.id),
+        Plan::Launch(launch) => format!("owner: {}", launch.from),
+        Plan::Nobody { why } => format!("owner: nobody ({why})"),
+    }
+}
+
+/// As in "registered in web (port 80; deregistration delay 300 s)".
+pub(super) fn registered(registrations: &[Registration]) -> String {
+    if registrations.is_empty() {
+        return "registered in no target group".to_owned();
+    }
+    let one = |it: &Registration| {
+        let ports: Vec<String> = it.ports().iter().map(u16::to_string).collect();
+        let (many, delay) = (if ports.len() == 1 { "" } else { "s" }, it.deregistration_delay.as_secs());
+        format!("{} (port{many} {}; deregistration delay {delay} s)", it.name(), ports.join(", "))
+    };
+    format!("registered in {}", list(registrations, one))
+}
+
+fn ports(registration: &Registration) -> String {
+    let ports = registration.ports();
+    match ports.first() {
+        Some(port) if ports.len() == 1 => format!("port {port}"),
+        _ => format!("{} ports", ports.len()),
+    }
+}
+
+/// Every look-up has an order of its own: the words have one.
+fn list(registrations: &[Registration], one: impl Fn(&Registration) -> String) -> String {
+    let mut each: Vec<String> = registrations.iter().map(one).collect();
+    each.sort_unstable();
+    each.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Target, TargetGroupArn, TargetType};
+
+    fn registration(name: &str, ports: &[u16]) -> Registration {
+        let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port, availability_zone: None };
+        Registration {
+            target_group: TargetGroupArn::new(format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0")),
+            target_type: TargetType::Instance,
+            targets: ports.iter().map(target).collect(),
+            deregistration_delay: Duration::from_secs(300),
+            network: false,
+        }
+    }
+
+    fn nobody() -> Plan {
+        Plan::Nobody { why: "no tag".to_owned() }
+    }
+
+    #[test]
+    fn a_notice_is_told_in_a_sentence_whatever_is_known() {
+        let plan = nobody();
+        let say = |registrations: Option<&[Registration]>, plan| on_a_notice(registrations, plan, When::AtOnce);
+        assert_eq!(say(None, None), "leave the target groups once they are found, find out who launches a successor");
+        assert_eq!(
+            say(Some(&[registration("web", &[81, 80]), registration("api", &[9000])]), Some(&plan)),
+            "deregister from api (port 9000) and web (2 ports), launch no successor: no tag"
+        );
+        assert_eq!(
+            say(Some(&[]), Some(&plan)),
+            "leave no target group, because this instance is in none, launch no successor: no tag"
+        );
+    }
+
+    #[test]
+    fn serving_on_says_what_comes_first() {
+        let launch = Plan::Launch(crate::plan::LaunchPlan {
+            from: "launch template lt-1".to_owned(),
+            attempts: Vec::new(),
+            only_reclaimed: false,
+        });
+        let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::SuccessorHealthy);
+        assert_eq!(
+            say(&launch),
+            "launch the successor from launch template lt-1; once the successor is healthy, deregister from web (port 80)"
+        );
+        assert_eq!(say(&nobody()), "deregister from web (port 80), launch no successor: no tag");
+    }
+
+    #[test]
+    fn registrations_are_told_with_every_port_and_their_delay() {
+        assert_eq!(registered(&[]), "registered in no target group");
+        assert_eq!(
+            registered(&[registration("web", &[81, 80])]),
+            "registered in web (ports 80, 81; deregistration delay 300 s)"
+        );
+    }
+}

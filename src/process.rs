@@ -1,0 +1,60 @@
+//! What the kernel says of a process: whether it lives, and since when. It decides nothing, and sends no signal.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+/// When a process was started, in the kernel's ticks after the boot (`starttime` of proc_pid_stat(5)): with the pid it names
+/// one process of a boot. `None` where it is dead, or the kernel does not tell (`hidepid`).
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_dead = fields.next().is_none_or(|state| state == "Z" || state == "X");
+    fields.nth(18).filter(|_| !is_dead)?.parse().ok()
+}
+
+/// Whether the process of this pid that was started then is still there.
+pub fn lives(pid: u32, started_then: Option<u64>) -> bool {
+    match (started(pid), started_then) {
+        (Some(now), Some(then)) => now == then,
+        // A process that is hidden from us can still be told from none.
+        (None, _) => !is_visible() && exists(pid),
+        (Some(_), None) => true,
+    }
+}
+
+/// Whether `/proc` shows processes of others: the first one is never ours, unless everything is.
+fn is_visible() -> bool {
+    std::fs::exists("/proc/1/stat").unwrap_or(false)
+}
+
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_pid_and_its_start() {
+        let ours = std::process::id();
+        let start = started(ours).expect("we live");
+        assert!(lives(ours, Some(start)) && !lives(ours, Some(start + 1)));
+    }
+
+    #[test]
+    fn a_process_that_ended_lives_no_more_reaped_or_not() {
+        let mut child = std::process::Command::new("true").spawn().expect("it starts");
+        let (pid, start) = (child.id(), started(child.id()));
+        let began = std::time::Instant::now();
+        // Dead, and a zombie as long as nobody waits for it.
+        while lives(pid, start) && began.elapsed().as_secs() < 60 {
+            std::thread::yield_now();
+        }
+        assert!(!lives(pid, start));
+        child.wait().expect("it ends");
+        assert!(!lives(pid, start));
+    }
+}
