@@ -87,7 +87,8 @@ impl Place {
         self.arn("autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{name}"))
     }
 
-    fn role(&self, name: &str) -> String {
+    /// Of a role without a path.
+    pub fn role(&self, name: &str) -> String {
         format!("arn:{}:iam::{}:role/{name}", self.partition, self.account)
     }
 

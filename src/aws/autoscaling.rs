@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::types::{self, LaunchInstancesError};
+use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
 use super::Caller;
 use crate::model::{AutoScalingGroup, GroupMember, GroupRoom, InstanceId, Launched, LifecycleHook, TargetGroupArn};
@@ -28,6 +28,20 @@ pub enum Placement {
     OnlyZone,
     AvailabilityZones(Vec<String>),
     Subnets(Vec<String>),
+}
+
+/// Settings of a group that may be in the way of a launch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupTraits {
+    pub suspended_processes: Vec<String>,
+    /// It launches in the zone with the fewest members, or not at all.
+    pub balanced_only: bool,
+}
+
+impl GroupTraits {
+    pub fn suspends(&self, process: &str) -> bool {
+        self.suspended_processes.iter().any(|name| name == process)
+    }
 }
 
 /// The lifecycle action of one instance that waits at one hook.
@@ -62,6 +76,20 @@ impl AutoScaling {
     pub async fn group_members(&self, name: &str, limit: Duration) -> Result<Vec<GroupMember>, Failure> {
         let described = self.describe_auto_scaling_groups(name, limit).await?;
         Ok(described.map(|described| members(&described)).unwrap_or_default())
+    }
+
+    /// `None` if there is no such group.
+    pub async fn group_traits(&self, name: &str, limit: Duration) -> Result<Option<GroupTraits>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| {
+            let processes = described.suspended_processes().iter().filter_map(|process| process.process_name());
+            let distribution = described.availability_zone_distribution();
+            let strategy = distribution.and_then(|distribution| distribution.capacity_distribution_strategy());
+            GroupTraits {
+                suspended_processes: processes.map(str::to_owned).collect(),
+                balanced_only: strategy == Some(&CapacityDistributionStrategy::BalancedOnly),
+            }
+        }))
     }
 
     /// The group's members and sizes in one call; `None` if there is no such group.

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::operation::modify_fleet::builders::ModifyFleetFluentBuilder;
 use aws_sdk_ec2::types::{
     ActiveInstance, Filter, FleetData, FleetExcessCapacityTerminationPolicy, TargetCapacitySpecificationRequest,
 };
 use jiff::Timestamp;
 
 use super::instances::tags;
-use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp};
+use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp, would_be_done};
 use crate::model::{Fleet, FleetCapacity, FleetMember, FleetType, InstanceId};
 use crate::retry::{Failure, FailureKind};
 
@@ -64,14 +65,28 @@ impl Ec2Fleet {
 
     /// The total, and its Spot part where the fleet's request names one (the rest is on demand). Nothing is terminated.
     pub async fn modify_fleet(&self, id: &str, total: i32, spot: Option<i32>, limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.modifying_fleet(id, total, spot).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn modify_fleet_dry_run(
+        &self,
+        id: &str,
+        total: i32,
+        spot: Option<i32>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.modifying_fleet(id, total, spot).dry_run(true).send()).await)
+    }
+
+    fn modifying_fleet(&self, id: &str, total: i32, spot: Option<i32>) -> ModifyFleetFluentBuilder {
         let capacity = TargetCapacitySpecificationRequest::builder()
             .total_target_capacity(total)
             .set_spot_target_capacity(spot)
             .set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)))
             .build();
         let call = self.client.modify_fleet().fleet_id(id).target_capacity_specification(capacity);
-        let call = call.excess_capacity_termination_policy(FleetExcessCapacityTerminationPolicy::NoTermination);
-        self.caller.call(limit, call.send()).await.map(drop)
+        call.excess_capacity_termination_policy(FleetExcessCapacityTerminationPolicy::NoTermination)
     }
 }
 

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{self, Filter, Tag};
+use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
+use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
+use aws_sdk_ec2::types::{self, Filter, HttpTokensState, Tag};
 
-use super::{Caller, MOST_PAGES, next, timestamp};
+use super::{Caller, MOST_PAGES, next, timestamp, would_be_done};
 use crate::model::{Instance, InstanceId, InstanceState};
 use crate::retry::Failure;
 
@@ -24,6 +26,14 @@ pub struct Subnet {
     pub subnet_id: String,
     pub vpc_id: String,
     pub availability_zone: String,
+}
+
+/// Of one instance's metadata service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataOptions {
+    /// Only IMDSv2.
+    pub tokens_required: bool,
+    pub hop_limit: Option<i32>,
 }
 
 impl Instances {
@@ -86,16 +96,37 @@ impl Instances {
 
     /// On an instance or a fleet; a tag that is there already gets the new value.
     pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)], limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.creating_tags(resource, tags).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn create_tags_dry_run(
+        &self,
+        resource: &str,
+        tags: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.creating_tags(resource, tags).dry_run(true).send()).await)
+    }
+
+    fn creating_tags(&self, resource: &str, tags: &[(&str, &str)]) -> CreateTagsFluentBuilder {
         let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
-        let call = self.client.create_tags().resources(resource).set_tags(Some(tags));
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.client.create_tags().resources(resource).set_tags(Some(tags))
     }
 
     /// Whatever their values; AWS answers success for tags that are not there.
     pub async fn delete_tags(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.deleting_tags(resource, keys).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.deleting_tags(resource, keys).dry_run(true).send()).await)
+    }
+
+    fn deleting_tags(&self, resource: &str, keys: &[&str]) -> DeleteTagsFluentBuilder {
         let tags = keys.iter().map(|key| Tag::builder().key(*key).build()).collect();
-        let call = self.client.delete_tags().resources(resource).set_tags(Some(tags));
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.client.delete_tags().resources(resource).set_tags(Some(tags))
     }
 
     /// Our own end, for an instance that is to go all the same.
@@ -103,6 +134,24 @@ impl Instances {
         self.caller.call(limit, self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
     }
 
+    /// Whether that would be allowed.
+    pub async fn terminate_instances_dry_run(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
+        let call = self.client.terminate_instances().instance_ids(id.as_str()).dry_run(true);
+        would_be_done(self.caller.call(limit, call.send()).await)
+    }
+
+    /// Of one instance's metadata service; `None` where AWS does not tell.
+    pub async fn metadata_options(&self, id: &InstanceId, limit: Duration) -> Result<Option<MetadataOptions>, Failure> {
+        let answer = self.caller.call(limit, self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
+        let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+        let options = instances.find_map(|instance| instance.metadata_options());
+        Ok(options.map(|options| MetadataOptions {
+            tokens_required: options.http_tokens() == Some(&HttpTokensState::Required),
+            hop_limit: options.http_put_response_hop_limit(),
+        }))
+    }
+
+    /// All of the account's for an empty list.
     pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
         let call = self.client.describe_subnets().set_subnet_ids(Some(ids.to_vec()));
         let answer = self.caller.call(limit, call.send()).await?;

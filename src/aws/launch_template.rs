@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
-    CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType, OnDemandOptionsRequest,
+    CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType,
+    InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification, MarketType, OnDemandOptionsRequest,
     ResourceType, SpotAllocationStrategy, SpotOptionsRequest, Tag, TagSpecification,
     TargetCapacitySpecificationRequest,
 };
 
-use super::{Caller, launch_configuration};
+use super::{Caller, launch_configuration, would_be_done};
 use crate::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::retry::Failure;
 
@@ -54,26 +56,46 @@ impl LaunchTemplates {
         client_token: &str,
         limit: Duration,
     ) -> Result<Launched, Failure> {
-        let tags: Vec<Tag> =
-            fleet.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-        let tagged =
-            |resource| TagSpecification::builder().resource_type(resource).set_tags(Some(tags.clone())).build();
-        let tag_specifications = [tagged(ResourceType::Instance), tagged(ResourceType::Fleet)];
-        let call = self.client.create_fleet().r#type(FleetType::Instant).client_token(client_token);
-        let call = call.target_capacity_specification(one(fleet.market));
-        let call = call
-            .set_launch_template_configs(Some(launch_configuration::for_one_instance(&fleet.launch_configurations)));
-        let call = call.set_tag_specifications(Some(tag_specifications.to_vec()).filter(|_| !tags.is_empty()));
-        let call = match fleet.market {
-            Market::Spot => call.spot_options(price_capacity_optimized()),
-            Market::OnDemand => call.on_demand_options(lowest_price()),
-        };
+        let call = self.creating_fleet(fleet).client_token(client_token);
         let answer = self.caller.call(limit, call.send()).await?;
         let mut errors: Vec<String> = answer.errors().iter().map(error).collect();
         errors.sort();
         errors.dedup();
         let instances = answer.instances().iter().flat_map(|launched| launched.instance_ids()).map(InstanceId::new);
         Ok(Launched { instances: instances.collect(), errors })
+    }
+
+    /// Whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
+    pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.creating_fleet(fleet).dry_run(true).send()).await)
+    }
+
+    /// Whether a launch of the first pool would be allowed, with the tags and the role that it has.
+    pub async fn run_instances_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
+        let first = fleet.launch_configurations.first();
+        let template = first.map(|first| launch_template(&first.template));
+        let pool = first.and_then(|first| first.overrides.first());
+        let market = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
+        let call = self.client.run_instances().min_count(1).max_count(1).dry_run(true).set_launch_template(template);
+        let call = call
+            .set_instance_type(pool.and_then(|pool| pool.instance_type.as_deref()).map(InstanceType::from))
+            .set_subnet_id(pool.and_then(|pool| pool.subnet_id.clone()))
+            .set_instance_market_options(Some(market).filter(|_| fleet.market == Market::Spot))
+            .tag_specifications(tagged(ResourceType::Instance, fleet));
+        would_be_done(self.caller.call(limit, call.send()).await)
+    }
+
+    fn creating_fleet(&self, fleet: &InstantFleet) -> CreateFleetFluentBuilder {
+        let tag_specifications = [tagged(ResourceType::Instance, fleet), tagged(ResourceType::Fleet, fleet)];
+        let configurations = launch_configuration::for_one_instance(&fleet.launch_configurations);
+        let call = self.client.create_fleet().r#type(FleetType::Instant);
+        let call =
+            call.target_capacity_specification(one(fleet.market)).set_launch_template_configs(Some(configurations));
+        let call = call.set_tag_specifications(Some(tag_specifications.to_vec()).filter(|_| !fleet.tags.is_empty()));
+        match fleet.market {
+            Market::Spot => call.spot_options(price_capacity_optimized()),
+            Market::OnDemand => call.on_demand_options(lowest_price()),
+        }
     }
 
     /// DescribeLaunchTemplateVersions of one; `None` if there is no such template or version.
@@ -98,6 +120,20 @@ impl LaunchTemplates {
 
 fn is_missing(failure: &Failure) -> bool {
     failure.code.as_deref().is_some_and(|code| code.starts_with("InvalidLaunchTemplate") && code.contains("NotFound"))
+}
+
+fn tagged(resource: ResourceType, fleet: &InstantFleet) -> TagSpecification {
+    let tags = fleet.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    TagSpecification::builder().resource_type(resource).set_tags(Some(tags)).build()
+}
+
+fn launch_template(template: &LaunchTemplate) -> LaunchTemplateSpecification {
+    let specification = LaunchTemplateSpecification::builder().version(&template.version);
+    if template.id_or_name.starts_with("lt-") {
+        specification.launch_template_id(&template.id_or_name).build()
+    } else {
+        specification.launch_template_name(&template.id_or_name).build()
+    }
 }
 
 fn one(market: Market) -> TargetCapacitySpecificationRequest {

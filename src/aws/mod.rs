@@ -8,6 +8,7 @@ pub mod clock;
 pub mod credentials;
 pub mod ec2_fleet;
 pub mod elb;
+pub mod iam;
 pub mod instances;
 pub mod launch_template;
 pub mod recorder;
@@ -44,13 +45,14 @@ use self::ec2_fleet::Ec2Fleet;
 use self::elb::Elb;
 use self::failure::failure;
 use self::http::Http;
+use self::iam::Iam;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
 use self::recorder::Recorder;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 use crate::notice::plausible;
-use crate::retry::Failure;
+use crate::retry::{Failure, FailureKind};
 
 /// A call's limit where there is no reason for another.
 pub const LIMIT: Duration = Duration::from_secs(3);
@@ -66,7 +68,7 @@ pub struct Connection {
     pub region: String,
     /// AWS's time; the metadata client's answers may teach it too.
     pub clock: Clock,
-    /// All three services here, before any variable: a stand-in for AWS on loopback.
+    /// All services here, before any variable: a stand-in for AWS on loopback.
     pub endpoint_url: Option<String>,
     /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub metadata_endpoint: Option<String>,
@@ -101,6 +103,7 @@ pub struct Aws {
     pub spot_fleet: SpotFleet,
     pub launch_templates: LaunchTemplates,
     pub instances: Instances,
+    pub iam: Iam,
 }
 
 impl Aws {
@@ -143,7 +146,8 @@ impl Aws {
             ec2_fleet: Ec2Fleet::new(ec2.clone(), caller.clone()),
             spot_fleet: SpotFleet::new(ec2.clone(), caller.clone()),
             launch_templates: LaunchTemplates::new(ec2.clone(), caller.clone()),
-            instances: Instances::new(ec2, caller),
+            instances: Instances::new(ec2, caller.clone()),
+            iam: Iam::new(aws_sdk_iam::Client::new(&config), caller),
         })
     }
 }
@@ -176,6 +180,18 @@ impl Caller {
         });
         counted.end(answer.as_ref().err().map(|failure| failure.kind));
         answer
+    }
+}
+
+/// What a call with DryRun says: done, it would be allowed.
+fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure> {
+    match answer {
+        Err(failure) if failure.has_code(&["DryRunOperation"]) => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(_) => {
+            let message = "AWS answered as if DryRun had not been asked for".to_owned();
+            Err(Failure { kind: FailureKind::Rejected, code: None, message })
+        }
     }
 }
 

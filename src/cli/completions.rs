@@ -27,5 +27,9 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let mut script = Vec::new();
     generate(shell, &mut super::visible(), "spot-relay", &mut script);
-    super::print(&String::from_utf8_lossy(&script))
+    // clap_complete spells a program's name with a hyphen in two ways, and bash then offers nothing after a command
+    // (clap-rs/clap#6421). In one way it is found.
+    let script = String::from_utf8_lossy(&script).replace("spot__subcmd__relay", "spot__relay");
+    super::print(script.trim_end())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -32,5 +32,6 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Section::Eight => program::page(super::visible())?,
         Section::Five => configuration::page(),
     };
-    super::print(&page)
+    super::print(page.trim_end())?;
+    Ok(ExitCode::SUCCESS)
 }

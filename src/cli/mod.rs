@@ -3,6 +3,7 @@
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
 mod chart;
+mod check;
 mod completions;
 mod demo;
 mod drill;
@@ -15,7 +16,7 @@ mod sim;
 mod status;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -50,7 +51,7 @@ struct Cli {
     config: Option<PathBuf>,
 
     /// How log lines are written to standard error; RUST_LOG sets the level
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
     #[command(subcommand)]
@@ -66,10 +67,13 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
-    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 78 configuration wrong")]
+    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 78 configuration wrong, 2 wrong arguments")]
     Run(run::Arguments),
+    /// Find out now what would go wrong in the two minutes: metadata, permissions, owner, target groups, and more
+    #[command(after_help = "Exit status: 0, 1 if anything failed, with `--config-only` 78")]
+    Check(check::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
-    #[command(after_help = "Exit status: 0 printed, 1 it is not known whose (then name the owner with --for)")]
+    #[command(after_help = "Exit status: 0, 1 if it is not known whose")]
     Policy(policy::Arguments),
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
     #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]
@@ -113,10 +117,11 @@ fn visible() -> clap::Command {
 }
 
 /// To standard output; that nobody reads it any more is no error.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("failed to write"),
-        _ => Ok(ExitCode::SUCCESS),
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 
@@ -128,6 +133,7 @@ pub fn main() -> ExitCode {
             logging::start(cli.log_format);
             run::main(arguments, config)
         }),
+        Command::Check(arguments) => check::main(arguments, cli.config.as_deref()),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
         Command::Status(arguments) => status::main(arguments),
         Command::Drill(arguments) => with_config(cli.config.as_deref(), |config| {
@@ -151,26 +157,41 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn with_config(
-    named: Option<&std::path::Path>,
-    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    let path = named.unwrap_or(std::path::Path::new(DEFAULT_CONFIG));
-    let name = path.display().to_string();
+/// A configuration with the text that it was written as.
+struct Loaded {
+    config: Config,
+    text: String,
+    file: String,
+}
+
+/// The file that is named, or the one of the contract, which may be absent.
+fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let file = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(ConfigError::unreadable(&name, &error).into()),
+        Err(error) => return Err(ConfigError::unreadable(&file, &error)),
     };
-    command(Config::parse(&text, &name)?).map_err(|error| placed(error, &text, &name))
+    Ok(Loaded { config: Config::parse(&text, &file)?, text, file })
 }
 
-/// What only its user finds out about a value is told with the line that it was written in.
-fn placed(error: anyhow::Error, text: &str, file: &str) -> anyhow::Error {
-    match error.downcast::<WrongValue>() {
-        Ok(wrong) => ConfigError::of_value(file, text, wrong.key, &wrong.what).into(),
-        Err(error) => error,
+impl Loaded {
+    /// What only its user finds out about a value is told with the line that it was written in.
+    fn placed(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<WrongValue>() {
+            Ok(wrong) => ConfigError::of_value(&self.file, &self.text, wrong.key, &wrong.what).into(),
+            Err(error) => error,
+        }
     }
+}
+
+fn with_config(
+    named: Option<&Path>,
+    command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let loaded = load(named)?;
+    command(loaded.config.clone()).map_err(|error| loaded.placed(error))
 }
 
 /// An environment variable; an empty one is none.

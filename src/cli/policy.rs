@@ -72,11 +72,11 @@ pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<Exi
     };
     let policy = Policy::of(config, &found.subject);
     let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
-    let printed = super::print(&format!("{text}\n"))?;
+    super::print(&text)?;
     for note in found.notes {
         eprintln!("note: {note}");
     }
-    Ok(printed)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn of_kind(kind: Kind, config: &Config) -> Found {

@@ -77,7 +77,7 @@ fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
 }
 
 /// As execvp(3) would find it.
-fn is_program(name: &str) -> bool {
+pub(super) fn is_program(name: &str) -> bool {
     let is_executable = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     };

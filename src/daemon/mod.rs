@@ -49,6 +49,7 @@ use notify::Notifier;
 use prepare::{Findings, Preparation};
 use publish::Publisher;
 use seen::Waiting;
+pub(crate) use watch::chain;
 use watch::{Glanced, Looked, Sight};
 
 /// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.

@@ -146,7 +146,7 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
 }
 
 /// An error with its sources, as in "a: b: c".
-pub(super) fn chain(error: &ImdsError) -> String {
+pub(crate) fn chain(error: &ImdsError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

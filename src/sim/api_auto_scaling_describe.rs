@@ -31,6 +31,12 @@ fn described(world: &World, group: &AutoScalingGroup) -> Xml {
         let tag = Xml::new().text("ResourceId", &group.name).text("ResourceType", "auto-scaling-group");
         tag.text("Key", key).text("Value", value).text("PropagateAtLaunch", true)
     });
+    let suspended = world
+        .settings
+        .suspended_processes
+        .iter()
+        .map(|name| Xml::new().text("ProcessName", name).text("SuspensionReason", "User suspended"));
+    let strategy = if world.settings.balanced_only { "balanced-only" } else { "balanced-best-effort" };
     let xml = Xml::new()
         .text("AutoScalingGroupName", &group.name)
         .text("AutoScalingGroupARN", &group.arn)
@@ -45,12 +51,13 @@ fn described(world: &World, group: &AutoScalingGroup) -> Xml {
         .text("HealthCheckGracePeriod", 300)
         .list("Instances", "member", group.members.iter().map(|one| member(world, group, one)))
         .text("CreatedTime", world.clock.iso_millis(group.created))
-        .list("SuspendedProcesses", "member", [])
+        .list("SuspendedProcesses", "member", suspended)
         .text("VPCZoneIdentifier", group.subnets.join(","))
         .list("Tags", "member", tags)
         .texts("TerminationPolicies", "member", ["Default"])
         .text("NewInstancesProtectedFromScaleIn", false)
         .text("CapacityRebalance", group.capacity_rebalance)
+        .nest("AvailabilityZoneDistribution", Xml::new().text("CapacityDistributionStrategy", strategy))
         .list(
             "TrafficSources",
             "member",

@@ -12,6 +12,11 @@ use super::{api_fleets, api_launch_templates, api_spot};
 
 pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
     if query.get("DryRun") == Some("true") {
+        // What EC2 asks IAM for in passing when it launches.
+        let pass_role = "iam:PassRole";
+        if action == "RunInstances" && world.denies(pass_role) {
+            return Some(Err(Failure::denied("ec2", &world.settings, pass_role)));
+        }
         let message = "Request would have succeeded, but DryRun flag is set.";
         return Some(Err(Failure::with_status(412, "DryRunOperation", message)));
     }
@@ -155,8 +160,8 @@ fn metadata_options(world: &World) -> Xml {
     let tags = if world.settings.tags_in_metadata { "enabled" } else { "disabled" };
     Xml::new()
         .text("state", "applied")
-        .text("httpTokens", "required")
-        .text("httpPutResponseHopLimit", 1)
+        .text("httpTokens", if world.settings.imds_v1 { "optional" } else { "required" })
+        .text("httpPutResponseHopLimit", world.settings.hop_limit)
         .text("httpEndpoint", "enabled")
         .text("instanceMetadataTags", tags)
 }

@@ -104,6 +104,9 @@ impl World {
 
     pub(crate) fn recount_group(&mut self, name: &str) {
         let Some(group) = self.group(name) else { return };
+        if self.settings.suspended_processes.iter().any(|process| process == "Launch") {
+            return;
+        }
         let more = self.wanting(group).saturating_sub(group.launching);
         let keeper = group.keeper();
         for _ in 0..more {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::query::Query;
+use super::settings::Settings;
 use super::world::{Answered, World};
 use super::xml::Xml;
-use super::{api_auto_scaling, api_ec2, api_elb};
+use super::{api_auto_scaling, api_ec2, api_elb, api_iam};
 
 /// An error as AWS spells it.
 #[derive(Clone, Debug)]
@@ -41,6 +42,21 @@ impl Failure {
         Failure::new("InvalidParameterValue", format!("Value ({value}) for parameter {name} is invalid."))
     }
 
+    /// IAM's no, as each service spells it.
+    pub(crate) fn denied(service: &str, settings: &Settings, action: &str) -> Failure {
+        let role = settings.role.as_deref().unwrap_or("nobody");
+        let who = format!("arn:aws:sts::{}:assumed-role/{role}/session", settings.account);
+        let why = format!("because no identity-based policy allows the {action} action");
+        let message = format!("User: {who} is not authorized to perform: {action} {why}");
+        match service {
+            "ec2" => {
+                let message = format!("You are not authorized to perform this operation. {message}");
+                Failure::with_status(403, "UnauthorizedOperation", message)
+            }
+            _ => Failure::with_status(403, "AccessDenied", message),
+        }
+    }
+
     /// Only EC2 has codes for parameters; the others call all of that a validation error.
     fn said_by(mut self, service: &str) -> Failure {
         if service != "ec2" && matches!(self.code.as_str(), "MissingParameter" | "InvalidParameterValue") {
@@ -70,6 +86,7 @@ impl Call {
             "2016-11-15" => "ec2",
             "2011-01-01" => "autoscaling",
             "2011-06-15" => "sts",
+            "2010-05-08" => "iam",
             _ => "unknown",
         };
         Call { service, action, query }
@@ -91,6 +108,7 @@ fn perform(world: &mut World, call: &Call) -> Answer {
         "elasticloadbalancing" => api_elb::perform(world, &call.action, &call.query),
         "ec2" => api_ec2::perform(world, &call.action, &call.query),
         "autoscaling" => api_auto_scaling::perform(world, &call.action, &call.query),
+        "iam" => api_iam::perform(world, &call.action, &call.query),
         "sts" if call.action == "GetCallerIdentity" => Some(Ok(caller_identity(world))),
         _ => None,
     };
@@ -119,6 +137,10 @@ fn permitted(world: &mut World, call: &Call, headers: &BTreeMap<String, String>)
         } else {
             Failure::with_status(403, "SignatureDoesNotMatch", "Signature expired or not yet current")
         });
+    }
+    let action = format!("{}:{}", call.service, call.action);
+    if world.denies(&action) {
+        return Err(Failure::denied(call.service, &world.settings, &action));
     }
     if !world.buckets.take(call.service, &call.action, world.now) {
         return Err(if ec2 {
@@ -177,6 +199,7 @@ fn namespace(service: &str) -> &'static str {
         "elasticloadbalancing" => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
         "autoscaling" => "http://autoscaling.amazonaws.com/doc/2011-01-01/",
         "sts" => "https://sts.amazonaws.com/doc/2011-06-15/",
+        "iam" => "https://iam.amazonaws.com/doc/2010-05-08/",
         _ => "http://ec2.amazonaws.com/doc/2016-11-15/",
     }
 }

@@ -23,6 +23,7 @@ mod api_auto_scaling_describe;
 mod api_ec2;
 mod api_elb;
 mod api_fleets;
+mod api_iam;
 mod api_launch_templates;
 mod api_spot;
 mod aws;

@@ -31,6 +31,12 @@ pub struct Settings {
     pub target_groups: Vec<TargetGroupSettings>,
     /// The Auto Scaling group's `MaxSize`; without it one more than there are members.
     pub max_size: Option<u32>,
+    /// The Auto Scaling group's `MinSize`.
+    pub min_size: u32,
+    /// Processes of the Auto Scaling group that are suspended; without `Launch` it launches nothing.
+    pub suspended_processes: Vec<String>,
+    /// The Auto Scaling group's `CapacityDistributionStrategy` is `balanced-only`.
+    pub balanced_only: bool,
     /// The Auto Scaling group's `HealthCheckType`. With `ELB` it replaces a member that is no longer a target.
     pub health_check_type: String,
     /// How long the termination hook waits for a heartbeat.
@@ -39,10 +45,16 @@ pub struct Settings {
     /// Whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
     pub rebalance_terminates: bool,
     pub tags_in_metadata: bool,
+    /// The metadata service also answers without a session token (IMDSv1), as far as EC2 tells.
+    pub imds_v1: bool,
+    /// How far the metadata's answers travel, as far as EC2 tells.
+    pub hop_limit: u32,
     /// Tags of our instance beside those that AWS gives it.
     pub tags: BTreeMap<String, String>,
     /// The instance profile's role; none: no profile, and the metadata answers 404.
     pub role: Option<String>,
+    /// Actions that no policy allows, as `ec2:CreateTags`.
+    pub denied: Vec<String>,
     #[serde(with = "duration_text")]
     pub credentials_lifetime: Duration,
     /// No metadata token lives longer than this, whatever was asked for.
@@ -76,12 +88,18 @@ impl Default for Settings {
             others: vec![Other::new("m5.large", "eu-west-1a"), Other::new("m5.large", "eu-west-1b")],
             target_groups: vec![TargetGroupSettings::default()],
             max_size: None,
+            min_size: 1,
+            suspended_processes: Vec::new(),
+            balanced_only: false,
             health_check_type: "EC2".to_owned(),
             heartbeat_timeout: Duration::from_secs(300),
             rebalance_terminates: true,
             tags_in_metadata: true,
+            imds_v1: false,
+            hop_limit: 1,
             tags: BTreeMap::from([("Name".to_owned(), "web".to_owned())]),
             role: Some("web".to_owned()),
+            denied: Vec::new(),
             credentials_lifetime: Duration::from_secs(6 * 3600),
             token_ttl_cap: None,
             timings: Timings::default(),

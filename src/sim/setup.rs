@@ -170,7 +170,7 @@ impl World {
         self.auto_scaling_groups.push(AutoScalingGroup {
             name: GROUP.to_owned(),
             arn,
-            min: 1,
+            min: self.settings.min_size,
             max: self.settings.max_size.unwrap_or(desired + 1),
             desired,
             subnets: self.subnets.iter().map(|subnet| subnet.id.clone()).collect(),

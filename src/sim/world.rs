@@ -103,6 +103,11 @@ pub(crate) enum Event {
 }
 
 impl World {
+    /// Whether no policy allows this action, as `ec2:CreateTags`.
+    pub(crate) fn denies(&self, action: &str) -> bool {
+        self.settings.denied.iter().any(|denied| denied == action)
+    }
+
     pub(crate) fn empty(settings: Settings) -> World {
         let clock = Clock::starting_now(settings.clock_offset);
         World {

@@ -332,3 +332,16 @@ def test_a_group_that_believes_its_load_balancer_replaces_a_member_that_is_no_ta
     assert len(believing.successors()) == 1
     assert other.state(other.ours) == "running"
     assert not other.successors()
+
+
+def test_suspended_processes_and_the_distribution_are_told_and_heeded(start):
+    world = start(suspended_processes=["Launch"], balanced_only=True, min_size=2)
+    group = world.asg.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"][0]
+    assert [one["ProcessName"] for one in group["SuspendedProcesses"]] == ["Launch"]
+    assert group["AvailabilityZoneDistribution"]["CapacityDistributionStrategy"] == "balanced-only"
+    assert group["MinSize"] == 2
+    world.asg.detach_instances(
+        AutoScalingGroupName="web", InstanceIds=[world.ours], ShouldDecrementDesiredCapacity=False
+    )
+    time.sleep(1)
+    assert world.successors() == []

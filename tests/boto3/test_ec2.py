@@ -160,3 +160,13 @@ def test_a_new_instance_may_not_be_known_yet(start):
     assert refused(world.ec2.describe_instances, InstanceIds=new)[0] == "InvalidInstanceID.NotFound"
     until(lambda: new[0] in filtered(world, instance_state_name=["pending", "running"]))
     assert world.state(new[0]) == "running"
+
+
+@pytest.mark.parametrize("imds_v1, hop_limit, tags", [(False, 1, True), (True, 2, False)])
+def test_the_metadata_options_are_told(start, imds_v1, hop_limit, tags):
+    world = start(imds_v1=imds_v1, hop_limit=hop_limit, tags_in_metadata=tags)
+    one = world.ec2.describe_instances(InstanceIds=[world.ours])["Reservations"][0]["Instances"][0]
+    options = one["MetadataOptions"]
+    assert options["HttpTokens"] == ("optional" if imds_v1 else "required")
+    assert options["HttpPutResponseHopLimit"] == hop_limit
+    assert options["InstanceMetadataTags"] == ("enabled" if tags else "disabled")

@@ -37,6 +37,60 @@ def test_each_service_spells_its_errors_its_own_way(world):
         assert response["ResponseMetadata"]["RequestId"]
 
 
+def test_what_no_policy_allows_is_denied_as_each_service_does(start):
+    denied = ["ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetGroups", "autoscaling:DetachInstances"]
+    world = start(denied=denied)
+    assert refused(world.ec2.describe_instances)[0] == "UnauthorizedOperation"
+    assert refused(world.elb.describe_target_groups)[0] == "AccessDenied"
+    code, message = refused(
+        world.asg.detach_instances,
+        AutoScalingGroupName="web",
+        InstanceIds=[world.ours],
+        ShouldDecrementDesiredCapacity=False,
+    )
+    assert code == "AccessDenied" and "autoscaling:DetachInstances" in message
+    assert world.asg.describe_auto_scaling_groups()["AutoScalingGroups"][0]["DesiredCapacity"] == 3
+
+
+def test_a_dry_run_tells_allowed_from_denied_and_does_nothing(start):
+    world = start(denied=["ec2:CreateTags"])
+    tags = {"Resources": [world.ours], "Tags": [{"Key": "a", "Value": "b"}], "DryRun": True}
+    assert refused(world.ec2.create_tags, **tags)[0] == "UnauthorizedOperation"
+    deleted = {"Resources": [world.ours], "Tags": [{"Key": "Name"}], "DryRun": True}
+    assert refused(world.ec2.delete_tags, **deleted)[0] == "DryRunOperation"
+    assert filtered_names(world) == ["web"]
+
+
+def filtered_names(world):
+    answer = world.ec2.describe_instances(InstanceIds=[world.ours])
+    return [tag["Value"] for tag in answer["Reservations"][0]["Instances"][0]["Tags"] if tag["Key"] == "Name"]
+
+
+def test_a_dry_run_of_a_launch_asks_for_the_role_too(start):
+    def launch(world):
+        template = {"LaunchTemplateId": world.template(), "Version": "$Default"}
+        return refused(world.ec2.run_instances, LaunchTemplate=template, MinCount=1, MaxCount=1, DryRun=True)
+
+    assert launch(start())[0] == "DryRunOperation"
+    code, message = launch(start(denied=["iam:PassRole"]))
+    assert code == "UnauthorizedOperation" and "iam:PassRole" in message
+    code, message = launch(start(denied=["ec2:RunInstances"]))
+    assert code == "UnauthorizedOperation" and "ec2:RunInstances" in message
+
+
+def test_iam_tells_of_each_action_on_each_resource(start):
+    world = start(denied=["autoscaling:DetachInstances"])
+    role = "arn:aws:iam::123456789012:role/web"
+    actions = ["autoscaling:DetachInstances", "elasticloadbalancing:RegisterTargets"]
+    resources = [world.target_group(), "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:x"]
+    answer = world.iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=actions, ResourceArns=resources)
+    results = [(one["EvalActionName"], one["EvalResourceName"], one["EvalDecision"]) for one in answer["EvaluationResults"]]
+    decisions = {"autoscaling:DetachInstances": "implicitDeny", "elasticloadbalancing:RegisterTargets": "allowed"}
+    assert results == [(action, resource, decisions[action]) for action in actions for resource in resources]
+    unknown = {"PolicySourceArn": f"{role}-of-another", "ActionNames": actions}
+    assert refused(world.iam.simulate_principal_policy, **unknown)[0] == "NoSuchEntity"
+
+
 def test_an_action_that_is_not_there_is_invalid(world):
     assert refused(world.ec2.describe_vpcs)[0] == "InvalidAction"
     assert refused(world.elb.describe_rules)[0] == "InvalidAction"

@@ -3,6 +3,7 @@
 //! Each test starts a world of its own and a daemon of its own; nothing is shared and no port is fixed.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says where")]
 
+mod check;
 mod drill;
 mod faults;
 mod kills;

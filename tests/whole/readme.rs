@@ -53,3 +53,64 @@ fn every_milestone_and_every_variable_of_a_hook_is_named() {
         assert!(README.contains(&format!("`SPOT_RELAY_{name}`")), "{name}");
     }
 }
+
+/// Every line of every block of `language`, in the order of the page.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    README.split(&fence).skip(1).map(|rest| rest.split("```").next().expect("its text")).collect()
+}
+
+#[test]
+fn every_toml_and_json_block_can_be_read() {
+    for text in blocks("toml") {
+        assert!(Config::parse(text, "README.md").is_ok(), "{text}");
+    }
+    for text in blocks("json") {
+        assert!(serde_json::from_str::<Value>(text).is_ok(), "{text}");
+    }
+}
+
+/// The command lines of spot-relay in README's blocks for the shell, as words; variables before them left out.
+fn command_lines() -> Vec<Vec<&'static str>> {
+    let mut found = Vec::new();
+    for block in blocks("sh") {
+        for line in block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>() {
+            let line: &'static str = line.leak();
+            let line = line.split(" #").next().unwrap_or_default().split(" | ").next().unwrap_or_default();
+            let is_ours = |word: &&str| *word == "spot-relay" || word.ends_with("/spot-relay");
+            let words = line.split_whitespace().skip_while(|word| !is_ours(word)).collect::<Vec<_>>();
+            let cargo = line
+                .strip_prefix("cargo run -- ")
+                .map(|rest| std::iter::once("spot-relay").chain(rest.split_whitespace()).collect::<Vec<_>>());
+            found.extend(cargo.or(Some(words)).filter(|words| words.len() > 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_line_it_shows_can_be_typed() {
+    let lines = command_lines();
+    assert!(
+        lines.iter().any(|line| line.contains(&"demo")) && lines.iter().any(|line| line.contains(&"run")),
+        "{lines:?}"
+    );
+    for line in lines {
+        let redirected = line.iter().position(|word| word.starts_with(['>', '<', '&', ';'])).unwrap_or(line.len());
+        let words = line.iter().take(redirected);
+        let parsed = spot_relay::cli::command().try_get_matches_from(words);
+        assert!(parsed.is_ok(), "{line:?}: {}", parsed.map(|_| ()).expect_err("an error"));
+    }
+}
+
+#[test]
+fn its_table_of_commands_has_every_command_with_its_exit_codes() {
+    let program = spot_relay::cli::command();
+    for command in program.get_subcommands().filter(|one| !one.is_hide_set()) {
+        let start = format!("| `spot-relay {}` |", command.get_name());
+        let row = README.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {start}"));
+        let codes = row.trim_end_matches('|').rsplit(" | ").next().unwrap_or_default().trim();
+        let told = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(told.strip_prefix("Exit status: "), Some(codes), "{row}");
+    }
+}

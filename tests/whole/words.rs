@@ -1,105 +1,80 @@
-//! Manual pages and completions say what the command line says, and what README shows for a shell is what it takes.
+//! What the program says of its configuration.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-use spot_relay::cli;
+use crate::scenario::{Scenario, world};
 
-const README: &str = include_str!("../../README.md");
-
-fn spot_relay(arguments: &[&str]) -> Output {
+/// What the program writes to standard output, run with these arguments.
+pub(crate) fn written(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_spot-relay")).args(arguments).output().expect("it runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn text(output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The page without the escapes of roff.
-fn page(section: &str) -> String {
-    text(spot_relay(&["man", "--section", section])).replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
-}
-
-/// Commands that a person is to know of.
-fn commands() -> Vec<clap::Command> {
-    let all = cli::command();
-    let shown: Vec<_> = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
-    assert!(shown.len() >= 4);
-    shown
+#[test]
+fn an_unwise_setting_is_warned_of_once_at_start_and_used() {
+    let scenario = Scenario::new(world()).config("[leave]\nquiet-for = \"0s\"\n[hooks]\nnotice = [\"true\"]\n");
+    let daemon = scenario.start();
+    daemon.wait_for_line("ready; on a notice");
+    for key in ["leave.quiet-for: 0s", "hooks.notice: true"] {
+        let line = daemon.wait_for_line(key);
+        assert!(line.contains("\"WARN\""), "{line}");
+    }
+    let warned = daemon.lines_with("leave.quiet-for").len();
+    assert_eq!(warned, 1, "{:?}", daemon.lines());
 }
 
 #[test]
-fn the_manual_names_every_command_with_its_options_and_exit_codes() {
-    let page = page("8");
-    for command in commands() {
-        assert!(page.contains(&format!(".SS \"spot-relay {}\"", command.get_name())), "{}", command.get_name());
-        let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
-        for option in shown.filter_map(clap::Arg::get_long).filter(|long| *long != "help") {
-            assert!(page.contains(&format!("--{option}")), "{}: --{option}", command.get_name());
-        }
-        let exit_codes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(exit_codes.starts_with("Exit status: "), "{} tells its exit codes", command.get_name());
+fn what_only_the_webhook_finds_out_is_told_with_its_line_and_without_its_secret() {
+    for (config, expected) in [
+        (
+            "[notify]\nwebhook = \"hooks.example.org/secret\"\n",
+            "line 2, column 11: notify.webhook: the webhook is no URL",
+        ),
+        (
+            "[notify]\nwebhook = \"https://x/secret\"\n\ntemplate = \"/no/such/file\"\n",
+            "line 4, column 12: notify.template: /no/such/file cannot be read: No such file",
+        ),
+    ] {
+        let output = Scenario::new(world()).config(config).command().output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains(expected) && text.contains("config.toml: line") && !text.contains("/secret"), "{text}");
     }
 }
 
 #[test]
-fn readme_has_a_row_for_every_command() {
-    for command in commands() {
-        let row = format!("| `spot-relay {}`", command.get_name());
-        assert!(README.contains(&row), "{row}");
+fn every_example_of_the_manual_page_is_a_command_line() {
+    let page = written(&["man"]).replace("\\-", "-");
+    let examples = page.split(".SH EXAMPLES\n").nth(1).and_then(|rest| rest.split(".SH").next()).expect("examples");
+    let lines: Vec<&str> = examples.lines().filter(|line| line.starts_with("spot-relay")).collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        let words = line.split(" | ").next().expect("a command").split_whitespace();
+        let parsed = spot_relay::cli::command().try_get_matches_from(words);
+        assert!(parsed.is_ok(), "{line}: {}", parsed.map(|_| ()).expect_err("an error"));
     }
 }
 
 #[test]
-fn the_manual_of_the_configuration_names_every_key() {
-    let page = page("5");
-    for line in spot_relay::config::sample().lines() {
-        let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.contains('#'));
-        if let Some(key) = key {
-            assert!(page.contains(&format!("\n{key} = ")), "{key}");
-        }
+fn bash_completes_commands_options_and_their_values() {
+    let script = std::env::temp_dir().join(format!("spot-relay-completions-{}", std::process::id()));
+    std::fs::write(&script, written(&["completions", "bash"])).expect("written");
+    for (words, expected) in [
+        ("spot-relay de", "demo"),
+        ("spot-relay demo --ow", "--owner"),
+        ("spot-relay demo --owner s", "spot-fleet"),
+        ("spot-relay run --dr", "--dry-run"),
+        ("spot-relay --log-format j", "json"),
+        ("spot-relay si", ""),
+    ] {
+        // What Tab does: the function that the script names is given the program, the word, and the one before.
+        let tab = r#"source "$1"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE=$2 COMP_POINT=${#2}
+            name=$(complete -p spot-relay | sed 's/.*-F \([^ ]*\) .*/\1/')
+            $name spot-relay "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[*]}""#;
+        let output = Command::new("bash").args(["-c", tab, "bash"]).arg(&script).arg(words).output().expect("bash");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((stdout.trim(), stderr.trim()), (expected, ""), "{words}");
     }
-}
-
-#[test]
-fn bash_completes_what_the_command_line_has() {
-    let script = text(spot_relay(&["completions", "bash"]));
-    let complete = |typed: &str| {
-        let ask = format!(
-            "{script}\nCOMP_WORDS=(spot-relay {typed}); COMP_CWORD=1; _spot__relay spot-relay '{typed}' spot-relay; \
-             echo \"${{COMPREPLY[@]}}\""
-        );
-        let output = Command::new("bash").args(["--norc", "-c", &ask]).output().expect("bash");
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
-    assert_eq!(complete("stat"), "status");
-    assert_eq!(complete("dem"), "demo");
-    // Hidden ones are not offered.
-    assert_eq!(complete("si"), "");
-}
-
-/// Every line of README's shell blocks that begins with the program, its variables or its path taken off.
-#[test]
-fn every_command_line_readme_shows_is_one_that_is_taken() {
-    let mut seen = 0;
-    for block in README.split("```sh\n").skip(1) {
-        let block = block.split("```").next().expect("its text").replace("\\\n", " ");
-        for line in block.lines() {
-            let line = line.split(" #").next().unwrap_or_default().trim();
-            let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "sudo").collect();
-            let Some(first) = words.iter().position(|word| word.rsplit('/').next() == Some("spot-relay")) else {
-                continue;
-            };
-            let is_run = words.iter().take(first).all(|word| word.contains('='));
-            if !is_run {
-                continue;
-            }
-            let arguments = words.iter().skip(first).take_while(|word| !["|", ">", "&&"].contains(*word));
-            let parsed = cli::command().try_get_matches_from(arguments.copied());
-            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("wrong"));
-            seen += 1;
-        }
-    }
-    assert!(seen >= 2, "README shows command lines");
+    let _ = std::fs::remove_file(script);
 }

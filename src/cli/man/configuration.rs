@@ -9,7 +9,7 @@ use crate::config::{Key, TABLES, Table, sample};
 pub(super) fn page() -> String {
     let mut page = Page::new("spot-relay.toml", "5", "configuration of spot-relay(8)");
     page.heading("DESCRIPTION");
-    page.sentences(&format!(
+    page.paragraph(&format!(
         "`spot-relay` reads `{DEFAULT_CONFIG}`, or the file that is named with `--config`. The former may be absent: every \
          key is optional, and without any it finds out by itself which target groups and which owner there are."
     ));
@@ -26,7 +26,7 @@ pub(super) fn page() -> String {
         of_table(&mut page, table);
     }
     page.heading("EXAMPLES");
-    page.sentences("The defaults, all of them:");
+    page.paragraph("The defaults, all of them:");
     page.verbatim(&sample());
     for (what, text) in EXAMPLES {
         page.paragraph(what);
@@ -35,7 +35,7 @@ pub(super) fn page() -> String {
     page.heading("FILES");
     page.term(vec![bold(DEFAULT_CONFIG)], "The configuration.");
     page.heading("SEE ALSO");
-    page.sentences("`spot-relay`(8)");
+    page.paragraph("`spot-relay`(8)");
     page.render()
 }
 
@@ -90,7 +90,7 @@ fn of_table(page: &mut Page, table: &Table) {
         "" => page.heading("BEFORE THE FIRST TABLE"),
         name => page.heading(&format!("[{name}]")),
     }
-    page.sentences(table.meaning);
+    page.paragraph(table.meaning);
     for Key { name, default, meaning, .. } in table.keys {
         page.term(vec![bold(*name), roman(" = "), roman(*default)], &quoted_in_bold(meaning));
     }

@@ -12,53 +12,51 @@ const WIDTH: usize = 64;
 
 pub(super) struct Page {
     roff: Roff,
-    /// A heading stands there, and nothing below it: roff begins the paragraph by itself.
-    below_heading: bool,
+    /// Nothing stands below the last heading yet.
+    is_fresh: bool,
 }
 
 impl Page {
     /// `name` as in `spot-relay`, `about` as whatis(1) shows it.
     pub(super) fn new(name: &str, section: &str, about: &str) -> Page {
-        let mut page = Page { roff: Roff::new(), below_heading: false };
+        let mut page = Page { roff: Roff::new(), is_fresh: true };
         let source = concat!("spot-relay ", env!("CARGO_PKG_VERSION"));
         let manual = if section == "8" { "System Manager's Manual" } else { "File Formats Manual" };
         page.roff.control("TH", [name.to_uppercase().as_str(), section, DATE, source, manual]);
         page.heading("NAME");
-        page.roff.text([roman(format!("{name} - {about}"))]);
+        page.roff.text([roman(format!("{name} -"))]);
+        page.sentences(about);
         page
     }
 
     pub(super) fn heading(&mut self, name: &str) {
         self.roff.control("SH", [name]);
-        self.below_heading = true;
+        self.is_fresh = true;
     }
 
     pub(super) fn subheading(&mut self, name: &str) {
         self.roff.control("SS", [name]);
-        self.below_heading = true;
+        self.is_fresh = true;
     }
 
     /// A paragraph; `text` holds no line breaks that matter.
     pub(super) fn paragraph(&mut self, text: &str) {
-        self.begin_paragraph();
+        if !self.is_fresh {
+            self.roff.control("PP", []);
+        }
         self.sentences(text);
     }
 
-    fn begin_paragraph(&mut self) {
-        if !std::mem::take(&mut self.below_heading) {
-            self.roff.control("PP", []);
-        }
-    }
-
-    /// The first lines below a heading.
-    pub(super) fn sentences(&mut self, text: &str) {
-        self.below_heading = false;
+    /// Goes on where it stands.
+    fn sentences(&mut self, text: &str) {
+        self.is_fresh = false;
         for line in sentences(text).iter().flat_map(|sentence| lines(sentence)) {
             self.roff.text(marked(&line));
         }
     }
 
     pub(super) fn term(&mut self, term: Vec<Inline>, text: &str) {
+        self.is_fresh = false;
         self.roff.control("TP", []);
         self.roff.text(term);
         self.sentences(text);
@@ -66,7 +64,7 @@ impl Page {
 
     /// Lines as they are, indented; nothing is marked in them.
     pub(super) fn verbatim(&mut self, text: &str) {
-        self.begin_paragraph();
+        self.roff.control("PP", []);
         self.roff.control("RS", ["4"]);
         self.roff.control("nf", []);
         for line in text.lines() {
@@ -77,6 +75,7 @@ impl Page {
     }
 
     pub(super) fn line(&mut self, line: Vec<Inline>) {
+        self.is_fresh = false;
         self.roff.text(line);
     }
 
@@ -101,7 +100,6 @@ fn sentences(text: &str) -> Vec<String> {
 
 /// No line ends within backquotes: a space there is no place to break at.
 fn lines(sentence: &str) -> Vec<String> {
-    // In no text, and no white space.
     const HARD: &str = "\u{1}";
     let parts = sentence.split('`').enumerate();
     let kept: Vec<String> =
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_sentence_begins_a_line_and_what_is_quoted_stays_together() {
-        let mut page = Page { roff: Roff::new(), below_heading: false };
+        let mut page = Page { roff: Roff::new(), is_fresh: true };
         page.sentences("See `spot-relay status`. It's\n  told by `.toml`.");
         let expected = "See \\fBspot\\-relay status\\fR.\nIt\\*(Aqs told by \\fB.toml\\fR.\n";
         assert!(page.render().ends_with(expected), "{}", page.render());

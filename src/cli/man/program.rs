@@ -19,7 +19,7 @@ pub(super) fn page(mut program: Command) -> anyhow::Result<String> {
         page.paragraph(paragraph);
     }
     page.heading("OPTIONS");
-    page.sentences("These may stand before or after every command:");
+    page.paragraph("These may stand before or after every command:");
     options(&mut page, program.get_arguments());
     page.heading("COMMANDS");
     for command in commands(&program) {
@@ -38,7 +38,7 @@ pub(super) fn page(mut program: Command) -> anyhow::Result<String> {
         page.verbatim(line);
     }
     page.heading("SEE ALSO");
-    page.sentences("`spot-relay.toml`(5), `systemd.service`(5), `journalctl`(1)");
+    page.paragraph("`spot-relay.toml`(5), `systemd.service`(5), `journalctl`(1)");
     Ok(page.render())
 }
 
@@ -55,12 +55,9 @@ fn commands(program: &Command) -> impl Iterator<Item = &Command> {
 fn of_command(page: &mut Page, command: &Command) {
     page.subheading(&format!("spot-relay {}", command.get_name()));
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    for (n, paragraph) in about.split("\n\n").enumerate() {
+    for paragraph in about.split("\n\n") {
         let full_stop = if paragraph.ends_with(['.', ':']) { "" } else { "." };
-        match n {
-            0 => page.sentences(&format!("{paragraph}{full_stop}")),
-            _ => page.paragraph(&format!("{paragraph}{full_stop}")),
-        }
+        page.paragraph(&format!("{paragraph}{full_stop}"));
     }
     options(page, command.get_arguments().filter(|argument| !argument.is_global_set()));
 }
@@ -174,5 +171,47 @@ const EXAMPLES: [(&str, &str); 4] = [
         "The daemon with another configuration, and its log for machines:",
         "spot-relay --config my.toml --log-format json run",
     ),
-    ("This page, from the program itself:", "spot-relay man | man -l -"),
+    ("The IAM policy that this takes, for a launch template:", "spot-relay policy --for launch-template"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_tells_its_exit_codes() {
+        let program = crate::cli::visible();
+        for command in commands(&program) {
+            let told = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            let wanted =
+                format!("#[command(after_help = \"{EXIT_STATUS}0 ..., 1 ...\")], in the words of README's table");
+            assert!(told.len() > EXIT_STATUS.len() && told.starts_with(EXIT_STATUS), "{name} needs {wanted}");
+        }
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_section_or_a_term() {
+        let page = page(crate::cli::visible()).expect("a page").replace("\\-", "-");
+        let mut program = crate::cli::visible();
+        program.build();
+        for command in commands(&program) {
+            let heading = format!(".SS \"spot-relay {}\"\n", command.get_name());
+            let section = page.split(&heading).nth(1).expect(&heading).split("\n.S").next().unwrap_or_default();
+            for argument in command
+                .get_arguments()
+                .filter(|one| !one.is_global_set() && !one.is_hide_set() && one.get_id() != "help")
+            {
+                let long = argument.get_long().map(|long| format!("\\fB--{long}\\fR"));
+                let value = argument.get_value_names().and_then(|names| Some(format!("\\fI{}\\fR", names.first()?)));
+                let option = long.or(value).expect("a name");
+                assert!(section.contains(&format!(".TP\n{option}")), "{option} in {section}");
+            }
+        }
+        assert!(
+            page.contains("\\fB--config\\fR \\fIFILE\\fR")
+                && !page.contains("relay man")
+                && !page.contains("relay sim")
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! `spot-relay check`: everything that would go wrong in the two minutes, found now; one line each, with the remedy.
+//!
+//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others by asking IAM. Each part has a
+//! limit of its own, so that it ends whatever does not answer.
+
+mod aws;
+mod beside;
+mod configuration;
+mod directories;
+mod finding;
+mod group;
+mod instance;
+mod metadata;
+mod owner;
+mod permissions;
+mod report;
+mod target_groups;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use self::finding::{Finding, Level};
+use self::report::Report;
+use crate::config::Config;
+use crate::imds::Imds;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Look at the configuration alone, its template and its hooks: no network; exit code 78 if it is wrong
+    #[arg(long)]
+    config_only: bool,
+}
+
+pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let mut report = Report::new(arguments.json);
+    let (config, findings) = configuration::look(named);
+    report.add(findings)?;
+    if let Some(config) = config.filter(|_| !arguments.config_only) {
+        let runtime = super::runtime()?;
+        let looked = runtime.block_on(look(&config, &mut report));
+        // A disk or a resolver that hangs must not hold up the end.
+        runtime.shutdown_background();
+        looked?;
+    }
+    let failed = report.end()? == Level::Fail;
+    Ok(match failed {
+        true if arguments.config_only => ExitCode::from(super::EXIT_CONFIG),
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What needs no AWS first; then, where the metadata tells who this is, all that does.
+async fn look(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    report.looking("this machine")?;
+    report.add(directories::look())?;
+    report.add(beside::look(Path::new("/proc"), Path::new("/etc/ecs/ecs.config")))?;
+    report.looking("the metadata service")?;
+    let imds = match Imds::new(super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").as_deref()) {
+        Ok(imds) => imds,
+        Err(error) => return Ok(report.add(vec![metadata::unusable(&error)])?),
+    };
+    let (findings, known) = metadata::look(&imds).await;
+    report.add(findings)?;
+    let Some(known) = known else {
+        let what = "credentials, permissions, owner, target groups and clock are not looked at: without the metadata it is \
+                    not known which instance this is";
+        return Ok(report.add(vec![Finding::fail("aws", what).remedy("put the metadata right, then check again")])?);
+    };
+    aws::look(config, imds, known, report).await
+}

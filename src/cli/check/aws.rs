@@ -1,0 +1,121 @@
+//! What AWS is asked for: credentials first, then who launches the successor, the target groups, and every permission.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::finding::Finding;
+use super::metadata::Known;
+use super::report::Report;
+use super::{instance, owner, permissions, target_groups};
+use crate::aws::tally::Tally;
+use crate::aws::{Aws, Connection};
+use crate::config::Config;
+use crate::imds::Imds;
+use crate::model::Identity;
+use crate::retry::FailureKind;
+
+/// What every part asks with.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) aws: Arc<Aws>,
+    pub(super) imds: Arc<Imds>,
+    pub(super) identity: Identity,
+    pub(super) config: Arc<Config>,
+    pub(super) heard: Heard,
+}
+
+/// What IAM said of each action that was called so far.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<BTreeMap<&'static str, bool>>>);
+
+impl Heard {
+    /// Counts for allowed what AWS has looked at, whatever it answered.
+    fn tally(&self) -> Tally {
+        let heard = self.clone();
+        Tally::new(move |action, failure| {
+            let allowed = match failure {
+                None | Some(FailureKind::Rejected) => true,
+                Some(FailureKind::Denied) => false,
+                Some(_) => return,
+            };
+            heard.0.lock().unwrap_or_else(PoisonError::into_inner).insert(action, allowed);
+        })
+    }
+
+    pub(super) fn is_allowed(&self, action: &str) -> Option<bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied()
+    }
+}
+
+pub(super) async fn look(config: &Config, imds: Imds, known: Known, report: &mut Report) -> anyhow::Result<()> {
+    report.looking("the credentials")?;
+    let heard = Heard::default();
+    let Known { identity, clock } = known;
+    let connection = Connection { tally: heard.tally(), ..Connection::new(&identity.region, clock.clone()) };
+    let aws = match Aws::connect(connection).await {
+        Ok(aws) => Arc::new(aws),
+        Err(error) => {
+            let remedy = "put the variable right that it names";
+            return Ok(report.add(vec![Finding::fail("credentials", format!("{error:#}")).remedy(remedy)])?);
+        }
+    };
+    let imds = Arc::new(imds);
+    let (credentials, usable) = credentials(&aws, &imds).await;
+    report.add(credentials.into_iter().chain(region(&aws, &identity)).collect())?;
+    if !usable {
+        let what = "owner, target groups and permissions are not looked at: without credentials AWS tells nothing";
+        return Ok(report.add(vec![Finding::fail("aws", what).remedy("put the credentials right, then check again")])?);
+    }
+    let asked = Asked { aws, imds, identity, config: Arc::new(config.clone()), heard };
+    report.looking("who launches a successor")?;
+    let (options, (findings, plan)) = tokio::join!(instance::look(&asked), owner::look(&asked));
+    report.add(options)?;
+    report.add(findings)?;
+    report.looking("the target groups")?;
+    let (findings, registrations) = target_groups::look(&asked, plan.as_ref()).await;
+    report.add(findings)?;
+    report.looking("the permissions")?;
+    report.add(permissions::look(&asked, plan.as_ref(), registrations.as_deref()).await)?;
+    Ok(report.add(vec![of_clock(&asked)])?)
+}
+
+async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
+    let finding = match aws.credentials.renew().await {
+        Ok(expiry) => {
+            let role = imds.role().await.ok().flatten().map(|role| format!("the instance profile's role is {role}"));
+            let role = role.unwrap_or_else(|| "there is no instance profile: they come from elsewhere".to_owned());
+            let expiry = expiry.and_then(|expiry| jiff::Timestamp::try_from(expiry).ok());
+            let until = expiry.map_or_else(|| "for ever".to_owned(), |expiry| format!("until {expiry:.0}"));
+            return (vec![Finding::ok("credentials", format!("there are some, good {until}; {role}"))], true);
+        }
+        Err(failure) => Finding::fail("credentials", failure.to_string()),
+    };
+    let means = "nothing can be deregistered and no successor asked for";
+    let remedy = "attach an instance profile whose role has the policy that spot-relay policy prints";
+    (vec![finding.means(means).remedy(remedy)], false)
+}
+
+fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
+    (aws.region != identity.region).then(|| {
+        Finding::warn(
+            "region",
+            format!("AWS is asked in {}, and this instance runs in {}", aws.region, identity.region),
+        )
+        .means("target groups and owner are looked for where they cannot be")
+        .remedy("unset AWS_REGION, or the region of the profile")
+    })
+}
+
+fn of_clock(asked: &Asked) -> Finding {
+    let offset = asked.aws.clock.offset();
+    if offset.is_zero() {
+        return Finding::ok("clock", "agrees with AWS's to two seconds");
+    }
+    let (seconds, which) = (offset.as_secs().abs(), if offset.is_negative() { "ahead of" } else { "behind" });
+    Finding::warn("clock", format!("{seconds} s {which} AWS's"))
+        .means(
+            "spot-relay signs and counts by AWS's time, but other programs' calls are refused from five minutes on, and \
+             the log's times are wrong",
+        )
+        .remedy("keep the clock: chronyc makestep, and see that chrony or systemd-timesyncd runs")
+}

@@ -1,0 +1,50 @@
+//! The configuration with all that it names on this machine: the webhook's template, the hooks' programs. No network.
+
+use std::path::Path;
+
+use super::finding::Finding;
+use crate::cli::run::{is_program, webhook};
+use crate::config::Config;
+
+/// The configuration, if it can be used.
+pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
+    let loaded = match crate::cli::load(named) {
+        Ok(loaded) => loaded,
+        Err(error) => return (None, vec![wrong("configuration", &error.into())]),
+    };
+    let found = match loaded.text.is_empty() {
+        true => format!("{} is not there, or empty: every key has its default", loaded.file),
+        false => format!("{} can be used", loaded.file),
+    };
+    let mut findings = vec![Finding::ok("configuration", found)];
+    let unwise = loaded.config.unwise().into_iter();
+    findings.extend(unwise.map(|unwise| Finding::warn("configuration", unwise.what).of(unwise.key)));
+    match webhook(&loaded.config.notify) {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            findings.push(Finding::ok("webhook", "its address and its template can be used; nothing was posted"));
+        }
+        Err(error) => findings.push(wrong("webhook", &loaded.placed(error))),
+    }
+    findings.extend(of_hooks(&loaded.config));
+    (Some(loaded.config), findings)
+}
+
+fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
+    let remedy = "put right what is said above: the daemon ends with exit code 78 at start";
+    Finding::fail(check, format!("{error:#}")).remedy(remedy)
+}
+
+fn of_hooks(config: &Config) -> Vec<Finding> {
+    let hooks = [("notice", &config.hooks.notice), ("drained", &config.hooks.drained)];
+    let named = hooks.into_iter().filter_map(|(key, command)| Some((key, command.first()?)));
+    named
+        .map(|(key, program)| match is_program(program) {
+            true => Finding::ok("hook", format!("{program} can be run")).of(key),
+            false => Finding::fail("hook", format!("{program} is no program that can be run here"))
+                .of(key)
+                .means("every handover will be partial")
+                .remedy(format!("install it, make it executable, or put [hooks] {key} right")),
+        })
+        .collect()
+}

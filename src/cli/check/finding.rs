@@ -1,0 +1,66 @@
+//! One thing that was looked at: how it stands, what was found, what that means, what to do. Data.
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Level {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// What was looked at: a name that does not change, as `hop-limit`.
+    pub(super) check: &'static str,
+    /// Which of several: a target group's name, an action.
+    pub(super) subject: Option<String>,
+    pub(super) level: Level,
+    pub(super) found: String,
+    pub(super) means: Option<String>,
+    pub(super) remedy: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Level::Ok, found)
+    }
+
+    pub(super) fn warn(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Level::Warn, found)
+    }
+
+    pub(super) fn fail(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Level::Fail, found)
+    }
+
+    fn new(check: &'static str, level: Level, found: impl Into<String>) -> Finding {
+        Finding { check, subject: None, level, found: found.into(), means: None, remedy: None }
+    }
+
+    pub(super) fn of(mut self, subject: impl Into<String>) -> Finding {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    pub(super) fn means(mut self, means: impl Into<String>) -> Finding {
+        self.means = Some(means.into());
+        self
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Finding {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}

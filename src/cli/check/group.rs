@@ -1,0 +1,118 @@
+//! What about an Auto Scaling group is in the way of a handover: settings that are its owner's to decide.
+
+use std::collections::BTreeMap;
+
+use super::aws::Asked;
+use super::finding::Finding;
+use super::owner::by_itself;
+use crate::aws::LIMIT;
+use crate::aws::autoscaling::GroupTraits;
+use crate::config::{Config, Rebalance, ScheduledEvents, Then, When};
+use crate::model::AutoScalingGroup;
+use crate::plan::GroupRequest;
+
+pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
+    let traits = asked.aws.autoscaling.group_traits(&group.name, LIMIT).await.ok().flatten().unwrap_or_default();
+    vec![
+        capacity_rebalancing(group),
+        processes(group, &traits),
+        zones(group, &traits),
+        size(group, how, &asked.config),
+        health_check(group, &asked.config),
+    ]
+}
+
+fn capacity_rebalancing(group: &AutoScalingGroup) -> Finding {
+    match group.capacity_rebalance {
+        true => by_itself("capacity-rebalancing", format!("group {} has Capacity Rebalancing on", group.name)),
+        false => Finding::ok("capacity-rebalancing", format!("off: group {} launches when it is asked", group.name)),
+    }
+}
+
+fn processes(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
+    let name = &group.name;
+    if traits.suspends("Launch") {
+        return Finding::fail("group-processes", format!("the process Launch of group {name} is suspended"))
+            .means("the group launches no successor, asked or not")
+            .remedy(format!(
+                "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Launch"
+            ));
+    }
+    Finding::ok("group-processes", format!("group {name} launches"))
+}
+
+/// Of a group whose zones have unequal numbers of members, rebalancing takes one away where there are more.
+fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
+    let mut members: BTreeMap<&str, usize> = group.availability_zones.iter().map(|zone| (zone.as_str(), 0)).collect();
+    for member in &group.members {
+        *members.entry(&member.availability_zone).or_default() += 1;
+    }
+    let (fewest, most) = (members.values().min().copied(), members.values().max().copied());
+    let is_uneven = most.unwrap_or_default() > fewest.unwrap_or_default() + 1;
+    if traits.balanced_only {
+        return Finding::warn("zones", "the group launches in the zone with the fewest members only (balanced-only)")
+            .means(
+                "if AWS has no Spot capacity there, which is likely where it just took an instance, no successor comes",
+            )
+            .remedy("set its capacity distribution to balanced-best-effort");
+    }
+    if is_uneven && !traits.suspends("AZRebalance") {
+        let found: Vec<String> = members.iter().map(|(zone, count)| format!("{zone}: {count}")).collect();
+        return Finding::warn("zones", format!("the group's zones are uneven ({})", found.join(", ")))
+            .means("its AZRebalance may terminate a member, a successor too, to even them out while this one leaves")
+            .remedy(format!(
+                "find out why they are; or aws autoscaling suspend-processes --auto-scaling-group-name {} \
+                 --scaling-processes AZRebalance",
+                group.name
+            ));
+    }
+    Finding::ok("zones", "the group's zones are even, or it does not mind")
+}
+
+fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding {
+    let AutoScalingGroup { min_size, max_size, desired_capacity, .. } = group;
+    let sizes = format!("minimum {min_size}, desired {desired_capacity}, maximum {max_size}");
+    let launches_first = config.leave.when == When::SuccessorHealthy
+        || config.watch.rebalance == Rebalance::HandOver
+        || config.watch.scheduled_events == ScheduledEvents::HandOver;
+    let is_asked = how != GroupRequest::Observe;
+    let is_full = desired_capacity >= max_size;
+    let raise = format!(
+        "raise its maximum to {}: aws autoscaling update-auto-scaling-group --auto-scaling-group-name {} --max-size {}",
+        desired_capacity + 1,
+        group.name,
+        desired_capacity + 1
+    );
+    if launches_first && is_asked && group.mixed_instances {
+        return Finding::warn(
+            "group-size",
+            "the group has a mixed instances policy, for which AWS launches none first",
+        )
+        .means("it is left at once on a notice, and not at all on a recommendation")
+        .remedy("give the group a launch template alone, or write [leave] when = \"at-once\"");
+    }
+    if launches_first && is_asked && is_full {
+        return Finding::warn("group-size", format!("the group is full ({sizes})"))
+            .means("it launches no successor before this instance leaves: a notice is handed over as at-once")
+            .remedy(raise);
+    }
+    if how == GroupRequest::Detach && is_full && config.survive.then != Then::StayOut {
+        return Finding::warn("group-size", format!("the group is full ({sizes})"))
+            .means("after an interruption that is withdrawn this instance cannot be attached again; it serves outside of it")
+            .remedy(raise);
+    }
+    Finding::ok("group-size", format!("there is room in the group ({sizes})"))
+}
+
+fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
+    let kind = &group.health_check_type;
+    if kind.contains("ELB") && config.watch.rebalance == Rebalance::HandOver {
+        return Finding::warn("group-health-check", format!("the group's health check is {kind}"))
+            .means(
+                "after a handover by recommendation this instance is out of its target groups, which the group may take for \
+                 unhealthy: it replaces it a second time",
+            )
+            .remedy("set the group's health check to EC2, or write [watch] rebalance = \"prepare\"");
+    }
+    Finding::ok("group-health-check", format!("{kind}: it leaves a handover alone"))
+}

@@ -1,0 +1,91 @@
+//! The metadata service: whether it answers, who this is, and whether a notice stands already.
+
+use super::finding::Finding;
+use crate::aws::clock::Clock;
+use crate::imds::{Imds, ImdsError};
+use crate::model::{Identity, LifeCycle};
+
+/// What the metadata told, for everything else.
+pub(super) struct Known {
+    pub(super) identity: Identity,
+    /// Taught by the metadata's date.
+    pub(super) clock: Clock,
+}
+
+/// The address is of no use.
+pub(super) fn unusable(error: &anyhow::Error) -> Finding {
+    Finding::fail("metadata", format!("{error:#}")).remedy("put AWS_EC2_METADATA_SERVICE_ENDPOINT right, or unset it")
+}
+
+/// `None` where it does not tell who this is.
+pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<Known>) {
+    let endpoint = imds.endpoint();
+    let identity = match imds.identity().await {
+        Ok(identity) => identity,
+        Err(error) => return (vec![unanswered(endpoint, &error)], None),
+    };
+    let answers = format!(
+        "{endpoint} answers: {} ({}, {})",
+        identity.instance_id, identity.instance_type, identity.availability_zone
+    );
+    let clock = Clock::default();
+    let (notice, tags) = tokio::join!(of_notice(imds, &clock), of_tags(imds));
+    let findings = vec![Finding::ok("metadata", answers), of_life_cycle(&identity), notice, tags];
+    (findings, Some(Known { identity, clock }))
+}
+
+fn unanswered(endpoint: &str, error: &ImdsError) -> Finding {
+    let remedy = match error {
+        ImdsError::TurnedOff => {
+            "turn it on: aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled --http-tokens \
+             required"
+        }
+        ImdsError::TimedOut | ImdsError::TokenRefused(_) | ImdsError::Unreachable(_) => {
+            "run this on the EC2 instance itself; in a container its hop limit has to be 2: aws ec2 \
+             modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2"
+        }
+        _ => "look for a proxy or a firewall between this machine and the metadata service",
+    };
+    let why = crate::daemon::chain(error);
+    Finding::fail("metadata", format!("{endpoint}: {why}")).means("no notice can be seen").remedy(remedy)
+}
+
+fn of_life_cycle(identity: &Identity) -> Finding {
+    match identity.life_cycle {
+        LifeCycle::Spot => Finding::ok("life-cycle", "a Spot instance"),
+        LifeCycle::OnDemand => Finding::warn("life-cycle", "an on-demand instance")
+            .means("AWS gives no Spot notice for it; what can still come is a scheduled event, or its group's end")
+            .remedy("nothing, if that is meant"),
+    }
+}
+
+async fn of_notice(imds: &Imds, clock: &Clock) -> Finding {
+    match imds.instance_action().await {
+        Ok(look) => {
+            if let Some(date) = look.date {
+                clock.learn(date);
+            }
+            match look.body {
+                None => Finding::ok("notice", "none stands, and the metadata says so"),
+                Some(body) => Finding::warn("notice", format!("one stands: {}", body.trim()))
+                    .means("this instance is going, or its interruption was withdrawn")
+                    .remedy("see what the daemon does: spot-relay status"),
+            }
+        }
+        Err(error) => Finding::fail("notice", crate::daemon::chain(&error))
+            .means("a notice would not be seen")
+            .remedy("see what answers for spot/instance-action in place of the metadata service"),
+    }
+}
+
+async fn of_tags(imds: &Imds) -> Finding {
+    match imds.instance_tags(&[]).await {
+        Ok(Some(_)) => Finding::ok("metadata-tags", "the metadata shows this instance's tags"),
+        Ok(None) | Err(_) => Finding::warn("metadata-tags", "the metadata does not show this instance's tags")
+            .means("its owner is asked for with ec2:DescribeTags: a call and a permission more")
+            .remedy(
+                "aws ec2 modify-instance-metadata-options --instance-id ID --instance-metadata-tags enabled, or \
+                 MetadataOptions in the launch template",
+            ),
+    }
+}

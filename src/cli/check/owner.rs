@@ -1,0 +1,121 @@
+//! Who launches the successor: found as the daemon finds it, and what about it is in the way.
+
+use std::collections::BTreeSet;
+
+use super::aws::Asked;
+use super::finding::Finding;
+use super::group;
+use crate::aws::LIMIT;
+use crate::config::OwnerChoice;
+use crate::daemon::look_up;
+use crate::model::LaunchTemplate;
+use crate::plan::{FleetRequest, LaunchPlan, Plan};
+use crate::retry::{Failure, FailureKind};
+
+const POLICY: &str = "allow it: spot-relay policy prints what";
+
+/// The plan, if there is one.
+pub(super) async fn look(asked: &Asked) -> (Vec<Finding>, Option<Plan>) {
+    let plan = match find(asked).await {
+        Ok(plan) => plan,
+        Err(failure) => return (vec![unknown(&failure)], None),
+    };
+    let mut findings = vec![of_plan(&plan, asked)];
+    match &plan {
+        Plan::Group { group, how } => findings.extend(group::look(asked, group, *how).await),
+        Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => findings.push(by_itself(
+            "fleet-replacement",
+            format!("{} replaces instances by itself, by its capacity-rebalance strategy", fleet.id),
+        )),
+        Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
+            findings
+                .push(Finding::ok("fleet-replacement", format!("{} replaces nothing before it is asked", fleet.id)));
+        }
+        Plan::Launch(launch) => findings.extend(of_launch(asked, launch).await),
+        Plan::Nobody { .. } => {}
+    }
+    (findings, Some(plan))
+}
+
+async fn find(asked: &Asked) -> Result<Plan, Failure> {
+    let Asked { aws, imds, identity, config, .. } = asked;
+    let tags = look_up::find_tags(aws, imds, identity).await?;
+    let clue = look_up::find_clue(imds, &tags, config).await?;
+    look_up::plan_of(aws, identity, config, &tags, clue).await
+}
+
+fn unknown(failure: &Failure) -> Finding {
+    let remedy = match failure.kind {
+        FailureKind::Denied => POLICY,
+        FailureKind::Credentials => "put the credentials and the clock right, then check again",
+        _ => "see that AWS's endpoints can be reached from here, then check again",
+    };
+    Finding::fail("owner", format!("who launches a successor is not known: {failure}"))
+        .means("it is looked for again in the two minutes, and no successor is asked for until it is found")
+        .remedy(remedy)
+}
+
+fn of_plan(plan: &Plan, asked: &Asked) -> Finding {
+    match plan {
+        Plan::Nobody { why } if asked.config.successor.owner == OwnerChoice::None => {
+            Finding::ok("owner", format!("on a notice: launch no successor: {why}"))
+        }
+        Plan::Nobody { why } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
+            .means("this instance leaves its target groups, and nothing takes its place")
+            .remedy(
+                "run it in an Auto Scaling group or a fleet, name [successor] launch-template, or write owner = \"none\" if \
+                 that is meant",
+            ),
+        plan => Finding::ok("owner", format!("on a notice: {plan}")),
+    }
+}
+
+/// An owner that is not asked.
+pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
+    Finding::warn(check, found)
+        .means(
+            "spot-relay does not ask it for a successor, because two would come: it watches for the one that is launched, \
+             and a recommendation alone may replace this instance",
+        )
+        .remedy("nothing, if that is meant; turned off, spot-relay asks at the notice and knows its successor")
+}
+
+async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
+    let mut findings = vec![pools(launch)];
+    let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+    let mut templates: Vec<&LaunchTemplate> = configurations.map(|configuration| &configuration.template).collect();
+    templates.dedup();
+    for template in templates {
+        let name = format!("{} ({})", template.id_or_name, template.version);
+        findings.push(match asked.aws.launch_templates.describe_launch_template(template, LIMIT).await {
+            Ok(Some(facts)) => {
+                let image = facts.image_id.as_deref().unwrap_or("without an image of its own");
+                Finding::ok("launch-template", format!("{}, version {}, {image}", facts.id, facts.version))
+            }
+            Ok(None) => Finding::fail("launch-template", format!("AWS knows no template or version {name}"))
+                .means("no successor can be launched from it")
+                .remedy("put [successor] launch-template right, or make the version"),
+            Err(failure) => Finding::fail("launch-template", format!("{name} cannot be read: {failure}"))
+                .means("whether a successor can be launched from it is not known")
+                .remedy(POLICY),
+        });
+    }
+    findings
+}
+
+fn pools(launch: &LaunchPlan) -> Finding {
+    if launch.only_reclaimed {
+        return Finding::warn("pools", "the successor can only go where this instance is being taken from")
+            .means("AWS is short of just that capacity: the launch will likely fail")
+            .remedy("name more [successor] subnets or instance-types, or allow on-demand-fallback");
+    }
+    let pools = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).flat_map(|it| &it.overrides);
+    let zones: BTreeSet<&str> = pools.filter_map(|pool| pool.availability_zone.as_deref()).collect();
+    Finding::ok(
+        "pools",
+        match zones.len() {
+            0 => "the launch template says where".to_owned(),
+            _ => format!("the successor can go to {}", zones.into_iter().collect::<Vec<_>>().join(", ")),
+        },
+    )
+}

@@ -1,0 +1,158 @@
+//! The target groups of this instance: found as the daemon finds them, with ports, health and deregistration delay.
+
+use std::time::Duration;
+
+use super::aws::Asked;
+use super::finding::Finding;
+use crate::aws::LIMIT;
+use crate::config::{Config, TargetGroups};
+use crate::daemon::look_up;
+use crate::model::{Registration, TargetHealth, TargetState};
+use crate::notice::TWO_MINUTES;
+use crate::plan::Plan;
+use crate::retry::{Failure, FailureKind};
+
+/// A scan of all of the account's target groups may take so long here.
+const SCAN_LIMIT: Duration = Duration::from_secs(60);
+
+/// The registrations, where they could be found.
+pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
+    let Asked { aws, identity, config, .. } = asked;
+    let search = look_up::find_registrations(aws, identity, config, None, &[]);
+    let found = match tokio::time::timeout(SCAN_LIMIT, search).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(failure)) => return (vec![unknown(&failure)], None),
+        Err(_) => return (vec![too_many()], None),
+    };
+    let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
+    findings.extend(not_in(config, &found.registrations, &found.missing));
+    for registration in &found.registrations {
+        findings.extend(of_registration(asked, registration, plan).await);
+    }
+    if findings.is_empty() {
+        findings.push(
+            Finding::warn("target-group", "this instance is in no target group")
+                .means("there is nothing to leave; what it serves, if anything, is cut at its end")
+                .remedy("register it, or list its groups in target-groups; a worker that serves nothing is fine"),
+        );
+    }
+    (findings, Some(found.registrations))
+}
+
+fn unknown(failure: &Failure) -> Finding {
+    let remedy = match failure.kind {
+        FailureKind::Denied => "allow it: spot-relay policy prints what",
+        _ => "see that Elastic Load Balancing's endpoint can be reached from here, then check again",
+    };
+    Finding::fail("target-group", format!("this instance's target groups are not known: {failure}"))
+        .means("nothing could be deregistered at once on a notice")
+        .remedy(remedy)
+}
+
+fn too_many() -> Finding {
+    Finding::warn("target-group", format!("to ask all target groups takes longer than {} s", SCAN_LIMIT.as_secs()))
+        .means("one that is found late is left late")
+        .remedy("list this instance's groups in target-groups")
+}
+
+fn missing(name: &str) -> Finding {
+    Finding::fail("target-group", "AWS knows no such target group in this region")
+        .of(name)
+        .means("no handover is complete with it")
+        .remedy("put target-groups right, or make the group")
+}
+
+/// Listed and there, but without this instance.
+fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -> Vec<Finding> {
+    let TargetGroups::Listed(listed) = &config.target_groups else { return Vec::new() };
+    let is_in = |name: &str| registrations.iter().any(|it| it.name() == name || it.target_group.as_str() == name);
+    let names = listed.iter().map(|group| &group.arn_or_name).filter(|name| !is_in(name) && !missing.contains(name));
+    let arrives = config.arrive.register;
+    names
+        .map(|name| match arrives {
+            true => Finding::ok("target-group", "not in it yet; [arrive] register is to see to that").of(name),
+            false => Finding::warn("target-group", "this instance is not registered in it")
+                .of(name)
+                .means("there is nothing to leave in it")
+                .remedy("register it, write [arrive] register = true, or take the group out of target-groups"),
+        })
+        .collect()
+}
+
+async fn of_registration(asked: &Asked, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
+    let name = registration.name();
+    let health =
+        asked.aws.elb.describe_target_health_of(&registration.target_group, &registration.targets, LIMIT).await;
+    let mut findings = vec![in_service(registration, health.as_deref().unwrap_or_default()).of(name)];
+    findings.push(delay(registration, &asked.config).of(name));
+    if registration.network {
+        let finding = Finding::warn("load-balancer", "a Network Load Balancer");
+        findings.push(
+            finding
+                .of(name)
+                .means("it sends new flows for minutes after the deregistration, and a successor is healthy as late")
+                .remedy(
+                    "keep the application listening to the end, and let its health check fail on the hook `notice`",
+                ),
+        );
+    } else {
+        findings.push(Finding::ok("load-balancer", "an Application Load Balancer").of(name));
+    }
+    findings.extend(who_registers(registration, plan).map(|finding| finding.of(name)));
+    findings
+}
+
+fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
+    let ports: Vec<String> = registration.ports().iter().map(u16::to_string).collect();
+    let ports = format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "));
+    let idle = health.iter().find(|row| row.state != TargetState::Healthy);
+    match idle {
+        None => Finding::ok("target-group", format!("in it with {ports}, in service")),
+        Some(row) => {
+            let reason = row.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+            Finding::warn(
+                "target-group",
+                format!("in it with {ports}; port {} is not in service ({:?}{reason})", row.target.port, row.state),
+            )
+            .means("it gets no requests now; a handover leaves it all the same, and its successor may not be healthy either")
+            .remedy("see its health check, and that a load balancer uses the group")
+        }
+    }
+}
+
+/// What is left of two minutes for requests to end in.
+fn delay(registration: &Registration, config: &Config) -> Finding {
+    let delay = registration.deregistration_delay;
+    let room = TWO_MINUTES.saturating_sub(config.leave.reserve);
+    if delay <= room {
+        return Finding::ok("deregistration-delay", format!("{} s fit into the two minutes", delay.as_secs()));
+    }
+    Finding::warn("deregistration-delay", format!("{} s are longer than the notice allows", delay.as_secs()))
+        .means(format!(
+            "a request that takes longer than {} s is cut when the instance goes; the load balancer shows `draining` for \
+             longer than that, so spot-relay goes by this machine's own connections",
+            room.as_secs()
+        ))
+        .remedy(format!(
+            "aws elbv2 modify-target-group-attributes --target-group-arn {} --attributes \
+             Key=deregistration_delay.timeout_seconds,Value={}",
+            registration.target_group,
+            room.as_secs()
+        ))
+}
+
+fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Finding> {
+    let owners = match plan? {
+        Plan::Group { group, .. } => &group.target_groups,
+        Plan::Fleet { fleet, .. } => &fleet.target_groups,
+        Plan::Launch(_) => return Some(Finding::ok("successor-registration", "spot-relay registers the successor")),
+        Plan::Nobody { .. } => return None,
+    };
+    Some(match owners.contains(&registration.target_group) {
+        true => Finding::ok("successor-registration", "the owner registers the successor"),
+        false => Finding::ok(
+            "successor-registration",
+            "the owner does not know this group: spot-relay registers the successor",
+        ),
+    })
+}

@@ -1,0 +1,429 @@
+//! `spot-relay check`: for each line a world that makes it ok, one that makes it warn, one that makes it fail, as far as it
+//! can; and that nothing is written, whatever is looked at.
+
+use std::collections::BTreeSet;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use serde_json::Value;
+use spot_relay::sim::{
+    Fault, FaultKind, FleetType, LifeCycle, LoadBalancerType, Nth, Other, Owner, Settings, TargetGroupSettings,
+};
+
+use crate::scenario::{PATIENCE, SHORT, Scenario, eventually, target_group, world};
+
+/// A world in which there is nothing to warn of.
+fn in_order() -> Settings {
+    let web = TargetGroupSettings {
+        port: 61_080,
+        deregistration_delay: Duration::from_secs(60),
+        ..target_group("web", &[61_080])
+    };
+    Settings {
+        others: vec![Other::new("m5.large", "eu-west-1b"), Other::new("m5.large", "eu-west-1c")],
+        target_groups: vec![web],
+        ..world()
+    }
+}
+
+fn owned_by(owner: Owner) -> Settings {
+    Settings { owner, ..in_order() }
+}
+
+fn denying(actions: &[&str]) -> Settings {
+    Settings { denied: actions.iter().map(|action| (*action).to_owned()).collect(), ..in_order() }
+}
+
+fn group(capacity_rebalance: bool, mixed_instances: bool) -> Owner {
+    Owner::AutoScalingGroup { capacity_rebalance, termination_hook: false, mixed_instances }
+}
+
+fn run(arguments: &[&str], scenario: &Scenario) -> Output {
+    // The targets of a new world are healthy a moment later.
+    let healthy = |name: &str| scenario.sim.targets(name).iter().all(|(_, _, state)| state != "initial");
+    eventually(|| healthy("web").then_some(())).expect("a settled world");
+    let mut command = scenario.command_of("check");
+    command.args(arguments).stdout(Stdio::piped()).output().expect("check runs")
+}
+
+struct Checked {
+    findings: Vec<Value>,
+    exit: Option<i32>,
+}
+
+impl Checked {
+    fn of(scenario: &Scenario) -> Checked {
+        let output = run(&["--json"], scenario);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        });
+        assert_eq!(document["schema"], 1);
+        let findings = document["findings"].as_array().expect("findings").clone();
+        let exit = output.status.code();
+        let failed = findings.iter().any(|finding| finding["level"] == "fail");
+        assert_eq!(exit, Some(i32::from(failed)), "{findings:#?}");
+        // Nothing is written, ever: what is no read and no question to IAM is a dry run.
+        for request in scenario.aws_requests() {
+            let is_read = request.action.starts_with("Describe") || request.action == "SimulatePrincipalPolicy";
+            let is_dry = request.parameters.get("DryRun").map(String::as_str) == Some("true");
+            assert!(is_read || is_dry, "{} was called", request.action);
+        }
+        for finding in &findings {
+            // What is unwise says in the same words what is wiser.
+            let told = !finding["remedy"].is_null() || finding["check"] == "configuration";
+            assert!(finding["level"] == "ok" || told, "what to do is not told: {finding}");
+        }
+        Checked { findings, exit }
+    }
+
+    /// Of this check and, if one is named, of this subject.
+    fn about(&self, check: &str, subject: Option<&str>) -> Vec<&Value> {
+        let of = |finding: &&Value| finding["check"] == check && subject.is_none_or(|it| finding["subject"] == it);
+        self.findings.iter().filter(of).collect()
+    }
+
+    fn level(&self, check: &str, subject: Option<&str>) -> String {
+        let rank = |level: &str| ["ok", "warn", "fail"].iter().position(|it| *it == level);
+        let levels = self.about(check, subject).into_iter().filter_map(|finding| finding["level"].as_str());
+        levels.max_by_key(|level| rank(level)).unwrap_or("absent").to_owned()
+    }
+}
+
+/// A check (with `/SUBJECT`), the level that it is to have, and the world that makes it so.
+type Row = (&'static str, &'static str, Scenario);
+
+fn check(rows: Vec<Row>) {
+    for (name, level, scenario) in rows {
+        let checked = Checked::of(&scenario);
+        let (check, subject) = name.split_once('/').map_or((name, None), |(check, subject)| (check, Some(subject)));
+        assert_eq!(checked.level(check, subject), level, "{name}: {:#?}", checked.findings);
+    }
+}
+
+fn of(settings: Settings) -> Scenario {
+    Scenario::new(settings)
+}
+
+fn with(settings: Settings, config: &str) -> Scenario {
+    Scenario::new(settings).config(&format!("{SHORT}{config}"))
+}
+
+fn answering(settings: Settings, action: &str, kind: FaultKind) -> Scenario {
+    let scenario = Scenario::new(settings);
+    scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+    scenario
+}
+
+fn status(status: u16, code: &str) -> FaultKind {
+    FaultKind::Status { status, code: code.to_owned(), message: "no".to_owned() }
+}
+
+#[test]
+fn in_a_world_in_order_everything_is_ok() {
+    let scenario = of(in_order());
+    let checked = Checked::of(&scenario);
+    let others: Vec<&Value> =
+        checked.findings.iter().filter(|it| it["level"] != "ok" && it["check"] != "other-handler").collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(checked.exit, Some(0));
+    let names: BTreeSet<&str> = checked.findings.iter().filter_map(|it| it["check"].as_str()).collect();
+    for name in [
+        "configuration",
+        "state-directory",
+        "runtime-directory",
+        "other-handler",
+        "metadata",
+        "life-cycle",
+        "notice",
+        "metadata-tags",
+        "credentials",
+        "imds-v1",
+        "hop-limit",
+        "owner",
+        "capacity-rebalancing",
+        "group-processes",
+        "zones",
+        "group-size",
+        "group-health-check",
+        "target-group",
+        "deregistration-delay",
+        "load-balancer",
+        "successor-registration",
+        "permission",
+        "clock",
+    ] {
+        assert!(names.contains(name), "{name} in {names:?}");
+    }
+}
+
+#[test]
+fn the_configuration() {
+    check(vec![
+        ("configuration", "ok", of(in_order())),
+        ("configuration/watch.interval", "warn", of(in_order()).config("[watch]\ninterval = \"10s\"\n")),
+        ("configuration", "fail", of(in_order()).config("[watch]\nintervall = \"10s\"\n")),
+        ("hook/notice", "ok", with(in_order(), "[hooks]\nnotice = [\"/bin/true\"]\n")),
+        ("hook/drained", "fail", with(in_order(), "[hooks]\ndrained = [\"/nowhere/at-all\"]\n")),
+        ("webhook", "ok", with(in_order(), "[notify]\nwebhook = \"https://example.com/\"\n")),
+        (
+            "webhook",
+            "fail",
+            with(in_order(), "[notify]\nwebhook = \"https://example.com/\"\ntemplate = \"/nowhere\"\n"),
+        ),
+    ]);
+}
+
+#[test]
+fn the_configuration_alone_asks_nobody() {
+    for (config, code) in [
+        (SHORT, 0),
+        ("[watch]\ninterval = \"10s\"\n", 0),
+        ("[watch]\nintervall = \"10s\"\n", 78),
+        ("[hooks]\nnotice = [\"/nowhere/at-all\"]\n", 78),
+        ("[notify]\nwebhook = \"https://example.com/\"\ntemplate = \"/nowhere\"\n", 78),
+    ] {
+        let scenario = of(in_order()).config(config);
+        let output = run(&["--config-only"], &scenario);
+        assert_eq!(output.status.code(), Some(code), "{config}: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(scenario.sim.requests().is_empty(), "{config}");
+    }
+}
+
+#[test]
+fn this_machine() {
+    let file = std::env::temp_dir().join(format!("spot-relay-check-{}", std::process::id()));
+    std::fs::write(&file, "").expect("a file");
+    // Root may write everywhere, but no directory can be made in a file.
+    let in_a_file = file.join("state").display().to_string();
+    check(vec![
+        ("state-directory", "ok", of(in_order())),
+        ("state-directory", "warn", of(in_order()).variable("STATE_DIRECTORY", &in_a_file)),
+        ("runtime-directory", "ok", of(in_order())),
+        ("runtime-directory", "warn", of(in_order()).variable("RUNTIME_DIRECTORY", &in_a_file)),
+    ]);
+    std::fs::remove_file(file).expect("removed");
+}
+
+#[test]
+fn the_metadata() {
+    let noticed = of(Settings { kill_at_deadline: false, ..in_order() });
+    noticed.sim.notice("terminate", Duration::from_secs(120));
+    check(vec![
+        ("metadata", "ok", of(in_order())),
+        ("metadata", "fail", answering(in_order(), "token", status(403, "Forbidden"))),
+        ("metadata", "fail", of(in_order()).variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")),
+        ("metadata", "fail", of(in_order()).variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ftp://there")),
+        ("aws", "fail", answering(in_order(), "dynamic/instance-identity", status(503, "Busy"))),
+        ("life-cycle", "warn", of(Settings { life_cycle: LifeCycle::OnDemand, ..in_order() })),
+        ("notice", "warn", noticed),
+        ("notice", "fail", answering(in_order(), "spot/instance-action", status(500, "Error"))),
+        ("metadata-tags", "warn", of(Settings { tags_in_metadata: false, ..in_order() })),
+        ("imds-v1", "warn", of(Settings { imds_v1: true, ..in_order() })),
+        ("hop-limit", "warn", of(Settings { hop_limit: 2, ..in_order() })),
+        ("metadata-options", "warn", of(denying(&["ec2:DescribeInstances"]))),
+    ]);
+}
+
+#[test]
+fn credentials_region_and_clock() {
+    let hour = |hours: i64| Settings { clock_offset: SignedDuration::from_hours(hours), ..in_order() };
+    check(vec![
+        ("credentials", "ok", of(in_order())),
+        ("credentials", "fail", of(Settings { role: None, ..in_order() })),
+        ("aws", "fail", of(Settings { role: None, ..in_order() })),
+        ("credentials", "fail", of(in_order()).variable("AWS_CA_BUNDLE", "/nowhere/at-all")),
+        ("region", "absent", of(in_order())),
+        ("region", "warn", of(in_order()).variable("AWS_REGION", "eu-central-1")),
+        ("clock", "ok", of(in_order())),
+        ("clock", "warn", of(hour(1))),
+        ("clock", "warn", of(hour(-1))),
+    ]);
+}
+
+#[test]
+fn the_owner() {
+    let observed = Owner::Ec2Fleet { type_: FleetType::Maintain, replacement_strategy: Some("launch".to_owned()) };
+    check(vec![
+        ("owner", "ok", of(in_order())),
+        ("owner", "ok", with(in_order(), "[successor]\nowner = \"none\"\n")),
+        ("owner", "warn", of(owned_by(Owner::Nobody))),
+        ("owner", "fail", of(denying(&["autoscaling:DescribeAutoScalingGroups"]))),
+        ("fleet-replacement", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
+        ("fleet-replacement", "warn", of(owned_by(observed))),
+    ]);
+}
+
+#[test]
+fn the_group() {
+    const FIRST: &str = "when = \"successor-healthy\"\n";
+    const HAND_OVER: &str =
+        "[watch]\ninterval = \"100ms\"\nrebalance = \"hand-over\"\n[survive]\nthen = \"terminate\"\n";
+    let full = || Settings { max_size: Some(3), min_size: 3, ..in_order() };
+    let elb = || Settings { health_check_type: "ELB".to_owned(), ..in_order() };
+    let suspending = |process: &str| Settings { suspended_processes: vec![process.to_owned()], ..in_order() };
+    let uneven = || Settings { others: vec![Other::new("m5.large", "eu-west-1a")], ..in_order() };
+    let left_uneven = Settings { suspended_processes: vec!["AZRebalance".to_owned()], ..uneven() };
+    check(vec![
+        ("capacity-rebalancing", "ok", of(in_order())),
+        ("capacity-rebalancing", "warn", of(owned_by(group(true, false)))),
+        ("group-processes", "ok", of(suspending("AZRebalance"))),
+        ("group-processes", "fail", of(suspending("Launch"))),
+        ("zones", "ok", of(in_order())),
+        ("zones", "ok", of(left_uneven)),
+        ("zones", "warn", of(uneven())),
+        ("zones", "warn", of(Settings { balanced_only: true, ..in_order() })),
+        ("group-size", "ok", with(in_order(), FIRST)),
+        ("group-size", "warn", of(full())),
+        ("group-size", "warn", with(full(), FIRST)),
+        ("group-size", "ok", with(full(), "[survive]\nthen = \"stay-out\"\n")),
+        ("group-size", "warn", with(owned_by(group(false, true)), FIRST)),
+        ("group-health-check", "ok", of(elb())),
+        ("group-health-check", "warn", of(elb()).config(HAND_OVER)),
+    ]);
+}
+
+#[test]
+fn what_is_launched_from() {
+    let template = |more: &str| with(owned_by(Owner::LaunchTemplate), &format!("[successor]\n{more}"));
+    let in_all_zones = {
+        let scenario = of(owned_by(Owner::LaunchTemplate));
+        let world = scenario.sim.snapshot();
+        let subnets = world["subnets"].as_array().expect("subnets").iter();
+        let ids: Vec<String> = subnets.filter_map(|subnet| subnet["id"].as_str().map(|id| format!("{id:?}"))).collect();
+        scenario.config(&format!("{SHORT}[successor]\nsubnets = [{}]\n", ids.join(", ")))
+    };
+    check(vec![
+        ("launch-template", "ok", template("")),
+        (
+            "launch-template",
+            "fail",
+            template("owner = \"launch-template\"\nlaunch-template = \"lt-0123456789abcdef0\"\n"),
+        ),
+        ("pools", "warn", template("")),
+        ("pools", "ok", in_all_zones),
+        ("permission/ec2:CreateFleet", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Instant)))),
+    ]);
+}
+
+#[test]
+fn the_target_groups() {
+    let web = |change: &dyn Fn(&mut TargetGroupSettings)| {
+        let mut settings = in_order();
+        settings.target_groups.iter_mut().for_each(change);
+        settings
+    };
+    let listed = |more: &str| of(in_order()).config(&format!("target-groups = [\"web\"{more}]\n{SHORT}"));
+    let empty = || {
+        let mut settings = in_order();
+        settings.target_groups.push(TargetGroupSettings { ports: Vec::new(), ..target_group("api", &[]) });
+        settings
+    };
+    let arriving = format!("target-groups = [\"api\"]\n{SHORT}[arrive]\nregister = true\n");
+    check(vec![
+        ("target-group/web", "ok", of(in_order())),
+        ("target-group/web", "ok", listed("")),
+        ("target-group/nowhere", "fail", listed(", \"nowhere\"")),
+        ("target-group/api", "warn", of(empty()).config(&format!("target-groups = [\"web\", \"api\"]\n{SHORT}"))),
+        ("target-group/api", "ok", of(empty()).config(&arriving)),
+        ("target-group", "warn", of(web(&|group| group.ports.clear()))),
+        ("target-group/web", "warn", of(web(&|group| group.load_balancer = LoadBalancerType::None))),
+        ("target-group", "fail", of(denying(&["elasticloadbalancing:DescribeTargetHealth"]))),
+        ("deregistration-delay/web", "ok", of(web(&|group| group.deregistration_delay = Duration::from_secs(110)))),
+        ("deregistration-delay/web", "warn", of(web(&|group| group.deregistration_delay = Duration::from_secs(111)))),
+        ("load-balancer/web", "ok", of(in_order())),
+        (
+            "load-balancer/web",
+            "warn",
+            of(web(&|group| {
+                "TCP".clone_into(&mut group.protocol);
+                group.load_balancer = LoadBalancerType::Network;
+            })),
+        ),
+    ]);
+}
+
+/// Each action that the policy of an owner names is tried, and a denied one is found.
+fn check_permissions(owner: Owner, config: &str) {
+    let scenario = with(owned_by(owner.clone()), config);
+    let checked = Checked::of(&scenario);
+    assert_eq!(checked.level("permission-untried", None), "absent", "{:#?}", checked.findings);
+    let of = |finding: &&Value| finding["check"] == "permission";
+    let actions: BTreeSet<&str> = checked.findings.iter().filter(of).filter_map(|it| it["subject"].as_str()).collect();
+    let mut policy = scenario.command_of("policy");
+    let policy = policy.stdout(Stdio::piped()).output().expect("the policy");
+    let policy: Value = serde_json::from_slice(&policy.stdout).expect("a policy");
+    let named = policy["Statement"].as_array().expect("statements").iter();
+    let named: BTreeSet<&str> =
+        named.flat_map(|it| it["Action"].as_array().into_iter().flatten().filter_map(Value::as_str)).collect();
+    let tried: BTreeSet<&str> = actions.iter().map(|action| action.split(' ').next().unwrap_or(action)).collect();
+    assert_eq!(tried, named);
+    // Those without which the owner or the target groups are not found stop the look before.
+    let writes = named.into_iter().filter(|action| !action.contains(":Describe"));
+    for action in writes {
+        let settings = Settings { denied: vec![action.to_owned()], ..owned_by(owner.clone()) };
+        let checked = Checked::of(&with(settings, config));
+        let level = checked.level("permission", Some(action));
+        assert!(["warn", "fail"].contains(&level.as_str()), "{action} is {level}: {:#?}", checked.findings);
+    }
+}
+
+#[test]
+fn the_permissions_of_a_group() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    check_permissions(owner, "when = \"successor-healthy\"\n");
+    check_permissions(Owner::auto_scaling_group(), "[survive]\nthen = \"terminate\"\n");
+}
+
+#[test]
+fn the_permissions_of_fleets() {
+    check_permissions(Owner::ec2_fleet(FleetType::Maintain), "");
+    check_permissions(Owner::spot_fleet(FleetType::Maintain), "");
+}
+
+#[test]
+fn the_permissions_of_a_launch() {
+    check_permissions(Owner::LaunchTemplate, "");
+}
+
+#[test]
+fn what_only_iam_can_tell_is_untried_where_iam_may_not_be_asked() {
+    let scenario = of(denying(&["iam:SimulatePrincipalPolicy"]));
+    let checked = Checked::of(&scenario);
+    assert_eq!(checked.level("permission-untried", None), "warn");
+    let found = checked.about("permission-untried", None)[0]["found"].as_str().expect("what").to_owned();
+    for action in ["autoscaling:DetachInstances", "elasticloadbalancing:DeregisterTargets"] {
+        assert!(found.contains(action), "{found}");
+    }
+    assert!(!found.contains("ec2:"), "{found}");
+}
+
+#[test]
+fn it_ends_whatever_does_not_answer() {
+    for (service, check) in [
+        ("metadata", "metadata"),
+        ("ec2", "metadata-options"),
+        ("autoscaling", "owner"),
+        ("elasticloadbalancing", "target-group"),
+        ("iam", "permission-untried"),
+    ] {
+        let scenario = of(in_order());
+        let service = Some(service.to_owned());
+        scenario.sim.fault(Fault { service, action: "*".to_owned(), nth: Nth::All, kind: FaultKind::Hang });
+        let began = Instant::now();
+        let checked = Checked::of(&scenario);
+        assert!(began.elapsed() < PATIENCE / 2, "{check} took {:?}", began.elapsed());
+        assert_ne!(checked.level(check, None), "ok", "{:#?}", checked.findings);
+    }
+}
+
+#[test]
+fn people_get_lines_and_the_last_one_counts() {
+    let scenario = of(denying(&["autoscaling:DetachInstances"]));
+    let output = run(&[], &scenario);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("fail  permission autoscaling:DetachInstances: denied"), "{text}");
+    assert!(text.lines().last().is_some_and(|line| line.contains("1 failure: a handover would go wrong")), "{text}");
+    assert!(!text.contains('\x1b'), "no escape code where there is no terminal");
+}
