@@ -18,7 +18,7 @@
 //! | layer | modules | responsibility |
 //! |---|---|---|
 //! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
-//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; whether this process is to be restarted |
+//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`drill`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; what a drill is going to do; whether this process is to be restarted |
 //! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `lock`, `process`, `hooks`, `webhook`, `metrics`, `signals`, `systemd` | one outside party each |
 //! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
 //! | 4 | `cli` | what a person types and reads |
@@ -43,6 +43,8 @@ pub mod handover;
 pub mod arrival;
 
 pub mod life;
+
+pub mod drill;
 
 pub mod watchdog;
 

@@ -43,8 +43,8 @@ fn imports(text: &str) -> Vec<String> {
         .collect()
 }
 
-const PURE: [&str; 10] =
-    ["model", "retry", "config", "notice", "plan", "policy", "handover", "arrival", "life", "watchdog"];
+const PURE: [&str; 11] =
+    ["model", "retry", "config", "notice", "plan", "policy", "handover", "arrival", "life", "drill", "watchdog"];
 const EDGES: [&str; 13] = [
     "aws", "boot", "hooks", "imds", "lock", "metrics", "probe", "process", "record", "signals", "sockets", "systemd",
     "webhook",

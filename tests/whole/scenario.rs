@@ -122,7 +122,18 @@ impl Scenario {
     }
 
     pub(crate) fn start(&self) -> Daemon {
-        let mut child = self.command().spawn().expect("the daemon starts");
+        self.spawn(self.command())
+    }
+
+    /// Its log, and what it writes to standard output, are its lines.
+    pub(crate) fn drill(&self, arguments: &[&str]) -> Daemon {
+        let mut command = self.command_of("drill");
+        command.args(arguments).stdout(Stdio::piped());
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Daemon {
+        let mut child = command.spawn().expect("the program starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, sink) = (child.stderr.take().expect("its log"), lines.clone());
         std::thread::spawn(move || {
@@ -130,6 +141,14 @@ impl Scenario {
                 sink.lock().expect("the log").push(line);
             }
         });
+        if let Some(stdout) = child.stdout.take() {
+            let sink = lines.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    sink.lock().expect("the lines").push(line);
+                }
+            });
+        }
         Daemon { child, lines, directory: self.directory.clone() }
     }
 
