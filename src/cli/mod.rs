@@ -130,21 +130,21 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(arguments) => with_config(cli.config.as_deref(), |config| {
-            logging::start(cli.log_format);
+            let _logging = logging::start(cli.log_format);
             run::main(arguments, config)
         }),
         Command::Check(arguments) => check::main(arguments, cli.config.as_deref()),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
         Command::Status(arguments) => status::main(arguments),
         Command::Drill(arguments) => with_config(cli.config.as_deref(), |config| {
-            logging::start(cli.log_format);
+            let _logging = logging::start(cli.log_format);
             drill::main(arguments, config)
         }),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Man(arguments) => man::main(arguments),
         Command::Completions(arguments) => completions::main(arguments),
         Command::Sim(arguments) => {
-            logging::start(cli.log_format);
+            let _logging = logging::start(cli.log_format);
             sim::main(arguments)
         }
     };

@@ -6,6 +6,7 @@
 mod check;
 mod drill;
 mod faults;
+mod journal;
 mod kills;
 mod life;
 mod lock;
@@ -15,6 +16,7 @@ mod policy;
 mod quiet_hour;
 mod readme;
 mod scenario;
+mod secrets;
 mod signals;
 mod status;
 mod survivors;

@@ -1,6 +1,6 @@
 //! A world, a daemon in it, and what a test may say about both.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -134,20 +134,16 @@ impl Scenario {
 
     fn spawn(&self, mut command: Command) -> Daemon {
         let mut child = command.spawn().expect("the program starts");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, sink) = (child.stderr.take().expect("its log"), lines.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                sink.lock().expect("the log").push(line);
-            }
-        });
+        let stderr = child.stderr.take().expect("its log");
+        self.daemon(child, stderr)
+    }
+
+    /// A daemon that writes its log there.
+    pub(crate) fn daemon(&self, mut child: Child, log: impl Read + Send + 'static) -> Daemon {
+        let lines = Arc::default();
+        follow(log, &lines);
         if let Some(stdout) = child.stdout.take() {
-            let sink = lines.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    sink.lock().expect("the lines").push(line);
-                }
-            });
+            follow(stdout, &lines);
         }
         Daemon { child, lines, directory: self.directory.clone() }
     }
@@ -264,6 +260,15 @@ impl Drop for Scenario {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+pub(crate) fn follow(output: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let sink = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            sink.lock().expect("the lines").push(line);
+        }
+    });
 }
 
 pub(crate) struct Daemon {

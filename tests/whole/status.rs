@@ -1,6 +1,5 @@
 //! `spot-relay status` beside a real daemon: what it tells of each state, who may read it, and how it ends.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scenario::{Scenario, eventually, world};
+use crate::scenario::{Scenario, eventually, follow, world};
 
 /// A handover that is still under way when a test has looked at it: the service counts as busy until then.
 const LONG: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"60s\"\n";
@@ -166,13 +165,8 @@ impl Watcher {
     fn start(scenario: &Scenario, arguments: &[&str]) -> Watcher {
         let mut command = scenario.command_of("status");
         let mut child = command.arg("--watch").args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let (stdout, sink) = (child.stdout.take().expect("its output"), lines.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                sink.lock().expect("lines").push(line);
-            }
-        });
+        let lines = Arc::default();
+        follow(child.stdout.take().expect("its output"), &lines);
         Watcher { child, lines }
     }
 
