@@ -15,6 +15,9 @@ use crate::scenario::{Daemon, PATIENCE, Scenario, eventually, world};
 const IN_PLACE: &str = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal \
                         && mount --bind \"$JOURNAL\" /run/systemd/journal && exec \"$@\"";
 
+/// Those of systemd.journal-fields(7).
+const OF_EVERY_ENTRY: [&str; 3] = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"];
+
 pub(crate) type Entry = BTreeMap<String, String>;
 
 /// What arrives on journald's socket.
@@ -103,6 +106,9 @@ fn the_journal_shows_a_handover_in_fields_and_its_stream_nothing() {
         assert_eq!(fixed, [instance.as_str(), "notice", "terminate"], "{entry:?}");
         let left = format!(" ({} s left)", entry["SECONDS_LEFT"]);
         assert!(entry["MESSAGE"].ends_with(&left), "people are told what is left: {entry:?}");
+        for name in entry.keys().filter(|name| !OF_EVERY_ENTRY.contains(&name.as_str())) {
+            assert!(include_str!("../../README.md").contains(&format!("`{name}`")), "README names {name}");
+        }
     }
     assert!(entries.wait_for("MILESTONE", "left")["TARGET_GROUP"].contains(":targetgroup/web/"));
     assert_eq!(entries.wait_for("MILESTONE", "successor-requested")["OWNER"], "web");
