@@ -156,6 +156,13 @@ impl Arrival {
         self.finished
     }
 
+    /// Nothing of what was there before is gone or refuses this instance.
+    pub fn is_wholly_back(&self) -> bool {
+        self.finished
+            && self.room.as_ref().is_none_or(Room::has_us)
+            && self.places.iter().all(|place| place.is_done() && place.is_begun())
+    }
+
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
         std::mem::take(&mut self.milestones)
     }

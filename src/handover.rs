@@ -49,6 +49,7 @@ use successor::SuccessorDuties;
 use terms::Manner;
 pub use terms::{Known, Settings, Terms};
 use view::View;
+pub use words::in_drill;
 
 /// Of the longest deregistration delay no more than this is counted when serving on: the notice has no more to give.
 const COUNTED_DELAY: Duration = Duration::from_secs(60);
@@ -156,8 +157,10 @@ impl Handover {
         if self.outcome.is_some() {
             return;
         }
-        let was_open = self.terms.is_open();
-        let is_news = self.terms.signal != Signal::Notice && self.terms.time != time;
+        // A drill's deadline is nobody's but ours.
+        let is_drill = self.terms.signal == Signal::Drill;
+        let was_open = self.terms.is_open() || is_drill;
+        let is_news = is_drill || (self.terms.signal != Signal::Notice && self.terms.time != time);
         self.terms.deadline = if was_open { deadline } else { self.terms.deadline.min(deadline) };
         if self.terms.signal != Signal::Notice {
             self.terms.incident.action = Some(action);
@@ -178,7 +181,7 @@ impl Handover {
         if self.terms.terminating || self.outcome.is_some() {
             return;
         }
-        if self.terms.is_open() {
+        if self.terms.is_open() || self.terms.signal == Signal::Drill {
             self.terms.signal = Signal::LifecycleState;
             self.terms.incident.action = Some(Action::Terminate);
             self.terms.deadline = deadline;
@@ -412,7 +415,7 @@ impl Handover {
     fn become_urgent(&mut self, now: BootInstant) {
         let manner = self.terms.manner(&self.settings.leave);
         if let Some(successor) = &mut self.successor {
-            successor.become_urgent(manner, now);
+            successor.become_urgent(manner, &self.terms, now);
         }
         self.say_begun(now);
     }

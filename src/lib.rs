@@ -18,14 +18,14 @@
 //! | layer | modules | responsibility |
 //! |---|---|---|
 //! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
-//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; whether this process is to be restarted |
-//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `lock`, `process`, `hooks`, `webhook`, `metrics`, `signals`, `systemd` | one outside party each |
+//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`drill`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; what a drill is going to do; whether this process is to be restarted |
+//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `lock`, `process`, `hooks`, `webhook`, `metrics`, `signals`, `systemd`, `journal` | one outside party each |
 //! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
 //! | 4 | `cli` | what a person types and reads |
 //! | beside | `sim` | simulated metadata service and AWS over HTTP on loopback: for `demo` and the tests |
 //!
 //! What is absent: no retry but the core's (the SDK makes one attempt, edges none), no thread but one (a file is
-//! written, a name resolved and a hook started in a passing one), no state on disk that a handover needs, no call to AWS
+//! written, a name resolved, a hook started and a full journal waited for in a passing one), no state on disk that a handover needs, no call to AWS
 //! while nothing happens.
 //!
 //! Layers 2 and up stand behind the feature `daemon`; without it the pure core builds and is tested in seconds.
@@ -44,6 +44,8 @@ pub mod arrival;
 
 pub mod life;
 
+pub mod drill;
+
 pub mod watchdog;
 
 #[cfg(feature = "daemon")]
@@ -54,6 +56,8 @@ pub mod boot;
 pub mod hooks;
 #[cfg(feature = "daemon")]
 pub mod imds;
+#[cfg(feature = "daemon")]
+pub mod journal;
 #[cfg(feature = "daemon")]
 pub mod lock;
 #[cfg(feature = "daemon")]

@@ -7,6 +7,7 @@
 //! end.
 
 mod begin;
+mod drill;
 mod record;
 mod sight;
 mod survive;
@@ -105,6 +106,10 @@ pub struct Life {
     /// The machine stood still: hibernated, by all that is known.
     stood_still: bool,
     events_done: BTreeSet<String>,
+    /// A drill that is to begin.
+    drill_within: Option<std::time::Duration>,
+    /// The last arrival brought this instance back to wherever it was.
+    is_wholly_back: bool,
     milestones: Vec<Milestone>,
     remarks: Vec<Remark>,
     wants_look_up: bool,
@@ -138,6 +143,8 @@ impl Life {
             told_waiting: false,
             told_change: None,
             events_done,
+            drill_within: None,
+            is_wholly_back: false,
             milestones: Vec::new(),
             remarks: Vec::new(),
             wants_look_up: false,
@@ -245,6 +252,7 @@ impl Life {
     pub fn due(&mut self, now: BootInstant) -> Vec<Errand> {
         self.seen = now;
         self.begin_what_is_announced(now);
+        self.begin_drill(now);
         let mut errands: Vec<Errand> = Vec::new();
         let epoch = self.epoch;
         if let Some(handover) = &mut self.handover {

@@ -97,8 +97,10 @@ pub fn holder(path: &Path) -> Option<Holder> {
 
 /// For writing, or else for reading: whoever may not write can still see that it is held.
 fn open(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
+    if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
         std::fs::create_dir_all(directory)?;
+        // The status is in it, and for everybody to read, whatever the umask.
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
     }
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     file.or_else(|error| File::open(path).map_err(|_| error))

@@ -118,7 +118,7 @@ pub enum LifeCycle {
     OnDemand,
 }
 
-/// What the metadata can tell of this instance's end.
+/// What a handover can begin with: what the metadata tells of this instance's end, or a drill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signal {
@@ -129,6 +129,8 @@ pub enum Signal {
     /// The Auto Scaling group terminates the instance.
     LifecycleState,
     ScheduledEvent,
+    /// Nothing that AWS tells: a person asks for a handover to see it.
+    Drill,
 }
 
 impl Signal {
@@ -138,6 +140,7 @@ impl Signal {
             Self::RebalanceRecommendation => "rebalance-recommendation",
             Self::LifecycleState => "lifecycle-state",
             Self::ScheduledEvent => "scheduled-event",
+            Self::Drill => "drill",
         }
     }
 }

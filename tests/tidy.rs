@@ -43,11 +43,11 @@ fn imports(text: &str) -> Vec<String> {
         .collect()
 }
 
-const PURE: [&str; 10] =
-    ["model", "retry", "config", "notice", "plan", "policy", "handover", "arrival", "life", "watchdog"];
-const EDGES: [&str; 13] = [
-    "aws", "boot", "hooks", "imds", "lock", "metrics", "probe", "process", "record", "signals", "sockets", "systemd",
-    "webhook",
+const PURE: [&str; 11] =
+    ["model", "retry", "config", "notice", "plan", "policy", "handover", "arrival", "life", "drill", "watchdog"];
+const EDGES: [&str; 14] = [
+    "aws", "boot", "hooks", "imds", "journal", "lock", "metrics", "probe", "process", "record", "signals", "sockets",
+    "systemd", "webhook",
 ];
 
 fn files_of(modules: &[&str]) -> Vec<(PathBuf, String)> {

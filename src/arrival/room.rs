@@ -53,6 +53,11 @@ impl Room {
         }
     }
 
+    /// It is a member again, or never was anything else.
+    pub(super) fn has_us(&self) -> bool {
+        matches!(self.stage, Stage::Attached { .. } | Stage::Member)
+    }
+
     pub(super) fn first_failure(&self) -> Option<Failure> {
         first_failure(&self.pace)
     }

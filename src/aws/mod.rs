@@ -11,6 +11,7 @@ pub mod elb;
 pub mod iam;
 pub mod instances;
 pub mod launch_template;
+pub mod recorder;
 pub mod spot_fleet;
 pub mod tally;
 
@@ -31,6 +32,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_ec2::config::IdentityCache;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -46,6 +48,7 @@ use self::http::Http;
 use self::iam::Iam;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
+use self::recorder::Recorder;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 use crate::notice::plausible;
@@ -71,11 +74,20 @@ pub struct Connection {
     pub metadata_endpoint: Option<String>,
     /// Who counts the calls.
     pub tally: Tally,
+    /// Keeps what would be sent, and sends nothing but what credentials need.
+    pub recorder: Option<Recorder>,
 }
 
 impl Connection {
     pub fn new(region: impl Into<String>, clock: Clock) -> Self {
-        Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None, tally: Tally::default() }
+        Self {
+            region: region.into(),
+            clock,
+            endpoint_url: None,
+            metadata_endpoint: None,
+            tally: Tally::default(),
+            recorder: None,
+        }
     }
 }
 
@@ -97,7 +109,7 @@ pub struct Aws {
 impl Aws {
     /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
-        let Connection { region, clock, endpoint_url, metadata_endpoint, tally } = connection;
+        let Connection { region, clock, endpoint_url, metadata_endpoint, tally, recorder } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(region))
@@ -110,7 +122,7 @@ impl Aws {
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)
-            .http_client(http)
+            .http_client(recorder.map_or_else(|| SharedHttpClient::new(http), SharedHttpClient::new))
             .credentials_provider(credentials.clone())
             .identity_cache(IdentityCache::no_cache())
             .time_source(clock.clone())

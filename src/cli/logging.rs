@@ -1,11 +1,15 @@
-//! Log lines on standard error: text for people, JSON for machines.
+//! Log lines: text for people and JSON for machines on standard error, and fields for systemd's journal.
 //!
-//! Invariant: a log that nobody reads any more (a closed pipe, a journal restarting) is never a reason to end.
+//! Invariants: a log that nobody reads any more (a closed pipe, a journal restarting or full) is never a reason to end or to
+//! wait; and no level shows what other crates know of credentials.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::Duration;
 
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,30 +17,66 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use super::LogFormat;
+use crate::journal::{self, Journal};
+
+/// How long the end of the process waits for a journal that is slow.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// To be kept as long as there is something to log.
+#[must_use]
+pub(super) struct Logging {
+    journal: Option<Journal>,
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.journal {
+            journal.flush(LAST_LINES);
+        }
+    }
+}
 
 /// Starts logging as `RUST_LOG` says (`level` or `target=level,...`; `info` unless set).
-pub(super) fn start(log_format: LogFormat) {
+pub(super) fn start(log_format: LogFormat) -> Logging {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let targets = wanted.as_deref().and_then(|text| text.parse::<Targets>().ok());
     let unreadable = wanted.filter(|_| targets.is_none());
     let targets = targets.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
-    let layer = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    let layer = match log_format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        // The journal writes the time itself.
-        LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            layer.with_target(false).with_ansi(false).without_time().fmt_fields(format::debug_fn(for_people)).boxed()
-        }
-        LogFormat::Text => {
+    let journal = if log_format == LogFormat::Text { journal() } else { None };
+    let layer = match (&journal, log_format) {
+        (Some(journal), _) => journal.clone().boxed(),
+        (None, LogFormat::Json) => to_stderr().json().flatten_event(true).boxed(),
+        (None, LogFormat::Text) => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let layer = layer.with_target(false).with_ansi(colour).with_timer(SystemTime);
+            let layer = to_stderr().with_target(false).with_ansi(colour).with_timer(SystemTime);
             layer.fmt_fields(format::debug_fn(for_people)).boxed()
         }
     };
-    tracing_subscriber::registry().with(targets).with(layer).init();
+    tracing_subscriber::registry().with(targets).with(filter_fn(is_for_a_log)).with(layer).init();
     if let Some(text) = unreadable {
         tracing::warn!("RUST_LOG is {text:?}, which cannot be read; write a level such as debug, or spot_relay=debug");
     }
+    Logging { journal }
+}
+
+/// The journal, if standard error is connected to it.
+fn journal() -> Option<Journal> {
+    let (stream, stderr) = (super::variable("JOURNAL_STREAM")?, std::io::stderr());
+    let is_ours = journal::is_stream(&stream, &stderr);
+    let stderr = stderr.as_fd().try_clone_to_owned().ok().filter(|_| is_ours)?;
+    Journal::new(Path::new(journal::SOCKET), stderr).ok()
+}
+
+fn to_stderr<S>() -> fmt::Layer<S, format::DefaultFields, format::Format, fn() -> std::io::Stderr> {
+    let writer: fn() -> std::io::Stderr = std::io::stderr;
+    fmt::layer().with_writer(writer).log_internal_errors(false)
+}
+
+/// At `debug` and `trace` the crates that speak HTTP show requests with their headers, bodies and keys.
+fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
+    let (ours, target) = (env!("CARGO_CRATE_NAME"), metadata.target());
+    let is_ours = target.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *metadata.level() <= Level::INFO
 }
 
 /// The sentence, and how much time is left; the other fields are for machines.

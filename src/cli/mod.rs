@@ -6,6 +6,7 @@ mod chart;
 mod check;
 mod completions;
 mod demo;
+mod drill;
 mod logging;
 mod man;
 mod policy;
@@ -77,6 +78,11 @@ enum Command {
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
     #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]
     Status(status::Arguments),
+    /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
+    #[command(
+        after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 nobody could be asked"
+    )]
+    Drill(drill::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
     #[command(after_help = "Exit status: 0 if the handover was complete and no request was lost, else 1")]
     Demo(demo::Arguments),
@@ -124,17 +130,21 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(arguments) => with_config(cli.config.as_deref(), |config| {
-            logging::start(cli.log_format);
+            let _logging = logging::start(cli.log_format);
             run::main(arguments, config)
         }),
         Command::Check(arguments) => check::main(arguments, cli.config.as_deref()),
         Command::Policy(arguments) => with_config(cli.config.as_deref(), |config| policy::main(arguments, &config)),
         Command::Status(arguments) => status::main(arguments),
+        Command::Drill(arguments) => with_config(cli.config.as_deref(), |config| {
+            let _logging = logging::start(cli.log_format);
+            drill::main(arguments, config)
+        }),
         Command::Demo(arguments) => demo::main(arguments),
         Command::Man(arguments) => man::main(arguments),
         Command::Completions(arguments) => completions::main(arguments),
         Command::Sim(arguments) => {
-            logging::start(cli.log_format);
+            let _logging = logging::start(cli.log_format);
             sim::main(arguments)
         }
     };

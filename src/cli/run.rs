@@ -33,6 +33,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         dry_run: arguments.dry_run,
         metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
+        drill: None,
     };
     for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
         if let Some(program) = command.first().filter(|program| !is_program(program)) {
@@ -45,7 +46,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let result = runtime.block_on(daemon::run(options));
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    result.map(|_| ExitCode::SUCCESS)
 }
 
 /// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes

@@ -15,10 +15,11 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::boot;
+use crate::life::Record;
 use crate::process;
 use crate::record::Files;
 
-use super::screen::Screen;
+use super::screen::{Paint, Screen};
 use report::{Found, Presence, Report};
 
 /// As LSB's init scripts tell it: not running.
@@ -34,6 +35,11 @@ pub(super) struct Arguments {
     /// Go on: draw it anew on a terminal, print it again at every change where it goes elsewhere (JSON: one line each)
     #[arg(long)]
     watch: bool,
+}
+
+/// A handover that is over, as a person reads it.
+pub(super) fn handover(record: &Record, paint: Paint, width: usize) -> Vec<String> {
+    page::handover(&report::Handover::of(record, None), paint, width)
 }
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {

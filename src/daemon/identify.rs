@@ -28,6 +28,12 @@ pub(super) struct Identified {
     record: Result<Option<Record>, String>,
 }
 
+impl Identified {
+    pub(super) fn into_parts(self) -> (Identity, Aws, Result<Option<Record>, String>) {
+        (self.identity, self.aws, self.record)
+    }
+}
+
 pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tally) -> Result<Box<Identified>, String> {
     let identity = imds
         .identity()
@@ -89,6 +95,7 @@ impl Daemon {
         self.preparation.begin(&identity, now);
         let Options { config, dry_run, .. } = &self.options;
         self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
+        self.begin_drill();
         self.tell_what_was_seen();
     }
 }

@@ -203,7 +203,12 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Option<Re
     Some(put_right(aws, kind, fleet, leftover).await)
 }
 
-async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, leftover: Leftover) -> Result<String, Failure> {
+pub(super) async fn put_right(
+    aws: &Aws,
+    kind: FleetKind,
+    fleet: &Fleet,
+    leftover: Leftover,
+) -> Result<String, Failure> {
     if let Leftover::Capacity(capacity) = leftover {
         let spot = fleet.capacity.spot.map(|spot| spot + capacity.base - fleet.capacity.total);
         perform::modify_fleet(aws, kind, &fleet.id, capacity.base, spot, CALL_LIMIT).await?;

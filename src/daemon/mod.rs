@@ -3,6 +3,7 @@
 //! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
 //! answer and no failure of a task ends the loop; only a signal does.
 
+mod drill;
 mod hook;
 mod identify;
 pub(crate) mod look_up;
@@ -32,7 +33,7 @@ use crate::boot;
 use crate::config::Config;
 use crate::handover::{Answer, Call, Handover};
 use crate::imds::Imds;
-use crate::life::{Errand, Life, Standing, Ticket};
+use crate::life::{Errand, Life, Record, Standing, Ticket};
 use crate::model::BootInstant;
 use crate::notice::TWO_MINUTES;
 use crate::record::Files;
@@ -41,6 +42,7 @@ use crate::signals::Signals;
 use crate::watchdog::Watchdog;
 use crate::webhook::Webhook;
 
+pub use drill::{Drill, Rehearsed, rehearse, survey};
 use identify::Identified;
 use measure::Measures;
 use notify::Notifier;
@@ -62,6 +64,15 @@ pub struct Options {
     pub files: Files,
     /// Where milestones are posted to.
     pub webhook: Option<Webhook>,
+    /// Hand over once, as soon as nothing real stands against it, put everything back, and end.
+    pub drill: Option<Drill>,
+}
+
+/// How things stood when the daemon ended.
+pub struct Ended {
+    pub record: Option<Record>,
+    /// This instance went back to wherever it was before.
+    pub is_wholly_back: bool,
 }
 
 /// What a task came back with.
@@ -125,13 +136,14 @@ struct Daemon {
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
     stopping: bool,
+    drill_is_called_off: bool,
 }
 
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// Only at start-up: the metadata's address is no URL, or signals cannot be caught.
-pub async fn run(mut options: Options) -> anyhow::Result<()> {
+pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
@@ -159,6 +171,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
         stopping: false,
+        drill_is_called_off: false,
         options,
     };
     daemon.publisher.systemd().ready();
@@ -168,7 +181,8 @@ pub async fn run(mut options: Options) -> anyhow::Result<()> {
     daemon.post_the_rest().await;
     daemon.publish_last().await;
     info!("stopped");
-    Ok(())
+    let life = daemon.life.as_ref();
+    Ok(Ended { record: life.and_then(Life::record).cloned(), is_wholly_back: life.is_some_and(Life::is_wholly_back) })
 }
 
 impl Daemon {
@@ -182,7 +196,7 @@ impl Daemon {
             }
             self.publish();
             self.feed_the_watchdog();
-            if self.stopping && !self.has_to_finish() {
+            if self.drill_is_over() || (self.stopping && !self.has_to_finish()) {
                 return;
             }
             let pause = self.wake().since(boot::now()).max(Duration::from_millis(1));
@@ -223,6 +237,9 @@ impl Daemon {
 
     /// Returns whether to stop at once.
     fn stop(&mut self) -> bool {
+        if let Some(at_once) = self.stop_drill() {
+            return at_once;
+        }
         if !self.has_to_finish() {
             return true;
         }

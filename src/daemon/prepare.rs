@@ -316,3 +316,52 @@ pub(super) async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Fai
     let now = SystemTime::from(aws.clock.now());
     Ok(expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Target, TargetType};
+
+    fn registration(name: &str) -> Registration {
+        let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
+        Registration {
+            target_group: TargetGroupArn::new(arn),
+            target_type: TargetType::Instance,
+            targets: [Target { id: "i-us".to_owned(), port: 80, availability_zone: None }].into_iter().collect(),
+            deregistration_delay: Duration::from_secs(300),
+            network: false,
+        }
+    }
+
+    /// Of a round that found everything, in the order in which AWS happened to answer.
+    fn found(names: [&str; 2]) -> Findings {
+        let registrations = names.map(registration).to_vec();
+        Findings {
+            credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
+            plan: Ok(Plan::Nobody { why: "no tag".to_owned() }),
+            registrations: Some(Ok(Found { registrations, missing: Vec::new() })),
+            tidied: None,
+        }
+    }
+
+    fn beginnings(lines: &[Line]) -> Vec<String> {
+        let first = |text: &str| text.split([':', ';', ' ']).next().unwrap_or_default().to_owned();
+        lines.iter().map(|(Line::Info(text) | Line::Warn(text))| first(text)).collect()
+    }
+
+    #[test]
+    fn a_week_of_look_ups_that_find_the_same_says_nothing_and_a_change_says_what_it_is() {
+        let mut now = BootInstant::default();
+        let mut preparation = Preparation::new(When::AtOnce, now);
+        let lines = preparation.learn(found(["web", "api"]), now);
+        assert_eq!(beginnings(&lines), ["owner", "registered", "ready"]);
+        for round in 0..84 {
+            now = now + Duration::from_secs(2 * 60 * 60);
+            let lines = preparation.learn(found(if round % 2 == 0 { ["api", "web"] } else { ["web", "api"] }), now);
+            assert_eq!(beginnings(&lines), Vec::<String>::new(), "round {round}");
+            assert!(preparation.renewed(Ok(Some(Duration::from_secs(60 * 60))), now).is_none());
+        }
+        let lines = preparation.learn(found(["web", "udp"]), now);
+        assert_eq!(beginnings(&lines), ["registered", "ready"]);
+    }
+}

@@ -12,7 +12,7 @@ use super::register::Register;
 use super::terms::Manner;
 use super::watch::{Watch, Watched};
 use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
-use crate::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
+use crate::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, Signal, TargetGroupArn};
 use crate::plan::{FleetRequest, GroupRequest, Plan};
 
 pub(super) struct SuccessorDuties {
@@ -26,6 +26,8 @@ pub(super) struct SuccessorDuties {
     lost: BTreeSet<InstanceId>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
+    /// In a drill: the owner launches by itself, but only at a real signal.
+    nobody_yet: bool,
 }
 
 /// How the owner is asked. The variants differ in their calls and agree in what comes of them: [`Asked`].
@@ -55,23 +57,32 @@ pub(super) enum Asked {
 impl SuccessorDuties {
     pub(super) fn new(plan: Plan, terms: &Terms, manner: Manner, now: BootInstant) -> SuccessorDuties {
         let pace = Pace::new(now, seed(terms, "ask"));
+        let is_drill = terms.signal == Signal::Drill;
+        let observes = matches!(
+            &plan,
+            Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. }
+        );
         let mut find = None;
         let ask = match &plan {
-            _ if terms.terminating => Ask::Nobody,
+            _ if terms.terminating || (observes && is_drill) => Ask::Nobody,
             Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
                 find = among(&plan, terms).map(|among| Find::new(among, now, seed(terms, "find")));
                 Ask::Nobody
             }
-            Plan::Group { group, how } => {
-                Ask::Group(AskGroup::new(group.clone(), *how == GroupRequest::Terminate, manner, terms, pace))
-            }
+            Plan::Group { group, how } => Ask::Group(AskGroup::new(
+                group.clone(),
+                *how == GroupRequest::Terminate && !is_drill,
+                manner,
+                terms,
+                pace,
+            )),
             Plan::Fleet { kind, fleet, .. } => Ask::Capacity(AskCapacity::new(*kind, fleet.id.clone(), pace)),
             Plan::Launch(launch) => Ask::Launch(AskLaunch::new(launch.clone(), pace)),
             Plan::Nobody { .. } => Ask::Nobody,
         };
-        // Of a group that replaces by itself the hooks run when it terminates this instance.
+        // Of a group that replaces by itself the hooks run when it terminates this instance. Nobody does in a drill.
         let hooks = match &plan {
-            Plan::Group { group, how: GroupRequest::Terminate } => group.termination_hooks.as_slice(),
+            Plan::Group { group, how: GroupRequest::Terminate } if !is_drill => group.termination_hooks.as_slice(),
             _ => &[],
         };
         let lifecycles = hooks.iter().map(|hook| Lifecycle::new(plan.owner(), hook, seed(terms, &hook.name))).collect();
@@ -83,6 +94,7 @@ impl SuccessorDuties {
             lifecycles,
             lost: BTreeSet::new(),
             terminating: false,
+            nobody_yet: observes && is_drill,
             plan,
         };
         if terms.terminating {
@@ -119,7 +131,10 @@ impl SuccessorDuties {
     }
 
     /// An interruption is announced now.
-    pub(super) fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
+    pub(super) fn become_urgent(&mut self, manner: Manner, terms: &Terms, now: BootInstant) {
+        if std::mem::take(&mut self.nobody_yet) {
+            self.look(now, terms);
+        }
         if let Ask::Group(ask) = &mut self.ask {
             ask.become_urgent(manner, now);
         }
@@ -145,7 +160,7 @@ impl SuccessorDuties {
     /// Whether serving on until the successor does still has a point: it is to come and not there yet.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         let to_come = match &self.ask {
-            Ask::Nobody => self.plan.has_successor(),
+            Ask::Nobody => self.plan.has_successor() && !self.nobody_yet,
             Ask::Group(ask) => ask.serves_on(),
             Ask::Capacity(_) | Ask::Launch(_) => true,
         };
@@ -387,6 +402,10 @@ impl SuccessorDuties {
             let what = "not asked for: the group terminates this instance and decides on its place";
             let hooks = self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at));
             return std::iter::once(Report::new("successor", true, what)).chain(hooks).collect();
+        }
+        if self.nobody_yet {
+            let what = format!("none in a drill: {} launches by itself, at a real signal only", self.plan.owner());
+            return vec![Report::new("successor", true, what)];
         }
         let asked = match &self.ask {
             Ask::Nobody => Report::new("ask for the successor", true, format!("not needed: {}", self.plan)),

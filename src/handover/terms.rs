@@ -83,8 +83,10 @@ impl Terms {
             Signal::LifecycleState => Manner::AtOnce,
             Signal::RebalanceRecommendation => Manner::Open,
             Signal::ScheduledEvent => Manner::ServeOn,
-            Signal::Notice if self.serve_on || settings.when == When::SuccessorHealthy => Manner::ServeOn,
-            Signal::Notice => Manner::AtOnce,
+            Signal::Notice | Signal::Drill if self.serve_on || settings.when == When::SuccessorHealthy => {
+                Manner::ServeOn
+            }
+            Signal::Notice | Signal::Drill => Manner::AtOnce,
         }
     }
 

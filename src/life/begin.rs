@@ -24,16 +24,16 @@ const DRAINS_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 
 /// What is new about a signal.
-struct Beginning {
-    signal: Signal,
-    action: Option<Action>,
-    time: Option<Timestamp>,
-    event: Option<ScheduledEvent>,
-    deadline: BootInstant,
+pub(super) struct Beginning {
+    pub(super) signal: Signal,
+    pub(super) action: Option<Action>,
+    pub(super) time: Option<Timestamp>,
+    pub(super) event: Option<ScheduledEvent>,
+    pub(super) deadline: BootInstant,
     /// AWS's time at the signal's first sight, or before.
-    first_signal: Timestamp,
-    aws_now: Timestamp,
-    now: BootInstant,
+    pub(super) first_signal: Timestamp,
+    pub(super) aws_now: Timestamp,
+    pub(super) now: BootInstant,
 }
 
 impl Life {
@@ -186,7 +186,9 @@ impl Life {
         }
         let Some(aws_now) = self.aws_now(now) else { return };
         // One that was given before an instance survived was of what it survived.
-        let is_told = |time: Timestamp| self.record_of_this_boot().is_some_and(|record| time <= record.told_until());
+        // A drill survives nothing.
+        let of_aws = self.record_of_this_boot().filter(|record| record.signal != Signal::Drill);
+        let is_told = |time: Timestamp| of_aws.is_some_and(|record| time <= record.told_until());
         let is_news = |time: &Timestamp| !self.sight.recommendation_is_done && !is_told(*time);
         let recommended = self.sight.recommended.filter(|time| recommendation_may_begin && is_news(time));
         if let Some(recommended) = recommended {
@@ -236,7 +238,7 @@ impl Life {
         Some(boot + left.saturating_sub(LEAD)).filter(|begins| *begins > boot)
     }
 
-    fn begin_handover(&mut self, beginning: Beginning) {
+    pub(super) fn begin_handover(&mut self, beginning: Beginning) {
         let Beginning { signal, action, time, event, deadline, first_signal, aws_now, now } = beginning;
         // The record is of this boot and of this incident: the process before this one has begun, or a weaker signal has.
         let of_this_boot = self.record_of_this_boot().cloned();
@@ -262,6 +264,8 @@ impl Life {
             Incident { instance_id: self.identity.instance_id.clone(), boot_id: self.boot_id.clone(), action, number };
         // A handover that a weaker signal began may have launched already; what it launched is found by asking again.
         let is_another_signal = earlier.as_ref().is_some_and(|record| record.signal != signal);
+        let is_weaker =
+            earlier.as_ref().is_some_and(|record| record.signal != signal && record.signal != Signal::Drill);
         let same_deadline = earlier.as_ref().filter(|_| !is_another_signal).map(|record| record.deadline);
         let terms = Terms {
             identity: self.identity.clone(),
@@ -275,7 +279,7 @@ impl Life {
             successors_since: Some(first_signal - SLACK),
             resumed: earlier.is_some() || !self.sight.absent_before,
             after_restart: earlier.is_some() && !self.record_is_ours,
-            serve_on: earlier.as_ref().is_some_and(|record| record.may_have_launched_first(is_another_signal)),
+            serve_on: earlier.as_ref().is_some_and(|record| record.may_have_launched_first(is_weaker)),
             planned_before: match &earlier {
                 Some(record) => record.known.plan.is_some(),
                 // The look-ups at a recommendation may have met the successor already.
@@ -297,7 +301,9 @@ impl Life {
         let handover = Handover::begin(terms, settings, known, now);
         let (begun_at, begun) = begun_before.unwrap_or((aws_now, now));
         let mut record = Record::of(&handover, begun_at, begun);
-        record.event = event.map(|event| event.id);
+        // What a drill takes the place of is remembered.
+        let before = || another.as_ref().filter(|_| signal == Signal::Drill).and_then(|record| record.event.clone());
+        record.event = event.map(|event| event.id).or_else(before);
         record.recommended = recommended;
         if let Some(earlier) = earlier.filter(|earlier| earlier.incident == record.incident) {
             record.milestones = earlier.milestones;
@@ -311,6 +317,7 @@ impl Life {
     /// What the process before this one knew was frozen then; else what was found since the start. An empty list of
     /// registrations is looked up again: one may have come since.
     fn known_for(&self, earlier: Option<&Record>) -> Known {
+        let is_anew = earlier.is_some_and(|record| record.survived);
         let earlier = earlier.map(|record| record.known.clone()).unwrap_or_default();
         // Of another incident that is not put right yet: where this instance belongs is known from there alone.
         let unfinished = self.record.as_ref().filter(|record| record.closed.is_none());
@@ -323,7 +330,8 @@ impl Life {
             found,
             plan: earlier.plan.or_else(|| self.known.plan.clone()),
             missing: self.known.missing.clone(),
-            hooks_ended: earlier.hooks_ended,
+            // An instance on its way back was told to serve again.
+            hooks_ended: if is_anew { Vec::new() } else { earlier.hooks_ended },
         }
     }
 

@@ -102,6 +102,11 @@ impl Record {
         self.milestones.iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
     }
 
+    /// Its handover came to its own end, complete or not: nobody withdrew what it was about.
+    pub fn was_seen_through(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| !outcome.duties.is_empty())
+    }
+
     /// By AWS's clock: the last that is told of it, once it is closed.
     pub(super) fn told_until(&self) -> Timestamp {
         let last = self.milestones.last().filter(|_| self.closed.is_some());

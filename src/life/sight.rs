@@ -33,6 +33,8 @@ pub(super) struct Sight {
     pub(super) events: Vec<ScheduledEvent>,
     /// Of the event that a handover is about.
     pub(super) event_absent: u32,
+    /// This process wants a drill to go on.
+    pub(super) drill_stands: bool,
 }
 
 /// What the metadata says of rebalancing.
@@ -56,6 +58,7 @@ impl Sight {
             Signal::RebalanceRecommendation => self.recommendation_absent >= LOOKS_THAT_WITHDRAW,
             Signal::LifecycleState => self.not_terminated >= LOOKS_THAT_WITHDRAW,
             Signal::ScheduledEvent => self.event_absent >= LOOKS_THAT_WITHDRAW,
+            Signal::Drill => !self.drill_stands,
         }
     }
 

@@ -20,6 +20,8 @@ enum Why {
     Booted,
     /// A recommendation, and no successor for it.
     Stayed,
+    /// A drill has ended, was called off, or lost its process.
+    Drilled,
 }
 
 impl Life {
@@ -49,6 +51,10 @@ impl Life {
             let no_notice = self.sight.absent_looks > 0 || self.over.is_some();
             return (no_notice && !self.sight.is_terminating()).then_some(Why::Booted);
         }
+        if record.signal == Signal::Drill {
+            let is_over = record.outcome.is_some() || self.sight.is_gone(Signal::Drill);
+            return (is_over && !self.sight.is_terminating()).then_some(Why::Drilled);
+        }
         if self.sight.is_gone(record.signal) {
             return Some(Why::Withdrawn);
         }
@@ -60,7 +66,7 @@ impl Life {
             Signal::Notice | Signal::RebalanceRecommendation => {
                 self.lives_on_at().is_some_and(|at| now >= at).then_some(Why::StillAlive)
             }
-            Signal::LifecycleState | Signal::ScheduledEvent => None,
+            Signal::LifecycleState | Signal::ScheduledEvent | Signal::Drill => None,
         }
     }
 
@@ -93,6 +99,8 @@ impl Life {
             Why::Resumed => "this instance was hibernated and has resumed",
             Why::Booted => "this instance has booted again after a handover",
             Why::Stayed => "the recommendation to rebalance leads to nothing",
+            Why::Drilled if record.was_seen_through() => "the drill's handover is over",
+            Why::Drilled => "the drill has ended before its handover was over",
         };
         let names: Vec<&str> = registrations.iter().map(|registration| registration.name()).collect();
         let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
@@ -105,7 +113,7 @@ impl Life {
             Errand::Arrive | Errand::Reinstate if matches!(why, Why::Booted | Why::Resumed) => {
                 format!("started again, it is wanted again: it goes back to {names}")
             }
-            Errand::Arrive | Errand::Reinstate if self.then() == Then::Terminate => {
+            Errand::Arrive | Errand::Reinstate if self.then() == Then::Terminate && why != Why::Drilled => {
                 format!("it has not handed over completely, so it does not terminate itself but goes back to {names}")
             }
             Errand::Arrive | Errand::Reinstate => format!("it goes back to {names}"),
@@ -122,6 +130,8 @@ impl Life {
 
     fn errand_after(&self, record: &Record, why: Why) -> Errand {
         match self.then() {
+            // Nobody takes it, whatever becomes of instances that live on.
+            _ if why == Why::Drilled => Errand::Reinstate,
             // It never left.
             _ if !record.certain => Errand::StayOut,
             Then::StayOut => Errand::StayOut,
@@ -154,6 +164,7 @@ impl Life {
         let Some(arrival) = self.arrival.take() else { return };
         self.epoch += 1;
         self.wants_look_up = true;
+        self.is_wholly_back = arrival.is_wholly_back();
         let closed = match arrival.errand() {
             Errand::Arrive => return,
             Errand::Reinstate => Closed::Reinstated,

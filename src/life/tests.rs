@@ -3,6 +3,7 @@
 
 mod aws;
 mod chance;
+mod drill;
 mod story;
 
 use crate::config::{Then, When};

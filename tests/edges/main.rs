@@ -8,6 +8,7 @@ mod credentials;
 mod environment;
 mod hooks;
 mod imds;
+mod journal;
 mod services;
 mod signals;
 mod sockets;

@@ -56,7 +56,7 @@ def post(url, body=b""):
 class Moto:
     """moto_server, what is built in it, and what it was asked."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, **settings):
         self.recording = directory / "recording"
         self.log = directory / "moto.log"
         environment = {
@@ -64,6 +64,7 @@ class Moto:
             "HOME": str(directory),
             "MOTO_ENABLE_RECORDING": "1",
             "MOTO_RECORDER_FILEPATH": str(self.recording),
+            **settings,
         }
         server = pathlib.Path(sys.executable).parent / "moto_server"
         command = [sys.executable, str(server), "-H", "127.0.0.1", "-p", "0"]

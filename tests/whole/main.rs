@@ -4,16 +4,21 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says where")]
 
 mod check;
+mod drill;
 mod faults;
+mod journal;
 mod kills;
 mod life;
 mod lock;
 mod metrics;
 mod owners;
 mod policy;
+mod quiet_hour;
 mod readme;
 mod scenario;
+mod secrets;
 mod signals;
+mod status;
 mod survivors;
 mod watchdog;
 mod words;

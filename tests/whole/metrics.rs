@@ -18,7 +18,7 @@ fn scenario(config: &str) -> Scenario {
 }
 
 /// Where the daemon says that it serves.
-fn address(daemon: &Daemon) -> String {
+pub(crate) fn address(daemon: &Daemon) -> String {
     let line = daemon.wait_for_line("metrics are served at http://");
     let (_, rest) = line.split_once("http://").expect("a URL");
     rest.split('/').next().expect("an address").to_owned()
@@ -34,7 +34,7 @@ fn ask(address: &str, request: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-fn scrape(address: &str) -> String {
+pub(crate) fn scrape(address: &str) -> String {
     let (head, body) = ask(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");

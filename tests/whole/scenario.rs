@@ -1,6 +1,6 @@
 //! A world, a daemon in it, and what a test may say about both.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,6 +40,8 @@ pub(crate) struct Scenario {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     metadata: String,
+    /// The program that starts the daemon, with its arguments; none: the test does.
+    starter: Vec<String>,
 }
 
 impl Scenario {
@@ -50,7 +52,8 @@ impl Scenario {
         std::fs::create_dir_all(&directory).expect("a directory");
         let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
         let metadata = sim.metadata_endpoint();
-        Scenario { sim, directory, config: SHORT.to_owned(), environment: Vec::new(), arguments: Vec::new(), metadata }
+        let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());
+        Scenario { sim, directory, config: SHORT.to_owned(), environment, arguments, metadata, starter }
     }
 
     /// For another instance of the same world.
@@ -76,17 +79,35 @@ impl Scenario {
         self
     }
 
+    /// The daemon is started by this program, which executes the arguments that follow its own.
+    pub(crate) fn started_by(mut self, starter: &[&str]) -> Scenario {
+        self.starter = starter.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = self.command_of("run");
+        let mut command = self.command_by(&self.starter, "run");
         command.args(&self.arguments);
         command
     }
 
     /// Another command than the daemon, in the same surroundings.
     pub(crate) fn command_of(&self, name: &str) -> Command {
+        self.command_by(&[], name)
+    }
+
+    fn command_by(&self, starter: &[String], name: &str) -> Command {
         let config = self.directory.join("config.toml");
         std::fs::write(&config, &self.config).expect("the configuration is written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spot-relay"));
+        let program = env!("CARGO_BIN_EXE_spot-relay");
+        let mut command = match starter {
+            [] => Command::new(program),
+            [starter, arguments @ ..] => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.arg("--config").arg(config).args(["--log-format", "json", name]);
         command.env_clear();
         command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.metadata);
@@ -101,14 +122,29 @@ impl Scenario {
     }
 
     pub(crate) fn start(&self) -> Daemon {
-        let mut child = self.command().spawn().expect("the daemon starts");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, sink) = (child.stderr.take().expect("its log"), lines.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                sink.lock().expect("the log").push(line);
-            }
-        });
+        self.spawn(self.command())
+    }
+
+    /// Its log, and what it writes to standard output, are its lines.
+    pub(crate) fn drill(&self, arguments: &[&str]) -> Daemon {
+        let mut command = self.command_of("drill");
+        command.args(arguments).stdout(Stdio::piped());
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Daemon {
+        let mut child = command.spawn().expect("the program starts");
+        let stderr = child.stderr.take().expect("its log");
+        self.daemon(child, stderr)
+    }
+
+    /// A daemon that writes its log there.
+    pub(crate) fn daemon(&self, mut child: Child, log: impl Read + Send + 'static) -> Daemon {
+        let lines = Arc::default();
+        follow(log, &lines);
+        if let Some(stdout) = child.stdout.take() {
+            follow(stdout, &lines);
+        }
         Daemon { child, lines, directory: self.directory.clone() }
     }
 
@@ -224,6 +260,15 @@ impl Drop for Scenario {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+pub(crate) fn follow(output: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let sink = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            sink.lock().expect("the lines").push(line);
+        }
+    });
 }
 
 pub(crate) struct Daemon {

@@ -465,7 +465,10 @@ fn a_termination_hook_waits_for_the_command_that_drains() {
 }
 
 /// A real HTTP server that takes what is posted; `status` after `pause`.
-fn receiver(status: &'static str, pause: Duration) -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
+pub(crate) fn receiver(
+    status: &'static str,
+    pause: Duration,
+) -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://user:secret@{}/hook/secret-path", listener.local_addr().expect("its address"));
     let received = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -142,7 +142,7 @@ const FILES: [(&str, &str); 6] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 9] = [
+const ENVIRONMENT: [(&str, &str); 10] = [
     ("AWS_REGION", "The region, instead of the instance's own."),
     ("AWS_PROFILE", "The profile of the AWS configuration whose credentials are used, instead of the instance's."),
     (
@@ -153,7 +153,15 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("HTTPS_PROXY, NO_PROXY", "The proxy to AWS and to the webhook. The metadata is never asked through a proxy."),
     ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "Where the metadata is asked, instead of http://169.254.169.254."),
     ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where files are kept; systemd sets both."),
-    ("RUST_LOG", "How much is logged: `error`, `warn`, `info` (the default) or `debug`; as in `spot_relay=debug`."),
+    (
+        "RUST_LOG",
+        "How much is logged: `error`, `warn`, `info` (the default) or `debug`; as in `spot_relay=debug`. What the libraries \
+         below say at `debug` shows credentials, and is never logged.",
+    ),
+    (
+        "JOURNAL_STREAM",
+        "Set by systemd: where standard error goes to the journal, lines are entries with fields, see `journalctl`(1).",
+    ),
     ("NO_COLOR", "Set to anything: nothing is coloured."),
 ];
 

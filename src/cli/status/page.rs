@@ -27,9 +27,21 @@ pub(super) fn lines(report: &Report, paint: Paint, width: usize) -> Vec<String> 
     lines.extend(rows.iter().flat_map(|(label, text)| page.row(label, text, Tone::Plain)));
     if let Some(handover) = &report.handover {
         lines.push(String::new());
-        lines.extend(page.handover(handover, report));
+        let goes_on = report.state == "handing-over";
+        let title = if goes_on { "The handover" } else { "The last handover" };
+        lines.push(paint.with(Tone::Strong, title));
+        lines.push(String::new());
+        if report.instance.is_none() {
+            lines.extend(page.row("instance", &handover.instance_id, Tone::Plain));
+        }
+        lines.extend(page.handover(handover, goes_on));
     }
     lines
+}
+
+/// One handover alone, which is over.
+pub(super) fn handover(handover: &Handover, paint: Paint, width: usize) -> Vec<String> {
+    Page { paint, width }.handover(handover, false)
 }
 
 struct Page {
@@ -74,14 +86,8 @@ impl Page {
         lines.map(|(number, line)| format!("{}{}", before(number), self.paint.with(tone, &line))).collect()
     }
 
-    fn handover(&self, handover: &Handover, report: &Report) -> Vec<String> {
-        let goes_on = report.state == "handing-over";
-        let title = if goes_on { "The handover" } else { "The last handover" };
-        let mut lines = vec![self.paint.with(Tone::Strong, title), String::new()];
-        if report.instance.is_none() {
-            lines.extend(self.row("instance", &handover.instance_id, Tone::Plain));
-        }
-        lines.extend(self.row("signal", &signal(handover), Tone::Plain));
+    fn handover(&self, handover: &Handover, goes_on: bool) -> Vec<String> {
+        let mut lines = self.row("signal", &signal(handover), Tone::Plain);
         let (tone, text) = outcome(handover, goes_on);
         lines.extend(self.row("outcome", &text, tone));
         let chart = chart::lines(&bars(handover, goes_on), budget(handover), self.width, self.paint);
@@ -174,6 +180,7 @@ fn signal(handover: &Handover) -> String {
         Signal::RebalanceRecommendation => "rebalance recommendation",
         Signal::LifecycleState => "terminated by its Auto Scaling group",
         Signal::ScheduledEvent => "scheduled event",
+        Signal::Drill => "a drill",
     };
     let action = handover.action.filter(|_| handover.signal != Signal::LifecycleState);
     let action = action.map(|action| format!(" ({action})")).unwrap_or_default();

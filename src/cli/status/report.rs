@@ -202,7 +202,7 @@ impl Metadata {
 
 impl Handover {
     /// `open`: how its duties stand now, while it goes on.
-    fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> Handover {
+    pub(super) fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> Handover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
         let ended = ended.map(|milestone| milestone.at);
         let until = ended.or(open.as_ref().map(|(_, now)| *now));

@@ -154,6 +154,22 @@ impl Story {
         self.events.iter_mut().for_each(|event| event.active = false);
     }
 
+    pub(super) fn booted_at(&self) -> u64 {
+        self.booted_at
+    }
+
+    pub(super) fn drill(&mut self, seconds: u64) {
+        if let Some(life) = &mut self.life {
+            life.drill(Duration::from_secs(seconds));
+        }
+    }
+
+    pub(super) fn call_off(&mut self) {
+        if let Some(life) = &mut self.life {
+            life.call_off_drill();
+        }
+    }
+
     pub(super) fn kill(&mut self) {
         self.life = None;
         self.process += 1;

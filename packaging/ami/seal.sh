@@ -1,0 +1,23 @@
+#!/bin/sh
+# The last step of an image's build: takes out what belongs to this one machine, so that each instance is its own. What
+# spot-relay noted here, above all: a record of this machine's handover is no other's. Run as root; the machine then goes.
+#
+# The service stays enabled: each instance starts it at its first boot. The configuration stays, too.
+set -eu
+
+if [ -d /run/systemd/system ]; then systemctl stop spot-relay.service; fi
+rm -rf /var/lib/spot-relay /var/lib/private/spot-relay /run/spot-relay
+
+# Identity: made anew at the first boot.
+rm -f /etc/ssh/ssh_host_*
+: > /etc/machine-id
+rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed
+if command -v cloud-init >/dev/null; then cloud-init clean --logs --seed; fi
+rm -rf /var/lib/cloud/instances /var/lib/cloud/instance
+
+# Logs, keys and histories.
+rm -rf /var/log/journal/*
+find /var/log -type f -exec truncate --size=0 {} +
+rm -f /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys /root/.bash_history /home/*/.bash_history
+if command -v apt-get >/dev/null; then apt-get clean; fi
+if command -v dnf >/dev/null; then dnf clean all --quiet; fi

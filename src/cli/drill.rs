@@ -1,0 +1,141 @@
+//! `spot-relay drill`: a real handover of this instance, and back.
+//!
+//! It is a process of its own and not a request to the daemon: the daemon has no door through which anybody who reaches it
+//! could take an instance out of service. While it runs it is this instance's daemon, and holds the daemon's lock.
+
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{self, BufRead as _, IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::daemon::{self, Drill, Options};
+use crate::drill::Survey;
+use crate::lock::{Holder, Lock, NotTaken, Who};
+use crate::notice::TWO_MINUTES;
+use crate::record::Files;
+
+use super::screen::Screen;
+
+/// Shorter than this no handover can be.
+const WITHIN: std::ops::RangeInclusive<u64> = 10..=120;
+/// As wrong arguments: nobody can be asked, and `--yes` is not given.
+const EXIT_UNASKED: u8 = 2;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// The drill's deadline, 10s to 120s: the time that a notice would give
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = within)]
+    within: Duration,
+    /// Hand over although a target group has no other healthy target, or the group could not take this instance back
+    #[arg(long)]
+    force: bool,
+    /// Print what would be done, with every call that changes something and its parameters, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time from {} s to {} s, as in 30s", WITHIN.start(), WITHIN.end());
+    let seconds = match text.strip_suffix('m') {
+        Some(minutes) => minutes.parse::<u64>().ok().and_then(|minutes| minutes.checked_mul(60)),
+        None => text.strip_suffix('s').unwrap_or(text).parse().ok(),
+    };
+    let seconds = seconds.filter(|seconds| WITHIN.contains(seconds)).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds).min(TWO_MINUTES))
+}
+
+pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
+    let files = super::files();
+    // It is held until this process ends.
+    let _lock = if arguments.dry_run { None } else { Some(lock(&files)?) };
+    let mut options = Options {
+        webhook: super::run::webhook(&config.notify)?,
+        config,
+        dry_run: false,
+        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        files,
+        drill: None,
+    };
+    let runtime = super::runtime()?;
+    let survey = runtime.block_on(daemon::survey(&options))?;
+    let calls = match arguments.dry_run {
+        true => runtime.block_on(daemon::rehearse(&survey, &options, arguments.within))?,
+        false => Vec::new(),
+    };
+    let screen = Screen::new();
+    write(&text::plan(&survey, arguments.within, screen.paint, screen.width))?;
+    if arguments.dry_run {
+        write(&text::calls(&calls, screen.paint, screen.width))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(code) = refusal(&survey, arguments)? {
+        return Ok(code);
+    }
+    options.drill = Some(Drill { known: survey.known.clone(), within: arguments.within });
+    let ended = runtime.block_on(daemon::run(options));
+    runtime.shutdown_background();
+    let ended = ended?;
+    write(&text::end(&ended, screen.paint, screen.width))?;
+    Ok(if text::is_complete(&ended) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Why there is no drill, with the exit code; `None`: it begins.
+fn refusal(survey: &Survey, arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
+    let obstacles = survey.obstacles();
+    if !obstacles.is_empty() {
+        anyhow::bail!("no drill now: {}", obstacles.join("; "));
+    }
+    let objections = survey.objections();
+    if !objections.is_empty() && !arguments.force {
+        anyhow::bail!("no drill: {}; --force hands over all the same", objections.join("; "));
+    }
+    if arguments.yes {
+        return Ok(None);
+    }
+    if !io::stdin().is_terminal() {
+        eprintln!("spot-relay: nobody can be asked here, and a drill is not begun unasked; with --yes it is");
+        return Ok(Some(ExitCode::from(EXIT_UNASKED)));
+    }
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "Hand this instance over now? Type yes: ")?;
+    stdout.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" {
+        return Ok(None);
+    }
+    writeln!(stdout, "Nothing was done.")?;
+    Ok(Some(ExitCode::FAILURE))
+}
+
+/// Two that work for one instance would undo what the other one does.
+fn lock(files: &Files) -> anyhow::Result<Lock> {
+    let path = files.lock_path();
+    Lock::take(&path, Who::Drill).map_err(|error| match error {
+        NotTaken::Held(Holder { who: Who::Daemon, pid }) => anyhow::anyhow!(
+            "the daemon works for this instance (process {pid}); a drill takes its place as long as it runs: stop it first, as \
+             with systemctl stop spot-relay, and start it afterwards"
+        ),
+        NotTaken::Held(Holder { who: Who::Drill, pid }) => {
+            anyhow::anyhow!("another drill is under way (process {pid}); let it end first")
+        }
+        NotTaken::Unusable(error) => anyhow::anyhow!(
+            "failed to lock {}: {error}; so nothing would keep the daemon from working beside the drill; run it as root, or as \
+             the daemon's user",
+            path.display()
+        ),
+    })
+}
+
+fn write(lines: &[String]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    stdout.flush()
+}

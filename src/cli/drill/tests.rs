@@ -1,0 +1,115 @@
+//! What is read before a drill, as snapshots at two widths, plain and coloured.
+
+use std::time::Duration;
+
+use super::text;
+use crate::cli::screen::Paint;
+use crate::daemon::Rehearsed;
+use crate::drill::{OtherTargets, Survey};
+use crate::handover::Known;
+use crate::model::*;
+use crate::plan::{GroupRequest, Plan};
+
+const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+
+fn registration() -> Registration {
+    let target = |port| Target { id: "i-0b54cda58fbbee87e".into(), port, availability_zone: None };
+    Registration {
+        target_group: TargetGroupArn::new(WEB),
+        target_type: TargetType::Instance,
+        targets: vec![target(8080), target(8081)],
+        deregistration_delay: Duration::from_secs(300),
+        network: false,
+    }
+}
+
+fn group(hooks: usize, max_size: i32) -> Plan {
+    let hook = LifecycleHook { name: "drain".into(), heartbeat_timeout: Duration::from_secs(300) };
+    let group = AutoScalingGroup {
+        name: "shop-asg".into(),
+        arn: "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:1:autoScalingGroupName/shop-asg".into(),
+        capacity_rebalance: false,
+        termination_hooks: vec![hook; hooks],
+        target_groups: vec![TargetGroupArn::new(WEB)],
+        members: Vec::new(),
+        min_size: 0,
+        max_size,
+        desired_capacity: 3,
+        health_check_type: "ELB".into(),
+        availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
+        subnets: Vec::new(),
+        mixed_instances: false,
+    };
+    Plan::Group { group, how: if hooks > 0 { GroupRequest::Terminate } else { GroupRequest::Detach } }
+}
+
+fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
+    Survey {
+        identity: Identity {
+            instance_id: InstanceId::new("i-0b54cda58fbbee87e"),
+            region: "eu-west-1".into(),
+            availability_zone: "eu-west-1a".into(),
+            instance_type: "m7g.large".into(),
+            private_ip: "10.0.1.17".into(),
+            account_id: "123456789012".into(),
+            life_cycle: LifeCycle::Spot,
+        },
+        boot_id: "boot".into(),
+        known: Known { registrations: Some(vec![registration()]), plan: Some(plan), ..Known::default() },
+        others: vec![OtherTargets { name: "web".into(), healthy }],
+        room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size }),
+        notice: None,
+        lifecycle_state: Some("InService".into()),
+        record: None,
+    }
+}
+
+fn calls() -> Vec<Rehearsed> {
+    let call = |action: &str, parameters: &[(&str, &str)], comes_back| Rehearsed {
+        action: action.to_owned(),
+        parameters: parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        comes_back,
+    };
+    let targets = [
+        ("TargetGroupArn", WEB),
+        ("Targets.member.1.Id", "i-0b54cda58fbbee87e"),
+        ("Targets.member.1.Port", "8080"),
+        ("Targets.member.2.Id", "i-0b54cda58fbbee87e"),
+        ("Targets.member.2.Port", "8081"),
+    ];
+    let group = [("InstanceIds.member.1", "i-0b54cda58fbbee87e"), ("AutoScalingGroupName", "shop-asg")];
+    let detach = [group.as_slice(), &[("ShouldDecrementDesiredCapacity", "false")]].concat();
+    vec![
+        call("DeregisterTargets", &targets, false),
+        call("DetachInstances", &detach, false),
+        call("AttachInstances", &group, true),
+        call("RegisterTargets", &targets, true),
+    ]
+}
+
+/// Escape characters can be seen.
+fn renderings(survey: &Survey) -> String {
+    let one = |(width, coloured)| {
+        let paint = Paint { coloured };
+        let mut lines = text::plan(survey, Duration::from_secs(120), paint, width);
+        lines.extend(text::calls(&calls(), paint, width));
+        // An ARN is one word, and is never broken.
+        let fits = |line: &String| line.contains("arn:") || line.chars().count() <= width;
+        assert!(coloured || lines.iter().all(fits), "{lines:#?}");
+        let text = lines.join("\n").replace('\x1b', "␛");
+        format!("=== {width} columns, {}\n{text}\n", if coloured { "coloured" } else { "plain" })
+    };
+    [(80, false), (120, false), (80, true), (120, true)].map(one).join("\n")
+}
+
+#[test]
+fn a_dry_run_reads_well() {
+    insta::assert_snapshot!("dry_run", renderings(&survey(group(0, 9), 2, 9)));
+}
+
+#[test]
+fn what_speaks_against_a_drill_reads_well() {
+    let survey = survey(group(1, 3), 0, 3);
+    insta::assert_snapshot!("objections", renderings(&survey));
+    assert_eq!(survey.objections().len(), 2);
+}

@@ -1,0 +1,187 @@
+//! A drill as the daemon sees it: what is looked up before it, when it begins, and what ends it.
+//!
+//! Everything else is the daemon's own: a drill is a process that watches and hands over as any, and a real notice in the
+//! middle is handed over by it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tracing::{info, warn};
+
+use super::prepare::{self, Line, Preparation};
+use super::{Daemon, Options, identify, look_up, perform};
+use crate::aws::clock::Clock;
+use crate::aws::elb::Found;
+use crate::aws::recorder::Recorder;
+use crate::aws::tally::Tally;
+use crate::aws::{Aws, Connection, LIMIT};
+use crate::boot;
+use crate::config::TargetGroups;
+use crate::drill::{self, OtherTargets, Step, Survey};
+use crate::handover::{Call, Known};
+use crate::imds::Imds;
+use crate::model::{Identity, Registration};
+use crate::plan::{Leftover, Plan};
+use crate::retry::Failure;
+
+/// A drill to run.
+pub struct Drill {
+    /// What the survey found.
+    pub known: Known,
+    pub within: Duration,
+}
+
+/// A call that a drill is going to make, as it will go over the wire.
+pub struct Rehearsed {
+    pub action: String,
+    pub parameters: Vec<(String, String)>,
+    /// On the way back.
+    pub comes_back: bool,
+}
+
+/// Every call that changes something, with its parameters: the core plays the drill through, and the clients write what
+/// they would send. Nothing is sent but what credentials need.
+///
+/// # Errors
+/// The clients cannot be made.
+pub async fn rehearse(survey: &Survey, options: &Options, within: Duration) -> anyhow::Result<Vec<Rehearsed>> {
+    let (recorder, clock) = (Recorder::default(), Clock::default());
+    let steps = drill::rehearse(survey, &options.config, within, clock.now());
+    let connection =
+        Connection { recorder: Some(recorder.clone()), ..Connection::new(&survey.identity.region, clock.clone()) };
+    let asked = perform::Asked {
+        aws: Arc::new(Aws::connect(connection).await.context("failed to set up the AWS clients")?),
+        imds: Arc::new(Imds::new(options.metadata_endpoint.as_deref())?),
+        identity: survey.identity.clone(),
+        config: Arc::new(options.config.clone()),
+    };
+    let mut rehearsed = Vec::new();
+    for Step { call, comes_back, marked_fleet } in steps {
+        match (call, marked_fleet) {
+            (Call::PutCapacityBack { kind, .. }, Some(fleet)) => {
+                let _ = look_up::put_right(&asked.aws, kind, &fleet, Leftover::TagOnly).await;
+            }
+            // It finds nothing to put back.
+            (Call::PutCapacityBack { .. }, None) => {}
+            (call, _) => drop(perform::perform(asked.clone(), call, Vec::new(), LIMIT).await),
+        }
+        let recorded = recorder.take().into_iter();
+        rehearsed.extend(recorded.map(|it| Rehearsed { action: it.action, parameters: it.parameters, comes_back }));
+    }
+    Ok(rehearsed)
+}
+
+/// Looks everything up that a drill goes by, and writes nothing.
+///
+/// # Errors
+/// Something that has to be known cannot be found out.
+pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
+    let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
+    let files = options.files.clone();
+    let identified = identify::identify(&imds, Clock::default(), files, Tally::default()).await;
+    let (identity, aws, record) = identified.map_err(anyhow::Error::msg)?.into_parts();
+    let notice = imds.instance_action().await.context("failed to look whether a notice stands")?.body;
+    let lifecycle_state = imds.target_lifecycle_state().await.context("failed to look at the lifecycle state")?.body;
+    let (imds, aws) = (Arc::new(imds), Arc::new(aws));
+    let known = find_all(options, &imds, &aws, &identity).await?;
+    let mut others = Vec::new();
+    for registration in known.registrations.iter().flatten() {
+        others.push(other_targets(&aws, registration).await.with_context(|| {
+            format!(
+                "failed to look at the health of {}: whether it can spare this instance is not known",
+                registration.name()
+            )
+        })?);
+    }
+    let room = match &known.plan {
+        Some(Plan::Group { group, .. }) => {
+            let room = aws.autoscaling.group_room(&group.name, LIMIT).await;
+            room.with_context(|| format!("failed to look at group {}", group.name))?
+        }
+        _ => None,
+    };
+    let boot_id = boot::id();
+    Ok(Survey { identity, boot_id, known, others, room, notice, lifecycle_state, record: record.unwrap_or_default() })
+}
+
+async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity: &Identity) -> anyhow::Result<Known> {
+    let asked = |known: Vec<Registration>| prepare::Asked {
+        aws: aws.clone(),
+        imds: imds.clone(),
+        identity: identity.clone(),
+        config: options.config.clone(),
+        // What is left over on a fleet is the daemon's to put right.
+        dry_run: true,
+        known,
+    };
+    let mut preparation = Preparation::new(options.config.leave.when, boot::now());
+    let mut lines = preparation.learn(prepare::prepare(asked(Vec::new())).await, boot::now());
+    if options.config.target_groups == TargetGroups::Discover {
+        let known = preparation.known().registrations.unwrap_or_default();
+        let began = Instant::now();
+        let found: Result<Found, Failure> = prepare::scan(asked(known)).await;
+        lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
+    }
+    let known = preparation.known();
+    if known.plan.is_some() && known.registrations.is_some() {
+        return Ok(known);
+    }
+    let mut failed = lines.into_iter().map(|line| match line {
+        Line::Info(text) | Line::Warn(text) => text,
+    });
+    anyhow::bail!(
+        "{}",
+        failed.next_back().unwrap_or_else(|| "this instance's target groups could not be found".to_owned())
+    )
+}
+
+/// What else serves in a target group.
+async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
+    let rows = aws.elb.describe_target_health(&registration.target_group, LIMIT).await?;
+    let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
+    let healthy = rows.iter().filter(|row| row.serves() && !ours(&row.target.id));
+    let mut ids: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(OtherTargets { name: registration.name().to_owned(), healthy: ids.len() })
+}
+
+impl Daemon {
+    /// It is known now whose life it is.
+    pub(super) fn begin_drill(&mut self) {
+        if let (Some(life), Some(drill)) = (&mut self.life, &self.options.drill) {
+            // Looked up a moment ago: nothing is asked again before the drill.
+            life.learn(drill.known.clone(), true, boot::now());
+            life.drill(drill.within);
+        }
+    }
+
+    /// Put back, whatever it became meanwhile.
+    pub(super) fn drill_is_over(&self) -> bool {
+        let record = self.life.as_ref().and_then(|life| life.record_to_write());
+        self.options.drill.is_some() && record.is_some_and(|record| record.closed.is_some())
+    }
+
+    /// What a signal means in a drill; returns whether to end at once. `None`: what it means to any daemon.
+    pub(super) fn stop_drill(&mut self) -> Option<bool> {
+        self.options.drill.as_ref()?;
+        let Some(life) = &mut self.life else { return Some(true) };
+        if !life.is_drilling() {
+            // Not begun: nothing is to be put back. Or it has become real, and is finished first.
+            return (!life.has_to_finish()).then_some(true);
+        }
+        if self.drill_is_called_off {
+            warn!(
+                "ended by a second signal before everything was put back: this instance is out of target groups, or of its \
+                 owner, that it belongs to; the daemon goes on where this drill ended: start it now, as with systemctl start \
+                 spot-relay"
+            );
+            return Some(true);
+        }
+        self.drill_is_called_off = true;
+        life.call_off_drill();
+        info!("the drill is called off: putting back what it has done; a second signal ends at once");
+        Some(false)
+    }
+}

@@ -1,0 +1,280 @@
+//! systemd's journal: each log line as an entry with a priority and fields of its own, in journald's native protocol.
+//!
+//! Invariant: no line waits for the journal, and none ends its caller. What the journal does not take at once is queued and
+//! sent by a passing thread; where it cannot be reached, a line goes to its stream as text, and the next one tries anew.
+//! Of what fits neither here nor there only the number is told. The protocol is that of
+//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>; `tracing-journald` speaks it too, but waits where the journal is full.
+
+use std::collections::VecDeque;
+use std::fmt::{Debug, Write as _};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use rustix::net::SendFlags;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// Where journald listens.
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// A handover says some dozens of lines; at `RUST_LOG=debug`, some thousands.
+const QUEUE: usize = 2000;
+/// Fields that say something else than a line's own fields may.
+const RESERVED: [&str; 3] = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"];
+const LONGEST_NAME: usize = 64;
+/// Of a line on the stream: journald cuts longer ones (`LineMax=`), and half a line must not stand there.
+const LONGEST_LINE: usize = 32 * 1024;
+
+/// Whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it (systemd.exec(5)), and
+/// stays in the environment when somebody sends the output elsewhere.
+pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| {
+        let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+        is_socket && journal_stream == format!("{}:{}", stat.st_dev, stat.st_ino)
+    })
+}
+
+/// The journal as a layer of [`tracing_subscriber`]. Clones are the same journal.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// Never waits.
+    socket: UnixDatagram,
+    stream: OwnedFd,
+    queue: Mutex<Queue>,
+    is_empty: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<Line>,
+    /// Lines that came when it was full.
+    lost: u64,
+    /// A thread sends what is in it.
+    is_emptied: bool,
+}
+
+struct Line {
+    /// For the journal's socket.
+    entry: Vec<u8>,
+    /// For its stream, if need be.
+    text: String,
+}
+
+impl Journal {
+    /// `path` is [`SOCKET`], which need not be there; `stream`, the journal's that [`is_stream`] found.
+    ///
+    /// # Errors
+    /// There is no socket to be had from the kernel.
+    pub fn new(path: &Path, stream: OwnedFd) -> io::Result<Journal> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let (path, queue, is_empty) = (path.to_owned(), Mutex::default(), Condvar::new());
+        Ok(Journal { shared: Arc::new(Shared { path, socket, stream, queue, is_empty }) })
+    }
+
+    /// Waits until nothing is queued any more, so long at most.
+    pub fn flush(&self, limit: Duration) {
+        let queue = self.shared.queue();
+        let wait = self.shared.is_empty.wait_timeout_while(queue, limit, |queue| queue.is_emptied);
+        drop(wait);
+    }
+
+    fn send(&self, line: Line) {
+        let mut queue = self.shared.queue();
+        if !queue.is_emptied && self.shared.send(&self.shared.socket, &line).is_ok() {
+            return;
+        }
+        if queue.lines.len() >= QUEUE {
+            queue.lost += 1;
+            return;
+        }
+        queue.lines.push_back(line);
+        if !queue.is_emptied {
+            let shared = self.shared.clone();
+            let thread = std::thread::Builder::new().name("journal".to_owned());
+            // Without a thread the next line tries.
+            queue.is_emptied = thread.spawn(move || shared.empty()).is_ok();
+        }
+    }
+}
+
+/// The journal has no room: it is to be tried again.
+struct Full;
+
+impl Shared {
+    /// Nothing that panics is done while it is locked.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the journal is not there, or does not take an entry of this size, its stream gets the text.
+    fn send(&self, socket: &UnixDatagram, line: &Line) -> Result<(), Full> {
+        match socket.send_to(&line.entry, &self.path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Full),
+            Err(_) => {
+                // Nobody can be told of a failure here.
+                let _ =
+                    rustix::net::send(&self.stream, line.text.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what is queued, waiting for the journal as long as it takes.
+    fn empty(&self) {
+        let waiting = UnixDatagram::unbound();
+        loop {
+            let mut queue = self.queue();
+            let line = match (queue.lines.pop_front(), std::mem::take(&mut queue.lost)) {
+                (Some(line), lost) => {
+                    queue.lost = lost;
+                    line
+                }
+                (None, 0) => {
+                    queue.is_emptied = false;
+                    self.is_empty.notify_all();
+                    return;
+                }
+                (None, lost) => left_out(lost),
+            };
+            drop(queue);
+            let socket = waiting.as_ref().unwrap_or(&self.socket);
+            // A socket that waits is never full. Where there is none to be had, the line is lost rather than tried for ever.
+            let _ = self.send(socket, &line);
+        }
+    }
+}
+
+fn left_out(lines: u64) -> Line {
+    let text = format!("{lines} lines were left out here, because the journal took none for too long");
+    Line::new(Level::WARN, &text, &[])
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let Told { mut message, left, fields } = told;
+        if let Some(left) = left {
+            // What is left is told to people, too.
+            let _ = write!(message, " ({left} s left)");
+        }
+        self.send(Line::new(*event.metadata().level(), &message, &fields));
+    }
+}
+
+impl Line {
+    fn new(level: Level, message: &str, fields: &[u8]) -> Line {
+        // Those of syslog(3).
+        let priority = match level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        let mut entry = Vec::with_capacity(256);
+        put(&mut entry, "MESSAGE", message);
+        put(&mut entry, "PRIORITY", &priority.to_string());
+        put(&mut entry, "SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
+        entry.extend_from_slice(fields);
+        // A stream has the priority in front (sd-daemon(3)), and a line is an entry.
+        let (beginning, _) = message.split_at(message.floor_char_boundary(LONGEST_LINE));
+        let text = format!("<{priority}>{}\n", beginning.replace(['\n', '\r'], " "));
+        Line { entry, text }
+    }
+}
+
+/// What an event tells.
+#[derive(Default)]
+struct Told {
+    message: String,
+    left: Option<String>,
+    /// In the protocol's form.
+    fields: Vec<u8>,
+}
+
+impl Visit for Told {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+            return;
+        }
+        if field.name() == "seconds_left" {
+            self.left = Some(value.to_owned());
+        }
+        if let Some(name) = name(field.name()) {
+            put(&mut self.fields, &name, value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// A field's name as journald takes it: capital letters, digits and underscores, beginning with a letter.
+fn name(field: &str) -> Option<String> {
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+    let name: String = field.chars().map(letter).skip_while(|letter| !letter.is_ascii_uppercase()).collect();
+    (!name.is_empty() && name.len() <= LONGEST_NAME && !RESERVED.contains(&name.as_str())).then_some(name)
+}
+
+/// With a line break in it, a value stands behind its length.
+fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
+    entry.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        entry.push(b'\n');
+        entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend_from_slice(value.as_bytes());
+    entry.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_that_journald_takes_and_that_says_nothing_else() {
+        let names = ["seconds_left", "log.target", "__1st", "message", "priority", "_", "é"].map(name);
+        let expected = ["SECONDS_LEFT", "LOG_TARGET", "ST", "", "", "", ""];
+        assert_eq!(names.map(Option::unwrap_or_default), expected);
+        assert_eq!(name(&"n".repeat(65)), None);
+    }
+
+    #[test]
+    fn a_value_cannot_be_taken_for_another_field() {
+        let line = Line::new(Level::WARN, "one\nPRIORITY=0", &[]);
+        assert_eq!(
+            line.entry,
+            b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\nSYSLOG_IDENTIFIER=spot-relay\n"
+        );
+        assert_eq!(line.text, "<4>one PRIORITY=0\n");
+    }
+
+    #[test]
+    fn a_stream_is_known_by_its_numbers_and_by_being_a_socket() {
+        let (stream, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let numbers = |stat: rustix::fs::Stat| format!("{}:{}", stat.st_dev, stat.st_ino);
+        let (of_stream, of_file) = (rustix::fs::fstat(&stream), rustix::fs::fstat(&file));
+        let (of_stream, of_file) = (numbers(of_stream.expect("a file")), numbers(of_file.expect("a file")));
+        assert!(is_stream(&of_stream, &stream) && !is_stream(&of_file, &stream));
+        assert!(!is_stream(&of_file, &file) && !is_stream("", &stream));
+    }
+}

@@ -1,0 +1,48 @@
+//! The log of a daemon to which nothing happens: a line for each thing it found at its start, and then none.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spot_relay::sim::Settings;
+
+use crate::scenario::{Daemon, SHORT, Scenario, eventually, world};
+
+/// As many as a quiet hour's first minutes: with each of them everything that comes round has come round.
+const LOOKS: usize = 120;
+const LOOK: &str = "GET /latest/meta-data/spot/instance-action";
+
+fn messages(daemon: &Daemon) -> Vec<String> {
+    let parsed = |line: &String| serde_json::from_str::<Value>(line).ok()?["message"].as_str().map(str::to_owned);
+    daemon.lines().iter().map(|line| parsed(line).unwrap_or_else(|| panic!("no log line: {line}"))).collect()
+}
+
+#[test]
+fn a_start_says_each_thing_in_one_line_and_what_follows_is_silent() {
+    // Tokens die and are renewed all the time, the status is written, metrics are served.
+    let settings = Settings { token_ttl_cap: Some(Duration::from_secs(1)), ..world() };
+    let config = format!("{SHORT}[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    let scenario = Scenario::new(settings).config(&config).variable("RUST_LOG", "info");
+    let daemon = scenario.start();
+    daemon.wait_for_line("ready; on a notice");
+    let count = |action: &str| scenario.sim.requests().iter().filter(|request| request.action == action).count();
+    let (looks, written) = (count(LOOK), daemon.status()["written"].clone());
+    let is_later = || count(LOOK) >= looks + LOOKS && daemon.status()["written"] != written;
+    eventually(|| is_later().then_some(())).expect("it goes on looking, and writing its status");
+    assert!(count("PUT /latest/api/token") > 5, "tokens were renewed");
+
+    let instance = scenario.sim.instance_id();
+    let wanted = [
+        format!("spot-relay {} watches http://127.0.0.1:", env!("CARGO_PKG_VERSION")),
+        "metrics are served at http://127.0.0.1:".to_owned(),
+        format!("instance {instance} (m5.large, eu-west-1a, spot)"),
+        "owner: Auto Scaling group ".to_owned(),
+        "registered in web (port ".to_owned(),
+        "ready; on a notice: deregister from web (port ".to_owned(),
+    ];
+    let said = messages(&daemon);
+    for beginning in &wanted {
+        let lines: Vec<&String> = said.iter().filter(|line| line.starts_with(beginning)).collect();
+        assert_eq!(lines.len(), 1, "{beginning:?} once: {said:#?}");
+    }
+    assert_eq!(said.len(), wanted.len(), "and nothing else: {said:#?}");
+}
