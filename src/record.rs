@@ -7,7 +7,7 @@
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -217,7 +217,13 @@ fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
+    // Left behind by a process that died, and perhaps another user's: a drill runs as root.
+    let _ = std::fs::remove_file(&new);
     let mut file = File::create(&new)?;
+    if let Some(owner) = path.parent().and_then(|directory| std::fs::metadata(directory).ok()) {
+        // What root's drill writes, the daemon has to read and to write over.
+        let _ = chown(&new, Some(owner.uid()), Some(owner.gid()));
+    }
     if place == Place::Runtime {
         file.set_permissions(Permissions::from_mode(0o644))?;
     }
@@ -323,6 +329,18 @@ mod tests {
         files.raise(Flag::Notice).expect("raised");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&files.runtime), mode(&files.runtime.join("notice"))), (0o755, 0o644));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_half_written_is_in_nobodys_way_and_leads_nowhere() {
+        let files = files("left");
+        std::fs::create_dir_all(&files.state).expect("a directory");
+        let elsewhere = files.state.join("elsewhere");
+        std::fs::write(&elsewhere, "somebody's").expect("written");
+        std::os::unix::fs::symlink(&elsewhere, files.state.join("handover.json.new")).expect("linked");
+        files.write_record(&record()).expect("written");
+        assert_eq!(files.read_record(&identity("i-us")), Ok(Some(record())));
+        assert_eq!(std::fs::read_to_string(&elsewhere).expect("still there"), "somebody's");
     }
 
     #[test]

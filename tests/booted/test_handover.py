@@ -43,7 +43,8 @@ drained = ["/bin/sh", "-c", "echo $SPOT_RELAY_ACTION > $STATE_DIRECTORY/drained"
     assert int((node.root / "var/lib/private/spot-relay/notice").read_text()) >= 61184
     assert not (node.root / "root/seen").exists()
     node.cloud.withdraw()
-    until("the instance to live on", lambda: "survived" in node.milestones())
+    # Until it is back, a notice is one of the same interruption, and its hooks have run.
+    until("the instance to be back", lambda: "reinstated" in node.milestones())
     node.run("install", "-D", "-m", "644", "/usr/share/doc/spot-relay/examples/root-hooks.conf", "/etc/systemd/system/spot-relay.service.d/root-hooks.conf")
     node.run("systemctl", "daemon-reload")
     node.run("systemctl", "restart", "spot-relay.service")
@@ -152,3 +153,21 @@ def test_after_a_withdrawn_notice_the_targets_serve_the_next_one(installed):
     node.cloud.notice()
     until("the targets of the next one", lambda: node.is_active("spot-relay-notice.target"))
     until("the user's unit again", lambda: farewell.read_text() == "said\nsaid\n")
+
+
+def test_a_drill_by_root_in_the_daemons_place_leaves_the_daemon_what_it_needs(installed):
+    node = installed
+    # The daemon's lock keeps it out.
+    refused = node.run("spot-relay", "drill", "--yes", check=False)
+    assert refused.returncode == 1 and "systemctl stop spot-relay" in refused.stderr
+    node.run("systemctl", "stop", "spot-relay.service")
+    drilled = node.run("sh", "-c", "umask 077; spot-relay drill --yes --within 30s 2>&1", check=False)
+    assert drilled.returncode == 0, drilled.stdout
+    assert node.milestones()[-1] == "reinstated"
+    node.run("systemctl", "start", "spot-relay.service")
+    node.becomes_active()
+    node.watches()
+    node.cloud.notice()
+    until("the notice's own record", lambda: node.record()["signal"] == "notice" and node.record()["outcome"])
+    node.hands_over_completely()
+    assert "WARN" not in node.journal("--unit=spot-relay", node.this_run())
