@@ -138,7 +138,8 @@ fn allow(sid: &'static str, mut action: Vec<&'static str>, resource: Vec<String>
     Statement { sid, effect: "Allow", action, resource, condition: Conditions::new() }
 }
 
-/// None of these can be held to a resource.
+/// On every resource: most of these cannot be held to any, and a read that is refused for a resource that IAM does not know
+/// of there would cost the successor.
 fn reads(means: &Means) -> Vec<&'static str> {
     let mut actions = vec![
         "ec2:DescribeTags",

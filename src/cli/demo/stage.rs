@@ -13,7 +13,7 @@ use super::child::{Daemon, Endpoints, Home};
 use super::story::{Line, Story};
 use super::web::{Count, Web};
 use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
-use crate::cli::chart::{self, Budget};
+use crate::cli::chart;
 use crate::cli::screen::{Screen, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::signals::Signals;
@@ -297,17 +297,7 @@ impl Stage {
         }
         let count = self.web.count();
         let complete = outcome == Some(true) && self.story.is_proved(count);
-        let Screen { width, paint, .. } = self.screen;
-        let mut lines =
-            vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
-        let budget = Budget { label: "left of the two minutes", whole: TWO_MINUTES };
-        lines.extend(chart::lines(&self.story.bars(), Some(budget), width, paint));
-        lines.push(String::new());
-        let tone = if complete { Tone::Good } else { Tone::Bad };
-        let sum = self.story.sum(count);
-        let sum = if complete { sum } else { format!("The handover was NOT complete. {sum}") };
-        lines.extend(wrap(&sum, width).iter().map(|line| paint.with(tone, line)));
-        lines.extend(wrap(&self.story.calls(), width).iter().map(|line| paint.with(Tone::Faint, line)));
+        let lines = self.story.closing(count, complete, self.screen.width, self.screen.paint);
         self.screen.show(&lines, &[]).context("failed to write")?;
         Ok(if complete { Ended::Complete } else { Ended::Incomplete })
     }

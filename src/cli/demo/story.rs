@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::calls;
 use super::web::Count;
 use super::world::{Change, Glimpse, changes};
-use crate::cli::chart::Bar;
+use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::notice::TWO_MINUTES;
 use crate::sim::{Moment, Request};
@@ -276,6 +276,21 @@ impl Story {
         format!("The handover took {} AWS calls: {writes} that change something, {reads} that look.", reads + writes)
     }
 
+    /// The last lines, none wider than `width`: the chart, the sum, the calls.
+    pub(super) fn closing(&self, count: Count, complete: bool, width: usize, paint: Paint) -> Vec<String> {
+        let mut lines =
+            vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
+        let budget = Budget { label: "left of the two minutes", whole: TWO_MINUTES };
+        lines.extend(chart::lines(&self.bars(), Some(budget), width, paint));
+        lines.push(String::new());
+        let tone = if complete { Tone::Good } else { Tone::Bad };
+        let sum = self.sum(count);
+        let sum = if complete { sum } else { format!("The handover was NOT complete. {sum}") };
+        lines.extend(wrap(&sum, width).iter().map(|line| paint.with(tone, line)));
+        lines.extend(wrap(&self.calls(), width).iter().map(|line| paint.with(Tone::Faint, line)));
+        lines
+    }
+
     /// What it comes to.
     pub(super) fn sum(&self, count: Count) -> String {
         let facts = &self.facts;
@@ -383,7 +398,7 @@ mod tests {
     }
 
     /// A whole handover; the last request is answered and the instance quiet so many seconds after the notice.
-    fn told(answered: u64, quiet: u64) -> (Story, Vec<String>) {
+    fn told(answered: u64, quiet: u64) -> (Story, Vec<Line>) {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut story = Story::new(glimpse("healthy", None));
@@ -404,13 +419,13 @@ mod tests {
         lines.extend(story.look(at(10), glimpse("draining", Some(("running", Some("initial"))))));
         lines.extend(story.look(at(12), glimpse("draining", Some(("running", Some("healthy"))))));
         lines.extend(story.hear_log(at(13), &log("handed-over", "handed over completely in 12.0 s")));
-        let lines = lines.iter().flat_map(|line| line.rendered(80, PLAIN)).collect();
         (story, lines)
     }
 
     #[test]
     fn what_happened_stands_with_its_seconds() {
         let (story, lines) = told(3, 5);
+        let lines: Vec<String> = lines.iter().flat_map(|line| line.rendered(80, PLAIN)).collect();
         let expected = [
             "  daemon    ready; on a notice: leave web",
             "    0.00   120  metadata  AWS gives notice: terminate at 12:00:00Z",
@@ -427,6 +442,20 @@ mod tests {
         let untils: Vec<u64> = story.bars().iter().map(|bar| bar.until.as_secs()).collect();
         assert_eq!(untils, [1, 1, 3, 5, 2, 10, 10, 12, 13]);
         assert!(story.is_proved(ALL_ANSWERED));
+    }
+
+    #[test]
+    fn the_whole_demo_reads_well() {
+        let (story, lines) = told(3, 5);
+        let one = |(width, coloured)| {
+            let paint = Paint { coloured };
+            let told = lines.iter().flat_map(|line| line.rendered(width, paint));
+            let closing = story.closing(ALL_ANSWERED, true, width, paint);
+            let text = told.chain(closing).collect::<Vec<_>>().join("\n").replace('\x1b', "␛");
+            format!("=== {width} columns, {}\n{text}\n", if coloured { "coloured" } else { "plain" })
+        };
+        let all = [(80, false), (120, false), (80, true), (120, true)].map(one).join("\n");
+        insta::assert_snapshot!("demo", all);
     }
 
     #[test]
