@@ -6,9 +6,10 @@ mod rehearsal;
 
 pub use rehearsal::{SUCCESSOR, Step, rehearse};
 
+use crate::config::Then;
 use crate::handover::{Known, in_drill};
 use crate::life::Record;
-use crate::model::{GroupRoom, Identity, LifeCycle};
+use crate::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle};
 use crate::plan::{FleetKind, FleetRequest, GroupRequest, Plan};
 
 /// What is known before a drill.
@@ -25,6 +26,8 @@ pub struct Survey {
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
     pub record: Option<Record>,
+    /// What the configuration says of instances that live on.
+    pub then: Then,
 }
 
 /// The targets of a target group that are healthy and not this instance.
@@ -118,7 +121,32 @@ impl Survey {
                 group.name, room.desired_capacity, room.max_size
             ));
         }
+        if let Some(group) = self.group_that_it_stays_in()
+            && group.health_check_type.contains("ELB")
+        {
+            objections.push(format!(
+                "this instance stays a member of group {}, whose health check asks the load balancer: the group may replace it \
+                 while it is out of its target groups",
+                group.name
+            ));
+        }
+        if self.then == Then::StayOut {
+            objections.push(
+                "with [survive] then = \"stay-out\" the policy that spot-relay policy prints does not allow the way back, \
+                 which a drill always goes: elasticloadbalancing:RegisterTargets, and for a detached member \
+                 autoscaling:AttachInstances"
+                    .to_owned(),
+            );
+        }
         objections
+    }
+
+    /// A drill asks nothing of a group that launches by itself, and takes nobody out of it.
+    fn group_that_it_stays_in(&self) -> Option<&AutoScalingGroup> {
+        match &self.known.plan {
+            Some(Plan::Group { group, how: GroupRequest::Observe }) => Some(group),
+            _ => None,
+        }
     }
 
     /// What a person should know besides.

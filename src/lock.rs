@@ -6,11 +6,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::{Pid, test_kill_process};
 
 /// Whoever looks holds the lock for a moment, and a process that ends still has it: it is tried again before it is taken
@@ -102,8 +102,11 @@ fn open(path: &Path) -> io::Result<File> {
         // The status is in it, and for everybody to read, whatever the umask.
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    file.or_else(|error| File::open(path).map_err(|_| error))
+    // The directory may be a less trusted user's than the one who drills: no link leads elsewhere.
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).custom_flags(no_link).open(path);
+    file.or_else(|error| OpenOptions::new().read(true).custom_flags(no_link).open(path).map_err(|_| error))
 }
 
 /// As in `daemon 1234`.
@@ -160,6 +163,18 @@ mod tests {
         std::thread::sleep(BETWEEN_TRIES * 2);
         drop(looks);
         taker.join().expect("no panic").expect("taken once the look is over");
+    }
+
+    #[test]
+    fn a_link_in_its_place_leads_nowhere() {
+        let path = path("link");
+        drop(Lock::take(&path, Who::Daemon).expect("nobody has it"));
+        let elsewhere = path.with_file_name("elsewhere");
+        std::fs::write(&elsewhere, "somebody's").expect("written");
+        std::fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
+        assert!(matches!(Lock::take(&path, Who::Drill), Err(NotTaken::Unusable(_))));
+        assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "somebody's");
     }
 
     #[test]

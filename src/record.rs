@@ -7,7 +7,7 @@
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ pub struct Status {
     pub written: Moment,
     /// When the daemon ended, if it had the time to say so.
     pub ended: Option<Timestamp>,
-    pub dry_run: bool,
     /// Between two looks at the metadata.
     pub interval: Duration,
     /// The last look that told whether a notice stands.
@@ -219,10 +218,10 @@ fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
     let new = PathBuf::from(new);
     // Left behind by a process that died, and perhaps another user's: a drill runs as root.
     let _ = std::fs::remove_file(&new);
-    let mut file = File::create(&new)?;
+    let mut file = File::create_new(&new)?;
     if let Some(owner) = path.parent().and_then(|directory| std::fs::metadata(directory).ok()) {
         // What root's drill writes, the daemon has to read and to write over.
-        let _ = chown(&new, Some(owner.uid()), Some(owner.gid()));
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
     }
     if place == Place::Runtime {
         file.set_permissions(Permissions::from_mode(0o644))?;

@@ -1,19 +1,19 @@
-//! SIGTERM and SIGINT as something to await, without a thread.
+//! SIGTERM, SIGINT and SIGHUP as something to await, without a thread.
 //!
 //! What a signal means is the caller's; every signal counts by itself, so the second one can mean something else than
-//! the first. SIGHUP keeps its default, and SIGPIPE is ignored by Rust's runtime already: journald restarting kills
-//! nobody.
+//! the first. A terminal that goes away asks to stop as well: whoever is in the middle of a handover, or of a drill, has
+//! something to finish. SIGPIPE is ignored by Rust's runtime already: journald restarting kills nobody.
 
 use std::future::pending;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// Both signals, caught from its making until the process ends.
+/// The signals, caught from its making until the process ends.
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
@@ -24,7 +24,8 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         let (ours, signals) = StdUnixStream::pair()?;
         pipe::register(SIGTERM, signals.try_clone()?)?;
-        pipe::register(SIGINT, signals)?;
+        pipe::register(SIGINT, signals.try_clone()?)?;
+        pipe::register(SIGHUP, signals)?;
         ours.set_nonblocking(true)?;
         Ok(Self { pipe: UnixStream::from_std(ours)? })
     }

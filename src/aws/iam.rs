@@ -31,15 +31,21 @@ impl Iam {
         resources: &[String],
         limit: Duration,
     ) -> Result<BTreeMap<String, bool>, Failure> {
-        let actions = actions.iter().map(|action| (*action).to_owned()).collect();
-        let call = self.client.simulate_principal_policy().policy_source_arn(role_arn);
-        let call = call.set_action_names(Some(actions)).set_resource_arns(Some(resources.to_vec()));
-        let answer = self.caller.call(limit, call.send()).await?;
-        let mut allowed = BTreeMap::new();
-        for result in answer.evaluation_results() {
-            let is_allowed = *result.eval_decision() == PolicyEvaluationDecisionType::Allowed;
-            *allowed.entry(result.eval_action_name().to_owned()).or_insert(true) &= is_allowed;
+        let actions: Vec<String> = actions.iter().map(|action| (*action).to_owned()).collect();
+        let (mut allowed, mut marker) = (BTreeMap::new(), None);
+        loop {
+            let call = self.client.simulate_principal_policy().policy_source_arn(role_arn).set_marker(marker);
+            let call = call.set_action_names(Some(actions.clone())).set_resource_arns(Some(resources.to_vec()));
+            let answer = self.caller.call(limit, call.send()).await?;
+            for result in answer.evaluation_results() {
+                let is_allowed = *result.eval_decision() == PolicyEvaluationDecisionType::Allowed;
+                *allowed.entry(result.eval_action_name().to_owned()).or_insert(true) &= is_allowed;
+            }
+            // The answers of many resources come in pages.
+            marker = answer.marker().map(str::to_owned).filter(|_| answer.is_truncated());
+            if marker.is_none() {
+                return Ok(allowed);
+            }
         }
-        Ok(allowed)
     }
 }

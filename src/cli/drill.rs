@@ -53,8 +53,10 @@ fn within(text: &str) -> Result<Duration, String> {
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
     let files = super::files();
-    // It is held until this process ends.
-    let _lock = if arguments.dry_run { None } else { Some(lock(&files)?) };
+    if !arguments.dry_run {
+        // Said before anything is looked up; but it is not held while a person thinks: a daemon may start meanwhile.
+        drop(lock(&files)?);
+    }
     let mut options = Options {
         webhook: super::run::webhook(&config.notify)?,
         config,
@@ -75,9 +77,14 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         write(&text::calls(&calls, screen.paint, screen.width))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(code) = refusal(&survey, arguments)? {
+    refuse(&survey, arguments)?;
+    if let Some(code) = unasked(arguments)? {
         return Ok(code);
     }
+    // Held until this process ends; and what was true before the question is looked up again.
+    let _lock = lock(&options.files)?;
+    let survey = runtime.block_on(daemon::survey(&options))?;
+    refuse(&survey, arguments)?;
     options.drill = Some(Drill { known: survey.known.clone(), within: arguments.within });
     let ended = runtime.block_on(daemon::run(options));
     runtime.shutdown_background();
@@ -86,8 +93,8 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     Ok(if text::is_complete(&ended) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why there is no drill, with the exit code; `None`: it begins.
-fn refusal(survey: &Survey, arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
+/// Why there is no drill.
+fn refuse(survey: &Survey, arguments: &Arguments) -> anyhow::Result<()> {
     let obstacles = survey.obstacles();
     if !obstacles.is_empty() {
         anyhow::bail!("no drill now: {}", obstacles.join("; "));
@@ -96,6 +103,11 @@ fn refusal(survey: &Survey, arguments: &Arguments) -> anyhow::Result<Option<Exit
     if !objections.is_empty() && !arguments.force {
         anyhow::bail!("no drill: {}; --force hands over all the same", objections.join("; "));
     }
+    Ok(())
+}
+
+/// Asks; the exit code of no drill, `None`: it begins.
+fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
     if arguments.yes {
         return Ok(None);
     }

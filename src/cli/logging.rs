@@ -3,9 +3,10 @@
 //! Invariants: a log that nobody reads any more (a closed pipe, a journal restarting or full) is never a reason to end or to
 //! wait; and no level shows what other crates know of credentials.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
@@ -19,6 +20,8 @@ use tracing_subscriber::{Layer, fmt};
 use super::LogFormat;
 use crate::journal::{self, Journal};
 
+/// As many lines wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
+const QUEUE: usize = 2000;
 /// How long the end of the process waits for a journal that is slow.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
@@ -26,12 +29,17 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 #[must_use]
 pub(super) struct Logging {
     journal: Option<Journal>,
+    /// `None` beside a journal.
+    stderr: Option<Stderr>,
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
         if let Some(journal) = &self.journal {
             journal.flush(LAST_LINES);
+        }
+        if let Some(stderr) = &self.stderr {
+            stderr.wait(LAST_LINES);
         }
     }
 }
@@ -43,33 +51,88 @@ pub(super) fn start(log_format: LogFormat) -> Logging {
     let unreadable = wanted.filter(|_| targets.is_none());
     let targets = targets.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let journal = if log_format == LogFormat::Text { journal() } else { None };
-    let layer = match (&journal, log_format) {
-        (Some(journal), _) => journal.clone().boxed(),
-        (None, LogFormat::Json) => to_stderr().json().flatten_event(true).boxed(),
+    let (layer, stderr) = match (&journal, log_format) {
+        (Some(journal), _) => (journal.clone().boxed(), None),
+        (None, LogFormat::Json) => {
+            let stderr = Stderr::new();
+            (to(&stderr).json().flatten_event(true).boxed(), Some(stderr))
+        }
         (None, LogFormat::Text) => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let layer = to_stderr().with_target(false).with_ansi(colour).with_timer(SystemTime);
-            layer.fmt_fields(format::debug_fn(for_people)).boxed()
+            let stderr = Stderr::new();
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let layer = to(&stderr).with_target(false).with_ansi(colour).with_timer(SystemTime);
+            (layer.fmt_fields(format::debug_fn(for_people)).boxed(), Some(stderr))
         }
     };
     tracing_subscriber::registry().with(targets).with(filter_fn(is_for_a_log)).with(layer).init();
     if let Some(text) = unreadable {
         tracing::warn!("RUST_LOG is {text:?}, which cannot be read; write a level such as debug, or spot_relay=debug");
     }
-    Logging { journal }
+    Logging { journal, stderr }
 }
 
 /// The journal, if standard error is connected to it.
 fn journal() -> Option<Journal> {
-    let (stream, stderr) = (super::variable("JOURNAL_STREAM")?, std::io::stderr());
+    let (stream, stderr) = (super::variable("JOURNAL_STREAM")?, io::stderr());
     let is_ours = journal::is_stream(&stream, &stderr);
     let stderr = stderr.as_fd().try_clone_to_owned().ok().filter(|_| is_ours)?;
     Journal::new(Path::new(journal::SOCKET), stderr).ok()
 }
 
-fn to_stderr<S>() -> fmt::Layer<S, format::DefaultFields, format::Format, fn() -> std::io::Stderr> {
-    let writer: fn() -> std::io::Stderr = std::io::stderr;
-    fmt::layer().with_writer(writer).log_internal_errors(false)
+/// Standard error, written by a thread that waits for it instead of the caller. (`tracing-appender` does the same, and has
+/// aws-sdk-ec2 compiled with other features of a crate they share.)
+#[derive(Clone)]
+struct Stderr {
+    queue: SyncSender<Message>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answered once all before it is written.
+    Written(SyncSender<()>),
+}
+
+impl Stderr {
+    fn new() -> Stderr {
+        let (queue, messages) = sync_channel(QUEUE);
+        let write = move || {
+            for message in messages {
+                // Nobody can be told of a failure here.
+                let _ = match message {
+                    Message::Line(line) => io::stderr().write_all(&line).is_ok(),
+                    Message::Written(asked) => asked.try_send(()).is_ok(),
+                };
+            }
+        };
+        // Without a thread nothing takes the lines, and they are lost: no reason not to watch.
+        let _ = std::thread::Builder::new().name("log".to_owned()).spawn(write);
+        Stderr { queue }
+    }
+
+    /// Until everything is written, so long at most.
+    fn wait(&self, limit: Duration) {
+        let (asked, answered) = sync_channel(1);
+        if self.queue.try_send(Message::Written(asked)).is_ok() {
+            let _ = answered.recv_timeout(limit);
+        }
+    }
+}
+
+impl Write for Stderr {
+    /// Never waits, and never fails: a line that finds no room is lost.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = self.queue.try_send(Message::Line(line.to_owned()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn to<S>(stderr: &Stderr) -> fmt::Layer<S, format::DefaultFields, format::Format, impl Fn() -> Stderr + 'static> {
+    let stderr = stderr.clone();
+    fmt::layer().with_writer(move || stderr.clone()).log_internal_errors(false)
 }
 
 /// At `debug` and `trace` the crates that speak HTTP show requests with their headers, bodies and keys.

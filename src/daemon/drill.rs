@@ -102,7 +102,17 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
         _ => None,
     };
     let boot_id = boot::id();
-    Ok(Survey { identity, boot_id, known, others, room, notice, lifecycle_state, record: record.unwrap_or_default() })
+    Ok(Survey {
+        identity,
+        boot_id,
+        known,
+        others,
+        room,
+        notice,
+        lifecycle_state,
+        record: record.unwrap_or_default(),
+        then: options.config.survive.then,
+    })
 }
 
 async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity: &Identity) -> anyhow::Result<Known> {

@@ -377,7 +377,7 @@ impl Daemon {
 
     /// The last state on disk, if the disk answers: after the write under way, because the newest has to stay.
     async fn publish_last(&mut self) {
-        let write = self.publisher.last();
+        let Some(write) = self.publisher.last() else { return };
         let tasks = &mut self.tasks;
         let purposes = &mut self.purposes;
         let written = async {

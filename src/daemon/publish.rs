@@ -32,6 +32,8 @@ pub(super) struct Publisher {
     systemd: Systemd,
     files: Files,
     when: When,
+    /// It may watch beside the daemon whose files these are.
+    is_dry_run: bool,
     status: Status,
     /// The record as it is to be written.
     record: Option<Record>,
@@ -87,7 +89,6 @@ impl Publisher {
             since: now,
             written: now,
             ended: None,
-            dry_run: options.dry_run,
             interval: options.config.watch.interval,
             last_good_look: None,
             trouble: None,
@@ -104,6 +105,7 @@ impl Publisher {
             systemd: Systemd::from_env(),
             files: options.files.clone(),
             when: options.config.leave.when,
+            is_dry_run: options.dry_run,
             status,
             record: None,
             notice_stands: None,
@@ -253,6 +255,9 @@ impl Publisher {
     }
 
     pub(super) fn due(&mut self, is_writing: bool) -> Option<Write> {
+        if self.is_dry_run {
+            return None;
+        }
         let pause = if self.status.state == State::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
         let is_old = boot::now().since(self.status.written.boot) >= pause;
         if is_writing || !(self.is_dirty || is_old) {
@@ -289,9 +294,9 @@ impl Publisher {
         }
     }
 
-    pub(super) fn last(&mut self) -> Write {
+    pub(super) fn last(&mut self) -> Option<Write> {
         self.status.ended = Some(Timestamp::now());
-        self.write()
+        (!self.is_dry_run).then(|| self.write())
     }
 }
 

@@ -131,7 +131,7 @@ impl Life {
     fn errand_after(&self, record: &Record, why: Why) -> Errand {
         match self.then() {
             // Nobody takes it, whatever becomes of instances that live on.
-            _ if why == Why::Drilled => Errand::Reinstate,
+            _ if why == Why::Drilled || record.signal == Signal::Drill => Errand::Reinstate,
             // It never left.
             _ if !record.certain => Errand::StayOut,
             Then::StayOut => Errand::StayOut,

@@ -1,5 +1,6 @@
 //! What goes wrong around it: the metadata, AWS, credentials, clocks. Each row of FIELD.md 5 that the main job can meet.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use spot_relay::sim::{Fault, FaultKind, Nth, Owner, Settings};
@@ -269,4 +270,20 @@ fn a_proxy_of_the_environment_never_sees_the_metadata() {
     assert!(daemon.lines_with("does not answer").is_empty(), "{}", daemon.lines().join("\n"));
     let forwarded = scenario.sim.requests().iter().any(|request| request.headers.contains_key("x-forwarded-for"));
     assert!(!forwarded);
+}
+
+#[test]
+fn a_log_that_takes_nothing_holds_nothing_up() {
+    let scenario = Scenario::new(settings(Owner::auto_scaling_group()));
+    let (_reader, mut full) = std::io::pipe().expect("a pipe");
+    // As much as a pipe holds: the next byte would wait for a reader who does not read.
+    full.write_all(&[b' '; 64 * 1024]).expect("it fits");
+    let mut daemon = scenario.command().stderr(full).spawn().expect("it starts");
+    let called = |action: &str| scenario.aws_requests().into_iter().find(|request| request.action == action);
+    eventually(|| called("DescribeTargetHealth")).expect("it looks its target groups up");
+    scenario.sim.notice("terminate", Duration::from_secs(100));
+    let left = eventually(|| called("DeregisterTargets"));
+    daemon.kill().expect("it lives");
+    daemon.wait().expect("it ends");
+    assert!(left.is_some(), "it leaves its target groups");
 }

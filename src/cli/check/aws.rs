@@ -86,13 +86,30 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
             let role = role.unwrap_or_else(|| "there is no instance profile: they come from elsewhere".to_owned());
             let expiry = expiry.and_then(|expiry| jiff::Timestamp::try_from(expiry).ok());
             let until = expiry.map_or_else(|| "for ever".to_owned(), |expiry| format!("until {expiry:.0}"));
-            return (vec![Finding::ok("credentials", format!("there are some, good {until}; {role}"))], true);
+            let mut found = vec![Finding::ok("credentials", format!("there are some, good {until}; {role}"))];
+            found.extend(somebody_elses());
+            return (found, true);
         }
         Err(failure) => Finding::fail("credentials", failure.to_string()),
     };
     let means = "nothing can be deregistered and no successor asked for";
     let remedy = "attach an instance profile whose role has the policy that spot-relay policy prints";
     (vec![finding.means(means).remedy(remedy)], false)
+}
+
+/// What the shell that this runs in brings, the service does not have.
+fn somebody_elses() -> Option<Finding> {
+    const BRINGS: [&str; 4] =
+        ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+    let set = BRINGS.into_iter().find(|name| crate::cli::variable(name).is_some())?;
+    Some(
+        Finding::warn(
+            "credentials",
+            format!("{set} is set here: what follows is tried with credentials that it brings"),
+        )
+        .means("the service has those of the instance profile, and may be allowed less, or more")
+        .remedy(format!("check again without it: env -u {set} spot-relay check")),
+    )
 }
 
 fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {

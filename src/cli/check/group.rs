@@ -12,11 +12,20 @@ use crate::model::AutoScalingGroup;
 use crate::plan::GroupRequest;
 
 pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
-    let traits = asked.aws.autoscaling.group_traits(&group.name, LIMIT).await.ok().flatten().unwrap_or_default();
+    let (processes, zones) = match asked.aws.autoscaling.group_traits(&group.name, LIMIT).await {
+        Ok(Some(traits)) => (processes(group, how, &traits), zones(group, &traits)),
+        Ok(None) => {
+            (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))
+        }
+        Err(failure) => {
+            let why = failure.to_string();
+            (not_known("group-processes", &why), not_known("zones", &why))
+        }
+    };
     vec![
         capacity_rebalancing(group),
-        processes(group, &traits),
-        zones(group, &traits),
+        processes,
+        zones,
         size(group, how, &asked.config),
         health_check(group, &asked.config),
     ]
@@ -29,7 +38,13 @@ fn capacity_rebalancing(group: &AutoScalingGroup) -> Finding {
     }
 }
 
-fn processes(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
+fn not_known(check: &'static str, why: &str) -> Finding {
+    Finding::warn(check, format!("not known: {why}"))
+        .means("a suspended process or a setting of the group may be in the way of a handover")
+        .remedy("look at the group, or check again")
+}
+
+fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits) -> Finding {
     let name = &group.name;
     if traits.suspends("Launch") {
         return Finding::fail("group-processes", format!("the process Launch of group {name} is suspended"))
@@ -37,6 +52,23 @@ fn processes(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
             .remedy(format!(
                 "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Launch"
             ));
+    }
+    let in_the_way = [
+        ("AddToLoadBalancer", true, "the successor is launched and gets no requests"),
+        (
+            "Terminate",
+            how == GroupRequest::Terminate,
+            "the group does not let this instance go, and launches no successor",
+        ),
+    ];
+    for (process, matters, means) in in_the_way {
+        if matters && traits.suspends(process) {
+            return Finding::fail("group-processes", format!("the process {process} of group {name} is suspended"))
+                .means(means)
+                .remedy(format!(
+                    "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
+                ));
+        }
     }
     Finding::ok("group-processes", format!("group {name} launches"))
 }

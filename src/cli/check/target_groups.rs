@@ -83,7 +83,12 @@ async fn of_registration(asked: &Asked, registration: &Registration, plan: Optio
     let name = registration.name();
     let health =
         asked.aws.elb.describe_target_health_of(&registration.target_group, &registration.targets, LIMIT).await;
-    let mut findings = vec![in_service(registration, health.as_deref().unwrap_or_default()).of(name)];
+    let in_it = match health {
+        Ok(health) if !health.is_empty() => in_service(registration, &health),
+        Ok(_) => not_known(registration, "AWS tells nothing of its targets"),
+        Err(failure) => not_known(registration, &failure.to_string()),
+    };
+    let mut findings = vec![in_it.of(name)];
     findings.push(delay(registration, &asked.config).of(name));
     if registration.network {
         let finding = Finding::warn("load-balancer", "a Network Load Balancer");
@@ -102,9 +107,23 @@ async fn of_registration(asked: &Asked, registration: &Registration, plan: Optio
     findings
 }
 
-fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
+fn not_known(registration: &Registration, why: &str) -> Finding {
+    Finding::warn(
+        "target-group",
+        format!("in it with {}; whether it is in service is not known: {why}", ports(registration)),
+    )
+    .means("nothing proves in a handover that this instance has left")
+    .remedy("allow elasticloadbalancing:DescribeTargetHealth, and check again")
+}
+
+/// As in "ports 80, 81".
+fn ports(registration: &Registration) -> String {
     let ports: Vec<String> = registration.ports().iter().map(u16::to_string).collect();
-    let ports = format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "));
+    format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
+}
+
+fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
+    let ports = ports(registration);
     let idle = health.iter().find(|row| row.state != TargetState::Healthy);
     match idle {
         None => Finding::ok("target-group", format!("in it with {ports}, in service")),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::text;
 use crate::cli::screen::Paint;
+use crate::config::Then;
 use crate::daemon::Rehearsed;
 use crate::drill::{OtherTargets, Survey};
 use crate::handover::Known;
@@ -61,6 +62,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
         notice: None,
         lifecycle_state: Some("InService".into()),
         record: None,
+        then: Then::Reinstate,
     }
 }
 
@@ -112,4 +114,14 @@ fn what_speaks_against_a_drill_reads_well() {
     let survey = survey(group(1, 3), 0, 3);
     insta::assert_snapshot!("objections", renderings(&survey));
     assert_eq!(survey.objections().len(), 2);
+}
+
+#[test]
+fn what_cannot_come_back_or_may_be_replaced_speaks_against_it() {
+    let stays_out = Survey { then: Then::StayOut, ..survey(group(0, 9), 2, 9) };
+    assert!(matches!(stays_out.objections().as_slice(), [one] if one.contains("autoscaling:AttachInstances")));
+    let Plan::Group { mut group, .. } = group(0, 9) else { panic!("a group") };
+    group.health_check_type = "ELB".into();
+    let stays_in = survey(Plan::Group { group, how: GroupRequest::Observe }, 2, 9);
+    assert!(matches!(stays_in.objections().as_slice(), [one] if one.contains("may replace it")));
 }

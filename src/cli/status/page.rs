@@ -151,9 +151,6 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(says) = report.says.as_ref().filter(|_| !["watching", "not-running"].contains(&report.state)) {
         rows.push(("says", says.clone()));
     }
-    if report.dry_run == Some(true) {
-        rows.push(("dry run", "it says what it would do, and writes nothing to AWS".to_owned()));
-    }
     let is_in_service = ["watching", "arriving"].contains(&report.state);
     if let Some(text) = report.on_a_notice.as_ref().filter(|_| is_in_service) {
         rows.push(("on a notice", text.clone()));

@@ -56,7 +56,6 @@ fn watching(seconds: f64) -> Status {
         since: moment(START as f64),
         written: moment(seconds),
         ended: None,
-        dry_run: false,
         interval: Duration::from_secs(1),
         last_good_look: Some(moment(seconds - 0.5)),
         trouble: None,
@@ -304,7 +303,7 @@ fn the_schema_is_what_readme_promises() {
     assert_eq!(json["schema"], 1);
     assert_eq!(
         keys(&json),
-        "age_seconds dry_run ended handover instance metadata on_a_notice owner pid problems registrations running \
+        "age_seconds ended handover instance metadata on_a_notice owner pid problems registrations running \
          running_seconds says schema since state version"
     );
     assert_eq!(keys(&json["metadata"]), "age_seconds interval_seconds last_good_look trouble trouble_since");
@@ -329,6 +328,6 @@ fn the_schema_is_what_readme_promises() {
 fn with_nothing_found_every_key_is_there_all_the_same() {
     let json = serde_json::to_value(Report::of(&found(None, false, 0.0))).unwrap();
     assert_eq!((&json["running"], &json["state"]), (&false.into(), &"not-running".into()));
-    assert!(json["handover"].is_null() && json.as_object().unwrap().len() == 18);
+    assert!(json["handover"].is_null() && json.as_object().unwrap().len() == 17);
     assert!(json["problems"][0]["remedy"][0].as_str().unwrap().contains("systemctl start spot-relay"));
 }

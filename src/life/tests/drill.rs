@@ -140,3 +140,16 @@ fn a_recommendation_that_came_before_a_drill_is_still_acted_on_after_it() {
     story.restart();
     story.run_until(|story| story.record().is_some_and(|record| record.signal == Signal::RebalanceRecommendation));
 }
+
+#[test]
+fn a_boot_in_the_middle_puts_everything_back_whatever_survive_says() {
+    for then in [Then::StayOut, Then::Terminate] {
+        let mut story = Story::with(Owner::Detach, |config| config.survive.then = then);
+        story.run(10).drill(120);
+        story.run_to(11_500);
+        story.boot_anew(30);
+        story.run(400);
+        story.is_as_before();
+        assert_eq!(closed(&story), Some(Closed::Reinstated), "{then:?} {}", story.tale());
+    }
+}
