@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// What launched the instance, and is asked for its successor
     #[arg(long, value_enum, default_value_t = Owner::AutoScalingGroup)]
     owner: Owner,
-    /// A faster world and a less patient daemon: a few seconds instead of half a minute
+    /// A faster world and a less patient daemon: a few seconds instead of fifteen
     #[arg(long)]
     fast: bool,
     /// The demo starts itself with this, and becomes the daemon

@@ -116,14 +116,14 @@ fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
         return Ok(Some(ExitCode::from(EXIT_UNASKED)));
     }
     let mut stdout = io::stdout().lock();
-    write!(stdout, "Hand this instance over now? Type yes: ")?;
+    write!(stdout, "Hand this instance over now? Type yes in full to go on: ")?;
     stdout.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() == "yes" {
         return Ok(None);
     }
-    writeln!(stdout, "Nothing was done.")?;
+    writeln!(stdout, "Nothing was done: the answer was not yes.")?;
     Ok(Some(ExitCode::FAILURE))
 }
 

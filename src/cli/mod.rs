@@ -41,7 +41,7 @@ const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 ///
 /// spot-relay runs on an EC2 Spot instance behind a load balancer and watches the instance metadata. When AWS gives the
 /// two-minute notice, it takes its own instance out of its target groups, has whoever owns the instance launch a successor,
-/// waits until the last request is answered, and records what happened. Without any configuration it finds out by itself
+/// waits until the last request is answered, and sees the successor into service. Without any configuration it finds out by itself
 /// which target groups and which owner these are.
 #[derive(Debug, Parser)]
 #[command(name = "spot-relay", version, max_term_width = 100)]
@@ -76,11 +76,11 @@ enum Command {
     #[command(after_help = "Exit status: 0, 1 if it is not known whose")]
     Policy(policy::Arguments),
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
-    #[command(after_help = "Exit status: 0 watching or handing over, 3 not running")]
+    #[command(after_help = "Exit status: 0 the daemon runs, 3 it does not")]
     Status(status::Arguments),
     /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
     #[command(
-        after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 nobody could be asked"
+        after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 no terminal to ask on, or wrong arguments"
     )]
     Drill(drill::Arguments),
     /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback

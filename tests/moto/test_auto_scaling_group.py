@@ -46,7 +46,7 @@ def test_a_member_leaves_its_target_group_and_its_group_launches_one_in_its_plac
     ours, fellow = moto.group([web], members=2)
     node = member(ours)
     ready = node.start_ready()
-    assert "leave web" in ready and f"port {PORT}" in ready and "detach from group web" in ready
+    assert f"deregister from web (port {PORT})" in ready and "detach from group web" in ready
     assert not moto.calls("DeregisterTargets", "DetachInstances"), "written before there was a notice"
 
     node.notice()

@@ -40,7 +40,7 @@ def test_the_successor_runs_in_the_emptiest_zone_and_stands_in_our_place(moto, n
         moto.register(web, instance)
     node = node(ours, config=subnets(moto))
     ready = node.start_ready()
-    assert f"leave web (port {PORT}" in ready and template in ready
+    assert f"deregister from web (port {PORT})" in ready and template in ready
     assert not moto.calls("DeregisterTargets", "CreateFleet"), "written before there was a notice"
 
     node.notice()
@@ -175,7 +175,7 @@ def test_without_a_list_every_target_group_of_the_region_is_searched(moto, node)
     ours = moto.launch(template, ZONES[0])
     moto.register(groups[2], ours)
     node = node(ours)
-    assert "leave web" in node.start_ready()
+    assert "deregister from web" in node.start_ready()
     assert sorted(parameters["TargetGroupArn"] for _, parameters in moto.calls("DescribeTargetHealth")) == sorted(groups)
     assert "api" not in node.lines()[-1]["message"] and "spare" not in node.lines()[-1]["message"]
 

@@ -106,7 +106,7 @@ fn of_every_owner_is_complete_makes_the_calls_it_announced_and_leaves_the_world_
         let before = settled(&scenario);
         let mut dry = scenario.drill(&["--dry-run"]);
         assert_eq!(dry.wait().code(), Some(0), "{name}: {}", dry.lines().join("\n"));
-        dry.wait_for_line("i-successor stands for");
+        dry.wait_for_line("What only looks");
         assert_eq!(received(&scenario), Calls::new(), "{name}: a dry run writes nothing");
         assert_eq!(scenario.world_without_successors(), before, "{name}");
         let announced = announced(&dry.lines());
@@ -204,9 +204,9 @@ fn asks_on_a_terminal_and_takes_nothing_but_yes() {
         let output = script.wait_with_output().expect("it ends");
         drop(stdin);
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("Hand this instance over now? Type yes:"), "{text}");
+        assert!(text.contains("Hand this instance over now? Type yes in full to go on:"), "{text}");
         assert_eq!(output.status.code(), Some(code), "{text}");
-        assert_eq!(text.contains("Nothing was done."), !begins, "{text}");
+        assert_eq!(text.contains("Nothing was done:"), !begins, "{text}");
         assert_eq!(scenario.writes().is_empty(), !begins, "{text}");
         let same = eventually(|| (scenario.world_without_successors() == before).then_some(()));
         assert!(same.is_some(), "{text}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::cli::status;
 use crate::daemon::{Ended, Rehearsed};
-use crate::drill::Survey;
+use crate::drill::{SUCCESSOR, Survey};
 use crate::life::Closed;
 use crate::model::Signal;
 
@@ -64,9 +64,13 @@ pub(super) fn calls(calls: &[Rehearsed], paint: Paint, width: usize) -> Vec<Stri
         }
         lines.push(String::new());
     }
-    let note = "i-successor stands for the instance that will be launched. What only looks is left out. A call that fails is \
-                tried again, with pauses, until the deadline.";
-    lines.extend(wrap(note, width).iter().map(|line| paint.with(Tone::Faint, line)));
+    let names_it = calls.iter().flat_map(|call| &call.parameters).any(|(_, value)| value.contains(SUCCESSOR));
+    let successor =
+        if names_it { format!("{SUCCESSOR} stands for the instance that will be launched. ") } else { String::new() };
+    let note = format!(
+        "{successor}What only looks is left out. A call that fails is tried again, with pauses, until the deadline."
+    );
+    lines.extend(wrap(&note, width).iter().map(|line| paint.with(Tone::Faint, line)));
     lines
 }
 

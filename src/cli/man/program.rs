@@ -123,7 +123,8 @@ fn exit_status(page: &mut Page, program: &Command) {
         }
     }
     page.paragraph(
-        "Every command ends with 1 when it fails, with 2 on wrong arguments, and with 78 on a wrong configuration.",
+        "Every command ends with 1 when it fails and with 2 on wrong arguments; those that read the configuration, with 78 where it is \
+         wrong.",
     );
 }
 
