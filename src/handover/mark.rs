@@ -1,6 +1,8 @@
 //! The duty to mark this instance as one that goes, with a tag that other tools and other instances of ours see: nothing
 //! adopts it as a successor (AutoSpotting#327). Nothing of the handover itself depends on it.
 
+use jiff::Unit;
+
 use super::{Answer, Call, Pace, Report, Terms, View};
 use crate::model::BootInstant;
 use crate::plan::LEAVING_TAG;
@@ -56,7 +58,8 @@ impl Mark {
     }
 }
 
-/// The deadline by AWS's clock, or that there is none yet.
+/// The deadline by AWS's clock, to the second, or that there is none yet.
 fn value(terms: &Terms) -> String {
-    terms.deadline_by_aws().map_or_else(|| "when a successor serves".to_owned(), |time| time.to_string())
+    let Some(time) = terms.deadline_by_aws() else { return "when a successor serves".to_owned() };
+    time.round(Unit::Second).unwrap_or(time).to_string()
 }
