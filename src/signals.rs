@@ -1,12 +1,13 @@
 //! SIGTERM, SIGINT and SIGHUP as something to await, without a thread.
 //!
 //! What a signal means is the caller's; every signal counts by itself, so the second one can mean something else than
-//! the first. A terminal that goes away asks to stop as well: whoever is in the middle of a handover, or of a drill, has
-//! something to finish. SIGPIPE is ignored by Rust's runtime already: journald restarting kills nobody.
+//! the first. A terminal that goes away asks to stop as well, because whoever is in the middle of a handover or of a drill
+//! has something to finish; under nohup(1) it asks nothing. SIGPIPE is ignored by Rust's runtime already: journald
+//! restarting kills nobody.
 
 use std::future::pending;
-use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::{fs, io};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -25,7 +26,9 @@ impl Signals {
         let (ours, signals) = StdUnixStream::pair()?;
         pipe::register(SIGTERM, signals.try_clone()?)?;
         pipe::register(SIGINT, signals.try_clone()?)?;
-        pipe::register(SIGHUP, signals)?;
+        if !is_ignored(SIGHUP) {
+            pipe::register(SIGHUP, signals)?;
+        }
         ours.set_nonblocking(true)?;
         Ok(Self { pipe: UnixStream::from_std(ours)? })
     }
@@ -37,4 +40,12 @@ impl Signals {
             pending().await
         }
     }
+}
+
+/// Whether whoever started this process had it ignore the signal (proc_pid_status(5)).
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

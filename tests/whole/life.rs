@@ -54,6 +54,22 @@ fn sigterm_ends_an_idle_daemon_within_a_second() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_ends_it_but_for_one_that_was_to_outlive_it() {
+    let scenario = Scenario::new(settings()).started_by(&["env", "--default-signal=HUP"]);
+    let mut daemon = scenario.ready();
+    daemon.signal("-HUP");
+    assert!(daemon.wait().success());
+    // As nohup does it.
+    let scenario = Scenario::new(settings()).started_by(&["env", "--ignore-signal=HUP"]);
+    let mut daemon = scenario.ready();
+    daemon.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!daemon.has_ended());
+    daemon.signal("-TERM");
+    assert!(daemon.wait().success());
+}
+
+#[test]
 fn sigterm_in_a_handover_finishes_it_first() {
     let scenario = Scenario::new(settings());
     let mut daemon = scenario.ready();
