@@ -255,8 +255,9 @@ fn launching(launch: &LaunchMeans, place: &Place) -> Vec<Statement> {
     let mut from = each("launch-template", &launch.templates);
     from.extend(each("subnet", &launch.subnets));
     from.extend(["image/*", "snapshot/*"].map(|resource| place.ec2_without_account(resource)));
-    let used = ["key-pair/*", "network-interface/*", "security-group/*", "spot-instances-request/*", "volume/*"];
-    from.extend(used.map(ec2));
+    // Whatever a template may name beside these.
+    from.extend(["key-pair/*", "network-interface/*", "placement-group/*", "security-group/*"].map(ec2));
+    from.extend(["spot-instances-request/*", "volume/*"].map(ec2));
     let made = vec![ec2("fleet/*"), ec2("instance/*")];
     let tagged = [made.clone(), ["network-interface/*", "spot-instances-request/*", "volume/*"].map(ec2).to_vec()];
     let predecessor = format!("aws:RequestTag/{PREDECESSOR_TAG}");

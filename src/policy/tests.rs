@@ -75,6 +75,9 @@ fn a_template_that_is_named_is_the_only_one_to_launch_from() {
     let of = |kind: &str| -> Vec<&String> { from.iter().filter(|arn| arn.contains(kind)).collect() };
     assert_eq!(of("launch-template/"), ["arn:aws:ec2:eu-west-1:123456789012:launch-template/lt-0abc"]);
     assert_eq!(of("subnet/").len(), 2);
+    for named_by_it in ["image/", "key-pair/", "network-interface/", "placement-group/", "security-group/", "volume/"] {
+        assert_eq!(of(named_by_it).len(), 1, "a launch by a template that names one is denied without {named_by_it}");
+    }
     assert!(!policy.actions().contains("ec2:DescribeLaunchTemplateVersions"), "nothing is left to look up of it");
 }
 
