@@ -100,28 +100,45 @@ fn received(scenario: &Scenario) -> Calls {
     requests.map(|it| without_names(&it.action, it.parameters.clone().into_iter(), &successors)).collect()
 }
 
+/// A dry run and the drill that it announced, and nothing but the successors is new.
+fn is_complete(name: &str, scenario: &Scenario, successors: usize) -> Daemon {
+    let before = settled(scenario);
+    let mut dry = scenario.drill(&["--dry-run"]);
+    assert_eq!(dry.wait().code(), Some(0), "{name}: {}", dry.lines().join("\n"));
+    dry.wait_for_line("What only looks");
+    assert_eq!(received(scenario), Calls::new(), "{name}: a dry run writes nothing");
+    assert_eq!(scenario.world_without_successors(), before, "{name}");
+    let announced = announced(&dry.lines());
+    let mut drill = scenario.drill(&["--yes"]);
+    let code = drill.wait().code();
+    drill.wait_for_line("Start the daemon again");
+    assert_eq!(code, Some(0), "{name}: {}", drill.lines().join("\n"));
+    as_before(scenario, &before, &drill);
+    assert_eq!(scenario.sim.successors().len(), successors, "{name}");
+    assert_eq!(announced, received(scenario), "{name}: announced, and received");
+    let record = drill.record();
+    assert_eq!(record["signal"], "drill", "{name}");
+    assert_eq!(record["closed"], "reinstated", "{name}");
+    drill.wait_for_line("The drill was complete");
+    drill
+}
+
 #[test]
 fn of_every_owner_is_complete_makes_the_calls_it_announced_and_leaves_the_world_as_it_was() {
     for (name, owner, successors) in owners() {
-        let scenario = Scenario::new(owned_by(owner));
-        let before = settled(&scenario);
-        let mut dry = scenario.drill(&["--dry-run"]);
-        assert_eq!(dry.wait().code(), Some(0), "{name}: {}", dry.lines().join("\n"));
-        dry.wait_for_line("What only looks");
-        assert_eq!(received(&scenario), Calls::new(), "{name}: a dry run writes nothing");
-        assert_eq!(scenario.world_without_successors(), before, "{name}");
-        let announced = announced(&dry.lines());
-        let mut drill = scenario.drill(&["--yes"]);
-        let code = drill.wait().code();
-        drill.wait_for_line("Start the daemon again");
-        assert_eq!(code, Some(0), "{name}: {}", drill.lines().join("\n"));
-        as_before(&scenario, &before, &drill);
-        assert_eq!(scenario.sim.successors().len(), successors, "{name}");
-        assert_eq!(announced, received(&scenario), "{name}: announced, and received");
-        let record = drill.record();
-        assert_eq!(record["signal"], "drill", "{name}");
-        assert_eq!(record["closed"], "reinstated", "{name}");
-        drill.wait_for_line("The drill was complete");
+        is_complete(name, &Scenario::new(owned_by(owner)), successors);
+    }
+}
+
+#[test]
+fn where_the_successor_comes_first_the_drill_waits_for_it_as_a_notice_does() {
+    let config = format!("{SHORT}when = \"successor-healthy\"\n");
+    for owner in [group(false, false), Owner::ec2_fleet(FleetType::Maintain), Owner::LaunchTemplate] {
+        let name = format!("{owner:?}");
+        let drill = is_complete(&name, &Scenario::new(owned_by(owner)).config(&config), 1);
+        let milestones = drill.milestone_names();
+        let first = |milestone: &str| milestones.iter().position(|it| it == milestone);
+        assert!(first("successor-healthy") < first("deregistered"), "{name}: {milestones:?}");
     }
 }
 
