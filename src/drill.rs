@@ -6,7 +6,6 @@ mod rehearsal;
 
 pub use rehearsal::{SUCCESSOR, Step, rehearse};
 
-use crate::config::Then;
 use crate::handover::{Known, in_drill};
 use crate::life::Record;
 use crate::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle};
@@ -26,8 +25,9 @@ pub struct Survey {
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
     pub record: Option<Record>,
-    /// What the configuration says of instances that live on.
-    pub then: Then,
+    /// What the way back calls and the policy of this configuration leaves out: with `[survive] then = "stay-out"` there is
+    /// no way back but a drill's.
+    pub not_in_the_policy: Vec<&'static str>,
 }
 
 /// The targets of a target group that are healthy and not this instance.
@@ -130,13 +130,12 @@ impl Survey {
                 group.name
             ));
         }
-        if self.then == Then::StayOut {
-            objections.push(
-                "with [survive] then = \"stay-out\" the policy that spot-relay policy prints does not allow the way back, \
-                 which a drill always goes: elasticloadbalancing:RegisterTargets, and for a detached member \
-                 autoscaling:AttachInstances"
-                    .to_owned(),
-            );
+        if !self.not_in_the_policy.is_empty() {
+            objections.push(format!(
+                "the way back, which a drill always goes, calls {}, and with [survive] then = \"stay-out\" the policy that \
+                 spot-relay policy prints does not allow that",
+                self.not_in_the_policy.join(" and ")
+            ));
         }
         objections
     }

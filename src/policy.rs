@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::config::{Config, Rebalance, ScheduledEvents, TargetGroups, Then, When};
-use crate::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, PREDECESSOR_TAG};
+use crate::model::TargetGroupArn;
+use crate::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, PREDECESSOR_TAG, Plan};
 
 pub use means::{FleetMeans, GroupMeans, Kind, LaunchMeans, Means, PassedRole};
 
@@ -122,6 +123,24 @@ impl Policy {
     pub fn actions(&self) -> BTreeSet<&'static str> {
         self.statement.iter().flat_map(|statement| statement.action.iter().copied()).collect()
     }
+}
+
+/// What the way back of a drill calls and this configuration's policy leaves out. `registered_in` are this instance's target
+/// groups.
+pub fn left_out_of_the_way_back(
+    config: &Config,
+    plan: &Plan,
+    registered_in: &[TargetGroupArn],
+    place: Place,
+) -> Vec<&'static str> {
+    let means = Means::of_plan(plan, registered_in, config);
+    let detaches = matches!(&means, Means::Group(group) if group.detach);
+    let called = [
+        (!registered_in.is_empty(), "elasticloadbalancing:RegisterTargets"),
+        (detaches, "autoscaling:AttachInstances"),
+    ];
+    let allowed = Policy::of(config, &Subject { place, means, target_groups: Vec::new() }).actions();
+    called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }
 
 impl Statement {

@@ -2,7 +2,8 @@
 //!
 //! What a signal means is the caller's; every signal counts by itself, so the second one can mean something else than
 //! the first. A terminal that goes away asks to stop as well, because whoever is in the middle of a handover or of a drill
-//! has something to finish; under nohup(1) it asks nothing. SIGPIPE is ignored by Rust's runtime already: journald
+//! has something to finish; but it is nobody's second word (a shell and sudo may both hand SIGHUP on), and under nohup(1)
+//! it asks nothing. SIGPIPE is ignored by Rust's runtime already: journald
 //! restarting kills nobody.
 
 use std::future::pending;
@@ -14,31 +15,53 @@ use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM or SIGINT: somebody wants it.
+    Stop,
+    /// SIGHUP: the terminal is gone.
+    HangUp,
+}
+
 /// The signals, caught from its making until the process ends.
 #[derive(Debug)]
 pub struct Signals {
-    pipe: UnixStream,
+    stops: UnixStream,
+    hang_ups: UnixStream,
 }
 
 impl Signals {
     /// Must be called within a runtime that does I/O.
     pub fn new() -> io::Result<Self> {
-        let (ours, signals) = StdUnixStream::pair()?;
-        pipe::register(SIGTERM, signals.try_clone()?)?;
-        pipe::register(SIGINT, signals.try_clone()?)?;
-        if !is_ignored(SIGHUP) {
-            pipe::register(SIGHUP, signals)?;
-        }
-        ours.set_nonblocking(true)?;
-        Ok(Self { pipe: UnixStream::from_std(ours)? })
+        let hang_ups: &[i32] = if is_ignored(SIGHUP) { &[] } else { &[SIGHUP] };
+        Ok(Self { stops: of(&[SIGTERM, SIGINT])?, hang_ups: of(hang_ups)? })
     }
 
     /// The next signal. Nothing is lost when this is dropped before it is done.
-    pub async fn recv(&mut self) {
-        // The other end lives as long as the process, so there is nothing to do about an error but never to signal.
-        if self.pipe.read_u8().await.is_err() {
-            pending().await
+    pub async fn recv(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            () = next(&mut self.stops) => Asked::Stop,
+            () = next(&mut self.hang_ups) => Asked::HangUp,
         }
+    }
+}
+
+/// A byte for each of these signals.
+fn of(signals: &[i32]) -> io::Result<UnixStream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    for &signal in signals {
+        pipe::register(signal, theirs.try_clone()?)?;
+    }
+    ours.set_nonblocking(true)?;
+    UnixStream::from_std(ours)
+}
+
+async fn next(pipe: &mut UnixStream) {
+    // The other end lives as long as the process, or was never used: at its end there is nothing to do but never to signal.
+    if pipe.read_u8().await.is_err() {
+        pending().await
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// The drill's deadline, 10s to 120s: the time that a notice would give
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = within)]
     within: Duration,
-    /// Hand over although a target group has no other healthy target, or the group could not take this instance back
+    /// Hand over although a target group has no other healthy target, or this instance might not come back
     #[arg(long)]
     force: bool,
     /// Print what would be done, with every call that changes something and its parameters, and do nothing

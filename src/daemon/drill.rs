@@ -21,9 +21,11 @@ use crate::config::TargetGroups;
 use crate::drill::{self, OtherTargets, Step, Survey};
 use crate::handover::{Call, Known};
 use crate::imds::Imds;
-use crate::model::{Identity, Registration};
+use crate::model::{Identity, Registration, TargetGroupArn};
 use crate::plan::{Leftover, Plan};
+use crate::policy::{self, Place};
 use crate::retry::Failure;
+use crate::signals::Asked;
 
 /// A drill to run.
 pub struct Drill {
@@ -101,6 +103,11 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
         }
         _ => None,
     };
+    let registered_in: Vec<TargetGroupArn> =
+        known.registrations.iter().flatten().map(|one| one.target_group.clone()).collect();
+    let place = Place::new(&identity.region, &identity.account_id);
+    let of_plan = |plan| policy::left_out_of_the_way_back(&options.config, plan, &registered_in, place);
+    let not_in_the_policy = known.plan.as_ref().map(of_plan).unwrap_or_default();
     let boot_id = boot::id();
     Ok(Survey {
         identity,
@@ -111,7 +118,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
         notice,
         lifecycle_state,
         record: record.unwrap_or_default(),
-        then: options.config.survive.then,
+        not_in_the_policy,
     })
 }
 
@@ -174,12 +181,15 @@ impl Daemon {
     }
 
     /// What a signal means in a drill; returns whether to end at once. `None`: what it means to any daemon.
-    pub(super) fn stop_drill(&mut self) -> Option<bool> {
+    pub(super) fn stop_drill(&mut self, asked: Asked) -> Option<bool> {
         self.options.drill.as_ref()?;
         let Some(life) = &mut self.life else { return Some(true) };
         if !life.is_drilling() {
             // Not begun: nothing is to be put back. Or it has become real, and is finished first.
             return (!life.has_to_finish()).then_some(true);
+        }
+        if self.drill_is_called_off && asked == Asked::HangUp {
+            return Some(false);
         }
         if self.drill_is_called_off {
             warn!(

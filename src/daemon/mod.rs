@@ -38,7 +38,7 @@ use crate::model::BootInstant;
 use crate::notice::TWO_MINUTES;
 use crate::record::Files;
 use crate::retry::Failure;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use crate::watchdog::Watchdog;
 use crate::webhook::Webhook;
 
@@ -202,8 +202,8 @@ impl Daemon {
             let pause = self.wake().since(boot::now()).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
-                () = signals.recv() => {
-                    if self.stop() {
+                asked = signals.recv() => {
+                    if self.stop(asked) {
                         return;
                     }
                 }
@@ -236,12 +236,15 @@ impl Daemon {
     }
 
     /// Returns whether to stop at once.
-    fn stop(&mut self) -> bool {
-        if let Some(at_once) = self.stop_drill() {
+    fn stop(&mut self, asked: Asked) -> bool {
+        if let Some(at_once) = self.stop_drill(asked) {
             return at_once;
         }
         if !self.has_to_finish() {
             return true;
+        }
+        if self.stopping && asked == Asked::HangUp {
+            return false;
         }
         let handover = self.life.as_ref().and_then(Life::handover);
         if self.stopping {

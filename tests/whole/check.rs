@@ -262,6 +262,8 @@ fn the_group() {
     let full = || Settings { max_size: Some(3), min_size: 3, ..in_order() };
     let elb = || Settings { health_check_type: "ELB".to_owned(), ..in_order() };
     let suspending = |process: &str| Settings { suspended_processes: vec![process.to_owned()], ..in_order() };
+    let hooked =
+        || Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
     let uneven = || Settings { others: vec![Other::new("m5.large", "eu-west-1a")], ..in_order() };
     let left_uneven = Settings { suspended_processes: vec!["AZRebalance".to_owned()], ..uneven() };
     check(vec![
@@ -269,6 +271,15 @@ fn the_group() {
         ("capacity-rebalancing", "warn", of(owned_by(group(true, false)))),
         ("group-processes", "ok", of(suspending("AZRebalance"))),
         ("group-processes", "fail", of(suspending("Launch"))),
+        ("group-processes", "fail", of(suspending("AddToLoadBalancer"))),
+        (
+            "group-processes",
+            "ok",
+            of(suspending("AddToLoadBalancer"))
+                .config(&format!("target-groups = [\"web\"]\n{SHORT}[arrive]\nregister = true\n")),
+        ),
+        ("group-processes", "ok", of(suspending("Terminate"))),
+        ("group-processes", "fail", of(Settings { owner: hooked(), ..suspending("Terminate") })),
         ("zones", "ok", of(in_order())),
         ("zones", "ok", of(left_uneven)),
         ("zones", "warn", of(uneven())),

@@ -255,6 +255,21 @@ fn ctrl_c_at_any_stage_puts_back_what_was_done() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_after_ctrl_c_lets_everything_be_put_back() {
+    let scenario = Scenario::new(owned_by(group(false, false)));
+    let before = settled(&scenario);
+    let mut drill = scenario.drill(&["--yes"]);
+    drill.wait_for("left");
+    drill.signal("-INT");
+    drill.wait_for_line("the drill is called off");
+    drill.signal("-HUP");
+    drill.signal("-HUP");
+    assert_eq!(drill.wait().code(), Some(1), "{}", drill.lines().join("\n"));
+    as_before(&scenario, &before, &drill);
+    assert_eq!(drill.record()["closed"], "reinstated");
+}
+
+#[test]
 fn a_second_signal_ends_at_once_and_the_daemon_puts_the_rest_back() {
     // Nothing becomes healthy again for a while.
     let mut settings = owned_by(Owner::LaunchTemplate);

@@ -70,6 +70,19 @@ fn a_terminal_that_goes_away_ends_it_but_for_one_that_was_to_outlive_it() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_twice_lets_a_handover_be_finished() {
+    let scenario = Scenario::new(settings()).started_by(&["env", "--default-signal=HUP"]);
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("noticed");
+    daemon.signal("-HUP");
+    daemon.wait_for_line("in the middle of a handover");
+    daemon.signal("-HUP");
+    assert!(daemon.wait().success());
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
 fn sigterm_in_a_handover_finishes_it_first() {
     let scenario = Scenario::new(settings());
     let mut daemon = scenario.ready();

@@ -13,7 +13,7 @@ use crate::plan::GroupRequest;
 
 pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
     let (processes, zones) = match asked.aws.autoscaling.group_traits(&group.name, LIMIT).await {
-        Ok(Some(traits)) => (processes(group, how, &traits), zones(group, &traits)),
+        Ok(Some(traits)) => (processes(group, how, &traits, &asked.config), zones(group, &traits)),
         Ok(None) => {
             (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))
         }
@@ -44,7 +44,7 @@ fn not_known(check: &'static str, why: &str) -> Finding {
         .remedy("look at the group, or check again")
 }
 
-fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits) -> Finding {
+fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, config: &Config) -> Finding {
     let name = &group.name;
     if traits.suspends("Launch") {
         return Finding::fail("group-processes", format!("the process Launch of group {name} is suspended"))
@@ -54,7 +54,12 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits) 
             ));
     }
     let in_the_way = [
-        ("AddToLoadBalancer", true, "the successor is launched and gets no requests"),
+        (
+            "AddToLoadBalancer",
+            // Into other groups than the group's own its successor is registered by us, and otherwise by itself.
+            !group.target_groups.is_empty() && !config.arrive.register,
+            "the successor is launched and gets no requests from the target groups of its group",
+        ),
         (
             "Terminate",
             how == GroupRequest::Terminate,

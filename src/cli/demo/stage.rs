@@ -209,7 +209,7 @@ impl Stage {
             }
             tokio::select! {
                 biased;
-                () = self.signals.recv() => return Ok(Heard::Interrupted),
+                _ = self.signals.recv() => return Ok(Heard::Interrupted),
                 Some((at, news)) = self.news.recv() => self.hear(at, news)?,
                 () = tokio::time::sleep(left.min(TICK)) => self.look(Instant::now())?,
             }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::text;
 use crate::cli::screen::Paint;
-use crate::config::Then;
 use crate::daemon::Rehearsed;
 use crate::drill::{OtherTargets, Survey};
 use crate::handover::Known;
@@ -62,7 +61,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
         notice: None,
         lifecycle_state: Some("InService".into()),
         record: None,
-        then: Then::Reinstate,
+        not_in_the_policy: Vec::new(),
     }
 }
 
@@ -118,7 +117,8 @@ fn what_speaks_against_a_drill_reads_well() {
 
 #[test]
 fn what_cannot_come_back_or_may_be_replaced_speaks_against_it() {
-    let stays_out = Survey { then: Then::StayOut, ..survey(group(0, 9), 2, 9) };
+    let not_in_the_policy = vec!["autoscaling:AttachInstances"];
+    let stays_out = Survey { not_in_the_policy, ..survey(group(0, 9), 2, 9) };
     assert!(matches!(stays_out.objections().as_slice(), [one] if one.contains("autoscaling:AttachInstances")));
     let Plan::Group { mut group, .. } = group(0, 9) else { panic!("a group") };
     group.health_check_type = "ELB".into();

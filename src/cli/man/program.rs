@@ -166,11 +166,17 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("NO_COLOR", "Set to anything: nothing is coloured."),
 ];
 
-const SIGNALS: [(&str, &str); 1] = [(
-    "SIGTERM, SIGINT",
-    "End the daemon; a handover that is in the middle is finished first. A second one ends at once, and the log says what \
-     is left undone.",
-)];
+const SIGNALS: [(&str, &str); 2] = [
+    (
+        "SIGTERM, SIGINT",
+        "End the daemon; a handover that is in the middle is finished first. A second one ends at once, and the log says \
+         what is left undone.",
+    ),
+    (
+        "SIGHUP",
+        "As the first of these, and never as a second one. Ignored where it was at the start, as under `nohup`(1).",
+    ),
+];
 
 /// What each does, and a line for the shell. The test of the whole parses each.
 const EXAMPLES: [(&str, &str); 4] = [
