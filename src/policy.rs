@@ -127,19 +127,16 @@ impl Policy {
 
 /// What the way back of a drill calls and this configuration's policy leaves out. `registered_in` are this instance's target
 /// groups.
-pub fn left_out_of_the_way_back(
-    config: &Config,
-    plan: &Plan,
-    registered_in: &[TargetGroupArn],
-    place: Place,
-) -> Vec<&'static str> {
+pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[TargetGroupArn]) -> Vec<&'static str> {
     let means = Means::of_plan(plan, registered_in, config);
     let detaches = matches!(&means, Means::Group(group) if group.detach);
     let called = [
         (!registered_in.is_empty(), "elasticloadbalancing:RegisterTargets"),
         (detaches, "autoscaling:AttachInstances"),
     ];
-    let allowed = Policy::of(config, &Subject { place, means, target_groups: Vec::new() }).actions();
+    // Actions are the same everywhere.
+    let subject = Subject { place: Place::new("*", "*"), means, target_groups: Vec::new() };
+    let allowed = Policy::of(config, &subject).actions();
     called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }
 

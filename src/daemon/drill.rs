@@ -23,9 +23,9 @@ use crate::handover::{Call, Known};
 use crate::imds::Imds;
 use crate::model::{Identity, Registration, TargetGroupArn};
 use crate::plan::{Leftover, Plan};
-use crate::policy::{self, Place};
+use crate::policy;
 use crate::retry::Failure;
-use crate::signals::Asked;
+use crate::signals;
 
 /// A drill to run.
 pub struct Drill {
@@ -105,8 +105,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     };
     let registered_in: Vec<TargetGroupArn> =
         known.registrations.iter().flatten().map(|one| one.target_group.clone()).collect();
-    let place = Place::new(&identity.region, &identity.account_id);
-    let of_plan = |plan| policy::left_out_of_the_way_back(&options.config, plan, &registered_in, place);
+    let of_plan = |plan| policy::left_out_of_the_way_back(&options.config, plan, &registered_in);
     let not_in_the_policy = known.plan.as_ref().map(of_plan).unwrap_or_default();
     let boot_id = boot::id();
     Ok(Survey {
@@ -181,14 +180,14 @@ impl Daemon {
     }
 
     /// What a signal means in a drill; returns whether to end at once. `None`: what it means to any daemon.
-    pub(super) fn stop_drill(&mut self, asked: Asked) -> Option<bool> {
+    pub(super) fn stop_drill(&mut self, asked: signals::Asked) -> Option<bool> {
         self.options.drill.as_ref()?;
         let Some(life) = &mut self.life else { return Some(true) };
         if !life.is_drilling() {
             // Not begun: nothing is to be put back. Or it has become real, and is finished first.
             return (!life.has_to_finish()).then_some(true);
         }
-        if self.drill_is_called_off && asked == Asked::HangUp {
+        if self.drill_is_called_off && asked == signals::Asked::HangUp {
             return Some(false);
         }
         if self.drill_is_called_off {

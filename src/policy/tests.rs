@@ -54,9 +54,8 @@ fn listed_target_groups_are_named_and_others_are_not_touched() {
 fn a_drill_comes_back_where_the_policy_of_one_that_stays_out_has_no_way_back() {
     let web =
         [TargetGroupArn::new("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef")];
-    let left_out = |text: &str, plan: &Plan, groups: &[TargetGroupArn]| {
-        left_out_of_the_way_back(&config(text), plan, groups, Place::new("eu-west-1", "123456789012"))
-    };
+    let left_out =
+        |text: &str, plan: &Plan, groups: &[TargetGroupArn]| left_out_of_the_way_back(&config(text), plan, groups);
     let nobody = Plan::Nobody { why: "no tags".into() };
     let stays_out = "[survive]\nthen = \"stay-out\"\n";
     let arrives = format!("target-groups = [\"web\"]\n[arrive]\nregister = true\n{stays_out}");
