@@ -6,76 +6,40 @@
 //!
 //! ```text
 //!             signals                calls due
-//!    imds ──────────────▶ life ──────────────────▶ daemon ──▶ aws, sockets, hooks, record, systemd
-//!    (edge)   notice     (pure)  ◀──────────────────  (loop)  ◀── answers
+//!    cloud ─────────────▶  core  ──────────────────▶ daemon ──▶ cloud, host, telemetry
+//!  (metadata)  notice    (decides) ◀──────────────────  (loop)  ◀── answers
 //!                                    answers
 //! ```
 //!
-//! What to do next is decided in one place, [`life`], which holds a [`handover`] or an [`arrival`]: no clock, no network, no log, no chance; instants come in as
-//! arguments. The `daemon` performs what it says, one task a call, and tells it each answer. A file named after an
-//! outside party speaks to that party and decides nothing. Imports go down only; edges do not know each other.
+//! What to do next is decided in one place, the [`core`](crate::core): no clock, no network, no log, no randomness;
+//! instants come in as arguments. The `daemon` performs what it says, one task a call, and tells it each answer. A file
+//! named after an outside party speaks to that party and decides nothing.
 //!
-//! | layer | modules | responsibility |
+//! | folder | what it is | may import |
 //! |---|---|---|
-//! | 0 pure | [`model`], [`retry`] | the words as types; failures and backoff |
-//! | 1 pure | [`notice`], [`config`], [`plan`], [`policy`], [`handover`], [`arrival`], [`life`], [`drill`], [`watchdog`] | metadata bodies to signals, settings, who is asked for the successor and how, what IAM has to allow for it; leaving, coming (back), and which of them a signal asks for; what a drill is going to do; whether this process is to be restarted |
-//! | 2 edges | `boot`, `imds`, `aws`, `sockets`, `probe`, `record`, `lock`, `process`, `hooks`, `webhook`, `metrics`, `signals`, `systemd`, `journal` | one outside party each |
-//! | 3 | `daemon` | start-up, watch loop, look-ups, handover loop |
-//! | 4 | `cli` | what a person types and reads |
-//! | beside | `sim` | simulated metadata service and AWS over HTTP on loopback: for `demo` and the tests |
+//! | `core` | decides: the words as types, settings, plan, policy, the incident, its duties, a life's signals | nothing of ours |
+//! | `cloud` | the metadata service and AWS: one file an outside party | `core` |
+//! | `host` | this machine: boot clock, connections, hooks, files, lock, processes, readiness, signals, systemd | `core` |
+//! | `telemetry` | what is told to others: the log and journald, metrics, webhook | `core` |
+//! | `daemon` | start-up, the watch loop, the calls of the core | all above |
+//! | `cli` | what a person types and reads | all above, `sim` for the demo |
+//! | `sim` | plays the cloud, over HTTP on loopback: for the demo and the tests | nothing of ours |
 //!
-//! What is absent: no retry but the core's (the SDK makes one attempt, edges none), no thread but one (a file is
-//! written, a name resolved, a hook started and a full journal waited for in a passing one), no state on disk that a handover needs, no call to AWS
-//! while nothing happens.
+//! Imports go down only; `cloud`, `host` and `telemetry` do not know each other. `tests/tidy.rs` holds this table.
 //!
-//! Layers 2 and up stand behind the feature `daemon`; without it the pure core builds and is tested in seconds.
+//! What is absent: no retry but the core's (the SDK makes one attempt, and nothing below the core tries again), no state
+//! on disk that a handover needs, no call to AWS while nothing happens.
+//!
+//! All folders but `core` stand behind the feature `daemon`; without it the core builds and is tested in seconds.
 
-pub mod model;
-pub mod retry;
-
-pub mod config;
-pub mod notice;
-pub mod plan;
-pub mod policy;
-
-pub mod handover;
-
-pub mod arrival;
-
-pub mod life;
-
-pub mod drill;
-
-pub mod watchdog;
+pub mod core;
 
 #[cfg(feature = "daemon")]
-pub mod aws;
+pub mod cloud;
 #[cfg(feature = "daemon")]
-pub mod boot;
+pub mod host;
 #[cfg(feature = "daemon")]
-pub mod hooks;
-#[cfg(feature = "daemon")]
-pub mod imds;
-#[cfg(feature = "daemon")]
-pub mod journal;
-#[cfg(feature = "daemon")]
-pub mod lock;
-#[cfg(feature = "daemon")]
-pub mod metrics;
-#[cfg(feature = "daemon")]
-pub mod probe;
-#[cfg(feature = "daemon")]
-pub mod process;
-#[cfg(feature = "daemon")]
-pub mod record;
-#[cfg(feature = "daemon")]
-pub mod signals;
-#[cfg(feature = "daemon")]
-pub mod sockets;
-#[cfg(feature = "daemon")]
-pub mod systemd;
-#[cfg(feature = "daemon")]
-pub mod webhook;
+pub mod telemetry;
 
 #[cfg(feature = "daemon")]
 pub mod daemon;

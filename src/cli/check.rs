@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use self::finding::{Finding, Level};
 use self::report::Report;
-use crate::config::Config;
-use crate::imds::Imds;
+use crate::cloud::imds::Imds;
+use crate::core::config::Config;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

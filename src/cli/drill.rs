@@ -11,12 +11,12 @@ use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::core::config::Config;
+use crate::core::drill::Survey;
+use crate::core::notice::TWO_MINUTES;
 use crate::daemon::{self, Drill, Options};
-use crate::drill::Survey;
-use crate::lock::{Holder, Lock, NotTaken, Who};
-use crate::notice::TWO_MINUTES;
-use crate::record::Files;
+use crate::host::files::Files;
+use crate::host::lock::{Holder, Lock, NotTaken, Who};
 
 use super::screen::Screen;
 

@@ -7,7 +7,6 @@ mod check;
 mod completions;
 mod demo;
 mod drill;
-mod logging;
 mod man;
 mod policy;
 mod run;
@@ -20,10 +19,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
-use crate::record::Files;
+use crate::core::config::{Config, ConfigError};
+use crate::host::files::Files;
+use crate::telemetry::logging::{self, LogFormat};
 
 /// A value of the configuration, as in `notify.webhook`, that its user refuses.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +56,6 @@ struct Cli {
 
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use crate::aws::clock::Clock;
-use crate::aws::{Aws, Connection, LIMIT};
-use crate::config::{Config, TargetGroups};
+use crate::cloud::clock::Clock;
+use crate::cloud::imds::Imds;
+use crate::cloud::{Aws, Connection, LIMIT};
+use crate::core::config::{Config, TargetGroups};
+use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
+use crate::core::plan::{Clue, Plan};
+use crate::core::policy::{self, Means, PassedRole, Place, Policy, Subject};
 use crate::daemon::look_up;
-use crate::imds::Imds;
-use crate::model::{Identity, LaunchTemplate, TargetGroupArn};
-use crate::plan::{Clue, Plan};
-use crate::policy::{self, Means, PassedRole, Place, Policy, Subject};
 
 /// All of an account's target groups take a quarter to half a second each.
 const SCAN_LIMIT: Duration = Duration::from_secs(120);

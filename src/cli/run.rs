@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use tracing::warn;
 
 use super::WrongValue;
-use crate::config::{Config, ConfigError, Notify};
+use crate::core::config::{Config, ConfigError, Notify};
 use crate::daemon;
-use crate::lock::{Holder, Lock, NotTaken, Who};
-use crate::record::Files;
-use crate::webhook::Webhook;
+use crate::host::files::Files;
+use crate::host::lock::{Holder, Lock, NotTaken, Who};
+use crate::telemetry::webhook::Webhook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::boot;
-use crate::life::Record;
-use crate::process;
-use crate::record::Files;
+use crate::core::life::Record;
+use crate::host::boot;
+use crate::host::files::Files;
+use crate::host::processes;
 
 use super::screen::{Paint, Screen};
 use report::{Found, Presence, Report};
@@ -107,7 +107,7 @@ fn look(files: &Files) -> anyhow::Result<Found> {
             path.display()
         )
     })?;
-    let lives = status.as_ref().is_some_and(|status| process::lives(status.pid, status.process_started));
+    let lives = status.as_ref().is_some_and(|status| processes::lives(status.pid, status.process_started));
     let record = if status.is_none() { files.read_any_record() } else { None };
     let now = boot::now();
     let presence = Presence::of(status.as_ref(), lives, now);

@@ -11,21 +11,21 @@ use tracing::{info, warn};
 
 use super::prepare::{self, Line, Preparation};
 use super::{Daemon, Options, identify, look_up, perform};
-use crate::aws::clock::Clock;
-use crate::aws::elb::Found;
-use crate::aws::recorder::Recorder;
-use crate::aws::tally::Tally;
-use crate::aws::{Aws, Connection, LIMIT};
-use crate::boot;
-use crate::config::TargetGroups;
-use crate::drill::{self, OtherTargets, Step, Survey};
-use crate::handover::{Call, Known};
-use crate::imds::Imds;
-use crate::model::{Identity, Registration, TargetGroupArn};
-use crate::plan::{Leftover, Plan};
-use crate::policy;
-use crate::retry::Failure;
-use crate::signals;
+use crate::cloud::clock::Clock;
+use crate::cloud::elb::Found;
+use crate::cloud::imds::Imds;
+use crate::cloud::recorder::Recorder;
+use crate::cloud::tally::Tally;
+use crate::cloud::{Aws, Connection, LIMIT};
+use crate::core::config::TargetGroups;
+use crate::core::drill::{self, OtherTargets, Step, Survey};
+use crate::core::handover::{Call, Known};
+use crate::core::model::{Identity, Registration, TargetGroupArn};
+use crate::core::plan::{Leftover, Plan};
+use crate::core::policy;
+use crate::core::retry::Failure;
+use crate::host::boot;
+use crate::host::signals;
 
 /// A drill to run.
 pub struct Drill {

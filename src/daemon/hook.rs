@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::handover::Handover;
-use crate::model::Identity;
+use crate::core::handover::Handover;
+use crate::core::model::Identity;
 
 /// The variables of the contract. What is not known, or does not apply, is empty.
 pub(super) fn environment(identity: &Identity, handover: &Handover, left: Duration) -> Vec<(String, String)> {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::{Daemon, Options, watch};
-use crate::aws::clock::Clock;
-use crate::aws::tally::Tally;
-use crate::aws::{Aws, Connection};
-use crate::boot;
-use crate::imds::Imds;
-use crate::life::{Life, Record};
-use crate::model::{Identity, LifeCycle};
-use crate::record::Files;
-use crate::retry::{self, Backoff};
+use crate::cloud::clock::Clock;
+use crate::cloud::imds::Imds;
+use crate::cloud::tally::Tally;
+use crate::cloud::{Aws, Connection};
+use crate::core::life::{Life, Record};
+use crate::core::model::{Identity, LifeCycle};
+use crate::core::retry::{self, Backoff};
+use crate::host::boot;
+use crate::host::files::Files;
 
 /// Between two tries.
 const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };

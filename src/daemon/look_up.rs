@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use super::{perform, watch};
-use crate::aws::Aws;
-use crate::aws::elb::{Among, Found};
-use crate::config::{Config, TargetGroups};
-use crate::handover::CALL_LIMIT;
-use crate::imds::Imds;
-use crate::model::{
+use crate::cloud::Aws;
+use crate::cloud::elb::{Among, Found};
+use crate::cloud::imds::Imds;
+use crate::core::config::{Config, TargetGroups};
+use crate::core::handover::CALL_LIMIT;
+use crate::core::model::{
     Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
 };
-use crate::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, Surroundings};
-use crate::retry::{Failure, FailureKind};
+use crate::core::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, Surroundings};
+use crate::core::retry::{Failure, FailureKind};
 
 /// In the groups the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(

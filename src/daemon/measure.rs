@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::watch::{Looked, Miss};
-use crate::arrival::Step;
-use crate::aws::tally::{ACTIONS, Tally};
-use crate::boot;
-use crate::handover::{Answer, Duty};
-use crate::life::{Record, Task, Ticket};
-use crate::metrics::{self, LookResult, Metrics};
-use crate::model::{BootInstant, Milestone};
-use crate::retry::Failure;
+use crate::cloud::tally::{ACTIONS, Tally};
+use crate::core::arrival::Step;
+use crate::core::handover::{Answer, Duty};
+use crate::core::life::{Record, Task, Ticket};
+use crate::core::model::{BootInstant, Milestone};
+use crate::core::retry::Failure;
+use crate::host::boot;
+use crate::telemetry::metrics::{self, LookResult, Metrics};
 
 /// What is tried again after a failure: the label `duty`.
 const DUTIES: [&str; 20] = [
@@ -161,7 +161,7 @@ fn duty(task: Task) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handover::HookKind;
+    use crate::core::handover::HookKind;
 
     #[test]
     fn every_duty_is_among_those_that_stand_at_zero_from_the_start() {

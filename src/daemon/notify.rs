@@ -11,10 +11,10 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use tracing::{info, warn};
 
-use crate::life::Life;
-use crate::model::{BootInstant, Milestone, MilestoneKind, Signal};
-use crate::retry::{self, Failure, FailureKind};
-use crate::webhook::{Announcement, Webhook};
+use crate::core::life::Life;
+use crate::core::model::{BootInstant, Milestone, MilestoneKind, Signal};
+use crate::core::retry::{self, Failure, FailureKind};
+use crate::telemetry::webhook::{Announcement, Webhook};
 
 /// A handover has about ten milestones: this is reached where something is very wrong, and memory stays.
 pub(super) const QUEUE: usize = 64;

@@ -2,9 +2,9 @@
 //!
 //! Each knows only what it is given; what is not known yet is said.
 
-use crate::config::When;
-use crate::model::Registration;
-use crate::plan::{FleetKind, Plan};
+use crate::core::config::When;
+use crate::core::model::Registration;
+use crate::core::plan::{FleetKind, Plan};
 
 /// As in "deregister from web (2 ports), detach from group shop, which launches the successor".
 pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&Plan>, when: When) -> String {
@@ -66,7 +66,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Target, TargetGroupArn, TargetType};
+    use crate::core::model::{Target, TargetGroupArn, TargetType};
 
     fn registration(name: &str, ports: &[u16]) -> Registration {
         let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port, availability_zone: None };
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn serving_on_says_what_comes_first() {
-        let launch = Plan::Launch(crate::plan::LaunchPlan {
+        let launch = Plan::Launch(crate::core::plan::LaunchPlan {
             from: "launch template lt-1".to_owned(),
             attempts: Vec::new(),
             only_reclaimed: false,

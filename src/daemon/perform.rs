@@ -6,18 +6,18 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::look_up;
-use crate::aws::Aws;
-use crate::aws::autoscaling::{LifecycleAction, Placement};
-use crate::aws::elb::Wanted;
-use crate::config::{Config, ListedTargetGroup, TargetGroups};
-use crate::handover::{Answer, CALL_LIMIT, Call, HookKind};
-use crate::hooks::{self, Hook};
-use crate::imds::Imds;
-use crate::model::{Fleet, FleetMember, Identity};
-use crate::plan::{BASE_CAPACITY_TAG, FleetKind, PREDECESSOR_TAG};
-use crate::probe;
-use crate::retry::Failure;
-use crate::sockets;
+use crate::cloud::Aws;
+use crate::cloud::autoscaling::{LifecycleAction, Placement};
+use crate::cloud::elb::Wanted;
+use crate::cloud::imds::Imds;
+use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
+use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
+use crate::core::model::{Fleet, FleetMember, Identity};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, PREDECESSOR_TAG};
+use crate::core::retry::Failure;
+use crate::host::connections;
+use crate::host::hooks::{self, Hook};
+use crate::host::readiness;
 
 /// What every call may need.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::DescribeTargetHealth { target_group } => {
             aws.elb.describe_target_health(&target_group, limit).await.map(Answer::Health)
         }
-        Call::LookAtConnections { ports, quiet_for } => sockets::connections(&ports, quiet_for)
+        Call::LookAtConnections { ports, quiet_for } => connections::connections(&ports, quiet_for)
             .map(Answer::Connections)
             .map_err(|error| Failure::unanswered(format!("the kernel did not tell of connections: {error}"))),
         Call::DetachInstances { .. }
@@ -95,7 +95,7 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::UntagInstance { key } => {
             aws.instances.delete_tags(identity.instance_id.as_str(), &[&key], limit).await.map(accepted)
         }
-        Call::LookAtReadiness(readiness) => probe::is_ready(&readiness).await.map(accepted),
+        Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
         Call::FindTargetGroups => find_target_groups(aws, identity, config).await,
         Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(aws, identity, kind, &fleet_id, CALL_LIMIT).await,
         Call::TerminateInstances => aws.instances.terminate_instances(&identity.instance_id, limit).await.map(accepted),

@@ -3,9 +3,9 @@
 use tracing::warn;
 
 use super::{Daemon, Event, Purpose};
-use crate::boot;
-use crate::retry::Failure;
-use crate::webhook;
+use crate::core::retry::Failure;
+use crate::host::boot;
+use crate::telemetry::webhook;
 
 impl Daemon {
     pub(super) fn post_if_due(&mut self) {

@@ -10,14 +10,14 @@ use tracing::{info, warn};
 
 use super::look_up::{find_plan, find_registrations, tidy};
 use super::outlook;
-use crate::aws::Aws;
-use crate::aws::elb::Found;
-use crate::config::{Config, TargetGroups, When};
-use crate::handover::Known;
-use crate::imds::Imds;
-use crate::model::{BootInstant, Identity, Registration, TargetGroupArn};
-use crate::plan::{FleetRequest, Plan};
-use crate::retry::{self, Backoff, Failure, LOOK_UP};
+use crate::cloud::Aws;
+use crate::cloud::elb::Found;
+use crate::cloud::imds::Imds;
+use crate::core::config::{Config, TargetGroups, When};
+use crate::core::handover::Known;
+use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
+use crate::core::plan::{FleetRequest, Plan};
+use crate::core::retry::{self, Backoff, Failure, LOOK_UP};
 
 /// Instances that boot together do not ask together.
 const START_JITTER: Duration = Duration::from_secs(5);
@@ -320,7 +320,7 @@ pub(super) async fn renew_credentials(aws: &Aws) -> Result<Option<Duration>, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Target, TargetType};
+    use crate::core::model::{Target, TargetType};
 
     fn registration(name: &str) -> Registration {
         let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");

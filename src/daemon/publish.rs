@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{Options, outlook};
-use crate::arrival::{Arrival, Step};
-use crate::boot;
-use crate::config::When;
-use crate::handover::{Duty, Handover, Known, Outcome, Report};
-use crate::life::{Life, Record, Remark, Standing, Task};
-use crate::model::{BootInstant, Identity, Milestone, MilestoneKind};
-use crate::process;
-use crate::record::{Files, Flag, Moment, Owner, State, Status, Trouble};
-use crate::systemd::Systemd;
+use crate::core::arrival::{Arrival, Step};
+use crate::core::config::When;
+use crate::core::handover::{Duty, Handover, Known, Outcome, Report};
+use crate::core::life::{Life, Record, Remark, Standing, Task};
+use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
+use crate::host::boot;
+use crate::host::files::{Files, Flag, Moment, Owner, State, Status, Trouble};
+use crate::host::processes;
+use crate::host::systemd::Systemd;
 
 /// How long the end of the process waits for the last files.
 pub(super) const LAST_WRITE: Duration = Duration::from_millis(500);
@@ -85,7 +85,7 @@ impl Publisher {
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid,
-            process_started: process::started(pid),
+            process_started: processes::started(pid),
             since: now,
             written: now,
             ended: None,

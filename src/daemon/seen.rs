@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use super::watch::{self, Glanced, Glances, Looked};
 use super::{Daemon, Event, Purpose};
-use crate::boot;
-use crate::model::BootInstant;
-use crate::notice::Notice;
+use crate::core::model::BootInstant;
+use crate::core::notice::Notice;
+use crate::host::boot;
 
 /// Seen before it was known who this instance is.
 #[derive(Default)]

@@ -3,11 +3,11 @@
 use tracing::warn;
 
 use super::{Daemon, Purpose};
-use crate::boot;
-use crate::handover::Handover;
-use crate::life::Life;
-use crate::notice::TWO_MINUTES;
-use crate::watchdog::{Sign, Vitals};
+use crate::core::handover::Handover;
+use crate::core::life::Life;
+use crate::core::notice::TWO_MINUTES;
+use crate::core::watchdog::{Sign, Vitals};
+use crate::host::boot;
 
 impl Daemon {
     /// At every pass of the loop; one that stands still says nothing by itself.

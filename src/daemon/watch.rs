@@ -6,12 +6,12 @@
 
 use jiff::Timestamp;
 
-use crate::boot;
-use crate::config::{Rebalance, ScheduledEvents, Watch};
-use crate::imds::{Imds, ImdsError};
-use crate::life::Recommendation;
-use crate::model::{BootInstant, ScheduledEvent};
-use crate::notice::{self, Notice};
+use crate::cloud::imds::{Imds, ImdsError};
+use crate::core::config::{Rebalance, ScheduledEvents, Watch};
+use crate::core::life::Recommendation;
+use crate::core::model::{BootInstant, ScheduledEvent};
+use crate::core::notice::{self, Notice};
+use crate::host::boot;
 
 /// What is weak or early is glanced at after every so many looks, and not all after the same one; and no more seldom than
 /// after so many seconds, or each look.

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use spot_relay::aws::clock::Clock;
-use spot_relay::aws::{Aws, Connection, LIMIT};
-use spot_relay::model::{InstanceId, Target, TargetGroupArn};
-use spot_relay::retry::{Failure, FailureKind};
+use spot_relay::cloud::clock::Clock;
+use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::core::model::{InstanceId, Target, TargetGroupArn};
+use spot_relay::core::retry::{Failure, FailureKind};
 
 use crate::stub::{Reply, Request, Stub, reply};
 
@@ -264,7 +264,7 @@ async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_e
     let found = aws.instances.describe_instances_by_tag("key", "twice", LIMIT).await.unwrap();
     assert_eq!(found.iter().map(|instance| instance.instance_id.as_str()).collect::<Vec<_>>(), ["i-1", "i-2"]);
     // The high byte of the state's code is AWS's own.
-    assert!(found.iter().all(|instance| instance.state == spot_relay::model::InstanceState::Running));
+    assert!(found.iter().all(|instance| instance.state == spot_relay::core::model::InstanceState::Running));
     assert_eq!(calls(&stub).len(), 2);
     assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever", LIMIT).await.unwrap().len(), 100);
 }

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use spot_relay::aws::clock::Clock;
-use spot_relay::aws::{Aws, Connection, LIMIT};
-use spot_relay::retry::{Failure, FailureKind};
+use spot_relay::cloud::clock::Clock;
+use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::core::retry::{Failure, FailureKind};
 use spot_relay::sim::{Fault, FaultKind, Nth, Settings, Sim};
 
 use crate::alone::alone;

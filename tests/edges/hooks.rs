@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spot_relay::hooks::{Ended, GRACE, Hook, LINES, LINES_A_SECOND, LONGEST_LINE, Stopped, run};
+use spot_relay::host::hooks::{Ended, GRACE, Hook, LINES, LINES_A_SECOND, LONGEST_LINE, Stopped, run};
 use tokio::time::{sleep, timeout};
 use tracing::subscriber::DefaultGuard;
 
@@ -114,7 +114,9 @@ impl Captured {
         let bytes = self.bytes.lock().unwrap();
         let lines = std::str::from_utf8(&bytes).unwrap().lines();
         let ours = lines.map(|line| serde_json::from_str(line).unwrap()).filter(|line: &Value| {
-            line["target"] == "spot_relay::hooks" && line["level"] == "INFO" && line["fields"]["hook"] == "drained"
+            line["target"] == "spot_relay::host::hooks"
+                && line["level"] == "INFO"
+                && line["fields"]["hook"] == "drained"
         });
         ours.map(|line| line["fields"]["message"].as_str().unwrap().strip_prefix("hook drained: ").unwrap().to_owned())
             .collect()

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use spot_relay::imds::{Imds, ImdsError, Look};
-use spot_relay::model::LifeCycle;
+use spot_relay::cloud::imds::{Imds, ImdsError, Look};
+use spot_relay::core::model::LifeCycle;
 
 use crate::alone::alone;
 use crate::stub::{Reply, Request, Stub, reply};
@@ -206,7 +206,7 @@ const DOCUMENT: &str = r#"{
 async fn identity_of(
     document: &'static str,
     life_cycle: &'static str,
-) -> Result<spot_relay::model::Identity, ImdsError> {
+) -> Result<spot_relay::core::model::Identity, ImdsError> {
     let (_stub, imds) = metadata(move |request, _| match request.line.as_str() {
         "GET /latest/dynamic/instance-identity/document" => reply(200, document),
         "GET /latest/meta-data/instance-life-cycle" if !life_cycle.is_empty() => reply(200, life_cycle),

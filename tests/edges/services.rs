@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use spot_relay::aws::autoscaling::{LifecycleAction, Placement};
-use spot_relay::aws::clock::Clock;
-use spot_relay::aws::elb::{Among, Found};
-use spot_relay::aws::{Aws, Connection, LIMIT};
-use spot_relay::imds::Imds;
-use spot_relay::model::{
+use spot_relay::cloud::autoscaling::{LifecycleAction, Placement};
+use spot_relay::cloud::clock::Clock;
+use spot_relay::cloud::elb::{Among, Found};
+use spot_relay::cloud::imds::Imds;
+use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::core::model::{
     FleetType, Identity, InstanceId, InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
     LifeCycle, Market, Registration, Target, TargetGroupArn, TargetState, TargetType,
 };
-use spot_relay::retry::FailureKind;
+use spot_relay::core::retry::FailureKind;
 use spot_relay::sim::{
     Fault, FaultKind, FleetType as SimFleetType, LoadBalancerType, Nth, Owner, Pool, Settings, Sim,
     TargetGroupSettings, TargetType as SimTargetType, Timings,

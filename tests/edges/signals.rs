@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::low_level::raise;
-use spot_relay::signals::{Asked, Signals};
+use spot_relay::host::signals::{Asked, Signals};
 use tokio::time::timeout;
 
 /// One test, because a signal reaches whatever else listens in this process.

@@ -6,8 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use spot_relay::model::Connections;
-use spot_relay::sockets::connections;
+use spot_relay::core::model::Connections;
+use spot_relay::host::connections::connections;
 
 const QUIET_FOR: Duration = Duration::from_millis(1000);
 const LONGER: Duration = Duration::from_millis(1200);

@@ -5,7 +5,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::{Duration, Instant};
 
-use spot_relay::systemd::Systemd;
+use spot_relay::host::systemd::Systemd;
 
 fn received(socket: &UnixDatagram) -> String {
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spot_relay::model::MilestoneKind;
-use spot_relay::retry::{Failure, FailureKind};
-use spot_relay::webhook::{Announcement, LIMIT, Webhook};
+use spot_relay::core::model::MilestoneKind;
+use spot_relay::core::retry::{Failure, FailureKind};
+use spot_relay::telemetry::webhook::{Announcement, LIMIT, Webhook};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;

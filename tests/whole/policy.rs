@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::policy::IN_PASSING;
+use spot_relay::core::policy::IN_PASSING;
 use spot_relay::sim::{Fault, FaultKind, FleetType, Nth, Owner, Settings, TargetGroupSettings};
 
 use crate::scenario::{Scenario, eventually, target_group, world};

@@ -1,8 +1,8 @@
 //! What README shows is what the program takes and gives.
 
 use serde_json::Value;
-use spot_relay::config::{Config, sample};
-use spot_relay::webhook::Announcement;
+use spot_relay::core::config::{Config, sample};
+use spot_relay::telemetry::webhook::Announcement;
 
 const README: &str = include_str!("../../README.md");
 
@@ -43,7 +43,7 @@ fn the_webhook_body_it_shows_has_the_keys_that_are_posted() {
 
 #[test]
 fn every_milestone_and_every_variable_of_a_hook_is_named() {
-    for kind in spot_relay::model::MilestoneKind::ALL {
+    for kind in spot_relay::core::model::MilestoneKind::ALL {
         assert!(README.contains(&format!("`{}`", kind.as_str())), "{}", kind.as_str());
     }
     for name in ["SIGNAL", "ACTION", "DEADLINE", "SECONDS_LEFT", "INSTANCE_ID", "INSTANCE_TYPE", "AVAILABILITY_ZONE"] {

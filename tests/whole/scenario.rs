@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use spot_relay::retry;
+use spot_relay::core::retry;
 use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
 
 /// Long enough for anything on a busy machine; no test waits so long unless it fails.

@@ -7,12 +7,12 @@ use super::finding::Finding;
 use super::metadata::Known;
 use super::report::Report;
 use super::{instance, owner, permissions, target_groups};
-use crate::aws::tally::Tally;
-use crate::aws::{Aws, Connection};
-use crate::config::Config;
-use crate::imds::Imds;
-use crate::model::Identity;
-use crate::retry::FailureKind;
+use crate::cloud::imds::Imds;
+use crate::cloud::tally::Tally;
+use crate::cloud::{Aws, Connection};
+use crate::core::config::Config;
+use crate::core::model::Identity;
+use crate::core::retry::FailureKind;
 
 /// What every part asks with.
 #[derive(Clone)]

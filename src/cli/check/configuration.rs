@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::Finding;
 use crate::cli::run::{is_program, webhook};
-use crate::config::Config;
+use crate::core::config::Config;
 
 /// The configuration, if it can be used.
 pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::aws::Asked;
 use super::finding::Finding;
 use super::owner::by_itself;
-use crate::aws::LIMIT;
-use crate::aws::autoscaling::GroupTraits;
-use crate::config::{Config, Rebalance, ScheduledEvents, Then, When};
-use crate::model::AutoScalingGroup;
-use crate::plan::GroupRequest;
+use crate::cloud::LIMIT;
+use crate::cloud::autoscaling::GroupTraits;
+use crate::core::config::{Config, Rebalance, ScheduledEvents, Then, When};
+use crate::core::model::AutoScalingGroup;
+use crate::core::plan::GroupRequest;
 
 pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
     let (processes, zones) = match asked.aws.autoscaling.group_traits(&group.name, LIMIT).await {

@@ -2,8 +2,8 @@
 
 use super::aws::Asked;
 use super::finding::Finding;
-use crate::aws::LIMIT;
-use crate::aws::instances::MetadataOptions;
+use crate::cloud::LIMIT;
+use crate::cloud::instances::MetadataOptions;
 
 const MODIFY: &str = "aws ec2 modify-instance-metadata-options --instance-id";
 

@@ -1,9 +1,9 @@
 //! The metadata service: whether it answers, who this is, and whether a notice stands already.
 
 use super::finding::Finding;
-use crate::aws::clock::Clock;
-use crate::imds::{Imds, ImdsError};
-use crate::model::{Identity, LifeCycle};
+use crate::cloud::clock::Clock;
+use crate::cloud::imds::{Imds, ImdsError};
+use crate::core::model::{Identity, LifeCycle};
 
 /// What the metadata told, for everything else.
 pub(super) struct Known {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::aws::Asked;
 use super::finding::Finding;
 use super::group;
-use crate::aws::LIMIT;
-use crate::config::OwnerChoice;
+use crate::cloud::LIMIT;
+use crate::core::config::OwnerChoice;
+use crate::core::model::LaunchTemplate;
+use crate::core::plan::{FleetRequest, LaunchPlan, Plan};
+use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::look_up;
-use crate::model::LaunchTemplate;
-use crate::plan::{FleetRequest, LaunchPlan, Plan};
-use crate::retry::{Failure, FailureKind};
 
 const POLICY: &str = "allow it: spot-relay policy prints what";
 

@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use super::aws::Asked;
 use super::finding::{Finding, Level};
-use crate::aws::LIMIT;
-use crate::model::{InstantFleet, Registration, TargetGroupArn};
-use crate::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
-use crate::policy::{Means, Place, Policy, Subject};
-use crate::retry::{Failure, FailureKind};
+use crate::cloud::LIMIT;
+use crate::core::model::{InstantFleet, Registration, TargetGroupArn};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
+use crate::core::policy::{Means, Place, Policy, Subject};
+use crate::core::retry::{Failure, FailureKind};
 
 /// An action, on what, and what IAM says of it.
 struct Trial {
@@ -168,7 +168,7 @@ fn tag_both(asked: &Asked, resource: String, key: &'static str, on: Option<Strin
 }
 
 /// RunInstances is never called; EC2 asks IAM for it, and for the template's role, when a fleet launches.
-async fn launching(aws: &crate::aws::Aws, wanted: &InstantFleet, passes: bool) -> Vec<Trial> {
+async fn launching(aws: &crate::cloud::Aws, wanted: &InstantFleet, passes: bool) -> Vec<Trial> {
     let answer = aws.launch_templates.run_instances_dry_run(wanted, LIMIT).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
     let not_reached = || Verdict::Unknown("EC2 did not come so far".to_owned());

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::aws::Asked;
 use super::finding::Finding;
-use crate::aws::LIMIT;
-use crate::config::{Config, TargetGroups};
+use crate::cloud::LIMIT;
+use crate::core::config::{Config, TargetGroups};
+use crate::core::model::{Registration, TargetHealth, TargetState};
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::Plan;
+use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::look_up;
-use crate::model::{Registration, TargetHealth, TargetState};
-use crate::notice::TWO_MINUTES;
-use crate::plan::Plan;
-use crate::retry::{Failure, FailureKind};
 
 /// A scan of all of the account's target groups may take so long here.
 const SCAN_LIMIT: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::record::Files;
+use crate::host::files::Files;
 
 /// A private directory, gone with everything in it when this is dropped.
 #[derive(Debug)]

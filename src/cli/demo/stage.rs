@@ -15,8 +15,8 @@ use super::web::{Count, Web};
 use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
 use crate::cli::chart;
 use crate::cli::screen::{Screen, Tone, wrap};
-use crate::notice::TWO_MINUTES;
-use crate::signals::Signals;
+use crate::core::notice::TWO_MINUTES;
+use crate::host::signals::Signals;
 use crate::sim::{Moment, Request, Sim};
 
 /// Between two looks at the world, when nobody says anything.

@@ -13,7 +13,7 @@ use super::web::Count;
 use super::world::{Change, Glimpse, changes};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
-use crate::notice::TWO_MINUTES;
+use crate::core::notice::TWO_MINUTES;
 use crate::sim::{Moment, Request};
 
 /// The metadata's path of the notice.

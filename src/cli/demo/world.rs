@@ -144,7 +144,7 @@ pub(super) fn changes(before: &Glimpse, after: &Glimpse) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retry;
+    use crate::core::retry;
 
     #[test]
     fn the_instance_has_next_to_no_start_jitter() {

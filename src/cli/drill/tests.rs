@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::text;
 use crate::cli::screen::Paint;
+use crate::core::drill::{OtherTargets, Survey};
+use crate::core::handover::Known;
+use crate::core::model::*;
+use crate::core::plan::{GroupRequest, Plan};
 use crate::daemon::Rehearsed;
-use crate::drill::{OtherTargets, Survey};
-use crate::handover::Known;
-use crate::model::*;
-use crate::plan::{GroupRequest, Plan};
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 

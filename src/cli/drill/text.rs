@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::cli::status;
+use crate::core::drill::{SUCCESSOR, Survey};
+use crate::core::life::Closed;
+use crate::core::model::Signal;
 use crate::daemon::{Ended, Rehearsed};
-use crate::drill::{SUCCESSOR, Survey};
-use crate::life::Closed;
-use crate::model::Signal;
 
 /// What will be done, what it costs, what stands against it.
 pub(super) fn plan(survey: &Survey, within: Duration, paint: Paint, width: usize) -> Vec<String> {

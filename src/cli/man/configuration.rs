@@ -4,7 +4,7 @@ use clap_mangen::roff::{bold, roman};
 
 use super::page::Page;
 use crate::cli::DEFAULT_CONFIG;
-use crate::config::{Key, TABLES, Table, sample};
+use crate::core::config::{Key, TABLES, Table, sample};
 
 pub(super) fn page() -> String {
     let mut page = Page::new("spot-relay.toml", "5", "configuration of spot-relay(8)");
@@ -105,7 +105,7 @@ fn quoted_in_bold(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::core::config::Config;
 
     #[test]
     fn every_key_stands_there_with_its_default_and_meaning() {

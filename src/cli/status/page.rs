@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::report::{Handover, Place, Problem, Report, Step};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
-use crate::handover::Report as Duty;
-use crate::life::Closed;
-use crate::model::{LifeCycle, MilestoneKind, Signal};
+use crate::core::handover::Report as Duty;
+use crate::core::life::Closed;
+use crate::core::model::{LifeCycle, MilestoneKind, Signal};
 
 /// Of the column on the left.
 const LABEL: usize = 13;

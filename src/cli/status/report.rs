@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::handover::{Outcome, Report as Duty};
-use crate::life::{Closed, Record};
-use crate::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
-use crate::record::{Moment, Owner, State, Status, Trouble};
+use crate::core::handover::{Outcome, Report as Duty};
+use crate::core::life::{Closed, Record};
+use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
+use crate::host::files::{Moment, Owner, State, Status, Trouble};
 
 const SCHEMA: u32 = 1;
 /// The daemon writes more often. A status that is older was left by one that stands still.

@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::page;
 use super::report::{Found, Presence, Report};
 use crate::cli::screen::Paint;
-use crate::handover::{Known, Outcome, Report as Duty};
-use crate::life::Record;
-use crate::model::{
+use crate::core::handover::{Known, Outcome, Report as Duty};
+use crate::core::life::Record;
+use crate::core::model::{
     Action, BootInstant, Identity, Incident, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
     Target, TargetGroupArn, TargetType,
 };
-use crate::record::{Moment, Owner, State, Status, Trouble};
+use crate::host::files::{Moment, Owner, State, Status, Trouble};
 
 /// When the daemon started, on the boot clock.
 const START: u64 = 1_000;

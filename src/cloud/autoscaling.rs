@@ -1,0 +1,249 @@
+//! Auto Scaling: the group that owns this instance, and how it is told to launch another.
+//!
+//! Failures are handed on as AWS gave them: that "not part of the group" means *done* is the caller's to know.
+
+use std::time::Duration;
+
+use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
+
+use super::Caller;
+use crate::core::model::{
+    AutoScalingGroup, GroupMember, GroupRoom, InstanceId, Launched, LifecycleHook, TargetGroupArn,
+};
+use crate::core::retry::Failure;
+
+/// A hook's heartbeat timeout unless it was given another.
+const DEFAULT_HEARTBEAT_TIMEOUT: i32 = 3600;
+const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
+
+#[derive(Clone, Debug)]
+pub struct AutoScaling {
+    client: Client,
+    caller: Caller,
+}
+
+/// Where LaunchInstances may launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// In the group's only zone: of a group with several, AWS wants one of the others.
+    OnlyZone,
+    AvailabilityZones(Vec<String>),
+    Subnets(Vec<String>),
+}
+
+/// Settings of a group that may be in the way of a launch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupTraits {
+    pub suspended_processes: Vec<String>,
+    /// It launches in the zone with the fewest members, or not at all.
+    pub balanced_only: bool,
+}
+
+impl GroupTraits {
+    pub fn suspends(&self, process: &str) -> bool {
+        self.suspended_processes.iter().any(|name| name == process)
+    }
+}
+
+/// The lifecycle action of one instance that waits at one hook.
+#[derive(Clone, Copy, Debug)]
+pub struct LifecycleAction<'a> {
+    pub group: &'a str,
+    pub hook: &'a str,
+    pub instance_id: &'a InstanceId,
+}
+
+impl AutoScaling {
+    pub(super) fn new(client: Client, caller: Caller) -> Self {
+        Self { client, caller }
+    }
+
+    /// The group with its termination hooks (a second call, DescribeLifecycleHooks); `None` if there is no such group.
+    pub async fn describe_auto_scaling_group(
+        &self,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Option<AutoScalingGroup>, Failure> {
+        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else {
+            return Ok(None);
+        };
+        let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(name).send();
+        let hooks = self.caller.call(limit, hooks).await?;
+        let termination_hooks = hooks.lifecycle_hooks().iter().filter_map(termination_hook).collect();
+        Ok(Some(group(name, &described, termination_hooks)))
+    }
+
+    /// The instances of the group in one call; none if there is no such group.
+    pub async fn group_members(&self, name: &str, limit: Duration) -> Result<Vec<GroupMember>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| members(&described)).unwrap_or_default())
+    }
+
+    /// `None` if there is no such group.
+    pub async fn group_traits(&self, name: &str, limit: Duration) -> Result<Option<GroupTraits>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| {
+            let processes = described.suspended_processes().iter().filter_map(|process| process.process_name());
+            let distribution = described.availability_zone_distribution();
+            let strategy = distribution.and_then(|distribution| distribution.capacity_distribution_strategy());
+            GroupTraits {
+                suspended_processes: processes.map(str::to_owned).collect(),
+                balanced_only: strategy == Some(&CapacityDistributionStrategy::BalancedOnly),
+            }
+        }))
+    }
+
+    /// The group's members and sizes in one call; `None` if there is no such group.
+    pub async fn group_room(&self, name: &str, limit: Duration) -> Result<Option<GroupRoom>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| GroupRoom {
+            members: members(&described),
+            desired_capacity: described.desired_capacity().unwrap_or_default(),
+            max_size: described.max_size().unwrap_or_default(),
+        }))
+    }
+
+    /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its
+    /// target groups.
+    pub async fn attach_instances(
+        &self,
+        group: &str,
+        instance_id: &InstanceId,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.attach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
+        self.caller.call(limit, call.send()).await.map(drop)
+    }
+
+    /// Without `decrement` the group launches another at once. It deregisters the instance from the group's target
+    /// groups, and runs no lifecycle hook.
+    pub async fn detach_instances(
+        &self,
+        group: &str,
+        instance_id: &InstanceId,
+        decrement: bool,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.detach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
+        let call = call.should_decrement_desired_capacity(decrement);
+        self.caller.call(limit, call.send()).await.map(drop)
+    }
+
+    /// Runs the termination hooks; without `decrement` the group launches another.
+    pub async fn terminate_instance_in_auto_scaling_group(
+        &self,
+        instance_id: &InstanceId,
+        decrement: bool,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.terminate_instance_in_auto_scaling_group().instance_id(instance_id.as_str());
+        let call = call.should_decrement_desired_capacity(decrement);
+        self.caller.call(limit, call.send()).await.map(drop)
+    }
+
+    /// One more instance into the group, now: AWS answers when EC2 has (seconds), with its id or with errors.
+    pub async fn launch_instances(
+        &self,
+        group: &str,
+        client_token: &str,
+        placement: &Placement,
+        limit: Duration,
+    ) -> Result<Launched, Failure> {
+        let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
+        let call = call.requested_capacity(1);
+        let call = match placement {
+            Placement::OnlyZone => call,
+            Placement::AvailabilityZones(zones) => call.set_availability_zones(Some(zones.clone())),
+            Placement::Subnets(subnets) => call.set_subnet_ids(Some(subnets.clone())),
+        };
+        let answer = self.caller.call(limit, call.send()).await?;
+        let mut errors: Vec<String> = answer.errors().iter().map(launch_error).collect();
+        errors.sort();
+        errors.dedup();
+        let instances = answer.instances().iter().flat_map(|launched| launched.instance_ids()).map(InstanceId::new);
+        Ok(Launched { instances: instances.collect(), errors })
+    }
+
+    /// `CONTINUE`: the group goes on with what the hook held up.
+    pub async fn complete_lifecycle_action(&self, action: LifecycleAction<'_>, limit: Duration) -> Result<(), Failure> {
+        let call = self.client.complete_lifecycle_action().auto_scaling_group_name(action.group);
+        let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
+        self.caller.call(limit, call.lifecycle_action_result("CONTINUE").send()).await.map(drop)
+    }
+
+    /// Starts the hook's heartbeat timeout anew.
+    pub async fn record_lifecycle_action_heartbeat(
+        &self,
+        action: LifecycleAction<'_>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.record_lifecycle_action_heartbeat().auto_scaling_group_name(action.group);
+        let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
+        self.caller.call(limit, call.send()).await.map(drop)
+    }
+
+    async fn describe_auto_scaling_groups(
+        &self,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Option<types::AutoScalingGroup>, Failure> {
+        let call = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name);
+        let answer = self.caller.call(limit, call.send()).await?;
+        Ok(answer.auto_scaling_groups.unwrap_or_default().into_iter().next())
+    }
+}
+
+fn group(name: &str, described: &types::AutoScalingGroup, termination_hooks: Vec<LifecycleHook>) -> AutoScalingGroup {
+    let subnets = described.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
+    AutoScalingGroup {
+        name: name.to_owned(),
+        arn: described.auto_scaling_group_arn().unwrap_or_default().to_owned(),
+        capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
+        termination_hooks,
+        target_groups: target_groups(described),
+        members: members(described),
+        min_size: described.min_size().unwrap_or_default(),
+        max_size: described.max_size().unwrap_or_default(),
+        desired_capacity: described.desired_capacity().unwrap_or_default(),
+        health_check_type: described.health_check_type().unwrap_or_default().to_owned(),
+        availability_zones: described.availability_zones().to_vec(),
+        subnets: subnets.filter(|subnet| !subnet.is_empty()).map(str::to_owned).collect(),
+        mixed_instances: described.mixed_instances_policy().is_some(),
+    }
+}
+
+/// `TargetGroupARNs`, and the traffic sources that are target groups: AWS lists a group under either or both.
+fn target_groups(described: &types::AutoScalingGroup) -> Vec<TargetGroupArn> {
+    let sources = described.traffic_sources().iter().filter_map(|source| source.identifier());
+    let sources = sources.filter(|identifier| identifier.contains(":targetgroup/"));
+    let mut arns: Vec<TargetGroupArn> =
+        described.target_group_arns().iter().map(String::as_str).chain(sources).map(TargetGroupArn::new).collect();
+    arns.sort();
+    arns.dedup();
+    arns
+}
+
+fn members(described: &types::AutoScalingGroup) -> Vec<GroupMember> {
+    let member = |instance: &types::Instance| {
+        Some(GroupMember {
+            instance_id: InstanceId::new(instance.instance_id()?),
+            availability_zone: instance.availability_zone().unwrap_or_default().to_owned(),
+            lifecycle_state: instance.lifecycle_state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        })
+    };
+    described.instances().iter().filter_map(member).collect()
+}
+
+fn termination_hook(hook: &types::LifecycleHook) -> Option<LifecycleHook> {
+    let seconds = hook.heartbeat_timeout().unwrap_or(DEFAULT_HEARTBEAT_TIMEOUT);
+    hook.lifecycle_transition().filter(|transition| *transition == TERMINATING)?;
+    Some(LifecycleHook {
+        name: hook.lifecycle_hook_name()?.to_owned(),
+        heartbeat_timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+    })
+}
+
+fn launch_error(error: &LaunchInstancesError) -> String {
+    format!("{}: {}", error.error_code().unwrap_or("unknown"), error.error_message().unwrap_or_default())
+}

@@ -1,0 +1,160 @@
+//! What went wrong with a call, from the SDK's many shapes to a [`Failure`].
+//!
+//! It sorts and words; it decides nothing. Invariant: whatever was answered, a page of HTML among it, becomes a failure.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use crate::core::retry::{Failure, FailureKind};
+
+/// Codes of <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html> and of the common errors of
+/// Elastic Load Balancing and Auto Scaling.
+const THROTTLED: &[&str] = &[
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "BandwidthLimitExceeded",
+    "SlowDown",
+    "EC2ThrottledException",
+];
+/// The credentials are of no use any more, or never were. EC2 says `RequestExpired` of an expired session token.
+const WORN_OUT: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "InvalidAccessKeyId",
+    "UnrecognizedClientException",
+    "AuthFailure",
+];
+/// The signature was refused; the clock is the usual reason.
+const UNSIGNED: &[&str] = &[
+    "SignatureDoesNotMatch",
+    "InvalidSignatureException",
+    "IncompleteSignature",
+    "RequestTimeTooSkewed",
+    "RequestInTheFuture",
+    "MissingAuthenticationToken",
+];
+const DENIED: &[&str] =
+    &["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "OptInRequired"];
+const FAULT: &[&str] =
+    &["InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Unavailable", "ServerInternal"];
+
+/// What the SDK's error means. An answer that cannot be read is a fault of the other side: it may have been done.
+pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    if let Some(failure) = of_credentials(error) {
+        return failure;
+    }
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().filter(|code| !code.is_empty()).map(str::to_owned);
+    let kind = match (&code, status) {
+        (Some(code), status) => kind_of(code, status),
+        (None, Some(status)) => kind_of_status(status),
+        (None, None) if matches!(error, SdkError::ConstructionFailure(_)) => FailureKind::Rejected,
+        (None, None) => FailureKind::Unanswered,
+    };
+    let message = match (error.message(), status) {
+        (Some(message), _) => message.to_owned(),
+        (None, Some(status)) if code.is_none() => {
+            format!("HTTP {status} without an error that could be read{}", beginning(error))
+        }
+        (None, Some(status)) => format!("HTTP {status}"),
+        (None, None) => chain(error),
+    };
+    Failure { kind, code, message }
+}
+
+/// Whether the answer says that the credentials have to be loaded anew.
+pub(super) fn wore_out(failure: &Failure) -> bool {
+    failure.has_code(WORN_OUT)
+}
+
+/// Missing or unusable credentials, for a person.
+pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
+    let message = match error {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            "no credentials: the instance has no instance profile, or the profile no role; attach one with the \
+             permissions that `spot-relay policy` prints"
+                .to_owned()
+        }
+        CredentialsError::ProviderTimedOut(_) => "loading the credentials took too long".to_owned(),
+        error => chain(error),
+    };
+    Failure { kind: FailureKind::Credentials, code: None, message }
+}
+
+/// A failure of the credentials provider, which travels through the SDK as a source.
+fn of_credentials(error: &(dyn Error + 'static)) -> Option<Failure> {
+    sources(error).find_map(|source| source.downcast_ref::<CredentialsError>()).map(credentials_failure)
+}
+
+fn kind_of(code: &str, status: Option<u16>) -> FailureKind {
+    match code {
+        code if THROTTLED.contains(&code) => FailureKind::Throttled,
+        code if WORN_OUT.contains(&code) || UNSIGNED.contains(&code) => FailureKind::Credentials,
+        code if DENIED.contains(&code) => FailureKind::Denied,
+        code if FAULT.contains(&code) => FailureKind::Fault,
+        // EC2 says it with a status of 500 (`InsufficientInstanceCapacity`), but it is a plain no.
+        code if code.starts_with("Insufficient") => FailureKind::Rejected,
+        _ if status.is_some_and(|status| status >= 500) => FailureKind::Fault,
+        _ => FailureKind::Rejected,
+    }
+}
+
+fn kind_of_status(status: u16) -> FailureKind {
+    match status {
+        429 => FailureKind::Throttled,
+        401 => FailureKind::Credentials,
+        403 => FailureKind::Denied,
+        408 => FailureKind::Unanswered,
+        // A 2xx that cannot be read was most likely done.
+        200..=299 | 500.. => FailureKind::Fault,
+        _ => FailureKind::Rejected,
+    }
+}
+
+/// The first words of an answer that is not AWS's, so that a person sees who it was.
+fn beginning<E>(error: &SdkError<E, HttpResponse>) -> String {
+    let Some(body) = error.raw_response().and_then(|response| response.body().bytes()) else {
+        return String::new();
+    };
+    let text: String =
+        String::from_utf8_lossy(body.get(..400).unwrap_or(body)).split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(80).map(|(end, _)| end) {
+        _ if text.is_empty() => String::new(),
+        Some(end) => format!(": {}...", text.get(..end).unwrap_or_default()),
+        None => format!(": {text}"),
+    }
+}
+
+/// The causes from the outside in, each once: `dispatch failure: ...: connection refused`.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for source in sources(error) {
+        let words = source.to_string();
+        if !text.contains(&words) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&words);
+        }
+    }
+    text
+}
+
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}

@@ -1,0 +1,335 @@
+//! The instance metadata service: one keep-alive connection, a session token (IMDSv2), and looks at paths.
+//!
+//! It hands out bodies and the identity; what a notice means is not known here, and nothing is tried a second time but
+//! a request whose token was refused. Invariant: no request without a token, none through a proxy, none that takes
+//! longer than [`LIMIT`] or holds more than [`BODY_LIMIT`].
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{DATE, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Deserialize;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::core::model::{Identity, InstanceId, LifeCycle};
+
+/// From connecting to the last byte of the body.
+pub const LIMIT: Duration = Duration::from_secs(1);
+/// No item of the metadata that we read is larger than a few KiB; user data, the largest, ends at 16 KiB.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
+/// The longest that AWS grants: six hours.
+const TOKEN_TTL: Duration = Duration::from_secs(21_600);
+const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
+const TOKEN_TTL_SECONDS: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
+
+/// The client. Looks one after the other share a connection; a look beside another has a short-lived one of its own.
+#[derive(Debug)]
+pub struct Imds {
+    endpoint: String,
+    http: Client,
+    token: Mutex<Option<Token>>,
+}
+
+/// What one look at a path brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// `None` is a 404: the item is absent, which for a notice is the normal answer.
+    pub body: Option<String>,
+    /// The reply's `Date`: AWS's time, in whole seconds.
+    pub date: Option<Timestamp>,
+}
+
+/// Why a look brought nothing. A caller tells "turned off" and "overloaded" from the rest; a person reads the text.
+#[derive(Debug, thiserror::Error)]
+pub enum ImdsError {
+    #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", LIMIT.as_secs())]
+    TimedOut,
+    #[error("cannot reach the metadata service")]
+    Unreachable(#[source] reqwest::Error),
+    #[error("the metadata service is turned off for this instance (HTTP 403); turn on its metadata options")]
+    TurnedOff,
+    #[error("the metadata service is overloaded (HTTP 503)")]
+    Overloaded,
+    #[error(
+        "the metadata service gave no session token (HTTP {0}); is IMDSv2 supported, and its hop limit high enough?"
+    )]
+    TokenRefused(u16),
+    #[error("the metadata service gave a session token that cannot be used")]
+    TokenUnusable,
+    #[error("the metadata service redirected (HTTP {0}): something stands between it and this instance")]
+    Redirected(u16),
+    #[error("the metadata service answered HTTP {0}")]
+    Status(u16),
+    #[error("the metadata service answered with more than {} KiB", BODY_LIMIT / 1024)]
+    TooLong,
+    #[error("the metadata service answered with bytes that are no text")]
+    NotText,
+    #[error("the {0} is not JSON")]
+    NotJson(&'static str, #[source] serde_json::Error),
+    #[error("the metadata has no {0}")]
+    Missing(&'static str),
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    value: HeaderValue,
+    /// On the boot clock, which counts on while a hibernated machine sleeps.
+    renew_at: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IdentityDocument {
+    instance_id: Option<String>,
+    region: Option<String>,
+    availability_zone: Option<String>,
+    instance_type: Option<String>,
+    private_ip: Option<String>,
+    account_id: Option<String>,
+}
+
+impl Imds {
+    /// `endpoint` is the value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`; without one (or with an empty one) it is
+    /// `http://169.254.169.254`. Errs when it is not an http URL of a host alone. No request is made.
+    pub fn new(endpoint: Option<&str>) -> anyhow::Result<Self> {
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty()).unwrap_or(DEFAULT_ENDPOINT);
+        let url =
+            Url::parse(endpoint).with_context(|| format!("the metadata service's address is no URL: {endpoint}"))?;
+        anyhow::ensure!(
+            url.scheme() == "http" && url.has_host(),
+            "the metadata service's address must be http://HOST, not {endpoint}"
+        );
+        anyhow::ensure!(
+            url.path().trim_matches('/').is_empty() && url.query().is_none(),
+            "the metadata service's address must have no path: {endpoint}"
+        );
+        // The metadata is plain HTTP, but reqwest, which speaks TLS for the webhook, panics where nobody says how, and
+        // would read the system's certificates.
+        let provider = ring::default_provider().into();
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("failed to build the metadata client")?;
+        let http = Client::builder()
+            .http1_only()
+            .tls_backend_preconfigured(tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .pool_max_idle_per_host(1)
+            .build()
+            .context("failed to build the metadata client")?;
+        Ok(Self { endpoint: url.as_str().trim_end_matches('/').to_owned(), http, token: Mutex::new(None) })
+    }
+
+    /// Where the metadata is asked for.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// One look at a path such as `latest/meta-data/spot/instance-action`, with a token that is renewed first if it is
+    /// old, and once more if the service refuses it (HTTP 401).
+    pub async fn get(&self, path: &str) -> Result<Look, ImdsError> {
+        let url = format!("{}/{}", self.endpoint, path.trim_start_matches('/'));
+        let (status, look) = self.look(&url).await?;
+        if status != StatusCode::UNAUTHORIZED {
+            return answer(status, look);
+        }
+        self.drop_token();
+        match self.look(&url).await? {
+            (StatusCode::UNAUTHORIZED, _) => Err(ImdsError::TokenRefused(401)),
+            (status, look) => answer(status, look),
+        }
+    }
+
+    /// The body of `latest/meta-data/spot/instance-action`: the notice.
+    pub async fn instance_action(&self) -> Result<Look, ImdsError> {
+        self.get("latest/meta-data/spot/instance-action").await
+    }
+
+    /// The body of `latest/meta-data/events/recommendations/rebalance`.
+    pub async fn rebalance_recommendation(&self) -> Result<Look, ImdsError> {
+        self.get("latest/meta-data/events/recommendations/rebalance").await
+    }
+
+    /// The body of `latest/meta-data/autoscaling/target-lifecycle-state`.
+    pub async fn target_lifecycle_state(&self) -> Result<Look, ImdsError> {
+        self.get("latest/meta-data/autoscaling/target-lifecycle-state").await
+    }
+
+    /// The body of `latest/meta-data/events/maintenance/scheduled`.
+    pub async fn scheduled_events(&self) -> Result<Look, ImdsError> {
+        self.get("latest/meta-data/events/maintenance/scheduled").await
+    }
+
+    /// The instance identity document together with `instance-life-cycle`. The region is the document's, never the
+    /// zone less its last letter (wrong in Local Zones). A field that is not there is named.
+    pub async fn identity(&self) -> Result<Identity, ImdsError> {
+        let document = self.required("latest/dynamic/instance-identity/document", "instance identity document").await?;
+        let document: IdentityDocument =
+            serde_json::from_str(&document).map_err(|error| ImdsError::NotJson("instance identity document", error))?;
+        let life_cycle = self.required("latest/meta-data/instance-life-cycle", "instance-life-cycle").await?;
+        Ok(Identity {
+            instance_id: InstanceId::new(field(document.instance_id, "instanceId")?),
+            region: field(document.region, "region")?,
+            availability_zone: field(document.availability_zone, "availabilityZone")?,
+            instance_type: field(document.instance_type, "instanceType")?,
+            // An IPv6-only instance has none; only `ip` target groups want it.
+            private_ip: document.private_ip.unwrap_or_default(),
+            account_id: field(document.account_id, "accountId")?,
+            // The others that AWS names are no Spot: `on-demand`, `scheduled`, `capacity-block`.
+            life_cycle: if life_cycle.trim() == "spot" { LifeCycle::Spot } else { LifeCycle::OnDemand },
+        })
+    }
+
+    /// The values of those of the instance's tags `keys` that it has; `None` where the instance does not show its tags
+    /// in the metadata (the default).
+    pub async fn instance_tags(&self, keys: &[&str]) -> Result<Option<BTreeMap<String, String>>, ImdsError> {
+        let Some(listing) = self.get("latest/meta-data/tags/instance/").await?.body else {
+            return Ok(None);
+        };
+        let mut tags = BTreeMap::new();
+        for key in listing.lines().map(str::trim).filter(|key| keys.contains(key)) {
+            if let Some(value) = self.get(&format!("latest/meta-data/tags/instance/{key}")).await?.body {
+                tags.insert(key.to_owned(), value);
+            }
+        }
+        Ok(Some(tags))
+    }
+
+    /// The ARN of the instance profile, of `iam/info`; `None` without one.
+    pub async fn instance_profile(&self) -> Result<Option<String>, ImdsError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            instance_profile_arn: Option<String>,
+        }
+        let Some(info) = self.get("latest/meta-data/iam/info").await?.body else { return Ok(None) };
+        let info: Info =
+            serde_json::from_str(&info).map_err(|error| ImdsError::NotJson("instance profile's description", error))?;
+        Ok(info.instance_profile_arn)
+    }
+
+    /// The name of the instance profile's role; `None` without one.
+    pub async fn role(&self) -> Result<Option<String>, ImdsError> {
+        let names = self.get("latest/meta-data/iam/security-credentials/").await?.body;
+        Ok(names.and_then(|names| names.lines().map(str::trim).find(|name| !name.is_empty()).map(str::to_owned)))
+    }
+
+    async fn required(&self, path: &str, name: &'static str) -> Result<String, ImdsError> {
+        self.get(path).await?.body.ok_or(ImdsError::Missing(name))
+    }
+
+    async fn look(&self, url: &str) -> Result<(StatusCode, Look), ImdsError> {
+        let token = self.token().await?;
+        let request = self.http.get(url).header(TOKEN, token);
+        let (response, body) = exchange(request).await?;
+        let body = match response.status {
+            StatusCode::OK => Some(String::from_utf8(body?).map_err(|_| ImdsError::NotText)?),
+            _ => None,
+        };
+        Ok((response.status, Look { body, date: response.date }))
+    }
+
+    /// The token that stands, or a new one.
+    async fn token(&self) -> Result<HeaderValue, ImdsError> {
+        let standing = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(token) = standing.filter(|token| since_boot() < token.renew_at) {
+            return Ok(token.value);
+        }
+        let token = self.new_token().await?;
+        let value = token.value.clone();
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(value)
+    }
+
+    async fn new_token(&self) -> Result<Token, ImdsError> {
+        let asked_at = since_boot();
+        let url = format!("{}/latest/api/token", self.endpoint);
+        let (response, body) = exchange(self.http.put(url).header(TOKEN_TTL_SECONDS, TOKEN_TTL.as_secs())).await?;
+        match response.status {
+            StatusCode::OK => {}
+            StatusCode::FORBIDDEN => return Err(ImdsError::TurnedOff),
+            StatusCode::SERVICE_UNAVAILABLE => return Err(ImdsError::Overloaded),
+            status if status.is_redirection() => return Err(ImdsError::Redirected(status.as_u16())),
+            status => return Err(ImdsError::TokenRefused(status.as_u16())),
+        }
+        let mut value = HeaderValue::from_bytes(body?.trim_ascii()).map_err(|_| ImdsError::TokenUnusable)?;
+        if value.is_empty() {
+            return Err(ImdsError::TokenUnusable);
+        }
+        value.set_sensitive(true);
+        // A twentieth early, so that a token never dies between two looks.
+        let ttl = response.token_ttl.unwrap_or(TOKEN_TTL);
+        Ok(Token { value, renew_at: asked_at + ttl * 19 / 20 })
+    }
+
+    fn drop_token(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn field(value: Option<String>, name: &'static str) -> Result<String, ImdsError> {
+    value.filter(|value| !value.is_empty()).ok_or(ImdsError::Missing(name))
+}
+
+fn answer(status: StatusCode, look: Look) -> Result<Look, ImdsError> {
+    match status {
+        StatusCode::OK | StatusCode::NOT_FOUND => Ok(look),
+        StatusCode::FORBIDDEN => Err(ImdsError::TurnedOff),
+        StatusCode::SERVICE_UNAVAILABLE => Err(ImdsError::Overloaded),
+        status if status.is_redirection() => Err(ImdsError::Redirected(status.as_u16())),
+        status => Err(ImdsError::Status(status.as_u16())),
+    }
+}
+
+struct Head {
+    status: StatusCode,
+    date: Option<Timestamp>,
+    token_ttl: Option<Duration>,
+}
+
+/// One request and its reply, within [`LIMIT`]. The body stands apart: only a reply that is used needs a good one. It is
+/// read in every case, for the connection to be used again.
+async fn exchange(request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
+    let request = request.header(USER_AGENT, concat!("spot-relay/", env!("CARGO_PKG_VERSION")));
+    let exchange = async {
+        let response = request.send().await.map_err(ImdsError::Unreachable)?;
+        let head = Head {
+            status: response.status(),
+            date: header(&response, &DATE).and_then(|date| DateTimeParser::new().parse_timestamp(date).ok()),
+            token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
+        };
+        let body = read(response).await;
+        Ok((head, body))
+    };
+    tokio::time::timeout(LIMIT, exchange).await.unwrap_or(Err(ImdsError::TimedOut))
+}
+
+fn header<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, ImdsError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(ImdsError::Unreachable)? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(ImdsError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}

@@ -1,0 +1,203 @@
+//! EC2's instances, tags and subnets.
+//!
+//! Who is whose successor is not known here. Invariant: the state of an instance is its state code's low byte.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
+use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
+use aws_sdk_ec2::types::{self, Filter, HttpTokensState, Tag};
+
+use super::{Caller, MOST_PAGES, next, timestamp, would_be_done};
+use crate::core::model::{Instance, InstanceId, InstanceState};
+use crate::core::retry::Failure;
+
+#[derive(Clone, Debug)]
+pub struct Instances {
+    client: Client,
+    caller: Caller,
+}
+
+/// One row of DescribeSubnets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub subnet_id: String,
+    pub vpc_id: String,
+    pub availability_zone: String,
+}
+
+/// Of one instance's metadata service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataOptions {
+    /// Only IMDSv2.
+    pub tokens_required: bool,
+    pub hop_limit: Option<i32>,
+}
+
+impl Instances {
+    pub(super) fn new(client: Client, caller: Caller) -> Self {
+        Self { client, caller }
+    }
+
+    /// AWS answers `InvalidInstanceID.NotFound` for the whole list where one is not there, or not yet.
+    pub async fn describe_instances(&self, ids: &[InstanceId], limit: Duration) -> Result<Vec<Instance>, Failure> {
+        let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        let answer =
+            self.caller.call(limit, self.client.describe_instances().set_instance_ids(Some(ids)).send()).await?;
+        Ok(instances(answer.reservations()).collect())
+    }
+
+    /// Those that carry the tag, in whatever state, the lately terminated among them.
+    pub async fn describe_instances_by_tag(
+        &self,
+        key: &str,
+        value: &str,
+        limit: Duration,
+    ) -> Result<Vec<Instance>, Failure> {
+        let filter = filter(&format!("tag:{key}"), value);
+        let (mut found, mut token) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let call = self.client.describe_instances().filters(filter.clone()).set_next_token(token);
+            let answer = self.caller.call(limit, call.send()).await?;
+            found.extend(instances(answer.reservations()));
+            token = next(answer.next_token());
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many running instances carry the tag, by zone: of an owner's tag, its members. A zone without one is absent.
+    pub async fn running_members_by_zone(
+        &self,
+        key: &str,
+        value: &str,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, usize>, Failure> {
+        let mut zones = BTreeMap::new();
+        for instance in self.describe_instances_by_tag(key, value, limit).await? {
+            if instance.state == InstanceState::Running {
+                *zones.entry(instance.availability_zone).or_default() += 1;
+            }
+        }
+        Ok(zones)
+    }
+
+    pub async fn describe_tags(&self, resource: &str, limit: Duration) -> Result<BTreeMap<String, String>, Failure> {
+        let call = self.client.describe_tags().filters(filter("resource-id", resource));
+        let answer = self.caller.call(limit, call.send()).await?;
+        let pair =
+            |tag: &types::TagDescription| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+        Ok(answer.tags().iter().filter_map(pair).collect())
+    }
+
+    /// On an instance or a fleet; a tag that is there already gets the new value.
+    pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)], limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.creating_tags(resource, tags).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn create_tags_dry_run(
+        &self,
+        resource: &str,
+        tags: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.creating_tags(resource, tags).dry_run(true).send()).await)
+    }
+
+    fn creating_tags(&self, resource: &str, tags: &[(&str, &str)]) -> CreateTagsFluentBuilder {
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
+        self.client.create_tags().resources(resource).set_tags(Some(tags))
+    }
+
+    /// Whatever their values; AWS answers success for tags that are not there.
+    pub async fn delete_tags(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.deleting_tags(resource, keys).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.deleting_tags(resource, keys).dry_run(true).send()).await)
+    }
+
+    fn deleting_tags(&self, resource: &str, keys: &[&str]) -> DeleteTagsFluentBuilder {
+        let tags = keys.iter().map(|key| Tag::builder().key(*key).build()).collect();
+        self.client.delete_tags().resources(resource).set_tags(Some(tags))
+    }
+
+    /// Our own end, for an instance that is to go all the same.
+    pub async fn terminate_instances(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
+    }
+
+    /// Whether that would be allowed.
+    pub async fn terminate_instances_dry_run(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
+        let call = self.client.terminate_instances().instance_ids(id.as_str()).dry_run(true);
+        would_be_done(self.caller.call(limit, call.send()).await)
+    }
+
+    /// Of one instance's metadata service; `None` where AWS does not tell.
+    pub async fn metadata_options(&self, id: &InstanceId, limit: Duration) -> Result<Option<MetadataOptions>, Failure> {
+        let answer = self.caller.call(limit, self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
+        let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+        let options = instances.find_map(|instance| instance.metadata_options());
+        Ok(options.map(|options| MetadataOptions {
+            tokens_required: options.http_tokens() == Some(&HttpTokensState::Required),
+            hop_limit: options.http_put_response_hop_limit(),
+        }))
+    }
+
+    /// All of the account's for an empty list.
+    pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
+        let call = self.client.describe_subnets().set_subnet_ids(Some(ids.to_vec()));
+        let answer = self.caller.call(limit, call.send()).await?;
+        Ok(answer.subnets().iter().filter_map(subnet).collect())
+    }
+
+    /// Every subnet of a VPC.
+    pub async fn describe_subnets_of_vpc(&self, vpc_id: &str, limit: Duration) -> Result<Vec<Subnet>, Failure> {
+        let call = self.client.describe_subnets().filters(filter("vpc-id", vpc_id));
+        let answer = self.caller.call(limit, call.send()).await?;
+        Ok(answer.subnets().iter().filter_map(subnet).collect())
+    }
+}
+
+pub(super) fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    tags.iter().filter_map(pair).collect()
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instance> {
+    reservations.iter().flat_map(|reservation| reservation.instances()).filter_map(instance)
+}
+
+fn instance(described: &types::Instance) -> Option<Instance> {
+    let code = described.state().and_then(|state| state.code());
+    let placement = described.placement();
+    Some(Instance {
+        instance_id: InstanceId::new(described.instance_id()?),
+        state: code.map_or(InstanceState::Unknown, InstanceState::from_code),
+        instance_type: described.instance_type().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        availability_zone: placement.and_then(|placement| placement.availability_zone()).unwrap_or_default().to_owned(),
+        private_ip: described.private_ip_address().map(str::to_owned),
+        subnet_id: described.subnet_id().map(str::to_owned),
+        launch_time: described.launch_time().and_then(timestamp),
+        tags: tags(described.tags()),
+    })
+}
+
+fn subnet(described: &types::Subnet) -> Option<Subnet> {
+    Some(Subnet {
+        subnet_id: described.subnet_id()?.to_owned(),
+        vpc_id: described.vpc_id().unwrap_or_default().to_owned(),
+        availability_zone: described.availability_zone()?.to_owned(),
+    })
+}

@@ -1,0 +1,176 @@
+//! Launching from a launch template: an instant fleet of one, and what the template says.
+//!
+//! An instant fleet is never deleted: that would terminate what it launched. Invariant: one client token, one set of
+//! parameters; both are the caller's.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
+use aws_sdk_ec2::types::{
+    CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType,
+    InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification, MarketType, OnDemandOptionsRequest,
+    ResourceType, SpotAllocationStrategy, SpotOptionsRequest, Tag, TagSpecification,
+    TargetCapacitySpecificationRequest,
+};
+
+use super::{Caller, launch_configuration, would_be_done};
+use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
+use crate::core::retry::Failure;
+
+#[derive(Clone, Debug)]
+pub struct LaunchTemplates {
+    client: Client,
+    caller: Caller,
+}
+
+/// What one version of a launch template says, as far as it matters to a successor. What it does not say has to come
+/// from somewhere else at the launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateFacts {
+    /// `lt-...`
+    pub id: String,
+    pub name: String,
+    /// What `$Default` or `$Latest` stood for.
+    pub version: i64,
+    pub instance_type: Option<String>,
+    /// Whether it selects types by attributes instead.
+    pub selects_by_attributes: bool,
+    pub image_id: Option<String>,
+    /// Of its first network interface.
+    pub subnet_id: Option<String>,
+    /// ARN or name: who launches from the template must be allowed to pass its role.
+    pub instance_profile: Option<String>,
+}
+
+impl LaunchTemplates {
+    pub(super) fn new(client: Client, caller: Caller) -> Self {
+        Self { client, caller }
+    }
+
+    /// CreateFleet of type `instant` for one instance. AWS answers with instances, errors, or both, and with neither
+    /// while a repeat of the same token is still at work.
+    pub async fn create_fleet(
+        &self,
+        fleet: &InstantFleet,
+        client_token: &str,
+        limit: Duration,
+    ) -> Result<Launched, Failure> {
+        let call = self.creating_fleet(fleet).client_token(client_token);
+        let answer = self.caller.call(limit, call.send()).await?;
+        let mut errors: Vec<String> = answer.errors().iter().map(error).collect();
+        errors.sort();
+        errors.dedup();
+        let instances = answer.instances().iter().flat_map(|launched| launched.instance_ids()).map(InstanceId::new);
+        Ok(Launched { instances: instances.collect(), errors })
+    }
+
+    /// Whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
+    pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.creating_fleet(fleet).dry_run(true).send()).await)
+    }
+
+    /// Whether a launch of the first pool would be allowed, with the tags and the role that it has.
+    pub async fn run_instances_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
+        let first = fleet.launch_configurations.first();
+        let template = first.map(|first| launch_template(&first.template));
+        let pool = first.and_then(|first| first.overrides.first());
+        let market = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
+        let call = self.client.run_instances().min_count(1).max_count(1).dry_run(true).set_launch_template(template);
+        let call = call
+            .set_instance_type(pool.and_then(|pool| pool.instance_type.as_deref()).map(InstanceType::from))
+            .set_subnet_id(pool.and_then(|pool| pool.subnet_id.clone()))
+            .set_instance_market_options(Some(market).filter(|_| fleet.market == Market::Spot))
+            .tag_specifications(tagged(ResourceType::Instance, fleet));
+        would_be_done(self.caller.call(limit, call.send()).await)
+    }
+
+    fn creating_fleet(&self, fleet: &InstantFleet) -> CreateFleetFluentBuilder {
+        let tag_specifications = [tagged(ResourceType::Instance, fleet), tagged(ResourceType::Fleet, fleet)];
+        let configurations = launch_configuration::for_one_instance(&fleet.launch_configurations);
+        let call = self.client.create_fleet().r#type(FleetType::Instant);
+        let call =
+            call.target_capacity_specification(one(fleet.market)).set_launch_template_configs(Some(configurations));
+        let call = call.set_tag_specifications(Some(tag_specifications.to_vec()).filter(|_| !fleet.tags.is_empty()));
+        match fleet.market {
+            Market::Spot => call.spot_options(price_capacity_optimized()),
+            Market::OnDemand => call.on_demand_options(lowest_price()),
+        }
+    }
+
+    /// DescribeLaunchTemplateVersions of one; `None` if there is no such template or version.
+    pub async fn describe_launch_template(
+        &self,
+        template: &LaunchTemplate,
+        limit: Duration,
+    ) -> Result<Option<TemplateFacts>, Failure> {
+        let call = self.client.describe_launch_template_versions().versions(&template.version);
+        let call = if template.id_or_name.starts_with("lt-") {
+            call.launch_template_id(&template.id_or_name)
+        } else {
+            call.launch_template_name(&template.id_or_name)
+        };
+        let answer = match self.caller.call(limit, call.send()).await {
+            Err(failure) if is_missing(&failure) => return Ok(None),
+            answer => answer?,
+        };
+        Ok(answer.launch_template_versions().first().map(facts))
+    }
+}
+
+fn is_missing(failure: &Failure) -> bool {
+    failure.code.as_deref().is_some_and(|code| code.starts_with("InvalidLaunchTemplate") && code.contains("NotFound"))
+}
+
+fn tagged(resource: ResourceType, fleet: &InstantFleet) -> TagSpecification {
+    let tags = fleet.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    TagSpecification::builder().resource_type(resource).set_tags(Some(tags)).build()
+}
+
+fn launch_template(template: &LaunchTemplate) -> LaunchTemplateSpecification {
+    let specification = LaunchTemplateSpecification::builder().version(&template.version);
+    if template.id_or_name.starts_with("lt-") {
+        specification.launch_template_id(&template.id_or_name).build()
+    } else {
+        specification.launch_template_name(&template.id_or_name).build()
+    }
+}
+
+fn one(market: Market) -> TargetCapacitySpecificationRequest {
+    let default_type = match market {
+        Market::Spot => DefaultTargetCapacityType::Spot,
+        Market::OnDemand => DefaultTargetCapacityType::OnDemand,
+    };
+    TargetCapacitySpecificationRequest::builder()
+        .total_target_capacity(1)
+        .default_target_capacity_type(default_type)
+        .build()
+}
+
+fn price_capacity_optimized() -> SpotOptionsRequest {
+    SpotOptionsRequest::builder().allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized).build()
+}
+
+fn lowest_price() -> OnDemandOptionsRequest {
+    OnDemandOptionsRequest::builder().allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice).build()
+}
+
+fn error(error: &CreateFleetError) -> String {
+    format!("{}: {}", error.error_code().unwrap_or("unknown"), error.error_message().unwrap_or_default())
+}
+
+fn facts(version: &aws_sdk_ec2::types::LaunchTemplateVersion) -> TemplateFacts {
+    let data = version.launch_template_data();
+    let interface = data.and_then(|data| data.network_interfaces().first());
+    let profile = data.and_then(|data| data.iam_instance_profile());
+    TemplateFacts {
+        id: version.launch_template_id().unwrap_or_default().to_owned(),
+        name: version.launch_template_name().unwrap_or_default().to_owned(),
+        version: version.version_number().unwrap_or_default(),
+        instance_type: data.and_then(|data| data.instance_type()).map(|name| name.as_str().to_owned()),
+        selects_by_attributes: data.is_some_and(|data| data.instance_requirements().is_some()),
+        image_id: data.and_then(|data| data.image_id()).map(str::to_owned),
+        subnet_id: interface.and_then(|interface| interface.subnet_id()).map(str::to_owned),
+        instance_profile: profile.and_then(|profile| profile.arn().or(profile.name())).map(str::to_owned),
+    }
+}

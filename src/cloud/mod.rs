@@ -1,0 +1,207 @@
+//! AWS's side: one client struct a service edge, over connections, credentials and a clock that they share.
+//!
+//! A file here speaks to one service and decides nothing: each function is one API call (or the pages of one), named
+//! after it. Invariant: one attempt a call, and no call outlives the limit it was given.
+
+pub mod autoscaling;
+pub mod clock;
+pub mod credentials;
+pub mod ec2_fleet;
+pub mod elb;
+pub mod iam;
+pub mod imds;
+pub mod instances;
+pub mod launch_template;
+pub mod recorder;
+pub mod spot_fleet;
+pub mod tally;
+
+mod failure;
+mod http;
+mod launch_configuration;
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region};
+use aws_sdk_ec2::config::IdentityCache;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use jiff::Timestamp;
+
+use self::autoscaling::AutoScaling;
+use self::clock::Clock;
+use self::credentials::Credentials;
+use self::ec2_fleet::Ec2Fleet;
+use self::elb::Elb;
+use self::failure::failure;
+use self::http::Http;
+use self::iam::Iam;
+use self::instances::Instances;
+use self::launch_template::LaunchTemplates;
+use self::recorder::Recorder;
+use self::spot_fleet::SpotFleet;
+use self::tally::Tally;
+use crate::core::notice::plausible;
+use crate::core::retry::{Failure, FailureKind};
+
+/// A call's limit where there is no reason for another.
+pub const LIMIT: Duration = Duration::from_secs(3);
+
+/// No listing that we read is this long; a server that never ends one must not hold us.
+const MOST_PAGES: usize = 100;
+
+/// What the clients are made from. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
+/// `AWS_CA_BUNDLE` and the proxy variables keep their meaning.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The instance's, used where neither the environment nor the profile names one.
+    pub region: String,
+    /// AWS's time; the metadata client's answers may teach it too.
+    pub clock: Clock,
+    /// All services here, before any variable: a stand-in for AWS on loopback.
+    pub endpoint_url: Option<String>,
+    /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    pub metadata_endpoint: Option<String>,
+    /// Who counts the calls.
+    pub tally: Tally,
+    /// Keeps what would be sent, and sends nothing but what credentials need.
+    pub recorder: Option<Recorder>,
+}
+
+impl Connection {
+    pub fn new(region: impl Into<String>, clock: Clock) -> Self {
+        Self {
+            region: region.into(),
+            clock,
+            endpoint_url: None,
+            metadata_endpoint: None,
+            tally: Tally::default(),
+            recorder: None,
+        }
+    }
+}
+
+/// All edges to AWS, built once. Making them makes no call and loads no credentials.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    pub region: String,
+    pub clock: Clock,
+    pub credentials: Credentials,
+    pub elb: Elb,
+    pub autoscaling: AutoScaling,
+    pub ec2_fleet: Ec2Fleet,
+    pub spot_fleet: SpotFleet,
+    pub launch_templates: LaunchTemplates,
+    pub instances: Instances,
+    pub iam: Iam,
+}
+
+impl Aws {
+    /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
+    pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
+        let Connection { region, clock, endpoint_url, metadata_endpoint, tally, recorder } = connection;
+        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new())
+            .or_else(Region::new(region))
+            .region()
+            .await
+            .context("no region")?;
+        let http = Http::from_env(clock.clone())?;
+        let credentials =
+            Credentials::new(http.clone(), region.clone(), clock.clone(), metadata_endpoint.as_deref()).await?;
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(region.clone())
+            .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)
+            .http_client(recorder.map_or_else(|| SharedHttpClient::new(http), SharedHttpClient::new))
+            .credentials_provider(credentials.clone())
+            .identity_cache(IdentityCache::no_cache())
+            .time_source(clock.clone())
+            // The clock corrects already; two corrections would add up.
+            .disable_clock_skew_correction(true)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let config = match endpoint_url {
+            Some(url) => loader.endpoint_url(url).load().await,
+            None => loader.load().await,
+        };
+        let caller = Caller { credentials: credentials.clone(), tally };
+        let ec2 = aws_sdk_ec2::Client::new(&config);
+        Ok(Self {
+            region: region.to_string(),
+            clock,
+            credentials,
+            elb: Elb::new(aws_sdk_elasticloadbalancingv2::Client::new(&config), caller.clone()),
+            autoscaling: AutoScaling::new(aws_sdk_autoscaling::Client::new(&config), caller.clone()),
+            ec2_fleet: Ec2Fleet::new(ec2.clone(), caller.clone()),
+            spot_fleet: SpotFleet::new(ec2.clone(), caller.clone()),
+            launch_templates: LaunchTemplates::new(ec2.clone(), caller.clone()),
+            instances: Instances::new(ec2, caller.clone()),
+            iam: Iam::new(aws_sdk_iam::Client::new(&config), caller),
+        })
+    }
+}
+
+/// Makes calls: what every one of them has in common.
+#[derive(Clone, Debug)]
+struct Caller {
+    credentials: Credentials,
+    tally: Tally,
+}
+
+impl Caller {
+    /// The answer within `limit`, or why there is none. Credentials that AWS would not have are let go.
+    async fn call<T, E>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let counted = self.tally.begin::<E>();
+        let Ok(answer) = tokio::time::timeout(limit, call).await else {
+            return Err(Failure::unanswered(format!("no answer within {limit:?}")));
+        };
+        let answer = answer.map_err(|error| {
+            let failure = failure(&error);
+            self.credentials.learn(&failure);
+            failure
+        });
+        counted.end(answer.as_ref().err().map(|failure| failure.kind));
+        answer
+    }
+}
+
+/// What a call with DryRun says: done, it would be allowed.
+fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure> {
+    match answer {
+        Err(failure) if failure.has_code(&["DryRunOperation"]) => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(_) => {
+            let message = "AWS answered as if DryRun had not been asked for".to_owned();
+            Err(Failure { kind: FailureKind::Rejected, code: None, message })
+        }
+    }
+}
+
+/// The token of the next page, if there is one.
+fn next(token: Option<&str>) -> Option<String> {
+    token.filter(|token| !token.is_empty()).map(str::to_owned)
+}
+
+/// AWS's spelling of a time as ours; what is out of all range is none.
+fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
+}

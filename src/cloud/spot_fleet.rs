@@ -1,0 +1,101 @@
+//! Spot Fleet: the request that owns this instance, its members, and its target capacity.
+//!
+//! As with EC2 Fleet, which number is written is the caller's, and a change never makes the fleet terminate an instance.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
+
+use super::ec2_fleet::{instances_under_notice, members, request_type, whole};
+use super::instances::tags;
+use super::{Caller, MOST_PAGES, launch_configuration, next};
+use crate::core::model::{Fleet, FleetCapacity, FleetMember, TargetGroupArn};
+use crate::core::retry::Failure;
+
+#[derive(Clone, Debug)]
+pub struct SpotFleet {
+    client: Client,
+    caller: Caller,
+}
+
+impl SpotFleet {
+    pub(super) fn new(client: Client, caller: Caller) -> Self {
+        Self { client, caller }
+    }
+
+    /// DescribeSpotFleetRequests of one; `None` if there is no such request.
+    pub async fn describe_spot_fleet_request(&self, id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
+        let call = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id);
+        let missing = ["InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"];
+        let answer = match self.caller.call(limit, call.send()).await {
+            Err(failure) if failure.has_code(&missing) => return Ok(None),
+            answer => answer?,
+        };
+        let configs = answer.spot_fleet_request_configs().iter();
+        let described = configs.clone().find(|config| config.spot_fleet_request_id() == Some(id));
+        described.map(|described| fleet(id, described)).transpose()
+    }
+
+    /// DescribeSpotFleetInstances, joined with the account's Spot requests under notice.
+    pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
+        let (mut instances, mut token) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).set_next_token(token);
+            let answer = self.caller.call(limit, call.send()).await?;
+            token = next(answer.next_token());
+            instances.extend(answer.active_instances.unwrap_or_default());
+            if token.is_none() {
+                break;
+            }
+        }
+        let under_notice = instances_under_notice(&self.client, &self.caller, limit).await?;
+        Ok(members(&instances, &under_notice))
+    }
+
+    /// The total, and its Spot part where the request names one (the rest is on demand). Nothing is terminated.
+    pub async fn modify_spot_fleet_request(
+        &self,
+        id: &str,
+        total: i32,
+        spot: Option<i32>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let call = self.client.modify_spot_fleet_request().spot_fleet_request_id(id).target_capacity(total);
+        let call = call.set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)));
+        let call = call.excess_capacity_termination_policy(ExcessCapacityTerminationPolicy::NoTermination);
+        self.caller.call(limit, call.send()).await.map(drop)
+    }
+}
+
+fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure> {
+    let none = SpotFleetRequestConfigData::builder().build();
+    let config = described.spot_fleet_request_config().unwrap_or(&none);
+    let strategies = config.spot_maintenance_strategies();
+    let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
+    let total = config.target_capacity().unwrap_or_default();
+    let on_demand = config.on_demand_target_capacity().filter(|on_demand| *on_demand > 0);
+    Ok(Fleet {
+        id: id.to_owned(),
+        request_type: request_type(id, config.r#type().map(|name| name.as_str()))?,
+        replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
+        capacity: FleetCapacity {
+            total,
+            spot: on_demand.map(|on_demand| total.saturating_sub(on_demand)),
+            fulfilled: whole(config.fulfilled_capacity()),
+        },
+        launch_configurations: config
+            .launch_template_configs()
+            .iter()
+            .filter_map(launch_configuration::of_spot_fleet)
+            .collect(),
+        target_groups: target_groups(config),
+        tags: tags(described.tags()),
+    })
+}
+
+fn target_groups(config: &SpotFleetRequestConfigData) -> Vec<TargetGroupArn> {
+    let groups = config.load_balancers_config().and_then(|balancers| balancers.target_groups_config());
+    let groups = groups.map(|groups| groups.target_groups()).unwrap_or_default();
+    groups.iter().filter_map(|group| group.arn()).map(TargetGroupArn::new).collect()
+}

@@ -1,0 +1,132 @@
+//! Counts calls to AWS by action and by what came of them, for whoever wants to know.
+//!
+//! Invariant: every call that is begun is counted once, also one that nobody waits for any more; an action's name is one
+//! of [`ACTIONS`].
+
+use std::any::type_name;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::core::retry::FailureKind;
+
+/// The name of an action that is none of these.
+const OTHER: &str = "other";
+
+/// All actions that this program calls, and one for those that are not among them.
+pub const ACTIONS: [&str; 29] = [
+    "AttachInstances",
+    "CompleteLifecycleAction",
+    "CreateFleet",
+    "CreateTags",
+    "DeleteTags",
+    "DeregisterTargets",
+    "DescribeAutoScalingGroups",
+    "DescribeFleetInstances",
+    "DescribeFleets",
+    "DescribeInstances",
+    "DescribeLaunchTemplateVersions",
+    "DescribeLifecycleHooks",
+    "DescribeSpotFleetInstances",
+    "DescribeSpotFleetRequests",
+    "DescribeSpotInstanceRequests",
+    "DescribeSubnets",
+    "DescribeTags",
+    "DescribeTargetGroupAttributes",
+    "DescribeTargetGroups",
+    "DescribeTargetHealth",
+    "DetachInstances",
+    "LaunchInstances",
+    "ModifyFleet",
+    "ModifySpotFleetRequest",
+    "RecordLifecycleActionHeartbeat",
+    "RegisterTargets",
+    "TerminateInstanceInAutoScalingGroup",
+    "TerminateInstances",
+    OTHER,
+];
+
+type Count = dyn Fn(&'static str, Option<FailureKind>) + Send + Sync;
+
+/// Told of each call when it is over: its action, and how it failed if it did. The default one tells nobody.
+#[derive(Clone, Default)]
+pub struct Tally(Option<Arc<Count>>);
+
+impl Tally {
+    pub fn new(count: impl Fn(&'static str, Option<FailureKind>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(count)))
+    }
+
+    /// A call whose error is `E`. To be ended with what came of it; dropped, it counts as one without an answer.
+    pub(super) fn begin<E>(&self) -> Begun<'_> {
+        Begun { tally: self, action: action::<E>(), failure: Some(FailureKind::Unanswered) }
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Tally" } else { "Tally(nobody)" })
+    }
+}
+
+pub(super) struct Begun<'a> {
+    tally: &'a Tally,
+    action: &'static str,
+    failure: Option<FailureKind>,
+}
+
+impl Begun<'_> {
+    pub(super) fn end(mut self, failure: Option<FailureKind>) {
+        self.failure = failure;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = &self.tally.0 {
+            count(self.action, self.failure);
+        }
+    }
+}
+
+/// The SDK names each operation's error after the action: `aws_sdk_ec2::operation::create_tags::CreateTagsError`. So no
+/// call has to name its action a second time, and none can name a wrong one.
+fn action<E>() -> &'static str {
+    let name = type_name::<E>().rsplit("::").next().and_then(|name| name.strip_suffix("Error"));
+    ACTIONS.into_iter().find(|action| Some(*action) == name).unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use aws_sdk_autoscaling::operation as autoscaling;
+    use aws_sdk_ec2::operation as ec2;
+    use aws_sdk_elasticloadbalancingv2::operation as elb;
+
+    use super::*;
+
+    #[test]
+    fn an_action_is_told_by_the_sdks_type() {
+        assert_eq!(action::<ec2::create_tags::CreateTagsError>(), "CreateTags");
+        assert_eq!(action::<elb::describe_target_health::DescribeTargetHealthError>(), "DescribeTargetHealth");
+        assert_eq!(
+            action::<autoscaling::terminate_instance_in_auto_scaling_group::TerminateInstanceInAutoScalingGroupError>(),
+            "TerminateInstanceInAutoScalingGroup"
+        );
+        assert_eq!(action::<ec2::run_instances::RunInstancesError>(), OTHER);
+        assert_eq!(action::<std::fmt::Error>(), OTHER);
+    }
+
+    #[test]
+    fn every_call_is_counted_once_also_one_that_nobody_waits_for() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let tally = Tally::new(move |action, failure| sink.lock().unwrap().push((action, failure)));
+        tally.begin::<ec2::create_tags::CreateTagsError>().end(None);
+        tally.begin::<ec2::create_tags::CreateTagsError>().end(Some(FailureKind::Denied));
+        drop(tally.begin::<ec2::create_tags::CreateTagsError>());
+        let expected = [None, Some(FailureKind::Denied), Some(FailureKind::Unanswered)];
+        assert_eq!(*told.lock().unwrap(), expected.map(|failure| ("CreateTags", failure)));
+        Tally::default().begin::<ec2::create_tags::CreateTagsError>().end(None);
+    }
+}

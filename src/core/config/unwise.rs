@@ -1,0 +1,351 @@
+//! What may be written and should not be: settings that are legal, and cost their owner something when the notice comes.
+//!
+//! Pure: only the settings are looked at, so nothing here depends on the machine, and nothing is said of a default.
+
+use core::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, TargetGroups, Then, When};
+
+/// AWS's advice for the time between two looks at the metadata.
+const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A legal value that its owner may not have meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwise {
+    /// As in `leave.quiet-for`.
+    pub key: &'static str,
+    /// What is set, what it means, and what to do.
+    pub what: String,
+}
+
+fn unwise(key: &'static str, what: impl Into<String>) -> Unwise {
+    Unwise { key, what: what.into() }
+}
+
+impl Config {
+    /// Everything that is unwise, in the order of the keys; empty for the defaults.
+    pub fn unwise(&self) -> Vec<Unwise> {
+        let found = [
+            self.target_groups_listed_twice(),
+            self.slow_interval(),
+            self.comes_back_beside_its_successor(),
+            self.recommendation_without_successor(),
+            self.event_without_successor(),
+            self.waits_for_no_successor(),
+            self.nothing_quiet(),
+            self.no_reserve(),
+            self.little_left_to_drain(),
+            self.ignored_template(),
+            self.one_pool(),
+            self.pool_settings_without_launch(),
+            self.terminates_without_successor(),
+            program_without_path("hooks.notice", &self.hooks.notice),
+            program_without_path("hooks.drained", &self.hooks.drained),
+            self.hook_cut_short(),
+            self.plain_webhook(),
+            self.metrics.listen.and_then(open_metrics),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
+    fn target_groups_listed_twice(&self) -> Option<Unwise> {
+        let TargetGroups::Listed(listed) = &self.target_groups else { return None };
+        let twice = listed.iter().enumerate().find(|(n, group)| listed.iter().take(*n).any(|before| before == *group));
+        let (_, group) = twice?;
+        Some(unwise(
+            "target-groups",
+            format!("{} is listed twice, which does nothing more; was another one meant?", group.arn_or_name),
+        ))
+    }
+
+    fn slow_interval(&self) -> Option<Unwise> {
+        let interval = self.watch.interval;
+        (interval > ADVISED_INTERVAL).then(|| {
+            unwise(
+                "watch.interval",
+                format!(
+                    "{interval:?}: so much of the two minutes may be over before the notice is seen; \
+                     AWS advises {ADVISED_INTERVAL:?} at most, and \"1s\" costs nothing"
+                ),
+            )
+        })
+    }
+
+    fn comes_back_beside_its_successor(&self) -> Option<Unwise> {
+        (self.watch.rebalance == Rebalance::HandOver && self.survive.then == Then::Reinstate).then(|| {
+            unwise(
+                "watch.rebalance",
+                "hand-over with [survive] then = \"reinstate\": most recommendations end in no interruption, and \
+                 then this instance comes back beside its successor, which is paid for too; write then = \"terminate\"",
+            )
+        })
+    }
+
+    fn recommendation_without_successor(&self) -> Option<Unwise> {
+        (self.watch.rebalance == Rebalance::HandOver && self.has_no_owner()).then(|| {
+            unwise(
+                "watch.rebalance",
+                "hand-over does nothing with [successor] owner = \"none\", because this instance leaves only once its \
+                 successor serves; write \"prepare\", or let the owner be discovered",
+            )
+        })
+    }
+
+    fn event_without_successor(&self) -> Option<Unwise> {
+        (self.watch.scheduled_events == ScheduledEvents::HandOver && self.has_no_owner()).then(|| {
+            unwise(
+                "watch.scheduled-events",
+                "hand-over with [successor] owner = \"none\": this instance leaves its target groups ten minutes before \
+                 the event, and nothing takes its place; make sure that something does, or write \"report\"",
+            )
+        })
+    }
+
+    fn waits_for_no_successor(&self) -> Option<Unwise> {
+        (self.leave.when == When::SuccessorHealthy && self.has_no_owner()).then(|| {
+            unwise(
+                "leave.when",
+                "successor-healthy with [successor] owner = \"none\": there is no successor to wait for, so this \
+                 instance leaves at once; write \"at-once\", or let the owner be discovered",
+            )
+        })
+    }
+
+    fn nothing_quiet(&self) -> Option<Unwise> {
+        self.leave.quiet_for.is_zero().then(|| {
+            unwise(
+                "leave.quiet-for",
+                "0s: a connection counts as quiet between two packets of an answer, so the instance may be called \
+                 drained while a request is open; write \"3s\"",
+            )
+        })
+    }
+
+    fn no_reserve(&self) -> Option<Unwise> {
+        self.leave.reserve.is_zero().then(|| {
+            unwise(
+                "leave.reserve",
+                "0s: as long as a connection is busy, nothing of the notice is left for the hook `drained` and for the \
+                 last calls; write \"10s\"",
+            )
+        })
+    }
+
+    fn little_left_to_drain(&self) -> Option<Unwise> {
+        let kept = self.leave.quiet_for + self.leave.reserve;
+        (kept > crate::core::notice::TWO_MINUTES / 2).then(|| {
+            unwise(
+                "leave.reserve",
+                format!(
+                    "quiet-for ({:?}) and reserve ({:?}) take more than half of the two minutes, of which requests have \
+                     only the rest to be answered; their defaults are 3s and 10s",
+                    self.leave.quiet_for, self.leave.reserve
+                ),
+            )
+        })
+    }
+
+    /// The chosen owner launches from something else.
+    fn ignored_template(&self) -> Option<Unwise> {
+        let is_used = matches!(self.successor.owner, OwnerChoice::Discover | OwnerChoice::LaunchTemplate);
+        (self.successor.launch_template.is_some() && !is_used).then(|| {
+            unwise(
+                "successor.launch-template",
+                format!(
+                    "it is not used with owner = \"{}\", which decides by itself what is launched; write owner = \
+                     \"launch-template\", or leave the template out",
+                    self.successor.owner.as_str()
+                ),
+            )
+        })
+    }
+
+    fn one_pool(&self) -> Option<Unwise> {
+        let Successor { subnets, instance_types, on_demand_fallback, .. } = &self.successor;
+        let launches = !matches!(self.successor.owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
+        (launches && subnets.len() == 1 && instance_types.len() <= 1 && !on_demand_fallback).then(|| {
+            unwise(
+                "successor.subnets",
+                "one subnet and one instance type are one pool of Spot capacity, and perhaps the one that is being \
+                 reclaimed; name subnets in other zones, more instance-types, or write on-demand-fallback = true",
+            )
+        })
+    }
+
+    fn pool_settings_without_launch(&self) -> Option<Unwise> {
+        let Successor { owner, subnets, instance_types, on_demand_fallback, .. } = &self.successor;
+        let launches = !matches!(owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
+        let (key, set) = match () {
+            () if !subnets.is_empty() => ("successor.subnets", "subnets"),
+            () if !instance_types.is_empty() => ("successor.instance-types", "instance-types"),
+            () if *on_demand_fallback => ("successor.on-demand-fallback", "on-demand-fallback"),
+            () => return None,
+        };
+        (!launches).then(|| {
+            unwise(
+                key,
+                format!(
+                    "{set} is not used with owner = \"{}\": it is for successors that spot-relay launches from a template",
+                    owner.as_str()
+                ),
+            )
+        })
+    }
+
+    fn terminates_without_successor(&self) -> Option<Unwise> {
+        (self.survive.then == Then::Terminate && self.has_no_owner()).then(|| {
+            unwise(
+                "survive.then",
+                "terminate with [successor] owner = \"none\": a withdrawn interruption costs an instance in whose place \
+                 nothing was launched; write \"reinstate\"",
+            )
+        })
+    }
+
+    fn hook_cut_short(&self) -> Option<Unwise> {
+        let Hooks { drained, timeout, .. } = &self.hooks;
+        let reserve = self.leave.reserve;
+        (!drained.is_empty() && reserve < *timeout && !reserve.is_zero()).then(|| {
+            unwise(
+                "leave.reserve",
+                format!(
+                    "{reserve:?} is shorter than the {timeout:?} that the hook `drained` may take ([hooks] timeout): where \
+                     connections stay busy to the end, it is killed before; make reserve longer or timeout shorter"
+                ),
+            )
+        })
+    }
+
+    fn plain_webhook(&self) -> Option<Unwise> {
+        let rest = self.notify.webhook.as_deref()?.strip_prefix("http://")?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let is_local = ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start));
+        (!is_local).then(|| {
+            unwise(
+                "notify.webhook",
+                "plain http: whoever sees the traffic reads the address, which often is a secret, and what is posted; \
+                 write https://",
+            )
+        })
+    }
+
+    fn has_no_owner(&self) -> bool {
+        self.successor.owner == OwnerChoice::None
+    }
+}
+
+fn program_without_path(key: &'static str, command: &[String]) -> Option<Unwise> {
+    let program = command.first().filter(|program| !program.starts_with('/'))?;
+    Some(unwise(
+        key,
+        format!(
+            "{program} is looked for in the PATH or the directory of the daemon, which under systemd are not a login's; \
+             write the whole path"
+        ),
+    ))
+}
+
+fn open_metrics(listen: SocketAddr) -> Option<Unwise> {
+    (!listen.ip().is_loopback()).then(|| {
+        unwise(
+            "metrics.listen",
+            format!(
+                "whoever reaches {listen} can read the metrics; listen on 127.0.0.1, or see to it that only Prometheus gets \
+                 there (security group)"
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<(&'static str, String)> {
+        let config = Config::parse(text, "x").expect(text);
+        config.unwise().into_iter().map(|unwise| (unwise.key, unwise.what)).collect()
+    }
+
+    #[test]
+    fn the_defaults_and_a_careful_configuration_are_wise() {
+        assert_eq!(Config::default().unwise(), []);
+        let careful = r#"
+            target-groups = ["web", "web:8080"]
+            [watch]
+            interval = "5s"
+            rebalance = "hand-over"
+            [leave]
+            when = "successor-healthy"
+            reserve = "20s"
+            [successor]
+            owner = "launch-template"
+            launch-template = "lt-1"
+            subnets = ["subnet-1"]
+            on-demand-fallback = true
+            [survive]
+            then = "terminate"
+            [hooks]
+            drained = ["/usr/local/bin/flush"]
+            [notify]
+            webhook = "http://user@127.0.0.1:9/x"
+            [metrics]
+            listen = "[::1]:9105"
+        "#;
+        assert_eq!(of(careful), []);
+    }
+
+    #[test]
+    fn what_is_unwise_is_named_with_what_to_do() {
+        for (text, key, advice) in [
+            ("target-groups = [\"web\", \"api\", \"web\"]", "target-groups", "web is listed twice"),
+            ("[watch]\ninterval = \"6s\"", "watch.interval", "\"1s\" costs nothing"),
+            ("[watch]\nrebalance = \"hand-over\"", "watch.rebalance", "then = \"terminate\""),
+            ("[leave]\nwhen = \"successor-healthy\"\n[successor]\nowner = \"none\"", "leave.when", "write \"at-once\""),
+            (
+                "[watch]\nscheduled-events = \"hand-over\"\n[successor]\nowner = \"none\"",
+                "watch.scheduled-events",
+                "report",
+            ),
+            ("[leave]\nquiet-for = \"0s\"", "leave.quiet-for", "write \"3s\""),
+            ("[leave]\nreserve = \"0s\"", "leave.reserve", "write \"10s\""),
+            ("[leave]\nquiet-for = \"1s\"\nreserve = \"1m\"", "leave.reserve", "more than half"),
+            (
+                "[successor]\nowner = \"spot-fleet\"\nlaunch-template = \"web\"",
+                "successor.launch-template",
+                "spot-fleet",
+            ),
+            ("[successor]\nsubnets = [\"subnet-1\"]", "successor.subnets", "other zones"),
+            ("[successor]\nowner = \"none\"\nsubnets = [\"a\", \"b\"]", "successor.subnets", "not used"),
+            ("[successor]\nowner = \"none\"\ninstance-types = [\"m5.large\"]", "successor.instance-types", "not used"),
+            (
+                "[successor]\nowner = \"auto-scaling-group\"\non-demand-fallback = true",
+                "successor.on-demand-fallback",
+                "\"auto-scaling-group\"",
+            ),
+            ("[successor]\nowner = \"none\"\n[survive]\nthen = \"terminate\"", "survive.then", "reinstate"),
+            ("[hooks]\nnotice = [\"pause\"]", "hooks.notice", "whole path"),
+            ("[leave]\nreserve = \"20s\"\n[hooks]\ndrained = [\"bin/flush\"]", "hooks.drained", "whole path"),
+            ("[hooks]\ndrained = [\"/bin/flush\"]", "leave.reserve", "make reserve longer"),
+            ("[notify]\nwebhook = \"http://hooks.example.org/127.0.0.1\"", "notify.webhook", "https://"),
+            ("[metrics]\nlisten = \"0.0.0.0:9105\"", "metrics.listen", "127.0.0.1"),
+        ] {
+            let [(found, what)] = of(text).try_into().expect(text);
+            assert!(found == key && what.contains(advice), "{text:?}: {found}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_recommendation_that_can_do_nothing_is_said() {
+        let found =
+            of("[watch]\nrebalance = \"hand-over\"\n[successor]\nowner = \"none\"\n[survive]\nthen = \"stay-out\"");
+        assert!(matches!(found.as_slice(), [("watch.rebalance", what)] if what.contains("does nothing")), "{found:?}");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let found = of("[notify]\nwebhook = \"http://user:secret@hooks.example.org/secret\"");
+        assert!(found.len() == 1 && !format!("{found:?}").contains("user"), "{found:?}");
+    }
+}

@@ -1,0 +1,173 @@
+//! What a drill is going to do, what it costs, and what stands against it: from what a survey found. Pure.
+//!
+//! Invariant: what is said here of the handover is what the handover does; the sentences are the core's own.
+
+mod rehearsal;
+
+pub use rehearsal::{SUCCESSOR, Step, rehearse};
+
+use crate::core::handover::{Known, in_drill};
+use crate::core::life::Record;
+use crate::core::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, Plan};
+
+/// What is known before a drill.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    pub identity: Identity,
+    pub boot_id: String,
+    /// With a plan and registrations.
+    pub known: Known,
+    pub others: Vec<OtherTargets>,
+    /// Of this instance's Auto Scaling group.
+    pub room: Option<GroupRoom>,
+    /// The body of a notice that stands.
+    pub notice: Option<String>,
+    pub lifecycle_state: Option<String>,
+    pub record: Option<Record>,
+    /// What the way back calls and the policy of this configuration leaves out: with `[survive] then = "stay-out"` there is
+    /// no way back but a drill's.
+    pub not_in_the_policy: Vec<&'static str>,
+}
+
+/// The targets of a target group that are healthy and not this instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherTargets {
+    pub name: String,
+    pub healthy: usize,
+}
+
+impl Survey {
+    /// What is done, step by step.
+    pub fn steps(&self) -> Vec<String> {
+        let names: Vec<&str> = self.known.registrations.iter().flatten().map(|one| one.name()).collect();
+        let leave = if names.is_empty() {
+            "this instance is in no target group: nothing is left".to_owned()
+        } else {
+            format!("leave {}, and wait until no request is open", names.join(", "))
+        };
+        let plan = self.known.plan.as_ref();
+        let ask = plan.map(in_drill).unwrap_or_default();
+        let back = match plan {
+            Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) => {
+                format!("attach this instance to group {} again", group.name)
+            }
+            _ => "nothing to put back at the owner".to_owned(),
+        };
+        let back = if names.is_empty() { back } else { format!("{back}; register it in {} again", names.join(", ")) };
+        vec![leave, ask, format!("then, as soon as the handover is over: {back}, and see it healthy")]
+    }
+
+    /// What remains of it, and how to take that back.
+    pub fn costs(&self) -> Vec<String> {
+        let fewer = "while it lasts this instance serves nothing; its hooks run, and the webhook is told".to_owned();
+        let stays = match &self.known.plan {
+            Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) => Some(format!(
+                "its successor stays: one instance more runs and is paid for, and the desired capacity of group {} is one \
+                 higher. To take both back: aws autoscaling terminate-instance-in-auto-scaling-group --instance-id SUCCESSOR \
+                 --should-decrement-desired-capacity",
+                group.name
+            )),
+            Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) => Some(format!(
+                "its successor stays: {} {} has one instance more than its target capacity, and it is paid for. To end it: aws \
+                 ec2 terminate-instances --instance-ids SUCCESSOR",
+                if *kind == FleetKind::Ec2 { "EC2 Fleet" } else { "Spot Fleet" },
+                fleet.id
+            )),
+            Some(Plan::Launch(_)) => Some(
+                "its successor stays: one instance more runs and is paid for. To end it: aws ec2 terminate-instances \
+                 --instance-ids SUCCESSOR"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+        std::iter::once(fewer).chain(stays).collect()
+    }
+
+    /// Why there can be no drill now.
+    pub fn obstacles(&self) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        if let Some(notice) = &self.notice {
+            obstacles.push(format!(
+                "a real notice stands ({}): start the daemon at once, which hands over",
+                notice.split_whitespace().collect::<Vec<_>>().join(" ")
+            ));
+        }
+        if let Some(state) = self.lifecycle_state.as_deref().filter(|state| state.trim() == "Terminated") {
+            obstacles.push(format!("its Auto Scaling group terminates this instance (lifecycle state {state})"));
+        }
+        if self.record.as_ref().is_some_and(|record| record.closed.is_none()) {
+            obstacles.push(
+                "the last handover of this instance is not put back yet: start the daemon, which sees to that"
+                    .to_owned(),
+            );
+        }
+        obstacles
+    }
+
+    /// What speaks against it, and can be overruled.
+    pub fn objections(&self) -> Vec<String> {
+        let alone = self.others.iter().filter(|others| others.healthy == 0);
+        let mut objections: Vec<String> = alone
+            .map(|others| format!("{} has no other healthy target: its requests would fail", others.name))
+            .collect();
+        if let (Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }), Some(room)) =
+            (&self.known.plan, &self.room)
+            && room.desired_capacity >= room.max_size
+        {
+            objections.push(format!(
+                "group {} is as large as it may be (desired capacity {}, MaxSize {}): its successor takes this instance's \
+                 place, and this instance could not be attached again",
+                group.name, room.desired_capacity, room.max_size
+            ));
+        }
+        if let Some(group) = self.group_that_it_stays_in()
+            && group.health_check_type.contains("ELB")
+        {
+            objections.push(format!(
+                "this instance stays a member of group {}, whose health check asks the load balancer: the group may replace it \
+                 while it is out of its target groups",
+                group.name
+            ));
+        }
+        if !self.not_in_the_policy.is_empty() {
+            objections.push(format!(
+                "the way back, which a drill always goes, calls {}, and with [survive] then = \"stay-out\" the policy that \
+                 spot-relay policy prints does not allow that",
+                self.not_in_the_policy.join(" and ")
+            ));
+        }
+        objections
+    }
+
+    /// A drill asks nothing of a group that launches by itself, and takes nobody out of it.
+    fn group_that_it_stays_in(&self) -> Option<&AutoScalingGroup> {
+        match &self.known.plan {
+            Some(Plan::Group { group, how: GroupRequest::Observe }) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// What a person should know besides.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks: Vec<String> = self
+            .known
+            .missing
+            .iter()
+            .map(|name| {
+                format!("target-groups names {name}, and there is no such target group: the outcome is partial")
+            })
+            .collect();
+        if let Some(Plan::Group { how: GroupRequest::Terminate, .. }) = &self.known.plan {
+            remarks.push(
+                "a drill of a group with a termination hook needs autoscaling:DetachInstances and \
+                 autoscaling:AttachInstances, which the daemon does not"
+                    .to_owned(),
+            );
+        }
+        if self.identity.life_cycle == LifeCycle::OnDemand {
+            remarks.push("this is an on-demand instance: AWS gives no Spot notice for it".to_owned());
+        }
+        remarks
+    }
+}

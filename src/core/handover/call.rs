@@ -1,0 +1,263 @@
+//! What the core asks of the daemon, and what comes back: calls, answers, and the duties they belong to.
+//!
+//! A variant bears the name of its API action where it is one exchange. Data only: who decides is the core, who performs is
+//! the daemon.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::model::{
+    Connections, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet, Launched, Readiness,
+    Registration, Target, TargetGroupArn, TargetHealth,
+};
+use crate::core::plan::{FleetKind, Plan};
+use crate::core::retry::Failure;
+
+/// One call's limit; shorter when the deadline is nearer.
+pub const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// A look-up's limit: it may ask page by page.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
+/// A call that is to be begun now, or a look at something local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Among the target groups named, or where the configuration says (everywhere, if it says nothing).
+    FindRegistrations {
+        among: Option<Vec<TargetGroupArn>>,
+    },
+    FindPlan,
+    DeregisterTargets {
+        target_group: TargetGroupArn,
+        targets: Vec<Target>,
+    },
+    RegisterTargets {
+        target_group: TargetGroupArn,
+        targets: Vec<Target>,
+    },
+    DescribeTargetHealth {
+        target_group: TargetGroupArn,
+    },
+    LookAtConnections {
+        ports: BTreeSet<u16>,
+        quiet_for: Duration,
+    },
+    DetachInstances {
+        group: String,
+        decrement: bool,
+    },
+    TerminateInstanceInAutoScalingGroup {
+        decrement: bool,
+    },
+    LaunchInstances {
+        group: String,
+        client_token: String,
+        /// AWS takes one zone, and wants it named where the group has several.
+        availability_zone: Option<String>,
+    },
+    DescribeGroupMembers {
+        group: String,
+    },
+    CompleteLifecycleAction {
+        group: String,
+        hook: String,
+    },
+    RecordLifecycleActionHeartbeat {
+        group: String,
+        hook: String,
+    },
+    DescribeFleet {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    DescribeFleetMembers {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    TagFleet {
+        fleet_id: String,
+        key: String,
+        value: String,
+    },
+    ModifyFleet {
+        kind: FleetKind,
+        fleet_id: String,
+        total: i32,
+        spot: Option<i32>,
+    },
+    CreateFleet {
+        client_token: String,
+        fleet: InstantFleet,
+    },
+    DescribeInstances {
+        instance_ids: Vec<InstanceId>,
+    },
+    DescribeSuccessorsByTag,
+    /// On this instance.
+    TagInstance {
+        key: String,
+        value: String,
+    },
+    UntagInstance {
+        key: String,
+    },
+    /// A command of the user's.
+    RunHook {
+        hook: HookKind,
+        timeout: Duration,
+    },
+    /// Whether the application serves.
+    LookAtReadiness(Readiness),
+    /// Those that the configuration lists, with this instance's targets in them.
+    FindTargetGroups,
+    DescribeGroupRoom {
+        group: String,
+    },
+    AttachInstances {
+        group: String,
+    },
+    /// Puts the capacity of a fleet back if nobody is under notice.
+    PutCapacityBack {
+        kind: FleetKind,
+        fleet_id: String,
+    },
+    /// This instance.
+    TerminateInstances,
+}
+
+/// The moments at which a command of the user's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookKind {
+    Notice,
+    Drained,
+}
+
+impl HookKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookKind::Notice => "notice",
+            HookKind::Drained => "drained",
+        }
+    }
+}
+
+/// What a call brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A write was accepted.
+    Accepted,
+    Registrations(Vec<Registration>),
+    Plan(Box<Plan>),
+    Health(Vec<TargetHealth>),
+    Connections(Connections),
+    GroupMembers(Vec<GroupMember>),
+    /// `None`: AWS knows no such fleet.
+    Fleet(Option<Box<Fleet>>),
+    FleetMembers(Vec<FleetMember>),
+    Launched(Launched),
+    Instances(Vec<Instance>),
+    /// How a command ended, in words.
+    Hook {
+        succeeded: bool,
+        how: String,
+    },
+    TargetGroups {
+        /// This instance as it is to be registered in each.
+        wanted: Vec<Registration>,
+        /// Listed, and there is no such group that could hold it.
+        missing: Vec<String>,
+    },
+    /// `None`: there is no such group.
+    GroupRoom(Option<GroupRoom>),
+    /// Whether nothing is raised any more.
+    Capacity {
+        is_back: bool,
+    },
+    Failed(Failure),
+}
+
+/// Which duty a call belongs to; its answer goes back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duty {
+    FindRegistrations(usize),
+    FindPlan,
+    Leave(usize),
+    Quiet,
+    /// Ask for the successor.
+    Ask,
+    /// Find out which instance the owner launched.
+    Find,
+    /// Watch the successor's state.
+    Watch,
+    /// Register the successor in one target group and follow its health there.
+    Register(usize),
+    /// See one termination hook through.
+    Lifecycle(usize),
+    /// Mark this instance as one that goes.
+    Mark,
+    /// A command of the user's.
+    Hook(HookKind),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub duty: Duty,
+    pub call: Call,
+    pub limit: Duration,
+}
+
+/// For people: the API's action and what it is about.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::FindRegistrations { .. } => f.write_str("a look-up of this instance's target groups"),
+            Call::FindPlan => f.write_str("a look-up of who launches a successor"),
+            Call::DeregisterTargets { target_group, targets } => {
+                let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
+                write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
+            }
+            Call::DetachInstances { group, .. } => write!(f, "DetachInstances from group {group}"),
+            Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
+            Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
+            Call::DescribeFleet { fleet_id, .. } => write!(f, "a look at the capacity of {fleet_id}, to raise it"),
+            Call::CreateFleet { .. } => f.write_str("CreateFleet of type instant, one instance"),
+            Call::RunHook { hook, .. } => write!(f, "the hook {}", hook.as_str()),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl Call {
+    /// Whether it changes something at AWS; whatever else is under way may be left to itself.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(
+            self,
+            Call::FindRegistrations { .. }
+                | Call::FindPlan
+                | Call::DescribeTargetHealth { .. }
+                | Call::LookAtConnections { .. }
+                | Call::DescribeGroupMembers { .. }
+                | Call::DescribeFleet { .. }
+                | Call::DescribeFleetMembers { .. }
+                | Call::DescribeInstances { .. }
+                | Call::DescribeSuccessorsByTag
+                | Call::RunHook { .. }
+                | Call::LookAtReadiness(_)
+                | Call::FindTargetGroups
+                | Call::DescribeGroupRoom { .. }
+        )
+    }
+
+    /// At most what is left. Look-ups ask page by page, and all target groups take as long as they take; everything else
+    /// is one exchange.
+    pub(crate) fn limit(&self, left: Duration) -> Duration {
+        match self {
+            Call::FindRegistrations { among: None } => left,
+            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT.min(left),
+            Call::RunHook { timeout, .. } => (*timeout).min(left),
+            _ => CALL_LIMIT.min(left),
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Asking a `maintain` fleet by its target capacity, an absolute number that every victim writes and nobody can compare
+//! and set. So it is counted, not added to: target = base + units under notice (FIELD.md 4). Base is what a tag on the
+//! fleet keeps. A stale write is seen at the next read and written over; once the fleet has what was counted, the base is
+//! put back without termination, so that the members that die are not replaced a second time.
+
+use std::time::Duration;
+
+use super::successor::Asked;
+use super::{Answer, Call, Pace, Report, Terms, View, seconds};
+use crate::core::model::{BootInstant, Fleet, FleetMember};
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
+
+/// The pauses between two reads while the fleet launches.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(4), Duration::from_secs(5)];
+
+/// A count no older than this is written; an older one is taken again.
+const COUNT_HOLDS: Duration = Duration::from_secs(4);
+/// A victim that goes while the capacity is raised has its place filled twice. So with less time than this left to
+/// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
+/// fleet replaces after our death: later, but once.
+const ABOUT_TO_GO: Duration = Duration::from_secs(25);
+
+/// Longer than any call takes to arrive.
+const SETTLE_AFTER: Duration = Duration::from_secs(4);
+
+pub(super) struct AskCapacity {
+    kind: FleetKind,
+    fleet_id: String,
+    stage: Stage,
+    pace: Pace,
+    base: Option<i32>,
+    /// The last read.
+    fleet: Option<Fleet>,
+    /// Base and what is under notice, as last counted.
+    wanted: Option<i32>,
+    counted_at: BootInstant,
+    /// When the next of the other victims goes, as of the last count.
+    another_goes_at: Option<BootInstant>,
+    /// When the fleet's capacity had been raised for us, whoever wrote it.
+    raised_at: Option<BootInstant>,
+    /// A raise of ours may have been done, answered or not.
+    raise_begun: bool,
+    /// What of it was told.
+    told: Asked,
+    fulfilled: bool,
+    /// The base was put back once; what is read now has the last word.
+    settling: bool,
+    back_at: Option<BootInstant>,
+    reads: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Read,
+    Count,
+    Tag,
+    Raise,
+    /// As `Read`, after a raise: waiting for the fleet.
+    Await,
+    PutBack,
+    /// As `PutBack`, until another victim has gone.
+    StandBack,
+    Done,
+    /// The fleet is gone.
+    Gone,
+}
+
+impl AskCapacity {
+    pub(super) fn new(kind: FleetKind, fleet_id: String, pace: Pace) -> AskCapacity {
+        AskCapacity {
+            kind,
+            fleet_id,
+            stage: Stage::Read,
+            pace,
+            base: None,
+            fleet: None,
+            wanted: None,
+            counted_at: BootInstant::default(),
+            another_goes_at: None,
+            raised_at: None,
+            raise_begun: false,
+            told: Asked::Pending,
+            fulfilled: false,
+            settling: false,
+            back_at: None,
+            reads: 0,
+        }
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+        // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
+        let last_chance = view.reserve_reached() && !matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        if last_chance && self.raise_begun && !self.pace.in_flight {
+            self.stage = Stage::PutBack;
+            self.pace.next = view.now.min(self.pace.next);
+        }
+        let another_goes = self.another_goes_at.is_some_and(|goes_at| goes_at.since(view.now) < ABOUT_TO_GO);
+        let raised = self.stage == Stage::Await || (self.stage == Stage::Raise && self.raise_begun);
+        if raised && another_goes && !self.pace.in_flight {
+            self.stage = Stage::StandBack;
+            self.pace.next = view.now;
+        }
+        if matches!(self.stage, Stage::Tag | Stage::Raise)
+            && view.now > self.counted_at + COUNT_HOLDS
+            && !self.pace.in_flight
+        {
+            self.stage = Stage::Count;
+        }
+        // Too late to be fulfilled: what is raised now would only have to be put back. The fleet replaces after death.
+        if matches!(self.stage, Stage::Tag | Stage::Raise) && view.reserve_reached() && !self.raise_begun {
+            return None;
+        }
+        let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
+        if !self.pace.begin(view.now) {
+            return None;
+        }
+        match self.stage {
+            Stage::Read | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
+            Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
+            Stage::Tag => {
+                let value = RaisedCapacity { base: self.base?, raised: self.raised_to_tag()? }.to_string();
+                Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
+            }
+            Stage::Raise => {
+                self.raise_begun = true;
+                self.modify(self.wanted?)
+            }
+            Stage::PutBack | Stage::StandBack => self.modify(self.base?),
+            Stage::Done | Stage::Gone => None,
+        }
+    }
+
+    /// A Spot part that the request names moves with the total: else the raise would be on demand.
+    fn modify(&self, total: i32) -> Option<Call> {
+        let read = self.fleet.as_ref()?.capacity;
+        let spot = read.spot.map(|spot| spot + (total - read.total));
+        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot })
+    }
+
+    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
+        match (self.stage, answer) {
+            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, *fleet),
+            (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.go_on(now, Stage::Gone),
+            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, terms, &members),
+            (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
+            (Stage::Raise, Answer::Accepted) => {
+                self.raised_at.get_or_insert(now);
+                self.wait(now);
+            }
+            (Stage::StandBack, Answer::Accepted) => {
+                self.raise_begun = false;
+                self.wanted = None;
+                self.look_again(now);
+            }
+            (Stage::PutBack, Answer::Accepted) => self.back(now),
+            (_, other) => self.pace.failed_by(now, other),
+        }
+        self.tell()
+    }
+
+    /// Each once: that the fleet was asked, and that it has launched.
+    fn tell(&mut self) -> Asked {
+        match self.told {
+            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Requested,
+            Asked::Requested if self.fulfilled => self.told = Asked::Launching,
+            _ => return Asked::Pending,
+        }
+        self.told.clone()
+    }
+
+    fn read(&mut self, now: BootInstant, fleet: Fleet) {
+        let total = fleet.capacity.total;
+        let reached = self.wanted.is_some_and(|wanted| fleet.capacity.fulfilled >= wanted);
+        let stale = self.wanted.is_none_or(|wanted| total < wanted);
+        self.fleet = Some(fleet);
+        match () {
+            () if self.settling && Some(total) == self.base => self.go_on(now, Stage::Done),
+            () if reached => self.reached(now),
+            // First read, or another victim wrote a lower number since: count again.
+            () if stale => self.go_on(now, Stage::Count),
+            () => self.wait(now),
+        }
+    }
+
+    fn counted(&mut self, now: BootInstant, terms: &Terms, members: &[FleetMember]) {
+        let Some(fleet) = &self.fleet else {
+            return self.go_on(now, Stage::Read);
+        };
+        let about_to_go = |member: &FleetMember| is_about_to_go(member, terms, now);
+        if members.iter().any(about_to_go) {
+            return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
+        }
+        self.counted_at = now;
+        self.another_goes_at = members.iter().filter_map(|member| goes_at(member, terms)).min();
+        let units = units_under_notice(fleet, members, &terms.identity);
+        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
+        // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
+        // numbers in it, so what is under notice counts too.
+        let ours =
+            tag.filter(|tag| (tag.base..=tag.raised.max(tag.base.saturating_add(units))).contains(&capacity.total));
+        let base = *self.base.get_or_insert(ours.map_or(capacity.total, |tag| tag.base));
+        let wanted = base.saturating_add(units);
+        self.wanted = Some(wanted);
+        if capacity.fulfilled >= wanted {
+            self.reached(now);
+        } else if capacity.total >= wanted {
+            // Another victim that counted the same has written it for both.
+            self.raised_at.get_or_insert(now);
+            self.wait(now);
+        } else if tag.is_some_and(|tag| tag.base == base && tag.covers(wanted)) {
+            self.go_on(now, Stage::Raise);
+        } else {
+            self.go_on(now, Stage::Tag);
+        }
+    }
+
+    /// Never below what another victim has noted already.
+    fn raised_to_tag(&self) -> Option<i32> {
+        let noted = self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags));
+        let ours = noted.filter(|noted| Some(noted.base) == self.base).map_or(0, |noted| noted.raised);
+        self.wanted.map(|wanted| wanted.max(ours))
+    }
+
+    fn reached(&mut self, now: BootInstant) {
+        self.fulfilled = true;
+        self.another_goes_at = None;
+        self.raised_at.get_or_insert(now);
+        let total = self.fleet.as_ref().map(|fleet| fleet.capacity.total);
+        if total == self.base {
+            self.back(now);
+        } else {
+            self.go_on(now, Stage::PutBack);
+        }
+    }
+
+    /// The base stands; but a raise that is still under way, of a process that died, may land on it. One more read.
+    fn back(&mut self, now: BootInstant) {
+        self.back_at = Some(now);
+        if self.settling {
+            return self.go_on(now, Stage::Done);
+        }
+        self.settling = true;
+        self.wanted = None;
+        self.stage = Stage::Read;
+        self.pace.succeeded(now + SETTLE_AFTER);
+    }
+
+    fn wait(&mut self, now: BootInstant) {
+        let pause = PAUSES.get(self.reads).or(PAUSES.last()).copied().unwrap_or_default();
+        self.reads += 1;
+        self.stage = Stage::Await;
+        self.pace.succeeded(now + pause);
+    }
+
+    /// Reads and counts anew after a moment.
+    fn look_again(&mut self, now: BootInstant) {
+        self.stage = Stage::Read;
+        self.another_goes_at = None;
+        self.pace.succeeded(now + ABOUT_TO_GO / 5);
+    }
+
+    fn go_on(&mut self, now: BootInstant, stage: Stage) {
+        self.stage = stage;
+        self.pace.succeeded(now);
+    }
+
+    pub(super) fn wake(&self) -> Option<BootInstant> {
+        if matches!(self.stage, Stage::Done | Stage::Gone) { None } else { self.pace.wake() }
+    }
+
+    pub(super) fn words(&self) -> String {
+        self.fleet_id.clone()
+    }
+
+    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+        let duty = format!("capacity of {}", self.fleet_id);
+        let base = self.base.unwrap_or_default();
+        match (self.stage, self.back_at) {
+            (Stage::Gone, _) => Report::new(duty, false, "AWS knows no such fleet"),
+            (_, Some(at)) if self.fulfilled => {
+                let what = format!("reached, and back at {base} after {}", seconds(at.since(begun_at)));
+                // Done; but the end waits for the read that has the last word.
+                Report { settled: self.stage == Stage::Done, ..Report::new(duty, true, what) }
+            }
+            (_, Some(_)) => Report::new(duty, false, format!("back at {base} before the fleet had launched")),
+            (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),
+        }
+    }
+}
+
+fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {
+    goes_at(member, terms).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
+}
+
+/// When another victim goes: two minutes after its notice, which AWS's clock dates.
+fn goes_at(member: &FleetMember, terms: &Terms) -> Option<BootInstant> {
+    if !member.under_notice || member.instance_id == terms.identity.instance_id {
+        return None;
+    }
+    Some(terms.instant_of(member.noticed_at? + TWO_MINUTES))
+}

@@ -1,0 +1,142 @@
+//! The duty to leave one target group: deregister every port, then see in target health that it is so.
+
+use std::time::Duration;
+
+use super::{Answer, Call, Journal, Pace, Report, Terms, View, seconds};
+use crate::core::model::{BootInstant, MilestoneKind, Registration, Target, TargetHealth, TargetState};
+use crate::core::retry::fraction;
+
+/// The proof is read this long after the write, and up to as long again: writes first, reads after and spread.
+const PROVE_AFTER: Duration = Duration::from_millis(500);
+
+pub(super) struct Leave {
+    registration: Registration,
+    stage: Stage,
+    pace: Pace,
+    tried: bool,
+    repeats: u32,
+    accepted_at: Option<BootInstant>,
+    /// When health showed that it is so, and whether it showed `unused`.
+    left: Option<(BootInstant, bool)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Deregister,
+    Prove,
+    Left,
+}
+
+impl Leave {
+    pub(super) fn new(registration: Registration, now: BootInstant, seed: u64) -> Leave {
+        let pace = Pace::new(now, seed);
+        Leave { registration, stage: Stage::Deregister, pace, tried: false, repeats: 0, accepted_at: None, left: None }
+    }
+
+    pub(super) fn accepted_at(&self) -> Option<BootInstant> {
+        self.accepted_at
+    }
+
+    pub(super) fn was_tried(&self) -> bool {
+        self.tried
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.left.is_some_and(|(_, unused)| unused)
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+        let target_group = self.registration.target_group.clone();
+        match self.stage {
+            Stage::Deregister if view.may_leave && self.pace.begin(view.now) => {
+                Some(Call::DeregisterTargets { target_group, targets: self.registration.targets.clone() })
+            }
+            Stage::Prove if self.pace.begin(view.now) => Some(Call::DescribeTargetHealth { target_group }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer, journal: &mut Journal) {
+        self.tried = true;
+        match (self.stage, answer) {
+            (Stage::Deregister, Answer::Accepted) => self.accepted(now, journal),
+            // AWS answers 200 where a target is not registered; emulators, and perhaps one day AWS, answer this.
+            (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
+                self.accepted(now, journal);
+            }
+            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
+                self.accepted_at.get_or_insert(now);
+                self.leave(now, true, "no such group any more", journal);
+            }
+            (Stage::Prove, Answer::Health(rows)) => self.proved(now, terms, &rows, journal),
+            (_, other) => self.pace.failed_by(now, other),
+        }
+    }
+
+    pub(super) fn wake(&self) -> Option<BootInstant> {
+        if self.stage == Stage::Left { None } else { self.pace.wake() }
+    }
+
+    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+        let after = |instant: BootInstant| seconds(instant.since(begun_at));
+        let duty = format!("leave {}", self.registration.name());
+        match (self.left, self.accepted_at) {
+            (Some((left_at, _)), _) => Report::new(duty, true, format!("left after {}", after(left_at))),
+            (None, Some(accepted_at)) => {
+                let trouble = self.pace.trouble();
+                let what = format!("deregistered after {}, not seen in target health: {trouble}", after(accepted_at));
+                Report::new(duty, false, what)
+            }
+            (None, None) => Report::new(duty, false, format!("not deregistered: {}", self.pace.trouble())),
+        }
+    }
+
+    fn accepted(&mut self, now: BootInstant, journal: &mut Journal) {
+        if self.accepted_at.is_none() {
+            let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
+            journal.reach(now, MilestoneKind::Deregistered, message, (&self.registration.target_group).into());
+        }
+        self.accepted_at.get_or_insert(now);
+        self.stage = Stage::Prove;
+        self.pace.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.pace.seed)));
+    }
+
+    /// The whole group's health: it shows a port too that was registered since the last look-up.
+    fn proved(&mut self, now: BootInstant, terms: &Terms, rows: &[TargetHealth], journal: &mut Journal) {
+        let identity = &terms.identity;
+        let is_ours = |target: &Target| {
+            target.id == identity.instance_id.as_str()
+                || target.id == identity.private_ip
+                || self.registration.targets.contains(target)
+        };
+        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| is_ours(&row.target)).collect();
+        let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
+        if staying.is_empty() {
+            let unused = ours.iter().all(|row| row.state == TargetState::Unused);
+            self.leave(now, unused, if unused { "unused" } else { "draining" }, journal);
+            return;
+        }
+        // Registered again by somebody, or on a port that was not known: once more, less and less often.
+        self.registration.targets = staying;
+        self.stage = Stage::Deregister;
+        self.repeats = self.repeats.saturating_add(1);
+        self.pace.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
+    }
+
+    fn leave(&mut self, now: BootInstant, unused: bool, shown: &str, journal: &mut Journal) {
+        self.left = Some((now, unused));
+        self.stage = Stage::Left;
+        self.pace.succeeded(now);
+        let message = format!("left {}: target health shows {shown}", self.registration.name());
+        journal.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
+    }
+
+    fn ports(&self) -> String {
+        let ports: Vec<String> = self.registration.ports().iter().map(u16::to_string).collect();
+        format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
+    }
+}

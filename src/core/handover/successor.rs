@@ -1,0 +1,441 @@
+//! The duties around the successor: ask for it, find it, watch it, register it where its owner does not, and see a
+//! termination hook through. This file ties them together; each duty has a file of its own.
+
+use std::collections::BTreeSet;
+
+use super::capacity::AskCapacity;
+use super::find::{Among, Find, Found};
+use super::group::AskGroup;
+use super::launch::AskLaunch;
+use super::lifecycle::Lifecycle;
+use super::register::Register;
+use super::terms::Manner;
+use super::watch::{Watch, Watched};
+use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
+use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, Signal, TargetGroupArn};
+use crate::core::plan::{FleetRequest, GroupRequest, Plan};
+
+pub(super) struct SuccessorDuties {
+    plan: Plan,
+    ask: Ask,
+    find: Option<Find>,
+    watch: Option<Watch>,
+    registers: Vec<Register>,
+    lifecycles: Vec<Lifecycle>,
+    /// Successors that died: never to be found again.
+    lost: BTreeSet<InstanceId>,
+    /// The group terminates this instance, at our request or by itself.
+    terminating: bool,
+    /// In a drill: the owner launches by itself, but only at a real signal.
+    nobody_yet: bool,
+}
+
+/// How the owner is asked. The variants differ in their calls and agree in what comes of them: [`Asked`].
+enum Ask {
+    /// It launches by itself, or nobody does.
+    Nobody,
+    Group(AskGroup),
+    Capacity(AskCapacity),
+    Launch(AskLaunch),
+}
+
+/// What an answer to a request means for the other duties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Pending,
+    /// The owner has been asked.
+    Requested,
+    /// The owner launches; which instance it is has to be found out.
+    Launching,
+    /// This instance has left its owner; the successor was launched before.
+    Left,
+    Launched(Vec<InstanceId>),
+    /// It may have been done by a call whose answer was lost: look before asking in another way.
+    InDoubt,
+}
+
+impl SuccessorDuties {
+    pub(super) fn new(plan: Plan, terms: &Terms, manner: Manner, now: BootInstant) -> SuccessorDuties {
+        let pace = Pace::new(now, seed(terms, "ask"));
+        let is_drill = terms.signal == Signal::Drill;
+        let observes = matches!(
+            &plan,
+            Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. }
+        );
+        let mut find = None;
+        let ask = match &plan {
+            _ if terms.terminating || (observes && is_drill) => Ask::Nobody,
+            Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
+                find = among(&plan, terms).map(|among| Find::new(among, now, seed(terms, "find")));
+                Ask::Nobody
+            }
+            Plan::Group { group, how } => Ask::Group(AskGroup::new(
+                group.clone(),
+                *how == GroupRequest::Terminate && !is_drill,
+                manner,
+                terms,
+                pace,
+            )),
+            Plan::Fleet { kind, fleet, .. } => Ask::Capacity(AskCapacity::new(*kind, fleet.id.clone(), pace)),
+            Plan::Launch(launch) => Ask::Launch(AskLaunch::new(launch.clone(), pace)),
+            Plan::Nobody { .. } => Ask::Nobody,
+        };
+        // Of a group that replaces by itself the hooks run when it terminates this instance. Nobody does in a drill.
+        let hooks = match &plan {
+            Plan::Group { group, how: GroupRequest::Terminate } if !is_drill => group.termination_hooks.as_slice(),
+            _ => &[],
+        };
+        let lifecycles = hooks.iter().map(|hook| Lifecycle::new(plan.owner(), hook, seed(terms, &hook.name))).collect();
+        let mut duties = SuccessorDuties {
+            ask,
+            find,
+            watch: None,
+            registers: Vec::new(),
+            lifecycles,
+            lost: BTreeSet::new(),
+            terminating: false,
+            nobody_yet: observes && is_drill,
+            plan,
+        };
+        if terms.terminating {
+            duties.group_terminates(terms, now);
+        }
+        duties
+    }
+
+    /// The group terminates this instance: its hooks run now, and what was not asked for yet is not asked for.
+    pub(super) fn group_terminates(&mut self, terms: &Terms, now: BootInstant) {
+        if self.lifecycles.is_empty() {
+            let owner = self.plan.owner();
+            let hooks = self.plan.termination_hooks().iter();
+            self.lifecycles = hooks.map(|hook| Lifecycle::new(owner, hook, seed(terms, &hook.name))).collect();
+        }
+        self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
+        match &mut self.ask {
+            Ask::Group(ask) => ask.group_terminates(),
+            Ask::Nobody if self.watch.is_none() => self.find = None,
+            Ask::Nobody | Ask::Capacity(_) | Ask::Launch(_) => {}
+        }
+        self.terminating = true;
+    }
+
+    /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
+    /// a successor is on its way.
+    fn is_decided_by_group(&self) -> bool {
+        let decides = match &self.ask {
+            Ask::Group(ask) => !ask.leaves(),
+            Ask::Nobody => true,
+            Ask::Capacity(_) | Ask::Launch(_) => false,
+        };
+        self.terminating && self.watch.is_none() && decides
+    }
+
+    /// An interruption is announced now.
+    pub(super) fn become_urgent(&mut self, manner: Manner, terms: &Terms, now: BootInstant) {
+        if std::mem::take(&mut self.nobody_yet) {
+            self.look(now, terms);
+        }
+        if let Ask::Group(ask) = &mut self.ask {
+            ask.become_urgent(manner, now);
+        }
+    }
+
+    /// Why no successor will come, or none that this instance could wait for.
+    pub(super) fn is_in_vain(&self) -> Option<String> {
+        match (&self.plan, &self.ask) {
+            (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
+            (_, Ask::Group(ask)) => ask.stays(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn id(&self) -> Option<InstanceId> {
+        self.watch.as_ref().and_then(Watch::id)
+    }
+
+    /// Whether serving on until the successor does still has a point: it is to come and not there yet.
+    pub(super) fn is_worth_waiting_for(&self) -> bool {
+        let to_come = match &self.ask {
+            Ask::Nobody => self.plan.has_successor() && !self.nobody_yet,
+            Ask::Group(ask) => ask.serves_on(),
+            Ask::Capacity(_) | Ask::Launch(_) => true,
+        };
+        to_come && !self.is_healthy()
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_running)
+            && !self.registers.is_empty()
+            && self.registers.iter().all(Register::is_healthy)
+    }
+
+    pub(super) fn pace(&self, duty: Duty) -> Option<&Pace> {
+        match duty {
+            Duty::Ask => match &self.ask {
+                Ask::Nobody => None,
+                Ask::Group(ask) => Some(ask.pace()),
+                Ask::Capacity(ask) => Some(ask.pace()),
+                Ask::Launch(ask) => Some(ask.pace()),
+            },
+            Duty::Find => self.find.as_ref().map(Find::pace),
+            Duty::Watch => self.watch.as_ref().map(Watch::pace),
+            Duty::Register(index) => self.registers.get(index).map(Register::pace),
+            Duty::Lifecycle(index) => self.lifecycles.get(index).map(Lifecycle::pace),
+            _ => None,
+        }
+    }
+
+    pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Vec<(Duty, Call)> {
+        let mut calls = Vec::new();
+        // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
+        let alone = view.terms.incident.action == Some(Action::Hibernate) && !view.deregistration_tried;
+        if !alone {
+            calls.extend(self.ask_due(view, journal).map(|call| (Duty::Ask, call)));
+        }
+        if view.deregistration_tried || view.manner != Manner::AtOnce {
+            calls.extend(self.find.as_mut().and_then(|find| find.due(view)).map(|call| (Duty::Find, call)));
+        }
+        calls.extend(self.watch.as_mut().and_then(|watch| watch.due(view)).map(|call| (Duty::Watch, call)));
+        self.keep_registers(view);
+        if let Some(watch) = &self.watch {
+            for (index, register) in self.registers.iter_mut().enumerate() {
+                calls.extend(register.due(view, watch.running()).map(|call| (Duty::Register(index), call)));
+            }
+        }
+        // Its completion ends this instance: not before what only this instance does is done.
+        let provided_for = view.reserve_reached()
+            || self.is_decided_by_group()
+            || self.registers.iter().all(Register::is_provided_for);
+        for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
+            calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
+        }
+        calls
+    }
+
+    fn ask_due(&mut self, view: &View<'_>, journal: &mut Journal) -> Option<Call> {
+        match &mut self.ask {
+            Ask::Nobody => None,
+            Ask::Group(ask) => {
+                let (call, asked) = ask.due(view);
+                self.follow(view.now, view.terms, asked, journal);
+                call
+            }
+            Ask::Capacity(ask) => ask.due(view),
+            Ask::Launch(ask) => ask.due(view),
+        }
+    }
+
+    /// One duty to register the successor for each registration of ours, also for those found late.
+    fn keep_registers(&mut self, view: &View<'_>) {
+        let by_owner: &[TargetGroupArn] = match &self.plan {
+            Plan::Group { group, .. } => &group.target_groups,
+            Plan::Fleet { fleet, .. } => &fleet.target_groups,
+            Plan::Launch(_) | Plan::Nobody { .. } => &[],
+        };
+        for registration in view.registrations.iter().skip(self.registers.len()) {
+            let registered_by_owner = by_owner.contains(&registration.target_group);
+            let seed = seed(view.terms, &format!("successor in {}", registration.target_group));
+            self.registers.push(Register::new(registration.clone(), registered_by_owner, view.now, seed));
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: BootInstant,
+        terms: &Terms,
+        duty: Duty,
+        answer: Answer,
+        journal: &mut Journal,
+    ) {
+        match duty {
+            Duty::Ask => {
+                let asked = match &mut self.ask {
+                    Ask::Nobody => Asked::Pending,
+                    Ask::Group(ask) => ask.answered(now, terms, answer),
+                    Ask::Capacity(ask) => ask.answered(now, terms, answer),
+                    Ask::Launch(ask) => ask.answered(now, terms, answer),
+                };
+                self.follow(now, terms, asked, journal);
+            }
+            Duty::Find => self.find_answered(now, terms, answer, journal),
+            Duty::Watch => {
+                let Some(watch) = &mut self.watch else { return };
+                match watch.answered(now, answer, journal) {
+                    Watched::Alive => {}
+                    Watched::Died => self.successor_died(now, terms),
+                }
+            }
+            Duty::Register(index) => {
+                let running = self.watch.as_ref().map(Watch::running).unwrap_or_default();
+                if let Some(register) = self.registers.get_mut(index) {
+                    register.answered(now, running, answer, journal);
+                }
+            }
+            Duty::Lifecycle(index) => {
+                if let Some(lifecycle) = self.lifecycles.get_mut(index) {
+                    lifecycle.answered(now, answer);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a request's answer means for the others.
+    fn follow(&mut self, now: BootInstant, terms: &Terms, asked: Asked, journal: &mut Journal) {
+        match asked {
+            Asked::Pending => {}
+            Asked::Left => self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now)),
+            Asked::Requested => {
+                self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
+                self.requested(now, None, journal);
+                // A fleet says by its fulfilled capacity when there is something to find.
+                if !matches!(self.ask, Ask::Capacity(_)) {
+                    self.look(now, terms);
+                }
+            }
+            Asked::Launching => self.look(now, terms),
+            Asked::Launched(instances) => {
+                self.requested(now, instances.first().cloned(), journal);
+                self.watch(now, terms, instances);
+            }
+            Asked::InDoubt => {
+                self.look(now, terms);
+                self.find = self.find.take().map(Find::in_doubt);
+            }
+        }
+    }
+
+    fn requested(&self, now: BootInstant, successor: Option<InstanceId>, journal: &mut Journal) {
+        let which = successor.as_ref().map(|id| format!(": {id}")).unwrap_or_default();
+        let message = match &self.ask {
+            Ask::Group(ask) => format!("{} launches a successor{which}", ask.words()),
+            Ask::Capacity(ask) => format!("{} launches a successor{which}", ask.words()),
+            Ask::Launch(_) | Ask::Nobody => format!("a successor is launched from {}{which}", self.plan.owner()),
+        };
+        journal.reach(now, MilestoneKind::SuccessorRequested, message, successor.into());
+    }
+
+    fn look(&mut self, now: BootInstant, terms: &Terms) {
+        let unknown = self.find.is_none() && self.watch.is_none();
+        if let (true, Some(among)) = (unknown, among(&self.plan, terms)) {
+            let mut find = Find::new(among, now, seed(terms, "find"));
+            find.ignore(self.lost.iter().cloned());
+            self.find = Some(find);
+        }
+    }
+
+    fn watch(&mut self, now: BootInstant, terms: &Terms, instances: Vec<InstanceId>) {
+        self.find = None;
+        self.watch = Some(Watch::new(instances, now, seed(terms, "watch")));
+        self.registers.iter_mut().for_each(|register| register.begin_anew(now));
+    }
+
+    /// What was found was described a moment ago: no second look is needed to see it run.
+    fn found(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>, journal: &mut Journal) {
+        self.watch(now, terms, instances.iter().map(|instance| instance.instance_id.clone()).collect());
+        if let Some(watch) = &mut self.watch {
+            // Alive, or it would not have been found.
+            let _ = watch.answered(now, Answer::Instances(instances), journal);
+        }
+    }
+
+    fn find_answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer, journal: &mut Journal) {
+        let Some(find) = &mut self.find else { return };
+        let in_doubt = find.is_in_doubt();
+        match find.answered(now, terms, answer) {
+            Found::NotYet => {}
+            Found::Successors(instances) if in_doubt => {
+                match &mut self.ask {
+                    Ask::Group(ask) => ask.launched(now),
+                    Ask::Launch(ask) => ask.launched(),
+                    Ask::Capacity(_) | Ask::Nobody => {}
+                }
+                self.requested(now, instances.first().map(|it| it.instance_id.clone()), journal);
+                self.found(now, terms, instances, journal);
+            }
+            Found::Successors(instances) => self.found(now, terms, instances, journal),
+            Found::Nothing => {
+                self.find = None;
+                match &mut self.ask {
+                    Ask::Group(ask) => ask.was_not_done(now),
+                    Ask::Launch(ask) => ask.next_attempt(now),
+                    Ask::Capacity(_) | Ask::Nobody => {}
+                }
+            }
+        }
+    }
+
+    /// The successor went before it served: the next attempt, or whatever the owner launches in its place.
+    fn successor_died(&mut self, now: BootInstant, terms: &Terms) {
+        self.lost.extend(self.watch.take().map(Watch::into_ids).unwrap_or_default());
+        self.registers.iter_mut().for_each(|register| register.begin_anew(now));
+        match &mut self.ask {
+            Ask::Launch(ask) => ask.next_attempt(now),
+            Ask::Group(_) | Ask::Capacity(_) | Ask::Nobody => self.look(now, terms),
+        }
+    }
+
+    pub(super) fn wakes(&self) -> impl Iterator<Item = BootInstant> {
+        let ask = match &self.ask {
+            Ask::Nobody => None,
+            Ask::Group(ask) => ask.wake(),
+            Ask::Capacity(ask) => ask.wake(),
+            Ask::Launch(ask) => ask.wake(),
+        };
+        let registers = self.registers.iter().filter_map(|register| register.wake(self.watch.as_ref()));
+        ask.into_iter()
+            .chain(self.find.iter().filter_map(Find::wake))
+            .chain(self.watch.iter().filter_map(Watch::wake))
+            .chain(registers)
+            .chain(self.lifecycles.iter().filter_map(Lifecycle::wake))
+    }
+
+    pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<Report> {
+        if let Plan::Nobody { why } = &self.plan {
+            return vec![Report::new("successor", true, format!("nobody launches one: {why}"))];
+        }
+        if self.is_decided_by_group() {
+            let what = "not asked for: the group terminates this instance and decides on its place";
+            let hooks = self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at));
+            return std::iter::once(Report::new("successor", true, what)).chain(hooks).collect();
+        }
+        if self.nobody_yet {
+            let what = format!("none in a drill: {} launches by itself, at a real signal only", self.plan.owner());
+            return vec![Report::new("successor", true, what)];
+        }
+        let asked = match &self.ask {
+            Ask::Nobody => Report::new("ask for the successor", true, format!("not needed: {}", self.plan)),
+            Ask::Group(ask) => ask.report(begun_at),
+            Ask::Capacity(ask) => ask.report(begun_at),
+            Ask::Launch(ask) => ask.report(begun_at),
+        };
+        let successor = match (&self.watch, &self.find) {
+            (Some(watch), _) => watch.report(begun_at),
+            (None, Some(find)) => find.report(),
+            (None, None) => Report::new("successor", false, "it was not launched"),
+        };
+        let mut reports = vec![asked, successor];
+        reports.extend(self.registers.iter().map(|register| register.report(begun_at)));
+        reports.extend(self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at)));
+        reports
+    }
+}
+
+/// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
+/// successor itself, so then only the launch time tells.
+fn among(plan: &Plan, terms: &Terms) -> Option<Among> {
+    match plan {
+        Plan::Group { group, .. } => {
+            let members =
+                group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
+            Some(Among::Group { name: group.name.clone(), known: members.collect() })
+        }
+        Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet_id: fleet.id.clone() }),
+        Plan::Launch(_) => Some(Among::Tagged),
+        Plan::Nobody { .. } => None,
+    }
+}

@@ -1,0 +1,117 @@
+//! What a handover is about, what is known when it begins, and the manner in which it goes. Data, and what follows from it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::{Hooks, Leave as LeaveSettings, When};
+use crate::core::model::{Action, BootInstant, Identity, Incident, Registration, Signal};
+use crate::core::plan::Plan;
+
+use super::call::HookKind;
+
+/// What a handover is about. Fixed at first sight, but for what a later signal of the same incident adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub identity: Identity,
+    pub incident: Incident,
+    pub signal: Signal,
+    /// The Auto Scaling group is terminating this instance, whatever signal came first: nobody asks for a successor, and
+    /// nothing brings the instance back.
+    pub terminating: bool,
+    /// The notice's time, or a scheduled event's, where it had one.
+    pub time: Option<Timestamp>,
+    /// The code of a scheduled event.
+    pub event: Option<String>,
+    /// Of a recommendation: until when a successor is waited for.
+    pub deadline: BootInstant,
+    /// Both clocks at one moment: AWS's and the boot's.
+    pub clocks: (Timestamp, BootInstant),
+    /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
+    pub successors_since: Option<Timestamp>,
+    /// An earlier process of this boot may have begun this handover already.
+    pub resumed: bool,
+    /// It has: only for the words.
+    #[serde(default)]
+    pub after_restart: bool,
+    /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
+    #[serde(default)]
+    pub serve_on: bool,
+    /// The plan was made before the notice: what it names as members is no successor.
+    pub planned_before: bool,
+}
+
+/// What the handover goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub leave: LeaveSettings,
+    pub hooks: Hooks,
+}
+
+/// What is known when the notice comes. `None` is looked up within the handover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub registrations: Option<Vec<Registration>>,
+    /// Those found so far, where the look-up goes on.
+    #[serde(default)]
+    pub found: Vec<Registration>,
+    pub plan: Option<Plan>,
+    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// Hooks that have ended: the process after this one does not run them again.
+    #[serde(default)]
+    pub hooks_ended: Vec<HookKind>,
+}
+
+/// In which order a handover goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Everything in the first instant.
+    AtOnce,
+    /// Serve on until the successor does, but never too late to drain.
+    ServeOn,
+    /// No interruption is announced: leave once the successor is healthy, and otherwise stay.
+    Open,
+}
+
+impl Terms {
+    pub(super) fn manner(&self, settings: &LeaveSettings) -> Manner {
+        match self.signal {
+            _ if self.terminating || self.incident.action == Some(Action::Hibernate) => Manner::AtOnce,
+            Signal::LifecycleState => Manner::AtOnce,
+            Signal::RebalanceRecommendation => Manner::Open,
+            Signal::ScheduledEvent => Manner::ServeOn,
+            Signal::Notice | Signal::Drill if self.serve_on || settings.when == When::SuccessorHealthy => {
+                Manner::ServeOn
+            }
+            Signal::Notice | Signal::Drill => Manner::AtOnce,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.signal == Signal::RebalanceRecommendation && !self.terminating
+    }
+
+    /// A deadline that is one: none while no interruption is announced.
+    pub(super) fn announced_deadline(&self) -> Option<BootInstant> {
+        (!self.is_open()).then_some(self.deadline)
+    }
+
+    /// When that is by AWS's clock.
+    pub fn deadline_by_aws(&self) -> Option<Timestamp> {
+        let (aws, boot) = self.clocks;
+        let deadline = self.announced_deadline()?;
+        self.time.or_else(|| aws.checked_add(deadline.since(boot)).ok())
+    }
+
+    /// The instant of a time by AWS's clock.
+    pub(super) fn instant_of(&self, time: Timestamp) -> BootInstant {
+        let (aws, boot) = self.clocks;
+        match Duration::try_from(time.duration_since(aws)) {
+            Ok(after) => boot + after,
+            Err(_) => boot - Duration::try_from(aws.duration_since(time)).unwrap_or_default(),
+        }
+    }
+}

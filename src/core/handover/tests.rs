@@ -1,0 +1,947 @@
+//! The core alone, against a small model of AWS that loses calls, loses replies, is slow, and sees processes die.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::*;
+use crate::core::config::{Leave as LeaveSettings, When};
+use crate::core::model::*;
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
+use crate::core::retry::{Failure, FailureKind};
+
+const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
+const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
+
+/// The wall clock of AWS at boot; the model's clocks agree.
+fn epoch() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn at(milliseconds: u64) -> BootInstant {
+    BootInstant::since_boot(Duration::from_millis(milliseconds))
+}
+
+fn id(text: &str) -> InstanceId {
+    InstanceId::new(text)
+}
+
+fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
+    let identity = Identity {
+        instance_id: id(instance),
+        region: "eu-west-1".into(),
+        availability_zone: "eu-west-1a".into(),
+        instance_type: "m5.large".into(),
+        private_ip: "10.0.0.1".into(),
+        account_id: "1".into(),
+        life_cycle: LifeCycle::Spot,
+    };
+    Terms {
+        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
+        identity,
+        signal: Signal::Notice,
+        terminating: false,
+        time: None,
+        event: None,
+        deadline: at(deadline),
+        clocks: (epoch(), at(0)),
+        successors_since: Some(epoch()),
+        resumed: false,
+        after_restart: false,
+        serve_on: false,
+        planned_before: true,
+    }
+}
+
+fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
+    let target = |port: &u16| Target { id: instance.into(), port: *port, availability_zone: None };
+    Registration {
+        target_group: TargetGroupArn::new(arn),
+        target_type: TargetType::Instance,
+        targets: ports.iter().map(target).collect(),
+        deregistration_delay: Duration::from_secs(300),
+        network: false,
+    }
+}
+
+fn group(hooks: &[&str]) -> AutoScalingGroup {
+    let hook = |name: &&str| LifecycleHook { name: (*name).into(), heartbeat_timeout: Duration::from_secs(60) };
+    AutoScalingGroup {
+        name: "shop-asg".into(),
+        arn: "arn:asg".into(),
+        capacity_rebalance: false,
+        termination_hooks: hooks.iter().map(hook).collect(),
+        target_groups: vec![TargetGroupArn::new(WEB)],
+        members: Vec::new(),
+        min_size: 0,
+        max_size: 9,
+        desired_capacity: 3,
+        health_check_type: "EC2".into(),
+        availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
+        subnets: Vec::new(),
+        mixed_instances: false,
+    }
+}
+
+fn fleet(total: i32) -> Fleet {
+    Fleet {
+        id: "fleet-1".into(),
+        request_type: FleetType::Maintain,
+        replacement_strategy: None,
+        capacity: FleetCapacity { total, spot: None, fulfilled: total },
+        launch_configurations: Vec::new(),
+        target_groups: Vec::new(),
+        tags: BTreeMap::new(),
+    }
+}
+
+fn launch_plan() -> Plan {
+    let attempt = |zone: &str| InstantFleet {
+        launch_configurations: vec![LaunchConfiguration {
+            template: LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() },
+            overrides: vec![LaunchOverride { availability_zone: Some(zone.into()), ..LaunchOverride::default() }],
+        }],
+        market: Market::Spot,
+        tags: BTreeMap::from([(PREDECESSOR_TAG.into(), "i-victim".into())]),
+    };
+    let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
+    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts, only_reclaimed: false })
+}
+
+/// How an exchange with AWS goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    /// It never arrives.
+    LostCall,
+    /// It is done, and the answer is lost.
+    LostReply,
+    Throttled,
+    Fault,
+    NoCapacity,
+}
+
+/// One exchange: its fate, and how long it takes.
+type Exchange = (Fate, u16);
+
+#[derive(Debug)]
+struct Process {
+    victim: usize,
+    generation: u32,
+}
+
+/// AWS as far as the core can see it: enough to count successors and capacity.
+struct Model {
+    victims: Vec<String>,
+    deadlines: Vec<u64>,
+    /// Everything launched since the start, with its time.
+    launched: Vec<(InstanceId, u64)>,
+    dead: BTreeSet<InstanceId>,
+    tokens: BTreeMap<String, (String, Launched)>,
+    tagged: BTreeMap<String, Vec<InstanceId>>,
+    targets: BTreeSet<(String, String, u16)>,
+    draining: BTreeSet<(String, String)>,
+    group: Option<(BTreeSet<InstanceId>, i32)>,
+    fleet: Option<(Fleet, BTreeSet<InstanceId>)>,
+    noticed_at: Vec<u64>,
+    /// Accepted writes, in order.
+    writes: Vec<String>,
+}
+
+impl Model {
+    fn new(victims: &[(&str, u64, u64)]) -> Model {
+        let mut model = Model {
+            victims: victims.iter().map(|(name, _, _)| (*name).to_owned()).collect(),
+            noticed_at: victims.iter().map(|(_, noticed, _)| *noticed).collect(),
+            deadlines: victims.iter().map(|(_, _, deadline)| *deadline).collect(),
+            launched: Vec::new(),
+            dead: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            tagged: BTreeMap::new(),
+            targets: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            group: None,
+            fleet: None,
+            writes: Vec::new(),
+        };
+        for (name, _, _) in victims {
+            model.targets.insert((WEB.into(), (*name).into(), 80));
+            model.targets.insert((API.into(), (*name).into(), 8080));
+            model.targets.insert((API.into(), (*name).into(), 8081));
+        }
+        model
+    }
+
+    fn with_group(mut self) -> Model {
+        let others = ["i-other1", "i-other2"].map(id);
+        let members: BTreeSet<InstanceId> = self.victims.iter().map(|name| id(name)).chain(others).collect();
+        self.group = Some((members.clone(), members.len() as i32));
+        self
+    }
+
+    fn with_fleet(mut self) -> Model {
+        let others = ["i-other1", "i-other2"].map(id);
+        let members: BTreeSet<InstanceId> = self.victims.iter().map(|name| id(name)).chain(others).collect();
+        self.fleet = Some((fleet(members.len() as i32), members));
+        self
+    }
+
+    fn launch(&mut self, now: u64) -> InstanceId {
+        let launched = id(&format!("i-new{}", self.launched.len()));
+        self.launched.push((launched.clone(), now));
+        launched
+    }
+
+    /// What owners do by themselves: take the victims at their deadline, keep groups and fleets at their size.
+    fn pass(&mut self, now: u64) {
+        for (victim, deadline) in self.victims.iter().zip(&self.deadlines) {
+            if now >= *deadline {
+                self.dead.insert(id(victim));
+            }
+        }
+        if let Some((mut members, desired)) = self.group.take() {
+            members.retain(|member| !self.dead.contains(member));
+            while (members.len() as i32) < desired {
+                let new = self.launch(now);
+                self.targets.insert((WEB.into(), new.to_string(), 80));
+                members.insert(new);
+            }
+            self.group = Some((members, desired));
+        }
+        if let Some((mut fleet, mut members)) = self.fleet.take() {
+            members.retain(|member| !self.dead.contains(member));
+            while (members.len() as i32) < fleet.capacity.total {
+                members.insert(self.launch(now));
+            }
+            fleet.capacity.fulfilled = members.len() as i32;
+            self.fleet = Some((fleet, members));
+        }
+    }
+
+    fn noticed_at(&self, member: &InstanceId) -> Option<u64> {
+        let victim = self.victims.iter().position(|name| *name == member.as_str())?;
+        self.noticed_at.get(victim).copied()
+    }
+
+    fn instance(&self, wanted: &InstanceId, now: u64) -> Option<Instance> {
+        let launched_at = self.launched.iter().find(|(launched, _)| launched == wanted).map(|(_, at)| *at);
+        let state = match launched_at {
+            _ if self.dead.contains(wanted) => InstanceState::Terminated,
+            Some(at) if now < at + 3_000 => InstanceState::Pending,
+            _ => InstanceState::Running,
+        };
+        let launch_time = match launched_at {
+            Some(at) => epoch() + Duration::from_millis(at),
+            None => epoch() - Duration::from_secs(86_400),
+        };
+        Some(Instance {
+            instance_id: wanted.clone(),
+            state,
+            instance_type: "m5.large".into(),
+            availability_zone: "eu-west-1b".into(),
+            private_ip: None,
+            subnet_id: None,
+            launch_time: Some(launch_time),
+            tags: BTreeMap::new(),
+        })
+    }
+
+    fn perform(&mut self, now: u64, victim: &str, call: &Call) -> Answer {
+        let refused = |code: &str, message: &str| {
+            Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
+        };
+        match call {
+            Call::DeregisterTargets { target_group, targets } => {
+                for target in targets {
+                    self.targets.remove(&(target_group.to_string(), target.id.clone(), target.port));
+                    self.draining.insert((target_group.to_string(), target.id.clone()));
+                }
+                self.writes.push(format!("deregister {}", target_group.name()));
+                Answer::Accepted
+            }
+            Call::RegisterTargets { target_group, targets } => {
+                for target in targets {
+                    self.targets.insert((target_group.to_string(), target.id.clone(), target.port));
+                }
+                self.writes.push(format!("register in {}", target_group.name()));
+                Answer::Accepted
+            }
+            Call::DescribeTargetHealth { target_group } => {
+                let row = |id: &String, port: u16, state: TargetState| TargetHealth {
+                    target: Target { id: id.clone(), port, availability_zone: None },
+                    state,
+                    reason: None,
+                };
+                let standing = self.targets.iter().filter(|(arn, _, _)| arn == target_group.as_str());
+                let draining = self.draining.iter().filter(|(arn, _)| arn == target_group.as_str());
+                let standing = standing.map(|(_, id, port)| row(id, *port, TargetState::Healthy));
+                Answer::Health(standing.chain(draining.map(|(_, id)| row(id, 1, TargetState::Draining))).collect())
+            }
+            Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
+            Call::DetachInstances { decrement, .. } | Call::TerminateInstanceInAutoScalingGroup { decrement } => {
+                let Some((members, desired)) = &mut self.group else { return refused("ValidationError", "no group") };
+                if !members.remove(&id(victim)) {
+                    return refused(
+                        "ValidationError",
+                        "The instance i-victim is not part of Auto Scaling group shop-asg.",
+                    );
+                }
+                *desired -= i32::from(*decrement);
+                self.writes.push(format!("exit decrement={decrement}"));
+                self.targets.retain(|(arn, target, _)| !(arn == WEB && target == victim));
+                self.pass(now);
+                Answer::Accepted
+            }
+            Call::LaunchInstances { client_token, .. } => {
+                if let Some((_, launched)) = self.tokens.get(client_token) {
+                    return Answer::Launched(launched.clone());
+                }
+                let new = self.launch(now);
+                if let Some((members, desired)) = &mut self.group {
+                    members.insert(new.clone());
+                    *desired += 1;
+                }
+                self.targets.insert((WEB.into(), new.to_string(), 80));
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.clone(), (String::new(), launched.clone()));
+                self.writes.push("launch".into());
+                Answer::Launched(launched)
+            }
+            Call::DescribeGroupMembers { .. } => {
+                let members = self.group.iter().flat_map(|(members, _)| members.iter().cloned());
+                Answer::GroupMembers(
+                    members
+                        .map(|instance_id| GroupMember {
+                            instance_id,
+                            availability_zone: String::new(),
+                            lifecycle_state: "InService".into(),
+                        })
+                        .collect(),
+                )
+            }
+            Call::CompleteLifecycleAction { .. } => {
+                self.writes.push("complete".into());
+                Answer::Accepted
+            }
+            Call::RecordLifecycleActionHeartbeat { .. } => Answer::Accepted,
+            Call::DescribeFleet { .. } => Answer::Fleet(self.fleet.as_ref().map(|(fleet, _)| Box::new(fleet.clone()))),
+            Call::DescribeFleetMembers { .. } => {
+                let under_notice = |member: &InstanceId| self.noticed_at(member).is_some_and(|at| now >= at);
+                let members = self.fleet.iter().flat_map(|(_, members)| members.iter());
+                Answer::FleetMembers(
+                    members
+                        .map(|member| FleetMember {
+                            instance_id: member.clone(),
+                            instance_type: "m5.large".into(),
+                            under_notice: under_notice(member),
+                            noticed_at: self.noticed_at(member).map(|at| epoch() + Duration::from_millis(at)),
+                        })
+                        .collect(),
+                )
+            }
+            Call::TagFleet { key, value, .. } => {
+                if let Some((fleet, _)) = &mut self.fleet {
+                    fleet.tags.insert(key.clone(), value.clone());
+                }
+                Answer::Accepted
+            }
+            Call::ModifyFleet { total, .. } => {
+                if let Some((fleet, _)) = &mut self.fleet {
+                    fleet.capacity.total = *total;
+                }
+                self.writes.push(format!("capacity {total}"));
+                self.pass(now);
+                Answer::Accepted
+            }
+            Call::CreateFleet { client_token, fleet } => {
+                let parameters = format!("{fleet:?}");
+                match self.tokens.get(client_token) {
+                    Some((known, _)) if *known != parameters => {
+                        return refused("IdempotentParameterMismatch", "other parameters");
+                    }
+                    Some((_, launched)) => return Answer::Launched(launched.clone()),
+                    None => {}
+                }
+                let new = self.launch(now);
+                self.tagged.entry(victim.to_owned()).or_default().push(new.clone());
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.clone(), (parameters, launched.clone()));
+                self.writes.push("create fleet".into());
+                Answer::Launched(launched)
+            }
+            Call::DescribeInstances { instance_ids } => {
+                Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::DescribeSuccessorsByTag => {
+                let tagged = self.tagged.get(victim).cloned().unwrap_or_default();
+                Answer::Instances(tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::TagInstance { .. } | Call::UntagInstance { .. } => Answer::Accepted,
+            Call::RunHook { .. } => Answer::Hook { succeeded: true, how: "ended".into() },
+            other => self.perform_return(now, victim, other),
+        }
+    }
+
+    /// What an instance asks for that comes (back) into service.
+    fn perform_return(&mut self, _now: u64, victim: &str, call: &Call) -> Answer {
+        let refused = |code: &str, message: &str| {
+            Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
+        };
+        match call {
+            Call::FindRegistrations { .. } => Answer::Registrations(registrations(victim)),
+            Call::FindPlan => refused("AccessDenied", "the test gives the plan"),
+            other => panic!("{other:?} is not asked here"),
+        }
+    }
+}
+
+fn registrations(victim: &str) -> Vec<Registration> {
+    vec![registration(WEB, victim, &[80]), registration(API, victim, &[8080, 8081])]
+}
+
+/// Something that happens later.
+enum Event {
+    Arrive { process: Process, duty: Duty, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
+    Reply { process: Process, duty: Duty, answer: Answer },
+}
+
+/// A whole run: victims with their processes, a model of AWS, and what chance brings.
+struct Run {
+    model: Model,
+    plan: Plan,
+    /// What the process after a kill finds out anew, where the record is lost.
+    plan_after_restart: Option<Plan>,
+    settings: Settings,
+    action: Action,
+    handovers: Vec<Option<Handover>>,
+    generations: Vec<u32>,
+    exchanges: Vec<Exchange>,
+    next_exchange: usize,
+    lost_in_a_row: BTreeMap<(usize, Duty), u32>,
+    /// Whose first process raises a fleet's capacity so slowly, in milliseconds.
+    slow_raises_of: Option<(usize, u16)>,
+    events: Vec<(u64, Event)>,
+    calls: Vec<(u64, usize, Call)>,
+    milestones: Vec<Milestone>,
+}
+
+impl Run {
+    fn new(model: Model, plan: Plan, exchanges: Vec<Exchange>) -> Run {
+        let victims = model.victims.len();
+        Run {
+            model,
+            plan,
+            plan_after_restart: None,
+            settings: Settings::default(),
+            action: Action::Terminate,
+            handovers: (0..victims).map(|_| None).collect(),
+            generations: vec![0; victims],
+            exchanges,
+            next_exchange: 0,
+            lost_in_a_row: BTreeMap::new(),
+            slow_raises_of: None,
+            events: Vec::new(),
+            calls: Vec::new(),
+            milestones: Vec::new(),
+        }
+    }
+
+    /// Runs to a minute after the last deadline; `kills` are the instants at which a victim's process dies.
+    fn run(mut self, kills: &[(u64, usize)]) -> Run {
+        let end = self.model.deadlines.iter().max().copied().unwrap_or_default() + 60_000;
+        let mut now = 0;
+        let mut steps = 0;
+        while now <= end {
+            steps += 1;
+            assert!(steps < 200_000, "the core spins at {now} ms");
+            self.model.pass(now);
+            for victim in 0..self.handovers.len() {
+                if self.handovers[victim].is_none()
+                    && now >= self.model.noticed_at[victim]
+                    && now < self.model.deadlines[victim]
+                {
+                    self.begin(victim, now);
+                }
+            }
+            for (_, victim) in kills.iter().filter(|(kill, _)| *kill == now) {
+                if self.handovers[*victim].is_some() && now < self.model.deadlines[*victim] {
+                    self.generations[*victim] += 1;
+                    self.begin(*victim, now);
+                }
+            }
+            self.happen(now);
+            for victim in 0..self.handovers.len() {
+                self.ask(victim, now);
+            }
+            now = self.next_instant(now, kills, end);
+        }
+        self
+    }
+
+    fn begin(&mut self, victim: usize, now: u64) {
+        let name = self.model.victims[victim].clone();
+        let mut terms = terms_of(&name, self.action, self.model.deadlines[victim]);
+        terms.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
+        terms.resumed = self.generations[victim] > 0;
+        terms.planned_before = !terms.resumed;
+        let plan = if terms.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
+        let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..Known::default() };
+        self.handovers[victim] = Some(Handover::begin(terms, self.settings.clone(), known, at(now)));
+    }
+
+    fn happen(&mut self, now: u64) {
+        while let Some(index) = self.events.iter().position(|(when, _)| *when <= now) {
+            match self.events.remove(index).1 {
+                Event::Arrive { process, duty, call, limit, fate, began, took } => {
+                    let answer = self.arrive(now, &process, &call, fate);
+                    let reply_at = (began + took).max(now);
+                    let lost = matches!(fate, Fate::LostCall | Fate::LostReply) || took > limit;
+                    let (when, answer) = if lost {
+                        (began + limit, Answer::Failed(Failure::unanswered("no answer")))
+                    } else {
+                        (reply_at, answer)
+                    };
+                    self.events.push((when.max(now + 1), Event::Reply { process, duty, answer }));
+                }
+                Event::Reply { process, duty, answer } => {
+                    if process.generation == self.generations[process.victim]
+                        && let Some(handover) = &mut self.handovers[process.victim]
+                    {
+                        handover.answered(at(now), duty, answer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, now: u64, process: &Process, call: &Call, fate: Fate) -> Answer {
+        let victim = self.model.victims[process.victim].clone();
+        let failed =
+            |kind, code: &str| Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
+        match (fate, call) {
+            (_, Call::LookAtConnections { .. }) | (Fate::Fine | Fate::LostReply, _) => {
+                self.model.perform(now, &victim, call)
+            }
+            (Fate::NoCapacity, Call::CreateFleet { client_token, fleet }) => {
+                let errors = vec!["InsufficientInstanceCapacity: none".to_owned()];
+                let launched = Launched { instances: Vec::new(), errors };
+                let known = self.model.tokens.entry(client_token.clone());
+                Answer::Launched(known.or_insert((format!("{fleet:?}"), launched)).1.clone())
+            }
+            (Fate::NoCapacity, _) => self.model.perform(now, &victim, call),
+            (Fate::LostCall, _) => Answer::Accepted,
+            (Fate::Throttled, _) => failed(FailureKind::Throttled, "RequestLimitExceeded"),
+            (Fate::Fault, _) => failed(FailureKind::Fault, "InternalError"),
+        }
+    }
+
+    fn ask(&mut self, victim: usize, now: u64) {
+        let Some(handover) = &mut self.handovers[victim] else { return };
+        let deadline = self.model.deadlines[victim];
+        let due = handover.due(at(now));
+        self.milestones.extend(handover.take_milestones());
+        for Due { duty, call, limit } in due {
+            assert!(now < deadline, "{call:?} is begun after the deadline");
+            let limit = limit.as_millis() as u64;
+            assert!(limit <= deadline - now, "{call:?} may last longer than the deadline allows");
+            let (fate, took) = self.exchanges.get(self.next_exchange).copied().unwrap_or((Fate::Fine, 20));
+            self.next_exchange += 1;
+            let (fate, took) = self.mended((victim, duty), fate, took);
+            let first_process = self.generations[victim] == 0 && matches!(call, Call::ModifyFleet { .. });
+            let slow = self.slow_raises_of.filter(|(whose, _)| first_process && *whose == victim);
+            let took = slow.map_or(took, |(_, takes)| takes);
+            let process = Process { victim, generation: self.generations[victim] };
+            let took = u64::from(took).max(2);
+            self.calls.push((now, victim, call.clone()));
+            let arrive = Event::Arrive { process, duty, call, limit, fate, began: now, took };
+            self.events.push((now + took / 2, arrive));
+        }
+    }
+
+    /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
+    fn mended(&mut self, whose: (usize, Duty), fate: Fate, took: u16) -> Exchange {
+        let lost = self.lost_in_a_row.entry(whose).or_default();
+        *lost = if matches!(fate, Fate::Fine | Fate::NoCapacity) && took < 3_000 { 0 } else { *lost + 1 };
+        if *lost < 3 {
+            return (fate, took);
+        }
+        *lost = 0;
+        (Fate::Fine, took % 500)
+    }
+
+    fn next_instant(&self, now: u64, kills: &[(u64, usize)], end: u64) -> u64 {
+        let wakes = self.handovers.iter().flatten().filter_map(Handover::wake);
+        let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
+        let kills = kills.iter().map(|(kill, _)| *kill);
+        let marks = self.model.deadlines.iter().chain(&self.model.noticed_at).copied();
+        let events = self.events.iter().map(|(when, _)| *when);
+        let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
+        next.unwrap_or(end + 1)
+    }
+
+    fn outcome(&self, victim: usize) -> &Outcome {
+        self.handovers[victim].as_ref().and_then(Handover::outcome).expect("the handover has ended")
+    }
+
+    /// Milestones in order, as in "left web".
+    fn saw(&self) -> Vec<String> {
+        let words = |milestone: &Milestone| {
+            let group = milestone.target_group.as_ref().map(|arn| format!(" {}", arn.name())).unwrap_or_default();
+            format!("{}{group}", milestone.milestone.as_str())
+        };
+        self.milestones.iter().map(words).collect()
+    }
+
+    fn targets_of(&self, victim: &str) -> usize {
+        self.model.targets.iter().filter(|(_, target, _)| target == victim).count()
+    }
+}
+
+const VICTIM: [(&str, u64, u64); 1] = [("i-victim", 1_000, 121_000)];
+
+fn detach() -> Plan {
+    Plan::Group { group: group(&[]), how: GroupRequest::Detach }
+}
+
+fn raise() -> Plan {
+    Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(3), how: FleetRequest::Raise }
+}
+
+/// The story of one victim when everything goes well.
+fn check(model: Model, plan: Plan, expected_writes: &[&str], expected_milestones: &[&str]) -> Run {
+    let run = Run::new(model, plan, Vec::new()).run(&[]);
+    assert_eq!(run.model.writes, expected_writes);
+    let saw: BTreeSet<String> = run.saw().into_iter().collect();
+    for milestone in expected_milestones {
+        assert!(saw.contains(*milestone), "{milestone} in {saw:?}");
+    }
+    assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+    assert_eq!(run.targets_of("i-victim"), 0);
+    assert_eq!(run.model.launched.len(), 1, "one successor");
+    run
+}
+
+const EVERYTHING: [&str; 11] = [
+    "noticed",
+    "deregistered web",
+    "deregistered api",
+    "left web",
+    "left api",
+    "quiet",
+    "successor-requested",
+    "successor-running",
+    "successor-registered web",
+    "successor-healthy web",
+    "handed-over",
+];
+
+#[test]
+fn a_group_is_left_by_detaching_and_launches_the_successor() {
+    let writes = ["deregister web", "deregister api", "exit decrement=false", "register in api"];
+    check(Model::new(&VICTIM).with_group(), detach(), &writes, &EVERYTHING);
+}
+
+#[test]
+fn a_termination_hook_is_completed_once_quiet() {
+    let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
+    let run = Run::new(Model::new(&VICTIM).with_group(), plan, Vec::new()).run(&[]);
+    let completed = run.calls.iter().find(|(_, _, call)| matches!(call, Call::CompleteLifecycleAction { .. }));
+    let quiet = run.milestones.iter().find(|milestone| milestone.milestone == MilestoneKind::Quiet).expect("quiet");
+    let (completed_at, _, _) = completed.expect("the hook is completed");
+    assert!(at(*completed_at) >= quiet.at);
+    assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+}
+
+#[test]
+fn a_maintain_fleet_is_raised_and_put_back() {
+    let writes = ["deregister web", "deregister api", "capacity 4", "capacity 3", "register in web", "register in api"];
+    let run = check(Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
+    assert_eq!(run.model.fleet.map(|(fleet, _)| fleet.capacity.total), Some(3));
+}
+
+#[test]
+fn an_instant_fleet_is_launched_and_its_instance_registered() {
+    let writes = ["deregister web", "deregister api", "create fleet", "register in web", "register in api"];
+    check(Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
+}
+
+#[test]
+fn nobody_launches_and_the_instance_drains_all_the_same() {
+    let plan = Plan::Nobody { why: "launched by hand".into() };
+    let run = Run::new(Model::new(&VICTIM), plan, Vec::new()).run(&[]);
+    assert!(run.outcome(0).complete);
+    assert_eq!(run.targets_of("i-victim"), 0);
+    assert_eq!(run.model.launched.len(), 0);
+}
+
+#[test]
+fn every_deregistration_is_begun_in_the_first_instant_and_the_owner_is_asked_in_the_same() {
+    let run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new()).run(&[]);
+    let first: Vec<&Call> =
+        run.calls.iter().take_while(|(when, _, _)| *when == 1_000).map(|(_, _, call)| call).collect();
+    assert!(matches!(
+        first.as_slice(),
+        [
+            Call::DeregisterTargets { .. },
+            Call::DeregisterTargets { .. },
+            Call::DetachInstances { decrement: false, .. }
+        ]
+    ));
+}
+
+#[test]
+fn a_hibernation_sends_the_deregistrations_alone() {
+    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+    run.action = Action::Hibernate;
+    let run = run.run(&[]);
+    let first: Vec<&Call> =
+        run.calls.iter().take_while(|(when, _, _)| *when == 1_000).map(|(_, _, call)| call).collect();
+    assert!(matches!(first.as_slice(), [Call::DeregisterTargets { .. }, Call::DeregisterTargets { .. }]));
+    assert!(run.calls.iter().any(|(_, _, call)| matches!(call, Call::DetachInstances { .. })));
+    assert_eq!(run.model.launched.len(), 1);
+}
+
+#[test]
+fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
+    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+    run.settings.leave.when = When::SuccessorHealthy;
+    let run = run.run(&[]);
+    let writes = ["launch", "register in api", "deregister web", "deregister api", "exit decrement=true"];
+    assert_eq!(run.model.writes, writes);
+    let healthy = run.milestones.iter().rfind(|it| it.milestone == MilestoneKind::SuccessorHealthy).expect("healthy");
+    let deregistered = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Deregistered).expect("left");
+    assert!(deregistered.at >= healthy.at);
+    assert_eq!(run.model.launched.len(), 1);
+    assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+}
+
+#[test]
+fn serving_on_ends_when_draining_would_come_too_late() {
+    let plan = launch_plan();
+    let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
+    let mut run = Run::new(Model::new(&VICTIM), plan, never);
+    run.settings.leave.when = When::SuccessorHealthy;
+    let run = run.run(&[]);
+    let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
+    // 121 s less 10 s of reserve, 3 s of quiet and 60 s of draining.
+    assert_eq!(first.map(|(when, _, _)| *when), Some(48_000));
+    assert_eq!(run.targets_of("i-victim"), 0);
+    assert!(!run.outcome(0).complete);
+}
+
+#[test]
+fn a_refused_launch_falls_back_to_leaving_at_once() {
+    let mut model = Model::new(&VICTIM).with_group();
+    let refused = Answer::Failed(Failure {
+        kind: FailureKind::Rejected,
+        code: Some("InvalidAction".into()),
+        message: String::new(),
+    });
+    model.tokens.insert("unused".into(), (String::new(), Launched::default()));
+    let mut handover = {
+        let terms = terms_of("i-victim", Action::Terminate, 121_000);
+        let leave = LeaveSettings { when: When::SuccessorHealthy, ..LeaveSettings::default() };
+        let settings = Settings { leave, ..Settings::default() };
+        Handover::begin(
+            terms,
+            settings,
+            Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() },
+            at(1_000),
+        )
+    };
+    assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
+    handover.answered(at(1_050), Duty::Ask, refused);
+    let due = handover.due(at(1_050));
+    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
+    assert!(matches!(
+        calls.as_slice(),
+        [
+            Call::DeregisterTargets { .. },
+            Call::DeregisterTargets { .. },
+            Call::DetachInstances { decrement: false, .. }
+        ]
+    ));
+}
+
+#[test]
+fn a_shifted_time_only_shortens_the_deadline() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(1_000));
+    handover.noticed(Action::Terminate, None, at(130_000), at(1_000));
+    assert_eq!(handover.terms().deadline, at(121_000));
+    handover.noticed(Action::Terminate, None, at(60_000), at(1_000));
+    assert_eq!(handover.terms().deadline, at(60_000));
+    assert!(handover.due(at(60_000)).is_empty());
+    assert!(handover.outcome().is_some());
+}
+
+#[test]
+fn a_successor_that_dies_is_followed_by_the_next_attempt() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..Known::default() };
+    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
+    let token = |due: &[Due]| {
+        due.iter().find_map(|due| match &due.call {
+            Call::CreateFleet { client_token, .. } => Some(client_token.clone()),
+            _ => None,
+        })
+    };
+    let first = token(&handover.due(at(0))).expect("a first attempt");
+    let launched = Launched { instances: vec![id("i-new")], errors: Vec::new() };
+    handover.answered(at(10), Duty::Ask, Answer::Launched(launched));
+    assert!(handover.due(at(1_500)).iter().any(|due| due.duty == Duty::Watch));
+    let mut dead = Model::new(&VICTIM).instance(&id("i-new"), 0).expect("an instance");
+    dead.state = InstanceState::from_code(0x0120);
+    handover.answered(at(1_510), Duty::Watch, Answer::Instances(vec![dead]));
+    let second = token(&handover.due(at(1_510))).expect("a second attempt");
+    assert_ne!(first, second);
+    assert!(second.len() <= 64 && second.is_ascii());
+}
+
+#[test]
+fn a_port_registered_since_the_look_up_is_deregistered_too() {
+    let mut model = Model::new(&VICTIM);
+    model.targets.insert((WEB.into(), "i-victim".into(), 9090));
+    let run = Run::new(model, Plan::Nobody { why: "test".into() }, Vec::new()).run(&[]);
+    assert_eq!(run.targets_of("i-victim"), 0);
+}
+
+#[test]
+fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(0));
+    let due = handover.due(at(0));
+    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
+    assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
+    handover.answered(at(100), Duty::FindPlan, Answer::Plan(Box::new(detach())));
+    let due = handover.due(at(100));
+    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
+    assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
+    handover.answered(at(200), Duty::FindRegistrations(1), Answer::Registrations(registrations("i-victim")));
+    assert_eq!(handover.due(at(200)).iter().filter(|due| matches!(due.duty, Duty::Leave(_))).count(), 2);
+}
+
+#[test]
+fn no_failure_of_one_duty_stops_another() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
+    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
+    let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
+    handover.due(at(0));
+    handover.answered(at(10), Duty::Leave(0), Answer::Failed(denied.clone()));
+    handover.answered(at(10), Duty::Ask, Answer::Failed(denied));
+    handover.answered(at(10), Duty::Leave(1), Answer::Accepted);
+    let deregistered = handover.take_milestones();
+    assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
+    assert!(handover.due(at(20_000)).iter().any(|due| due.duty == Duty::Leave(0)), "retried");
+}
+
+fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {
+    let fate = prop_oneof![
+        6 => Just(Fate::Fine),
+        1 => Just(Fate::LostCall),
+        2 => Just(Fate::LostReply),
+        1 => Just(Fate::Throttled),
+        1 => Just(Fate::Fault),
+        1 => Just(Fate::NoCapacity),
+    ];
+    prop::collection::vec((fate, 0u16..4_000), 0..60)
+}
+
+fn kills(victims: usize) -> impl Strategy<Value = Vec<(u64, usize)>> {
+    prop::collection::vec((1_000u64..60_000, 0..victims), 0..4)
+}
+
+/// What holds however it went.
+fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
+    for (victim, name) in run.model.victims.iter().enumerate() {
+        let _ended = run.outcome(victim);
+        prop_assert_eq!(run.targets_of(name), 0, "{} is out of its target groups", name);
+    }
+    prop_assert_eq!(run.model.launched.len(), expected, "successors: {:?}", run.model.writes);
+    Ok(())
+}
+
+/// Found by chance, once in a hundred thousand schedules: the end of the handover did not wait for its last read.
+#[test]
+fn a_raise_of_a_dead_process_that_lands_after_the_base_was_put_back_is_put_back_too() {
+    let victims = [("i-first", 1_000, 121_000), ("i-victim", 41_000, 161_000)];
+    for raise_takes in (500..3_000).step_by(100) {
+        for killed_after in [90, 200, 400] {
+            let mut run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), Vec::new());
+            run.slow_raises_of = Some((1, raise_takes));
+            let run = run.run(&[(41_000 + killed_after, 1), (41_000 + killed_after + 50, 1)]);
+            let what = format!("{raise_takes} ms, killed after {killed_after}: {:?}", run.model.writes);
+            assert_eq!(run.model.launched.len(), 2, "{what}");
+            let (fleet, _) = run.model.fleet.as_ref().expect("a fleet");
+            assert_eq!(fleet.capacity.total, 4, "{what}");
+        }
+    }
+}
+
+/// As many cases as CI runs, each time the same ones: what chance finds is no reason for a red CI that nobody caused.
+/// `PROPTEST_CASES` asks for so many others; with `PROPTEST_RNG_SEED`, for the same ones again.
+pub(crate) fn chance(committed: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let fresh = ProptestConfig { failure_persistence: None, max_shrink_iters: 10_000, ..ProptestConfig::default() };
+    match asked {
+        Some(cases) => ProptestConfig { cases, ..fresh },
+        None => ProptestConfig { cases: committed, rng_seed: RngSeed::Fixed(20_261_125), ..fresh },
+    }
+}
+
+proptest! {
+    #![proptest_config(chance(1500))]
+
+    #[test]
+    fn a_group_launches_exactly_one_successor_whatever_is_lost_and_killed(
+        exchanges in exchanges(), kills in kills(1), hook in any::<bool>(), serve_on in any::<bool>(),
+    ) {
+        let plan = if hook {
+            Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }
+        } else {
+            detach()
+        };
+        let mut run = Run::new(Model::new(&VICTIM).with_group(), plan, exchanges);
+        if serve_on {
+            run.settings.leave.when = When::SuccessorHealthy;
+        }
+        let run = run.run(&kills);
+        held(&run, 1)?;
+        let (members, desired) = run.model.group.as_ref().expect("a group");
+        prop_assert_eq!(members.len(), 3);
+        prop_assert_eq!(*desired, 3);
+    }
+
+    #[test]
+    fn an_instant_fleet_launches_exactly_one_successor_whatever_is_lost_and_killed(
+        exchanges in exchanges(), kills in kills(1), other_zones_after_restart in any::<bool>(),
+    ) {
+        let mut run = Run::new(Model::new(&VICTIM), launch_plan(), exchanges);
+        if let (true, Plan::Launch(mut launch)) = (other_zones_after_restart, launch_plan()) {
+            launch.attempts.rotate_left(1);
+            run.plan_after_restart = Some(Plan::Launch(launch));
+        }
+        let run = run.run(&kills);
+        held(&run, 1)?;
+    }
+
+    #[test]
+    fn any_two_victims_of_a_maintain_fleet_end_at_base_with_a_successor_each(
+        exchanges in exchanges(), kills in kills(2), second in 0u64..110_000,
+    ) {
+        let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
+        let run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), exchanges).run(&kills);
+        held(&run, 2)?;
+        let (fleet, members) = run.model.fleet.as_ref().expect("a fleet");
+        prop_assert_eq!(fleet.capacity.total, 4, "back at base");
+        prop_assert_eq!(members.len(), 4);
+    }
+}
+
+fn raise_of(total: i32) -> Plan {
+    Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(total), how: FleetRequest::Raise }
+}

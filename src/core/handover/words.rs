@@ -1,0 +1,74 @@
+//! What a handover says of its beginning, and of its end.
+
+use super::{Terms, join, seconds};
+use crate::core::model::{Action, BootInstant, Registration, Signal};
+use crate::core::plan::{FleetRequest, GroupRequest, Plan};
+
+/// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
+pub(super) fn begun(
+    terms: &Terms,
+    registrations: Option<&[Registration]>,
+    plan: Option<&Plan>,
+    serves_on: bool,
+    now: BootInstant,
+) -> String {
+    let again = if terms.after_restart { ", seen again after a restart" } else { "" };
+    let groups = match registrations {
+        None => "leave the target groups once they are found".to_owned(),
+        Some([]) => "this instance is in no target group".to_owned(),
+        Some(registrations) => format!("leave {}", join(registrations.iter().map(|it| it.name().to_owned()))),
+    };
+    let first = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::successor_first);
+    let hooks = plan.is_none_or(|plan| !plan.termination_hooks().is_empty());
+    let given = plan;
+    let plan = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::to_string);
+    let left = seconds(terms.deadline.since(now));
+    match (terms.signal, terms.incident.action) {
+        (Signal::RebalanceRecommendation, _) => format!(
+            "AWS recommends to rebalance: this instance is at a higher risk{again}; first {first}; \
+             once the successor is healthy {groups}"
+        ),
+        (Signal::LifecycleState, _) => {
+            let then = if hooks { ", then complete its termination hooks" } else { "" };
+            format!("the Auto Scaling group terminates this instance{again}; now: {groups}{then}")
+        }
+        (Signal::ScheduledEvent, _) => {
+            let event = terms.event.as_deref().unwrap_or("an event");
+            format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy {groups}")
+        }
+        (Signal::Drill, _) => {
+            let plan = given.map_or(plan, in_drill);
+            let how = if serves_on { "serving on; first" } else { "now:" };
+            format!("a drill: handing over within {left} as if AWS took this instance{again}; {how} {groups}; {plan}")
+        }
+        (Signal::Notice, Some(Action::Hibernate)) => {
+            format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
+        }
+        (Signal::Notice, action) if serves_on => {
+            let action = action.unwrap_or(Action::Terminate);
+            format!(
+                "AWS will {action} this instance in {left}{again}; serving on; first {first}; once the successor is healthy, \
+                 and early enough to drain, {groups}"
+            )
+        }
+        (Signal::Notice, action) => {
+            let action = action.unwrap_or(Action::Terminate);
+            format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}")
+        }
+    }
+}
+
+/// A part of a sentence: what a drill does where a notice would do what the plan says.
+pub fn in_drill(plan: &Plan) -> String {
+    match plan {
+        Plan::Group { group, how: GroupRequest::Terminate } => format!(
+            "detach from group {}, which launches the successor (a notice would terminate this instance in it and complete \
+             its termination hook)",
+            group.name
+        ),
+        Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
+            format!("no successor: {} launches by itself, at a real signal only", plan.owner())
+        }
+        plan => plan.to_string(),
+    }
+}

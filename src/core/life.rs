@@ -1,0 +1,382 @@
+//! One instance's life, from its boot to its end or back: which signal begins a handover, when it is withdrawn, what an
+//! instance does that lives on, and how it comes into service.
+//!
+//! The metadata's looks come in ([`Life::saw_notice`] and its kin), calls go out ([`Life::due`]), answers come back
+//! ([`Life::answered`]). Invariants: no clock, no network, no log, no randomness; one incident, one handover, however many
+//! signals tell of it; a handover and an arrival never run at once; what a signal left behind is put right if it leads to no
+//! end.
+
+mod begin;
+mod drill;
+mod record;
+mod sight;
+mod survive;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::core::arrival::{Arrival, DueStep, Step};
+use crate::core::config::{Config, Then};
+use crate::core::handover::{Answer, Call, Due, Duty, Handover, Known};
+use crate::core::model::{BootInstant, Identity, Milestone, Registration};
+use crate::core::notice::Notice;
+use crate::core::retry::Failure;
+
+pub use record::{Closed, Record};
+pub use sight::Recommendation;
+use sight::Sight;
+
+/// What an answer goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Task {
+    Leave(Duty),
+    Arrive(Step),
+}
+
+/// A call that is to be begun now, and answered with its ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    pub ticket: Ticket,
+    pub call: Call,
+    pub limit: std::time::Duration,
+}
+
+/// Whose call it is. The handover or the arrival that gave it out may be over when the answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub task: Task,
+    /// Which handover or arrival it is, of those of this process.
+    pub epoch: u32,
+    writes: bool,
+}
+
+/// A line for the log that is no milestone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    Info(String),
+    Warn(String),
+}
+
+/// How an instance stands with its target groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Watching, and in service as far as it is in any target group.
+    InService,
+    HandingOver,
+    /// Waiting for its end, or to be seen alive after it.
+    HandedOver,
+    Arriving,
+    StaysOut,
+    /// At its own request.
+    Terminating,
+}
+
+/// What exists while this instance goes: see DESIGN.md, Files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags {
+    pub notice: bool,
+    pub drained: bool,
+}
+
+pub struct Life {
+    identity: Identity,
+    boot_id: String,
+    config: Config,
+    dry_run: bool,
+    known: Known,
+    /// Whether "in no target group" is to be believed without asking again.
+    trusts_empty: bool,
+    sight: Sight,
+    record: Option<Record>,
+    record_is_ours: bool,
+    handover: Option<Handover>,
+    arrival: Option<Arrival>,
+    /// The arrival of this boot is still to come.
+    is_to_arrive: bool,
+    epoch: u32,
+    /// Writes given out by a handover and not answered yet.
+    in_flight: usize,
+    /// A notice that stands in the metadata and is over.
+    over: Option<Notice>,
+    /// That the arrival waits for the application has been told.
+    told_waiting: bool,
+    /// The change of a notice that was told last.
+    told_change: Option<Notice>,
+    /// The machine stood still: hibernated, by all that is known.
+    stood_still: bool,
+    events_done: BTreeSet<String>,
+    /// A drill that is to begin.
+    drill_within: Option<std::time::Duration>,
+    /// The last arrival brought this instance back to wherever it was.
+    is_wholly_back: bool,
+    milestones: Vec<Milestone>,
+    remarks: Vec<Remark>,
+    wants_look_up: bool,
+    /// The last instant at which due calls were asked for.
+    seen: BootInstant,
+}
+
+impl Life {
+    /// `record` is this instance's, of whatever boot.
+    pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, record: Option<Record>) -> Life {
+        let of_this_boot = record.as_ref().filter(|record| record.incident.boot_id == boot_id);
+        let is_done = |record: &&&Record| record.outcome.is_some() || record.closed.is_some();
+        let events_done = of_this_boot.iter().filter(is_done).filter_map(|record| record.event.clone()).collect();
+        Life {
+            is_to_arrive: config.arrive.register,
+            identity,
+            boot_id,
+            config,
+            dry_run,
+            known: Known::default(),
+            trusts_empty: false,
+            sight: Sight::default(),
+            record,
+            record_is_ours: false,
+            handover: None,
+            arrival: None,
+            epoch: 0,
+            in_flight: 0,
+            over: None,
+            stood_still: false,
+            told_waiting: false,
+            told_change: None,
+            events_done,
+            drill_within: None,
+            is_wholly_back: false,
+            milestones: Vec::new(),
+            remarks: Vec::new(),
+            wants_look_up: false,
+            seen: BootInstant::default(),
+        }
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Who this instance is was read anew: what does not change is its id.
+    pub fn identify(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
+    /// What the look-ups know by now.
+    pub fn learn(&mut self, known: Known, trusts_empty: bool, now: BootInstant) {
+        if let (Some(handover), Some(registrations)) = (&mut self.handover, &known.registrations) {
+            handover.learn_registrations(registrations.clone(), now);
+        }
+        self.known = known;
+        self.trusts_empty = trusts_empty;
+    }
+
+    /// A scan of all target groups found these.
+    pub fn learn_all_registrations(&mut self, registrations: &[Registration], now: BootInstant) {
+        if let Some(handover) = &mut self.handover {
+            handover.learn_all_registrations(registrations.to_vec(), now);
+        }
+    }
+
+    /// The machine stood still for a while: it may have been hibernated.
+    pub fn stood_still(&mut self) {
+        self.stood_still = true;
+        // What was not there before may have come and gone meanwhile.
+        self.sight.absent_before = false;
+    }
+
+    pub fn handover(&self) -> Option<&Handover> {
+        self.handover.as_ref()
+    }
+
+    pub fn is_handing_over(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
+    }
+
+    /// A handover whose interruption is announced: stopping the daemon waits for its end.
+    pub fn has_to_finish(&self) -> bool {
+        self.is_handing_over() && self.handover.as_ref().is_some_and(Handover::is_certain)
+    }
+
+    pub fn arrival(&self) -> Option<&Arrival> {
+        self.arrival.as_ref()
+    }
+
+    /// How this instance stands: what a status says of it.
+    pub fn standing(&self) -> Standing {
+        let record = self.record_of_this_boot();
+        match record.and_then(|record| record.closed) {
+            _ if self.is_handing_over() => Standing::HandingOver,
+            _ if self.arrival.is_some() => Standing::Arriving,
+            _ if record.is_some_and(Record::is_over) => Standing::HandedOver,
+            Some(Closed::StayedOut) => Standing::StaysOut,
+            Some(Closed::Terminated) => Standing::Terminating,
+            Some(Closed::Reinstated | Closed::Stayed) | None => Standing::InService,
+        }
+    }
+
+    /// The last handover of this instance, by this process or one before.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// The record to be written: one that this process has made or changed.
+    pub fn record_to_write(&self) -> Option<&Record> {
+        self.record.as_ref().filter(|_| self.record_is_ours)
+    }
+
+    /// `None` before the first good look: then the flags stay as they are.
+    pub fn flags(&self) -> Option<Flags> {
+        if !self.sight.has_looked {
+            return None;
+        }
+        let stands =
+            self.record_of_this_boot().filter(|record| record.closed.is_none() && record.certain && !record.survived);
+        let drained = stands.is_some_and(Record::was_quiet);
+        Some(Flags { notice: stands.is_some(), drained })
+    }
+
+    pub fn take_milestones(&mut self) -> Vec<Milestone> {
+        std::mem::take(&mut self.milestones)
+    }
+
+    pub fn take_remarks(&mut self) -> Vec<Remark> {
+        std::mem::take(&mut self.remarks)
+    }
+
+    /// Whether everything is to be looked up anew: a recommendation, or a place of this instance that changed.
+    pub fn take_wants_look_up(&mut self) -> bool {
+        std::mem::take(&mut self.wants_look_up)
+    }
+
+    /// The calls to begin now.
+    pub fn due(&mut self, now: BootInstant) -> Vec<Errand> {
+        self.seen = now;
+        self.begin_what_is_announced(now);
+        self.begin_drill(now);
+        let mut errands: Vec<Errand> = Vec::new();
+        let epoch = self.epoch;
+        if let Some(handover) = &mut self.handover {
+            let due = handover.due(now);
+            self.in_flight += due.iter().filter(|due| due.call.writes()).count();
+            let ticket = |due: &Due| Ticket { task: Task::Leave(due.duty), epoch, writes: due.call.writes() };
+            errands.extend(due.into_iter().map(|it| Errand { ticket: ticket(&it), call: it.call, limit: it.limit }));
+        }
+        self.note_handover();
+        self.live_on(now);
+        if let Some(arrival) = &mut self.arrival {
+            let epoch = self.epoch;
+            let ticket = |due: &DueStep| Ticket { task: Task::Arrive(due.step), epoch, writes: due.call.writes() };
+            let due = arrival.due(now).into_iter();
+            errands.extend(due.map(|it| Errand { ticket: ticket(&it), call: it.call, limit: it.limit }));
+        }
+        self.note_arrival(now);
+        errands
+    }
+
+    /// Takes the answer to a call that [`Life::due`] gave out. Returns the failure if it is one that is tried again and
+    /// that a person should know of.
+    pub fn answered(&mut self, now: BootInstant, ticket: Ticket, answer: Answer) -> Option<Failure> {
+        if ticket.epoch != self.epoch {
+            return None;
+        }
+        match ticket.task {
+            Task::Leave(duty) => {
+                self.in_flight = self.in_flight.saturating_sub(usize::from(ticket.writes));
+                let failure = self.handover.as_mut().and_then(|handover| handover.answered(now, duty, answer));
+                self.note_handover();
+                failure
+            }
+            Task::Arrive(step) => self.arrival.as_mut().and_then(|arrival| arrival.answered(now, step, answer)),
+        }
+    }
+
+    /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.
+    pub fn wake(&self) -> Option<BootInstant> {
+        let handover = self.handover.as_ref().and_then(Handover::wake);
+        let arrival = self.arrival.as_ref().and_then(Arrival::wake);
+        let later = self.lives_on_at().into_iter().chain(self.event_begins_at()).filter(|at| *at > self.seen);
+        handover.into_iter().chain(arrival).chain(later).min()
+    }
+
+    /// Where this instance is registered, or may be, by all that is known.
+    fn all_known_registrations(&self, earlier: Option<Vec<Registration>>) -> Option<Vec<Registration>> {
+        let mut registrations = earlier.or_else(|| self.known.registrations.clone())?;
+        let more = self.known.registrations.iter().flatten();
+        let more = more.chain(self.arrival.iter().flat_map(Arrival::registrations));
+        for registration in more {
+            if !registrations.iter().any(|known| known.target_group == registration.target_group) {
+                registrations.push(registration.clone());
+            }
+        }
+        Some(registrations)
+    }
+
+    fn record_of_this_boot(&self) -> Option<&Record> {
+        self.record.as_ref().filter(|record| record.incident.boot_id == self.boot_id)
+    }
+
+    fn change_record(&mut self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+            self.record_is_ours = true;
+        }
+    }
+
+    /// Keeps the record as the handover is.
+    fn note_handover(&mut self) {
+        let Some(handover) = &mut self.handover else { return };
+        let milestones = handover.take_milestones();
+        let was_open = self.record.as_ref().is_some_and(|record| record.outcome.is_none());
+        if !was_open && milestones.is_empty() {
+            return;
+        }
+        let handover = &*handover;
+        if let Some(record) = &mut self.record {
+            record.follow(handover, &milestones);
+        }
+        self.milestones.extend(milestones);
+    }
+
+    fn note_arrival(&mut self, now: BootInstant) {
+        let Some(arrival) = &mut self.arrival else { return };
+        self.remarks.extend(arrival.take_remarks().into_iter().map(Remark::Warn));
+        if let (false, Some(waits_for)) = (self.told_waiting, arrival.waits_for()) {
+            self.told_waiting = true;
+            self.remarks.push(Remark::Info(waits_for.to_owned()));
+        }
+        let milestones = arrival.take_milestones();
+        if !milestones.is_empty() {
+            self.change_record_of_life(&milestones);
+            self.milestones.extend(milestones);
+        }
+        if self.arrival.as_ref().is_some_and(Arrival::is_finished) {
+            self.arrived(now);
+        }
+    }
+
+    fn change_record_of_life(&mut self, milestones: &[Milestone]) {
+        if self.record.as_ref().is_some_and(|record| record.closed.is_none()) {
+            self.change_record(|record| record.milestones.extend_from_slice(milestones));
+        }
+    }
+
+    fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(Remark::Info(text.into()));
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.remarks.push(Remark::Warn(text.into()));
+    }
+
+    fn then(&self) -> Then {
+        self.config.survive.then
+    }
+
+    fn aws_now(&self, now: BootInstant) -> Option<Timestamp> {
+        let (aws, boot) = self.sight.clocks?;
+        aws.checked_add(now.since(boot)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! When an instance that was to go is seen to live on, and what it does then.
+
+use crate::core::arrival::{Arrival, Errand};
+use crate::core::config::Then;
+use crate::core::model::{Action, BootInstant, MilestoneKind, Signal};
+use crate::core::notice::SURVIVED_AFTER;
+
+use super::{Closed, Life, Record};
+
+/// By what an instance is known to live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The signal is gone from the metadata.
+    Withdrawn,
+    /// The deadline is past, and no end came.
+    StillAlive,
+    /// Hibernated, and resumed in place.
+    Resumed,
+    /// Stopped, or rebooted, and started again.
+    Booted,
+    /// A recommendation, and no successor for it.
+    Stayed,
+    /// A drill has ended, was called off, or lost its process.
+    Drilled,
+}
+
+impl Life {
+    /// Ends what is over, and begins what a survivor does, or an arrival.
+    pub(super) fn live_on(&mut self, now: BootInstant) {
+        let signal = self.handover.as_ref().filter(|it| it.outcome().is_none()).map(|it| it.terms().signal);
+        if let (Some(handover), Some(signal)) = (&mut self.handover, signal)
+            && self.sight.is_gone(signal)
+        {
+            handover.withdraw();
+            self.note_handover();
+        }
+        // A write under way would land on what is put back now.
+        let waits = self.is_handing_over() || self.in_flight > 0 || self.arrival.is_some() || self.dry_run;
+        if waits || !self.sight.has_looked {
+            return;
+        }
+        match self.lives_on(now) {
+            Some(why) => self.survived(why, now),
+            None => self.arrive_if_due(now),
+        }
+    }
+
+    fn lives_on(&self, now: BootInstant) -> Option<Why> {
+        let record = self.record.as_ref().filter(|record| record.closed.is_none())?;
+        if record.incident.boot_id != self.boot_id {
+            let no_notice = self.sight.absent_looks > 0 || self.over.is_some();
+            return (no_notice && !self.sight.is_terminating()).then_some(Why::Booted);
+        }
+        if record.signal == Signal::Drill {
+            let is_over = record.outcome.is_some() || self.sight.is_gone(Signal::Drill);
+            return (is_over && !self.sight.is_terminating()).then_some(Why::Drilled);
+        }
+        if self.sight.is_gone(record.signal) {
+            return Some(Why::Withdrawn);
+        }
+        let sleeps = matches!(record.incident.action, Some(Action::Hibernate | Action::Stop));
+        match record.signal {
+            _ if record.terminating || self.sight.is_terminating() => None,
+            Signal::Notice if self.stood_still && sleeps && now > record.deadline => Some(Why::Resumed),
+            Signal::RebalanceRecommendation if record.outcome.is_some() && !record.certain => Some(Why::Stayed),
+            Signal::Notice | Signal::RebalanceRecommendation => {
+                self.lives_on_at().is_some_and(|at| now >= at).then_some(Why::StillAlive)
+            }
+            Signal::LifecycleState | Signal::ScheduledEvent | Signal::Drill => None,
+        }
+    }
+
+    /// When an instance that is still alive then has survived. A recommendation has no deadline: it counts from the end of
+    /// its handover.
+    pub(super) fn lives_on_at(&self) -> Option<BootInstant> {
+        let record = self.record_of_this_boot().filter(|it| it.closed.is_none() && !it.terminating)?;
+        let from = match record.signal {
+            Signal::Notice => record.deadline,
+            Signal::RebalanceRecommendation if record.outcome.is_some() => record.milestones.last()?.at,
+            _ => return None,
+        };
+        Some(from + SURVIVED_AFTER).filter(|_| self.arrival.is_none())
+    }
+
+    fn survived(&mut self, why: Why, now: BootInstant) {
+        let Some(record) = self.record.clone() else { return };
+        self.handover = None;
+        self.stood_still = false;
+        self.over = self.sight.notice;
+        self.epoch += 1;
+        let registrations = record.known.registrations.clone().unwrap_or_else(|| record.known.found.clone());
+        let errand = self.errand_after(&record, why);
+        let what = match why {
+            Why::Withdrawn => "AWS has withdrawn what it had announced: this instance lives on",
+            Why::StillAlive if record.signal == Signal::RebalanceRecommendation => {
+                "no interruption has followed the recommendation for two minutes: this instance lives on"
+            }
+            Why::StillAlive => "this instance lives on, two minutes after its end was due",
+            Why::Resumed => "this instance was hibernated and has resumed",
+            Why::Booted => "this instance has booted again after a handover",
+            Why::Stayed => "the recommendation to rebalance leads to nothing",
+            Why::Drilled if record.was_seen_through() => "the drill's handover is over",
+            Why::Drilled => "the drill has ended before its handover was over",
+        };
+        let names: Vec<&str> = registrations.iter().map(|registration| registration.name()).collect();
+        let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
+        let then = match errand {
+            Errand::StayOut if !record.certain => "this instance never left".to_owned(),
+            Errand::StayOut => {
+                format!("[survive] then = \"stay-out\": it stays out of {names}, runs on, and is paid for")
+            }
+            Errand::Terminate => "[survive] then = \"terminate\": it has handed over, and terminates itself".to_owned(),
+            Errand::Arrive | Errand::Reinstate if matches!(why, Why::Booted | Why::Resumed) => {
+                format!("started again, it is wanted again: it goes back to {names}")
+            }
+            Errand::Arrive | Errand::Reinstate if self.then() == Then::Terminate && why != Why::Drilled => {
+                format!("it has not handed over completely, so it does not terminate itself but goes back to {names}")
+            }
+            Errand::Arrive | Errand::Reinstate => format!("it goes back to {names}"),
+        };
+        // Else the process before this one has said so.
+        if !record.survived {
+            self.reach(MilestoneKind::Survived, format!("{what}; {then}"), now);
+        }
+        let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
+        let plan = record.known.plan.as_ref();
+        self.arrival = Some(Arrival::after_handover(errand, identity, readiness, registrations, plan, now));
+        self.change_record(|record| record.survived = true);
+    }
+
+    fn errand_after(&self, record: &Record, why: Why) -> Errand {
+        match self.then() {
+            // Nobody takes it, whatever becomes of instances that live on.
+            _ if why == Why::Drilled || record.signal == Signal::Drill => Errand::Reinstate,
+            // It never left.
+            _ if !record.certain => Errand::StayOut,
+            Then::StayOut => Errand::StayOut,
+            // Started again, it is wanted again.
+            Then::Terminate if matches!(why, Why::Booted | Why::Resumed) => Errand::Reinstate,
+            Then::Terminate if record.is_complete() => Errand::Terminate,
+            Then::Reinstate | Then::Terminate => Errand::Reinstate,
+        }
+    }
+
+    /// At every boot, once it is known that nothing stands against it.
+    fn arrive_if_due(&mut self, now: BootInstant) {
+        let stands = self.sight.absent_looks == 0 && self.over.is_none();
+        let leaves = self.handover.is_some() || self.sight.is_terminating() || stands;
+        if !self.is_to_arrive || leaves {
+            return;
+        }
+        // A process of this boot has said why not.
+        let stays_out = |record: &Record| !matches!(record.closed, Some(Closed::Reinstated | Closed::Stayed));
+        self.is_to_arrive = false;
+        if self.record_of_this_boot().is_some_and(stays_out) {
+            return;
+        }
+        self.epoch += 1;
+        self.arrival = Some(Arrival::arrive(self.identity.clone(), self.config.arrive.ready.clone(), now));
+    }
+
+    /// An arrival has come to its end.
+    pub(super) fn arrived(&mut self, _now: BootInstant) {
+        let Some(arrival) = self.arrival.take() else { return };
+        self.epoch += 1;
+        self.wants_look_up = true;
+        self.is_wholly_back = arrival.is_wholly_back();
+        let closed = match arrival.errand() {
+            Errand::Arrive => return,
+            Errand::Reinstate => Closed::Reinstated,
+            Errand::StayOut if self.record.as_ref().is_some_and(|record| !record.certain) => Closed::Stayed,
+            Errand::StayOut => Closed::StayedOut,
+            Errand::Terminate => Closed::Terminated,
+        };
+        self.change_record(|record| record.closed = Some(closed));
+    }
+}

@@ -1,0 +1,618 @@
+//! AWS as one instance sees it: who owns it, where it is a target, what was launched in its place. Enough to count
+//! successors and capacity, and to say at the end whether everything is as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::core::handover::{Answer, Call, Known};
+use crate::core::model::*;
+use crate::core::plan::{
+    BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LaunchPlan, Leftover, PREDECESSOR_TAG, Plan, leftover,
+};
+use crate::core::retry::{Failure, FailureKind};
+
+pub(super) const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
+pub(super) const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
+const US: &str = "i-us";
+const BASE: i32 = 3;
+
+/// AWS's time at the beginning of every story.
+pub(super) fn epoch() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+pub(super) fn time(milliseconds: u64) -> Timestamp {
+    epoch() + Duration::from_millis(milliseconds)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Detach,
+    Hook,
+    /// Capacity Rebalancing: the group launches by itself, and would terminate us in the end.
+    Rebalance,
+    Maintain,
+    Instant,
+    Nobody,
+}
+
+pub(super) const OWNERS: [Owner; 6] =
+    [Owner::Detach, Owner::Hook, Owner::Rebalance, Owner::Maintain, Owner::Instant, Owner::Nobody];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Launch {
+    pub(super) id: InstanceId,
+    pub(super) at: u64,
+    pub(super) why: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    Detached,
+    Drained,
+    Rebalance,
+    HookTimesOut,
+    Dies,
+}
+
+/// Target group, id, port.
+type Row = (&'static str, String, u16);
+
+pub(super) struct Aws {
+    owner: Owner,
+    pub(super) alive: bool,
+    pub(super) ready: bool,
+    /// How long a new instance takes to become healthy.
+    pub(super) healthy_after: u64,
+    pub(super) launches: Vec<Launch>,
+    targets: BTreeSet<Row>,
+    draining: BTreeSet<Row>,
+    tags: BTreeMap<String, String>,
+    tokens: BTreeMap<String, (String, Launched)>,
+    tagged: Vec<InstanceId>,
+    members: BTreeMap<InstanceId, String>,
+    pub(super) desired: i32,
+    pub(super) max: i32,
+    fleet_tags: BTreeMap<String, String>,
+    pub(super) total: i32,
+    /// Our Spot request's status says so.
+    marked: Option<u64>,
+    /// A replacement of Capacity Rebalancing stands for this interruption.
+    rebalanced: bool,
+    timers: Vec<(u64, Timer)>,
+    pub(super) writes: Vec<String>,
+}
+
+pub(super) fn identity() -> Identity {
+    Identity {
+        instance_id: InstanceId::new(US),
+        region: "eu-west-1".into(),
+        availability_zone: "eu-west-1a".into(),
+        instance_type: "m5.large".into(),
+        private_ip: "10.0.0.1".into(),
+        account_id: "1".into(),
+        life_cycle: LifeCycle::Spot,
+    }
+}
+
+fn us() -> InstanceId {
+    InstanceId::new(US)
+}
+
+fn refused(code: &str, message: &str) -> Answer {
+    Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
+}
+
+fn known_arn(arn: &TargetGroupArn) -> &'static str {
+    if arn.as_str() == WEB { WEB } else { API }
+}
+
+/// Where this instance belongs.
+pub(super) fn home() -> BTreeSet<(&'static str, u16)> {
+    BTreeSet::from([(WEB, 80), (API, 8080), (API, 8081)])
+}
+
+fn registrations_of(places: impl Iterator<Item = (&'static str, u16)>) -> Vec<Registration> {
+    let mut ports: BTreeMap<&'static str, Vec<u16>> = BTreeMap::new();
+    places.for_each(|(arn, port)| ports.entry(arn).or_default().push(port));
+    let target = |port: &u16| Target { id: US.into(), port: *port, availability_zone: None };
+    let one = |(arn, ports): (&str, Vec<u16>)| Registration {
+        target_group: TargetGroupArn::new(arn),
+        target_type: TargetType::Instance,
+        targets: ports.iter().map(target).collect(),
+        deregistration_delay: Duration::from_secs(300),
+        network: false,
+    };
+    ports.into_iter().map(one).collect()
+}
+
+impl Aws {
+    pub(super) fn of(owner: Owner) -> Aws {
+        let others = ["i-other1", "i-other2"].map(InstanceId::new);
+        let members = others.into_iter().chain([us()]).map(|id| (id, "InService".to_owned())).collect();
+        Aws {
+            owner,
+            alive: true,
+            ready: true,
+            healthy_after: 6_000,
+            launches: Vec::new(),
+            targets: home().into_iter().map(|(arn, port)| (arn, US.to_owned(), port)).collect(),
+            draining: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            tagged: Vec::new(),
+            members,
+            desired: BASE,
+            max: 20,
+            fleet_tags: BTreeMap::new(),
+            total: BASE,
+            marked: None,
+            rebalanced: false,
+            timers: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_group(&self) -> bool {
+        matches!(self.owner, Owner::Detach | Owner::Hook | Owner::Rebalance)
+    }
+
+    pub(super) fn is_member(&self) -> bool {
+        self.members.contains_key(&us())
+    }
+
+    /// The body of `autoscaling/target-lifecycle-state`.
+    pub(super) fn target_lifecycle_state(&self) -> Option<&'static str> {
+        match self.members.get(&us()).map(String::as_str) {
+            _ if !self.is_group() => None,
+            Some("InService") => Some("InService"),
+            Some(state) if state.starts_with("Terminating") => Some("Terminated"),
+            _ => Some("Detached"),
+        }
+    }
+
+    /// Where this instance is a target now.
+    pub(super) fn places(&self) -> BTreeSet<(&'static str, u16)> {
+        self.targets.iter().filter(|(_, id, _)| id == US).map(|(arn, _, port)| (*arn, *port)).collect()
+    }
+
+    /// What target health shows of this instance: draining targets too.
+    fn shown(&self) -> Vec<Registration> {
+        let rows = self.targets.union(&self.draining).filter(|(_, id, _)| id == US);
+        registrations_of(rows.map(|(arn, _, port)| (*arn, *port)).collect::<BTreeSet<_>>().into_iter())
+    }
+
+    pub(super) fn leave_everywhere(&mut self) {
+        self.targets.retain(|(_, id, _)| id != US);
+    }
+
+    pub(super) fn tags(&self) -> &BTreeMap<String, String> {
+        &self.tags
+    }
+
+    pub(super) fn fleet_tags(&self) -> &BTreeMap<String, String> {
+        &self.fleet_tags
+    }
+
+    /// A real interruption begins: AWS marks the Spot request, and an owner that replaces by itself does.
+    pub(super) fn interruption_begins(&mut self, now: u64) {
+        self.marked = Some(now);
+        self.rebalances(now);
+    }
+
+    pub(super) fn rebalances(&mut self, now: u64) {
+        let begun = self.rebalanced || self.timers.iter().any(|(_, timer)| *timer == Timer::Rebalance);
+        if self.owner == Owner::Rebalance && self.is_member() && !begun {
+            self.timers.push((now + 5_000, Timer::Rebalance));
+        }
+    }
+
+    pub(super) fn interruption_is_off(&mut self) {
+        self.marked = None;
+        self.rebalanced = false;
+    }
+
+    /// The group scales in.
+    pub(super) fn group_terminates(&mut self, now: u64) {
+        if self.is_group() && self.members.get(&us()).is_some_and(|state| state == "InService") {
+            // It goes because its replacement serves, or because the group scales in.
+            self.desired -= i32::from(!self.rebalanced);
+            self.begin_to_terminate(now);
+        }
+    }
+
+    fn begin_to_terminate(&mut self, now: u64) {
+        let hook = self.owner == Owner::Hook;
+        let state = if hook { "Terminating:Wait" } else { "Terminating" };
+        self.members.insert(us(), state.to_owned());
+        self.leave_group_targets(now, US);
+        self.timers.push(if hook { (now + 120_000, Timer::HookTimesOut) } else { (now + 40_000, Timer::Dies) });
+    }
+
+    fn leave_group_targets(&mut self, now: u64, id: &str) {
+        self.deregister(now, (WEB, id.to_owned(), 80));
+    }
+
+    /// Draining for the deregistration delay.
+    fn deregister(&mut self, now: u64, row: Row) {
+        if self.targets.remove(&row) {
+            self.draining.insert(row);
+            self.timers.push((now + 300_000, Timer::Drained));
+        }
+    }
+
+    pub(super) fn dies(&mut self) {
+        self.alive = false;
+        self.members.remove(&us());
+    }
+
+    fn launch(&mut self, now: u64, why: &'static str) -> InstanceId {
+        let id = InstanceId::new(format!("i-new{}", self.launches.len()));
+        self.launches.push(Launch { id: id.clone(), at: now, why });
+        if self.is_group() {
+            self.targets.insert((WEB, id.to_string(), 80));
+        }
+        id
+    }
+
+    pub(super) fn next_timer(&self) -> Option<u64> {
+        self.timers.iter().map(|(at, _)| *at).min()
+    }
+
+    /// What AWS does by itself.
+    pub(super) fn pass(&mut self, now: u64) {
+        while let Some(index) = self.timers.iter().position(|(at, _)| *at <= now) {
+            match self.timers.remove(index).1 {
+                Timer::Detached if self.members.get(&us()).is_some_and(|state| state == "Detaching") => {
+                    self.members.remove(&us());
+                    self.leave_group_targets(now, US);
+                }
+                Timer::Rebalance if self.members.get(&us()).is_some_and(|state| state == "InService") => {
+                    self.rebalanced = true;
+                    let new = self.launch(now, "the group rebalances");
+                    self.members.insert(new, "InService".into());
+                }
+                Timer::HookTimesOut | Timer::Dies => self.dies(),
+                Timer::Drained => self.draining.clear(),
+                Timer::Detached | Timer::Rebalance => {}
+            }
+        }
+        if self.is_group() {
+            let staying = |members: &BTreeMap<InstanceId, String>| {
+                members.values().filter(|state| *state == "InService").count() as i32
+            };
+            while staying(&self.members) < self.desired {
+                let new = self.launch(now, "the group keeps its size");
+                self.members.insert(new, "InService".into());
+            }
+        }
+        if self.owner == Owner::Maintain {
+            while (self.members.len() as i32) < self.total {
+                let new = self.launch(now, "the fleet keeps its size");
+                self.members.insert(new, "active".into());
+            }
+        }
+    }
+
+    /// What every look-up puts right on a fleet, as daemon/look_up.rs does.
+    pub(super) fn tidy(&mut self) {
+        let leftover = leftover(&self.fleet(), &self.fleet_members());
+        if let Some(Leftover::Capacity(capacity)) = leftover {
+            self.total = capacity.base;
+            self.writes.push(format!("capacity {}", capacity.base));
+        }
+        if leftover.is_some() {
+            self.fleet_tags.remove(BASE_CAPACITY_TAG);
+        }
+    }
+
+    /// What a look-up finds now.
+    pub(super) fn look_up(&self) -> Known {
+        Known { registrations: Some(self.shown()), plan: Some(self.plan()), ..Known::default() }
+    }
+
+    fn group(&self) -> AutoScalingGroup {
+        let hook = LifecycleHook { name: "drain".into(), heartbeat_timeout: Duration::from_secs(120) };
+        AutoScalingGroup {
+            name: "shop-asg".into(),
+            arn: "arn:asg".into(),
+            capacity_rebalance: self.owner == Owner::Rebalance,
+            termination_hooks: Some(hook).filter(|_| self.owner == Owner::Hook).into_iter().collect(),
+            target_groups: vec![TargetGroupArn::new(WEB)],
+            members: self.group_members(),
+            min_size: 0,
+            max_size: self.max,
+            desired_capacity: self.desired,
+            health_check_type: "EC2".into(),
+            availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
+            subnets: Vec::new(),
+            mixed_instances: false,
+        }
+    }
+
+    fn fleet(&self) -> Fleet {
+        let alive = self.members.len() as i32;
+        Fleet {
+            id: "fleet-1".into(),
+            request_type: FleetType::Maintain,
+            replacement_strategy: None,
+            capacity: FleetCapacity { total: self.total, spot: None, fulfilled: alive },
+            launch_configurations: Vec::new(),
+            target_groups: Vec::new(),
+            tags: self.fleet_tags.clone(),
+        }
+    }
+
+    fn fleet_members(&self) -> Vec<FleetMember> {
+        let noticed_at = |id: &InstanceId| self.marked.filter(|_| *id == us());
+        let member = |id: &InstanceId| FleetMember {
+            instance_id: id.clone(),
+            instance_type: "m5.large".into(),
+            under_notice: noticed_at(id).is_some(),
+            noticed_at: noticed_at(id).map(time),
+        };
+        self.members.keys().map(member).collect()
+    }
+
+    fn group_members(&self) -> Vec<GroupMember> {
+        let member = |(id, state): (&InstanceId, &String)| GroupMember {
+            instance_id: id.clone(),
+            availability_zone: "eu-west-1b".into(),
+            lifecycle_state: state.clone(),
+        };
+        self.members.iter().map(member).collect()
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        let how = match self.owner {
+            Owner::Detach => GroupRequest::Detach,
+            Owner::Hook => GroupRequest::Terminate,
+            Owner::Rebalance => GroupRequest::Observe,
+            Owner::Maintain => {
+                return Plan::Fleet { kind: FleetKind::Ec2, fleet: self.fleet(), how: FleetRequest::Raise };
+            }
+            Owner::Instant => {
+                let attempt = |zone: &str| InstantFleet {
+                    launch_configurations: vec![LaunchConfiguration {
+                        template: LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() },
+                        overrides: vec![LaunchOverride {
+                            availability_zone: Some(zone.into()),
+                            ..LaunchOverride::default()
+                        }],
+                    }],
+                    market: Market::Spot,
+                    tags: BTreeMap::from([(PREDECESSOR_TAG.into(), US.into())]),
+                };
+                let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
+                let from = "launch template lt-1".into();
+                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false });
+            }
+            Owner::Nobody => return Plan::Nobody { why: "launched by hand".into() },
+        };
+        if !self.is_member() {
+            return Plan::Nobody { why: "the instance is no member of group shop-asg any more".into() };
+        }
+        Plan::Group { group: self.group(), how }
+    }
+
+    fn instance(&self, wanted: &InstanceId, now: u64) -> Option<Instance> {
+        let launched = self.launches.iter().find(|launch| launch.id == *wanted);
+        let state = match launched {
+            Some(launch) if now < launch.at + 3_000 => InstanceState::Pending,
+            _ => InstanceState::Running,
+        };
+        let launch_time = launched.map_or(epoch() - Duration::from_secs(86_400), |launch| time(launch.at));
+        Some(Instance {
+            instance_id: wanted.clone(),
+            state,
+            instance_type: "m5.large".into(),
+            availability_zone: "eu-west-1b".into(),
+            private_ip: None,
+            subnet_id: None,
+            launch_time: Some(launch_time),
+            tags: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn perform(&mut self, now: u64, call: &Call) -> Answer {
+        match call {
+            Call::DeregisterTargets { target_group, targets } => {
+                for target in targets {
+                    let row = (known_arn(target_group), target.id.clone(), target.port);
+                    self.deregister(now, row);
+                }
+                self.write(format!("deregister {}", target_group.name()))
+            }
+            Call::RegisterTargets { target_group, targets } => {
+                for target in targets {
+                    let row = (known_arn(target_group), target.id.clone(), target.port);
+                    self.draining.remove(&row);
+                    self.targets.insert(row);
+                }
+                let who = if targets.iter().all(|target| target.id == US) { "us" } else { "successor" };
+                self.write(format!("register {who} in {}", target_group.name()))
+            }
+            Call::DescribeTargetHealth { target_group } => Answer::Health(self.health(known_arn(target_group), now)),
+            Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
+            Call::DescribeInstances { instance_ids } => {
+                Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::DescribeSuccessorsByTag => {
+                Answer::Instances(self.tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::TagInstance { key, value } => {
+                self.tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::UntagInstance { key } => {
+                self.tags.remove(key);
+                Answer::Accepted
+            }
+            Call::RunHook { hook, .. } => {
+                self.writes.push(format!("hook {}", hook.as_str()));
+                Answer::Hook { succeeded: true, how: "ended".into() }
+            }
+            Call::LookAtReadiness(_) if self.ready => Answer::Accepted,
+            Call::LookAtReadiness(_) => Answer::Failed(Failure::unanswered("connection refused")),
+            Call::FindTargetGroups => {
+                Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
+            }
+            Call::FindRegistrations { .. } => Answer::Registrations(self.shown()),
+            Call::FindPlan => Answer::Plan(Box::new(self.plan())),
+            Call::TerminateInstances => {
+                self.timers.push((now + 1_000, Timer::Dies));
+                self.write("terminate ourselves".into())
+            }
+            Call::CreateFleet { client_token, fleet } => self.create_fleet(now, client_token, fleet),
+            Call::DescribeFleet { .. }
+            | Call::DescribeFleetMembers { .. }
+            | Call::TagFleet { .. }
+            | Call::ModifyFleet { .. }
+            | Call::PutCapacityBack { .. } => self.perform_fleet(now, call),
+            _ if self.is_group() => self.perform_group(now, call),
+            _ => refused("ValidationError", "no group"),
+        }
+    }
+
+    fn write(&mut self, what: String) -> Answer {
+        self.writes.push(what);
+        Answer::Accepted
+    }
+
+    fn health(&self, arn: &str, now: u64) -> Vec<TargetHealth> {
+        let row = |id: &String, port: u16, state: TargetState| TargetHealth {
+            target: Target { id: id.clone(), port, availability_zone: None },
+            state,
+            reason: None,
+        };
+        let serves = |id: &str| match self.launches.iter().find(|launch| launch.id.as_str() == id) {
+            Some(launch) => now >= launch.at + self.healthy_after,
+            None => id != US || self.ready,
+        };
+        let state = |id: &str| if serves(id) { TargetState::Healthy } else { TargetState::Unhealthy };
+        let standing = self.targets.iter().filter(|(it, _, _)| *it == arn);
+        let standing = standing.map(|(_, id, port)| row(id, *port, state(id)));
+        let draining = self.draining.iter().filter(|(it, _, _)| *it == arn);
+        standing.chain(draining.map(|(_, id, port)| row(id, *port, TargetState::Draining))).collect()
+    }
+
+    fn create_fleet(&mut self, now: u64, client_token: &str, fleet: &InstantFleet) -> Answer {
+        let parameters = format!("{fleet:?}");
+        match self.tokens.get(client_token) {
+            Some((known, _)) if *known != parameters => refused("IdempotentParameterMismatch", "other parameters"),
+            Some((_, launched)) => Answer::Launched(launched.clone()),
+            None => {
+                let new = self.launch(now, "we asked for it");
+                self.tagged.push(new.clone());
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.to_owned(), (parameters, launched.clone()));
+                self.writes.push("create fleet".into());
+                Answer::Launched(launched)
+            }
+        }
+    }
+
+    fn perform_group(&mut self, now: u64, call: &Call) -> Answer {
+        let state = self.members.get(&us()).cloned();
+        match call {
+            Call::DetachInstances { .. } | Call::TerminateInstanceInAutoScalingGroup { .. }
+                if state.as_deref() != Some("InService") =>
+            {
+                refused("ValidationError", "The instance i-us is not part of Auto Scaling group shop-asg.")
+            }
+            Call::DetachInstances { decrement, .. } => {
+                self.desired -= i32::from(*decrement);
+                self.members.insert(us(), "Detaching".into());
+                self.leave_group_targets(now, US);
+                self.timers.push((now + 4_000, Timer::Detached));
+                self.pass(now);
+                self.write(format!("detach decrement={decrement}"))
+            }
+            Call::TerminateInstanceInAutoScalingGroup { decrement } => {
+                self.desired -= i32::from(*decrement);
+                self.begin_to_terminate(now);
+                self.pass(now);
+                self.write(format!("terminate in group decrement={decrement}"))
+            }
+            Call::LaunchInstances { client_token, .. } => {
+                if let Some((_, launched)) = self.tokens.get(client_token) {
+                    return Answer::Launched(launched.clone());
+                }
+                if self.desired >= self.max {
+                    return refused("ValidationError", "MaxSize");
+                }
+                self.desired += 1;
+                let new = self.launch(now, "we asked for it");
+                self.members.insert(new.clone(), "InService".into());
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.clone(), (String::new(), launched.clone()));
+                self.writes.push("launch".into());
+                Answer::Launched(launched)
+            }
+            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                members: self.group_members(),
+                desired_capacity: self.desired,
+                max_size: self.max,
+            })),
+            Call::AttachInstances { .. } if state.is_some() => {
+                refused("ValidationError", "Instance i-us is already part of AutoScalingGroup:shop-asg.")
+            }
+            Call::AttachInstances { .. } if self.desired >= self.max => refused("ValidationError", "MaxSize"),
+            Call::AttachInstances { .. } => {
+                self.desired += 1;
+                self.members.insert(us(), "InService".into());
+                self.draining.remove(&(WEB, US.to_owned(), 80));
+                self.targets.insert((WEB, US.to_owned(), 80));
+                self.write("attach".into())
+            }
+            Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. }
+                if state.as_deref() != Some("Terminating:Wait") =>
+            {
+                refused("ValidationError", "No active Lifecycle Action found with instance ID i-us")
+            }
+            Call::CompleteLifecycleAction { .. } => {
+                self.members.insert(us(), "Terminating:Proceed".into());
+                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
+                self.timers.push((now + 1_000, Timer::Dies));
+                self.write("complete".into())
+            }
+            Call::RecordLifecycleActionHeartbeat { .. } => {
+                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
+                self.timers.push((now + 120_000, Timer::HookTimesOut));
+                Answer::Accepted
+            }
+            other => panic!("{other:?} is not asked of a group"),
+        }
+    }
+
+    fn perform_fleet(&mut self, now: u64, call: &Call) -> Answer {
+        if self.owner != Owner::Maintain {
+            return Answer::Fleet(None);
+        }
+        match call {
+            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet()))),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members()),
+            Call::TagFleet { key, value, .. } => {
+                self.fleet_tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::ModifyFleet { total, .. } => {
+                self.total = *total;
+                self.pass(now);
+                self.write(format!("capacity {total}"))
+            }
+            // As daemon/perform.rs.
+            Call::PutCapacityBack { .. } => {
+                if !self.fleet_tags.contains_key(BASE_CAPACITY_TAG) {
+                    return Answer::Capacity { is_back: true };
+                }
+                self.tidy();
+                Answer::Capacity { is_back: false }
+            }
+            other => panic!("{other:?} is not asked of a fleet"),
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Who is asked for the successor, and how: tags to an owner, owner to a plan, template to attempts. Pure.
+//!
+//! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
+//! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::{OwnerChoice, Successor};
+use crate::core::model::{
+    AutoScalingGroup, Fleet, FleetMember, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride,
+    LaunchTemplate, LifecycleHook, Market, Owner,
+};
+
+/// On every successor that we launch: the id of the instance in whose place it stands.
+pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
+/// On every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that launched it
+/// knows only the pools of one attempt.
+pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
+/// On this instance from a signal to its end, with the deadline: nothing may take it for a successor. Taken off if it lives on.
+pub const LEAVING_TAG: &str = "spot-relay:leaving";
+/// On a `maintain` fleet while its capacity is raised: see [`RaisedCapacity`].
+pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
+
+/// What the tags say of the owner; AWS has to be asked for the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clue {
+    AutoScalingGroup(String),
+    Ec2Fleet(String),
+    SpotFleet(String),
+    LaunchTemplate(LaunchTemplate),
+    Nobody(String),
+}
+
+impl Clue {
+    /// Reads the instance's tags (FIELD.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
+    /// whatever it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
+    /// instance that never was in a group; the group has launched its successor already.
+    pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
+        let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
+        let group = tag("aws:autoscaling:groupName").map(Clue::AutoScalingGroup);
+        let spot_fleet = tag("aws:ec2spot:fleet-request-id").map(Clue::SpotFleet);
+        let ec2_fleet = match tag(ORIGIN_FLEET_TAG) {
+            None if tags.contains_key(PREDECESSOR_TAG) => None,
+            origin => origin.or_else(|| tag("aws:ec2:fleet-id")).map(Clue::of_fleet),
+        };
+        let missing =
+            |what: &str| Clue::Nobody(format!("[successor] owner asks for {what}, but the instance has no tag of one"));
+        match choice.owner {
+            OwnerChoice::None => Clue::Nobody("[successor] owner is \"none\"".to_owned()),
+            OwnerChoice::AutoScalingGroup => group.unwrap_or_else(|| missing("an Auto Scaling group")),
+            OwnerChoice::Ec2Fleet => ec2_fleet.unwrap_or_else(|| missing("an EC2 Fleet")),
+            OwnerChoice::SpotFleet => spot_fleet.unwrap_or_else(|| missing("a Spot Fleet")),
+            OwnerChoice::LaunchTemplate => template(tags, choice).unwrap_or_else(|| {
+                Clue::Nobody("no launch template is configured and the instance has no tag of one".to_owned())
+            }),
+            OwnerChoice::Discover => match group {
+                Some(group) => group,
+                None if lifecycle_state.is_some() => {
+                    Clue::Nobody("the instance is detached from its Auto Scaling group".to_owned())
+                }
+                None => spot_fleet.or(ec2_fleet).or_else(|| template(tags, choice)).unwrap_or_else(|| {
+                    Clue::Nobody("the instance has no tag of a group, a fleet or a launch template".to_owned())
+                }),
+            },
+        }
+    }
+
+    /// `sfr-...` is a Spot Fleet's, anything else an EC2 Fleet's.
+    fn of_fleet(id: String) -> Clue {
+        if id.starts_with("sfr-") { Clue::SpotFleet(id) } else { Clue::Ec2Fleet(id) }
+    }
+}
+
+/// The launch template of the configuration, else of the instance's tags.
+pub fn template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
+    let tagged = |key: &str| tags.get(key).cloned();
+    let version_of_tag = || tagged("aws:ec2launchtemplate:version").unwrap_or_else(|| "$Default".to_owned());
+    let template = match &choice.launch_template {
+        Some(chosen) => LaunchTemplate {
+            id_or_name: chosen.id_or_name.clone(),
+            version: chosen.version.clone().unwrap_or_else(|| "$Default".to_owned()),
+        },
+        None => LaunchTemplate { id_or_name: tagged("aws:ec2launchtemplate:id")?, version: version_of_tag() },
+    };
+    Some(Clue::LaunchTemplate(template))
+}
+
+/// Who is asked for the successor, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Plan {
+    Group { group: AutoScalingGroup, how: GroupRequest },
+    Fleet { kind: FleetKind, fleet: Fleet, how: FleetRequest },
+    Launch(LaunchPlan),
+    Nobody { why: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupRequest {
+    /// Capacity Rebalancing: the group launches by itself.
+    Observe,
+    /// Its termination hook runs, and keeps our window.
+    Terminate,
+    Detach,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetKind {
+    Ec2,
+    Spot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetRequest {
+    /// A replacement strategy: the fleet launches by itself.
+    Observe,
+    /// `maintain`: by the counted target capacity.
+    Raise,
+}
+
+/// Instant fleets of capacity 1, one after the other until one launches. Not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchPlan {
+    /// As in "launch template lt-0abc".
+    pub from: String,
+    pub attempts: Vec<InstantFleet>,
+    /// The only pool there is to choose from is the one that is being reclaimed.
+    pub only_reclaimed: bool,
+}
+
+/// What has to be known of the pools to choose among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Subnet id to zone, of every subnet that the configurations or the settings name.
+    pub zone_of_subnet: BTreeMap<String, String>,
+    /// Running members of the group (state code 16) by zone.
+    pub running_by_zone: BTreeMap<String, usize>,
+}
+
+impl Plan {
+    /// # What is planned for each owner
+    /// FIELD.md 4; a `request` or `instant` fleet and a bare launch template become a [`LaunchPlan`].
+    pub fn of(owner: &Owner, identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Plan {
+        match owner {
+            Owner::AutoScalingGroup(group) => Plan::Group { group: group.clone(), how: GroupRequest::of(group) },
+            Owner::Ec2Fleet(fleet) => Plan::of_fleet(FleetKind::Ec2, fleet, identity, choice, surroundings),
+            Owner::SpotFleet(fleet) => Plan::of_fleet(FleetKind::Spot, fleet, identity, choice, surroundings),
+            Owner::LaunchTemplate(template) => {
+                let configuration = LaunchConfiguration {
+                    template: template.clone(),
+                    overrides: overrides(identity, choice, surroundings),
+                };
+                let from = format!("launch template {}", template.id_or_name);
+                Plan::Launch(LaunchPlan::new(from, &[configuration], BTreeMap::new(), identity, choice, surroundings))
+            }
+            Owner::Nobody { why } => Plan::Nobody { why: why.clone() },
+        }
+    }
+
+    fn of_fleet(
+        kind: FleetKind,
+        fleet: &Fleet,
+        identity: &Identity,
+        choice: &Successor,
+        around: &Surroundings,
+    ) -> Plan {
+        if fleet.request_type == FleetType::Maintain {
+            let how = match fleet.replacement_strategy {
+                Some(_) => FleetRequest::Observe,
+                None => FleetRequest::Raise,
+            };
+            return Plan::Fleet { kind, fleet: fleet.clone(), how };
+        }
+        if fleet.launch_configurations.is_empty() {
+            return Plan::Nobody {
+                why: format!(
+                    "{} of type {:?} launches no template that could be launched again",
+                    fleet.id, fleet.request_type
+                ),
+            };
+        }
+        let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
+        let from = format!("the launch templates of {}", fleet.id);
+        Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, around))
+    }
+
+    /// The termination hooks of an Auto Scaling group.
+    pub fn termination_hooks(&self) -> &[LifecycleHook] {
+        match self {
+            Plan::Group { group, .. } => &group.termination_hooks,
+            _ => &[],
+        }
+    }
+
+    /// Whether somebody launches a successor, asked or not.
+    pub fn has_successor(&self) -> bool {
+        !matches!(self, Plan::Nobody { .. })
+    }
+
+    /// The owner as the log and the milestones name it.
+    pub fn owner(&self) -> &str {
+        match self {
+            Plan::Group { group, .. } => &group.name,
+            Plan::Fleet { fleet, .. } => &fleet.id,
+            Plan::Launch(launch) => &launch.from,
+            Plan::Nobody { .. } => "nobody",
+        }
+    }
+
+    /// A part of a sentence: how a successor comes before this instance leaves.
+    pub fn successor_first(&self) -> String {
+        match self {
+            Plan::Group { group, how: GroupRequest::Terminate | GroupRequest::Detach } => {
+                format!("have group {} launch one more", group.name)
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// The owner's id or name alone, as in `lt-0abc`; `None` of nobody.
+    pub fn owner_id(&self) -> Option<&str> {
+        match self {
+            Plan::Launch(launch) => launch.from.rsplit(' ').next(),
+            Plan::Nobody { .. } => None,
+            _ => Some(self.owner()),
+        }
+    }
+
+    /// The owner's kind, as the configuration spells it.
+    pub fn owner_kind(&self) -> &'static str {
+        match self {
+            Plan::Group { .. } => "auto-scaling-group",
+            Plan::Fleet { kind: FleetKind::Ec2, .. } => "ec2-fleet",
+            Plan::Fleet { kind: FleetKind::Spot, .. } => "spot-fleet",
+            Plan::Launch(_) => "launch-template",
+            Plan::Nobody { .. } => "none",
+        }
+    }
+}
+
+/// A part of a sentence: what happens on a notice besides leaving the target groups.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Plan::Group { group, how: GroupRequest::Observe } => {
+                write!(f, "leave the successor to group {}, whose Capacity Rebalancing launches it", group.name)
+            }
+            Plan::Group { group, how: GroupRequest::Terminate } => write!(
+                f,
+                "terminate in group {} (which launches the successor) and complete its termination hook once quiet",
+                group.name
+            ),
+            Plan::Group { group, how: GroupRequest::Detach } => {
+                write!(f, "detach from group {}, which launches the successor", group.name)
+            }
+            Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => {
+                write!(f, "leave the successor to {}, whose replacement strategy launches it", fleet.id)
+            }
+            Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
+                write!(f, "raise the target capacity of {} until the successor is there, then put it back", fleet.id)
+            }
+            Plan::Launch(launch) if launch.only_reclaimed => write!(
+                f,
+                "launch the successor from {}, in this instance's own zone and type, the worst place for it: \
+                 name more subnets or instance-types under [successor]",
+                launch.from
+            ),
+            Plan::Launch(launch) => write!(f, "launch the successor from {}", launch.from),
+            Plan::Nobody { why } => write!(f, "launch no successor: {why}"),
+        }
+    }
+}
+
+impl LaunchPlan {
+    fn new(
+        from: String,
+        configurations: &[LaunchConfiguration],
+        tags: BTreeMap<String, String>,
+        identity: &Identity,
+        choice: &Successor,
+        surroundings: &Surroundings,
+    ) -> LaunchPlan {
+        let attempts = attempts(configurations, tags, identity, choice, surroundings);
+        let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
+        let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
+        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts }
+    }
+}
+
+impl GroupRequest {
+    fn of(group: &AutoScalingGroup) -> GroupRequest {
+        if group.capacity_rebalance {
+            GroupRequest::Observe
+        } else if group.termination_hooks.is_empty() {
+            GroupRequest::Detach
+        } else {
+            GroupRequest::Terminate
+        }
+    }
+}
+
+/// The pools of a bare template: the types and subnets of the settings, else this instance's type and the surroundings'
+/// subnets (the template's, or this instance's).
+fn overrides(identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Vec<LaunchOverride> {
+    let types = match choice.instance_types.as_slice() {
+        [] => std::slice::from_ref(&identity.instance_type),
+        types => types,
+    };
+    let subnets = || surroundings.zone_of_subnet.iter();
+    types
+        .iter()
+        .flat_map(|instance_type| {
+            subnets().map(move |(subnet, zone)| LaunchOverride {
+                instance_type: Some(instance_type.clone()),
+                subnet_id: Some(subnet.clone()),
+                availability_zone: Some(zone.clone()),
+                ..LaunchOverride::default()
+            })
+        })
+        .collect()
+}
+
+/// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
+/// that is being reclaimed; then all pools; then on demand, if allowed. Attempts that would repeat one are left out.
+fn attempts(
+    configurations: &[LaunchConfiguration],
+    mut tags: BTreeMap<String, String>,
+    identity: &Identity,
+    choice: &Successor,
+    surroundings: &Surroundings,
+) -> Vec<InstantFleet> {
+    tags.insert(PREDECESSOR_TAG.to_owned(), identity.instance_id.to_string());
+    let zone = |pool: &LaunchOverride| zone_of(pool, surroundings);
+    let reclaimed = |pool: &LaunchOverride| is_reclaimed(pool, identity, surroundings);
+    let others = || configurations.iter().flat_map(|it| &it.overrides).filter(|pool| !reclaimed(pool)).filter_map(zone);
+    let running = |zone: &String| surroundings.running_by_zone.get(zone).copied().unwrap_or(0);
+    let fewest = others().filter(|zone| *zone != identity.availability_zone).map(|zone| running(&zone)).min();
+    let best = |pool: &LaunchOverride| {
+        let there = zone(pool).filter(|zone| *zone != identity.availability_zone);
+        !reclaimed(pool) && there.is_some_and(|zone| Some(running(&zone)) == fewest)
+    };
+
+    let mut attempts: Vec<InstantFleet> = Vec::new();
+    let mut add = |market: Market, wanted: &dyn Fn(&LaunchOverride) -> bool| {
+        let launch_configurations = narrowed(configurations, wanted);
+        let attempt = InstantFleet { launch_configurations, market, tags: tags.clone() };
+        if !attempt.launch_configurations.is_empty() && !attempts.contains(&attempt) {
+            attempts.push(attempt);
+        }
+    };
+    if choice.balance_zones.0 {
+        add(Market::Spot, &best);
+    }
+    add(Market::Spot, &|pool| !reclaimed(pool));
+    add(Market::Spot, &|_| true);
+    if choice.on_demand_fallback {
+        add(Market::OnDemand, &|_| true);
+    }
+    attempts
+}
+
+fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String> {
+    let by_subnet = pool.subnet_id.as_ref().and_then(|subnet| surroundings.zone_of_subnet.get(subnet));
+    pool.availability_zone.as_ref().or(by_subnet).cloned()
+}
+
+/// Whether it is, for all that is known, the pool that AWS takes this instance back from.
+fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
+    pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
+        && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)
+}
+
+/// The configurations with only the wanted pools; one that names no pools stands for its template's own pool. Weights are
+/// left out: with a weight under one, a capacity of 1 would launch two.
+fn narrowed(
+    configurations: &[LaunchConfiguration],
+    wanted: &dyn Fn(&LaunchOverride) -> bool,
+) -> Vec<LaunchConfiguration> {
+    let own_pool = LaunchOverride::default();
+    configurations
+        .iter()
+        .filter_map(|configuration| {
+            let overrides: Vec<LaunchOverride> =
+                configuration.overrides.iter().filter(|pool| wanted(pool)).map(unweighted).collect();
+            let stays = if configuration.overrides.is_empty() { wanted(&own_pool) } else { !overrides.is_empty() };
+            stays.then(|| LaunchConfiguration { template: configuration.template.clone(), overrides })
+        })
+        .collect()
+}
+
+fn unweighted(pool: &LaunchOverride) -> LaunchOverride {
+    LaunchOverride { weight_hundredths: None, ..pool.clone() }
+}
+
+/// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
+/// written since. A target outside of them was set by somebody else, and is the new base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaisedCapacity {
+    pub base: i32,
+    pub raised: i32,
+}
+
+impl RaisedCapacity {
+    pub fn read(tags: &BTreeMap<String, String>) -> Option<RaisedCapacity> {
+        let (base, raised) = tags.get(BASE_CAPACITY_TAG)?.split_once("..")?;
+        Some(RaisedCapacity { base: base.parse().ok()?, raised: raised.parse().ok()? })
+    }
+
+    pub fn covers(self, total: i32) -> bool {
+        (self.base..=self.raised).contains(&total)
+    }
+}
+
+impl fmt::Display for RaisedCapacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.base, self.raised)
+    }
+}
+
+/// The units of the members that are under notice, `ours` among them whether its Spot request says so yet or not.
+pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity) -> i32 {
+    let others = members.iter().filter(|member| member.under_notice && member.instance_id != ours.instance_id);
+    let types = others.map(|member| &member.instance_type).chain([&ours.instance_type]);
+    let hundredths: u32 = types.map(|instance_type| weight_hundredths(fleet, instance_type)).sum();
+    i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
+}
+
+fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
+    let overrides = fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
+    overrides
+        .filter(|pool| pool.instance_type.as_deref() == Some(instance_type))
+        .find_map(|pool| pool.weight_hundredths)
+        .unwrap_or(100)
+}
+
+/// What is left of raises whose victims are all gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftover {
+    /// The capacity is still raised.
+    Capacity(RaisedCapacity),
+    TagOnly,
+}
+
+/// Whoever finds the tag and nobody under notice puts the base back and removes the tag (FIELD.md 4).
+pub fn leftover(fleet: &Fleet, members: &[FleetMember]) -> Option<Leftover> {
+    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) || members.iter().any(|member| member.under_notice) {
+        return None;
+    }
+    match RaisedCapacity::read(&fleet.tags) {
+        Some(capacity) if capacity.covers(fleet.capacity.total) && fleet.capacity.total > capacity.base => {
+            Some(Leftover::Capacity(capacity))
+        }
+        _ => Some(Leftover::TagOnly),
+    }
+}
+
+#[cfg(test)]
+mod tests;

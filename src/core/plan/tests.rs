@@ -1,0 +1,258 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::core::config::{BalanceZones, TemplateChoice};
+use crate::core::model::{FleetCapacity, InstanceId, LifeCycle, LifecycleHook};
+
+fn identity() -> Identity {
+    Identity {
+        instance_id: InstanceId::new("i-us"),
+        region: "eu-west-1".into(),
+        availability_zone: "eu-west-1a".into(),
+        instance_type: "m5.large".into(),
+        private_ip: "10.0.0.1".into(),
+        account_id: "1".into(),
+        life_cycle: LifeCycle::Spot,
+    }
+}
+
+fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+const TEMPLATE: (&str, &str) = ("aws:ec2launchtemplate:id", "lt-1");
+const VERSION: (&str, &str) = ("aws:ec2launchtemplate:version", "7");
+
+fn lt(id: &str, version: &str) -> Clue {
+    Clue::LaunchTemplate(LaunchTemplate { id_or_name: id.into(), version: version.into() })
+}
+
+fn clue(pairs: &[(&str, &str)]) -> Clue {
+    Clue::read(&tags(pairs), None, &Successor::default())
+}
+
+#[test]
+fn the_tags_tell_the_owner_and_the_nearest_one_wins() {
+    let group = ("aws:autoscaling:groupName", "shop-asg");
+    assert_eq!(clue(&[group, TEMPLATE, VERSION]), Clue::AutoScalingGroup("shop-asg".into()));
+    assert_eq!(clue(&[("aws:ec2:fleet-id", "fleet-1"), TEMPLATE]), Clue::Ec2Fleet("fleet-1".into()));
+    assert_eq!(clue(&[("aws:ec2spot:fleet-request-id", "sfr-1"), TEMPLATE]), Clue::SpotFleet("sfr-1".into()));
+    assert_eq!(clue(&[TEMPLATE, VERSION]), lt("lt-1", "7"));
+    assert!(matches!(clue(&[("Name", "web")]), Clue::Nobody(_)));
+}
+
+#[test]
+fn a_detached_member_has_no_owner_though_its_template_tag_remains() {
+    for shown in ["Detached", "InService"] {
+        let clue = Clue::read(&tags(&[TEMPLATE, VERSION]), Some(shown), &Successor::default());
+        assert!(matches!(clue, Clue::Nobody(why) if why.contains("detached")), "{shown}");
+    }
+}
+
+#[test]
+fn a_successor_of_ours_has_the_owner_of_its_predecessor() {
+    let ours = (PREDECESSOR_TAG, "i-before");
+    let instant = ("aws:ec2:fleet-id", "fleet-of-one");
+    assert_eq!(clue(&[ours, instant, TEMPLATE, VERSION]), lt("lt-1", "7"));
+    assert_eq!(clue(&[ours, instant, (ORIGIN_FLEET_TAG, "fleet-9"), TEMPLATE]), Clue::Ec2Fleet("fleet-9".into()));
+    assert_eq!(clue(&[ours, instant, (ORIGIN_FLEET_TAG, "sfr-9"), TEMPLATE]), Clue::SpotFleet("sfr-9".into()));
+}
+
+#[test]
+fn the_configuration_chooses_the_owner_and_the_template() {
+    let choose = |owner, launch_template| Successor { owner, launch_template, ..Successor::default() };
+    let read = |choice: &Successor| Clue::read(&tags(&[("aws:ec2:fleet-id", "fleet-1"), TEMPLATE]), None, choice);
+    assert!(matches!(read(&choose(OwnerChoice::None, None)), Clue::Nobody(_)));
+    assert!(matches!(read(&choose(OwnerChoice::AutoScalingGroup, None)), Clue::Nobody(why) if why.contains("group")));
+    let template = TemplateChoice { id_or_name: "web".into(), version: None };
+    assert_eq!(read(&choose(OwnerChoice::LaunchTemplate, Some(template))), lt("web", "$Default"));
+    assert_eq!(read(&choose(OwnerChoice::LaunchTemplate, None)), lt("lt-1", "$Default"));
+}
+
+fn group(capacity_rebalance: bool, hooks: usize) -> AutoScalingGroup {
+    let hook = LifecycleHook { name: "drain".into(), heartbeat_timeout: std::time::Duration::from_secs(60) };
+    AutoScalingGroup {
+        name: "shop-asg".into(),
+        arn: String::new(),
+        capacity_rebalance,
+        termination_hooks: vec![hook; hooks],
+        target_groups: Vec::new(),
+        members: Vec::new(),
+        min_size: 0,
+        max_size: 3,
+        desired_capacity: 3,
+        health_check_type: "EC2".into(),
+        availability_zones: Vec::new(),
+        subnets: Vec::new(),
+        mixed_instances: false,
+    }
+}
+
+fn fleet(request_type: FleetType, replacement_strategy: Option<&str>) -> Fleet {
+    Fleet {
+        id: "fleet-1".into(),
+        request_type,
+        replacement_strategy: replacement_strategy.map(str::to_owned),
+        capacity: FleetCapacity { total: 4, spot: None, fulfilled: 4 },
+        launch_configurations: vec![configuration(&[("m5.large", "eu-west-1a"), ("m5.large", "eu-west-1b")])],
+        target_groups: Vec::new(),
+        tags: BTreeMap::new(),
+    }
+}
+
+fn configuration(pools: &[(&str, &str)]) -> LaunchConfiguration {
+    let pool = |(instance_type, zone): &(&str, &str)| LaunchOverride {
+        instance_type: Some((*instance_type).to_owned()),
+        availability_zone: Some((*zone).to_owned()),
+        weight_hundredths: Some(50),
+        ..LaunchOverride::default()
+    };
+    LaunchConfiguration {
+        template: LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() },
+        overrides: pools.iter().map(pool).collect(),
+    }
+}
+
+fn plan(owner: &Owner) -> Plan {
+    Plan::of(owner, &identity(), &Successor::default(), &Surroundings::default())
+}
+
+#[test]
+fn an_owner_that_replaces_by_itself_is_never_asked() {
+    let of = |capacity_rebalance, hooks| plan(&Owner::AutoScalingGroup(group(capacity_rebalance, hooks)));
+    assert!(matches!(of(true, 1), Plan::Group { how: GroupRequest::Observe, .. }));
+    assert!(matches!(of(false, 1), Plan::Group { how: GroupRequest::Terminate, .. }));
+    assert!(matches!(of(false, 0), Plan::Group { how: GroupRequest::Detach, .. }));
+    let maintained = |strategy| plan(&Owner::Ec2Fleet(fleet(FleetType::Maintain, strategy)));
+    assert!(matches!(maintained(Some("launch")), Plan::Fleet { how: FleetRequest::Observe, .. }));
+    assert!(matches!(maintained(None), Plan::Fleet { how: FleetRequest::Raise, .. }));
+}
+
+#[test]
+fn a_fleet_that_does_not_replace_gets_an_instant_one_with_its_pools_and_its_name() {
+    for request_type in [FleetType::Request, FleetType::Instant] {
+        let Plan::Launch(launch) = plan(&Owner::SpotFleet(fleet(request_type, None))) else { panic!("a launch plan") };
+        let first = &launch.attempts[0];
+        assert_eq!(zones(first), ["eu-west-1b"]);
+        assert_eq!(first.tags[ORIGIN_FLEET_TAG], "fleet-1");
+        assert_eq!(first.tags[PREDECESSOR_TAG], "i-us");
+        assert!(first.launch_configurations[0].overrides.iter().all(|pool| pool.weight_hundredths.is_none()));
+    }
+    let without_templates = Fleet { launch_configurations: Vec::new(), ..fleet(FleetType::Request, None) };
+    assert!(matches!(plan(&Owner::SpotFleet(without_templates)), Plan::Nobody { .. }));
+}
+
+fn zones(attempt: &InstantFleet) -> Vec<String> {
+    let pools = attempt.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
+    pools.filter_map(|pool| pool.availability_zone.clone()).collect()
+}
+
+fn three_zones() -> Surroundings {
+    Surroundings {
+        zone_of_subnet: tags(&[("s-a", "eu-west-1a"), ("s-b", "eu-west-1b"), ("s-c", "eu-west-1c")]),
+        running_by_zone: [("eu-west-1a", 0), ("eu-west-1b", 5), ("eu-west-1c", 2)]
+            .map(|(z, n)| (z.to_owned(), n))
+            .into(),
+    }
+}
+
+fn template_attempts(choice: &Successor, surroundings: &Surroundings) -> Vec<InstantFleet> {
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    match Plan::of(&owner, &identity(), choice, surroundings) {
+        Plan::Launch(launch) => launch.attempts,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_zone_with_the_fewest_members_comes_first_and_the_reclaimed_pool_last() {
+    let attempts = template_attempts(&Successor::default(), &three_zones());
+    let tried: Vec<Vec<String>> = attempts.iter().map(zones).collect();
+    let all = vec!["eu-west-1a", "eu-west-1b", "eu-west-1c"];
+    assert_eq!(tried, [vec!["eu-west-1c"], vec!["eu-west-1b", "eu-west-1c"], all]);
+    assert!(attempts.iter().all(|attempt| attempt.market == Market::Spot));
+}
+
+#[test]
+fn on_demand_comes_last_and_only_if_allowed() {
+    let choice = Successor { on_demand_fallback: true, ..Successor::default() };
+    let attempts = template_attempts(&choice, &three_zones());
+    assert_eq!(attempts.len(), 4);
+    assert_eq!(attempts.last().map(|attempt| attempt.market), Some(Market::OnDemand));
+}
+
+#[test]
+fn without_balance_all_other_pools_come_first() {
+    let choice = Successor { balance_zones: BalanceZones(false), ..Successor::default() };
+    let attempts = template_attempts(&choice, &three_zones());
+    assert_eq!(zones(&attempts[0]), ["eu-west-1b", "eu-west-1c"]);
+}
+
+#[test]
+fn another_type_in_the_same_zone_is_another_pool() {
+    let choice = Successor { instance_types: vec!["m5.large".into(), "m6i.large".into()], ..Successor::default() };
+    let one_zone = Surroundings { zone_of_subnet: tags(&[("s-a", "eu-west-1a")]), ..Surroundings::default() };
+    let attempts = template_attempts(&choice, &one_zone);
+    let types = |attempt: &InstantFleet| {
+        let pools = attempt.launch_configurations[0].overrides.iter();
+        pools.filter_map(|pool| pool.instance_type.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(types(&attempts[0]), ["m6i.large"]);
+    assert_eq!(types(&attempts[1]), ["m5.large", "m6i.large"]);
+}
+
+#[test]
+fn the_only_pool_is_tried_though_it_is_being_reclaimed() {
+    let one_zone = Surroundings { zone_of_subnet: tags(&[("s-a", "eu-west-1a")]), ..Surroundings::default() };
+    assert_eq!(template_attempts(&Successor::default(), &one_zone).len(), 1);
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let said =
+        |surroundings: &Surroundings| Plan::of(&owner, &identity(), &Successor::default(), surroundings).to_string();
+    assert!(said(&one_zone).contains("worst place"));
+    assert!(!said(&three_zones()).contains("worst place"));
+    let other_zone = Surroundings { zone_of_subnet: tags(&[("s-b", "eu-west-1b")]), ..Surroundings::default() };
+    assert!(!said(&other_zone).contains("worst place"));
+    assert_eq!(template_attempts(&Successor::default(), &Surroundings::default()).len(), 1);
+}
+
+fn member(id: &str, instance_type: &str, under_notice: bool) -> FleetMember {
+    FleetMember {
+        instance_id: InstanceId::new(id),
+        instance_type: instance_type.into(),
+        under_notice,
+        noticed_at: None,
+    }
+}
+
+#[test]
+fn this_instance_counts_as_under_notice_before_its_request_says_so() {
+    let mut fleet = fleet(FleetType::Maintain, None);
+    fleet.launch_configurations = Vec::new();
+    let members =
+        [member("i-us", "m5.large", false), member("i-b", "m5.large", true), member("i-c", "m5.large", false)];
+    assert_eq!(units_under_notice(&fleet, &members, &identity()), 2);
+}
+
+#[test]
+fn members_count_by_their_weights() {
+    let fleet = fleet(FleetType::Maintain, None);
+    let members = [member("i-us", "m5.large", true), member("i-b", "m5.large", true), member("i-c", "c5.large", true)];
+    // Two halves and one without a weight.
+    assert_eq!(units_under_notice(&fleet, &members, &identity()), 2);
+}
+
+#[test]
+fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_base_back() {
+    let tagged = |total, value: &str| Fleet {
+        capacity: FleetCapacity { total, spot: None, fulfilled: total },
+        tags: tags(&[(BASE_CAPACITY_TAG, value)]),
+        ..fleet(FleetType::Maintain, None)
+    };
+    let alive = [member("i-us", "m5.large", false)];
+    let base = RaisedCapacity { base: 4, raised: 6 };
+    assert_eq!(leftover(&tagged(5, "4..6"), &alive), Some(Leftover::Capacity(base)));
+    assert_eq!(leftover(&tagged(4, "4..6"), &alive), Some(Leftover::TagOnly));
+    assert_eq!(leftover(&tagged(8, "4..6"), &alive), Some(Leftover::TagOnly), "somebody else set it since");
+    assert_eq!(leftover(&tagged(5, "4..6"), &[member("i-b", "m5.large", true)]), None);
+    assert_eq!(leftover(&fleet(FleetType::Maintain, None), &alive), None);
+}

@@ -1,0 +1,198 @@
+//! Who launches the successor, as far as permissions go: from a plan, from what the tags say where AWS could not be
+//! asked, or from a kind of owner alone.
+
+use std::collections::BTreeSet;
+
+use super::Place;
+use crate::core::config::Config;
+use crate::core::model::TargetGroupArn;
+use crate::core::plan::{Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Means {
+    Group(GroupMeans),
+    Fleet(FleetMeans),
+    Launch(LaunchMeans),
+    Nobody,
+}
+
+/// An Auto Scaling group. One that is observed is neither detached from nor terminated in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMeans {
+    /// `None`: any.
+    pub arn: Option<String>,
+    pub detach: bool,
+    pub terminate: bool,
+    /// It has termination hooks.
+    pub hooks: bool,
+    /// We register the successor in some target group, because the group does not.
+    pub registers_successor: bool,
+}
+
+/// A fleet of type `maintain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetMeans {
+    pub kind: FleetKind,
+    /// `None`: any.
+    pub id: Option<String>,
+    /// Its capacity is raised; otherwise it is observed.
+    pub raise: bool,
+    pub registers_successor: bool,
+}
+
+/// CreateFleet, from a launch template or from those of a fleet that does not replace by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchMeans {
+    /// What is looked up of the owner and its pools.
+    pub reads: Vec<&'static str>,
+    /// `lt-...`; empty: any.
+    pub templates: Vec<String>,
+    /// `subnet-...`; empty: any.
+    pub subnets: Vec<String>,
+    pub role: PassedRole,
+}
+
+/// The role that what is launched gets from its template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PassedRole {
+    /// It gets none.
+    None,
+    Named(String),
+    Unknown,
+}
+
+impl PassedRole {
+    /// Stands for a role that is not known: it grants nothing until a person writes the name.
+    pub const PLACEHOLDER: &str = "NAME-OF-THE-TEMPLATES-ROLE";
+}
+
+/// A kind of owner, as a person names it where nothing else is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    AutoScalingGroup,
+    /// Of type `maintain`.
+    Ec2Fleet,
+    /// Of type `maintain`.
+    SpotFleet,
+    /// Or of type `request`: neither replaces an instance.
+    Ec2FleetInstant,
+    SpotFleetRequest,
+    LaunchTemplate,
+    DrainOnly,
+}
+
+impl Means {
+    /// Everything that this kind of owner may need, whatever its settings.
+    pub fn of_kind(kind: Kind, config: &Config) -> Means {
+        match kind {
+            Kind::AutoScalingGroup => any_group(None),
+            Kind::Ec2Fleet => any_fleet(FleetKind::Ec2, None),
+            Kind::SpotFleet => any_fleet(FleetKind::Spot, None),
+            Kind::Ec2FleetInstant => launch(of_fleet(FleetKind::Ec2), config),
+            Kind::SpotFleetRequest => launch(of_fleet(FleetKind::Spot), config),
+            Kind::LaunchTemplate => {
+                let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.as_str());
+                launch(of_template(chosen.unwrap_or_default(), config), config)
+            }
+            Kind::DrainOnly => Means::Nobody,
+        }
+    }
+
+    /// What the tags say, where AWS could not be asked for the rest: everything that an owner of this kind may need.
+    pub fn of_clue(clue: &Clue, place: &Place, config: &Config) -> Means {
+        match clue {
+            Clue::AutoScalingGroup(name) => any_group(Some(place.group(name))),
+            Clue::Ec2Fleet(id) => any_fleet(FleetKind::Ec2, Some(id.clone())),
+            Clue::SpotFleet(id) => any_fleet(FleetKind::Spot, Some(id.clone())),
+            Clue::LaunchTemplate(template) => launch(of_template(&template.id_or_name, config), config),
+            Clue::Nobody(_) => Means::Nobody,
+        }
+    }
+
+    /// Exactly what this plan needs. `registered_in` are the target groups of this instance.
+    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn], config: &Config) -> Means {
+        let by_us = |owners: &[TargetGroupArn]| registered_in.iter().any(|arn| !owners.contains(arn));
+        match plan {
+            Plan::Group { group, how } => Means::Group(GroupMeans {
+                arn: Some(group.arn.clone()).filter(|arn| !arn.is_empty()),
+                detach: *how == GroupRequest::Detach,
+                terminate: *how == GroupRequest::Terminate,
+                hooks: !group.termination_hooks.is_empty(),
+                registers_successor: by_us(&group.target_groups),
+            }),
+            Plan::Fleet { kind, fleet, how } => Means::Fleet(FleetMeans {
+                kind: *kind,
+                id: Some(fleet.id.clone()),
+                raise: *how == FleetRequest::Raise,
+                registers_successor: by_us(&fleet.target_groups),
+            }),
+            Plan::Launch(plan) => Means::Launch(of_launch_plan(plan, config)),
+            Plan::Nobody { .. } => Means::Nobody,
+        }
+    }
+
+    pub(super) fn registers_successor(&self) -> bool {
+        match self {
+            Means::Group(group) => group.registers_successor,
+            Means::Fleet(fleet) => fleet.registers_successor,
+            Means::Launch(_) => true,
+            Means::Nobody => false,
+        }
+    }
+}
+
+fn any_group(arn: Option<String>) -> Means {
+    Means::Group(GroupMeans { arn, detach: true, terminate: true, hooks: true, registers_successor: true })
+}
+
+fn any_fleet(kind: FleetKind, id: Option<String>) -> Means {
+    Means::Fleet(FleetMeans { kind, id, raise: true, registers_successor: true })
+}
+
+fn launch(reads: Vec<&'static str>, config: &Config) -> Means {
+    let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.clone());
+    Means::Launch(LaunchMeans {
+        reads,
+        templates: chosen.into_iter().filter(|id| id.starts_with("lt-")).collect(),
+        subnets: config.successor.subnets.clone(),
+        role: PassedRole::Unknown,
+    })
+}
+
+fn of_fleet(kind: FleetKind) -> Vec<&'static str> {
+    match kind {
+        // AWS forgets an instant fleet after a while; then its members' template is looked at.
+        FleetKind::Ec2 => vec!["ec2:DescribeFleets", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSubnets"],
+        FleetKind::Spot => vec!["ec2:DescribeSpotFleetRequests", "ec2:DescribeSubnets"],
+    }
+}
+
+/// With an id and subnets named, there is nothing to look up of a template.
+fn of_template(id_or_name: &str, config: &Config) -> Vec<&'static str> {
+    let is_known = id_or_name.starts_with("lt-") && !config.successor.subnets.is_empty();
+    let versions = (!is_known).then_some("ec2:DescribeLaunchTemplateVersions");
+    std::iter::once("ec2:DescribeSubnets").chain(versions).collect()
+}
+
+fn of_launch_plan(plan: &LaunchPlan, config: &Config) -> LaunchMeans {
+    let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+    let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
+    let pools = configurations().flat_map(|configuration| &configuration.overrides);
+    let subnets: BTreeSet<String> = pools.clone().filter_map(|pool| pool.subnet_id.clone()).collect();
+    let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
+    let reads = match origin {
+        Some(id) if id.starts_with("sfr-") => of_fleet(FleetKind::Spot),
+        Some(_) => of_fleet(FleetKind::Ec2),
+        None => templates.iter().flat_map(|template| of_template(template, config)).collect(),
+    };
+    // One that is told by its name stands for any id.
+    let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
+    // A pool without a subnet goes into its template's.
+    let all_subnets = pools.clone().all(|pool| pool.subnet_id.is_some());
+    LaunchMeans {
+        reads,
+        templates: templates.iter().filter(|_| all_ids).map(|id| (*id).to_owned()).collect(),
+        subnets: subnets.into_iter().filter(|_| all_subnets).collect(),
+        role: PassedRole::Unknown,
+    }
+}

@@ -1,0 +1,353 @@
+//! The files: the record of the last handover, the status, and the flags that path units watch.
+//!
+//! Each is written whole or not at all (a new file, renamed over the old one). No record, a broken one or one of another
+//! instance is never a reason not to act: reading gives `None` and says why. Nothing here is asynchronous; the daemon
+//! writes in a thread of its own, because a disk can hang. What is in the runtime directory everybody may read, whatever
+//! the daemon's umask: no secret is in it.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::core::handover::Report;
+use crate::core::life::Record;
+use crate::core::model::{BootInstant, Identity, Registration};
+
+/// What `/run/spot-relay/status.json` holds: what the daemon is doing. `spot-relay status` reads it, and makes of it what
+/// other programs read: this file is between the two of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// In the kernel's ticks after the boot: the pid alone may be another's by now.
+    pub process_started: Option<u64>,
+    pub since: Moment,
+    /// When this was written: anew at every change, and every few seconds without one.
+    pub written: Moment,
+    /// When the daemon ended, if it had the time to say so.
+    pub ended: Option<Timestamp>,
+    /// Between two looks at the metadata.
+    pub interval: Duration,
+    /// The last look that told whether a notice stands.
+    pub last_good_look: Option<Moment>,
+    /// Since when the metadata does not answer as it should, and why.
+    pub trouble: Option<Trouble>,
+    pub state: State,
+    /// The same in a sentence.
+    pub says: String,
+    pub instance: Option<Identity>,
+    pub owner: Option<Owner>,
+    /// What happens on a notice, in a sentence.
+    pub on_a_notice: Option<String>,
+    pub registrations: Option<Vec<Registration>>,
+    /// The last one, or the one that goes on.
+    pub handover: Option<Record>,
+    /// Of the one that goes on, how it stands now.
+    pub duties: Vec<Report>,
+}
+
+/// One moment on both clocks: the wall's for people, the boot's for ages, because nobody can set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    pub at: Timestamp,
+    pub boot: BootInstant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub since: Moment,
+    pub why: String,
+}
+
+/// Who launches the successor, in the words of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub kind: String,
+    pub id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Watching,
+    HandingOver,
+    HandedOver,
+    /// Coming into service, or back.
+    Arriving,
+    /// Lives on, out of its target groups.
+    StaysOut,
+    /// At its own request.
+    Terminating,
+}
+
+/// What exists while a notice stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    Notice,
+    Drained,
+}
+
+impl Flag {
+    fn file_name(self) -> &'static str {
+        match self {
+            Flag::Notice => "notice",
+            Flag::Drained => "drained",
+        }
+    }
+}
+
+/// Where the files are.
+#[derive(Clone, Debug)]
+pub struct Files {
+    state: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Files {
+    /// systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`, else the places of the contract.
+    pub fn new(state_directory: Option<&str>, runtime_directory: Option<&str>) -> Files {
+        // Each may hold several, separated by colons; the unit asks for one.
+        let first = |value: Option<&str>, default: &str| {
+            let directory = value.and_then(|value| value.split(':').find(|part| !part.is_empty()));
+            PathBuf::from(directory.unwrap_or(default))
+        };
+        Files {
+            state: first(state_directory, "/var/lib/spot-relay"),
+            runtime: first(runtime_directory, "/run/spot-relay"),
+        }
+    }
+
+    pub fn record_path(&self) -> PathBuf {
+        self.state.join("handover.json")
+    }
+
+    pub fn status_path(&self) -> PathBuf {
+        self.runtime.join("status.json")
+    }
+
+    /// What the daemon or a drill locks as long as it runs.
+    pub fn lock_path(&self) -> PathBuf {
+        self.runtime.join("lock")
+    }
+
+    /// The record, if it is this instance's; the reason, if there is one that cannot be used.
+    ///
+    /// # Errors
+    /// A sentence for the log: the file is there and cannot be read, is broken, or is another instance's.
+    pub fn read_record(&self, identity: &Identity) -> Result<Option<Record>, String> {
+        let path = self.record_path();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("the record {} cannot be read: {error}", path.display())),
+        };
+        let record: Record = serde_json::from_str(&text)
+            .map_err(|error| format!("the record {} is broken, and ignored: {error}", path.display()))?;
+        if record.incident.instance_id != identity.instance_id {
+            let whose = record.incident.instance_id;
+            return Err(format!("the record {} is of instance {whose}, and ignored", path.display()));
+        }
+        Ok(Some(record))
+    }
+
+    /// The record as it is, whosever it is: for people. `None` where there is none that can be read.
+    pub fn read_any_record(&self) -> Option<Record> {
+        serde_json::from_slice(&std::fs::read(self.record_path()).ok()?).ok()
+    }
+
+    /// The status; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or is broken.
+    pub fn read_status(&self) -> io::Result<Option<Status>> {
+        match std::fs::read(self.status_path()) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn write_record(&self, record: &Record) -> io::Result<()> {
+        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Place::State)
+    }
+
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn write_status(&self, status: &Status) -> io::Result<()> {
+        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Place::Runtime)
+    }
+
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn raise(&self, flag: Flag) -> io::Result<()> {
+        write_whole(&self.runtime.join(flag.file_name()), b"", Place::Runtime)
+    }
+
+    /// # Errors
+    /// The flag is there and cannot be removed.
+    pub fn lower(&self, flag: Flag) -> io::Result<()> {
+        match std::fs::remove_file(self.runtime.join(flag.file_name())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a file is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has to outlive the machine's sudden death.
+    State,
+    /// It does not, and everybody reads it: path units of any user, and `spot-relay status` without root.
+    Runtime,
+}
+
+fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        make_directory(directory, place)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    // Left behind by a process that died, and perhaps another user's: a drill runs as root.
+    let _ = std::fs::remove_file(&new);
+    let mut file = File::create_new(&new)?;
+    if let Some(owner) = path.parent().and_then(|directory| std::fs::metadata(directory).ok()) {
+        // What root's drill writes, the daemon has to read and to write over.
+        let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
+    }
+    if place == Place::Runtime {
+        file.set_permissions(Permissions::from_mode(0o644))?;
+    }
+    file.write_all(bytes)?;
+    if place == Place::State {
+        file.sync_data()?;
+    }
+    drop(file);
+    std::fs::rename(&new, path)
+}
+
+/// Under systemd both are there already, as the unit says.
+fn make_directory(directory: &Path, place: Place) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    match place {
+        Place::State => Ok(()),
+        Place::Runtime => std::fs::set_permissions(directory, Permissions::from_mode(0o755)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::handover::Known;
+    use crate::core::model::{Action, BootInstant, Incident, InstanceId, LifeCycle, Signal};
+
+    fn files(name: &str) -> Files {
+        let directory = std::env::temp_dir().join(format!("spot-relay-record-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let directory = directory.display().to_string();
+        Files::new(Some(&directory), Some(&directory))
+    }
+
+    fn identity(id: &str) -> Identity {
+        Identity {
+            instance_id: InstanceId::new(id),
+            region: "eu-west-1".into(),
+            availability_zone: "eu-west-1a".into(),
+            instance_type: "m5.large".into(),
+            private_ip: "10.0.0.1".into(),
+            account_id: "1".into(),
+            life_cycle: LifeCycle::Spot,
+        }
+    }
+
+    fn record() -> Record {
+        Record {
+            incident: Incident {
+                instance_id: InstanceId::new("i-us"),
+                boot_id: "boot".into(),
+                action: Some(Action::Terminate),
+                number: 0,
+            },
+            signal: Signal::Notice,
+            terminating: false,
+            event: None,
+            certain: true,
+            survived: false,
+            recommended: false,
+            launched_first: false,
+            closed: None,
+            time: None,
+            begun_at: Timestamp::UNIX_EPOCH,
+            begun: BootInstant::default(),
+            deadline: BootInstant::default(),
+            known: Known::default(),
+            milestones: Vec::new(),
+            outcome: None,
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let files = files("whole");
+        assert_eq!(files.read_record(&identity("i-us")), Ok(None));
+        files.write_record(&record()).expect("written");
+        assert_eq!(files.read_record(&identity("i-us")), Ok(Some(record())));
+        assert!(!files.state.join("handover.json.new").exists());
+    }
+
+    #[test]
+    fn a_record_baked_into_an_image_is_ignored() {
+        let files = files("baked");
+        files.write_record(&record()).expect("written");
+        let ignored = files.read_record(&identity("i-other")).expect_err("another's");
+        assert!(ignored.contains("i-us"), "{ignored}");
+    }
+
+    #[test]
+    fn a_broken_record_is_named_and_ignored() {
+        let files = files("broken");
+        std::fs::create_dir_all(&files.state).expect("a directory");
+        std::fs::write(files.record_path(), b"{\"incident\":").expect("written");
+        assert!(files.read_record(&identity("i-us")).expect_err("broken").contains("broken"));
+    }
+
+    #[test]
+    fn what_is_in_the_runtime_directory_everybody_may_read() {
+        let files = files("modes");
+        files.raise(Flag::Notice).expect("raised");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&files.runtime), mode(&files.runtime.join("notice"))), (0o755, 0o644));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_half_written_is_in_nobodys_way_and_leads_nowhere() {
+        let files = files("left");
+        std::fs::create_dir_all(&files.state).expect("a directory");
+        let elsewhere = files.state.join("elsewhere");
+        std::fs::write(&elsewhere, "somebody's").expect("written");
+        std::os::unix::fs::symlink(&elsewhere, files.state.join("handover.json.new")).expect("linked");
+        files.write_record(&record()).expect("written");
+        assert_eq!(files.read_record(&identity("i-us")), Ok(Some(record())));
+        assert_eq!(std::fs::read_to_string(&elsewhere).expect("still there"), "somebody's");
+    }
+
+    #[test]
+    fn a_flag_that_is_not_there_can_be_lowered() {
+        let files = files("flags");
+        files.raise(Flag::Drained).expect("raised");
+        assert!(files.runtime.join("drained").exists());
+        files.lower(Flag::Drained).expect("lowered");
+        files.lower(Flag::Drained).expect("lowered again");
+    }
+}

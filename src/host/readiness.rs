@@ -1,0 +1,62 @@
+//! The application on this instance: whether it is ready to serve, by a TCP connection or an HTTP answer.
+//!
+//! One question, one answer within [`LIMIT`]; who asks again is the caller. No proxy of the environment is used.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::core::model::Readiness;
+use crate::core::retry::{Failure, FailureKind};
+
+/// An application that needs longer to answer is not ready.
+pub const LIMIT: Duration = Duration::from_secs(2);
+
+/// # Errors
+/// What stands against it: refused, silent, or an answer other than 2xx.
+pub async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
+    let asked = async {
+        match readiness {
+            Readiness::AtOnce => Ok(()),
+            Readiness::Tcp(address) => match TcpStream::connect(address.as_str()).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Failure::unanswered(format!("tcp://{address}: {error}"))),
+            },
+            Readiness::Http(url) => get(url).await,
+        }
+    };
+    let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn get(url: &str) -> Result<(), Failure> {
+    let client = client().map_err(|error| Failure::unanswered(format!("{error:#}")))?;
+    let response = client.get(url).send().await.map_err(|error| unanswered(url, &error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let message = format!("{url} answers HTTP {}", status.as_u16());
+    Err(Failure { kind: FailureKind::Fault, code: None, message })
+}
+
+/// Plain HTTP; reqwest, which speaks TLS for the webhook, panics where nobody says how.
+fn client() -> anyhow::Result<Client> {
+    let provider = ring::default_provider().into();
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let builder = Client::builder().http1_only().no_proxy().tls_backend_preconfigured(tls);
+    Ok(builder.redirect(reqwest::redirect::Policy::none()).build()?)
+}
+
+/// As in "http://127.0.0.1/healthz: Connection refused (os error 111)": the last cause says it.
+fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Failure::unanswered(format!("{url}: {cause}"))
+}

@@ -1,0 +1,158 @@
+//! Log lines: text for people and JSON for machines on standard error, and fields for systemd's journal.
+//!
+//! Invariants: a log that nobody reads any more (a closed pipe, a journal restarting or full) is never a reason to end or to
+//! wait; and no level shows what other crates know of credentials.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use super::journal::{self, Journal};
+
+/// How log lines are written to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// As many lines wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
+const QUEUE: usize = 2000;
+/// How long the end of the process waits for a journal that is slow.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// To be kept as long as there is something to log.
+#[must_use]
+pub struct Logging {
+    journal: Option<Journal>,
+    /// `None` beside a journal.
+    stderr: Option<Stderr>,
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.journal {
+            journal.flush(LAST_LINES);
+        }
+        if let Some(stderr) = &self.stderr {
+            stderr.wait(LAST_LINES);
+        }
+    }
+}
+
+/// Starts logging as `RUST_LOG` says (`level` or `target=level,...`; `info` unless set).
+pub fn start(log_format: LogFormat) -> Logging {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let targets = wanted.as_deref().and_then(|text| text.parse::<Targets>().ok());
+    let unreadable = wanted.filter(|_| targets.is_none());
+    let targets = targets.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let journal = if log_format == LogFormat::Text { journal() } else { None };
+    let (layer, stderr) = match (&journal, log_format) {
+        (Some(journal), _) => (journal.clone().boxed(), None),
+        (None, LogFormat::Json) => {
+            let stderr = Stderr::new();
+            (to(&stderr).json().flatten_event(true).boxed(), Some(stderr))
+        }
+        (None, LogFormat::Text) => {
+            let stderr = Stderr::new();
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let layer = to(&stderr).with_target(false).with_ansi(colour).with_timer(SystemTime);
+            (layer.fmt_fields(format::debug_fn(for_people)).boxed(), Some(stderr))
+        }
+    };
+    tracing_subscriber::registry().with(targets).with(filter_fn(is_for_a_log)).with(layer).init();
+    if let Some(text) = unreadable {
+        tracing::warn!("RUST_LOG is {text:?}, which cannot be read; write a level such as debug, or spot_relay=debug");
+    }
+    Logging { journal, stderr }
+}
+
+/// The journal, if standard error is connected to it.
+fn journal() -> Option<Journal> {
+    let (stream, stderr) = (std::env::var("JOURNAL_STREAM").ok()?, io::stderr());
+    let is_ours = journal::is_stream(&stream, &stderr);
+    let stderr = stderr.as_fd().try_clone_to_owned().ok().filter(|_| is_ours)?;
+    Journal::new(Path::new(journal::SOCKET), stderr).ok()
+}
+
+/// Standard error, written by a thread that waits for it instead of the caller. (`tracing-appender` does the same, and has
+/// aws-sdk-ec2 compiled with other features of a crate they share.)
+#[derive(Clone)]
+struct Stderr {
+    queue: SyncSender<Message>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answered once all before it is written.
+    Written(SyncSender<()>),
+}
+
+impl Stderr {
+    fn new() -> Stderr {
+        let (queue, messages) = sync_channel(QUEUE);
+        let write = move || {
+            for message in messages {
+                // Nobody can be told of a failure here.
+                let _ = match message {
+                    Message::Line(line) => io::stderr().write_all(&line).is_ok(),
+                    Message::Written(asked) => asked.try_send(()).is_ok(),
+                };
+            }
+        };
+        // Without a thread nothing takes the lines, and they are lost: no reason not to watch.
+        let _ = std::thread::Builder::new().name("log".to_owned()).spawn(write);
+        Stderr { queue }
+    }
+
+    /// Until everything is written, so long at most.
+    fn wait(&self, limit: Duration) {
+        let (asked, answered) = sync_channel(1);
+        if self.queue.try_send(Message::Written(asked)).is_ok() {
+            let _ = answered.recv_timeout(limit);
+        }
+    }
+}
+
+impl Write for Stderr {
+    /// Never waits, and never fails: a line that finds no room is lost.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = self.queue.try_send(Message::Line(line.to_owned()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn to<S>(stderr: &Stderr) -> fmt::Layer<S, format::DefaultFields, format::Format, impl Fn() -> Stderr + 'static> {
+    let stderr = stderr.clone();
+    fmt::layer().with_writer(move || stderr.clone()).log_internal_errors(false)
+}
+
+/// At `debug` and `trace` the crates that speak HTTP show requests with their headers, bodies and keys.
+fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
+    let (ours, target) = (env!("CARGO_CRATE_NAME"), metadata.target());
+    let is_ours = target.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *metadata.level() <= Level::INFO
+}
+
+/// The sentence, and how much time is left; the other fields are for machines.
+fn for_people(writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        "seconds_left" => write!(writer, " ({value:?} s left)"),
+        _ => Ok(()),
+    }
+}

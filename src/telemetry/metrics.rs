@@ -1,0 +1,392 @@
+//! The metrics: counters and gauges in Prometheus's text format, for whoever scrapes them.
+//!
+//! Invariants: counting never waits and never fails; every series stands from the start, at zero, or as `NaN` where zero
+//! would be a lie (Prometheus, *Avoid missing metrics*); every label's values are a closed set.
+
+mod server;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+
+use crate::core::handover::HookKind;
+use crate::core::model::{BootInstant, Milestone, MilestoneKind};
+use crate::core::retry::FailureKind;
+
+pub use server::serve;
+
+/// What came of a look at the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookResult {
+    /// No notice stands: a 404.
+    Absent,
+    Notice,
+    /// No answer, or not in time.
+    Unanswered,
+    /// A status other than 200 and 404.
+    Refused,
+    /// An answer that cannot be read.
+    Unusable,
+}
+
+impl LookResult {
+    const ALL: [LookResult; 5] = [Self::Absent, Self::Notice, Self::Unanswered, Self::Refused, Self::Unusable];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Notice => "notice",
+            Self::Unanswered => "unanswered",
+            Self::Refused => "refused",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// What succeeded, as a value of the label `result`; what did not has its failure's kind.
+const OK: &str = "ok";
+const FAILED: &str = "failed";
+
+pub struct Metrics {
+    registry: Registry,
+    since_last_look: Gauge,
+    looks: IntCounterVec,
+    notices: IntCounter,
+    milestones: IntCounterVec,
+    handover_milestone: GaugeVec,
+    handover_left: Gauge,
+    aws_calls: IntCounterVec,
+    retries: IntCounterVec,
+    hooks: IntCounterVec,
+    webhook_posts: IntCounterVec,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    /// The last good look, or the start.
+    last_look: BootInstant,
+    notice_stands: bool,
+    /// When the last handover began.
+    handover: Option<BootInstant>,
+}
+
+impl Metrics {
+    /// `actions` and `duties` are all that will ever be counted; `started` and `now` are the process's start.
+    ///
+    /// # Errors
+    /// A name or a label is none that Prometheus has: none of these.
+    pub fn new(
+        actions: &[&'static str],
+        duties: &[&'static str],
+        started: Timestamp,
+        now: BootInstant,
+    ) -> prometheus::Result<Metrics> {
+        let register = Register(Registry::new());
+        let build = register.gauges("spot_relay_build_info", "The version, as a label of 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let start = register
+            .gauge("process_start_time_seconds", "Start time of the process since the Unix epoch, in seconds.")?;
+        start.set(started.as_duration().as_secs_f64());
+        let metrics = Metrics {
+            since_last_look: register.gauge(
+                "spot_relay_metadata_last_good_look_age_seconds",
+                "Seconds since the metadata last told whether a notice stands, or since the start if it never did.",
+            )?,
+            looks: register.counters(
+                "spot_relay_metadata_looks_total",
+                "Looks at the metadata for a notice, by what came of them.",
+                &["result"],
+            )?,
+            notices: register.counter("spot_relay_notices_total", "Spot interruption notices seen.")?,
+            milestones: register.counters(
+                "spot_relay_milestones_total",
+                "Milestones reached, one for each target group where they are of one.",
+                &["milestone"],
+            )?,
+            handover_milestone: register.gauges(
+                "spot_relay_handover_milestone_seconds",
+                "Seconds from the signal to each milestone of the last handover, to the last one where it has several; NaN \
+                 if not reached.",
+                &["milestone"],
+            )?,
+            handover_left: register.gauge(
+                "spot_relay_handover_left_seconds",
+                "Seconds that were left to the deadline when the last handover ended; NaN before.",
+            )?,
+            aws_calls: register.counters(
+                "spot_relay_aws_calls_total",
+                "Calls to AWS, by API action and what came of them.",
+                &["action", "result"],
+            )?,
+            retries: register.counters(
+                "spot_relay_retries_total",
+                "Calls begun again after a failure, by the duty that they belong to.",
+                &["duty"],
+            )?,
+            hooks: register.counters(
+                "spot_relay_hooks_total",
+                "Hooks that ran, by moment and result.",
+                &["hook", "result"],
+            )?,
+            webhook_posts: register.counters(
+                "spot_relay_webhook_posts_total",
+                "Posts to the webhook, each try, by what came of them.",
+                &["result"],
+            )?,
+            seen: Mutex::new(Seen { last_look: now, notice_stands: false, handover: None }),
+            registry: register.0,
+        };
+        metrics.stand_at_zero(actions, duties);
+        Ok(metrics)
+    }
+
+    /// A series exists once it has been asked for.
+    fn stand_at_zero(&self, actions: &[&str], duties: &[&str]) {
+        let results = || [OK].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str));
+        for result in LookResult::ALL {
+            self.looks.with_label_values(&[result.as_str()]);
+        }
+        for milestone in MilestoneKind::ALL {
+            self.milestones.with_label_values(&[milestone.as_str()]);
+        }
+        for (action, result) in actions.iter().flat_map(|action| results().map(move |result| (*action, result))) {
+            self.aws_calls.with_label_values(&[action, result]);
+        }
+        for duty in duties {
+            self.retries.with_label_values(&[duty]);
+        }
+        for hook in [HookKind::Notice, HookKind::Drained] {
+            self.hooks.with_label_values(&[hook.as_str(), OK]);
+            self.hooks.with_label_values(&[hook.as_str(), FAILED]);
+        }
+        for result in results() {
+            self.webhook_posts.with_label_values(&[result]);
+        }
+        self.forget_handover();
+    }
+
+    fn forget_handover(&self) {
+        for milestone in MilestoneKind::ALL.into_iter().filter(|milestone| is_of_a_handover(*milestone)) {
+            self.handover_milestone.with_label_values(&[milestone.as_str()]).set(f64::NAN);
+        }
+        self.handover_left.set(f64::NAN);
+    }
+
+    /// A notice is counted when it appears.
+    pub fn looked(&self, result: LookResult, at: BootInstant) {
+        self.looks.with_label_values(&[result.as_str()]).inc();
+        if matches!(result, LookResult::Absent | LookResult::Notice) {
+            let mut seen = self.seen();
+            seen.last_look = at;
+            let stands = result == LookResult::Notice;
+            if stands && !seen.notice_stands {
+                self.notices.inc();
+            }
+            seen.notice_stands = stands;
+        }
+    }
+
+    /// `begun` is when the handover began to which it belongs, if it belongs to one.
+    pub fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
+        let kind = milestone.milestone;
+        self.milestones.with_label_values(&[kind.as_str()]).inc();
+        let Some(begun) = begun.filter(|_| is_of_a_handover(kind)) else { return };
+        if self.seen().handover.replace(begun) != Some(begun) {
+            self.forget_handover();
+        }
+        let after = milestone.at.since(begun).as_secs_f64();
+        self.handover_milestone.with_label_values(&[kind.as_str()]).set(after);
+        if let (MilestoneKind::HandedOver, Some(left)) = (kind, milestone.left) {
+            self.handover_left.set(left.as_secs_f64());
+        }
+    }
+
+    pub fn aws_call(&self, action: &'static str, failure: Option<FailureKind>) {
+        self.aws_calls.with_label_values(&[action, result(failure)]).inc();
+    }
+
+    pub fn retried(&self, duty: &'static str) {
+        self.retries.with_label_values(&[duty]).inc();
+    }
+
+    pub fn hook(&self, hook: HookKind, succeeded: bool) {
+        self.hooks.with_label_values(&[hook.as_str(), if succeeded { OK } else { FAILED }]).inc();
+    }
+
+    pub fn posted(&self, failure: Option<FailureKind>) {
+        self.webhook_posts.with_label_values(&[result(failure)]).inc();
+    }
+
+    /// All of it, as it stands at `now`.
+    pub fn text(&self, now: BootInstant) -> String {
+        self.since_last_look.set(now.since(self.seen().last_look).as_secs_f64());
+        // Its only error is a family without a sample, and no family is.
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn result(failure: Option<FailureKind>) -> &'static str {
+    failure.map_or(OK, FailureKind::as_str)
+}
+
+/// A recommendation may lead to none, and an instance arrives without one.
+fn is_of_a_handover(milestone: MilestoneKind) -> bool {
+    !matches!(milestone, MilestoneKind::Recommended | MilestoneKind::Arrived)
+}
+
+struct Register(Registry);
+
+impl Register {
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        let gauge = Gauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant::since_boot(Duration::from_secs(seconds))
+    }
+
+    fn metrics() -> Metrics {
+        let started = Timestamp::from_second(1_700_000_000).unwrap();
+        Metrics::new(&["CreateTags", "other"], &["leave"], started, at(100)).unwrap()
+    }
+
+    fn milestone(milestone: MilestoneKind, seconds: u64) -> Milestone {
+        Milestone {
+            milestone,
+            at: at(seconds),
+            left: Some(Duration::from_secs(320 - seconds)),
+            target_group: None,
+            successor_id: None,
+            owner: None,
+            message: String::new(),
+        }
+    }
+
+    /// The value of a series.
+    fn value(text: &str, series: &str) -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} in {text}")).parse().unwrap()
+    }
+
+    #[test]
+    fn every_series_stands_from_the_start_at_zero_or_nan() {
+        let text = metrics().text(at(160));
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        // Looks, notices, milestones (and those of a handover), its end, calls, retries, hooks, posts; age, build, start.
+        assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 2 * 7 + 1 + 4 + 7 + 3, "{text}");
+        for line in &series {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let expected = match name.split('{').next().unwrap() {
+                "spot_relay_build_info" => "1",
+                "process_start_time_seconds" => "1700000000",
+                "spot_relay_metadata_last_good_look_age_seconds" => "60",
+                "spot_relay_handover_milestone_seconds" | "spot_relay_handover_left_seconds" => "NaN",
+                _ => "0",
+            };
+            assert_eq!(value, expected, "{name}");
+        }
+        assert_eq!(text.matches("# HELP ").count(), text.matches("# TYPE ").count());
+    }
+
+    #[test]
+    fn looks_are_counted_and_a_notice_once_however_often_it_is_seen() {
+        let metrics = metrics();
+        for (result, seconds) in [
+            (LookResult::Absent, 101),
+            (LookResult::Notice, 102),
+            (LookResult::Unanswered, 103),
+            (LookResult::Notice, 104),
+            (LookResult::Refused, 105),
+        ] {
+            metrics.looked(result, at(seconds));
+        }
+        let text = metrics.text(at(110));
+        assert_eq!(value(&text, "spot_relay_metadata_last_good_look_age_seconds"), 6.0);
+        assert_eq!(value(&text, "spot_relay_metadata_looks_total{result=\"notice\"}"), 2.0);
+        assert_eq!(value(&text, "spot_relay_metadata_looks_total{result=\"refused\"}"), 1.0);
+        assert_eq!(value(&text, "spot_relay_notices_total"), 1.0);
+        metrics.looked(LookResult::Absent, at(111));
+        metrics.looked(LookResult::Notice, at(112));
+        assert_eq!(value(&metrics.text(at(112)), "spot_relay_notices_total"), 2.0);
+    }
+
+    #[test]
+    fn milestones_are_timed_for_the_last_handover_and_counted_for_all() {
+        let metrics = metrics();
+        metrics.reached(&milestone(MilestoneKind::Arrived, 150), None);
+        metrics.reached(&milestone(MilestoneKind::Noticed, 200), Some(at(200)));
+        metrics.reached(&milestone(MilestoneKind::Left, 203), Some(at(200)));
+        metrics.reached(&milestone(MilestoneKind::Left, 205), Some(at(200)));
+        metrics.reached(&milestone(MilestoneKind::HandedOver, 260), Some(at(200)));
+        let text = metrics.text(at(261));
+        let seconds = |text: &str, milestone: &str| {
+            value(text, &format!("spot_relay_handover_milestone_seconds{{milestone=\"{milestone}\"}}"))
+        };
+        assert_eq!(
+            (seconds(&text, "noticed"), seconds(&text, "left"), seconds(&text, "handed-over")),
+            (0.0, 5.0, 60.0)
+        );
+        assert!(seconds(&text, "quiet").is_nan());
+        assert_eq!(value(&text, "spot_relay_handover_left_seconds"), 60.0);
+        assert_eq!(value(&text, "spot_relay_milestones_total{milestone=\"left\"}"), 2.0);
+        assert_eq!(value(&text, "spot_relay_milestones_total{milestone=\"arrived\"}"), 1.0);
+        metrics.reached(&milestone(MilestoneKind::Noticed, 300), Some(at(300)));
+        let text = metrics.text(at(301));
+        assert!(seconds(&text, "left").is_nan() && value(&text, "spot_relay_handover_left_seconds").is_nan());
+        assert_eq!(value(&text, "spot_relay_milestones_total{milestone=\"noticed\"}"), 2.0);
+    }
+
+    #[test]
+    fn calls_hooks_posts_and_retries_are_counted_by_result() {
+        let metrics = metrics();
+        metrics.aws_call("CreateTags", None);
+        metrics.aws_call("CreateTags", Some(FailureKind::Throttled));
+        metrics.aws_call("other", Some(FailureKind::Unanswered));
+        metrics.retried("leave");
+        metrics.hook(HookKind::Drained, false);
+        metrics.posted(Some(FailureKind::Fault));
+        let text = metrics.text(at(101));
+        for series in [
+            "spot_relay_aws_calls_total{action=\"CreateTags\",result=\"ok\"}",
+            "spot_relay_aws_calls_total{action=\"CreateTags\",result=\"throttled\"}",
+            "spot_relay_aws_calls_total{action=\"other\",result=\"unanswered\"}",
+            "spot_relay_retries_total{duty=\"leave\"}",
+            "spot_relay_hooks_total{hook=\"drained\",result=\"failed\"}",
+            "spot_relay_webhook_posts_total{result=\"fault\"}",
+        ] {
+            assert_eq!(value(&text, series), 1.0, "{series}");
+        }
+    }
+}

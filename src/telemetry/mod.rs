@@ -1,0 +1,8 @@
+//! What is told to others: the log and journald, metrics, the webhook.
+//!
+//! Invariant: a file here decides nothing, and holds nothing up: what cannot be told now is queued or dropped.
+
+pub mod journal;
+pub mod logging;
+pub mod metrics;
+pub mod webhook;

@@ -1,0 +1,220 @@
+//! The webhook: whoever wants each milestone as JSON, by HTTP POST.
+//!
+//! It makes the body and posts it once; which, when and how often is the daemon's business. Invariants: nothing takes
+//! longer than [`LIMIT`]; of the URL only scheme, host and port are ever shown, in no error, no log and no `Debug` more
+//! (its path is what Slack takes for a password); no redirect is followed; of an answer no more than [`BODY_LIMIT`] is
+//! read.
+//!
+//! HTTPS trusts the system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them), which are read at the first
+//! POST, and goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain HTTP
+//! never goes through one, because it would read the secret: the rule of the AWS clients.
+
+mod announcement;
+mod template;
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::core::retry::{Failure, FailureKind};
+use template::Template;
+
+pub use announcement::Announcement;
+
+/// From connecting to the last byte of the answer.
+pub const LIMIT: Duration = Duration::from_secs(3);
+/// So much of an answer is read; a person gets to see [`SHOWN`] characters of it.
+pub const BODY_LIMIT: usize = 16 * 1024;
+const SHOWN: usize = 200;
+/// Leaves the answer a second, and the second of several addresses a try.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+pub struct Webhook {
+    url: Url,
+    origin: String,
+    template: Option<Template>,
+    /// Made at the first POST, because reading the system's certificates takes time and memory.
+    line: OnceCell<Line>,
+}
+
+struct Line {
+    http: Client,
+    /// What an answer may repeat and nobody may see.
+    secrets: Vec<String>,
+}
+
+impl Webhook {
+    /// `template` is a template's text. No request is made and no certificate read.
+    ///
+    /// # Errors
+    /// The URL is not an http or https one with a host; the template is wrong, with the line. Neither is shown.
+    pub fn new(url: &str, template: Option<&str>) -> anyhow::Result<Self> {
+        const WANTED: &str =
+            "it must be https://HOST/PATH or http://HOST/PATH (it is not shown, because it is a secret)";
+        let url = Url::parse(url).map_err(|error| anyhow::anyhow!("the webhook is no URL, {error}: {WANTED}"))?;
+        // The scheme is not shown: of `user:password@host` without one, it is the user.
+        anyhow::ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "the webhook is no URL: {WANTED}");
+        let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;
+        Ok(Self { origin: url.origin().ascii_serialization(), url, template, line: OnceCell::new() })
+    }
+
+    /// Scheme, host and port: all of the URL that may be shown.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The body to post: the announcement itself, or what the template makes of it; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// The template fails for it, or what it makes is not valid JSON.
+    pub fn render(&self, announcement: &Announcement) -> anyhow::Result<Option<String>> {
+        match &self.template {
+            Some(template) => template.render(announcement).context("the webhook's template is wrong"),
+            None => Ok(Some(serde_json::to_string(announcement)?)),
+        }
+    }
+
+    /// Posts it once, within [`LIMIT`]. Any 2xx is success, whatever follows it.
+    ///
+    /// # Errors
+    /// `Rejected`: 3xx and 4xx, a repeat brings the same. `Throttled`: 408 and 429. `Fault`: 5xx. `Unanswered`: the rest.
+    pub async fn post(&self, body: String) -> Result<(), Failure> {
+        let until = Instant::now() + LIMIT;
+        let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
+        let (line, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
+        let status = answer.status();
+        let location = answer.headers().get(LOCATION).and_then(|to| self.url.join(to.to_str().ok()?).ok());
+        // Read also where it is not wanted: then the next milestone has a connection.
+        let body = read(answer, until).await;
+        if status.is_success() {
+            return Ok(());
+        }
+        let mut message = format!("it answered HTTP {}", status.as_u16());
+        if status.is_redirection() {
+            let to = location.map_or_else(String::new, |to| format!(" to {}", to.origin().ascii_serialization()));
+            message
+                .push_str(&format!(", a redirect{to}, which is not followed: the webhook must be the address itself"));
+        } else if let Some(said) = said(&body, &line.secrets) {
+            message.push_str(&format!(" ({said})"));
+        }
+        Err(Failure { kind: kind(status), code: None, message })
+    }
+
+    async fn send(&self, body: String) -> Result<(&Line, Response), Failure> {
+        let line = self.line.get_or_try_init(|| connect(&self.url)).await.map_err(|error| unanswered(&error))?;
+        let answer = request(&line.http, &self.url).body(body).send().await;
+        let answer = answer.map_err(|error| unanswered(&anyhow::Error::from(error.without_url())))?;
+        Ok((line, answer))
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Webhook({})", self.origin)
+    }
+}
+
+fn unanswered(error: &anyhow::Error) -> Failure {
+    Failure::unanswered(format!("{error:#}"))
+}
+
+/// Userinfo in the URL becomes basic authentication.
+fn request(http: &Client, url: &Url) -> RequestBuilder {
+    let user_agent = concat!("spot-relay/", env!("CARGO_PKG_VERSION"));
+    http.post(url.clone()).header(CONTENT_TYPE, "application/json").header(USER_AGENT, user_agent)
+}
+
+/// The client, without a connection yet.
+async fn connect(url: &Url) -> anyhow::Result<Line> {
+    let is_https = url.scheme() == "https";
+    let trusted = match is_https {
+        // A disk that hangs holds up nothing but the webhook.
+        true => tokio::task::spawn_blocking(system_certificates).await.context("failed to read certificates")??,
+        false => RootCertStore::empty(),
+    };
+    let provider = ring::default_provider().into();
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = Client::builder()
+        .http1_only()
+        .tls_backend_preconfigured(tls.with_root_certificates(trusted).with_no_client_auth())
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_LIMIT)
+        .pool_max_idle_per_host(1);
+    // reqwest reads the variables also without its feature `system-proxy`.
+    let builder = if is_https { builder } else { builder.no_proxy() };
+    let http = builder.build().map_err(reqwest::Error::without_url).context("failed to build the webhook's client")?;
+    let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
+    let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let secrets = secrets(url, authorization);
+    Ok(Line { http, secrets })
+}
+
+fn system_certificates() -> anyhow::Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut trusted = RootCertStore::empty();
+    trusted.add_parsable_certificates(found.certs);
+    if trusted.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+        anyhow::bail!("the system has no certificates to trust{why}; install ca-certificates, or set SSL_CERT_FILE");
+    }
+    Ok(trusted)
+}
+
+fn kind(status: StatusCode) -> FailureKind {
+    match status.as_u16() {
+        408 | 429 => FailureKind::Throttled,
+        300..=499 => FailureKind::Rejected,
+        500..=599 => FailureKind::Fault,
+        _ => FailureKind::Unanswered,
+    }
+}
+
+/// What comes of the body within the bound and the time.
+async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(chunk))) = timeout_at(until, answer.chunk()).await {
+        body.extend_from_slice(&chunk);
+        if body.len() > BODY_LIMIT {
+            body.truncate(BODY_LIMIT);
+            break;
+        }
+    }
+    body
+}
+
+/// What a person gets to see of the answer. Servers like to repeat what was asked for (`Cannot POST /services/...`), so
+/// one that does is not shown at all: a secret that is cut in two cannot be recognised.
+fn said(body: &[u8], secrets: &[String]) -> Option<String> {
+    let body = String::from_utf8_lossy(body);
+    if secrets.iter().any(|secret| body.contains(secret.as_str())) {
+        return Some("what it said is not shown, because it repeats the webhook's URL".to_owned());
+    }
+    let shown: String = body.trim().chars().filter(|letter| !letter.is_control()).take(SHOWN).collect();
+    Some(shown).filter(|shown| !shown.is_empty())
+}
+
+/// The path and the query as wholes, those parts of them that look like a key, and what authenticates.
+fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
+    let query = url.query().unwrap_or_default();
+    let words = url.path().split('/').chain(query.split(['&', '='])).filter(|word| looks_like_a_key(word));
+    let path = Some(url.path()).filter(|path| *path != "/");
+    let user = Some(url.username()).filter(|user| looks_like_a_key(user));
+    let basic = authorization.map(|value| value.trim_start_matches("Basic "));
+    let wholes = [path, Some(query), user, url.password(), basic].into_iter().flatten();
+    wholes.chain(words).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
+}
+
+/// `services` and `v2` are words that an answer may well use.
+fn looks_like_a_key(word: &str) -> bool {
+    let mixed = word.contains(|letter: char| letter.is_ascii_digit() || letter.is_ascii_uppercase());
+    word.len() >= 20 || (word.len() >= 8 && mixed)
+}
