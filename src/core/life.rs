@@ -97,8 +97,10 @@ pub struct Life {
     epoch: u32,
     /// Writes given out by a handover and not answered yet.
     in_flight: usize,
-    /// A notice that stands in the metadata and is over.
+    /// A notice that stands in the metadata and was dealt with.
     over: Option<Notice>,
+    /// A notice that stands in the metadata with a time long past, by what is believed of AWS's time.
+    stale: Option<Notice>,
     /// That the arrival waits for the application has been told.
     told_waiting: bool,
     /// The change of a notice that was told last.
@@ -139,6 +141,7 @@ impl Life {
             epoch: 0,
             in_flight: 0,
             over: None,
+            stale: None,
             stood_still: false,
             told_waiting: false,
             told_change: None,

@@ -6,6 +6,7 @@
 pub mod model;
 pub mod retry;
 
+pub mod aws_time;
 pub mod config;
 pub mod notice;
 pub mod plan;

@@ -53,12 +53,13 @@ impl Life {
             self.note_handover();
             return;
         }
-        if self.is_over(notice) || self.is_told_of(notice, aws_now, at) {
+        if self.is_over(notice, at) || self.is_told_of(notice, aws_now, at) {
             return;
         }
         match notice.first_sight(aws_now, at, self.sight.absent_before) {
             FirstSight::Survived { past } => self.notice_is_stale(notice, past, at),
             FirstSight::New { deadline } => {
+                self.stale = None;
                 let first_signal = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES;
                 self.begin_handover(Beginning {
                     signal: Signal::Notice,
@@ -77,8 +78,13 @@ impl Life {
         }
     }
 
-    fn is_over(&self, notice: Notice) -> bool {
+    /// Whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
+    fn is_over(&self, notice: Notice, at: BootInstant) -> bool {
+        let was_survived = |record: &Record| {
+            record.closed.is_some() && record.time.is_some() && record.time == notice.time && at > record.deadline
+        };
         self.over == Some(notice)
+            || self.record_of_this_boot().is_some_and(was_survived)
             || self.over.is_some_and(|over| over.time.is_some() && is_same_interruption(over.time, notice.time))
     }
 
@@ -91,7 +97,8 @@ impl Life {
         };
         if record.signal == Signal::Notice || record.time.is_some() {
             // What a group terminates is not handed over a second time, whoever saw the first.
-            return (is_live || record.terminating) && is_same_interruption(record.time, notice.time);
+            let was_seen_through = is_live && record.was_seen_through();
+            return (was_seen_through || record.terminating) && is_same_interruption(record.time, notice.time);
         }
         // It left its target groups, and a successor serves or its group decides: nothing is left to do but to know.
         if !record.certain || (record.signal != Signal::LifecycleState && !record.is_complete()) {
@@ -113,8 +120,13 @@ impl Life {
 
     /// The interruption was withdrawn long ago. With a record of it this instance is a survivor; without one nothing is
     /// known but that it may still be marked.
+    /// AWS's time may turn out to be another one: a stale notice is judged again at each look, and told of once.
     fn notice_is_stale(&mut self, notice: Notice, past: Duration, at: BootInstant) {
-        self.over = Some(notice);
+        let is_told = self.stale.is_some_and(|stale| is_same_interruption(stale.time, notice.time));
+        self.stale = Some(notice);
+        if is_told {
+            return;
+        }
         // Also one from before a boot: its registrations are put back.
         if self.record.as_ref().is_some_and(|record| record.closed.is_none()) {
             return;
@@ -179,7 +191,7 @@ impl Life {
         let event_may_begin = may_begin(Signal::ScheduledEvent);
         if busy
             || !(recommendation_may_begin || event_may_begin)
-            || self.sight.absent_looks == 0
+            || !self.sight.notice_absent.has_begun()
             || self.sight.is_terminating()
         {
             return;
@@ -246,6 +258,8 @@ impl Life {
             // What a recommendation had launched is no second successor.
             Signal::RebalanceRecommendation if record.closed == Some(Closed::Stayed) => signal == Signal::Notice,
             _ if record.closed.is_some() => false,
+            // A withdrawn interruption is over. A notice of another time is another one, with its own deadline.
+            Signal::Notice if record.survived => time.is_some() && record.time == time,
             Signal::Notice => is_same_interruption(record.time, time) && self.handover.is_none(),
             _ => true,
         };
@@ -296,7 +310,7 @@ impl Life {
         self.is_to_arrive |= self.arrival.take().is_some_and(|arrival| arrival.errand() == arrival::Errand::Arrive);
         self.epoch += 1;
         self.in_flight = 0;
-        self.sight.event_absent = 0;
+        self.sight.event_absent.ends();
         self.stood_still = false;
         let handover = Handover::begin(terms, settings, known, now);
         let (begun_at, begun) = begun_before.unwrap_or((aws_now, now));

@@ -33,7 +33,7 @@ impl Life {
     pub(super) fn begin_drill(&mut self, now: BootInstant) {
         let busy = self.handover.is_some() || self.arrival.is_some() || self.sight.is_terminating();
         let is_open = self.record.as_ref().is_some_and(|record| record.closed.is_none());
-        if busy || is_open || self.sight.absent_looks == 0 {
+        if busy || is_open || !self.sight.notice_absent.has_begun() {
             return;
         }
         let Some((within, aws_now)) = self.drill_within.zip(self.aws_now(now)) else { return };

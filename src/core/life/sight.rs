@@ -1,5 +1,7 @@
 //! What the metadata has shown so far, look by look, and what a person is told of it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{Life, Remark};
@@ -7,9 +9,41 @@ use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 
-/// So many looks in a row without it, and a signal that stood is withdrawn: one 404 among answers is a fault of the
-/// metadata.
-pub(super) const LOOKS_THAT_WITHDRAW: u32 = 3;
+/// A signal that stood is withdrawn after so many looks in a row without it, and so long after the first of them: a 404
+/// among answers is a fault of the metadata, and so are ten of them within a second.
+const LOOKS_THAT_WITHDRAW: u32 = 3;
+const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);
+
+/// Looks in a row that did not show a signal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Absence {
+    looks: u32,
+    since: BootInstant,
+    lasted: Duration,
+}
+
+impl Absence {
+    fn goes_on(&mut self, at: BootInstant) {
+        if self.looks == 0 {
+            self.since = at;
+        }
+        self.looks = self.looks.saturating_add(1);
+        self.lasted = at.since(self.since);
+    }
+
+    pub(super) fn ends(&mut self) {
+        *self = Absence::default();
+    }
+
+    /// The last look did not show the signal.
+    pub(super) fn has_begun(&self) -> bool {
+        self.looks > 0
+    }
+
+    fn withdraws(&self) -> bool {
+        self.looks >= LOOKS_THAT_WITHDRAW && self.lasted >= TIME_THAT_WITHDRAWS
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Sight {
@@ -21,18 +55,18 @@ pub(super) struct Sight {
     /// A look of this process was answered with 404.
     pub(super) absent_before: bool,
     /// Looks in a row that were answered so.
-    pub(super) absent_looks: u32,
+    pub(super) notice_absent: Absence,
     /// The recommendation that stands: AWS's time of it.
     pub(super) recommended: Option<Timestamp>,
-    pub(super) recommendation_absent: u32,
+    pub(super) recommendation_absent: Absence,
     /// It has been acted on, or it is not to be.
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
     /// Looks in a row at another state than `Terminated`.
-    pub(super) not_terminated: u32,
+    pub(super) not_terminated: Absence,
     pub(super) events: Vec<ScheduledEvent>,
     /// Of the event that a handover is about.
-    pub(super) event_absent: u32,
+    pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,
 }
@@ -46,18 +80,14 @@ pub enum Recommendation {
 }
 
 impl Sight {
-    pub(super) fn notice_is_withdrawn(&self) -> bool {
-        self.absent_looks >= LOOKS_THAT_WITHDRAW
-    }
-
     /// Whether a signal that stood is gone. A group that has begun to terminate an instance never goes back.
     pub(super) fn is_gone(&self, signal: Signal) -> bool {
         match signal {
             _ if self.is_terminating() => false,
-            Signal::Notice => self.notice_is_withdrawn(),
-            Signal::RebalanceRecommendation => self.recommendation_absent >= LOOKS_THAT_WITHDRAW,
-            Signal::LifecycleState => self.not_terminated >= LOOKS_THAT_WITHDRAW,
-            Signal::ScheduledEvent => self.event_absent >= LOOKS_THAT_WITHDRAW,
+            Signal::Notice => self.notice_absent.withdraws(),
+            Signal::RebalanceRecommendation => self.recommendation_absent.withdraws(),
+            Signal::LifecycleState => self.not_terminated.withdraws(),
+            Signal::ScheduledEvent => self.event_absent.withdraws(),
             Signal::Drill => !self.drill_stands,
         }
     }
@@ -74,14 +104,14 @@ impl Life {
         self.sight.notice = notice;
         match notice {
             Some(notice) => {
-                self.sight.absent_looks = 0;
+                self.sight.notice_absent.ends();
                 self.notice_stands(notice, aws_now, at);
             }
             None => {
                 self.sight.absent_before = true;
-                self.sight.absent_looks = self.sight.absent_looks.saturating_add(1);
-                if self.sight.notice_is_withdrawn() {
-                    self.over = None;
+                self.sight.notice_absent.goes_on(at);
+                if self.sight.notice_absent.withdraws() {
+                    (self.over, self.stale) = (None, None);
                 }
             }
         }
@@ -91,14 +121,14 @@ impl Life {
     /// A look at `events/recommendations/rebalance`.
     pub fn saw_recommendation(&mut self, recommendation: Recommendation, at: BootInstant) {
         let Recommendation::Given(time) = recommendation else {
-            self.sight.recommendation_absent = self.sight.recommendation_absent.saturating_add(1);
-            if self.sight.recommendation_absent >= LOOKS_THAT_WITHDRAW {
+            self.sight.recommendation_absent.goes_on(at);
+            if self.sight.recommendation_absent.withdraws() {
                 self.sight.recommended = None;
                 self.sight.recommendation_is_done = false;
             }
             return;
         };
-        self.sight.recommendation_absent = 0;
+        self.sight.recommendation_absent.ends();
         if self.sight.recommended.is_some() || self.config.watch.rebalance == Rebalance::Ignore {
             return;
         }
@@ -121,14 +151,14 @@ impl Life {
         let state = state.map(str::trim).filter(|state| !state.is_empty());
         let was_terminating = self.sight.is_terminating();
         if state != Some("Terminated") {
-            self.sight.not_terminated = self.sight.not_terminated.saturating_add(1);
+            self.sight.not_terminated.goes_on(at);
             // An absent state says nothing of one that was there.
-            if !was_terminating || self.sight.not_terminated >= LOOKS_THAT_WITHDRAW {
+            if !was_terminating || self.sight.not_terminated.withdraws() {
                 self.sight.lifecycle_state = state.map(str::to_owned);
             }
             return;
         }
-        self.sight.not_terminated = 0;
+        self.sight.not_terminated.ends();
         self.sight.lifecycle_state = state.map(str::to_owned);
         if !was_terminating && self.config.watch.lifecycle {
             self.group_terminates(at);
@@ -136,7 +166,7 @@ impl Life {
     }
 
     /// A look at `events/maintenance/scheduled`.
-    pub fn saw_scheduled_events(&mut self, events: Vec<ScheduledEvent>, _at: BootInstant) {
+    pub fn saw_scheduled_events(&mut self, events: Vec<ScheduledEvent>, at: BootInstant) {
         if self.config.watch.scheduled_events == ScheduledEvents::Ignore {
             return;
         }
@@ -146,8 +176,8 @@ impl Life {
         let ours = self.record_of_this_boot().and_then(|record| record.event.clone());
         let active = |id: &String| events.iter().any(|event| event.active && event.id == *id);
         match ours {
-            Some(id) if !active(&id) => self.sight.event_absent = self.sight.event_absent.saturating_add(1),
-            _ => self.sight.event_absent = 0,
+            Some(id) if !active(&id) => self.sight.event_absent.goes_on(at),
+            _ => self.sight.event_absent.ends(),
         }
         self.sight.events = events;
     }

@@ -45,10 +45,15 @@ impl Life {
         }
     }
 
+    /// Whether the metadata holds a notice that is to be acted on, by the last look.
+    fn may_stand(&self) -> bool {
+        !self.sight.notice_absent.has_begun() && self.over.is_none() && self.stale.is_none()
+    }
+
     fn lives_on(&self, now: BootInstant) -> Option<Why> {
         let record = self.record.as_ref().filter(|record| record.closed.is_none())?;
         if record.incident.boot_id != self.boot_id {
-            let no_notice = self.sight.absent_looks > 0 || self.over.is_some();
+            let no_notice = !self.may_stand();
             return (no_notice && !self.sight.is_terminating()).then_some(Why::Booted);
         }
         if record.signal == Signal::Drill {
@@ -144,8 +149,7 @@ impl Life {
 
     /// At every boot, once it is known that nothing stands against it.
     fn arrive_if_due(&mut self, now: BootInstant) {
-        let stands = self.sight.absent_looks == 0 && self.over.is_none();
-        let leaves = self.handover.is_some() || self.sight.is_terminating() || stands;
+        let leaves = self.handover.is_some() || self.sight.is_terminating() || self.may_stand();
         if !self.is_to_arrive || leaves {
             return;
         }

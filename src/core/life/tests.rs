@@ -154,7 +154,7 @@ mod notice {
     }
 
     #[test]
-    fn withdrawn_in_the_middle_needs_three_looks_in_a_row() {
+    fn withdrawn_in_the_middle_needs_looks_in_a_row() {
         let mut story = noticed(Owner::Instant, 5);
         story.withdraw();
         story.run(2);
@@ -163,6 +163,80 @@ mod notice {
         story.run(2);
         assert_eq!(story.saw(MilestoneKind::Survived), 0, "one 404 among answers is a fault of the metadata");
         story.run(60).is_as_before();
+    }
+
+    #[test]
+    fn withdrawn_for_a_moment_is_not_withdrawn_however_often_that_is_seen() {
+        for owner in LIVE_ON {
+            let mut story = Story::of(owner);
+            story.interval = 100;
+            story.run(10).notice(Action::Terminate);
+            story.run(10);
+            for _ in 0..5 {
+                story.flap(3);
+                story.run(1);
+            }
+            assert_eq!(story.saw(MilestoneKind::Survived), 0, "{owner:?}");
+            assert!(story.aws.places().is_empty(), "{owner:?}");
+        }
+    }
+
+    #[test]
+    fn judged_stale_by_a_time_that_was_wrong_is_handed_over_once_the_time_is_right() {
+        for owner in LIVE_ON {
+            for wrong in [300, 600, 86_400] {
+                let mut story = Story::of(owner);
+                story.kill();
+                story.notice(Action::Terminate);
+                story.believed_ahead = wrong;
+                story.start();
+                story.run(3);
+                assert_eq!(story.saw(MilestoneKind::Noticed), 0);
+                story.believed_ahead = 0;
+                story.run(60);
+                assert!(is_complete(&story), "{owner:?} {wrong} {}", story.tale());
+                assert_eq!(story.launched(), successors_of(owner));
+            }
+        }
+    }
+
+    #[test]
+    fn dealt_with_is_not_handed_over_again_by_a_time_that_is_wrong() {
+        for owner in LIVE_ON {
+            let mut story = noticed(owner, 60);
+            story.goes_stale();
+            story.run(400).is_as_before();
+            let launched = story.launched();
+            story.believed_ahead = -400;
+            story.restart();
+            story.run(200).is_as_before();
+            assert_eq!(story.launched(), launched, "{owner:?} {}", story.tale());
+        }
+    }
+
+    #[test]
+    fn again_before_this_instance_is_back_has_its_own_deadline() {
+        for owner in LIVE_ON {
+            for (back, restarted) in [(4, false), (6, false), (8, true), (12, false), (12, true)] {
+                let mut story = Story::with(owner, |config| config.arrive.ready = Readiness::Tcp("x:80".into()));
+                story.aws.ready = false;
+                story.run(10).notice(Action::Terminate);
+                story.run(95).withdraw();
+                story.run(back);
+                if restarted {
+                    story.restart();
+                }
+                story.notice(Action::Terminate);
+                let noticed = story.now;
+                story.run(3);
+                let record = story.record().expect("a record");
+                let left =
+                    record.deadline.since(story.life().seen) + std::time::Duration::from_millis(story.now - noticed);
+                assert!(left.as_secs() >= 115 || back < 5, "{owner:?} {back} {restarted}: {left:?} {}", story.tale());
+                story.run(60);
+                assert!(story.aws.places().is_empty(), "{owner:?} {back} {restarted}: {}", story.tale());
+            }
+        }
     }
 
     #[test]

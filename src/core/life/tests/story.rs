@@ -52,6 +52,10 @@ pub(super) struct Story {
     events: Vec<ScheduledEvent>,
     looks: u32,
     next_look: u64,
+    /// Milliseconds between two looks.
+    pub(super) interval: u64,
+    /// What is believed of AWS's time is so many seconds ahead of it.
+    pub(super) believed_ahead: i64,
     next_look_up: Option<u64>,
     flights: Vec<(u64, Flight)>,
     /// Milliseconds.
@@ -86,6 +90,8 @@ impl Story {
             events: Vec::new(),
             looks: 0,
             next_look: 0,
+            interval: 1_000,
+            believed_ahead: 0,
             next_look_up: None,
             flights: Vec::new(),
             hook_takes: 20,
@@ -194,10 +200,10 @@ impl Story {
         self.disk = None;
     }
 
-    /// So many looks of the metadata do not show it.
-    pub(super) fn flap(&mut self, looks: u64) {
+    /// For so many seconds the metadata does not show it.
+    pub(super) fn flap(&mut self, seconds: u64) {
         let notice = self.notice.take();
-        self.run(looks);
+        self.run(seconds);
         self.notice = notice;
     }
 
@@ -407,8 +413,9 @@ impl Story {
             return;
         }
         self.looks += 1;
-        self.next_look = self.now + 1_000;
-        let (at, aws_now, looks) = (self.boot_now(), time(self.now), self.looks);
+        self.next_look = self.now + self.interval;
+        let aws_now = time(self.now) + jiff::SignedDuration::from_secs(self.believed_ahead);
+        let (at, looks) = (self.boot_now(), self.looks);
         let Some(life) = &mut self.life else { return };
         life.saw_notice(self.notice, aws_now, at);
         let is_turn = |every: u32, offset: u32| looks == 1 || looks % every == offset;
