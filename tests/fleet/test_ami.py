@@ -8,6 +8,7 @@ Amazon Linux and Ubuntu are not to be had here: of install.sh, the branch for an
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -23,7 +24,7 @@ STATE = "/var/lib/private/spot-relay"
 
 def packer(*arguments, cwd=AMI):
     environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "CHECKPOINT_DISABLE": "1"}
-    command = [os.environ["PACKER"], *arguments]
+    command = [*shlex.split(os.environ["PACKER"]), *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
