@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use spot_relay::sim::{
-    Fault, FaultKind, FleetType, LifeCycle, Moment, Nth, Other, Owner, Pool, Settings, Sim, TargetGroupSettings,
-    Timings,
+    Fault, FaultKind, FleetType, HealthSource, LifeCycle, Moment, Nth, Other, Owner, Pool, Reported, Settings, Sim,
+    TargetGroupSettings, Timings,
 };
 
 fn start(settings: Settings) -> Sim {
@@ -212,6 +212,20 @@ fn concurrent_victims_that_write_the_same_target_lose_a_successor() {
     until(|| sim.snapshot()["fleets"][0]["fulfilled"] == 4);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(sim.successors().len(), 1);
+}
+
+#[test]
+fn health_may_be_what_a_load_balancer_outside_reports() {
+    let web = TargetGroupSettings { health: HealthSource::Reported, ..TargetGroupSettings::named("web") };
+    let sim = start(Settings { target_groups: vec![web], ..Settings::default() });
+    let states = || sim.targets("web").into_iter().map(|(_, _, state)| state).collect::<Vec<_>>();
+    assert_eq!(states(), ["initial", "initial", "initial"]);
+    let ours = sim.instance_id();
+    sim.report_target_health(&ours, 80, Reported::Healthy);
+    sim.report_target_health(&ours, 8080, Reported::Unhealthy);
+    assert_eq!(states(), ["healthy", "initial", "initial"]);
+    sim.report_target_health(&ours, 80, Reported::Unhealthy);
+    assert_eq!(states(), ["unhealthy", "initial", "initial"]);
 }
 
 #[test]

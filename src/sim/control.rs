@@ -1,15 +1,17 @@
 //! A listener for suites in other languages and for benchmarks: looks at the world and makes things happen, in JSON.
 //!
 //! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/scheduled-events`,
-//! `/no-capacity`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
+//! `/no-capacity`, `/target-health`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::faults::Fault;
 use super::reply::Reply;
+use super::reported_health::Reported;
 use super::server::Wire;
 use super::settings::Pool;
 use super::{Inner, Sim};
@@ -33,6 +35,14 @@ pub(crate) fn answer(inner: &Arc<Inner>, wire: &Wire) -> Reply {
         },
         _ => Reply::new(404, "text/plain", "no such control\n"),
     }
+}
+
+/// The body of `/target-health`.
+#[derive(Deserialize)]
+struct TargetHealth {
+    target: String,
+    port: u16,
+    state: Reported,
 }
 
 fn right(value: &Value) -> Reply {
@@ -68,6 +78,11 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
         "/scheduled-events" => sim.scheduled_events(&body.to_string()),
         // a list of pools
         "/no-capacity" => sim.no_capacity(serde_json::from_value::<Vec<Pool>>(body.clone())?),
+        // {"target": "i-...", "port": 80, "state": "healthy"}, of a group whose health is "reported"
+        "/target-health" => {
+            let TargetHealth { target, port, state } = serde_json::from_value(body.clone())?;
+            sim.report_target_health(&target, port, state);
+        }
         "/fault" => sim.fault(serde_json::from_value::<Fault>(body.clone())?),
         "/clear-faults" => sim.clear_faults(),
         // {"access_key": "AKIA..."}; without: all so far

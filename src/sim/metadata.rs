@@ -1,8 +1,9 @@
 //! The instance metadata service: version 2 only, with session tokens that really expire.
 //!
-//! Each listener serves one instance. What is absent answers 404 with a body of HTML, as the real one does.
+//! Each connection is served one instance's. What is absent answers 404 with a body of HTML, as the real one does.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -14,9 +15,17 @@ use super::world::World;
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 
-/// The session tokens of one instance's metadata service.
+/// The session tokens of a listener, each with the instance that it was given to and its end.
 #[derive(Debug, Default)]
-pub(crate) struct Tokens(BTreeMap<String, Instant>);
+pub(crate) struct Tokens(BTreeMap<String, (String, Instant)>);
+
+impl World {
+    /// The id of the instance that has this address.
+    pub(crate) fn instance_with_address(&self, address: IpAddr) -> Option<String> {
+        let address = address.to_string();
+        self.instances.iter().find(|one| one.private_ip == address).map(|instance| instance.id.clone())
+    }
+}
 
 /// What came over the wire, as far as the metadata is concerned.
 pub(crate) struct Asked<'a> {
@@ -28,11 +37,11 @@ pub(crate) struct Asked<'a> {
 pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Asked) -> Reply {
     let path = asked.path.split('?').next().unwrap_or_default();
     match (asked.method, path) {
-        ("PUT", "/latest/api/token") => put_token(world, tokens, asked),
+        ("PUT", "/latest/api/token") => put_token(world, tokens, instance, asked),
         ("GET", path) => {
             let token = asked.headers.get(TOKEN_HEADER).filter(|token| token.ends_with(&suffix(world)));
-            let until = token.and_then(|token| tokens.0.get(token));
-            match until.filter(|until| **until > world.now) {
+            let given = token.and_then(|token| tokens.0.get(token));
+            match given.filter(|(to, until)| to == instance && *until > world.now) {
                 None => page(401, "Unauthorized"),
                 Some(_) => item(world, instance, path).map_or_else(|| page(404, "Not Found"), plain),
             }
@@ -54,7 +63,7 @@ fn plain(body: String) -> Reply {
     Reply::new(200, "text/plain", body)
 }
 
-fn put_token(world: &mut World, tokens: &mut Tokens, asked: &Asked) -> Reply {
+fn put_token(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Asked) -> Reply {
     if asked.headers.contains_key("x-forwarded-for") {
         return page(403, "Forbidden");
     }
@@ -64,7 +73,7 @@ fn put_token(world: &mut World, tokens: &mut Tokens, asked: &Asked) -> Reply {
     // The cap is silent: a client that believes the header meets 401.
     let ttl = world.settings.token_ttl_cap.map_or(ttl, |cap| ttl.min(cap));
     let token = format!("{}{}", world.uuid().replace('-', "AQ"), suffix(world));
-    tokens.0.insert(token.clone(), world.now + ttl);
+    tokens.0.insert(token.clone(), (instance.to_owned(), world.now + ttl));
     plain(token).with_header("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())
 }
 
@@ -170,4 +179,34 @@ fn identity_document(world: &World, instance: &Instance) -> String {
         "version": "2017-09-30",
     });
     format!("{document:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Settings;
+
+    #[test]
+    fn an_instance_is_known_by_its_address() {
+        let world = World::new(Settings::default());
+        for instance in &world.instances {
+            let asked_from = instance.private_ip.parse().unwrap();
+            assert_eq!(world.instance_with_address(asked_from).as_ref(), Some(&instance.id));
+        }
+        assert_eq!(world.instance_with_address("127.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_token_of_one_instance_opens_no_metadata_of_another() {
+        let mut world = World::new(Settings::default());
+        let ids: Vec<String> = world.instances.iter().map(|one| one.id.clone()).collect();
+        let mut tokens = Tokens::default();
+        let headers = BTreeMap::from([(TTL_HEADER.to_owned(), "60".to_owned())]);
+        let put = Asked { method: "PUT", path: "/latest/api/token", headers: &headers };
+        let token = answer(&mut world, &mut tokens, ids.first().unwrap(), &put).body;
+        let headers = BTreeMap::from([(TOKEN_HEADER.to_owned(), token)]);
+        let get = Asked { method: "GET", path: "/latest/meta-data/instance-id", headers: &headers };
+        let statuses = ids.iter().map(|id| answer(&mut world, &mut tokens, id, &get).status);
+        assert_eq!(statuses.collect::<Vec<_>>(), [200, 401, 401]);
+    }
 }

@@ -13,6 +13,7 @@ mod auto_scaling;
 mod fleets;
 mod instances;
 mod launch_templates;
+mod reported_health;
 mod target_groups;
 
 mod credentials;
@@ -52,11 +53,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 pub use faults::{Fault, FaultKind, Nth};
+pub use reported_health::Reported;
 pub use requests::{Moment, Request};
 pub use server::Tls;
 pub use settings::{
-    FleetType, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate, Rates, Settings, TargetGroupSettings, TargetType,
-    Timings,
+    FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate, Rates, Settings,
+    TargetGroupSettings, TargetType, Timings,
 };
 pub use standalone::{Standalone, standalone};
 
@@ -147,7 +149,7 @@ impl Sim {
         });
         let acceptor = tls.as_ref().map(server::acceptor).transpose()?;
         let scheme = if acceptor.is_some() { "https" } else { "http" };
-        let metadata = server::serve(&inner, metadata, Role::metadata(&ours), None)?;
+        let metadata = server::serve(&inner, metadata, Role::metadata_by_address(&ours), None)?;
         let aws = server::serve(&inner, aws, Role::Aws, acceptor)?;
         let control = server::serve(&inner, loopback().await?, Role::Control, None)?;
         let endpoints = Endpoints { metadata, aws: format!("{scheme}://{aws}"), control };
@@ -307,6 +309,11 @@ impl Sim {
     /// From now on AWS refuses this access key as expired; without one, every key issued or seen so far.
     pub fn expire_credentials(&self, access_key_id: Option<&str>) {
         self.world().credentials.expire(access_key_id);
+    }
+
+    /// The health of every target with this id and port, in groups of [`HealthSource::Reported`].
+    pub fn report_target_health(&self, id: &str, port: u16, reported: Reported) {
+        self.world().report_target_health(id, port, reported);
     }
 
     pub fn fault(&self, fault: Fault) {

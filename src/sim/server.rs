@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,16 @@ pub struct Tls {
 /// What a listener serves.
 #[derive(Clone)]
 pub(crate) enum Role {
-    Metadata { instance: String, tokens: Arc<Mutex<Tokens>> },
+    /// The metadata of one instance, whoever asks.
+    Metadata {
+        instance: String,
+        tokens: Arc<Mutex<Tokens>>,
+    },
+    /// The metadata of the instance that asks, known by its address; of `otherwise` when no instance has that address.
+    MetadataByAddress {
+        otherwise: String,
+        tokens: Arc<Mutex<Tokens>>,
+    },
     Aws,
     Control,
 }
@@ -52,6 +61,21 @@ pub(crate) enum Role {
 impl Role {
     pub(crate) fn metadata(instance: &str) -> Role {
         Role::Metadata { instance: instance.to_owned(), tokens: Arc::default() }
+    }
+
+    pub(crate) fn metadata_by_address(otherwise: &str) -> Role {
+        Role::MetadataByAddress { otherwise: otherwise.to_owned(), tokens: Arc::default() }
+    }
+
+    /// The role towards a client with this address.
+    fn towards(&self, inner: &Inner, address: IpAddr) -> Role {
+        match self {
+            Role::MetadataByAddress { otherwise, tokens } => {
+                let asks = inner.world().instance_with_address(address);
+                Role::Metadata { instance: asks.unwrap_or_else(|| otherwise.clone()), tokens: Arc::clone(tokens) }
+            }
+            Role::Metadata { .. } | Role::Aws | Role::Control => self.clone(),
+        }
     }
 }
 
@@ -92,8 +116,9 @@ pub(crate) fn serve(
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    drop(tokio::spawn(connection(Arc::clone(&inner), stream, role.clone(), tls.clone())))
+                Ok((stream, peer)) => {
+                    let role = role.towards(&inner, peer.ip());
+                    drop(tokio::spawn(connection(Arc::clone(&inner), stream, role, tls.clone())));
                 }
                 // Out of file descriptors, say: others may close some.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

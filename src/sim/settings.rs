@@ -242,6 +242,7 @@ pub struct TargetGroupSettings {
     #[serde(with = "duration_text")]
     pub deregistration_delay: Duration,
     pub load_balancer: LoadBalancerType,
+    pub health: HealthSource,
     /// Whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
     pub attached: bool,
 }
@@ -256,6 +257,7 @@ impl Default for TargetGroupSettings {
             ports: vec![80],
             deregistration_delay: Duration::from_secs(300),
             load_balancer: LoadBalancerType::Application,
+            health: HealthSource::Timed,
             attached: true,
         }
     }
@@ -290,6 +292,16 @@ pub enum LoadBalancerType {
     Network,
     /// In no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
     None,
+}
+
+/// Decides when a registered target of a running instance is healthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthSource {
+    /// The target becomes healthy [`Timings::healthy_after`] its registration.
+    Timed,
+    /// The target is `initial` until the control `/target-health` reports it: a real load balancer probes real servers.
+    Reported,
 }
 
 /// How long things take in the simulated world.

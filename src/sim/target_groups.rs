@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::instances::State;
-use super::settings::{LoadBalancerType, TargetGroupSettings, TargetType};
+use super::reported_health::Reported;
+use super::settings::{HealthSource, LoadBalancerType, TargetGroupSettings, TargetType};
 use super::world::{Event, World};
 
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct TargetGroup {
     pub(crate) protocol: String,
     pub(crate) port: u16,
     pub(crate) load_balancer: Option<LoadBalancer>,
+    pub(crate) health: HealthSource,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) targets: Vec<Target>,
     pub(crate) tags: BTreeMap<String, String>,
@@ -37,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) zone: Option<String>,
     pub(crate) registered: Instant,
     pub(crate) draining_until: Option<Instant>,
+    /// The last report since the registration; none yet: `initial`. Only [`HealthSource::Reported`] reads it.
+    pub(crate) reported: Option<Reported>,
 }
 
 /// What a call names: without a port the group's own is meant.
@@ -52,6 +56,8 @@ pub(crate) type Health = (&'static str, Option<&'static str>, Option<&'static st
 
 pub(crate) const NOT_REGISTERED: Health =
     ("unused", Some("Target.NotRegistered"), Some("Target is not registered to the target group"));
+
+const INITIAL: Health = ("initial", Some("Elb.RegistrationInProgress"), Some("Target registration is in progress"));
 
 const DELAY: &str = "deregistration_delay.timeout_seconds";
 
@@ -78,6 +84,7 @@ impl TargetGroup {
             protocol: settings.protocol.clone(),
             port: settings.port,
             load_balancer,
+            health: settings.health,
             attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             targets: Vec::new(),
             tags: BTreeMap::new(),
@@ -119,6 +126,7 @@ impl World {
         if let Some(target) = group.find(named) {
             if target.draining_until.take().is_some() {
                 target.registered = now;
+                target.reported = None;
             }
             return;
         }
@@ -127,7 +135,8 @@ impl World {
             TargetType::Instance => None,
         };
         let port = named.port.unwrap_or(group.port);
-        group.targets.push(Target { id: named.id.clone(), port, zone, registered: now, draining_until: None });
+        let id = named.id.clone();
+        group.targets.push(Target { id, port, zone, registered: now, draining_until: None, reported: None });
     }
 
     /// Begins to drain the target with this id and port; without one nothing happens, and that is success too.
@@ -205,11 +214,13 @@ impl World {
             }
             (TargetType::Ip, _) => return ("unhealthy", Some("Target.Timeout"), Some("Request timed out")),
         }
-        if self.now < target.registered + self.settings.timings.healthy_after {
-            let why = "Target registration is in progress";
-            return ("initial", Some("Elb.RegistrationInProgress"), Some(why));
-        }
-        ("healthy", None, None)
+        let timed =
+            || (self.now >= target.registered + self.settings.timings.healthy_after).then_some(Reported::Healthy);
+        let probed = match group.health {
+            HealthSource::Timed => timed(),
+            HealthSource::Reported => target.reported,
+        };
+        probed.map_or(INITIAL, Reported::health)
     }
 
     /// What [`TargetGroup::find`] finds, with its health.
