@@ -35,6 +35,8 @@ struct WrongValue {
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
+/// A file of the configuration cannot be read now (`EX_TEMPFAIL`): the unit starts again and tries again.
+const EXIT_UNREADABLE: u8 = 75;
 const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 
 /// Hands a Spot instance's work over when the two-minute notice comes
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("spot-relay: {error:#}");
         match error.downcast_ref::<ConfigError>() {
+            Some(error) if error.is_unreadable() => ExitCode::from(EXIT_UNREADABLE),
             Some(_) => ExitCode::from(EXIT_CONFIG),
             None => ExitCode::FAILURE,
         }

@@ -1,7 +1,9 @@
 //! `spot-relay run`: the daemon.
 
+use std::fs::read_to_string;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tracing::warn;
@@ -89,15 +91,45 @@ pub(super) fn is_program(name: &str) -> bool {
     }
 }
 
-/// A webhook that cannot be posted to is a wrong configuration, found at start.
+/// Builds the webhook. A URL or a template that cannot be used is a wrong configuration, found at start.
+///
+/// # Errors
+/// [`WrongValue`] names the key; a file that cannot be read is [`ConfigError::is_unreadable`].
 pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
-    let Some(url) = &notify.webhook else { return Ok(None) };
-    let without = Webhook::new(url, None).map_err(|error| wrong("notify.webhook", format!("{error:#}")))?;
+    let (key, url) = match (&notify.webhook, &notify.webhook_file) {
+        (Some(url), _) => ("notify.webhook", url.clone()),
+        (None, Some(file)) => ("notify.webhook-file", webhook_of_file(file)?),
+        (None, None) => return Ok(None),
+    };
+    let without = Webhook::new(&url, None).map_err(|error| wrong(key, format!("{error:#}")))?;
     let Some(path) = &notify.template else { return Ok(Some(without)) };
-    let template = std::fs::read_to_string(path)
-        .map_err(|error| wrong("notify.template", format!("{path} cannot be read: {error}")))?;
-    let webhook = Webhook::new(url, Some(&template));
+    let template = read(path, "notify.template")?;
+    let webhook = Webhook::new(&url, Some(&template));
     webhook.map(Some).map_err(|error| ConfigError::wrong(path, &format!("{error:#}")).into())
+}
+
+/// The URL that a file holds. A name without a slash is a credential that systemd passes.
+fn webhook_of_file(file: &str) -> anyhow::Result<String> {
+    let path = match (file.contains('/'), super::variable("CREDENTIALS_DIRECTORY")) {
+        (true, _) => PathBuf::from(file),
+        (false, Some(directory)) => Path::new(&directory).join(file),
+        (false, None) => {
+            let what = format!(
+                "{file:?} names a credential, and systemd passes none: add LoadCredential={file}:/etc/spot-relay/{file} to \
+                 the unit with a drop-in, or write the whole path of the file"
+            );
+            return Err(wrong("notify.webhook-file", what).into());
+        }
+    };
+    read(&path.display().to_string(), "notify.webhook-file").map(|text| text.trim().to_owned())
+}
+
+/// The text of a file that the key names.
+fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
+    read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => wrong(key, format!("{path} cannot be read: {error}")).into(),
+        _ => ConfigError::unreadable(path, &error).into(),
+    })
 }
 
 fn wrong(key: &'static str, what: String) -> WrongValue {

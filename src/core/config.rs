@@ -139,6 +139,8 @@ pub struct Hooks {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Notify {
     pub webhook: Option<String>,
+    /// A file that holds the URL: a path, or a credential of systemd's by its name.
+    pub webhook_file: Option<String>,
     /// A file with the template of the body.
     pub template: Option<String>,
 }
@@ -146,7 +148,11 @@ pub struct Notify {
 impl std::fmt::Debug for Notify {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let webhook = self.webhook.as_ref().map(|_| "...");
-        f.debug_struct("Notify").field("webhook", &webhook).field("template", &self.template).finish()
+        f.debug_struct("Notify")
+            .field("webhook", &webhook)
+            .field("webhook_file", &self.webhook_file)
+            .field("template", &self.template)
+            .finish()
     }
 }
 
@@ -282,7 +288,13 @@ impl Config {
                     .to_owned(),
             ));
         }
-        if self.notify.template.is_some() && self.notify.webhook.is_none() {
+        if self.notify.webhook.is_some() && self.notify.webhook_file.is_some() {
+            found.push((
+                &["notify.webhook-file", "notify.webhook"],
+                "webhook and webhook-file both say where to post: keep one of them".to_owned(),
+            ));
+        }
+        if self.notify.template.is_some() && self.notify.webhook.is_none() && self.notify.webhook_file.is_none() {
             found.push((&["notify.template"], "a template is given, but no webhook to post to".to_owned()));
         }
         found
@@ -407,6 +419,7 @@ mod tests {
             ("[hooks]\nnotice = [\"\"]", "is the program"),
             ("[hooks]\ntimeout = \"10m\"", "between 1s and 2m"),
             ("[notify]\ntemplate = \"/x\"", "no webhook"),
+            ("[notify]\nwebhook = \"https://a/b\"\nwebhook-file = \"webhook\"", "keep one of them"),
             ("[metrics]\nlisten = \"localhost:9105\"", "127.0.0.1:9105"),
             ("[metrics]\nlisten = \"9105\"", "127.0.0.1:9105"),
             ("[watch]\nrebalance = \"hand-ower\"", "hand-over"),

@@ -16,7 +16,7 @@ use crate::core::arrival::Step;
 use crate::core::handover::{Answer, Duty};
 use crate::core::life::{Record, Task, Ticket};
 use crate::core::model::{BootInstant, Milestone};
-use crate::core::retry::Failure;
+use crate::core::retry::FailureKind;
 use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, Metrics};
 
@@ -117,8 +117,9 @@ impl Measures {
         }
     }
 
-    pub(super) fn posted(&self, result: &Result<(), Failure>) {
-        self.metrics.posted(result.as_ref().err().map(|failure| failure.kind));
+    /// `failure` is the kind of what went wrong, if anything.
+    pub(super) fn posted(&self, failure: Option<FailureKind>) {
+        self.metrics.posted(failure);
     }
 
     /// `record` is the handover's that the milestone belongs to.

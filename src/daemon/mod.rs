@@ -11,7 +11,6 @@ mod measure;
 mod notify;
 mod outlook;
 mod perform;
-mod post;
 mod prepare;
 mod publish;
 mod seen;
@@ -40,7 +39,7 @@ use crate::core::watchdog::Watchdog;
 use crate::host::boot;
 use crate::host::files::Files;
 use crate::host::signals::{Asked, Signals};
-use crate::telemetry::webhook::Webhook;
+use crate::telemetry::webhook::{NotTaken, Webhook};
 
 pub use drill::{Drill, Rehearsed, rehearse, survey};
 use identify::Identified;
@@ -87,7 +86,7 @@ enum Event {
     /// What could not be written.
     Written(Vec<String>),
     /// What came of a POST to the webhook.
-    Posted(Result<(), Failure>),
+    Posted(Result<(), NotTaken>),
 }
 
 /// What a task is for: known also when the task itself dies.
@@ -333,7 +332,7 @@ impl Daemon {
             Some(life) => {
                 for milestone in self.publisher.follow(life) {
                     self.measures.reached(&milestone, publish::about(&milestone, life));
-                    self.notifier.push(&notify::announcement(&milestone, life, self.clock.now()));
+                    self.notifier.push(boot::now(), &notify::announcement(&milestone, life, self.clock.now()));
                 }
             }
             None if self.waiting.holds_a_notice() => self.publisher.notice_stands(),
@@ -441,7 +440,7 @@ impl Daemon {
                 self.answered(ticket, Answer::Failed(Failure::unanswered("the task that made the call died")));
             }
             (Some(Event::Posted(result)), _) => self.posted(result),
-            (None, Some(Purpose::Post)) => self.posted(Err(Failure::unanswered("the task that posted died"))),
+            (None, Some(Purpose::Post)) => self.posted(Err(Failure::unanswered("the task that posted died").into())),
             (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
             (None, _) => {}
         }

@@ -1,7 +1,8 @@
-//! When which milestone is posted to the webhook: a queue with an end, one POST at a time and in order, three tries.
+//! When which milestone is posted to the webhook: a queue with an end, one POST at a time and in order.
 //!
-//! Invariant: nothing here waits, and nothing that the webhook does changes what the daemon does. It is told the time and
-//! what came of a POST, and says what is due; the loop has the tasks.
+//! A webhook that does not take a milestone is asked again, after as long as it says (`Retry-After`) or after growing
+//! pauses. What has gathered by then goes out as one POST. A milestone is given up a minute after the deadline at the
+//! earliest. Invariant: nothing here waits, and nothing that the webhook does changes what the daemon does.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,92 +12,121 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use tracing::{info, warn};
 
+use super::{Daemon, Event, Purpose};
 use crate::core::life::Life;
 use crate::core::model::{BootInstant, Milestone, MilestoneKind, Signal};
 use crate::core::retry::{self, Failure, FailureKind};
-use crate::telemetry::webhook::{Announcement, Webhook};
+use crate::host::boot;
+use crate::telemetry::webhook::{self, Announcement, NotTaken, Webhook};
 
 /// A handover has about ten milestones: this is reached where something is very wrong, and memory stays.
 pub(super) const QUEUE: usize = 64;
-/// Between the tries, of which there is one more. A pause lasts from half to one and a half of it, by chance: a hundred
-/// instances that are noticed together have one webhook, and Slack takes a message a second.
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+/// The first pause after a POST that was not taken. Each further one is twice as long, up to [`LONGEST_PAUSE`]; chance
+/// makes it half to one and a half of that, because a hundred instances noticed together may share one webhook.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Where the webhook names the pause, chance adds up to this much.
+const SPREAD: Duration = Duration::from_secs(3);
+/// A milestone matters for so long after the deadline, should the instance still be there.
+const AFTER_THE_DEADLINE: Duration = Duration::from_secs(60);
+/// A milestone without a deadline matters for so long.
+const WITHOUT_DEADLINE: Duration = Duration::from_secs(180);
+/// One try is made so long before the deadline, whatever pause the webhook asked for: the instance may be gone after it.
+const LAST_TRY: Duration = Duration::from_secs(4);
 
-/// Without a webhook it takes everything and does nothing.
+/// Takes everything and does nothing where there is no webhook.
 #[derive(Debug)]
 pub(super) struct Notifier {
     webhook: Option<Arc<Webhook>>,
+    /// The oldest first, those on their way included.
     waiting: VecDeque<Post>,
-    current: Option<Current>,
+    step: Step,
+    /// Tries that failed since the webhook last took one.
+    failures: u32,
     /// Since the queue was last empty.
     dropped: usize,
 }
 
 #[derive(Debug)]
 struct Post {
-    milestone: String,
+    announcement: Announcement,
     seed: u64,
-    body: String,
+    deadline: Option<BootInstant>,
+    /// The try after this instant is the last one.
+    matters_until: BootInstant,
 }
 
-#[derive(Debug)]
-struct Current {
-    post: Post,
-    /// Begun ones.
-    tries: usize,
-    step: Step,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    Ready,
     Pausing(BootInstant),
-    InFlight,
+    /// So many of the queue's first are on their way, in one POST.
+    InFlight(usize),
 }
 
 impl Notifier {
     pub(super) fn new(webhook: Option<Webhook>) -> Self {
-        Self { webhook: webhook.map(Arc::new), waiting: VecDeque::new(), current: None, dropped: 0 }
+        let webhook = webhook.map(Arc::new);
+        Self { webhook, waiting: VecDeque::new(), step: Step::Ready, failures: 0, dropped: 0 }
     }
 
-    /// Puts it last. Where the queue is full the oldest one that waits makes room.
-    pub(super) fn push(&mut self, announcement: &Announcement) {
+    /// Puts it last. Where the queue is full the oldest one that waits makes room, but never an outcome.
+    pub(super) fn push(&mut self, now: BootInstant, announcement: &Announcement) {
         let Some(webhook) = &self.webhook else { return };
-        let milestone = announcement.milestone.clone();
-        let body = match webhook.render(announcement) {
-            Ok(Some(body)) => body,
+        match webhook.render(announcement) {
+            Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) => {
-                warn!("milestone {milestone} is not posted to the webhook: {error:#}");
+                warn!("milestone {} is not posted to the webhook: {error:#}", announcement.milestone);
                 return;
             }
+        }
+        let left = announcement.seconds_left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let deadline = left.map(|left| now + left);
+        let post = Post {
+            seed: retry::seed(&format!("{}{}{}", announcement.instance_id, announcement.milestone, announcement.at)),
+            announcement: announcement.clone(),
+            deadline,
+            matters_until: deadline.map_or(now + WITHOUT_DEADLINE, |deadline| deadline + AFTER_THE_DEADLINE),
         };
-        let seed = retry::seed(&format!("{}{milestone}{}", announcement.instance_id, announcement.at));
-        if let Some(line) = self.enqueue(Post { milestone, seed, body }) {
+        if let Some(line) = self.enqueue(post) {
             warn!("{line}");
         }
     }
 
-    /// The POST to make now; what comes of it is to be told to [`Self::answered`], also if its task dies. None while one is
+    /// The POST to make now; its result is to be told to [`Self::answered`], also if its task dies. None while one is
     /// on its way.
     pub(super) fn due(&mut self, now: BootInstant) -> Option<(Arc<Webhook>, String)> {
-        let webhook = self.webhook.as_ref()?;
-        if self.current.is_none() {
-            let first = |post| Current { post, tries: 0, step: Step::Pausing(now) };
-            self.current = self.waiting.pop_front().map(first);
+        let webhook = self.webhook.clone()?;
+        loop {
+            let count = match self.step {
+                Step::InFlight(_) => return None,
+                Step::Pausing(until) if now < until => return None,
+                Step::Pausing(_) => self.waiting.len(),
+                Step::Ready => self.waiting.len().min(1),
+            };
+            let posts = self.waiting.iter().take(count).map(|post| &post.announcement);
+            let told = Announcement::together(posts)?;
+            match webhook.render(&told) {
+                Ok(Some(body)) => {
+                    self.step = Step::InFlight(count);
+                    return Some((webhook, body));
+                }
+                Ok(None) => {}
+                Err(error) => warn!("milestone {} is not posted to the webhook: {error:#}", told.milestone),
+            }
+            self.waiting.drain(..count);
         }
-        let current = self.current.as_mut()?;
-        if !matches!(current.step, Step::Pausing(until) if now >= until) {
-            return None;
-        }
-        current.step = Step::InFlight;
-        current.tries += 1;
-        Some((webhook.clone(), current.post.body.clone()))
     }
 
-    /// What came of the POST that was due.
-    pub(super) fn answered(&mut self, now: BootInstant, result: Result<(), Failure>) {
+    /// Takes what came of the POST that was due.
+    pub(super) fn answered(&mut self, now: BootInstant, result: Result<(), NotTaken>) {
+        let jammed = self.failures > 0;
         if let Some(line) = self.settle(now, result) {
             warn!("{line}");
+        }
+        if jammed && self.failures == 0 {
+            info!("the webhook at {} takes milestones again", self.origin());
         }
         if self.is_empty() && self.dropped > 0 {
             let dropped = mem::take(&mut self.dropped);
@@ -106,16 +136,23 @@ impl Notifier {
 
     /// When the next POST is due; none while one is on its way.
     pub(super) fn wake(&self) -> Option<BootInstant> {
-        match &self.current {
-            Some(Current { step: Step::Pausing(until), .. }) => Some(*until),
-            Some(Current { step: Step::InFlight, .. }) => None,
-            None => (!self.waiting.is_empty()).then(BootInstant::default),
+        match self.step {
+            Step::InFlight(_) => None,
+            Step::Pausing(until) if !self.waiting.is_empty() => Some(until),
+            _ => (!self.waiting.is_empty()).then(BootInstant::default),
+        }
+    }
+
+    /// Ends a pause: this process is about to end, and what waits is tried once more.
+    pub(super) fn hurry(&mut self, now: BootInstant) {
+        if matches!(self.step, Step::Pausing(_)) {
+            self.step = Step::Pausing(now);
         }
     }
 
     /// Whether all is posted or given up.
     pub(super) fn is_empty(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+        self.waiting.is_empty()
     }
 
     /// Returns the line that tells of the first one dropped.
@@ -124,30 +161,67 @@ impl Notifier {
         if self.waiting.len() <= QUEUE {
             return None;
         }
-        let oldest = self.waiting.pop_front()?;
+        let in_flight = if let Step::InFlight(count) = self.step { count } else { 0 };
+        let is_outcome = |post: &Post| post.announcement.milestone == MilestoneKind::HandedOver.as_str();
+        let mut candidates = self.waiting.iter().enumerate().skip(in_flight);
+        let index = candidates.find(|(_, post)| !is_outcome(post)).map_or(in_flight, |(index, _)| index);
+        let oldest = self.waiting.remove(index)?;
         self.dropped += 1;
         (self.dropped == 1).then(|| {
-            let (origin, milestone) = (self.origin(), &oldest.milestone);
+            let (origin, milestone) = (self.origin(), &oldest.announcement.milestone);
             format!(
                 "{QUEUE} milestones wait for the webhook at {origin}: the oldest, {milestone}, is dropped, and more to come"
             )
         })
     }
 
-    /// Returns the line that tells of a milestone given up.
-    fn settle(&mut self, now: BootInstant, result: Result<(), Failure>) -> Option<String> {
-        let mut current = self.current.take()?;
-        let failure = result.err()?;
-        let pause = PAUSES.get(current.tries.saturating_sub(1)).filter(|_| failure.kind != FailureKind::Rejected);
-        if let Some(pause) = pause {
-            let chance = retry::fraction(current.post.seed ^ current.tries as u64);
-            current.step = Step::Pausing(now + pause.mul_f64(0.5 + chance));
-            self.current = Some(current);
+    /// Returns the line that tells of trouble that began, or of milestones given up.
+    fn settle(&mut self, now: BootInstant, result: Result<(), NotTaken>) -> Option<String> {
+        let Step::InFlight(count) = mem::replace(&mut self.step, Step::Ready) else { return None };
+        let Err(NotTaken { failure, retry_after }) = result else {
+            self.waiting.drain(..count);
+            self.failures = 0;
             return None;
+        };
+        if failure.kind == FailureKind::Rejected {
+            // Several together may be what it refuses: the newest, which matters most, is tried by itself.
+            let given_up = if count > 1 { count - 1 } else { count };
+            return self.give_up(given_up, &failure);
         }
-        let (origin, milestone) = (self.origin(), &current.post.milestone);
-        let tries = if current.tries == 1 { "1 try".to_owned() } else { format!("{} tries", current.tries) };
-        Some(format!("the webhook at {origin} did not take milestone {milestone}: {failure}; given up after {tries}"))
+        self.failures = self.failures.saturating_add(1);
+        let over = self.waiting.iter().take_while(|post| post.matters_until <= now).count();
+        let given_up = self.give_up(over, &failure);
+        self.step = self.pause(now, retry_after);
+        let origin = self.origin();
+        let begins = (self.failures == 1).then(|| {
+            format!("the webhook at {origin} does not take milestones: {failure}; tried again, and told together then")
+        });
+        given_up.or(begins)
+    }
+
+    fn pause(&self, now: BootInstant, retry_after: Option<Duration>) -> Step {
+        let Some(last) = self.waiting.back() else { return Step::Ready };
+        let chance = retry::fraction(last.seed ^ u64::from(self.failures));
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+        let pause = match retry_after {
+            Some(named) => named + SPREAD.mul_f64(chance),
+            None => doubled.mul_f64(0.5 + chance),
+        };
+        let before_the_end = |post: &Post| post.deadline.map(|deadline| deadline - LAST_TRY).filter(|it| *it > now);
+        let last_tries = self.waiting.iter().map(|post| before_the_end(post).unwrap_or(post.matters_until));
+        let latest = last_tries.min().unwrap_or(now).max(now + FIRST_PAUSE);
+        Step::Pausing((now + pause).min(latest))
+    }
+
+    fn give_up(&mut self, count: usize, failure: &Failure) -> Option<String> {
+        let names: Vec<String> = self.waiting.drain(..count).map(|post| post.announcement.milestone).collect();
+        (!names.is_empty()).then(|| {
+            let (origin, plural) = (self.origin(), if count == 1 { "" } else { "s" });
+            format!(
+                "the webhook at {origin} did not take the milestone{plural} {}: {failure}; given up",
+                names.join(", ")
+            )
+        })
     }
 
     fn origin(&self) -> &str {
@@ -155,7 +229,38 @@ impl Notifier {
     }
 }
 
-/// What is told of a milestone. `now` is AWS's time.
+impl Daemon {
+    pub(super) fn post_if_due(&mut self) {
+        if let Some((webhook, body)) = self.notifier.due(boot::now()) {
+            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body).await) });
+        }
+    }
+
+    /// Gives the webhook the time of one try for what it has not been told yet.
+    pub(super) async fn post_the_rest(&mut self) {
+        self.notifier.hurry(boot::now());
+        let rest = async {
+            while !self.notifier.is_empty() {
+                self.post_if_due();
+                let pause = self.notifier.wake().map_or(webhook::LIMIT, |wake| wake.since(boot::now()));
+                tokio::select! {
+                    Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        };
+        if tokio::time::timeout(webhook::LIMIT, rest).await.is_err() {
+            warn!("the webhook is too slow: not every milestone was posted before the end");
+        }
+    }
+
+    pub(super) fn posted(&mut self, result: Result<(), NotTaken>) {
+        self.measures.posted(result.as_ref().err().map(|it| it.failure.kind));
+        self.notifier.answered(boot::now(), result);
+    }
+}
+
+/// Makes the announcement of a milestone. `now` is AWS's time.
 pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -> Announcement {
     let identity = life.identity().clone();
     let record = super::publish::about(milestone, life);
@@ -185,6 +290,7 @@ pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -
         target_group: milestone.target_group.as_ref().map(ToString::to_string),
         successor_id: milestone.successor_id.as_ref().map(ToString::to_string),
         outcome: outcome.map(|it| it.as_str().to_owned()),
+        earlier: Vec::new(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -197,39 +303,45 @@ mod tests {
         BootInstant::since_boot(Duration::from_millis(millis))
     }
 
-    fn notifier() -> Notifier {
-        Notifier::new(Some(Webhook::new("https://hooks.slack.com/services/T0/B0/SECRET", None).unwrap()))
-    }
-
+    /// The samples have 108.9 seconds left.
     fn with(milestones: &[&str]) -> Notifier {
-        let mut notifier = notifier();
-        milestones.iter().for_each(|milestone| notifier.push(&Announcement::sample(milestone)));
+        let webhook = Webhook::new("https://hooks.slack.com/services/T0/B0/SECRET", None).unwrap();
+        let mut notifier = Notifier::new(Some(webhook));
+        milestones.iter().for_each(|milestone| notifier.push(at(0), &Announcement::sample(milestone)));
         notifier
     }
 
-    /// The milestone of the POST that is due.
-    fn due(notifier: &mut Notifier, now: BootInstant) -> Option<String> {
+    /// The milestones of the POST that is due, the newest first.
+    fn due(notifier: &mut Notifier, now: BootInstant) -> Option<Vec<String>> {
         let (_, body) = notifier.due(now)?;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        Some(body["milestone"].as_str().unwrap().to_owned())
+        let earlier = body["earlier"].as_array().unwrap().iter();
+        let all = std::iter::once(&body).chain(earlier);
+        Some(all.map(|one| one["milestone"].as_str().unwrap().to_owned()).collect())
     }
 
-    fn fault() -> Result<(), Failure> {
-        Err(Failure { kind: FailureKind::Fault, code: None, message: "it answered HTTP 500".into() })
+    fn failed(kind: FailureKind, retry_after: Option<u64>) -> Result<(), NotTaken> {
+        let failure = Failure { kind, code: None, message: "it answered HTTP 5xx".into() };
+        Err(NotTaken { failure, retry_after: retry_after.map(Duration::from_secs) })
+    }
+
+    fn pause_after(notifier: &mut Notifier, now: BootInstant, result: Result<(), NotTaken>) -> Duration {
+        notifier.settle(now, result);
+        notifier.wake().unwrap().since(now)
     }
 
     #[test]
     fn milestones_go_out_at_once_in_order_and_one_at_a_time() {
         let mut notifier = with(&["noticed", "deregistered"]);
         assert_eq!(notifier.wake(), Some(at(0)));
-        assert_eq!(due(&mut notifier, at(7)).as_deref(), Some("noticed"));
+        assert_eq!(due(&mut notifier, at(7)).unwrap(), ["noticed"]);
         assert_eq!((notifier.wake(), due(&mut notifier, at(8))), (None, None));
-        notifier.push(&Announcement::sample("quiet"));
+        notifier.push(at(8), &Announcement::sample("quiet"));
         assert_eq!(due(&mut notifier, at(9)), None);
         for next in ["deregistered", "quiet"] {
             notifier.answered(at(10), Ok(()));
             assert!(!notifier.is_empty());
-            assert_eq!(due(&mut notifier, at(10)).as_deref(), Some(next));
+            assert_eq!(due(&mut notifier, at(10)).unwrap(), [next]);
         }
         notifier.answered(at(11), Ok(()));
         assert!(notifier.is_empty());
@@ -237,59 +349,100 @@ mod tests {
     }
 
     #[test]
-    fn three_tries_with_pauses_then_one_line_and_the_next() {
-        let mut notifier = with(&["handed-over", "survived"]);
-        let mut now = at(0);
-        for pause in PAUSES {
-            assert_eq!(due(&mut notifier, now).as_deref(), Some("handed-over"));
-            assert_eq!(notifier.settle(now, fault()), None);
-            let until = notifier.wake().unwrap();
-            assert!((pause / 2..=pause * 3 / 2).contains(&until.since(now)), "{until:?}");
-            assert_eq!(due(&mut notifier, until - Duration::from_nanos(1)), None);
-            now = until;
-        }
-        assert_eq!(due(&mut notifier, now).as_deref(), Some("handed-over"));
-        assert_eq!(
-            notifier.settle(now, fault()).unwrap(),
-            "the webhook at https://hooks.slack.com did not take milestone handed-over: it answered HTTP 500; given up \
-             after 3 tries"
-        );
-        assert_eq!(due(&mut notifier, now).as_deref(), Some("survived"));
-        assert_eq!(notifier.settle(now, Ok(())), None);
-        assert!(notifier.is_empty());
-    }
-
-    #[test]
-    fn a_second_try_that_is_taken_says_nothing() {
-        let mut notifier = with(&["quiet"]);
-        due(&mut notifier, at(0)).unwrap();
-        assert_eq!(notifier.settle(at(100), Err(Failure::unanswered("no answer within 3 s"))), None);
-        assert!(!notifier.is_empty());
-        due(&mut notifier, at(2000)).unwrap();
-        assert_eq!(notifier.settle(at(2100), Ok(())), None);
-        assert!(notifier.is_empty());
-    }
-
-    #[test]
-    fn a_refusal_is_not_tried_again_and_throttling_is() {
-        let failed = |kind| Err(Failure { kind, code: None, message: "it answered HTTP 4xx".into() });
-        let mut notifier = with(&["quiet"]);
-        due(&mut notifier, at(0)).unwrap();
-        assert_eq!(notifier.settle(at(1), failed(FailureKind::Throttled)), None);
-        due(&mut notifier, at(800)).unwrap();
-        assert!(notifier.settle(at(900), failed(FailureKind::Rejected)).unwrap().ends_with("given up after 2 tries"));
-        assert!(notifier.is_empty());
-        let mut notifier = with(&["quiet"]);
-        due(&mut notifier, at(0)).unwrap();
-        assert!(notifier.settle(at(1), failed(FailureKind::Rejected)).unwrap().ends_with("given up after 1 try"));
-    }
-
-    #[test]
-    fn a_full_queue_drops_the_oldest_that_waits_and_says_so_once() {
+    fn what_gathers_while_the_webhook_is_jammed_is_told_together() {
         let mut notifier = with(&["noticed"]);
         due(&mut notifier, at(0)).unwrap();
-        let post = |number: usize| Post { milestone: format!("m{number}"), seed: 0, body: format!("{number}") };
-        let lines: Vec<String> = (0..QUEUE + 3).filter_map(|number| notifier.enqueue(post(number))).collect();
+        let line = notifier.settle(at(10), failed(FailureKind::Throttled, None)).unwrap();
+        assert!(line.contains("does not take milestones") && line.contains("https://hooks.slack.com "), "{line}");
+        notifier.push(at(20), &Announcement::sample("quiet"));
+        notifier.push(at(30), &Announcement::sample("handed-over"));
+        let wake = notifier.wake().unwrap();
+        assert_eq!(due(&mut notifier, wake).unwrap(), ["handed-over", "noticed", "quiet"]);
+        notifier.answered(wake, Ok(()));
+        assert!(notifier.is_empty() && notifier.failures == 0);
+        notifier.push(wake, &Announcement::sample("survived"));
+        assert_eq!(due(&mut notifier, wake).unwrap(), ["survived"], "afterwards at once again");
+    }
+
+    #[test]
+    fn pauses_grow_and_end_at_a_minute_after_the_deadline() {
+        let mut notifier = with(&["handed-over"]);
+        let (mut now, mut tries, mut longest) = (at(0), 0, Duration::ZERO);
+        while !notifier.is_empty() {
+            due(&mut notifier, now).unwrap();
+            tries += 1;
+            let line = notifier.settle(now, failed(FailureKind::Fault, None));
+            match notifier.wake() {
+                Some(wake) => longest = longest.max(wake.since(now)),
+                None => assert!(line.unwrap().ends_with("the milestone handed-over: it answered HTTP 5xx; given up")),
+            }
+            now = notifier.wake().unwrap_or(now);
+        }
+        assert!((at(168_900)..at(171_000)).contains(&now), "{now:?}");
+        assert!((9..30).contains(&tries), "{tries}");
+        assert!(longest <= LONGEST_PAUSE * 3 / 2 && longest > LONGEST_PAUSE / 3, "{longest:?}");
+    }
+
+    #[test]
+    fn a_pause_that_the_webhook_names_is_kept() {
+        let mut notifier = with(&["noticed"]);
+        due(&mut notifier, at(0)).unwrap();
+        let pause = pause_after(&mut notifier, at(0), failed(FailureKind::Throttled, Some(30)));
+        assert!((Duration::from_secs(30)..=Duration::from_secs(33)).contains(&pause), "{pause:?}");
+    }
+
+    #[test]
+    fn a_named_pause_beyond_the_end_still_leaves_one_last_try() {
+        let mut notifier = with(&["handed-over"]);
+        due(&mut notifier, at(0)).unwrap();
+        let pause = pause_after(&mut notifier, at(0), failed(FailureKind::Fault, Some(600)));
+        assert_eq!(pause, Duration::from_millis(108_900) - LAST_TRY);
+        let now = at(0) + pause;
+        due(&mut notifier, now).unwrap();
+        let pause = pause_after(&mut notifier, now, failed(FailureKind::Fault, Some(600)));
+        assert_eq!(now + pause, at(168_900), "and one where the instance lives on");
+    }
+
+    #[test]
+    fn a_refusal_is_not_tried_again() {
+        let mut notifier = with(&["quiet", "survived"]);
+        due(&mut notifier, at(0)).unwrap();
+        let line = notifier.settle(at(1), failed(FailureKind::Rejected, None)).unwrap();
+        assert!(line.ends_with("did not take the milestone quiet: it answered HTTP 5xx; given up"), "{line}");
+        assert_eq!(due(&mut notifier, at(2)).unwrap(), ["survived"]);
+    }
+
+    #[test]
+    fn several_that_are_refused_together_leave_the_newest_a_try_of_its_own() {
+        let mut notifier = with(&["noticed", "quiet", "handed-over"]);
+        due(&mut notifier, at(0)).unwrap();
+        notifier.settle(at(1), failed(FailureKind::Throttled, None));
+        let wake = notifier.wake().unwrap();
+        due(&mut notifier, wake).unwrap();
+        assert!(notifier.settle(at(900), failed(FailureKind::Rejected, None)).unwrap().contains("noticed, quiet:"));
+        assert_eq!(due(&mut notifier, at(901)).unwrap(), ["handed-over"]);
+    }
+
+    #[test]
+    fn the_end_of_the_process_ends_a_pause() {
+        let mut notifier = with(&["handed-over"]);
+        due(&mut notifier, at(0)).unwrap();
+        notifier.settle(at(0), failed(FailureKind::Throttled, Some(60)));
+        notifier.hurry(at(5));
+        assert_eq!(due(&mut notifier, at(5)).unwrap(), ["handed-over"]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_that_waits_and_never_an_outcome() {
+        let mut notifier = with(&["noticed", "handed-over"]);
+        due(&mut notifier, at(0)).unwrap();
+        let post = |number: usize| Post {
+            announcement: Announcement::sample(&format!("m{number}")),
+            seed: 0,
+            deadline: None,
+            matters_until: at(1_000_000),
+        };
+        let lines: Vec<String> = (0..QUEUE + 1).filter_map(|number| notifier.enqueue(post(number))).collect();
         assert_eq!(
             lines,
             [
@@ -299,20 +452,13 @@ mod tests {
         assert_eq!((notifier.waiting.len(), notifier.dropped), (QUEUE, 3));
         // The one on its way is not what is dropped, and is answered as itself.
         notifier.answered(at(1), Ok(()));
-        let order: Vec<String> = std::iter::from_fn(|| {
-            let (_, body) = notifier.due(at(2))?;
-            notifier.answered(at(2), Ok(()));
-            Some(body)
-        })
-        .collect();
-        assert_eq!(order, (3..QUEUE + 3).map(|number| number.to_string()).collect::<Vec<_>>());
-        assert_eq!(notifier.dropped, 0, "a second jam is told again");
+        assert_eq!(due(&mut notifier, at(2)).unwrap(), ["handed-over"]);
     }
 
     #[test]
     fn without_a_webhook_nothing_is_ever_due() {
         let mut notifier = Notifier::new(None);
-        notifier.push(&Announcement::sample("noticed"));
+        notifier.push(at(0), &Announcement::sample("noticed"));
         assert!(notifier.is_empty() && notifier.wake().is_none() && notifier.due(at(0)).is_none());
         notifier.answered(at(0), Ok(()));
     }

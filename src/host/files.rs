@@ -184,9 +184,14 @@ impl Files {
         write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Place::Runtime)
     }
 
+    /// Makes the flag where it is not there yet; one that stands is left as it is, since path units watch it.
+    ///
     /// # Errors
     /// The directory cannot be made or written.
     pub fn raise(&self, flag: Flag) -> io::Result<()> {
+        if std::fs::symlink_metadata(self.runtime.join(flag.file_name())).is_ok_and(|data| data.is_file()) {
+            return Ok(());
+        }
         write_whole(&self.runtime.join(flag.file_name()), b"", Place::Runtime)
     }
 
@@ -231,7 +236,12 @@ fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
         file.sync_data()?;
     }
     drop(file);
-    std::fs::rename(&new, path)
+    std::fs::rename(&new, path)?;
+    match (place, path.parent()) {
+        // The name lasts only once its directory does.
+        (Place::State, Some(directory)) => File::open(directory)?.sync_all(),
+        _ => Ok(()),
+    }
 }
 
 /// Under systemd both are there already, as the unit says.
@@ -328,6 +338,16 @@ mod tests {
         files.raise(Flag::Notice).expect("raised");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&files.runtime), mode(&files.runtime.join("notice"))), (0o755, 0o644));
+    }
+
+    #[test]
+    fn a_flag_that_stands_is_not_written_again() {
+        let files = files("stands");
+        files.raise(Flag::Notice).expect("raised");
+        let inode = || std::fs::metadata(files.runtime.join("notice")).expect("there").ino();
+        let before = inode();
+        files.raise(Flag::Notice).expect("raised again");
+        assert_eq!(inode(), before);
     }
 
     #[test]

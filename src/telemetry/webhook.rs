@@ -16,7 +16,9 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -35,6 +37,22 @@ pub const BODY_LIMIT: usize = 16 * 1024;
 const SHOWN: usize = 200;
 /// Leaves the answer a second, and the second of several addresses a try.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A pause that is asked for with `Retry-After` counts up to here.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Why a webhook did not take a POST, and for how long it asks to be left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotTaken {
+    pub failure: Failure,
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Failure> for NotTaken {
+    fn from(failure: Failure) -> Self {
+        Self { failure, retry_after: None }
+    }
+}
 
 pub struct Webhook {
     url: Url,
@@ -85,11 +103,13 @@ impl Webhook {
     ///
     /// # Errors
     /// `Rejected`: 3xx and 4xx, a repeat brings the same. `Throttled`: 408 and 429. `Fault`: 5xx. `Unanswered`: the rest.
-    pub async fn post(&self, body: String) -> Result<(), Failure> {
+    /// `retry_after` is what a 408, a 429 or a 5xx says of it, in seconds or as a date.
+    pub async fn post(&self, body: String) -> Result<(), NotTaken> {
         let until = Instant::now() + LIMIT;
         let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
         let (line, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
         let status = answer.status();
+        let retry_after = retry_after(answer.headers(), Timestamp::now());
         let location = answer.headers().get(LOCATION).and_then(|to| self.url.join(to.to_str().ok()?).ok());
         // Read also where it is not wanted: then the next milestone has a connection.
         let body = read(answer, until).await;
@@ -104,7 +124,9 @@ impl Webhook {
         } else if let Some(said) = said(&body, &line.secrets) {
             message.push_str(&format!(" ({said})"));
         }
-        Err(Failure { kind: kind(status), code: None, message })
+        let failure = Failure { kind: kind(status), code: None, message };
+        let retry_after = retry_after.filter(|_| failure.kind != FailureKind::Rejected);
+        Err(NotTaken { failure, retry_after })
     }
 
     async fn send(&self, body: String) -> Result<(&Line, Response), Failure> {
@@ -169,6 +191,19 @@ fn system_certificates() -> anyhow::Result<RootCertStore> {
     Ok(trusted)
 }
 
+/// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts for nothing.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(pause.min(LONGEST_RETRY_AFTER))
+}
+
 fn kind(status: StatusCode) -> FailureKind {
     match status.as_u16() {
         408 | 429 => FailureKind::Throttled,
@@ -217,4 +252,26 @@ fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
 fn looks_like_a_key(word: &str) -> bool {
     let mixed = word.contains(|letter: char| letter.is_ascii_digit() || letter.is_ascii_uppercase());
     word.len() >= 20 || (word.len() >= 8 && mixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_read_in_seconds_and_as_a_date_and_is_bounded() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let of = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            retry_after(&headers, now).map(|pause| pause.as_secs())
+        };
+        assert_eq!(of("30"), Some(30));
+        assert_eq!(of("Sat, 31 Jan 2026 12:00:40 GMT"), Some(40));
+        assert_eq!(of("Sat, 31 Jan 2026 11:00:00 GMT"), Some(0), "a date that has passed");
+        assert_eq!(of("99999999999"), Some(3600));
+        for nonsense in ["", "soon", "-3", "1.5", "18446744073709551616"] {
+            assert_eq!(of(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 }

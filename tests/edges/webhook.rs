@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use spot_relay::core::model::MilestoneKind;
 use spot_relay::core::retry::{Failure, FailureKind};
-use spot_relay::telemetry::webhook::{Announcement, LIMIT, Webhook};
+use spot_relay::telemetry::webhook::{Announcement, LIMIT, NotTaken, Webhook};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +27,10 @@ use crate::stub::{Reply, Stub, reply};
 const AT_MOST: Duration = Duration::from_millis(3500);
 
 async fn post(url: &str) -> Result<(), Failure> {
+    try_to_post(url).await.map_err(|not_taken| not_taken.failure)
+}
+
+async fn try_to_post(url: &str) -> Result<(), NotTaken> {
     let webhook = Webhook::new(url, None).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
     let began = Instant::now();
@@ -83,6 +87,7 @@ async fn what_arrives_is_the_announcement_as_json_with_every_key() {
         "at",
         "availability_zone",
         "deadline",
+        "earlier",
         "instance_id",
         "instance_type",
         "message",
@@ -137,6 +142,16 @@ async fn each_status_means_what_it_means_for_a_second_try() {
     }
     for reply in [(|| reply(200, "ok")) as fn() -> Reply, || reply(202, ""), || reply(204, "")] {
         answered(reply).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_pause_that_an_answer_asks_for_comes_with_the_failure() {
+    for (status, asked) in [(429, true), (503, true), (400, false)] {
+        let limited = move || Reply::Http(status, "Retry-After: 30\r\n".to_owned(), Vec::new());
+        let stub = Stub::start(move |_, _| limited()).await;
+        let not_taken = try_to_post(&stub.url).await.unwrap_err();
+        assert_eq!(not_taken.retry_after, asked.then_some(Duration::from_secs(30)), "HTTP {status}");
     }
 }
 
@@ -247,12 +262,12 @@ async fn an_answer_that_repeats_a_secret_is_not_shown() {
     let webhook = Webhook::new(&format!("{url}/services/T000/B000/xoxb1234567890?sig=QUERYTOKEN1"), None).unwrap();
     for status in [404, 400, 400, 400] {
         assert_eq!(
-            webhook.post("{}".into()).await.unwrap_err().message,
+            webhook.post("{}".into()).await.unwrap_err().failure.message,
             format!("it answered HTTP {status} (what it said is not shown, because it repeats the webhook's URL)")
         );
     }
     let failure = webhook.post("{}".into()).await.unwrap_err();
-    assert_eq!(failure.message, "it answered HTTP 400 (the services of this room take no message)");
+    assert_eq!(failure.failure.message, "it answered HTTP 400 (the services of this room take no message)");
 }
 
 #[tokio::test]
@@ -296,7 +311,7 @@ async fn no_error_and_no_debug_shows_more_than_scheme_and_host() {
         assert_eq!(shows_nothing(format!("{webhook:?}")), format!("Webhook({scheme}://{host})"));
         assert_eq!(webhook.origin(), format!("{scheme}://{host}"));
         let failure = webhook.post("{}".into()).await.unwrap_err();
-        shows_nothing(format!("{failure} {failure:?}"));
+        shows_nothing(format!("{} {failure:?}", failure.failure));
     }
 }
 

@@ -137,6 +137,17 @@ fn a_wrong_configuration_ends_with_78_and_says_where() {
 }
 
 #[test]
+fn a_configuration_that_cannot_be_read_ends_with_75_so_that_it_is_tried_again() {
+    let scenario = Scenario::new(settings());
+    let folder = scenario.directory().join("config.toml");
+    std::fs::create_dir(folder).expect("a folder in its place, which not even root can read as a file");
+    let output = scenario.command().output().expect("it runs");
+    assert_eq!(output.status.code(), Some(75));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("config.toml") && text.contains("cannot be read"), "{text}");
+}
+
+#[test]
 fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     let scenario = Scenario::new(settings()).argument("--dry-run");
     let daemon = scenario.ready();

@@ -21,4 +21,5 @@ mod signals;
 mod status;
 mod survivors;
 mod watchdog;
+mod webhook;
 mod words;

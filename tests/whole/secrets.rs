@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::journal::{Entries, start, with_journal};
 use crate::metrics::{address, scrape};
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, world};
-use crate::signals::receiver;
+use crate::webhook::receiver;
 
 /// The parts of a webhook's URL that let somebody in; the last one is the first two as HTTP sends them.
 const PLANTED: [&str; 5] =

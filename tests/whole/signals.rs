@@ -4,12 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use serde_json::Value;
 use spot_relay::sim::{FleetType, Owner, Settings};
 
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
 
-fn owned_by(owner: Owner) -> Settings {
+pub(crate) fn owned_by(owner: Owner) -> Settings {
     Settings { owner, target_groups: vec![target_group("web", &[61_080])], max_size: Some(9), ..world() }
 }
 
@@ -462,107 +461,4 @@ fn a_termination_hook_waits_for_the_command_that_drains() {
     daemon.wait_for("handed-over");
     assert_eq!(*order.lock().expect("a lock"), Some(true), "completed after the command");
     let _ = std::fs::remove_file(marker);
-}
-
-/// A real HTTP server that takes what is posted; `status` after `pause`.
-pub(crate) fn receiver(
-    status: &'static str,
-    pause: Duration,
-) -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://user:secret@{}/hook/secret-path", listener.local_addr().expect("its address"));
-    let received = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let sink = received.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let sink = sink.clone();
-            std::thread::spawn(move || serve(stream, status, pause, &sink));
-        }
-    });
-    (url, received)
-}
-
-fn serve(mut stream: std::net::TcpStream, status: &str, pause: Duration, sink: &std::sync::Mutex<Vec<Value>>) {
-    let mut bytes = Vec::new();
-    loop {
-        let mut piece = [0; 4096];
-        let Ok(read @ 1..) = stream.read(&mut piece) else { return };
-        bytes.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        if body.len() < length.unwrap_or(0) {
-            continue;
-        }
-        sink.lock().expect("a lock").push(serde_json::from_str(body).expect("JSON"));
-        bytes.clear();
-        std::thread::sleep(pause);
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-        if stream.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-#[test]
-fn every_milestone_is_posted_at_once_and_in_order() {
-    let (url, received) = receiver("204 No Content", Duration::ZERO);
-    let config = format!("{SHORT}[notify]\nwebhook = \"{url}\"\n");
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
-    let daemon = scenario.hand_over();
-    let posted = || {
-        let received = received.lock().expect("a lock");
-        received.iter().filter_map(|body| body["milestone"].as_str().map(str::to_owned)).collect::<Vec<_>>()
-    };
-    eventually(|| (posted() == daemon.milestone_names()).then_some(()))
-        .unwrap_or_else(|| panic!("{:?} of {:?}", posted(), daemon.milestone_names()));
-    let received = received.lock().expect("a lock");
-    assert_eq!(received[0]["instance_id"].as_str(), Some(scenario.sim.instance_id().as_str()));
-    assert_eq!(received[0]["signal"], "notice");
-    assert_eq!(received.last().map(|last| last["outcome"].clone()), Some("complete".into()));
-    assert!(daemon.lines().iter().all(|line| !line.contains("secret")), "no secret in the log");
-}
-
-#[test]
-fn a_webhook_that_fails_or_hangs_is_never_in_the_way() {
-    for (status, pause) in [("500 Internal Server Error", Duration::ZERO), ("200 OK", Duration::from_secs(20))] {
-        let (url, received) = receiver(status, pause);
-        let config = format!("{SHORT}[notify]\nwebhook = \"{url}\"\n");
-        let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
-        let daemon = scenario.hand_over();
-        assert!(daemon.is_complete());
-        let outcome = daemon.wait_for("handed-over");
-        assert!(outcome["seconds_left"].as_f64().is_some_and(|left| left > 100.0), "{outcome}");
-        let line = daemon.wait_for_line("given up after 3 tries");
-        assert!(!line.contains("secret"), "{line}");
-        let tries = received.lock().expect("a lock").iter().filter(|body| body["milestone"] == "noticed").count();
-        assert_eq!(tries, 3);
-    }
-}
-
-#[test]
-fn the_last_milestone_is_posted_before_the_daemon_ends() {
-    let (url, received) = receiver("200 OK", Duration::from_millis(300));
-    let config = format!("{SHORT}[notify]\nwebhook = \"{url}\"\n");
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
-    let mut daemon = scenario.ready();
-    scenario.sim.notice("terminate", Duration::from_secs(120));
-    daemon.wait_for("noticed");
-    daemon.signal("-TERM");
-    assert!(daemon.wait().success());
-    let received = received.lock().expect("a lock");
-    assert!(received.iter().any(|body| body["milestone"] == "handed-over"), "{received:?}");
-}
-
-#[test]
-fn a_wrong_template_ends_the_start_with_78_and_says_where() {
-    let file = std::env::temp_dir().join(format!("spot-relay-template-{}", std::process::id()));
-    std::fs::write(&file, "{\"text\": {{ message | tojson }},\n \"more\": {{ mesage | tojson }} }").expect("written");
-    let config = format!("[notify]\nwebhook = \"http://127.0.0.1:9/x\"\ntemplate = \"{}\"\n", file.display());
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
-    let output = scenario.command().output().expect("it runs");
-    assert_eq!(output.status.code(), Some(78));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("spot-relay-template") && text.contains("line 2"), "{text}");
-    let _ = std::fs::remove_file(file);
 }

@@ -283,8 +283,21 @@ const NOTIFY: Table = Table {
             default: r#""""#,
             note: "https://... : POST of each milestone as JSON",
             meaning: "A URL that gets a POST of every milestone as JSON. It often is a secret: of it no more than scheme and \
-                host is ever logged. Keep this file from being read by everybody then. Empty: nobody is told.",
+                host is ever logged. Everybody who can read the configuration can read it, so prefer webhook-file. Empty: \
+                nobody is told.",
             read: |config, value| value::address(value, "https://...").map(|read| config.notify.webhook = read),
+        },
+        Key {
+            name: "webhook-file",
+            default: r#""""#,
+            note: "a file that holds the URL",
+            meaning: "A file that holds the webhook's URL and nothing else. A name without a slash is a credential that \
+                systemd passes to the service (LoadCredential=NAME:/path in a drop-in), which nobody else can read. Not \
+                together with webhook. Empty: there is none.",
+            read: |config, value| {
+                let read = value::address(value, "webhook");
+                read.map(|read| config.notify.webhook_file = read)
+            },
         },
         Key {
             name: "template",

@@ -13,6 +13,8 @@ pub struct ConfigError {
     pub file: String,
     /// Not empty.
     problems: Vec<Problem>,
+    /// A file cannot be read: the next try may find it otherwise.
+    is_unreadable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +38,29 @@ const LONGEST: usize = 100;
 const TAB: &str = "    ";
 
 impl ConfigError {
-    /// The file that was named is not there or cannot be read.
+    /// The file that was named is not there (which is wrong), or cannot be read (which may pass).
     pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
-        ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}"))
+        let remedy = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "; the service runs as a user of its own, which has to be allowed to read it: leave it readable (mode 0644) \
+                 and keep what is secret in a credential (LoadCredential= and webhook-file)"
+            }
+            _ => "",
+        };
+        let wrong =
+            ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}{remedy}"));
+        ConfigError { is_unreadable: error.kind() != std::io::ErrorKind::NotFound, ..wrong }
+    }
+
+    /// Whether a file could not be read, as opposed to one that says something wrong.
+    pub fn is_unreadable(&self) -> bool {
+        self.is_unreadable
     }
 
     /// Of a file that belongs to the configuration, and that only its reader understands: a template.
     pub fn wrong(file: &str, what: &str) -> ConfigError {
         let problem = Problem { place: None, key: String::new(), what: what.to_owned() };
-        ConfigError { file: file.to_owned(), problems: vec![problem] }
+        ConfigError { file: file.to_owned(), problems: vec![problem], is_unreadable: false }
     }
 
     /// What only its user finds out about the value of `key` (as in `notify.webhook`) in the file with this text.
@@ -54,7 +70,11 @@ impl ConfigError {
 
     pub(super) fn of(file: &str, text: &str, problems: Vec<Found>) -> ConfigError {
         let problem = |(span, key, what): Found| Problem { place: span.map(|span| Place::of(text, span)), key, what };
-        ConfigError { file: file.to_owned(), problems: problems.into_iter().map(problem).collect() }
+        ConfigError {
+            file: file.to_owned(),
+            problems: problems.into_iter().map(problem).collect(),
+            is_unreadable: false,
+        }
     }
 }
 

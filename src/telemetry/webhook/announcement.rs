@@ -37,11 +37,26 @@ pub struct Announcement {
     pub successor_id: Option<String>,
     /// `complete` or `partial`; of `handed-over` only.
     pub outcome: Option<String>,
+    /// Milestones from before this one that the webhook did not take then, the oldest first; mostly empty. `message`
+    /// tells them as well.
+    pub earlier: Vec<Announcement>,
     /// This program's.
     pub version: String,
 }
 
 impl Announcement {
+    /// Several as one, for a webhook that takes milestones again: the newest, with the earlier ones in it. `None` of none.
+    pub fn together<'a>(announcements: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let mut earlier: Vec<Self> = announcements.cloned().collect();
+        let mut newest = earlier.pop()?;
+        if !earlier.is_empty() {
+            let told = earlier.iter().map(|one| format!("{} at {}: {}", one.milestone, one.at, one.message));
+            newest.message = format!("{} (before that: {})", newest.message, told.collect::<Vec<_>>().join("; "));
+        }
+        newest.earlier = earlier;
+        Some(newest)
+    }
+
     /// An invented one, with every key filled that this milestone can have, and in its message what has to be escaped.
     pub fn sample(milestone: &str) -> Self {
         let some = |text: &str| Some(text.to_owned());
@@ -63,6 +78,7 @@ impl Announcement {
             target_group: some("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"),
             successor_id: some("i-0fedcba9876543210"),
             outcome: (milestone == "handed-over").then(|| "complete".to_owned()),
+            earlier: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -78,7 +94,8 @@ impl Announcement {
         let actions = [Action::Stop, Action::Hibernate, Action::Reboot];
         let actions = actions.map(|action| Self { action: Some(action.to_string()), ..noticed.clone() });
         let partial = Self { outcome: some("partial"), ..Self::sample("handed-over") };
-        full.into_iter().chain(sparse).chain(signals).chain(actions).chain([partial]).collect()
+        let together = Self::together(full.iter().take(3));
+        full.clone().into_iter().chain(sparse).chain(signals).chain(actions).chain([partial]).chain(together).collect()
     }
 
     /// The same with null wherever null can be.
