@@ -7,6 +7,7 @@
 
 mod call;
 mod capacity;
+mod crowd;
 mod find;
 mod group;
 mod hook;
@@ -33,9 +34,10 @@ use jiff::Timestamp;
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::{GroupRequest, Plan};
-use crate::core::retry::{self, Failure};
+use crate::core::retry::{self, Failure, FailureKind};
 
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind};
+use crowd::Crowd;
 use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
@@ -69,6 +71,7 @@ pub struct Handover {
     /// Once begun, leaving goes on.
     is_leaving: bool,
     mark: Mark,
+    crowd: Crowd,
     hooks: Vec<Hook>,
     quiet: Quiet,
     successor: Option<SuccessorDuties>,
@@ -91,6 +94,7 @@ impl Handover {
             leaves: Vec::new(),
             is_leaving: false,
             mark: Mark::new(now, seed(&terms, "mark")),
+            crowd: Crowd::new(now),
             hooks: hooks.into_iter().flatten().collect(),
             quiet: Quiet::new(now, seed(&terms, "quiet")),
             successor: None,
@@ -220,7 +224,7 @@ impl Handover {
         let is_leaving = view.may_leave;
         // The order matters: deregistrations leave first.
         for (index, leave) in leaves.iter_mut().enumerate() {
-            calls.extend(leave.due(&view).map(|call| (Duty::Leave(index), call)));
+            calls.extend(leave.due(&view, &mut journal).map(|call| (Duty::Leave(index), call)));
         }
         if let Some(successor) = &mut successor {
             calls.extend(successor.due(&view, &mut journal));
@@ -248,6 +252,9 @@ impl Handover {
     pub fn answered(&mut self, now: BootInstant, duty: Duty, answer: Answer) -> Option<Failure> {
         if self.outcome.is_some() {
             return None;
+        }
+        if matches!(&answer, Answer::Failed(failure) if failure.kind == FailureKind::Throttled) {
+            self.crowd.was_throttled(now);
         }
         self.take(now, duty, answer);
         // The first, the second, the fourth: the log is to be read in a hurry.
@@ -349,6 +356,11 @@ impl Handover {
         if self.outcome.is_some() {
             return true;
         }
+        // The usual case, and a cheap one.
+        let leaves_still = self.leaves.iter().any(|leave| !leave.is_over());
+        if leaves_still && !self.terms.is_open() && now < self.terms.deadline {
+            return false;
+        }
         let reports = self.reports();
         let complete = reports.iter().all(|report| report.done || report.aside);
         let settled = reports.iter().all(|report| report.settled);
@@ -403,6 +415,7 @@ impl Handover {
 
     fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
         self.look_ups.plan_is_known();
+        self.crowd.learn_fellows(plan.fellows());
         self.journal.owner = Some(plan.owner().to_owned());
         if let (Plan::Group { group, .. }, false) = (&plan, self.look_ups.registrations_are_known()) {
             self.look_ups.look_for_registrations(Some(group.target_groups.clone()), now);

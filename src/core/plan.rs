@@ -132,6 +132,9 @@ pub struct LaunchPlan {
     pub attempts: Vec<InstantFleet>,
     /// The only pool there is to choose from is the one that is being reclaimed.
     pub only_reclaimed: bool,
+    /// Instances of the same origin that ran when the plan was made, where they were counted.
+    #[serde(default)]
+    pub running: Option<usize>,
 }
 
 /// What has to be known of the pools to choose among them.
@@ -195,6 +198,16 @@ impl Plan {
         match self {
             Plan::Group { group, .. } => &group.termination_hooks,
             _ => &[],
+        }
+    }
+
+    /// How many instances have the same owner, this one included, as far as the plan tells.
+    pub fn fellows(&self) -> Option<usize> {
+        match self {
+            Plan::Group { group, .. } => Some(group.members.len()),
+            Plan::Fleet { fleet, .. } => usize::try_from(fleet.capacity.fulfilled).ok(),
+            Plan::Launch(launch) => launch.running,
+            Plan::Nobody { .. } => None,
         }
     }
 
@@ -289,7 +302,9 @@ impl LaunchPlan {
         let attempts = attempts(configurations, tags, identity, choice, surroundings);
         let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
         let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
-        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts }
+        let running: usize = surroundings.running_by_zone.values().sum();
+        let running = (running > 0).then_some(running);
+        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts, running }
     }
 }
 

@@ -90,6 +90,10 @@ const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Dura
 /// In the two minutes, after throttling (Register and Deregister share 4 calls a second in an account) or a no that only
 /// a person can turn into a yes.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
+/// Throttled while first in precedence.
+const EAGER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(4) };
+/// Throttled while only the last in precedence: a registration, the tag, a look at health.
+const LAST: Backoff = Backoff { first: Duration::from_secs(16), longest: Duration::from_secs(64) };
 /// Out of the two minutes: look-ups.
 pub const LOOK_UP: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
 
@@ -111,6 +115,32 @@ impl Backoff {
     pub fn ceiling(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         self.first.saturating_mul(1 << doublings).min(self.longest)
+    }
+}
+
+/// Which calls go first where AWS throttles, because the account's instances want more at once than its buckets hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precedence {
+    /// Only these lose requests if they come late.
+    Deregistration,
+    /// Asking the owner for a successor.
+    Request,
+    #[default]
+    Look,
+    /// Registrations, the tag, looks that nobody waits for.
+    Last,
+}
+
+impl Precedence {
+    /// The pause after `failures` failures in a row (at least one), the last of them of this kind.
+    pub fn pause(self, kind: FailureKind, failures: u32, seed: u64) -> Duration {
+        let throttled = kind == FailureKind::Throttled;
+        let backoff = match self {
+            Precedence::Deregistration | Precedence::Request if throttled => EAGER,
+            Precedence::Last if throttled => LAST,
+            _ => Backoff::after(kind),
+        };
+        backoff.pause(failures, seed)
     }
 }
 

@@ -104,6 +104,7 @@ mod tests {
             from: "launch template lt-1".to_owned(),
             attempts: Vec::new(),
             only_reclaimed: false,
+            running: None,
         });
         let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::SuccessorHealthy);
         assert_eq!(

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::core::model::{BootInstant, Fleet, FleetMember};
@@ -116,6 +117,7 @@ impl AskCapacity {
         if matches!(self.stage, Stage::Tag | Stage::Raise) && view.reserve_reached() && !self.raise_begun {
             return None;
         }
+        view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
         let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
         if !self.pace.begin(view.now) {
             return None;

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::{Answer, Call, Pace, Report, Terms, View};
 use crate::core::model::{BootInstant, Instance, InstanceId};
 use crate::core::plan::{FleetKind, LEAVING_TAG};
+use crate::core::retry::Precedence;
 
 /// The pauses between two looks.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(6)];
-/// No owner has launched before that.
-const FIRST_LOOK_AFTER: Duration = Duration::from_secs(1);
+/// Where a launch is in doubt, something waits for the answer.
+const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
+/// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
+/// still ask for theirs.
+const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 /// So many looks, over seven seconds, until a launch that may have been done counts as not done.
 const LOOKS_IN_DOUBT: usize = 4;
 /// DescribeInstances takes more, but no group launches so many for one of us.
@@ -23,6 +28,7 @@ pub(super) struct Find {
     ignored: BTreeSet<InstanceId>,
     stage: Stage,
     pace: Pace,
+    first_look_at: BootInstant,
     looks: usize,
     in_doubt: bool,
 }
@@ -66,14 +72,17 @@ impl Find {
             among,
             ignored,
             stage: Stage::Members,
-            pace: Pace::new(now + FIRST_LOOK_AFTER, seed),
+            pace: Pace::new(now + FIRST_LOOK_AFTER, seed).with(Precedence::Last),
+            first_look_at: now + FIRST_LOOK_AFTER,
             looks: 0,
             in_doubt: false,
         }
     }
 
     pub(super) fn in_doubt(self) -> Find {
-        Find { in_doubt: true, ..self }
+        let mut pace = self.pace;
+        pace.next = pace.next - (FIRST_LOOK_AFTER - FIRST_LOOK_IN_DOUBT_AFTER);
+        Find { in_doubt: true, pace, ..self }
     }
 
     pub(super) fn is_in_doubt(&self) -> bool {
@@ -89,6 +98,14 @@ impl Find {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+        if self.stage == Stage::Members && !self.in_doubt {
+            let bucket = match self.among {
+                Among::Group { .. } => Bucket::AUTO_SCALING,
+                Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
+            };
+            view.crowd.spread_first(&mut self.pace, self.first_look_at, bucket);
+            view.crowd.space_out(&mut self.pace, bucket);
+        }
         if !self.pace.begin(view.now) {
             return None;
         }

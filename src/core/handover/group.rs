@@ -1,6 +1,7 @@
 //! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
 //! one more first and leave afterwards without a second one (FIELD.md 4).
 
+use super::crowd::Bucket;
 use super::launch::client_token;
 use super::successor::Asked;
 use super::terms::Manner;
@@ -87,6 +88,11 @@ impl AskGroup {
         matches!(self.stage, Stage::Exit { .. } | Stage::Done) && !self.left_before
     }
 
+    /// The group has accepted that this instance leaves.
+    pub(super) fn has_left(&self) -> bool {
+        self.stage == Stage::Done && !self.left_before
+    }
+
     /// Time is short now.
     pub(super) fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
         self.open = manner == Manner::Open;
@@ -123,6 +129,7 @@ impl AskGroup {
             let asked = self.refuse(view.now, "time to leave came first".to_owned());
             return (None, asked);
         }
+        view.crowd.take_turns(&mut self.pace, Bucket::AUTO_SCALING);
         let call = match self.stage {
             Stage::Look if self.pace.begin(view.now) => {
                 Some(Call::DescribeGroupMembers { group: self.group.name.clone() })

@@ -1,6 +1,7 @@
 //! Launching the successor ourselves: instant fleets of capacity 1, one attempt after the other, each under a client token
 //! of its own, so that a repeat by us or by the process after us launches nothing twice.
 
+use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::core::model::{BootInstant, Market};
@@ -43,6 +44,7 @@ impl AskLaunch {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+        view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
         let attempts = &self.launch.attempts;
         let index = self.attempt as usize % attempts.len().max(1);
         let fleet = attempts.get(index)?;

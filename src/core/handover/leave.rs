@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::{Answer, Call, Journal, Pace, Report, Terms, View, seconds};
 use crate::core::model::{BootInstant, MilestoneKind, Registration, Target, TargetHealth, TargetState};
-use crate::core::retry::fraction;
+use crate::core::retry::{Precedence, fraction};
 
 /// The proof is read this long after the write, and up to as long again: writes first, reads after and spread.
 const PROVE_AFTER: Duration = Duration::from_millis(500);
@@ -29,7 +30,7 @@ enum Stage {
 
 impl Leave {
     pub(super) fn new(registration: Registration, now: BootInstant, seed: u64) -> Leave {
-        let pace = Pace::new(now, seed);
+        let pace = Pace::new(now, seed).with(Precedence::Deregistration);
         Leave { registration, stage: Stage::Deregister, pace, tried: false, repeats: 0, accepted_at: None, left: None }
     }
 
@@ -41,6 +42,11 @@ impl Leave {
         self.tried
     }
 
+    /// Seen to have left.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Left
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.left.is_some_and(|(_, unused)| unused)
     }
@@ -49,7 +55,13 @@ impl Leave {
         &self.pace
     }
 
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+    pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Option<Call> {
+        // What the owner does already takes nothing from the bucket that others wait for.
+        let waits = self.stage == Stage::Deregister && self.pace.was_throttled() && !self.pace.in_flight;
+        if waits && view.taken_out_of.contains(&self.registration.target_group) {
+            self.accepted(view.now, journal);
+        }
+        view.crowd.take_turns(&mut self.pace, Bucket::TARGETS);
         let target_group = self.registration.target_group.clone();
         match self.stage {
             Stage::Deregister if view.may_leave && self.pace.begin(view.now) => {
@@ -102,6 +114,7 @@ impl Leave {
         }
         self.accepted_at.get_or_insert(now);
         self.stage = Stage::Prove;
+        self.pace.precedence = Precedence::Look;
         self.pace.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.pace.seed)));
     }
 
@@ -123,6 +136,7 @@ impl Leave {
         // Registered again by somebody, or on a port that was not known: once more, less and less often.
         self.registration.targets = staying;
         self.stage = Stage::Deregister;
+        self.pace.precedence = Precedence::Deregistration;
         self.repeats = self.repeats.saturating_add(1);
         self.pace.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
     }

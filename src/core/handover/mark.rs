@@ -6,7 +6,7 @@ use jiff::Unit;
 use super::{Answer, Call, Pace, Report, Terms, View};
 use crate::core::model::BootInstant;
 use crate::core::plan::LEAVING_TAG;
-use crate::core::retry::FailureKind;
+use crate::core::retry::{FailureKind, Precedence};
 
 pub(super) struct Mark {
     /// The value that AWS has taken.
@@ -17,7 +17,7 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn new(now: BootInstant, seed: u64) -> Mark {
-        Mark { marked: None, refused: false, pace: Pace::new(now, seed) }
+        Mark { marked: None, refused: false, pace: Pace::new(now, seed).with(Precedence::Last) }
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -29,6 +29,9 @@ impl Mark {
         let wanted = !view.terms.terminating && !self.refused && self.marked.as_ref() != Some(&value(view.terms));
         // What takes traffic away goes first; what is at stake here can wait.
         let is_time = view.deregistration_tried || view.may_leave_later;
+        if wanted {
+            view.crowd.hold_back(&mut self.pace);
+        }
         let begin = wanted && is_time && self.pace.begin(view.now);
         begin.then(|| Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(view.terms) })
     }
@@ -47,7 +50,7 @@ impl Mark {
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.refused || self.pace.failures == 0 { None } else { self.pace.wake() }
+        if self.refused { None } else { self.pace.wake() }
     }
 
     /// Nothing to say where all is well, or where nothing was wanted.

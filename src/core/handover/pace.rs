@@ -1,8 +1,10 @@
 //! When a duty's next call is due: the one place where a failed call is given its next try.
 
+use std::time::Duration;
+
 use super::Answer;
 use crate::core::model::BootInstant;
-use crate::core::retry::{Backoff, Failure, FailureKind, LOOK_UP};
+use crate::core::retry::{Failure, FailureKind, LOOK_UP, Precedence};
 
 /// Why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
 pub(super) const NOT_ANSWERED: &str = "its call was not answered in time";
@@ -16,11 +18,19 @@ pub(crate) struct Pace {
     pub(crate) failures: u32,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) seed: u64,
+    pub(crate) precedence: Precedence,
+    /// When the last call was begun.
+    pub(crate) begun_at: BootInstant,
 }
 
 impl Pace {
     pub(crate) fn new(next: BootInstant, seed: u64) -> Pace {
-        Pace { next, in_flight: false, failures: 0, last_failure: None, seed }
+        let (precedence, begun_at) = (Precedence::Look, BootInstant::default());
+        Pace { next, in_flight: false, failures: 0, last_failure: None, seed, precedence, begun_at }
+    }
+
+    pub(crate) fn with(self, precedence: Precedence) -> Pace {
+        Pace { precedence, ..self }
     }
 
     pub(crate) fn is_due(&self, now: BootInstant) -> bool {
@@ -30,8 +40,25 @@ impl Pace {
     /// Begins the call if it is due.
     pub(crate) fn begin(&mut self, now: BootInstant) -> bool {
         let due = self.is_due(now);
-        self.in_flight |= due;
+        if due {
+            self.in_flight = true;
+            self.begun_at = now;
+        }
         due
+    }
+
+    /// No sooner than this.
+    pub(crate) fn postpone(&mut self, until: BootInstant) {
+        self.next = self.next.max(until);
+    }
+
+    /// No sooner than `spacing` after the last call.
+    pub(crate) fn space_out(&mut self, spacing: Duration) {
+        self.postpone(self.begun_at + spacing);
+    }
+
+    pub(crate) fn was_throttled(&self) -> bool {
+        self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Throttled)
     }
 
     pub(crate) fn succeeded(&mut self, next: BootInstant) {
@@ -44,7 +71,7 @@ impl Pace {
     pub(crate) fn failed(&mut self, now: BootInstant, failure: Failure) {
         self.in_flight = false;
         self.failures = self.failures.saturating_add(1);
-        self.next = now + Backoff::after(failure.kind).pause(self.failures, self.seed);
+        self.next = now + self.precedence.pause(failure.kind, self.failures, self.seed);
         self.last_failure = Some(failure);
     }
 

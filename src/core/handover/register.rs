@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType,
 };
 
 use super::watch::Watch;
+use crate::core::retry::Precedence;
 
 /// The pauses between two looks at its health.
 const PAUSES: [Duration; 4] =
@@ -36,7 +38,7 @@ enum Stage {
 impl Register {
     pub(super) fn new(registration: Registration, by_owner: bool, now: BootInstant, seed: u64) -> Register {
         let stage = if by_owner { Stage::Follow } else { Stage::Register };
-        let pace = Pace::new(now, seed);
+        let pace = Pace::new(now, seed).with(Precedence::Last);
         Register { registration, by_owner, stage, pace, looks: 0, registered: false, healthy_at: None, gone: false }
     }
 
@@ -60,6 +62,13 @@ impl Register {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
+        if !running.is_empty() {
+            match self.stage {
+                Stage::Register => view.crowd.hold_back(&mut self.pace),
+                Stage::Follow => view.crowd.space_out(&mut self.pace, Bucket::ELB_LOOKS),
+                Stage::Healthy => {}
+            }
+        }
         if running.is_empty() || self.stage == Stage::Healthy || !self.pace.begin(view.now) {
             return None;
         }

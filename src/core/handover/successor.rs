@@ -14,6 +14,7 @@ use super::watch::{Watch, Watched};
 use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
 use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, Signal, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
+use crate::core::retry::Precedence;
 
 pub(super) struct SuccessorDuties {
     plan: Plan,
@@ -56,7 +57,7 @@ pub(super) enum Asked {
 
 impl SuccessorDuties {
     pub(super) fn new(plan: Plan, terms: &Terms, manner: Manner, now: BootInstant) -> SuccessorDuties {
-        let pace = Pace::new(now, seed(terms, "ask"));
+        let pace = Pace::new(now, seed(terms, "ask")).with(Precedence::Request);
         let is_drill = terms.signal == Signal::Drill;
         let observes = matches!(
             &plan,
@@ -146,6 +147,14 @@ impl SuccessorDuties {
             (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
             (_, Ask::Group(ask)) => ask.stays(),
             _ => None,
+        }
+    }
+
+    /// The target groups that the group takes this instance out of, because it was asked to and has accepted.
+    pub(super) fn taken_out_of(&self) -> &[TargetGroupArn] {
+        match (&self.plan, &self.ask) {
+            (Plan::Group { group, .. }, Ask::Group(ask)) if ask.has_left() => &group.target_groups,
+            _ => &[],
         }
     }
 

@@ -13,6 +13,8 @@ use crate::core::model::*;
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};
 
+mod storm;
+
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
 const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
 
@@ -108,7 +110,7 @@ fn launch_plan() -> Plan {
         tags: BTreeMap::from([(PREDECESSOR_TAG.into(), "i-victim".into())]),
     };
     let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
-    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts, only_reclaimed: false })
+    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts, only_reclaimed: false, running: None })
 }
 
 /// How an exchange with AWS goes.

@@ -1,12 +1,13 @@
 //! What every duty may know of the others, as of now: one look at the whole handover, made anew for each round of calls.
 
+use super::crowd::Crowd;
 use super::hook::Hook;
 use super::leave::Leave;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::terms::Manner;
 use super::{ALONE_AT_MOST, Handover, LAST_CALLS, LeaveSettings, Terms};
-use crate::core::model::{BootInstant, Registration};
+use crate::core::model::{BootInstant, Registration, TargetGroupArn};
 
 pub(super) struct View<'a> {
     pub(super) now: BootInstant,
@@ -29,6 +30,9 @@ pub(super) struct View<'a> {
     /// No command of the user's is to be waited for.
     pub(super) hooks_ended: bool,
     pub(super) registrations: &'a [Registration],
+    /// Target groups that this instance's owner takes it out of, by a call that was accepted.
+    pub(super) taken_out_of: Vec<TargetGroupArn>,
+    pub(super) crowd: Crowd,
 }
 
 impl View<'_> {
@@ -73,6 +77,8 @@ impl Handover {
             quiet: quiet.is_quiet(),
             hooks_ended: hooks.iter().all(Hook::has_ended) || now >= self.terms.deadline - LAST_CALLS,
             registrations: &self.registrations,
+            taken_out_of: successor.map(|successor| successor.taken_out_of().to_vec()).unwrap_or_default(),
+            crowd: self.crowd.until(self.terms.deadline),
         }
     }
 }

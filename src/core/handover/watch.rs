@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::{Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind};
 
@@ -60,6 +61,7 @@ impl Watch {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+        view.crowd.space_out(&mut self.pace, Bucket::EC2_LOOKS);
         let due = self.pace.begin(view.now);
         due.then(|| Call::DescribeInstances { instance_ids: self.ids.clone() })
     }

@@ -387,7 +387,7 @@ impl Aws {
                 };
                 let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
                 let from = "launch template lt-1".into();
-                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false });
+                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false, running: None });
             }
             Owner::Nobody => return Plan::Nobody { why: "launched by hand".into() },
         };

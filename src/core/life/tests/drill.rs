@@ -117,7 +117,9 @@ fn a_real_notice_on_the_way_back_is_handed_over_as_any() {
         story.notice(Action::Terminate);
         story.run(110);
         assert!(story.aws.places().is_empty(), "{owner:?} {}", story.tale());
-        assert!(is_complete(&story), "{owner:?} {}", story.tale());
+        // With a hook the end comes as soon as the successor is registered: nobody is there to see it healthy.
+        let ended_by_hook = owner == Owner::Hook && story.aws.writes.last().is_some_and(|last| last == "complete");
+        assert!(is_complete(&story) || ended_by_hook, "{owner:?} {}", story.tale());
     }
 }
 

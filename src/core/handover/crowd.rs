@@ -1,0 +1,133 @@
+//! The crowd: the other instances that may have been noticed in the same moment and want the same buckets of calls.
+//!
+//! A process learns of it by a throttled answer. From then on registrations, the tag and looks hold back for about as long
+//! as the deregistrations of all its fellows take; and those that wait for the same bucket take turns.
+
+use std::time::Duration;
+
+use super::Pace;
+use crate::core::model::BootInstant;
+use crate::core::retry::fraction;
+
+/// A bucket of calls that all instances of an account share in a region (FIELD.md 3 and 4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bucket {
+    size: u32,
+    per_second: u32,
+}
+
+impl Bucket {
+    /// RegisterTargets and DeregisterTargets.
+    pub(super) const TARGETS: Bucket = Bucket { size: 20, per_second: 4 };
+    pub(super) const AUTO_SCALING: Bucket = Bucket { size: 100, per_second: 10 };
+    /// CreateFleet, ModifyFleet, CreateTags.
+    pub(super) const EC2_WRITES: Bucket = Bucket { size: 50, per_second: 5 };
+
+    /// DescribeTargetHealth and the like.
+    pub(super) const ELB_LOOKS: Bucket = Bucket { size: 40, per_second: 10 };
+    /// DescribeInstances and the like.
+    pub(super) const EC2_LOOKS: Bucket = Bucket { size: 100, per_second: 20 };
+
+    /// How long so many calls take.
+    fn time_for(self, calls: u32) -> Duration {
+        Duration::from_secs(calls.saturating_sub(self.size).into()) / self.per_second
+    }
+}
+
+/// Where a call was throttled, registrations hold back for this long even among few fellows.
+const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
+/// Looks are never further apart than this for the crowd's sake.
+const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(30);
+/// Fellows, where nobody knows how many there are.
+const ASSUMED_FELLOWS: u32 = 150;
+/// So often a throttled call is tried again soon; then it is a crowd that takes turns.
+const SOON_AT_MOST: u32 = 3;
+/// A turn is longer than the bucket needs for all by this factor: less would leave some without one.
+const SLACK: f64 = 1.2;
+/// The shortest and the longest first turn.
+const FIRST_TURN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(38));
+/// A call whose turn ends within this, or has just ended, is tried within this.
+const LAST_OF_TURN: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crowd {
+    begun_at: BootInstant,
+    deadline: BootInstant,
+    /// Instances with the same owner, this one included.
+    fellows: Option<u32>,
+    throttled_at: Option<BootInstant>,
+}
+
+impl Crowd {
+    pub(super) fn new(begun_at: BootInstant) -> Crowd {
+        Crowd { begun_at, ..Crowd::default() }
+    }
+
+    /// AWS has throttled a call of this process.
+    pub(super) fn was_throttled(&mut self, now: BootInstant) {
+        self.throttled_at = Some(now);
+    }
+
+    pub(super) fn learn_fellows(&mut self, fellows: Option<usize>) {
+        self.fellows = fellows.and_then(|fellows| u32::try_from(fellows).ok()).or(self.fellows);
+    }
+
+    pub(super) fn until(self, deadline: BootInstant) -> Crowd {
+        Crowd { deadline, ..self }
+    }
+
+    /// Gives a call that was throttled again and again its instant within the turn: one after the other, all who wait call
+    /// as often as the bucket fills. Where a refused call costs the bucket nothing, that empties it; where it costs what
+    /// the bucket has gathered, that lets it gather. Turns end at the same instants for all who were noticed together, each
+    /// twice as late as the one before.
+    pub(super) fn take_turns(&self, pace: &mut Pace, bucket: Bucket) {
+        if !pace.was_throttled() || pace.failures <= SOON_AT_MOST {
+            return;
+        }
+        let tried_at = pace.begun_at;
+        let mut turn = bucket.time_for(self.fellows()).mul_f64(SLACK).clamp(FIRST_TURN.0, FIRST_TURN.1);
+        while self.begun_at + turn + LAST_OF_TURN < tried_at {
+            turn *= 2;
+        }
+        let end = (self.begun_at + turn).min(self.deadline - LAST_OF_TURN);
+        let left = end.since(tried_at).max(LAST_OF_TURN);
+        let chance = fraction(pace.seed ^ u64::from(pace.failures).rotate_left(17));
+        pace.postpone(tried_at + left.mul_f64(chance));
+    }
+
+    /// Puts off a call that comes last in precedence: until the fellows have left by all likelihood, spread by half as long
+    /// again, and not into the last fifth of the time that there is.
+    pub(super) fn hold_back(&self, pace: &mut Pace) {
+        let Some(throttled_at) = self.throttled_at else { return };
+        let all_leave = Bucket::TARGETS.time_for(self.fellows()).max(HELD_BACK_AT_LEAST);
+        let chance = fraction(pace.seed);
+        let wanted = throttled_at + all_leave.mul_f64(1.0 + chance / 2.0);
+        let latest = self.begun_at + self.deadline.since(self.begun_at).mul_f64(0.66 + chance / 6.0);
+        pace.postpone(wanted.min(latest));
+    }
+
+    /// Keeps looks apart, so that all fellows together stay within the bucket.
+    pub(super) fn space_out(&self, pace: &mut Pace, bucket: Bucket) {
+        if self.throttled_at.is_some() {
+            pace.space_out(self.fair_pause(bucket).mul_f64(0.75 + fraction(pace.seed) / 2.0));
+        }
+    }
+
+    /// With so long between two calls of each, all fellows together call as often as the bucket fills.
+    fn fair_pause(&self, bucket: Bucket) -> Duration {
+        (Duration::from_secs(self.fellows().into()) / bucket.per_second).min(LOOKS_APART_AT_MOST)
+    }
+
+    /// Puts off the first of the looks that nobody waits for, also where nothing was throttled yet: spread over as long as
+    /// the fellows' looks take together.
+    pub(super) fn spread_first(&self, pace: &mut Pace, since: BootInstant, bucket: Bucket) {
+        if let Some(fellows) = self.fellows {
+            let known = Crowd { fellows: Some(fellows), ..*self };
+            pace.postpone(since + known.fair_pause(bucket).mul_f64(fraction(pace.seed)));
+        }
+    }
+
+    fn fellows(&self) -> u32 {
+        self.fellows.unwrap_or(ASSUMED_FELLOWS)
+    }
+}
