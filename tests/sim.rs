@@ -199,7 +199,7 @@ fn a_group_that_scales_in_takes_our_instance_and_launches_nothing() {
     assert!(sim.successors().is_empty());
 }
 
-/// FIELD.md 4: victims that each write what they read plus one lose updates; the simulated fleet must show it.
+/// docs/aws.md 4: victims that each write what they read plus one lose updates; the simulated fleet must show it.
 #[test]
 fn concurrent_victims_that_write_the_same_target_lose_a_successor() {
     let others = vec![Other::new("m5.large", "eu-west-1b"); 2];

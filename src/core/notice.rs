@@ -86,7 +86,7 @@ pub enum FirstSight {
     New {
         deadline: BootInstant,
     },
-    /// The notice's time is long past and the instance runs: the interruption was withdrawn (FIELD.md 2).
+    /// The notice's time is long past and the instance runs: the interruption was withdrawn (docs/aws.md 2).
     Survived {
         past: Duration,
     },

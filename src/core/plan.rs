@@ -35,7 +35,7 @@ pub enum Clue {
 }
 
 impl Clue {
-    /// Reads the instance's tags (FIELD.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
+    /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
     /// whatever it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
     /// instance that never was in a group; the group has launched its successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
@@ -148,7 +148,7 @@ pub struct Surroundings {
 
 impl Plan {
     /// # What is planned for each owner
-    /// FIELD.md 4; a `request` or `instant` fleet and a bare launch template become a [`LaunchPlan`].
+    /// docs/aws.md 4; a `request` or `instant` fleet and a bare launch template become a [`LaunchPlan`].
     pub fn of(owner: &Owner, identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Plan {
         match owner {
             Owner::AutoScalingGroup(group) => Plan::Group { group: group.clone(), how: GroupRequest::of(group) },
@@ -462,7 +462,7 @@ pub enum Leftover {
     TagOnly,
 }
 
-/// Whoever finds the tag and nobody under notice puts the base back and removes the tag (FIELD.md 4).
+/// Whoever finds the tag and nobody under notice puts the base back and removes the tag (docs/aws.md 4).
 pub fn leftover(fleet: &Fleet, members: &[FleetMember]) -> Option<Leftover> {
     if !fleet.tags.contains_key(BASE_CAPACITY_TAG) || members.iter().any(|member| member.under_notice) {
         return None;

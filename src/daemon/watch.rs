@@ -74,7 +74,7 @@ pub(super) struct Seen {
     pub(super) date: Option<Timestamp>,
 }
 
-/// Looks once, with one immediate second try: a dropped packet is no trouble yet (FIELD.md 1).
+/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1).
 pub(super) async fn look(imds: &Imds) -> Looked {
     let mut result = look_once(imds).await;
     if result.is_err() {

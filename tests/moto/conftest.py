@@ -4,7 +4,7 @@ Moto has no metadata service, so ours comes from `spot-relay sim`, which shows t
 address, type and zone. Nothing else of the simulator is used. SPOT_RELAY_BIN names the binary; without it
 target/debug/spot-relay of this repository.
 
-Where moto is not like AWS, FIELD.md wins: a test claims only what holds on AWS, and its docstring says what differs.
+Where moto is not like AWS, docs/aws.md wins: a test claims only what holds on AWS, and its docstring says what differs.
 For every test here: a deregistered target is gone at once (no `draining`), an instance is `running` and a registered
 target `healthy` at once.
 """

@@ -145,7 +145,7 @@ def test_killed_after_the_detachment_and_its_record_lost_nothing_is_launched_aga
 
 
 def test_where_none_can_be_launched_first_it_leaves_at_once(moto, member):
-    """Moto lacks LaunchInstances and answers a page of HTML with status 500: a refusal, as FIELD.md has it, but only
+    """Moto lacks LaunchInstances and answers a page of HTML with status 500: a refusal, as docs/aws.md has it, but only
     after it was looked whether it was done all the same.
     """
     web = moto.target_group("web")

@@ -1,4 +1,4 @@
-//! What goes wrong around it: the metadata, AWS, credentials, clocks. Each row of FIELD.md 5 that the main job can meet.
+//! What goes wrong around it: the metadata, AWS, credentials, clocks. Each row of docs/aws.md 6 that the main job can meet.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

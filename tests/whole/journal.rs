@@ -107,7 +107,7 @@ fn the_journal_shows_a_handover_in_fields_and_its_stream_nothing() {
         let left = format!(" ({} s left)", entry["SECONDS_LEFT"]);
         assert!(entry["MESSAGE"].ends_with(&left), "people are told what is left: {entry:?}");
         for name in entry.keys().filter(|name| !OF_EVERY_ENTRY.contains(&name.as_str())) {
-            assert!(include_str!("../../README.md").contains(&format!("`{name}`")), "README names {name}");
+            assert!(crate::documents::page("operating.md").contains(&format!("`{name}`")), "a page names {name}");
         }
     }
     assert!(entries.wait_for("MILESTONE", "left")["TARGET_GROUP"].contains(":targetgroup/web/"));

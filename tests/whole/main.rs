@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says where")]
 
 mod check;
+mod documents;
 mod drill;
 mod faults;
 mod journal;
@@ -14,7 +15,7 @@ mod metrics;
 mod owners;
 mod policy;
 mod quiet_hour;
-mod readme;
+
 mod scenario;
 mod secrets;
 mod signals;

@@ -380,10 +380,10 @@ fn two_victims_of_one_fleet_end_at_its_base_with_a_successor_each() {
     assert!(fleet.to_string().contains("3"), "{fleet}");
 }
 
-/// Every action a handover calls stands in README's permissions, as `service:Action`.
+/// Every action a handover calls stands on the page of permissions, as `service:Action`.
 #[test]
-fn the_readme_names_every_action_that_is_called() {
-    let readme = include_str!("../../README.md");
+fn the_page_of_permissions_names_every_action_that_is_called() {
+    let permissions = crate::documents::page("permissions.md");
     let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
     for owner in [
         Owner::auto_scaling_group(),
@@ -402,7 +402,7 @@ fn the_readme_names_every_action_that_is_called() {
         let _daemon = scenario.hand_over();
         for request in scenario.aws_requests() {
             let action = format!("`{}:{}`", request.service, request.action);
-            assert!(readme.contains(&action), "{action}");
+            assert!(permissions.contains(&action), "{action}");
         }
     }
 }

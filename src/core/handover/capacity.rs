@@ -1,5 +1,5 @@
 //! Asking a `maintain` fleet by its target capacity, an absolute number that every victim writes and nobody can compare
-//! and set. So it is counted, not added to: target = base + units under notice (FIELD.md 4). Base is what a tag on the
+//! and set. So it is counted, not added to: target = base + units under notice (docs/aws.md 4). Base is what a tag on the
 //! fleet keeps. A stale write is seen at the next read and written over; once the fleet has what was counted, the base is
 //! put back without termination, so that the members that die are not replaced a second time.
 

@@ -1,5 +1,5 @@
 //! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
-//! one more first and leave afterwards without a second one (FIELD.md 4).
+//! one more first and leave afterwards without a second one (docs/aws.md 4).
 
 use super::crowd::Bucket;
 use super::launch::client_token;

@@ -1,5 +1,5 @@
 //! The duty to wait until the last request is answered: this instance's own connections tell, because a load balancer
-//! shows `draining` until the delay is over even when nothing is in flight (FIELD.md 3).
+//! shows `draining` until the delay is over even when nothing is in flight (docs/aws.md 3).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,7 +61,7 @@ impl Quiet {
 
     fn ended_by(&self, view: &View<'_>) -> Option<EndedBy> {
         // New requests may arrive for a moment after the deregistration, so quiet is counted from there.
-        // A Network Load Balancer sends new flows for minutes (FIELD.md 3): behind one, only the reserve ends the wait.
+        // A Network Load Balancer sends new flows for minutes (docs/aws.md 3): behind one, only the reserve ends the wait.
         let network = view.registrations.iter().any(|registration| registration.network);
         let long_enough = view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.quiet_for) && !network;
         match self.last {

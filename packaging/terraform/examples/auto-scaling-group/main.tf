@@ -1,5 +1,5 @@
 # A Spot fleet as an Auto Scaling group behind an ALB, in the account's default VPC, on Amazon Linux 2023: the one that
-# the tutorial (packaging/TUTORIAL.md) walks through. Nothing is baked: each instance installs nginx and spot-relay at
+# the tutorial (docs/tutorial.md) walks through. Nothing is baked: each instance installs nginx and spot-relay at
 # its first boot. For production bake an image (packaging/ami), so that a successor serves sooner.
 
 terraform {
