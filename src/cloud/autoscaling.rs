@@ -2,6 +2,7 @@
 //!
 //! Failures are handed on as AWS gave them: that "not part of the group" means *done* is the caller's to know.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_autoscaling::Client;
@@ -195,13 +196,15 @@ impl AutoScaling {
 }
 
 fn group(name: &str, described: &types::AutoScalingGroup, termination_hooks: Vec<LifecycleHook>) -> AutoScalingGroup {
+    let (target_groups, other_traffic_sources) = traffic_sources(described);
     let subnets = described.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
     AutoScalingGroup {
         name: name.to_owned(),
         arn: described.auto_scaling_group_arn().unwrap_or_default().to_owned(),
         capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
         termination_hooks,
-        target_groups: target_groups(described),
+        target_groups,
+        other_traffic_sources,
         members: members(described),
         min_size: described.min_size().unwrap_or_default(),
         max_size: described.max_size().unwrap_or_default(),
@@ -213,15 +216,14 @@ fn group(name: &str, described: &types::AutoScalingGroup, termination_hooks: Vec
     }
 }
 
-/// `TargetGroupARNs`, and the traffic sources that are target groups: AWS lists a group under either or both.
-fn target_groups(described: &types::AutoScalingGroup) -> Vec<TargetGroupArn> {
+/// The target groups, and the other traffic sources. AWS lists a source under its own list, the list of all, or both.
+fn traffic_sources(described: &types::AutoScalingGroup) -> (Vec<TargetGroupArn>, Vec<String>) {
+    let listed = described.target_group_arns().iter().chain(described.load_balancer_names()).map(String::as_str);
     let sources = described.traffic_sources().iter().filter_map(|source| source.identifier());
-    let sources = sources.filter(|identifier| identifier.contains(":targetgroup/"));
-    let mut arns: Vec<TargetGroupArn> =
-        described.target_group_arns().iter().map(String::as_str).chain(sources).map(TargetGroupArn::new).collect();
-    arns.sort();
-    arns.dedup();
-    arns
+    let all: BTreeSet<&str> = listed.chain(sources).filter(|identifier| !identifier.is_empty()).collect();
+    let (groups, others): (Vec<TargetGroupArn>, Vec<TargetGroupArn>) =
+        all.into_iter().map(TargetGroupArn::new).partition(TargetGroupArn::is_of_elb);
+    (groups, others.iter().map(ToString::to_string).collect())
 }
 
 fn members(described: &types::AutoScalingGroup) -> Vec<GroupMember> {

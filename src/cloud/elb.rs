@@ -3,21 +3,22 @@
 //! It says what AWS says: that a target has left is for the caller to conclude. Invariant: a target is always named by
 //! id *and* port, because AWS answers 200 to a port left out and does nothing (chaostoolkit/chaostoolkit-aws#60).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::Client;
 use aws_sdk_elasticloadbalancingv2::types::{
-    ProtocolEnum, TargetDescription, TargetGroup, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum,
+    self, ProtocolEnum, TargetDescription, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum,
 };
 
 use super::{Caller, MOST_PAGES, next};
-use crate::core::model::{Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState, TargetType};
+use crate::core::config::ListedTargetGroup;
+use crate::core::model::{
+    DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
+    TargetType, TargetZone,
+};
+use crate::core::ours::{self, ShownTarget, Source, TargetGroup, Whose};
 use crate::core::retry::{Failure, FailureKind, fraction, seed};
-
-/// What a target group has unless it was changed (its attribute `deregistration_delay.timeout_seconds`); taken where
-/// IAM lets nobody read it.
-pub const DEFAULT_DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
 
 /// Between two calls of a scan: four a second of the account's ten.
 const SCAN_PAUSE: Duration = Duration::from_millis(250);
@@ -35,8 +36,10 @@ pub struct Elb {
 /// Where registrations are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Among {
-    /// In these, each named by its ARN or its name: from the configuration or the owner.
-    Listed(Vec<String>),
+    /// In the groups that the configuration lists, and on the ports that it lists with them.
+    Configured(Vec<ListedTargetGroup>),
+    /// In these: from the owner, or from an earlier look.
+    These(Vec<TargetGroupArn>),
     /// In every target group of the account and region, at most four calls a second.
     Everything,
 }
@@ -45,25 +48,29 @@ pub enum Among {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub registrations: Vec<Registration>,
-    /// Those of [`Among::Listed`] that do not exist.
+    /// Those of [`Among::Configured`] that do not exist.
     pub missing: Vec<String>,
+    /// Those of [`Among::These`] that do not exist any more.
+    pub gone: Vec<TargetGroupArn>,
+    /// Groups where this instance may be registered or not, and why that is not known.
+    pub unclear: Vec<(TargetGroupArn, Doubt)>,
+    /// Groups whose load balancers do not serve this instance's zone: it is registered there and gets no requests.
+    pub unserved: Vec<TargetGroupArn>,
 }
 
-/// A target group, as far as it matters here. AWS lets nobody change either of the last two.
-#[derive(Clone, Debug)]
-struct Group {
-    arn: TargetGroupArn,
-    target_type: TargetType,
-    network: bool,
-    /// On which a target is registered that names none.
-    port: Option<u16>,
-}
-
-/// A target group as it is named in the configuration, with a port where it is not the group's own.
+/// Why it is not known whether this instance is in a target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    pub arn_or_name: String,
-    pub port: Option<u16>,
+pub enum Doubt {
+    /// The group holds this instance's address, and which VPC this instance is in is not known.
+    Vpc,
+    /// AWS refuses to tell of the group.
+    Refused(Failure),
+}
+
+/// A group with what is known of it from an earlier look.
+struct Candidate<'a> {
+    group: TargetGroup,
+    known: Option<&'a Registration>,
 }
 
 impl Elb {
@@ -76,10 +83,11 @@ impl Elb {
         &self,
         target_group: &TargetGroupArn,
         targets: &[Target],
+        zone: &TargetZone,
         limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.deregister_targets().target_group_arn(target_group.as_str());
-        let call = call.set_targets(Some(targets.iter().map(description).collect()));
+        let call = call.set_targets(Some(descriptions(targets, zone)));
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
@@ -88,40 +96,43 @@ impl Elb {
         &self,
         target_group: &TargetGroupArn,
         targets: &[Target],
+        zone: &TargetZone,
         limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.register_targets().target_group_arn(target_group.as_str());
-        let call = call.set_targets(Some(targets.iter().map(description).collect()));
+        let call = call.set_targets(Some(descriptions(targets, zone)));
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// Every target of the group.
+    /// The health of these targets, a row each: one that is not in the group is `unused`. Without any, of every target of the
+    /// group.
     pub async fn describe_target_health(
         &self,
         target_group: &TargetGroupArn,
+        targets: &[Target],
+        zone: &TargetZone,
         limit: Duration,
     ) -> Result<Vec<TargetHealth>, Failure> {
-        let call = self.client.describe_target_health().target_group_arn(target_group.as_str());
-        let answer = self.caller.call(limit, call.send()).await?;
-        Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
+        let rows = self.health(target_group, descriptions(targets, zone), limit).await?;
+        Ok(rows.into_iter().map(|(health, _)| health).collect())
     }
 
-    /// These targets alone; one that is in the group no more is `unused`.
-    pub async fn describe_target_health_of(
+    /// With the zone that AWS shows of each target.
+    async fn health(
         &self,
         target_group: &TargetGroupArn,
-        targets: &[Target],
+        targets: Vec<TargetDescription>,
         limit: Duration,
-    ) -> Result<Vec<TargetHealth>, Failure> {
+    ) -> Result<Vec<(TargetHealth, Option<String>)>, Failure> {
         let call = self.client.describe_target_health().target_group_arn(target_group.as_str());
-        let call = call.set_targets(Some(targets.iter().map(description).collect()));
+        let call = call.set_targets(Some(targets).filter(|targets| !targets.is_empty()));
         let answer = self.caller.call(limit, call.send()).await?;
         Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
     }
 
     /// This instance's registrations, in whatever state: by instance id in `instance` groups, by private address in `ip`
-    /// groups. Groups of `known` are not described again, only asked for their targets. Each call has `limit`. Any
-    /// failure ends the search.
+    /// groups of its VPC. Groups of `known` are not described again, only asked for their targets. Each call has `limit`. A
+    /// group that AWS refuses to tell of is in doubt; any other failure ends the search.
     pub async fn find_registrations(
         &self,
         identity: &Identity,
@@ -129,18 +140,20 @@ impl Elb {
         known: &[Registration],
         limit: Duration,
     ) -> Result<Found, Failure> {
-        let (groups, missing) = match among {
-            Among::Listed(listed) => self.listed_groups(listed, known, limit).await?,
-            Among::Everything => (self.all_groups(limit).await?, Vec::new()),
+        let mut found = Found::default();
+        let groups = self.groups(among, known, &mut found, limit).await?;
+        let source = match among {
+            Among::Configured(entries) => Source::Configuration(entries),
+            Among::These(_) | Among::Everything => Source::Discovery,
         };
-        let mut registrations = Vec::new();
         for group in groups {
             if *among == Among::Everything {
-                tokio::time::sleep(pause(identity, &group)).await;
+                tokio::time::sleep(pause(identity, &group.arn)).await;
             }
-            registrations.extend(self.registration(identity, group, known, limit).await?);
+            let known = known.iter().find(|known| known.target_group == group.arn);
+            self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
         }
-        Ok(Found { registrations, missing })
+        Ok(found)
     }
 
     /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
@@ -148,82 +161,98 @@ impl Elb {
     pub async fn registrations_to_make(
         &self,
         identity: &Identity,
-        wanted: &[Wanted],
+        entries: &[ListedTargetGroup],
         limit: Duration,
     ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
-        let mut names: Vec<String> = wanted.iter().map(|wanted| wanted.arn_or_name.clone()).collect();
-        names.sort();
-        names.dedup();
-        let (groups, mut missing) = self.listed_groups(&names, &[], limit).await?;
-        let mut registrations = Vec::new();
+        let mut found = Found::default();
+        let groups = self.groups(&Among::Configured(entries.to_vec()), &[], &mut found, limit).await?;
         for group in groups {
-            let of_this = |it: &&Wanted| it.arn_or_name == group.arn.as_str() || it.arn_or_name == group.arn.name();
-            let ports = wanted.iter().filter(of_this).filter_map(|wanted| wanted.port.or(group.port));
-            let id = match group.target_type {
-                TargetType::Instance => identity.instance_id.to_string(),
-                TargetType::Ip => identity.private_ip.clone(),
-            };
-            let target = |port| Target { id: id.clone(), port, availability_zone: None };
-            let mut targets: Vec<Target> = ports.map(target).collect();
-            targets.sort();
-            targets.dedup();
-            if targets.is_empty() {
-                missing.push(group.arn.name().to_owned());
+            let Some(registration) = ours::to_register(identity, &group, entries) else {
+                found.missing.push(group.arn.name().to_owned());
                 continue;
-            }
+            };
             let deregistration_delay = self.deregistration_delay(&group.arn, limit).await?;
-            let Group { arn, target_type, network, .. } = group;
-            registrations.push(Registration { target_group: arn, target_type, targets, deregistration_delay, network });
+            found.registrations.push(Registration { deregistration_delay, ..registration });
         }
-        let found = |name: &String| {
-            let is_it = |it: &Registration| it.target_group.as_str() == name || it.name() == name;
-            registrations.iter().any(is_it) || missing.contains(name)
+        let is_found = |entry: &ListedTargetGroup| {
+            let mut registered = found.registrations.iter();
+            registered.any(|it| entry.names(&it.target_group)) || found.missing.contains(&entry.arn_or_name)
         };
-        let unusable: Vec<String> = names.iter().filter(|name| !found(name)).cloned().collect();
-        missing.extend(unusable);
-        Ok((registrations, missing))
+        let mut unusable: Vec<String> =
+            entries.iter().filter(|entry| !is_found(entry)).map(|entry| entry.arn_or_name.clone()).collect();
+        unusable.sort();
+        unusable.dedup();
+        found.missing.extend(unusable);
+        Ok((found.registrations, found.missing))
+    }
+
+    /// The groups to look into; those that there are not go to `found`.
+    async fn groups(
+        &self,
+        among: &Among,
+        known: &[Registration],
+        found: &mut Found,
+        limit: Duration,
+    ) -> Result<Vec<TargetGroup>, Failure> {
+        let listed: Vec<String> = match among {
+            Among::Everything => return self.all_groups(limit).await,
+            Among::Configured(entries) => entries.iter().map(|entry| entry.arn_or_name.clone()).collect(),
+            Among::These(arns) => arns.iter().map(ToString::to_string).collect(),
+        };
+        let mut missing = Vec::new();
+        let groups = self.listed_groups(&listed, known, &mut missing, limit).await?;
+        match among {
+            Among::These(_) => found.gone.extend(missing.into_iter().map(TargetGroupArn::new)),
+            Among::Configured(_) | Among::Everything => found.missing.extend(missing),
+        }
+        Ok(groups)
     }
 
     async fn listed_groups(
         &self,
         listed: &[String],
         known: &[Registration],
+        missing: &mut Vec<String>,
         limit: Duration,
-    ) -> Result<(Vec<Group>, Vec<String>), Failure> {
-        let (mut groups, mut missing) = (BTreeMap::new(), Vec::new());
+    ) -> Result<Vec<TargetGroup>, Failure> {
+        let mut groups = BTreeMap::new();
         let (mut arns, mut names) = (Vec::new(), Vec::new());
+        let listed: BTreeSet<&String> = listed.iter().collect();
         for named in listed {
             let is_arn = named.starts_with("arn:");
             match known.iter().find(|known| if is_arn { known.target_group.as_str() } else { known.name() } == named) {
-                Some(known) => drop(groups.insert(known.target_group.clone(), Group::from(known))),
-                None if is_arn => arns.push(named.clone()),
-                None => names.push(named.clone()),
+                Some(known) => drop(groups.insert(known.target_group.clone(), as_known(known))),
+                None if !is_arn => names.push(named.clone()),
+                // AWS refuses a whole list for an ARN of another service, as VPC Lattice's.
+                None if TargetGroupArn::new(named.as_str()).is_of_elb() => arns.push(named.clone()),
+                None => missing.push(named.clone()),
             }
         }
         for asked in arns.chunks(BATCH).chain(names.chunks(BATCH)) {
-            for group in self.describe_some(asked, &mut missing, limit).await? {
+            for group in self.describe_some(asked, missing, limit).await? {
                 groups.insert(group.arn.clone(), group);
             }
         }
-        Ok((groups.into_values().collect(), missing))
+        Ok(groups.into_values().collect())
     }
 
-    /// AWS refuses a whole list for one group that is not there and does not say which, so then each is asked alone.
+    /// AWS refuses a whole list for one group that is not there, or that it takes for none, and does not say which: then each
+    /// is asked alone.
     async fn describe_some(
         &self,
         asked: &[String],
         missing: &mut Vec<String>,
         limit: Duration,
-    ) -> Result<Vec<Group>, Failure> {
+    ) -> Result<Vec<TargetGroup>, Failure> {
         match self.describe_target_groups(asked, limit).await {
-            Err(failure) if is_missing(&failure) => {}
+            Err(failure) if failure.kind == FailureKind::Rejected => {}
             answer => return answer,
         }
         let mut groups = Vec::new();
         for one in asked {
             match self.describe_target_groups(std::slice::from_ref(one), limit).await {
                 Ok(found) => groups.extend(found),
-                Err(failure) if is_missing(&failure) => missing.push(one.clone()),
+                Err(failure) if failure.kind == FailureKind::Rejected => missing.push(one.clone()),
                 Err(failure) => return Err(failure),
             }
         }
@@ -231,7 +260,7 @@ impl Elb {
     }
 
     /// `asked` are ARNs or names, not both. What is neither `instance` nor `ip` is passed over.
-    async fn describe_target_groups(&self, asked: &[String], limit: Duration) -> Result<Vec<Group>, Failure> {
+    async fn describe_target_groups(&self, asked: &[String], limit: Duration) -> Result<Vec<TargetGroup>, Failure> {
         let call = self.client.describe_target_groups();
         let call = match asked.first() {
             Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(asked.to_vec())),
@@ -241,7 +270,7 @@ impl Elb {
         Ok(answer.target_groups().iter().filter_map(group).collect())
     }
 
-    async fn all_groups(&self, limit: Duration) -> Result<Vec<Group>, Failure> {
+    async fn all_groups(&self, limit: Duration) -> Result<Vec<TargetGroup>, Failure> {
         let (mut groups, mut marker) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let call = self.client.describe_target_groups().page_size(PAGE_SIZE).set_marker(marker);
@@ -256,34 +285,59 @@ impl Elb {
         Ok(groups)
     }
 
-    async fn registration(
+    async fn look_into(
         &self,
         identity: &Identity,
-        group: Group,
-        known: &[Registration],
+        candidate: Candidate<'_>,
+        source: Source<'_>,
         limit: Duration,
-    ) -> Result<Option<Registration>, Failure> {
-        let id = match group.target_type {
-            TargetType::Instance => identity.instance_id.as_str(),
-            TargetType::Ip => &identity.private_ip,
-        };
-        let targets = match self.describe_target_health(&group.arn, limit).await {
+        found: &mut Found,
+    ) -> Result<(), Failure> {
+        let Candidate { mut group, known } = candidate;
+        let rows = match self.health(&group.arn, Vec::new(), limit).await {
             // Deleted since it was described.
-            Err(failure) if is_missing(&failure) => return Ok(None),
-            targets => targets?,
+            Err(failure) if is_missing(&failure) => return Ok(()),
+            Err(failure) if failure.kind == FailureKind::Rejected => {
+                found.registrations.extend(known.cloned());
+                found.unclear.push((group.arn, Doubt::Refused(failure)));
+                return Ok(());
+            }
+            rows => rows?,
         };
-        let mut targets: Vec<Target> =
-            targets.into_iter().map(|health| health.target).filter(|target| target.id == id).collect();
-        if targets.is_empty() {
-            return Ok(None);
+        let shown: Vec<ShownTarget> = rows
+            .iter()
+            .map(|(health, zone)| ShownTarget { target: health.target.clone(), zone: zone.clone() })
+            .collect();
+        let mut registration = match ours::whose(identity, &group, source, &shown) {
+            Whose::Ours(registration) => *registration,
+            Whose::NotOurs => return Ok(()),
+            Whose::Unclear => {
+                found.unclear.push((group.arn, Doubt::Vpc));
+                return Ok(());
+            }
+        };
+        let row_of =
+            |target: &Target| rows.iter().find(|(health, _)| health.target == *target).map(|(health, _)| health);
+        let ours = registration.targets.clone();
+        let is_all = |is: &dyn Fn(&TargetHealth) -> bool| ours.iter().filter_map(row_of).all(is);
+        if let Some(known) = known {
+            registration.zone = known.zone.clone();
+            // In use by none, as far as was known: a load balancer may have come since.
+            if is_all(&|row| row.state == TargetState::Unused && registration.is_served(row)) {
+                let again = self.describe_some(&[group.arn.to_string()], &mut Vec::new(), limit).await?;
+                group = again.into_iter().next().unwrap_or(group);
+                registration.load_balancers.clone_from(&group.load_balancers);
+            }
         }
-        targets.sort();
-        let deregistration_delay = match known.iter().find(|known| known.target_group == group.arn) {
+        if is_all(&|row| registration.is_unserved(row)) {
+            found.unserved.push(group.arn.clone());
+        }
+        registration.deregistration_delay = match known {
             Some(known) => known.deregistration_delay,
             None => self.deregistration_delay(&group.arn, limit).await?,
         };
-        let Group { arn, target_type, network, .. } = group;
-        Ok(Some(Registration { target_group: arn, target_type, targets, deregistration_delay, network }))
+        found.registrations.push(registration);
+        Ok(())
     }
 
     async fn deregistration_delay(&self, arn: &TargetGroupArn, limit: Duration) -> Result<Duration, Failure> {
@@ -301,9 +355,16 @@ impl Elb {
     }
 }
 
-impl From<&Registration> for Group {
-    fn from(known: &Registration) -> Self {
-        Self { arn: known.target_group.clone(), target_type: known.target_type, network: known.network, port: None }
+/// A group that is not described again: it is known to be ours.
+fn as_known(known: &Registration) -> TargetGroup {
+    TargetGroup {
+        arn: known.target_group.clone(),
+        target_type: known.target_type,
+        network: known.network,
+        needs_server_id: known.needs_server_id,
+        vpc_id: None,
+        port: None,
+        load_balancers: known.load_balancers.clone(),
     }
 }
 
@@ -312,37 +373,45 @@ fn is_missing(failure: &Failure) -> bool {
 }
 
 /// A scan's pause before one group, spread by instance so that a fleet that starts together does not ask together.
-fn pause(identity: &Identity, group: &Group) -> Duration {
-    SCAN_PAUSE + SCAN_PAUSE.mul_f64(fraction(seed(&format!("{} {}", identity.instance_id, group.arn))))
+fn pause(identity: &Identity, target_group: &TargetGroupArn) -> Duration {
+    SCAN_PAUSE + SCAN_PAUSE.mul_f64(fraction(seed(&format!("{} {target_group}", identity.instance_id))))
 }
 
-fn group(group: &TargetGroup) -> Option<Group> {
+fn group(group: &types::TargetGroup) -> Option<TargetGroup> {
     let target_type = match group.target_type() {
         Some(TargetTypeEnum::Instance) => TargetType::Instance,
         Some(TargetTypeEnum::Ip) => TargetType::Ip,
         _ => return None,
     };
-    let network = !matches!(group.protocol(), Some(ProtocolEnum::Http | ProtocolEnum::Https));
-    let port = group.port().and_then(|port| u16::try_from(port).ok());
-    Some(Group { arn: TargetGroupArn::new(group.target_group_arn()?), target_type, network, port })
+    Some(TargetGroup {
+        arn: TargetGroupArn::new(group.target_group_arn()?),
+        target_type,
+        network: !matches!(group.protocol(), Some(ProtocolEnum::Http | ProtocolEnum::Https)),
+        needs_server_id: matches!(group.protocol(), Some(ProtocolEnum::Quic | ProtocolEnum::TcpQuic)),
+        vpc_id: group.vpc_id().map(str::to_owned),
+        port: group.port().and_then(|port| u16::try_from(port).ok()),
+        load_balancers: group.load_balancer_arns().to_vec(),
+    })
 }
 
-fn description(target: &Target) -> TargetDescription {
-    let builder = TargetDescription::builder().id(&target.id).port(target.port.into());
-    builder.set_availability_zone(target.availability_zone.clone()).build()
+fn descriptions(targets: &[Target], zone: &TargetZone) -> Vec<TargetDescription> {
+    let zone = zone.to_send();
+    let one = |target: &Target| {
+        let builder = TargetDescription::builder().id(&target.id).port(target.port.into());
+        builder.set_availability_zone(zone.map(str::to_owned)).build()
+    };
+    targets.iter().map(one).collect()
 }
 
-fn target_health(described: &TargetHealthDescription) -> Option<TargetHealth> {
+fn target_health(described: &TargetHealthDescription) -> Option<(TargetHealth, Option<String>)> {
     let target = described.target()?;
-    let id = target.id()?;
-    // AWS refuses a zone for targets named by instance id, even where it was the one to name it.
-    let availability_zone = target.availability_zone().filter(|_| !id.starts_with("i-")).map(str::to_owned);
     let health = described.target_health();
-    Some(TargetHealth {
-        target: Target { id: id.to_owned(), port: u16::try_from(target.port()?).ok()?, availability_zone },
+    let health = TargetHealth {
+        target: Target { id: target.id()?.to_owned(), port: u16::try_from(target.port()?).ok()? },
         state: health.and_then(|health| health.state()).map_or_else(|| TargetState::Other(String::new()), state),
         reason: health.and_then(|health| health.reason()).map(|reason| reason.as_str().to_owned()),
-    })
+    };
+    Some((health, target.availability_zone().map(str::to_owned)))
 }
 
 fn state(state: &TargetHealthStateEnum) -> TargetState {

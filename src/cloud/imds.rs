@@ -186,6 +186,7 @@ impl Imds {
             // An IPv6-only instance has none; only `ip` target groups want it.
             private_ip: document.private_ip.unwrap_or_default(),
             account_id: field(document.account_id, "accountId")?,
+            vpc_id: self.vpc_id().await?,
             // The others that AWS names are no Spot: `on-demand`, `scheduled`, `capacity-block`.
             life_cycle: if life_cycle.trim() == "spot" { LifeCycle::Spot } else { LifeCycle::OnDemand },
         })
@@ -223,6 +224,23 @@ impl Imds {
     pub async fn role(&self) -> Result<Option<String>, ImdsError> {
         let names = self.get("latest/meta-data/iam/security-credentials/").await?.body;
         Ok(names.and_then(|names| names.lines().map(str::trim).find(|name| !name.is_empty()).map(str::to_owned)))
+    }
+
+    /// The VPC of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
+    /// with a status of its own; a service that does not answer at all fails this look as any other.
+    async fn vpc_id(&self) -> Result<Option<String>, ImdsError> {
+        let item = async |path: &str| match self.get(path).await {
+            Ok(look) => Ok(look.body.and_then(|body| first_line(&body))),
+            Err(ImdsError::Status(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let interfaces = "latest/meta-data/network/interfaces/macs/";
+        let mac = match item("latest/meta-data/mac").await? {
+            Some(mac) => Some(mac),
+            None => item(interfaces).await?,
+        };
+        let Some(mac) = mac else { return Ok(None) };
+        item(&format!("{interfaces}{}/vpc-id", mac.trim_end_matches('/'))).await
     }
 
     async fn required(&self, path: &str, name: &'static str) -> Result<String, ImdsError> {
@@ -280,6 +298,10 @@ impl Imds {
 
 fn field(value: Option<String>, name: &'static str) -> Result<String, ImdsError> {
     value.filter(|value| !value.is_empty()).ok_or(ImdsError::Missing(name))
+}
+
+fn first_line(body: &str) -> Option<String> {
+    body.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 fn answer(status: StatusCode, look: Look) -> Result<Look, ImdsError> {

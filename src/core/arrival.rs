@@ -152,6 +152,11 @@ impl Arrival {
         self.places.iter().filter(|place| place.is_begun()).map(Place::registration)
     }
 
+    /// True if a call was made that registers this instance, answered or not: AWS may still be at it.
+    pub fn may_be_registering(&self) -> bool {
+        self.places.iter().any(Place::is_begun) || self.room.as_ref().is_some_and(Room::may_attach)
+    }
+
     pub fn is_finished(&self) -> bool {
         self.finished
     }
@@ -160,7 +165,7 @@ impl Arrival {
     pub fn is_wholly_back(&self) -> bool {
         self.finished
             && self.room.as_ref().is_none_or(Room::has_us)
-            && self.places.iter().all(|place| place.is_done() && place.is_begun())
+            && self.places.iter().all(|place| (place.is_done() || place.is_unserved()) && place.is_begun())
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
@@ -168,8 +173,8 @@ impl Arrival {
     }
 
     /// What this instance waits for before it registers, in a sentence; `None` while it waits for nothing but AWS.
-    pub fn waits_for(&self) -> Option<&str> {
-        self.waits_for.as_deref()
+    pub fn waits_for(&self) -> Option<String> {
+        self.waits_for.clone().or_else(|| self.places.iter().find_map(Place::waits_for))
     }
 
     pub fn take_remarks(&mut self) -> Vec<String> {
@@ -228,6 +233,7 @@ impl Arrival {
             Step::Place(index) => {
                 if let Some(place) = self.places.get_mut(index) {
                     place.answered(now, answer);
+                    self.remarks.extend(place.take_remark());
                     return place.first_failure();
                 }
             }
@@ -328,7 +334,9 @@ impl Arrival {
             || self.room.as_ref().is_some_and(|room| !room.is_done())
             || self.capacity.as_ref().is_some_and(|capacity| !capacity.is_done());
         let registers = self.room.as_ref().is_none_or(Room::lets_register);
-        if self.finished || waits || (registers && !self.places.iter().all(Place::is_done)) {
+        // Back in a zone that no load balancer serves is back where it was; it is no arrival in service.
+        let is_back = |place: &Place| place.is_done() || (self.errand == Errand::Reinstate && place.is_unserved());
+        if self.finished || waits || (registers && !self.places.iter().all(is_back)) {
             return;
         }
         self.finished = true;

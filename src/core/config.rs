@@ -14,7 +14,7 @@ mod wrong;
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use crate::core::model::Readiness;
+use crate::core::model::{Readiness, TargetGroupArn};
 use value::Choice;
 
 pub use keys::{Key, TABLES, Table};
@@ -48,6 +48,12 @@ pub enum TargetGroups {
 pub struct ListedTargetGroup {
     pub arn_or_name: String,
     pub port: Option<u16>,
+}
+
+impl ListedTargetGroup {
+    pub fn names(&self, target_group: &TargetGroupArn) -> bool {
+        self.arn_or_name == target_group.as_str() || self.arn_or_name == target_group.name()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,6 +57,9 @@ pub use words::in_drill;
 const COUNTED_DELAY: Duration = Duration::from_secs(60);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
+/// How long after its beginning a call that an arrival made before may still register this instance: AWS answers a
+/// registration within seconds, and a group that attaches an instance registers it some seconds later.
+const REGISTRATIONS_LAND_WITHIN: Duration = Duration::from_secs(20);
 /// So long before the deadline a termination hook is completed, whatever command of the user's still runs.
 const LAST_CALLS: Duration = Duration::from_secs(3);
 
@@ -68,6 +71,7 @@ pub struct Handover {
     registrations: Vec<Registration>,
     missing: Vec<String>,
     leaves: Vec<Leave>,
+    may_be_registered_until: Option<BootInstant>,
     /// Once begun, leaving goes on.
     is_leaving: bool,
     mark: Mark,
@@ -92,6 +96,7 @@ impl Handover {
             registrations: Vec::new(),
             missing: known.missing,
             leaves: Vec::new(),
+            may_be_registered_until: None,
             is_leaving: false,
             mark: Mark::new(now, seed(&terms, "mark")),
             crowd: Crowd::new(now),
@@ -114,6 +119,14 @@ impl Handover {
         }
         handover.say_begun(now);
         handover
+    }
+
+    /// An arrival gave way to this handover, and AWS may still be at the calls it made: what is left is looked at again
+    /// until they have landed.
+    pub fn an_arrival_gave_way(&mut self) {
+        let until = self.begun_at + REGISTRATIONS_LAND_WITHIN;
+        self.may_be_registered_until = Some(until);
+        self.leaves.iter_mut().for_each(|leave| leave.may_be_registered_until(until));
     }
 
     pub fn terms(&self) -> &Terms {
@@ -402,7 +415,11 @@ impl Handover {
                 continue;
             }
             let seed = seed(&self.terms, registration.target_group.as_str());
-            self.leaves.push(Leave::new(registration.clone(), now, seed));
+            let mut leave = Leave::new(registration.clone(), now, seed);
+            if let Some(until) = self.may_be_registered_until {
+                leave.may_be_registered_until(until);
+            }
+            self.leaves.push(leave);
             self.registrations.push(registration);
         }
     }

@@ -101,8 +101,8 @@ pub struct Life {
     over: Option<Notice>,
     /// A notice that stands in the metadata with a time long past, by what is believed of AWS's time.
     stale: Option<Notice>,
-    /// That the arrival waits for the application has been told.
-    told_waiting: bool,
+    /// What the arrival waits for, as it was told last.
+    told_waiting: Option<String>,
     /// The change of a notice that was told last.
     told_change: Option<Notice>,
     /// The machine stood still: hibernated, by all that is known.
@@ -143,7 +143,7 @@ impl Life {
             over: None,
             stale: None,
             stood_still: false,
-            told_waiting: false,
+            told_waiting: None,
             told_change: None,
             events_done,
             drill_within: None,
@@ -343,9 +343,10 @@ impl Life {
     fn note_arrival(&mut self, now: BootInstant) {
         let Some(arrival) = &mut self.arrival else { return };
         self.remarks.extend(arrival.take_remarks().into_iter().map(Remark::Warn));
-        if let (false, Some(waits_for)) = (self.told_waiting, arrival.waits_for()) {
-            self.told_waiting = true;
-            self.remarks.push(Remark::Info(waits_for.to_owned()));
+        let waits_for = arrival.waits_for();
+        if let Some(waits_for) = waits_for.filter(|it| self.told_waiting.as_ref() != Some(it)) {
+            self.remarks.push(Remark::Info(waits_for.clone()));
+            self.told_waiting = Some(waits_for);
         }
         let milestones = arrival.take_milestones();
         if !milestones.is_empty() {

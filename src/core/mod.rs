@@ -9,6 +9,7 @@ pub mod retry;
 pub mod aws_time;
 pub mod config;
 pub mod notice;
+pub mod ours;
 pub mod plan;
 pub mod policy;
 

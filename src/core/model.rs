@@ -4,8 +4,9 @@
 //! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
 
 mod owner;
+mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use owner::*;
+pub use target::*;
 
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
@@ -56,6 +58,11 @@ identifier!(
 );
 
 impl TargetGroupArn {
+    /// False for the target group of another service, as VPC Lattice's.
+    pub fn is_of_elb(&self) -> bool {
+        self.0.split(':').nth(2) == Some("elasticloadbalancing") && self.0.contains(":targetgroup/")
+    }
+
     /// The target group's name, as people know it: the second part of the resource; the whole text of anything else.
     pub fn name(&self) -> &str {
         self.0.split('/').nth(1).unwrap_or(&self.0)
@@ -108,6 +115,9 @@ pub struct Identity {
     pub instance_type: String,
     pub private_ip: String,
     pub account_id: String,
+    /// The VPC of its first network interface; unknown where the metadata does not tell it.
+    #[serde(default)]
+    pub vpc_id: Option<String>,
     pub life_cycle: LifeCycle,
 }
 
@@ -179,81 +189,6 @@ pub struct Incident {
     /// Counts the incidents of one boot: an interruption can be withdrawn and another one come.
     #[serde(default)]
     pub number: u32,
-}
-
-/// One target as ELBv2 names it. `id` is an instance id or, in an `ip` group, a private address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Target {
-    pub id: String,
-    pub port: u16,
-    /// Only of an address outside the load balancer's VPC (`all`), or where it was given at registration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub availability_zone: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetType {
-    Instance,
-    Ip,
-}
-
-/// This instance as targets of one target group: every port of it. The unit that is deregistered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registration {
-    pub target_group: TargetGroupArn,
-    pub target_type: TargetType,
-    /// Not empty; every target has this instance's id or address.
-    pub targets: Vec<Target>,
-    pub deregistration_delay: Duration,
-    /// Whether a Network Load Balancer serves the group (protocol TCP, UDP, TLS and the like).
-    pub network: bool,
-}
-
-impl Registration {
-    pub fn name(&self) -> &str {
-        self.target_group.name()
-    }
-
-    /// The ports on which the load balancer reaches this instance.
-    pub fn ports(&self) -> BTreeSet<u16> {
-        self.targets.iter().map(|target| target.port).collect()
-    }
-}
-
-/// `TargetHealth.State`; AWS adds new ones.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TargetState {
-    Initial,
-    Healthy,
-    Unhealthy,
-    UnhealthyDraining,
-    Draining,
-    Unused,
-    Unavailable,
-    Other(String),
-}
-
-/// One row of DescribeTargetHealth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetHealth {
-    pub target: Target,
-    pub state: TargetState,
-    /// `Target.NotRegistered`, `Target.NotInUse`, ...
-    pub reason: Option<String>,
-}
-
-impl TargetHealth {
-    /// Whether the load balancer sends it no new requests, or is about to stop.
-    pub fn has_left(&self) -> bool {
-        matches!(self.state, TargetState::Draining | TargetState::UnhealthyDraining | TargetState::Unused)
-    }
-
-    /// Whether a load balancer sends it requests, or none ever will: its group is used by no load balancer.
-    pub fn serves(&self) -> bool {
-        self.state == TargetState::Healthy
-            || (self.state == TargetState::Unused && self.reason.as_deref() == Some("Target.NotInUse"))
-    }
 }
 
 /// `State.Code` of an instance. Only the low byte counts; AWS keeps the high byte to itself.

@@ -154,9 +154,9 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
 
 /// What else serves in a target group.
 async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
-    let rows = aws.elb.describe_target_health(&registration.target_group, LIMIT).await?;
+    let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone, LIMIT).await?;
     let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
-    let healthy = rows.iter().filter(|row| row.serves() && !ours(&row.target.id));
+    let healthy = rows.iter().filter(|row| registration.is_served(row) && !ours(&row.target.id));
     let mut ids: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -28,10 +28,8 @@ pub(crate) async fn find_registrations(
     known: &[Registration],
 ) -> Result<Found, Failure> {
     let among = match (&config.target_groups, among) {
-        (TargetGroups::Listed(listed), _) => {
-            Among::Listed(listed.iter().map(|group| group.arn_or_name.clone()).collect())
-        }
-        (TargetGroups::Discover, Some(arns)) => Among::Listed(arns.iter().map(ToString::to_string).collect()),
+        (TargetGroups::Listed(listed), _) => Among::Configured(listed.clone()),
+        (TargetGroups::Discover, Some(arns)) => Among::These(arns),
         (TargetGroups::Discover, None) => Among::Everything,
     };
     aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await

@@ -63,20 +63,16 @@ fn list(registrations: &[Registration], one: impl Fn(&Registration) -> String) -
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::model::{Target, TargetGroupArn, TargetType};
 
     fn registration(name: &str, ports: &[u16]) -> Registration {
-        let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port, availability_zone: None };
-        Registration {
-            target_group: TargetGroupArn::new(format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0")),
-            target_type: TargetType::Instance,
-            targets: ports.iter().map(target).collect(),
-            deregistration_delay: Duration::from_secs(300),
-            network: false,
-        }
+        let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port };
+        Registration::new(
+            TargetGroupArn::new(format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0")),
+            TargetType::Instance,
+            ports.iter().map(target).collect(),
+        )
     }
 
     fn nobody() -> Plan {

@@ -8,9 +8,8 @@ use tracing::{info, warn};
 use super::look_up;
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::{LifecycleAction, Placement};
-use crate::cloud::elb::Wanted;
 use crate::cloud::imds::Imds;
-use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
+use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::model::{Fleet, FleetMember, Identity};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, PREDECESSOR_TAG};
@@ -52,14 +51,14 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::FindPlan => {
             look_up::find_plan(aws, imds, identity, config).await.map(|plan| Answer::Plan(Box::new(plan)))
         }
-        Call::DeregisterTargets { target_group, targets } => {
-            aws.elb.deregister_targets(&target_group, &targets, limit).await.map(accepted)
+        Call::DeregisterTargets { target_group, targets, zone } => {
+            aws.elb.deregister_targets(&target_group, &targets, &zone, limit).await.map(accepted)
         }
-        Call::RegisterTargets { target_group, targets } => {
-            aws.elb.register_targets(&target_group, &targets, limit).await.map(accepted)
+        Call::RegisterTargets { target_group, targets, zone } => {
+            aws.elb.register_targets(&target_group, &targets, &zone, limit).await.map(accepted)
         }
-        Call::DescribeTargetHealth { target_group } => {
-            aws.elb.describe_target_health(&target_group, limit).await.map(Answer::Health)
+        Call::DescribeTargetHealth { target_group, targets, zone } => {
+            aws.elb.describe_target_health(&target_group, &targets, &zone, limit).await.map(Answer::Health)
         }
         Call::LookAtConnections { ports, quiet_for } => connections::connections(&ports, quiet_for)
             .map(Answer::Connections)
@@ -123,9 +122,7 @@ async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> 
         TargetGroups::Listed(listed) => listed.as_slice(),
         TargetGroups::Discover => &[],
     };
-    let wanted = |group: &ListedTargetGroup| Wanted { arn_or_name: group.arn_or_name.clone(), port: group.port };
-    let wanted: Vec<Wanted> = listed.iter().map(wanted).collect();
-    let (wanted, missing) = aws.elb.registrations_to_make(identity, &wanted, CALL_LIMIT).await?;
+    let (wanted, missing) = aws.elb.registrations_to_make(identity, listed, CALL_LIMIT).await?;
     Ok(Answer::TargetGroups { wanted, missing })
 }
 

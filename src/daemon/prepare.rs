@@ -324,13 +324,11 @@ mod tests {
 
     fn registration(name: &str) -> Registration {
         let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
-        Registration {
-            target_group: TargetGroupArn::new(arn),
-            target_type: TargetType::Instance,
-            targets: [Target { id: "i-us".to_owned(), port: 80, availability_zone: None }].into_iter().collect(),
-            deregistration_delay: Duration::from_secs(300),
-            network: false,
-        }
+        Registration::new(
+            TargetGroupArn::new(arn),
+            TargetType::Instance,
+            [Target { id: "i-us".to_owned(), port: 80 }].into_iter().collect(),
+        )
     }
 
     /// Of a round that found everything, in the order in which AWS happened to answer.
@@ -339,7 +337,7 @@ mod tests {
         Findings {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
             plan: Ok(Plan::Nobody { why: "no tag".to_owned() }),
-            registrations: Some(Ok(Found { registrations, missing: Vec::new() })),
+            registrations: Some(Ok(Found { registrations, ..Found::default() })),
             tidied: None,
         }
     }

@@ -277,6 +277,7 @@ mod tests {
             instance_type: "m5.large".into(),
             private_ip: "10.0.0.1".into(),
             account_id: "1".into(),
+            vpc_id: Some("vpc-1".into()),
             life_cycle: LifeCycle::Spot,
         }
     }

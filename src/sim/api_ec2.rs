@@ -142,7 +142,7 @@ fn described(world: &World, instance: &Instance) -> Xml {
         .text("launchTime", world.clock.iso_millis(instance.launched))
         .nest("placement", Xml::new().text("availabilityZone", &place.zone).text("tenancy", "default"))
         .option("subnetId", Some(&place.subnet).filter(|_| !gone))
-        .option("vpcId", Some("vpc-0123456789abcdef0").filter(|_| !gone))
+        .option("vpcId", Some(&world.settings.vpc).filter(|_| !gone))
         .option("privateIpAddress", address)
         .text("architecture", "x86_64")
         .option("instanceLifecycle", instance.spot.as_ref().map(|_| "spot"))
@@ -281,7 +281,7 @@ fn describe_subnets(world: &World, query: &Query) -> Answer {
             admitted &= match filter.name.as_str() {
                 "subnet-id" => filter.admits(&subnet.id),
                 "availability-zone" | "availabilityZone" => filter.admits(&subnet.zone),
-                "vpc-id" => filter.admits("vpc-0123456789abcdef0"),
+                "vpc-id" => filter.admits(&world.settings.vpc),
                 "state" => filter.admits("available"),
                 _ => return Err(unknown_filter(filter)),
             };
@@ -295,7 +295,7 @@ fn describe_subnets(world: &World, query: &Query) -> Answer {
         Xml::new()
             .text("subnetId", &subnet.id)
             .text("state", "available")
-            .text("vpcId", "vpc-0123456789abcdef0")
+            .text("vpcId", &world.settings.vpc)
             .text("cidrBlock", &subnet.cidr)
             .text("availableIpAddressCount", 250)
             .text("availabilityZone", &subnet.zone)

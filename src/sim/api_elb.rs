@@ -206,7 +206,7 @@ fn describe_load_balancers(world: &World, query: &Query) -> Answer {
             .text("DNSName", format!("{}-1.{}.elb.amazonaws.com", one.name, world.settings.region))
             .text("CreatedTime", &created)
             .text("Scheme", "internal")
-            .text("VpcId", "vpc-0123456789abcdef0")
+            .text("VpcId", &world.settings.vpc)
             .nest("State", Xml::new().text("Code", "active"))
             .text("Type", one.kind)
             .text("IpAddressType", "ipv4")

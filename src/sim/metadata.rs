@@ -92,6 +92,9 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
         return iam(world, rest);
     }
     let instance = world.instance(id)?;
+    if let Some(rest) = path.strip_prefix("network/interfaces/macs") {
+        return interfaces(world, instance, rest);
+    }
     let place = &instance.place;
     if let Some(rest) = path.strip_prefix("tags/instance") {
         return tags(world, instance, rest);
@@ -102,6 +105,7 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
         "instance-type" => place.instance_type.clone(),
         "instance-life-cycle" => place.life_cycle.as_str().to_owned(),
         "local-ipv4" => instance.private_ip.clone(),
+        "mac" => mac(instance),
         "ami-id" => "ami-0123456789abcdef0".to_owned(),
         "placement/region" => world.settings.region.clone(),
         "placement/availability-zone" => place.zone.clone(),
@@ -117,9 +121,33 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
     })
 }
 
+/// As AWS makes it of the address.
+fn mac(instance: &Instance) -> String {
+    let address: std::net::Ipv4Addr = instance.private_ip.parse().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let [a, b, c, d] = address.octets();
+    format!("02:2a:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Of the one network interface: the MAC address is a directory.
+fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> {
+    let mac = mac(instance);
+    let Some(item) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else {
+        return Some(format!("{mac}/"));
+    };
+    match item.strip_prefix(&mac)?.trim_matches('/') {
+        "" => Some("device-number\nlocal-ipv4s\nmac\nsubnet-id\nvpc-id".to_owned()),
+        "device-number" => Some("0".to_owned()),
+        "local-ipv4s" => Some(instance.private_ip.clone()),
+        "mac" => Some(mac),
+        "subnet-id" => Some(instance.place.subnet.clone()),
+        "vpc-id" => Some(world.settings.vpc.clone()).filter(|_| world.settings.vpc_in_metadata),
+        _ => None,
+    }
+}
+
 fn directory() -> String {
     let entries = ["ami-id", "autoscaling/", "events/", "iam/", "instance-id", "instance-life-cycle", "instance-type"];
-    let more = ["local-ipv4", "placement/", "spot/", "tags/"];
+    let more = ["local-ipv4", "mac", "network/", "placement/", "spot/", "tags/"];
     entries.into_iter().chain(more).collect::<Vec<_>>().join("\n")
 }
 

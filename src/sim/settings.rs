@@ -24,6 +24,10 @@ pub struct Settings {
     /// Our instance's pool: its type in its zone, and how it was bought.
     pub instance_type: String,
     pub zone: String,
+    /// The VPC of every instance.
+    pub vpc: String,
+    /// The metadata tells the VPC, as AWS's does.
+    pub vpc_in_metadata: bool,
     pub life_cycle: LifeCycle,
     pub owner: Owner,
     /// The other members of whatever owns our instance; registered in the same target groups on the same ports.
@@ -83,6 +87,8 @@ impl Default for Settings {
             private_ip: None,
             instance_type: "m5.large".to_owned(),
             zone: "eu-west-1a".to_owned(),
+            vpc: "vpc-0123456789abcdef0".to_owned(),
+            vpc_in_metadata: true,
             life_cycle: LifeCycle::Spot,
             owner: Owner::auto_scaling_group(),
             others: vec![Other::new("m5.large", "eu-west-1a"), Other::new("m5.large", "eu-west-1b")],

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
-use spot_relay::core::model::{InstanceId, Target, TargetGroupArn};
+use spot_relay::core::model::{InstanceId, Target, TargetGroupArn, TargetZone};
 use spot_relay::core::retry::{Failure, FailureKind};
 
 use crate::stub::{Reply, Request, Stub, reply};
@@ -49,11 +49,11 @@ fn calls(stub: &Stub) -> Vec<Request> {
 }
 
 fn target() -> Target {
-    Target { id: "i-1".into(), port: 8080, availability_zone: None }
+    Target { id: "i-1".into(), port: 8080 }
 }
 
 async fn deregister(aws: &Aws) -> Result<(), Failure> {
-    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], LIMIT).await
+    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, LIMIT).await
 }
 
 /// Any call to EC2, whose errors are spelled otherwise.
@@ -87,8 +87,11 @@ fn ec2_error(code: &str) -> String {
 #[tokio::test]
 async fn a_call_names_id_and_port_and_is_signed_with_the_credentials_in_hand() {
     let (stub, aws) = aws(|_, _| reply(200, DONE)).await;
-    let far = Target { id: "10.0.0.7".into(), port: 80, availability_zone: Some("all".into()) };
-    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target(), far], LIMIT).await.unwrap();
+    let far = Target { id: "10.0.0.7".into(), port: 80 };
+    aws.elb
+        .deregister_targets(&TargetGroupArn::new(ARN), &[target(), far], &TargetZone::outside(None), LIMIT)
+        .await
+        .unwrap();
     let call = &calls(&stub)[0];
     for part in ["Targets.member.1.Id=i-1", "Targets.member.1.Port=8080", "Targets.member.2.AvailabilityZone=all"] {
         assert!(call.body.contains(part), "{part} in {}", call.body);
@@ -135,7 +138,7 @@ async fn each_code_means_what_it_says() {
     .await;
     for (kind, code) in kinds.into_iter().flat_map(|(kind, codes)| codes.iter().map(move |code| (kind, *code))) {
         let group = TargetGroupArn::new(format!("x {code}"));
-        let elb = aws.elb.deregister_targets(&group, &[], LIMIT).await.unwrap_err();
+        let elb = aws.elb.deregister_targets(&group, &[], &TargetZone::Implied, LIMIT).await.unwrap_err();
         let ec2 = aws.instances.terminate_instances(&InstanceId::new(format!("x {code}")), LIMIT).await.unwrap_err();
         for failure in [elb, ec2] {
             assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(code)), "{failure}");
@@ -182,7 +185,11 @@ async fn silence_ends_with_the_limit() {
     let (stub, aws) = aws(|_, _| Reply::Silence).await;
     let limit = Duration::from_millis(300);
     let began = Instant::now();
-    let failure = aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], limit).await.unwrap_err();
+    let failure = aws
+        .elb
+        .deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, limit)
+        .await
+        .unwrap_err();
     assert!((limit..limit + Duration::from_millis(100)).contains(&began.elapsed()));
     assert_eq!(failure, Failure::unanswered("no answer within 300ms"));
     assert_eq!(calls(&stub).len(), 1);
@@ -193,7 +200,11 @@ async fn a_body_without_end_ends_with_the_limit() {
     let (_stub, aws) = aws(|_, _| Reply::WithoutEnd).await;
     let limit = Duration::from_millis(200);
     let began = Instant::now();
-    let failure = aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], limit).await.unwrap_err();
+    let failure = aws
+        .elb
+        .deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, limit)
+        .await
+        .unwrap_err();
     assert!(began.elapsed() < limit + Duration::from_millis(300), "{:?}", began.elapsed());
     assert_eq!(failure.kind, FailureKind::Unanswered);
 }

@@ -227,6 +227,30 @@ async fn the_identity_takes_the_region_from_the_document() {
 }
 
 #[tokio::test]
+async fn the_vpc_is_that_of_the_first_network_interface_where_the_metadata_tells_it() {
+    let vpc_id = async |mac: Option<&'static str>, vpc: Option<u16>| {
+        let (_stub, imds) = metadata(move |request, _| match request.line.as_str() {
+            "GET /latest/dynamic/instance-identity/document" => reply(200, DOCUMENT),
+            "GET /latest/meta-data/instance-life-cycle" => reply(200, "spot"),
+            "GET /latest/meta-data/mac" => mac.map_or_else(|| reply(404, ""), |mac| reply(200, mac)),
+            "GET /latest/meta-data/network/interfaces/macs/" => reply(200, "02:1/\n02:2/"),
+            "GET /latest/meta-data/network/interfaces/macs/02:1/vpc-id" => match vpc {
+                Some(200) => reply(200, "vpc-1"),
+                other => reply(other.unwrap_or(404), "<html>"),
+            },
+            "GET /latest/meta-data/network/interfaces/macs/02:2/vpc-id" => reply(200, "vpc-2"),
+            _ => reply(404, ""),
+        })
+        .await;
+        imds.identity().await.unwrap().vpc_id
+    };
+    assert_eq!(vpc_id(Some("02:2"), Some(200)).await.as_deref(), Some("vpc-2"));
+    assert_eq!(vpc_id(None, Some(200)).await.as_deref(), Some("vpc-1"), "of the first interface listed");
+    assert_eq!(vpc_id(Some("02:1"), None).await, None);
+    assert_eq!(vpc_id(Some("02:1"), Some(500)).await, None, "a fault of this item alone holds nothing up");
+}
+
+#[tokio::test]
 async fn what_the_identity_lacks_is_named() {
     let error = identity_of(r#"{"instanceId": "i-1", "region": ""}"#, "spot").await.unwrap_err();
     assert_eq!(error.to_string(), "the metadata has no region");

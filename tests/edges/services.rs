@@ -8,6 +8,7 @@ use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::elb::{Among, Found};
 use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::model::{
     FleetType, Identity, InstanceId, InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
     LifeCycle, Market, Registration, Target, TargetGroupArn, TargetState, TargetType,
@@ -70,6 +71,11 @@ impl World {
     }
 }
 
+fn configured(groups: &[&str]) -> Among {
+    let entry = |group: &&str| ListedTargetGroup { arn_or_name: (*group).to_owned(), port: None };
+    Among::Configured(groups.iter().map(entry).collect())
+}
+
 async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !holds().await {
@@ -97,8 +103,8 @@ fn groups() -> Vec<TargetGroupSettings> {
 async fn registrations_are_found_with_all_ports_in_both_types_of_groups() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let began = Instant::now();
-    let Found { registrations, missing } = world.find(&Among::Everything, &[]).await;
-    assert!(missing.is_empty());
+    let Found { registrations, missing, unclear, .. } = world.find(&Among::Everything, &[]).await;
+    assert!(missing.is_empty() && unclear.is_empty());
     let [web, address] = &registrations[..] else { panic!("{registrations:?}") };
     assert_eq!((web.name(), web.target_type, web.network), ("web", TargetType::Instance, false));
     assert_eq!((web.ports(), web.deregistration_delay), (BTreeSet::from([80, 8080]), Duration::from_secs(300)));
@@ -114,7 +120,7 @@ async fn registrations_are_found_with_all_ports_in_both_types_of_groups() {
 #[tokio::test]
 async fn what_is_known_is_not_described_again() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
-    let listed = Among::Listed(vec!["web".into(), "others".into()]);
+    let listed = configured(&["web", "others"]);
     let found = world.find(&listed, &[]).await;
     assert_eq!(found.registrations.len(), 1);
     assert_eq!(
@@ -123,7 +129,7 @@ async fn what_is_known_is_not_described_again() {
             .map(String::from)
     );
     let arn = found.registrations[0].target_group.as_str().to_owned();
-    let again = world.find(&Among::Listed(vec![arn]), &found.registrations).await;
+    let again = world.find(&configured(&[&arn]), &found.registrations).await;
     assert_eq!(again, found);
     assert_eq!(world.actions()[4..], ["DescribeTargetHealth"].map(String::from));
 }
@@ -131,10 +137,9 @@ async fn what_is_known_is_not_described_again() {
 #[tokio::test]
 async fn a_group_that_does_not_exist_is_named_and_the_others_are_found() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
-    let mut nowhere =
-        world.find(&Among::Listed(vec!["web".into()]), &[]).await.registrations[0].target_group.to_string();
+    let mut nowhere = world.find(&configured(&["web"]), &[]).await.registrations[0].target_group.to_string();
     nowhere.replace_range(nowhere.len() - 4.., "ffff");
-    let found = world.find(&Among::Listed(vec!["typo".into(), nowhere.clone(), "address".into()]), &[]).await;
+    let found = world.find(&configured(&["typo", &nowhere, "address"]), &[]).await;
     assert_eq!(found.missing, [nowhere, "typo".into()]);
     assert_eq!(found.registrations.iter().map(Registration::name).collect::<Vec<_>>(), ["address"]);
 }
@@ -149,7 +154,7 @@ async fn a_denied_attribute_leaves_the_default_delay_and_a_throttled_scan_ends()
         kind: FaultKind::Status { status, code: code.into(), message: "no".into() },
     };
     world.sim.fault(fault("DescribeTargetGroupAttributes", 403, "AccessDenied"));
-    let found = world.find(&Among::Listed(vec!["web".into()]), &[]).await;
+    let found = world.find(&configured(&["web"]), &[]).await;
     assert_eq!(found.registrations[0].deregistration_delay, Duration::from_secs(300));
     world.sim.fault(fault("DescribeTargetHealth", 400, "Throttling"));
     let search = world.aws.elb.find_registrations(&world.identity, &Among::Everything, &[], LIMIT);
@@ -160,24 +165,27 @@ async fn a_denied_attribute_leaves_the_default_delay_and_a_throttled_scan_ends()
 #[tokio::test]
 async fn targets_leave_and_come_back_and_the_health_tells() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
-    let web = world.find(&Among::Listed(vec!["web".into()]), &[]).await.registrations.remove(0);
+    let web = world.find(&configured(&["web"]), &[]).await.registrations.remove(0);
     let elb = &world.aws.elb;
-    let health = async || elb.describe_target_health_of(&web.target_group, &web.targets, LIMIT).await.unwrap();
-    assert!(health().await.iter().all(|health| health.state == TargetState::Healthy && health.serves()));
-    elb.deregister_targets(&web.target_group, &web.targets, LIMIT).await.unwrap();
+    let health = async || elb.describe_target_health(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
+    assert!(health().await.iter().all(|health| health.state == TargetState::Healthy && web.is_served(health)));
+    elb.deregister_targets(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
     assert!(health().await.iter().all(|health| health.state == TargetState::Draining && health.has_left()));
-    let left = elb.describe_target_health(&web.target_group, LIMIT).await.unwrap();
+    let left = elb.describe_target_health(&web.target_group, &[], &web.zone, LIMIT).await.unwrap();
     assert_eq!(left.iter().filter(|health| health.has_left()).count(), 2);
-    elb.register_targets(&web.target_group, &web.targets, LIMIT).await.unwrap();
-    eventually(async || health().await.iter().all(|health| health.serves())).await;
-    let stranger = Target { id: "i-00000000000000000".into(), port: 80, availability_zone: None };
+    elb.register_targets(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
+    eventually(async || health().await.iter().all(|health| web.is_served(health))).await;
+    let stranger = Target { id: "i-00000000000000000".into(), port: 80 };
     let unknown =
-        elb.describe_target_health_of(&web.target_group, std::slice::from_ref(&stranger), LIMIT).await.unwrap();
+        elb.describe_target_health(&web.target_group, std::slice::from_ref(&stranger), &web.zone, LIMIT).await.unwrap();
     assert_eq!((&unknown[0].state, unknown[0].reason.as_deref()), (&TargetState::Unused, Some("Target.NotRegistered")));
-    let refused = elb.register_targets(&web.target_group, &[stranger], LIMIT).await.unwrap_err();
+    let refused = elb.register_targets(&web.target_group, &[stranger], &web.zone, LIMIT).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("InvalidTarget")));
     let nowhere = TargetGroupArn::new(format!("{}f", web.target_group));
-    assert_eq!(elb.deregister_targets(&nowhere, &web.targets, LIMIT).await.unwrap_err().kind, FailureKind::Rejected);
+    assert_eq!(
+        elb.deregister_targets(&nowhere, &web.targets, &web.zone, LIMIT).await.unwrap_err().kind,
+        FailureKind::Rejected
+    );
 }
 
 #[tokio::test]

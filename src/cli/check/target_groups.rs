@@ -81,8 +81,11 @@ fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -
 
 async fn of_registration(asked: &Asked, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
     let name = registration.name();
-    let health =
-        asked.aws.elb.describe_target_health_of(&registration.target_group, &registration.targets, LIMIT).await;
+    let health = asked
+        .aws
+        .elb
+        .describe_target_health(&registration.target_group, &registration.targets, &registration.zone, LIMIT)
+        .await;
     let in_it = match health {
         Ok(health) if !health.is_empty() => in_service(registration, &health),
         Ok(_) => not_known(registration, "AWS tells nothing of its targets"),

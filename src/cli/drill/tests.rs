@@ -13,14 +13,8 @@ use crate::daemon::Rehearsed;
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
 fn registration() -> Registration {
-    let target = |port| Target { id: "i-0b54cda58fbbee87e".into(), port, availability_zone: None };
-    Registration {
-        target_group: TargetGroupArn::new(WEB),
-        target_type: TargetType::Instance,
-        targets: vec![target(8080), target(8081)],
-        deregistration_delay: Duration::from_secs(300),
-        network: false,
-    }
+    let target = |port| Target { id: "i-0b54cda58fbbee87e".into(), port };
+    Registration::new(TargetGroupArn::new(WEB), TargetType::Instance, vec![target(8080), target(8081)])
 }
 
 fn group(hooks: usize, max_size: i32) -> Plan {
@@ -38,6 +32,7 @@ fn group(hooks: usize, max_size: i32) -> Plan {
         health_check_type: "ELB".into(),
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
         subnets: Vec::new(),
+        other_traffic_sources: Vec::new(),
         mixed_instances: false,
     };
     Plan::Group { group, how: if hooks > 0 { GroupRequest::Terminate } else { GroupRequest::Detach } }
@@ -52,6 +47,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
             instance_type: "m7g.large".into(),
             private_ip: "10.0.1.17".into(),
             account_id: "123456789012".into(),
+            vpc_id: Some("vpc-1".into()),
             life_cycle: LifeCycle::Spot,
         },
         boot_id: "boot".into(),

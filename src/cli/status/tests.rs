@@ -37,13 +37,11 @@ fn arn(name: &str) -> TargetGroupArn {
 }
 
 fn registration(name: &str, ports: &[u16], network: bool) -> Registration {
-    let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port, availability_zone: None };
+    let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port };
     Registration {
-        target_group: arn(name),
-        target_type: TargetType::Instance,
-        targets: ports.iter().map(target).collect(),
         deregistration_delay: Duration::from_secs(if network { 120 } else { 300 }),
         network,
+        ..Registration::new(arn(name), TargetType::Instance, ports.iter().map(target).collect())
     }
 }
 
@@ -68,6 +66,7 @@ fn watching(seconds: f64) -> Status {
             instance_type: "m7g.large".into(),
             private_ip: "10.0.0.1".into(),
             account_id: "123456789012".into(),
+            vpc_id: Some("vpc-1".into()),
             life_cycle: LifeCycle::Spot,
         }),
         owner: Some(Owner { kind: "auto-scaling-group".to_owned(), id: Some("shop-asg".to_owned()) }),

@@ -4,29 +4,40 @@ use std::time::Duration;
 
 use super::first_failure;
 use crate::core::handover::{Answer, Call, Pace};
-use crate::core::model::{BootInstant, Registration, Target, TargetHealth};
-use crate::core::retry::{self, Failure};
+use crate::core::model::{BootInstant, Registration, Target, TargetHealth, ZoneChoice};
+use crate::core::retry::{self, Failure, FailureKind};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
 const PAUSES: [u64; 9] = [1, 2, 3, 5, 10, 15, 30, 60, 300];
 /// A deregistration that was under way may land after the registration: healthy has to be seen twice, so far apart.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
+/// The longest pause between two looks whether a target has drained.
+const DRAINS_LOOK_AT_MOST: Duration = Duration::from_secs(15);
 
 pub(super) struct Place {
     registration: Registration,
+    zone: ZoneChoice,
     stage: Stage,
     pace: Pace,
     looks: usize,
     is_begun: bool,
+    /// Why AWS refused the last registration, until its cause is seen in target health.
+    refusal: Option<Failure>,
+    /// What a person has to know.
+    remark: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Register,
+    /// AWS takes the targets back only when they have drained to the end.
+    Drain,
     Follow,
     /// Seen healthy once.
     Again,
     Healthy,
+    /// Registered, and no load balancer of the group serves this instance's zone.
+    Unserved,
     /// There is no such target group any more.
     Gone,
 }
@@ -34,7 +45,9 @@ enum Stage {
 impl Place {
     pub(super) fn new(registration: Registration, now: BootInstant) -> Place {
         let pace = Pace::new(now, retry::seed(registration.target_group.as_str()));
-        Place { registration, stage: Stage::Register, pace, looks: 0, is_begun: false }
+        let zone = ZoneChoice::new(registration.zone.clone());
+        let (stage, looks, is_begun) = (Stage::Register, 0, false);
+        Place { registration, zone, stage, pace, looks, is_begun, refusal: None, remark: None }
     }
 
     pub(super) fn registration(&self) -> &Registration {
@@ -50,25 +63,48 @@ impl Place {
         matches!(self.stage, Stage::Healthy | Stage::Gone)
     }
 
+    /// As far back as it can come: in the group, in a zone that gets no requests.
+    pub(super) fn is_unserved(&self) -> bool {
+        self.stage == Stage::Unserved
+    }
+
     pub(super) fn first_failure(&self) -> Option<Failure> {
         first_failure(&self.pace)
+    }
+
+    pub(super) fn take_remark(&mut self) -> Option<String> {
+        self.remark.take()
+    }
+
+    /// What is waited for here, beside AWS's health checks.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let (name, delay) = (self.registration.name(), self.registration.deregistration_delay.as_secs());
+        (self.stage == Stage::Drain).then(|| {
+            format!(
+                "waiting until {name} has drained this instance's address: AWS takes an address back only after the \
+                 deregistration delay ({delay} s)"
+            )
+        })
     }
 
     pub(super) fn due(&mut self, now: BootInstant) -> Option<Call> {
         if self.is_done() || !self.pace.begin(now) {
             return None;
         }
-        let target_group = self.registration.target_group.clone();
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
+        let targets = self.registration.targets.clone();
         if self.stage == Stage::Register {
             self.is_begun = true;
-            return Some(Call::RegisterTargets { target_group, targets: self.registration.targets.clone() });
+            return Some(Call::RegisterTargets { target_group, targets, zone });
         }
-        Some(Call::DescribeTargetHealth { target_group })
+        Some(Call::DescribeTargetHealth { target_group, targets, zone })
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
         match (self.stage, answer) {
             (Stage::Register, Answer::Accepted) => {
+                // A notice that comes later leaves by the zone that AWS took.
+                self.registration.zone = self.zone.zone().clone();
                 self.stage = Stage::Follow;
                 self.look_later(now);
             }
@@ -76,41 +112,88 @@ impl Place {
                 self.stage = Stage::Gone;
                 self.pace.succeeded(now);
             }
-            (Stage::Follow | Stage::Again, Answer::Health(rows)) => self.followed(now, &rows),
+            (Stage::Register, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
+            (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {
+                self.refusal = Some(failure);
+                self.stage = Stage::Follow;
+                self.pace.succeeded(now);
+            }
+            (Stage::Drain | Stage::Follow | Stage::Again | Stage::Unserved, Answer::Health(rows)) => {
+                self.followed(now, &rows);
+            }
             (_, other) => self.pace.failed_at_leisure(now, other),
         }
     }
 
+    fn may_be_refused_while_it_drains(&self, failure: &Failure) -> bool {
+        self.registration.drains_to_the_end() && failure.kind == FailureKind::Rejected
+    }
+
     fn followed(&mut self, now: BootInstant, rows: &[TargetHealth]) {
         let of = |target: &Target| rows.iter().find(|row| row.target == *target);
-        let mut ours = self.registration.targets.iter().map(of);
-        let registered = |row: Option<&TargetHealth>| row.is_some_and(|row| row.serves() || !row.has_left());
-        let is_registered = ours.clone().all(registered);
-        let serves = ours.all(|row| row.is_some_and(TargetHealth::serves));
-        match (self.stage, serves) {
-            _ if !is_registered => {
-                self.stage = Stage::Register;
-                self.look_later(now);
+        let ours: Vec<Option<&TargetHealth>> = self.registration.targets.iter().map(of).collect();
+        let each = |is: &dyn Fn(&TargetHealth) -> bool| ours.iter().all(|row| row.is_some_and(is));
+        let drains = ours.iter().flatten().any(|row| row.drains());
+        let is_registered = each(&|row| row.is_registered()) && !drains;
+        let serves = each(&|row| self.registration.is_served(row));
+        let is_unserved = each(&|row| self.registration.is_unserved(row) || self.registration.is_served(row));
+        let refusal = self.refusal.take();
+        match self.stage {
+            _ if drains && self.registration.drains_to_the_end() => {
+                self.stage = Stage::Drain;
+                self.look_within(now, DRAINS_LOOK_AT_MOST);
             }
-            (Stage::Again, true) => {
+            Stage::Drain => self.register_at(now),
+            _ if !is_registered => {
+                self.look_later(now);
+                self.stage = Stage::Register;
+                // Not for its draining, then: as any other failure.
+                if let Some(refusal) = refusal {
+                    self.pace.failed_at_leisure(now, Answer::Failed(refusal));
+                }
+            }
+            Stage::Again if serves => {
                 self.stage = Stage::Healthy;
                 self.pace.succeeded(now);
             }
-            (_, true) => {
+            _ if serves => {
                 self.stage = Stage::Again;
                 self.pace.succeeded(now + SEEN_TWICE_AFTER);
             }
-            (_, false) => {
+            _ if is_unserved => self.unserved(now),
+            _ => {
                 self.stage = Stage::Follow;
                 self.look_later(now);
             }
         }
     }
 
+    fn register_at(&mut self, now: BootInstant) {
+        self.stage = Stage::Register;
+        self.looks = 0;
+        self.pace.succeeded(now);
+    }
+
+    fn unserved(&mut self, now: BootInstant) {
+        if self.stage != Stage::Unserved {
+            self.remark = Some(format!(
+                "this instance is in {}, and its zone is enabled for none of the load balancers (Target.NotInUse): it gets no \
+                 requests there; enable the zone for the load balancer",
+                self.registration.name()
+            ));
+        }
+        self.stage = Stage::Unserved;
+        self.look_later(now);
+    }
+
     fn look_later(&mut self, now: BootInstant) {
+        self.look_within(now, Duration::MAX);
+    }
+
+    fn look_within(&mut self, now: BootInstant, longest: Duration) {
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
-        self.pace.succeeded(now + Duration::from_secs(pause));
+        self.pace.succeeded(now + Duration::from_secs(pause).min(longest));
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
@@ -119,9 +202,11 @@ impl Place {
 
     /// As in "healthy in web".
     pub(super) fn words(&self) -> String {
+        let name = self.registration.name();
         match self.stage {
-            Stage::Gone => format!("{} is gone", self.registration.name()),
-            _ => format!("healthy in {}", self.registration.name()),
+            Stage::Gone => format!("{name} is gone"),
+            Stage::Unserved => format!("registered in {name}, whose load balancer does not serve this zone"),
+            _ => format!("healthy in {name}"),
         }
     }
 }

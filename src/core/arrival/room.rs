@@ -58,6 +58,11 @@ impl Room {
         matches!(self.stage, Stage::Attached { .. } | Stage::Member)
     }
 
+    /// The group may be taking this instance in: it registers its members in its target groups.
+    pub(super) fn may_attach(&self) -> bool {
+        matches!(self.stage, Stage::Attach { .. } | Stage::Attached { .. })
+    }
+
     pub(super) fn first_failure(&self) -> Option<Failure> {
         first_failure(&self.pace)
     }

@@ -22,22 +22,17 @@ fn identity() -> Identity {
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
+        vpc_id: Some("vpc-1".into()),
         life_cycle: LifeCycle::Spot,
     }
 }
 
 fn target(port: u16) -> Target {
-    Target { id: "i-us".into(), port, availability_zone: None }
+    Target { id: "i-us".into(), port }
 }
 
 fn registration(arn: &str, ports: &[u16]) -> Registration {
-    Registration {
-        target_group: TargetGroupArn::new(arn),
-        target_type: TargetType::Instance,
-        targets: ports.iter().map(|port| target(*port)).collect(),
-        deregistration_delay: Duration::from_secs(300),
-        network: false,
-    }
+    Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(|port| target(*port)).collect())
 }
 
 fn health(port: u16, state: TargetState) -> TargetHealth {
@@ -58,6 +53,7 @@ fn group() -> Plan {
         health_check_type: "EC2".into(),
         availability_zones: Vec::new(),
         subnets: Vec::new(),
+        other_traffic_sources: Vec::new(),
         mixed_instances: false,
     };
     Plan::Group { group, how: GroupRequest::Detach }

@@ -115,15 +115,17 @@ impl World {
 
     fn answer(&mut self, call: &Call, aws_now: Timestamp) -> Answer {
         match call {
-            Call::DeregisterTargets { target_group, targets } => {
+            Call::DeregisterTargets { target_group, targets, .. } => {
                 self.targets.retain(|(arn, target)| arn != target_group || !targets.contains(target));
                 Answer::Accepted
             }
-            Call::RegisterTargets { target_group, targets } => {
+            Call::RegisterTargets { target_group, targets, .. } => {
                 self.targets.extend(targets.iter().map(|target| (target_group.clone(), target.clone())));
                 Answer::Accepted
             }
-            Call::DescribeTargetHealth { target_group } => Answer::Health(self.health(target_group)),
+            Call::DescribeTargetHealth { target_group, targets, .. } => {
+                Answer::Health(TargetHealth::as_asked(self.health(target_group), targets))
+            }
             Call::LookAtConnections { .. } => Answer::Connections(Connections::default()),
             Call::DetachInstances { decrement, .. } => {
                 self.is_member = false;
@@ -195,8 +197,7 @@ impl World {
         let by_owner = by_owner.or(self.fleet.as_ref().map(|fleet| &fleet.target_groups));
         for registration in &self.registrations {
             if by_owner.is_some_and(|groups| groups.contains(&registration.target_group)) {
-                let target = |ours: &Target| Target { id: id.to_string(), ..ours.clone() };
-                let new = registration.targets.iter().map(target);
+                let new = registration.targets_of(id.as_str()).into_iter();
                 self.targets.extend(new.map(|target| (registration.target_group.clone(), target)));
             }
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
     Connections, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet, Launched, Readiness,
-    Registration, Target, TargetGroupArn, TargetHealth,
+    Registration, Target, TargetGroupArn, TargetHealth, TargetZone,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::Failure;
@@ -31,13 +31,19 @@ pub enum Call {
     DeregisterTargets {
         target_group: TargetGroupArn,
         targets: Vec<Target>,
+        zone: TargetZone,
     },
     RegisterTargets {
         target_group: TargetGroupArn,
         targets: Vec<Target>,
+        zone: TargetZone,
     },
+    /// Asks for these targets alone, a row each, also for one that is not in the group; without any, for every target of the
+    /// group.
     DescribeTargetHealth {
         target_group: TargetGroupArn,
+        targets: Vec<Target>,
+        zone: TargetZone,
     },
     LookAtConnections {
         ports: BTreeSet<u16>,
@@ -214,7 +220,7 @@ impl fmt::Display for Call {
         match self {
             Call::FindRegistrations { .. } => f.write_str("a look-up of this instance's target groups"),
             Call::FindPlan => f.write_str("a look-up of who launches a successor"),
-            Call::DeregisterTargets { target_group, targets } => {
+            Call::DeregisterTargets { target_group, targets, .. } => {
                 let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
                 write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
             }

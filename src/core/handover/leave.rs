@@ -4,18 +4,28 @@ use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::{Answer, Call, Journal, Pace, Report, Terms, View, seconds};
-use crate::core::model::{BootInstant, MilestoneKind, Registration, Target, TargetHealth, TargetState};
+use crate::core::model::{
+    BootInstant, MilestoneKind, Ports, Registration, Target, TargetHealth, TargetState, ZoneChoice,
+};
 use crate::core::retry::{Precedence, fraction};
 
 /// The proof is read this long after the write, and up to as long again: writes first, reads after and spread.
 const PROVE_AFTER: Duration = Duration::from_millis(500);
+/// Between two proofs while a registration that was under way may still land.
+const PROVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Leave {
+    /// Every target of ours that was ever seen in the group.
     registration: Registration,
+    /// Those that are to be deregistered now.
+    staying: Vec<Target>,
+    zone: ZoneChoice,
     stage: Stage,
     pace: Pace,
     tried: bool,
     repeats: u32,
+    /// Until then a call from before the handover may register this instance again, after any proof.
+    may_be_registered_until: Option<BootInstant>,
     accepted_at: Option<BootInstant>,
     /// When health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
@@ -24,14 +34,37 @@ pub(super) struct Leave {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Deregister,
+    /// The first proof since the deregistration.
     Prove,
+    /// Health has shown that this instance has left, and is asked again.
+    Confirm,
     Left,
 }
 
 impl Leave {
     pub(super) fn new(registration: Registration, now: BootInstant, seed: u64) -> Leave {
-        let pace = Pace::new(now, seed).with(Precedence::Deregistration);
-        Leave { registration, stage: Stage::Deregister, pace, tried: false, repeats: 0, accepted_at: None, left: None }
+        Leave {
+            staying: registration.targets.clone(),
+            zone: ZoneChoice::new(registration.zone.clone()),
+            registration,
+            stage: Stage::Deregister,
+            pace: Pace::new(now, seed).with(Precedence::Deregistration),
+            tried: false,
+            repeats: 0,
+            may_be_registered_until: None,
+            accepted_at: None,
+            left: None,
+        }
+    }
+
+    /// A call from before the handover may still register this instance.
+    pub(super) fn may_be_registered_until(&mut self, until: BootInstant) {
+        self.may_be_registered_until = Some(until);
+    }
+
+    /// A registration may still land here, or has landed and is not taken back yet.
+    pub(super) fn may_be_registered(&self) -> bool {
+        self.may_be_registered_until.is_some() && self.stage != Stage::Left
     }
 
     pub(super) fn accepted_at(&self) -> Option<BootInstant> {
@@ -62,13 +95,25 @@ impl Leave {
             self.accepted(view.now, journal);
         }
         view.crowd.take_turns(&mut self.pace, Bucket::TARGETS);
-        let target_group = self.registration.target_group.clone();
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
         match self.stage {
             Stage::Deregister if view.may_leave && self.pace.begin(view.now) => {
-                Some(Call::DeregisterTargets { target_group, targets: self.registration.targets.clone() })
+                Some(Call::DeregisterTargets { target_group, targets: self.staying.clone(), zone })
             }
-            Stage::Prove if self.pace.begin(view.now) => Some(Call::DescribeTargetHealth { target_group }),
+            Stage::Prove | Stage::Confirm if self.pace.begin(view.now) => {
+                Some(Call::DescribeTargetHealth { target_group, targets: self.asked_for(), zone })
+            }
             _ => None,
+        }
+    }
+
+    /// The targets whose health is the proof. None, which asks for the whole group, where a port may be ours that is not
+    /// known yet; a repeat asks for what is known.
+    fn asked_for(&self) -> Vec<Target> {
+        let is_repeat = self.stage == Stage::Prove && self.repeats > 0;
+        match self.registration.covers {
+            Ports::Every if !is_repeat => Vec::new(),
+            Ports::Every | Ports::Listed => self.registration.targets.clone(),
         }
     }
 
@@ -80,11 +125,12 @@ impl Leave {
             (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
                 self.accepted(now, journal);
             }
+            (Stage::Deregister, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
                 self.accepted_at.get_or_insert(now);
                 self.leave(now, true, "no such group any more", journal);
             }
-            (Stage::Prove, Answer::Health(rows)) => self.proved(now, terms, &rows, journal),
+            (Stage::Prove | Stage::Confirm, Answer::Health(rows)) => self.proved(now, terms, &rows, journal),
             (_, other) => self.pace.failed_by(now, other),
         }
     }
@@ -97,6 +143,10 @@ impl Leave {
         let after = |instant: BootInstant| seconds(instant.since(begun_at));
         let duty = format!("leave {}", self.registration.name());
         match (self.left, self.accepted_at) {
+            (Some((left_at, _)), _) if self.stage == Stage::Confirm => {
+                let what = "a registration from before the handover may still land, and is looked for";
+                Report::new(duty, false, format!("left after {}; {what}", after(left_at)))
+            }
             (Some((left_at, _)), _) => Report::new(duty, true, format!("left after {}", after(left_at))),
             (None, Some(accepted_at)) => {
                 let trouble = self.pace.trouble();
@@ -118,27 +168,37 @@ impl Leave {
         self.pace.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.pace.seed)));
     }
 
-    /// The whole group's health: it shows a port too that was registered since the last look-up.
     fn proved(&mut self, now: BootInstant, terms: &Terms, rows: &[TargetHealth], journal: &mut Journal) {
-        let identity = &terms.identity;
-        let is_ours = |target: &Target| {
-            target.id == identity.instance_id.as_str()
-                || target.id == identity.private_ip
-                || self.registration.targets.contains(target)
-        };
-        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| is_ours(&row.target)).collect();
+        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(terms, &row.target)).collect();
         let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
         if staying.is_empty() {
             let unused = ours.iter().all(|row| row.state == TargetState::Unused);
-            self.leave(now, unused, if unused { "unused" } else { "draining" }, journal);
+            match self.may_be_registered_until.filter(|until| now < *until) {
+                Some(until) => {
+                    self.left = Some((now, unused));
+                    self.stage = Stage::Confirm;
+                    self.pace.succeeded(until.min(now + PROVE_AGAIN_AFTER));
+                }
+                None => self.leave(now, unused, if unused { "unused" } else { "draining" }, journal),
+            }
             return;
         }
         // Registered again by somebody, or on a port that was not known: once more, less and less often.
-        self.registration.targets = staying;
+        let unknown = staying.iter().filter(|target| !self.registration.targets.contains(target)).cloned();
+        let unknown: Vec<Target> = unknown.collect();
+        self.registration.targets.extend(unknown);
+        self.staying = staying;
+        self.left = None;
         self.stage = Stage::Deregister;
         self.pace.precedence = Precedence::Deregistration;
         self.repeats = self.repeats.saturating_add(1);
         self.pace.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
+    }
+
+    fn is_ours(&self, terms: &Terms, target: &Target) -> bool {
+        let identity = &terms.identity;
+        let by_name = || target.id == identity.instance_id.as_str() || target.id == identity.private_ip;
+        self.registration.targets.contains(target) || (self.registration.covers == Ports::Every && by_name())
     }
 
     fn leave(&mut self, now: BootInstant, unused: bool, shown: &str, journal: &mut Journal) {

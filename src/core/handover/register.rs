@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::crowd::Bucket;
 use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::core::model::{
-    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType,
+    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
 };
 
 use super::watch::Watch;
@@ -26,6 +26,9 @@ pub(super) struct Register {
     registered: bool,
     healthy_at: Option<BootInstant>,
     gone: bool,
+    zone: ZoneChoice,
+    /// Registered in a zone that no load balancer of the group serves.
+    is_unserved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,19 @@ enum Stage {
 impl Register {
     pub(super) fn new(registration: Registration, by_owner: bool, now: BootInstant, seed: u64) -> Register {
         let stage = if by_owner { Stage::Follow } else { Stage::Register };
-        let pace = Pace::new(now, seed).with(Precedence::Last);
-        Register { registration, by_owner, stage, pace, looks: 0, registered: false, healthy_at: None, gone: false }
+        let zone = ZoneChoice::new(registration.zone.clone());
+        Register {
+            registration,
+            by_owner,
+            stage,
+            pace: Pace::new(now, seed).with(Precedence::Last),
+            looks: 0,
+            registered: false,
+            healthy_at: None,
+            gone: false,
+            zone,
+            is_unserved: false,
+        }
     }
 
     /// Another successor: everything from the start.
@@ -62,27 +76,27 @@ impl Register {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
-        if !running.is_empty() {
+        let targets = self.targets(running);
+        if !targets.is_empty() {
             match self.stage {
                 Stage::Register => view.crowd.hold_back(&mut self.pace),
                 Stage::Follow => view.crowd.space_out(&mut self.pace, Bucket::ELB_LOOKS),
                 Stage::Healthy => {}
             }
         }
-        if running.is_empty() || self.stage == Stage::Healthy || !self.pace.begin(view.now) {
+        if targets.is_empty() || self.stage == Stage::Healthy || !self.pace.begin(view.now) {
             return None;
         }
-        let target_group = self.registration.target_group.clone();
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
         Some(match self.stage {
-            Stage::Register => Call::RegisterTargets { target_group, targets: self.targets(running) },
-            Stage::Follow | Stage::Healthy => Call::DescribeTargetHealth { target_group },
+            Stage::Register => Call::RegisterTargets { target_group, targets, zone },
+            Stage::Follow | Stage::Healthy => Call::DescribeTargetHealth { target_group, targets, zone },
         })
     }
 
     fn targets(&self, running: &[Instance]) -> Vec<Target> {
         let ids = running.iter().filter_map(|instance| target_id(self.registration.target_type, instance));
-        ids.flat_map(|id| self.registration.targets.iter().map(move |ours| Target { id: id.clone(), ..ours.clone() }))
-            .collect()
+        ids.flat_map(|id| self.registration.targets_of(&id)).collect()
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, running: &[Instance], answer: Answer, journal: &mut Journal) {
@@ -93,6 +107,7 @@ impl Register {
                 self.say_registered(now, running, journal);
             }
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
+            (Stage::Register, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
             (Stage::Follow, Answer::Health(rows)) => self.followed(now, running, &rows, journal),
             (_, other) => self.pace.failed_by(now, other),
         }
@@ -109,12 +124,13 @@ impl Register {
         let here = |row: &&TargetHealth| {
             running.iter().any(|it| target_id(self.registration.target_type, it).as_deref() == Some(&row.target.id))
         };
-        let rows: Vec<&TargetHealth> = rows.iter().filter(here).collect();
+        let rows: Vec<&TargetHealth> = rows.iter().filter(here).filter(|row| row.is_registered()).collect();
+        self.is_unserved = rows.iter().any(|row| self.registration.is_unserved(row));
         if !rows.is_empty() {
             self.say_registered(now, running, journal);
         }
         self.looks += 1;
-        if let Some(row) = rows.iter().find(|row| row.serves()) {
+        if let Some(row) = rows.iter().find(|row| self.registration.is_served(row)) {
             self.stage = Stage::Healthy;
             self.healthy_at = Some(now);
             self.pace.succeeded(now);
@@ -170,6 +186,11 @@ impl Register {
         }
         match (self.healthy_at, self.registered) {
             (Some(at), _) => Report::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))),
+            (None, true) if self.is_unserved => Report::new(
+                duty,
+                false,
+                "registered in a zone that is enabled for no load balancer of the group (Target.NotInUse): it gets no requests",
+            ),
             (None, true) => Report::new(duty, false, "registered, not seen healthy yet"),
             (None, false) => Report::new(duty, false, format!("not registered: {}", self.pace.trouble())),
         }

@@ -216,9 +216,8 @@ impl SuccessorDuties {
             }
         }
         // Its completion ends this instance: not before what only this instance does is done.
-        let provided_for = view.reserve_reached()
-            || self.is_decided_by_group()
-            || self.registers.iter().all(Register::is_provided_for);
+        let has_successor = self.is_decided_by_group() || self.registers.iter().all(Register::is_provided_for);
+        let provided_for = view.reserve_reached() || (has_successor && !view.may_be_registered);
         for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
             calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
         }

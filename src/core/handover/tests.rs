@@ -39,6 +39,7 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
+        vpc_id: Some("vpc-1".into()),
         life_cycle: LifeCycle::Spot,
     };
     Terms {
@@ -59,14 +60,8 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
 }
 
 fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
-    let target = |port: &u16| Target { id: instance.into(), port: *port, availability_zone: None };
-    Registration {
-        target_group: TargetGroupArn::new(arn),
-        target_type: TargetType::Instance,
-        targets: ports.iter().map(target).collect(),
-        deregistration_delay: Duration::from_secs(300),
-        network: false,
-    }
+    let target = |port: &u16| Target { id: instance.into(), port: *port };
+    Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(target).collect())
 }
 
 fn group(hooks: &[&str]) -> AutoScalingGroup {
@@ -84,6 +79,7 @@ fn group(hooks: &[&str]) -> AutoScalingGroup {
         health_check_type: "EC2".into(),
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
         subnets: Vec::new(),
+        other_traffic_sources: Vec::new(),
         mixed_instances: false,
     }
 }
@@ -145,7 +141,7 @@ struct Model {
     tokens: BTreeMap<String, (String, Launched)>,
     tagged: BTreeMap<String, Vec<InstanceId>>,
     targets: BTreeSet<(String, String, u16)>,
-    draining: BTreeSet<(String, String)>,
+    draining: BTreeSet<(String, String, u16)>,
     group: Option<(BTreeSet<InstanceId>, i32)>,
     fleet: Option<(Fleet, BTreeSet<InstanceId>)>,
     noticed_at: Vec<u64>,
@@ -256,31 +252,32 @@ impl Model {
             Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
         };
         match call {
-            Call::DeregisterTargets { target_group, targets } => {
+            Call::DeregisterTargets { target_group, targets, .. } => {
                 for target in targets {
                     self.targets.remove(&(target_group.to_string(), target.id.clone(), target.port));
-                    self.draining.insert((target_group.to_string(), target.id.clone()));
+                    self.draining.insert((target_group.to_string(), target.id.clone(), target.port));
                 }
                 self.writes.push(format!("deregister {}", target_group.name()));
                 Answer::Accepted
             }
-            Call::RegisterTargets { target_group, targets } => {
+            Call::RegisterTargets { target_group, targets, .. } => {
                 for target in targets {
                     self.targets.insert((target_group.to_string(), target.id.clone(), target.port));
                 }
                 self.writes.push(format!("register in {}", target_group.name()));
                 Answer::Accepted
             }
-            Call::DescribeTargetHealth { target_group } => {
+            Call::DescribeTargetHealth { target_group, targets, .. } => {
                 let row = |id: &String, port: u16, state: TargetState| TargetHealth {
-                    target: Target { id: id.clone(), port, availability_zone: None },
+                    target: Target { id: id.clone(), port },
                     state,
                     reason: None,
                 };
                 let standing = self.targets.iter().filter(|(arn, _, _)| arn == target_group.as_str());
-                let draining = self.draining.iter().filter(|(arn, _)| arn == target_group.as_str());
+                let draining = self.draining.iter().filter(|(arn, _, _)| arn == target_group.as_str());
                 let standing = standing.map(|(_, id, port)| row(id, *port, TargetState::Healthy));
-                Answer::Health(standing.chain(draining.map(|(_, id)| row(id, 1, TargetState::Draining))).collect())
+                let draining = draining.map(|(_, id, port)| row(id, *port, TargetState::Draining));
+                Answer::Health(TargetHealth::as_asked(standing.chain(draining).collect(), targets))
             }
             Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
             Call::DetachInstances { decrement, .. } | Call::TerminateInstanceInAutoScalingGroup { decrement } => {

@@ -26,6 +26,8 @@ pub(super) struct View<'a> {
     pub(super) deregistration_tried: bool,
     /// Target health shows every registration `unused`: the load balancer is done with this instance.
     pub(super) all_unused: bool,
+    /// A registration from before the handover may still land, and only this instance would take it back.
+    pub(super) may_be_registered: bool,
     pub(super) quiet: bool,
     /// No command of the user's is to be waited for.
     pub(super) hooks_ended: bool,
@@ -74,6 +76,7 @@ impl Handover {
             deregistration_tried: now >= self.begun_at + ALONE_AT_MOST
                 || (known && leaves.iter().all(Leave::was_tried)),
             all_unused: !leaves.is_empty() && leaves.iter().all(Leave::is_unused),
+            may_be_registered: leaves.iter().any(Leave::may_be_registered),
             quiet: quiet.is_quiet(),
             hooks_ended: hooks.iter().all(Hook::has_ended) || now >= self.terms.deadline - LAST_CALLS,
             registrations: &self.registrations,

@@ -306,13 +306,17 @@ impl Life {
             self.say_what_would_be_done(terms, settings, known, now);
             return;
         }
+        let may_be_registering = self.may_be_registering();
         // An arrival that gives way takes place once this leads to nothing.
         self.is_to_arrive |= self.arrival.take().is_some_and(|arrival| arrival.errand() == arrival::Errand::Arrive);
         self.epoch += 1;
         self.in_flight = 0;
         self.sight.event_absent.ends();
         self.stood_still = false;
-        let handover = Handover::begin(terms, settings, known, now);
+        let mut handover = Handover::begin(terms, settings, known, now);
+        if may_be_registering {
+            handover.an_arrival_gave_way();
+        }
         let (begun_at, begun) = begun_before.unwrap_or((aws_now, now));
         let mut record = Record::of(&handover, begun_at, begun);
         // What a drill takes the place of is remembered.
@@ -326,6 +330,15 @@ impl Life {
         self.record_is_ours = true;
         self.handover = Some(handover);
         self.note_handover();
+    }
+
+    /// True if a registration of this instance may be under way: by an arrival of this process, or of the one before, which
+    /// ended in the midst of it.
+    fn may_be_registering(&self) -> bool {
+        let by_us = self.arrival.as_ref().is_some_and(Arrival::may_be_registering);
+        let is_coming_back =
+            self.record_of_this_boot().is_some_and(|record| record.survived && record.closed.is_none());
+        by_us || is_coming_back || (self.config.arrive.register && !self.sight.absent_before)
     }
 
     /// What the process before this one knew was frozen then; else what was found since the start. An empty list of

@@ -166,6 +166,7 @@ impl Life {
     /// An arrival has come to its end.
     pub(super) fn arrived(&mut self, _now: BootInstant) {
         let Some(arrival) = self.arrival.take() else { return };
+        self.told_waiting = None;
         self.epoch += 1;
         self.wants_look_up = true;
         self.is_wholly_back = arrival.is_wholly_back();

@@ -32,6 +32,10 @@ pub struct AutoScalingGroup {
     pub termination_hooks: Vec<LifecycleHook>,
     /// The target groups in which the group registers what it launches.
     pub target_groups: Vec<TargetGroupArn>,
+    /// Its other traffic sources, as VPC Lattice target groups and Classic Load Balancers: Auto Scaling alone registers its
+    /// members there, and takes them out.
+    #[serde(default)]
+    pub other_traffic_sources: Vec<String>,
     pub members: Vec<GroupMember>,
     pub min_size: i32,
     pub max_size: i32,

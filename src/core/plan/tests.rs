@@ -12,6 +12,7 @@ fn identity() -> Identity {
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
+        vpc_id: Some("vpc-1".into()),
         life_cycle: LifeCycle::Spot,
     }
 }
@@ -84,6 +85,7 @@ fn group(capacity_rebalance: bool, hooks: usize) -> AutoScalingGroup {
         health_check_type: "EC2".into(),
         availability_zones: Vec::new(),
         subnets: Vec::new(),
+        other_traffic_sources: Vec::new(),
         mixed_instances: false,
     }
 }

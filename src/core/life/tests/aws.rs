@@ -93,6 +93,7 @@ pub(super) fn identity() -> Identity {
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
+        vpc_id: Some("vpc-1".into()),
         life_cycle: LifeCycle::Spot,
     }
 }
@@ -117,13 +118,9 @@ pub(super) fn home() -> BTreeSet<(&'static str, u16)> {
 fn registrations_of(places: impl Iterator<Item = (&'static str, u16)>) -> Vec<Registration> {
     let mut ports: BTreeMap<&'static str, Vec<u16>> = BTreeMap::new();
     places.for_each(|(arn, port)| ports.entry(arn).or_default().push(port));
-    let target = |port: &u16| Target { id: US.into(), port: *port, availability_zone: None };
-    let one = |(arn, ports): (&str, Vec<u16>)| Registration {
-        target_group: TargetGroupArn::new(arn),
-        target_type: TargetType::Instance,
-        targets: ports.iter().map(target).collect(),
-        deregistration_delay: Duration::from_secs(300),
-        network: false,
+    let target = |port: &u16| Target { id: US.into(), port: *port };
+    let one = |(arn, ports): (&str, Vec<u16>)| {
+        Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(target).collect())
     };
     ports.into_iter().map(one).collect()
 }
@@ -328,6 +325,7 @@ impl Aws {
             health_check_type: "EC2".into(),
             availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
             subnets: Vec::new(),
+            other_traffic_sources: Vec::new(),
             mixed_instances: false,
         }
     }
@@ -418,14 +416,14 @@ impl Aws {
 
     pub(super) fn perform(&mut self, now: u64, call: &Call) -> Answer {
         match call {
-            Call::DeregisterTargets { target_group, targets } => {
+            Call::DeregisterTargets { target_group, targets, .. } => {
                 for target in targets {
                     let row = (known_arn(target_group), target.id.clone(), target.port);
                     self.deregister(now, row);
                 }
                 self.write(format!("deregister {}", target_group.name()))
             }
-            Call::RegisterTargets { target_group, targets } => {
+            Call::RegisterTargets { target_group, targets, .. } => {
                 for target in targets {
                     let row = (known_arn(target_group), target.id.clone(), target.port);
                     self.draining.remove(&row);
@@ -434,7 +432,9 @@ impl Aws {
                 let who = if targets.iter().all(|target| target.id == US) { "us" } else { "successor" };
                 self.write(format!("register {who} in {}", target_group.name()))
             }
-            Call::DescribeTargetHealth { target_group } => Answer::Health(self.health(known_arn(target_group), now)),
+            Call::DescribeTargetHealth { target_group, targets, .. } => {
+                Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
+            }
             Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
             Call::DescribeInstances { instance_ids } => {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
@@ -483,7 +483,7 @@ impl Aws {
 
     fn health(&self, arn: &str, now: u64) -> Vec<TargetHealth> {
         let row = |id: &String, port: u16, state: TargetState| TargetHealth {
-            target: Target { id: id.clone(), port, availability_zone: None },
+            target: Target { id: id.clone(), port },
             state,
             reason: None,
         };

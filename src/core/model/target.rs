@@ -1,0 +1,286 @@
+//! Target groups as AWS shows them: targets, the registrations of this instance, and the health of a target.
+//!
+//! Invariant: a target is the same by its id and its port. Its zone belongs to AWS, and is only ever something to be sent
+//! along (see [`TargetZone`]).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::TargetGroupArn;
+use crate::core::retry::Failure;
+
+/// Every zone of a group's load balancer: what RegisterTargets wants of an address outside the group's VPC.
+pub const ALL_ZONES: &str = "all";
+
+/// One target as ELBv2 names it. `id` is an instance id or, in an `ip` group, a private address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Target {
+    pub id: String,
+    pub port: u16,
+}
+
+/// The Availability Zone that a call names beside a target (FIELD.md 3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetZone {
+    /// No zone is sent: AWS knows the zone of an instance, and of an address inside the group's VPC, and refuses another.
+    #[default]
+    Implied,
+    /// The address lies outside the group's VPC: AWS wants [`ALL_ZONES`], or the zone with which it was registered.
+    Named(String),
+}
+
+impl TargetZone {
+    /// The zone for a target of a group in another VPC than ours. `shown` is what DescribeTargetHealth shows of it.
+    pub fn outside(shown: Option<&str>) -> TargetZone {
+        TargetZone::Named(shown.unwrap_or(ALL_ZONES).to_owned())
+    }
+
+    /// The text for the call's `AvailabilityZone`.
+    pub fn to_send(&self) -> Option<&str> {
+        match self {
+            TargetZone::Implied => None,
+            TargetZone::Named(zone) => Some(zone),
+        }
+    }
+
+    fn other_way(&self) -> TargetZone {
+        match self {
+            TargetZone::Implied => TargetZone::Named(ALL_ZONES.to_owned()),
+            TargetZone::Named(_) => TargetZone::Implied,
+        }
+    }
+}
+
+/// How the zone is sent in one group: in one way, and once in the other where AWS refuses the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneChoice {
+    zone: TargetZone,
+    refusals: u32,
+}
+
+impl ZoneChoice {
+    pub fn new(zone: TargetZone) -> ZoneChoice {
+        ZoneChoice { zone, refusals: 0 }
+    }
+
+    pub fn zone(&self) -> &TargetZone {
+        &self.zone
+    }
+
+    /// Takes a failed call. Returns true if AWS refuses the zone and the other way is to be tried at once. After the second
+    /// refusal the first way stands again, and the call is tried again as after any failure.
+    pub fn turns_after(&mut self, failure: &Failure) -> bool {
+        if !is_about_the_zone(failure) {
+            return false;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals <= 2 {
+            self.zone = self.zone.other_way();
+        }
+        self.refusals == 1
+    }
+}
+
+/// AWS names the zone or the VPC in each such refusal; the words differ.
+fn is_about_the_zone(failure: &Failure) -> bool {
+    let message = failure.message.to_ascii_lowercase();
+    failure.has_code(&["ValidationError", "InvalidTarget"]) && (message.contains("zone") || message.contains("vpc"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetType {
+    Instance,
+    Ip,
+}
+
+/// Which of this instance's targets in a group are left and put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ports {
+    /// Every one, also one that is registered later.
+    #[default]
+    Every,
+    /// Those that the configuration lists; the others are somebody else's.
+    Listed,
+}
+
+/// This instance as targets of one target group: every port of it. The unit that is deregistered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    pub target_group: TargetGroupArn,
+    pub target_type: TargetType,
+    /// Not empty; every target has this instance's id or address.
+    pub targets: Vec<Target>,
+    #[serde(default)]
+    pub covers: Ports,
+    /// The zone of these targets, and of a successor's: it has another address in the same VPC.
+    #[serde(default)]
+    pub zone: TargetZone,
+    pub deregistration_delay: Duration,
+    /// True if a Network Load Balancer serves the group (protocol TCP, UDP, TLS and the like).
+    pub network: bool,
+    /// True for the protocols QUIC and TCP_QUIC: RegisterTargets wants a `QuicServerId`, which only its owner knows.
+    #[serde(default)]
+    pub needs_server_id: bool,
+    /// The ARNs of the load balancers that use the group (`LoadBalancerArns`).
+    #[serde(default)]
+    pub load_balancers: Vec<String>,
+}
+
+impl Registration {
+    /// A registration in a group with AWS's defaults, behind no load balancer.
+    pub fn new(target_group: TargetGroupArn, target_type: TargetType, targets: Vec<Target>) -> Registration {
+        Registration {
+            target_group,
+            target_type,
+            targets,
+            covers: Ports::default(),
+            zone: TargetZone::default(),
+            deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
+            network: false,
+            needs_server_id: false,
+            load_balancers: Vec::new(),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        self.target_group.name()
+    }
+
+    /// The ports on which the load balancer reaches this instance.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        self.targets.iter().map(|target| target.port).collect()
+    }
+
+    /// The same ports of another instance: `id` is its instance id or, in an `ip` group, its address.
+    pub fn targets_of(&self, id: &str) -> Vec<Target> {
+        self.ports().into_iter().map(|port| Target { id: id.to_owned(), port }).collect()
+    }
+
+    /// True if a load balancer sends requests to the target, or no load balancer uses the group and none ever will.
+    pub fn is_served(&self, row: &TargetHealth) -> bool {
+        row.state == TargetState::Healthy || (row.is_not_in_use() && self.load_balancers.is_empty())
+    }
+
+    /// True if load balancers use the group, and the target's zone is enabled for none of them: it serves nothing, ever.
+    pub fn is_unserved(&self, row: &TargetHealth) -> bool {
+        row.is_not_in_use() && !self.load_balancers.is_empty()
+    }
+
+    /// True if AWS takes a draining target of this group back only after the deregistration delay: an address behind an
+    /// Application Load Balancer.
+    pub fn drains_to_the_end(&self) -> bool {
+        self.target_type == TargetType::Ip && !self.network
+    }
+}
+
+/// What a target group has unless it was changed (its attribute `deregistration_delay.timeout_seconds`).
+pub const DEFAULT_DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
+
+/// `TargetHealth.State`; AWS adds new ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetState {
+    Initial,
+    Healthy,
+    Unhealthy,
+    UnhealthyDraining,
+    Draining,
+    Unused,
+    Unavailable,
+    Other(String),
+}
+
+/// One row of DescribeTargetHealth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHealth {
+    pub target: Target,
+    pub state: TargetState,
+    /// `Target.NotRegistered`, `Target.NotInUse`, ...
+    pub reason: Option<String>,
+}
+
+impl TargetHealth {
+    /// True if the load balancer sends the target no new requests, or is about to stop.
+    pub fn has_left(&self) -> bool {
+        self.drains() || self.state == TargetState::Unused
+    }
+
+    /// As DescribeTargetHealth answers about `targets`: a row each, also for one that is not in the group; without any, `rows`,
+    /// which are all of the group's.
+    pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
+        let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
+        let not_registered = |target: &Target| TargetHealth {
+            target: target.clone(),
+            state: TargetState::Unused,
+            reason: Some("Target.NotRegistered".to_owned()),
+        };
+        let named = || targets.iter().map(|target| row(target).unwrap_or_else(|| not_registered(target))).collect();
+        if targets.is_empty() { rows } else { named() }
+    }
+
+    pub fn drains(&self) -> bool {
+        matches!(self.state, TargetState::Draining | TargetState::UnhealthyDraining)
+    }
+
+    /// False for a target that was asked for by name and is not in the group: AWS shows a row for it all the same.
+    pub fn is_registered(&self) -> bool {
+        !(self.state == TargetState::Unused && self.has_reason("Target.NotRegistered"))
+    }
+
+    /// Registered, and no load balancer sends requests to it: none uses the group, or none of those that do is enabled for
+    /// the target's zone. [`Registration::is_unserved`] tells the two apart.
+    fn is_not_in_use(&self) -> bool {
+        self.state == TargetState::Unused && self.has_reason("Target.NotInUse")
+    }
+
+    fn has_reason(&self, reason: &str) -> bool {
+        self.reason.as_deref() == Some(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::retry::FailureKind;
+
+    fn refusal(message: &str) -> Failure {
+        Failure { kind: FailureKind::Rejected, code: Some("ValidationError".into()), message: message.into() }
+    }
+
+    #[test]
+    fn a_zone_that_is_refused_is_sent_the_other_way_once() {
+        let refused =
+            refusal("The IP address '10.0.1.7' is within the VPC, and cannot have its Availability Zone overridden");
+        let mut choice = ZoneChoice::new(TargetZone::outside(None));
+        assert!(choice.turns_after(&refused));
+        assert_eq!(choice.zone(), &TargetZone::Implied);
+        assert!(!choice.turns_after(&refused), "the other way is tried once");
+        assert_eq!(choice.zone().to_send(), Some("all"), "the first way stands again");
+        assert!(!choice.turns_after(&refused));
+        assert_eq!(choice.zone().to_send(), Some("all"));
+    }
+
+    #[test]
+    fn another_refusal_says_nothing_of_the_zone() {
+        let mut choice = ZoneChoice::new(TargetZone::Implied);
+        assert!(!choice.turns_after(&refusal("The target is draining")));
+        assert_eq!(choice.zone(), &TargetZone::Implied);
+    }
+
+    #[test]
+    fn a_target_that_is_not_in_use_serves_only_where_no_load_balancer_uses_its_group() {
+        let target = Target { id: "i-us".into(), port: 80 };
+        let arn = TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0");
+        let mut registration = Registration::new(arn, TargetType::Instance, vec![target.clone()]);
+        let reason = Some("Target.NotInUse".to_owned());
+        let row = TargetHealth { target, state: TargetState::Unused, reason };
+        assert!(registration.is_served(&row) && !registration.is_unserved(&row));
+        registration.load_balancers.push("arn:lb".into());
+        assert!(!registration.is_served(&row) && registration.is_unserved(&row));
+        assert!(row.is_registered(), "it is in the group all the same");
+    }
+}

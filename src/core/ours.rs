@@ -1,0 +1,234 @@
+//! Which targets of a target group are this instance's, and how they are named to AWS. Pure.
+//!
+//! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of the
+//! other VPC that holds this instance's address holds a stranger (FIELD.md 3). Ours is what is in our VPC, or in a group that
+//! the configuration names: the group of a peered VPC.
+
+use crate::core::config::ListedTargetGroup;
+use crate::core::model::{
+    ALL_ZONES, DEFAULT_DEREGISTRATION_DELAY, Identity, Ports, Registration, Target, TargetGroupArn, TargetType,
+    TargetZone,
+};
+
+/// A target group as DescribeTargetGroups shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetGroup {
+    pub arn: TargetGroupArn,
+    pub target_type: TargetType,
+    pub network: bool,
+    pub needs_server_id: bool,
+    pub vpc_id: Option<String>,
+    /// The port on which a target is registered that names none.
+    pub port: Option<u16>,
+    pub load_balancers: Vec<String>,
+}
+
+/// A target as DescribeTargetHealth shows it, with its zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownTarget {
+    pub target: Target,
+    pub zone: Option<String>,
+}
+
+/// Who says that this instance may be in a target group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// The configuration, with these entries: the group is ours wherever it is.
+    Configuration(&'a [ListedTargetGroup]),
+    /// The owner, an earlier look, or a scan of all target groups.
+    Discovery,
+}
+
+/// What this instance has to do with a target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Ours(Box<Registration>),
+    /// This instance is not in it; its address, if the group holds it, is another instance's in another VPC.
+    NotOurs,
+    /// The group holds this instance's address, and which VPC this instance is in is not known.
+    Unclear,
+}
+
+/// What of `shown`, the targets of `group`, is this instance's.
+pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown: &[ShownTarget]) -> Whose {
+    let id = own_id(identity, group);
+    let entries = match source {
+        Source::Configuration(entries) => entries,
+        Source::Discovery => &[],
+    };
+    let covers = covers(group, entries);
+    let listed: Vec<u16> = entries.iter().filter(|entry| entry.names(&group.arn)).filter_map(|it| it.port).collect();
+    let is_ours = |one: &&ShownTarget| {
+        !id.is_empty() && one.target.id == id && (covers == Ports::Every || listed.contains(&one.target.port))
+    };
+    let ours: Vec<&ShownTarget> = shown.iter().filter(is_ours).collect();
+    let Some(first) = ours.first() else { return Whose::NotOurs };
+    if source == Source::Discovery && group.target_type == TargetType::Ip {
+        match (&identity.vpc_id, &group.vpc_id) {
+            (Some(ours), Some(theirs)) if ours != theirs => return Whose::NotOurs,
+            (None, Some(_)) => return Whose::Unclear,
+            _ => {}
+        }
+    }
+    let zone = zone(identity, group, first.zone.as_deref());
+    let mut targets: Vec<Target> = ours.iter().map(|one| one.target.clone()).collect();
+    targets.sort();
+    targets.dedup();
+    Whose::Ours(Box::new(registration(group, targets, covers, zone)))
+}
+
+/// This instance as it is to be registered in a group that the configuration names: on the ports of its entries, or on the
+/// group's own. `None` if it has no address, or the group no port.
+pub fn to_register(identity: &Identity, group: &TargetGroup, entries: &[ListedTargetGroup]) -> Option<Registration> {
+    let id = own_id(identity, group);
+    let entries = entries.iter().filter(|entry| entry.names(&group.arn));
+    let mut targets: Vec<Target> = entries
+        .clone()
+        .filter_map(|it| it.port.or(group.port))
+        .map(|port| Target { id: id.to_owned(), port })
+        .collect();
+    targets.sort();
+    targets.dedup();
+    let entries: Vec<ListedTargetGroup> = entries.cloned().collect();
+    let registration = registration(group, targets, covers(group, &entries), zone(identity, group, None));
+    (!id.is_empty() && !registration.targets.is_empty()).then_some(registration)
+}
+
+/// The configuration covers every port unless each of its entries for the group names one.
+fn covers(group: &TargetGroup, entries: &[ListedTargetGroup]) -> Ports {
+    let mut entries = entries.iter().filter(|entry| entry.names(&group.arn)).peekable();
+    let each_has_a_port = entries.peek().is_some() && entries.all(|entry| entry.port.is_some());
+    if each_has_a_port { Ports::Listed } else { Ports::Every }
+}
+
+fn own_id<'a>(identity: &'a Identity, group: &TargetGroup) -> &'a str {
+    match group.target_type {
+        TargetType::Instance => identity.instance_id.as_str(),
+        TargetType::Ip => &identity.private_ip,
+    }
+}
+
+/// Inside the group's VPC the zone is AWS's. Where a VPC is not known, a zone that is not this instance's was given at the
+/// registration, as only an address outside is.
+fn zone(identity: &Identity, group: &TargetGroup, shown: Option<&str>) -> TargetZone {
+    let is_inside = match (&identity.vpc_id, &group.vpc_id) {
+        _ if group.target_type == TargetType::Instance => true,
+        (Some(ours), Some(theirs)) => ours == theirs && shown != Some(ALL_ZONES),
+        _ => shown.is_none_or(|zone| zone == identity.availability_zone),
+    };
+    if is_inside { TargetZone::Implied } else { TargetZone::outside(shown) }
+}
+
+fn registration(group: &TargetGroup, targets: Vec<Target>, covers: Ports, zone: TargetZone) -> Registration {
+    Registration {
+        covers,
+        zone,
+        deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
+        network: group.network,
+        needs_server_id: group.needs_server_id,
+        load_balancers: group.load_balancers.clone(),
+        ..Registration::new(group.arn.clone(), group.target_type, targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{InstanceId, LifeCycle};
+
+    fn identity(vpc_id: Option<&str>) -> Identity {
+        Identity {
+            instance_id: InstanceId::new("i-us"),
+            region: "eu-west-1".into(),
+            availability_zone: "eu-west-1a".into(),
+            instance_type: "m5.large".into(),
+            private_ip: "10.0.1.7".into(),
+            account_id: "1".into(),
+            vpc_id: vpc_id.map(str::to_owned),
+            life_cycle: LifeCycle::Spot,
+        }
+    }
+
+    fn group(target_type: TargetType, vpc_id: &str) -> TargetGroup {
+        TargetGroup {
+            arn: TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0"),
+            target_type,
+            network: false,
+            needs_server_id: false,
+            vpc_id: Some(vpc_id.into()),
+            port: Some(80),
+            load_balancers: Vec::new(),
+        }
+    }
+
+    fn shown(id: &str, port: u16, zone: Option<&str>) -> ShownTarget {
+        ShownTarget { target: Target { id: id.into(), port }, zone: zone.map(str::to_owned) }
+    }
+
+    fn listed(port: Option<u16>) -> ListedTargetGroup {
+        ListedTargetGroup { arn_or_name: "web".into(), port }
+    }
+
+    /// The ports of ours, and the zone that is sent.
+    fn ours(whose: Whose) -> (Vec<u16>, Option<String>) {
+        let Whose::Ours(registration) = whose else { panic!("{whose:?}") };
+        (registration.ports().into_iter().collect(), registration.zone.to_send().map(str::to_owned))
+    }
+
+    #[test]
+    fn an_address_in_our_vpc_is_ours_and_its_zone_is_never_sent() {
+        let rows = [shown("10.0.1.7", 80, Some("eu-west-1a")), shown("10.0.1.8", 80, Some("eu-west-1b"))];
+        let group = group(TargetType::Ip, "vpc-1");
+        assert_eq!(ours(whose(&identity(Some("vpc-1")), &group, Source::Discovery, &rows)), (vec![80], None));
+    }
+
+    #[test]
+    fn the_same_address_in_another_vpc_is_a_stranger_unless_the_configuration_names_its_group() {
+        let rows = [shown("10.0.1.7", 80, Some("all"))];
+        let (us, group) = (identity(Some("vpc-1")), group(TargetType::Ip, "vpc-2"));
+        assert_eq!(whose(&us, &group, Source::Discovery, &rows), Whose::NotOurs);
+        let configured = Source::Configuration(&[ListedTargetGroup { arn_or_name: "web".into(), port: None }]);
+        assert_eq!(ours(whose(&us, &group, configured, &rows)), (vec![80], Some("all".into())));
+        let rows = [shown("10.0.1.7", 80, Some("eu-west-1c"))];
+        assert_eq!(ours(whose(&us, &group, configured, &rows)), (vec![80], Some("eu-west-1c".into())), "as registered");
+    }
+
+    #[test]
+    fn without_a_vpc_of_our_own_an_address_says_nothing_and_an_instance_id_everything() {
+        let us = identity(None);
+        let rows = [shown("10.0.1.7", 80, Some("eu-west-1a")), shown("i-us", 80, None)];
+        assert_eq!(whose(&us, &group(TargetType::Ip, "vpc-1"), Source::Discovery, &rows), Whose::Unclear);
+        assert_eq!(ours(whose(&us, &group(TargetType::Instance, "vpc-1"), Source::Discovery, &rows)), (vec![80], None));
+        let configured = [listed(None)];
+        let by_name = whose(&us, &group(TargetType::Ip, "vpc-1"), Source::Configuration(&configured), &rows);
+        assert_eq!(ours(by_name), (vec![80], None));
+        let rows = [shown("10.0.1.7", 80, Some("all"))];
+        let by_name = whose(&us, &group(TargetType::Ip, "vpc-1"), Source::Configuration(&configured), &rows);
+        assert_eq!(ours(by_name), (vec![80], Some("all".into())), "registered as an address outside");
+        assert_eq!(whose(&us, &group(TargetType::Ip, "vpc-1"), Source::Discovery, &[]), Whose::NotOurs);
+    }
+
+    #[test]
+    fn an_entry_with_a_port_means_that_port_and_one_without_every_port() {
+        let rows = [shown("i-us", 8080, None), shown("i-us", 9090, None), shown("i-us", 80, None)];
+        let (us, group) = (identity(Some("vpc-1")), group(TargetType::Instance, "vpc-1"));
+        let of = |entries: &[ListedTargetGroup]| ours(whose(&us, &group, Source::Configuration(entries), &rows)).0;
+        assert_eq!(of(&[listed(Some(8080))]), [8080]);
+        assert_eq!(of(&[listed(Some(8080)), listed(Some(80))]), [80, 8080]);
+        assert_eq!(of(&[listed(Some(8080)), listed(None)]), [80, 8080, 9090]);
+        let nothing = whose(&us, &group, Source::Configuration(&[listed(Some(81))]), &rows);
+        assert_eq!(nothing, Whose::NotOurs);
+    }
+
+    #[test]
+    fn an_arrival_sends_all_where_the_group_is_in_another_vpc() {
+        let us = identity(Some("vpc-1"));
+        let to_send = |vpc| {
+            let made = to_register(&us, &group(TargetType::Ip, vpc), &[listed(Some(8080)), listed(None)]);
+            let made = made.expect("a registration");
+            (made.ports().into_iter().collect::<Vec<_>>(), made.zone.to_send().map(str::to_owned))
+        };
+        assert_eq!(to_send("vpc-1"), (vec![80, 8080], None));
+        assert_eq!(to_send("vpc-2"), (vec![80, 8080], Some("all".into())));
+    }
+}
