@@ -90,6 +90,10 @@ impl Register {
         let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
         Some(match self.stage {
             Stage::Register => Call::RegisterTargets { target_group, targets, zone },
+            // An owner registers on the group's own port, which need not be one of ours.
+            Stage::Follow | Stage::Healthy if self.by_owner => {
+                Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone }
+            }
             Stage::Follow | Stage::Healthy => Call::DescribeTargetHealth { target_group, targets, zone },
         })
     }
