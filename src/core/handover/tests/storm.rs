@@ -163,7 +163,7 @@ impl Account {
             // The victim's own row and its successor's: the others are nothing to it.
             Call::DescribeTargetHealth { .. } => {
                 let row = |id: &InstanceId, state: TargetState| TargetHealth {
-                    target: Target { id: id.to_string(), port: 80, availability_zone: None },
+                    target: Target { id: id.to_string(), port: 80 },
                     state,
                     reason: None,
                 };
