@@ -13,9 +13,9 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 
-use super::instances::tags;
+use super::instances::{AT_ONCE, Instances, tags};
 use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp, would_be_done};
-use crate::core::model::{Fleet, FleetCapacity, FleetMember, FleetType, InstanceId};
+use crate::core::model::{Fleet, FleetCapacity, FleetMember, FleetType, Instance, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
 #[derive(Clone, Debug)]
@@ -46,8 +46,8 @@ impl Ec2Fleet {
             .transpose()
     }
 
-    /// DescribeFleetInstances, joined with the account's Spot requests under notice. AWS refuses it for a fleet of type
-    /// `instant`.
+    /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
+    /// `instant`. Each call has `limit`.
     pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
         let (mut instances, mut token) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
@@ -59,8 +59,7 @@ impl Ec2Fleet {
                 break;
             }
         }
-        let under_notice = instances_under_notice(&self.client, &self.caller, limit).await?;
-        Ok(members(&instances, &under_notice))
+        members(&self.client, &self.caller, &instances, limit).await
     }
 
     /// The total, and its Spot part where the fleet's request names one (the rest is on demand). Nothing is terminated.
@@ -90,46 +89,76 @@ impl Ec2Fleet {
     }
 }
 
-/// The account's instances whose Spot request says that they are about to be interrupted, and since when.
-/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
-pub(super) async fn instances_under_notice(
+/// The members with what EC2 and their Spot requests say of them.
+pub(super) async fn members(
     client: &Client,
     caller: &Caller,
+    active: &[ActiveInstance],
     limit: Duration,
-) -> Result<BTreeMap<String, Option<Timestamp>>, Failure> {
-    let filter =
-        Filter::builder().name("status-code").values("marked-for-termination").values("marked-for-stop").build();
-    let (mut under_notice, mut token) = (BTreeMap::new(), None);
-    for _ in 0..MOST_PAGES {
-        let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
-        let answer = caller.call(limit, call.send()).await?;
-        token = next(answer.next_token());
-        let requests = answer.spot_instance_requests.unwrap_or_default();
-        under_notice.extend(requests.into_iter().filter_map(|request| {
-            let since = request.status.and_then(|status| status.update_time).and_then(|time| timestamp(&time));
-            Some((request.instance_id?, since))
-        }));
-        if token.is_none() {
-            break;
-        }
-    }
-    Ok(under_notice)
-}
-
-pub(super) fn members(
-    instances: &[ActiveInstance],
-    under_notice: &BTreeMap<String, Option<Timestamp>>,
-) -> Vec<FleetMember> {
+) -> Result<Vec<FleetMember>, Failure> {
+    let ids: Vec<InstanceId> =
+        active.iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new).collect();
+    let described = Instances::new(client.clone(), caller.clone()).describe_instances(&ids, limit).await;
+    let described = match described {
+        Err(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
+        described => described?,
+    };
+    let mut described: BTreeMap<InstanceId, Instance> =
+        described.into_iter().map(|instance| (instance.instance_id.clone(), instance)).collect();
+    let taken = taken_instances(client, caller, &ids, limit).await?;
     let member = |instance: &ActiveInstance| {
-        let instance_id = instance.instance_id()?;
+        let instance_id = InstanceId::new(instance.instance_id()?);
         Some(FleetMember {
-            instance_id: InstanceId::new(instance_id),
             instance_type: instance.instance_type().unwrap_or_default().to_owned(),
-            under_notice: under_notice.contains_key(instance_id),
-            noticed_at: under_notice.get(instance_id).copied().flatten(),
+            instance: described.remove(&instance_id),
+            taken_since: taken.get(&instance_id).copied(),
+            instance_id,
         })
     };
-    instances.iter().filter_map(member).collect()
+    Ok(active.iter().filter_map(member).collect())
+}
+
+/// Those of these instances whose Spot request says that AWS takes them, and since when.
+async fn taken_instances(
+    client: &Client,
+    caller: &Caller,
+    ids: &[InstanceId],
+    limit: Duration,
+) -> Result<BTreeMap<InstanceId, Timestamp>, Failure> {
+    let mut taken = BTreeMap::new();
+    for ids in ids.chunks(AT_ONCE) {
+        let values = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
+        let mut token = None;
+        for _ in 0..MOST_PAGES {
+            let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
+            let answer = caller.call(limit, call.send()).await?;
+            token = next(answer.next_token());
+            let requests = answer.spot_instance_requests.unwrap_or_default();
+            taken.extend(requests.iter().filter_map(|request| {
+                let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
+                // AWS dates every status; one without a date is taken for new.
+                let since = status.update_time().and_then(timestamp).unwrap_or_else(|| caller.clock.now());
+                Some((InstanceId::new(request.instance_id()?), since))
+            }));
+            if token.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate` the request
+/// has its last status at the notice already, while the instance runs on for two minutes.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
+fn says_taken(code: &str) -> bool {
+    const LAST: [&str; 3] = [
+        "instance-terminated-no-capacity",
+        "instance-terminated-by-price",
+        "instance-terminated-capacity-oversubscribed",
+    ];
+    LAST.contains(&code) || code.starts_with("marked-for-") || code.ends_with("-by-experiment")
 }
 
 /// `type` of a fleet's request. `maintain` is what AWS makes where none was asked for.

@@ -14,6 +14,9 @@ use super::{Caller, MOST_PAGES, next, timestamp, would_be_done};
 use crate::core::model::{Instance, InstanceId, InstanceState};
 use crate::core::retry::Failure;
 
+/// As many instances are asked for by their ids in one call, and as many values a filter takes.
+pub(super) const AT_ONCE: usize = 100;
+
 #[derive(Clone, Debug)]
 pub struct Instances {
     client: Client,
@@ -41,12 +44,24 @@ impl Instances {
         Self { client, caller }
     }
 
-    /// AWS answers `InvalidInstanceID.NotFound` for the whole list where one is not there, or not yet.
+    /// Those of these that AWS knows. For a single one that it does not know, or not yet, it errs with
+    /// `InvalidInstanceID.NotFound`.
     pub async fn describe_instances(&self, ids: &[InstanceId], limit: Duration) -> Result<Vec<Instance>, Failure> {
-        let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        let answer =
-            self.caller.call(limit, self.client.describe_instances().set_instance_ids(Some(ids)).send()).await?;
-        Ok(instances(answer.reservations()).collect())
+        let mut found = Vec::new();
+        for ids in ids.chunks(AT_ONCE) {
+            let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+            let call = self.client.describe_instances().set_instance_ids(Some(ids.clone()));
+            match self.caller.call(limit, call.send()).await {
+                Ok(answer) => found.extend(instances(answer.reservations())),
+                // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
+                Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
+                    let filter = Filter::builder().name("instance-id").set_values(Some(ids)).build();
+                    found.extend(self.filtered(filter, limit).await?);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(found)
     }
 
     /// Those that carry the tag, in whatever state, the lately terminated among them.
@@ -56,7 +71,10 @@ impl Instances {
         value: &str,
         limit: Duration,
     ) -> Result<Vec<Instance>, Failure> {
-        let filter = filter(&format!("tag:{key}"), value);
+        self.filtered(filter(&format!("tag:{key}"), value), limit).await
+    }
+
+    async fn filtered(&self, filter: Filter, limit: Duration) -> Result<Vec<Instance>, Failure> {
         let (mut found, mut token) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let call = self.client.describe_instances().filters(filter.clone()).set_next_token(token);

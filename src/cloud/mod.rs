@@ -136,7 +136,7 @@ impl Aws {
             Some(url) => loader.endpoint_url(url).load().await,
             None => loader.load().await,
         };
-        let caller = Caller { credentials: credentials.clone(), tally };
+        let caller = Caller { credentials: credentials.clone(), clock: clock.clone(), tally };
         let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {
             region: region.to_string(),
@@ -157,6 +157,7 @@ impl Aws {
 #[derive(Clone, Debug)]
 struct Caller {
     credentials: Credentials,
+    clock: Clock,
     tally: Tally,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
 
-use super::ec2_fleet::{instances_under_notice, members, request_type, whole};
+use super::ec2_fleet::{members, request_type, whole};
 use super::instances::tags;
 use super::{Caller, MOST_PAGES, launch_configuration, next};
 use crate::core::model::{Fleet, FleetCapacity, FleetMember, TargetGroupArn};
@@ -37,7 +37,7 @@ impl SpotFleet {
         described.map(|described| fleet(id, described)).transpose()
     }
 
-    /// DescribeSpotFleetInstances, joined with the account's Spot requests under notice.
+    /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
     pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
         let (mut instances, mut token) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
@@ -49,8 +49,7 @@ impl SpotFleet {
                 break;
             }
         }
-        let under_notice = instances_under_notice(&self.client, &self.caller, limit).await?;
-        Ok(members(&instances, &under_notice))
+        members(&self.client, &self.caller, &instances, limit).await
     }
 
     /// The total, and its Spot part where the request names one (the rest is on demand). Nothing is terminated.

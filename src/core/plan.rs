@@ -3,6 +3,8 @@
 //! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
 
+mod raised;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,9 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::config::{OwnerChoice, Successor};
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetMember, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride,
-    LaunchTemplate, LifecycleHook, Market, Owner,
+    AutoScalingGroup, Fleet, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
+    LifecycleHook, Market, Owner,
 };
+
+pub use raised::{Leftover, RaisedCapacity, is_under_notice, leftover, units_under_notice};
+pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
 
 /// On every successor that we launch: the id of the instance in whose place it stands.
 pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
@@ -411,68 +416,6 @@ fn narrowed(
 
 fn unweighted(pool: &LaunchOverride) -> LaunchOverride {
     LaunchOverride { weight_hundredths: None, ..pool.clone() }
-}
-
-/// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
-/// written since. A target outside of them was set by somebody else, and is the new base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RaisedCapacity {
-    pub base: i32,
-    pub raised: i32,
-}
-
-impl RaisedCapacity {
-    pub fn read(tags: &BTreeMap<String, String>) -> Option<RaisedCapacity> {
-        let (base, raised) = tags.get(BASE_CAPACITY_TAG)?.split_once("..")?;
-        Some(RaisedCapacity { base: base.parse().ok()?, raised: raised.parse().ok()? })
-    }
-
-    pub fn covers(self, total: i32) -> bool {
-        (self.base..=self.raised).contains(&total)
-    }
-}
-
-impl fmt::Display for RaisedCapacity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{}", self.base, self.raised)
-    }
-}
-
-/// The units of the members that are under notice, `ours` among them whether its Spot request says so yet or not.
-pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity) -> i32 {
-    let others = members.iter().filter(|member| member.under_notice && member.instance_id != ours.instance_id);
-    let types = others.map(|member| &member.instance_type).chain([&ours.instance_type]);
-    let hundredths: u32 = types.map(|instance_type| weight_hundredths(fleet, instance_type)).sum();
-    i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
-}
-
-fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
-    let overrides = fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
-    overrides
-        .filter(|pool| pool.instance_type.as_deref() == Some(instance_type))
-        .find_map(|pool| pool.weight_hundredths)
-        .unwrap_or(100)
-}
-
-/// What is left of raises whose victims are all gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leftover {
-    /// The capacity is still raised.
-    Capacity(RaisedCapacity),
-    TagOnly,
-}
-
-/// Whoever finds the tag and nobody under notice puts the base back and removes the tag (docs/aws.md 4).
-pub fn leftover(fleet: &Fleet, members: &[FleetMember]) -> Option<Leftover> {
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) || members.iter().any(|member| member.under_notice) {
-        return None;
-    }
-    match RaisedCapacity::read(&fleet.tags) {
-        Some(capacity) if capacity.covers(fleet.capacity.total) && fleet.capacity.total > capacity.base => {
-            Some(Leftover::Capacity(capacity))
-        }
-        _ => Some(Leftover::TagOnly),
-    }
 }
 
 #[cfg(test)]

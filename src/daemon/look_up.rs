@@ -197,7 +197,7 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Option<Re
         Ok(members) => members,
         Err(failure) => return Some(Err(failure)),
     };
-    let leftover = plan::leftover(fleet, &members)?;
+    let leftover = plan::leftover(fleet, &members, aws.clock.now())?;
     Some(put_right(aws, kind, fleet, leftover).await)
 }
 

@@ -11,8 +11,8 @@ use crate::cloud::autoscaling::{LifecycleAction, Placement};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
-use crate::core::model::{Fleet, FleetMember, Identity};
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, PREDECESSOR_TAG};
+use crate::core::model::{Fleet, FleetMember, Identity, InstanceId};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, PREDECESSOR_TAG, is_under_notice, leftover};
 use crate::core::retry::Failure;
 use crate::host::connections;
 use crate::host::hooks::{self, Hook};
@@ -141,16 +141,28 @@ async fn put_capacity_back(
         return Ok(Answer::Capacity { is_back: true });
     }
     let members = fleet_members(aws, kind, fleet_id, limit).await?;
-    let under_notice = |ours: bool| {
-        let mut members = members.iter().filter(|member| member.under_notice);
-        members.any(|member| (member.instance_id == identity.instance_id) == ours)
-    };
-    if under_notice(false) || under_notice(true) {
-        return Ok(Answer::Capacity { is_back: under_notice(false) });
+    let now = aws.clock.now();
+    let is_other = |member: &&FleetMember| member.instance_id != identity.instance_id;
+    if members.iter().filter(is_other).any(|member| is_under_notice(member, now)) {
+        return Ok(Answer::Capacity { is_back: true });
     }
-    look_up::tidy(aws, kind, &fleet).await.transpose()?;
+    if let Some(leftover) = leftover(&fleet, &without_notice(members, &identity.instance_id), now) {
+        look_up::put_right(aws, kind, &fleet, leftover).await?;
+    }
     // What was put right is looked at once more.
     Ok(Answer::Capacity { is_back: false })
+}
+
+/// This instance lives on, whatever its Spot request says for some minutes more.
+fn without_notice(members: Vec<FleetMember>, ours: &InstanceId) -> Vec<FleetMember> {
+    let lives_on = |mut member: FleetMember| {
+        if member.instance_id == *ours {
+            member.taken_since = None;
+            member.instance.iter_mut().for_each(|instance| drop(instance.tags.remove(LEAVING_TAG)));
+        }
+        member
+    };
+    members.into_iter().map(lives_on).collect()
 }
 
 async fn describe_fleet(aws: &Aws, kind: FleetKind, fleet_id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
@@ -196,7 +208,7 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
             describe_fleet(aws, kind, &fleet_id, limit).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
         Call::DescribeFleetMembers { kind, fleet_id } => {
-            fleet_members(aws, kind, &fleet_id, limit).await.map(Answer::FleetMembers)
+            fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await.map(Answer::FleetMembers)
         }
         Call::ModifyFleet { kind, fleet_id, total, spot } => {
             modify_fleet(aws, kind, &fleet_id, total, spot, limit).await.map(|()| Answer::Accepted)

@@ -2,7 +2,7 @@
 //! announced. What their keeper makes of it stands with the keepers.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::settings::LifeCycle;
 use super::world::{Event, Keeper, World};
@@ -46,6 +46,13 @@ pub(crate) struct Spot {
     /// `fulfilled`, `marked-for-termination`, ...
     pub(crate) status: &'static str,
     pub(crate) updated: Instant,
+}
+
+impl Spot {
+    /// The instance is being interrupted.
+    fn is_taken(&self) -> bool {
+        self.status.starts_with("marked-for-") || self.status == "instance-terminated-no-capacity"
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -158,8 +165,17 @@ impl World {
             target_lifecycle_state: group,
             first: false,
         });
-        self.after(self.settings.timings.running_after, Event::Runs(id.clone()));
+        let boots = self.boot_time();
+        self.after(boots, Event::Runs(id.clone()));
         id
+    }
+
+    /// No two instances boot in the same time; the first that is launched later than the world began is the quickest.
+    fn boot_time(&self) -> Duration {
+        let timings = &self.settings.timings;
+        let number = self.instances.iter().filter(|one| !one.first).count().saturating_sub(1) as f64;
+        // Multiples of the golden ratio spread evenly, however many there are.
+        timings.running_after + timings.boots_differ_by.mul_f64((number * 0.618_034).fract())
     }
 
     fn private_ip(&mut self, subnet: &str) -> String {
@@ -187,7 +203,11 @@ impl World {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.notice = Some(Notice { action: action.to_owned(), time, serial });
         if let Some(spot) = &mut instance.spot {
-            spot.status = if action == "terminate" { "marked-for-termination" } else { "marked-for-stop" };
+            // With the behaviour `terminate` the request is closed at the notice, and the instance runs on.
+            (spot.state, spot.status) = match action {
+                "terminate" => ("closed", "instance-terminated-no-capacity"),
+                _ => ("active", "marked-for-stop"),
+            };
             spot.updated = now;
         }
         if let Some(at) = taken_at.filter(|_| self.settings.kill_at_deadline) {
@@ -204,7 +224,7 @@ impl World {
         let Some(instance) = self.instance_mut(id) else { return };
         instance.at_risk = false;
         if let Some(spot) = &mut instance.spot {
-            spot.status = "fulfilled";
+            (spot.state, spot.status) = ("active", "fulfilled");
             spot.updated = now;
         }
         match &mut instance.notice {
@@ -224,16 +244,18 @@ impl World {
     pub(crate) fn instance_reclaimed(&mut self, id: &str, serial: u64) {
         let Some(instance) = self.instance(id).filter(|one| one.alive()) else { return };
         let Some(notice) = instance.notice.as_ref().filter(|notice| notice.serial == serial) else { return };
-        let (state, status) = if notice.action == "terminate" {
+        let before = instance.spot.clone();
+        let now = self.now;
+        let spot = if notice.action == "terminate" {
             self.terminate(id, "Server.SpotInstanceTermination");
-            ("closed", "instance-terminated-no-capacity")
+            // The request was closed at the notice.
+            before
         } else {
             self.stop(id);
-            ("disabled", "instance-stopped-no-capacity")
+            before.map(|spot| Spot { state: "disabled", status: "instance-stopped-no-capacity", updated: now, ..spot })
         };
-        let now = self.now;
-        if let Some(spot) = self.instance_mut(id).and_then(|one| one.spot.as_mut()) {
-            *spot = Spot { id: spot.id.clone(), state, status, updated: now };
+        if let Some(instance) = self.instance_mut(id) {
+            instance.spot = spot;
         }
     }
 
@@ -286,7 +308,7 @@ impl World {
     /// The keeper replaces an instance at risk while it lives, if it has a strategy for that.
     pub(crate) fn risk_seen(&mut self, id: &str) {
         let Some(instance) = self.instance(id).filter(|one| one.alive() && !one.at_risk) else { return };
-        let noticed = instance.spot.as_ref().is_some_and(|spot| spot.status.starts_with("marked-for-"));
+        let noticed = instance.spot.as_ref().is_some_and(Spot::is_taken);
         let Some(keeper) = instance.keeper.clone().filter(|_| noticed || instance.rebalance.is_some()) else { return };
         let replaces = match &keeper {
             Keeper::AutoScalingGroup(name) => self.group_rebalances(name, id),

@@ -323,6 +323,9 @@ pub struct Timings {
     /// From `pending` to `running`.
     #[serde(with = "duration_text")]
     pub running_after: Duration,
+    /// The slowest instance boots so much longer than the quickest.
+    #[serde(with = "duration_text")]
+    pub boots_differ_by: Duration,
     /// From registration in a target group to `healthy`.
     #[serde(with = "duration_text")]
     pub healthy_after: Duration,
@@ -352,6 +355,7 @@ impl Default for Timings {
             launch_after: Duration::from_secs(1),
             visible_after: Duration::ZERO,
             running_after: Duration::from_secs(4),
+            boots_differ_by: Duration::from_secs(20),
             healthy_after: Duration::from_secs(5),
             draining_for: None,
             owner_reacts_after: Duration::from_secs(2),
@@ -371,6 +375,7 @@ impl Timings {
             launch_after: tenth,
             visible_after: Duration::ZERO,
             running_after: tenth,
+            boots_differ_by: tenth * 10,
             healthy_after: tenth,
             draining_for: None,
             owner_reacts_after: tenth,

@@ -82,11 +82,13 @@ def test_a_cancelled_spot_fleet_takes_its_instances_with_it_if_told_so(start):
     assert world.state(world.ours) == "shutting-down"
 
 
-def test_a_spot_request_tells_that_its_instance_is_marked_and_then_gone(world):
+def test_a_spot_request_is_closed_at_the_notice_while_its_instance_runs(world):
     assert status(world, world.ours) == ("active", "fulfilled")
     world.control("/notice", {"action": "terminate", "seconds": 0.5})
-    assert status(world, world.ours) == ("active", "marked-for-termination")
-    marked = [{"Name": "status-code", "Values": ["marked-for-termination", "marked-for-stop"]}]
+    # Closed at the notice, while the instance runs on (EC2 User Guide, Spot request status).
+    assert status(world, world.ours) == ("closed", "instance-terminated-no-capacity")
+    assert world.state(world.ours) == "running"
+    marked = [{"Name": "instance-id", "Values": [world.ours]}]
     found = world.ec2.describe_spot_instance_requests(Filters=marked)["SpotInstanceRequests"]
     assert [one["InstanceId"] for one in found] == [world.ours]
     until(lambda: world.state(world.ours) == "terminated")

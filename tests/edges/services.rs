@@ -290,7 +290,7 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     assert!(fleet.target_groups.is_empty());
     world.sim.notice("terminate", Duration::from_secs(120));
     let members = fleets.fleet_members(&id, LIMIT).await.unwrap();
-    let under_notice: Vec<_> = members.iter().filter(|member| member.under_notice).collect();
+    let under_notice: Vec<_> = members.iter().filter(|member| member.taken_since.is_some()).collect();
     assert_eq!((members.len(), under_notice.len()), (3, 1));
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
     let spot = fleet.capacity.spot.map(|spot| spot + 1);
@@ -336,7 +336,7 @@ async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() 
     assert!(!fleet.launch_configurations.is_empty());
     world.sim.notice("stop", Duration::from_secs(120));
     let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap();
-    assert_eq!((members.len(), members.iter().filter(|member| member.under_notice).count()), (3, 1));
+    assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
     fleets.modify_spot_fleet_request(&id, 4, None, LIMIT).await.unwrap();
     assert_eq!(world.sent("ModifySpotFleetRequest")["ExcessCapacityTerminationPolicy"], "noTermination");
     eventually(async || fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap().capacity.fulfilled == 4)

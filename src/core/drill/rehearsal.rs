@@ -92,8 +92,8 @@ impl World {
         let ours = FleetMember {
             instance_id: survey.identity.instance_id.clone(),
             instance_type: survey.identity.instance_type.clone(),
-            under_notice: false,
-            noticed_at: None,
+            instance: None,
+            taken_since: None,
         };
         World {
             targets: all.collect(),
@@ -202,8 +202,12 @@ impl World {
             }
         }
         if !self.members.iter().any(|member| member.instance_id == id) {
-            let ours = self.members.first().cloned();
-            self.members.extend(ours.map(|ours| FleetMember { instance_id: id, ..ours }));
+            self.members.push(FleetMember {
+                instance_id: id,
+                instance_type: self.identity.instance_type.clone(),
+                instance: self.successor().pop(),
+                taken_since: None,
+            });
         }
     }
 
@@ -213,9 +217,11 @@ impl World {
             availability_zone: self.identity.availability_zone.clone(),
             lifecycle_state: "InService".to_owned(),
         };
+        let known = self.group.iter().flat_map(|group| &group.members).map(|member| &member.instance_id);
+        let others = known.filter(|id| **id != self.identity.instance_id).cloned();
         let ours = self.is_member.then(|| self.identity.instance_id.clone());
         let successor = self.launched_at.map(|_| InstanceId::new(SUCCESSOR));
-        ours.into_iter().chain(successor).map(member).collect()
+        ours.into_iter().chain(others).chain(successor).map(member).collect()
     }
 
     fn successor(&self) -> Vec<Instance> {

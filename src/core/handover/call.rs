@@ -261,7 +261,9 @@ impl Call {
     pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
             Call::FindRegistrations { among: None } => left,
-            Call::FindRegistrations { .. } | Call::FindPlan => LOOK_UP_LIMIT.min(left),
+            Call::FindRegistrations { .. } | Call::FindPlan | Call::DescribeFleetMembers { .. } => {
+                LOOK_UP_LIMIT.min(left)
+            }
             Call::RunHook { timeout, .. } => (*timeout).min(left),
             _ => CALL_LIMIT.min(left),
         }

@@ -9,8 +9,7 @@ use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::core::model::{BootInstant, Fleet, FleetMember};
-use crate::core::notice::TWO_MINUTES;
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, goes_at, is_under_notice, units_under_notice};
 
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [Duration; 4] =
@@ -92,6 +91,11 @@ impl AskCapacity {
 
     pub(super) fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// Whether the fleet has launched what was asked of it.
+    pub(super) fn is_fulfilled(&self) -> bool {
+        self.fulfilled || matches!(self.stage, Stage::Done | Stage::Gone)
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
@@ -199,8 +203,8 @@ impl AskCapacity {
             return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
         self.counted_at = now;
-        self.another_goes_at = members.iter().filter_map(|member| goes_at(member, terms)).min();
-        let units = units_under_notice(fleet, members, &terms.identity);
+        self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, terms, now)).min();
+        let units = units_under_notice(fleet, members, &terms.identity, terms.time_of(now));
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
         // numbers in it, so what is under notice counts too.
@@ -297,13 +301,12 @@ impl AskCapacity {
 }
 
 fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {
-    goes_at(member, terms).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
+    another_goes_at(member, terms, now).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
 }
 
 /// When another victim goes: two minutes after its notice, which AWS's clock dates.
-fn goes_at(member: &FleetMember, terms: &Terms) -> Option<BootInstant> {
-    if !member.under_notice || member.instance_id == terms.identity.instance_id {
-        return None;
-    }
-    Some(terms.instant_of(member.noticed_at? + TWO_MINUTES))
+fn another_goes_at(member: &FleetMember, terms: &Terms, now: BootInstant) -> Option<BootInstant> {
+    let is_other = member.instance_id != terms.identity.instance_id;
+    let is_victim = is_other && is_under_notice(member, terms.time_of(now));
+    goes_at(member).filter(|_| is_victim).map(|goes_at| terms.instant_of(goes_at))
 }

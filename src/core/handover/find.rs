@@ -1,12 +1,17 @@
-//! The duty to find out which instance the owner launched in our place. It only reads, seldom and with growing pauses.
+//! The duty to find out which instances the owner launched for us and for those that go with us. It only reads, seldom and
+//! with growing pauses.
+//!
+//! Nobody can tell whose successor an instance is. So a victim looks on until as many are there as there were victims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::crowd::Bucket;
 use super::{Answer, Call, Pace, Report, Terms, View};
-use crate::core::model::{BootInstant, Instance, InstanceId};
-use crate::core::plan::{FleetKind, LEAVING_TAG};
+use crate::core::model::{BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId};
+use crate::core::plan::{FleetKind, LEAVING_TAG, is_under_notice, noticed_at, weight_hundredths};
 use crate::core::retry::Precedence;
 
 /// The pauses between two looks.
@@ -19,18 +24,30 @@ const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 /// So many looks, over seven seconds, until a launch that may have been done counts as not done.
 const LOOKS_IN_DOUBT: usize = 4;
-/// DescribeInstances takes more, but no group launches so many for one of us.
+/// As many instances are described by one call.
 const AT_MOST: usize = 100;
+/// A successor may have been launched so long before its victim's notice: AWS's clocks and ours.
+const SLACK: Duration = Duration::from_secs(30);
 
 pub(super) struct Find {
     among: Among,
     /// What is no successor, whatever else is found out.
     ignored: BTreeSet<InstanceId>,
+    /// The successors handed out, with their weights in hundredths.
+    found: BTreeMap<InstanceId, u32>,
+    /// Members under notice that were seen, this instance among them, with their weights in hundredths.
+    victims: BTreeMap<InstanceId, u32>,
+    /// Members that bear the tag of an instance that goes.
+    leaving: BTreeSet<InstanceId>,
+    /// The earliest notice of a victim, by AWS's clock.
+    first_notice: Option<Timestamp>,
     stage: Stage,
     pace: Pace,
     first_look_at: BootInstant,
     looks: usize,
     in_doubt: bool,
+    /// As many successors as victims are found.
+    done: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,44 +55,52 @@ pub(super) enum Among {
     Group {
         name: String,
         known: BTreeSet<InstanceId>,
+        /// Its victims stay members in service until they are replaced.
+        rebalances: bool,
     },
     Fleet {
         kind: FleetKind,
-        fleet_id: String,
+        fleet: Box<Fleet>,
     },
     /// Instances that carry the tag of their predecessor: us.
     Tagged,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     Members,
-    Describe(Vec<InstanceId>),
+    Describe { room: GroupRoom, left: Vec<InstanceId>, described: Vec<Instance> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     NotYet,
-    /// Not empty.
+    /// Those not handed out before; not empty.
     Successors(Vec<Instance>),
     /// Looked often enough to be sure that a launch in doubt was not done.
     Nothing,
 }
 
 impl Find {
-    pub(super) fn new(among: Among, now: BootInstant, seed: u64) -> Find {
-        let ignored = match &among {
-            Among::Group { known, .. } => known.clone(),
-            Among::Fleet { .. } | Among::Tagged => BTreeSet::new(),
+    pub(super) fn new(among: Among, terms: &Terms, now: BootInstant, seed: u64) -> Find {
+        let identity = &terms.identity;
+        let (ignored, weight) = match &among {
+            Among::Group { known, .. } => (known.clone(), 0),
+            Among::Fleet { fleet, .. } => (BTreeSet::new(), weight_hundredths(fleet, &identity.instance_type)),
+            Among::Tagged => (BTreeSet::new(), 0),
         };
         Find {
             among,
             ignored,
+            found: BTreeMap::new(),
+            victims: BTreeMap::from([(identity.instance_id.clone(), weight)]),
+            leaving: BTreeSet::new(),
+            first_notice: None,
             stage: Stage::Members,
             pace: Pace::new(now + FIRST_LOOK_AFTER, seed).with(Precedence::Last),
             first_look_at: now + FIRST_LOOK_AFTER,
             looks: 0,
             in_doubt: false,
+            done: false,
         }
     }
 
@@ -89,8 +114,20 @@ impl Find {
         self.in_doubt
     }
 
-    pub(super) fn ignore(&mut self, instances: impl Iterator<Item = InstanceId>) {
-        self.ignored.extend(instances);
+    /// Whether as many successors as victims are found.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// These have died: they are no successors, and others are looked for in their place.
+    pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>, now: BootInstant) {
+        let before = self.found.len();
+        self.found.retain(|id, _| !instances.contains(id));
+        self.ignored.extend(instances.iter().cloned());
+        if self.found.len() < before {
+            self.done = false;
+            self.pace.next = self.pace.next.max(now + FIRST_LOOK_AFTER);
+        }
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -98,7 +135,7 @@ impl Find {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        if self.stage == Stage::Members && !self.in_doubt {
+        if matches!(self.stage, Stage::Members) && !self.in_doubt {
             let bucket = match self.among {
                 Among::Group { .. } => Bucket::AUTO_SCALING,
                 Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
@@ -106,90 +143,157 @@ impl Find {
             view.crowd.spread_first(&mut self.pace, self.first_look_at, bucket);
             view.crowd.space_out(&mut self.pace, bucket);
         }
-        if !self.pace.begin(view.now) {
+        let too_late = view.reserve_reached() && !self.found.is_empty();
+        if self.done || too_late || !self.pace.begin(view.now) {
             return None;
         }
         Some(match (&self.stage, &self.among) {
-            (Stage::Describe(ids), _) => Call::DescribeInstances { instance_ids: ids.clone() },
-            (Stage::Members, Among::Group { name, .. }) => Call::DescribeGroupMembers { group: name.clone() },
-            (Stage::Members, Among::Fleet { kind, fleet_id }) => {
-                Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet_id.clone() }
+            (Stage::Describe { left, .. }, _) => {
+                Call::DescribeInstances { instance_ids: left.iter().take(AT_MOST).cloned().collect() }
+            }
+            (Stage::Members, Among::Group { name, .. }) => Call::DescribeGroupRoom { group: name.clone() },
+            (Stage::Members, Among::Fleet { kind, fleet }) => {
+                Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone() }
             }
             (Stage::Members, Among::Tagged) => Call::DescribeSuccessorsByTag,
         })
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Found {
-        let members: Vec<InstanceId> = match answer {
-            Answer::Instances(instances) => return self.described(now, terms, instances),
-            Answer::GroupMembers(members) => {
-                let staying = members.into_iter().filter(|member| !member.lifecycle_state.starts_with("Terminat"));
-                staying.map(|member| member.instance_id).collect()
+    /// `launching`: the owner is known to be at it still.
+    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, launching: bool, answer: Answer) -> Found {
+        match (answer, &self.among) {
+            (Answer::Instances(instances), Among::Tagged) => {
+                let new = instances.into_iter().filter(|instance| self.is_successor(instance, terms));
+                self.hand_out(now, new.map(|instance| (instance, 0)).collect(), false)
             }
-            Answer::FleetMembers(members) => {
-                members.into_iter().filter(|member| !member.under_notice).map(|member| member.instance_id).collect()
-            }
-            other => {
+            (Answer::Instances(instances), Among::Group { .. }) => self.described(now, terms, instances),
+            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, terms, room),
+            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, terms, launching, &members),
+            (other, _) => {
                 self.pace.failed_by(now, other);
-                return Found::NotYet;
+                Found::NotYet
             }
-        };
-        let ours = &terms.identity.instance_id;
-        let new = members.into_iter().filter(|id| id != ours && !self.ignored.contains(id));
-        let candidates: Vec<InstanceId> = new.take(AT_MOST).collect();
-        if candidates.is_empty() {
-            return self.look_again(now);
         }
-        self.stage = Stage::Describe(candidates);
+    }
+
+    fn group_shown(&mut self, now: BootInstant, terms: &Terms, room: GroupRoom) -> Found {
+        let Among::Group { rebalances, .. } = &self.among else { return self.look_again(now) };
+        let members = || staying(&room, terms).map(|member| &member.instance_id);
+        let is_new = |id: &&InstanceId| !self.ignored.contains(*id) && !self.found.contains_key(*id);
+        let left: Vec<InstanceId> = match members().any(|id| is_new(&id)) {
+            // Victims are told from the others by their tags alone.
+            true if *rebalances => members().cloned().collect(),
+            true => members().filter(is_new).cloned().collect(),
+            false => return self.group_described(now, terms, &room, Vec::new()),
+        };
+        self.stage = Stage::Describe { room, left, described: Vec::new() };
         self.pace.succeeded(now);
         Found::NotYet
     }
 
-    /// Of the candidates those are successors that live and were launched since the signal.
     fn described(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>) -> Found {
-        self.stage = Stage::Members;
-        let since = terms.successors_since;
-        let young = |instance: &Instance| match (instance.launch_time, since) {
-            (Some(launched), Some(since)) => launched >= since,
-            _ => true,
-        };
-        let (young, old): (Vec<Instance>, Vec<Instance>) = instances.into_iter().partition(young);
-        if self.among != Among::Tagged {
-            self.ignored.extend(old.into_iter().map(|instance| instance.instance_id));
+        let stage = std::mem::replace(&mut self.stage, Stage::Members);
+        let Stage::Describe { room, mut left, mut described } = stage else { return self.look_again(now) };
+        left.drain(..left.len().min(AT_MOST));
+        described.extend(instances);
+        if left.is_empty() {
+            return self.group_described(now, terms, &room, described);
         }
-        let successors: Vec<Instance> = young
-            .into_iter()
-            .filter(|instance| instance.state.is_alive() && instance.instance_id != terms.identity.instance_id)
-            .filter(|instance| !self.ignored.contains(&instance.instance_id))
-            // Itself about to go: AutoSpotting#327.
-            .filter(|instance| !instance.tags.contains_key(LEAVING_TAG))
-            .collect();
-        if successors.is_empty() {
-            return self.look_again(now);
-        }
+        self.stage = Stage::Describe { room, left, described };
         self.pace.succeeded(now);
-        Found::Successors(successors)
+        Found::NotYet
+    }
+
+    /// A group has launched for every victim when it has the size it is to have without them.
+    fn group_described(
+        &mut self,
+        now: BootInstant,
+        terms: &Terms,
+        room: &GroupRoom,
+        described: Vec<Instance>,
+    ) -> Found {
+        let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
+        self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
+        let is_old = |instance: &&Instance| !is_young(instance, terms.successors_since);
+        self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
+        let new = described.into_iter().filter(|instance| self.is_successor(instance, terms));
+        let new = new.map(|instance| (instance, 0)).collect();
+        let stay = staying(room, terms).filter(|member| !self.leaving.contains(&member.instance_id)).count();
+        let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < room.desired_capacity;
+        self.hand_out(now, new, is_short)
+    }
+
+    fn fleet_shown(&mut self, now: BootInstant, terms: &Terms, launching: bool, members: &[FleetMember]) -> Found {
+        let Among::Fleet { fleet, .. } = &self.among else { return self.look_again(now) };
+        let aws_now = terms.time_of(now);
+        let weight = |member: &FleetMember| weight_hundredths(fleet, &member.instance_type);
+        let (going, staying): (Vec<&FleetMember>, Vec<&FleetMember>) =
+            members.iter().partition(|member| is_under_notice(member, aws_now));
+        self.victims.extend(going.iter().map(|member| (member.instance_id.clone(), weight(member))));
+        let notices = going.iter().filter_map(|member| noticed_at(member));
+        self.first_notice = self.first_notice.into_iter().chain(notices).min();
+        let new = staying.iter().filter_map(|member| Some((member.instance.clone()?, weight(member))));
+        let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, terms)).collect();
+        let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
+        let lost: u32 = self.victims.values().sum();
+        self.hand_out(now, new, launching || found < lost)
+    }
+
+    /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.
+    fn is_successor(&self, instance: &Instance, terms: &Terms) -> bool {
+        let since = terms.successors_since.map(|since| match self.first_notice {
+            Some(notice) => since.min(notice - SLACK),
+            None => since,
+        });
+        let id = &instance.instance_id;
+        instance.state.is_alive()
+            && is_young(instance, since)
+            && *id != terms.identity.instance_id
+            && !instance.tags.contains_key(LEAVING_TAG)
+            && !self.ignored.contains(id)
+            && !self.found.contains_key(id)
+    }
+
+    fn hand_out(&mut self, now: BootInstant, new: Vec<(Instance, u32)>, more: bool) -> Found {
+        self.found.extend(new.iter().map(|(instance, weight)| (instance.instance_id.clone(), *weight)));
+        self.done = !self.found.is_empty() && (self.in_doubt || !more);
+        let nothing = self.look_again(now);
+        if new.is_empty() {
+            nothing
+        } else {
+            Found::Successors(new.into_iter().map(|(instance, _)| instance).collect())
+        }
     }
 
     fn look_again(&mut self, now: BootInstant) -> Found {
+        let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
-        if self.in_doubt && self.looks >= LOOKS_IN_DOUBT {
-            return Found::Nothing;
-        }
-        let pause = PAUSES.get(self.looks - 1).or(PAUSES.last()).copied().unwrap_or_default();
         self.pace.succeeded(now + pause);
-        Found::NotYet
+        if self.in_doubt && self.looks >= LOOKS_IN_DOUBT { Found::Nothing } else { Found::NotYet }
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
-        self.pace.wake()
+        if self.done { None } else { self.pace.wake() }
     }
 
     pub(super) fn report(&self) -> Report {
-        let what = match &self.pace.last_failure {
-            Some(_) => format!("which instance it is could not be found out: {}", self.pace.trouble()),
-            None => "it has not shown yet".to_owned(),
+        let what = match (&self.pace.last_failure, self.found.len()) {
+            (Some(_), _) => format!("which instance it is could not be found out: {}", self.pace.trouble()),
+            (None, 0) => "it has not shown yet".to_owned(),
+            (None, found) => format!("{found} found, and more members went than were replaced"),
         };
         Report::new("successor", false, what)
     }
+}
+
+/// Of an instance whose launch time is not told nothing speaks against it.
+fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
+    instance.launch_time.zip(since).is_none_or(|(launched, since)| launched >= since)
+}
+
+/// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
+fn staying<'a>(room: &'a GroupRoom, terms: &Terms) -> impl Iterator<Item = &'a GroupMember> {
+    let ours = terms.identity.instance_id.clone();
+    let counts = |state: &str| state == "InService" || state.starts_with("Pending");
+    room.members.iter().filter(move |member| member.instance_id != ours && counts(&member.lifecycle_state))
 }

@@ -1,74 +1,105 @@
-//! The duty to see the successor serve in one of our target groups: register it there, unless its owner does, and follow
-//! its health.
+//! The duty to see the successors serve in one of our target groups: register them there on our ports, unless their owner
+//! does, and follow their health.
+//!
+//! All victims of one owner see the same successors, and each of them may register any: twice is harmless. So that not all
+//! of them ask at once, a victim among several waits a moment and looks whether another was faster.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::crowd::Bucket;
+use super::watch::Watch;
 use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
 };
+use crate::core::retry::{self, FailureKind, Precedence};
 
-use super::watch::Watch;
-use crate::core::retry::Precedence;
-
-/// The pauses between two looks at its health.
+/// The pauses between two looks at their health.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
+/// A victim among several waits up to so long for each successor, the longest wait below, before it registers one.
+const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
+const WAIT_AT_MOST: Duration = Duration::from_secs(10);
+/// As many targets are named in one call.
+const TARGETS_A_CALL: usize = 100;
 
 pub(super) struct Register {
-    /// Ours: the successor gets the same ports.
+    /// Ours: the successors get the same ports.
     registration: Registration,
     by_owner: bool,
-    stage: Stage,
+    places: BTreeMap<InstanceId, Place>,
+    /// Those that the call under way registers, or looks at.
+    asked: Vec<InstanceId>,
+    registers: bool,
+    /// Those that are registered on every port, for all that is known.
+    registered: BTreeSet<InstanceId>,
     pace: Pace,
     looks: usize,
-    registered: bool,
     healthy_at: Option<BootInstant>,
-    gone: bool,
+    /// How many successors were told of as healthy.
+    told_healthy: usize,
+    /// AWS refused a call for several: it may have been for one of them.
+    one_by_one: Option<usize>,
     zone: ZoneChoice,
-    /// Registered in a zone that no load balancer of the group serves.
+    /// One is registered in a zone that no load balancer of the group serves.
     is_unserved: bool,
+    gone: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Register,
+/// Where one successor stands in this target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Another victim may register it: look first, and not before this.
+    Look(BootInstant),
+    /// On these ports.
+    Register(BTreeSet<u16>),
     Follow,
     Healthy,
 }
 
 impl Register {
     pub(super) fn new(registration: Registration, by_owner: bool, now: BootInstant, seed: u64) -> Register {
-        let stage = if by_owner { Stage::Follow } else { Stage::Register };
         let zone = ZoneChoice::new(registration.zone.clone());
         Register {
             registration,
             by_owner,
-            stage,
+            places: BTreeMap::new(),
+            asked: Vec::new(),
+            registers: false,
+            registered: BTreeSet::new(),
             pace: Pace::new(now, seed).with(Precedence::Last),
             looks: 0,
-            registered: false,
             healthy_at: None,
-            gone: false,
+            told_healthy: 0,
+            one_by_one: None,
             zone,
             is_unserved: false,
+            gone: false,
         }
     }
 
-    /// Another successor: everything from the start.
-    pub(super) fn begin_anew(&mut self, now: BootInstant) {
-        let registration = self.registration.clone();
-        *self = Register::new(registration, self.by_owner, now, self.pace.seed);
+    /// These have died.
+    pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
+        self.places.retain(|id, _| !instances.contains(id));
+        self.registered.retain(|id| !instances.contains(id));
+        self.told_healthy = self.told_healthy.min(self.places.len());
+        if self.places.is_empty() {
+            self.healthy_at = None;
+            self.looks = 0;
+        }
     }
 
-    /// Whether this instance need not live on for it: registered, or its owner's business.
-    pub(super) fn is_provided_for(&self) -> bool {
-        self.by_owner || self.registered || self.stage == Stage::Healthy
+    /// Whether this instance need not live on for them: registered, or their owner's business. `all_run`: no successor is
+    /// still to come.
+    pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
+        let registered = !self.places.is_empty() && self.places.keys().all(|id| self.registered.contains(id));
+        let waits = self.places.values().any(|place| matches!(place, Place::Register(_)));
+        self.gone || (registered && all_run) || (self.by_owner && !waits && self.registration.ports().len() <= 1)
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.stage == Stage::Healthy
+        self.gone || (!self.places.is_empty() && self.places.values().all(|place| *place == Place::Healthy))
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -76,111 +107,220 @@ impl Register {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
-        let targets = self.targets(running);
-        if !targets.is_empty() {
-            match self.stage {
-                Stage::Register => view.crowd.hold_back(&mut self.pace),
-                Stage::Follow => view.crowd.space_out(&mut self.pace, Bucket::ELB_LOOKS),
-                Stage::Healthy => {}
-            }
+        let batch = self.batch(running);
+        let looked_at = self.to_look_at(view.now, running);
+        match (batch.is_empty(), looked_at.is_empty()) {
+            (false, _) => view.crowd.hold_back(&mut self.pace),
+            (true, false) => view.crowd.space_out(&mut self.pace, Bucket::ELB_LOOKS),
+            (true, true) => {}
         }
-        if targets.is_empty() || self.stage == Stage::Healthy || !self.pace.begin(view.now) {
+        if self.gone || (batch.is_empty() && looked_at.is_empty()) || !self.pace.begin(view.now) {
             return None;
         }
+        self.registers = !batch.is_empty();
+        let asked = if self.registers { batch } else { looked_at };
+        let targets: Vec<Target> = asked.iter().flat_map(|instance| self.targets(instance)).collect();
+        self.asked = asked.into_iter().map(|instance| instance.instance_id.clone()).collect();
         let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
-        Some(match self.stage {
-            Stage::Register => Call::RegisterTargets { target_group, targets, zone },
+        Some(match self.registers {
+            true => Call::RegisterTargets { target_group, targets, zone },
             // An owner registers on the group's own port, which need not be one of ours.
-            Stage::Follow | Stage::Healthy if self.by_owner => {
-                Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone }
-            }
-            Stage::Follow | Stage::Healthy => Call::DescribeTargetHealth { target_group, targets, zone },
+            false if self.by_owner => Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone },
+            false => Call::DescribeTargetHealth { target_group, targets, zone },
         })
     }
 
-    fn targets(&self, running: &[Instance]) -> Vec<Target> {
-        let ids = running.iter().filter_map(|instance| target_id(self.registration.target_type, instance));
-        ids.flat_map(|id| self.registration.targets_of(&id)).collect()
+    /// Takes up those that have come to run since the last time. `several`: how many successors there are, where this
+    /// instance is not the only victim.
+    pub(super) fn admit(&mut self, now: BootInstant, running: &[Instance], several: Option<usize>) {
+        for instance in running {
+            let id = &instance.instance_id;
+            if self.places.contains_key(id) {
+                continue;
+            }
+            let place = match several {
+                _ if self.by_owner => Place::Follow,
+                None => Place::Register(self.registration.ports()),
+                Some(count) => {
+                    let longest = WAIT_A_SUCCESSOR.saturating_mul(u32::try_from(count.max(2)).unwrap_or(u32::MAX));
+                    let chance = retry::fraction(self.pace.seed ^ retry::seed(id.as_str()));
+                    Place::Look(now + longest.min(WAIT_AT_MOST).mul_f64(chance))
+                }
+            };
+            self.places.insert(id.clone(), place);
+            if self.pace.failures == 0 && !self.pace.in_flight {
+                self.pace.next = self.pace.next.min(now);
+            }
+        }
+    }
+
+    /// Those to be registered that have an address, as many as one call takes.
+    fn batch<'a>(&self, running: &'a [Instance]) -> Vec<&'a Instance> {
+        let waits = |instance: &&Instance| matches!(self.places.get(&instance.instance_id), Some(Place::Register(_)));
+        let ready = |instance: &&Instance| waits(instance) && self.target_id(instance).is_some();
+        let waiting: Vec<&Instance> = running.iter().filter(ready).collect();
+        match self.one_by_one {
+            Some(turn) if !waiting.is_empty() => waiting.get(turn % waiting.len()).copied().into_iter().collect(),
+            _ => waiting.into_iter().take(self.at_once()).collect(),
+        }
+    }
+
+    /// Those whose health is to be asked for, as many as one call names.
+    fn to_look_at<'a>(&self, now: BootInstant, running: &'a [Instance]) -> Vec<&'a Instance> {
+        let is_due = |instance: &&Instance| match self.places.get(&instance.instance_id) {
+            Some(Place::Look(from)) => now >= *from,
+            Some(Place::Follow) => true,
+            _ => false,
+        };
+        let ready = |instance: &&Instance| is_due(instance) && self.target_id(instance).is_some();
+        let most = if self.by_owner { usize::MAX } else { self.at_once() };
+        running.iter().filter(ready).take(most).collect()
+    }
+
+    /// As many successors are named in one call.
+    fn at_once(&self) -> usize {
+        (TARGETS_A_CALL / self.registration.targets.len().max(1)).max(1)
+    }
+
+    /// On the ports that it is to be registered on, or on all of ours.
+    fn targets(&self, instance: &Instance) -> Vec<Target> {
+        let Some(id) = self.target_id(instance) else { return Vec::new() };
+        let wanted = |target: &Target| match self.places.get(&instance.instance_id) {
+            Some(Place::Register(ports)) => ports.contains(&target.port),
+            _ => true,
+        };
+        self.registration.targets_of(&id).into_iter().filter(wanted).collect()
+    }
+
+    fn target_id(&self, instance: &Instance) -> Option<String> {
+        match self.registration.target_type {
+            TargetType::Instance => Some(instance.instance_id.to_string()),
+            TargetType::Ip => instance.private_ip.clone(),
+        }
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, running: &[Instance], answer: Answer, journal: &mut Journal) {
-        match (self.stage, answer) {
-            (Stage::Register, Answer::Accepted) => {
-                self.stage = Stage::Follow;
+        let asked = std::mem::take(&mut self.asked);
+        let registered = std::mem::take(&mut self.registers);
+        match answer {
+            Answer::Accepted if registered => {
+                for id in &asked {
+                    self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
+                }
                 self.pace.succeeded(now + PAUSES[0]);
-                self.say_registered(now, running, journal);
+                self.say_registered(now, &asked, journal);
             }
-            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
-            (Stage::Register, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
-            (Stage::Follow, Answer::Health(rows)) => self.followed(now, running, &rows, journal),
-            (_, other) => self.pace.failed_by(now, other),
+            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
+            Answer::Failed(failure) if registered && self.zone.turns_after(&failure) => self.pace.succeeded(now),
+            Answer::Failed(failure) => {
+                let is_refused = registered && failure.kind == FailureKind::Rejected;
+                if is_refused && (asked.len() > 1 || self.one_by_one.is_some()) {
+                    self.one_by_one = Some(self.one_by_one.map_or(0, |turn| turn.wrapping_add(1)));
+                }
+                self.pace.failed(now, failure);
+            }
+            Answer::Health(rows) if !registered => {
+                let asked: Vec<&Instance> = running.iter().filter(|it| asked.contains(&it.instance_id)).collect();
+                self.followed(now, &asked, &rows, journal);
+            }
+            other => self.pace.failed_by(now, other),
         }
     }
 
     /// There is no such target group any more: nothing to serve there.
     fn is_gone(&mut self, now: BootInstant) {
-        self.stage = Stage::Healthy;
         self.gone = true;
         self.pace.succeeded(now);
     }
 
-    fn followed(&mut self, now: BootInstant, running: &[Instance], rows: &[TargetHealth], journal: &mut Journal) {
-        let here = |row: &&TargetHealth| {
-            running.iter().any(|it| target_id(self.registration.target_type, it).as_deref() == Some(&row.target.id))
-        };
-        let rows: Vec<&TargetHealth> = rows.iter().filter(here).filter(|row| row.is_registered()).collect();
-        self.is_unserved = rows.iter().any(|row| self.registration.is_unserved(row));
-        if !rows.is_empty() {
-            self.say_registered(now, running, journal);
+    fn followed(&mut self, now: BootInstant, asked: &[&Instance], rows: &[TargetHealth], journal: &mut Journal) {
+        let (mut shown, mut at_once) = (Vec::new(), false);
+        self.is_unserved = false;
+        for instance in asked {
+            let (Some(id), Some(place)) = (self.target_id(instance), self.places.get(&instance.instance_id)) else {
+                continue;
+            };
+            let was_looked_for = match place {
+                Place::Look(from) => now >= *from,
+                _ => self.by_owner,
+            };
+            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.id == id).collect();
+            let seen = self.seen(&here, place, now);
+            self.is_unserved |= here.iter().any(|row| self.registration.is_unserved(row));
+            if matches!(seen, Place::Follow | Place::Healthy) && self.is_on_every_port(rows, &id) {
+                shown.push(instance.instance_id.clone());
+            }
+            at_once |= was_looked_for && matches!(seen, Place::Register(_));
+            self.places.insert(instance.instance_id.clone(), seen);
         }
         self.looks += 1;
-        if let Some(row) = rows.iter().find(|row| self.registration.is_served(row)) {
-            self.stage = Stage::Healthy;
-            self.healthy_at = Some(now);
-            self.pace.succeeded(now);
-            let successor = running
-                .iter()
-                .find(|it| target_id(self.registration.target_type, it).as_deref() == Some(&row.target.id));
-            let id = successor.map(|successor| successor.instance_id.clone());
-            let name = id.as_ref().map(InstanceId::to_string).unwrap_or_default();
-            let message = format!("successor {name} is healthy in {}", self.registration.name());
-            self.say(now, MilestoneKind::SuccessorHealthy, message, id, journal);
-            return;
-        }
-        if rows.is_empty() && !self.by_owner {
-            self.stage = Stage::Register;
-        }
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
-        self.pace.succeeded(now + pause);
+        self.pace.succeeded(if at_once { now } else { now + pause });
+        self.say_registered(now, &shown, journal);
+        self.say_healthy(now, journal);
     }
 
-    fn say_registered(&mut self, now: BootInstant, running: &[Instance], journal: &mut Journal) {
-        if self.registered {
+    /// What these rows of one successor say of its place.
+    fn seen(&self, rows: &[&TargetHealth], place: &Place, now: BootInstant) -> Place {
+        let there = |port: &u16| rows.iter().any(|row| row.target.port == *port && is_there(row));
+        let serves = |port: &u16| rows.iter().any(|row| row.target.port == *port && self.registration.is_served(row));
+        let ports = self.registration.ports();
+        if ports.iter().all(serves) {
+            return Place::Healthy;
+        }
+        let wanting: BTreeSet<u16> = ports.iter().copied().filter(|port| !there(port)).collect();
+        let shown = rows.iter().any(|row| is_there(row));
+        match place {
+            Place::Healthy => Place::Healthy,
+            Place::Look(from) if now < *from && !wanting.is_empty() => Place::Look(*from),
+            _ if wanting.is_empty() => Place::Follow,
+            // An owner registers on the group's own port alone; until it has, nobody does.
+            _ if self.by_owner && !shown => Place::Follow,
+            _ => Place::Register(wanting),
+        }
+    }
+
+    fn is_on_every_port(&self, rows: &[TargetHealth], id: &str) -> bool {
+        let there =
+            |port: &u16| rows.iter().any(|row| row.target.id == id && row.target.port == *port && is_there(row));
+        self.registration.ports().iter().all(there)
+    }
+
+    fn say_registered(&mut self, now: BootInstant, instances: &[InstanceId], journal: &mut Journal) {
+        let news: Vec<InstanceId> = instances.iter().filter(|id| !self.registered.contains(*id)).cloned().collect();
+        let Some(first) = news.first().cloned() else { return };
+        let message = format!("{} registered in {}", successors(&news), self.registration.name());
+        self.registered.extend(news);
+        self.say(now, MilestoneKind::SuccessorRegistered, message, first, journal);
+    }
+
+    /// Once all that are known are, and again when more have come.
+    fn say_healthy(&mut self, now: BootInstant, journal: &mut Journal) {
+        let healthy: Vec<InstanceId> = self.places.keys().cloned().collect();
+        if !self.is_healthy() || healthy.len() <= self.told_healthy {
             return;
         }
-        self.registered = true;
-        let id = running.first().map(|successor| successor.instance_id.clone());
-        let name = id.as_ref().map(InstanceId::to_string).unwrap_or_default();
-        let message = format!("successor {name} is registered in {}", self.registration.name());
-        self.say(now, MilestoneKind::SuccessorRegistered, message, id, journal);
+        self.healthy_at = Some(now);
+        self.told_healthy = healthy.len();
+        let Some(first) = healthy.first().cloned() else { return };
+        let message = format!("{} healthy in {}", successors(&healthy), self.registration.name());
+        self.say(now, MilestoneKind::SuccessorHealthy, message, first, journal);
     }
 
-    fn say(
-        &self,
-        now: BootInstant,
-        kind: MilestoneKind,
-        message: String,
-        successor: Option<InstanceId>,
-        journal: &mut Journal,
-    ) {
+    fn say(&self, now: BootInstant, kind: MilestoneKind, message: String, id: InstanceId, journal: &mut Journal) {
         let target_group = Some(self.registration.target_group.clone());
-        journal.reach(now, kind, message, About { target_group, successor_id: successor });
+        journal.reach(now, kind, message, About { target_group, successor_id: Some(id) });
     }
 
     /// Only while there is somebody to register or to follow.
-    pub(super) fn wake(&self, watch: Option<&Watch>) -> Option<BootInstant> {
-        let wanted = watch.is_some_and(Watch::is_running) && self.stage != Stage::Healthy;
-        if wanted { self.pace.wake() } else { None }
+    pub(super) fn wakes(&self, watch: Option<&Watch>) -> impl Iterator<Item = BootInstant> {
+        let is_wanted = watch.is_some_and(Watch::is_running) && !self.is_healthy();
+        let next = self.pace.wake().filter(|_| is_wanted);
+        let looks = self.places.values().filter_map(move |place| match place {
+            Place::Look(from) => next.map(|next| next.max(*from)),
+            _ => None,
+        });
+        next.into_iter().chain(looks)
     }
 
     pub(super) fn report(&self, begun_at: BootInstant) -> Report {
@@ -188,22 +328,35 @@ impl Register {
         if self.gone {
             return Report::new(duty, true, "there is no such target group any more");
         }
-        match (self.healthy_at, self.registered) {
-            (Some(at), _) => Report::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))),
-            (None, true) if self.is_unserved => Report::new(
-                duty,
-                false,
-                "registered in a zone that is enabled for no load balancer of the group (Target.NotInUse): it gets no requests",
-            ),
-            (None, true) => Report::new(duty, false, "registered, not seen healthy yet"),
-            (None, false) => Report::new(duty, false, format!("not registered: {}", self.pace.trouble())),
+        if let Some(at) = self.healthy_at.filter(|_| self.is_healthy()) {
+            return Report::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at))));
         }
+        let (all, registered) = (self.places.len(), self.registered.len());
+        let healthy = self.places.values().filter(|place| **place == Place::Healthy).count();
+        let what = match () {
+            () if self.is_unserved => "registered in a zone that is enabled for no load balancer of the group \
+                (Target.NotInUse): it gets no requests"
+                .to_owned(),
+            () if all > 1 && registered == all => format!("{healthy} of {all} seen healthy yet"),
+            () if all > 1 => format!("{registered} of {all} registered: {}", self.pace.trouble()),
+            () if registered > 0 => "registered, not seen healthy yet".to_owned(),
+            () => format!("not registered: {}", self.pace.trouble()),
+        };
+        Report::new(duty, false, what)
     }
 }
 
-fn target_id(target_type: TargetType, instance: &Instance) -> Option<String> {
-    match target_type {
-        TargetType::Instance => Some(instance.instance_id.to_string()),
-        TargetType::Ip => instance.private_ip.clone(),
+/// Whether the load balancer knows the target and is not about to forget it.
+fn is_there(row: &TargetHealth) -> bool {
+    row.is_registered() && !row.drains()
+}
+
+/// As in "successor i-1 is" or "successors i-1, i-2 and 3 more are".
+pub(super) fn successors(ids: &[InstanceId]) -> String {
+    match ids {
+        [one] => format!("successor {one} is"),
+        [one, two] => format!("successors {one} and {two} are"),
+        [one, two, rest @ ..] => format!("successors {one}, {two} and {} more are", rest.len()),
+        [] => "no successor is".to_owned(),
     }
 }

@@ -67,7 +67,7 @@ impl SuccessorDuties {
         let ask = match &plan {
             _ if terms.terminating || (observes && is_drill) => Ask::Nobody,
             Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
-                find = among(&plan, terms).map(|among| Find::new(among, now, seed(terms, "find")));
+                find = among(&plan, terms).map(|among| Find::new(among, terms, now, seed(terms, "find")));
                 Ask::Nobody
             }
             Plan::Group { group, how } => Ask::Group(AskGroup::new(
@@ -177,9 +177,15 @@ impl SuccessorDuties {
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.watch.as_ref().is_some_and(Watch::is_running)
+        self.watch.as_ref().is_some_and(|watch| watch.is_running() && watch.all_run())
+            && !self.more_are_to_come()
             && !self.registers.is_empty()
             && self.registers.iter().all(Register::is_healthy)
+    }
+
+    /// Whether others went with this instance, and fewer successors are found than members went.
+    fn more_are_to_come(&self) -> bool {
+        self.watch.is_some() && self.find.as_ref().is_some_and(|find| !find.is_done())
     }
 
     pub(super) fn pace(&self, duty: Duty) -> Option<&Pace> {
@@ -216,7 +222,9 @@ impl SuccessorDuties {
             }
         }
         // Its completion ends this instance: not before what only this instance does is done.
-        let has_successor = self.is_decided_by_group() || self.registers.iter().all(Register::is_provided_for);
+        let all_run = !self.more_are_to_come() && self.watch.as_ref().is_some_and(Watch::all_run);
+        let has_successor =
+            self.is_decided_by_group() || self.registers.iter().all(|register| register.is_provided_for(all_run));
         let provided_for = view.reserve_reached() || (has_successor && !view.may_be_registered);
         for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
             calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
@@ -249,6 +257,15 @@ impl SuccessorDuties {
             let seed = seed(view.terms, &format!("successor in {}", registration.target_group));
             self.registers.push(Register::new(registration.clone(), registered_by_owner, view.now, seed));
         }
+        self.admit(view.now);
+    }
+
+    /// Whoever has come to run is to be registered: nothing is complete without.
+    fn admit(&mut self, now: BootInstant) {
+        let more = self.more_are_to_come();
+        let Some(watch) = &self.watch else { return };
+        let several = (more || watch.len() > 1).then_some(watch.len());
+        self.registers.iter_mut().for_each(|register| register.admit(now, watch.running(), several));
     }
 
     pub(super) fn answered(
@@ -272,9 +289,11 @@ impl SuccessorDuties {
             Duty::Find => self.find_answered(now, terms, answer, journal),
             Duty::Watch => {
                 let Some(watch) = &mut self.watch else { return };
-                match watch.answered(now, answer, journal) {
+                let watched = watch.answered(now, answer, journal);
+                self.admit(now);
+                match watched {
                     Watched::Alive => {}
-                    Watched::Died => self.successor_died(now, terms),
+                    Watched::Died(dead) => self.successors_died(now, terms, &dead),
                 }
             }
             Duty::Register(index) => {
@@ -330,8 +349,8 @@ impl SuccessorDuties {
     fn look(&mut self, now: BootInstant, terms: &Terms) {
         let unknown = self.find.is_none() && self.watch.is_none();
         if let (true, Some(among)) = (unknown, among(&self.plan, terms)) {
-            let mut find = Find::new(among, now, seed(terms, "find"));
-            find.ignore(self.lost.iter().cloned());
+            let mut find = Find::new(among, terms, now, seed(terms, "find"));
+            find.lose(&self.lost, now);
             self.find = Some(find);
         }
     }
@@ -339,22 +358,31 @@ impl SuccessorDuties {
     fn watch(&mut self, now: BootInstant, terms: &Terms, instances: Vec<InstanceId>) {
         self.find = None;
         self.watch = Some(Watch::new(instances, now, seed(terms, "watch")));
-        self.registers.iter_mut().for_each(|register| register.begin_anew(now));
     }
 
     /// What was found was described a moment ago: no second look is needed to see it run.
     fn found(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>, journal: &mut Journal) {
-        self.watch(now, terms, instances.iter().map(|instance| instance.instance_id.clone()).collect());
-        if let Some(watch) = &mut self.watch {
-            // Alive, or it would not have been found.
-            let _ = watch.answered(now, Answer::Instances(instances), journal);
+        match &mut self.watch {
+            Some(watch) => {
+                watch.add(&instances);
+                // Alive, or they would not have been found.
+                let _ = watch.learn(now, instances, journal);
+            }
+            None => {
+                let ids = instances.iter().map(|instance| instance.instance_id.clone()).collect();
+                let mut watch = Watch::new(ids, now, seed(terms, "watch"));
+                let _ = watch.answered(now, Answer::Instances(instances), journal);
+                self.watch = Some(watch);
+            }
         }
+        self.admit(now);
     }
 
     fn find_answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer, journal: &mut Journal) {
         let Some(find) = &mut self.find else { return };
         let in_doubt = find.is_in_doubt();
-        match find.answered(now, terms, answer) {
+        let launching = matches!(&self.ask, Ask::Capacity(ask) if !ask.is_fulfilled());
+        match find.answered(now, terms, launching, answer) {
             Found::NotYet => {}
             Found::Successors(instances) if in_doubt => {
                 match &mut self.ask {
@@ -377,10 +405,17 @@ impl SuccessorDuties {
         }
     }
 
-    /// The successor went before it served: the next attempt, or whatever the owner launches in its place.
-    fn successor_died(&mut self, now: BootInstant, terms: &Terms) {
-        self.lost.extend(self.watch.take().map(Watch::into_ids).unwrap_or_default());
-        self.registers.iter_mut().for_each(|register| register.begin_anew(now));
+    /// Successors went before they served: the next attempt, or whatever the owner launches in their place.
+    fn successors_died(&mut self, now: BootInstant, terms: &Terms, dead: &BTreeSet<InstanceId>) {
+        self.lost.extend(dead.iter().cloned());
+        self.registers.iter_mut().for_each(|register| register.lose(dead));
+        if let Some(find) = &mut self.find {
+            find.lose(dead, now);
+        }
+        if self.watch.as_ref().is_some_and(|watch| watch.len() > 0) {
+            return;
+        }
+        self.watch = None;
         match &mut self.ask {
             Ask::Launch(ask) => ask.next_attempt(now),
             Ask::Group(_) | Ask::Capacity(_) | Ask::Nobody => self.look(now, terms),
@@ -394,7 +429,7 @@ impl SuccessorDuties {
             Ask::Capacity(ask) => ask.wake(),
             Ask::Launch(ask) => ask.wake(),
         };
-        let registers = self.registers.iter().filter_map(|register| register.wake(self.watch.as_ref()));
+        let registers = self.registers.iter().flat_map(|register| register.wakes(self.watch.as_ref()));
         ask.into_iter()
             .chain(self.find.iter().filter_map(Find::wake))
             .chain(self.watch.iter().filter_map(Watch::wake))
@@ -422,6 +457,7 @@ impl SuccessorDuties {
             Ask::Launch(ask) => ask.report(begun_at),
         };
         let successor = match (&self.watch, &self.find) {
+            (Some(_), Some(find)) if !find.is_done() => find.report(),
             (Some(watch), _) => watch.report(begun_at),
             (None, Some(find)) => find.report(),
             (None, None) => Report::new("successor", false, "it was not launched"),
@@ -437,12 +473,16 @@ impl SuccessorDuties {
 /// successor itself, so then only the launch time tells.
 fn among(plan: &Plan, terms: &Terms) -> Option<Among> {
     match plan {
-        Plan::Group { group, .. } => {
+        Plan::Group { group, how } => {
             let members =
                 group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
-            Some(Among::Group { name: group.name.clone(), known: members.collect() })
+            Some(Among::Group {
+                name: group.name.clone(),
+                known: members.collect(),
+                rebalances: *how == GroupRequest::Observe,
+            })
         }
-        Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet_id: fleet.id.clone() }),
+        Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()) }),
         Plan::Launch(_) => Some(Among::Tagged),
         Plan::Nobody { .. } => None,
     }

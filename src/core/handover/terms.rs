@@ -106,6 +106,12 @@ impl Terms {
         self.time.or_else(|| aws.checked_add(deadline.since(boot)).ok())
     }
 
+    /// The time of an instant by AWS's clock.
+    pub(super) fn time_of(&self, instant: BootInstant) -> Timestamp {
+        let (aws, boot) = self.clocks;
+        aws.checked_add(instant.since(boot)).unwrap_or(aws)
+    }
+
     /// The instant of a time by AWS's clock.
     pub(super) fn instant_of(&self, time: Timestamp) -> BootInstant {
         let (aws, boot) = self.clocks;

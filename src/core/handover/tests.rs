@@ -145,6 +145,8 @@ struct Model {
     group: Option<(BTreeSet<InstanceId>, i32)>,
     fleet: Option<(Fleet, BTreeSet<InstanceId>)>,
     noticed_at: Vec<u64>,
+    /// The slowest successor boots so many milliseconds longer than the quickest.
+    boots_differ_by: u64,
     /// Accepted writes, in order.
     writes: Vec<String>,
 }
@@ -163,6 +165,7 @@ impl Model {
             draining: BTreeSet::new(),
             group: None,
             fleet: None,
+            boots_differ_by: 0,
             writes: Vec::new(),
         };
         for (name, _, _) in victims {
@@ -225,10 +228,12 @@ impl Model {
     }
 
     fn instance(&self, wanted: &InstanceId, now: u64) -> Option<Instance> {
-        let launched_at = self.launched.iter().find(|(launched, _)| launched == wanted).map(|(_, at)| *at);
+        let number = self.launched.iter().position(|(launched, _)| launched == wanted);
+        let launched_at = number.map(|number| self.launched[number].1);
+        let boots = 3_000 + number.map_or(0, |number| (number as u64 * 618 % 1_000) * self.boots_differ_by / 1_000);
         let state = match launched_at {
             _ if self.dead.contains(wanted) => InstanceState::Terminated,
-            Some(at) if now < at + 3_000 => InstanceState::Pending,
+            Some(at) if now < at + boots => InstanceState::Pending,
             _ => InstanceState::Running,
         };
         let launch_time = match launched_at {
@@ -309,18 +314,12 @@ impl Model {
                 self.writes.push("launch".into());
                 Answer::Launched(launched)
             }
-            Call::DescribeGroupMembers { .. } => {
-                let members = self.group.iter().flat_map(|(members, _)| members.iter().cloned());
-                Answer::GroupMembers(
-                    members
-                        .map(|instance_id| GroupMember {
-                            instance_id,
-                            availability_zone: String::new(),
-                            lifecycle_state: "InService".into(),
-                        })
-                        .collect(),
-                )
-            }
+            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(self.group.as_ref().map(|(_, desired)| GroupRoom {
+                members: self.group_members(),
+                desired_capacity: *desired,
+                max_size: 9,
+            })),
             Call::CompleteLifecycleAction { .. } => {
                 self.writes.push("complete".into());
                 Answer::Accepted
@@ -328,15 +327,15 @@ impl Model {
             Call::RecordLifecycleActionHeartbeat { .. } => Answer::Accepted,
             Call::DescribeFleet { .. } => Answer::Fleet(self.fleet.as_ref().map(|(fleet, _)| Box::new(fleet.clone()))),
             Call::DescribeFleetMembers { .. } => {
-                let under_notice = |member: &InstanceId| self.noticed_at(member).is_some_and(|at| now >= at);
+                let taken_since = |member: &InstanceId| self.noticed_at(member).filter(|at| now >= *at);
                 let members = self.fleet.iter().flat_map(|(_, members)| members.iter());
                 Answer::FleetMembers(
                     members
                         .map(|member| FleetMember {
                             instance_id: member.clone(),
                             instance_type: "m5.large".into(),
-                            under_notice: under_notice(member),
-                            noticed_at: self.noticed_at(member).map(|at| epoch() + Duration::from_millis(at)),
+                            instance: self.instance(member, now),
+                            taken_since: taken_since(member).map(|at| epoch() + Duration::from_millis(at)),
                         })
                         .collect(),
                 )
@@ -382,6 +381,15 @@ impl Model {
             Call::RunHook { .. } => Answer::Hook { succeeded: true, how: "ended".into() },
             other => self.perform_return(now, victim, other),
         }
+    }
+
+    fn group_members(&self) -> Vec<GroupMember> {
+        let member = |id: &InstanceId| GroupMember {
+            instance_id: id.clone(),
+            availability_zone: String::new(),
+            lifecycle_state: "InService".into(),
+        };
+        self.group.iter().flat_map(|(members, _)| members).map(member).collect()
     }
 
     /// What an instance asks for that comes (back) into service.
@@ -836,6 +844,50 @@ fn no_failure_of_one_duty_stops_another() {
     let deregistered = handover.take_milestones();
     assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
     assert!(handover.due(at(20_000)).iter().any(|due| due.duty == Duty::Leave(0)), "retried");
+}
+
+/// So many victims noticed together, with the names that the model needs.
+fn victims(count: usize) -> Vec<(&'static str, u64, u64)> {
+    let name = |number: usize| -> &'static str { Box::leak(format!("i-victim{number}").into_boxed_str()) };
+    (0..count).map(|number| (name(number), 1_000, 121_000)).collect()
+}
+
+/// Everything that was launched stands in each target group on each port, and everybody knows it.
+fn every_successor_is_registered(run: &Run, count: usize) {
+    assert_eq!(run.model.launched.len(), count, "{:?}", run.model.writes);
+    for (successor, _) in &run.model.launched {
+        let reports = run.handovers.iter().flatten().map(Handover::reports).collect::<Vec<_>>();
+        assert_eq!(
+            run.targets_of(successor.as_str()),
+            3,
+            "{successor} of {count}: {:?} {reports:#?}",
+            run.model.writes
+        );
+    }
+    for victim in 0..count {
+        assert!(run.outcome(victim).complete, "{victim} of {count}: {:#?}", run.outcome(victim));
+    }
+}
+
+#[test]
+fn victims_noticed_together_have_every_successor_registered_however_long_each_boots() {
+    for count in [1, 2, 3, 10] {
+        for boots_differ_by in [8_000, 40_000] {
+            let plan = |group: &AutoScalingGroup| Plan::Group { group: group.clone(), how: GroupRequest::Detach };
+            let worlds = [
+                (Model::new(&victims(count)).with_fleet(), raise_of(count as i32 + 2)),
+                (Model::new(&victims(count)).with_group(), plan(&group(&[]))),
+                (
+                    Model::new(&victims(count)).with_group(),
+                    Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate },
+                ),
+            ];
+            for (mut model, plan) in worlds {
+                model.boots_differ_by = boots_differ_by;
+                every_successor_is_registered(&Run::new(model, plan, Vec::new()).run(&[]), count);
+            }
+        }
+    }
 }
 
 fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {

@@ -1,8 +1,10 @@
-//! The duty to watch the successor as long as the handover lasts: pending, running, or gone again.
+//! The duty to watch the successors as long as the handover lasts: pending, running, or gone again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::crowd::Bucket;
+use super::register::successors;
 use super::{Answer, Call, Journal, Pace, Report, View, seconds};
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind};
 
@@ -19,37 +21,53 @@ const PAUSES: [Duration; 6] = [
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 
 pub(super) struct Watch {
-    /// Not empty. A fleet that replaces several victims at once may have launched several; the first is ours by name.
+    /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
     ids: Vec<InstanceId>,
+    /// What was seen of each last.
+    seen: BTreeMap<InstanceId, Instance>,
     running: Vec<Instance>,
+    /// Those told of as running.
+    told: BTreeSet<InstanceId>,
     running_at: Option<BootInstant>,
-    state: Option<InstanceState>,
     pace: Pace,
     looks: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
     Alive,
-    Died,
+    /// These are gone, and watched no more.
+    Died(BTreeSet<InstanceId>),
 }
 
 impl Watch {
     pub(super) fn new(ids: Vec<InstanceId>, now: BootInstant, seed: u64) -> Watch {
         let pace = Pace::new(now + PAUSES[0], seed);
-        Watch { ids, running: Vec::new(), running_at: None, state: None, pace, looks: 0 }
+        let (seen, told) = (BTreeMap::new(), BTreeSet::new());
+        Watch { ids, seen, running: Vec::new(), told, running_at: None, pace, looks: 0 }
+    }
+
+    /// More of them have shown.
+    pub(super) fn add(&mut self, instances: &[Instance]) {
+        let new = instances.iter().map(|instance| &instance.instance_id).filter(|id| !self.ids.contains(id));
+        self.ids.extend(new.cloned().collect::<Vec<_>>());
+        self.looks = 0;
     }
 
     pub(super) fn id(&self) -> Option<InstanceId> {
         self.ids.first().cloned()
     }
 
-    pub(super) fn into_ids(self) -> Vec<InstanceId> {
-        self.ids
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
     }
 
     pub(super) fn is_running(&self) -> bool {
         !self.running.is_empty()
+    }
+
+    pub(super) fn all_run(&self) -> bool {
+        self.running.len() == self.ids.len()
     }
 
     pub(super) fn running(&self) -> &[Instance] {
@@ -76,20 +94,37 @@ impl Watch {
                 return Watched::Alive;
             }
         };
-        self.state = instances.iter().find(|it| Some(&it.instance_id) == self.ids.first()).map(|it| it.state);
-        if !instances.is_empty() && !instances.iter().any(|instance| instance.state.is_alive()) {
-            return Watched::Died;
-        }
-        self.running = instances.into_iter().filter(|instance| instance.state == InstanceState::Running).collect();
-        if let (Some(first), None) = (self.running.first(), self.running_at) {
-            self.running_at = Some(now);
-            let message = format!("successor {} is running in {}", first.instance_id, first.availability_zone);
-            journal.reach(now, MilestoneKind::SuccessorRunning, message, Some(first.instance_id.clone()).into());
-        }
+        let watched = self.learn(now, instances, journal);
         self.looks += 1;
         let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
-        self.pace.succeeded(now + if self.running.is_empty() { growing } else { RUNNING_PAUSE });
-        Watched::Alive
+        self.pace.succeeded(now + if self.all_run() { RUNNING_PAUSE } else { growing });
+        watched
+    }
+
+    /// Takes what was seen of some of them.
+    pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Watched {
+        let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
+        self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
+        let dead = self.seen.values().filter(|instance| !instance.state.is_alive());
+        let dead: BTreeSet<InstanceId> = dead.map(|instance| instance.instance_id.clone()).collect();
+        self.ids.retain(|id| !dead.contains(id));
+        self.seen.retain(|id, _| !dead.contains(id));
+        let seen = self.ids.iter().filter_map(|id| self.seen.get(id));
+        self.running = seen.filter(|instance| instance.state == InstanceState::Running).cloned().collect();
+        self.tell(now, journal);
+        if dead.is_empty() { Watched::Alive } else { Watched::Died(dead) }
+    }
+
+    fn tell(&mut self, now: BootInstant, journal: &mut Journal) {
+        let news = self.running.iter().filter(|instance| !self.told.contains(&instance.instance_id));
+        let ids: Vec<InstanceId> = news.clone().map(|instance| instance.instance_id.clone()).collect();
+        let zones: BTreeSet<String> = news.map(|instance| instance.availability_zone.clone()).collect();
+        let Some(first) = ids.first().cloned() else { return };
+        self.running_at = Some(now);
+        let zones = zones.into_iter().collect::<Vec<_>>().join(", ");
+        let message = format!("{} running in {zones}", successors(&ids));
+        self.told.extend(ids);
+        journal.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
@@ -97,14 +132,18 @@ impl Watch {
     }
 
     pub(super) fn report(&self, begun_at: BootInstant) -> Report {
-        let ids: Vec<String> = self.ids.iter().map(InstanceId::to_string).collect();
-        let ids = ids.join(", ");
-        match (self.running_at, self.state) {
-            (Some(at), _) => {
+        let ids = self.ids.iter().map(InstanceId::to_string).collect::<Vec<_>>().join(", ");
+        let waiting = self.ids.iter().find(|id| !self.running.iter().any(|instance| instance.instance_id == **id));
+        match (waiting, self.running_at) {
+            (None, Some(at)) => {
                 Report::new("successor", true, format!("{ids}, running after {}", seconds(at.since(begun_at))))
             }
-            (None, Some(state)) => Report::new("successor", false, format!("{ids} is not running yet: {state:?}")),
-            (None, None) => Report::new("successor", false, format!("{ids}: {}", self.pace.trouble())),
+            (waiting, _) => match waiting.and_then(|id| self.seen.get(id)) {
+                Some(Instance { instance_id, state, .. }) => {
+                    Report::new("successor", false, format!("{instance_id} is not running yet: {state:?}"))
+                }
+                None => Report::new("successor", false, format!("{ids}: {}", self.pace.trouble())),
+            },
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, TargetGroupArn};
+use super::{Instance, InstanceId, TargetGroupArn};
 
 /// What launched the instance and can launch another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,16 +95,15 @@ pub struct FleetCapacity {
     pub fulfilled: i32,
 }
 
-/// One member of a fleet, as DescribeFleetInstances and the Spot requests tell.
+/// One member of a fleet, as DescribeFleetInstances, DescribeInstances and the Spot requests tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetMember {
     pub instance_id: InstanceId,
     pub instance_type: String,
-    /// Its Spot request's status is `marked-for-termination` or `marked-for-stop`.
-    pub under_notice: bool,
-    /// Since when that is its status (`Status.UpdateTime`), by AWS's clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub noticed_at: Option<Timestamp>,
+    /// `None` while EC2 does not know the instance.
+    pub instance: Option<Instance>,
+    /// Since when its Spot request says that AWS takes the instance (`Status.UpdateTime`), by AWS's clock.
+    pub taken_since: Option<Timestamp>,
 }
 
 /// A launch template as a call names it.

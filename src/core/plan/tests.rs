@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
-use crate::core::model::{FleetCapacity, InstanceId, LifeCycle, LifecycleHook};
+use crate::core::model::{FleetCapacity, FleetMember, Instance, InstanceId, InstanceState, LifeCycle, LifecycleHook};
 
 fn identity() -> Identity {
     Identity {
@@ -217,13 +217,54 @@ fn the_only_pool_is_tried_though_it_is_being_reclaimed() {
     assert_eq!(template_attempts(&Successor::default(), &Surroundings::default()).len(), 1);
 }
 
+fn now() -> jiff::Timestamp {
+    "2026-01-01T12:00:00Z".parse().expect("a time")
+}
+
+fn seconds_ago(seconds: i64) -> jiff::Timestamp {
+    now() - jiff::SignedDuration::from_secs(seconds)
+}
+
+fn running(id: &str) -> Instance {
+    Instance {
+        instance_id: InstanceId::new(id),
+        state: InstanceState::Running,
+        instance_type: "m5.large".into(),
+        availability_zone: "eu-west-1a".into(),
+        private_ip: None,
+        subnet_id: None,
+        launch_time: None,
+        tags: BTreeMap::new(),
+    }
+}
+
 fn member(id: &str, instance_type: &str, under_notice: bool) -> FleetMember {
     FleetMember {
         instance_id: InstanceId::new(id),
         instance_type: instance_type.into(),
-        under_notice,
-        noticed_at: None,
+        instance: Some(running(id)),
+        taken_since: under_notice.then(|| seconds_ago(60)),
     }
+}
+
+#[test]
+fn a_member_is_under_notice_while_it_runs_and_its_request_said_so_lately_or_it_is_marked() {
+    let taken = |seconds| FleetMember { taken_since: Some(seconds_ago(seconds)), ..member("i-b", "m5.large", false) };
+    let in_state = |state, of: FleetMember| FleetMember { instance: Some(Instance { state, ..running("i-b") }), ..of };
+    let marked = |mark: &str| FleetMember {
+        instance: Some(Instance { tags: tags(&[(LEAVING_TAG, mark)]), ..running("i-b") }),
+        ..member("i-b", "m5.large", false)
+    };
+    assert!(!is_under_notice(&member("i-b", "m5.large", false), now()));
+    assert!(is_under_notice(&taken(0), now()) && is_under_notice(&taken(179), now()));
+    assert!(!is_under_notice(&taken(200), now()), "an interruption that was called off");
+    assert!(!is_under_notice(&in_state(InstanceState::ShuttingDown, taken(125)), now()), "dead, and still listed");
+    assert!(is_under_notice(&FleetMember { instance: None, ..taken(5) }, now()), "EC2 does not know it at the moment");
+    assert!(is_under_notice(&marked("when a successor serves"), now()));
+    assert!(is_under_notice(&marked("2026-01-01T12:01:30Z"), now()));
+    assert!(!is_under_notice(&marked("2026-01-01T11:30:00Z"), now()), "a mark that nobody took off");
+    assert_eq!(goes_at(&taken(20)), Some(seconds_ago(-100)));
+    assert_eq!(goes_at(&marked("2026-01-01T12:01:30Z")), Some(seconds_ago(-90)));
 }
 
 #[test]
@@ -232,7 +273,7 @@ fn this_instance_counts_as_under_notice_before_its_request_says_so() {
     fleet.launch_configurations = Vec::new();
     let members =
         [member("i-us", "m5.large", false), member("i-b", "m5.large", true), member("i-c", "m5.large", false)];
-    assert_eq!(units_under_notice(&fleet, &members, &identity()), 2);
+    assert_eq!(units_under_notice(&fleet, &members, &identity(), now()), 2);
 }
 
 #[test]
@@ -240,7 +281,7 @@ fn members_count_by_their_weights() {
     let fleet = fleet(FleetType::Maintain, None);
     let members = [member("i-us", "m5.large", true), member("i-b", "m5.large", true), member("i-c", "c5.large", true)];
     // Two halves and one without a weight.
-    assert_eq!(units_under_notice(&fleet, &members, &identity()), 2);
+    assert_eq!(units_under_notice(&fleet, &members, &identity(), now()), 2);
 }
 
 #[test]
@@ -252,6 +293,7 @@ fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_base_back() {
     };
     let alive = [member("i-us", "m5.large", false)];
     let base = RaisedCapacity { base: 4, raised: 6 };
+    let leftover = |fleet: &Fleet, members: &[FleetMember]| leftover(fleet, members, now());
     assert_eq!(leftover(&tagged(5, "4..6"), &alive), Some(Leftover::Capacity(base)));
     assert_eq!(leftover(&tagged(4, "4..6"), &alive), Some(Leftover::TagOnly));
     assert_eq!(leftover(&tagged(8, "4..6"), &alive), Some(Leftover::TagOnly), "somebody else set it since");

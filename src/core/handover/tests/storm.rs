@@ -76,7 +76,7 @@ fn bucket_of(call: &Call) -> Option<(&'static str, &'static str)> {
         Call::RegisterTargets { .. } => ("elb targets", "RegisterTargets"),
         Call::DescribeTargetHealth { .. } => ("elb describe", "DescribeTargetHealth"),
         Call::DetachInstances { .. } => ("auto scaling", "DetachInstances"),
-        Call::DescribeGroupMembers { .. } => ("auto scaling", "DescribeAutoScalingGroups"),
+        Call::DescribeGroupRoom { .. } => ("auto scaling", "DescribeAutoScalingGroups"),
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
         Call::TagInstance { .. } => ("ec2 mutating", "CreateTags"),
         Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag => ("ec2 describe", "DescribeInstances"),
@@ -184,16 +184,16 @@ impl Account {
                 self.group.push(new);
                 Answer::Accepted
             }
-            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(
-                self.group
-                    .iter()
-                    .map(|instance_id| GroupMember {
-                        instance_id: instance_id.clone(),
-                        availability_zone: String::new(),
-                        lifecycle_state: "InService".into(),
-                    })
-                    .collect(),
-            ),
+            Call::DescribeGroupRoom { .. } => {
+                let member = |instance_id: &InstanceId| GroupMember {
+                    instance_id: instance_id.clone(),
+                    availability_zone: String::new(),
+                    lifecycle_state: "InService".into(),
+                };
+                let size = self.group.len() as i32;
+                let members = self.group.iter().map(member).collect();
+                Answer::GroupRoom(Some(GroupRoom { members, desired_capacity: size, max_size: size + 1 }))
+            }
             Call::CreateFleet { .. } => {
                 let new = match self.of_victim.get(&victim) {
                     Some(index) => self.successors[*index].0.clone(),

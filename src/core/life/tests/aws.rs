@@ -294,8 +294,8 @@ impl Aws {
     }
 
     /// What every look-up puts right on a fleet, as daemon/look_up.rs does.
-    pub(super) fn tidy(&mut self) {
-        let leftover = leftover(&self.fleet(), &self.fleet_members());
+    pub(super) fn tidy(&mut self, now: u64) {
+        let leftover = leftover(&self.fleet(), &self.fleet_members(now), time(now));
         if let Some(Leftover::Capacity(capacity)) = leftover {
             self.total = capacity.base;
             self.writes.push(format!("capacity {}", capacity.base));
@@ -343,13 +343,13 @@ impl Aws {
         }
     }
 
-    fn fleet_members(&self) -> Vec<FleetMember> {
+    fn fleet_members(&self, now: u64) -> Vec<FleetMember> {
         let noticed_at = |id: &InstanceId| self.marked.filter(|_| *id == us());
         let member = |id: &InstanceId| FleetMember {
             instance_id: id.clone(),
             instance_type: "m5.large".into(),
-            under_notice: noticed_at(id).is_some(),
-            noticed_at: noticed_at(id).map(time),
+            instance: self.instance(id, now),
+            taken_since: noticed_at(id).map(time),
         };
         self.members.keys().map(member).collect()
     }
@@ -594,7 +594,7 @@ impl Aws {
         }
         match call {
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet()))),
-            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members()),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
             Call::TagFleet { key, value, .. } => {
                 self.fleet_tags.insert(key.clone(), value.clone());
                 Answer::Accepted
@@ -609,7 +609,7 @@ impl Aws {
                 if !self.fleet_tags.contains_key(BASE_CAPACITY_TAG) {
                     return Answer::Capacity { is_back: true };
                 }
-                self.tidy();
+                self.tidy(now);
                 Answer::Capacity { is_back: false }
             }
             other => panic!("{other:?} is not asked of a fleet"),

@@ -395,7 +395,7 @@ impl Story {
                 }
             }
             Flight::LookUp { process } if process == self.process => {
-                self.aws.tidy();
+                self.aws.tidy(self.now);
                 let (now, known) = (self.boot_now(), self.aws.look_up());
                 let empty = known.registrations.as_ref().is_some_and(Vec::is_empty);
                 self.next_look_up = Some(self.now + if empty { 15_000 } else { 7_200_000 });
