@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use super::watch::{Looked, Miss};
 use crate::cloud::tally::{ACTIONS, Tally};
 use crate::core::arrival::Step;
-use crate::core::handover::{Answer, Duty};
+use crate::core::handover::{Answer, Duty, Known, Outcome};
 use crate::core::life::{Record, Task, Ticket};
-use crate::core::model::{BootInstant, Milestone};
+use crate::core::model::{BootInstant, Milestone, MilestoneKind};
+use crate::core::plan::Plan;
 use crate::core::retry::FailureKind;
 use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, Metrics};
@@ -125,6 +126,17 @@ impl Measures {
     /// `record` is the handover's that the milestone belongs to.
     pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Record>) {
         self.metrics.reached(milestone, record.map(|record| record.begun));
+        let outcome = record.and_then(|record| record.outcome.as_ref());
+        if let (MilestoneKind::HandedOver, Some(outcome)) = (milestone.milestone, outcome) {
+            self.metrics.handed_over(Outcome::as_str(outcome));
+        }
+    }
+
+    /// The look-ups before a notice know this.
+    pub(super) fn prepared(&self, known: &Known) {
+        let registrations = known.registrations.as_ref();
+        let targets = registrations.map(|all| all.iter().map(|one| one.targets.len()).sum());
+        self.metrics.looked_up(targets, known.plan.as_ref().map(Plan::owner_kind));
     }
 }
 

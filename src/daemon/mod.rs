@@ -477,6 +477,7 @@ impl Daemon {
         }
         let known = self.preparation.known();
         self.publisher.prepared(&known);
+        self.measures.prepared(&known);
         if let Some(life) = &mut self.life {
             life.learn(known, self.preparation.trusts_empty(), boot::now());
         }

@@ -4,6 +4,7 @@
 //! would be a lie (Prometheus, *Avoid missing metrics*); every label's values are a closed set.
 
 mod server;
+mod standing;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::retry::FailureKind;
 
 pub use server::serve;
+use standing::Standing;
 
 /// What came of a look at the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub struct Metrics {
     milestones: IntCounterVec,
     handover_milestone: GaugeVec,
     handover_left: Gauge,
+    standing: Standing,
     aws_calls: IntCounterVec,
     retries: IntCounterVec,
     hooks: IntCounterVec,
@@ -114,6 +117,7 @@ impl Metrics {
                 "spot_relay_handover_left_seconds",
                 "Seconds that were left to the deadline when the last handover ended; NaN before.",
             )?,
+            standing: Standing::new(&register)?,
             aws_calls: register.counters(
                 "spot_relay_aws_calls_total",
                 "Calls to AWS, by API action and what came of them.",
@@ -200,6 +204,17 @@ impl Metrics {
         if let (MilestoneKind::HandedOver, Some(left)) = (kind, milestone.left) {
             self.handover_left.set(left.as_secs_f64());
         }
+    }
+
+    /// `outcome` is `complete` or `partial`.
+    pub fn handed_over(&self, outcome: &'static str) {
+        self.standing.handed_over(outcome);
+    }
+
+    /// A look-up found so many targets of this instance, and this owner; `None` where it is not known yet.
+    pub fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
+        self.standing.registered(targets);
+        self.standing.owned_by(owner);
     }
 
     pub fn aws_call(&self, action: &'static str, failure: Option<FailureKind>) {
@@ -304,15 +319,18 @@ mod tests {
     fn every_series_stands_from_the_start_at_zero_or_nan() {
         let text = metrics().text(at(160));
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Looks, notices, milestones (and those of a handover), its end, calls, retries, hooks, posts; age, build, start.
-        assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 2 * 7 + 1 + 4 + 7 + 3, "{text}");
+        // Looks, notices, milestones (and those of a handover), its end, calls, retries, hooks, posts; age, build, start;
+        // outcomes, targets, owners.
+        assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 2 * 7 + 1 + 4 + 7 + 3 + 2 + 1 + 5, "{text}");
         for line in &series {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let expected = match name.split('{').next().unwrap() {
                 "spot_relay_build_info" => "1",
                 "process_start_time_seconds" => "1700000000",
                 "spot_relay_metadata_last_good_look_age_seconds" => "60",
-                "spot_relay_handover_milestone_seconds" | "spot_relay_handover_left_seconds" => "NaN",
+                "spot_relay_handover_milestone_seconds"
+                | "spot_relay_handover_left_seconds"
+                | "spot_relay_registered_targets" => "NaN",
                 _ => "0",
             };
             assert_eq!(value, expected, "{name}");
@@ -366,6 +384,22 @@ mod tests {
         let text = metrics.text(at(301));
         assert!(seconds(&text, "left").is_nan() && value(&text, "spot_relay_handover_left_seconds").is_nan());
         assert_eq!(value(&text, "spot_relay_milestones_total{milestone=\"noticed\"}"), 2.0);
+    }
+
+    #[test]
+    fn what_an_alert_needs_follows_the_last_look_up() {
+        let metrics = metrics();
+        metrics.looked_up(Some(2), Some("ec2-fleet"));
+        metrics.handed_over("partial");
+        let text = metrics.text(at(101));
+        assert_eq!(value(&text, "spot_relay_registered_targets"), 2.0);
+        assert_eq!(value(&text, "spot_relay_owner{owner=\"ec2-fleet\"}"), 1.0);
+        assert_eq!(value(&text, "spot_relay_handovers_total{outcome=\"partial\"}"), 1.0);
+        metrics.looked_up(None, Some("none"));
+        let text = metrics.text(at(102));
+        assert!(value(&text, "spot_relay_registered_targets").is_nan());
+        assert_eq!(value(&text, "spot_relay_owner{owner=\"ec2-fleet\"}"), 0.0);
+        assert_eq!(value(&text, "spot_relay_owner{owner=\"none\"}"), 1.0);
     }
 
     #[test]

@@ -107,6 +107,8 @@ fn a_handover_is_counted_as_it_arrived_at_aws() {
         assert_eq!(before[name], 0.0, "{name}");
     }
     assert!(before["spot_relay_handover_left_seconds"].is_nan());
+    assert_eq!(before["spot_relay_registered_targets"], 1.0);
+    assert_eq!(before["spot_relay_owner{owner=\"auto-scaling-group\"}"], 1.0);
     assert!(before["spot_relay_metadata_last_good_look_age_seconds"] < 5.0);
     scenario.sim.fault(Fault {
         service: None,
@@ -135,6 +137,8 @@ fn a_handover_is_counted_as_it_arrived_at_aws() {
     ] {
         assert_eq!(after[name], expected, "{name}");
     }
+    let ended = |outcome: &str| after[&format!("spot_relay_handovers_total{{outcome=\"{outcome}\"}}")];
+    assert_eq!((ended("complete"), ended("partial")), (0.0, 1.0), "its hook failed");
     for milestone in ["noticed", "deregistered", "left", "quiet", "successor-requested", "handed-over"] {
         let told = daemon.milestone_names().iter().filter(|name| *name == milestone).count();
         assert_eq!(
