@@ -74,7 +74,7 @@ resource "aws_launch_template" "this" {
     for_each = toset(["instance", "volume"])
     content {
       resource_type = tag_specifications.value
-      tags          = merge(var.tags, { Name = var.name })
+      tags          = local.instance_tags
     }
   }
 

@@ -33,6 +33,8 @@ resource "aws_lb" "this" {
   }
 
   tags = merge(var.tags, { Name = var.name })
+
+  depends_on = [terraform_data.zones]
 }
 
 resource "aws_lb_target_group" "this" {

@@ -57,3 +57,8 @@ output "config" {
   description = "What the launch template writes to /etc/spot-relay/config.toml, or null."
   value       = local.config
 }
+
+output "interrupt_command" {
+  description = "The command that interrupts one Spot instance of the fleet, with fault_injection; else null."
+  value       = one([for template in aws_fis_experiment_template.interrupt : "aws fis start-experiment --experiment-template-id ${template.id}"])
+}

@@ -47,7 +47,7 @@ resource "aws_autoscaling_group" "this" {
   }
 
   dynamic "tag" {
-    for_each = merge(var.tags, { Name = var.name })
+    for_each = local.instance_tags
     content {
       key                 = tag.key
       value               = tag.value
@@ -56,7 +56,7 @@ resource "aws_autoscaling_group" "this" {
   }
 
   # An instance that cannot read its group, or is in no target group that can be reached, would be of no use.
-  depends_on = [aws_iam_role_policy.this, aws_lb_listener.this]
+  depends_on = [aws_iam_role_policy.this, aws_lb_listener.this, terraform_data.zones]
 }
 
 resource "aws_autoscaling_lifecycle_hook" "termination" {
@@ -122,5 +122,5 @@ resource "aws_ec2_fleet" "this" {
     ]
   }
 
-  depends_on = [aws_lb_listener.this]
+  depends_on = [aws_lb_listener.this, terraform_data.zones]
 }

@@ -39,7 +39,7 @@ variable "load_balancer_subnet_ids" {
 }
 
 variable "instance_subnet_ids" {
-  description = "Subnets of the instances, at least two in different zones: a Spot interruption takes instances of one pool, which is one type in one zone."
+  description = "Subnets of the instances, at least two in different zones, each a zone of the load balancer; for an EC2 Fleet one a zone. A Spot interruption takes instances of one pool, which is one type in one zone."
   type        = list(string)
 
   validation {
@@ -329,4 +329,10 @@ variable "health_check_grace_period" {
   description = "Seconds after the launch in which the group does not take a failed health check for the end of an instance."
   type        = number
   default     = 120
+}
+
+variable "fault_injection" {
+  description = "Whether there is an experiment of AWS Fault Injection Service that interrupts one Spot instance of the fleet: a real notice, by the command in the output interrupt_command."
+  type        = bool
+  default     = false
 }

@@ -27,6 +27,23 @@ mock_provider "aws" {
   }
 }
 
+override_data {
+  target = data.aws_subnet.load_balancer[0]
+  values = { availability_zone = "eu-west-1a" }
+}
+override_data {
+  target = data.aws_subnet.load_balancer[1]
+  values = { availability_zone = "eu-west-1b" }
+}
+override_data {
+  target = data.aws_subnet.instances[0]
+  values = { availability_zone = "eu-west-1a" }
+}
+override_data {
+  target = data.aws_subnet.instances[1]
+  values = { availability_zone = "eu-west-1b" }
+}
+
 variables {
   name                     = "web"
   vpc_id                   = "vpc-0123"
@@ -204,5 +221,67 @@ run "a_package_and_an_own_script_are_parts_of_the_user_data" {
   assert {
     condition     = strcontains(local.user_data_parts[1].text, "SPOT_RELAY_URL='https://packages.example.com/spot-relay.deb'")
     error_message = "the package's URL"
+  }
+}
+
+run "two_subnets_of_one_zone_are_good_enough_for_a_group" {
+  command = plan
+  variables {
+    instance_subnet_ids = ["subnet-c", "subnet-d", "subnet-e"]
+  }
+  override_data {
+    target = data.aws_subnet.instances[2]
+    values = { availability_zone = "eu-west-1a" }
+  }
+}
+
+run "no_experiment_unless_asked_for" {
+  command = plan
+  assert {
+    condition     = length(aws_fis_experiment_template.interrupt) == 0 && length(aws_iam_role.fault_injection) == 0 && output.interrupt_command == null
+    error_message = "nothing of fault injection"
+  }
+  assert {
+    condition     = !contains([for it in aws_autoscaling_group.this[0].tag : it.key], "spot-relay:fault-injection")
+    error_message = "no instance bears the tag"
+  }
+}
+
+run "an_experiment_interrupts_one_instance_of_this_fleet" {
+  command = apply
+  variables {
+    fault_injection = true
+  }
+  override_resource {
+    target = aws_iam_role.fault_injection
+    values = { arn = "arn:aws:iam::123456789012:role/web-interrupt" }
+  }
+  override_data {
+    target = data.aws_iam_policy_document.fault_injection
+    values = { json = "{}" }
+  }
+  override_data {
+    target = data.aws_iam_policy_document.fault_injection_trust
+    values = { json = "{}" }
+  }
+  override_resource {
+    target = aws_fis_experiment_template.interrupt
+    values = { id = "EXT0123" }
+  }
+  assert {
+    condition     = one(aws_fis_experiment_template.interrupt[0].target).selection_mode == "COUNT(1)" && one(one(aws_fis_experiment_template.interrupt[0].target).resource_tag).value == "web"
+    error_message = "one instance, by the fleet's own tag"
+  }
+  assert {
+    condition     = contains([for it in aws_autoscaling_group.this[0].tag : it.key], "spot-relay:fault-injection")
+    error_message = "the instances bear the tag"
+  }
+  assert {
+    condition     = data.aws_iam_policy_document.fault_injection[0].statement[1].actions == toset(["ec2:SendSpotInstanceInterruptions"]) && one(data.aws_iam_policy_document.fault_injection[0].statement[1].condition).variable == "aws:ResourceTag/spot-relay:fault-injection"
+    error_message = "the role interrupts nothing else"
+  }
+  assert {
+    condition     = output.interrupt_command == "aws fis start-experiment --experiment-template-id EXT0123"
+    error_message = "one command"
   }
 }

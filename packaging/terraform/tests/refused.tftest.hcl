@@ -2,6 +2,23 @@
 
 mock_provider "aws" {}
 
+override_data {
+  target = data.aws_subnet.load_balancer[0]
+  values = { availability_zone = "eu-west-1a" }
+}
+override_data {
+  target = data.aws_subnet.load_balancer[1]
+  values = { availability_zone = "eu-west-1b" }
+}
+override_data {
+  target = data.aws_subnet.instances[0]
+  values = { availability_zone = "eu-west-1a" }
+}
+override_data {
+  target = data.aws_subnet.instances[1]
+  values = { availability_zone = "eu-west-1b" }
+}
+
 variables {
   name                     = "web"
   vpc_id                   = "vpc-0123"
@@ -171,4 +188,35 @@ run "termination_hook" {
     owner            = "ec2-fleet"
   }
   expect_failures = [var.termination_hook]
+}
+
+run "a_zone_that_the_load_balancer_does_not_serve" {
+  command = plan
+  override_data {
+    target = data.aws_subnet.instances[1]
+    values = { availability_zone = "eu-west-1c" }
+  }
+  expect_failures = [terraform_data.zones]
+}
+
+run "two_subnets_of_one_zone_and_no_other" {
+  command = plan
+  override_data {
+    target = data.aws_subnet.instances[1]
+    values = { availability_zone = "eu-west-1a" }
+  }
+  expect_failures = [terraform_data.zones]
+}
+
+run "two_subnets_of_one_zone_for_a_fleet" {
+  command = plan
+  variables {
+    owner               = "ec2-fleet"
+    instance_subnet_ids = ["subnet-c", "subnet-d", "subnet-e"]
+  }
+  override_data {
+    target = data.aws_subnet.instances[2]
+    values = { availability_zone = "eu-west-1a" }
+  }
+  expect_failures = [terraform_data.zones]
 }

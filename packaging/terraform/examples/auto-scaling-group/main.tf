@@ -50,5 +50,6 @@ module "fleet" {
 
   package         = { url = var.package_url, sha256 = var.package_sha256 }
   session_manager = true
+  fault_injection = true
   user_data       = file("${path.module}/web-server.sh")
 }

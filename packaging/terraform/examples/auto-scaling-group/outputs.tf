@@ -17,3 +17,8 @@ output "policy_json" {
   description = "What spot-relay may do on the instances."
   value       = module.fleet.policy_json
 }
+
+output "interrupt_command" {
+  description = "Interrupts one of the instances: a real notice."
+  value       = module.fleet.interrupt_command
+}
