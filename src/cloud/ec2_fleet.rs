@@ -1,7 +1,6 @@
 //! EC2 Fleet: the fleet that owns this instance, its members, and its target capacity.
 //!
-//! Which number is written is the caller's: AWS has no compare-and-set. Invariant: a change never makes the fleet
-//! terminate an instance.
+//! What is written is the caller's: AWS has no compare-and-set. Invariant: nothing is sent but what the caller wants changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +14,9 @@ use jiff::Timestamp;
 
 use super::instances::{AT_ONCE, Instances, tags};
 use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp, would_be_done};
-use crate::core::model::{Fleet, FleetCapacity, FleetMember, FleetType, Instance, InstanceId};
+use crate::core::model::{
+    ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance, InstanceId,
+};
 use crate::core::retry::{Failure, FailureKind};
 
 #[derive(Clone, Debug)]
@@ -62,30 +63,30 @@ impl Ec2Fleet {
         members(&self.client, &self.caller, &instances, limit).await
     }
 
-    /// The total, and its Spot part where the fleet's request names one (the rest is on demand). Nothing is terminated.
-    pub async fn modify_fleet(&self, id: &str, total: i32, spot: Option<i32>, limit: Duration) -> Result<(), Failure> {
-        self.caller.call(limit, self.modifying_fleet(id, total, spot).send()).await.map(drop)
+    pub async fn modify_fleet(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
+        self.caller.call(limit, self.modifying_fleet(id, change).send()).await.map(drop)
     }
 
     /// Whether that would be allowed.
-    pub async fn modify_fleet_dry_run(
-        &self,
-        id: &str,
-        total: i32,
-        spot: Option<i32>,
-        limit: Duration,
-    ) -> Result<(), Failure> {
-        would_be_done(self.caller.call(limit, self.modifying_fleet(id, total, spot).dry_run(true).send()).await)
+    pub async fn modify_fleet_dry_run(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
+        would_be_done(self.caller.call(limit, self.modifying_fleet(id, change).dry_run(true).send()).await)
     }
 
-    fn modifying_fleet(&self, id: &str, total: i32, spot: Option<i32>) -> ModifyFleetFluentBuilder {
-        let capacity = TargetCapacitySpecificationRequest::builder()
-            .total_target_capacity(total)
-            .set_spot_target_capacity(spot)
-            .set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)))
-            .build();
-        let call = self.client.modify_fleet().fleet_id(id).target_capacity_specification(capacity);
-        call.excess_capacity_termination_policy(FleetExcessCapacityTerminationPolicy::NoTermination)
+    fn modifying_fleet(&self, id: &str, change: FleetChange) -> ModifyFleetFluentBuilder {
+        let FleetChange { total, spot, excess } = change;
+        let capacity = total.map(|total| {
+            TargetCapacitySpecificationRequest::builder()
+                .total_target_capacity(total)
+                .set_spot_target_capacity(spot)
+                .set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)))
+                .build()
+        });
+        let excess = excess.map(|excess| match excess {
+            ExcessCapacity::Terminates => FleetExcessCapacityTerminationPolicy::Termination,
+            ExcessCapacity::Stays => FleetExcessCapacityTerminationPolicy::NoTermination,
+        });
+        let call = self.client.modify_fleet().fleet_id(id).set_target_capacity_specification(capacity);
+        call.set_excess_capacity_termination_policy(excess)
     }
 }
 
@@ -175,6 +176,17 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
     }
 }
 
+/// `FleetState` and `SpotFleetRequestState` have the same words but for the end.
+pub(super) fn state(name: Option<&str>) -> FleetState {
+    match name {
+        Some("modifying") => FleetState::Modifying,
+        Some(ended) if ["deleted", "cancelled", "failed"].iter().any(|word| ended.starts_with(word)) => {
+            FleetState::Ended(ended.to_owned())
+        }
+        _ => FleetState::Active,
+    }
+}
+
 /// In whole units: a part of one is not reached.
 pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
     fulfilled.unwrap_or_default().floor() as i32
@@ -187,12 +199,17 @@ fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
     let configurations = described.launch_template_configs().iter();
     Ok(Fleet {
         id: id.to_owned(),
+        state: state(described.fleet_state().map(|state| state.as_str())),
         request_type: request_type(id, described.r#type().map(|name| name.as_str()))?,
         replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
         capacity: FleetCapacity {
             total: target.and_then(|target| target.total_target_capacity()).unwrap_or_default(),
             spot: target.and_then(|target| target.spot_target_capacity()),
             fulfilled: whole(described.fulfilled_capacity()),
+        },
+        excess: match described.excess_capacity_termination_policy() {
+            Some(FleetExcessCapacityTerminationPolicy::NoTermination) => ExcessCapacity::Stays,
+            _ => ExcessCapacity::Terminates,
         },
         launch_configurations: configurations.filter_map(launch_configuration::of_ec2_fleet).collect(),
         target_groups: Vec::new(),

@@ -1,16 +1,16 @@
 //! Spot Fleet: the request that owns this instance, its members, and its target capacity.
 //!
-//! As with EC2 Fleet, which number is written is the caller's, and a change never makes the fleet terminate an instance.
+//! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
 
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
 
-use super::ec2_fleet::{members, request_type, whole};
+use super::ec2_fleet::{members, request_type, state, whole};
 use super::instances::tags;
 use super::{Caller, MOST_PAGES, launch_configuration, next};
-use crate::core::model::{Fleet, FleetCapacity, FleetMember, TargetGroupArn};
+use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, TargetGroupArn};
 use crate::core::retry::Failure;
 
 #[derive(Clone, Debug)]
@@ -52,17 +52,20 @@ impl SpotFleet {
         members(&self.client, &self.caller, &instances, limit).await
     }
 
-    /// The total, and its Spot part where the request names one (the rest is on demand). Nothing is terminated.
     pub async fn modify_spot_fleet_request(
         &self,
         id: &str,
-        total: i32,
-        spot: Option<i32>,
+        change: FleetChange,
         limit: Duration,
     ) -> Result<(), Failure> {
-        let call = self.client.modify_spot_fleet_request().spot_fleet_request_id(id).target_capacity(total);
-        let call = call.set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)));
-        let call = call.excess_capacity_termination_policy(ExcessCapacityTerminationPolicy::NoTermination);
+        let FleetChange { total, spot, excess } = change;
+        let on_demand = total.zip(spot).map(|(total, spot)| total.saturating_sub(spot));
+        let excess = excess.map(|excess| match excess {
+            ExcessCapacity::Terminates => ExcessCapacityTerminationPolicy::Default,
+            ExcessCapacity::Stays => ExcessCapacityTerminationPolicy::NoTermination,
+        });
+        let call = self.client.modify_spot_fleet_request().spot_fleet_request_id(id).set_target_capacity(total);
+        let call = call.set_on_demand_target_capacity(on_demand).set_excess_capacity_termination_policy(excess);
         self.caller.call(limit, call.send()).await.map(drop)
     }
 }
@@ -76,12 +79,17 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure>
     let on_demand = config.on_demand_target_capacity().filter(|on_demand| *on_demand > 0);
     Ok(Fleet {
         id: id.to_owned(),
+        state: state(described.spot_fleet_request_state().map(|state| state.as_str())),
         request_type: request_type(id, config.r#type().map(|name| name.as_str()))?,
         replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
         capacity: FleetCapacity {
             total,
             spot: on_demand.map(|on_demand| total.saturating_sub(on_demand)),
             fulfilled: whole(config.fulfilled_capacity()),
+        },
+        excess: match config.excess_capacity_termination_policy() {
+            Some(ExcessCapacityTerminationPolicy::NoTermination) => ExcessCapacity::Stays,
+            _ => ExcessCapacity::Terminates,
         },
         launch_configurations: config
             .launch_template_configs()

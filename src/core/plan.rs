@@ -16,7 +16,7 @@ use crate::core::model::{
     LifecycleHook, Market, Owner,
 };
 
-pub use raised::{Leftover, RaisedCapacity, is_under_notice, leftover, units_under_notice};
+pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
 pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
 
 /// On every successor that we launch: the id of the instance in whose place it stands.

@@ -21,7 +21,7 @@ use crate::core::config::TargetGroups;
 use crate::core::drill::{self, OtherTargets, Step, Survey};
 use crate::core::handover::{Call, Known};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
-use crate::core::plan::{Leftover, Plan};
+use crate::core::plan::{Plan, PutRight};
 use crate::core::policy;
 use crate::core::retry::Failure;
 use crate::host::boot;
@@ -62,7 +62,9 @@ pub async fn rehearse(survey: &Survey, options: &Options, within: Duration) -> a
     for Step { call, comes_back, marked_fleet } in steps {
         match (call, marked_fleet) {
             (Call::PutCapacityBack { kind, .. }, Some(fleet)) => {
-                let _ = look_up::put_right(&asked.aws, kind, &fleet, Leftover::TagOnly).await;
+                // The members go later, and the policy from before comes back then.
+                let right = PutRight { base: None, terminates_excess: false, untag: true };
+                let _ = look_up::put_right(&asked.aws, kind, &fleet, right).await;
             }
             // It finds nothing to put back.
             (Call::PutCapacityBack { .. }, None) => {}

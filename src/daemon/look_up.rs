@@ -14,9 +14,10 @@ use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
-    Fleet, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner, Registration, TargetGroupArn,
+    ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner,
+    Registration, TargetGroupArn,
 };
-use crate::core::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, Surroundings};
+use crate::core::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, PutRight, Surroundings};
 use crate::core::retry::{Failure, FailureKind};
 
 /// In the groups the configuration lists; else in those given; else everywhere.
@@ -86,9 +87,12 @@ pub(crate) async fn plan_of(
     clue: Clue,
 ) -> Result<Plan, Failure> {
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
-    let by_fleet = matches!(clue, Clue::Ec2Fleet(_));
+    let by_fleet = matches!(clue, Clue::Ec2Fleet(_) | Clue::SpotFleet(_));
     let owner = match (find_owner(aws, identity, clue).await?, plan::template(tags, &config.successor)) {
-        (Owner::Nobody { .. }, Some(template)) if by_fleet => find_owner(aws, identity, template).await?,
+        (Owner::Nobody { why }, Some(template)) if by_fleet => {
+            warn!("the launch template that the tags name stands in for the fleet: {why}");
+            find_owner(aws, identity, template).await?
+        }
         (owner, _) => owner,
     };
     let surroundings = match find_surroundings(aws, identity, config, &owner).await {
@@ -113,16 +117,26 @@ async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner,
             None => gone(format!("Auto Scaling group {name}")),
         },
         Clue::Ec2Fleet(id) => match aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT).await? {
-            Some(fleet) => Owner::Ec2Fleet(fleet),
+            Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
             None => gone(format!("EC2 Fleet {id}")),
         },
         Clue::SpotFleet(id) => match aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT).await? {
-            Some(fleet) => Owner::SpotFleet(fleet),
+            Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
             None => gone(format!("Spot Fleet {id}")),
         },
         Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
         Clue::Nobody(why) => Owner::Nobody { why },
     })
+}
+
+/// A deleted, cancelled or failed fleet owns nothing, though its instances live.
+fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
+    match &fleet.state {
+        FleetState::Ended(state) => {
+            Owner::Nobody { why: format!("{} is {state} and launches nothing any more", fleet.id) }
+        }
+        FleetState::Active | FleetState::Modifying => owner(fleet),
+    }
 }
 
 /// Subnets with their zones, and where the group's members run; nothing for owners that choose by themselves.
@@ -188,37 +202,44 @@ async fn template_surroundings(
     Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect()))
 }
 
-/// Puts right what raises have left on the fleet, if nobody is under notice any more.
-pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Option<Result<String, Failure>> {
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return None;
-    }
-    let members = match perform::fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await {
-        Ok(members) => members,
-        Err(failure) => return Some(Err(failure)),
-    };
-    let leftover = plan::leftover(fleet, &members, aws.clock.now())?;
-    Some(put_right(aws, kind, fleet, leftover).await)
+/// What became of a fleet that raises may have left something on.
+pub(super) enum Tidied {
+    Nothing,
+    /// To be looked at again soon.
+    Later,
+    /// A sentence for the log.
+    Done(String),
 }
 
-pub(super) async fn put_right(
-    aws: &Aws,
-    kind: FleetKind,
-    fleet: &Fleet,
-    leftover: Leftover,
-) -> Result<String, Failure> {
-    if let Leftover::Capacity(capacity) = leftover {
-        let spot = fleet.capacity.spot.map(|spot| spot + capacity.base - fleet.capacity.total);
-        perform::modify_fleet(aws, kind, &fleet.id, capacity.base, spot, CALL_LIMIT).await?;
+/// Puts right what raises have left on the fleet, if nobody is under notice any more.
+pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Tidied, Failure> {
+    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
+        return Ok(Tidied::Nothing);
     }
-    aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
-    Ok(match leftover {
-        Leftover::Capacity(capacity) => {
-            format!(
-                "{} was still raised for members that are gone: target capacity is back at {}",
-                fleet.id, capacity.base
-            )
-        }
-        Leftover::TagOnly => format!("removed the tag {BASE_CAPACITY_TAG} from {}: nobody is under notice", fleet.id),
+    let members = perform::fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await?;
+    Ok(match plan::leftover(fleet, &members, aws.clock.now()) {
+        Leftover::Nothing => Tidied::Nothing,
+        Leftover::Later => Tidied::Later,
+        Leftover::Now(right) => Tidied::Done(put_right(aws, kind, fleet, right).await?),
     })
+}
+
+pub(super) async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {
+    let mut done = Vec::new();
+    if let Some(base) = right.base {
+        let spot = fleet.capacity.spot.map(|spot| spot + base - fleet.capacity.total);
+        let change = FleetChange { total: Some(base), spot, excess: None };
+        perform::modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
+        done.push(format!("it was still raised for members that are gone: target capacity is back at {base}"));
+    }
+    if right.terminates_excess {
+        let change = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
+        perform::modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
+        done.push("it terminates excess capacity again, as it did before it was raised".to_owned());
+    }
+    if right.untag {
+        aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
+        done.push(format!("removed the tag {BASE_CAPACITY_TAG}: nobody is under notice"));
+    }
+    Ok(format!("{}: {}", fleet.id, done.join("; ")))
 }

@@ -11,8 +11,10 @@ use crate::cloud::autoscaling::{LifecycleAction, Placement};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
-use crate::core::model::{Fleet, FleetMember, Identity, InstanceId};
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, PREDECESSOR_TAG, is_under_notice, leftover};
+use crate::core::model::{Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId};
+use crate::core::plan::{
+    BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, Leftover, PREDECESSOR_TAG, is_under_notice, leftover,
+};
 use crate::core::retry::Failure;
 use crate::host::connections;
 use crate::host::hooks::{self, Hook};
@@ -138,7 +140,7 @@ async fn put_capacity_back(
         return Ok(Answer::Capacity { is_back: true });
     };
     if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return Ok(Answer::Capacity { is_back: true });
+        return Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying });
     }
     let members = fleet_members(aws, kind, fleet_id, limit).await?;
     let now = aws.clock.now();
@@ -146,11 +148,16 @@ async fn put_capacity_back(
     if members.iter().filter(is_other).any(|member| is_under_notice(member, now)) {
         return Ok(Answer::Capacity { is_back: true });
     }
-    if let Some(leftover) = leftover(&fleet, &without_notice(members, &identity.instance_id), now) {
-        look_up::put_right(aws, kind, &fleet, leftover).await?;
+    match leftover(&fleet, &without_notice(members, &identity.instance_id), now) {
+        Leftover::Nothing => Ok(Answer::Capacity { is_back: true }),
+        // At its base again, with more members than that: the policy is put back by whoever looks when it has fewer.
+        Leftover::Later => Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying }),
+        Leftover::Now(right) => {
+            look_up::put_right(aws, kind, &fleet, right).await?;
+            // What was put right is looked at once more.
+            Ok(Answer::Capacity { is_back: false })
+        }
     }
-    // What was put right is looked at once more.
-    Ok(Answer::Capacity { is_back: false })
 }
 
 /// This instance lives on, whatever its Spot request says for some minutes more.
@@ -210,8 +217,9 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
         Call::DescribeFleetMembers { kind, fleet_id } => {
             fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await.map(Answer::FleetMembers)
         }
-        Call::ModifyFleet { kind, fleet_id, total, spot } => {
-            modify_fleet(aws, kind, &fleet_id, total, spot, limit).await.map(|()| Answer::Accepted)
+        Call::ModifyFleet { kind, fleet_id, total, spot, excess } => {
+            let change = FleetChange { total: Some(total), spot, excess };
+            modify_fleet(aws, kind, &fleet_id, change, limit).await.map(|()| Answer::Accepted)
         }
         other => Err(Failure::unanswered(format!("{other:?} is no call to a fleet"))),
     }
@@ -233,12 +241,11 @@ pub(super) async fn modify_fleet(
     aws: &Aws,
     kind: FleetKind,
     fleet_id: &str,
-    total: i32,
-    spot: Option<i32>,
+    change: FleetChange,
     limit: Duration,
 ) -> Result<(), Failure> {
     match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, total, spot, limit).await,
-        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, total, spot, limit).await,
+        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, change, limit).await,
+        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, change, limit).await,
     }
 }

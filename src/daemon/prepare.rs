@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::look_up::{find_plan, find_registrations, tidy};
+use super::look_up::{Tidied, find_plan, find_registrations, tidy};
 use super::outlook;
 use crate::cloud::Aws;
 use crate::cloud::elb::Found;
@@ -25,6 +25,8 @@ const START_JITTER: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
+/// What a raise has left on the fleet is looked at again when its victims are gone, then less and less often.
+const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(3 * 60), longest: Duration::from_secs(2 * 60 * 60) };
 /// In so many rounds without a registration all target groups are asked; then only at a recommendation. A worker that
 /// serves nothing must not ask the whole account for ever.
 const SCANS_WITHOUT_REGISTRATION: u32 = 7;
@@ -52,7 +54,7 @@ pub(super) struct Findings {
     /// In the groups listed, the owner's and those known; `None` where there are no such groups.
     registrations: Option<Result<Found, Failure>>,
     /// What was found left over on the fleet and put right.
-    tidied: Option<Result<String, Failure>>,
+    tidied: Result<Tidied, Failure>,
 }
 
 /// What is known, and when to look again.
@@ -61,6 +63,8 @@ pub(super) struct Preparation {
     begun: bool,
     failures: u32,
     empty_rounds: u32,
+    /// Rounds in a row that found something left over on the fleet that cannot be put right yet.
+    leftover_rounds: u32,
     seed: u64,
     /// Whether all of the account's target groups are to be asked after the next round: at start, at a recommendation,
     /// and as long as this instance is in none. No other way finds a registration that neither the owner nor a person
@@ -106,6 +110,7 @@ impl Preparation {
             begun: false,
             failures: 0,
             empty_rounds: 0,
+            leftover_rounds: 0,
             seed: 0,
             scan_wanted: true,
             scan_due: false,
@@ -194,13 +199,15 @@ impl Preparation {
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
     pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<Line> {
         let Findings { credentials, plan, registrations, tidied } = findings;
-        let mut lines: Vec<Line> = tidied
-            .into_iter()
-            .map(|tidied| match tidied {
-                Ok(what) => Line::Info(what),
-                Err(failure) => Line::Warn(format!("failed to put right what a raise left on the fleet: {failure}")),
-            })
-            .collect();
+        let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
+        self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
+        let mut lines: Vec<Line> = match tidied {
+            Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
+            Ok(Tidied::Done(what)) => vec![Line::Info(what)],
+            Err(failure) => {
+                vec![Line::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))]
+            }
+        };
         let mut failed: Vec<String> = Vec::new();
         match credentials {
             Ok(last) => drop(self.renewed(Ok(last), now)),
@@ -240,6 +247,10 @@ impl Preparation {
     }
 
     fn schedule(&mut self, complete: bool, now: BootInstant) {
+        let longest = match self.leftover_rounds {
+            0 => Duration::MAX,
+            rounds => LEFT_OVER.ceiling(rounds).mul_f64(1.0 + retry::fraction(self.seed)),
+        };
         let pause = if !complete {
             self.failures += 1;
             LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first)
@@ -252,7 +263,7 @@ impl Preparation {
             self.empty_rounds = 0;
             RENEW_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0)
         };
-        self.next = now + pause;
+        self.next = now + pause.min(longest);
     }
 
     /// Owner, registrations and what happens on a notice, each in a sentence, if it is not what was said last.
@@ -300,7 +311,7 @@ pub(super) async fn prepare(asked: Asked) -> Findings {
     };
     let tidied = match &plan {
         Ok(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
-        _ => None,
+        _ => Ok(Tidied::Nothing),
     };
     Findings { credentials, plan, registrations, tidied }
 }
@@ -338,7 +349,7 @@ mod tests {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
             plan: Ok(Plan::Nobody { why: "no tag".to_owned() }),
             registrations: Some(Ok(Found { registrations, ..Found::default() })),
-            tidied: None,
+            tidied: Ok(Tidied::Nothing),
         }
     }
 

@@ -10,8 +10,9 @@ use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
 use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::model::{
-    FleetType, Identity, InstanceId, InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
-    LifeCycle, Market, Registration, Target, TargetGroupArn, TargetState, TargetType,
+    ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState, InstantFleet,
+    LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target, TargetGroupArn,
+    TargetState, TargetType,
 };
 use spot_relay::core::retry::FailureKind;
 use spot_relay::sim::{
@@ -294,8 +295,14 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     assert_eq!((members.len(), under_notice.len()), (3, 1));
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
     let spot = fleet.capacity.spot.map(|spot| spot + 1);
-    fleets.modify_fleet(&id, 4, spot, LIMIT).await.unwrap();
+    assert_eq!((fleet.state, fleet.excess), (FleetState::Active, ExcessCapacity::Terminates));
+    let raise = FleetChange { total: Some(4), spot, excess: Some(ExcessCapacity::Stays) };
+    fleets.modify_fleet(&id, raise, LIMIT).await.unwrap();
     assert_eq!(world.sent("ModifyFleet")["ExcessCapacityTerminationPolicy"], "no-termination");
+    assert_eq!(fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().excess, ExcessCapacity::Stays);
+    let back = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
+    fleets.modify_fleet(&id, back, LIMIT).await.unwrap();
+    assert_eq!(fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().excess, ExcessCapacity::Terminates);
     eventually(async || {
         let capacity = fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().capacity;
         (capacity.total, capacity.fulfilled) == (4, 4)
@@ -321,7 +328,14 @@ async fn an_instant_fleet_is_described_and_cannot_be_changed() {
     let id = world.owner_tag("aws:ec2:fleet-id").await;
     let fleet = world.aws.ec2_fleet.describe_fleet(&id, LIMIT).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Instant, None));
-    assert!(world.aws.ec2_fleet.modify_fleet(&id, 4, None, LIMIT).await.is_err());
+    assert!(
+        world
+            .aws
+            .ec2_fleet
+            .modify_fleet(&id, FleetChange { total: Some(4), ..FleetChange::default() }, LIMIT)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -337,8 +351,13 @@ async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() 
     world.sim.notice("stop", Duration::from_secs(120));
     let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap();
     assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
-    fleets.modify_spot_fleet_request(&id, 4, None, LIMIT).await.unwrap();
+    let raise = FleetChange { total: Some(4), spot: None, excess: Some(ExcessCapacity::Stays) };
+    fleets.modify_spot_fleet_request(&id, raise, LIMIT).await.unwrap();
     assert_eq!(world.sent("ModifySpotFleetRequest")["ExcessCapacityTerminationPolicy"], "noTermination");
+    let back = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
+    fleets.modify_spot_fleet_request(&id, back, LIMIT).await.unwrap();
+    let fleet = fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap();
+    assert_eq!((fleet.excess, fleet.capacity.total), (ExcessCapacity::Terminates, 4));
     eventually(async || fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap().capacity.fulfilled == 4)
         .await;
     assert_eq!(

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::aws::Asked;
 use super::finding::{Finding, Level};
 use crate::cloud::LIMIT;
-use crate::core::model::{InstantFleet, Registration, TargetGroupArn};
+use crate::core::model::{FleetChange, InstantFleet, Registration, TargetGroupArn};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
 use crate::core::policy::{Means, Place, Policy, Subject};
 use crate::core::retry::{Failure, FailureKind};
@@ -129,7 +129,8 @@ fn dry_runs(asked: &Asked, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> 
         if kind == FleetKind::Ec2 {
             let (aws, capacity) = (aws.clone(), fleet.capacity);
             tries.push(trying("ec2:ModifyFleet", None, async move {
-                aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, capacity.total, capacity.spot, LIMIT).await
+                let change = FleetChange { total: Some(capacity.total), spot: capacity.spot, excess: None };
+                aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change, LIMIT).await
             }));
         }
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::model::{
-    FleetCapacity, FleetType, GroupMember, GroupRoom, LifeCycle, Target, TargetGroupArn, TargetHealth, TargetState,
-    TargetType,
+    ExcessCapacity, FleetCapacity, FleetState, FleetType, GroupMember, GroupRoom, LifeCycle, Target, TargetGroupArn,
+    TargetHealth, TargetState, TargetType,
 };
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest};
 
@@ -63,6 +63,8 @@ fn fleet() -> Plan {
     let fleet = crate::core::model::Fleet {
         id: "fleet-1".into(),
         request_type: FleetType::Maintain,
+        state: FleetState::Active,
+        excess: ExcessCapacity::Terminates,
         replacement_strategy: None,
         capacity: FleetCapacity { total: 3, spot: None, fulfilled: 3 },
         launch_configurations: Vec::new(),

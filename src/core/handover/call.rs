@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
-    Connections, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet, Launched, Readiness,
-    Registration, Target, TargetGroupArn, TargetHealth, TargetZone,
+    Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet,
+    Launched, Readiness, Registration, Target, TargetGroupArn, TargetHealth, TargetZone,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::Failure;
@@ -91,6 +91,8 @@ pub enum Call {
         fleet_id: String,
         total: i32,
         spot: Option<i32>,
+        /// `None` leaves the policy as it is.
+        excess: Option<ExcessCapacity>,
     },
     CreateFleet {
         client_token: String,

@@ -1,15 +1,20 @@
 //! Asking a `maintain` fleet by its target capacity, an absolute number that every victim writes and nobody can compare
 //! and set. So it is counted, not added to: target = base + units under notice (docs/aws.md 4). Base is what a tag on the
 //! fleet keeps. A stale write is seen at the next read and written over; once the fleet has what was counted, the base is
-//! put back without termination, so that the members that die are not replaced a second time.
+//! put back without termination, so that the members that die are not replaced a second time. What the fleet replaces by
+//! itself is not raised for: AWS may count a member as gone at its notice already.
 
 use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
-use crate::core::model::{BootInstant, Fleet, FleetMember};
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, goes_at, is_under_notice, units_under_notice};
+use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::{
+    BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, goes_at, is_under_notice, units_under_notice, weight_hundredths,
+};
+use crate::core::retry::FailureKind;
 
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [Duration; 4] =
@@ -21,6 +26,9 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 /// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
 /// fleet replaces after our death: later, but once.
 const ABOUT_TO_GO: Duration = Duration::from_secs(25);
+
+/// A fleet launches within this; what a later raise launches is younger than this instance's death.
+const TOO_LATE: Duration = Duration::from_secs(8);
 
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
@@ -42,6 +50,17 @@ pub(super) struct AskCapacity {
     raised_at: Option<BootInstant>,
     /// A raise of ours may have been done, answered or not.
     raise_begun: bool,
+    /// The total of the call under way, and of the last that was accepted: AWS may show an older one for a while.
+    writing: Option<i32>,
+    written: Option<i32>,
+    /// Units that the fleet replaces without being asked.
+    by_itself: i32,
+    /// What the fleet had when it was counted last.
+    fulfilled_at_count: i32,
+    /// The fleet terminated what exceeded its target before it was raised, and is to do so again.
+    terminates_excess: bool,
+    too_late: bool,
+    why_gone: String,
     /// What of it was told.
     told: Asked,
     fulfilled: bool,
@@ -63,7 +82,7 @@ enum Stage {
     /// As `PutBack`, until another victim has gone.
     StandBack,
     Done,
-    /// The fleet is gone.
+    /// The fleet is gone, or launches nothing any more.
     Gone,
 }
 
@@ -81,6 +100,13 @@ impl AskCapacity {
             another_goes_at: None,
             raised_at: None,
             raise_begun: false,
+            writing: None,
+            written: None,
+            by_itself: 0,
+            fulfilled_at_count: 0,
+            terminates_excess: false,
+            too_late: false,
+            why_gone: String::new(),
             told: Asked::Pending,
             fulfilled: false,
             settling: false,
@@ -101,7 +127,7 @@ impl AskCapacity {
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
         let last_chance = view.reserve_reached() && !matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
-        if last_chance && self.raise_begun && !self.pace.in_flight {
+        if last_chance && self.may_be_raised(view.terms) && !self.pace.in_flight {
             self.stage = Stage::PutBack;
             self.pace.next = view.now.min(self.pace.next);
         }
@@ -118,7 +144,9 @@ impl AskCapacity {
             self.stage = Stage::Count;
         }
         // Too late to be fulfilled: what is raised now would only have to be put back. The fleet replaces after death.
-        if matches!(self.stage, Stage::Tag | Stage::Raise) && view.reserve_reached() && !self.raise_begun {
+        let short = view.reserve_reached() || view.terms.deadline.since(view.now) < TOO_LATE;
+        self.too_late = short && !self.may_be_raised(view.terms);
+        if self.too_late && matches!(self.stage, Stage::Tag | Stage::Raise) {
             return None;
         }
         view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
@@ -130,7 +158,8 @@ impl AskCapacity {
             Stage::Read | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
             Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
             Stage::Tag => {
-                let value = RaisedCapacity { base: self.base?, raised: self.raised_to_tag()? }.to_string();
+                let (base, raised, terminates_excess) = (self.base?, self.raised_to_tag()?, self.terminates_excess);
+                let value = RaisedCapacity { base, raised, terminates_excess }.to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
             }
             Stage::Raise => {
@@ -142,17 +171,30 @@ impl AskCapacity {
         }
     }
 
-    /// A Spot part that the request names moves with the total: else the raise would be on demand.
-    fn modify(&self, total: i32) -> Option<Call> {
+    /// Whether this process or the one before it has raised the capacity.
+    fn may_be_raised(&self, terms: &Terms) -> bool {
+        let is_raised = self.base.zip(self.fleet.as_ref()).is_some_and(|(base, fleet)| fleet.capacity.total > base);
+        self.raise_begun || (terms.resumed && is_raised)
+    }
+
+    /// A Spot part that the request names moves with the total: else the raise would be on demand. A fleet that keeps its
+    /// excess already is not told to.
+    fn modify(&mut self, total: i32) -> Option<Call> {
         let read = self.fleet.as_ref()?.capacity;
         let spot = read.spot.map(|spot| spot + (total - read.total));
-        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot })
+        let excess = self.terminates_excess.then_some(ExcessCapacity::Stays);
+        self.writing = Some(total);
+        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot, excess })
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
+        let writing = self.writing.take();
+        if answer == Answer::Accepted {
+            self.written = writing.or(self.written);
+        }
         match (self.stage, answer) {
-            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, *fleet),
-            (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.go_on(now, Stage::Gone),
+            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, terms, *fleet),
+            (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.gone(now, "AWS knows no such fleet".to_owned()),
             (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, terms, &members),
             (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
             (Stage::Raise, Answer::Accepted) => {
@@ -165,6 +207,14 @@ impl AskCapacity {
                 self.look_again(now);
             }
             (Stage::PutBack, Answer::Accepted) => self.back(now),
+            (stage, Answer::Failed(failure)) => {
+                // Why a fleet cannot be changed its state tells.
+                let refused = stage == Stage::Raise && failure.kind == FailureKind::Rejected;
+                self.pace.failed(now, failure);
+                if refused {
+                    self.stage = Stage::Read;
+                }
+            }
             (_, other) => self.pace.failed_by(now, other),
         }
         self.tell()
@@ -174,28 +224,39 @@ impl AskCapacity {
     fn tell(&mut self) -> Asked {
         match self.told {
             Asked::Pending if self.raised_at.is_some() => self.told = Asked::Requested,
-            Asked::Requested if self.fulfilled => self.told = Asked::Launching,
+            Asked::Requested if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
             _ => return Asked::Pending,
         }
         self.told.clone()
     }
 
-    fn read(&mut self, now: BootInstant, fleet: Fleet) {
-        let total = fleet.capacity.total;
+    /// The fleet has launched for one victim or more.
+    fn has_grown(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.fulfilled_at_count)
+    }
+
+    fn read(&mut self, now: BootInstant, terms: &Terms, fleet: Fleet) {
+        if let FleetState::Ended(state) = &fleet.state {
+            return self.gone(now, format!("it is {state} and launches nothing any more"));
+        }
+        // While it is changed AWS shows the number from before.
+        let is_settled = fleet.state == FleetState::Active;
+        let total = self.written.filter(|_| !is_settled).unwrap_or(fleet.capacity.total);
         let reached = self.wanted.is_some_and(|wanted| fleet.capacity.fulfilled >= wanted);
         let stale = self.wanted.is_none_or(|wanted| total < wanted);
+        let shrunk = fleet.capacity.fulfilled < self.fulfilled_at_count;
         self.fleet = Some(fleet);
         match () {
-            () if self.settling && Some(total) == self.base => self.go_on(now, Stage::Done),
-            () if reached => self.reached(now),
-            // First read, or another victim wrote a lower number since: count again.
-            () if stale => self.go_on(now, Stage::Count),
+            () if self.settling && is_settled && Some(total) == self.base => self.go_on(now, Stage::Done),
+            () if reached => self.reached(now, terms),
+            // First read, or another victim wrote a lower number since, or a member has gone: count again.
+            () if stale || shrunk => self.go_on(now, Stage::Count),
             () => self.wait(now),
         }
     }
 
     fn counted(&mut self, now: BootInstant, terms: &Terms, members: &[FleetMember]) {
-        let Some(fleet) = &self.fleet else {
+        let Some(fleet) = self.fleet.clone() else {
             return self.go_on(now, Stage::Read);
         };
         let about_to_go = |member: &FleetMember| is_about_to_go(member, terms, now);
@@ -204,22 +265,32 @@ impl AskCapacity {
         }
         self.counted_at = now;
         self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, terms, now)).min();
-        let units = units_under_notice(fleet, members, &terms.identity, terms.time_of(now));
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
+        let units = units_under_notice(&fleet, members, &terms.identity, terms.time_of(now));
         // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
         // numbers in it, so what is under notice counts too.
         let ours =
             tag.filter(|tag| (tag.base..=tag.raised.max(tag.base.saturating_add(units))).contains(&capacity.total));
         let base = *self.base.get_or_insert(ours.map_or(capacity.total, |tag| tag.base));
-        let wanted = base.saturating_add(units);
+        if !self.raise_begun && capacity.total <= base {
+            let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
+            self.by_itself = (replaced(&fleet, members, terms, now) - raised).max(0);
+        }
+        let wanted = base.saturating_add((units - self.by_itself).max(0));
         self.wanted = Some(wanted);
+        self.fulfilled_at_count = capacity.fulfilled;
+        self.terminates_excess |=
+            fleet.excess == ExcessCapacity::Terminates || tag.is_some_and(|tag| tag.terminates_excess);
+        let is_noted = |tag: RaisedCapacity| {
+            tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
+        };
         if capacity.fulfilled >= wanted {
-            self.reached(now);
+            self.reached(now, terms);
         } else if capacity.total >= wanted {
-            // Another victim that counted the same has written it for both.
+            // Another victim that counted the same has written it for both, or the fleet is at it by itself.
             self.raised_at.get_or_insert(now);
             self.wait(now);
-        } else if tag.is_some_and(|tag| tag.base == base && tag.covers(wanted)) {
+        } else if tag.is_some_and(is_noted) {
             self.go_on(now, Stage::Raise);
         } else {
             self.go_on(now, Stage::Tag);
@@ -233,15 +304,22 @@ impl AskCapacity {
         self.wanted.map(|wanted| wanted.max(ours))
     }
 
-    fn reached(&mut self, now: BootInstant) {
+    fn reached(&mut self, now: BootInstant, terms: &Terms) {
         self.fulfilled = true;
         self.another_goes_at = None;
         self.raised_at.get_or_insert(now);
-        let total = self.fleet.as_ref().map(|fleet| fleet.capacity.total);
-        if total == self.base {
-            self.back(now);
-        } else {
-            self.go_on(now, Stage::PutBack);
+        if self.is_back(terms) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
+    }
+
+    /// Whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
+    /// before it nobody knows.
+    fn is_back(&self, terms: &Terms) -> bool {
+        let Some(fleet) = &self.fleet else { return false };
+        let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
+        let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
+        match self.written {
+            Some(written) => shows_base && Some(written) == self.base,
+            None => shows_base && !(terms.resumed && noted),
         }
     }
 
@@ -271,6 +349,11 @@ impl AskCapacity {
         self.pace.succeeded(now + ABOUT_TO_GO / 5);
     }
 
+    fn gone(&mut self, now: BootInstant, why: String) {
+        self.why_gone = why;
+        self.go_on(now, Stage::Gone);
+    }
+
     fn go_on(&mut self, now: BootInstant, stage: Stage) {
         self.stage = stage;
         self.pace.succeeded(now);
@@ -288,7 +371,11 @@ impl AskCapacity {
         let duty = format!("capacity of {}", self.fleet_id);
         let base = self.base.unwrap_or_default();
         match (self.stage, self.back_at) {
-            (Stage::Gone, _) => Report::new(duty, false, "AWS knows no such fleet"),
+            (Stage::Gone, _) => Report::new(duty, false, self.why_gone.clone()).settled(),
+            (_, None) if self.too_late => {
+                let what = "not raised: too little time is left; the fleet replaces this instance when it is gone";
+                Report::new(duty, false, what).settled()
+            }
             (_, Some(at)) if self.fulfilled => {
                 let what = format!("reached, and back at {base} after {}", seconds(at.since(begun_at)));
                 // Done; but the end waits for the read that has the last word.
@@ -298,6 +385,20 @@ impl AskCapacity {
             (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),
         }
     }
+}
+
+/// The units that the fleet replaces, or has replaced, without being asked: what it has too little of, and its members
+/// that are younger than our notice.
+fn replaced(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
+    let noticed = terms.time.map(|time| time - TWO_MINUTES).or(terms.successors_since);
+    let is_young = |member: &&FleetMember| {
+        let launched = member.instance.as_ref().filter(|instance| instance.state.is_alive());
+        let launched = launched.and_then(|instance| instance.launch_time);
+        !is_under_notice(member, terms.time_of(now)) && launched.zip(noticed).is_some_and(|(at, since)| at >= since)
+    };
+    let young = members.iter().filter(is_young).map(|member| weight_hundredths(fleet, &member.instance_type));
+    let young = i32::try_from(young.sum::<u32>() / 100).unwrap_or(i32::MAX);
+    young.saturating_add((fleet.capacity.total - fleet.capacity.fulfilled).max(0))
 }
 
 fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {

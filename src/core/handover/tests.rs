@@ -87,6 +87,8 @@ fn group(hooks: &[&str]) -> AutoScalingGroup {
 fn fleet(total: i32) -> Fleet {
     Fleet {
         id: "fleet-1".into(),
+        state: FleetState::Active,
+        excess: ExcessCapacity::Terminates,
         request_type: FleetType::Maintain,
         replacement_strategy: None,
         capacity: FleetCapacity { total, spot: None, fulfilled: total },
@@ -346,8 +348,11 @@ impl Model {
                 }
                 Answer::Accepted
             }
-            Call::ModifyFleet { total, .. } => {
-                if let Some((fleet, _)) = &mut self.fleet {
+            Call::ModifyFleet { total, excess, .. } => {
+                if let Some((fleet, members)) = &mut self.fleet {
+                    fleet.excess = excess.unwrap_or(fleet.excess);
+                    let fits = members.len() as i32 <= *total;
+                    assert!(fits || fleet.excess == ExcessCapacity::Stays, "the fleet would terminate a member");
                     fleet.capacity.total = *total;
                 }
                 self.writes.push(format!("capacity {total}"));

@@ -66,10 +66,14 @@ pub struct GroupMember {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     pub id: String,
+    #[serde(default)]
+    pub state: FleetState,
     pub request_type: FleetType,
     /// `launch` or `launch-before-terminate`: the fleet replaces by itself at a rebalance recommendation.
     pub replacement_strategy: Option<String>,
     pub capacity: FleetCapacity,
+    #[serde(default)]
+    pub excess: ExcessCapacity,
     /// What it launches; empty where it uses launch specifications instead of templates.
     pub launch_configurations: Vec<LaunchConfiguration>,
     /// The target groups in which the fleet registers what it launches; only a Spot Fleet has any.
@@ -83,6 +87,36 @@ pub enum FleetType {
     Maintain,
     Request,
     Instant,
+}
+
+/// `FleetState` or `SpotFleetRequestState`, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetState {
+    #[default]
+    Active,
+    /// A change was accepted and does not show yet.
+    Modifying,
+    /// Deleted, cancelled or failed, by AWS's word for it: its instances may live, and it launches no more.
+    Ended(String),
+}
+
+/// `ExcessCapacityTerminationPolicy`: what becomes of members beyond a target that is lowered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExcessCapacity {
+    #[default]
+    Terminates,
+    Stays,
+}
+
+/// What is to change about a fleet; `None` leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetChange {
+    pub total: Option<i32>,
+    /// The Spot part of the total, where the request names one; the rest is on demand.
+    pub spot: Option<i32>,
+    pub excess: Option<ExcessCapacity>,
 }
 
 /// What a fleet was asked for and what it has, in its own units: instances, or weights where it has weights.

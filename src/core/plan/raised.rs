@@ -8,24 +8,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{BASE_CAPACITY_TAG, LEAVING_TAG};
-use crate::core::model::{Fleet, FleetMember, Identity};
+use crate::core::model::{ExcessCapacity, Fleet, FleetMember, FleetState, Identity};
 use crate::core::notice::TWO_MINUTES;
 
 /// A Spot request that said longer ago that AWS takes its instance speaks of an interruption that is over.
 const NOTICE_COUNTS: Duration = Duration::from_secs(180);
 
 /// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
-/// written since. A target outside of them was set by somebody else, and is the new base.
+/// written since. A target outside of them was set by somebody else, and is the new base. With the word `termination`
+/// behind it the fleet terminated what exceeded its target, and is to do so again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedCapacity {
     pub base: i32,
     pub raised: i32,
+    pub terminates_excess: bool,
 }
+
+/// AWS's word for the policy.
+const TERMINATION: &str = "termination";
 
 impl RaisedCapacity {
     pub fn read(tags: &BTreeMap<String, String>) -> Option<RaisedCapacity> {
-        let (base, raised) = tags.get(BASE_CAPACITY_TAG)?.split_once("..")?;
-        Some(RaisedCapacity { base: base.parse().ok()?, raised: raised.parse().ok()? })
+        let mut words = tags.get(BASE_CAPACITY_TAG)?.split_whitespace();
+        let (base, raised) = words.next()?.split_once("..")?;
+        let terminates_excess = words.next() == Some(TERMINATION);
+        Some(RaisedCapacity { base: base.parse().ok()?, raised: raised.parse().ok()?, terminates_excess })
     }
 
     pub fn covers(self, total: i32) -> bool {
@@ -35,7 +42,8 @@ impl RaisedCapacity {
 
 impl fmt::Display for RaisedCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..{}", self.base, self.raised)
+        let policy = if self.terminates_excess { format!(" {TERMINATION}") } else { String::new() };
+        write!(f, "{}..{}{policy}", self.base, self.raised)
     }
 }
 
@@ -82,23 +90,52 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
         .unwrap_or(100)
 }
 
-/// What is left of raises whose victims are all gone.
+/// What raises have left on a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
-    /// The capacity is still raised.
-    Capacity(RaisedCapacity),
-    TagOnly,
+    Nothing,
+    /// Not to be put right yet: a member is under notice, or more members live than the target says.
+    Later,
+    Now(PutRight),
 }
 
-/// Whoever finds the tag and nobody under notice puts the base back and removes the tag (docs/aws.md 4).
-pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Option<Leftover> {
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) || members.iter().any(|member| is_under_notice(member, now)) {
-        return None;
+/// What puts a fleet right; not nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutRight {
+    /// The capacity is still raised: back to this.
+    pub base: Option<i32>,
+    /// The fleet is to terminate what exceeds its target again, as it did.
+    pub terminates_excess: bool,
+    /// Nothing is left to put right afterwards.
+    pub untag: bool,
+}
+
+/// Whoever finds the tag and nobody under notice puts the base back (docs/aws.md 4). The policy from before the raise comes
+/// back once no more members live than the target says: else the fleet would terminate one of them.
+pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Leftover {
+    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
+        return Leftover::Nothing;
     }
-    match RaisedCapacity::read(&fleet.tags) {
-        Some(capacity) if capacity.covers(fleet.capacity.total) && fleet.capacity.total > capacity.base => {
-            Some(Leftover::Capacity(capacity))
-        }
-        _ => Some(Leftover::TagOnly),
+    if members.iter().any(|member| is_under_notice(member, now)) || fleet.state == FleetState::Modifying {
+        return Leftover::Later;
     }
+    let Some(tag) = RaisedCapacity::read(&fleet.tags).filter(|_| fleet.state == FleetState::Active) else {
+        return Leftover::Now(PutRight { base: None, terminates_excess: false, untag: true });
+    };
+    let total = fleet.capacity.total;
+    let base = (tag.covers(total) && total > tag.base).then_some(tag.base);
+    let has_policy_to_restore = tag.terminates_excess && fleet.excess == ExcessCapacity::Stays;
+    let fits = living_units(fleet, members) <= base.unwrap_or(total);
+    match (base, has_policy_to_restore && !fits) {
+        (None, true) => Leftover::Later,
+        (base, true) => Leftover::Now(PutRight { base, terminates_excess: false, untag: false }),
+        (base, false) => Leftover::Now(PutRight { base, terminates_excess: has_policy_to_restore, untag: true }),
+    }
+}
+
+/// Rounded up: a part of a unit exceeds a target too.
+fn living_units(fleet: &Fleet, members: &[FleetMember]) -> i32 {
+    let lives = |member: &&FleetMember| member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
+    let weights = members.iter().filter(lives).map(|member| weight_hundredths(fleet, &member.instance_type));
+    i32::try_from(weights.sum::<u32>().div_ceil(100)).unwrap_or(i32::MAX).max(fleet.capacity.fulfilled)
 }

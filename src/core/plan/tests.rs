@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
-use crate::core::model::{FleetCapacity, FleetMember, Instance, InstanceId, InstanceState, LifeCycle, LifecycleHook};
+use crate::core::model::{
+    ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LifeCycle,
+    LifecycleHook,
+};
 
 fn identity() -> Identity {
     Identity {
@@ -93,6 +96,8 @@ fn group(capacity_rebalance: bool, hooks: usize) -> AutoScalingGroup {
 fn fleet(request_type: FleetType, replacement_strategy: Option<&str>) -> Fleet {
     Fleet {
         id: "fleet-1".into(),
+        state: FleetState::Active,
+        excess: ExcessCapacity::Terminates,
         request_type,
         replacement_strategy: replacement_strategy.map(str::to_owned),
         capacity: FleetCapacity { total: 4, spot: None, fulfilled: 4 },
@@ -285,18 +290,41 @@ fn members_count_by_their_weights() {
 }
 
 #[test]
-fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_base_back() {
-    let tagged = |total, value: &str| Fleet {
-        capacity: FleetCapacity { total, spot: None, fulfilled: total },
+fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_fleet_right() {
+    let tagged = |total, excess, value: &str| Fleet {
+        capacity: FleetCapacity { total, spot: None, fulfilled: 0 },
         tags: tags(&[(BASE_CAPACITY_TAG, value)]),
+        launch_configurations: Vec::new(),
+        excess,
         ..fleet(FleetType::Maintain, None)
     };
-    let alive = [member("i-us", "m5.large", false)];
-    let base = RaisedCapacity { base: 4, raised: 6 };
+    let living = |count: usize| vec![member("i-us", "m5.large", false); count];
+    let (terminates, stays) = (ExcessCapacity::Terminates, ExcessCapacity::Stays);
+    let right = |base, terminates_excess, untag| Leftover::Now(PutRight { base, terminates_excess, untag });
     let leftover = |fleet: &Fleet, members: &[FleetMember]| leftover(fleet, members, now());
-    assert_eq!(leftover(&tagged(5, "4..6"), &alive), Some(Leftover::Capacity(base)));
-    assert_eq!(leftover(&tagged(4, "4..6"), &alive), Some(Leftover::TagOnly));
-    assert_eq!(leftover(&tagged(8, "4..6"), &alive), Some(Leftover::TagOnly), "somebody else set it since");
-    assert_eq!(leftover(&tagged(5, "4..6"), &[member("i-b", "m5.large", true)]), None);
-    assert_eq!(leftover(&fleet(FleetType::Maintain, None), &alive), None);
+    assert_eq!(leftover(&tagged(5, stays, "4..6"), &living(5)), right(Some(4), false, true), "by an older version");
+    assert_eq!(leftover(&tagged(4, stays, "4..6"), &living(4)), right(None, false, true));
+    assert_eq!(leftover(&tagged(8, stays, "4..6"), &living(8)), right(None, false, true), "somebody set it since");
+    assert_eq!(leftover(&tagged(5, stays, "4..6 termination"), &living(4)), right(Some(4), true, true));
+    let word = "its policy comes back when no member exceeds the target";
+    assert_eq!(leftover(&tagged(5, stays, "4..6 termination"), &living(5)), right(Some(4), false, false), "{word}");
+    assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(5)), Leftover::Later, "{word}");
+    assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(4)), right(None, true, true));
+    assert_eq!(leftover(&tagged(4, terminates, "4..6 termination"), &living(5)), right(None, false, true), "by hand");
+    assert_eq!(leftover(&tagged(5, stays, "4..6"), &[member("i-b", "m5.large", true)]), Leftover::Later);
+    let ended = Fleet { state: FleetState::Ended("deleted_running".into()), ..tagged(5, stays, "4..6 termination") };
+    assert_eq!(leftover(&ended, &living(5)), right(None, false, true));
+    let modifying = Fleet { state: FleetState::Modifying, ..tagged(5, stays, "4..6") };
+    assert_eq!(leftover(&modifying, &living(5)), Leftover::Later);
+    assert_eq!(leftover(&fleet(FleetType::Maintain, None), &living(4)), Leftover::Nothing);
+}
+
+#[test]
+fn the_tag_keeps_base_raised_and_the_policy_from_before() {
+    for (text, terminates_excess) in [("4..6", false), ("4..6 termination", true)] {
+        let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess };
+        assert_eq!(RaisedCapacity::read(&tags(&[(BASE_CAPACITY_TAG, text)])), Some(capacity));
+        assert_eq!(capacity.to_string(), text);
+    }
+    assert_eq!(RaisedCapacity::read(&tags(&[(BASE_CAPACITY_TAG, "by hand")])), None);
 }

@@ -77,6 +77,7 @@ pub(super) struct Aws {
     pub(super) max: i32,
     fleet_tags: BTreeMap<String, String>,
     pub(super) total: i32,
+    pub(super) excess: ExcessCapacity,
     /// Our Spot request's status says so.
     marked: Option<u64>,
     /// A replacement of Capacity Rebalancing stands for this interruption.
@@ -145,6 +146,7 @@ impl Aws {
             max: 20,
             fleet_tags: BTreeMap::new(),
             total: BASE,
+            excess: ExcessCapacity::Terminates,
             marked: None,
             rebalanced: false,
             timers: Vec::new(),
@@ -295,14 +297,28 @@ impl Aws {
 
     /// What every look-up puts right on a fleet, as daemon/look_up.rs does.
     pub(super) fn tidy(&mut self, now: u64) {
-        let leftover = leftover(&self.fleet(), &self.fleet_members(now), time(now));
-        if let Some(Leftover::Capacity(capacity)) = leftover {
-            self.total = capacity.base;
-            self.writes.push(format!("capacity {}", capacity.base));
+        let _ = self.put_right(self.fleet_members(now), now);
+    }
+
+    pub(super) fn exceeds_target(&self) -> bool {
+        self.owner == Owner::Maintain && self.members.len() as i32 > self.total
+    }
+
+    /// Whether there was something to put right.
+    fn put_right(&mut self, members: Vec<FleetMember>, now: u64) -> bool {
+        let Leftover::Now(right) = leftover(&self.fleet(), &members, time(now)) else { return false };
+        if let Some(base) = right.base {
+            self.total = base;
+            self.writes.push(format!("capacity {base}"));
         }
-        if leftover.is_some() {
+        if right.terminates_excess {
+            self.excess = ExcessCapacity::Terminates;
+            assert!(self.members.len() as i32 <= self.total, "the fleet would terminate a member");
+        }
+        if right.untag {
             self.fleet_tags.remove(BASE_CAPACITY_TAG);
         }
+        true
     }
 
     /// What a look-up finds now.
@@ -335,6 +351,8 @@ impl Aws {
         Fleet {
             id: "fleet-1".into(),
             request_type: FleetType::Maintain,
+            state: FleetState::Active,
+            excess: self.excess,
             replacement_strategy: None,
             capacity: FleetCapacity { total: self.total, spot: None, fulfilled: alive },
             launch_configurations: Vec::new(),
@@ -599,18 +617,19 @@ impl Aws {
                 self.fleet_tags.insert(key.clone(), value.clone());
                 Answer::Accepted
             }
-            Call::ModifyFleet { total, .. } => {
+            Call::ModifyFleet { total, excess, .. } => {
+                self.excess = excess.unwrap_or(self.excess);
+                let fits = self.members.len() as i32 <= *total;
+                assert!(fits || self.excess == ExcessCapacity::Stays, "the fleet would terminate a member");
                 self.total = *total;
                 self.pass(now);
                 self.write(format!("capacity {total}"))
             }
             // As daemon/perform.rs.
             Call::PutCapacityBack { .. } => {
-                if !self.fleet_tags.contains_key(BASE_CAPACITY_TAG) {
-                    return Answer::Capacity { is_back: true };
-                }
-                self.tidy(now);
-                Answer::Capacity { is_back: false }
+                let mut members = self.fleet_members(now);
+                members.iter_mut().filter(|it| it.instance_id == us()).for_each(|it| it.taken_since = None);
+                Answer::Capacity { is_back: !self.put_right(members, now) }
             }
             other => panic!("{other:?} is not asked of a fleet"),
         }
