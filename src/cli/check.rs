@@ -10,6 +10,7 @@ mod directories;
 mod finding;
 mod group;
 mod instance;
+mod leave;
 mod metadata;
 mod owner;
 mod permissions;

@@ -88,6 +88,8 @@ pub enum ScheduledEvents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {
     pub when: When,
+    /// After the accepted deregistration nothing counts as quiet for so long.
+    pub settle: Duration,
     pub quiet_for: Duration,
     pub reserve: Duration,
 }
@@ -95,6 +97,8 @@ pub struct Leave {
 /// When to leave the target groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
+    /// Serve on where the owner launches a successor first, and leave at once elsewhere.
+    Auto,
     AtOnce,
     /// Serve on until the successor does, but never too late to drain.
     SuccessorHealthy,
@@ -216,7 +220,7 @@ impl Choice for ScheduledEvents {
 
 impl Choice for When {
     const ALL: &'static [(&'static str, Self)] =
-        &[("at-once", Self::AtOnce), ("successor-healthy", Self::SuccessorHealthy)];
+        &[("auto", Self::Auto), ("at-once", Self::AtOnce), ("successor-healthy", Self::SuccessorHealthy)];
 }
 
 impl Choice for Then {
@@ -260,7 +264,12 @@ impl Default for Hooks {
 
 impl Default for Leave {
     fn default() -> Self {
-        Self { when: When::AtOnce, quiet_for: Duration::from_secs(3), reserve: Duration::from_secs(10) }
+        Self {
+            when: When::Auto,
+            settle: Duration::from_secs(20),
+            quiet_for: Duration::from_secs(15),
+            reserve: Duration::from_secs(10),
+        }
     }
 }
 
@@ -276,13 +285,13 @@ impl Config {
     /// Values that are right each by itself and wrong together: the keys, and what is wrong.
     fn contradictions(&self) -> Vec<(&'static [&'static str], String)> {
         let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
-        if self.leave.quiet_for + self.leave.reserve >= crate::core::notice::TWO_MINUTES {
+        let Leave { settle, quiet_for, reserve, .. } = &self.leave;
+        if *settle.max(quiet_for) + *reserve >= crate::core::notice::TWO_MINUTES {
             found.push((
-                &["leave.reserve", "leave.quiet-for"],
+                &["leave.reserve", "leave.quiet-for", "leave.settle"],
                 format!(
-                    "quiet-for ({:?}) and reserve ({:?}) together leave nothing of the two minutes; \
-                     their defaults are 3s and 10s",
-                    self.leave.quiet_for, self.leave.reserve
+                    "settle ({settle:?}) or quiet-for ({quiet_for:?}), with reserve ({reserve:?}), leaves nothing of the \
+                     two minutes; their defaults are 20s, 15s and 10s"
                 ),
             ));
         }
@@ -320,8 +329,9 @@ mod tests {
         let config = Config::parse("", "x").expect("defaults");
         assert_eq!(config, Config::default());
         assert_eq!(config.watch.interval, Duration::from_secs(1));
-        assert_eq!(config.leave.when, When::AtOnce);
-        assert_eq!((config.leave.quiet_for, config.leave.reserve), (Duration::from_secs(3), Duration::from_secs(10)));
+        assert_eq!(config.leave.when, When::Auto);
+        let Leave { settle, quiet_for, reserve, .. } = config.leave;
+        assert_eq!([settle, quiet_for, reserve], [20, 15, 10].map(Duration::from_secs));
         assert!(config.successor.balance_zones.0 && !config.successor.on_demand_fallback);
     }
 

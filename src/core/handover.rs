@@ -49,12 +49,12 @@ pub(crate) use pace::Pace;
 use quiet::Quiet;
 use successor::SuccessorDuties;
 use terms::Manner;
-pub use terms::{Known, Settings, Terms};
+pub use terms::{Known, OnNotice, Settings, Terms};
 use view::View;
 pub use words::in_drill;
 
-/// Of the longest deregistration delay no more than this is counted when serving on: the notice has no more to give.
-const COUNTED_DELAY: Duration = Duration::from_secs(60);
+/// Of the longest deregistration delay no more than this is counted when serving on. A longer `settle` counts whole.
+pub const COUNTED_DELAY: Duration = Duration::from_secs(30);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
 /// How long after its beginning a call that an arrival made before may still register this instance: AWS answers a
@@ -152,7 +152,7 @@ impl Handover {
     /// Whether the group is asked for a successor before this instance leaves.
     pub(crate) fn launches_first(&self) -> bool {
         let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if *how != GroupRequest::Observe);
-        asks && self.terms.manner(&self.settings.leave) != Manner::AtOnce
+        asks && self.manner() != Manner::AtOnce
     }
 
     pub fn successor_id(&self) -> Option<InstanceId> {
@@ -437,17 +437,21 @@ impl Handover {
         if let (Plan::Group { group, .. }, false) = (&plan, self.look_ups.registrations_are_known()) {
             self.look_ups.look_for_registrations(Some(group.target_groups.clone()), now);
         }
-        let manner = self.terms.manner(&self.settings.leave);
+        let manner = self.terms.manner(&self.settings.leave, Some(&plan));
         self.successor = Some(SuccessorDuties::new(plan, &self.terms, manner, now));
     }
 
     /// Time is short now: what waited for a better moment goes on at once.
     fn become_urgent(&mut self, now: BootInstant) {
-        let manner = self.terms.manner(&self.settings.leave);
+        let manner = self.manner();
         if let Some(successor) = &mut self.successor {
             successor.become_urgent(manner, &self.terms, now);
         }
         self.say_begun(now);
+    }
+
+    fn manner(&self) -> Manner {
+        self.terms.manner(&self.settings.leave, self.plan())
     }
 
     /// Of a short notice the reserve is no more than a quarter.
@@ -459,18 +463,22 @@ impl Handover {
     /// The last instant at which leaving still leaves time to drain.
     fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
         let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
-        let counted = longest.unwrap_or(COUNTED_DELAY).min(COUNTED_DELAY);
-        self.terms.deadline - leave.reserve - leave.quiet_for - counted
+        self.terms.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY))
     }
 
     fn say_begun(&mut self, now: BootInstant) {
         let known = self.look_ups.registrations_are_known();
         let registrations = known.then_some(self.registrations.as_slice());
-        let serves_on = self.terms.manner(&self.settings.leave) == Manner::ServeOn;
+        let serves_on = self.manner() == Manner::ServeOn;
         let message = words::begun(&self.terms, registrations, self.plan(), serves_on, now);
         let kind = if self.terms.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
         self.journal.reach(now, kind, message, About::default());
     }
+}
+
+/// The time that draining is given after serving on, of a target group with this deregistration delay.
+pub fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
+    deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
 }
 
 fn seed(terms: &Terms, duty: &str) -> u64 {

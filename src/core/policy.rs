@@ -21,6 +21,10 @@ pub use means::{FleetMeans, GroupMeans, Kind, LaunchMeans, Means, PassedRole};
 /// Actions that IAM asks for at CreateFleet, and that nobody calls by name.
 pub const IN_PASSING: [&str; 2] = ["ec2:RunInstances", "iam:PassRole"];
 
+/// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself, and that
+/// the policy grants only where the configuration asks for it: its refusal is an answer.
+pub const TRIED: &str = "autoscaling:LaunchInstances";
+
 /// An instance's own ARN, by the instance that the call is about: true of calls of an instance about itself alone, with
 /// the credentials of its instance profile.
 const ITSELF: &str = "${ec2:InstanceId}";
@@ -239,7 +243,7 @@ fn ask_group(config: &Config, group: &GroupMeans, place: &Place) -> Option<State
         actions.push("autoscaling:TerminateInstanceInAutoScalingGroup");
     }
     if launches_first && (group.detach || group.terminate) {
-        actions.push("autoscaling:LaunchInstances");
+        actions.push(TRIED);
     }
     if group.hooks && (group.terminate || config.watch.lifecycle) {
         actions.extend(["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]);

@@ -3,6 +3,7 @@
 //! Each knows only what it is given; what is not known yet is said.
 
 use crate::core::config::When;
+use crate::core::handover::OnNotice;
 use crate::core::model::Registration;
 use crate::core::plan::{FleetKind, Plan};
 
@@ -13,12 +14,18 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
         Some([]) => "leave no target group, because this instance is in none".to_owned(),
         Some(several) => format!("deregister from {}", list(several, |it| format!("{} ({})", it.name(), ports(it)))),
     };
-    match (plan, when) {
-        (None, _) => format!("{leave}, find out who launches a successor"),
-        (Some(plan), When::SuccessorHealthy) if plan.has_successor() => {
-            format!("{}; once the successor is healthy, {leave}", plan.successor_first())
-        }
-        (Some(plan), _) => format!("{leave}, {plan}"),
+    let Some(plan) = plan else { return format!("{leave}, find out who launches a successor") };
+    match OnNotice::of(when, Some(plan)) {
+        OnNotice::AtOnce { why } => format!("{leave}, {plan}; at once, because {why}"),
+        OnNotice::ServeOn => format!(
+            "serve on, because the successor comes without taking this instance out: {}; once it is healthy, and early \
+             enough to drain, {leave}",
+            plan.successor_first()
+        ),
+        OnNotice::ServeOnIfAllowed => format!(
+            "{} (LaunchInstances) and serve on until it is healthy; at once, if AWS refuses that: {leave}, {plan}",
+            plan.successor_first()
+        ),
     }
 }
 
@@ -86,11 +93,13 @@ mod tests {
         assert_eq!(say(None, None), "leave the target groups once they are found, find out who launches a successor");
         assert_eq!(
             say(Some(&[registration("web", &[81, 80]), registration("api", &[9000])]), Some(&plan)),
-            "deregister from api (port 9000) and web (2 ports), launch no successor: no tag"
+            "deregister from api (port 9000) and web (2 ports), launch no successor: no tag; at once, because [leave] when \
+             is \"at-once\""
         );
         assert_eq!(
             say(Some(&[]), Some(&plan)),
-            "leave no target group, because this instance is in none, launch no successor: no tag"
+            "leave no target group, because this instance is in none, launch no successor: no tag; at once, because \
+             [leave] when is \"at-once\""
         );
     }
 
@@ -102,12 +111,16 @@ mod tests {
             only_reclaimed: false,
             running: None,
         });
-        let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::SuccessorHealthy);
+        let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::Auto);
         assert_eq!(
             say(&launch),
-            "launch the successor from launch template lt-1; once the successor is healthy, deregister from web (port 80)"
+            "serve on, because the successor comes without taking this instance out: launch the successor from launch \
+             template lt-1; once it is healthy, and early enough to drain, deregister from web (port 80)"
         );
-        assert_eq!(say(&nobody()), "deregister from web (port 80), launch no successor: no tag");
+        assert_eq!(
+            say(&nobody()),
+            "deregister from web (port 80), launch no successor: no tag; at once, because no successor is launched"
+        );
     }
 
     #[test]

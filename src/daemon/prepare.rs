@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_week_of_look_ups_that_find_the_same_says_nothing_and_a_change_says_what_it_is() {
         let mut now = BootInstant::default();
-        let mut preparation = Preparation::new(When::AtOnce, now);
+        let mut preparation = Preparation::new(When::Auto, now);
         let lines = preparation.learn(found(["web", "api"]), now);
         assert_eq!(beginnings(&lines), ["owner", "registered", "ready"]);
         for round in 0..84 {

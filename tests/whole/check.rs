@@ -254,6 +254,33 @@ fn the_owner() {
     ]);
 }
 
+/// What is found of `check` in this world, under defaults but for `more`.
+fn found(settings: Settings, more: &str, check: &str) -> String {
+    let checked = Checked::of(&Scenario::new(settings).config(more));
+    let of_it = checked.about(check, None).into_iter().next();
+    of_it.and_then(|finding| finding["found"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
+    let config = "[watch]\ninterval = \"100ms\"\n";
+    for (settings, more, says) in [
+        (owned_by(Owner::LaunchTemplate), "", "serves on until its successor is healthy, because"),
+        (owned_by(group(true, false)), "", "serves on until its successor is healthy, because"),
+        (owned_by(Owner::LaunchTemplate), "[leave]\nwhen = \"at-once\"\n", "with \"auto\" it serves on"),
+        (in_order(), "", "when = \"successor-healthy\" and the policy"),
+        (owned_by(Owner::Nobody), "", "leaves at once, because no successor is launched"),
+    ] {
+        let said = found(settings, &format!("{config}{more}"), "leave");
+        assert!(said.contains(says), "{says:?} in {said:?}");
+    }
+    let said = found(owned_by(Owner::LaunchTemplate), config, "serving-time");
+    assert!(
+        said.contains("80 s are for serving on, 30 s for open requests") && said.contains("for 10 s longer"),
+        "{said}"
+    );
+}
+
 #[test]
 fn the_group() {
     const FIRST: &str = "when = \"successor-healthy\"\n";

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use spot_relay::sim::{FleetType, Owner, Pool, Settings, TargetGroupSettings, TargetType};
 
-use crate::scenario::{Scenario, eventually, target_group, world};
+use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
 
 const TARGET_PORT: u16 = 61_080;
 
@@ -50,6 +51,45 @@ fn check(owner: Owner, expected_writes: &[&str]) -> Scenario {
     let targets = scenario.sim.targets("web");
     assert!(targets.iter().any(serves), "the successor {successor} serves on our port: {targets:?}");
     scenario
+}
+
+/// The defaults but for their times.
+#[test]
+fn by_default_the_successor_is_healthy_before_this_instance_leaves() {
+    let observed = Owner::Ec2Fleet { type_: FleetType::Maintain, replacement_strategy: Some("launch".to_owned()) };
+    for owner in [
+        Owner::LaunchTemplate,
+        instant(),
+        Owner::ec2_fleet(FleetType::Maintain),
+        Owner::spot_fleet(FleetType::Maintain),
+        observed,
+        Owner::auto_scaling_group(),
+    ] {
+        let mut settings = owned_by(owner.clone());
+        settings.target_groups[0].port = TARGET_PORT;
+        let scenario = Scenario::new(settings).config(SHORT);
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        let names = daemon.milestone_names();
+        let place = |name: &str| names.iter().position(|it| it == name).expect("a milestone");
+        assert!(place("successor-healthy") < place("deregistered"), "{owner:?}: {names:?}");
+        scenario.assert_handed_over(&["web"], "the successor first");
+    }
+}
+
+#[test]
+fn by_default_a_group_that_is_denied_a_launch_is_left_at_once_and_nobody_to_launch_means_at_once() {
+    let denied =
+        Settings { denied: vec!["autoscaling:LaunchInstances".to_owned()], ..owned_by(Owner::auto_scaling_group()) };
+    for settings in [denied, owned_by(Owner::Nobody)] {
+        let owner = settings.owner.clone();
+        let scenario = Scenario::new(settings).config(SHORT);
+        let daemon = scenario.ready();
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        let (noticed, left) = (daemon.wait_for("noticed"), daemon.wait_for("deregistered"));
+        let seconds_left = |milestone: &Value| milestone["seconds_left"].as_f64().expect("seconds");
+        assert!(seconds_left(&noticed) - seconds_left(&left) < 5.0, "{owner:?}: {noticed} {left}");
+    }
 }
 
 #[test]
@@ -413,7 +453,7 @@ fn heartbeats_keep_the_hook_waiting_while_requests_are_open() {
     let mut settings = owned_by(owner);
     settings.target_groups[0].port = TARGET_PORT;
     settings.heartbeat_timeout = Duration::from_secs(2);
-    let config = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"5s\"\n";
+    let config = "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"5s\"\nquiet-for = \"5s\"\n";
     let scenario = Scenario::new(settings).config(config);
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));

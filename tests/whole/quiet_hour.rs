@@ -37,7 +37,7 @@ fn a_start_says_each_thing_in_one_line_and_what_follows_is_silent() {
         format!("instance {instance} (m5.large, eu-west-1a, spot)"),
         "owner: Auto Scaling group ".to_owned(),
         "registered in web (port ".to_owned(),
-        "ready; on a notice: deregister from web (port ".to_owned(),
+        "ready; on a notice: have group ".to_owned(),
     ];
     let said = messages(&daemon);
     for beginning in &wanted {

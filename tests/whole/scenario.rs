@@ -15,7 +15,11 @@ use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration under which a handover takes a moment: nothing is on the target ports.
-pub(crate) const SHORT: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nquiet-for = \"200ms\"\n";
+pub(crate) const SHORT: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"200ms\"\nquiet-for = \"200ms\"\n";
+
+/// The same, and this instance leaves its target groups in the first instant, whoever launches the successor.
+pub(crate) const AT_ONCE: &str =
+    "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"200ms\"\nquiet-for = \"200ms\"\nwhen = \"at-once\"\n";
 
 /// Everything in tenths of a second, and an instance whose look-ups begin at once: their jitter is decided by the id.
 pub(crate) fn world() -> Settings {
@@ -53,7 +57,7 @@ impl Scenario {
         let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
         let metadata = sim.metadata_endpoint();
         let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());
-        Scenario { sim, directory, config: SHORT.to_owned(), environment, arguments, metadata, starter }
+        Scenario { sim, directory, config: AT_ONCE.to_owned(), environment, arguments, metadata, starter }
     }
 
     /// For another instance of the same world.

@@ -16,7 +16,8 @@ fn group(termination_hook: bool) -> Owner {
     Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook, mixed_instances: false }
 }
 
-const HAND_OVER: &str = "[watch]\ninterval = \"100ms\"\nrebalance = \"hand-over\"\n[leave]\nquiet-for = \"200ms\"\n";
+const HAND_OVER: &str =
+    "[watch]\ninterval = \"100ms\"\nrebalance = \"hand-over\"\n[leave]\nsettle = \"200ms\"\nquiet-for = \"200ms\"\n";
 
 fn count(daemon: &Daemon, milestone: &str) -> usize {
     daemon.milestone_names().iter().filter(|name| *name == milestone).count()
@@ -91,7 +92,7 @@ fn a_notice_in_the_middle_of_a_handover_by_recommendation_goes_on_with_it() {
     for (owner, launches) in [(group(false), "LaunchInstances"), (Owner::LaunchTemplate, "CreateFleet")] {
         let mut settings = owned_by(owner);
         settings.timings.healthy_after = Duration::from_secs(4);
-        let scenario = Scenario::new(settings).config(HAND_OVER);
+        let scenario = Scenario::new(settings).config(&format!("{HAND_OVER}when = \"at-once\"\n"));
         let daemon = scenario.ready();
         scenario.sim.rebalance();
         daemon.wait_for("successor-requested");
@@ -230,8 +231,7 @@ fn a_scheduled_event_is_reported_once_and_again_when_it_is_off() {
     assert!(scenario.writes().is_empty());
 }
 
-const EVENTS: &str =
-    "[watch]\ninterval = \"100ms\"\nscheduled-events = \"hand-over\"\n[leave]\nquiet-for = \"200ms\"\n";
+const EVENTS: &str = "[watch]\ninterval = \"100ms\"\nscheduled-events = \"hand-over\"\n[leave]\nsettle = \"200ms\"\nquiet-for = \"200ms\"\n";
 
 #[test]
 fn a_scheduled_event_that_is_near_is_handed_over_for_and_undone_when_it_is_cancelled() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::finding::Finding;
 use super::metadata::Known;
 use super::report::Report;
-use super::{instance, owner, permissions, target_groups};
+use super::{instance, leave, owner, permissions, target_groups};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, Connection};
@@ -74,6 +74,9 @@ pub(super) async fn look(config: &Config, imds: Imds, known: Known, report: &mut
     report.looking("the target groups")?;
     let (findings, registrations) = target_groups::look(&asked, plan.as_ref()).await;
     report.add(findings)?;
+    if let (Some(plan), Some(registrations)) = (&plan, &registrations) {
+        report.add(leave::look(config, plan, registrations))?;
+    }
     report.looking("the permissions")?;
     report.add(permissions::look(&asked, plan.as_ref(), registrations.as_deref()).await)?;
     Ok(report.add(vec![of_clock(&asked)])?)

@@ -34,7 +34,7 @@ const SLOW: Duration = Duration::from_secs(5);
 const SLOW_WHEN_FAST: Duration = Duration::from_millis(2500);
 
 const CONFIG: &str = "# every default\n";
-const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nquiet-for = \"1s\"\n";
+const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nsettle = \"1s\"\nquiet-for = \"1s\"\n";
 
 /// How the demo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

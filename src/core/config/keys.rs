@@ -113,20 +113,38 @@ const LEAVE: Table = Table {
     keys: &[
         Key {
             name: "when",
-            default: r#""at-once""#,
-            note: "at-once | successor-healthy",
-            meaning: "\"at-once\": at the first sight of the notice. \"successor-healthy\": when the successor serves, and at \
-                the latest when deregistration delay, quiet-for and reserve still fit before the deadline.",
+            default: r#""auto""#,
+            note: "auto: serve on where a successor can come first | at-once | successor-healthy",
+            meaning: "\"auto\": this instance serves on until the successor is healthy where the owner launches one without \
+                taking this instance out: a launch template, an EC2 Fleet, a Spot Fleet, a group with Capacity Rebalancing. \
+                Any other Auto Scaling group is asked once to launch one more first (LaunchInstances); where AWS refuses \
+                that, as it does with the policy that spot-relay prints for \"auto\", this instance leaves at once. \
+                Without an owner it leaves at once too. \"at-once\": at the first sight of the notice. \
+                \"successor-healthy\": as \"auto\", and the policy grants LaunchInstances. Serving on ends in time to drain: \
+                at the deadline less reserve and less the longer of settle and the deregistration delay, of which at most \
+                30s are counted.",
             read: |config, value| value::choice(value).map(|read| config.leave.when = read),
         },
         Key {
-            name: "quiet-for",
-            default: r#""3s""#,
-            note: "no request is open once nothing has moved for so long",
-            meaning: "No request is open when every connection to the target ports has been still for so long, and the last \
-                thing that moved on it was an answer. Together with reserve it has to be less than two minutes.",
+            name: "settle",
+            default: r#""20s""#,
+            note: "least time after the deregistration before anything counts as quiet",
+            meaning: "For so long after the last accepted deregistration nothing counts as quiet, because a load balancer goes \
+                on sending new requests for a while. Together with reserve it has to be less than two minutes.",
             read: |config, value| {
-                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 3s")
+                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 20s")
+                    .map(|read| config.leave.settle = read)
+            },
+        },
+        Key {
+            name: "quiet-for",
+            default: r#""15s""#,
+            note: "connections that stay open are quiet once nothing has moved on them for so long",
+            meaning: "Connections to the target ports that stay open are quiet when each has been still for so long, the last \
+                thing that moved on it was an answer, and nothing waits in its queues. It runs within settle, not after \
+                it. Together with reserve it has to be less than two minutes.",
+            read: |config, value| {
+                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 15s")
                     .map(|read| config.leave.quiet_for = read)
             },
         },

@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 "[leave]\ncolour = 1",
-                "line 2, column 1: leave.colour: no such key; [leave] has when, quiet-for, reserve",
+                "line 2, column 1: leave.colour: no such key; [leave] has when, settle, quiet-for, reserve",
             ),
             ("target_group = []", "line 1, column 1: target_group: no such key; did you mean target-groups?"),
             ("[wach]\ninterval = \"1s\"", "line 1, column 2: wach: no such table; did you mean [watch]?"),
@@ -229,7 +229,11 @@ mod tests {
     #[test]
     fn a_contradiction_is_told_of_a_key_that_was_written() {
         let text = "[leave]\nquiet-for = \"115s\"\n[notify]\ntemplate = \"/x\"\n";
-        assert!(first(text).starts_with("line 2, column 13: leave.quiet-for: quiet-for (115s) and reserve (10s)"));
+        assert!(
+            first(text).starts_with(
+                "line 2, column 13: leave.quiet-for: settle (20s) or quiet-for (115s), with reserve (10s)"
+            )
+        );
         assert!(problems(text).contains("c: line 4, column 12: notify.template: "));
         assert!(first("arrive.register = true").starts_with("line 1, column 19: arrive.register: it is true, but"));
     }

@@ -33,6 +33,7 @@ impl Config {
             self.recommendation_without_successor(),
             self.event_without_successor(),
             self.waits_for_no_successor(),
+            self.nothing_settles(),
             self.nothing_quiet(),
             self.no_reserve(),
             self.little_left_to_drain(),
@@ -112,12 +113,22 @@ impl Config {
         })
     }
 
+    fn nothing_settles(&self) -> Option<Unwise> {
+        self.leave.settle.is_zero().then(|| {
+            unwise(
+                "leave.settle",
+                "0s: a load balancer goes on sending new requests for up to 25 s after the deregistration, and none of \
+                 them is waited for; write \"20s\"",
+            )
+        })
+    }
+
     fn nothing_quiet(&self) -> Option<Unwise> {
         self.leave.quiet_for.is_zero().then(|| {
             unwise(
                 "leave.quiet-for",
                 "0s: a connection counts as quiet between two packets of an answer, so the instance may be called \
-                 drained while a request is open; write \"3s\"",
+                 drained while a request is open; write \"15s\"",
             )
         })
     }
@@ -133,14 +144,15 @@ impl Config {
     }
 
     fn little_left_to_drain(&self) -> Option<Unwise> {
-        let kept = self.leave.quiet_for + self.leave.reserve;
+        let waited = self.leave.settle.max(self.leave.quiet_for);
+        let kept = waited + self.leave.reserve;
         (kept > crate::core::notice::TWO_MINUTES / 2).then(|| {
             unwise(
                 "leave.reserve",
                 format!(
-                    "quiet-for ({:?}) and reserve ({:?}) take more than half of the two minutes, of which requests have \
-                     only the rest to be answered; their defaults are 3s and 10s",
-                    self.leave.quiet_for, self.leave.reserve
+                    "settle or quiet-for ({waited:?}) and reserve ({:?}) take more than half of the two minutes, of which \
+                     requests have only the rest to be answered; their defaults are 20s, 15s and 10s",
+                    self.leave.reserve
                 ),
             )
         })
@@ -308,7 +320,8 @@ mod tests {
                 "watch.scheduled-events",
                 "report",
             ),
-            ("[leave]\nquiet-for = \"0s\"", "leave.quiet-for", "write \"3s\""),
+            ("[leave]\nquiet-for = \"0s\"", "leave.quiet-for", "write \"15s\""),
+            ("[leave]\nsettle = \"0s\"", "leave.settle", "write \"20s\""),
             ("[leave]\nreserve = \"0s\"", "leave.reserve", "write \"10s\""),
             ("[leave]\nquiet-for = \"1s\"\nreserve = \"1m\"", "leave.reserve", "more than half"),
             (

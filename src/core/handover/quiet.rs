@@ -63,7 +63,9 @@ impl Quiet {
         // New requests may arrive for a moment after the deregistration, so quiet is counted from there.
         // A Network Load Balancer sends new flows for minutes (docs/aws.md 3): behind one, only the reserve ends the wait.
         let network = view.registrations.iter().any(|registration| registration.network);
-        let long_enough = view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.quiet_for) && !network;
+        let long_enough =
+            view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.settle.max(view.settings.quiet_for))
+                && !network;
         match self.last {
             _ if view.left_at.is_some() && view.registrations.is_empty() => Some(EndedBy::NotInService),
             Some(Connections { established, busy: 0 }) if long_enough => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Hooks, Leave as LeaveSettings, When};
 use crate::core::model::{Action, BootInstant, Identity, Incident, Registration, Signal};
-use crate::core::plan::Plan;
+use crate::core::plan::{GroupRequest, Plan};
 
 use super::call::HookKind;
 
@@ -76,17 +76,41 @@ pub(super) enum Manner {
     Open,
 }
 
+/// Whether this instance serves on when a notice comes, by its settings and its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNotice {
+    /// It leaves in the first instant.
+    AtOnce { why: &'static str },
+    /// The owner launches a successor without taking this instance out. A plan that is not known yet is waited for.
+    ServeOn,
+    /// The group is asked to launch one more first (LaunchInstances). A refusal means at once.
+    ServeOnIfAllowed,
+}
+
+impl OnNotice {
+    pub fn of(when: When, plan: Option<&Plan>) -> OnNotice {
+        match (when, plan) {
+            (When::AtOnce, _) => OnNotice::AtOnce { why: "[leave] when is \"at-once\"" },
+            (_, Some(plan)) if !plan.has_successor() => OnNotice::AtOnce { why: "no successor is launched" },
+            (_, Some(Plan::Group { how, .. })) if *how != GroupRequest::Observe => OnNotice::ServeOnIfAllowed,
+            (When::Auto | When::SuccessorHealthy, _) => OnNotice::ServeOn,
+        }
+    }
+}
+
 impl Terms {
-    pub(super) fn manner(&self, settings: &LeaveSettings) -> Manner {
+    /// A plan that is not known yet leaves it open whether the owner launches first: serving on waits for it.
+    pub(super) fn manner(&self, settings: &LeaveSettings, plan: Option<&Plan>) -> Manner {
         match self.signal {
             _ if self.terminating || self.incident.action == Some(Action::Hibernate) => Manner::AtOnce,
             Signal::LifecycleState => Manner::AtOnce,
             Signal::RebalanceRecommendation => Manner::Open,
             Signal::ScheduledEvent => Manner::ServeOn,
-            Signal::Notice | Signal::Drill if self.serve_on || settings.when == When::SuccessorHealthy => {
-                Manner::ServeOn
-            }
-            Signal::Notice | Signal::Drill => Manner::AtOnce,
+            Signal::Notice | Signal::Drill if self.serve_on => Manner::ServeOn,
+            Signal::Notice | Signal::Drill => match OnNotice::of(settings.when, plan) {
+                OnNotice::ServeOn | OnNotice::ServeOnIfAllowed => Manner::ServeOn,
+                OnNotice::AtOnce { .. } => Manner::AtOnce,
+            },
         }
     }
 

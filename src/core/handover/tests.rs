@@ -614,6 +614,10 @@ impl Run {
 
 const VICTIM: [(&str, u64, u64); 1] = [("i-victim", 1_000, 121_000)];
 
+fn at_once() -> Settings {
+    Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() }
+}
+
 fn detach() -> Plan {
     Plan::Group { group: group(&[]), how: GroupRequest::Detach }
 }
@@ -623,8 +627,10 @@ fn raise() -> Plan {
 }
 
 /// The story of one victim when everything goes well.
-fn check(model: Model, plan: Plan, expected_writes: &[&str], expected_milestones: &[&str]) -> Run {
-    let run = Run::new(model, plan, Vec::new()).run(&[]);
+fn check(when: When, model: Model, plan: Plan, expected_writes: &[&str], expected_milestones: &[&str]) -> Run {
+    let mut run = Run::new(model, plan, Vec::new());
+    run.settings.leave.when = when;
+    let run = run.run(&[]);
     assert_eq!(run.model.writes, expected_writes);
     let saw: BTreeSet<String> = run.saw().into_iter().collect();
     for milestone in expected_milestones {
@@ -653,7 +659,7 @@ const EVERYTHING: [&str; 11] = [
 #[test]
 fn a_group_is_left_by_detaching_and_launches_the_successor() {
     let writes = ["deregister web", "deregister api", "exit decrement=false", "register in api"];
-    check(Model::new(&VICTIM).with_group(), detach(), &writes, &EVERYTHING);
+    check(When::AtOnce, Model::new(&VICTIM).with_group(), detach(), &writes, &EVERYTHING);
 }
 
 #[test]
@@ -670,14 +676,51 @@ fn a_termination_hook_is_completed_once_quiet() {
 #[test]
 fn a_maintain_fleet_is_raised_and_put_back() {
     let writes = ["deregister web", "deregister api", "capacity 4", "capacity 3", "register in web", "register in api"];
-    let run = check(Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
+    let run = check(When::AtOnce, Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
     assert_eq!(run.model.fleet.map(|(fleet, _)| fleet.capacity.total), Some(3));
+}
+
+#[test]
+fn by_default_a_fleet_and_a_template_launch_before_this_instance_leaves() {
+    let writes = ["capacity 4", "capacity 3", "register in web", "register in api", "deregister web", "deregister api"];
+    check(When::Auto, Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
+    let writes = ["create fleet", "register in web", "register in api", "deregister web", "deregister api"];
+    check(When::Auto, Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
+}
+
+#[test]
+fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
+    let rebalances =
+        Plan::Group { group: AutoScalingGroup { capacity_rebalance: true, ..group(&[]) }, how: GroupRequest::Observe };
+    for (when, leaves_at_once) in [(When::Auto, false), (When::AtOnce, true)] {
+        let mut run = Run::new(Model::new(&VICTIM).with_group(), rebalances.clone(), Vec::new());
+        run.settings.leave.when = when;
+        let run = run.run(&[]);
+        let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
+        assert_eq!(first.map(|(when, _, _)| *when), Some(if leaves_at_once { 1_000 } else { 81_000 }), "{when:?}");
+    }
+}
+
+#[test]
+fn by_default_nobody_to_launch_means_at_once() {
+    let run = Run::new(Model::new(&VICTIM), Plan::Nobody { why: "launched by hand".into() }, Vec::new()).run(&[]);
+    let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
+    assert_eq!(first.map(|(when, _, _)| *when), Some(1_000));
+}
+
+#[test]
+fn the_defaults_count_thirty_seconds_of_a_long_delay_and_settle_of_a_short_one() {
+    let leave = LeaveSettings::default();
+    let counted = |delay| time_to_drain(&leave, Duration::from_secs(delay)).as_secs();
+    assert_eq!([0, 20, 25, 30, 300].map(counted), [20, 20, 25, 30, 30]);
+    let patient = LeaveSettings { settle: Duration::from_secs(60), ..leave };
+    assert_eq!(time_to_drain(&patient, Duration::from_secs(300)).as_secs(), 60);
 }
 
 #[test]
 fn an_instant_fleet_is_launched_and_its_instance_registered() {
     let writes = ["deregister web", "deregister api", "create fleet", "register in web", "register in api"];
-    check(Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
+    check(When::AtOnce, Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
 }
 
 #[test]
@@ -691,7 +734,9 @@ fn nobody_launches_and_the_instance_drains_all_the_same() {
 
 #[test]
 fn every_deregistration_is_begun_in_the_first_instant_and_the_owner_is_asked_in_the_same() {
-    let run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new()).run(&[]);
+    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+    run.settings.leave.when = When::AtOnce;
+    let run = run.run(&[]);
     let first: Vec<&Call> =
         run.calls.iter().take_while(|(when, _, _)| *when == 1_000).map(|(_, _, call)| call).collect();
     assert!(matches!(
@@ -738,24 +783,27 @@ fn serving_on_ends_when_draining_would_come_too_late() {
     run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
-    // 121 s less 10 s of reserve, 3 s of quiet and 60 s of draining.
-    assert_eq!(first.map(|(when, _, _)| *when), Some(48_000));
+    // 121 s less 10 s of reserve and 30 s of draining.
+    assert_eq!(first.map(|(when, _, _)| *when), Some(81_000));
     assert_eq!(run.targets_of("i-victim"), 0);
     assert!(!run.outcome(0).complete);
 }
 
 #[test]
 fn a_refused_launch_falls_back_to_leaving_at_once() {
-    let mut model = Model::new(&VICTIM).with_group();
-    let refused = Answer::Failed(Failure {
-        kind: FailureKind::Rejected,
-        code: Some("InvalidAction".into()),
-        message: String::new(),
-    });
-    model.tokens.insert("unused".into(), (String::new(), Launched::default()));
+    falls_back(When::SuccessorHealthy, FailureKind::Rejected, "InvalidAction");
+}
+
+#[test]
+fn by_default_a_denied_launch_costs_its_own_refusal_alone() {
+    falls_back(When::Auto, FailureKind::Denied, "AccessDenied");
+}
+
+fn falls_back(when: When, kind: FailureKind, code: &str) {
+    let refused = Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
     let mut handover = {
         let terms = terms_of("i-victim", Action::Terminate, 121_000);
-        let leave = LeaveSettings { when: When::SuccessorHealthy, ..LeaveSettings::default() };
+        let leave = LeaveSettings { when, ..LeaveSettings::default() };
         let settings = Settings { leave, ..Settings::default() };
         Handover::begin(
             terms,
@@ -824,7 +872,7 @@ fn a_port_registered_since_the_look_up_is_deregistered_too() {
 #[test]
 fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(0));
+    let mut handover = Handover::begin(terms, at_once(), Known::default(), at(0));
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
@@ -907,6 +955,10 @@ fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {
     prop::collection::vec((fate, 0u16..4_000), 0..60)
 }
 
+fn when() -> impl Strategy<Value = When> {
+    prop_oneof![Just(When::Auto), Just(When::AtOnce), Just(When::SuccessorHealthy)]
+}
+
 fn kills(victims: usize) -> impl Strategy<Value = Vec<(u64, usize)>> {
     prop::collection::vec((1_000u64..60_000, 0..victims), 0..4)
 }
@@ -954,7 +1006,7 @@ proptest! {
 
     #[test]
     fn a_group_launches_exactly_one_successor_whatever_is_lost_and_killed(
-        exchanges in exchanges(), kills in kills(1), hook in any::<bool>(), serve_on in any::<bool>(),
+        exchanges in exchanges(), kills in kills(1), hook in any::<bool>(), when in when(),
     ) {
         let plan = if hook {
             Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }
@@ -962,9 +1014,7 @@ proptest! {
             detach()
         };
         let mut run = Run::new(Model::new(&VICTIM).with_group(), plan, exchanges);
-        if serve_on {
-            run.settings.leave.when = When::SuccessorHealthy;
-        }
+        run.settings.leave.when = when;
         let run = run.run(&kills);
         held(&run, 1)?;
         let (members, desired) = run.model.group.as_ref().expect("a group");
@@ -974,9 +1024,10 @@ proptest! {
 
     #[test]
     fn an_instant_fleet_launches_exactly_one_successor_whatever_is_lost_and_killed(
-        exchanges in exchanges(), kills in kills(1), other_zones_after_restart in any::<bool>(),
+        exchanges in exchanges(), kills in kills(1), other_zones_after_restart in any::<bool>(), when in when(),
     ) {
         let mut run = Run::new(Model::new(&VICTIM), launch_plan(), exchanges);
+        run.settings.leave.when = when;
         if let (true, Plan::Launch(mut launch)) = (other_zones_after_restart, launch_plan()) {
             launch.attempts.rotate_left(1);
             run.plan_after_restart = Some(Plan::Launch(launch));
@@ -987,10 +1038,12 @@ proptest! {
 
     #[test]
     fn any_two_victims_of_a_maintain_fleet_end_at_base_with_a_successor_each(
-        exchanges in exchanges(), kills in kills(2), second in 0u64..110_000,
+        exchanges in exchanges(), kills in kills(2), second in 0u64..110_000, when in when(),
     ) {
         let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
-        let run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), exchanges).run(&kills);
+        let mut run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), exchanges);
+        run.settings.leave.when = when;
+        let run = run.run(&kills);
         held(&run, 2)?;
         let (fleet, members) = run.model.fleet.as_ref().expect("a fleet");
         prop_assert_eq!(fleet.capacity.total, 4, "back at base");

@@ -53,7 +53,7 @@ impl Handover {
         quiet: &Quiet,
         hooks: &[Hook],
     ) -> View<'a> {
-        let manner = self.terms.manner(settings);
+        let manner = self.terms.manner(settings, successor.map(SuccessorDuties::plan));
         let may_leave = match manner {
             _ if self.is_leaving => true,
             Manner::AtOnce => true,

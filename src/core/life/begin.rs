@@ -176,7 +176,7 @@ impl Life {
         let delays = self.known.registrations.iter().flatten().map(|registration| registration.deregistration_delay);
         let longest = delays.max().unwrap_or(DEFAULT_DRAIN).min(DRAINS_AT_MOST);
         let leave = &self.config.leave;
-        (longest + leave.quiet_for + leave.reserve + self.config.hooks.timeout * 2).max(TWO_MINUTES)
+        (longest + leave.settle.max(leave.quiet_for) + leave.reserve + self.config.hooks.timeout * 2).max(TWO_MINUTES)
     }
 
     /// What was announced before and begins now: a recommendation that waited for an arrival, a scheduled event.

@@ -79,6 +79,7 @@ mod notice {
     #[test]
     fn runs_its_hooks_once_whatever_process_sees_it() {
         let hooks = |config: &mut crate::core::config::Config| {
+            config.leave.when = When::AtOnce;
             config.hooks.notice = vec!["true".into()];
             config.hooks.drained = vec!["true".into()];
         };
@@ -330,7 +331,7 @@ mod notice {
             story.run(120).is_as_before();
             let first = story.record().expect("a record").incident.number;
             story.notice(Action::Terminate);
-            story.run(60);
+            story.run(100);
             let second = story.record().expect("a record").incident.number;
             assert_eq!(second, first + 1, "{owner:?}");
             // A fleet counts: the first successor is a member more than its base, and stands in for the second time.
@@ -347,7 +348,10 @@ mod notice {
         for owner in LIVE_ON {
             for restarted in [false, true] {
                 for wait in [0, 3, 5, 8, 12] {
-                    let mut story = Story::with(owner, |config| config.arrive.ready = Readiness::Tcp("x:80".into()));
+                    let mut story = Story::with(owner, |config| {
+                        config.leave.when = When::AtOnce;
+                        config.arrive.ready = Readiness::Tcp("x:80".into());
+                    });
                     story.run(10).notice(Action::Terminate);
                     story.run(40).withdraw();
                     story.aws.ready = wait > 6;

@@ -52,7 +52,7 @@ struct Interruption {
 struct World {
     owner: Owner,
     then: Then,
-    serve_on: bool,
+    when: When,
     arrives: bool,
     healthy_after: u64,
     full: bool,
@@ -123,17 +123,17 @@ fn world(of_record: bool) -> impl Strategy<Value = World> {
     (
         prop::sample::select(OWNERS.to_vec()),
         then,
-        any::<bool>(),
+        prop_oneof![Just(When::Auto), Just(When::AtOnce), Just(When::SuccessorHealthy)],
         any::<bool>(),
         prop_oneof![Just(6_000u64), Just(30_000), Just(200_000)],
         prop::bool::weighted(0.2),
         prop::collection::vec(interruption(of_record), 1..4),
         exchanges(),
     )
-        .prop_map(|(owner, then, serve_on, arrives, healthy_after, full, interruptions, exchanges)| World {
+        .prop_map(|(owner, then, when, arrives, healthy_after, full, interruptions, exchanges)| World {
             owner,
             then,
-            serve_on,
+            when,
             arrives,
             healthy_after,
             full,
@@ -155,9 +155,7 @@ impl World {
             hands_over_on_recommendation(config);
             hands_over_for_events(config);
             config.survive.then = self.then;
-            if self.serve_on {
-                config.leave.when = When::SuccessorHealthy;
-            }
+            config.leave.when = self.when;
             if self.arrives {
                 arrives(config);
             }

@@ -1,0 +1,79 @@
+//! When this instance would leave its target groups on a notice, why, and what would make it serve on for longer.
+
+use std::time::Duration;
+
+use super::finding::Finding;
+use crate::core::config::{Config, When};
+use crate::core::handover::{OnNotice, time_to_drain};
+use crate::core::model::Registration;
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::Plan;
+
+pub(super) fn look(config: &Config, plan: &Plan, registrations: &[Registration]) -> Vec<Finding> {
+    let on_notice = OnNotice::of(config.leave.when, Some(plan));
+    let mut findings = vec![when(config, plan, on_notice)];
+    if !matches!(on_notice, OnNotice::AtOnce { .. }) && !registrations.is_empty() {
+        findings.push(serving_time(config, registrations));
+    }
+    findings
+}
+
+fn when(config: &Config, plan: &Plan, on_notice: OnNotice) -> Finding {
+    let auto_would = OnNotice::of(When::Auto, Some(plan));
+    let found = match on_notice {
+        OnNotice::ServeOn => {
+            "on a notice this instance serves on until its successor is healthy, because the successor comes without \
+             taking this instance out"
+                .to_owned()
+        }
+        OnNotice::ServeOnIfAllowed if config.leave.when == When::SuccessorHealthy => format!(
+            "on a notice this instance serves on until its successor is healthy, if group {} launches one more first \
+             (LaunchInstances); otherwise it leaves at once",
+            plan.owner()
+        ),
+        OnNotice::ServeOnIfAllowed => format!(
+            "on a notice this instance leaves at once, unless AWS allows it LaunchInstances in group {}; it serves on \
+             until its successor is healthy with [leave] when = \"successor-healthy\" and the policy that spot-relay policy \
+             prints then, or with Capacity Rebalancing on",
+            plan.owner()
+        ),
+        OnNotice::AtOnce { why } if matches!(auto_would, OnNotice::AtOnce { .. }) => {
+            format!("on a notice this instance leaves at once, because {why}")
+        }
+        OnNotice::AtOnce { why } => format!(
+            "on a notice this instance leaves at once, because {why}; with \"auto\" it serves on until its successor is \
+             healthy, where the owner can launch one first"
+        ),
+    };
+    Finding::ok("leave", found)
+}
+
+/// The time that a notice leaves to serve on, and the part of it that a shorter deregistration delay adds.
+fn serving_time(config: &Config, registrations: &[Registration]) -> Finding {
+    let leave = &config.leave;
+    let longest = registrations.iter().max_by_key(|registration| registration.deregistration_delay);
+    let delay = longest.map(|registration| registration.deregistration_delay).unwrap_or_default();
+    let drain = time_to_drain(leave, delay);
+    let serves = TWO_MINUTES.saturating_sub(drain + leave.reserve);
+    let gain = drain.saturating_sub(time_to_drain(leave, Duration::ZERO));
+    let found = format!(
+        "of the two minutes {} s are for serving on, {} s for open requests to end, and {} s are the reserve",
+        serves.as_secs(),
+        drain.as_secs(),
+        leave.reserve.as_secs()
+    );
+    match longest.filter(|_| !gain.is_zero()) {
+        None => Finding::ok("serving-time", found),
+        Some(longest) => Finding::ok(
+            "serving-time",
+            format!(
+                "{found}; where every request is answered within {} s, a deregistration delay of so much (that of {} is {} \
+                 s) lets it serve on for {} s longer",
+                (drain - gain).as_secs(),
+                longest.name(),
+                delay.as_secs(),
+                gain.as_secs()
+            ),
+        ),
+    }
+}
