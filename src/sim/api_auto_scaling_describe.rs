@@ -61,7 +61,7 @@ fn described(world: &World, group: &AutoScalingGroup) -> Xml {
         .list(
             "TrafficSources",
             "member",
-            group.target_groups.iter().map(|arn| Xml::new().text("Identifier", arn).text("Type", "elbv2")),
+            sources(world, group).into_iter().map(|(arn, kind)| Xml::new().text("Identifier", arn).text("Type", kind)),
         );
     if group.mixed_types.is_empty() {
         return xml.nest("LaunchTemplate", template(world, &group.template));
@@ -133,12 +133,23 @@ pub(crate) fn lifecycle_hooks(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("LifecycleHooks", "member", hooks))
 }
 
+/// Each with its type.
+fn sources<'a>(world: &'a World, group: &'a AutoScalingGroup) -> Vec<(&'a String, &'static str)> {
+    let kind = |identifier: &str| match identifier.split(':').nth(2) {
+        Some("elasticloadbalancing") => "elbv2",
+        Some("vpc-lattice") => "vpc-lattice",
+        _ => "elb",
+    };
+    let all = group.target_groups.iter().chain(&world.settings.other_traffic_sources);
+    all.map(|identifier| (identifier, kind(identifier))).collect()
+}
+
 pub(crate) fn traffic_sources(world: &World, query: &Query) -> Answer {
     let group = group(world, query)?;
-    let (arns, next) = paged(group.target_groups.iter().collect(), query)?;
-    let sources = arns.into_iter().map(|arn| {
+    let (page, next) = paged(sources(world, group), query)?;
+    let sources = page.into_iter().map(|(arn, kind)| {
         let source = Xml::new().text("TrafficSource", arn).text("State", "InService");
-        source.text("Identifier", arn).text("Type", "elbv2")
+        source.text("Identifier", arn).text("Type", kind)
     });
     Ok(Xml::new().list("TrafficSources", "member", sources).option("NextToken", next))
 }

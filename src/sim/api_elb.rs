@@ -3,8 +3,8 @@
 use super::aws::{Answer, Failure, page};
 use super::instances::State;
 use super::query::Query;
-use super::settings::{LoadBalancerType, TargetGroupSettings, TargetType};
-use super::target_groups::{Health, Named, TargetGroup};
+use super::settings::{DrainingAddress, LoadBalancerType, TargetGroupSettings, TargetType};
+use super::target_groups::{Health, LoadBalancer, Named, TargetGroup};
 use super::world::World;
 use super::xml::Xml;
 
@@ -27,14 +27,26 @@ fn not_found() -> Failure {
     Failure::new("TargetGroupNotFound", "One or more target groups not found")
 }
 
+/// One ARN of another service, as VPC Lattice's, makes a whole list wrong.
+fn check_arns(arns: &[String]) -> Result<(), Failure> {
+    let is_ours =
+        |arn: &&String| arn.split(':').nth(2) == Some("elasticloadbalancing") && arn.contains(":targetgroup/");
+    match arns.iter().find(|arn| !is_ours(arn)) {
+        Some(arn) => Err(Failure::validation(format!("'{arn}' is not a valid target group ARN"))),
+        None => Ok(()),
+    }
+}
+
 fn group<'a>(world: &'a World, query: &Query) -> Result<&'a TargetGroup, Failure> {
     let arn = query.required("TargetGroupArn")?;
+    check_arns(std::slice::from_ref(&arn))?;
     world.target_group(&arn).ok_or_else(not_found)
 }
 
 fn describe_target_groups(world: &World, query: &Query) -> Answer {
     let arns = query.list("TargetGroupArns.member");
     let names = query.list("Names.member");
+    check_arns(&arns)?;
     let groups = world.target_groups.iter();
     let known = |wanted: &String| groups.clone().any(|group| &group.arn == wanted || &group.name == wanted);
     if !arns.iter().chain(&names).all(known) {
@@ -61,13 +73,13 @@ fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Fail
 }
 
 fn target_group(group: &TargetGroup) -> Xml {
-    let network = matches!(group.protocol.as_str(), "TCP" | "UDP" | "TLS" | "TCP_UDP");
+    let network = matches!(group.protocol.as_str(), "TCP" | "UDP" | "TLS" | "TCP_UDP" | "QUIC" | "TCP_QUIC");
     let xml = Xml::new()
         .text("TargetGroupArn", &group.arn)
         .text("TargetGroupName", &group.name)
         .text("Protocol", &group.protocol)
         .text("Port", group.port)
-        .text("VpcId", "vpc-0123456789abcdef0")
+        .text("VpcId", &group.vpc)
         .text("HealthCheckProtocol", if network { "TCP" } else { "HTTP" })
         .text("HealthCheckPort", "traffic-port")
         .text("HealthCheckEnabled", true)
@@ -129,6 +141,7 @@ fn description(id: &str, port: u16, zone: Option<&str>, (state, reason, why): He
 fn register_targets(world: &mut World, query: &Query) -> Answer {
     let group = group(world, query)?;
     let targets = some_named(query)?;
+    check_server_ids(group, query)?;
     for target in &targets {
         registrable(world, group, target)?;
     }
@@ -139,8 +152,24 @@ fn register_targets(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new())
 }
 
+fn check_server_ids(group: &TargetGroup, query: &Query) -> Result<(), Failure> {
+    let wants_one = matches!(group.protocol.as_str(), "QUIC" | "TCP_QUIC");
+    let targets = query.structures("Targets.member");
+    let is_without = |target: &Query| target.get("QuicServerId").is_none();
+    match wants_one && targets.iter().any(is_without) {
+        true => Err(Failure::validation("You must specify a QUIC server ID for a target of this target group")),
+        false => Ok(()),
+    }
+}
+
 fn registrable(world: &World, group: &TargetGroup, target: &Named) -> Result<(), Failure> {
     let id = &target.id;
+    world.check_zone(group, target)?;
+    let refuses = world.settings.draining_address == DrainingAddress::Refused;
+    if refuses && group.drains_to_the_end() && group.drains(target) {
+        let why = "is draining and cannot be registered until its deregistration is complete";
+        return Err(Failure::validation(format!("The target '{id}' {why}")));
+    }
     if group.kind == TargetType::Ip {
         let address: Result<std::net::IpAddr, _> = id.parse();
         let wrong = || Failure::validation(format!("The IP address '{id}' is not a valid IPv4 or IPv6 address"));
@@ -199,6 +228,7 @@ fn describe_load_balancers(world: &World, query: &Query) -> Answer {
     let wanted = wanted.filter(|one| names.is_empty() || names.contains(&one.name));
     let (wanted, next) = paged(wanted.collect(), query)?;
     let created = world.clock.iso_millis(world.clock.started());
+    let is_of = |group: &TargetGroup, one: &LoadBalancer| group.load_balancer.iter().any(|it| it.arn == one.arn);
     let balancers = wanted.into_iter().map(|one| {
         Xml::new()
             .text("LoadBalancerArn", &one.arn)
@@ -206,7 +236,7 @@ fn describe_load_balancers(world: &World, query: &Query) -> Answer {
             .text("DNSName", format!("{}-1.{}.elb.amazonaws.com", one.name, world.settings.region))
             .text("CreatedTime", &created)
             .text("Scheme", "internal")
-            .text("VpcId", &world.settings.vpc)
+            .text("VpcId", world.target_groups.iter().find(|group| is_of(group, one)).map_or("", |group| &group.vpc))
             .nest("State", Xml::new().text("Code", "active"))
             .text("Type", one.kind)
             .text("IpAddressType", "ipv4")
@@ -216,6 +246,7 @@ fn describe_load_balancers(world: &World, query: &Query) -> Answer {
                 world
                     .subnets
                     .iter()
+                    .filter(|subnet| one.zones.is_empty() || one.zones.contains(&subnet.zone))
                     .map(|subnet| Xml::new().text("ZoneName", &subnet.zone).text("SubnetId", &subnet.id)),
             )
     });
@@ -244,6 +275,7 @@ fn create_target_group(world: &mut World, query: &Query) -> Answer {
         port: query.number("Port")?.ok_or_else(|| Failure::missing_parameter("Port"))?,
         load_balancer: LoadBalancerType::None,
         name,
+        vpc: query.string("VpcId"),
         ..TargetGroupSettings::default()
     };
     let arn = world.add_target_group(&settings);

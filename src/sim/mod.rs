@@ -15,6 +15,7 @@ mod instances;
 mod launch_templates;
 mod reported_health;
 mod target_groups;
+mod target_zones;
 
 mod credentials;
 mod metadata;
@@ -57,7 +58,7 @@ pub use reported_health::Reported;
 pub use requests::{Moment, Request};
 pub use server::Tls;
 pub use settings::{
-    FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate, Rates, Settings,
+    DrainingAddress, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate, Rates, Settings,
     TargetGroupSettings, TargetType, Timings,
 };
 pub use standalone::{Standalone, standalone};

@@ -21,6 +21,10 @@ pub struct Settings {
     pub instance_id: Option<String>,
     /// Our instance's private address; without it one of its subnet.
     pub private_ip: Option<String>,
+    /// What becomes of the registration of an address that drains behind an Application Load Balancer.
+    pub draining_address: DrainingAddress,
+    /// The Auto Scaling group's traffic sources beside its target groups, as a VPC Lattice target group's ARN.
+    pub other_traffic_sources: Vec<String>,
     /// Our instance's pool: its type in its zone, and how it was bought.
     pub instance_type: String,
     pub zone: String,
@@ -85,6 +89,8 @@ impl Default for Settings {
             account: "123456789012".to_owned(),
             instance_id: None,
             private_ip: None,
+            draining_address: DrainingAddress::Refused,
+            other_traffic_sources: Vec::new(),
             instance_type: "m5.large".to_owned(),
             zone: "eu-west-1a".to_owned(),
             vpc: "vpc-0123456789abcdef0".to_owned(),
@@ -248,6 +254,12 @@ pub struct TargetGroupSettings {
     #[serde(with = "duration_text")]
     pub deregistration_delay: Duration,
     pub load_balancer: LoadBalancerType,
+    /// The zones that its load balancer is enabled for; empty: all.
+    pub load_balancer_zones: Vec<String>,
+    /// The group's VPC; without it that of the instances.
+    pub vpc: Option<String>,
+    /// Addresses of instances of the group's VPC that are none of this world's; they may be the same as ours.
+    pub strangers: Vec<String>,
     pub health: HealthSource,
     /// Whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
     pub attached: bool,
@@ -263,6 +275,9 @@ impl Default for TargetGroupSettings {
             ports: vec![80],
             deregistration_delay: Duration::from_secs(300),
             load_balancer: LoadBalancerType::Application,
+            load_balancer_zones: Vec::new(),
+            vpc: None,
+            strangers: Vec::new(),
             health: HealthSource::Timed,
             attached: true,
         }
@@ -308,6 +323,16 @@ pub enum HealthSource {
     Timed,
     /// The target is `initial` until the control `/target-health` reports it: a real load balancer probes real servers.
     Reported,
+}
+
+/// AWS takes a draining address back only after the deregistration delay (which of the two it does until then is not known).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainingAddress {
+    /// RegisterTargets is refused.
+    Refused,
+    /// RegisterTargets succeeds, and the target drains on.
+    Kept,
 }
 
 /// How long things take in the simulated world.

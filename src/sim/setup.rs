@@ -77,8 +77,10 @@ impl World {
     pub(crate) fn add_target_group(&mut self, settings: &TargetGroupSettings) -> String {
         let Settings { region, account, .. } = &self.settings;
         let prefix = format!("arn:aws:elasticloadbalancing:{region}:{account}");
+        let zone_of_strangers = format!("{region}b");
         let id = self.id("").trim_start_matches('-').chars().skip(1).collect::<String>();
-        let group = TargetGroup::new(settings, &prefix, &id);
+        let group = TargetGroup::new(settings, &prefix, &self.settings.vpc, &id);
+        let group = group.with_strangers(&settings.strangers, zone_of_strangers, self.now);
         let arn = group.arn.clone();
         self.target_groups.push(group);
         arn
@@ -138,8 +140,11 @@ impl World {
         for (number, settings) in self.settings.target_groups.clone().into_iter().enumerate() {
             let Some(arn) = self.target_groups.get(number).map(|group| group.arn.clone()) else { continue };
             let target = if settings.kind == TargetType::Ip { &address } else { id };
+            let is_outside =
+                settings.kind == TargetType::Ip && settings.vpc.is_some_and(|vpc| vpc != self.settings.vpc);
+            let zone = is_outside.then(|| "all".to_owned());
             for port in settings.ports {
-                self.register_target(&arn, &Named { id: target.to_owned(), port: Some(port), zone: None });
+                self.register_target(&arn, &Named { id: target.to_owned(), port: Some(port), zone: zone.clone() });
             }
         }
     }

@@ -17,6 +17,7 @@ pub(crate) struct TargetGroup {
     pub(crate) kind: TargetType,
     pub(crate) protocol: String,
     pub(crate) port: u16,
+    pub(crate) vpc: String,
     pub(crate) load_balancer: Option<LoadBalancer>,
     pub(crate) health: HealthSource,
     pub(crate) attributes: BTreeMap<String, String>,
@@ -29,6 +30,8 @@ pub(crate) struct LoadBalancer {
     pub(crate) arn: String,
     pub(crate) name: String,
     pub(crate) kind: &'static str,
+    /// Those that it is enabled for; empty: all.
+    pub(crate) zones: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Target {
     pub(crate) zone: Option<String>,
     pub(crate) registered: Instant,
     pub(crate) draining_until: Option<Instant>,
+    /// An instance of another VPC, which may have the address of one of ours.
+    pub(crate) is_stranger: bool,
     /// The last report since the registration; none yet: `initial`. Only [`HealthSource::Reported`] reads it.
     pub(crate) reported: Option<Reported>,
 }
@@ -62,7 +67,7 @@ const INITIAL: Health = ("initial", Some("Elb.RegistrationInProgress"), Some("Ta
 const DELAY: &str = "deregistration_delay.timeout_seconds";
 
 impl TargetGroup {
-    pub(crate) fn new(settings: &TargetGroupSettings, arn_prefix: &str, id: &str) -> TargetGroup {
+    pub(crate) fn new(settings: &TargetGroupSettings, arn_prefix: &str, vpc: &str, id: &str) -> TargetGroup {
         let name = &settings.name;
         let (path, kind) = match settings.load_balancer {
             LoadBalancerType::Application => ("app", "application"),
@@ -73,6 +78,7 @@ impl TargetGroup {
             arn: format!("{arn_prefix}:loadbalancer/{path}/{name}/{id}"),
             name: name.clone(),
             kind,
+            zones: settings.load_balancer_zones.clone(),
         });
         let delay = settings.deregistration_delay.as_secs_f64().to_string();
         let attributes =
@@ -83,6 +89,7 @@ impl TargetGroup {
             kind: settings.kind,
             protocol: settings.protocol.clone(),
             port: settings.port,
+            vpc: settings.vpc.clone().unwrap_or_else(|| vpc.to_owned()),
             load_balancer,
             health: settings.health,
             attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
@@ -91,9 +98,36 @@ impl TargetGroup {
         }
     }
 
+    /// With these addresses of another VPC's instances on its own port.
+    pub(crate) fn with_strangers(mut self, addresses: &[String], zone: String, now: Instant) -> TargetGroup {
+        let port = self.port;
+        let stranger = |id: &String| Target {
+            id: id.clone(),
+            port,
+            zone: Some(zone.clone()),
+            registered: now,
+            draining_until: None,
+            is_stranger: true,
+            reported: None,
+        };
+        self.targets.extend(addresses.iter().map(stranger));
+        self
+    }
+
     fn deregistration_delay(&self) -> Duration {
         let seconds = self.attributes.get(DELAY).and_then(|text| text.parse().ok());
         Duration::try_from_secs_f64(seconds.unwrap_or(300.0)).unwrap_or_default()
+    }
+
+    /// An Application Load Balancer takes a draining address back only after the deregistration delay.
+    pub(crate) fn drains_to_the_end(&self) -> bool {
+        let is_application = self.load_balancer.as_ref().is_some_and(|one| one.kind == "application");
+        self.kind == TargetType::Ip && is_application
+    }
+
+    pub(crate) fn drains(&self, named: &Named) -> bool {
+        let port = named.port.unwrap_or(self.port);
+        self.targets.iter().any(|target| target.is(named, port) && target.draining_until.is_some())
     }
 
     fn find(&mut self, named: &Named) -> Option<&mut Target> {
@@ -118,25 +152,24 @@ impl World {
         self.target_groups.iter_mut().find(|group| group.arn == arn)
     }
 
-    /// A new target begins `initial`; one that drains comes back; one that is there stays as it is.
+    /// A new target begins `initial`; one that drains comes back, but for an address behind an Application Load Balancer; one
+    /// that is there stays as it is.
     pub(crate) fn register_target(&mut self, arn: &str, named: &Named) {
         let now = self.now;
-        let own_zone = self.instances.iter().find(|one| one.private_ip == named.id).map(|one| one.place.zone.clone());
+        let drains_to_the_end = self.target_group(arn).is_some_and(TargetGroup::drains_to_the_end);
+        let zone = self.target_group(arn).and_then(|group| self.zone_shown(group, named));
         let Some(group) = self.target_group_mut(arn) else { return };
         if let Some(target) = group.find(named) {
-            if target.draining_until.take().is_some() {
+            if !drains_to_the_end && target.draining_until.take().is_some() {
                 target.registered = now;
                 target.reported = None;
             }
             return;
         }
-        let zone = match group.kind {
-            TargetType::Ip => named.zone.clone().or(own_zone),
-            TargetType::Instance => None,
-        };
         let port = named.port.unwrap_or(group.port);
         let id = named.id.clone();
-        group.targets.push(Target { id, port, zone, registered: now, draining_until: None, reported: None });
+        let (draining_until, is_stranger, reported) = (None, false, None);
+        group.targets.push(Target { id, port, zone, registered: now, draining_until, is_stranger, reported });
     }
 
     /// Begins to drain the target with this id and port; without one nothing happens, and that is success too.
@@ -158,7 +191,8 @@ impl World {
     pub(crate) fn registrations(&self, arn: &str, instance: &str) -> Vec<Named> {
         let address = self.instance(instance).map(|one| one.private_ip.as_str());
         let targets = self.target_group(arn).map(|group| group.targets.as_slice()).unwrap_or_default();
-        let own = targets.iter().filter(|target| target.id == instance || Some(target.id.as_str()) == address);
+        let ours = |target: &&Target| target.id == instance || Some(target.id.as_str()) == address;
+        let own = targets.iter().filter(|target| !target.is_stranger).filter(ours);
         own.map(|one| Named { id: one.id.clone(), port: Some(one.port), zone: one.zone.clone() }).collect()
     }
 
@@ -206,6 +240,13 @@ impl World {
         if group.load_balancer.is_none() {
             let why = "Target group is not configured to receive traffic from the load balancer";
             return ("unused", Some("Target.NotInUse"), Some(why));
+        }
+        if !self.is_in_served_zone(group, target) {
+            let why = "Target is in an Availability Zone that is not enabled for the load balancer";
+            return ("unused", Some("Target.NotInUse"), Some(why));
+        }
+        if target.is_stranger {
+            return ("healthy", None, None);
         }
         match (group.kind, state) {
             (_, Some(State::Running)) => {}

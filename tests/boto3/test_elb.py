@@ -186,3 +186,98 @@ def test_a_new_target_group_is_in_no_load_balancer_and_bears_its_tags(world):
     assert tags == [{"ResourceArn": arn, "Tags": [{"Key": "team", "Value": "a&b"}]}]
     again = {"Name": "new", "Protocol": "HTTP", "Port": 8000, "VpcId": "vpc-1"}
     assert refused(world.elb.create_target_group, **again)[0] == "DuplicateTargetGroupName"
+
+
+def test_the_zone_of_an_address_in_the_vpc_is_not_to_be_overridden(start):
+    world = start(target_groups=[web(kind="ip", ports=[])])
+    arn = world.target_group()
+    ours = world.instances(id=world.ours)[0]
+    target = {"Id": ours["private_ip"], "Port": 80}
+    for zone in ["all", "eu-west-1b"]:
+        code, message = refused(
+            world.elb.register_targets, TargetGroupArn=arn, Targets=[{**target, "AvailabilityZone": zone}]
+        )
+        assert code == "ValidationError" and "cannot have its Availability Zone overridden" in message
+    world.elb.register_targets(TargetGroupArn=arn, Targets=[{**target, "AvailabilityZone": ours["zone"]}])
+    world.elb.register_targets(TargetGroupArn=arn, Targets=[target])
+    shown = world.elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+    assert [one["Target"] for one in shown] == [{**target, "AvailabilityZone": ours["zone"]}]
+
+
+def test_an_address_outside_the_vpc_is_registered_with_all(start):
+    network = {"load_balancer": "network", "protocol": "TCP"}
+    world = start(target_groups=[web(kind="ip"), {**web(kind="ip", ports=[]), "name": "net", **network}])
+    target = {"Id": "192.168.7.7", "Port": 80}
+    for zone in [{}, {"AvailabilityZone": "eu-west-1a"}]:
+        code, message = refused(
+            world.elb.register_targets, TargetGroupArn=world.target_group(), Targets=[{**target, **zone}]
+        )
+        assert code == "ValidationError" and "outside the VPC" in message
+    with_zone = [{**target, "AvailabilityZone": "eu-west-1a"}]
+    world.elb.register_targets(TargetGroupArn=world.target_group("net"), Targets=with_zone)
+    shown = world.elb.describe_target_health(TargetGroupArn=world.target_group("net"))["TargetHealthDescriptions"]
+    assert [one["Target"] for one in shown] == with_zone
+
+
+def test_a_group_of_another_vpc_may_hold_our_address_as_a_strangers(start):
+    other = {**web(kind="ip", ports=[]), "name": "theirs", "vpc": "vpc-2", "strangers": ["10.0.1.7"]}
+    world = start(private_ip="10.0.1.7", target_groups=[web(), other])
+    groups = world.elb.describe_target_groups()["TargetGroups"]
+    assert [group["VpcId"] for group in groups] == ["vpc-0123456789abcdef0", "vpc-2"]
+    assert world.health("10.0.1.7", name="theirs") == ("healthy", None)
+    mac = world.get("/latest/meta-data/mac")[1]
+    vpc = world.get(f"/latest/meta-data/network/interfaces/macs/{mac}/vpc-id")
+    assert vpc == (200, "vpc-0123456789abcdef0")
+    assert world.get("/latest/meta-data/network/interfaces/macs/")[1].split() == [f"{mac}/"]
+    silent = start(vpc_in_metadata=False)
+    mac = silent.get("/latest/meta-data/mac")[1]
+    assert silent.get(f"/latest/meta-data/network/interfaces/macs/{mac}/vpc-id")[0] == 404
+
+
+def test_a_target_in_a_zone_that_the_load_balancer_does_not_serve_is_not_in_use(start):
+    world = start(target_groups=[web(load_balancer_zones=["eu-west-1b", "eu-west-1c"])])
+    assert world.health() == ("unused", "Target.NotInUse")
+    served = [one["id"] for one in world.instances(zone="eu-west-1b")]
+    assert [world.health(id) for id in served] == [("healthy", None)]
+    balancer = world.elb.describe_load_balancers()["LoadBalancers"][0]
+    assert [zone["ZoneName"] for zone in balancer["AvailabilityZones"]] == ["eu-west-1b", "eu-west-1c"]
+    group = world.elb.describe_target_groups()["TargetGroups"][0]
+    assert group["LoadBalancerArns"] == [balancer["LoadBalancerArn"]]
+
+
+def test_an_arn_of_another_service_makes_the_whole_list_wrong(start):
+    lattice = "arn:aws:vpc-lattice:eu-west-1:123456789012:targetgroup/tg-0123456789abcdef0"
+    world = start(other_traffic_sources=[lattice])
+    arns = [world.target_group(), lattice]
+    code, message = refused(world.elb.describe_target_groups, TargetGroupArns=arns)
+    assert code == "ValidationError" and lattice in message
+    sources = world.group()["TrafficSources"]
+    assert [(one["Identifier"], one["Type"]) for one in sources] == list(zip(arns, ["elbv2", "vpc-lattice"]))
+    states = world.asg.describe_traffic_sources(AutoScalingGroupName="web")["TrafficSources"]
+    assert [one["Type"] for one in states] == ["elbv2", "vpc-lattice"]
+
+
+def test_a_draining_address_is_taken_back_only_after_the_delay(start):
+    for what, delay in [("refused", "500ms"), ("kept", "500ms")]:
+        world = start(draining_address=what, target_groups=[web(kind="ip", ports=[80], deregistration_delay=delay)])
+        address = world.instances(id=world.ours)[0]["private_ip"]
+        call = {"TargetGroupArn": world.target_group(), "Targets": [{"Id": address, "Port": 80}]}
+        world.elb.deregister_targets(**call)
+        if what == "refused":
+            code, message = refused(world.elb.register_targets, **call)
+            assert code == "ValidationError" and "draining" in message
+        else:
+            world.elb.register_targets(**call)
+        assert world.health(address)[0] == "draining"
+        until(lambda: world.health(address) is None)
+        world.elb.register_targets(**call)
+        until(lambda: world.health(address) == ("healthy", None))
+
+
+def test_a_quic_group_wants_a_server_id(start):
+    world = start(target_groups=[web(protocol="QUIC", load_balancer="network", ports=[])])
+    target = {"Id": world.ours, "Port": 80}
+    code, message = refused(world.elb.register_targets, TargetGroupArn=world.target_group(), Targets=[target])
+    assert code == "ValidationError" and "QUIC server ID" in message
+    with_id = {**target, "QuicServerId": "0x0123456789abcdef"}
+    world.elb.register_targets(TargetGroupArn=world.target_group(), Targets=[with_id])

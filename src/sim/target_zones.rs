@@ -1,0 +1,87 @@
+//! Where a target is: which addresses lie in a target group's VPC, in which zone, and whether the load balancer serves it.
+//!
+//! The zone of an address inside the VPC is AWS's: RegisterTargets refuses another one. An address outside is registered
+//! with `all`, or behind a Network Load Balancer with a zone.
+
+use std::net::Ipv4Addr;
+
+use super::aws::Failure;
+use super::settings::TargetType;
+use super::target_groups::{Named, Target, TargetGroup};
+use super::world::World;
+
+/// Where an address lies, seen from a target group.
+enum Place {
+    Inside { zone: String },
+    Outside,
+}
+
+impl World {
+    fn place(&self, group: &TargetGroup, address: &str) -> Place {
+        if let Some(target) = group.targets.iter().find(|target| target.is_stranger && target.id == address) {
+            return Place::Inside { zone: target.zone.clone().unwrap_or_default() };
+        }
+        let of_instance = self.instances.iter().find(|one| one.private_ip == address && group.vpc == self.settings.vpc);
+        if let Some(instance) = of_instance {
+            return Place::Inside { zone: instance.place.zone.clone() };
+        }
+        let Ok(address) = address.parse::<Ipv4Addr>() else { return Place::Outside };
+        let [a, b, c, _] = address.octets();
+        let own = format!("{a}.{b}.{c}.0/24");
+        match self.subnets.iter().find(|subnet| subnet.cidr == own) {
+            Some(subnet) if group.vpc == self.settings.vpc => Place::Inside { zone: subnet.zone.clone() },
+            _ => Place::Outside,
+        }
+    }
+
+    /// Why AWS refuses to register this target for its zone.
+    pub(crate) fn check_zone(&self, group: &TargetGroup, named: &Named) -> Result<(), Failure> {
+        let (id, zone) = (&named.id, named.zone.as_deref());
+        let refused = |what: String| Err(Failure::validation(what));
+        if group.kind == TargetType::Instance {
+            return match zone {
+                None => Ok(()),
+                Some(_) => refused(format!("You cannot specify an Availability Zone for the instance '{id}'")),
+            };
+        }
+        let is_network = group.load_balancer.as_ref().is_some_and(|one| one.kind == "network");
+        match (self.place(group, id), zone) {
+            (Place::Inside { .. }, None) => Ok(()),
+            (Place::Inside { zone: own }, Some(zone)) if own == zone => Ok(()),
+            (Place::Inside { .. }, Some(_)) => refused(format!(
+                "The IP address '{id}' is within the VPC, and cannot have its Availability Zone overridden"
+            )),
+            (Place::Outside, Some("all")) => Ok(()),
+            (Place::Outside, Some(_)) if is_network => Ok(()),
+            (Place::Outside, _) => refused(format!(
+                "The IP address '{id}' is outside the VPC '{}', and must have 'all' as its Availability Zone",
+                group.vpc
+            )),
+        }
+    }
+
+    /// The zone that AWS shows of a target that is registered now.
+    pub(crate) fn zone_shown(&self, group: &TargetGroup, named: &Named) -> Option<String> {
+        match (group.kind, self.place(group, &named.id)) {
+            (TargetType::Instance, _) => None,
+            (TargetType::Ip, Place::Inside { zone }) => Some(zone),
+            (TargetType::Ip, Place::Outside) => named.zone.clone(),
+        }
+    }
+
+    /// The zones that the group's load balancer is enabled for.
+    pub(crate) fn served_zones<'a>(&'a self, group: &'a TargetGroup) -> impl Iterator<Item = &'a str> {
+        let enabled = |zone: &&str| {
+            let zones = group.load_balancer.iter().map(|one| &one.zones);
+            zones.clone().all(|zones| zones.is_empty() || zones.iter().any(|one| one == zone))
+        };
+        self.subnets.iter().map(|subnet| subnet.zone.as_str()).filter(enabled)
+    }
+
+    /// False for a target in a zone that the load balancer is not enabled for.
+    pub(crate) fn is_in_served_zone(&self, group: &TargetGroup, target: &Target) -> bool {
+        let of_instance = || self.instance(&target.id).map(|instance| instance.place.zone.as_str());
+        let zone = target.zone.as_deref().or_else(of_instance);
+        target.is_stranger || zone.is_none_or(|zone| zone == "all" || self.served_zones(group).any(|one| one == zone))
+    }
+}
