@@ -64,6 +64,14 @@ impl Instances {
         Ok(found)
     }
 
+    /// The VPC of an instance; `None` where EC2 does not tell it.
+    pub async fn vpc_of(&self, id: &InstanceId, limit: Duration) -> Result<Option<String>, Failure> {
+        let call = self.client.describe_instances().instance_ids(id.as_str());
+        let answer = self.caller.call(limit, call.send()).await?;
+        let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+        Ok(instances.find_map(|instance| instance.vpc_id()).map(str::to_owned))
+    }
+
     /// Those that carry the tag, in whatever state, the lately terminated among them.
     pub async fn describe_instances_by_tag(
         &self,

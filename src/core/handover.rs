@@ -354,7 +354,9 @@ impl Handover {
             reports.push(Report::new("leave", true, "this instance is in no target group"));
         }
         let unknown = "target-groups names it, and there is no such target group in this region";
-        reports.extend(self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown)));
+        // Nothing is tried there: the end does not wait for it.
+        let missing = self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown).settled());
+        reports.extend(missing);
         reports.extend(self.leaves.iter().map(|leave| leave.report(self.begun_at)));
         reports.push(self.quiet.report(self.begun_at));
         reports.extend(self.successor.iter().flat_map(|successor| successor.reports(self.begun_at)));

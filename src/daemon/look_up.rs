@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{perform, watch};
 use crate::cloud::Aws;
-use crate::cloud::elb::{Among, Found};
+use crate::cloud::elb::{Among, Doubt, Found};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::CALL_LIMIT;
@@ -33,7 +33,30 @@ pub(crate) async fn find_registrations(
         (TargetGroups::Discover, Some(arns)) => Among::These(arns),
         (TargetGroups::Discover, None) => Among::Everything,
     };
-    aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await
+    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    Ok(by_own_vpc(aws, identity, found).await)
+}
+
+/// Where the metadata does not tell this instance's VPC, EC2 does; where it does not either, what holds this instance's
+/// address stays in doubt.
+async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: Found) -> Found {
+    let (in_doubt, others): (Vec<_>, Vec<_>) = found.unclear.into_iter().partition(|(_, doubt)| *doubt == Doubt::Vpc);
+    found.unclear = others;
+    let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
+    let again = async || {
+        let vpc_id = aws.instances.vpc_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
+        let identity = Identity { vpc_id: Some(vpc_id), ..identity.clone() };
+        aws.elb.find_registrations(&identity, &Among::These(groups.clone()), &[], CALL_LIMIT).await.ok()
+    };
+    match if groups.is_empty() { None } else { again().await } {
+        Some(again) => {
+            found.registrations.extend(again.registrations);
+            found.unclear.extend(again.unclear);
+            found.unserved.extend(again.unserved);
+        }
+        None => found.unclear.extend(in_doubt),
+    }
+    found
 }
 
 /// Tags, owner, its settings, and what the choice of pools needs.

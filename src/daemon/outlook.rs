@@ -2,6 +2,7 @@
 //!
 //! Each knows only what it is given; what is not known yet is said.
 
+use crate::cloud::elb::{Doubt, Found};
 use crate::core::config::When;
 use crate::core::handover::OnNotice;
 use crate::core::model::Registration;
@@ -32,12 +33,49 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
 /// As in "owner: Auto Scaling group web".
 pub(super) fn owner(plan: &Plan) -> String {
     match plan {
-        Plan::Group { group, .. } => format!("owner: Auto Scaling group {}", group.name),
+        Plan::Group { group, .. } if group.other_traffic_sources.is_empty() => {
+            format!("owner: Auto Scaling group {}", group.name)
+        }
+        Plan::Group { group, .. } => format!(
+            "owner: Auto Scaling group {}; its other traffic sources are left to Auto Scaling: {}",
+            group.name,
+            group.other_traffic_sources.join(", ")
+        ),
         Plan::Fleet { kind: FleetKind::Ec2, fleet, .. } => format!("owner: EC2 Fleet {}", fleet.id),
         Plan::Fleet { kind: FleetKind::Spot, fleet, .. } => format!("owner: Spot Fleet {}", fleet.id),
         Plan::Launch(launch) => format!("owner: {}", launch.from),
         Plan::Nobody { why } => format!("owner: nobody ({why})"),
     }
+}
+
+/// What a person has to know of the target groups that were looked into, a sentence each.
+pub(super) fn doubts(found: &Found) -> Vec<String> {
+    let unclear = found.unclear.iter().map(|(target_group, doubt)| {
+        let name = target_group.name();
+        match doubt {
+            Doubt::Vpc => format!(
+                "{name} holds this instance's address, and neither the metadata nor EC2 tells this instance's VPC: an instance \
+                 of another VPC may have the same address, so {name} is left alone; list it in target-groups if it is ours"
+            ),
+            Doubt::Refused(failure) => {
+                format!("AWS tells nothing of target group {name}, so it is left alone unless this instance is known in it: {failure}")
+            }
+        }
+    });
+    let unserved = found.unserved.iter().map(|target_group| {
+        format!(
+            "this instance is registered in {}, and its zone is enabled for none of the load balancers (Target.NotInUse): it \
+             gets no requests there; enable the zone for the load balancer",
+            target_group.name()
+        )
+    });
+    let gone = found.gone.iter().map(|target_group| {
+        format!(
+            "target group {} is named by the owner, and there is none any more: it is passed over",
+            target_group.name()
+        )
+    });
+    unclear.chain(unserved).chain(gone).collect()
 }
 
 /// As in "registered in web (port 80; deregistration delay 300 s)".

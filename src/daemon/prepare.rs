@@ -3,6 +3,7 @@
 //! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
 //! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -86,6 +87,15 @@ struct Said {
     owner: Option<String>,
     registered: Option<String>,
     ready: Option<String>,
+    doubts: BTreeSet<String>,
+}
+
+impl Said {
+    /// What was not said before.
+    fn doubts_of(&mut self, found: &Found) -> Vec<Line> {
+        let doubts = outlook::doubts(found).into_iter();
+        doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(Line::Warn).collect()
+    }
 }
 
 /// A line for the log.
@@ -155,16 +165,20 @@ impl Preparation {
     pub(super) fn scanned(&mut self, found: Result<Found, Failure>, took: Duration, now: BootInstant) -> Vec<Line> {
         self.scan_due = false;
         self.scan_was_quick = took < QUICK_SCAN;
-        let mut failed = Vec::new();
+        let (mut failed, mut lines) = (Vec::new(), Vec::new());
         match found {
-            Ok(found) => self.registrations = Some(found.registrations),
+            Ok(found) => {
+                lines = self.said.doubts_of(&found);
+                self.registrations = Some(found.registrations);
+            }
             Err(failure) => {
                 self.scan_wanted = true;
                 failed.push(format!("target groups: {failure}"));
             }
         }
         self.schedule(failed.is_empty(), now);
-        self.news(&failed)
+        lines.extend(self.news(&failed));
+        lines
     }
 
     /// Whether "in no target group" is to be believed at a notice without asking again.
@@ -220,6 +234,7 @@ impl Preparation {
         match registrations {
             None => {}
             Some(Ok(found)) => {
+                lines.extend(self.said.doubts_of(&found));
                 self.missing = found.missing;
                 self.registrations = Some(found.registrations);
             }

@@ -21,6 +21,7 @@ mod secrets;
 mod signals;
 mod status;
 mod survivors;
+mod target_groups;
 mod watchdog;
 mod webhook;
 mod words;
