@@ -78,9 +78,9 @@ class Balancer:
             try:
                 self.say("show info")
                 return
-            except OSError:
+            except OSError as error:
                 if time.monotonic() > until or self.process.poll() is not None:
-                    raise RuntimeError("HAProxy did not start:\n" + (directory / "haproxy.log").read_text())
+                    raise RuntimeError("HAProxy did not start:\n" + (directory / "haproxy.log").read_text()) from error
                 time.sleep(0.05)
 
     def say(self, command):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import NODE, Cloud, Machine, call, debian_root, until
+from machine import NODE, Cloud, Machine, debian_root, until
 
 PACKAGES = Path(os.environ.get("SPOT_RELAY_PACKAGES", "target/packages")).resolve()
 BINARY = Path(os.environ.get("SPOT_RELAY_BIN", "target/shipped/x86_64/spot-relay")).resolve()
