@@ -4,45 +4,83 @@
 #
 #   SPOT_RELAY_URL=https://.../spot-relay_0.1.0_amd64.deb SPOT_RELAY_SHA256=... ./install.sh
 #
-# A configuration that is there already stays as it is.
+# The URL may be a presigned one. A configuration that is there already stays as it is. While another process installs
+# something, as machines do by themselves at their first boot, this one waits, ten minutes at most (SPOT_RELAY_PATIENCE, in
+# seconds). A failure goes to standard error, to the log and to the machine's console.
 set -eu
 : "${SPOT_RELAY_URL:?the URL of the .deb or .rpm}" "${SPOT_RELAY_SHA256:?the SHA-256 of the package}"
+patience=${SPOT_RELAY_PATIENCE:-600}
+# What a presigned URL has after it is a secret.
+shown=${SPOT_RELAY_URL%%\?*}
 
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
-package=$directory/${SPOT_RELAY_URL##*/}
-export DEBIAN_FRONTEND=noninteractive
+said=$directory/said
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+
+fail() {
+  message="install.sh: $*; spot-relay is NOT installed"
+  echo "$message" >&2
+  if command -v logger >/dev/null; then logger -t spot-relay-install -p daemon.crit "$message" || true; fi
+  { [ -w /dev/console ] && echo "$message" > /dev/console; } 2>/dev/null || true
+  exit 1
+}
 
 download() {
   if command -v curl >/dev/null; then
-    curl -fsSL --retry 5 --retry-connrefused --connect-timeout 10 -o "$package" "$SPOT_RELAY_URL"
+    curl -fsSL --retry 5 --retry-connrefused --connect-timeout 10 -o "$1" "$SPOT_RELAY_URL"
   elif command -v wget >/dev/null; then
-    wget -q --tries=5 -O "$package" "$SPOT_RELAY_URL"
+    wget -q --tries=5 -O "$1" "$SPOT_RELAY_URL"
   else
-    python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' "$SPOT_RELAY_URL" "$package"
+    python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' "$SPOT_RELAY_URL" "$1"
   fi
 }
 
-download
-if ! echo "$SPOT_RELAY_SHA256  $package" | sha256sum -c --quiet -; then
-  echo "install.sh: $SPOT_RELAY_URL is not the package that was expected; nothing is installed" >&2
-  exit 1
-fi
+# Runs a command again for as long as somebody else holds a lock of the package manager's.
+patiently() {
+  until "$@" > "$said" 2>&1; do
+    if ! grep -qiE 'lock' "$said"; then
+      cat "$said" >&2
+      return 1
+    fi
+    [ "$patience" -gt 0 ] || { cat "$said" >&2; fail "another process held the package manager's lock to the end"; }
+    patience=$((patience - 2))
+    sleep 2
+  done
+}
 
-case $package in
-  *.deb)
-    # A fresh image may not know what its repositories hold; only dependencies would need it.
-    dpkg --force-confold -i "$package" || {
-      apt-get update -q
-      apt-get install -yq --no-install-recommends -f -o Dpkg::Options::=--force-confold
-    }
-    ;;
-  *.rpm)
-    if command -v dnf >/dev/null; then dnf install -yq "$package"; else yum install -yq "$package"; fi
-    ;;
-  *)
-    echo "install.sh: $SPOT_RELAY_URL is neither a .deb nor a .rpm" >&2
-    exit 1
-    ;;
+install_deb() {
+  package=$directory/package.deb
+  mv "$directory/package" "$package"
+  name=$(dpkg-deb --field "$package" Package) wanted=$(dpkg-deb --field "$package" Version)
+  # One command, so that nobody comes in between; a downgrade is what was asked for, too.
+  set -- apt-get install -yq --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold "$package"
+  if ! patiently "$@"; then
+    # A fresh image may not know what its repositories hold; only dependencies need it.
+    patiently apt-get update -q || fail "apt-get update failed"
+    patiently "$@" || fail "apt-get could not install $shown"
+  fi
+  # shellcheck disable=SC2016
+  found=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$name" 2>/dev/null) || found=nothing
+  [ "$found" = "installed $wanted" ] || fail "dpkg has $found of $name instead of $wanted"
+}
+
+install_rpm() {
+  package=$directory/package.rpm
+  mv "$directory/package" "$package"
+  if command -v dnf >/dev/null; then manager=dnf; else manager=yum; fi
+  patiently "$manager" install -yq "$package" || fail "$manager could not install $shown"
+  wanted=$(rpm -qp --queryformat '%{NAME}-%{VERSION}-%{RELEASE}' "$package" 2>/dev/null)
+  rpm -q "$wanted" >/dev/null 2>&1 || fail "rpm does not have $wanted"
+}
+
+download "$directory/package" || fail "$shown could not be fetched"
+echo "$SPOT_RELAY_SHA256  $directory/package" | sha256sum -c --quiet - >&2 ||
+  fail "$shown is not the package that was expected"
+# By what it is, not by its name: a URL may end in anything.
+case $(od -An -tx1 -N4 "$directory/package" | tr -d ' ') in
+  213c6172) install_deb ;;
+  edabeedb) install_rpm ;;
+  *) fail "$shown is neither a .deb nor a .rpm" ;;
 esac
-spot-relay --version
+spot-relay --version || fail "the program does not run"

@@ -222,7 +222,7 @@ variable "root_device_name" {
 }
 
 variable "package" {
-  description = "A spot-relay package (.deb or .rpm, as the image wants) to install at the first boot, with its SHA-256. Leave it out where the image has spot-relay."
+  description = "A spot-relay package (.deb or .rpm, as the image wants) to install at the first boot, with its SHA-256. The URL may be presigned; it is in the user data then, which everybody on the instance can read. Leave it out where the image has spot-relay."
   type = object({
     url    = string
     sha256 = string
@@ -230,8 +230,8 @@ variable "package" {
   default = null
 
   validation {
-    condition     = var.package == null ? true : can(regex("^https?://[^' ]+[.](deb|rpm)$", var.package.url))
-    error_message = "package.url: https://... and a name that ends in .deb or .rpm."
+    condition     = var.package == null ? true : can(regex("^https?://[^' ]+[.](deb|rpm)([?#][^' ]*)?$", var.package.url))
+    error_message = "package.url: https://... and a name that ends in .deb or .rpm; the query of a presigned URL may follow."
   }
   validation {
     condition     = var.package == null ? true : can(regex("^[0-9a-f]{64}$", var.package.sha256))

@@ -60,6 +60,72 @@ def test_a_package_that_is_not_the_one_expected_is_not_installed(image):
     assert not (image.root / "usr/bin/spot-relay").exists()
 
 
+# Holds dpkg's locks: SECONDS at once, or again and again with a pause in between.
+LOCKS = """
+import fcntl, sys, time
+held, pause, times = map(float, sys.argv[1:])
+for _ in range(int(times)):
+    files = [open(path, "w") for path in ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")]
+    for file in files:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(held)
+    for file in files:
+        file.close()
+    time.sleep(pause)
+"""
+
+
+def holding_locks(machine, held, pause, times):
+    machine.write("/run/locks.py", LOCKS)
+    command = ["chroot", machine.root, "/usr/bin/python3", "/run/locks.py", held, pause, times]
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+@pytest.mark.parametrize(("held", "pause", "times"), [(40, 0, 1), (3, 0.7, 6)], ids=["for-long", "again-and-again"])
+def test_whoever_else_installs_is_waited_for(image, held, pause, times):
+    other = holding_locks(image, held, pause, times)
+    try:
+        baked(image, "install.sh", SPOT_RELAY_URL=f"file:///srv/{package().name}", SPOT_RELAY_SHA256=SUM)
+    finally:
+        other.kill()
+        other.wait()
+    assert image.chroot("dpkg-query", "--show", "--showformat=${db:Status-Status}", "spot-relay") == "installed"
+
+
+def test_a_lock_that_is_never_let_go_is_a_loud_failure(image):
+    other = holding_locks(image, 60, 0, 1)
+    try:
+        with pytest.raises(RuntimeError, match="lock to the end; spot-relay is NOT installed"):
+            baked(image, "install.sh", SPOT_RELAY_URL=f"file:///srv/{package().name}", SPOT_RELAY_SHA256=SUM, SPOT_RELAY_PATIENCE="4")
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_presigned_url_is_one_and_its_signature_is_told_to_nobody(image):
+    image.write("/run/serve", "cd /srv && exec python3 -m http.server --bind 127.0.0.1 8765", mode=0o755)
+    server = subprocess.Popen(["ip", "netns", "exec", image.cloud.node, "chroot", image.root, "sh", "/run/serve"])
+    url = f"http://127.0.0.1:8765/{package().name}?X-Amz-Expires=600&X-Amz-Signature=5ec2e7"
+    image.put(AMI / "install.sh", "/run/install.sh")
+
+    def install(wanted):
+        inside = ["ip", "netns", "exec", image.cloud.node, "chroot", image.root, "sh", "/run/install.sh"]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SPOT_RELAY_URL": url, "SPOT_RELAY_SHA256": wanted}
+        return subprocess.run(inside, env=environment, capture_output=True, text=True)
+
+    try:
+        refused = install("0" * 64)
+        assert refused.returncode == 1 and "NOT installed" in refused.stderr and "5ec2e7" not in refused.stderr
+        done = install(SUM)
+        assert done.returncode == 0, done.stderr
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_an_image_has_nothing_of_its_builder_and_its_instance_needs_nothing(image):
     baked(image, "install.sh", SPOT_RELAY_URL=f"file:///srv/{package().name}", SPOT_RELAY_SHA256=SUM)
     # What a builder that ran for a while has.

@@ -285,3 +285,10 @@ run "an_experiment_interrupts_one_instance_of_this_fleet" {
     error_message = "one command"
   }
 }
+
+run "a_presigned_url_is_one" {
+  command = plan
+  variables {
+    package = { url = "https://example.com/spot-relay.deb?X-Amz-Expires=600&X-Amz-Signature=0a", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
+  }
+}

@@ -190,6 +190,14 @@ run "termination_hook" {
   expect_failures = [var.termination_hook]
 }
 
+run "package_url" {
+  command = plan
+  variables {
+    package = { url = "https://example.com/spot-relay.zip?name=spot-relay.deb", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
+  }
+  expect_failures = [var.package]
+}
+
 run "a_zone_that_the_load_balancer_does_not_serve" {
   command = plan
   override_data {
