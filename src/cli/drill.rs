@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     /// Hand over although a target group has no other healthy target, or this instance might not come back
     #[arg(long)]
     force: bool,
-    /// Print what would be done, with every call that changes something and its parameters, and do nothing
+    /// Print what would be done, with every call that changes something and what it acts on, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -67,13 +67,10 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     };
     let runtime = super::runtime()?;
     let survey = runtime.block_on(daemon::survey(&options))?;
-    let calls = match arguments.dry_run {
-        true => runtime.block_on(daemon::rehearse(&survey, &options, arguments.within))?,
-        false => Vec::new(),
-    };
     let screen = Screen::new();
     write(&text::plan(&survey, arguments.within, screen.paint, screen.width))?;
     if arguments.dry_run {
+        let calls = survey.calls(&options.config.leave);
         write(&text::calls(&calls, screen.paint, screen.width))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -12,7 +12,6 @@ pub mod iam;
 pub mod imds;
 pub mod instances;
 pub mod launch_template;
-pub mod recorder;
 pub mod spot_fleet;
 pub mod tally;
 
@@ -49,7 +48,6 @@ use self::http::Http;
 use self::iam::Iam;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
-use self::recorder::Recorder;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 use crate::core::notice::plausible;
@@ -75,20 +73,11 @@ pub struct Connection {
     pub metadata_endpoint: Option<String>,
     /// Who counts the calls.
     pub tally: Tally,
-    /// Keeps what would be sent, and sends nothing but what credentials need.
-    pub recorder: Option<Recorder>,
 }
 
 impl Connection {
     pub fn new(region: impl Into<String>, clock: Clock) -> Self {
-        Self {
-            region: region.into(),
-            clock,
-            endpoint_url: None,
-            metadata_endpoint: None,
-            tally: Tally::default(),
-            recorder: None,
-        }
+        Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None, tally: Tally::default() }
     }
 }
 
@@ -110,7 +99,7 @@ pub struct Aws {
 impl Aws {
     /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
-        let Connection { region, clock, endpoint_url, metadata_endpoint, tally, recorder } = connection;
+        let Connection { region, clock, endpoint_url, metadata_endpoint, tally } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(region))
@@ -123,7 +112,7 @@ impl Aws {
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)
-            .http_client(recorder.map_or_else(|| SharedHttpClient::new(http), SharedHttpClient::new))
+            .http_client(SharedHttpClient::new(http))
             .credentials_provider(credentials.clone())
             .identity_cache(IdentityCache::no_cache())
             .time_source(clock.clone())

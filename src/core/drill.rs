@@ -1,15 +1,12 @@
-//! What a drill is going to do, what it costs, and what stands against it: from what a survey found. Pure.
+//! A drill before it begins: its steps, its calls, its costs, and the reasons against it, from what a survey found.
 //!
-//! Invariant: what is said here of the handover is what the handover does; the sentences are the core's own.
+//! Invariant: what is said here of the handover is what the handover does; a test of the real binary compares the calls.
 
-mod rehearsal;
-
-pub use rehearsal::{SUCCESSOR, Step, rehearse};
-
+use crate::core::config::{Leave, When};
 use crate::core::handover::{Known, in_drill};
 use crate::core::life::Record;
-use crate::core::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle};
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, Plan};
+use crate::core::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle, Registration};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
 /// What is known before a drill.
 #[derive(Clone, Debug)]
@@ -37,7 +34,45 @@ pub struct OtherTargets {
     pub healthy: usize,
 }
 
+/// One kind of call that changes something at AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillCall {
+    /// The API action, as in `DeregisterTargets`.
+    pub action: &'static str,
+    /// The things that it acts on, for a person, as in `web: ports 8080, 8081`.
+    pub on: String,
+    /// Whether it is made on the way back.
+    pub comes_back: bool,
+}
+
 impl Survey {
+    /// Lists the calls that change something, in order. Each stands once, though some are made several times.
+    pub fn calls(&self, leave: &Leave) -> Vec<DrillCall> {
+        let forth = |action, on: String| DrillCall { action, on, comes_back: false };
+        let back = |action, on: String| DrillCall { action, on, comes_back: true };
+        let registrations: Vec<_> = self.known.registrations.iter().flatten().collect();
+        let ports =
+            |ports: Vec<String>| format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "));
+        let named =
+            |it: &&Registration| format!("{}: {}", it.name(), ports(it.ports().iter().map(u16::to_string).collect()));
+        let mut calls: Vec<DrillCall> = registrations.iter().map(|it| forth("DeregisterTargets", named(it))).collect();
+        let plan = self.known.plan.as_ref();
+        let asked = plan.map(|plan| asks(plan, leave)).unwrap_or_default();
+        calls.extend(asked.into_iter().map(|(action, on)| forth(action, on)));
+        if plan.is_some_and(launches_in_a_drill) {
+            let by_owner = plan.map(Plan::owners_target_groups).unwrap_or_default();
+            let ours = registrations.iter().filter(|it| !by_owner.contains(&it.target_group));
+            calls.extend(ours.map(|it| forth("RegisterTargets", format!("the successor in {}", named(it)))));
+        }
+        calls.push(forth("CreateTags", format!("{LEAVING_TAG} on this instance")));
+        if let Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) = plan {
+            calls.push(back("AttachInstances", format!("this instance, to group {}", group.name)));
+        }
+        calls.extend(registrations.iter().map(|it| back("RegisterTargets", named(it))));
+        calls.push(back("DeleteTags", format!("{LEAVING_TAG} on this instance")));
+        calls
+    }
+
     /// What is done, step by step.
     pub fn steps(&self) -> Vec<String> {
         let names: Vec<&str> = self.known.registrations.iter().flatten().map(|one| one.name()).collect();
@@ -169,5 +204,37 @@ impl Survey {
             remarks.push("this is an on-demand instance: AWS gives no Spot notice for it".to_owned());
         }
         remarks
+    }
+}
+
+/// Whether the owner launches a successor in a drill: one that launches by itself does so at a real signal only.
+fn launches_in_a_drill(plan: &Plan) -> bool {
+    let observes =
+        matches!(plan, Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. });
+    plan.has_successor() && !observes
+}
+
+/// The calls that ask the owner, and what each acts on.
+fn asks(plan: &Plan, leave: &Leave) -> Vec<(&'static str, String)> {
+    match plan {
+        Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate } => {
+            let detach = ("DetachInstances", format!("this instance, from group {}", group.name));
+            let launch = (leave.when == When::SuccessorHealthy)
+                .then(|| ("LaunchInstances", format!("one more in group {}", group.name)));
+            launch.into_iter().chain([detach]).collect()
+        }
+        Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
+            let modify = match kind {
+                FleetKind::Ec2 => "ModifyFleet",
+                FleetKind::Spot => "ModifySpotFleetRequest",
+            };
+            vec![
+                ("CreateTags", format!("{BASE_CAPACITY_TAG} on {}", fleet.id)),
+                (modify, format!("the target capacity of {}: raised, and put back", fleet.id)),
+                ("DeleteTags", format!("{BASE_CAPACITY_TAG} on {}", fleet.id)),
+            ]
+        }
+        Plan::Launch(launch) => vec![("CreateFleet", format!("one instance from {}", launch.from))],
+        Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => Vec::new(),
     }
 }

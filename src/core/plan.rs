@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::config::{OwnerChoice, Successor};
 use crate::core::model::{
     AutoScalingGroup, Fleet, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
-    LifecycleHook, Market, Owner,
+    LifecycleHook, Market, Owner, TargetGroupArn,
 };
 
 pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
@@ -213,6 +213,15 @@ impl Plan {
             Plan::Fleet { fleet, .. } => usize::try_from(fleet.capacity.fulfilled).ok(),
             Plan::Launch(launch) => launch.running,
             Plan::Nobody { .. } => None,
+        }
+    }
+
+    /// The target groups in which the owner registers what it launches.
+    pub fn owners_target_groups(&self) -> &[TargetGroupArn] {
+        match self {
+            Plan::Group { group, .. } => &group.target_groups,
+            Plan::Fleet { fleet, .. } => &fleet.target_groups,
+            Plan::Launch(_) | Plan::Nobody { .. } => &[],
         }
     }
 

@@ -10,18 +10,17 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use super::prepare::{self, Line, Preparation};
-use super::{Daemon, Options, identify, look_up, perform};
+use super::{Daemon, Options, identify};
 use crate::cloud::clock::Clock;
 use crate::cloud::elb::Found;
 use crate::cloud::imds::Imds;
-use crate::cloud::recorder::Recorder;
 use crate::cloud::tally::Tally;
-use crate::cloud::{Aws, Connection, LIMIT};
+use crate::cloud::{Aws, LIMIT};
 use crate::core::config::TargetGroups;
-use crate::core::drill::{self, OtherTargets, Step, Survey};
-use crate::core::handover::{Call, Known};
+use crate::core::drill::{OtherTargets, Survey};
+use crate::core::handover::Known;
 use crate::core::model::{Identity, Registration, TargetGroupArn};
-use crate::core::plan::{Plan, PutRight};
+use crate::core::plan::Plan;
 use crate::core::policy;
 use crate::core::retry::Failure;
 use crate::host::boot;
@@ -32,48 +31,6 @@ pub struct Drill {
     /// What the survey found.
     pub known: Known,
     pub within: Duration,
-}
-
-/// A call that a drill is going to make, as it will go over the wire.
-pub struct Rehearsed {
-    pub action: String,
-    pub parameters: Vec<(String, String)>,
-    /// On the way back.
-    pub comes_back: bool,
-}
-
-/// Every call that changes something, with its parameters: the core plays the drill through, and the clients write what
-/// they would send. Nothing is sent but what credentials need.
-///
-/// # Errors
-/// The clients cannot be made.
-pub async fn rehearse(survey: &Survey, options: &Options, within: Duration) -> anyhow::Result<Vec<Rehearsed>> {
-    let (recorder, clock) = (Recorder::default(), Clock::default());
-    let steps = drill::rehearse(survey, &options.config, within, clock.now());
-    let connection =
-        Connection { recorder: Some(recorder.clone()), ..Connection::new(&survey.identity.region, clock.clone()) };
-    let asked = perform::Asked {
-        aws: Arc::new(Aws::connect(connection).await.context("failed to set up the AWS clients")?),
-        imds: Arc::new(Imds::new(options.metadata_endpoint.as_deref())?),
-        identity: survey.identity.clone(),
-        config: Arc::new(options.config.clone()),
-    };
-    let mut rehearsed = Vec::new();
-    for Step { call, comes_back, marked_fleet } in steps {
-        match (call, marked_fleet) {
-            (Call::PutCapacityBack { kind, .. }, Some(fleet)) => {
-                // The members go later, and the policy from before comes back then.
-                let right = PutRight { base: None, terminates_excess: false, untag: true };
-                let _ = look_up::put_right(&asked.aws, kind, &fleet, right).await;
-            }
-            // It finds nothing to put back.
-            (Call::PutCapacityBack { .. }, None) => {}
-            (call, _) => drop(perform::perform(asked.clone(), call, Vec::new(), LIMIT).await),
-        }
-        let recorded = recorder.take().into_iter();
-        rehearsed.extend(recorded.map(|it| Rehearsed { action: it.action, parameters: it.parameters, comes_back }));
-    }
-    Ok(rehearsed)
 }
 
 /// Looks everything up that a drill goes by, and writes nothing.

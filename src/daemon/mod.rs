@@ -41,7 +41,7 @@ use crate::host::files::Files;
 use crate::host::signals::{Asked, Signals};
 use crate::telemetry::webhook::{NotTaken, Webhook};
 
-pub use drill::{Drill, Rehearsed, rehearse, survey};
+pub use drill::{Drill, survey};
 use identify::Identified;
 use measure::Measures;
 use notify::Notifier;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::text;
 use crate::cli::screen::Paint;
+use crate::core::config::Leave;
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::Known;
 use crate::core::model::*;
 use crate::core::plan::{GroupRequest, Plan};
-use crate::daemon::Rehearsed;
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
 
@@ -61,35 +61,12 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
     }
 }
 
-fn calls() -> Vec<Rehearsed> {
-    let call = |action: &str, parameters: &[(&str, &str)], comes_back| Rehearsed {
-        action: action.to_owned(),
-        parameters: parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        comes_back,
-    };
-    let targets = [
-        ("TargetGroupArn", WEB),
-        ("Targets.member.1.Id", "i-0b54cda58fbbee87e"),
-        ("Targets.member.1.Port", "8080"),
-        ("Targets.member.2.Id", "i-0b54cda58fbbee87e"),
-        ("Targets.member.2.Port", "8081"),
-    ];
-    let group = [("InstanceIds.member.1", "i-0b54cda58fbbee87e"), ("AutoScalingGroupName", "shop-asg")];
-    let detach = [group.as_slice(), &[("ShouldDecrementDesiredCapacity", "false")]].concat();
-    vec![
-        call("DeregisterTargets", &targets, false),
-        call("DetachInstances", &detach, false),
-        call("AttachInstances", &group, true),
-        call("RegisterTargets", &targets, true),
-    ]
-}
-
 /// Escape characters can be seen.
 fn renderings(survey: &Survey) -> String {
     let one = |(width, coloured)| {
         let paint = Paint { coloured };
         let mut lines = text::plan(survey, Duration::from_secs(120), paint, width);
-        lines.extend(text::calls(&calls(), paint, width));
+        lines.extend(text::calls(&survey.calls(&Leave::default()), paint, width));
         // An ARN is one word, and is never broken.
         let fits = |line: &String| line.contains("arn:") || line.chars().count() <= width;
         assert!(coloured || lines.iter().all(fits), "{lines:#?}");

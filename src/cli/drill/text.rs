@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::cli::status;
-use crate::core::drill::{SUCCESSOR, Survey};
+use crate::core::drill::{DrillCall, Survey};
 use crate::core::life::Closed;
 use crate::core::model::Signal;
-use crate::daemon::{Ended, Rehearsed};
+use crate::daemon::Ended;
 
 /// What will be done, what it costs, what stands against it.
 pub(super) fn plan(survey: &Survey, within: Duration, paint: Paint, width: usize) -> Vec<String> {
@@ -51,26 +51,19 @@ fn item(mark: &str, text: &str, tone: Tone, paint: Paint, width: usize) -> Vec<S
 }
 
 /// Every call that changes something, in order.
-pub(super) fn calls(calls: &[Rehearsed], paint: Paint, width: usize) -> Vec<String> {
+pub(super) fn calls(calls: &[DrillCall], paint: Paint, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for (comes_back, title) in [(false, "Calls that hand over"), (true, "Calls that put back")] {
         lines.push(paint.with(Tone::Strong, title));
         for call in calls.iter().filter(|call| call.comes_back == comes_back) {
-            lines.push(format!("  {}", paint.with(Tone::Call, &call.action)));
-            for (key, value) in &call.parameters {
-                let text = wrap(&format!("{key}={value}"), width.saturating_sub(6));
-                lines.extend(text.iter().map(|line| format!("      {line}")));
-            }
+            let on = wrap(&call.on, width.saturating_sub(6)).into_iter().map(|line| format!("      {line}"));
+            lines.push(format!("  {}", paint.with(Tone::Call, call.action)));
+            lines.extend(on);
         }
         lines.push(String::new());
     }
-    let names_it = calls.iter().flat_map(|call| &call.parameters).any(|(_, value)| value.contains(SUCCESSOR));
-    let successor =
-        if names_it { format!("{SUCCESSOR} stands for the instance that will be launched. ") } else { String::new() };
-    let note = format!(
-        "{successor}What only looks is left out. A call that fails is tried again, with pauses, until the deadline."
-    );
-    lines.extend(wrap(&note, width).iter().map(|line| paint.with(Tone::Faint, line)));
+    let note = "Calls that only look are left out. A call that fails is tried again, with pauses, until the deadline.";
+    lines.extend(wrap(note, width).iter().map(|line| paint.with(Tone::Faint, line)));
     lines
 }
 

@@ -247,11 +247,7 @@ impl SuccessorDuties {
 
     /// One duty to register the successor for each registration of ours, also for those found late.
     fn keep_registers(&mut self, view: &View<'_>) {
-        let by_owner: &[TargetGroupArn] = match &self.plan {
-            Plan::Group { group, .. } => &group.target_groups,
-            Plan::Fleet { fleet, .. } => &fleet.target_groups,
-            Plan::Launch(_) | Plan::Nobody { .. } => &[],
-        };
+        let by_owner = self.plan.owners_target_groups();
         for registration in view.registrations.iter().skip(self.registers.len()) {
             let registered_by_owner = by_owner.contains(&registration.target_group);
             let seed = seed(view.terms, &format!("successor in {}", registration.target_group));
