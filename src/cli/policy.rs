@@ -2,6 +2,7 @@
 //!
 //! It looks this instance's owner up and writes nothing; with `--for` it asks nobody.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::cloud::{Aws, Connection, LIMIT};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
 use crate::core::plan::{Clue, Plan};
-use crate::core::policy::{self, Means, PassedRole, Place, Policy, Subject};
+use crate::core::policy::{self, LaunchSource, Means, PassedRole, Place, Policy, Subject, TemplateNames};
 use crate::daemon::look_up;
 
 /// All of an account's target groups take a quarter to half a second each.
@@ -81,19 +82,24 @@ pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<Exi
 
 fn of_kind(kind: Kind, config: &Config) -> Found {
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(super::variable);
-    let place = Place::new(region.as_deref().unwrap_or("*"), "*");
+    let place = Place::new(None, region.as_deref().unwrap_or("*"), "*");
     let means = Means::of_kind(kind.into(), config);
     let mut notes = Vec::new();
     if region.is_none() {
-        notes.push("it holds for every region of the standard partition; name yours with AWS_REGION".to_owned());
+        notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
-    notes.extend(placeholder(&means));
+    notes.extend(placeholder(config, &means));
     Found { subject: Subject { place, means, target_groups: Vec::new() }, notes }
 }
 
-fn placeholder(means: &Means) -> Option<String> {
-    let Means::Launch(launch) = means else { return None };
-    (launch.role == PassedRole::Unknown).then(|| {
+/// A note where the policy passes a role whose name is not known.
+fn placeholder(config: &Config, means: &Means) -> Option<String> {
+    let role = match means {
+        Means::Launch(launch) => &launch.source.role,
+        Means::Group(group) if group.launches_first(config) => &group.source.role,
+        Means::Group(_) | Means::Fleet(_) | Means::Nobody => return None,
+    };
+    (*role == PassedRole::Unknown).then(|| {
         format!(
             "write the role of the launch template's instance profile in place of {}, or take that statement out if \
              the template has no instance profile",
@@ -117,7 +123,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
         )
     })?;
     let clue = look_up::find_clue(&imds, &tags, config).await.context("failed to find this instance's owner")?;
-    let place = Place::new(&aws.region, &identity.account_id);
+    let place = place(&aws, &imds, &identity).await;
     match look_up::plan_of(&aws, &identity, config, &tags, clue.clone()).await {
         Ok(plan) => planned(&aws, &imds, &identity, config, plan, place).await,
         Err(failure) => {
@@ -127,7 +133,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
                  allowed, run this again for less",
                 in_words(&clue)
             );
-            let notes = std::iter::once(note).chain(placeholder(&means)).collect();
+            let notes = std::iter::once(note).chain(placeholder(config, &means)).collect();
             Ok(Found { subject: Subject { place, means, target_groups: Vec::new() }, notes })
         }
     }
@@ -176,26 +182,78 @@ async fn planned(
     } else if config.target_groups == TargetGroups::Discover {
         notes.push("it names the target groups of today: run this again after adding one".to_owned());
     }
-    let mut means = Means::of_plan(&plan, &registered_in, config);
-    if let (Means::Launch(launch), Plan::Launch(plan)) = (&mut means, &plan) {
-        let configurations = plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-        let template = configurations.map(|configuration| &configuration.template).next();
-        launch.role = passed_role(aws, imds, template).await;
-    }
-    notes.extend(placeholder(&means));
+    let means = means_of(aws, imds, config, &plan, &registered_in).await;
+    notes.extend(placeholder(config, &means));
     Ok(Found { subject: Subject { place, means, target_groups }, notes })
+}
+
+/// Where this instance runs, as ARNs name it.
+pub(super) async fn place(aws: &Aws, imds: &Imds, identity: &Identity) -> Place {
+    let partition = imds.partition().await.ok().flatten();
+    Place::new(partition.as_deref(), &aws.region, &identity.account_id)
+}
+
+/// What this plan needs, with what its launch templates name.
+pub(super) async fn means_of(
+    aws: &Aws,
+    imds: &Imds,
+    config: &Config,
+    plan: &Plan,
+    registered_in: &[TargetGroupArn],
+) -> Means {
+    let mut means = Means::of_plan(plan, registered_in);
+    let templates: Vec<LaunchTemplate> = match (plan, &means) {
+        (Plan::Launch(launch), _) => {
+            let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+            configurations.map(|configuration| configuration.template.clone()).collect()
+        }
+        (Plan::Group { group, .. }, Means::Group(needs)) if needs.launches_first(config) => {
+            let templates = aws.autoscaling.launch_templates(&group.name, LIMIT).await.unwrap_or_default();
+            if let Means::Group(needs) = &mut means {
+                let ids = templates.iter().map(|template| template.id_or_name.clone());
+                needs.source.templates = ids.filter(|id| id.starts_with("lt-")).collect();
+            }
+            templates
+        }
+        _ => Vec::new(),
+    };
+    if let Some(source) = means.source_mut() {
+        read_templates(aws, imds, templates, source).await;
+    }
+    means
+}
+
+/// Fills in what the templates say. One that cannot be read may name anything.
+async fn read_templates(aws: &Aws, imds: &Imds, mut templates: Vec<LaunchTemplate>, source: &mut LaunchSource) {
+    templates.sort_by(|a, b| (&a.id_or_name, &a.version).cmp(&(&b.id_or_name, &b.version)));
+    templates.dedup();
+    let (mut named, mut profiles) = (TemplateNames::default(), BTreeSet::new());
+    if templates.is_empty() {
+        return;
+    }
+    for template in &templates {
+        let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template, LIMIT).await else { return };
+        if let Some(subnet) = facts.subnet_id {
+            // It is launched in its own subnet, and in no other.
+            source.subnets = vec![subnet];
+        }
+        named = named.and(facts.names);
+        profiles.insert(facts.instance_profile);
+    }
+    source.named = Some(named);
+    let profiles: Vec<String> = profiles.into_iter().flatten().collect();
+    source.role = match profiles.as_slice() {
+        [] => PassedRole::None,
+        [profile] => passed_role(imds, profile).await,
+        _ => PassedRole::Unknown,
+    };
 }
 
 /// By the template's instance profile: this instance's own, most often, whose role the metadata names. Of another profile
 /// only AWS's console says how its role is called: as the profile.
-async fn passed_role(aws: &Aws, imds: &Imds, template: Option<&LaunchTemplate>) -> PassedRole {
-    let Some(template) = template else { return PassedRole::Unknown };
-    let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template, LIMIT).await else {
-        return PassedRole::Unknown;
-    };
-    let Some(profile) = facts.instance_profile else { return PassedRole::None };
+async fn passed_role(imds: &Imds, profile: &str) -> PassedRole {
     let ours = imds.instance_profile().await.ok().flatten();
-    let is_ours = ours.is_some_and(|ours| ours == profile || ours.rsplit('/').next() == Some(&profile));
+    let is_ours = ours.is_some_and(|ours| ours == profile || ours.rsplit('/').next() == Some(profile));
     match imds.role().await {
         Ok(Some(role)) if is_ours => PassedRole::Named(role),
         _ => PassedRole::Unknown,

@@ -10,7 +10,7 @@ use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInsta
 
 use super::Caller;
 use crate::core::model::{
-    AutoScalingGroup, GroupMember, GroupRoom, InstanceId, Launched, LifecycleHook, TargetGroupArn,
+    AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
 };
 use crate::core::retry::Failure;
 
@@ -182,6 +182,23 @@ impl AutoScaling {
         let call = self.client.record_lifecycle_action_heartbeat().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
         self.caller.call(limit, call.send()).await.map(drop)
+    }
+
+    /// The launch templates that a group launches from; none where it has a launch configuration.
+    pub async fn launch_templates(&self, name: &str, limit: Duration) -> Result<Vec<LaunchTemplate>, Failure> {
+        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else { return Ok(Vec::new()) };
+        let mixed = described.mixed_instances_policy().and_then(|policy| policy.launch_template());
+        let overrides = mixed.into_iter().flat_map(|mixed| mixed.overrides());
+        let specifications = described
+            .launch_template()
+            .into_iter()
+            .chain(mixed.and_then(|mixed| mixed.launch_template_specification()))
+            .chain(overrides.filter_map(|wanted| wanted.launch_template_specification()));
+        let template = |one: &types::LaunchTemplateSpecification| {
+            let id_or_name = one.launch_template_id().or(one.launch_template_name())?.to_owned();
+            Some(LaunchTemplate { id_or_name, version: one.version().unwrap_or("$Default").to_owned() })
+        };
+        Ok(specifications.filter_map(template).collect())
     }
 
     async fn describe_auto_scaling_groups(

@@ -243,6 +243,16 @@ impl Imds {
         item(&format!("{interfaces}{}/vpc-id", mac.trim_end_matches('/'))).await
     }
 
+    /// `services/partition`, as `aws-cn`: the second part of every ARN of this account. `None` where it is no such name.
+    pub async fn partition(&self) -> Result<Option<String>, ImdsError> {
+        let is_name = |text: &str| {
+            let is_part = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
+            text.starts_with("aws") && text.len() <= 32 && text.chars().all(is_part)
+        };
+        let body = self.get("latest/meta-data/services/partition").await?.body;
+        Ok(body.map(|body| body.trim().to_owned()).filter(|text| is_name(text)))
+    }
+
     async fn required(&self, path: &str, name: &'static str) -> Result<String, ImdsError> {
         self.get(path).await?.body.ok_or(ImdsError::Missing(name))
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
 use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
-use aws_sdk_ec2::types::{self, Filter, HttpTokensState, Tag};
+use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
 
 use super::{Caller, MOST_PAGES, next, timestamp, would_be_done};
-use crate::core::model::{Instance, InstanceId, InstanceState};
+use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
 /// As many instances are asked for by their ids in one call, and as many values a filter takes.
@@ -29,6 +29,15 @@ pub struct Subnet {
     pub subnet_id: String,
     pub vpc_id: String,
     pub availability_zone: String,
+}
+
+/// The Spot request that launched an instance, where it launches again by itself when that instance ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersistentRequest {
+    /// `sir-...`
+    pub id: String,
+    /// `terminate`, `stop` or `hibernate`.
+    pub behavior: String,
 }
 
 /// Of one instance's metadata service.
@@ -177,6 +186,26 @@ impl Instances {
         }))
     }
 
+    /// The Spot request of an instance, if it is of type `persistent` and not cancelled.
+    pub async fn persistent_request(
+        &self,
+        id: &InstanceId,
+        limit: Duration,
+    ) -> Result<Option<PersistentRequest>, Failure> {
+        let call = self.client.describe_spot_instance_requests().filters(filter("instance-id", id.as_str()));
+        let answer = self.caller.call(limit, call.send()).await?;
+        let launches_again = |request: &&types::SpotInstanceRequest| {
+            let over = [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed];
+            request.r#type() == Some(&SpotInstanceType::Persistent)
+                && !request.state().is_some_and(|state| over.contains(state))
+        };
+        let request = answer.spot_instance_requests().iter().find(launches_again);
+        Ok(request.map(|request| PersistentRequest {
+            id: request.spot_instance_request_id().unwrap_or_default().to_owned(),
+            behavior: request.instance_interruption_behavior().map_or("terminate", |it| it.as_str()).to_owned(),
+        }))
+    }
+
     /// All of the account's for an empty list.
     pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
         let call = self.client.describe_subnets().set_subnet_ids(Some(ids.to_vec()));
@@ -216,6 +245,10 @@ fn instance(described: &types::Instance) -> Option<Instance> {
         private_ip: described.private_ip_address().map(str::to_owned),
         subnet_id: described.subnet_id().map(str::to_owned),
         launch_time: described.launch_time().and_then(timestamp),
+        state_reason: described.state_reason().and_then(|reason| {
+            let code = reason.code().filter(|code| !code.is_empty())?.to_owned();
+            Some(StateReason { code, message: reason.message().unwrap_or_default().to_owned() })
+        }),
         tags: tags(described.tags()),
     })
 }

@@ -8,20 +8,21 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
-    CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType,
-    InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification, MarketType, OnDemandOptionsRequest,
-    ResourceType, SpotAllocationStrategy, SpotOptionsRequest, Tag, TagSpecification,
-    TargetCapacitySpecificationRequest,
+    CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType, LaunchTemplateVersion,
+    MarketType, OnDemandOptionsRequest, ResourceType, ResponseLaunchTemplateData, SpotAllocationStrategy,
+    SpotInstanceType, SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 
 use super::{Caller, launch_configuration, would_be_done};
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
+use crate::core::plan::TemplateMarket;
+use crate::core::policy::TemplateNames;
 use crate::core::retry::Failure;
 
 #[derive(Clone, Debug)]
 pub struct LaunchTemplates {
-    client: Client,
-    caller: Caller,
+    pub(super) client: Client,
+    pub(super) caller: Caller,
 }
 
 /// What one version of a launch template says, as far as it matters to a successor. What it does not say has to come
@@ -41,6 +42,10 @@ pub struct TemplateFacts {
     pub subnet_id: Option<String>,
     /// ARN or name: who launches from the template must be allowed to pass its role.
     pub instance_profile: Option<String>,
+    pub market: TemplateMarket,
+    /// Its Spot options make a request of type `persistent`.
+    pub is_persistent: bool,
+    pub names: TemplateNames,
 }
 
 impl LaunchTemplates {
@@ -70,21 +75,6 @@ impl LaunchTemplates {
         would_be_done(self.caller.call(limit, self.creating_fleet(fleet).dry_run(true).send()).await)
     }
 
-    /// Whether a launch of the first pool would be allowed, with the tags and the role that it has.
-    pub async fn run_instances_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
-        let first = fleet.launch_configurations.first();
-        let template = first.map(|first| launch_template(&first.template));
-        let pool = first.and_then(|first| first.overrides.first());
-        let market = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
-        let call = self.client.run_instances().min_count(1).max_count(1).dry_run(true).set_launch_template(template);
-        let call = call
-            .set_instance_type(pool.and_then(|pool| pool.instance_type.as_deref()).map(InstanceType::from))
-            .set_subnet_id(pool.and_then(|pool| pool.subnet_id.clone()))
-            .set_instance_market_options(Some(market).filter(|_| fleet.market == Market::Spot))
-            .tag_specifications(tagged(ResourceType::Instance, fleet));
-        would_be_done(self.caller.call(limit, call.send()).await)
-    }
-
     fn creating_fleet(&self, fleet: &InstantFleet) -> CreateFleetFluentBuilder {
         let tag_specifications = [tagged(ResourceType::Instance, fleet), tagged(ResourceType::Fleet, fleet)];
         let configurations = launch_configuration::for_one_instance(&fleet.launch_configurations);
@@ -104,6 +94,28 @@ impl LaunchTemplates {
         template: &LaunchTemplate,
         limit: Duration,
     ) -> Result<Option<TemplateFacts>, Failure> {
+        Ok(self.launch_template_version(template, limit).await?.as_ref().map(facts))
+    }
+
+    /// The data of one version, under the template's id and the version's number.
+    pub(super) async fn template_data(
+        &self,
+        template: &LaunchTemplate,
+        limit: Duration,
+    ) -> Result<Option<(LaunchTemplate, ResponseLaunchTemplateData)>, Failure> {
+        let Some(version) = self.launch_template_version(template, limit).await? else { return Ok(None) };
+        let id_or_name = version.launch_template_id().unwrap_or(&template.id_or_name).to_owned();
+        let number = version.version_number().map_or_else(|| template.version.clone(), |number| number.to_string());
+        let data =
+            version.launch_template_data().cloned().unwrap_or_else(|| ResponseLaunchTemplateData::builder().build());
+        Ok(Some((LaunchTemplate { id_or_name, version: number }, data)))
+    }
+
+    async fn launch_template_version(
+        &self,
+        template: &LaunchTemplate,
+        limit: Duration,
+    ) -> Result<Option<LaunchTemplateVersion>, Failure> {
         let call = self.client.describe_launch_template_versions().versions(&template.version);
         let call = if template.id_or_name.starts_with("lt-") {
             call.launch_template_id(&template.id_or_name)
@@ -114,7 +126,7 @@ impl LaunchTemplates {
             Err(failure) if is_missing(&failure) => return Ok(None),
             answer => answer?,
         };
-        Ok(answer.launch_template_versions().first().map(facts))
+        Ok(answer.launch_template_versions.unwrap_or_default().into_iter().next())
     }
 }
 
@@ -125,15 +137,6 @@ fn is_missing(failure: &Failure) -> bool {
 fn tagged(resource: ResourceType, fleet: &InstantFleet) -> TagSpecification {
     let tags = fleet.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
     TagSpecification::builder().resource_type(resource).set_tags(Some(tags)).build()
-}
-
-fn launch_template(template: &LaunchTemplate) -> LaunchTemplateSpecification {
-    let specification = LaunchTemplateSpecification::builder().version(&template.version);
-    if template.id_or_name.starts_with("lt-") {
-        specification.launch_template_id(&template.id_or_name).build()
-    } else {
-        specification.launch_template_name(&template.id_or_name).build()
-    }
 }
 
 fn one(market: Market) -> TargetCapacitySpecificationRequest {
@@ -159,10 +162,18 @@ fn error(error: &CreateFleetError) -> String {
     format!("{}: {}", error.error_code().unwrap_or("unknown"), error.error_message().unwrap_or_default())
 }
 
-fn facts(version: &aws_sdk_ec2::types::LaunchTemplateVersion) -> TemplateFacts {
+fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
     let data = version.launch_template_data();
     let interface = data.and_then(|data| data.network_interfaces().first());
     let profile = data.and_then(|data| data.iam_instance_profile());
+    let spot_options = data.and_then(|data| data.instance_market_options()).and_then(|market| market.spot_options());
+    let market = match data {
+        Some(data) if asks_for_spot(data) => {
+            TemplateMarket::Spot { max_price: spot_options.and_then(|options| options.max_price()).map(str::to_owned) }
+        }
+        _ => TemplateMarket::Open,
+    };
+    let request_type = spot_options.and_then(|options| options.spot_instance_type());
     TemplateFacts {
         id: version.launch_template_id().unwrap_or_default().to_owned(),
         name: version.launch_template_name().unwrap_or_default().to_owned(),
@@ -172,5 +183,44 @@ fn facts(version: &aws_sdk_ec2::types::LaunchTemplateVersion) -> TemplateFacts {
         image_id: data.and_then(|data| data.image_id()).map(str::to_owned),
         subnet_id: interface.and_then(|interface| interface.subnet_id()).map(str::to_owned),
         instance_profile: profile.and_then(|profile| profile.arn().or(profile.name())).map(str::to_owned),
+        market,
+        is_persistent: request_type == Some(&SpotInstanceType::Persistent),
+        names: data.map(names).unwrap_or_default(),
+    }
+}
+
+pub(super) fn asks_for_spot(data: &ResponseLaunchTemplateData) -> bool {
+    data.instance_market_options().and_then(|market| market.market_type()) == Some(&MarketType::Spot)
+}
+
+pub(super) fn tags_spot_requests(data: &ResponseLaunchTemplateData) -> bool {
+    data.tag_specifications().iter().any(|it| it.resource_type() == Some(&ResourceType::SpotInstancesRequest))
+}
+
+/// What a caller needs permissions for.
+fn names(data: &ResponseLaunchTemplateData) -> TemplateNames {
+    let any = || "*".to_owned();
+    let interfaces = data.network_interfaces();
+    let mut security_groups: Vec<String> = data.security_group_ids().to_vec();
+    security_groups.extend(interfaces.iter().flat_map(|interface| interface.groups().to_vec()));
+    security_groups.extend(data.security_groups().iter().map(|_| any()));
+    let placement = data.placement();
+    let placement_group = placement.and_then(|placement| placement.group_name()).map(str::to_owned);
+    let placement_group =
+        placement_group.or_else(|| placement.and_then(|placement| placement.group_id()).map(|_| any()));
+    let reservation = data.capacity_reservation_specification().and_then(|it| it.capacity_reservation_target());
+    let reservation_id = reservation.and_then(|target| target.capacity_reservation_id());
+    let reservation_group = reservation.and_then(|target| target.capacity_reservation_resource_group_arn());
+    let parameter = data.image_id().and_then(|image| image.strip_prefix("resolve:ssm:"));
+    let keys = data.block_device_mappings().iter().filter_map(|device| device.ebs()?.kms_key_id());
+    TemplateNames {
+        key_pairs: data.key_name().map(str::to_owned).into_iter().collect(),
+        security_groups,
+        placement_groups: placement_group.into_iter().collect(),
+        capacity_reservations: reservation_id.map(str::to_owned).into_iter().collect(),
+        reservation_groups: reservation_group.map(str::to_owned).into_iter().collect(),
+        parameters: parameter.map(str::to_owned).into_iter().collect(),
+        keys: keys.map(str::to_owned).collect(),
+        tags_spot_requests: tags_spot_requests(data),
     }
 }

@@ -8,7 +8,6 @@ pub mod clock;
 pub mod credentials;
 pub mod ec2_fleet;
 pub mod elb;
-pub mod iam;
 pub mod imds;
 pub mod instances;
 pub mod launch_template;
@@ -18,6 +17,7 @@ pub mod tally;
 mod failure;
 mod http;
 mod launch_configuration;
+mod run_instances;
 
 use std::error::Error;
 use std::future::Future;
@@ -45,7 +45,6 @@ use self::ec2_fleet::Ec2Fleet;
 use self::elb::Elb;
 use self::failure::failure;
 use self::http::Http;
-use self::iam::Iam;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
 use self::spot_fleet::SpotFleet;
@@ -93,7 +92,6 @@ pub struct Aws {
     pub spot_fleet: SpotFleet,
     pub launch_templates: LaunchTemplates,
     pub instances: Instances,
-    pub iam: Iam,
 }
 
 impl Aws {
@@ -136,8 +134,7 @@ impl Aws {
             ec2_fleet: Ec2Fleet::new(ec2.clone(), caller.clone()),
             spot_fleet: SpotFleet::new(ec2.clone(), caller.clone()),
             launch_templates: LaunchTemplates::new(ec2.clone(), caller.clone()),
-            instances: Instances::new(ec2, caller.clone()),
-            iam: Iam::new(aws_sdk_iam::Client::new(&config), caller),
+            instances: Instances::new(ec2, caller),
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::core::retry::FailureKind;
 const OTHER: &str = "other";
 
 /// All actions that this program calls, and one for those that are not among them.
-pub const ACTIONS: [&str; 29] = [
+pub const ACTIONS: [&str; 30] = [
     "AttachInstances",
     "CompleteLifecycleAction",
     "CreateFleet",
@@ -40,6 +40,7 @@ pub const ACTIONS: [&str; 29] = [
     "ModifySpotFleetRequest",
     "RecordLifecycleActionHeartbeat",
     "RegisterTargets",
+    "RunInstances",
     "TerminateInstanceInAutoScalingGroup",
     "TerminateInstances",
     OTHER,

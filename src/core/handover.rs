@@ -36,7 +36,7 @@ use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKi
 use crate::core::plan::{GroupRequest, Plan};
 use crate::core::retry::{self, Failure, FailureKind};
 
-pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind};
+pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, LAUNCH_LIMIT};
 use crowd::Crowd;
 use hook::Hook;
 use journal::{About, Journal};
@@ -270,6 +270,10 @@ impl Handover {
             self.crowd.was_throttled(now);
         }
         self.take(now, duty, answer);
+        let death = self.successor.as_mut().and_then(SuccessorDuties::take_death);
+        if death.is_some() {
+            return death;
+        }
         // The first, the second, the fourth: the log is to be read in a hurry.
         let pace = self.pace(duty).filter(|pace| pace.failures.is_power_of_two())?;
         pace.last_failure.clone()
@@ -326,7 +330,13 @@ impl Handover {
         }
         let deadline = self.terms.deadline;
         let leave = self.effective_leave();
-        let marks = [deadline, deadline - leave.reserve, deadline - LAST_CALLS, self.latest_leave(&leave)];
+        let marks = [
+            deadline,
+            deadline - leave.reserve,
+            deadline - LAST_CALLS,
+            deadline - watch::LAST_LOOK,
+            self.latest_leave(&leave),
+        ];
         let paces = self
             .look_ups
             .wakes()
@@ -380,7 +390,10 @@ impl Handover {
         let complete = reports.iter().all(|report| report.done || report.aside);
         let settled = reports.iter().all(|report| report.settled);
         let stays = self.stays(now);
-        if !settled && stays.is_none() && now < self.terms.deadline {
+        let is_early = stays.is_none() && now < self.terms.deadline;
+        // Nothing is told as it was a while ago: the successor may have died since.
+        let mut is_to_be_seen = || self.successor.as_mut().is_some_and(|successor| successor.is_to_be_seen_again(now));
+        if is_early && (!settled || is_to_be_seen()) {
             return false;
         }
         let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));

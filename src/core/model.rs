@@ -233,6 +233,25 @@ pub struct Instance {
     /// When AWS launched it, by AWS's clock.
     pub launch_time: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
+    /// Why it stops or has ended.
+    pub state_reason: Option<StateReason>,
+}
+
+/// `StateReason` of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateReason {
+    /// `Client.InternalError`, `Server.SpotInstanceTermination`, ...
+    pub code: String,
+    pub message: String,
+}
+
+impl fmt::Display for StateReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.strip_prefix(&self.code).unwrap_or(&self.message).trim_start_matches([':', ' ']) {
+            "" => f.write_str(&self.code),
+            message => write!(f, "{}: {message}", self.code),
+        }
+    }
 }
 
 /// One row of `events/maintenance/scheduled`.

@@ -3,6 +3,7 @@
 //! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
 
+mod pools;
 mod raised;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::config::{OwnerChoice, Successor};
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate,
-    LifecycleHook, Market, Owner, TargetGroupArn,
+    AutoScalingGroup, Fleet, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchTemplate, LifecycleHook,
+    Owner, TargetGroupArn,
 };
 
+use pools::overrides;
+pub use pools::{OwnSubnet, TemplateMarket, TemplateTraits, crowded_zones};
 pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
 pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
 
@@ -24,6 +27,8 @@ pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
 /// On every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that launched it
 /// knows only the pools of one attempt.
 pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
+/// On a successor that was launched by what a template says and not from the template itself: the template, as `lt-...:3`.
+pub const TEMPLATE_TAG: &str = "spot-relay:launch-template";
 /// On this instance from a signal to its end, with the deadline: nothing may take it for a successor. Taken off if it lives on.
 pub const LEAVING_TAG: &str = "spot-relay:leaving";
 /// On a `maintain` fleet while its capacity is raised: see [`RaisedCapacity`].
@@ -88,7 +93,14 @@ pub fn template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<C
             id_or_name: chosen.id_or_name.clone(),
             version: chosen.version.clone().unwrap_or_else(|| "$Default".to_owned()),
         },
-        None => LaunchTemplate { id_or_name: tagged("aws:ec2launchtemplate:id")?, version: version_of_tag() },
+        None => match tagged("aws:ec2launchtemplate:id") {
+            Some(id_or_name) => LaunchTemplate { id_or_name, version: version_of_tag() },
+            None => {
+                let origin = tagged(TEMPLATE_TAG)?;
+                let (id, version) = origin.split_once(':')?;
+                LaunchTemplate { id_or_name: id.to_owned(), version: version.to_owned() }
+            }
+        },
     };
     Some(Clue::LaunchTemplate(template))
 }
@@ -140,6 +152,9 @@ pub struct LaunchPlan {
     /// Instances of the same origin that ran when the plan was made, where they were counted.
     #[serde(default)]
     pub running: Option<usize>,
+    /// What a person should know of the launch beforehand: sentences without their full stops.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// What has to be known of the pools to choose among them.
@@ -149,6 +164,8 @@ pub struct Surroundings {
     pub zone_of_subnet: BTreeMap<String, String>,
     /// Running members of the group (state code 16) by zone.
     pub running_by_zone: BTreeMap<String, usize>,
+    /// What the launch templates say, as far as it decides how they are launched.
+    pub traits: TemplateTraits,
 }
 
 impl Plan {
@@ -222,6 +239,14 @@ impl Plan {
             Plan::Group { group, .. } => &group.target_groups,
             Plan::Fleet { fleet, .. } => &fleet.target_groups,
             Plan::Launch(_) | Plan::Nobody { .. } => &[],
+        }
+    }
+
+    /// What a person should know of the launch beforehand: sentences without their full stops.
+    pub fn remarks(&self) -> &[String] {
+        match self {
+            Plan::Launch(launch) => &launch.remarks,
+            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => &[],
         }
     }
 
@@ -304,24 +329,6 @@ impl fmt::Display for Plan {
     }
 }
 
-impl LaunchPlan {
-    fn new(
-        from: String,
-        configurations: &[LaunchConfiguration],
-        tags: BTreeMap<String, String>,
-        identity: &Identity,
-        choice: &Successor,
-        surroundings: &Surroundings,
-    ) -> LaunchPlan {
-        let attempts = attempts(configurations, tags, identity, choice, surroundings);
-        let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
-        let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
-        let running: usize = surroundings.running_by_zone.values().sum();
-        let running = (running > 0).then_some(running);
-        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts, running }
-    }
-}
-
 impl GroupRequest {
     fn of(group: &AutoScalingGroup) -> GroupRequest {
         if group.capacity_rebalance {
@@ -332,99 +339,6 @@ impl GroupRequest {
             GroupRequest::Terminate
         }
     }
-}
-
-/// The pools of a bare template: the types and subnets of the settings, else this instance's type and the surroundings'
-/// subnets (the template's, or this instance's).
-fn overrides(identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Vec<LaunchOverride> {
-    let types = match choice.instance_types.as_slice() {
-        [] => std::slice::from_ref(&identity.instance_type),
-        types => types,
-    };
-    let subnets = || surroundings.zone_of_subnet.iter();
-    types
-        .iter()
-        .flat_map(|instance_type| {
-            subnets().map(move |(subnet, zone)| LaunchOverride {
-                instance_type: Some(instance_type.clone()),
-                subnet_id: Some(subnet.clone()),
-                availability_zone: Some(zone.clone()),
-                ..LaunchOverride::default()
-            })
-        })
-        .collect()
-}
-
-/// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
-/// that is being reclaimed; then all pools; then on demand, if allowed. Attempts that would repeat one are left out.
-fn attempts(
-    configurations: &[LaunchConfiguration],
-    mut tags: BTreeMap<String, String>,
-    identity: &Identity,
-    choice: &Successor,
-    surroundings: &Surroundings,
-) -> Vec<InstantFleet> {
-    tags.insert(PREDECESSOR_TAG.to_owned(), identity.instance_id.to_string());
-    let zone = |pool: &LaunchOverride| zone_of(pool, surroundings);
-    let reclaimed = |pool: &LaunchOverride| is_reclaimed(pool, identity, surroundings);
-    let others = || configurations.iter().flat_map(|it| &it.overrides).filter(|pool| !reclaimed(pool)).filter_map(zone);
-    let running = |zone: &String| surroundings.running_by_zone.get(zone).copied().unwrap_or(0);
-    let fewest = others().filter(|zone| *zone != identity.availability_zone).map(|zone| running(&zone)).min();
-    let best = |pool: &LaunchOverride| {
-        let there = zone(pool).filter(|zone| *zone != identity.availability_zone);
-        !reclaimed(pool) && there.is_some_and(|zone| Some(running(&zone)) == fewest)
-    };
-
-    let mut attempts: Vec<InstantFleet> = Vec::new();
-    let mut add = |market: Market, wanted: &dyn Fn(&LaunchOverride) -> bool| {
-        let launch_configurations = narrowed(configurations, wanted);
-        let attempt = InstantFleet { launch_configurations, market, tags: tags.clone() };
-        if !attempt.launch_configurations.is_empty() && !attempts.contains(&attempt) {
-            attempts.push(attempt);
-        }
-    };
-    if choice.balance_zones.0 {
-        add(Market::Spot, &best);
-    }
-    add(Market::Spot, &|pool| !reclaimed(pool));
-    add(Market::Spot, &|_| true);
-    if choice.on_demand_fallback {
-        add(Market::OnDemand, &|_| true);
-    }
-    attempts
-}
-
-fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String> {
-    let by_subnet = pool.subnet_id.as_ref().and_then(|subnet| surroundings.zone_of_subnet.get(subnet));
-    pool.availability_zone.as_ref().or(by_subnet).cloned()
-}
-
-/// Whether it is, for all that is known, the pool that AWS takes this instance back from.
-fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
-    pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
-        && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)
-}
-
-/// The configurations with only the wanted pools; one that names no pools stands for its template's own pool. Weights are
-/// left out: with a weight under one, a capacity of 1 would launch two.
-fn narrowed(
-    configurations: &[LaunchConfiguration],
-    wanted: &dyn Fn(&LaunchOverride) -> bool,
-) -> Vec<LaunchConfiguration> {
-    let own_pool = LaunchOverride::default();
-    configurations
-        .iter()
-        .filter_map(|configuration| {
-            let overrides: Vec<LaunchOverride> =
-                configuration.overrides.iter().filter(|pool| wanted(pool)).map(unweighted).collect();
-            let stays = if configuration.overrides.is_empty() { wanted(&own_pool) } else { !overrides.is_empty() };
-            stays.then(|| LaunchConfiguration { template: configuration.template.clone(), overrides })
-        })
-        .collect()
-}
-
-fn unweighted(pool: &LaunchOverride) -> LaunchOverride {
-    LaunchOverride { weight_hundredths: None, ..pool.clone() }
 }
 
 #[cfg(test)]

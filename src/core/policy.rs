@@ -6,30 +6,40 @@
 //! policy with the calls that were made, both ways. Which actions can be held to which resources is what AWS's service
 //! authorization reference says: <https://docs.aws.amazon.com/service-authorization/latest/reference/>.
 
+mod launching;
 mod means;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::core::config::{Config, Rebalance, ScheduledEvents, TargetGroups, Then, When};
+use crate::core::config::{Config, TargetGroups, Then};
 use crate::core::model::TargetGroupArn;
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, PREDECESSOR_TAG, Plan};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, Plan};
 
+use launching::Caller;
+pub use launching::{IN_PASSING, LaunchSource, TemplateNames};
 pub use means::{FleetMeans, GroupMeans, Kind, LaunchMeans, Means, PassedRole};
-
-/// Actions that IAM asks for at CreateFleet, and that nobody calls by name.
-pub const IN_PASSING: [&str; 2] = ["ec2:RunInstances", "iam:PassRole"];
 
 /// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself, and that
 /// the policy grants only where the configuration asks for it: its refusal is an answer.
 pub const TRIED: &str = "autoscaling:LaunchInstances";
 
-/// An instance's own ARN, by the instance that the call is about: true of calls of an instance about itself alone, with
-/// the credentials of its instance profile.
+/// The id of the instance that a call is about. Compared with the instance from which the call comes, it is true of calls of
+/// an instance about itself alone, with the credentials of its instance profile. IAM knows it at CreateTags and at
+/// TerminateInstances, and not at DeleteTags: there a statement that names it never matches.
 const ITSELF: &str = "${ec2:InstanceId}";
 
-type Conditions = BTreeMap<&'static str, BTreeMap<String, Vec<String>>>;
+type Conditions = BTreeMap<&'static str, BTreeMap<String, Values>>;
+
+/// The values of a condition key, any of which may match. IAM takes both spellings; linters want operators that ask yes or
+/// no (`Null`, `Bool`) with one value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Values {
+    One(&'static str),
+    Any(Vec<String>),
+}
 
 /// As IAM takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,19 +72,27 @@ pub struct Subject {
 /// What stands in every ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    partition: &'static str,
+    partition: String,
     region: String,
     account: String,
 }
 
+/// AWS's partitions beside the standard one, by how the names of their regions begin.
+const PARTITIONS: [(&str, &str); 7] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("eusc-", "aws-eusc"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("us-isof-", "aws-iso-f"),
+];
+
 impl Place {
-    /// `*` stands for any region or account.
-    pub fn new(region: &str, account: &str) -> Place {
-        let partition = match region.split('-').next() {
-            Some("cn") => "aws-cn",
-            _ if region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
+    /// `*` stands for any region or account. Without a partition the region's name tells it.
+    pub fn new(partition: Option<&str>, region: &str, account: &str) -> Place {
+        let by_region = || PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |it| it.1);
+        let partition = partition.unwrap_or_else(by_region).to_owned();
         Place { partition, region: region.to_owned(), account: account.to_owned() }
     }
 
@@ -97,9 +115,12 @@ impl Place {
         format!("arn:{}:iam::{}:role/{name}", self.partition, self.account)
     }
 
-    /// The service that runs what is launched.
-    fn ec2_service(&self) -> &'static str {
-        if self.partition == "aws-cn" { "ec2.amazonaws.com.cn" } else { "ec2.amazonaws.com" }
+    /// The service that runs what is launched. In China both spellings of it occur.
+    fn ec2_service(&self) -> &'static [&'static str] {
+        match self.partition.as_str() {
+            "aws-cn" => &["ec2.amazonaws.com", "ec2.amazonaws.com.cn"],
+            _ => &["ec2.amazonaws.com"],
+        }
     }
 }
 
@@ -107,17 +128,23 @@ impl Policy {
     pub fn of(config: &Config, subject: &Subject) -> Policy {
         let Subject { place, means, target_groups } = subject;
         let mut statement = vec![
-            allow("LookUp", reads(means), vec!["*".to_owned()]),
+            allow("LookUp", reads(config, means), vec!["*".to_owned()]),
             allow("TargetGroups", registration(config, means), groups(config, place, target_groups)),
             mark(place),
+            unmark(place),
         ];
         if config.survive.then == Then::Terminate {
             statement.push(about_itself(allow("EndItself", vec!["ec2:TerminateInstances"], instances(place)), place));
         }
         match means {
-            Means::Group(group) => statement.extend(ask_group(config, group, place)),
+            Means::Group(group) => {
+                statement.extend(ask_group(config, group, place));
+                if group.launches_first(config) {
+                    statement.extend(group.source.statements(Caller::TheGroup, place));
+                }
+            }
             Means::Fleet(fleet) if fleet.raise => statement.extend(ask_fleet(fleet, place)),
-            Means::Launch(launch) => statement.extend(launching(launch, place)),
+            Means::Launch(launch) => statement.extend(launch.source.statements(Caller::Us, place)),
             Means::Fleet(_) | Means::Nobody => {}
         }
         Policy { version: "2012-10-17", statement }
@@ -132,22 +159,28 @@ impl Policy {
 /// What the way back of a drill calls and this configuration's policy leaves out. `registered_in` are this instance's target
 /// groups.
 pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[TargetGroupArn]) -> Vec<&'static str> {
-    let means = Means::of_plan(plan, registered_in, config);
+    let means = Means::of_plan(plan, registered_in);
     let detaches = matches!(&means, Means::Group(group) if group.detach);
     let called = [
         (!registered_in.is_empty(), "elasticloadbalancing:RegisterTargets"),
         (detaches, "autoscaling:AttachInstances"),
     ];
     // Actions are the same everywhere.
-    let subject = Subject { place: Place::new("*", "*"), means, target_groups: Vec::new() };
+    let subject = Subject { place: Place::new(None, "*", "*"), means, target_groups: Vec::new() };
     let allowed = Policy::of(config, &subject).actions();
     called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }
 
 impl Statement {
     fn when(mut self, operator: &'static str, key: &str, values: &[&str]) -> Statement {
-        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        let values = Values::Any(values.iter().map(|value| (*value).to_owned()).collect());
         self.condition.entry(operator).or_default().insert(key.to_owned(), values);
+        self
+    }
+
+    /// The key has to be in the request.
+    fn with_key(mut self, key: &str) -> Statement {
+        self.condition.entry("Null").or_default().insert(key.to_owned(), Values::One("false"));
         self
     }
 }
@@ -160,7 +193,7 @@ fn allow(sid: &'static str, mut action: Vec<&'static str>, resource: Vec<String>
 
 /// On every resource: most of these cannot be held to any, and a read that is refused for a resource that IAM does not know
 /// of there would cost the successor.
-fn reads(means: &Means) -> Vec<&'static str> {
+fn reads(config: &Config, means: &Means) -> Vec<&'static str> {
     let mut actions = vec![
         "ec2:DescribeTags",
         "elasticloadbalancing:DescribeTargetGroupAttributes",
@@ -168,8 +201,9 @@ fn reads(means: &Means) -> Vec<&'static str> {
         "elasticloadbalancing:DescribeTargetHealth",
     ];
     match means {
-        Means::Group(_) => {
+        Means::Group(group) => {
             actions.extend(["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLifecycleHooks"]);
+            actions.extend(group.launches_first(config).then_some("ec2:DescribeLaunchTemplateVersions"));
         }
         Means::Fleet(FleetMeans { kind: FleetKind::Ec2, .. }) => {
             actions.extend(["ec2:DescribeFleets", "ec2:DescribeFleetInstances", "ec2:DescribeSpotInstanceRequests"]);
@@ -215,14 +249,20 @@ fn instances(place: &Place) -> Vec<String> {
     vec![place.arn("ec2", "instance/*")]
 }
 
-/// The tag of one that goes, on and off. A request that names no tag at all would take off every one.
+/// The tag of an instance that goes.
 fn mark(place: &Place) -> Statement {
-    let statement = allow("MarkItself", vec!["ec2:CreateTags", "ec2:DeleteTags"], instances(place));
+    let statement = allow("MarkItself", vec!["ec2:CreateTags"], instances(place));
     about_itself(only_tag(statement, LEAVING_TAG), place)
 }
 
+/// The same tag off again. IAM cannot hold DeleteTags to the caller's own instance: it is held to this tag alone.
+fn unmark(place: &Place) -> Statement {
+    only_tag(allow("Unmark", vec!["ec2:DeleteTags"], instances(place)), LEAVING_TAG)
+}
+
+/// A request that names no tag at all would take off every one.
 fn only_tag(statement: Statement, key: &str) -> Statement {
-    statement.when("ForAllValues:StringEquals", "aws:TagKeys", &[key]).when("Null", "aws:TagKeys", &["false"])
+    statement.when("ForAllValues:StringEquals", "aws:TagKeys", &[key]).with_key("aws:TagKeys")
 }
 
 fn about_itself(statement: Statement, place: &Place) -> Statement {
@@ -231,9 +271,6 @@ fn about_itself(statement: Statement, place: &Place) -> Statement {
 }
 
 fn ask_group(config: &Config, group: &GroupMeans, place: &Place) -> Option<Statement> {
-    let launches_first = config.leave.when == When::SuccessorHealthy
-        || config.watch.rebalance == Rebalance::HandOver
-        || config.watch.scheduled_events == ScheduledEvents::HandOver;
     let mut actions = Vec::new();
     if group.detach {
         actions.push("autoscaling:DetachInstances");
@@ -242,7 +279,7 @@ fn ask_group(config: &Config, group: &GroupMeans, place: &Place) -> Option<State
     if group.terminate {
         actions.push("autoscaling:TerminateInstanceInAutoScalingGroup");
     }
-    if launches_first && (group.detach || group.terminate) {
+    if group.launches_first(config) {
         actions.push(TRIED);
     }
     if group.hooks && (group.terminate || config.watch.lifecycle) {
@@ -261,44 +298,6 @@ fn ask_fleet(fleet: &FleetMeans, place: &Place) -> [Statement; 2] {
     let resource = vec![place.arn("ec2", &format!("{resource}/{id}"))];
     let tags = allow("NoteTheFleetsCapacity", vec!["ec2:CreateTags", "ec2:DeleteTags"], resource.clone());
     [allow("AskTheFleet", vec![modify], resource), only_tag(tags, BASE_CAPACITY_TAG)]
-}
-
-/// CreateFleet of type `instant`, which EC2 allows to whom it allows RunInstances. What is launched has to bear the tag of
-/// its predecessor.
-fn launching(launch: &LaunchMeans, place: &Place) -> Vec<Statement> {
-    let call = || vec!["ec2:CreateFleet", "ec2:RunInstances"];
-    let ec2 = |resource: &str| place.arn("ec2", resource);
-    let each = |kind: &str, ids: &[String]| -> Vec<String> {
-        let ids = if ids.is_empty() { vec!["*".to_owned()] } else { ids.to_vec() };
-        ids.iter().map(|id| ec2(&format!("{kind}/{id}"))).collect()
-    };
-    let mut from = each("launch-template", &launch.templates);
-    from.extend(each("subnet", &launch.subnets));
-    from.extend(["image/*", "snapshot/*"].map(|resource| place.ec2_without_account(resource)));
-    // Whatever a template may name beside these.
-    from.extend(["key-pair/*", "network-interface/*", "placement-group/*", "security-group/*"].map(ec2));
-    from.extend(["spot-instances-request/*", "volume/*"].map(ec2));
-    let made = vec![ec2("fleet/*"), ec2("instance/*")];
-    let tagged = [made.clone(), ["network-interface/*", "spot-instances-request/*", "volume/*"].map(ec2).to_vec()];
-    let predecessor = format!("aws:RequestTag/{PREDECESSOR_TAG}");
-    let mut statements = vec![
-        allow("LaunchFrom", call(), from),
-        allow("LaunchSuccessors", call(), made).when("StringLike", &predecessor, &["i-*"]),
-        allow("TagWhatIsLaunched", vec!["ec2:CreateTags"], tagged.concat()).when(
-            "StringEquals",
-            "ec2:CreateAction",
-            &["CreateFleet", "RunInstances"],
-        ),
-    ];
-    let roles = match &launch.role {
-        PassedRole::None => return statements,
-        PassedRole::Unknown => vec![place.role(PassedRole::PLACEHOLDER)],
-        // Its path, if it has one, is not told.
-        PassedRole::Named(name) => vec![place.role(name), place.role(&format!("*/{name}"))],
-    };
-    let pass = allow("PassTheTemplatesRole", vec!["iam:PassRole"], roles);
-    statements.push(pass.when("StringEquals", "iam:PassedToService", &[place.ec2_service()]));
-    statements
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
-    ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, Owner,
-    Registration, TargetGroupArn,
+    ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate,
+    LifeCycle, Owner, Registration, TargetGroupArn,
 };
-use crate::core::plan::{self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, Plan, PutRight, Surroundings};
+use crate::core::plan::{
+    self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, OwnSubnet, Plan, PutRight, Surroundings, TemplateTraits,
+};
 use crate::core::retry::{Failure, FailureKind};
 
 /// In the groups the configuration lists; else in those given; else everywhere.
@@ -72,7 +74,7 @@ pub(crate) async fn find_tags(
     imds: &Imds,
     identity: &Identity,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 8] = [
         "aws:autoscaling:groupName",
         "aws:ec2:fleet-id",
         "aws:ec2spot:fleet-request-id",
@@ -80,6 +82,7 @@ pub(crate) async fn find_tags(
         "aws:ec2launchtemplate:version",
         plan::PREDECESSOR_TAG,
         plan::ORIGIN_FLEET_TAG,
+        plan::TEMPLATE_TAG,
     ];
     match imds.instance_tags(&KEYS).await {
         Ok(Some(tags)) => Ok(tags),
@@ -118,6 +121,11 @@ pub(crate) async fn plan_of(
         }
         (owner, _) => owner,
     };
+    if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle)
+        && let Some(why) = launched_again(aws, identity, template).await?
+    {
+        return Ok(Plan::Nobody { why });
+    }
     let surroundings = match find_surroundings(aws, identity, config, &owner).await {
         // Without them the choice of pools is worse, and a successor is a successor.
         Err(failure) if failure.kind == FailureKind::Denied => {
@@ -162,23 +170,47 @@ fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
     }
 }
 
-/// Subnets with their zones, and where the group's members run; nothing for owners that choose by themselves.
+/// Why nobody is to be asked: the Spot request of this instance launches again by itself (FIELD.md 4).
+async fn launched_again(aws: &Aws, identity: &Identity, template: &LaunchTemplate) -> Result<Option<String>, Failure> {
+    let request = match aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT).await {
+        Err(failure) if failure.kind == FailureKind::Denied => {
+            warn!("whether this instance's Spot request launches again by itself is not known: {failure}");
+            return Ok(None);
+        }
+        request => request?,
+    };
+    Ok(request.map(|request| {
+        let again = match request.behavior.as_str() {
+            "terminate" => "launches another instance by itself when this one ends",
+            _ => "starts this instance again by itself",
+        };
+        format!(
+            "Spot request {} is of type persistent and {again}, and a successor from {} beside it would be a second one \
+             (cancel the request, or launch with a request of type one-time, to have a successor launched here)",
+            request.id, template.id_or_name
+        )
+    }))
+}
+
+/// Subnets with their zones, where the group's members run, and what the templates say of the launch; nothing for owners
+/// that choose by themselves.
 async fn find_surroundings(
     aws: &Aws,
     identity: &Identity,
     config: &Config,
     owner: &Owner,
 ) -> Result<Surroundings, Failure> {
-    let (template_id, subnets) = match owner {
+    let (template_id, subnets, traits) = match owner {
         Owner::LaunchTemplate(template) => template_surroundings(aws, identity, config, template).await?,
         Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
             let configurations = &fleet.launch_configurations;
             let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
-            (template.filter(|id| id.starts_with("lt-")), subnets_of(configurations))
+            let traits = fleet_traits(aws, configurations).await;
+            (template.filter(|id| id.starts_with("lt-")), subnets_of(configurations), traits)
         }
         _ => return Ok(Surroundings::default()),
     };
-    let zone_of_subnet = match subnets.as_slice() {
+    let zone_of_subnet: BTreeMap<String, String> = match subnets.as_slice() {
         [] => BTreeMap::new(),
         subnets => {
             let described = aws.instances.describe_subnets(subnets, CALL_LIMIT).await?;
@@ -189,40 +221,68 @@ async fn find_surroundings(
         Some(id) => aws.instances.running_members_by_zone("aws:ec2launchtemplate:id", &id, CALL_LIMIT).await?,
         None => BTreeMap::new(),
     };
-    Ok(Surroundings { zone_of_subnet, running_by_zone })
+    let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: zone_of_subnet.values().next().cloned() });
+    Ok(Surroundings { zone_of_subnet, running_by_zone, traits: TemplateTraits { own_subnet, ..traits } })
+}
+
+/// A fleet has launched from its templates before: only on demand they may be in the way. What cannot be read says nothing.
+async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> TemplateTraits {
+    let mut traits = TemplateTraits::default();
+    let mut templates: Vec<&LaunchTemplate> = configurations.iter().map(|it| &it.template).collect();
+    templates.dedup();
+    for template in templates {
+        match aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await {
+            Ok(Some(facts)) => traits.tags_spot_requests |= facts.names.tags_spot_requests,
+            Ok(None) => {}
+            Err(failure) => warn!("launch template {} cannot be read: {failure}", template.id_or_name),
+        }
+    }
+    traits
 }
 
 fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
     let pools = configurations.iter().flat_map(|configuration| &configuration.overrides);
-    let mut subnets: Vec<String> = pools.filter_map(|pool| pool.subnet_id.clone()).collect();
+    let named = pools.filter_map(|pool| pool.subnet_id.as_deref());
+    let named = named.flat_map(|subnets| subnets.split(',').map(str::trim));
+    let mut subnets: Vec<String> = named.filter(|subnet| !subnet.is_empty()).map(str::to_owned).collect();
     subnets.sort();
     subnets.dedup();
     subnets
 }
 
-/// The template's id, by which its instances are counted, and the subnets: the configuration's, else the template's, else
-/// this instance's.
+/// The template's id, by which its instances are counted; the subnets: the template's own, else the configuration's, else
+/// this instance's; and what it says of the launch.
 async fn template_surroundings(
     aws: &Aws,
     identity: &Identity,
     config: &Config,
     template: &LaunchTemplate,
-) -> Result<(Option<String>, Vec<String>), Failure> {
+) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
     let chosen = &config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-    if id.is_some() && !chosen.is_empty() {
-        return Ok((id, chosen.clone()));
-    }
-    let facts = aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await?;
+    let facts = match aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await {
+        // The launch goes by the configuration then.
+        Err(failure) if failure.kind == FailureKind::Denied => {
+            warn!("launch template {} cannot be read: {failure}", template.id_or_name);
+            None
+        }
+        facts => facts?,
+    };
     let id = id.or_else(|| facts.as_ref().map(|facts| facts.id.clone()));
-    if !chosen.is_empty() {
-        return Ok((id, chosen.clone()));
+    let mut traits = TemplateTraits::default();
+    if let Some(facts) = facts {
+        traits.market = facts.market;
+        traits.tags_spot_requests = facts.names.tags_spot_requests;
+        if let Some(subnet) = facts.subnet_id {
+            traits.own_subnet = Some(OwnSubnet::default());
+            return Ok((id, vec![subnet], traits));
+        }
     }
-    if let Some(subnet) = facts.and_then(|facts| facts.subnet_id) {
-        return Ok((id, vec![subnet]));
+    if !chosen.is_empty() {
+        return Ok((id, chosen.clone(), traits));
     }
     let us = aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT).await?;
-    Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect()))
+    Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
 }
 
 /// What became of a fleet that raises may have left something on.

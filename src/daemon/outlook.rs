@@ -148,6 +148,7 @@ mod tests {
             attempts: Vec::new(),
             only_reclaimed: false,
             running: None,
+            remarks: Vec::new(),
         });
         let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::Auto);
         assert_eq!(

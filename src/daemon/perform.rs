@@ -82,6 +82,9 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::CreateFleet { client_token, fleet } => {
             aws.launch_templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
         }
+        Call::RunInstances { client_token, launch } => {
+            aws.launch_templates.run_instances(&launch, &client_token, limit).await.map(Answer::Launched)
+        }
         Call::DescribeInstances { instance_ids } => {
             aws.instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
         }

@@ -85,6 +85,7 @@ pub(super) struct Preparation {
 #[derive(Default)]
 struct Said {
     owner: Option<String>,
+    remarks: Vec<String>,
     registered: Option<String>,
     ready: Option<String>,
     doubts: BTreeSet<String>,
@@ -289,6 +290,10 @@ impl Preparation {
             lines.push(Line::Info(text.clone()));
             self.said.owner = Some(text);
         }
+        let remarks = self.plan.as_ref().map(|plan| plan.remarks().to_vec()).unwrap_or_default();
+        let new = remarks.iter().filter(|remark| !self.said.remarks.contains(remark));
+        lines.extend(new.cloned().map(Line::Warn));
+        self.said.remarks = remarks;
         let registered = self.registrations.as_deref().map(outlook::registered);
         if let Some(text) = registered.filter(|text| self.said.registered.as_ref() != Some(text)) {
             lines.push(Line::Info(text.clone()));

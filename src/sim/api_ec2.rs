@@ -8,7 +8,7 @@ use super::query::{Filter, Query};
 use super::settings::LifeCycle;
 use super::world::World;
 use super::xml::Xml;
-use super::{api_fleets, api_launch_templates, api_spot};
+use super::{api_fleets, api_launch_templates, api_run_instances, api_spot};
 
 pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
     if query.get("DryRun") == Some("true") {
@@ -27,6 +27,7 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
         "CreateTags" => create_tags(world, query),
         "DeleteTags" => delete_tags(world, query),
         "DescribeSubnets" => describe_subnets(world, query),
+        "RunInstances" => api_run_instances::run_instances(world, query),
         _ => {
             return api_fleets::perform(world, action, query)
                 .or_else(|| api_spot::perform(world, action, query))
@@ -126,9 +127,11 @@ fn state(state: State) -> Xml {
     Xml::new().text("code", state.code_with_high_byte()).text("name", state.name())
 }
 
-fn described(world: &World, instance: &Instance) -> Xml {
+pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
     let gone = instance.state == State::Terminated;
-    let address = Some(&instance.private_ip).filter(|_| !gone);
+    let timings = &world.settings.timings;
+    let has_address = instance.first || world.now >= instance.launched + timings.running_after + timings.address_after;
+    let address = Some(&instance.private_ip).filter(|_| !gone && has_address);
     let place = &instance.place;
     let xml = Xml::new()
         .text("instanceId", &instance.id)

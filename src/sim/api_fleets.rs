@@ -1,10 +1,12 @@
 //! EC2 Fleets: CreateFleet with its client token, its instances *and* errors in one 200, and what changes a fleet.
 
+use std::collections::BTreeSet;
+
 use super::api_ec2::{done, filtered_by_tags, paged, tag_set, unknown_filter};
 use super::api_launch_templates::{known, specified_tags};
 use super::aws::{Answer, Failure, answered_before, remember_answer};
 use super::fleets::{Choice, Fleet, Override, TemplateConfig};
-use super::instances::Instance;
+use super::instances::{Instance, Place};
 use super::launch_templates::TemplateReference;
 use super::query::Query;
 use super::settings::{FleetType, LifeCycle};
@@ -37,6 +39,8 @@ fn create_fleet_once(world: &mut World, query: &Query) -> Answer {
 
 fn create_fleet(world: &mut World, query: &Query) -> Answer {
     let fleet = parse_fleet(world, query)?;
+    refuse_duplicates(world, &fleet)?;
+    refuse_market_options(world, &fleet)?;
     let (id, type_) = (fleet.id.clone(), fleet.type_);
     let wanted = [(LifeCycle::OnDemand, fleet.on_demand_target), (LifeCycle::Spot, fleet.spot_target())];
     let minimum = query.number("SpotOptions.MinTargetCapacity")?.or(query.number("OnDemandOptions.MinTargetCapacity")?);
@@ -51,6 +55,30 @@ fn create_fleet(world: &mut World, query: &Query) -> Answer {
     let fleet = world.fleet(&id).ok_or_else(|| no_such_fleet(&id))?;
     let answer = Xml::new().text("fleetId", &id);
     Ok(if type_ == FleetType::Instant { answer.and(outcome(fleet)) } else { answer })
+}
+
+/// Two overrides of one type in one zone make AWS refuse the whole request.
+fn refuse_duplicates(world: &World, fleet: &Fleet) -> Result<(), Failure> {
+    let mut pools = BTreeSet::new();
+    for choice in world.choices(&fleet.configs, LifeCycle::Spot) {
+        let Place { instance_type, zone, .. } = choice.place;
+        if !zone.is_empty() && !pools.insert((instance_type.clone(), zone.clone())) {
+            let message =
+                format!("The fleet configuration contains duplicate instance pools: {instance_type} in {zone}");
+            return Err(Failure::new("InvalidFleetConfig", message));
+        }
+    }
+    Ok(())
+}
+
+/// Unverified of AWS: the settings choose.
+fn refuse_market_options(world: &World, fleet: &Fleet) -> Result<(), Failure> {
+    let mut versions = fleet.configs.iter().filter_map(|config| world.template_version(&config.template));
+    if world.settings.fleets_take_market_options || !versions.any(|version| version.market.is_some()) {
+        return Ok(());
+    }
+    let message = "The launch template must not have InstanceMarketOptions.";
+    Err(Failure::new("InvalidParameterCombination", message))
 }
 
 fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Failure> {

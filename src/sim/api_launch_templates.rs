@@ -102,15 +102,30 @@ fn version(world: &World, template: &LaunchTemplate, number: usize, version: &Te
         data = data.nest("iamInstanceProfile", Xml::new().text("name", name));
     }
     if let Some(market) = &version.market {
-        data = data.nest("instanceMarketOptions", Xml::new().text("marketType", market));
+        let request_type = if version.is_persistent { "persistent" } else { "one-time" };
+        let spot = Xml::new().option("maxPrice", version.max_price.as_ref());
+        let spot = spot.option("spotInstanceType", Some(request_type).filter(|_| version.is_persistent));
+        let options = Xml::new().text("marketType", market);
+        let is_plain = version.max_price.is_none() && !version.is_persistent;
+        let options = if is_plain { options } else { options.nest("spotOptions", spot) };
+        data = data.nest("instanceMarketOptions", options);
+    }
+    data = data.option("keyName", version.key_name.as_ref()).option("userData", version.user_data.as_ref());
+    if let Some(key) = &version.kms_key {
+        let ebs = Xml::new().text("encrypted", true).text("kmsKeyId", key);
+        let device = Xml::new().text("deviceName", "/dev/xvda").nest("ebs", ebs);
+        data = data.list("blockDeviceMappingSet", "item", [device]);
     }
     if let Some(subnet) = &version.subnet {
         let interface = Xml::new().text("deviceIndex", 0).text("subnetId", subnet);
         data = data.list("networkInterfaceSet", "item", [interface]);
     }
-    if !version.instance_tags.is_empty() {
-        let tags = Xml::new().text("resourceType", "instance").and(tag_set(&version.instance_tags));
-        data = data.list("tagSpecificationSet", "item", [tags]);
+    let specifications = [("instance", &version.instance_tags), ("spot-instances-request", &version.spot_request_tags)];
+    let specifications = specifications.into_iter().filter(|(_, tags)| !tags.is_empty());
+    let specifications: Vec<Xml> =
+        specifications.map(|(kind, tags)| Xml::new().text("resourceType", kind).and(tag_set(tags))).collect();
+    if !specifications.is_empty() {
+        data = data.list("tagSpecificationSet", "item", specifications);
     }
     let data = data.texts("securityGroupIdSet", "item", &version.security_groups);
     Xml::new()
@@ -137,7 +152,13 @@ fn create_launch_template(world: &mut World, query: &Query) -> Answer {
         instance_profile: data.string("IamInstanceProfile.Name"),
         security_groups: data.list("SecurityGroupId"),
         market: data.string("InstanceMarketOptions.MarketType"),
+        max_price: data.string("InstanceMarketOptions.SpotOptions.MaxPrice"),
+        is_persistent: data.get("InstanceMarketOptions.SpotOptions.SpotInstanceType") == Some("persistent"),
         instance_tags: specified_tags(&data, "instance"),
+        spot_request_tags: specified_tags(&data, "spot-instances-request"),
+        key_name: data.string("KeyName"),
+        kms_key: data.string("BlockDeviceMapping.1.Ebs.KmsKeyId"),
+        user_data: data.string("UserData"),
     };
     let template = LaunchTemplate {
         id: world.id("lt"),

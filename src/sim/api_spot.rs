@@ -167,7 +167,7 @@ fn request(world: &World, instance: &Instance, spot: &Spot) -> Xml {
     Xml::new()
         .text("spotInstanceRequestId", &spot.id)
         .text("spotPrice", "0.107000")
-        .text("type", "one-time")
+        .text("type", if spot.persistent { "persistent" } else { "one-time" })
         .text("state", spot.state)
         .nest("status", status)
         .nest("launchSpecification", launched_with)

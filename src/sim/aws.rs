@@ -9,7 +9,7 @@ use super::query::Query;
 use super::settings::Settings;
 use super::world::{Answered, World};
 use super::xml::Xml;
-use super::{api_auto_scaling, api_ec2, api_elb, api_iam};
+use super::{api_auto_scaling, api_ec2, api_elb};
 
 /// An error as AWS spells it.
 #[derive(Clone, Debug)]
@@ -86,7 +86,6 @@ impl Call {
             "2016-11-15" => "ec2",
             "2011-01-01" => "autoscaling",
             "2011-06-15" => "sts",
-            "2010-05-08" => "iam",
             _ => "unknown",
         };
         Call { service, action, query }
@@ -108,7 +107,6 @@ fn perform(world: &mut World, call: &Call) -> Answer {
         "elasticloadbalancing" => api_elb::perform(world, &call.action, &call.query),
         "ec2" => api_ec2::perform(world, &call.action, &call.query),
         "autoscaling" => api_auto_scaling::perform(world, &call.action, &call.query),
-        "iam" => api_iam::perform(world, &call.action, &call.query),
         "sts" if call.action == "GetCallerIdentity" => Some(Ok(caller_identity(world))),
         _ => None,
     };
@@ -199,7 +197,6 @@ fn namespace(service: &str) -> &'static str {
         "elasticloadbalancing" => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
         "autoscaling" => "http://autoscaling.amazonaws.com/doc/2011-01-01/",
         "sts" => "https://sts.amazonaws.com/doc/2011-06-15/",
-        "iam" => "https://iam.amazonaws.com/doc/2010-05-08/",
         _ => "http://ec2.amazonaws.com/doc/2016-11-15/",
     }
 }

@@ -12,7 +12,7 @@ use super::clock::duration_text;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling`, `iam`, `sts`; none: any.
+    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling`, `sts`; none: any.
     #[serde(default)]
     pub service: Option<String>,
     /// An API action, or a metadata path's beginning without `latest/meta-data/` (`spot/instance-action`,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::api_run_instances::no_spot_request;
 use super::instances::{Instance, Launch, Place};
 use super::launch_templates::TemplateReference;
 use super::settings::{FleetType, LifeCycle};
@@ -187,6 +188,15 @@ impl World {
         if self.subnet(&place.subnet).is_none() {
             let message = format!("The subnet ID '{}' does not exist", place.subnet);
             return Some(Failed { code: "InvalidSubnetID.NotFound", message });
+        }
+        let version = self.template_version(&choice.template);
+        if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| !it.spot_request_tags.is_empty()) {
+            let failure = no_spot_request();
+            return Some(Failed { code: "InvalidParameterValue", message: failure.message });
+        }
+        if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| it.market.is_some()) {
+            let message = "The launch template asks for Spot, and the fleet for On-Demand.".to_owned();
+            return Some(Failed { code: "InvalidParameterCombination", message });
         }
         if self.has_capacity(place) {
             return None;

@@ -46,6 +46,8 @@ pub(crate) struct Spot {
     /// `fulfilled`, `marked-for-termination`, ...
     pub(crate) status: &'static str,
     pub(crate) updated: Instant,
+    /// Of type `persistent`: it launches again when its instance ends.
+    pub(crate) persistent: bool,
 }
 
 impl Spot {
@@ -143,6 +145,7 @@ impl World {
             state: "active",
             status: "fulfilled",
             updated: self.now,
+            persistent: false,
         });
         let group = match &launch.keeper {
             Some(Keeper::AutoScalingGroup(_)) => Some("InService".to_owned()),
@@ -167,6 +170,7 @@ impl World {
         });
         let boots = self.boot_time();
         self.after(boots, Event::Runs(id.clone()));
+        self.doom(&id);
         id
     }
 
@@ -176,6 +180,25 @@ impl World {
         let number = self.instances.iter().filter(|one| !one.first).count().saturating_sub(1) as f64;
         // Multiples of the golden ratio spread evenly, however many there are.
         timings.running_after + timings.boots_differ_by.mul_f64((number * 0.618_034).fract())
+    }
+
+    /// Lets an instance die at birth, where the settings say so.
+    fn doom(&mut self, id: &str) {
+        let is_setting_up = self.ours.is_empty();
+        let Some(death) = self.settings.dies_at_birth.as_mut().filter(|death| !is_setting_up && death.count > 0) else {
+            return;
+        };
+        death.count -= 1;
+        let reason = death.reason.clone();
+        self.after(self.settings.timings.running_after / 2, Event::DiesAtBirth { instance: id.to_owned(), reason });
+    }
+
+    /// A persistent Spot request launches again.
+    pub(crate) fn request_launches(&mut self, id: &str) {
+        let Some(instance) = self.instance(id) else { return };
+        let (place, mut tags) = (instance.place.clone(), instance.tags.clone());
+        tags.retain(|key, _| !key.starts_with("spot-relay:"));
+        self.launch(Launch { place, tags, keeper: None });
     }
 
     fn private_ip(&mut self, subnet: &str) -> String {
@@ -289,6 +312,11 @@ impl World {
             State::ShuttingDown => instance.state = State::Terminated,
             State::Stopping => instance.state = State::Stopped,
             _ => return,
+        }
+        let launches_again =
+            instance.state == State::Terminated && instance.spot.as_ref().is_some_and(|it| it.persistent);
+        if launches_again {
+            self.after(self.settings.timings.owner_reacts_after, Event::RequestLaunches(id.to_owned()));
         }
         self.forget_terminated_targets();
         if self.forget_terminating_member(id) {

@@ -25,7 +25,15 @@ pub(crate) struct TemplateVersion {
     pub(crate) security_groups: Vec<String>,
     /// `spot` of `InstanceMarketOptions`.
     pub(crate) market: Option<String>,
+    pub(crate) max_price: Option<String>,
+    /// Its Spot requests are of type `persistent`.
+    pub(crate) is_persistent: bool,
     pub(crate) instance_tags: BTreeMap<String, String>,
+    pub(crate) spot_request_tags: BTreeMap<String, String>,
+    pub(crate) key_name: Option<String>,
+    /// Of the root volume.
+    pub(crate) kms_key: Option<String>,
+    pub(crate) user_data: Option<String>,
 }
 
 /// A template by id or by name, with a version as asked for: a number, `$Latest` or `$Default`.

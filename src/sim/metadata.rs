@@ -108,6 +108,8 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
         "mac" => mac(instance),
         "ami-id" => "ami-0123456789abcdef0".to_owned(),
         "placement/region" => world.settings.region.clone(),
+        "services/domain" => "amazonaws.com".to_owned(),
+        "services/partition" => world.settings.partition.clone(),
         "placement/availability-zone" => place.zone.clone(),
         "spot/instance-action" => {
             let notice = instance.notice.as_ref()?;
@@ -147,7 +149,7 @@ fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> 
 
 fn directory() -> String {
     let entries = ["ami-id", "autoscaling/", "events/", "iam/", "instance-id", "instance-life-cycle", "instance-type"];
-    let more = ["local-ipv4", "mac", "network/", "placement/", "spot/", "tags/"];
+    let more = ["local-ipv4", "mac", "network/", "placement/", "services/", "spot/", "tags/"];
     entries.into_iter().chain(more).collect::<Vec<_>>().join("\n")
 }
 

@@ -25,8 +25,8 @@ mod api_auto_scaling_describe;
 mod api_ec2;
 mod api_elb;
 mod api_fleets;
-mod api_iam;
 mod api_launch_templates;
+mod api_run_instances;
 mod api_spot;
 mod aws;
 mod query;
@@ -58,8 +58,8 @@ pub use reported_health::Reported;
 pub use requests::{Moment, Request};
 pub use server::Tls;
 pub use settings::{
-    DrainingAddress, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate, Rates, Settings,
-    TargetGroupSettings, TargetType, Timings,
+    DeathAtBirth, DrainingAddress, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate,
+    Rates, Settings, TargetGroupSettings, TargetType, TemplateSettings, Timings,
 };
 pub use standalone::{Standalone, standalone};
 

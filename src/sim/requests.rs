@@ -15,7 +15,7 @@ pub struct Request {
     pub since_start: Duration,
     /// When its answer was on its way; none until then.
     pub answered_since_start: Option<Duration>,
-    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling`, `iam` or `sts`.
+    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling` or `sts`.
     pub service: String,
     /// The API's action, or `GET /latest/meta-data/...` and `PUT /latest/api/token`.
     pub action: String,

@@ -16,6 +16,8 @@ use super::clock::duration_text;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub region: String,
+    /// As the metadata tell it; the simulator's own ARNs are those of the standard partition.
+    pub partition: String,
     pub account: String,
     /// Our instance's id; without it one that the world makes up.
     pub instance_id: Option<String>,
@@ -69,6 +71,16 @@ pub struct Settings {
     #[serde(with = "duration_text::optional")]
     pub token_ttl_cap: Option<Duration>,
     pub timings: Timings,
+    /// The launch template from which everything here is launched.
+    pub template: TemplateSettings,
+    /// CreateFleet takes a template with `InstanceMarketOptions`; otherwise it refuses it.
+    pub fleets_take_market_options: bool,
+    /// Instances launched later die at birth.
+    pub dies_at_birth: Option<DeathAtBirth>,
+    /// The Spot request of our instance is of type `persistent`: it launches again when its instance ends.
+    pub persistent_request: bool,
+    /// Subnets in each zone.
+    pub subnets_in_a_zone: usize,
     /// Pools without capacity: every launch into one answers InsufficientInstanceCapacity.
     pub no_capacity: Vec<Pool>,
     /// Rate buckets; none: nothing is throttled.
@@ -86,6 +98,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             region: "eu-west-1".to_owned(),
+            partition: "aws".to_owned(),
             account: "123456789012".to_owned(),
             instance_id: None,
             private_ip: None,
@@ -115,6 +128,11 @@ impl Default for Settings {
             credentials_lifetime: Duration::from_secs(6 * 3600),
             token_ttl_cap: None,
             timings: Timings::default(),
+            template: TemplateSettings::default(),
+            fleets_take_market_options: false,
+            dies_at_birth: None,
+            persistent_request: false,
+            subnets_in_a_zone: 1,
             no_capacity: Vec::new(),
             rates: None,
             clock_offset: SignedDuration::ZERO,
@@ -122,6 +140,32 @@ impl Default for Settings {
             keep_alive: None,
         }
     }
+}
+
+/// What the launch template says beside the usual.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TemplateSettings {
+    /// It has `InstanceMarketOptions` for Spot.
+    pub asks_for_spot: bool,
+    pub max_price: Option<String>,
+    /// It tags `spot-instances-request`.
+    pub tags_spot_requests: bool,
+    /// It names the subnet of our instance in a network interface.
+    pub names_its_subnet: bool,
+    pub image: Option<String>,
+    pub key_name: Option<String>,
+    pub kms_key: Option<String>,
+    pub user_data: Option<String>,
+}
+
+/// The first `count` instances launched later die within moments of their launch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeathAtBirth {
+    /// The code of their `StateReason`.
+    pub reason: String,
+    pub count: u32,
 }
 
 /// What launched our instance and can launch another.
@@ -351,6 +395,9 @@ pub struct Timings {
     /// The slowest instance boots so much longer than the quickest.
     #[serde(with = "duration_text")]
     pub boots_differ_by: Duration,
+    /// From `running` until DescribeInstances shows the private address.
+    #[serde(with = "duration_text")]
+    pub address_after: Duration,
     /// From registration in a target group to `healthy`.
     #[serde(with = "duration_text")]
     pub healthy_after: Duration,
@@ -381,6 +428,7 @@ impl Default for Timings {
             visible_after: Duration::ZERO,
             running_after: Duration::from_secs(4),
             boots_differ_by: Duration::from_secs(20),
+            address_after: Duration::ZERO,
             healthy_after: Duration::from_secs(5),
             draining_for: None,
             owner_reacts_after: Duration::from_secs(2),
@@ -401,6 +449,7 @@ impl Timings {
             visible_after: Duration::ZERO,
             running_after: tenth,
             boots_differ_by: tenth * 10,
+            address_after: Duration::ZERO,
             healthy_after: tenth,
             draining_for: None,
             owner_reacts_after: tenth,

@@ -41,7 +41,9 @@ impl World {
         let mut zones: BTreeSet<String> = ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect();
         zones.insert(self.settings.zone.clone());
         zones.extend(self.settings.others.iter().map(|other| other.zone.clone()));
-        for (number, zone) in (1..).zip(zones) {
+        let several = self.settings.subnets_in_a_zone;
+        let places = zones.into_iter().flat_map(|zone| std::iter::repeat_n(zone, several));
+        for (number, zone) in (1..).zip(places) {
             let id = self.id("subnet");
             self.subnets.push(Subnet { id, zone, cidr: format!("10.0.{number}.0/24") });
         }
@@ -49,11 +51,24 @@ impl World {
 
     fn add_template(&mut self) -> TemplateReference {
         let id = self.id("lt");
+        let says = self.settings.template.clone();
+        let own_subnet = self.subnet_of_zone(&self.settings.zone).map(|subnet| subnet.id.clone());
         let version = TemplateVersion {
             instance_type: self.settings.instance_type.clone(),
-            image: "ami-0123456789abcdef0".to_owned(),
+            image: says.image.unwrap_or_else(|| "ami-0123456789abcdef0".to_owned()),
             instance_profile: self.settings.role.clone(),
             security_groups: vec!["sg-0123456789abcdef0".to_owned()],
+            subnet: own_subnet.filter(|_| says.names_its_subnet),
+            market: says.asks_for_spot.then(|| "spot".to_owned()),
+            max_price: says.max_price,
+            spot_request_tags: says
+                .tags_spot_requests
+                .then(|| ("team".to_owned(), "web".to_owned()))
+                .into_iter()
+                .collect(),
+            key_name: says.key_name,
+            kms_key: says.kms_key,
+            user_data: says.user_data,
             ..TemplateVersion::default()
         };
         self.launch_templates.push(LaunchTemplate {
@@ -98,7 +113,9 @@ impl World {
             let place = Place { instance_type, zone, subnet, life_cycle: self.settings.life_cycle };
             let mut id = self.launch(Launch { place, tags: tags.clone(), keeper: keeper.cloned() });
             let wanted = self.settings.instance_id.clone().filter(|_| members.is_empty()).unwrap_or_else(|| id.clone());
+            let persistent = self.settings.persistent_request && members.is_empty();
             if let Some(instance) = self.instance_mut(&id) {
+                instance.spot.iter_mut().for_each(|spot| spot.persistent = persistent);
                 instance.id.clone_from(&wanted);
                 id = wanted;
                 instance.state = State::Running;

@@ -98,6 +98,12 @@ pub(crate) enum Event {
         instance: String,
         serial: u64,
     },
+    DiesAtBirth {
+        instance: String,
+        reason: String,
+    },
+    /// The persistent Spot request of an instance that has ended launches another.
+    RequestLaunches(String),
     /// An instance at risk is terminated by the keeper that has replaced it.
     RiskEnded(String),
 }
@@ -166,6 +172,8 @@ impl World {
             Event::HealthChecked(instance) => self.health_checked(&instance),
             Event::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
             Event::RiskEnded(instance) => self.risk_ended(&instance),
+            Event::DiesAtBirth { instance, reason } => self.terminate(&instance, &reason),
+            Event::RequestLaunches(instance) => self.request_launches(&instance),
         }
     }
 

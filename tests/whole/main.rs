@@ -9,6 +9,7 @@ mod drill;
 mod faults;
 mod journal;
 mod kills;
+mod launches;
 mod life;
 mod lock;
 mod metrics;

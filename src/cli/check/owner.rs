@@ -1,6 +1,6 @@
 //! Who launches the successor: found as the daemon finds it, and what about it is in the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::aws::Asked;
 use super::finding::Finding;
@@ -8,7 +8,7 @@ use super::group;
 use crate::cloud::LIMIT;
 use crate::core::config::OwnerChoice;
 use crate::core::model::LaunchTemplate;
-use crate::core::plan::{FleetRequest, LaunchPlan, Plan};
+use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
 use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::look_up;
 
@@ -82,6 +82,12 @@ pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
 
 async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
     let mut findings = vec![pools(launch)];
+    findings.extend(shared_zones(launch));
+    findings.extend(launch.remarks.iter().map(|remark| {
+        Finding::warn("launch", remark.clone())
+            .means("the successor is launched, in the way told")
+            .remedy("nothing, if that is meant; else change the launch template or [successor]")
+    }));
     let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let mut templates: Vec<&LaunchTemplate> = configurations.map(|configuration| &configuration.template).collect();
     templates.dedup();
@@ -101,6 +107,21 @@ async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Of several subnets of a zone one is used at a time.
+fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
+    let pools = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).flat_map(|it| &it.overrides);
+    let zones = pools.filter_map(|pool| Some((pool.subnet_id.clone()?, pool.availability_zone.clone()?)));
+    let zone_of_subnet: BTreeMap<String, String> = zones.collect();
+    let crowded = crowded_zones(&zone_of_subnet);
+    let words = |(zone, subnets): (&str, Vec<&str>)| format!("{} lie in {zone}", subnets.join(" and "));
+    let words: Vec<String> = crowded.into_iter().map(words).collect();
+    (!words.is_empty()).then(|| {
+        Finding::warn("shared-zones", words.join("; "))
+            .means("AWS refuses two subnets of a zone in one request, so they take turns: the second helps only where the first is full")
+            .remedy("name one subnet for each zone under [successor] subnets")
+    })
 }
 
 fn pools(launch: &LaunchPlan) -> Finding {

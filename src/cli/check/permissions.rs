@@ -1,7 +1,7 @@
-//! Every permission that the policy names, tried truly: reads by reading, EC2's writes with DryRun, the others by asking IAM
-//! where that is allowed. Nothing is written, and what cannot be tried is said.
+//! Every permission that the policy names, tried truly: reads by reading, EC2's writes with DryRun, the others in a form that
+//! can do nothing, because AWS authorises a call before it looks at what the call is about. Nothing is changed, and what
+//! cannot be tried so is said.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -9,10 +9,14 @@ use tokio::task::JoinSet;
 
 use super::aws::Asked;
 use super::finding::{Finding, Level};
+use crate::cli::policy;
 use crate::cloud::LIMIT;
-use crate::core::model::{FleetChange, InstantFleet, Registration, TargetGroupArn};
+use crate::cloud::autoscaling::LifecycleAction;
+use crate::core::model::{
+    AutoScalingGroup, FleetChange, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
+};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
-use crate::core::policy::{Means, Place, Policy, Subject};
+use crate::core::policy::{Means, Policy, Subject};
 use crate::core::retry::{Failure, FailureKind};
 
 /// An action, on what, and what IAM says of it.
@@ -33,24 +37,41 @@ enum Verdict {
 type Trying = Pin<Box<dyn Future<Output = Vec<Trial>> + Send>>;
 
 const PASS_ROLE: &str = "iam:PassRole";
+const DRY_RUN: &str = "tried with DryRun";
+const HARMLESSLY: &str = "tried in a form that can do nothing, since AWS authorises before it looks";
+/// The form of an instance's id, and no instance ever has it.
+const NO_INSTANCE: &str = "i-00000000000000000";
+/// Called by others in our name, where nobody of ours calls them.
+const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchInstances alone";
 
 pub(super) async fn look(asked: &Asked, plan: Option<&Plan>, registrations: Option<&[Registration]>) -> Vec<Finding> {
     let registered_in: Vec<TargetGroupArn> =
         registrations.unwrap_or_default().iter().map(|registration| registration.target_group.clone()).collect();
-    let means = plan.map_or(Means::Nobody, |plan| Means::of_plan(plan, &registered_in, &asked.config));
-    let place = Place::new(&asked.aws.region, &asked.identity.account_id);
+    let means = match plan {
+        Some(plan) => policy::means_of(&asked.aws, &asked.imds, &asked.config, plan, &registered_in).await,
+        None => Means::Nobody,
+    };
+    let place = policy::place(&asked.aws, &asked.imds, &asked.identity).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
-    let policy = Policy::of(&asked.config, &Subject { place: place.clone(), means, target_groups });
+    let policy = Policy::of(&asked.config, &Subject { place, means, target_groups });
     let mut tries = JoinSet::new();
     for trying in dry_runs(asked, &policy, plan) {
         tries.spawn(trying);
     }
     tries.spawn(reads(asked.clone(), policy.clone(), plan.cloned()));
-    tries.spawn(by_simulation(asked.clone(), policy.clone(), place));
+    let registrations = registrations.unwrap_or_default();
+    for registration in registrations {
+        let on = (registrations.len() > 1).then(|| registration.name().to_owned());
+        tries_of_group(asked, &policy, registration, on).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+    }
+    if let Some(Plan::Group { group, .. }) = plan {
+        tries_of_owner(asked, &policy, group).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+    }
     let mut trials: Vec<Trial> = Vec::new();
     while let Some(done) = tries.join_next().await {
         trials.extend(done.unwrap_or_default());
     }
+    trials.extend(untried(&policy, &trials));
     trials.sort_by(|a, b| (a.action, &a.on).cmp(&(b.action, &b.on)));
     findings(trials)
 }
@@ -112,7 +133,7 @@ fn trying(
     on: Option<String>,
     call: impl Future<Output = Result<(), Failure>> + Send + 'static,
 ) -> Trying {
-    Box::pin(async move { vec![Trial { action, on, verdict: verdict(call.await, "tried with DryRun") }] })
+    Box::pin(async move { vec![Trial { action, on, verdict: verdict(call.await, DRY_RUN) }] })
 }
 
 /// EC2's writes, each as the daemon would make it.
@@ -140,10 +161,10 @@ fn dry_runs(asked: &Asked, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> 
         tries.push(trying("ec2:TerminateInstances", None, call));
     }
     if let Some(Plan::Launch(launch)) = plan
-        && let Some(attempt) = launch.attempts.first()
+        && let (Some(attempt), Some(wanted)) = (launch.attempt(0), launch.single(0, &identity.instance_type))
     {
         let (of_fleet, of_launch) = (aws.clone(), aws.clone());
-        let (fleet, wanted) = (attempt.clone(), attempt.clone());
+        let fleet = attempt.clone();
         tries.push(trying("ec2:CreateFleet", None, async move {
             of_fleet.launch_templates.create_fleet_dry_run(&fleet, LIMIT).await
         }));
@@ -168,8 +189,8 @@ fn tag_both(asked: &Asked, resource: String, key: &'static str, on: Option<Strin
     ]
 }
 
-/// RunInstances is never called; EC2 asks IAM for it, and for the template's role, when a fleet launches.
-async fn launching(aws: &crate::cloud::Aws, wanted: &InstantFleet, passes: bool) -> Vec<Trial> {
+/// EC2 asks IAM for RunInstances, and for the template's role, also when a fleet launches.
+async fn launching(aws: &crate::cloud::Aws, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
     let answer = aws.launch_templates.run_instances_dry_run(wanted, LIMIT).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
     let not_reached = || Verdict::Unknown("EC2 did not come so far".to_owned());
@@ -178,69 +199,111 @@ async fn launching(aws: &crate::cloud::Aws, wanted: &InstantFleet, passes: bool)
             vec![of("ec2:RunInstances", not_reached()), of(PASS_ROLE, Verdict::Denied(failure.to_string()))]
         }
         Err(failure) => vec![of("ec2:RunInstances", verdict(Err(failure), "")), of(PASS_ROLE, not_reached())],
-        Ok(()) => ["ec2:RunInstances", PASS_ROLE].map(|it| of(it, verdict(Ok(()), "tried with DryRun"))).into(),
+        Ok(()) => ["ec2:RunInstances", PASS_ROLE].map(|it| of(it, verdict(Ok(()), DRY_RUN))).into(),
     };
     trials.retain(|trial| trial.action != PASS_ROLE || passes);
     trials
 }
 
-/// What can be told without doing it by IAM alone. The role is asked for by its name: its path is not told.
-async fn by_simulation(asked: Asked, policy: Policy, place: Place) -> Vec<Trial> {
-    let has_dry_run = |action: &str| action.starts_with("ec2:") && action != "ec2:ModifySpotFleetRequest";
-    let role = asked.imds.role().await.ok().flatten();
-    let mut trials = Vec::new();
-    for statement in &policy.statement {
-        let actions = statement.action.iter().copied();
-        let actions: Vec<&'static str> =
-            actions.filter(|action| !is_read(action) && !has_dry_run(action) && *action != PASS_ROLE).collect();
-        if actions.is_empty() {
-            continue;
-        }
-        let answer = match &role {
-            None => Err(Failure::unanswered("there is no instance profile's role to ask IAM about")),
-            Some(role) => {
-                let role = place.role(role);
-                asked.aws.iam.simulate_principal_policy(&role, &actions, &statement.resource, LIMIT).await
-            }
-        };
-        trials.extend(actions.into_iter().map(|action| Trial {
-            action,
-            on: None,
-            verdict: simulated(&answer, action),
-        }));
-    }
-    trials
+/// AWS refuses what it cannot find, or does nothing: either says that it was allowed to look.
+fn harmless(
+    policy: &Policy,
+    action: &'static str,
+    on: Option<String>,
+    call: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) -> Option<Trying> {
+    policy.actions().contains(action).then(|| -> Trying {
+        Box::pin(async move {
+            let verdict = match call.await {
+                Err(failure) if failure.kind == FailureKind::Rejected => Verdict::Allowed(HARMLESSLY),
+                result => verdict(result, HARMLESSLY),
+            };
+            vec![Trial { action, on, verdict }]
+        })
+    })
 }
 
-fn simulated(answer: &Result<BTreeMap<String, bool>, Failure>, action: &str) -> Verdict {
-    match answer.as_ref().map(|allowed| allowed.get(action)) {
-        Ok(Some(true)) => Verdict::Allowed("IAM says so"),
-        Ok(Some(false)) => Verdict::Denied("IAM says that it would be denied".to_owned()),
-        Ok(None) => Verdict::Unknown("IAM says nothing of it".to_owned()),
-        Err(failure) => Verdict::Unknown(failure.to_string()),
-    }
+/// Deregistering this instance on a port on which it is not registered does nothing; an instance that cannot exist is
+/// registered nowhere.
+fn tries_of_group(asked: &Asked, policy: &Policy, registration: &Registration, on: Option<String>) -> Vec<Trying> {
+    let (deregistering, registering) = (asked.aws.clone(), asked.aws.clone());
+    let (arn, same_arn) = (registration.target_group.clone(), registration.target_group.clone());
+    let (ports, zone) = (registration.ports(), registration.zone.clone());
+    let free = (1..=u16::MAX).rev().find(|port| !ports.contains(port)).unwrap_or(u16::MAX);
+    let ours = registration.targets.first().map(|target| Target { port: free, ..target.clone() });
+    let nobody = Target { id: NO_INSTANCE.to_owned(), port: free };
+    let deregister = ours.and_then(|ours| {
+        harmless(policy, "elasticloadbalancing:DeregisterTargets", on.clone(), async move {
+            deregistering.elb.deregister_targets(&arn, &[ours], &zone, LIMIT).await
+        })
+    });
+    let register = harmless(policy, "elasticloadbalancing:RegisterTargets", on, async move {
+        registering.elb.register_targets(&same_arn, &[nobody], &TargetZone::Implied, LIMIT).await
+    });
+    deregister.into_iter().chain(register).collect()
+}
+
+/// What names its group is asked about an instance that cannot exist.
+fn tries_of_owner(asked: &Asked, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
+    let aws = || asked.aws.clone();
+    let name = || group.name.clone();
+    let nobody = || InstanceId::new(NO_INSTANCE);
+    let hook = || group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());
+    let (detaching, of) = (aws(), name());
+    let detach = harmless(policy, "autoscaling:DetachInstances", None, async move {
+        detaching.autoscaling.detach_instances(&of, &nobody(), false, LIMIT).await
+    });
+    let (attaching, of) = (aws(), name());
+    let attach = harmless(policy, "autoscaling:AttachInstances", None, async move {
+        attaching.autoscaling.attach_instances(&of, &InstanceId::new(NO_INSTANCE), LIMIT).await
+    });
+    let (completing, of, by) = (aws(), name(), hook());
+    let complete = harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
+        let instance_id = &InstanceId::new(NO_INSTANCE);
+        let action = LifecycleAction { group: &of, hook: &by, instance_id };
+        completing.autoscaling.complete_lifecycle_action(action, LIMIT).await
+    });
+    let (beating, of, by) = (aws(), name(), hook());
+    let heartbeat = harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {
+        let instance_id = &InstanceId::new(NO_INSTANCE);
+        let action = LifecycleAction { group: &of, hook: &by, instance_id };
+        beating.autoscaling.record_lifecycle_action_heartbeat(action, LIMIT).await
+    });
+    [detach, attach, complete, heartbeat].into_iter().flatten().collect()
+}
+
+/// What has no form that does nothing, and why.
+fn untried(policy: &Policy, trials: &[Trial]) -> Vec<Trial> {
+    let tried = |action: &str| trials.iter().any(|trial| trial.action == action);
+    let why = |action: &str| match action {
+        "autoscaling:TerminateInstanceInAutoScalingGroup" => "it names no group, only an instance",
+        "autoscaling:LaunchInstances" => "any call of it launches",
+        "ec2:ModifySpotFleetRequest" => "it has no DryRun, and any call of it changes the fleet",
+        action if action.starts_with("kms:") || action.starts_with("ssm:") => "EC2 asks for it at a launch alone",
+        _ if policy.actions().contains("autoscaling:LaunchInstances") => BY_OTHERS,
+        _ => "there is nothing to try it on",
+    };
+    let missing = policy.actions().into_iter().filter(|action| !tried(action));
+    missing.map(|action| Trial { action, on: None, verdict: Verdict::Unknown(why(action).to_owned()) }).collect()
 }
 
 fn findings(trials: Vec<Trial>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let (mut untried, mut why) = (Vec::new(), None);
+    let mut untried: Vec<String> = Vec::new();
     for Trial { action, on, verdict } in trials {
         let subject = on.map_or_else(|| action.to_owned(), |on| format!("{action} on {on}"));
         match verdict {
             Verdict::Allowed(how) => findings.push(Finding::ok("permission", format!("allowed: {how}")).of(subject)),
             Verdict::Denied(message) => findings.push(denied(action, subject, message)),
-            Verdict::Unknown(reason) => {
-                untried.push(subject);
-                why.get_or_insert(reason);
-            }
+            Verdict::Unknown(reason) => untried.push(format!("{subject} ({reason})")),
         }
     }
     if !untried.is_empty() {
-        let found = format!("cannot be tried without doing it: {}", untried.join(", "));
+        let found = format!("cannot be tried: {}", untried.join(", "));
         findings.push(
             Finding::warn("permission-untried", found)
-                .means(format!("whether they are allowed shows at the notice only ({})", why.unwrap_or_default()))
-                .remedy("allow iam:SimulatePrincipalPolicy on this role while you check, or try them for once: spot-relay drill"),
+                .means("whether they are allowed shows at the notice only")
+                .remedy("compare with spot-relay policy, or try them for once: spot-relay drill"),
         );
     }
     findings

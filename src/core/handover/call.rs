@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
     Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet,
-    Launched, Readiness, Registration, Target, TargetGroupArn, TargetHealth, TargetZone,
+    Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::Failure;
@@ -20,6 +20,8 @@ use crate::core::retry::Failure;
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// A look-up's limit: it may ask page by page.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
+/// The limit of a call that answers once the launch has been made, which takes seconds.
+pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
 /// A call that is to be begun now, or a look at something local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -97,6 +99,10 @@ pub enum Call {
     CreateFleet {
         client_token: String,
         fleet: InstantFleet,
+    },
+    RunInstances {
+        client_token: String,
+        launch: Box<SingleLaunch>,
     },
     DescribeInstances {
         instance_ids: Vec<InstanceId>,
@@ -231,6 +237,9 @@ impl fmt::Display for Call {
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
             Call::DescribeFleet { fleet_id, .. } => write!(f, "a look at the capacity of {fleet_id}, to raise it"),
             Call::CreateFleet { .. } => f.write_str("CreateFleet of type instant, one instance"),
+            Call::RunInstances { launch, .. } => {
+                write!(f, "RunInstances from {}, one instance", launch.template.id_or_name)
+            }
             Call::RunHook { hook, .. } => write!(f, "the hook {}", hook.as_str()),
             other => write!(f, "{other:?}"),
         }
@@ -266,6 +275,7 @@ impl Call {
             Call::FindRegistrations { .. } | Call::FindPlan | Call::DescribeFleetMembers { .. } => {
                 LOOK_UP_LIMIT.min(left)
             }
+            Call::CreateFleet { .. } | Call::RunInstances { .. } => LAUNCH_LIMIT.min(left),
             Call::RunHook { timeout, .. } => (*timeout).min(left),
             _ => CALL_LIMIT.min(left),
         }

@@ -22,8 +22,9 @@ const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
 /// still ask for theirs.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
-/// So many looks, over seven seconds, until a launch that may have been done counts as not done.
-const LOOKS_IN_DOUBT: usize = 4;
+/// So long a launch that may have been done is looked for before it counts as not done: EC2 may tell of a new instance that
+/// late. In the reserve it is looked for to the end.
+const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
 /// As many instances are described by one call.
 const AT_MOST: usize = 100;
 /// A successor may have been launched so long before its victim's notice: AWS's clocks and ours.
@@ -45,7 +46,9 @@ pub(super) struct Find {
     pace: Pace,
     first_look_at: BootInstant,
     looks: usize,
-    in_doubt: bool,
+    /// Since when a launch is in doubt.
+    doubt_since: Option<BootInstant>,
+    reserve_reached: bool,
     /// As many successors as victims are found.
     done: bool,
 }
@@ -99,19 +102,20 @@ impl Find {
             pace: Pace::new(now + FIRST_LOOK_AFTER, seed).with(Precedence::Last),
             first_look_at: now + FIRST_LOOK_AFTER,
             looks: 0,
-            in_doubt: false,
+            doubt_since: None,
+            reserve_reached: false,
             done: false,
         }
     }
 
-    pub(super) fn in_doubt(self) -> Find {
+    pub(super) fn in_doubt(self, since: BootInstant) -> Find {
         let mut pace = self.pace;
         pace.next = pace.next - (FIRST_LOOK_AFTER - FIRST_LOOK_IN_DOUBT_AFTER);
-        Find { in_doubt: true, pace, ..self }
+        Find { doubt_since: self.doubt_since.or(Some(since)), pace, ..self }
     }
 
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt
+        self.doubt_since.is_some()
     }
 
     /// Whether as many successors as victims are found.
@@ -135,7 +139,8 @@ impl Find {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        if matches!(self.stage, Stage::Members) && !self.in_doubt {
+        self.reserve_reached = view.reserve_reached();
+        if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
             let bucket = match self.among {
                 Among::Group { .. } => Bucket::AUTO_SCALING,
                 Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
@@ -256,7 +261,7 @@ impl Find {
 
     fn hand_out(&mut self, now: BootInstant, new: Vec<(Instance, u32)>, more: bool) -> Found {
         self.found.extend(new.iter().map(|(instance, weight)| (instance.instance_id.clone(), *weight)));
-        self.done = !self.found.is_empty() && (self.in_doubt || !more);
+        self.done = !self.found.is_empty() && (self.is_in_doubt() || !more);
         let nothing = self.look_again(now);
         if new.is_empty() {
             nothing
@@ -269,7 +274,9 @@ impl Find {
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
         self.pace.succeeded(now + pause);
-        if self.in_doubt && self.looks >= LOOKS_IN_DOUBT { Found::Nothing } else { Found::NotYet }
+        let looked_for = self.doubt_since.map(|since| now.since(since));
+        let is_enough = looked_for.is_some_and(|looked_for| looked_for >= LOOKED_FOR_IN_DOUBT);
+        if is_enough && !self.reserve_reached { Found::Nothing } else { Found::NotYet }
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {

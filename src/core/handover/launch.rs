@@ -1,29 +1,65 @@
 //! Launching the successor ourselves: instant fleets of capacity 1, one attempt after the other, each under a client token
 //! of its own, so that a repeat by us or by the process after us launches nothing twice.
+//!
+//! Invariant: while it is not known whether a token launched anything, no other token is used.
+
+use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
-use crate::core::model::{BootInstant, Market};
+use crate::core::model::{BootInstant, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind};
+
+/// Between two repeats of a call in doubt: AWS answers it once the launch is made.
+const DOUBT_PAUSE: Duration = Duration::from_secs(5);
+/// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
+const DEATH_PAUSE: Duration = Duration::from_secs(6);
+/// After so many successors that died of the same reason the next one would die of it too.
+const MOST_DEATHS: usize = 3;
 
 pub(super) struct AskLaunch {
     launch: LaunchPlan,
     /// Counts on over the end of the plan: its attempts come round again, under new tokens.
     attempt: u32,
+    way: Way,
+    /// Markets for which CreateFleet was refused as a whole, in this round of attempts.
+    fleets_refused: Vec<Market>,
     stage: Stage,
     pace: Pace,
     errors: Vec<String>,
     launched_at: Option<BootInstant>,
+    /// Of which reasons successors have died, by their codes.
+    deaths: Vec<String>,
+    /// It was looked for long enough to know that the process before us has launched nothing.
+    nothing_from_before: bool,
+}
+
+/// By which call an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Fleet,
+    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
+    Instance,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Create,
+    /// The token may have launched: looking for what it launched, and asking again under it.
+    Doubt(Doubt),
+    Launched,
+    /// Nothing more is launched, because of this.
+    GivenUp(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Create,
-    /// The token was used with other parameters, by the process before us: looking for what it launched.
-    Doubt,
-    Launched,
+enum Doubt {
+    /// AWS is still at work: a repeat brings the answer.
+    AtWork,
+    /// The token was used with other parameters, by the process before us: only looking helps.
+    OtherParameters,
 }
 
 /// The client token of one attempt: at most 64 ASCII characters, and the same in every process that sees the incident.
@@ -36,23 +72,59 @@ pub(super) fn client_token(terms: &Terms, attempt: u32) -> String {
 
 impl AskLaunch {
     pub(super) fn new(launch: LaunchPlan, pace: Pace) -> AskLaunch {
-        AskLaunch { launch, attempt: 0, stage: Stage::Create, pace, errors: Vec::new(), launched_at: None }
+        AskLaunch {
+            launch,
+            attempt: 0,
+            way: Way::Fleet,
+            fleets_refused: Vec::new(),
+            stage: Stage::Create,
+            pace,
+            errors: Vec::new(),
+            launched_at: None,
+            deaths: Vec::new(),
+            nothing_from_before: false,
+        }
     }
 
     pub(super) fn pace(&self) -> &Pace {
         &self.pace
     }
 
+    /// Why no successor will come from here any more.
+    pub(super) fn given_up(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::GivenUp(why) => Some(why),
+            _ => None,
+        }
+    }
+
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
-        let attempts = &self.launch.attempts;
-        let index = self.attempt as usize % attempts.len().max(1);
-        let fleet = attempts.get(index)?;
-        let due = self.stage == Stage::Create && self.pace.begin(view.now);
-        due.then(|| Call::CreateFleet { client_token: client_token(view.terms, self.attempt), fleet: fleet.clone() })
+        if !self.is_asking() || !self.pace.is_due(view.now) {
+            return None;
+        }
+        let token = client_token(view.terms, self.attempt);
+        let call = match self.way {
+            Way::Fleet => Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() },
+            Way::Instance => {
+                let launch = self.launch.single(self.attempt, &view.terms.identity.instance_type)?;
+                Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
+            }
+        };
+        self.pace.begin(view.now);
+        Some(call)
+    }
+
+    fn is_asking(&self) -> bool {
+        matches!(self.stage, Stage::Create | Stage::Doubt(Doubt::AtWork))
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, _terms: &Terms, answer: Answer) -> Asked {
+        if !self.is_asking() {
+            // The successor was found meanwhile.
+            self.pace.in_flight = false;
+            return Asked::Pending;
+        }
         match answer {
             Answer::Launched(launched) if !launched.instances.is_empty() => {
                 self.launched_at.get_or_insert(now);
@@ -60,14 +132,20 @@ impl AskLaunch {
                 self.pace.succeeded(now);
                 Asked::Launched(launched.instances)
             }
-            // Neither instances nor errors: what AWS may answer to a repeat.
-            Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now),
+            // Neither instances nor errors: what AWS answers to a repeat while it is still at work.
+            Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
             Answer::Launched(launched) => {
                 self.errors = launched.errors;
-                self.next_attempt(now);
-                Asked::Pending
+                let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));
+                self.refused(now, of_the_pool)
             }
-            Answer::Failed(failure) if failure.has_code(&["IdempotentParameterMismatch"]) => self.doubt(now),
+            Answer::Failed(failure) if failure.has_code(&["IdempotentParameterMismatch"]) => {
+                if self.nothing_from_before {
+                    self.next_attempt(now);
+                    return Asked::Pending;
+                }
+                self.doubt(now, Doubt::OtherParameters)
+            }
             Answer::Failed(failure) => self.failed(now, failure),
             other => {
                 self.pace.failed_by(now, other);
@@ -76,42 +154,99 @@ impl AskLaunch {
         }
     }
 
-    /// What AWS understood and refused for these pools, another attempt may get; anything else is asked again as it was.
+    /// What AWS understood and refused it may take in another way, or for other pools; anything else is asked again as it
+    /// was.
     fn failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
         self.errors = vec![failure.to_string()];
-        let refused = failure.kind == FailureKind::Rejected;
-        self.pace.failed(now, failure);
-        if refused {
-            self.attempt += 1;
+        let of_the_pool = failure.code.as_deref().is_some_and(is_of_the_pool);
+        match failure.kind {
+            FailureKind::Rejected => self.refused(now, of_the_pool),
+            // RunInstances is the last resort: without a permission for it the others are tried on.
+            FailureKind::Denied if self.way == Way::Instance => self.refused(now, false),
+            _ => {
+                self.pace.failed(now, failure);
+                Asked::Pending
+            }
         }
-        Asked::Pending
     }
 
-    fn doubt(&mut self, now: BootInstant) -> Asked {
-        self.stage = Stage::Doubt;
-        self.pace.succeeded(now);
-        Asked::InDoubt
+    fn refused(&mut self, now: BootInstant, of_the_pool: bool) -> Asked {
+        let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+        let market = self.launch.attempt(self.attempt).map_or(Market::Spot, |attempt| attempt.market);
+        match self.way {
+            Way::Fleet if !of_the_pool => {
+                self.fleets_refused.push(market);
+                self.stage = Stage::Create;
+                self.way = Way::Instance;
+                self.pace.in_flight = false;
+                self.pace.next = now;
+            }
+            Way::Instance if !of_the_pool => {
+                self.next_attempt(now);
+                // Refused in every way that there is: a person may have to put it right.
+                let failure = Failure { kind: FailureKind::Rejected, code: None, message: self.errors.join(", ") };
+                self.pace.failed(now, failure);
+            }
+            Way::Fleet | Way::Instance => self.next_attempt(now),
+        }
+        if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+    }
+
+    fn doubt(&mut self, now: BootInstant, doubt: Doubt) -> Asked {
+        let is_new = self.stage == Stage::Create;
+        self.stage = Stage::Doubt(doubt);
+        self.pace.succeeded(now + DOUBT_PAUSE);
+        if is_new { Asked::InDoubt } else { Asked::Pending }
     }
 
     pub(super) fn launched(&mut self) {
         self.stage = Stage::Launched;
     }
 
+    /// It was looked for long enough: what was in doubt was not done.
+    pub(super) fn was_not_done(&mut self, now: BootInstant) {
+        self.nothing_from_before |= self.stage == Stage::Doubt(Doubt::OtherParameters);
+        self.next_attempt(now);
+    }
+
     /// The next pools, at once; when the plan has come round, after a pause.
-    pub(super) fn next_attempt(&mut self, now: BootInstant) {
+    fn next_attempt(&mut self, now: BootInstant) {
         self.stage = Stage::Create;
         self.attempt += 1;
-        if (self.attempt as usize).is_multiple_of(self.launch.attempts.len().max(1)) {
+        let comes_round = self.launch.comes_round(self.attempt);
+        if comes_round {
+            self.fleets_refused.clear();
             let message = self.errors.join(", ");
             self.pace.failed(now, Failure { kind: FailureKind::Rejected, code: None, message });
         } else {
             self.pace.in_flight = false;
             self.pace.next = now;
         }
+        let market = self.launch.attempt(self.attempt).map(|attempt| attempt.market);
+        let is_refused = market.is_some_and(|market| self.fleets_refused.contains(&market));
+        self.way = if is_refused { Way::Instance } else { Way::Fleet };
+    }
+
+    /// The successor has died: another one after a pause, or none where it would die of the same.
+    pub(super) fn died(&mut self, now: BootInstant, id: &InstanceId, reason: Option<&StateReason>) {
+        let code = reason.map_or("an unknown reason", |reason| reason.code.as_str()).to_owned();
+        self.deaths.push(code.clone());
+        self.next_attempt(now);
+        let what = reason.map_or_else(|| code.clone(), StateReason::to_string);
+        self.errors = vec![format!("successor {id} died of {what}")];
+        let alike = self.deaths.iter().filter(|death| **death == code).count();
+        if alike >= MOST_DEATHS {
+            self.stage = Stage::GivenUp(format!("{alike} successors died of {what}; {}", advice(&code)));
+            return;
+        }
+        let longest = DEATH_PAUSE * (1 << self.deaths.len().saturating_sub(1).min(4));
+        let seed = self.pace.seed ^ u64::from(self.attempt);
+        self.pace.in_flight = false;
+        self.pace.next = now + longest.mul_f64(0.5 + retry::fraction(seed) / 2.0);
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.stage == Stage::Create { self.pace.wake() } else { None }
+        if self.is_asking() { self.pace.wake() } else { None }
     }
 
     pub(super) fn report(&self, begun_at: BootInstant) -> Report {
@@ -121,12 +256,18 @@ impl AskLaunch {
             [] => String::new(),
             errors => format!(", after {}", errors.join(", ")),
         };
-        match (self.stage, self.launched_at) {
+        match (&self.stage, self.launched_at) {
             (Stage::Launched, Some(at)) => {
                 Report::new(duty, true, format!("after {}{errors}", seconds(at.since(begun_at))))
             }
             (Stage::Launched, None) => Report::new(duty, true, "by the process before this one"),
-            _ => {
+            (Stage::GivenUp(why), _) => Report::new(duty, false, format!("given up: {why}")).settled(),
+            (Stage::Doubt(_), _) => {
+                let what =
+                    "AWS did not tell whether it launched, and no successor has shown: none is launched beside it";
+                Report::new(duty, false, what)
+            }
+            (Stage::Create, _) => {
                 let advice = if on_demand {
                     ""
                 } else {
@@ -138,6 +279,44 @@ impl AskLaunch {
                     format!("attempt {}: {}{errors}{advice}", self.attempt + 1, self.pace.trouble()),
                 )
             }
+        }
+    }
+}
+
+/// Whether an error is about these pools, so that another way to launch into them would get the same.
+fn is_of_the_pool(error: &str) -> bool {
+    const OF_THE_POOL: [&str; 8] = [
+        "Insufficient",
+        "UnfulfillableCapacity",
+        "SpotMaxPriceTooLow",
+        "MaxSpotInstanceCountExceeded",
+        "InstanceLimitExceeded",
+        "VcpuLimitExceeded",
+        "Unsupported",
+        "InvalidSubnet",
+    ];
+    OF_THE_POOL.iter().any(|code| error.starts_with(code))
+}
+
+/// What a person can do about instances that die of this reason.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html>
+fn advice(code: &str) -> &'static str {
+    match code {
+        "Client.InternalError" => {
+            "mostly the key of an encrypted volume: let the role that launches, and the service-linked roles of EC2 Spot and \
+             EC2 Fleet, use the key (a grant), or take a key that they can use"
+        }
+        "Client.VolumeLimitExceeded" => "ask for a higher quota of EBS storage, or delete volumes that nobody needs",
+        "Client.InvalidSnapshot.NotFound" | "Client.InvalidSnapshotId" => {
+            "the image's snapshot is gone or not shared: put an image into the launch template that is there"
+        }
+        "Client.UserInitiatedShutdown" => "somebody terminates them by a call: CloudTrail names who",
+        "Client.InstanceInitiatedShutdown" => "they shut themselves down: read their console output and user data",
+        "Server.InsufficientInstanceCapacity" | "Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" => {
+            "AWS is short of these pools: name more [successor] subnets or instance-types, or allow on-demand-fallback"
+        }
+        _ => {
+            "launch one by hand from the launch template and see what it says: aws ec2 describe-instances shows StateReason"
         }
     }
 }

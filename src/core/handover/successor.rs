@@ -1,6 +1,8 @@
 //! The duties around the successor: ask for it, find it, watch it, register it where its owner does not, and see a
 //! termination hook through. This file ties them together; each duty has a file of its own.
 
+mod death;
+
 use std::collections::BTreeSet;
 
 use super::capacity::AskCapacity;
@@ -10,11 +12,11 @@ use super::launch::AskLaunch;
 use super::lifecycle::Lifecycle;
 use super::register::Register;
 use super::terms::Manner;
-use super::watch::{Watch, Watched};
+use super::watch::{Death, Watch, Watched};
 use super::{Answer, Call, Duty, Journal, Pace, Report, Terms, View, seed};
 use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, Signal, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
-use crate::core::retry::Precedence;
+use crate::core::retry::{Failure, Precedence};
 
 pub(super) struct SuccessorDuties {
     plan: Plan,
@@ -25,6 +27,9 @@ pub(super) struct SuccessorDuties {
     lifecycles: Vec<Lifecycle>,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
+    deaths: Vec<Death>,
+    /// A death that nobody has been told of yet.
+    untold: Option<Failure>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
     /// In a drill: the owner launches by itself, but only at a real signal.
@@ -53,6 +58,8 @@ pub(super) enum Asked {
     Launched(Vec<InstanceId>),
     /// It may have been done by a call whose answer was lost: look before asking in another way.
     InDoubt,
+    /// What was in doubt was not done.
+    NotLaunched,
 }
 
 impl SuccessorDuties {
@@ -94,6 +101,8 @@ impl SuccessorDuties {
             registers: Vec::new(),
             lifecycles,
             lost: BTreeSet::new(),
+            deaths: Vec::new(),
+            untold: None,
             terminating: false,
             nobody_yet: observes && is_drill,
             plan,
@@ -146,6 +155,7 @@ impl SuccessorDuties {
         match (&self.plan, &self.ask) {
             (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
             (_, Ask::Group(ask)) => ask.stays(),
+            (_, Ask::Launch(ask)) => ask.given_up().map(str::to_owned),
             _ => None,
         }
     }
@@ -171,7 +181,8 @@ impl SuccessorDuties {
         let to_come = match &self.ask {
             Ask::Nobody => self.plan.has_successor() && !self.nobody_yet,
             Ask::Group(ask) => ask.serves_on(),
-            Ask::Capacity(_) | Ask::Launch(_) => true,
+            Ask::Capacity(_) => true,
+            Ask::Launch(ask) => ask.given_up().is_none(),
         };
         to_come && !self.is_healthy()
     }
@@ -289,7 +300,7 @@ impl SuccessorDuties {
                 self.admit(now);
                 match watched {
                     Watched::Alive => {}
-                    Watched::Died(dead) => self.successors_died(now, terms, &dead),
+                    Watched::Died(deaths) => self.successors_died(now, terms, deaths),
                 }
             }
             Duty::Register(index) => {
@@ -327,8 +338,9 @@ impl SuccessorDuties {
             }
             Asked::InDoubt => {
                 self.look(now, terms);
-                self.find = self.find.take().map(Find::in_doubt);
+                self.find = self.find.take().map(|find| find.in_doubt(now));
             }
+            Asked::NotLaunched => self.find = None,
         }
     }
 
@@ -394,27 +406,10 @@ impl SuccessorDuties {
                 self.find = None;
                 match &mut self.ask {
                     Ask::Group(ask) => ask.was_not_done(now),
-                    Ask::Launch(ask) => ask.next_attempt(now),
+                    Ask::Launch(ask) => ask.was_not_done(now),
                     Ask::Capacity(_) | Ask::Nobody => {}
                 }
             }
-        }
-    }
-
-    /// Successors went before they served: the next attempt, or whatever the owner launches in their place.
-    fn successors_died(&mut self, now: BootInstant, terms: &Terms, dead: &BTreeSet<InstanceId>) {
-        self.lost.extend(dead.iter().cloned());
-        self.registers.iter_mut().for_each(|register| register.lose(dead));
-        if let Some(find) = &mut self.find {
-            find.lose(dead, now);
-        }
-        if self.watch.as_ref().is_some_and(|watch| watch.len() > 0) {
-            return;
-        }
-        self.watch = None;
-        match &mut self.ask {
-            Ask::Launch(ask) => ask.next_attempt(now),
-            Ask::Group(_) | Ask::Capacity(_) | Ask::Nobody => self.look(now, terms),
         }
     }
 
@@ -452,14 +447,19 @@ impl SuccessorDuties {
             Ask::Capacity(ask) => ask.report(begun_at),
             Ask::Launch(ask) => ask.report(begun_at),
         };
-        let successor = match (&self.watch, &self.find) {
-            (Some(_), Some(find)) if !find.is_done() => find.report(),
-            (Some(watch), _) => watch.report(begun_at),
-            (None, Some(find)) => find.report(),
-            (None, None) => Report::new("successor", false, "it was not launched"),
+        let given_up = matches!(&self.ask, Ask::Launch(ask) if ask.given_up().is_some());
+        let successor = match (&self.watch, &self.find, self.deaths.last()) {
+            (Some(_), Some(find), _) if !find.is_done() => find.report(),
+            (Some(watch), _, _) => watch.report(begun_at),
+            (None, _, Some(death)) => Report::new("successor", false, death.to_string()),
+            (None, Some(find), None) => find.report(),
+            (None, None, None) => Report::new("successor", false, "it was not launched"),
         };
         let mut reports = vec![asked, successor];
         reports.extend(self.registers.iter().map(|register| register.report(begun_at)));
+        if given_up {
+            reports = reports.into_iter().map(Report::settled).collect();
+        }
         reports.extend(self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at)));
         reports
     }

@@ -1,12 +1,13 @@
 //! The duty to watch the successors as long as the handover lasts: pending, running, or gone again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::register::successors;
 use super::{Answer, Call, Journal, Pace, Report, View, seconds};
-use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind};
+use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, StateReason};
 
 /// The pauses between two looks until it runs.
 const PAUSES: [Duration; 6] = [
@@ -19,6 +20,10 @@ const PAUSES: [Duration; 6] = [
 ];
 /// And once it runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
+/// A look older than this does not say that the successor runs: before the end it is looked at once more.
+const LOOK_HOLDS: Duration = Duration::from_secs(5);
+/// So long before the deadline the last look is begun.
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(super) struct Watch {
     /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
@@ -31,20 +36,39 @@ pub(super) struct Watch {
     running_at: Option<BootInstant>,
     pace: Pace,
     looks: usize,
+    seen_at: Option<BootInstant>,
+}
+
+/// A successor that ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Death {
+    pub(super) instance_id: InstanceId,
+    pub(super) reason: Option<StateReason>,
+    pub(super) has_run: bool,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let when = if self.has_run { "ran and died" } else { "died at birth" };
+        match &self.reason {
+            Some(reason) => write!(f, "{} {when}: {reason}", self.instance_id),
+            None => write!(f, "{} {when}, and AWS does not say why", self.instance_id),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
     Alive,
     /// These are gone, and watched no more.
-    Died(BTreeSet<InstanceId>),
+    Died(Vec<Death>),
 }
 
 impl Watch {
     pub(super) fn new(ids: Vec<InstanceId>, now: BootInstant, seed: u64) -> Watch {
         let pace = Pace::new(now + PAUSES[0], seed);
         let (seen, told) = (BTreeMap::new(), BTreeSet::new());
-        Watch { ids, seen, running: Vec::new(), told, running_at: None, pace, looks: 0 }
+        Watch { ids, seen, running: Vec::new(), told, running_at: None, pace, looks: 0, seen_at: None }
     }
 
     /// More of them have shown.
@@ -60,6 +84,21 @@ impl Watch {
 
     pub(super) fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    pub(super) fn has_run(&self) -> bool {
+        self.running_at.is_some()
+    }
+
+    /// Whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that fails holds
+    /// nothing up.
+    pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
+        let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
+        let wanted = is_old && self.has_run() && self.pace.failures == 0;
+        if wanted {
+            self.pace.next = self.pace.next.min(now);
+        }
+        wanted
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -80,6 +119,9 @@ impl Watch {
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         view.crowd.space_out(&mut self.pace, Bucket::EC2_LOOKS);
+        if view.now >= view.terms.deadline - LAST_LOOK {
+            self.is_to_look_again(view.now);
+        }
         let due = self.pace.begin(view.now);
         due.then(|| Call::DescribeInstances { instance_ids: self.ids.clone() })
     }
@@ -94,10 +136,13 @@ impl Watch {
                 return Watched::Alive;
             }
         };
+        self.seen_at = Some(now);
         let watched = self.learn(now, instances, journal);
         self.looks += 1;
         let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
-        self.pace.succeeded(now + if self.all_run() { RUNNING_PAUSE } else { growing });
+        // A running instance may be shown without its address for a while, and address groups need it.
+        let is_whole = self.all_run() && self.running.iter().all(|it| it.private_ip.is_some());
+        self.pace.succeeded(now + if is_whole { RUNNING_PAUSE } else { growing });
         watched
     }
 
@@ -106,13 +151,20 @@ impl Watch {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
         let dead = self.seen.values().filter(|instance| !instance.state.is_alive());
-        let dead: BTreeSet<InstanceId> = dead.map(|instance| instance.instance_id.clone()).collect();
-        self.ids.retain(|id| !dead.contains(id));
-        self.seen.retain(|id, _| !dead.contains(id));
+        let dead: Vec<Death> = dead.map(|instance| self.death(instance)).collect();
+        let is_dead = |id: &InstanceId| dead.iter().any(|death| death.instance_id == *id);
+        self.ids.retain(|id| !is_dead(id));
+        self.seen.retain(|id, _| !is_dead(id));
         let seen = self.ids.iter().filter_map(|id| self.seen.get(id));
         self.running = seen.filter(|instance| instance.state == InstanceState::Running).cloned().collect();
         self.tell(now, journal);
         if dead.is_empty() { Watched::Alive } else { Watched::Died(dead) }
+    }
+
+    fn death(&self, instance: &Instance) -> Death {
+        let instance_id = instance.instance_id.clone();
+        let has_run = self.told.contains(&instance_id);
+        Death { instance_id, reason: instance.state_reason.clone(), has_run }
     }
 
     fn tell(&mut self, now: BootInstant, journal: &mut Journal) {

@@ -200,6 +200,20 @@ pub struct InstantFleet {
     pub tags: BTreeMap<String, String>,
 }
 
+/// RunInstances of one instance: everything that must not change under one client token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SingleLaunch {
+    pub template: LaunchTemplate,
+    pub instance_type: String,
+    /// `None`: the template's.
+    pub subnet_id: Option<String>,
+    pub max_price: Option<String>,
+    /// On demand what the template says is spelled out, without its Spot options and its tags on Spot requests: with them
+    /// AWS launches on Spot, or refuses.
+    pub market: Market,
+    pub tags: BTreeMap<String, String>,
+}
+
 /// CreateFleet's answer: instances *and* errors can stand in one HTTP 200.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launched {

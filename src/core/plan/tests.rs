@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
 use crate::core::model::{
-    ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LifeCycle,
-    LifecycleHook,
+    ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
+    LifeCycle, LifecycleHook, Market,
 };
 
 fn identity() -> Identity {
@@ -160,6 +160,7 @@ fn three_zones() -> Surroundings {
         running_by_zone: [("eu-west-1a", 0), ("eu-west-1b", 5), ("eu-west-1c", 2)]
             .map(|(z, n)| (z.to_owned(), n))
             .into(),
+        ..Surroundings::default()
     }
 }
 
@@ -222,6 +223,89 @@ fn the_only_pool_is_tried_though_it_is_being_reclaimed() {
     assert_eq!(template_attempts(&Successor::default(), &Surroundings::default()).len(), 1);
 }
 
+#[test]
+fn no_attempt_names_a_pool_twice_and_the_subnets_of_a_zone_take_turns() {
+    let choice = Successor {
+        on_demand_fallback: true,
+        instance_types: vec!["m5.large".into(), "m5.large".into()],
+        ..Successor::default()
+    };
+    let crowded = Surroundings {
+        zone_of_subnet: tags(&[
+            ("s-a", "eu-west-1a"),
+            ("s-b1", "eu-west-1b"),
+            ("s-b2", "eu-west-1b"),
+            ("s-b3", "eu-west-1b"),
+        ]),
+        ..Surroundings::default()
+    };
+    let attempts = template_attempts(&choice, &crowded);
+    let mut used = std::collections::BTreeSet::new();
+    for attempt in &attempts {
+        let mut zones = zones(attempt);
+        used.extend(attempt.launch_configurations[0].overrides.iter().filter_map(|pool| pool.subnet_id.clone()));
+        zones.sort();
+        let count = zones.len();
+        zones.dedup();
+        assert_eq!(zones.len(), count, "{attempt:?}");
+    }
+    assert_eq!(used.len(), 4, "every subnet has its turn: {attempts:#?}");
+    let zones = crowded_zones(&crowded.zone_of_subnet);
+    assert_eq!(zones.into_iter().collect::<Vec<_>>(), [("eu-west-1b", vec!["s-b1", "s-b2", "s-b3"])]);
+}
+
+#[test]
+fn a_fleets_override_with_several_subnets_is_made_into_one_for_each() {
+    let mut owner = fleet(FleetType::Request, None);
+    owner.launch_configurations[0].overrides = vec![LaunchOverride {
+        instance_type: Some("m5.large".into()),
+        subnet_id: Some("s-b, s-c".into()),
+        ..LaunchOverride::default()
+    }];
+    let Plan::Launch(launch) = Plan::of(&Owner::Ec2Fleet(owner), &identity(), &Successor::default(), &three_zones())
+    else {
+        panic!("a launch plan")
+    };
+    for attempt in &launch.attempts {
+        assert!(
+            attempt.launch_configurations[0].overrides.iter().all(|pool| !pool
+                .subnet_id
+                .as_ref()
+                .unwrap()
+                .contains(','))
+        );
+    }
+}
+
+#[test]
+fn a_template_that_names_its_subnet_in_an_interface_gets_none() {
+    let traits =
+        TemplateTraits { own_subnet: Some(OwnSubnet { zone: Some("eu-west-1b".into()) }), ..TemplateTraits::default() };
+    let choice = Successor { subnets: vec!["s-c".into()], ..Successor::default() };
+    let attempts = template_attempts(&choice, &Surroundings { traits: traits.clone(), ..three_zones() });
+    assert!(!attempts.is_empty());
+    for attempt in &attempts {
+        let pools = &attempt.launch_configurations[0].overrides;
+        assert!(pools.iter().all(|pool| pool.subnet_id.is_none() && pool.availability_zone.is_none()), "{pools:?}");
+    }
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let plan = Plan::of(&owner, &identity(), &choice, &Surroundings { traits, ..three_zones() });
+    assert!(!plan.to_string().contains("worst place"), "{plan}");
+    let Plan::Launch(launch) = plan else { panic!("a launch plan") };
+    assert!(launch.remarks[0].contains("[successor] subnets are not used"), "{:?}", launch.remarks);
+}
+
+#[test]
+fn each_round_of_single_launches_takes_another_pool() {
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let choice = Successor { balance_zones: BalanceZones(false), ..Successor::default() };
+    let Plan::Launch(launch) = Plan::of(&owner, &identity(), &choice, &three_zones()) else { panic!("a launch plan") };
+    let rounds = launch.attempts.len() as u32;
+    let subnets: Vec<_> =
+        (0..3).map(|round| launch.single(round * rounds, "m5.large").unwrap().subnet_id.unwrap()).collect();
+    assert_eq!(subnets, ["s-b", "s-c", "s-b"]);
+}
+
 fn now() -> jiff::Timestamp {
     "2026-01-01T12:00:00Z".parse().expect("a time")
 }
@@ -240,6 +324,7 @@ fn running(id: &str) -> Instance {
         subnet_id: None,
         launch_time: None,
         tags: BTreeMap::new(),
+        state_reason: None,
     }
 }
 

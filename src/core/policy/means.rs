@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Place;
-use crate::core::config::Config;
+use super::{LaunchSource, Place};
+use crate::core::config::{Config, Rebalance, ScheduledEvents, When};
 use crate::core::model::TargetGroupArn;
 use crate::core::plan::{Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan};
 
@@ -27,6 +27,8 @@ pub struct GroupMeans {
     pub hooks: bool,
     /// We register the successor in some target group, because the group does not.
     pub registers_successor: bool,
+    /// What the group launches from, for LaunchInstances.
+    pub source: LaunchSource,
 }
 
 /// A fleet of type `maintain`.
@@ -45,19 +47,16 @@ pub struct FleetMeans {
 pub struct LaunchMeans {
     /// What is looked up of the owner and its pools.
     pub reads: Vec<&'static str>,
-    /// `lt-...`; empty: any.
-    pub templates: Vec<String>,
-    /// `subnet-...`; empty: any.
-    pub subnets: Vec<String>,
-    pub role: PassedRole,
+    pub source: LaunchSource,
 }
 
 /// The role that what is launched gets from its template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PassedRole {
     /// It gets none.
     None,
     Named(String),
+    #[default]
     Unknown,
 }
 
@@ -90,10 +89,7 @@ impl Means {
             Kind::SpotFleet => any_fleet(FleetKind::Spot, None),
             Kind::Ec2FleetInstant => launch(of_fleet(FleetKind::Ec2), config),
             Kind::SpotFleetRequest => launch(of_fleet(FleetKind::Spot), config),
-            Kind::LaunchTemplate => {
-                let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.as_str());
-                launch(of_template(chosen.unwrap_or_default(), config), config)
-            }
+            Kind::LaunchTemplate => launch(of_template(), config),
             Kind::DrainOnly => Means::Nobody,
         }
     }
@@ -104,13 +100,13 @@ impl Means {
             Clue::AutoScalingGroup(name) => any_group(Some(place.group(name))),
             Clue::Ec2Fleet(id) => any_fleet(FleetKind::Ec2, Some(id.clone())),
             Clue::SpotFleet(id) => any_fleet(FleetKind::Spot, Some(id.clone())),
-            Clue::LaunchTemplate(template) => launch(of_template(&template.id_or_name, config), config),
+            Clue::LaunchTemplate(_) => launch(of_template(), config),
             Clue::Nobody(_) => Means::Nobody,
         }
     }
 
     /// Exactly what this plan needs. `registered_in` are the target groups of this instance.
-    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn], config: &Config) -> Means {
+    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn]) -> Means {
         let by_us = |owners: &[TargetGroupArn]| registered_in.iter().any(|arn| !owners.contains(arn));
         match plan {
             Plan::Group { group, how } => Means::Group(GroupMeans {
@@ -119,6 +115,7 @@ impl Means {
                 terminate: *how == GroupRequest::Terminate,
                 hooks: !group.termination_hooks.is_empty(),
                 registers_successor: by_us(&group.target_groups),
+                source: LaunchSource { subnets: group.subnets.clone(), ..LaunchSource::default() },
             }),
             Plan::Fleet { kind, fleet, how } => Means::Fleet(FleetMeans {
                 kind: *kind,
@@ -126,7 +123,7 @@ impl Means {
                 raise: *how == FleetRequest::Raise,
                 registers_successor: by_us(&fleet.target_groups),
             }),
-            Plan::Launch(plan) => Means::Launch(of_launch_plan(plan, config)),
+            Plan::Launch(plan) => Means::Launch(of_launch_plan(plan)),
             Plan::Nobody { .. } => Means::Nobody,
         }
     }
@@ -139,10 +136,37 @@ impl Means {
             Means::Nobody => false,
         }
     }
+
+    /// What is launched from by calls that this policy has to allow.
+    pub fn source_mut(&mut self) -> Option<&mut LaunchSource> {
+        match self {
+            Means::Group(group) => Some(&mut group.source),
+            Means::Launch(launch) => Some(&mut launch.source),
+            Means::Fleet(_) | Means::Nobody => None,
+        }
+    }
+}
+
+impl GroupMeans {
+    /// Whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
+    /// instance serves on only where that takes no permission to launch.
+    pub fn launches_first(&self, config: &Config) -> bool {
+        let is_wanted = config.leave.when == When::SuccessorHealthy
+            || config.watch.rebalance == Rebalance::HandOver
+            || config.watch.scheduled_events == ScheduledEvents::HandOver;
+        is_wanted && (self.detach || self.terminate)
+    }
 }
 
 fn any_group(arn: Option<String>) -> Means {
-    Means::Group(GroupMeans { arn, detach: true, terminate: true, hooks: true, registers_successor: true })
+    Means::Group(GroupMeans {
+        arn,
+        detach: true,
+        terminate: true,
+        hooks: true,
+        registers_successor: true,
+        source: LaunchSource::default(),
+    })
 }
 
 fn any_fleet(kind: FleetKind, id: Option<String>) -> Means {
@@ -151,30 +175,31 @@ fn any_fleet(kind: FleetKind, id: Option<String>) -> Means {
 
 fn launch(reads: Vec<&'static str>, config: &Config) -> Means {
     let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.clone());
-    Means::Launch(LaunchMeans {
-        reads,
+    let source = LaunchSource {
         templates: chosen.into_iter().filter(|id| id.starts_with("lt-")).collect(),
         subnets: config.successor.subnets.clone(),
-        role: PassedRole::Unknown,
-    })
+        ..LaunchSource::default()
+    };
+    Means::Launch(LaunchMeans { reads, source })
 }
 
 fn of_fleet(kind: FleetKind) -> Vec<&'static str> {
     match kind {
         // AWS forgets an instant fleet after a while; then its members' template is looked at.
-        FleetKind::Ec2 => vec!["ec2:DescribeFleets", "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSubnets"],
-        FleetKind::Spot => vec!["ec2:DescribeSpotFleetRequests", "ec2:DescribeSubnets"],
+        FleetKind::Ec2 => std::iter::once("ec2:DescribeFleets").chain(of_template()).collect(),
+        FleetKind::Spot => {
+            vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotFleetRequests", "ec2:DescribeSubnets"]
+        }
     }
 }
 
-/// With an id and subnets named, there is nothing to look up of a template.
-fn of_template(id_or_name: &str, config: &Config) -> Vec<&'static str> {
-    let is_known = id_or_name.starts_with("lt-") && !config.successor.subnets.is_empty();
-    let versions = (!is_known).then_some("ec2:DescribeLaunchTemplateVersions");
-    std::iter::once("ec2:DescribeSubnets").chain(versions).collect()
+/// The template is read, because what it names decides how it is launched; and the Spot request of this instance, because
+/// one of type `persistent` launches again by itself.
+fn of_template() -> Vec<&'static str> {
+    vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets"]
 }
 
-fn of_launch_plan(plan: &LaunchPlan, config: &Config) -> LaunchMeans {
+fn of_launch_plan(plan: &LaunchPlan) -> LaunchMeans {
     let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
     let pools = configurations().flat_map(|configuration| &configuration.overrides);
@@ -183,16 +208,16 @@ fn of_launch_plan(plan: &LaunchPlan, config: &Config) -> LaunchMeans {
     let reads = match origin {
         Some(id) if id.starts_with("sfr-") => of_fleet(FleetKind::Spot),
         Some(_) => of_fleet(FleetKind::Ec2),
-        None => templates.iter().flat_map(|template| of_template(template, config)).collect(),
+        None => of_template(),
     };
     // One that is told by its name stands for any id.
     let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
     // A pool without a subnet goes into its template's.
     let all_subnets = pools.clone().all(|pool| pool.subnet_id.is_some());
-    LaunchMeans {
-        reads,
+    let source = LaunchSource {
         templates: templates.iter().filter(|_| all_ids).map(|id| (*id).to_owned()).collect(),
         subnets: subnets.into_iter().filter(|_| all_subnets).collect(),
-        role: PassedRole::Unknown,
-    }
+        ..LaunchSource::default()
+    };
+    LaunchMeans { reads, source }
 }

@@ -6,7 +6,7 @@ fn config(text: &str) -> Config {
 
 fn policy(kind: Kind, text: &str) -> Policy {
     let config = config(text);
-    let place = Place::new("eu-west-1", "123456789012");
+    let place = Place::new(None, "eu-west-1", "123456789012");
     Policy::of(&config, &Subject { place, means: Means::of_kind(kind, &config), target_groups: Vec::new() })
 }
 
@@ -29,17 +29,26 @@ fn draining_alone_needs_no_compute_but_the_mark() {
     assert_eq!(policy.actions().into_iter().collect::<Vec<_>>(), expected);
 }
 
+fn any(values: &[&str]) -> Values {
+    Values::Any(values.iter().map(|value| (*value).to_owned()).collect())
+}
+
 #[test]
 fn an_instance_may_tag_and_end_itself_and_no_other() {
     let policy = policy(Kind::DrainOnly, "[survive]\nthen = \"terminate\"\n");
     for sid in ["MarkItself", "EndItself"] {
         let condition = &statement(&policy, sid).condition["ArnLike"]["ec2:SourceInstanceARN"];
-        assert_eq!(condition, &["arn:aws:ec2:eu-west-1:123456789012:instance/${ec2:InstanceId}"], "{sid}");
+        assert_eq!(*condition, any(&["arn:aws:ec2:eu-west-1:123456789012:instance/${ec2:InstanceId}"]), "{sid}");
     }
-    let mark = &statement(&policy, "MarkItself").condition;
-    assert_eq!(mark["ForAllValues:StringEquals"]["aws:TagKeys"], [LEAVING_TAG]);
-    // Without it a DeleteTags that names no key, which takes every tag off, would be allowed.
-    assert_eq!(mark["Null"]["aws:TagKeys"], ["false"]);
+    // Under the caller's own id DeleteTags would never match: a survivor would keep its mark for ever.
+    let unmark = statement(&policy, "Unmark");
+    assert!(unmark.action == ["ec2:DeleteTags"] && !unmark.condition.contains_key("ArnLike"), "{unmark:?}");
+    for sid in ["MarkItself", "Unmark"] {
+        let condition = &statement(&policy, sid).condition;
+        assert_eq!(condition["ForAllValues:StringEquals"]["aws:TagKeys"], any(&[LEAVING_TAG]), "{sid}");
+        // Without it a DeleteTags that names no key, which takes every tag off, would be allowed.
+        assert_eq!(condition["Null"]["aws:TagKeys"], Values::One("false"), "{sid}");
+    }
 }
 
 #[test]
@@ -66,12 +75,18 @@ fn a_drill_comes_back_where_the_policy_of_one_that_stays_out_has_no_way_back() {
 }
 
 #[test]
-fn launching_first_is_asked_for_only_where_something_launches_first() {
-    let launches = |text: &str| policy(Kind::AutoScalingGroup, text).actions().contains("autoscaling:LaunchInstances");
+fn launching_first_is_allowed_only_where_the_configuration_asks_for_it_and_with_all_that_comes_with_it() {
+    let of = |text: &str| policy(Kind::AutoScalingGroup, text).actions();
+    let launches = |text: &str| of(text).contains("autoscaling:LaunchInstances");
     assert!(!launches(""));
     assert!(launches("[leave]\nwhen = \"successor-healthy\"\n"));
     assert!(launches("[watch]\nrebalance = \"hand-over\"\n"));
     assert!(launches("[watch]\nscheduled-events = \"hand-over\"\n"));
+    let (_, with_it) = IN_PASSING.into_iter().find(|(action, _)| *action == "autoscaling:LaunchInstances").unwrap();
+    for action in with_it {
+        assert!(of("[leave]\nwhen = \"successor-healthy\"\n").contains(action), "{action}");
+        assert!(*action == "ec2:CreateTags" || !of("").contains(action), "{action} only with it");
+    }
 }
 
 #[test]
@@ -79,7 +94,7 @@ fn a_role_that_is_not_known_is_a_placeholder_and_no_wildcard() {
     let policy = policy(Kind::LaunchTemplate, "");
     let pass = statement(&policy, "PassTheTemplatesRole");
     assert_eq!(pass.resource, ["arn:aws:iam::123456789012:role/NAME-OF-THE-TEMPLATES-ROLE"]);
-    assert_eq!(pass.condition["StringEquals"]["iam:PassedToService"], ["ec2.amazonaws.com"]);
+    assert_eq!(pass.condition["StringEquals"]["iam:PassedToService"], any(&["ec2.amazonaws.com"]));
 }
 
 #[test]
@@ -90,23 +105,67 @@ fn a_template_that_is_named_is_the_only_one_to_launch_from() {
     let of = |kind: &str| -> Vec<&String> { from.iter().filter(|arn| arn.contains(kind)).collect() };
     assert_eq!(of("launch-template/"), ["arn:aws:ec2:eu-west-1:123456789012:launch-template/lt-0abc"]);
     assert_eq!(of("subnet/").len(), 2);
-    for named_by_it in ["image/", "key-pair/", "network-interface/", "placement-group/", "security-group/", "volume/"] {
+    let named_by_it =
+        ["image/", "key-pair/", "network-interface/", "placement-group/", "security-group/", "volume/", "snapshot/"];
+    for named_by_it in named_by_it {
         assert_eq!(of(named_by_it).len(), 1, "a launch by a template that names one is denied without {named_by_it}");
     }
-    assert!(!policy.actions().contains("ec2:DescribeLaunchTemplateVersions"), "nothing is left to look up of it");
+    assert!(
+        policy.actions().contains("ec2:DescribeLaunchTemplateVersions"),
+        "what it names decides how it is launched"
+    );
 }
 
 #[test]
-fn the_partition_is_the_regions() {
-    for (region, partition, service) in [
-        ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
-        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
-        ("eu-central-1", "aws", "ec2.amazonaws.com"),
-        ("*", "aws", "ec2.amazonaws.com"),
+fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
+    let config = config("");
+    let place = Place::new(None, "eu-west-1", "123456789012");
+    let mut means = Means::of_kind(Kind::LaunchTemplate, &config);
+    means.source_mut().unwrap().named = Some(TemplateNames {
+        key_pairs: vec!["operators".into()],
+        security_groups: vec!["sg-1".into()],
+        capacity_reservations: vec!["cr-1".into()],
+        parameters: vec!["/images/web:3".into()],
+        keys: vec!["alias/volumes".into(), "arn:aws:kms:eu-west-1:210987654321:key/1234".into()],
+        ..TemplateNames::default()
+    });
+    let policy = Policy::of(&config, &Subject { place, means, target_groups: Vec::new() });
+    let from = &statement(&policy, "LaunchFrom").resource;
+    let here = |resource: &str| format!("arn:aws:ec2:eu-west-1:123456789012:{resource}");
+    for named in ["key-pair/operators", "security-group/sg-1", "capacity-reservation/cr-1", "network-interface/*"] {
+        assert!(from.contains(&here(named)), "{named} in {from:?}");
+    }
+    for other in ["key-pair/*", "security-group/*", "capacity-reservation/*", "placement-group/*"] {
+        assert!(!from.contains(&here(other)), "{other} in {from:?}");
+    }
+    let image = statement(&policy, "ReadTheImagesId");
+    assert_eq!(image.resource, ["arn:aws:ssm:eu-west-1:123456789012:parameter/images/web"]);
+    let keys = statement(&policy, "UseTheVolumesKeys");
+    assert_eq!(
+        keys.resource,
+        ["arn:aws:kms:eu-west-1:123456789012:key/*", "arn:aws:kms:eu-west-1:210987654321:key/1234"]
+    );
+    assert!(!statement(&policy, "TagWhatIsLaunched").resource.iter().any(|arn| arn.contains("spot-instances-request")));
+}
+
+#[test]
+fn the_partition_is_the_metadatas_and_else_the_regions() {
+    for (region, partition, services) in [
+        ("cn-north-1", "aws-cn", ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"].as_slice()),
+        ("us-gov-west-1", "aws-us-gov", &["ec2.amazonaws.com"]),
+        ("eusc-de-east-1", "aws-eusc", &["ec2.amazonaws.com"]),
+        ("us-iso-east-1", "aws-iso", &["ec2.amazonaws.com"]),
+        ("us-isob-east-1", "aws-iso-b", &["ec2.amazonaws.com"]),
+        ("eu-isoe-west-1", "aws-iso-e", &["ec2.amazonaws.com"]),
+        ("us-isof-south-1", "aws-iso-f", &["ec2.amazonaws.com"]),
+        ("eu-central-1", "aws", &["ec2.amazonaws.com"]),
+        ("*", "aws", &["ec2.amazonaws.com"]),
     ] {
-        let place = Place::new(region, "*");
+        let place = Place::new(None, region, "*");
         assert_eq!(place.arn("ec2", "fleet/*"), format!("arn:{partition}:ec2:{region}:*:fleet/*"));
-        assert_eq!(place.ec2_service(), service);
+        assert_eq!(place.ec2_service(), services);
+        let told = Place::new(Some("aws-new"), region, "*");
+        assert_eq!(told.arn("ec2", "fleet/*"), format!("arn:aws-new:ec2:{region}:*:fleet/*"));
     }
 }
 

@@ -129,6 +129,7 @@ impl Account {
             subnet_id: None,
             launch_time: Some(epoch() + Duration::from_millis(*launched)),
             tags: BTreeMap::new(),
+            state_reason: None,
         })
     }
 

@@ -403,7 +403,8 @@ impl Aws {
                 };
                 let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
                 let from = "launch template lt-1".into();
-                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false, running: None });
+                let (running, remarks) = (None, Vec::new());
+                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false, running, remarks });
             }
             Owner::Nobody => return Plan::Nobody { why: "launched by hand".into() },
         };
@@ -425,10 +426,11 @@ impl Aws {
             state,
             instance_type: "m5.large".into(),
             availability_zone: "eu-west-1b".into(),
-            private_ip: None,
+            private_ip: Some("10.0.2.9".into()),
             subnet_id: None,
             launch_time: Some(launch_time),
             tags: BTreeMap::new(),
+            state_reason: None,
         })
     }
 

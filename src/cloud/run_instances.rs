@@ -1,0 +1,310 @@
+//! RunInstances of one instance from a launch template: the call by which most instances came to be, and the last resort
+//! where CreateFleet does not take a template.
+//!
+//! A template that cannot be launched as it stands (on Spot only and wanted on demand, or with types selected by attributes)
+//! is read, and spelled out without what is in the way. What a person keeps in it, user data among it, goes back to AWS and
+//! nowhere else. Invariant: one client token, one set of parameters; both are the caller's.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
+use aws_sdk_ec2::types::{
+    BlockDeviceMapping, CapacityReservationSpecification, CapacityReservationTarget,
+    ConnectionTrackingSpecificationRequest, CpuOptionsRequest, CreditSpecificationRequest, EbsBlockDevice,
+    EnclaveOptionsRequest, HibernationOptionsRequest, HttpTokensState, IamInstanceProfileSpecification,
+    InstanceAutoRecoveryState, InstanceInterruptionBehavior, InstanceMaintenanceOptionsRequest,
+    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
+    InstanceMetadataProtocolState, InstanceMetadataTagsState, InstanceNetworkInterfaceSpecification,
+    InstanceNetworkPerformanceOptionsRequest, InstanceType, LaunchTemplateBlockDeviceMapping,
+    LaunchTemplateInstanceMetadataOptions, LaunchTemplateInstanceNetworkInterfaceSpecification,
+    LaunchTemplatePlacement, LaunchTemplateSpecification, LicenseConfigurationRequest, MarketType, Placement,
+    PrivateDnsNameOptionsRequest, ResourceType, ResponseLaunchTemplateData, RunInstancesMonitoringEnabled,
+    SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
+};
+
+use super::launch_template::{LaunchTemplates, asks_for_spot, tags_spot_requests};
+use super::would_be_done;
+use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
+use crate::core::plan::TEMPLATE_TAG;
+use crate::core::retry::{Failure, FailureKind};
+
+impl LaunchTemplates {
+    /// One instance. AWS answers a repeat of the token with the same one.
+    pub async fn run_instances(
+        &self,
+        launch: &SingleLaunch,
+        client_token: &str,
+        limit: Duration,
+    ) -> Result<Launched, Failure> {
+        let call = self.running(launch, limit).await?.client_token(client_token);
+        let answer = self.caller.call(limit, call.send()).await?;
+        let instances = answer.instances().iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new);
+        Ok(Launched { instances: instances.collect(), errors: Vec::new() })
+    }
+
+    /// Whether that would be allowed, with the tags and the role that the instance gets.
+    pub async fn run_instances_dry_run(&self, launch: &SingleLaunch, limit: Duration) -> Result<(), Failure> {
+        let call = self.running(launch, limit).await?.dry_run(true);
+        would_be_done(self.caller.call(limit, call.send()).await)
+    }
+
+    async fn running(&self, launch: &SingleLaunch, limit: Duration) -> Result<RunInstancesFluentBuilder, Failure> {
+        let Some((template, data)) = self.template_data(&launch.template, limit).await? else {
+            let message = format!("there is no launch template {}", launch.template.id_or_name);
+            return Err(Failure { kind: FailureKind::Rejected, code: None, message });
+        };
+        let is_on_spot_only = asks_for_spot(&data) || tags_spot_requests(&data);
+        let cannot_stand = launch.market == Market::OnDemand && is_on_spot_only;
+        let call = self.client.run_instances().min_count(1).max_count(1);
+        let call = if cannot_stand || data.instance_requirements().is_some() {
+            spelled_out(call, &data, &template, launch)
+        } else {
+            call.launch_template(specification(&template)).tag_specifications(tagged(launch, Vec::new()))
+        };
+        let call = call.instance_type(InstanceType::from(launch.instance_type.as_str()));
+        let call = with_interfaces(call, &data, launch.subnet_id.as_deref());
+        Ok(match launch.market {
+            Market::Spot => call.instance_market_options(once_on_spot(launch.max_price.as_deref())),
+            Market::OnDemand => call,
+        })
+    }
+}
+
+/// The version that was read: `$Latest` may be another one a moment later.
+fn specification(template: &LaunchTemplate) -> LaunchTemplateSpecification {
+    LaunchTemplateSpecification::builder().launch_template_id(&template.id_or_name).version(&template.version).build()
+}
+
+/// A request of type `one-time`, whatever the template says: one of type `persistent` would launch again by itself.
+fn once_on_spot(max_price: Option<&str>) -> InstanceMarketOptionsRequest {
+    let options = SpotMarketOptions::builder()
+        .spot_instance_type(SpotInstanceType::OneTime)
+        .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate)
+        .set_max_price(max_price.map(str::to_owned));
+    InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(options.build()).build()
+}
+
+fn tagged(launch: &SingleLaunch, more: Vec<Tag>) -> TagSpecification {
+    let ours = launch.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let tags = more.into_iter().filter(|tag| !tag.key().is_some_and(|key| launch.tags.contains_key(key)));
+    TagSpecification::builder().resource_type(ResourceType::Instance).set_tags(Some(tags.chain(ours).collect())).build()
+}
+
+/// The subnet of the pool. Where the template describes interfaces, RunInstances wants it in the first of them; one that is
+/// described with a subnet keeps that.
+fn with_interfaces(
+    call: RunInstancesFluentBuilder,
+    data: &ResponseLaunchTemplateData,
+    subnet_id: Option<&str>,
+) -> RunInstancesFluentBuilder {
+    let described = data.network_interfaces();
+    match subnet_id {
+        Some(subnet) if described.is_empty() => call.subnet_id(subnet),
+        Some(subnet) => {
+            let interfaces = described.iter().map(|one| interface(one, Some(subnet))).collect();
+            call.set_network_interfaces(Some(interfaces))
+        }
+        None => call,
+    }
+}
+
+/// Everything that the template says, without its Spot options, its tags on Spot requests and its selection of types.
+fn spelled_out(
+    call: RunInstancesFluentBuilder,
+    data: &ResponseLaunchTemplateData,
+    template: &LaunchTemplate,
+    launch: &SingleLaunch,
+) -> RunInstancesFluentBuilder {
+    let devices: Vec<BlockDeviceMapping> = data.block_device_mappings().iter().map(device).collect();
+    let interfaces: Vec<_> = data.network_interfaces().iter().map(|one| interface(one, None)).collect();
+    let profile = data.iam_instance_profile().map(|profile| {
+        let name = profile.name().filter(|_| profile.arn().is_none()).map(str::to_owned);
+        IamInstanceProfileSpecification::builder().set_arn(profile.arn().map(str::to_owned)).set_name(name).build()
+    });
+    let monitoring = data.monitoring().and_then(|monitoring| monitoring.enabled());
+    let hibernation = data.hibernation_options().and_then(|options| options.configured());
+    let enclave = data.enclave_options().and_then(|options| options.enabled());
+    let credits = data.credit_specification().and_then(|credits| credits.cpu_credits());
+    let licenses = data.license_specifications().iter().map(|license| {
+        let arn = license.license_configuration_arn().map(str::to_owned);
+        LicenseConfigurationRequest::builder().set_license_configuration_arn(arn).build()
+    });
+    let call = call
+        .set_block_device_mappings(some(devices))
+        .set_network_interfaces(some(interfaces))
+        .set_iam_instance_profile(profile)
+        .set_security_group_ids(some(data.security_group_ids().to_vec()))
+        .set_security_groups(some(data.security_groups().to_vec()))
+        .set_placement(data.placement().map(placement))
+        .set_metadata_options(data.metadata_options().map(metadata_options))
+        .set_tag_specifications(Some(tag_specifications(data, template, launch)))
+        .set_license_specifications(some(licenses.collect()))
+        .set_monitoring(monitoring.map(|enabled| RunInstancesMonitoringEnabled::builder().enabled(enabled).build()))
+        .set_hibernation_options(hibernation.map(|it| HibernationOptionsRequest::builder().configured(it).build()))
+        .set_enclave_options(enclave.map(|enabled| EnclaveOptionsRequest::builder().enabled(enabled).build()))
+        .set_credit_specification(credits.map(|it| CreditSpecificationRequest::builder().cpu_credits(it).build()))
+        .set_image_id(data.image_id().map(str::to_owned))
+        .set_key_name(data.key_name().map(str::to_owned))
+        .set_kernel_id(data.kernel_id().map(str::to_owned))
+        .set_ramdisk_id(data.ram_disk_id().map(str::to_owned))
+        .set_user_data(data.user_data().map(str::to_owned))
+        .set_ebs_optimized(data.ebs_optimized())
+        .set_disable_api_termination(data.disable_api_termination())
+        .set_disable_api_stop(data.disable_api_stop())
+        .set_instance_initiated_shutdown_behavior(data.instance_initiated_shutdown_behavior().cloned());
+    with_hardware(call, data)
+}
+
+fn with_hardware(call: RunInstancesFluentBuilder, data: &ResponseLaunchTemplateData) -> RunInstancesFluentBuilder {
+    let cpu = data.cpu_options().map(|cpu| {
+        CpuOptionsRequest::builder()
+            .set_core_count(cpu.core_count())
+            .set_threads_per_core(cpu.threads_per_core())
+            .set_amd_sev_snp(cpu.amd_sev_snp().cloned())
+            .set_nested_virtualization(cpu.nested_virtualization().cloned())
+            .build()
+    });
+    let recovery = data.maintenance_options().and_then(|options| options.auto_recovery()).map(|recovery| {
+        let recovery = InstanceAutoRecoveryState::from(recovery.as_str());
+        InstanceMaintenanceOptionsRequest::builder().auto_recovery(recovery).build()
+    });
+    let bandwidth = data.network_performance_options().and_then(|options| options.bandwidth_weighting());
+    let bandwidth = bandwidth.map(|weighting| {
+        InstanceNetworkPerformanceOptionsRequest::builder().bandwidth_weighting(weighting.clone()).build()
+    });
+    let names = data.private_dns_name_options().map(|names| {
+        PrivateDnsNameOptionsRequest::builder()
+            .set_hostname_type(names.hostname_type().cloned())
+            .set_enable_resource_name_dns_a_record(names.enable_resource_name_dns_a_record())
+            .set_enable_resource_name_dns_aaaa_record(names.enable_resource_name_dns_aaaa_record())
+            .build()
+    });
+    let reservation = data.capacity_reservation_specification().map(|reservation| {
+        let target = reservation.capacity_reservation_target().map(|target| {
+            let group = target.capacity_reservation_resource_group_arn().map(str::to_owned);
+            CapacityReservationTarget::builder()
+                .set_capacity_reservation_id(target.capacity_reservation_id().map(str::to_owned))
+                .set_capacity_reservation_resource_group_arn(group)
+                .build()
+        });
+        CapacityReservationSpecification::builder()
+            .set_capacity_reservation_preference(reservation.capacity_reservation_preference().cloned())
+            .set_capacity_reservation_target(target)
+            .build()
+    });
+    call.set_cpu_options(cpu)
+        .set_maintenance_options(recovery)
+        .set_network_performance_options(bandwidth)
+        .set_private_dns_name_options(names)
+        .set_capacity_reservation_specification(reservation)
+}
+
+fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
+    let ebs = described.ebs().map(|ebs| {
+        EbsBlockDevice::builder()
+            .set_encrypted(ebs.encrypted())
+            .set_delete_on_termination(ebs.delete_on_termination())
+            .set_iops(ebs.iops())
+            .set_kms_key_id(ebs.kms_key_id().map(str::to_owned))
+            .set_snapshot_id(ebs.snapshot_id().map(str::to_owned))
+            .set_volume_size(ebs.volume_size())
+            .set_volume_type(ebs.volume_type().cloned())
+            .set_throughput(ebs.throughput())
+            .set_volume_initialization_rate(ebs.volume_initialization_rate())
+            .set_ebs_card_index(ebs.ebs_card_index())
+            .build()
+    });
+    BlockDeviceMapping::builder()
+        .set_device_name(described.device_name().map(str::to_owned))
+        .set_virtual_name(described.virtual_name().map(str::to_owned))
+        .set_no_device(described.no_device().map(str::to_owned))
+        .set_ebs(ebs)
+        .build()
+}
+
+fn interface(
+    described: &LaunchTemplateInstanceNetworkInterfaceSpecification,
+    subnet_id: Option<&str>,
+) -> InstanceNetworkInterfaceSpecification {
+    let tracking = described.connection_tracking_specification().map(|tracking| {
+        ConnectionTrackingSpecificationRequest::builder()
+            .set_tcp_established_timeout(tracking.tcp_established_timeout())
+            .set_udp_stream_timeout(tracking.udp_stream_timeout())
+            .set_udp_timeout(tracking.udp_timeout())
+            .build()
+    });
+    InstanceNetworkInterfaceSpecification::builder()
+        .set_associate_carrier_ip_address(described.associate_carrier_ip_address())
+        .set_associate_public_ip_address(described.associate_public_ip_address())
+        .set_delete_on_termination(described.delete_on_termination())
+        .set_description(described.description().map(str::to_owned))
+        .set_device_index(described.device_index())
+        .set_groups(some(described.groups().to_vec()))
+        .set_interface_type(described.interface_type().map(str::to_owned))
+        .set_ipv6_address_count(described.ipv6_address_count())
+        .set_network_interface_id(described.network_interface_id().map(str::to_owned))
+        .set_private_ip_address(described.private_ip_address().map(str::to_owned))
+        .set_secondary_private_ip_address_count(described.secondary_private_ip_address_count())
+        .set_subnet_id(described.subnet_id().or(subnet_id).map(str::to_owned))
+        .set_network_card_index(described.network_card_index())
+        .set_ipv4_prefix_count(described.ipv4_prefix_count())
+        .set_ipv6_prefix_count(described.ipv6_prefix_count())
+        .set_primary_ipv6(described.primary_ipv6())
+        .set_connection_tracking_specification(tracking)
+        .set_ena_queue_count(described.ena_queue_count())
+        .build()
+}
+
+fn placement(described: &LaunchTemplatePlacement) -> Placement {
+    Placement::builder()
+        .set_availability_zone(described.availability_zone().map(str::to_owned))
+        .set_availability_zone_id(described.availability_zone_id().map(str::to_owned))
+        .set_affinity(described.affinity().map(str::to_owned))
+        .set_group_name(described.group_name().map(str::to_owned))
+        .set_group_id(described.group_id().map(str::to_owned))
+        .set_host_id(described.host_id().map(str::to_owned))
+        .set_tenancy(described.tenancy().cloned())
+        .set_spread_domain(described.spread_domain().map(str::to_owned))
+        .set_host_resource_group_arn(described.host_resource_group_arn().map(str::to_owned))
+        .set_partition_number(described.partition_number())
+        .build()
+}
+
+fn metadata_options(described: &LaunchTemplateInstanceMetadataOptions) -> InstanceMetadataOptionsRequest {
+    let protocol = described.http_protocol_ipv6().map(|it| InstanceMetadataProtocolState::from(it.as_str()));
+    let tags = described.instance_metadata_tags().map(|it| InstanceMetadataTagsState::from(it.as_str()));
+    InstanceMetadataOptionsRequest::builder()
+        .set_http_tokens(described.http_tokens().map(|it| HttpTokensState::from(it.as_str())))
+        .set_http_put_response_hop_limit(described.http_put_response_hop_limit())
+        .set_http_endpoint(described.http_endpoint().map(|it| InstanceMetadataEndpointState::from(it.as_str())))
+        .set_http_protocol_ipv6(protocol)
+        .set_instance_metadata_tags(tags)
+        .build()
+}
+
+/// The template's tags but those on Spot requests, and on the instance ours. AWS does not tag what was not launched from the
+/// template itself with its id: a tag of ours says it to the successor.
+fn tag_specifications(
+    data: &ResponseLaunchTemplateData,
+    template: &LaunchTemplate,
+    launch: &SingleLaunch,
+) -> Vec<TagSpecification> {
+    let of_instances = |resource: Option<&ResourceType>| resource == Some(&ResourceType::Instance);
+    let of_requests = |resource: Option<&ResourceType>| resource == Some(&ResourceType::SpotInstancesRequest);
+    let theirs = data.tag_specifications().iter();
+    let others = theirs.clone().filter(|it| !of_instances(it.resource_type()) && !of_requests(it.resource_type()));
+    let others = others.map(|it| {
+        let tags = Some(it.tags().to_vec());
+        TagSpecification::builder().set_resource_type(it.resource_type().cloned()).set_tags(tags).build()
+    });
+    let mut on_instance: Vec<Tag> =
+        theirs.filter(|it| of_instances(it.resource_type())).flat_map(|it| it.tags().to_vec()).collect();
+    let origin = format!("{}:{}", template.id_or_name, template.version);
+    on_instance.push(Tag::builder().key(TEMPLATE_TAG).value(origin).build());
+    others.chain([tagged(launch, on_instance)]).collect()
+}
+
+/// A list as AWS wants it: left out where it is empty.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    Some(list).filter(|list| !list.is_empty())
+}

@@ -1,0 +1,47 @@
+//! Successors that end before their time: what AWS says of it, and who launches the next.
+
+use std::collections::BTreeSet;
+
+use super::{Ask, Death, SuccessorDuties};
+use crate::core::handover::Terms;
+use crate::core::model::{BootInstant, InstanceId};
+use crate::core::retry::{Failure, FailureKind};
+
+impl SuccessorDuties {
+    /// Successors are gone: the next attempt, or whatever the owner launches in their place.
+    pub(super) fn successors_died(&mut self, now: BootInstant, terms: &Terms, deaths: Vec<Death>) {
+        let dead: BTreeSet<InstanceId> = deaths.iter().map(|death| death.instance_id.clone()).collect();
+        self.lost.extend(dead.iter().cloned());
+        self.registers.iter_mut().for_each(|register| register.lose(&dead));
+        if let Some(find) = &mut self.find {
+            find.lose(&dead, now);
+        }
+        let Some(last) = deaths.last().cloned() else { return };
+        let words: Vec<String> = deaths.iter().map(|death| format!("successor {death}")).collect();
+        let mut message = words.join("; ");
+        self.deaths.extend(deaths);
+        let others_live = self.watch.as_ref().is_some_and(|watch| watch.len() > 0);
+        if !others_live {
+            self.watch = None;
+            match &mut self.ask {
+                Ask::Launch(ask) => {
+                    ask.died(now, &last.instance_id, last.reason.as_ref());
+                    message.extend(ask.given_up().map(|why| format!("; given up: {why}")));
+                }
+                Ask::Group(_) | Ask::Capacity(_) | Ask::Nobody => self.look(now, terms),
+            }
+        }
+        let code = last.reason.map(|reason| reason.code);
+        self.untold = Some(Failure { kind: FailureKind::Rejected, code, message });
+    }
+
+    /// What became of a successor since this was last asked, if it died.
+    pub(in crate::core::handover) fn take_death(&mut self) -> Option<Failure> {
+        self.untold.take()
+    }
+
+    /// Whether the successor has to be looked at once more before it may be told that it runs; the look is begun.
+    pub(in crate::core::handover) fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
+        self.watch.as_mut().is_some_and(|watch| watch.is_to_look_again(now))
+    }
+}

@@ -1,0 +1,312 @@
+//! Where and how a successor may be launched: the pools of templates and fleets, made into attempts, best first.
+//!
+//! Invariant: no attempt names one pool twice, because CreateFleet refuses a whole request that does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{LaunchPlan, PREDECESSOR_TAG, Surroundings};
+use crate::core::config::Successor;
+use crate::core::model::{Identity, InstantFleet, LaunchConfiguration, LaunchOverride, Market, SingleLaunch};
+
+/// Subnets of one zone take turns in so many rounds of attempts.
+const MOST_ROUNDS: usize = 4;
+
+/// What launch templates say of how they can be launched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateTraits {
+    /// The template names its subnet in a network interface: any other subnet would make EC2 ignore what that interface says
+    /// of addresses and security groups. The zone, as far as it is known.
+    pub own_subnet: Option<OwnSubnet>,
+    pub market: TemplateMarket,
+    /// The template tags Spot requests, so that it cannot be launched on demand.
+    pub tags_spot_requests: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnSubnet {
+    pub zone: Option<String>,
+}
+
+/// `InstanceMarketOptions` of a launch template.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TemplateMarket {
+    /// It leaves the choice to whoever launches.
+    #[default]
+    Open,
+    Spot {
+        max_price: Option<String>,
+    },
+}
+
+impl TemplateTraits {
+    fn is_spot_only(&self) -> bool {
+        self.tags_spot_requests || self.market != TemplateMarket::Open
+    }
+
+    fn remarks(&self, choice: &Successor) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.own_subnet.is_some() && !choice.subnets.is_empty() {
+            remarks.push(
+                "the launch template names its subnet in a network interface, so [successor] subnets are not used: \
+                 another subnet would make EC2 ignore that interface; take the subnet out of the template to have a choice"
+                    .to_owned(),
+            );
+        }
+        if self.market != TemplateMarket::Open {
+            remarks.push(
+                "the launch template has InstanceMarketOptions: should CreateFleet refuse it, RunInstances launches the \
+                 successor from it, one pool at a time; without them AWS chooses among all pools"
+                    .to_owned(),
+            );
+        }
+        if choice.on_demand_fallback && self.is_spot_only() {
+            let why = match self.tags_spot_requests {
+                true => "tags spot-instances-request",
+                false => "asks for Spot",
+            };
+            remarks.push(format!(
+                "the launch template {why}, which AWS refuses on demand: the fallback launches what the template says by \
+                 RunInstances, without that part"
+            ));
+        }
+        remarks
+    }
+}
+
+impl LaunchPlan {
+    pub(super) fn new(
+        from: String,
+        configurations: &[LaunchConfiguration],
+        tags: BTreeMap<String, String>,
+        identity: &Identity,
+        choice: &Successor,
+        surroundings: &Surroundings,
+    ) -> LaunchPlan {
+        let configurations: Vec<LaunchConfiguration> = configurations.iter().map(one_subnet_each).collect();
+        let attempts = attempts(&configurations, tags, identity, choice, surroundings);
+        let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
+        let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
+        let remarks = surroundings.traits.remarks(choice);
+        let running: usize = surroundings.running_by_zone.values().sum();
+        let running = (running > 0).then_some(running);
+        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts, running, remarks }
+    }
+
+    /// The attempt of this number. The numbers count on over the end of the plan: the attempts come round again.
+    pub fn attempt(&self, number: u32) -> Option<&InstantFleet> {
+        self.attempts.get(number as usize % self.attempts.len().max(1))
+    }
+
+    /// Whether the plan begins again with the attempt of this number.
+    pub fn comes_round(&self, number: u32) -> bool {
+        (number as usize).is_multiple_of(self.attempts.len().max(1))
+    }
+
+    /// The same attempt as one instance: RunInstances takes one pool, and another one at each round. Types that are selected
+    /// by attributes are no pool of RunInstances, so this instance's type stands for them.
+    pub fn single(&self, number: u32, own_type: &str) -> Option<SingleLaunch> {
+        let attempt = self.attempt(number)?;
+        let own_pool = LaunchOverride::default();
+        let pools: Vec<(&LaunchConfiguration, &LaunchOverride)> = attempt
+            .launch_configurations
+            .iter()
+            .flat_map(|configuration| match configuration.overrides.as_slice() {
+                [] => vec![(configuration, &own_pool)],
+                pools => pools.iter().map(|pool| (configuration, pool)).collect(),
+            })
+            .collect();
+        let round = number as usize / self.attempts.len().max(1);
+        let position = number as usize % self.attempts.len().max(1);
+        let (configuration, pool) = pools.get((round + position) % pools.len().max(1))?;
+        Some(SingleLaunch {
+            template: configuration.template.clone(),
+            instance_type: pool.instance_type.clone().unwrap_or_else(|| own_type.to_owned()),
+            subnet_id: pool.subnet_id.clone(),
+            max_price: pool.max_price.clone(),
+            market: attempt.market,
+            tags: attempt.tags.clone(),
+        })
+    }
+}
+
+/// The pools of a bare template: the types and subnets of the settings, else this instance's type and the surroundings'
+/// subnets (the template's, or this instance's). A template that names its subnet itself gets none.
+pub(super) fn overrides(identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Vec<LaunchOverride> {
+    let types: Vec<&String> = match choice.instance_types.as_slice() {
+        [] => vec![&identity.instance_type],
+        types => types.iter().collect(),
+    };
+    let max_price = match &surroundings.traits.market {
+        TemplateMarket::Spot { max_price } => max_price.clone(),
+        TemplateMarket::Open => None,
+    };
+    let pool = |instance_type: &String| LaunchOverride {
+        instance_type: Some(instance_type.clone()),
+        max_price: max_price.clone(),
+        ..LaunchOverride::default()
+    };
+    if surroundings.traits.own_subnet.is_some() {
+        return types.into_iter().map(pool).collect();
+    }
+    let subnets = || surroundings.zone_of_subnet.iter();
+    types
+        .iter()
+        .flat_map(|instance_type| {
+            subnets().map(|(subnet, zone)| LaunchOverride {
+                subnet_id: Some(subnet.clone()),
+                availability_zone: Some(zone.clone()),
+                ..pool(instance_type)
+            })
+        })
+        .collect()
+}
+
+/// Zones in which several of these subnets lie, each with its subnets: of those one is used at a time.
+pub fn crowded_zones(zone_of_subnet: &BTreeMap<String, String>) -> BTreeMap<&str, Vec<&str>> {
+    let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (subnet, zone) in zone_of_subnet {
+        zones.entry(zone).or_default().push(subnet);
+    }
+    zones.retain(|_, subnets| subnets.len() > 1);
+    zones
+}
+
+/// Which pools an attempt is for.
+type Wanted<'a> = &'a dyn Fn(&LaunchOverride) -> bool;
+
+/// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
+/// that is being reclaimed; then all pools; then on demand, if allowed. Where a zone has several subnets, the same again with
+/// the others. Attempts that would repeat one are left out.
+fn attempts(
+    configurations: &[LaunchConfiguration],
+    mut tags: BTreeMap<String, String>,
+    identity: &Identity,
+    choice: &Successor,
+    surroundings: &Surroundings,
+) -> Vec<InstantFleet> {
+    tags.insert(PREDECESSOR_TAG.to_owned(), identity.instance_id.to_string());
+    let zone = |pool: &LaunchOverride| zone_of(pool, surroundings);
+    let reclaimed = |pool: &LaunchOverride| is_reclaimed(pool, identity, surroundings);
+    let others = || configurations.iter().flat_map(|it| &it.overrides).filter(|pool| !reclaimed(pool)).filter_map(zone);
+    let running = |zone: &String| surroundings.running_by_zone.get(zone).copied().unwrap_or(0);
+    let fewest = others().filter(|zone| *zone != identity.availability_zone).map(|zone| running(&zone)).min();
+    let best = |pool: &LaunchOverride| {
+        let there = zone(pool).filter(|zone| *zone != identity.availability_zone);
+        !reclaimed(pool) && there.is_some_and(|zone| Some(running(&zone)) == fewest)
+    };
+    let elsewhere = |pool: &LaunchOverride| !reclaimed(pool);
+    let anywhere = |_: &LaunchOverride| true;
+
+    let mut kinds: Vec<(Market, Wanted<'_>)> = Vec::new();
+    if choice.balance_zones.0 {
+        kinds.push((Market::Spot, &best));
+    }
+    kinds.extend([(Market::Spot, &elsewhere as _), (Market::Spot, &anywhere as _)]);
+    if choice.on_demand_fallback {
+        kinds.push((Market::OnDemand, &anywhere));
+    }
+    let mut attempts: Vec<InstantFleet> = Vec::new();
+    for round in 0..most_alike(configurations, surroundings).min(MOST_ROUNDS) {
+        for (position, (market, wanted)) in kinds.iter().enumerate() {
+            let launch_configurations = narrowed(configurations, wanted, round + position, surroundings);
+            let attempt = InstantFleet { launch_configurations, market: *market, tags: tags.clone() };
+            if !attempt.launch_configurations.is_empty() && !attempts.contains(&attempt) {
+                attempts.push(attempt);
+            }
+        }
+    }
+    attempts
+}
+
+/// What AWS takes for one pool: a type (or a selection of types) in a zone. Subnets whose zone is not known may lie in one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Pool {
+    types: String,
+    zone: Option<String>,
+}
+
+fn pool_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Pool {
+    let types = match (&pool.instance_type, &pool.requirements) {
+        (Some(instance_type), _) => instance_type.clone(),
+        (None, Some(requirements)) => format!("{requirements:?}"),
+        (None, None) => String::new(),
+    };
+    Pool { types, zone: zone_of(pool, surroundings) }
+}
+
+fn alike(configurations: &[LaunchConfiguration], surroundings: &Surroundings) -> BTreeMap<Pool, usize> {
+    let mut pools: BTreeMap<Pool, usize> = BTreeMap::new();
+    for pool in configurations.iter().flat_map(|it| &it.overrides) {
+        *pools.entry(pool_of(pool, surroundings)).or_default() += 1;
+    }
+    pools
+}
+
+/// How often the pool that is named most often is named; at least once.
+fn most_alike(configurations: &[LaunchConfiguration], surroundings: &Surroundings) -> usize {
+    alike(configurations, surroundings).into_values().max().unwrap_or(1)
+}
+
+fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String> {
+    let by_subnet = pool.subnet_id.as_ref().and_then(|subnet| surroundings.zone_of_subnet.get(subnet));
+    let by_template = || surroundings.traits.own_subnet.as_ref().filter(|_| pool.subnet_id.is_none())?.zone.clone();
+    pool.availability_zone.as_ref().or(by_subnet).cloned().or_else(by_template)
+}
+
+/// Whether it is, for all that is known, the pool that AWS takes this instance back from.
+fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
+    pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
+        && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)
+}
+
+/// The configurations with only the wanted pools, and of those that are one pool only the one whose `turn` it is. A
+/// configuration that names no pools stands for its template's own pool. Weights are left out: with a weight under one, a
+/// capacity of 1 would launch two.
+fn narrowed(
+    configurations: &[LaunchConfiguration],
+    wanted: Wanted<'_>,
+    turn: usize,
+    surroundings: &Surroundings,
+) -> Vec<LaunchConfiguration> {
+    let own_pool = LaunchOverride::default();
+    let counts = alike(configurations, surroundings);
+    let mut met: BTreeMap<Pool, usize> = BTreeMap::new();
+    let mut has_turn = |pool: &LaunchOverride| {
+        let of = pool_of(pool, surroundings);
+        let count = counts.get(&of).copied().unwrap_or(1);
+        let number = met.entry(of).or_default();
+        *number += 1;
+        (*number - 1) == turn % count
+    };
+    configurations
+        .iter()
+        .filter_map(|configuration| {
+            let mut overrides: Vec<LaunchOverride> = Vec::new();
+            for pool in &configuration.overrides {
+                if has_turn(pool) && wanted(pool) {
+                    overrides.push(LaunchOverride { weight_hundredths: None, ..pool.clone() });
+                }
+            }
+            let stays = if configuration.overrides.is_empty() { wanted(&own_pool) } else { !overrides.is_empty() };
+            stays.then(|| LaunchConfiguration { template: configuration.template.clone(), overrides })
+        })
+        .collect()
+}
+
+/// An override may name several subnets, separated by commas; an instant fleet takes one.
+fn one_subnet_each(configuration: &LaunchConfiguration) -> LaunchConfiguration {
+    let split = |pool: &LaunchOverride| -> Vec<LaunchOverride> {
+        let Some(subnets) = &pool.subnet_id else { return vec![pool.clone()] };
+        let several = subnets.contains(',');
+        let subnets: BTreeSet<&str> = subnets.split(',').map(str::trim).filter(|subnet| !subnet.is_empty()).collect();
+        let one = |subnet: &str| LaunchOverride {
+            subnet_id: Some(subnet.to_owned()),
+            // Of several subnets one zone says nothing.
+            availability_zone: pool.availability_zone.clone().filter(|_| !several),
+            ..pool.clone()
+        };
+        subnets.into_iter().map(one).collect()
+    };
+    let overrides = configuration.overrides.iter().flat_map(split).collect();
+    LaunchConfiguration { template: configuration.template.clone(), overrides }
+}
