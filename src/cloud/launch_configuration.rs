@@ -5,26 +5,25 @@
 //! does not know is left to the launch template.
 
 use aws_sdk_ec2::types::{
-    BareMetal, BurstablePerformance, CpuManufacturer, FleetLaunchTemplateConfig, FleetLaunchTemplateConfigRequest,
-    FleetLaunchTemplateOverrides, FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecification,
-    FleetLaunchTemplateSpecificationRequest, InstanceGeneration, InstanceRequirements as Requirements,
-    InstanceRequirementsRequest, InstanceType, LaunchTemplateConfig, LaunchTemplateOverrides, LocalStorage,
-    MemoryMiBRequest, VCpuCountRangeRequest,
+    FleetLaunchTemplateConfig, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverrides,
+    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecification, FleetLaunchTemplateSpecificationRequest,
+    InstanceType, LaunchTemplateConfig, LaunchTemplateOverrides, Placement,
 };
 
-use crate::core::model::{InstanceRequirements, LaunchConfiguration, LaunchOverride, LaunchTemplate};
+use super::instance_requirements::{block_device, block_device_request, requirements, requirements_request};
+use crate::core::model::{LaunchConfiguration, LaunchOverride, LaunchTemplate};
 
 /// What a whole instance weighs where weights are not used.
 const ONE: u32 = 100;
 
 pub(super) fn of_ec2_fleet(config: &FleetLaunchTemplateConfig) -> Option<LaunchConfiguration> {
     let template = template(config.launch_template_specification()?)?;
-    Some(LaunchConfiguration { template, overrides: config.overrides().iter().map(ec2_fleet_override).collect() })
+    Some(LaunchConfiguration { template, overrides: config.overrides().iter().flat_map(ec2_fleet_override).collect() })
 }
 
 pub(super) fn of_spot_fleet(config: &LaunchTemplateConfig) -> Option<LaunchConfiguration> {
     let template = template(config.launch_template_specification()?)?;
-    Some(LaunchConfiguration { template, overrides: config.overrides().iter().map(spot_fleet_override).collect() })
+    Some(LaunchConfiguration { template, overrides: config.overrides().iter().flat_map(spot_fleet_override).collect() })
 }
 
 /// For a fleet of one instance. A weight below one would make two of it, so then none is sent at all.
@@ -56,39 +55,72 @@ fn specification(template: &LaunchTemplate) -> FleetLaunchTemplateSpecificationR
     }
 }
 
-fn ec2_fleet_override(wanted: &FleetLaunchTemplateOverrides) -> LaunchOverride {
-    LaunchOverride {
+fn ec2_fleet_override(wanted: &FleetLaunchTemplateOverrides) -> Vec<LaunchOverride> {
+    let pools = LaunchOverride {
         instance_type: wanted.instance_type().map(|instance_type| instance_type.as_str().to_owned()),
         subnet_id: wanted.subnet_id().map(str::to_owned),
         availability_zone: wanted.availability_zone().map(str::to_owned),
+        availability_zone_id: wanted.availability_zone_id().map(str::to_owned),
         max_price: wanted.max_price().map(str::to_owned),
         weight_hundredths: wanted.weighted_capacity().map(hundredths),
         image_id: wanted.image_id().map(str::to_owned),
+        priority: wanted.priority().map(|priority| priority.to_string()),
+        placement_group: wanted.placement().and_then(|placement| placement.group_name()).map(str::to_owned),
+        block_devices: wanted.block_device_mappings().iter().map(block_device).collect(),
         requirements: wanted.instance_requirements().map(requirements),
-    }
+    };
+    one_each(&pools)
 }
 
-fn spot_fleet_override(wanted: &LaunchTemplateOverrides) -> LaunchOverride {
-    LaunchOverride {
+fn spot_fleet_override(wanted: &LaunchTemplateOverrides) -> Vec<LaunchOverride> {
+    let pools = LaunchOverride {
         instance_type: wanted.instance_type().map(|instance_type| instance_type.as_str().to_owned()),
         subnet_id: wanted.subnet_id().map(str::to_owned),
         availability_zone: wanted.availability_zone().map(str::to_owned),
+        availability_zone_id: wanted.availability_zone_id().map(str::to_owned),
         max_price: wanted.spot_price().map(str::to_owned),
         weight_hundredths: wanted.weighted_capacity().map(hundredths),
-        image_id: None,
+        priority: wanted.priority().map(|priority| priority.to_string()),
         requirements: wanted.instance_requirements().map(requirements),
-    }
+        ..LaunchOverride::default()
+    };
+    one_each(&pools)
+}
+
+/// An override of a fleet may name several subnets or zones, separated by commas; one of an instant fleet names one.
+fn one_each(pools: &LaunchOverride) -> Vec<LaunchOverride> {
+    let parts = |list: &Option<String>| -> Vec<Option<String>> {
+        let parts = list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty());
+        let parts: Vec<Option<String>> = parts.map(|part| Some(part.to_owned())).collect();
+        if parts.is_empty() { vec![None] } else { parts }
+    };
+    let one = |subnet_id: &Option<String>, zone: &Option<String>, zone_id: &Option<String>| LaunchOverride {
+        subnet_id: subnet_id.clone(),
+        availability_zone: zone.clone(),
+        availability_zone_id: zone_id.clone(),
+        ..pools.clone()
+    };
+    let (zones, zone_ids) = (parts(&pools.availability_zone), parts(&pools.availability_zone_id));
+    let places = zones.iter().flat_map(|zone| zone_ids.iter().map(move |zone_id| (zone, zone_id)));
+    let subnets = parts(&pools.subnet_id);
+    subnets.iter().flat_map(|subnet| places.clone().map(|(zone, zone_id)| one(subnet, zone, zone_id))).collect()
 }
 
 fn override_request(wanted: &LaunchOverride, weighted: bool) -> FleetLaunchTemplateOverridesRequest {
     let weight = wanted.weight_hundredths.filter(|_| weighted).map(|hundredths| f64::from(hundredths) / f64::from(ONE));
+    let block_devices = wanted.block_devices.iter().map(block_device_request);
+    let block_devices = Some(block_devices.collect()).filter(|devices: &Vec<_>| !devices.is_empty());
     FleetLaunchTemplateOverridesRequest::builder()
         .set_instance_type(wanted.instance_type.as_deref().map(InstanceType::from))
         .set_subnet_id(wanted.subnet_id.clone())
         .set_availability_zone(wanted.availability_zone.clone())
         .set_max_price(wanted.max_price.clone())
         .set_weighted_capacity(weight)
+        .set_availability_zone_id(wanted.availability_zone_id.clone())
         .set_image_id(wanted.image_id.clone())
+        .set_priority(wanted.priority.as_deref().and_then(|priority| priority.parse().ok()))
+        .set_placement(wanted.placement_group.as_ref().map(|group| Placement::builder().group_name(group).build()))
+        .set_block_device_mappings(block_devices)
         .set_instance_requirements(wanted.requirements.as_ref().map(requirements_request))
         .build()
 }
@@ -97,41 +129,105 @@ fn hundredths(weight: f64) -> u32 {
     (weight * f64::from(ONE)).round().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
-fn requirements(wanted: &Requirements) -> InstanceRequirements {
-    let vcpu_count = wanted.v_cpu_count().map(|range| (range.min(), range.max()));
-    let memory_mib = wanted.memory_mib().map(|range| (range.min(), range.max()));
-    InstanceRequirements {
-        vcpu_count: vcpu_count.unwrap_or_default(),
-        memory_mib: memory_mib.unwrap_or_default(),
-        cpu_manufacturers: wanted.cpu_manufacturers().iter().map(|value| value.as_str().to_owned()).collect(),
-        instance_generations: wanted.instance_generations().iter().map(|value| value.as_str().to_owned()).collect(),
-        allowed_instance_types: wanted.allowed_instance_types().to_vec(),
-        excluded_instance_types: wanted.excluded_instance_types().to_vec(),
-        burstable_performance: wanted.burstable_performance().map(|value| value.as_str().to_owned()),
-        bare_metal: wanted.bare_metal().map(|value| value.as_str().to_owned()),
-        local_storage: wanted.local_storage().map(|value| value.as_str().to_owned()),
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::*;
+
+    use super::*;
+
+    macro_rules! range {
+        ($range:ident, $min:expr, $max:expr) => {
+            $range::builder().min($min).max($max).build()
+        };
     }
-}
 
-fn requirements_request(wanted: &InstanceRequirements) -> InstanceRequirementsRequest {
-    let (vcpu_min, vcpu_max) = wanted.vcpu_count;
-    let (memory_min, memory_max) = wanted.memory_mib;
-    let manufacturers = wanted.cpu_manufacturers.iter().map(|value| CpuManufacturer::from(value.as_str()));
-    let generations = wanted.instance_generations.iter().map(|value| InstanceGeneration::from(value.as_str()));
-    InstanceRequirementsRequest::builder()
-        .v_cpu_count(VCpuCountRangeRequest::builder().set_min(vcpu_min).set_max(vcpu_max).build())
-        .memory_mib(MemoryMiBRequest::builder().set_min(memory_min).set_max(memory_max).build())
-        .set_cpu_manufacturers(some(manufacturers))
-        .set_instance_generations(some(generations))
-        .set_allowed_instance_types(some(wanted.allowed_instance_types.iter().cloned()))
-        .set_excluded_instance_types(some(wanted.excluded_instance_types.iter().cloned()))
-        .set_burstable_performance(wanted.burstable_performance.as_deref().map(BurstablePerformance::from))
-        .set_bare_metal(wanted.bare_metal.as_deref().map(BareMetal::from))
-        .set_local_storage(wanted.local_storage.as_deref().map(LocalStorage::from))
-        .build()
-}
+    fn every_requirement() -> InstanceRequirements {
+        let reference = PerformanceFactorReference::builder().instance_family("m6i").build();
+        let cpu = CpuPerformanceFactor::builder().references(reference).build();
+        InstanceRequirements::builder()
+            .v_cpu_count(range!(VCpuCountRange, 2, 8))
+            .memory_mib(range!(MemoryMiB, 4_096, 16_384))
+            .cpu_manufacturers(CpuManufacturer::Amd)
+            .memory_gib_per_v_cpu(range!(MemoryGiBPerVCpu, 1.5, 4.0))
+            .excluded_instance_types("t2.*")
+            .instance_generations(InstanceGeneration::Current)
+            .spot_max_price_percentage_over_lowest_price(50)
+            .on_demand_max_price_percentage_over_lowest_price(20)
+            .bare_metal(BareMetal::Excluded)
+            .burstable_performance(BurstablePerformance::Included)
+            .require_hibernate_support(false)
+            .network_interface_count(range!(NetworkInterfaceCount, 1, 4))
+            .local_storage(LocalStorage::Required)
+            .local_storage_types(LocalStorageType::Ssd)
+            .total_local_storage_gb(range!(TotalLocalStorageGb, 10.0, 99.5))
+            .baseline_ebs_bandwidth_mbps(range!(BaselineEbsBandwidthMbps, 100, 900))
+            .accelerator_types(AcceleratorType::Gpu)
+            .accelerator_count(range!(AcceleratorCount, 0, 2))
+            .accelerator_manufacturers(AcceleratorManufacturer::Nvidia)
+            .accelerator_names(AcceleratorName::T4)
+            .accelerator_total_memory_mib(range!(AcceleratorTotalMemoryMiB, 1, 2))
+            .network_bandwidth_gbps(range!(NetworkBandwidthGbps, 1.0, 10.0))
+            .allowed_instance_types("m5.*")
+            .max_spot_price_as_percentage_of_optimal_on_demand_price(80)
+            .baseline_performance_factors(BaselinePerformanceFactors::builder().cpu(cpu).build())
+            .require_encryption_in_transit(true)
+            .build()
+    }
 
-/// A list as AWS wants it: left out where it is empty.
-fn some<T>(values: impl Iterator<Item = T>) -> Option<Vec<T>> {
-    Some(values.collect()).filter(|values: &Vec<T>| !values.is_empty())
+    #[test]
+    fn every_member_of_an_override_reaches_the_request() {
+        let volume = EbsBlockDeviceResponse::builder()
+            .encrypted(true)
+            .delete_on_termination(true)
+            .iops(3_000)
+            .throughput(125)
+            .kms_key_id("key")
+            .snapshot_id("snap-1")
+            .volume_size(8)
+            .volume_type(VolumeType::Gp3)
+            .build();
+        let device = BlockDeviceMappingResponse::builder().device_name("/dev/xvda").ebs(volume).build();
+        let wanted = FleetLaunchTemplateOverrides::builder()
+            .instance_type(InstanceType::M5Large)
+            .max_price("0.05")
+            .subnet_id("subnet-1")
+            .availability_zone("eu-west-1a")
+            .weighted_capacity(2.0)
+            .priority(3.0)
+            .placement(PlacementResponse::builder().group_name("rack").build())
+            .instance_requirements(every_requirement())
+            .image_id("ami-1")
+            .block_device_mappings(device)
+            .availability_zone_id("euw1-az1")
+            .build();
+        let [ours] = ec2_fleet_override(&wanted).try_into().expect("one subnet, one override");
+        let request = override_request(&ours, true);
+        let spelled = |debug: String| debug.replace("Request", "").replace("Response", "");
+        let placement = |text: String| text.split("placement").next().unwrap_or_default().to_owned();
+        assert_eq!(
+            placement(spelled(format!("{request:?}"))),
+            placement(spelled(format!("{wanted:?}"))),
+            "up to what a request has more"
+        );
+        let both = (request.instance_requirements(), wanted.instance_requirements());
+        assert_eq!(spelled(format!("{:?}", both.0)), spelled(format!("{:?}", both.1)));
+        assert!(!format!("{:?}", both.0).contains("None"), "the test says every member");
+        let devices = (request.block_device_mappings(), wanted.block_device_mappings());
+        let spelled = |debug: String| spelled(debug).replace("Fleet", "");
+        assert_eq!(spelled(format!("{:?}", devices.0)), spelled(format!("{:?}", devices.1)));
+        assert_eq!(request.placement().and_then(|placement| placement.group_name()), Some("rack"));
+        assert_eq!((request.image_id(), request.availability_zone_id()), (Some("ami-1"), Some("euw1-az1")));
+    }
+
+    #[test]
+    fn an_override_of_several_subnets_becomes_one_for_each() {
+        let of = |subnets: &str| FleetLaunchTemplateOverrides::builder().subnet_id(subnets).max_price("1").build();
+        let subnets = |wanted: &FleetLaunchTemplateOverrides| -> Vec<Option<String>> {
+            ec2_fleet_override(wanted).into_iter().map(|one| one.subnet_id).collect()
+        };
+        let both = vec![Some("subnet-1".to_owned()), Some("subnet-2".to_owned())];
+        assert_eq!(subnets(&of("subnet-1, subnet-2")), both);
+        assert_eq!(subnets(&of("subnet-1,subnet-2,")), both);
+        assert_eq!(subnets(&FleetLaunchTemplateOverrides::builder().build()), [None]);
+    }
 }

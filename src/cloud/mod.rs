@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod ec2_fleet;
 pub mod elb;
 pub mod imds;
+mod instance_requirements;
 pub mod instances;
 pub mod launch_template;
 pub mod spot_fleet;

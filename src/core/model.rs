@@ -4,6 +4,7 @@
 //! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
 
 mod owner;
+mod requirements;
 mod target;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use owner::*;
+pub use requirements::*;
 pub use target::*;
 
 macro_rules! identifier {

@@ -92,6 +92,11 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Failure> {
     if configs.is_empty() {
         return Err(Failure::missing_parameter("LaunchTemplateConfigs"));
     }
+    let several = |one: &Override| one.subnet.as_ref().is_some_and(|subnets| subnets.contains(','));
+    if type_ == FleetType::Instant && configs.iter().flat_map(|config| &config.overrides).any(several) {
+        let message = "An override of a fleet of type instant can name one subnet.";
+        return Err(Failure::new("InvalidFleetConfiguration", message));
+    }
     let capacity = query.structure("TargetCapacitySpecification");
     let target = capacity.number("TotalTargetCapacity")?;
     let target: u32 = target.ok_or_else(|| Failure::missing_parameter("TotalTargetCapacity"))?;
@@ -122,6 +127,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Failure> {
         launching: 0,
         launched: Vec::new(),
         failed: Vec::new(),
+        modifying: None,
     })
 }
 
@@ -264,6 +270,7 @@ fn describe_fleets(world: &World, query: &Query) -> Answer {
 }
 
 fn described(world: &World, fleet: &Fleet) -> Xml {
+    let (state, target) = fleet.shown(world.now);
     let fulfilled = world.fulfilled(fleet, None);
     let status = if fulfilled < fleet.target as usize { "pending_fulfillment" } else { "fulfilled" };
     let mut spot = Xml::new().text("allocationStrategy", "price-capacity-optimized");
@@ -275,15 +282,15 @@ fn described(world: &World, fleet: &Fleet) -> Xml {
         spot = spot.nest("maintenanceStrategies", Xml::new().nest("capacityRebalance", rebalance));
     }
     let capacity = Xml::new()
-        .text("totalTargetCapacity", fleet.target)
+        .text("totalTargetCapacity", target)
         .text("onDemandTargetCapacity", fleet.on_demand_target)
-        .text("spotTargetCapacity", fleet.spot_target())
+        .text("spotTargetCapacity", target.saturating_sub(fleet.on_demand_target))
         .text("defaultTargetCapacityType", fleet.default_life_cycle.as_str());
     let xml = Xml::new()
         .text("activityStatus", status)
         .text("createTime", world.clock.iso_millis(fleet.created))
         .text("fleetId", &fleet.id)
-        .text("fleetState", fleet.state)
+        .text("fleetState", state)
         .option("clientToken", fleet.client_token.as_ref())
         .text("excessCapacityTerminationPolicy", if fleet.terminates_excess { "termination" } else { "no-termination" })
         .text("fulfilledCapacity", format!("{fulfilled}.0"))

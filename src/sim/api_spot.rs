@@ -44,7 +44,7 @@ fn describe_spot_fleet_requests(world: &World, query: &Query) -> Answer {
             .text("createTime", world.clock.iso_millis(fleet.created))
             .nest("spotFleetRequestConfig", request_config(world, fleet))
             .text("spotFleetRequestId", &fleet.id)
-            .text("spotFleetRequestState", fleet.state)
+            .text("spotFleetRequestState", fleet.shown(world.now).0)
             .and(tag_set(&fleet.tags))
     });
     Ok(Xml::new().list("spotFleetRequestConfigSet", "item", items).option("nextToken", next))
@@ -58,7 +58,7 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
         .text("onDemandFulfilledCapacity", format!("{}.0", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
         .text("iamFleetRole", format!("arn:aws:iam::{}:role/aws-ec2-spot-fleet-tagging-role", world.settings.account))
         .list("launchTemplateConfigs", "item", fleet.configs.iter().map(config))
-        .text("targetCapacity", fleet.target)
+        .text("targetCapacity", fleet.shown(world.now).1)
         .text("onDemandTargetCapacity", fleet.on_demand_target)
         .text("type", fleet.type_.as_str())
         .text("replaceUnhealthyInstances", false)

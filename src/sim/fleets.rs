@@ -37,6 +37,8 @@ pub(crate) struct Fleet {
     /// What an instant fleet launched, and what failed.
     pub(crate) launched: Vec<(Choice, Vec<String>)>,
     pub(crate) failed: Vec<(Choice, Failed)>,
+    /// Until when a change does not show, and the target that shows meanwhile.
+    pub(crate) modifying: Option<(Instant, u32)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,6 +79,14 @@ impl Fleet {
         Keeper::Fleet(self.id.clone())
     }
 
+    /// The state and the target as AWS shows them.
+    pub(crate) fn shown(&self, now: Instant) -> (&'static str, u32) {
+        match self.modifying {
+            Some((until, before)) if now < until && self.state == "active" => ("modifying", before),
+            _ => (self.state, self.target),
+        }
+    }
+
     pub(crate) fn spot_target(&self) -> u32 {
         self.target.saturating_sub(self.on_demand_target)
     }
@@ -94,7 +104,8 @@ impl World {
     /// The members that live; a member interrupted by a stop is held for its return.
     pub(crate) fn fleet_members(&self, fleet: &Fleet) -> impl Iterator<Item = &Instance> {
         let keeper = fleet.keeper();
-        self.instances.iter().filter(move |one| one.kept_by(&keeper) && (one.alive() || one.paused()))
+        let counts = |one: &Instance| !(self.settings.replaces_at_notice && one.is_taken());
+        self.instances.iter().filter(move |one| one.kept_by(&keeper) && counts(one) && (one.alive() || one.paused()))
     }
 
     pub(crate) fn fulfilled(&self, fleet: &Fleet, life_cycle: Option<LifeCycle>) -> usize {
@@ -155,6 +166,11 @@ impl World {
                 overrides => all.extend(overrides.iter().map(|one| (&config.template, Some(one)))),
             }
         }
+        // A maintain or request fleet may name several subnets in one override.
+        let several: Vec<(&TemplateReference, Option<Override>)> =
+            all.iter().flat_map(|(template, one)| one_each(template, *one)).collect();
+        let mut all: Vec<(&TemplateReference, Option<&Override>)> =
+            several.iter().map(|(template, one)| (*template, one.as_ref())).collect();
         let priority = |one: Option<&Override>| one?.priority.as_ref()?.parse::<f64>().ok();
         all.sort_by(|(_, one), (_, other)| {
             let (one, other) = (priority(*one).unwrap_or(f64::MAX), priority(*other).unwrap_or(f64::MAX));
@@ -243,7 +259,10 @@ impl World {
     /// A new target. Raised, it is launched up to; lowered, launches not yet made are cancelled, and with `terminates`
     /// the youngest members go.
     pub(crate) fn set_fleet_target(&mut self, id: &str, target: u32, terminates: bool) {
+        let until = self.now + self.settings.timings.modifying_for;
+        let now = self.now;
         let Some(fleet) = self.fleet_mut(id) else { return };
+        fleet.modifying = Some((until, fleet.shown(now).1));
         fleet.target = target;
         let Some(fleet) = self.fleet(id) else { return };
         if terminates {
@@ -255,4 +274,15 @@ impl World {
         }
         self.recount_fleet(id);
     }
+}
+
+/// An override with each of the subnets that it names.
+fn one_each<'a>(
+    template: &'a TemplateReference,
+    wanted: Option<&Override>,
+) -> Vec<(&'a TemplateReference, Option<Override>)> {
+    let Some(wanted) = wanted else { return vec![(template, None)] };
+    let Some(subnets) = &wanted.subnet else { return vec![(template, Some(wanted.clone()))] };
+    let one = |subnet: &str| Override { subnet: Some(subnet.trim().to_owned()), ..wanted.clone() };
+    subnets.split(',').map(|subnet| (template, Some(one(subnet)))).collect()
 }

@@ -114,6 +114,11 @@ impl Instance {
         self.notice.is_some() && matches!(self.state, State::Stopping | State::Stopped)
     }
 
+    /// It is being interrupted.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.spot.as_ref().is_some_and(Spot::is_taken)
+    }
+
     /// Started again after a stop.
     pub(crate) fn resume(&mut self) {
         self.state = State::Running;
@@ -336,8 +341,11 @@ impl World {
     /// The keeper replaces an instance at risk while it lives, if it has a strategy for that.
     pub(crate) fn risk_seen(&mut self, id: &str) {
         let Some(instance) = self.instance(id).filter(|one| one.alive() && !one.at_risk) else { return };
-        let noticed = instance.spot.as_ref().is_some_and(Spot::is_taken);
+        let noticed = instance.is_taken();
         let Some(keeper) = instance.keeper.clone().filter(|_| noticed || instance.rebalance.is_some()) else { return };
+        if let (Keeper::Fleet(fleet), true) = (&keeper, noticed && self.settings.replaces_at_notice) {
+            return self.recount_fleet(fleet);
+        }
         let replaces = match &keeper {
             Keeper::AutoScalingGroup(name) => self.group_rebalances(name, id),
             Keeper::Fleet(fleet) => self.fleet_rebalances(fleet, id),

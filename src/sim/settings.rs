@@ -52,6 +52,8 @@ pub struct Settings {
     /// How long the termination hook waits for a heartbeat.
     #[serde(with = "duration_text")]
     pub heartbeat_timeout: Duration,
+    /// A `maintain` fleet counts a member as gone at its notice already, and replaces it then.
+    pub replaces_at_notice: bool,
     /// Whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
     pub rebalance_terminates: bool,
     pub tags_in_metadata: bool,
@@ -118,6 +120,7 @@ impl Default for Settings {
             balanced_only: false,
             health_check_type: "EC2".to_owned(),
             heartbeat_timeout: Duration::from_secs(300),
+            replaces_at_notice: false,
             rebalance_terminates: true,
             tags_in_metadata: true,
             imds_v1: false,
@@ -419,6 +422,9 @@ pub struct Timings {
     /// A fleet's `TerminationDelay` (strategy launch-before-terminate).
     #[serde(with = "duration_text")]
     pub termination_delay: Duration,
+    /// How long a fleet is `modifying`, and shows the target from before the change.
+    #[serde(with = "duration_text")]
+    pub modifying_for: Duration,
 }
 
 impl Default for Timings {
@@ -436,6 +442,7 @@ impl Default for Timings {
             terminates_after: Duration::from_secs(5),
             gone_after: Duration::from_secs(2),
             termination_delay: Duration::from_secs(120),
+            modifying_for: Duration::ZERO,
         }
     }
 }
@@ -457,6 +464,7 @@ impl Timings {
             terminates_after: tenth,
             gone_after: tenth,
             termination_delay: Duration::from_secs(120),
+            modifying_for: Duration::ZERO,
         }
     }
 }

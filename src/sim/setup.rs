@@ -251,6 +251,7 @@ impl World {
             launching: 0,
             launched: self.first_launched(type_, members, &config),
             failed: Vec::new(),
+            modifying: None,
         });
     }
 

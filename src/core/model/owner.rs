@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Instance, InstanceId, TargetGroupArn};
+use super::{BlockDevice, Instance, InstanceId, InstanceRequirements, TargetGroupArn};
 
 /// What launched the instance and can launch another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,29 +158,21 @@ pub struct LaunchConfiguration {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LaunchOverride {
     pub instance_type: Option<String>,
     pub subnet_id: Option<String>,
     pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
     pub max_price: Option<String>,
     /// Units that one instance counts for, in hundredths: AWS allows fractions.
     pub weight_hundredths: Option<u32>,
     pub image_id: Option<String>,
+    /// A number as text: it is carried, never counted with.
+    pub priority: Option<String>,
+    pub placement_group: Option<String>,
+    pub block_devices: Vec<BlockDevice>,
     pub requirements: Option<InstanceRequirements>,
-}
-
-/// Attribute-based instance type selection: the parts of it that fleets are known to use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InstanceRequirements {
-    pub vcpu_count: (Option<i32>, Option<i32>),
-    pub memory_mib: (Option<i32>, Option<i32>),
-    pub cpu_manufacturers: Vec<String>,
-    pub instance_generations: Vec<String>,
-    pub allowed_instance_types: Vec<String>,
-    pub excluded_instance_types: Vec<String>,
-    pub burstable_performance: Option<String>,
-    pub bare_metal: Option<String>,
-    pub local_storage: Option<String>,
 }
 
 /// How instances are bought.
