@@ -7,6 +7,7 @@ mod check;
 mod documents;
 mod drill;
 mod faults;
+mod fleets;
 mod journal;
 mod kills;
 mod launches;

@@ -33,6 +33,7 @@ const TOO_LATE: Duration = Duration::from_secs(8);
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
 
+#[derive(Clone)]
 pub(super) struct AskCapacity {
     kind: FleetKind,
     fleet_id: String,
@@ -113,6 +114,23 @@ impl AskCapacity {
             back_at: None,
             reads: 0,
         }
+    }
+
+    /// Everything that decides what comes next, but for when.
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self) -> String {
+        let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
+        let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
+        format!(
+            "{:?} {:?} {read:?} {:?} {told:?} {:?} {} {} {}",
+            self.stage,
+            self.base,
+            self.wanted,
+            self.written,
+            self.by_itself,
+            self.fulfilled_at_count,
+            self.pace.failures
+        )
     }
 
     pub(super) fn pace(&self) -> &Pace {

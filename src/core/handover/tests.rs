@@ -13,6 +13,7 @@ use crate::core::model::*;
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};
 
+mod interleavings;
 mod storm;
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
@@ -1105,6 +1106,28 @@ fn no_failure_of_one_duty_stops_another() {
     let deregistered = handover.take_milestones();
     assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
     assert!(handover.due(at(20_000)).iter().any(|due| due.duty == Duty::Leave(0)), "retried");
+}
+
+/// Who registers whom, for every combination of when the second is noticed, whose process dies when, and how long the
+/// successors boot.
+#[test]
+fn two_victims_have_both_successors_registered_whenever_either_is_noticed_killed_and_replaced() {
+    let kills = [1_010, 1_060, 1_500, 3_100, 6_200, 9_000, 15_000, 40_000];
+    let kills = kills.iter().flat_map(|at| [(*at, 0), (*at + 7, 1)]).map(|kill| vec![kill]).chain([Vec::new()]);
+    for kills in kills {
+        for later in [0, 1_700, 9_000, 30_000] {
+            for boots_differ_by in [0, 9_000, 30_000] {
+                let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + later, 121_000 + later)];
+                for (mut model, plan) in
+                    [(Model::new(&victims).with_fleet(), raise_of(4)), (Model::new(&victims).with_group(), detach())]
+                {
+                    model.boots_differ_by = boots_differ_by;
+                    let run = Run::new(model, plan, Vec::new()).run(&kills);
+                    every_successor_is_registered(&run, 2);
+                }
+            }
+        }
+    }
 }
 
 /// So many victims noticed together, with the names that the model needs.

@@ -1,0 +1,269 @@
+//! Every interleaving, up to a bound: two victims of one fleet that count its capacity, AWS, and one kill or lost exchange.
+//!
+//! The two duties are driven alone, without their handovers. A call takes effect at any moment between its beginning and its
+//! answer, and a call of a killed process even later; AWS launches at any moment. Each state is visited once.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::core::handover::capacity::AskCapacity;
+use crate::core::handover::crowd::Crowd;
+use crate::core::plan::{RaisedCapacity, leftover};
+
+const NAMES: [&str; 2] = ["i-victim0", "i-victim1"];
+const BASE: i32 = 3;
+/// Steps of one interleaving; longer ones are cut off.
+const DEPTH: usize = 60;
+
+#[derive(Clone)]
+struct Daemon {
+    ask: AskCapacity,
+    resumed: bool,
+    /// Begun at this instant, and not yet done by AWS.
+    in_flight: Option<(u64, Call)>,
+}
+
+#[derive(Clone)]
+struct World {
+    now: u64,
+    daemons: [Daemon; 2],
+    fleet: Fleet,
+    members: BTreeSet<InstanceId>,
+    launched: u64,
+    /// A call of a process that is gone, on its way since this instant.
+    stale: Option<(u64, Call)>,
+    /// One is enough.
+    mishap: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// AWS does the call of this daemon and answers.
+    Arrive(usize),
+    /// AWS does the call of the process that is gone.
+    ArriveStale,
+    Launch,
+    Kill(usize),
+    /// AWS does the call of this daemon, and the answer is lost.
+    LoseReply(usize),
+    /// The call of this daemon never arrives.
+    LoseCall(usize),
+    /// Nothing is under way: time passes until a daemon wakes.
+    Wait,
+}
+
+fn terms(victim: usize, resumed: bool) -> Terms {
+    let mut terms = terms_of(NAMES[victim], Action::Terminate, 121_000);
+    terms.time = Some(epoch() + Duration::from_millis(121_000));
+    terms.resumed = resumed;
+    terms
+}
+
+impl World {
+    fn new() -> World {
+        let daemon = |victim| Daemon { ask: World::ask(victim), resumed: false, in_flight: None };
+        let members = NAMES.iter().copied().chain(["i-other"]).map(id).collect();
+        World {
+            now: 1_500,
+            daemons: [daemon(0), daemon(1)],
+            fleet: fleet(BASE),
+            members,
+            launched: 0,
+            stale: None,
+            mishap: false,
+        }
+    }
+
+    fn ask(victim: usize) -> AskCapacity {
+        AskCapacity::new(FleetKind::Ec2, "fleet-1".into(), Pace::new(at(1_500), victim as u64))
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> =
+            (0..2).filter(|index| self.daemons[*index].in_flight.is_some()).map(Step::Arrive).collect();
+        steps.extend(self.stale.is_some().then_some(Step::ArriveStale));
+        steps.extend(((self.members.len() as i32) < self.fleet.capacity.total).then_some(Step::Launch));
+        if !self.mishap {
+            let busy = (0..2).filter(|index| self.daemons[*index].in_flight.is_some());
+            steps.extend(busy.flat_map(|index| [Step::Kill(index), Step::LoseReply(index), Step::LoseCall(index)]));
+        }
+        // No call takes longer than its limit.
+        let under_way = self.daemons.iter().filter_map(|daemon| daemon.in_flight.as_ref()).chain(&self.stale);
+        let latest = under_way.map(|(begun, _)| begun + CALL_LIMIT.as_millis() as u64).min().unwrap_or(u64::MAX);
+        steps.extend(self.wake().filter(|wake| *wake <= latest).map(|_| Step::Wait));
+        steps
+    }
+
+    fn wake(&self) -> Option<u64> {
+        let wakes = self.daemons.iter().filter_map(|daemon| daemon.ask.wake());
+        wakes.map(|at| at.as_duration().as_millis() as u64).min().map(|at| at.max(self.now + 1))
+    }
+
+    fn after(&self, step: Step) -> World {
+        let mut world = self.clone();
+        match step {
+            Step::Arrive(index) => {
+                let (_, call) = world.daemons[index].in_flight.take().expect("a call");
+                let answer = world.perform(&call);
+                world.now += 20;
+                let resumed = world.daemons[index].resumed;
+                world.daemons[index].ask.answered(at(world.now), &terms(index, resumed), answer);
+            }
+            Step::LoseReply(index) | Step::LoseCall(index) => {
+                world.mishap = true;
+                let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
+                if matches!(step, Step::LoseReply(_)) {
+                    let _ = world.perform(&call);
+                }
+                world.now = world.now.max(begun + CALL_LIMIT.as_millis() as u64);
+                let lost = Answer::Failed(Failure::unanswered("no answer"));
+                let resumed = world.daemons[index].resumed;
+                world.daemons[index].ask.answered(at(world.now), &terms(index, resumed), lost);
+            }
+            Step::ArriveStale => {
+                let (_, call) = world.stale.take().expect("a call");
+                let _ = world.perform(&call);
+            }
+            Step::Launch => {
+                world.members.insert(id(&format!("i-new{}", world.launched)));
+                world.launched += 1;
+            }
+            Step::Kill(index) => {
+                world.mishap = true;
+                let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
+                world.stale = call.writes().then_some((begun, call));
+                world.daemons[index] = Daemon { ask: World::ask(index), resumed: true, in_flight: None };
+            }
+            Step::Wait => world.now = world.wake().expect("a wake"),
+        }
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for (index, daemon) in self.daemons.iter_mut().enumerate() {
+            let terms = terms(index, daemon.resumed);
+            let settings = LeaveSettings::default();
+            let view = View {
+                now: at(self.now),
+                terms: &terms,
+                settings: &settings,
+                manner: Manner::AtOnce,
+                may_leave: true,
+                may_leave_later: false,
+                is_certain: true,
+                left_at: None,
+                deregistration_tried: true,
+                all_unused: false,
+                may_be_registered: false,
+                quiet: false,
+                hooks_ended: true,
+                registrations: &[],
+                taken_out_of: Vec::new(),
+                crowd: Crowd::new(at(1_500)).until(at(121_000)),
+            };
+            if daemon.in_flight.is_none() {
+                daemon.in_flight = daemon.ask.due(&view).map(|call| (self.now, call));
+            }
+        }
+    }
+
+    fn perform(&mut self, call: &Call) -> Answer {
+        self.fleet.capacity.fulfilled = self.members.len() as i32;
+        match call {
+            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet.clone()))),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members(true)),
+            Call::TagFleet { key, value, .. } => {
+                self.fleet.tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::ModifyFleet { total, excess, .. } => {
+                self.fleet.excess = excess.unwrap_or(self.fleet.excess);
+                let fits = self.members.len() as i32 <= *total;
+                assert!(fits || self.fleet.excess == ExcessCapacity::Stays, "a member would be terminated");
+                self.fleet.capacity.total = *total;
+                Answer::Accepted
+            }
+            other => panic!("{other:?} is not asked here"),
+        }
+    }
+
+    fn members(&self, noticed: bool) -> Vec<FleetMember> {
+        let is_victim = |id: &InstanceId| NAMES.contains(&id.as_str());
+        let member = |id: &InstanceId| FleetMember {
+            instance_id: id.clone(),
+            instance_type: "m5.large".into(),
+            instance: None,
+            taken_since: (noticed && is_victim(id)).then(|| epoch() + Duration::from_millis(1_000)),
+        };
+        self.members.iter().map(member).collect()
+    }
+
+    /// All that decides what comes next; instants count from now on.
+    fn key(&self) -> String {
+        let daemon = |daemon: &Daemon| {
+            let call = daemon.in_flight.as_ref().map(|(begun, call)| (call, (self.now - begun) / 500));
+            let wake = daemon.ask.wake().map(|at| (at.as_duration().as_millis() as u64).saturating_sub(self.now) / 500);
+            format!("{} {} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.resumed)
+        };
+        format!(
+            "{} {} {:?} {:?} {} {:?} {} {} {}",
+            daemon(&self.daemons[0]),
+            daemon(&self.daemons[1]),
+            self.fleet.capacity.total,
+            self.fleet.tags,
+            self.launched,
+            self.stale.as_ref().map(|(_, call)| call),
+            self.mishap,
+            self.fleet.excess == ExcessCapacity::Stays,
+            self.stale.as_ref().map(|(begun, _)| (self.now - begun) / 500).unwrap_or_default(),
+        )
+    }
+
+    /// Both have done what they can: one successor each, and the fleet as it was once the victims are gone.
+    fn ends_well(mut self, path: &[Step]) {
+        let tale = || format!("{path:?} {:?} total {}", self.fleet.tags, self.fleet.capacity.total);
+        assert_eq!(self.launched, 2, "a successor each: {}", tale());
+        assert_eq!(self.fleet.capacity.total, BASE, "back at base: {}", tale());
+        self.members.retain(|id| !NAMES.contains(&id.as_str()));
+        self.fleet.capacity.fulfilled = self.members.len() as i32;
+        let gone = epoch() + Duration::from_secs(400);
+        let right = leftover(&self.fleet, &self.members(false), gone);
+        if RaisedCapacity::read(&self.fleet.tags).is_some() {
+            let put_right = crate::core::plan::PutRight {
+                base: None,
+                terminates_excess: self.fleet.excess == ExcessCapacity::Stays,
+                untag: true,
+            };
+            assert_eq!(right, crate::core::plan::Leftover::Now(put_right), "{}", tale());
+        }
+    }
+}
+
+#[test]
+fn every_order_of_two_victims_aws_and_a_kill_ends_with_a_successor_each_and_the_fleet_as_before() {
+    let mut begun = World::new();
+    begun.begin();
+    let (mut seen, mut ended, mut cut) = (HashSet::new(), 0u32, 0u32);
+    let mut open = vec![(begun, Vec::new())];
+    while let Some((world, path)) = open.pop() {
+        let steps = world.steps();
+        if steps.is_empty() {
+            ended += 1;
+            world.ends_well(&path);
+            continue;
+        }
+        if path.len() >= DEPTH {
+            cut += 1;
+            continue;
+        }
+        for step in steps {
+            let next = world.after(step);
+            if seen.insert(next.key()) {
+                open.push((next, path.iter().copied().chain([step]).collect()));
+            }
+        }
+    }
+    println!("{} states, {ended} ends, {cut} cut off", seen.len());
+    assert!(ended > 10, "{ended}");
+}

@@ -1,0 +1,101 @@
+//! Fleets with several victims, and what AWS may make of a fleet meanwhile.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spot_relay::sim::{FleetType, Owner, Settings};
+
+use crate::scenario::{Scenario, target_group, world};
+
+const TARGET_PORT: u16 = 61_081;
+
+fn owned_by(owner: Owner) -> Settings {
+    let mut web = target_group("web", &[TARGET_PORT]);
+    web.attached = false;
+    Settings { owner, target_groups: vec![web], ..world() }
+}
+
+fn maintain() -> Owner {
+    Owner::ec2_fleet(FleetType::Maintain)
+}
+
+fn fellows(scenario: &Scenario) -> Vec<String> {
+    let ours = scenario.sim.instance_id();
+    let targets = scenario.sim.targets("web").into_iter().map(|(id, _, _)| id);
+    targets.filter(|id| *id != ours).collect()
+}
+
+fn fleet(scenario: &Scenario) -> Value {
+    scenario.sim.snapshot()["fleets"][0].clone()
+}
+
+/// Every one is registered on our port and healthy.
+fn assert_all_serve(scenario: &Scenario, count: usize) {
+    let (successors, targets) = (scenario.sim.successors(), scenario.sim.targets("web"));
+    assert_eq!(successors.len(), count, "{:?}", scenario.writes());
+    for successor in successors {
+        let serves =
+            |(id, port, state): &(String, u16, String)| *id == successor && *port == TARGET_PORT && state == "healthy";
+        assert!(targets.iter().any(serves), "{successor} serves: {targets:?}");
+    }
+}
+
+#[test]
+fn every_victim_s_successor_is_registered_whoever_sees_it() {
+    for owner in [maintain(), Owner::spot_fleet(FleetType::Maintain)] {
+        let scenario = Scenario::new(owned_by(owner));
+        let daemon = scenario.ready();
+        // This one runs no daemon: its request alone tells that it goes.
+        scenario.sim.notice_for(&fellows(&scenario)[0], "terminate", Duration::from_secs(120));
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        assert_all_serve(&scenario, 2);
+        assert_eq!(fleet(&scenario)["target"], 3);
+    }
+}
+
+#[test]
+fn a_group_that_rebalances_has_the_successors_of_all_its_victims_registered_where_it_does_not() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: false, mixed_instances: false };
+    let scenario = Scenario::new(Settings { rebalance_terminates: false, max_size: Some(9), ..owned_by(owner) });
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_all_serve(&scenario, 1);
+}
+
+#[test]
+fn a_fleet_that_replaces_at_the_notice_is_not_raised() {
+    let scenario = Scenario::new(Settings { replaces_at_notice: true, ..owned_by(maintain()) });
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(scenario.count("ModifyFleet"), 0, "{:?}", scenario.writes());
+    assert_all_serve(&scenario, 1);
+}
+
+#[test]
+fn a_change_that_does_not_show_yet_is_not_taken_for_put_back() {
+    for owner in [maintain(), Owner::spot_fleet(FleetType::Maintain)] {
+        let mut settings = owned_by(owner);
+        settings.timings.modifying_for = Duration::from_secs(4);
+        let scenario = Scenario::new(settings);
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        assert_eq!(fleet(&scenario)["target"], 3, "{:?}", scenario.writes());
+        assert_all_serve(&scenario, 1);
+    }
+}
+
+#[test]
+fn a_notice_that_leaves_no_time_raises_nothing() {
+    let scenario = Scenario::new(owned_by(maintain()));
+    // A daemon that starts late: one that watched would not believe such a date.
+    scenario.sim.notice("terminate", Duration::from_secs(7));
+    let daemon = scenario.start();
+    daemon.wait_for("handed-over");
+    assert_eq!(scenario.count("ModifyFleet"), 0, "{:?}", scenario.writes());
+    assert_eq!(fleet(&scenario)["target"], 3);
+    assert!(daemon.lines_with("too little time is left").len() == 1, "{}", daemon.lines().join("\n"));
+}
