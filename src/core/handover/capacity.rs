@@ -162,7 +162,7 @@ impl AskCapacity {
             self.stage = Stage::Count;
         }
         // Too late to be fulfilled: what is raised now would only have to be put back. The fleet replaces after death.
-        let short = view.reserve_reached() || view.terms.deadline.since(view.now) < TOO_LATE;
+        let short = view.reserve_reached() || announced_left(view) < TOO_LATE;
         self.too_late = short && !self.may_be_raised(view.terms);
         if self.too_late && matches!(self.stage, Stage::Tag | Stage::Raise) {
             return None;
@@ -403,6 +403,13 @@ impl AskCapacity {
             (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),
         }
     }
+}
+
+/// What AWS leaves by its own date: a handover tries on for some seconds after it.
+fn announced_left(view: &View<'_>) -> Duration {
+    let left = view.terms.deadline.since(view.now);
+    let announced = view.terms.time.map(|time| time.duration_since(view.terms.time_of(view.now)));
+    announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
 }
 
 /// The units that the fleet replaces, or has replaced, without being asked: what it has too little of, and its members
