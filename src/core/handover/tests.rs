@@ -1285,6 +1285,56 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(chance(150))]
+
+    #[test]
+    fn several_victims_noticed_seconds_apart_have_a_successor_each_and_none_is_complete_without_all_registered(
+        exchanges in exchanges(),
+        kills in kills(2),
+        offsets in prop::collection::vec(0u64..9_000, 1..4),
+        boots_differ_by in 0u64..40_000,
+        in_group in any::<bool>(),
+    ) {
+        let names = ["i-second", "i-third", "i-fourth"];
+        let others = names.iter().zip(&offsets).map(|(name, offset)| (*name, 1_000 + offset, 121_000 + offset));
+        let victims: Vec<(&str, u64, u64)> = std::iter::once(VICTIM[0]).chain(others).collect();
+        let count = victims.len();
+        let (mut model, plan) = match in_group {
+            true => (Model::new(&victims).with_group(), detach()),
+            false => (Model::new(&victims).with_fleet(), raise_of(count as i32 + 2)),
+        };
+        model.boots_differ_by = boots_differ_by;
+        let run = Run::new(model, plan, exchanges).run(&kills);
+        held(&run, count)?;
+        if (0..count).all(|victim| run.outcome(victim).complete) {
+            for (successor, _) in &run.model.launched {
+                prop_assert_eq!(run.targets_of(successor.as_str()), 3, "{} {:?}", successor, run.model.writes);
+            }
+        }
+        if let Some((fleet, members)) = &run.model.fleet {
+            prop_assert_eq!(fleet.capacity.total, count as i32 + 2, "back at base");
+            prop_assert_eq!(members.len(), count + 2);
+            // Whoever looks at it next puts the rest back.
+            let members: Vec<FleetMember> = members.iter().map(|id| FleetMember {
+                instance_id: id.clone(),
+                instance_type: "m5.large".into(),
+                instance: None,
+                taken_since: None,
+            }).collect();
+            let left = crate::core::plan::leftover(fleet, &members, epoch() + Duration::from_secs(600));
+            let policy_is_back = match left {
+                crate::core::plan::Leftover::Nothing => fleet.excess == ExcessCapacity::Terminates,
+                crate::core::plan::Leftover::Now(right) => right.untag
+                    && right.base.is_none()
+                    && (right.terminates_excess || fleet.excess == ExcessCapacity::Terminates),
+                crate::core::plan::Leftover::Later => false,
+            };
+            prop_assert!(policy_is_back, "{:?} {:?} {:?}", left, fleet.tags, fleet.excess);
+        }
+    }
+}
+
 fn raise_of(total: i32) -> Plan {
     Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(total), how: FleetRequest::Raise }
 }
