@@ -289,3 +289,69 @@ def test_an_unknown_fleet_is_named_so(world):
     assert refused(world.ec2.describe_fleets, FleetIds=["fleet-1"])[0] == "InvalidFleetId.NotFound"
     assert refused(world.ec2.describe_fleet_instances, FleetId="fleet-1")[0] == "InvalidFleetId.NotFound"
     assert refused(world.ec2.modify_fleet, FleetId="fleet-1")[0] == "InvalidFleetId.NotFound"
+
+
+MAINTAINED = {"kind": "ec2-fleet", "type": "maintain"}
+
+
+def test_a_changed_fleet_is_modifying_and_shows_its_old_target_for_a_while(start):
+    world = start(owner=MAINTAINED, timings={"modifying_for": "700ms"})
+    fleet, _ = maintain(world)
+    set_target(world, fleet, 4, ExcessCapacityTerminationPolicy="no-termination")
+
+    def shown():
+        _, described = maintain(world)
+        return described["FleetState"], described["TargetCapacitySpecification"]["TotalTargetCapacity"]
+
+    assert shown() == ("modifying", 3)
+    set_target(world, fleet, 5)
+    assert shown() == ("modifying", 3)
+    until(lambda: shown() == ("active", 5))
+
+
+def test_a_policy_given_once_stays(start):
+    world = start(owner=MAINTAINED)
+    fleet, before = maintain(world)
+    assert before["ExcessCapacityTerminationPolicy"] == "termination"
+    set_target(world, fleet, 4, ExcessCapacityTerminationPolicy="no-termination")
+    set_target(world, fleet, 3)
+    assert maintain(world)[1]["ExcessCapacityTerminationPolicy"] == "no-termination"
+    world.ec2.modify_fleet(FleetId=fleet, ExcessCapacityTerminationPolicy="termination")
+    after = maintain(world)[1]
+    assert after["ExcessCapacityTerminationPolicy"] == "termination"
+    assert after["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3, "no target was given"
+
+
+def test_a_fleet_may_count_a_member_as_gone_at_its_notice(start):
+    world = start(owner=MAINTAINED, replaces_at_notice=True)
+    fleet, _ = maintain(world)
+    world.control("/notice", {"action": "terminate", "seconds": 30})
+    until(world.successors)
+    assert world.state(world.ours) == "running"
+    assert world.ours not in active(world, fleet)
+    time.sleep(0.4)
+    assert len(world.successors()) == 1
+
+
+def test_several_subnets_in_one_override_are_a_maintain_fleets_alone(start):
+    world = start(owner={"kind": "launch-template"})
+    both = {"SubnetId": ",".join([world.subnet("eu-west-1b"), world.subnet("eu-west-1c")]), "InstanceType": "m5.large"}
+    assert refused(world.ec2.create_fleet, **instant(world, both))[0] == "InvalidFleetConfiguration"
+    capacity = {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"}
+    made = world.ec2.create_fleet(
+        Type="maintain", LaunchTemplateConfigs=configs(world, both), TargetCapacitySpecification=capacity
+    )
+    until(lambda: active(world, made["FleetId"]))
+
+
+def test_instances_launched_together_boot_at_different_speeds(start):
+    world = start(owner=MAINTAINED, timings={"boots_differ_by": "1s"})
+    fleet, _ = maintain(world)
+    set_target(world, fleet, 6)
+    until(lambda: len(world.successors()) == 3)
+
+    def states():
+        return {world.state(one["id"]) for one in world.successors()}
+
+    until(lambda: states() == {"pending", "running"})
+    until(lambda: states() == {"running"})
