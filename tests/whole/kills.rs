@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use spot_relay::core::retry;
 use spot_relay::sim::{FleetType, Moment, Owner, Settings};
 
 use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
@@ -121,4 +122,60 @@ fn an_instant_ec2_fleet() {
 #[test]
 fn a_launch_template() {
     check(Owner::LaunchTemplate, SHORT);
+}
+
+/// Kills the daemon one to four times at random instants of one handover, half the times with its state lost, as of a machine that
+/// stopped, and starts it again. The number decides everything that is random.
+fn kill_at_random(number: usize) {
+    let chance = |what: &str| retry::fraction(retry::seed(&format!("random kill {number} {what}")));
+    let pick = |what: &str, count: usize| (chance(what) * count as f64) as usize % count;
+    let owners = [
+        Owner::auto_scaling_group(),
+        Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false },
+        Owner::ec2_fleet(FleetType::Maintain),
+        Owner::spot_fleet(FleetType::Maintain),
+        Owner::ec2_fleet(FleetType::Instant),
+        Owner::LaunchTemplate,
+    ];
+    let owner = owners.into_iter().nth(pick("owner", 6)).expect("an owner");
+    let when = ["auto", "at-once", "successor-healthy"].into_iter().nth(pick("when", 3)).expect("a word");
+    let scenario = Scenario::new(settings(owner.clone())).config(&format!("{SHORT}when = \"{when}\"\n"));
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    let mut context = format!("handover {number} of {owner:?}, when = {when:?}");
+    for kill in 0..=pick("kills", 4) {
+        let pause = Duration::from_secs(4).mul_f64(chance(&format!("pause {kill}")).powi(2));
+        std::thread::sleep(pause);
+        daemon.kill();
+        let is_lost = chance(&format!("lost {kill}")) < 0.5;
+        if is_lost {
+            let _ = std::fs::remove_dir_all(scenario.directory().join("state"));
+        }
+        context += &format!(", killed after {pause:?}{}", if is_lost { " with its state lost" } else { "" });
+        daemon = scenario.start();
+    }
+    // The process before the last one may have ended it; then the last one waits for AWS.
+    let is_over = || daemon.record_now().is_some_and(|record| !record["outcome"].is_null());
+    let ended = eventually(|| is_over().then_some(()));
+    context += &format!("\n{}", daemon.lines().join("\n"));
+    assert!(ended.is_some(), "{context}: no end");
+    scenario.assert_handed_over(&["web"], &context);
+    assert_base(&scenario, &context);
+}
+
+/// `RANDOM_KILLS=1000` takes an hour.
+#[test]
+fn a_handover_that_is_killed_at_random_leaves_one_successor_and_nothing_registered_or_raised() {
+    let handovers = std::env::var("RANDOM_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(18);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(number) = Some(next.fetch_add(1, Ordering::SeqCst)).filter(|number| *number < handovers)
+                {
+                    kill_at_random(number);
+                }
+            });
+        }
+    });
 }
