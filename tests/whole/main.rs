@@ -21,6 +21,7 @@ mod quiet_hour;
 mod scenario;
 mod secrets;
 mod signals;
+mod soak;
 mod status;
 mod survivors;
 mod target_groups;
