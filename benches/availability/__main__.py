@@ -65,7 +65,7 @@ def short(lingers):
                 balancer=balancer.Pace(probe_every=1, probe_patience=1, lingers=3 if lingers is None else lingers, connect=3, idle=15),
                 timings={"launch_after": "1s", "running_after": "1s", "gone_after": "1s", "owner_reacts_after": "3s",
                          "detaching_for": "1s", "terminates_after": "1s"},
-                leave='quiet-for = "2s"\nreserve = "3s"\n')
+                leave='settle = "5s"\nquiet-for = "2s"\nreserve = "3s"\n')
 
 
 class Simulator:
@@ -234,6 +234,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="benches/availability", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="handlers to measure; without a name all")
     parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--tools", action="store_true", help="fetch and start the tools, and end")
     parser.add_argument("--short", action="store_true", help="a notice of thirty seconds, and everything else in proportion")
     parser.add_argument("--lingers", type=float, metavar="SECONDS",
                         help="the load balancer sends new requests for so long after a deregistration (10, short: 3)")
@@ -245,26 +246,39 @@ def arguments():
     return parser.parse_args()
 
 
-def prepared(options):
-    """Finds the binary and the tools; exits with 77 where something cannot be had."""
-    built = [ROOT / "target" / kind / "spot-relay" for kind in ("release", "debug")]
-    binary = os.environ.get("SPOT_RELAY_BIN") or next((path for path in built if path.exists()), None)
-    if binary is None:
-        sys.exit("no spot-relay is built; SPOT_RELAY_BIN names one")
+def unpacked():
+    """Fetches the tools and begins again with them, where root can use them; exits with 77 where something cannot be had."""
     if os.geteuid() != 0:
         print("only root can make network namespaces", file=sys.stderr)
         sys.exit(77)
     tools = ROOT / "target" / "availability" / "tools"
-    unpacked = subprocess.run([ROOT / "tests" / "unpack", tools, "haproxy", "nginx", "iproute2", "curl"])
-    if unpacked.returncode:
-        sys.exit(unpacked.returncode)
+    done = subprocess.run([ROOT / "tests" / "unpack", tools, "haproxy", "nginx", "iproute2", "curl"])
+    if done.returncode:
+        sys.exit(done.returncode)
+    if "SPOT_RELAY_TOOLS" not in os.environ:
+        os.environ["SPOT_RELAY_TOOLS"] = str(tools)
+        os.execv(tools / "with", [tools / "with", sys.executable, *sys.argv])
+    return tools / "with"
+
+
+def prepared(options):
+    """Finds the binary and the tools. The answer is where the AWS CLI is, if it is anywhere."""
+    built = [ROOT / "target" / kind / "spot-relay" for kind in ("release", "debug")]
+    binary = os.environ.get("SPOT_RELAY_BIN") or next((path for path in built if path.exists()), None)
+    if binary is None:
+        sys.exit("no spot-relay is built; SPOT_RELAY_BIN names one")
     cli = Path(os.environ.get("SPOT_RELAY_VENV", ROOT / "target" / "venv")) / "bin"
-    options.binary, options.tools = Path(binary).resolve(), tools / "with"
+    options.binary, options.tools = Path(binary).resolve(), unpacked()
     return str(cli) if (cli / "aws").exists() else ""
 
 
 def main():
     options = arguments()
+    if options.tools:
+        for command in (["haproxy", "-v"], ["nginx", "-v"], ["ip", "-V"], ["curl", "--version"]):
+            unpacked()
+            subprocess.run(command, check=True)
+        return 0
     pace = (short if options.short else full)(options.lingers)
     cli = "" if options.list else prepared(options)
     known = {handler.name: handler for handler in handlers.handlers(pace, getattr(options, "binary", ""), cli)}

@@ -58,7 +58,7 @@ class Handler:
 
 def variables(**more):
     """What a process of an instance has in its environment: nothing of the machine's credentials."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
     nothing = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "NO_PROXY": "*", "HOME": "/nonexistent"}
     endpoints = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": METADATA, "AWS_ENDPOINT_URL": AWS, "AWS_REGION": "eu-west-1",
                  "AWS_DEFAULT_REGION": "eu-west-1"}
