@@ -22,7 +22,9 @@ use anyhow::Context;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::core::config::{Config, ConfigError};
+use crate::core::printable::printable_lines;
 use crate::host::files::Files;
+use crate::host::text_file;
 use crate::telemetry::logging::{self, LogFormat};
 
 /// A value of the configuration, as in `notify.webhook`, that its user refuses.
@@ -115,7 +117,7 @@ fn visible() -> clap::Command {
 /// To standard output; that nobody reads it any more is no error.
 fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match writeln!(stdout, "{}", printable_lines(text)).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -145,7 +147,7 @@ pub fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("spot-relay: {error:#}");
+        eprintln!("{}", printable_lines(&format!("spot-relay: {error:#}")));
         match error.downcast_ref::<ConfigError>() {
             Some(error) if error.is_unreadable() => ExitCode::from(EXIT_UNREADABLE),
             Some(_) => ExitCode::from(EXIT_CONFIG),
@@ -165,7 +167,7 @@ struct Loaded {
 fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
     let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
     let file = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
+    let text = match text_file::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
         Err(error) => return Err(ConfigError::unreadable(&file, &error)),

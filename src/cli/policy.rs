@@ -16,6 +16,7 @@ use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
 use crate::core::plan::{Clue, Plan};
 use crate::core::policy::{self, LaunchSource, Means, PassedRole, Place, Policy, Subject, TemplateNames};
+use crate::core::printable::printable_lines;
 use crate::daemon::look_up;
 
 /// All of an account's target groups take a quarter to half a second each.
@@ -75,7 +76,7 @@ pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<Exi
     let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
     super::print(&text)?;
     for note in found.notes {
-        eprintln!("note: {note}");
+        eprintln!("{}", printable_lines(&format!("note: {note}")));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! `spot-relay run`: the daemon.
 
-use std::fs::read_to_string;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use crate::core::config::{Config, ConfigError, Notify};
 use crate::daemon;
 use crate::host::files::Files;
 use crate::host::lock::{Holder, Lock, NotTaken, Who};
+use crate::host::text_file;
 use crate::telemetry::webhook::Webhook;
 
 #[derive(Debug, clap::Args)]
@@ -126,8 +126,8 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
 
 /// The text of a file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
-    read_to_string(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => wrong(key, format!("{path} cannot be read: {error}")).into(),
+    text_file::read(Path::new(path)).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
         _ => ConfigError::unreadable(path, &error).into(),
     })
 }

@@ -5,10 +5,14 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::core::printable::printable;
+
 /// Without a terminal that says how wide it is.
 const WIDTH: usize = 80;
 /// Narrower is not laid out for, wider is hard to read.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
+
+const ESCAPE: char = '\u{1b}';
 
 /// How a part of a line is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +32,11 @@ pub(super) struct Paint {
     pub(super) coloured: bool,
 }
 
-impl Paint {
-    pub(super) fn with(self, tone: Tone, text: &str) -> String {
-        let code = match tone {
+impl Tone {
+    const ALL: [Tone; 7] = [Tone::Plain, Tone::Strong, Tone::Faint, Tone::Good, Tone::Call, Tone::Alarm, Tone::Bad];
+
+    fn code(self) -> &'static str {
+        match self {
             Tone::Plain => "",
             Tone::Strong => "1",
             Tone::Faint => "2",
@@ -38,7 +44,36 @@ impl Paint {
             Tone::Call => "36",
             Tone::Alarm => "1;33",
             Tone::Bad => "1;31",
-        };
+        }
+    }
+}
+
+impl Paint {
+    /// The line without any control character but those that [`Paint::with`] writes.
+    fn printable(self, line: &str) -> String {
+        if !self.coloured {
+            return printable(line).into_owned();
+        }
+        let mut shown = String::with_capacity(line.len());
+        for (number, part) in line.split(ESCAPE).enumerate() {
+            if number == 0 {
+                shown.push_str(&printable(part));
+                continue;
+            }
+            let ours = part.split_once('m').filter(|(code, _)| {
+                *code == "[0"
+                    || Tone::ALL.iter().any(|tone| code.strip_prefix('[') == Some(tone.code()) && *tone != Tone::Plain)
+            });
+            match ours {
+                Some((code, rest)) => shown.push_str(&format!("{ESCAPE}{code}m{}", printable(rest))),
+                None => shown.push_str(&printable(&format!("{ESCAPE}{part}"))),
+            }
+        }
+        shown
+    }
+
+    pub(super) fn with(self, tone: Tone, text: &str) -> String {
+        let code = tone.code();
         if !self.coloured || code.is_empty() || text.is_empty() {
             return text.to_owned();
         }
@@ -127,14 +162,14 @@ impl Screen {
             text.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn));
         }
         for line in lines {
-            text.push_str(line);
+            text.push_str(&self.paint.printable(line));
             text.push('\n');
         }
         if !picture.is_empty() {
             // A terminal made narrower meanwhile cuts the picture's lines, and does not break them.
             text.push_str("\x1b[?7l");
             for line in &picture {
-                text.push_str(line);
+                text.push_str(&self.paint.printable(line));
                 text.push('\n');
             }
             text.push_str("\x1b[?7h");
@@ -164,6 +199,16 @@ mod tests {
         assert_eq!(Paint { coloured: false }.with(Tone::Bad, "x"), "x");
         assert_eq!(Paint { coloured: true }.with(Tone::Good, "x"), "\x1b[32mx\x1b[0m");
         assert_eq!(Paint { coloured: true }.with(Tone::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn what_is_not_ours_does_not_move_the_cursor() {
+        let hostile = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m";
+        for paint in [Paint { coloured: false }, Paint { coloured: true }] {
+            let line = paint.printable(&format!("{} {hostile}", paint.with(Tone::Alarm, "x")));
+            assert!(line.starts_with(&paint.with(Tone::Alarm, "x")), "{line:?}");
+            assert!(line.ends_with("\\u{1b}[2J\\u{1b}]0;x\\u{7}\\u{9b}31m"), "{line:?}");
+        }
     }
 
     #[test]

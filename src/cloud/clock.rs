@@ -1,58 +1,79 @@
-//! AWS's time, for signatures: the wall clock of an instance may be wrong by minutes, and AWS refuses what was signed
-//! more than five minutes away from its own time.
+//! AWS's time, for signatures and for the deadline: the wall clock of an instance may be wrong by minutes, and AWS refuses
+//! what was signed more than five minutes away from its own time.
 //!
-//! It measures no durations (that is the boot clock's work). Invariant: without a `Date` to learn from it is the wall
-//! clock.
+//! It measures no durations (that is the boot clock's work). Invariants: without a `Date` to learn from it is the wall clock;
+//! one wrong `Date` moves nothing ([`AwsTime`]).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
 use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::aws_time::{AwsTime, Clocks};
+use crate::core::model::BootInstant;
 
 /// A `Date` has whole seconds and has travelled: a smaller difference says nothing.
-const TOLERANCE: i64 = 2_000;
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+/// The header's second began up to a second ago: its middle is the best guess.
+const HALF_A_SECOND: SignedDuration = SignedDuration::from_millis(500);
 
 /// A handle; its copies share what they learn.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    /// What to add to the wall clock, in milliseconds.
-    offset: Arc<AtomicI64>,
+    time: Arc<Mutex<AwsTime>>,
 }
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        now.checked_add(self.offset()).unwrap_or(now)
+        let clocks = clocks();
+        let told = self.time().now(clocks);
+        if told.duration_since(clocks.wall).abs() <= TOLERANCE { clocks.wall } else { told }
     }
 
     /// How far AWS's time is ahead of the wall clock; negative when it is behind.
     pub fn offset(&self) -> SignedDuration {
-        SignedDuration::from_millis(self.offset.load(Ordering::Relaxed))
+        let clocks = clocks();
+        let offset = self.time().now(clocks).duration_since(clocks.wall);
+        if offset.abs() <= TOLERANCE { SignedDuration::ZERO } else { offset }
     }
 
-    /// Takes AWS's time from the `Date` of an answer that has just come. Returns the new offset if that moved it.
-    pub fn learn(&self, date: Timestamp) -> Option<SignedDuration> {
-        // The header's second began up to a second ago: its middle is the best guess.
-        let offset = date.as_millisecond() + 500 - Timestamp::now().as_millisecond();
-        let standing = self.offset.load(Ordering::Relaxed);
-        if offset.abs_diff(standing) <= TOLERANCE.unsigned_abs() {
-            return None;
-        }
-        let offset = if offset.abs() <= TOLERANCE { 0 } else { offset };
-        self.offset.store(offset, Ordering::Relaxed);
-        (offset != standing).then(|| SignedDuration::from_millis(offset))
+    /// Takes AWS's time from the `Date` of an answer that has just come. Returns whether the date is believed.
+    pub fn learn(&self, date: Timestamp) -> bool {
+        let date = date.checked_add(HALF_A_SECOND).unwrap_or(date);
+        self.time().told(date, clocks())
+    }
+
+    /// AWS has refused a signature: its own date is the right one, however little it agrees with.
+    pub(super) fn confirm(&self) {
+        self.time().confirm();
+    }
+
+    /// A date was told, and none was believed so far: a second one would decide.
+    pub fn is_in_doubt(&self) -> bool {
+        self.time().is_in_doubt()
+    }
+
+    /// Nothing that panics is done while it is locked.
+    fn time(&self) -> MutexGuard<'_, AwsTime> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TimeSource for Clock {
     fn now(&self) -> SystemTime {
-        let offset = self.offset.load(Ordering::Relaxed);
-        let distance = Duration::from_millis(offset.unsigned_abs());
-        let now = SystemTime::now();
-        if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) }.unwrap_or(now)
+        SystemTime::from(Clock::now(self))
     }
+}
+
+/// How long this machine has been up, sleep included.
+pub(super) fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+fn clocks() -> Clocks {
+    Clocks { wall: Timestamp::now(), boot: BootInstant::since_boot(since_boot()) }
 }
 
 #[cfg(test)]
@@ -60,22 +81,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_ten_minutes_away_is_followed_and_rounding_is_not() {
+    fn a_date_ten_minutes_away_is_followed_once_a_second_one_agrees() {
         let clock = Clock::default();
         let date = Timestamp::now() + SignedDuration::from_mins(10);
-        assert!(clock.learn(date).is_some());
+        assert!(!clock.learn(date));
+        assert_eq!(clock.offset(), SignedDuration::ZERO);
+        assert!(clock.learn(date));
         let offset = clock.offset();
-        assert!((SignedDuration::from_secs(599)..SignedDuration::from_secs(601)).contains(&offset), "{offset}");
-        assert_eq!(clock.learn(date + SignedDuration::from_secs(1)), None);
-        assert_eq!(clock.offset(), offset);
+        assert!((SignedDuration::from_secs(599)..SignedDuration::from_secs(602)).contains(&offset), "{offset}");
         assert!(TimeSource::now(&clock) > SystemTime::now() + Duration::from_secs(590));
     }
 
     #[test]
-    fn a_corrected_wall_clock_is_believed_again() {
+    fn a_wall_clock_that_is_right_is_believed_again_at_once() {
         let clock = Clock::default();
-        clock.learn(Timestamp::now() - SignedDuration::from_mins(10));
-        assert_eq!(clock.learn(Timestamp::now()), Some(SignedDuration::ZERO));
+        let wrong = Timestamp::now() - SignedDuration::from_mins(10);
+        assert!(!clock.learn(wrong) && clock.learn(wrong));
+        assert!(clock.learn(Timestamp::now()));
         assert_eq!(clock.offset(), SignedDuration::ZERO);
     }
 }

@@ -1,29 +1,32 @@
 //! The credentials, held in hand: loaded before they are needed, so that no call of the two minutes waits for them.
 //!
-//! Where they come from is the SDK's standard chain (environment, profile, web identity, container, instance metadata);
-//! when they are renewed is the daemon's. Invariant: a call waits for a load only when there is nothing usable in hand,
-//! and never longer than [`LOAD_LIMIT`].
+//! Where they come from is the SDK's standard order (environment, profile, web identity, container, instance profile); the
+//! last of these is read by our own metadata client. When they are renewed is the daemon's. Invariants: a call waits for a
+//! load only when there is nothing usable in hand, and never longer than [`LOAD_LIMIT`]; what cannot sign is never held.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::imds;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_smithy_async::time::TimeSource;
-use aws_types::region::Region;
+use jiff::Timestamp;
 
 use super::clock::Clock;
 use super::failure::{credentials_failure, wore_out};
-use super::http::Http;
-use crate::core::retry::Failure;
+use super::instance_profile::{InstanceProfile, NoProfile, cannot_sign};
+use super::names::Names;
+use crate::core::retry::{Failure, FailureKind};
 
 /// For the whole chain: at the metadata service that is a token, the role's name and its credentials.
 pub const LOAD_LIMIT: Duration = Duration::from_secs(2);
-const METADATA_LIMIT: Duration = Duration::from_secs(1);
 
 /// A handle; its copies share what is in hand.
 #[derive(Clone)]
@@ -31,83 +34,134 @@ pub struct Credentials {
     shared: Arc<Shared>,
 }
 
+/// How it stands with the credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// There are some in hand.
+    pub loaded: bool,
+    /// Until when those in hand are good by AWS's time; `None` for ever, or because there are none.
+    pub expires: Option<Timestamp>,
+    /// Why calls fail, or soon will.
+    pub trouble: Option<String>,
+}
+
 struct Shared {
-    chain: DefaultCredentialsChain,
+    /// All but the instance profile.
+    chain: CredentialsProviderChain,
+    instance_profile: InstanceProfile,
+    names: Names,
     clock: Clock,
-    in_hand: Mutex<Option<aws_credential_types::Credentials>>,
+    hand: Mutex<Hand>,
     /// One load at a time: those that come meanwhile take its result.
     loading: tokio::sync::Mutex<()>,
 }
 
+#[derive(Default)]
+struct Hand {
+    credentials: Option<aws_credential_types::Credentials>,
+    /// AWS would not have them: they are used again only if no others can be loaded.
+    is_worn_out: bool,
+    /// Of the last load.
+    not_loaded: Option<String>,
+    /// Of the last call, if AWS refused the credentials.
+    refused: Option<String>,
+}
+
 impl Credentials {
-    pub(super) async fn new(
-        http: Http,
-        region: Region,
-        clock: Clock,
-        metadata_endpoint: Option<&str>,
-    ) -> anyhow::Result<Self> {
-        let config = ProviderConfig::without_region()
-            .with_region(Some(region.clone()))
-            .with_http_client(http)
-            .with_time_source(clock.clone());
-        let metadata = imds::Client::builder()
-            .configure(&config)
-            .max_attempts(1)
-            .connect_timeout(METADATA_LIMIT)
-            .read_timeout(METADATA_LIMIT)
-            .operation_timeout(METADATA_LIMIT);
-        let metadata = match metadata_endpoint {
-            Some(endpoint) => metadata.endpoint(endpoint).map_err(anyhow::Error::from_boxed)?,
-            None => metadata,
-        };
-        let chain = DefaultCredentialsChain::builder()
+    pub(super) fn new(config: &ProviderConfig, instance_profile: InstanceProfile, names: Names, clock: Clock) -> Self {
+        let profile = ProfileFileCredentialsProvider::builder()
             .configure(config)
-            .region(region)
-            .imds_client(metadata.build())
-            .build()
-            .await;
-        let shared = Shared { chain, clock, in_hand: Mutex::new(None), loading: tokio::sync::Mutex::new(()) };
-        Ok(Self { shared: Arc::new(shared) })
+            .with_custom_provider("Ec2InstanceMetadata", instance_profile.clone());
+        let chain = CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+            .or_else("Profile", profile.build())
+            .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(config).build())
+            .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(config).build());
+        let (hand, loading) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        Self { shared: Arc::new(Shared { chain, instance_profile, names, clock, hand, loading }) }
     }
 
-    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay. While the metadata
-    /// service fails, the SDK's provider hands out what it last got from there, and that is no failure.
+    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
         let _one_at_a_time = self.shared.loading.lock().await;
         let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;
         Ok(credentials.expiry())
     }
 
-    /// Lets go of those in hand: AWS would not have them. The next call loads anew.
+    /// AWS would not have those in hand: the next call loads anew.
     pub fn forget(&self) {
-        *self.shared.in_hand() = None;
+        self.shared.hand().is_worn_out = true;
     }
 
-    /// Lets go of them if that is what `failure` says of them.
-    pub(super) fn learn(&self, failure: &Failure) {
-        if wore_out(failure) {
-            self.forget();
+    pub fn standing(&self) -> Standing {
+        let hand = self.shared.hand();
+        let expires = hand.credentials.as_ref().and_then(|it| Timestamp::try_from(it.expiry()?).ok());
+        let loaded = hand.credentials.is_some();
+        Standing { loaded, expires, trouble: hand.not_loaded.clone().or_else(|| hand.refused.clone()) }
+    }
+
+    /// Takes what came of a call: whether AWS had the credentials.
+    pub(super) fn learn(&self, failure: Option<&Failure>) {
+        match failure {
+            None => self.shared.hand().refused = None,
+            Some(failure) if failure.kind == FailureKind::Credentials && failure.code.is_some() => {
+                let mut hand = self.shared.hand();
+                hand.refused = Some(format!("AWS refuses the credentials: {failure}"));
+                hand.is_worn_out |= wore_out(failure);
+                drop(hand);
+                // The clock is the usual reason.
+                self.shared.clock.confirm();
+            }
+            // AWS looked further than at the credentials.
+            Some(failure) if failure.kind == FailureKind::Denied => self.shared.hand().refused = None,
+            Some(_) => {}
         }
     }
 }
 
 impl Shared {
-    fn in_hand(&self) -> std::sync::MutexGuard<'_, Option<aws_credential_types::Credentials>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing that panics is done while it is locked.
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those in hand, if they have not expired by AWS's time.
+    fn has_expired(&self, credentials: &aws_credential_types::Credentials) -> bool {
+        credentials.expiry().is_some_and(|expiry| TimeSource::now(&self.clock) >= expiry)
+    }
+
+    /// Those in hand, if they have not expired by AWS's time and AWS has not refused them.
     fn usable(&self) -> Option<aws_credential_types::Credentials> {
-        let now = TimeSource::now(&self.clock);
-        self.in_hand().clone().filter(|credentials| credentials.expiry().is_none_or(|expiry| now < expiry))
+        let hand = self.hand();
+        let credentials = hand.credentials.clone().filter(|_| !hand.is_worn_out)?;
+        (!self.has_expired(&credentials)).then_some(credentials)
     }
 
     async fn load(&self) -> provider::Result {
-        let loaded = tokio::time::timeout(LOAD_LIMIT, self.chain.provide_credentials())
-            .await
-            .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(LOAD_LIMIT)))?;
-        *self.in_hand() = Some(loaded.clone());
-        Ok(loaded)
+        let loaded = self.names.within(LOAD_LIMIT, self.provide()).await;
+        let loaded = loaded.unwrap_or_else(|| Err(CredentialsError::provider_timed_out(LOAD_LIMIT)));
+        let loaded = loaded.and_then(|credentials| match cannot_sign(&credentials) {
+            Some(why) => Err(CredentialsError::invalid_configuration(NoProfile::Unusable(why))),
+            None => Ok(credentials),
+        });
+        let mut hand = self.hand();
+        match &loaded {
+            Ok(credentials) => {
+                hand.not_loaded = self.has_expired(credentials).then(|| {
+                    "the credentials have expired, and there are no newer ones; AWS may take them all the same"
+                        .to_owned()
+                });
+                hand.credentials = Some(credentials.clone());
+                hand.is_worn_out = false;
+            }
+            Err(error) => hand.not_loaded = Some(credentials_failure(error).message),
+        }
+        loaded
+    }
+
+    async fn provide(&self) -> provider::Result {
+        match self.chain.provide_credentials().await {
+            Err(CredentialsError::CredentialsNotLoaded(_)) => self.instance_profile.provide().await,
+            result => result,
+        }
     }
 
     async fn load_unless_usable(&self) -> provider::Result {
@@ -118,7 +172,7 @@ impl Shared {
         match self.load().await {
             Ok(loaded) => Ok(loaded),
             // Expired ones may still be taken: AWS lengthens the life of an instance's when it cannot renew them.
-            Err(error) => self.in_hand().clone().ok_or(error),
+            Err(error) => self.hand().credentials.clone().ok_or(error),
         }
     }
 }

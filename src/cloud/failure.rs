@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::instance_profile::NoProfile;
 use crate::core::retry::{Failure, FailureKind};
 
 /// Codes of <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html> and of the common errors of
@@ -84,14 +85,11 @@ pub(super) fn wore_out(failure: &Failure) -> bool {
 
 /// Missing or unusable credentials, for a person.
 pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
-    let message = match error {
-        CredentialsError::CredentialsNotLoaded(_) => {
-            "no credentials: the instance has no instance profile, or the profile no role; attach one with the \
-             permissions that `spot-relay policy` prints"
-                .to_owned()
-        }
-        CredentialsError::ProviderTimedOut(_) => "loading the credentials took too long".to_owned(),
-        error => chain(error),
+    let of_profile = sources(error).find_map(|source| source.downcast_ref::<NoProfile>());
+    let message = match (of_profile, error) {
+        (Some(why), _) => chain(why),
+        (None, CredentialsError::ProviderTimedOut(_)) => "loading the credentials took too long".to_owned(),
+        (None, error) => chain(error),
     };
     Failure { kind: FailureKind::Credentials, code: None, message }
 }

@@ -2,11 +2,13 @@
 //!
 //! The system's certificates are read when the first HTTPS call is made, and never where the endpoints are plain HTTP
 //! (tests, `demo`, emulators). HTTPS goes through the proxy that the environment names; plain HTTP never does, because the
-//! credentials of the metadata service come that way. Every answer's `Date` sets the [`Clock`].
+//! credentials of a container come that way. Every answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end
+//! ([`LONGEST_ANSWER`]); a name is looked up before the time for the connection begins ([`Names`]).
 
 use std::env;
 use std::fs;
 use std::mem;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -22,16 +24,24 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::date_time::{DateTime, Format};
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
 use jiff::Timestamp;
+use reqwest::Url;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::clock::Clock;
+use super::names::Names;
+use crate::core::notice::parse_http_date;
 
-/// A connection that is not there after this is a dead one; what is left of the call's limit is for another try.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Proxy and TLS included. A connection that is not there after this is a dead one.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// The longest page that AWS sends us (target groups, launch template versions) has some hundred KiB.
+const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// By which a proxy for HTTPS is named, in the order in which the first one counts.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Http {
@@ -41,6 +51,9 @@ pub(super) struct Http {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
+    names: Names,
+    /// The name of the proxy for HTTPS, if there is one.
+    proxy: Option<String>,
     /// Empty once the first HTTPS call has taken it: a bundle of certificates is large.
     trusted: Mutex<TrustStore>,
     plain: OnceLock<Connector>,
@@ -49,13 +62,17 @@ struct Shared {
 
 impl Http {
     /// Reads `AWS_CA_BUNDLE` if it is set, and errs when it holds no usable certificate.
-    pub(super) fn from_env(clock: Clock) -> anyhow::Result<Self> {
+    pub(super) fn from_env(clock: Clock, names: Names) -> anyhow::Result<Self> {
         let bundle = env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
         let trusted = match bundle {
             Some(path) => bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()))?,
             None => TrustStore::default(),
         };
-        let shared = Shared { clock, trusted: Mutex::new(trusted), plain: OnceLock::new(), tls: OnceLock::new() };
+        let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
+        let proxy =
+            proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
+        let (trusted, plain, tls) = (Mutex::new(trusted), OnceLock::new(), OnceLock::new());
+        let shared = Shared { clock, names, proxy, trusted, plain, tls };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -66,22 +83,42 @@ impl Shared {
             return self.tls.get_or_init(|| {
                 let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
                 let trusted = mem::replace(&mut *trusted, TrustStore::empty());
-                connector(trusted, Connector::builder().proxy_config(ProxyConfig::from_env()))
+                self.build(trusted, Connector::builder().proxy_config(ProxyConfig::from_env()))
             });
         }
-        self.plain.get_or_init(|| connector(TrustStore::empty(), Connector::builder()))
+        self.plain.get_or_init(|| self.build(TrustStore::empty(), Connector::builder()))
+    }
+
+    fn build(&self, trusted: TrustStore, builder: ConnectorBuilder) -> Connector {
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_LIMIT).build();
+        let builder = builder.connector_settings(settings).sleep_impl(TokioSleep::new());
+        let builder = builder.tls_provider(Provider::rustls(CryptoMode::Ring));
+        // Its only error is one that no version has: the builder is infallible in all but type.
+        match TlsContext::builder().with_trust_store(trusted).build() {
+            Ok(context) => builder.tls_context(context).build_with_resolver(self.names.clone()),
+            Err(_) => builder.build_with_resolver(self.names.clone()),
+        }
+    }
+
+    /// Looks up the name that a connection for this request needs, so that the connection finds its addresses at once. What
+    /// comes of it shows when the connection is made.
+    async fn look_up(&self, url: &str) {
+        let name = match &self.proxy {
+            Some(proxy) if url.starts_with("https:") => Some(proxy.clone()),
+            _ => name_in(url),
+        };
+        if let Some(name) = name {
+            let _ = self.names.find(&name).await;
+        }
     }
 }
 
-fn connector(trusted: TrustStore, builder: ConnectorBuilder) -> Connector {
-    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_LIMIT).build();
-    let builder = builder.connector_settings(settings).sleep_impl(TokioSleep::new());
-    let builder = builder.tls_provider(Provider::rustls(CryptoMode::Ring));
-    // Its only error is one that no version has: the builder is infallible in all but type.
-    match TlsContext::builder().with_trust_store(trusted).build() {
-        Ok(context) => builder.tls_context(context).build(),
-        Err(_) => builder.build(),
-    }
+/// The name of the host in a URL; none where that is an address.
+fn name_in(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    (!is_address).then(|| host.to_owned())
 }
 
 /// The certificates of a file, in place of the system's. Each is tried here: the connector, which parses them again,
@@ -104,19 +141,18 @@ impl HttpClient for Http {
 
 impl HttpConnector for Http {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.shared.connector(&request).call(request);
-        let clock = self.shared.clock.clone();
+        let shared = self.shared.clone();
         HttpConnectorFuture::new(async move {
-            let answer = answer.await?;
+            shared.look_up(request.uri()).await;
+            let answer = shared.connector(&request).call(request).await?;
             if let Some(date) = date(&answer) {
-                clock.learn(date);
+                shared.clock.learn(date);
             }
-            Ok(answer)
+            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, LONGEST_ANSWER))))
         })
     }
 }
 
 fn date(answer: &HttpResponse) -> Option<Timestamp> {
-    let date = DateTime::from_str(answer.headers().get("date")?, Format::HttpDate).ok()?;
-    Timestamp::from_second(date.secs()).ok()
+    parse_http_date(answer.headers().get("date")?)
 }

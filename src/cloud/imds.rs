@@ -4,28 +4,33 @@
 //! a request whose token was refused. Invariant: no request without a token, none through a proxy, none that takes
 //! longer than [`LIMIT`] or holds more than [`BODY_LIMIT`].
 
+mod identity;
+
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::core::model::{Identity, InstanceId, LifeCycle};
+use super::clock::since_boot;
+use crate::core::notice::parse_http_date;
 
 /// From connecting to the last byte of the body.
 pub const LIMIT: Duration = Duration::from_secs(1);
 /// No item of the metadata that we read is larger than a few KiB; user data, the largest, ends at 16 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-const DEFAULT_ENDPOINT: &str = "http://169.254.169.254";
+const IPV4: &str = "http://169.254.169.254";
+const IPV6: &str = "http://[fd00:ec2::254]";
+/// Says which of the two is asked where no address is named.
+const MODE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE";
 /// The longest that AWS grants: six hours.
 const TOKEN_TTL: Duration = Duration::from_secs(21_600);
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -34,7 +39,10 @@ const TOKEN_TTL_SECONDS: HeaderName = HeaderName::from_static("x-aws-ec2-metadat
 /// The client. Looks one after the other share a connection; a look beside another has a short-lived one of its own.
 #[derive(Debug)]
 pub struct Imds {
-    endpoint: String,
+    /// Not empty. More than one where nobody says which: the first one that answers is kept.
+    endpoints: Vec<String>,
+    asked: AtomicUsize,
+    has_answered: AtomicBool,
     http: Client,
     token: Mutex<Option<Token>>,
 }
@@ -77,6 +85,8 @@ pub enum ImdsError {
     NotJson(&'static str, #[source] serde_json::Error),
     #[error("the metadata has no {0}")]
     Missing(&'static str),
+    #[error("the metadata has a {0} that can be none")]
+    Odd(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -86,32 +96,24 @@ struct Token {
     renew_at: Duration,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IdentityDocument {
-    instance_id: Option<String>,
-    region: Option<String>,
-    availability_zone: Option<String>,
-    instance_type: Option<String>,
-    private_ip: Option<String>,
-    account_id: Option<String>,
-}
-
 impl Imds {
-    /// `endpoint` is the value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`; without one (or with an empty one) it is
-    /// `http://169.254.169.254`. Errs when it is not an http URL of a host alone. No request is made.
+    /// `endpoint` is the value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`. Without one (or with an empty one)
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` says whether the IPv4 or the IPv6 address is asked, and without that it is
+    /// IPv4, and IPv6 where IPv4 does not answer. Errs when one of them cannot be used. No request is made.
     pub fn new(endpoint: Option<&str>) -> anyhow::Result<Self> {
-        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty()).unwrap_or(DEFAULT_ENDPOINT);
-        let url =
-            Url::parse(endpoint).with_context(|| format!("the metadata service's address is no URL: {endpoint}"))?;
-        anyhow::ensure!(
-            url.scheme() == "http" && url.has_host(),
-            "the metadata service's address must be http://HOST, not {endpoint}"
-        );
-        anyhow::ensure!(
-            url.path().trim_matches('/').is_empty() && url.query().is_none(),
-            "the metadata service's address must have no path: {endpoint}"
-        );
+        let mode = std::env::var(MODE).unwrap_or_default();
+        match (endpoint.filter(|endpoint| !endpoint.is_empty()), mode.trim().to_ascii_lowercase().as_str()) {
+            (Some(endpoint), _) => Self::among(&[endpoint]),
+            (None, "ipv4") => Self::among(&[IPV4]),
+            (None, "ipv6") => Self::among(&[IPV6]),
+            (None, "") => Self::among(&[IPV4, IPV6]),
+            (None, _) => anyhow::bail!("{MODE} is {mode:?}: write IPv4 or IPv6"),
+        }
+    }
+
+    /// Asks the first of these addresses that answers. Errs when one is not an http URL of a host alone.
+    pub fn among(endpoints: &[&str]) -> anyhow::Result<Self> {
+        let endpoints = endpoints.iter().copied().map(address).collect::<anyhow::Result<Vec<String>>>()?;
         // The metadata is plain HTTP, but reqwest, which speaks TLS for the webhook, panics where nobody says how, and
         // would read the system's certificates.
         let provider = ring::default_provider().into();
@@ -128,24 +130,26 @@ impl Imds {
             .pool_max_idle_per_host(1)
             .build()
             .context("failed to build the metadata client")?;
-        Ok(Self { endpoint: url.as_str().trim_end_matches('/').to_owned(), http, token: Mutex::new(None) })
+        let (asked, has_answered) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Self { endpoints, asked, has_answered, http, token: Mutex::new(None) })
     }
 
     /// Where the metadata is asked for.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        let asked = self.asked.load(Ordering::Relaxed) % self.endpoints.len().max(1);
+        self.endpoints.get(asked).map_or(IPV4, String::as_str)
     }
 
     /// One look at a path such as `latest/meta-data/spot/instance-action`, with a token that is renewed first if it is
     /// old, and once more if the service refuses it (HTTP 401).
     pub async fn get(&self, path: &str) -> Result<Look, ImdsError> {
-        let url = format!("{}/{}", self.endpoint, path.trim_start_matches('/'));
-        let (status, look) = self.look(&url).await?;
+        let path = path.trim_start_matches('/');
+        let (status, look) = self.look(path).await?;
         if status != StatusCode::UNAUTHORIZED {
             return answer(status, look);
         }
         self.drop_token();
-        match self.look(&url).await? {
+        match self.look(path).await? {
             (StatusCode::UNAUTHORIZED, _) => Err(ImdsError::TokenRefused(401)),
             (status, look) => answer(status, look),
         }
@@ -169,27 +173,6 @@ impl Imds {
     /// The body of `latest/meta-data/events/maintenance/scheduled`.
     pub async fn scheduled_events(&self) -> Result<Look, ImdsError> {
         self.get("latest/meta-data/events/maintenance/scheduled").await
-    }
-
-    /// The instance identity document together with `instance-life-cycle`. The region is the document's, never the
-    /// zone less its last letter (wrong in Local Zones). A field that is not there is named.
-    pub async fn identity(&self) -> Result<Identity, ImdsError> {
-        let document = self.required("latest/dynamic/instance-identity/document", "instance identity document").await?;
-        let document: IdentityDocument =
-            serde_json::from_str(&document).map_err(|error| ImdsError::NotJson("instance identity document", error))?;
-        let life_cycle = self.required("latest/meta-data/instance-life-cycle", "instance-life-cycle").await?;
-        Ok(Identity {
-            instance_id: InstanceId::new(field(document.instance_id, "instanceId")?),
-            region: field(document.region, "region")?,
-            availability_zone: field(document.availability_zone, "availabilityZone")?,
-            instance_type: field(document.instance_type, "instanceType")?,
-            // An IPv6-only instance has none; only `ip` target groups want it.
-            private_ip: document.private_ip.unwrap_or_default(),
-            account_id: field(document.account_id, "accountId")?,
-            vpc_id: self.vpc_id().await?,
-            // The others that AWS names are no Spot: `on-demand`, `scheduled`, `capacity-block`.
-            life_cycle: if life_cycle.trim() == "spot" { LifeCycle::Spot } else { LifeCycle::OnDemand },
-        })
     }
 
     /// The values of those of the instance's tags `keys` that it has; `None` where the instance does not show its tags
@@ -226,23 +209,6 @@ impl Imds {
         Ok(names.and_then(|names| names.lines().map(str::trim).find(|name| !name.is_empty()).map(str::to_owned)))
     }
 
-    /// The VPC of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
-    /// with a status of its own; a service that does not answer at all fails this look as any other.
-    async fn vpc_id(&self) -> Result<Option<String>, ImdsError> {
-        let item = async |path: &str| match self.get(path).await {
-            Ok(look) => Ok(look.body.and_then(|body| first_line(&body))),
-            Err(ImdsError::Status(_)) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let interfaces = "latest/meta-data/network/interfaces/macs/";
-        let mac = match item("latest/meta-data/mac").await? {
-            Some(mac) => Some(mac),
-            None => item(interfaces).await?,
-        };
-        let Some(mac) = mac else { return Ok(None) };
-        item(&format!("{interfaces}{}/vpc-id", mac.trim_end_matches('/'))).await
-    }
-
     /// `services/partition`, as `aws-cn`: the second part of every ARN of this account. `None` where it is no such name.
     pub async fn partition(&self) -> Result<Option<String>, ImdsError> {
         let is_name = |text: &str| {
@@ -253,14 +219,10 @@ impl Imds {
         Ok(body.map(|body| body.trim().to_owned()).filter(|text| is_name(text)))
     }
 
-    async fn required(&self, path: &str, name: &'static str) -> Result<String, ImdsError> {
-        self.get(path).await?.body.ok_or(ImdsError::Missing(name))
-    }
-
-    async fn look(&self, url: &str) -> Result<(StatusCode, Look), ImdsError> {
+    async fn look(&self, path: &str) -> Result<(StatusCode, Look), ImdsError> {
         let token = self.token().await?;
-        let request = self.http.get(url).header(TOKEN, token);
-        let (response, body) = exchange(request).await?;
+        let request = self.http.get(format!("{}/{path}", self.endpoint())).header(TOKEN, token);
+        let (response, body) = self.exchange(request).await?;
         let body = match response.status {
             StatusCode::OK => Some(String::from_utf8(body?).map_err(|_| ImdsError::NotText)?),
             _ => None,
@@ -282,8 +244,9 @@ impl Imds {
 
     async fn new_token(&self) -> Result<Token, ImdsError> {
         let asked_at = since_boot();
-        let url = format!("{}/latest/api/token", self.endpoint);
-        let (response, body) = exchange(self.http.put(url).header(TOKEN_TTL_SECONDS, TOKEN_TTL.as_secs())).await?;
+        let url = format!("{}/latest/api/token", self.endpoint());
+        let request = self.http.put(url).header(TOKEN_TTL_SECONDS, TOKEN_TTL.as_secs());
+        let (response, body) = self.exchange(request).await?;
         match response.status {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN => return Err(ImdsError::TurnedOff),
@@ -297,8 +260,19 @@ impl Imds {
         }
         value.set_sensitive(true);
         // A twentieth early, so that a token never dies between two looks.
-        let ttl = response.token_ttl.unwrap_or(TOKEN_TTL);
+        let ttl = response.token_ttl.unwrap_or(TOKEN_TTL).min(TOKEN_TTL);
         Ok(Token { value, renew_at: asked_at + ttl * 19 / 20 })
+    }
+
+    /// One request and its reply. As long as no address has ever answered, the next one is asked after a failure.
+    async fn exchange(&self, request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
+        let answer = exchange(request).await;
+        if answer.is_ok() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        } else if !self.has_answered.load(Ordering::Relaxed) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     fn drop_token(&self) {
@@ -306,12 +280,18 @@ impl Imds {
     }
 }
 
-fn field(value: Option<String>, name: &'static str) -> Result<String, ImdsError> {
-    value.filter(|value| !value.is_empty()).ok_or(ImdsError::Missing(name))
-}
-
-fn first_line(body: &str) -> Option<String> {
-    body.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+/// An address of the metadata service as it stands in a URL.
+fn address(endpoint: &str) -> anyhow::Result<String> {
+    let url = Url::parse(endpoint).with_context(|| format!("the metadata service's address is no URL: {endpoint}"))?;
+    anyhow::ensure!(
+        url.scheme() == "http" && url.has_host(),
+        "the metadata service's address must be http://HOST, not {endpoint}"
+    );
+    anyhow::ensure!(
+        url.path().trim_matches('/').is_empty() && url.query().is_none(),
+        "the metadata service's address must have no path: {endpoint}"
+    );
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn answer(status: StatusCode, look: Look) -> Result<Look, ImdsError> {
@@ -338,7 +318,7 @@ async fn exchange(request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, Imds
         let response = request.send().await.map_err(ImdsError::Unreachable)?;
         let head = Head {
             status: response.status(),
-            date: header(&response, &DATE).and_then(|date| DateTimeParser::new().parse_timestamp(date).ok()),
+            date: header(&response, &DATE).and_then(parse_http_date),
             token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
         };
         let body = read(response).await;
@@ -360,8 +340,4 @@ async fn read(mut response: Response) -> Result<Vec<u8>, ImdsError> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-fn since_boot() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! AWS's side: one client struct a service edge, over connections, credentials and a clock that they share.
 //!
 //! A file here speaks to one service and decides nothing: each function is one API call (or the pages of one), named
-//! after it. Invariant: one attempt a call, and no call outlives the limit it was given.
+//! after it. Invariant: one attempt a call, and no call outlives the limit it was given, but for a name's first look-up.
 
 pub mod autoscaling;
 pub mod clock;
@@ -17,7 +17,9 @@ pub mod tally;
 
 mod failure;
 mod http;
+mod instance_profile;
 mod launch_configuration;
+mod names;
 mod run_instances;
 
 use std::error::Error;
@@ -28,11 +30,12 @@ use anyhow::Context as _;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
-use aws_sdk_ec2::config::IdentityCache;
+use aws_sdk_ec2::config::{IdentityCache, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -46,8 +49,11 @@ use self::ec2_fleet::Ec2Fleet;
 use self::elb::Elb;
 use self::failure::failure;
 use self::http::Http;
+use self::imds::Imds;
+use self::instance_profile::InstanceProfile;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
+use self::names::Names;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 use crate::core::notice::plausible;
@@ -55,6 +61,9 @@ use crate::core::retry::{Failure, FailureKind};
 
 /// A call's limit where there is no reason for another.
 pub const LIMIT: Duration = Duration::from_secs(3);
+
+/// Names the metadata service, in every SDK.
+const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
 /// No listing that we read is this long; a server that never ends one must not hold us.
 const MOST_PAGES: usize = 100;
@@ -105,14 +114,13 @@ impl Aws {
             .region()
             .await
             .context("no region")?;
-        let http = Http::from_env(clock.clone())?;
-        let credentials =
-            Credentials::new(http.clone(), region.clone(), clock.clone(), metadata_endpoint.as_deref()).await?;
+        let names = Names::default();
+        let http = Http::from_env(clock.clone(), names.clone())?;
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
             .app_name(AppName::new("spot-relay").context("failed to name ourselves")?)
-            .http_client(SharedHttpClient::new(http))
-            .credentials_provider(credentials.clone())
+            .http_client(SharedHttpClient::new(http.clone()))
+            .no_credentials()
             .identity_cache(IdentityCache::no_cache())
             .time_source(clock.clone())
             // The clock corrects already; two corrections would add up.
@@ -124,7 +132,18 @@ impl Aws {
             Some(url) => loader.endpoint_url(url).load().await,
             None => loader.load().await,
         };
-        let caller = Caller { credentials: credentials.clone(), clock: clock.clone(), tally };
+        let of_credentials = ProviderConfig::without_region()
+            .with_region(Some(region.clone()))
+            .with_http_client(http)
+            .with_time_source(clock.clone())
+            .with_use_fips(config.use_fips())
+            .with_use_dual_stack(config.use_dual_stack());
+        let metadata_endpoint = metadata_endpoint.or_else(|| std::env::var(METADATA_ENDPOINT).ok());
+        let instance_profile = InstanceProfile::new(Imds::new(metadata_endpoint.as_deref())?, clock.clone());
+        let credentials = Credentials::new(&of_credentials, instance_profile, names.clone(), clock.clone());
+        let provider = SharedCredentialsProvider::new(credentials.clone());
+        let config = config.into_builder().credentials_provider(provider).build();
+        let caller = Caller { credentials: credentials.clone(), clock: clock.clone(), names, tally };
         let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {
             region: region.to_string(),
@@ -145,11 +164,13 @@ impl Aws {
 struct Caller {
     credentials: Credentials,
     clock: Clock,
+    names: Names,
     tally: Tally,
 }
 
 impl Caller {
-    /// The answer within `limit`, or why there is none. Credentials that AWS would not have are let go.
+    /// The answer within `limit`, or why there is none; only the first look-up of a name may take longer ([`Names`]).
+    /// Credentials that AWS would not have are loaded anew by the next call.
     async fn call<T, E>(
         &self,
         limit: Duration,
@@ -159,14 +180,11 @@ impl Caller {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let counted = self.tally.begin::<E>();
-        let Ok(answer) = tokio::time::timeout(limit, call).await else {
+        let Some(answer) = self.names.within(limit, call).await else {
             return Err(Failure::unanswered(format!("no answer within {limit:?}")));
         };
-        let answer = answer.map_err(|error| {
-            let failure = failure(&error);
-            self.credentials.learn(&failure);
-            failure
-        });
+        let answer = answer.map_err(|error| failure(&error));
+        self.credentials.learn(answer.as_ref().err());
         counted.end(answer.as_ref().err().map(|failure| failure.kind));
         answer
     }

@@ -58,9 +58,16 @@ impl AwsTime {
         is_believed
     }
 
-    /// Whether any date was believed so far.
-    pub fn is_known(&self) -> bool {
-        self.believed.is_some()
+    /// AWS has refused a signature, so the date that was doubted is right and what was believed is wrong.
+    pub fn confirm(&mut self) {
+        if let Some(doubted) = self.doubted.take() {
+            self.believed = Some(doubted.distance);
+        }
+    }
+
+    /// A date was told, and none was believed so far: a second one would decide.
+    pub fn is_in_doubt(&self) -> bool {
+        self.believed.is_none() && self.doubted.is_some()
     }
 
     /// AWS's time by all that is believed; the wall clock before any date was.
@@ -115,7 +122,7 @@ mod tests {
         for wrong in [-86_400, -600, 600, 86_400] {
             let mut time = AwsTime::default();
             assert!(!time.told(at(1), clocks(1, wrong)), "{wrong}");
-            assert!(!time.is_known());
+            assert!(time.is_in_doubt());
             assert!(time.told(at(1), clocks(1, wrong)), "{wrong}");
             assert_eq!(time.now(clocks(9, wrong)), at(9));
         }

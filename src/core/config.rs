@@ -433,6 +433,7 @@ mod tests {
             ("[arrive]\nready = \"https://127.0.0.1\"", "http://127.0.0.1/healthz"),
             ("[hooks]\nnotice = \"/bin/true --now\"", "list of arguments"),
             ("[hooks]\nnotice = [\"\"]", "is the program"),
+            ("[hooks]\nnotice = [\"/bin/true\", \"a\\u0000b\"]", "NUL"),
             ("[hooks]\ntimeout = \"10m\"", "between 1s and 2m"),
             ("[notify]\ntemplate = \"/x\"", "no webhook"),
             ("[notify]\nwebhook = \"https://a/b\"\nwebhook-file = \"webhook\"", "keep one of them"),

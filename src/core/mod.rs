@@ -4,6 +4,7 @@
 //! instants come in as arguments.
 
 pub mod model;
+pub mod printable;
 pub mod retry;
 
 pub mod aws_time;

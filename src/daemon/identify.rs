@@ -15,6 +15,7 @@ use crate::core::model::{Identity, LifeCycle};
 use crate::core::retry::{self, Backoff};
 use crate::host::boot;
 use crate::host::files::Files;
+use crate::host::threads;
 
 /// Between two tries.
 const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
@@ -42,7 +43,7 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
     let connection = Connection { tally, ..Connection::new(&identity.region, clock) };
     let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
-    let read = tokio::task::spawn_blocking(move || files.read_record(&ours));
+    let read = threads::run(move || files.read_record(&ours));
     // A disk that hangs is no reason to wait: no record is one that can be done without.
     let record = match tokio::time::timeout(READ_LIMIT, read).await {
         Ok(Ok(record)) => record,

@@ -85,6 +85,11 @@ impl Measures {
         self.metrics.looked(result, looked.at);
     }
 
+    /// `now` is AWS's time.
+    pub(super) fn credentials(&self, expires: Option<Timestamp>, now: Timestamp) {
+        self.metrics.credentials_left(expires.map(|expires| expires.duration_since(now).as_secs_f64()));
+    }
+
     /// Who this instance is is asked, after so many failures in a row.
     pub(super) fn identifies(&self, failures: u32) {
         if failures > 0 {

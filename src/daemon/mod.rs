@@ -3,6 +3,8 @@
 //! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
 //! answer and no failure of a task ends the loop; only a signal does.
 
+mod credentials;
+mod deaths;
 mod drill;
 mod hook;
 mod identify;
@@ -27,11 +29,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
+use crate::cloud::credentials::Standing;
 use crate::cloud::elb::Found;
 use crate::cloud::imds::Imds;
 use crate::core::config::Config;
 use crate::core::handover::{Answer, Call, Handover};
-use crate::core::life::{Errand, Life, Record, Standing, Ticket};
+use crate::core::life::{self, Errand, Life, Record, Ticket};
 use crate::core::model::BootInstant;
 use crate::core::notice::TWO_MINUTES;
 use crate::core::retry::Failure;
@@ -39,8 +42,10 @@ use crate::core::watchdog::Watchdog;
 use crate::host::boot;
 use crate::host::files::Files;
 use crate::host::signals::{Asked, Signals};
+use crate::host::threads;
 use crate::telemetry::webhook::{NotTaken, Webhook};
 
+use deaths::Deaths;
 pub use drill::{Drill, survey};
 use identify::Identified;
 use measure::Measures;
@@ -134,6 +139,9 @@ struct Daemon {
     watchdog: Option<Watchdog>,
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
+    deaths: Deaths,
+    /// As last told.
+    credentials: Standing,
     stopping: bool,
     drill_is_called_off: bool,
 }
@@ -169,6 +177,8 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
         notifier: Notifier::new(options.webhook.take()),
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
+        deaths: Deaths::default(),
+        credentials: Standing::default(),
         stopping: false,
         drill_is_called_off: false,
         options,
@@ -275,7 +285,7 @@ impl Daemon {
         self.advance(now);
         // After the first look and beside none, so that one connection and one token serve them all.
         let beside_a_look = self.sight.looks == 0 || self.is_running(Purpose::Look);
-        let unknown = self.identify && !self.is_running(Purpose::Identify);
+        let unknown = self.identify && self.may_begin(Purpose::Identify, now);
         if unknown && now >= self.identify_at && !beside_a_look {
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
             let (files, tally) = (self.options.files.clone(), self.measures.tally());
@@ -284,11 +294,11 @@ impl Daemon {
                 Event::Identified(identify::identify(&imds, clock, files, tally).await)
             });
         }
-        if now >= self.next_look && !self.is_running(Purpose::Look) {
+        if now >= self.next_look && self.may_begin(Purpose::Look, now) {
             self.next_look = now + self.options.config.watch.interval;
             self.sight.looks = self.sight.looks.wrapping_add(1);
-            let imds = self.imds.clone();
-            self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds).await) });
+            let (imds, clock) = (self.imds.clone(), self.clock.clone());
+            self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, &clock).await) });
         }
         self.prepare_if_due(now);
     }
@@ -338,22 +348,27 @@ impl Daemon {
             None if self.waiting.holds_a_notice() => self.publisher.notice_stands(),
             None => {}
         }
+        self.follow_credentials();
         self.post_if_due();
-        if let Some(write) = self.publisher.due(self.is_running(Purpose::Write)) {
-            let id = self.tasks.spawn_blocking(move || Event::Written(write.perform())).id();
-            self.purposes.insert(id, Purpose::Write);
+        let waits = !self.may_begin(Purpose::Write, boot::now());
+        if let Some(write) = self.publisher.due(waits) {
+            self.begin(Purpose::Write, async move {
+                let written = threads::run(move || write.perform()).await;
+                Event::Written(written.unwrap_or_else(|error| vec![format!("files: {error}")]))
+            });
         }
     }
 
     /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
     fn prepare_if_due(&mut self, now: BootInstant) {
         let (Some(life), Some(aws)) = (&self.life, &self.aws) else { return };
-        if self.preparation.is_renewal_due(now) && !self.is_running(Purpose::Renew) {
+        if self.preparation.is_renewal_due(now) && self.may_begin(Purpose::Renew, now) {
             let aws = aws.clone();
             self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
             return;
         }
-        let busy = life.has_to_finish() || self.is_running(Purpose::Prepare) || self.is_running(Purpose::Scan);
+        let may_begin = self.may_begin(Purpose::Prepare, now) && self.may_begin(Purpose::Scan, now);
+        let busy = life.has_to_finish() || !may_begin;
         if busy {
             return;
         }
@@ -391,7 +406,7 @@ impl Daemon {
                 }
             }
             // What cannot be written now is said by nobody any more.
-            let _ = tokio::task::spawn_blocking(move || write.perform()).await;
+            let _ = threads::run(move || write.perform()).await;
         };
         let _ = tokio::time::timeout(publish::LAST_WRITE, written).await;
         self.tasks.abort_all();
@@ -406,6 +421,11 @@ impl Daemon {
         self.purposes.values().any(|running| *running == purpose)
     }
 
+    /// The work is not under way, and not paused because it died.
+    fn may_begin(&self, purpose: Purpose, now: BootInstant) -> bool {
+        !self.is_running(purpose) && !self.deaths.is_paused(purpose, now)
+    }
+
     fn wake(&self) -> BootInstant {
         let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
         let busy = self.is_running(Purpose::Identify) || self.is_running(Purpose::Look);
@@ -418,31 +438,44 @@ impl Daemon {
     fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
         let (id, event) = match joined {
             Ok((id, event)) => (id, Some(event)),
-            Err(died) => {
-                error!("a task of this program died; its work is begun again: {died}");
-                (died.id(), None)
-            }
+            Err(died) => (died.id(), None),
         };
         let purpose = self.purposes.remove(&id);
+        match (&event, purpose) {
+            (Some(_), Some(purpose)) => self.deaths.ended(purpose),
+            (None, Some(purpose)) => self.died(purpose),
+            (_, None) => {}
+        }
         match (event, purpose) {
             (Some(Event::Looked(looked)), _) => self.looked(looked),
             (Some(Event::Identified(result)), _) => self.identified(result),
             (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
             (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
-            (Some(Event::Renewed(result)), _) => {
-                if let Some(line) = self.preparation.renewed(result, boot::now()) {
-                    line.log();
-                }
-            }
+            (Some(Event::Renewed(result)), _) => self.preparation.renewed(&result, boot::now()),
             (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
             (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
-            (None, Some(Purpose::Call { ticket, .. })) => {
-                self.answered(ticket, Answer::Failed(Failure::unanswered("the task that made the call died")));
-            }
             (Some(Event::Posted(result)), _) => self.posted(result),
-            (None, Some(Purpose::Post)) => self.posted(Err(Failure::unanswered("the task that posted died").into())),
             (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
             (None, _) => {}
+        }
+    }
+
+    /// What a task was to do has failed, because the task itself died.
+    fn died(&mut self, purpose: Purpose) {
+        let now = boot::now();
+        if let Some(line) = self.deaths.died(purpose, now) {
+            error!("{line}");
+        }
+        let failure = || Failure::unanswered("the task that was to do it died");
+        match purpose {
+            Purpose::Look => self.next_look = self.deaths.paused_until(purpose).unwrap_or(now),
+            Purpose::Identify => self.identified(Err("who this instance is: the task that asked died".to_owned())),
+            Purpose::Prepare => self.preparation.died(now),
+            Purpose::Scan => self.scanned(Err(failure()), Duration::ZERO),
+            Purpose::Renew => self.preparation.renewed(&Err(failure()), now),
+            Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
+            Purpose::Post => self.posted(Err(failure().into())),
+            Purpose::Glance | Purpose::Write => {}
         }
     }
 
@@ -471,7 +504,7 @@ impl Daemon {
 
     fn prepared_lines(&mut self, lines: &[prepare::Line]) {
         // After a notice nobody wants to read what would happen on one.
-        let is_quiet = |life: &Life| matches!(life.standing(), Standing::InService | Standing::Arriving);
+        let is_quiet = |life: &Life| matches!(life.standing(), life::Standing::InService | life::Standing::Arriving);
         if self.life.as_ref().is_some_and(is_quiet) {
             lines.iter().for_each(prepare::Line::log);
         }

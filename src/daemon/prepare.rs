@@ -187,19 +187,23 @@ impl Preparation {
         !self.scan_was_quick
     }
 
+    /// A round of look-ups came to no end of its own.
+    pub(super) fn died(&mut self, now: BootInstant) {
+        self.schedule(false, now);
+    }
+
     pub(super) fn is_renewal_due(&self, now: BootInstant) -> bool {
         self.renew_credentials_at.is_some_and(|renew_at| now >= renew_at)
     }
 
-    /// Credentials were renewed, or not: by themselves, whatever else is known stays.
-    pub(super) fn renewed(&mut self, result: Result<Option<Duration>, Failure>, now: BootInstant) -> Option<Line> {
-        let last = match &result {
+    /// Credentials were renewed, or not: by themselves, whatever else is known stays. Trouble with them is told elsewhere.
+    pub(super) fn renewed(&mut self, result: &Result<Option<Duration>, Failure>, now: BootInstant) {
+        let last = match result {
             Ok(last) => *last,
             Err(_) => Some(Duration::ZERO),
         };
         self.renew_credentials_at =
             last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
-        result.err().map(|failure| Line::Warn(format!("failed to renew the credentials, still trying: {failure}")))
     }
 
     pub(super) fn known(&self) -> Known {
@@ -225,7 +229,7 @@ impl Preparation {
         };
         let mut failed: Vec<String> = Vec::new();
         match credentials {
-            Ok(last) => drop(self.renewed(Ok(last), now)),
+            Ok(last) => self.renewed(&Ok(last), now),
             Err(failure) => failed.push(format!("credentials: {failure}")),
         }
         match plan {
@@ -388,7 +392,7 @@ mod tests {
             now = now + Duration::from_secs(2 * 60 * 60);
             let lines = preparation.learn(found(if round % 2 == 0 { ["api", "web"] } else { ["web", "api"] }), now);
             assert_eq!(beginnings(&lines), Vec::<String>::new(), "round {round}");
-            assert!(preparation.renewed(Ok(Some(Duration::from_secs(60 * 60))), now).is_none());
+            preparation.renewed(&Ok(Some(Duration::from_secs(60 * 60))), now);
         }
         let lines = preparation.learn(found(["web", "udp"]), now);
         assert_eq!(beginnings(&lines), ["registered", "ready"]);

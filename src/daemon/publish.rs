@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{Options, outlook};
+use crate::cloud::credentials::Standing;
 use crate::core::arrival::{Arrival, Step};
 use crate::core::config::When;
 use crate::core::handover::{Duty, Handover, Known, Outcome, Report};
-use crate::core::life::{Life, Record, Remark, Standing, Task};
+use crate::core::life::{self, Life, Record, Remark, Task};
 use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
 use crate::host::boot;
-use crate::host::files::{Files, Flag, Moment, Owner, State, Status, Trouble};
+use crate::host::files::{Credentials, Files, Flag, Moment, Owner, State, Status, Trouble};
 use crate::host::processes;
 use crate::host::systemd::Systemd;
 
@@ -92,6 +93,7 @@ impl Publisher {
             interval: options.config.watch.interval,
             last_good_look: None,
             trouble: None,
+            credentials: None,
             state: State::Watching,
             says: String::new(),
             instance: None,
@@ -152,6 +154,11 @@ impl Publisher {
             self.is_dirty = true;
             self.say_watching();
         }
+    }
+
+    pub(super) fn credentials(&mut self, standing: &Standing) {
+        self.status.credentials = Some(Credentials { expires: standing.expires, trouble: standing.trouble.clone() });
+        self.is_dirty = true;
     }
 
     /// It did not, for the first time since it did.
@@ -220,12 +227,12 @@ impl Publisher {
 
     fn take_state(&mut self, life: &Life) {
         let state = match life.standing() {
-            Standing::InService => State::Watching,
-            Standing::HandingOver => State::HandingOver,
-            Standing::HandedOver => State::HandedOver,
-            Standing::Arriving => State::Arriving,
-            Standing::StaysOut => State::StaysOut,
-            Standing::Terminating => State::Terminating,
+            life::Standing::InService => State::Watching,
+            life::Standing::HandingOver => State::HandingOver,
+            life::Standing::HandedOver => State::HandedOver,
+            life::Standing::Arriving => State::Arriving,
+            life::Standing::StaysOut => State::StaysOut,
+            life::Standing::Terminating => State::Terminating,
         };
         let is_new = state != self.status.state;
         self.is_dirty |= is_new;

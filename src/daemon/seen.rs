@@ -32,7 +32,7 @@ impl Daemon {
             watchdog.answered(looked.at, self.options.config.watch.interval);
         }
         if let Some(glances) = Glances::after(self.sight.looks, &self.options.config.watch)
-            && !self.is_running(Purpose::Glance)
+            && self.may_begin(Purpose::Glance, looked.at)
         {
             let imds = self.imds.clone();
             let task = async move { Event::Glanced(watch::glance(&imds, glances).await, boot::now()) };
@@ -52,10 +52,7 @@ impl Daemon {
             info!("{line}");
         }
         self.publisher.looked(looked.at);
-        if let Some(date) = seen.date {
-            self.clock.learn(date);
-        }
-        let aws_now = seen.date.unwrap_or_else(|| self.clock.now());
+        let aws_now = seen.aws_now;
         if let Some(life) = &mut self.life {
             life.saw_notice(seen.notice, aws_now, looked.at);
             return;

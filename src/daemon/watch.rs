@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 
+use crate::cloud::clock::Clock;
 use crate::cloud::imds::{Imds, ImdsError};
 use crate::core::config::{Rebalance, ScheduledEvents, Watch};
 use crate::core::life::Recommendation;
@@ -62,7 +63,8 @@ impl Missed {
             | ImdsError::TooLong
             | ImdsError::NotText
             | ImdsError::NotJson(..)
-            | ImdsError::Missing(_) => Miss::Unusable,
+            | ImdsError::Missing(_)
+            | ImdsError::Odd(_) => Miss::Unusable,
         };
         Missed { kind, why: chain(error) }
     }
@@ -70,27 +72,29 @@ impl Missed {
 
 pub(super) struct Seen {
     pub(super) notice: Option<Notice>,
-    /// The `Date` of the answer: AWS's clock.
-    pub(super) date: Option<Timestamp>,
+    /// AWS's time by all that is believed.
+    pub(super) aws_now: Timestamp,
 }
 
-/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1).
-pub(super) async fn look(imds: &Imds) -> Looked {
-    let mut result = look_once(imds).await;
-    if result.is_err() {
-        result = look_once(imds).await;
+/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1), and neither is a first date
+/// that nothing agrees with.
+pub(super) async fn look(imds: &Imds, clock: &Clock) -> Looked {
+    let mut result = look_once(imds, clock).await;
+    if result.is_err() || clock.is_in_doubt() {
+        result = look_once(imds, clock).await;
     }
     Looked { result, at: boot::now() }
 }
 
-async fn look_once(imds: &Imds) -> Result<Seen, Missed> {
+async fn look_once(imds: &Imds, clock: &Clock) -> Result<Seen, Missed> {
     let look = imds.instance_action().await.map_err(|error| Missed::of(&error))?;
     let unusable = |why: String| Missed { kind: Miss::Unusable, why };
     let notice = match &look.body {
         Some(body) => Some(Notice::parse(body).map_err(|error| unusable(error.to_string()))?),
         None => None,
     };
-    Ok(Seen { notice, date: look.date })
+    let date = look.date.filter(|date| clock.learn(*date));
+    Ok(Seen { notice, aws_now: date.unwrap_or_else(|| clock.now()) })
 }
 
 /// What is glanced at after a look.

@@ -37,6 +37,9 @@ pub struct Status {
     pub last_good_look: Option<Moment>,
     /// Since when the metadata does not answer as it should, and why.
     pub trouble: Option<Trouble>,
+    /// None before they were asked for.
+    #[serde(default)]
+    pub credentials: Option<Credentials>,
     pub state: State,
     /// The same in a sentence.
     pub says: String,
@@ -62,6 +65,15 @@ pub struct Moment {
 pub struct Trouble {
     pub since: Moment,
     pub why: String,
+}
+
+/// How it stands with the credentials for AWS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// None: they never expire, or there are none.
+    pub expires: Option<Timestamp>,
+    /// Why calls to AWS fail, or soon will.
+    pub trouble: Option<String>,
 }
 
 /// Who launches the successor, in the words of the configuration.

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::info;
+
+use super::threads;
 
 /// The time between SIGTERM at the limit and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -164,9 +166,9 @@ impl fmt::Display for Stopped {
 pub async fn run(hook: Hook) -> Ended {
     let began = Instant::now();
     let (name, limit) = (hook.name, hook.limit);
-    let started = match timeout(limit, spawn_blocking(move || start(&hook))).await {
+    let started = match timeout(limit, threads::run(move || start(&hook))).await {
         Ok(Ok(started)) => started,
-        Ok(Err(_)) => Err("the daemon is ending".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("the system had not started it after {:.1} s", limit.as_secs_f64())),
     };
     let mut group = match started {
@@ -244,10 +246,12 @@ impl Group {
     async fn stop(&mut self) -> Stopped {
         self.signal(Signal::TERM);
         let signalled = Instant::now();
-        while signalled.elapsed() < GRACE && self.is_running() {
+        let mut is_running = self.is_running().await;
+        while signalled.elapsed() < GRACE && is_running {
             sleep(LOOK).await;
+            is_running = self.is_running().await;
         }
-        let stopped = if self.is_running() { Stopped::Killed } else { Stopped::Terminated };
+        let stopped = if is_running { Stopped::Killed } else { Stopped::Terminated };
         // In any case: /proc may hide what another user runs, and shows a leader with other threads left as a zombie.
         self.signal(Signal::KILL);
         match timeout(REAPING, self.reap()).await {
@@ -263,13 +267,12 @@ impl Group {
         }
     }
 
-    /// Whether any process of the group still runs. kill(2) with signal 0 counts the unreaped leader too.
-    fn is_running(&self) -> bool {
+    /// Whether any process of the group still runs; that is so as long as nobody can tell. A machine may have many
+    /// processes, so they are read where nothing else waits.
+    async fn is_running(&self) -> bool {
         let Some(group) = self.id else { return false };
-        let Ok(processes) = fs::read_dir("/proc") else { return true };
-        let stats =
-            processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
-        stats.flat_map(|entry| fs::read(entry.path().join("stat"))).any(|stat| is_running_in(group, &stat))
+        let told = timeout(REAPING, threads::run(move || is_running(group))).await;
+        !matches!(told, Ok(Ok(false)))
     }
 }
 
@@ -277,6 +280,13 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
     }
+}
+
+/// kill(2) with signal 0 would count the unreaped leader too.
+fn is_running(group: Pid) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let stats = processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    stats.flat_map(|entry| fs::read(entry.path().join("stat"))).any(|stat| is_running_in(group, &stat))
 }
 
 /// `stat` is proc_pid_stat(5): `123 (name) S parent group ...`, where the name may hold anything.

@@ -11,3 +11,5 @@ pub mod processes;
 pub mod readiness;
 pub mod signals;
 pub mod systemd;
+pub mod text_file;
+pub mod threads;

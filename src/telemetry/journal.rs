@@ -21,6 +21,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::core::printable::printable;
+
 /// Where journald listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -208,6 +210,7 @@ struct Told {
 
 impl Visit for Told {
     fn record_str(&mut self, field: &Field, value: &str) {
+        let value = &*printable(value);
         if field.name() == "message" {
             value.clone_into(&mut self.message);
             return;

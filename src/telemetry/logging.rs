@@ -18,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use super::journal::{self, Journal};
+use crate::core::printable::{printable, printable_json};
 
 /// How log lines are written to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,7 +62,7 @@ pub fn start(log_format: LogFormat) -> Logging {
         (Some(journal), _) => (journal.clone().boxed(), None),
         (None, LogFormat::Json) => {
             let stderr = Stderr::new();
-            (to(&stderr).json().flatten_event(true).boxed(), Some(stderr))
+            (to(&Stderr { is_json: true, ..stderr.clone() }).json().flatten_event(true).boxed(), Some(stderr))
         }
         (None, LogFormat::Text) => {
             let stderr = Stderr::new();
@@ -90,6 +91,7 @@ fn journal() -> Option<Journal> {
 #[derive(Clone)]
 struct Stderr {
     queue: SyncSender<Message>,
+    is_json: bool,
 }
 
 enum Message {
@@ -112,7 +114,7 @@ impl Stderr {
         };
         // Without a thread nothing takes the lines, and they are lost: no reason not to watch.
         let _ = std::thread::Builder::new().name("log".to_owned()).spawn(write);
-        Stderr { queue }
+        Stderr { queue, is_json: false }
     }
 
     /// Until everything is written, so long at most.
@@ -127,7 +129,11 @@ impl Stderr {
 impl Write for Stderr {
     /// Never waits, and never fails: a line that finds no room is lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = self.queue.try_send(Message::Line(line.to_owned()));
+        let shown = match std::str::from_utf8(line) {
+            Ok(text) if self.is_json => printable_json(text).into_owned().into_bytes(),
+            _ => line.to_owned(),
+        };
+        let _ = self.queue.try_send(Message::Line(shown));
         Ok(line.len())
     }
 
@@ -151,7 +157,7 @@ fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
 /// The sentence, and how much time is left; the other fields are for machines.
 fn for_people(writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
     match field.name() {
-        "message" => write!(writer, "{value:?}"),
+        "message" => write!(writer, "{}", printable(&format!("{value:?}"))),
         "seconds_left" => write!(writer, " ({value:?} s left)"),
         _ => Ok(()),
     }

@@ -59,6 +59,7 @@ pub struct Metrics {
     handover_milestone: GaugeVec,
     handover_left: Gauge,
     standing: Standing,
+    credentials_left: Gauge,
     aws_calls: IntCounterVec,
     retries: IntCounterVec,
     hooks: IntCounterVec,
@@ -118,6 +119,10 @@ impl Metrics {
                 "Seconds that were left to the deadline when the last handover ended; NaN before.",
             )?,
             standing: Standing::new(&register)?,
+            credentials_left: register.gauge(
+                "spot_relay_credentials_left_seconds",
+                "Seconds until the credentials for AWS end; NaN if they never do, or there are none.",
+            )?,
             aws_calls: register.counters(
                 "spot_relay_aws_calls_total",
                 "Calls to AWS, by API action and what came of them.",
@@ -167,6 +172,7 @@ impl Metrics {
         for result in results() {
             self.webhook_posts.with_label_values(&[result]);
         }
+        self.credentials_left(None);
         self.forget_handover();
     }
 
@@ -215,6 +221,10 @@ impl Metrics {
     pub fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
         self.standing.registered(targets);
         self.standing.owned_by(owner);
+    }
+
+    pub fn credentials_left(&self, seconds: Option<f64>) {
+        self.credentials_left.set(seconds.unwrap_or(f64::NAN));
     }
 
     pub fn aws_call(&self, action: &'static str, failure: Option<FailureKind>) {
@@ -319,9 +329,9 @@ mod tests {
     fn every_series_stands_from_the_start_at_zero_or_nan() {
         let text = metrics().text(at(160));
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Looks, notices, milestones (and those of a handover), its end, calls, retries, hooks, posts; age, build, start;
-        // outcomes, targets, owners.
-        assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 2 * 7 + 1 + 4 + 7 + 3 + 2 + 1 + 5, "{text}");
+        // Looks, notices, milestones (and those of a handover), its end, credentials, calls, retries, hooks, posts; age, build,
+        // start; outcomes, targets, owners.
+        assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 1 + 2 * 7 + 1 + 4 + 7 + 3 + 2 + 1 + 5, "{text}");
         for line in &series {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let expected = match name.split('{').next().unwrap() {
@@ -330,7 +340,8 @@ mod tests {
                 "spot_relay_metadata_last_good_look_age_seconds" => "60",
                 "spot_relay_handover_milestone_seconds"
                 | "spot_relay_handover_left_seconds"
-                | "spot_relay_registered_targets" => "NaN",
+                | "spot_relay_registered_targets"
+                | "spot_relay_credentials_left_seconds" => "NaN",
                 _ => "0",
             };
             assert_eq!(value, expected, "{name}");

@@ -58,9 +58,13 @@ fn they_are_renewed_on_request_and_then_no_call_waits_for_them() {
         call(&aws).await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(500));
         assert_eq!(loads(&sim), 1);
-        assert_eq!(aws.credentials.renew().await.unwrap(), Some(expiry));
+        assert_eq!(aws.credentials.renew().await.unwrap_err().kind, FailureKind::Credentials);
         assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+        assert!(aws.credentials.standing().trouble.is_some(), "a load that failed is trouble");
         call(&aws).await.unwrap();
+        sim.clear_faults();
+        aws.credentials.renew().await.unwrap();
+        assert_eq!(aws.credentials.standing().trouble, None);
     });
 }
 
@@ -118,6 +122,39 @@ fn a_clock_that_is_wrong_does_not_make_them_expire() {
         assert!(aws.clock.offset() < jiff::SignedDuration::from_mins(-9), "{}", aws.clock.offset());
         call(&aws).await.unwrap();
         assert_eq!(loads(&sim), 1);
+    });
+}
+
+#[test]
+fn a_metadata_service_that_forgets_its_tokens_is_asked_for_a_new_one() {
+    let name = "a_metadata_service_that_forgets_its_tokens_is_asked_for_a_new_one";
+    story(name, Settings::default(), async |sim, aws| {
+        aws.credentials.renew().await.unwrap();
+        sim.expire_tokens();
+        sim.expire_credentials(None);
+        let failure = call(&aws).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Credentials);
+        assert!(aws.credentials.standing().trouble.is_some_and(|why| why.contains("ExpiredToken")));
+        call(&aws).await.unwrap();
+        assert_eq!(aws.credentials.standing().trouble, None);
+    });
+}
+
+#[test]
+fn metadata_that_is_turned_off_by_the_environment_is_said_to_be() {
+    let name = "metadata_that_is_turned_off_by_the_environment_is_said_to_be";
+    if !alone(&format!("credentials::{name}"), &[("AWS_EC2_METADATA_DISABLED", "TRUE")]) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let sim = Sim::start(Settings::default()).await.unwrap();
+        let mut connection = Connection::new("eu-west-1", Clock::default());
+        connection.metadata_endpoint = Some(sim.metadata_endpoint());
+        connection.endpoint_url = Some(sim.aws_endpoint());
+        let failure = call(&Aws::connect(connection).await.unwrap()).await.unwrap_err();
+        assert!(failure.message.contains("AWS_EC2_METADATA_DISABLED"), "{failure}");
+        assert!(!failure.message.contains("instance profile, or"), "{failure}");
     });
 }
 

@@ -254,9 +254,38 @@ async fn the_vpc_is_that_of_the_first_network_interface_where_the_metadata_tells
 async fn what_the_identity_lacks_is_named() {
     let error = identity_of(r#"{"instanceId": "i-1", "region": ""}"#, "spot").await.unwrap_err();
     assert_eq!(error.to_string(), "the metadata has no region");
-    let error = identity_of(DOCUMENT, "").await.unwrap_err();
-    assert_eq!(error.to_string(), "the metadata has no instance-life-cycle");
-    assert!(matches!(identity_of("<html>it works</html>", "spot").await, Err(ImdsError::NotJson(..))));
+    let error = identity_of("<html>it works</html>", "spot").await.unwrap_err();
+    assert_eq!(error.to_string(), "the metadata has no instanceId");
+    for odd in [r#"{"instanceId": "i-1", "region": "eu west"}"#, r#"{"instanceId": 7, "region": "r-1"}"#] {
+        assert!(identity_of(odd, "spot").await.is_err(), "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_is_no_less_one_for_what_it_lacks() {
+    for (life_cycle, kind) in [("", LifeCycle::Spot), ("<html>", LifeCycle::Spot), ("scheduled", LifeCycle::OnDemand)] {
+        assert_eq!(identity_of(DOCUMENT, life_cycle).await.unwrap().life_cycle, kind, "{life_cycle}");
+    }
+    let sparse =
+        identity_of(r#"{"instanceId": "i-1", "region": "r-1", "accountId": [], "privateIp": "a b"}"#, "spot").await;
+    let sparse = sparse.unwrap();
+    assert_eq!((sparse.account_id.as_str(), sparse.private_ip.as_str(), sparse.instance_type.as_str()), ("", "", ""));
+}
+
+#[tokio::test]
+async fn what_the_document_does_not_tell_is_asked_for_by_itself() {
+    let (_stub, imds) = metadata(|request, _| match request.line.as_str() {
+        "GET /latest/dynamic/instance-identity/document" => reply(500, "<html>"),
+        "GET /latest/meta-data/instance-id" => reply(200, "i-2\n"),
+        "GET /latest/meta-data/placement/region" => reply(200, "eu-west-1"),
+        "GET /latest/meta-data/placement/availability-zone" => reply(200, "eu-west-1a"),
+        "GET /latest/meta-data/instance-type" => reply(200, "m5.large"),
+        _ => reply(404, ""),
+    })
+    .await;
+    let identity = imds.identity().await.unwrap();
+    assert_eq!((identity.instance_id.as_str(), identity.region.as_str()), ("i-2", "eu-west-1"));
+    assert_eq!((identity.availability_zone.as_str(), identity.instance_type.as_str()), ("eu-west-1a", "m5.large"));
 }
 
 #[tokio::test]

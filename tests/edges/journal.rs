@@ -133,8 +133,8 @@ fn of_what_a_journal_does_not_take_for_too_long_the_number_is_told() {
 fn a_journal_that_is_gone_gets_text_on_its_stream_until_it_is_back() {
     let mut journald = Journald::start("restart");
     journald.vanish();
-    journald.while_logging(|| tracing::warn!(milestone = "left", "two\nlines"));
-    assert_eq!(journald.line(), "<4>two lines\n");
+    journald.while_logging(|| tracing::warn!(milestone = "left", "two\nlines \u{1b}[2J"));
+    assert_eq!(journald.line(), "<4>two\\nlines \\u{1b}[2J\n");
     journald.listen();
     journald.while_logging(|| tracing::info!("back"));
     assert_eq!(journald.entry()["MESSAGE"], "back");

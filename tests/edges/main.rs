@@ -7,6 +7,7 @@ mod calls;
 mod credentials;
 mod environment;
 mod hooks;
+mod hostile;
 mod imds;
 mod journal;
 mod services;

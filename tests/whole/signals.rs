@@ -126,7 +126,7 @@ fn a_recommendation_without_a_successor_leaves_the_instance_in_service() {
         assert!(!scenario.writes().contains(&"DeregisterTargets".to_owned()), "{:?}", scenario.writes());
         // Once a boot.
         scenario.sim.end_rebalance();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(6));
         scenario.sim.rebalance();
         daemon.wait_for_line("once a boot");
         assert_eq!(count(&daemon, "handed-over"), 1);

@@ -52,6 +52,7 @@ struct Page {
 impl Page {
     fn headline(&self, report: &Report) -> Vec<String> {
         let (tone, says) = match report.state {
+            "watching" if report.lacks_credentials_alone() => (Tone::Bad, "is watching, and cannot call AWS"),
             "watching" if !report.problems.is_empty() => (Tone::Bad, "is running, and sees nothing"),
             "watching" => (Tone::Good, "is watching"),
             "handing-over" => (Tone::Alarm, "is handing over"),

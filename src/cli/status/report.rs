@@ -70,6 +70,7 @@ pub(super) struct Report {
     /// How old what stands here is.
     pub(super) age_seconds: Option<f64>,
     pub(super) metadata: Option<Metadata>,
+    pub(super) credentials: Option<Credentials>,
     pub(super) instance: Option<Identity>,
     pub(super) owner: Option<Owner>,
     pub(super) on_a_notice: Option<String>,
@@ -90,6 +91,14 @@ pub(super) struct Metadata {
     pub(super) last_good_look: Option<Timestamp>,
     pub(super) age_seconds: Option<f64>,
     pub(super) trouble_since: Option<Timestamp>,
+    pub(super) trouble: Option<String>,
+}
+
+/// Those that calls to AWS are signed with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Credentials {
+    pub(super) expires: Option<Timestamp>,
+    pub(super) seconds_left: Option<f64>,
     pub(super) trouble: Option<String>,
 }
 
@@ -161,12 +170,18 @@ impl Report {
             ended: status.and_then(|status| status.ended).map(whole),
             age_seconds: status.map(|status| age(status.written)),
             metadata: status.map(|status| Metadata::of(status, *now)),
+            credentials: status.and_then(|status| Credentials::of(status, *now)),
             instance: status.and_then(|status| status.instance.clone()),
             owner: status.and_then(|status| status.owner.clone()),
             on_a_notice: status.and_then(|status| status.on_a_notice.clone()),
             registrations: status.and_then(|it| it.registrations.as_deref()).map(places),
             handover: record.map(|record| Handover::of(record, open)),
         }
+    }
+
+    /// The one problem is that of the credentials.
+    pub(super) fn lacks_credentials_alone(&self) -> bool {
+        self.problems.len() == 1 && self.credentials.as_ref().is_some_and(|credentials| credentials.trouble.is_some())
     }
 
     /// Whether more has changed than ages and what counts on by itself.
@@ -182,7 +197,8 @@ impl Report {
             None => Handover { seconds: None, seconds_to_deadline: None, duties: Vec::new(), ..it },
             Some(_) => it,
         });
-        Report { running_seconds: None, age_seconds: None, metadata, handover, ..self.clone() }
+        let credentials = self.credentials.clone().map(|it| Credentials { seconds_left: None, ..it });
+        Report { running_seconds: None, age_seconds: None, metadata, credentials, handover, ..self.clone() }
     }
 }
 
@@ -195,6 +211,21 @@ impl Metadata {
             trouble_since: status.trouble.as_ref().map(|trouble| whole(trouble.since.at)),
             trouble: status.trouble.as_ref().map(|trouble| trouble.why.clone()),
         }
+    }
+}
+
+impl Credentials {
+    fn of(status: &Status, now: BootInstant) -> Option<Credentials> {
+        let credentials = status.credentials.as_ref()?;
+        // The wall clock of the moment at which the status was written, counted on by the boot clock.
+        let left = credentials.expires.map(|expires| {
+            expires.duration_since(status.written.at).as_secs_f64() - now.since(status.written.boot).as_secs_f64()
+        });
+        Some(Credentials {
+            expires: credentials.expires.map(whole),
+            seconds_left: left.map(|left| left.max(0.0).round()),
+            trouble: credentials.trouble.clone(),
+        })
     }
 }
 
@@ -293,6 +324,13 @@ fn problems(found: &Found) -> Vec<Problem> {
             &["see what is in the way: spot-relay check", "see what it did last: journalctl -u spot-relay -e"],
         ),
         (Presence::Running, None) => {}
+    }
+    let trouble = status.credentials.as_ref().and_then(|credentials| credentials.trouble.as_ref());
+    if let (Presence::Running, Some(why)) = (found.presence, trouble) {
+        add(
+            format!("spot-relay has trouble with its credentials, so calls to AWS fail: {why}"),
+            &["see what is in the way: spot-relay check"],
+        );
     }
     problems
 }

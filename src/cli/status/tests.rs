@@ -14,7 +14,7 @@ use crate::core::model::{
     Action, BootInstant, Identity, Incident, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
     Target, TargetGroupArn, TargetType,
 };
-use crate::host::files::{Moment, Owner, State, Status, Trouble};
+use crate::host::files::{Credentials, Moment, Owner, State, Status, Trouble};
 
 /// When the daemon started, on the boot clock.
 const START: u64 = 1_000;
@@ -57,6 +57,7 @@ fn watching(seconds: f64) -> Status {
         interval: Duration::from_secs(1),
         last_good_look: Some(moment(seconds - 0.5)),
         trouble: None,
+        credentials: None,
         state: State::Watching,
         says: "watching; on a notice: deregister from web (2 ports)".to_owned(),
         instance: Some(Identity {
@@ -302,7 +303,7 @@ fn the_schema_is_what_readme_promises() {
     assert_eq!(json["schema"], 1);
     assert_eq!(
         keys(&json),
-        "age_seconds ended handover instance metadata on_a_notice owner pid problems registrations running \
+        "age_seconds credentials ended handover instance metadata on_a_notice owner pid problems registrations running \
          running_seconds says schema since state version"
     );
     assert_eq!(keys(&json["metadata"]), "age_seconds interval_seconds last_good_look trouble trouble_since");
@@ -324,9 +325,25 @@ fn the_schema_is_what_readme_promises() {
 }
 
 #[test]
+fn trouble_with_credentials_is_told_as_what_it_is() {
+    let credentials =
+        Credentials { expires: Some(moment(NOTICE as f64 + 60.0).at), trouble: Some("ExpiredToken".to_owned()) };
+    let status = Status { credentials: Some(credentials), ..watching(NOTICE as f64) };
+    let report = Report::of(&found(Some(status), true, 10.0));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(
+        (&json["credentials"]["seconds_left"], &json["credentials"]["trouble"]),
+        (&50.0.into(), &"ExpiredToken".into())
+    );
+    assert!(json["problems"][0]["what"].as_str().unwrap().contains("trouble with its credentials"));
+    let text = page::lines(&report, Paint { coloured: false }, 80).join("\n");
+    assert!(text.starts_with("spot-relay 0.1.0 is watching, and cannot call AWS"), "{text}");
+}
+
+#[test]
 fn with_nothing_found_every_key_is_there_all_the_same() {
     let json = serde_json::to_value(Report::of(&found(None, false, 0.0))).unwrap();
     assert_eq!((&json["running"], &json["state"]), (&false.into(), &"not-running".into()));
-    assert!(json["handover"].is_null() && json.as_object().unwrap().len() == 17);
+    assert!(json["handover"].is_null() && json.as_object().unwrap().len() == 18);
     assert!(json["problems"][0]["remedy"][0].as_str().unwrap().contains("systemctl start spot-relay"));
 }

@@ -14,6 +14,9 @@ use super::meant::{no_such_key, no_such_table};
 use super::value::Value;
 use super::{Config, ConfigError};
 
+/// Nobody reads more of them; a file with more is not a configuration with slips, but something else.
+const MOST_PROBLEMS: usize = 100;
+
 type Name<'a> = Spanned<Cow<'a, str>>;
 
 /// The part of the text that is at fault, its key, and what is wrong.
@@ -30,6 +33,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, ConfigError> {
     let table = parse(text).map_err(|problems| ConfigError::of(file, text, problems))?;
     let mut reading = Reading { config: Config::default(), written: BTreeMap::new(), problems: Vec::new() };
     for (name, value) in &table {
+        if reading.is_hopeless() {
+            break;
+        }
         reading.top(name, value);
     }
     if reading.problems.is_empty() {
@@ -62,7 +68,7 @@ fn parse(text: &str) -> Result<DeTable<'_>, Vec<Found>> {
     let line_of = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count();
     let mut lines = Vec::new();
     let mut problems = Vec::new();
-    for error in errors {
+    for error in errors.into_iter().take(MOST_PROBLEMS) {
         let line = error.span().map(|span| line_of(span.start));
         if !lines.contains(&line) {
             lines.push(line);
@@ -84,6 +90,9 @@ impl Reading {
         match (table, value.get_ref()) {
             (Some(table), DeValue::Table(keys)) => {
                 for (name, value) in keys {
+                    if self.is_hopeless() {
+                        return;
+                    }
                     self.key(table, name, value);
                 }
             }
@@ -114,7 +123,13 @@ impl Reading {
     }
 
     fn wrong(&mut self, span: Range<usize>, key: String, what: String) {
-        self.problems.push((Some(span), key, what));
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push((Some(span), key, what));
+        }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
     }
 
     /// What is wrong about values only together: told of the first of the keys that was written.
@@ -249,6 +264,16 @@ mod tests {
             "c: line 5, column 1: this is no TOML: duplicate key",
         ];
         assert_eq!(told, expected, "{all}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_wrong_keys_are_a_hundred_problems_at_once() {
+        let text: String = (0..100_000).map(|number| format!("k{number} = 1\n")).collect();
+        let began = std::time::Instant::now();
+        assert_eq!(problems(&text).lines().filter(|line| line.starts_with("c: ")).count(), MOST_PROBLEMS);
+        let broken = "= \n".repeat(100_000);
+        assert!(problems(&broken).lines().filter(|line| line.starts_with("c: ")).count() <= MOST_PROBLEMS);
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -132,9 +132,12 @@ pub(super) fn command(value: &Value<'_>) -> Result<Vec<String>, Wrong> {
         DeValue::Array(arguments) => arguments,
         _ => return Err(unexpected(value, &format!("a list of arguments, as {EXAMPLE}"))),
     };
-    let argument = |one: &Value<'_>| {
-        let text = one.get_ref().as_str().map(str::to_owned);
-        text.ok_or_else(|| unexpected(one, "a string: each argument stands in quotes"))
+    let argument = |one: &Value<'_>| match one.get_ref().as_str() {
+        Some(text) if text.contains('\0') => {
+            Err(wrong(one, "an argument cannot hold a NUL: no program can be given one"))
+        }
+        Some(text) => Ok(text.to_owned()),
+        None => Err(unexpected(one, "a string: each argument stands in quotes")),
     };
     let written = arguments.iter().map(argument).collect::<Result<Vec<String>, Wrong>>()?;
     match (written.first(), arguments.first()) {

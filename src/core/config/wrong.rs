@@ -49,7 +49,9 @@ impl ConfigError {
         };
         let wrong =
             ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}{remedy}"));
-        ConfigError { is_unreadable: error.kind() != std::io::ErrorKind::NotFound, ..wrong }
+        use std::io::ErrorKind::{InvalidData, NotFound};
+        // What is no text, or no file at all, stays so.
+        ConfigError { is_unreadable: !matches!(error.kind(), NotFound | InvalidData), ..wrong }
     }
 
     /// Whether a file could not be read, as opposed to one that says something wrong.

@@ -11,6 +11,8 @@ use serde::de::IgnoredAny;
 use super::announcement::Announcement;
 
 const NAME: &str = "webhook";
+/// So many steps a template may take: a loop without an end must have one. A template for Slack takes some hundred.
+const FUEL: u64 = 50_000;
 
 pub(super) struct Template {
     environment: Environment<'static>,
@@ -21,6 +23,7 @@ impl Template {
     /// to be found at start, not in the two minutes.
     pub(super) fn new(text: &str) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::Custom("json".into()));
         environment.set_formatter(write_json);
@@ -139,6 +142,18 @@ mod tests {
             assert!(refusal.starts_with("what it makes of the milestone recommended is not valid JSON: "), "{refusal}");
             assert!(refusal.contains(" at line 1 column ") && !refusal.contains("SECRET"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_loop_without_an_end_is_found_at_start() {
+        let began = std::time::Instant::now();
+        for text in [
+            "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}",
+            "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
+        ] {
+            assert!(refusal(text).starts_with("line 1: "), "{}", refusal(text));
+        }
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! Who this instance is, by the identity document and the items beside it.
+//!
+//! Invariant: everything is bounded before it is used in a URL, a header or a call. Only the instance's id and its region
+//! have to be known; what else is missing is no reason not to work.
+
+use serde_json::Value;
+
+use super::{Imds, ImdsError};
+use crate::core::model::{Identity, InstanceId, LifeCycle};
+
+const LONGEST: usize = 64;
+
+impl Imds {
+    /// The instance identity document together with `instance-life-cycle`. What the document does not tell is asked for by
+    /// itself. The region is never the zone less its last letter (wrong in Local Zones).
+    ///
+    /// # Errors
+    /// The instance's id or its region is missing, or can be none.
+    pub async fn identity(&self) -> Result<Identity, ImdsError> {
+        // An unreadable document tells nothing, like an absent one.
+        let document = self.get("latest/dynamic/instance-identity/document").await.ok().and_then(|look| look.body);
+        let document: Value = serde_json::from_str(&document.unwrap_or_default()).unwrap_or_default();
+        let instance_id = self.item(&document, "instanceId", "instance-id").await?;
+        let region = self.item(&document, "region", "placement/region").await?;
+        let identity = Identity {
+            instance_id: InstanceId::new(needed(instance_id, "instanceId")?),
+            region: needed(region, "region")?,
+            availability_zone: self.optional(&document, "availabilityZone", "placement/availability-zone").await,
+            instance_type: self.optional(&document, "instanceType", "instance-type").await,
+            // An IPv6-only instance has none; only `ip` target groups want it.
+            private_ip: self.optional(&document, "privateIp", "local-ipv4").await,
+            account_id: field(&document, "accountId").unwrap_or_default(),
+            vpc_id: self.vpc_id().await?,
+            life_cycle: self.life_cycle().await,
+        };
+        Ok(identity)
+    }
+
+    /// The document's, or the one that stands by itself.
+    async fn item(&self, document: &Value, key: &'static str, path: &str) -> Result<Option<String>, ImdsError> {
+        if let Some(value) = field(document, key) {
+            return Ok(Some(value));
+        }
+        let body = self.get(&format!("latest/meta-data/{path}")).await?.body;
+        body.map(|body| body.trim().to_owned()).filter(|body| !body.is_empty()).map(|body| sound(body, key)).transpose()
+    }
+
+    async fn optional(&self, document: &Value, key: &'static str, path: &str) -> String {
+        self.item(document, key, path).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// The VPC of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
+    /// with what can be none; a service that does not answer at all fails this look as any other.
+    async fn vpc_id(&self) -> Result<Option<String>, ImdsError> {
+        let item = async |path: &str| match self.get(path).await {
+            Ok(look) => Ok(look.body.and_then(|body| first_line(&body))),
+            Err(error @ (ImdsError::TimedOut | ImdsError::Unreachable(_))) => Err(error),
+            Err(_) => Ok(None),
+        };
+        let interfaces = "latest/meta-data/network/interfaces/macs/";
+        let mac = match item("latest/meta-data/mac").await? {
+            Some(mac) => Some(mac),
+            None => item(interfaces).await?,
+        };
+        let Some(mac) = mac else { return Ok(None) };
+        item(&format!("{interfaces}{mac}/vpc-id")).await
+    }
+
+    /// A Spot instance's where the metadata does not say: the notice is what this program waits for.
+    async fn life_cycle(&self) -> LifeCycle {
+        let body = self.get("latest/meta-data/instance-life-cycle").await.ok().and_then(|look| look.body);
+        match body.as_deref().map(str::trim) {
+            Some("on-demand" | "scheduled" | "capacity-block") => LifeCycle::OnDemand,
+            _ => LifeCycle::Spot,
+        }
+    }
+}
+
+/// As a part of a path, or an id.
+fn first_line(body: &str) -> Option<String> {
+    let line = body.lines().map(|line| line.trim().trim_end_matches('/')).find(|line| !line.is_empty())?;
+    sound(line.to_owned(), "network interface").ok()
+}
+
+/// A text of the document, if it is one that can be used.
+fn field(document: &Value, key: &'static str) -> Option<String> {
+    let text = document.get(key)?.as_str()?.trim();
+    sound(text.to_owned(), key).ok().filter(|text| !text.is_empty())
+}
+
+fn needed(value: Option<String>, name: &'static str) -> Result<String, ImdsError> {
+    value.ok_or(ImdsError::Missing(name))
+}
+
+fn sound(text: String, name: &'static str) -> Result<String, ImdsError> {
+    let also: &[u8] = match name {
+        // It becomes a part of a host's name.
+        "region" | "instanceId" | "accountId" => b"-",
+        _ => b"-_.:",
+    };
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || also.contains(&byte);
+    let is_sound = text.len() <= LONGEST && text.bytes().all(is_letter);
+    if is_sound { Ok(text) } else { Err(ImdsError::Odd(name)) }
+}

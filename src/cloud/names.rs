@@ -1,0 +1,205 @@
+//! Names to addresses, by the system's resolver: found in quiet times, kept, and used when the resolver is slow or dead.
+//!
+//! Invariants: a look-up goes on in the background, whoever stopped waiting for it, so the next try finds its result; one
+//! look-up of a name at a time; and an address that was found once is never waited for longer than [`FRESH`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use tokio::sync::watch;
+
+/// The resolver of the C library asks a dead server for five seconds before it asks the next one, and a second time after
+/// both: so long a name is waited for that was never found.
+pub(super) const NAME_LIMIT: Duration = Duration::from_secs(15);
+/// How long fresh addresses are waited for where older ones are known.
+const FRESH: Duration = Duration::from_millis(250);
+/// Nobody asks for so many names; a redirecting or hostile party cannot fill the memory.
+const MOST_NAMES: usize = 64;
+
+type Found = Result<Vec<IpAddr>, String>;
+
+/// A handle; its copies share what was found.
+#[derive(Clone, Default)]
+pub(super) struct Names {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    names: HashMap<String, Name>,
+    waits: Waits,
+}
+
+#[derive(Default)]
+struct Name {
+    /// As last found.
+    addresses: Vec<IpAddr>,
+    /// How often they were given out: each time another one comes first, so that one dead address is not the only one tried.
+    given: usize,
+    look_up: Option<LookUp>,
+}
+
+#[derive(Clone)]
+struct LookUp {
+    since: Instant,
+    result: watch::Receiver<Option<Found>>,
+}
+
+/// The time in which anybody waited for a name that was never found.
+#[derive(Default)]
+struct Waits {
+    waiting: usize,
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Names {
+    /// The addresses of a name: fresh ones, or those of earlier.
+    pub(super) async fn find(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let (look_up, is_known) = self.look_up(name);
+        let limit = if is_known { FRESH.saturating_sub(look_up.since.elapsed()) } else { NAME_LIMIT };
+        let waiting = (!is_known).then(|| Waiting::begin(self));
+        let found = tokio::time::timeout(limit, result(look_up.result)).await;
+        drop(waiting);
+        match (self.addresses(name), found) {
+            (Some(addresses), _) => Ok(addresses),
+            (None, Ok(Err(why))) => Err(io::Error::other(why)),
+            (None, _) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("no name server has answered for {name}")))
+            }
+        }
+    }
+
+    /// What comes of `work` within `limit`, which does not count the time in which a name that was never found is waited for.
+    pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let (mut left, mut added) = (limit, Duration::ZERO);
+        loop {
+            let before = self.waited();
+            if let Ok(answer) = tokio::time::timeout(left, &mut work).await {
+                return Some(answer);
+            }
+            left = self.waited().saturating_sub(before).min(NAME_LIMIT.saturating_sub(added));
+            added += left;
+            if left.is_zero() {
+                return None;
+            }
+        }
+    }
+
+    fn waited(&self) -> Duration {
+        self.lock().waits.total()
+    }
+
+    /// The look-up under way, or a new one; and whether addresses of earlier are known.
+    fn look_up(&self, name: &str) -> (LookUp, bool) {
+        let mut shared = self.lock();
+        if shared.names.len() >= MOST_NAMES && !shared.names.contains_key(name) {
+            shared.names.clear();
+        }
+        let entry = shared.names.entry(name.to_owned()).or_default();
+        let is_known = !entry.addresses.is_empty();
+        if let Some(look_up) = &entry.look_up {
+            return (look_up.clone(), is_known);
+        }
+        let (sender, result) = watch::channel(None);
+        let look_up = LookUp { since: Instant::now(), result };
+        entry.look_up = Some(look_up.clone());
+        let (names, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            // In a task of its own, because the system may have no thread for it, and that is a panic.
+            let asked = name.clone();
+            let task = tokio::spawn(async move { tokio::net::lookup_host((asked, 0)).await.map(Vec::from_iter) });
+            let found = match task.await {
+                Ok(Ok(addresses)) => Ok(addresses.into_iter().map(|it| it.ip()).collect::<Vec<IpAddr>>()),
+                Ok(Err(error)) => Err(format!("the name {name} was not found: {error}")),
+                Err(_) => Err(format!("the name {name} was not looked up: there is no thread for it")),
+            };
+            names.found(&name, &found);
+            sender.send_replace(Some(found));
+        });
+        (look_up, is_known)
+    }
+
+    fn found(&self, name: &str, found: &Found) {
+        let mut shared = self.lock();
+        let Some(entry) = shared.names.get_mut(name) else { return };
+        entry.look_up = None;
+        if let Ok(addresses) = found
+            && !addresses.is_empty()
+        {
+            entry.addresses.clone_from(addresses);
+        }
+    }
+
+    fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let mut shared = self.lock();
+        let entry = shared.names.get_mut(name).filter(|entry| !entry.addresses.is_empty())?;
+        let mut addresses = entry.addresses.clone();
+        let first = entry.given % addresses.len();
+        addresses.rotate_left(first);
+        entry.given = entry.given.wrapping_add(1);
+        Some(addresses)
+    }
+
+    /// Nothing that panics is done while it is locked.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn result(mut result: watch::Receiver<Option<Found>>) -> Found {
+    match result.wait_for(Option::is_some).await {
+        Ok(found) => found.clone().unwrap_or_else(|| Ok(Vec::new())),
+        Err(_) => Err("the look-up of a name was given up".to_owned()),
+    }
+}
+
+impl Waits {
+    fn total(&self) -> Duration {
+        self.before + self.since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+}
+
+/// Somebody waits as long as this lives.
+struct Waiting<'a>(&'a Names);
+
+impl Waiting<'_> {
+    fn begin(names: &Names) -> Waiting<'_> {
+        let mut shared = names.lock();
+        shared.waits.waiting += 1;
+        shared.waits.since.get_or_insert_with(Instant::now);
+        drop(shared);
+        Waiting(names)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.0.lock();
+        let waits = &mut shared.waits;
+        waits.waiting = waits.waiting.saturating_sub(1);
+        if waits.waiting == 0 {
+            waits.before = waits.total();
+            waits.since = None;
+        }
+    }
+}
+
+impl ResolveDns for Names {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move { self.find(name).await.map_err(ResolveDnsError::new) })
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+//! Trouble with the credentials: told once when it begins and once when it is over, in the status and in the metrics.
+//!
+//! When they are renewed is decided elsewhere. Invariant: a process whose calls will fail says so before a notice comes.
+
+use tracing::{info, warn};
+
+use super::Daemon;
+use crate::cloud::credentials::Standing;
+
+impl Daemon {
+    /// Takes over how it stands with the credentials.
+    pub(super) fn follow_credentials(&mut self) {
+        let Some(aws) = &self.aws else { return };
+        let standing = aws.credentials.standing();
+        self.measures.credentials(standing.expires, self.clock.now());
+        if standing == self.credentials {
+            return;
+        }
+        match (&self.credentials, &standing) {
+            (Standing { trouble: None, .. }, Standing { trouble: Some(why), .. }) => {
+                warn!("trouble with the credentials: {why}; calls to AWS fail until it is over; still trying");
+            }
+            (Standing { trouble: Some(_), .. }, Standing { trouble: None, loaded: false, .. }) => return,
+            (Standing { trouble: Some(_), .. }, Standing { trouble: None, expires, .. }) => {
+                let until = expires.map_or_else(String::new, |expires| format!(", until {expires:.0}"));
+                info!("the trouble with the credentials is over: they are good{until}");
+            }
+            _ => {}
+        }
+        self.publisher.credentials(&standing);
+        self.credentials = standing;
+    }
+}

@@ -1,0 +1,77 @@
+//! Tasks that died: how often in a row, and until when their work is not begun again.
+//!
+//! Invariant: what dies is paused like what fails, with growing pauses, and is told of once until it works again.
+
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+
+use super::Purpose;
+use crate::core::model::BootInstant;
+use crate::core::retry::Backoff;
+
+/// The last pause is short: the notice is looked for by a task too.
+const PAUSES: Backoff =
+    Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(10) };
+
+#[derive(Debug, Default)]
+pub(super) struct Deaths {
+    by_purpose: HashMap<Discriminant<Purpose>, Death>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    in_a_row: u32,
+    until: BootInstant,
+}
+
+impl Deaths {
+    /// A task died. Returns the line that tells of it, the first time in a row.
+    pub(super) fn died(&mut self, purpose: Purpose, now: BootInstant) -> Option<String> {
+        let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(Death { in_a_row: 0, until: now });
+        death.in_a_row = death.in_a_row.saturating_add(1);
+        death.until = now + PAUSES.ceiling(death.in_a_row);
+        (death.in_a_row == 1)
+            .then(|| format!("a task of this program died ({purpose:?}); its work is begun again after a pause"))
+    }
+
+    /// A task came to its own end.
+    pub(super) fn ended(&mut self, purpose: Purpose) {
+        self.by_purpose.remove(&discriminant(&purpose));
+    }
+
+    /// When the work may be begun again, if it has died.
+    pub(super) fn paused_until(&self, purpose: Purpose) -> Option<BootInstant> {
+        self.by_purpose.get(&discriminant(&purpose)).map(|death| death.until)
+    }
+
+    pub(super) fn is_paused(&self, purpose: Purpose, now: BootInstant) -> bool {
+        self.paused_until(purpose).is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_dies_again_and_again_is_paused_longer_and_told_of_once() {
+        let mut deaths = Deaths::default();
+        let mut now = BootInstant::default();
+        let pauses: Vec<u64> = (0..6)
+            .map(|time| {
+                assert_eq!(deaths.died(Purpose::Renew, now).is_some(), time == 0);
+                let until = deaths.paused_until(Purpose::Renew).expect("a pause");
+                let pause = until.since(now);
+                assert!(deaths.is_paused(Purpose::Renew, now) && !deaths.is_paused(Purpose::Look, now));
+                now = until;
+                assert!(!deaths.is_paused(Purpose::Renew, now));
+                pause.as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
+        deaths.ended(Purpose::Renew);
+        assert!(deaths.died(Purpose::Renew, now + Duration::from_secs(1)).is_some());
+    }
+}

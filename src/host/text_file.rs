@@ -1,0 +1,71 @@
+//! A file that a person wrote for this program: a configuration, a template.
+//!
+//! Invariant: reading it never waits and has an end, whatever stands at its path (a pipe without a writer, a device).
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Nobody writes more by hand.
+pub const LARGEST: u64 = 1024 * 1024;
+
+/// The text of a regular file.
+///
+/// # Errors
+/// It cannot be read. Where it is no regular file, larger than [`LARGEST`] or no UTF-8, the kind is `InvalidData`.
+pub fn read(path: &Path) -> io::Result<String> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(wrong("it is no regular file"));
+    }
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(wrong(format!("it has more than {} KiB", LARGEST / 1024)));
+    }
+    Ok(text)
+}
+
+fn wrong(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_directories_are_no_files_of_a_persons() {
+        for path in ["/dev/zero", "/dev/null", "/proc", "/tmp"] {
+            assert!(read(Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("spot-relay-pipe-{}", std::process::id()));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .expect("a pipe");
+        let error = read(&path).expect_err("no file");
+        std::fs::remove_file(&path).expect("it is there");
+        assert_eq!(error.to_string(), "it is no regular file");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_or_no_text_is_refused() {
+        let path = std::env::temp_dir().join(format!("spot-relay-large-{}", std::process::id()));
+        let read_of = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("it is written");
+            read(&path)
+        };
+        let largest = usize::try_from(LARGEST).expect("a length");
+        assert!(read_of(&vec![b'#'; largest]).is_ok());
+        assert_eq!(read_of(&vec![b'#'; largest + 1]).expect_err("too large").to_string(), "it has more than 1024 KiB");
+        assert!(read_of(&[0xff, 0xfe]).is_err());
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}

@@ -1,0 +1,44 @@
+//! Work that may wait for a disk or read much of the kernel's tables, on a thread of its own.
+//!
+//! Invariant: a thread that cannot be had is an error, and no end of whoever asked for it (tokio's own `spawn_blocking` panics).
+
+use std::future::Future;
+use std::io;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// What `work` returns. It goes on when this is dropped, and is within the runtime.
+///
+/// # Errors
+/// There is no thread to be had, or the work died.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    begin(work)?.await
+}
+
+fn begin<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<impl Future<Output = io::Result<T>>> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = Handle::current();
+    std::thread::Builder::new().name("work".to_owned()).spawn(move || {
+        let _within = runtime.enter();
+        // Nobody may wait for it any more.
+        let _ = sender.send(work());
+    })?;
+    Ok(async { receiver.await.map_err(|_| io::Error::other("the work died")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_comes_back_and_a_panic_of_it_is_an_error() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            assert_eq!(run(|| 7).await.expect("its work"), 7);
+            assert!(run(|| assert_eq!(1, 2)).await.is_err());
+        });
+    }
+}
