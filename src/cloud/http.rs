@@ -6,9 +6,11 @@
 //! ([`LONGEST_ANSWER`]); a name is looked up before the time for the connection begins ([`Names`]).
 
 use std::env;
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Read as _;
 use std::mem;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -28,6 +30,7 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 use jiff::Timestamp;
 use reqwest::Url;
+use rustix::fs::OFlags;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -124,7 +127,12 @@ fn name_in(url: &str) -> Option<String> {
 /// The certificates of a file, in place of the system's. Each is tried here: the connector, which parses them again,
 /// panics on one that cannot be used.
 fn bundled(path: &Path) -> anyhow::Result<TrustStore> {
-    let pem = fs::read(path)?;
+    // Nobody is waited for, whatever stands there.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    anyhow::ensure!(file.metadata()?.is_file(), "it is no regular file");
+    let mut pem = Vec::new();
+    file.take(LONGEST_ANSWER as u64).read_to_end(&mut pem)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots.add(certificate.context("it is not PEM")?).context("a certificate in it cannot be used")?;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,24 @@ const MOST_NAMES: usize = 64;
 
 type Found = Result<Vec<IpAddr>, String>;
 
+type Asked = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
 /// A handle; its copies share what was found.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Names {
     shared: Arc<Mutex<Shared>>,
+    /// The resolver.
+    ask: fn(String) -> Asked,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { shared: Arc::default(), ask: ask_the_system }
+    }
+}
+
+fn ask_the_system(name: String) -> Asked {
+    Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
 }
 
 #[derive(Default)]
@@ -114,10 +129,8 @@ impl Names {
         let (names, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
             // In a task of its own, because the system may have no thread for it, and that is a panic.
-            let asked = name.clone();
-            let task = tokio::spawn(async move { tokio::net::lookup_host((asked, 0)).await.map(Vec::from_iter) });
-            let found = match task.await {
-                Ok(Ok(addresses)) => Ok(addresses.into_iter().map(|it| it.ip()).collect::<Vec<IpAddr>>()),
+            let found = match tokio::spawn((names.ask)(name.clone())).await {
+                Ok(Ok(addresses)) => Ok(addresses),
                 Ok(Err(error)) => Err(format!("the name {name} was not found: {error}")),
                 Err(_) => Err(format!("the name {name} was not looked up: there is no thread for it")),
             };
@@ -201,5 +214,77 @@ impl ResolveDns for Names {
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Names").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+
+    fn asking(ask: fn(String) -> Asked) -> Names {
+        Names { ask, ..Names::default() }
+    }
+
+    fn slowly(_: String) -> Asked {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            Ok(vec![FIRST])
+        })
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_is_slower_than_a_calls_limit_is_waited_for() {
+        let names = asking(slowly);
+        let found = names.within(Duration::from_millis(200), names.find("x.example")).await;
+        assert_eq!(found.unwrap().unwrap(), [FIRST]);
+        let slow = tokio::time::sleep(Duration::from_secs(5));
+        assert!(names.within(Duration::from_millis(200), slow).await.is_none(), "what is no look-up has its limit");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_found_all_the_same() {
+        let names = asking(slowly);
+        assert!(tokio::time::timeout(Duration::from_millis(50), names.find("x.example")).await.is_err());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let found = tokio::time::timeout(Duration::from_millis(300), names.find("x.example")).await;
+        assert_eq!(found.unwrap().unwrap(), [FIRST]);
+    }
+
+    #[tokio::test]
+    async fn addresses_of_earlier_are_used_when_the_resolver_is_dead_or_says_no() {
+        static IS_DEAD: AtomicBool = AtomicBool::new(false);
+        let names = asking(|name| {
+            Box::pin(async move {
+                match (IS_DEAD.load(Ordering::Relaxed), name.as_str()) {
+                    (false, _) => Ok(vec![FIRST, SECOND]),
+                    (true, "dead.example") => std::future::pending().await,
+                    (true, _) => Err(io::Error::other("NXDOMAIN")),
+                }
+            })
+        });
+        for name in ["dead.example", "no.example"] {
+            IS_DEAD.store(false, Ordering::Relaxed);
+            assert_eq!(names.find(name).await.unwrap(), [FIRST, SECOND]);
+            IS_DEAD.store(true, Ordering::Relaxed);
+            let began = Instant::now();
+            assert_eq!(names.find(name).await.unwrap(), [SECOND, FIRST], "each time another one comes first");
+            assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+            // A look-up that hangs is not waited for a second time.
+            let began = Instant::now();
+            names.find(name).await.unwrap();
+            assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_dies_is_an_error() {
+        let names = asking(|_| Box::pin(async { Err(io::Error::other(["no", "such"].concat())) }));
+        assert!(names.find("x.example").await.unwrap_err().to_string().contains("nosuch"));
     }
 }

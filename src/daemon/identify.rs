@@ -11,7 +11,7 @@ use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, Connection};
 use crate::core::life::{Life, Record};
-use crate::core::model::{Identity, LifeCycle};
+use crate::core::model::{BootInstant, Identity, LifeCycle};
 use crate::core::retry::{self, Backoff};
 use crate::host::boot;
 use crate::host::files::Files;
@@ -55,6 +55,32 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
 }
 
 impl Daemon {
+    /// Whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
+    /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
+    fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
+        let Some(life) = &self.life else { return false };
+        let known = life.identity();
+        if (&known.instance_id, &known.region) == (&identity.instance_id, &identity.region) {
+            self.another = None;
+            return false;
+        }
+        if life.handover().is_some() || life.arrival().is_some() {
+            self.identify = false;
+            return true;
+        }
+        if self.another.as_ref() != Some(identity) {
+            self.another = Some(identity.clone());
+            self.identify_at = now + IDENTIFY.first;
+            return true;
+        }
+        warn!(
+            "the metadata says that this instance is {} in {}, not {} in {}: beginning anew as that one",
+            identity.instance_id, identity.region, known.instance_id, known.region
+        );
+        (self.another, self.life) = (None, None);
+        false
+    }
+
     pub(super) fn identified(&mut self, result: Result<Box<Identified>, String>) {
         let now = boot::now();
         let Identified { identity, aws, record } = match result {
@@ -68,8 +94,11 @@ impl Daemon {
                 return;
             }
         };
+        if self.is_doubtful(&identity, now) {
+            return;
+        }
         (self.identify, self.identify_failures) = (false, 0);
-        if self.aws.is_none() || std::mem::take(&mut self.reconnect) {
+        if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
             self.aws = Some(Arc::new(aws));
         }
         self.publisher.identified(&identity);

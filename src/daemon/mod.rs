@@ -35,7 +35,7 @@ use crate::cloud::imds::Imds;
 use crate::core::config::Config;
 use crate::core::handover::{Answer, Call, Handover};
 use crate::core::life::{self, Errand, Life, Record, Ticket};
-use crate::core::model::BootInstant;
+use crate::core::model::{BootInstant, Identity};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::retry::Failure;
 use crate::core::watchdog::Watchdog;
@@ -125,6 +125,8 @@ struct Daemon {
     identify: bool,
     identify_at: BootInstant,
     identify_failures: u32,
+    /// Who this instance is by the last look at it, if that was somebody else than before.
+    another: Option<Identity>,
     /// The AWS clients' connections are dead: the machine stood still.
     reconnect: bool,
     aws: Option<Arc<Aws>>,
@@ -166,6 +168,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
         identify: true,
         identify_at: now,
         identify_failures: 0,
+        another: None,
         reconnect: false,
         aws: None,
         preparation: Preparation::new(options.config.leave.when, now),
@@ -499,6 +502,7 @@ impl Daemon {
 
     fn prepared(&mut self, findings: Findings) {
         let lines = self.preparation.learn(findings, boot::now());
+        (self.identify, self.identify_at) = (true, boot::now());
         self.prepared_lines(&lines);
     }
 

@@ -3,10 +3,12 @@
 //! Invariants: a log that nobody reads any more (a closed pipe, a journal restarting or full) is never a reason to end or to
 //! wait; and no level shows what other crates know of credentials.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
@@ -72,10 +74,23 @@ pub fn start(log_format: LogFormat) -> Logging {
         }
     };
     tracing_subscriber::registry().with(targets).with(filter_fn(is_for_a_log)).with(layer).init();
+    say_panics_once();
     if let Some(text) = unreadable {
         tracing::warn!("RUST_LOG is {text:?}, which cannot be read; write a level such as debug, or spot_relay=debug");
     }
     Logging { journal, stderr }
+}
+
+/// A panic is a line of the log, once for each place in the code: what dies again and again says no more than that.
+fn say_panics_once() {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone()) {
+            let what = panic.payload_as_str().unwrap_or("without a word");
+            tracing::error!("a bug of this program, please report it: it panicked at {place}: {what}");
+        }
+    }));
 }
 
 /// The journal, if standard error is connected to it.
