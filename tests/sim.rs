@@ -191,8 +191,11 @@ fn an_instance_may_be_spared_and_an_interruption_withdrawn() {
 
 #[test]
 fn a_group_that_scales_in_takes_our_instance_and_launches_nothing() {
-    let sim = start(Settings::default());
+    let mut settings = Settings::default();
+    settings.target_groups[0].deregistration_delay = Duration::from_millis(300);
+    let sim = start(settings);
     sim.scale_in();
+    assert_eq!(sim.member_state().as_deref(), Some("Terminating"));
     assert_eq!(get(&sim.metadata_endpoint(), "/latest/meta-data/autoscaling/target-lifecycle-state"), "Terminated");
     until(|| sim.snapshot()["instances"][0]["state"] == "terminated");
     std::thread::sleep(Duration::from_millis(400));

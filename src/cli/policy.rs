@@ -89,15 +89,15 @@ fn of_kind(kind: Kind, config: &Config) -> Found {
     if region.is_none() {
         notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
-    notes.extend(placeholder(config, &means));
+    notes.extend(placeholder(&means));
     Found { subject: Subject { place, means, target_groups: Vec::new() }, notes }
 }
 
 /// A note where the policy passes a role whose name is not known.
-fn placeholder(config: &Config, means: &Means) -> Option<String> {
+fn placeholder(means: &Means) -> Option<String> {
     let role = match means {
         Means::Launch(launch) => &launch.source.role,
-        Means::Group(group) if group.launches_first(config) => &group.source.role,
+        Means::Group(group) if group.launches_first() => &group.source.role,
         Means::Group(_) | Means::Fleet(_) | Means::Nobody => return None,
     };
     (*role == PassedRole::Unknown).then(|| {
@@ -134,7 +134,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
                  allowed, run this again for less",
                 in_words(&clue)
             );
-            let notes = std::iter::once(note).chain(placeholder(config, &means)).collect();
+            let notes = std::iter::once(note).chain(placeholder(&means)).collect();
             Ok(Found { subject: Subject { place, means, target_groups: Vec::new() }, notes })
         }
     }
@@ -184,7 +184,7 @@ async fn planned(
         notes.push("it names the target groups of today: run this again after adding one".to_owned());
     }
     let means = means_of(aws, imds, config, &plan, &registered_in).await;
-    notes.extend(placeholder(config, &means));
+    notes.extend(placeholder(&means));
     Ok(Found { subject: Subject { place, means, target_groups }, notes })
 }
 
@@ -202,13 +202,13 @@ pub(super) async fn means_of(
     plan: &Plan,
     registered_in: &[TargetGroupArn],
 ) -> Means {
-    let mut means = Means::of_plan(plan, registered_in);
+    let mut means = Means::of_plan(plan, registered_in, config);
     let templates: Vec<LaunchTemplate> = match (plan, &means) {
         (Plan::Launch(launch), _) => {
             let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
             configurations.map(|configuration| configuration.template.clone()).collect()
         }
-        (Plan::Group { group, .. }, Means::Group(needs)) if needs.launches_first(config) => {
+        (Plan::Group { group, .. }, Means::Group(needs)) if needs.launches_first() => {
             let templates = aws.autoscaling.launch_templates(&group.name, LIMIT).await.unwrap_or_default();
             if let Means::Group(needs) = &mut means {
                 let ids = templates.iter().map(|template| template.id_or_name.clone());

@@ -9,6 +9,7 @@ use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
 use super::Caller;
+use crate::core::handover::HookResult;
 use crate::core::model::{
     AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
 };
@@ -17,6 +18,7 @@ use crate::core::retry::Failure;
 /// A hook's heartbeat timeout unless it was given another.
 const DEFAULT_HEARTBEAT_TIMEOUT: i32 = 3600;
 const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
+const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 
 #[derive(Clone, Debug)]
 pub struct AutoScaling {
@@ -60,7 +62,7 @@ impl AutoScaling {
         Self { client, caller }
     }
 
-    /// The group with its termination hooks (a second call, DescribeLifecycleHooks); `None` if there is no such group.
+    /// The group with its lifecycle hooks (a second call, DescribeLifecycleHooks); `None` if there is no such group.
     pub async fn describe_auto_scaling_group(
         &self,
         name: &str,
@@ -71,8 +73,7 @@ impl AutoScaling {
         };
         let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(name).send();
         let hooks = self.caller.call(limit, hooks).await?;
-        let termination_hooks = hooks.lifecycle_hooks().iter().filter_map(termination_hook).collect();
-        Ok(Some(group(name, &described, termination_hooks)))
+        Ok(Some(group(name, &described, hooks.lifecycle_hooks())))
     }
 
     /// The instances of the group in one call; none if there is no such group.
@@ -166,11 +167,16 @@ impl AutoScaling {
         Ok(Launched { instances: instances.collect(), errors })
     }
 
-    /// `CONTINUE`: the group goes on with what the hook held up.
-    pub async fn complete_lifecycle_action(&self, action: LifecycleAction<'_>, limit: Duration) -> Result<(), Failure> {
+    /// The group goes on with what the hook held up; with `Abandon` of a launching hook it replaces the member.
+    pub async fn complete_lifecycle_action(
+        &self,
+        action: LifecycleAction<'_>,
+        result: HookResult,
+        limit: Duration,
+    ) -> Result<(), Failure> {
         let call = self.client.complete_lifecycle_action().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
-        self.caller.call(limit, call.lifecycle_action_result("CONTINUE").send()).await.map(drop)
+        self.caller.call(limit, call.lifecycle_action_result(result.as_str()).send()).await.map(drop)
     }
 
     /// Starts the hook's heartbeat timeout anew.
@@ -212,14 +218,16 @@ impl AutoScaling {
     }
 }
 
-fn group(name: &str, described: &types::AutoScalingGroup, termination_hooks: Vec<LifecycleHook>) -> AutoScalingGroup {
+fn group(name: &str, described: &types::AutoScalingGroup, hooks: &[types::LifecycleHook]) -> AutoScalingGroup {
+    let hooks = |transition: &str| hooks.iter().filter_map(|hook| lifecycle_hook(hook, transition)).collect();
     let (target_groups, other_traffic_sources) = traffic_sources(described);
     let subnets = described.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
     AutoScalingGroup {
         name: name.to_owned(),
         arn: described.auto_scaling_group_arn().unwrap_or_default().to_owned(),
         capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
-        termination_hooks,
+        termination_hooks: hooks(TERMINATING),
+        launch_hooks: hooks(LAUNCHING),
         target_groups,
         other_traffic_sources,
         members: members(described),
@@ -229,8 +237,16 @@ fn group(name: &str, described: &types::AutoScalingGroup, termination_hooks: Vec
         health_check_type: described.health_check_type().unwrap_or_default().to_owned(),
         availability_zones: described.availability_zones().to_vec(),
         subnets: subnets.filter(|subnet| !subnet.is_empty()).map(str::to_owned).collect(),
-        mixed_instances: described.mixed_instances_policy().is_some(),
+        mixes_spot_and_on_demand: described.mixed_instances_policy().is_some_and(mixes_spot_and_on_demand),
     }
+}
+
+/// A mixed instances policy that is neither wholly Spot nor wholly on demand. AWS's defaults are no base and 100 %.
+fn mixes_spot_and_on_demand(policy: &types::MixedInstancesPolicy) -> bool {
+    let distribution = policy.instances_distribution();
+    let base = distribution.and_then(|it| it.on_demand_base_capacity()).unwrap_or_default();
+    let above = distribution.and_then(|it| it.on_demand_percentage_above_base_capacity()).unwrap_or(100);
+    above < 100 && (above > 0 || base > 0)
 }
 
 /// The target groups, and the other traffic sources. AWS lists a source under its own list, the list of all, or both.
@@ -254,9 +270,9 @@ fn members(described: &types::AutoScalingGroup) -> Vec<GroupMember> {
     described.instances().iter().filter_map(member).collect()
 }
 
-fn termination_hook(hook: &types::LifecycleHook) -> Option<LifecycleHook> {
+fn lifecycle_hook(hook: &types::LifecycleHook, transition: &str) -> Option<LifecycleHook> {
     let seconds = hook.heartbeat_timeout().unwrap_or(DEFAULT_HEARTBEAT_TIMEOUT);
-    hook.lifecycle_transition().filter(|transition| *transition == TERMINATING)?;
+    hook.lifecycle_transition().filter(|name| *name == transition)?;
     Some(LifecycleHook {
         name: hook.lifecycle_hook_name()?.to_owned(),
         heartbeat_timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),

@@ -33,10 +33,10 @@ use jiff::Timestamp;
 
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
-use crate::core::plan::{GroupRequest, Plan};
+use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure, FailureKind};
 
-pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, LAUNCH_LIMIT};
+pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, HookResult, LAUNCH_LIMIT};
 use crowd::Crowd;
 use hook::Hook;
 use journal::{About, Journal};
@@ -151,7 +151,7 @@ impl Handover {
 
     /// Whether the group is asked for a successor before this instance leaves.
     pub(crate) fn launches_first(&self) -> bool {
-        let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if *how != GroupRequest::Observe);
+        let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if how.asks());
         asks && self.manner() != Manner::AtOnce
     }
 
@@ -182,6 +182,7 @@ impl Handover {
         if self.terms.signal != Signal::Notice {
             self.terms.incident.action = Some(action);
             self.terms.time = time;
+            self.terms.owner_sees = Signal::Notice;
         }
         if !self.terms.terminating {
             self.terms.signal = Signal::Notice;
@@ -194,7 +195,7 @@ impl Handover {
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
     /// was none.
-    pub fn group_terminates(&mut self, deadline: BootInstant, now: BootInstant) {
+    pub fn group_terminates(&mut self, into_pool: bool, deadline: BootInstant, now: BootInstant) {
         if self.terms.terminating || self.outcome.is_some() {
             return;
         }
@@ -204,6 +205,7 @@ impl Handover {
             self.terms.deadline = deadline;
         }
         self.terms.terminating = true;
+        self.terms.into_pool = into_pool;
         self.journal.deadline = self.terms.announced_deadline();
         if let Some(successor) = &mut self.successor {
             successor.group_terminates(&self.terms, now);
@@ -239,11 +241,12 @@ impl Handover {
         for (index, leave) in leaves.iter_mut().enumerate() {
             calls.extend(leave.due(&view, &mut journal).map(|call| (Duty::Leave(index), call)));
         }
+        let look = quiet.due(&view, &mut journal).map(|call| (Duty::Quiet, call));
+        let view = View { quiet: quiet.is_quiet(), ..view };
         if let Some(successor) = &mut successor {
             calls.extend(successor.due(&view, &mut journal));
         }
-        calls.extend(quiet.due(&view, &mut journal).map(|call| (Duty::Quiet, call)));
-        let view = View { quiet: quiet.is_quiet(), ..view };
+        calls.extend(look);
         for hook in &mut hooks {
             calls.extend(hook.due(&view).map(|call| (Duty::Hook(hook.kind()), call)));
         }
@@ -256,7 +259,9 @@ impl Handover {
         self.mark = mark;
         self.journal = journal;
         calls.extend(self.look_ups.due(now));
+        // A group that terminates this instance has no deadline: it waits for its hooks.
         let left = self.terms.deadline.since(now);
+        let left = if self.group_waits() { left.max(CALL_LIMIT) } else { left };
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
@@ -286,7 +291,7 @@ impl Handover {
             Duty::Quiet => Some(self.quiet.pace()),
             Duty::Mark => Some(self.mark.pace()),
             Duty::Hook(_) => None,
-            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::Lifecycle(_) => {
+            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::MemberState | Duty::Lifecycle(_) => {
                 self.successor.as_ref().and_then(|successor| successor.pace(duty))
             }
         }
@@ -315,7 +320,7 @@ impl Handover {
                     hook.answered(now, answer);
                 }
             }
-            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::Lifecycle(_) => {
+            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::MemberState | Duty::Lifecycle(_) => {
                 if let Some(successor) = &mut self.successor {
                     successor.answered(now, &self.terms, duty, answer, &mut self.journal);
                 }
@@ -390,7 +395,7 @@ impl Handover {
         let complete = reports.iter().all(|report| report.done || report.aside);
         let settled = reports.iter().all(|report| report.settled);
         let stays = self.stays(now);
-        let is_early = stays.is_none() && now < self.terms.deadline;
+        let is_early = stays.is_none() && (now < self.terms.deadline || self.group_waits());
         // Nothing is told as it was a while ago: the successor may have died since.
         let mut is_to_be_seen = || self.successor.as_mut().is_some_and(|successor| successor.is_to_be_seen_again(now));
         if is_early && (!settled || is_to_be_seen()) {
@@ -408,6 +413,12 @@ impl Handover {
         self.journal.reach(now, MilestoneKind::HandedOver, message, self.successor_id().into());
         self.outcome = Some(Outcome { complete, duties });
         true
+    }
+
+    /// Whether the group terminates this instance by itself and waits for its hooks, which have no deadline of ours.
+    fn group_waits(&self) -> bool {
+        let by_itself = self.terms.terminating && self.terms.signal == Signal::LifecycleState;
+        by_itself && self.successor.as_ref().is_some_and(SuccessorDuties::is_waited_for)
     }
 
     /// Why this instance, of which no interruption is announced, does not leave at all.
@@ -446,6 +457,7 @@ impl Handover {
     }
 
     fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
+        let plan = plan.at(&self.terms.identity, self.terms.owner_sees);
         self.look_ups.plan_is_known();
         self.crowd.learn_fellows(plan.fellows());
         self.journal.owner = Some(plan.owner().to_owned());

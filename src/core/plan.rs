@@ -3,6 +3,7 @@
 //! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
 
+mod group;
 mod pools;
 mod raised;
 
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::config::{OwnerChoice, Successor};
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetType, Identity, InstantFleet, LaunchConfiguration, LaunchTemplate, LifecycleHook,
-    Owner, TargetGroupArn,
+    AutoScalingGroup, Fleet, FleetType, Identity, InstanceId, InstantFleet, LaunchConfiguration, LaunchTemplate,
+    LifeCycle, LifecycleHook, Owner, Signal, TargetGroupArn,
 };
 
+pub use group::{GroupRequest, asks_launch_instances};
 use pools::overrides;
 pub use pools::{OwnSubnet, TemplateMarket, TemplateTraits, crowded_zones};
 pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
@@ -117,16 +119,6 @@ pub enum Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum GroupRequest {
-    /// Capacity Rebalancing: the group launches by itself.
-    Observe,
-    /// Its termination hook runs, and keeps our window.
-    Terminate,
-    Detach,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum FleetKind {
     Ec2,
     Spot,
@@ -169,11 +161,13 @@ pub struct Surroundings {
 }
 
 impl Plan {
-    /// # What is planned for each owner
-    /// docs/aws.md 4; a `request` or `instant` fleet and a bare launch template become a [`LaunchPlan`].
+    /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A `request` or
+    /// `instant` fleet and a bare launch template become a [`LaunchPlan`].
     pub fn of(owner: &Owner, identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Plan {
         match owner {
-            Owner::AutoScalingGroup(group) => Plan::Group { group: group.clone(), how: GroupRequest::of(group) },
+            Owner::AutoScalingGroup(group) => {
+                Plan::Group { group: group.clone(), how: GroupRequest::of(group, identity, Signal::Notice) }
+            }
             Owner::Ec2Fleet(fleet) => Plan::of_fleet(FleetKind::Ec2, fleet, identity, choice, surroundings),
             Owner::SpotFleet(fleet) => Plan::of_fleet(FleetKind::Spot, fleet, identity, choice, surroundings),
             Owner::LaunchTemplate(template) => {
@@ -196,10 +190,7 @@ impl Plan {
         around: &Surroundings,
     ) -> Plan {
         if fleet.request_type == FleetType::Maintain {
-            let how = match fleet.replacement_strategy {
-                Some(_) => FleetRequest::Observe,
-                None => FleetRequest::Raise,
-            };
+            let how = FleetRequest::of(fleet, identity.life_cycle, Signal::Notice);
             return Plan::Fleet { kind, fleet: fleet.clone(), how };
         }
         if fleet.launch_configurations.is_empty() {
@@ -213,6 +204,34 @@ impl Plan {
         let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
         let from = format!("the launch templates of {}", fleet.id);
         Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, around))
+    }
+
+    /// The plan of the same owner at this signal.
+    #[must_use]
+    pub fn at(self, identity: &Identity, signal: Signal) -> Plan {
+        match self {
+            Plan::Group { group, .. } => {
+                let how = GroupRequest::of(&group, identity, signal);
+                Plan::Group { group, how }
+            }
+            Plan::Fleet { kind, fleet, .. } => {
+                let how = FleetRequest::of(&fleet, identity.life_cycle, signal);
+                Plan::Fleet { kind, fleet, how }
+            }
+            Plan::Launch(_) | Plan::Nobody { .. } => self,
+        }
+    }
+
+    /// The plan with this instance in the lifecycle state that the metadata shows: it is newer than the last look-up.
+    #[must_use]
+    pub fn with_member_state(mut self, instance_id: &InstanceId, lifecycle_state: &str) -> Plan {
+        if let Plan::Group { group, .. } = &mut self {
+            let ours = group.members.iter_mut().find(|member| member.instance_id == *instance_id);
+            if let Some(member) = ours {
+                lifecycle_state.clone_into(&mut member.lifecycle_state);
+            }
+        }
+        self
     }
 
     /// The termination hooks of an Auto Scaling group.
@@ -252,7 +271,7 @@ impl Plan {
 
     /// Whether somebody launches a successor, asked or not.
     pub fn has_successor(&self) -> bool {
-        !matches!(self, Plan::Nobody { .. })
+        !matches!(self, Plan::Nobody { .. } | Plan::Group { how: GroupRequest::Uncounted, .. })
     }
 
     /// The owner as the log and the milestones name it.
@@ -311,6 +330,13 @@ impl fmt::Display for Plan {
             Plan::Group { group, how: GroupRequest::Detach } => {
                 write!(f, "detach from group {}, which launches the successor", group.name)
             }
+            Plan::Group { group, how: GroupRequest::Uncounted } => {
+                write!(
+                    f,
+                    "launch no successor: group {} does not count this instance (Standby, or warm pool)",
+                    group.name
+                )
+            }
             Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => {
                 write!(f, "leave the successor to {}, whose replacement strategy launches it", fleet.id)
             }
@@ -329,14 +355,12 @@ impl fmt::Display for Plan {
     }
 }
 
-impl GroupRequest {
-    fn of(group: &AutoScalingGroup) -> GroupRequest {
-        if group.capacity_rebalance {
-            GroupRequest::Observe
-        } else if group.termination_hooks.is_empty() {
-            GroupRequest::Detach
+impl FleetRequest {
+    fn of(fleet: &Fleet, life_cycle: LifeCycle, signal: Signal) -> FleetRequest {
+        if fleet.replacement_strategy.is_some() && group::is_replaced_by_owner(life_cycle, signal) {
+            FleetRequest::Observe
         } else {
-            GroupRequest::Terminate
+            FleetRequest::Raise
         }
     }
 }

@@ -128,7 +128,7 @@ impl Policy {
     pub fn of(config: &Config, subject: &Subject) -> Policy {
         let Subject { place, means, target_groups } = subject;
         let mut statement = vec![
-            allow("LookUp", reads(config, means), vec!["*".to_owned()]),
+            allow("LookUp", reads(means), vec!["*".to_owned()]),
             allow("TargetGroups", registration(config, means), groups(config, place, target_groups)),
             mark(place),
             unmark(place),
@@ -139,7 +139,7 @@ impl Policy {
         match means {
             Means::Group(group) => {
                 statement.extend(ask_group(config, group, place));
-                if group.launches_first(config) {
+                if group.launches_first() {
                     statement.extend(group.source.statements(Caller::TheGroup, place));
                 }
             }
@@ -159,7 +159,7 @@ impl Policy {
 /// What the way back of a drill calls and this configuration's policy leaves out. `registered_in` are this instance's target
 /// groups.
 pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[TargetGroupArn]) -> Vec<&'static str> {
-    let means = Means::of_plan(plan, registered_in);
+    let means = Means::of_plan(plan, registered_in, config);
     let detaches = matches!(&means, Means::Group(group) if group.detach);
     let called = [
         (!registered_in.is_empty(), "elasticloadbalancing:RegisterTargets"),
@@ -193,7 +193,7 @@ fn allow(sid: &'static str, mut action: Vec<&'static str>, resource: Vec<String>
 
 /// On every resource: most of these cannot be held to any, and a read that is refused for a resource that IAM does not know
 /// of there would cost the successor.
-fn reads(config: &Config, means: &Means) -> Vec<&'static str> {
+fn reads(means: &Means) -> Vec<&'static str> {
     let mut actions = vec![
         "ec2:DescribeTags",
         "elasticloadbalancing:DescribeTargetGroupAttributes",
@@ -203,7 +203,7 @@ fn reads(config: &Config, means: &Means) -> Vec<&'static str> {
     match means {
         Means::Group(group) => {
             actions.extend(["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLifecycleHooks"]);
-            actions.extend(group.launches_first(config).then_some("ec2:DescribeLaunchTemplateVersions"));
+            actions.extend(group.launches_first().then_some("ec2:DescribeLaunchTemplateVersions"));
         }
         Means::Fleet(FleetMeans { kind: FleetKind::Ec2, .. }) => {
             actions.extend(["ec2:DescribeFleets", "ec2:DescribeFleetInstances", "ec2:DescribeSpotInstanceRequests"]);
@@ -279,8 +279,11 @@ fn ask_group(config: &Config, group: &GroupMeans, place: &Place) -> Option<State
     if group.terminate {
         actions.push("autoscaling:TerminateInstanceInAutoScalingGroup");
     }
-    if group.launches_first(config) {
+    if group.launches_first() {
         actions.push(TRIED);
+    }
+    if group.launch_hooks && (group.detach || group.terminate) {
+        actions.push("autoscaling:CompleteLifecycleAction");
     }
     if group.hooks && (group.terminate || config.watch.lifecycle) {
         actions.extend(["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]);

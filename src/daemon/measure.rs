@@ -163,7 +163,7 @@ fn duty(task: Task) -> &'static str {
         Task::Leave(Duty::Find) => "find",
         Task::Leave(Duty::Watch) => "watch",
         Task::Leave(Duty::Register(_)) => "register",
-        Task::Leave(Duty::Lifecycle(_)) => "lifecycle",
+        Task::Leave(Duty::MemberState | Duty::Lifecycle(_)) => "lifecycle",
         Task::Leave(Duty::Mark) => "mark",
         Task::Leave(Duty::Hook(_)) => "hook",
         Task::Arrive(Step::Ready) => "arrive-ready",

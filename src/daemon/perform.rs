@@ -197,9 +197,9 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
                 availability_zone.map_or(Placement::OnlyZone, |zone| Placement::AvailabilityZones(vec![zone]));
             groups.launch_instances(&group, &client_token, &placement, limit).await.map(Answer::Launched)
         }
-        Call::CompleteLifecycleAction { group, hook } => {
+        Call::CompleteLifecycleAction { group, hook, result } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
-            groups.complete_lifecycle_action(action, limit).await.map(accepted)
+            groups.complete_lifecycle_action(action, result, limit).await.map(accepted)
         }
         Call::RecordLifecycleActionHeartbeat { group, hook } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };

@@ -322,6 +322,7 @@ pub(super) fn words(task: Task) -> &'static str {
         Task::Leave(Duty::Find) => "failed to find the successor",
         Task::Leave(Duty::Watch) => "failed to look at the successor",
         Task::Leave(Duty::Register(_)) => "failed to register the successor, or to see its health",
+        Task::Leave(Duty::MemberState) => "failed to look at this instance's state in its group",
         Task::Leave(Duty::Lifecycle(_)) => "failed to see the termination hook through",
         Task::Leave(Duty::Mark) => "failed to tag this instance as one that goes",
         Task::Leave(Duty::Hook(_)) => "failed to run a hook",

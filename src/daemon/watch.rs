@@ -115,7 +115,8 @@ impl Glances {
         };
         let glances = Glances {
             rebalance: watch.rebalance != Rebalance::Ignore && is_turn(REBALANCE_EVERY, 0),
-            lifecycle: watch.lifecycle && is_turn(LIFECYCLE_EVERY, 2),
+            // Also where nothing is handed over for it: what is in the warm pool is not registered.
+            lifecycle: is_turn(LIFECYCLE_EVERY, 2),
             events: watch.scheduled_events != ScheduledEvents::Ignore && is_turn(EVENTS_EVERY, 4),
         };
         (glances.rebalance || glances.lifecycle || glances.events).then_some(glances)

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::api_auto_scaling_describe as describe;
-use super::auto_scaling::{AutoScalingGroup, Hook, Member};
+use super::auto_scaling::{AutoScalingGroup, Hook};
 use super::aws::{Answer, Failure, answered_before, remember_answer};
 use super::instances::{Place, State};
 use super::launch_templates::TemplateReference;
+use super::members::Member;
 use super::query::Query;
 use super::settings::LifeCycle;
 use super::world::{Keeper, World};
@@ -25,6 +26,8 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
         "LaunchInstances" => launch_instances_once(world, query),
         "CompleteLifecycleAction" => complete_lifecycle_action(world, query),
         "RecordLifecycleActionHeartbeat" => record_lifecycle_action_heartbeat(world, query),
+        "EnterStandby" => enter_standby(world, query),
+        "ExitStandby" => exit_standby(world, query),
         "PutLifecycleHook" => put_lifecycle_hook(world, query),
         "CreateAutoScalingGroup" => create_auto_scaling_group(world, query),
         "UpdateAutoScalingGroup" => update_auto_scaling_group(world, query),
@@ -120,7 +123,7 @@ fn attach_instances(world: &mut World, query: &Query) -> Answer {
         }
         if let Some(group) = world.group_mut(&name) {
             group.desired += 1;
-            group.members.push(Member { instance: id.clone(), state: "InService", action: None });
+            group.members.push(Member::new(id, "InService"));
         }
         world.register_instance(&target_groups, id);
     }
@@ -135,8 +138,7 @@ fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) ->
         return Err(Failure::validation(message));
     };
     let name = group.name.clone();
-    let in_service =
-        group.member(&id).is_some_and(|member| matches!(member.state, "InService" | "Standby" | "Pending"));
+    let in_service = group.member(&id).is_some_and(|member| matches!(member.state, "InService" | "Standby"));
     if !in_service {
         return Err(Failure::validation(format!("The instance {id} is not in InService or Standby.")));
     }
@@ -151,12 +153,45 @@ fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) ->
     Ok(Xml::new().nest("Activity", activity))
 }
 
+/// The members that a call names, each in the state that it has to be in.
+fn members_in(world: &World, query: &Query, state: &str) -> Result<(String, Vec<String>), Failure> {
+    let group = group(world, query)?;
+    let ids = query.list("InstanceIds.member");
+    match ids.iter().find(|id| group.member(id).is_none_or(|member| member.state != state)) {
+        Some(id) => Err(Failure::validation(format!("The instance {id} is not in {state}."))),
+        None => Ok((group.name.clone(), ids)),
+    }
+}
+
+fn enter_standby(world: &mut World, query: &Query) -> Answer {
+    let decrement = decrements(query)?;
+    let (name, ids) = members_in(world, query, "InService")?;
+    if decrement {
+        keeps_minimum(group(world, query)?, ids.len())?;
+    }
+    ids.iter().for_each(|id| world.enter_standby(&name, id, decrement));
+    Ok(Xml::new().list("Activities", "member", []))
+}
+
+fn exit_standby(world: &mut World, query: &Query) -> Answer {
+    let (name, ids) = members_in(world, query, "Standby")?;
+    ids.iter().for_each(|id| world.exit_standby(&name, id));
+    Ok(Xml::new().list("Activities", "member", []))
+}
+
 fn launch_instances_once(world: &mut World, query: &Query) -> Answer {
     let token = query.required("ClientToken")?;
+    if world.launches_in_progress.get(&token).is_some_and(|until| *until > world.now) {
+        let message = "The request with this client token is still in progress.";
+        return Err(Failure::with_status(500, "IdempotentCallInProgress", message));
+    }
     if let Some(answer) = answered_before(world, "LaunchInstances", query, &token)? {
         return Ok(answer);
     }
+    let takes = world.settings.timings.launch_instances_takes;
     let answer = launch_instances(world, query, &token)?;
+    world.launches_in_progress.insert(token.clone(), world.now + takes);
+    world.answers_after = takes;
     remember_answer(world, "LaunchInstances", query, &token, &answer);
     Ok(answer)
 }
@@ -169,6 +204,11 @@ fn launch_instances(world: &mut World, query: &Query, token: &str) -> Answer {
     let count: u32 = count.ok_or_else(|| Failure::missing_parameter("RequestedCapacity"))?;
     if group.desired + count > group.max {
         let message = format!("The requested capacity would exceed the MaxSize {} of group {name}.", group.max);
+        return Err(Failure::validation(message));
+    }
+    if !group.mixed_types.is_empty() && !matches!(group.on_demand_percentage, 0 | 100) {
+        let message =
+            "LaunchInstances is not supported for a mixed instances policy with both Spot and On-Demand capacity.";
         return Err(Failure::validation(message));
     }
     let subnets = asked_subnets(world, group, query)?;
@@ -243,7 +283,7 @@ fn waiting(world: &World, query: &Query) -> Result<(String, Hook), Failure> {
     let hook = group.hooks.iter().find(|hook| hook.name == name).ok_or_else(missing)?;
     let (instance, token) = (query.get("InstanceId"), query.get("LifecycleActionToken"));
     let meant = |member: &&Member| {
-        let Some(action) = member.action.as_ref().filter(|action| action.hook == name) else { return false };
+        let Some(action) = member.actions.iter().find(|action| action.hook == name) else { return false };
         token.is_none_or(|token| token == action.token) && instance.is_none_or(|id| id == member.instance)
     };
     let named = token.is_some() || instance.is_some();
@@ -261,15 +301,14 @@ fn complete_lifecycle_action(world: &mut World, query: &Query) -> Answer {
     if !matches!(result.as_str(), "CONTINUE" | "ABANDON") {
         return Err(Failure::malformed("LifecycleActionResult", &result));
     }
-    // A terminating instance goes either way: ABANDON only skips other hooks.
-    let (id, _) = waiting(world, query)?;
-    world.complete_action(&id);
+    let (id, hook) = waiting(world, query)?;
+    world.complete_action(&id, &hook.name, &result);
     Ok(Xml::new())
 }
 
 fn record_lifecycle_action_heartbeat(world: &mut World, query: &Query) -> Answer {
     let (id, hook) = waiting(world, query)?;
-    world.heartbeat(&id, hook.heartbeat_timeout);
+    world.heartbeat(&id, &hook);
     Ok(Xml::new())
 }
 
@@ -326,6 +365,7 @@ fn create_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
         life_cycle: if spot { LifeCycle::Spot } else { LifeCycle::OnDemand },
         template,
         mixed_types: Vec::new(),
+        on_demand_percentage: 100,
         hooks: Vec::new(),
         members: Vec::new(),
         tags: query.tags("Tags.member").into_iter().collect::<BTreeMap<_, _>>(),

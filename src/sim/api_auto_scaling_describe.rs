@@ -1,11 +1,11 @@
 //! Auto Scaling's describing calls.
 
 use super::api_auto_scaling::group;
-use super::auto_scaling::{AutoScalingGroup, Member};
+use super::auto_scaling::AutoScalingGroup;
 use super::aws::{Answer, Failure, page};
 use super::launch_templates::TemplateReference;
+use super::members::Member;
 use super::query::Query;
-use super::settings::LifeCycle;
 use super::world::World;
 use super::xml::Xml;
 
@@ -76,11 +76,10 @@ fn mixed_instances_policy(world: &World, group: &AutoScalingGroup) -> Xml {
         "member",
         overrides,
     );
-    let on_demand = if group.life_cycle == LifeCycle::Spot { 0 } else { 100 };
     let distribution = Xml::new()
         .text("OnDemandAllocationStrategy", "prioritized")
         .text("OnDemandBaseCapacity", 0)
-        .text("OnDemandPercentageAboveBaseCapacity", on_demand)
+        .text("OnDemandPercentageAboveBaseCapacity", group.on_demand_percentage)
         .text("SpotAllocationStrategy", "price-capacity-optimized");
     Xml::new().nest("LaunchTemplate", launch_template).nest("InstancesDistribution", distribution)
 }

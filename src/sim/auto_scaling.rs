@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::instances::{Launch, Place};
 use super::launch_templates::TemplateReference;
+use super::members::Member;
 use super::settings::LifeCycle;
 use super::world::{Event, Keeper, World};
 
@@ -26,6 +27,8 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) template: TemplateReference,
     /// The instance types of a mixed instances policy; empty: none.
     pub(crate) mixed_types: Vec<String>,
+    /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy.
+    pub(crate) on_demand_percentage: u32,
     pub(crate) instance_type: String,
     pub(crate) life_cycle: LifeCycle,
     pub(crate) hooks: Vec<Hook>,
@@ -44,36 +47,17 @@ pub(crate) struct Hook {
     pub(crate) default_result: String,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) instance: String,
-    pub(crate) state: &'static str,
-    /// The lifecycle action that is waited for.
-    pub(crate) action: Option<LifecycleAction>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct LifecycleAction {
-    pub(crate) hook: String,
-    pub(crate) token: String,
-    serial: u64,
-}
-
 impl AutoScalingGroup {
     pub(crate) fn member(&self, instance: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.instance == instance)
     }
 
-    fn member_mut(&mut self, instance: &str) -> Option<&mut Member> {
+    pub(crate) fn member_mut(&mut self, instance: &str) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| member.instance == instance)
     }
 
     fn active(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| matches!(member.state, "Pending" | "InService"))
-    }
-
-    pub(crate) fn termination_hook(&self) -> Option<&Hook> {
-        self.hooks.iter().find(|hook| hook.transition == "autoscaling:EC2_INSTANCE_TERMINATING")
+        self.members.iter().filter(|member| member.is_active())
     }
 
     fn keeper(&self) -> Keeper {
@@ -164,7 +148,7 @@ impl World {
         }
         let id = self.launch(Launch { place, tags, keeper: Some(keeper) });
         if let Some(group) = self.group_mut(name) {
-            group.members.push(Member { instance: id.clone(), state: "Pending", action: None });
+            group.members.push(Member::new(&id, "Pending"));
         }
         id
     }
@@ -178,14 +162,6 @@ impl World {
         self.after(self.settings.timings.running_after + self.settings.timings.healthy_after, event);
     }
 
-    pub(crate) fn member_runs(&mut self, name: &str, id: &str) {
-        let Some(group) = self.group_mut(name) else { return };
-        let Some(member) = group.member_mut(id).filter(|member| member.state == "Pending") else { return };
-        member.state = "InService";
-        let target_groups = group.target_groups.clone();
-        self.register_instance(&target_groups, id);
-    }
-
     pub(crate) fn member_died(&mut self, name: &str, id: &str) {
         let Some(group) = self.group_mut(name) else { return };
         group.members.retain(|member| member.instance != id);
@@ -197,7 +173,7 @@ impl World {
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return false };
         let Some(group) = self.group_mut(&name) else { return false };
         let before = group.members.len();
-        group.members.retain(|member| member.instance != id || !member.state.starts_with("Terminating"));
+        group.members.retain(|member| member.instance != id || !member.is_terminating());
         if group.members.len() == before {
             return false;
         }
@@ -247,27 +223,6 @@ impl World {
         }
     }
 
-    /// Begins to terminate a member: deregistered at once, its hook waited for, then shut down.
-    pub(crate) fn terminate_member(&mut self, name: &str, id: &str) {
-        let serial = self.serial();
-        let token = self.uuid();
-        let Some(group) = self.group_mut(name) else { return };
-        let hook = group.termination_hook().cloned();
-        let target_groups = group.target_groups.clone();
-        let Some(member) = group.member_mut(id).filter(|one| !one.state.starts_with("Terminating")) else { return };
-        member.state = if hook.is_some() { "Terminating:Wait" } else { "Terminating" };
-        member.action = hook.as_ref().map(|hook| LifecycleAction { hook: hook.name.clone(), token, serial });
-        self.deregister_instance(&target_groups, id);
-        self.set_target_lifecycle_state(id, "Terminated");
-        match hook {
-            Some(hook) => {
-                self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
-            }
-            None => self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned())),
-        }
-        self.recount_group(name);
-    }
-
     /// After the desired capacity was lowered: the oldest members go.
     pub(crate) fn terminate_excess_members(&mut self, name: &str) {
         let Some(group) = self.group(name) else { return };
@@ -276,37 +231,5 @@ impl World {
         for id in active.into_iter().take(excess) {
             self.terminate_member(name, &id);
         }
-    }
-
-    fn set_target_lifecycle_state(&mut self, id: &str, state: &str) {
-        if let Some(instance) = self.instance_mut(id) {
-            instance.target_lifecycle_state = Some(state.to_owned());
-        }
-    }
-
-    pub(crate) fn hook_timed_out(&mut self, id: &str, serial: u64) {
-        let action = self.group_of(id).and_then(|group| group.member(id)?.action.as_ref());
-        if action.is_some_and(|action| action.serial == serial) {
-            self.complete_action(id);
-        }
-    }
-
-    pub(crate) fn complete_action(&mut self, id: &str) {
-        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
-        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
-        member.action = None;
-        member.state = "Terminating:Proceed";
-        self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
-    }
-
-    /// The hook waits its whole heartbeat timeout anew.
-    pub(crate) fn heartbeat(&mut self, id: &str, timeout: Duration) {
-        let serial = self.serial();
-        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
-        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
-        if let Some(action) = &mut member.action {
-            action.serial = serial;
-        }
-        self.after(timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
     }
 }

@@ -1,6 +1,6 @@
 //! A listener for suites in other languages and for benchmarks: looks at the world and makes things happen, in JSON.
 //!
-//! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/scheduled-events`,
+//! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/member`, `/scheduled-events`,
 //! `/no-capacity`, `/target-health`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
 
 use std::sync::Arc;
@@ -74,6 +74,8 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
         "/rebalance" => sim.rebalance_for(instance),
         // {"state": "Terminated"}
         "/lifecycle-state" => sim.lifecycle_state(text("state").unwrap_or_default()),
+        // {"to": "Warmed:Running"}: the group moves our instance
+        "/member" => sim.group_moves(text("to").unwrap_or_default()),
         // the list itself
         "/scheduled-events" => sim.scheduled_events(&body.to_string()),
         // a list of pools

@@ -342,7 +342,9 @@ impl World {
     pub(crate) fn risk_seen(&mut self, id: &str) {
         let Some(instance) = self.instance(id).filter(|one| one.alive() && !one.at_risk) else { return };
         let noticed = instance.is_taken();
-        let Some(keeper) = instance.keeper.clone().filter(|_| noticed || instance.rebalance.is_some()) else { return };
+        // Capacity Rebalancing and replacement strategies act on the signals of Spot instances alone.
+        let recommended = instance.rebalance.is_some() && instance.spot.is_some();
+        let Some(keeper) = instance.keeper.clone().filter(|_| noticed || recommended) else { return };
         if let (Keeper::Fleet(fleet), true) = (&keeper, noticed && self.settings.replaces_at_notice) {
             return self.recount_fleet(fleet);
         }

@@ -13,6 +13,7 @@ mod auto_scaling;
 mod fleets;
 mod instances;
 mod launch_templates;
+mod members;
 mod reported_health;
 mod target_groups;
 mod target_zones;
@@ -295,6 +296,21 @@ impl Sim {
             group.desired = group.desired.saturating_sub(1);
         }
         world.terminate_member(&name, &ours);
+    }
+
+    /// The group moves our instance: `InService`, `Standby`, `Warmed:Running` and its kin (back into the warm pool), or
+    /// `Warmed:Terminated`.
+    pub fn group_moves(&self, to: &str) {
+        let mut world = self.world();
+        let ours = world.ours.clone();
+        world.move_member(&ours, to);
+    }
+
+    /// The lifecycle state of our instance in its group; `None`: it is no member.
+    pub fn member_state(&self) -> Option<String> {
+        let world = self.world();
+        let group = world.group_of(&world.ours)?;
+        group.member(&world.ours).map(|member| member.state.to_owned())
     }
 
     /// The body of `events/maintenance/scheduled`, verbatim; empty: 404.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
@@ -12,12 +13,14 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: String,
     pub(crate) endless: bool,
+    /// Sent so much later than it was made.
+    pub(crate) after: Duration,
 }
 
 impl Reply {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<String>) -> Reply {
         let headers = vec![("content-type", content_type.to_owned())];
-        Reply { status, headers, body: body.into(), endless: false }
+        Reply { status, headers, body: body.into(), endless: false, after: Duration::ZERO }
     }
 
     pub(crate) fn endless() -> Reply {

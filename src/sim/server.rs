@@ -176,6 +176,9 @@ async fn one_request(
         Some(other) => (instead(&asked, other), false),
         None => (act(&inner, &asked), false),
     };
+    if !reply.after.is_zero() && !lost {
+        tokio::time::sleep(reply.after).await;
+    }
     let answered = if lost { None } else { Some(&reply) };
     inner.log().done(number, answered);
     watched(&inner, number, Moment::Done).await;
@@ -254,6 +257,7 @@ async fn watched(inner: &Inner, number: usize, moment: Moment) {
 fn act(inner: &Inner, asked: &Asking) -> Reply {
     let mut world = inner.world();
     let date = world.clock.http_date(world.now);
+    let mut after = Duration::ZERO;
     let reply = match (&asked.role, &asked.call) {
         (Role::Metadata { instance, tokens }, _) => {
             let wire = &asked.wire;
@@ -263,11 +267,12 @@ fn act(inner: &Inner, asked: &Asking) -> Reply {
         }
         (_, Some(call)) => {
             let (status, body) = aws::answer(&mut world, call, &asked.wire.headers);
+            after = std::mem::take(&mut world.answers_after);
             Reply::new(status, "text/xml", body)
         }
         (_, None) => Reply::new(404, "text/plain", ""),
     };
-    reply.with_header("date", date)
+    Reply { after, ..reply.with_header("date", date) }
 }
 
 /// A delayed request is done late, and done even when the client has not waited: so a slow call meets its own repeat.

@@ -54,6 +54,18 @@ pub struct Settings {
     pub heartbeat_timeout: Duration,
     /// A `maintain` fleet counts a member as gone at its notice already, and replaces it then.
     pub replaces_at_notice: bool,
+    /// The Auto Scaling group has a hook on launches too, `ready`.
+    pub launch_hook: bool,
+    /// Names of further termination hooks of the Auto Scaling group.
+    pub more_hooks: Vec<String>,
+    /// Our instance's lifecycle state in its group at the start; not `InService`: the group has not registered it.
+    pub member_state: String,
+    /// The group's instance lifecycle policy: an abandoned termination hook leaves its instance `Terminating:Retained`.
+    pub retains_abandoned: bool,
+    /// The default result of the termination hooks.
+    pub default_result: String,
+    /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy; none: 0 for Spot, 100 on demand.
+    pub on_demand_percentage: Option<u32>,
     /// Whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
     pub rebalance_terminates: bool,
     pub tags_in_metadata: bool,
@@ -121,6 +133,12 @@ impl Default for Settings {
             health_check_type: "EC2".to_owned(),
             heartbeat_timeout: Duration::from_secs(300),
             replaces_at_notice: false,
+            launch_hook: false,
+            more_hooks: Vec::new(),
+            member_state: "InService".to_owned(),
+            retains_abandoned: false,
+            default_result: "CONTINUE".to_owned(),
+            on_demand_percentage: None,
             rebalance_terminates: true,
             tags_in_metadata: true,
             imds_v1: false,
@@ -389,6 +407,9 @@ pub struct Timings {
     /// From an owner's decision to launch until the instance exists, `pending`.
     #[serde(with = "duration_text")]
     pub launch_after: Duration,
+    /// How long LaunchInstances takes to answer.
+    #[serde(with = "duration_text")]
+    pub launch_instances_takes: Duration,
     /// From launch until DescribeInstances knows the instance: AWS is consistent in the end only.
     #[serde(with = "duration_text")]
     pub visible_after: Duration,
@@ -431,6 +452,7 @@ impl Default for Timings {
     fn default() -> Timings {
         Timings {
             launch_after: Duration::from_secs(1),
+            launch_instances_takes: Duration::from_secs(3),
             visible_after: Duration::ZERO,
             running_after: Duration::from_secs(4),
             boots_differ_by: Duration::from_secs(20),
@@ -453,6 +475,7 @@ impl Timings {
         let tenth = Duration::from_millis(100);
         Timings {
             launch_after: tenth,
+            launch_instances_takes: tenth,
             visible_after: Duration::ZERO,
             running_after: tenth,
             boots_differ_by: tenth * 10,

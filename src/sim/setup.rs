@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::auto_scaling::{AutoScalingGroup, Hook, Member};
+use super::auto_scaling::{AutoScalingGroup, Hook};
 use super::fleets::{Choice, Fleet, Override, TemplateConfig};
 use super::instances::{Launch, Place, State};
 use super::launch_templates::{LaunchTemplate, TemplateReference, TemplateVersion};
+use super::members::{LAUNCHING, Member, TERMINATING, known_state};
 use super::settings::{FleetType, LifeCycle, Owner, Settings, TargetGroupSettings, TargetType};
 use super::target_groups::{Named, TargetGroup};
 use super::world::{Keeper, Subnet, World};
@@ -181,14 +182,12 @@ impl World {
             "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{}:autoScalingGroupName/{GROUP}",
             "930d940e-891e-4781-a11a-7b0acd480f03"
         );
-        let desired = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let hook = Hook {
-            name: "drain".to_owned(),
-            transition: "autoscaling:EC2_INSTANCE_TERMINATING".to_owned(),
-            heartbeat_timeout: self.settings.heartbeat_timeout,
-            default_result: "CONTINUE".to_owned(),
-        };
-        let member = |id: &String| Member { instance: id.clone(), state: "InService", action: None };
+        let state = known_state(&self.settings.member_state).unwrap_or("InService");
+        let member = |id: &String| Member::new(id, if *id == self.ours { state } else { "InService" });
+        let members: Vec<Member> = members.iter().map(member).collect();
+        let counted = members.iter().filter(|member| member.is_active()).count();
+        let desired = u32::try_from(counted).unwrap_or(u32::MAX);
+        let on_demand = if self.settings.life_cycle == LifeCycle::Spot { 0 } else { 100 };
         self.auto_scaling_groups.push(AutoScalingGroup {
             name: GROUP.to_owned(),
             arn,
@@ -203,12 +202,45 @@ impl World {
             mixed_types: if mixed_instances { self.types() } else { Vec::new() },
             instance_type: self.settings.instance_type.clone(),
             life_cycle: self.settings.life_cycle,
-            hooks: if termination_hook { vec![hook] } else { Vec::new() },
-            members: members.iter().map(member).collect(),
+            on_demand_percentage: self.settings.on_demand_percentage.unwrap_or(on_demand),
+            hooks: self.first_hooks(termination_hook),
+            members,
             tags: BTreeMap::new(),
             created: self.now,
             launching: 0,
         });
+        self.first_member_state(state);
+    }
+
+    fn first_hooks(&self, termination_hook: bool) -> Vec<Hook> {
+        let Settings { heartbeat_timeout, default_result, more_hooks, launch_hook, .. } = &self.settings;
+        let hook = |name: &str, transition: &str| Hook {
+            name: name.to_owned(),
+            transition: transition.to_owned(),
+            heartbeat_timeout: *heartbeat_timeout,
+            default_result: default_result.clone(),
+        };
+        let ending = termination_hook.then_some("drain").into_iter().chain(more_hooks.iter().map(String::as_str));
+        let launching = launch_hook.then(|| hook("ready", LAUNCHING));
+        ending.map(|name| hook(name, TERMINATING)).chain(launching).collect()
+    }
+
+    /// Our instance in a state other than `InService`: its group has not registered it, and its metadata says so.
+    fn first_member_state(&mut self, state: &'static str) {
+        let ours = self.ours.clone();
+        if state == "InService" {
+            return;
+        }
+        for arn in self.attached_target_groups() {
+            if let Some(group) = self.target_group_mut(&arn) {
+                group.targets.retain(|target| target.id != ours);
+            }
+        }
+        let target = Member::new(&ours, state).target_state();
+        self.set_target_lifecycle_state(&ours, target);
+        if state == "Pending:Wait" {
+            self.open_hooks(&ours, LAUNCHING, state);
+        }
     }
 
     /// Our instance's type and its fellows', each once.

@@ -175,16 +175,19 @@ impl World {
     /// Begins to drain the target with this id and port; without one nothing happens, and that is success too.
     pub(crate) fn deregister_target(&mut self, arn: &str, named: &Named) {
         let now = self.now;
-        let override_ = self.settings.timings.draining_for;
+        let draining = self.draining_of(arn);
         let Some(group) = self.target_group_mut(arn) else { return };
-        let draining = override_.unwrap_or(group.deregistration_delay());
-        // A group in no load balancer has nothing to drain.
-        let draining = if group.load_balancer.is_some() { draining } else { Duration::ZERO };
         let Some(target) = group.find(named) else { return };
         let until = *target.draining_until.get_or_insert(now + draining);
         let instance = target.id.clone();
         self.at(until + self.settings.timings.owner_reacts_after, Event::HealthChecked(instance));
         self.forget_drained_targets();
+    }
+
+    /// How long a target of this group drains. A group in no load balancer has nothing to drain.
+    pub(crate) fn draining_of(&self, arn: &str) -> Duration {
+        let group = self.target_group(arn).filter(|group| group.load_balancer.is_some());
+        group.map_or(Duration::ZERO, |group| self.settings.timings.draining_for.unwrap_or(group.deregistration_delay()))
     }
 
     /// The targets of an instance in one group: its id or its address, under whatever ports.

@@ -41,6 +41,10 @@ pub(crate) struct World {
     pub(crate) token_generation: u32,
     /// What client tokens were answered, by action and token.
     pub(crate) answered: BTreeMap<(String, String), Answered>,
+    /// LaunchInstances that go on: client tokens, and until when.
+    pub(crate) launches_in_progress: BTreeMap<String, Instant>,
+    /// The answer to the call in hand is sent so much later.
+    pub(crate) answers_after: Duration,
     agenda: BTreeMap<(Instant, u64), Event>,
     next: u64,
 }
@@ -93,7 +97,9 @@ pub(crate) enum Event {
     Terminated(String),
     /// The group looks whether the load balancer still has its member.
     HealthChecked(String),
-    /// The termination hook's heartbeat with this serial has run out, if no other came.
+    /// The load balancer is done with a member that leaves.
+    MemberDrained(String),
+    /// A lifecycle hook's heartbeat with this serial has run out, if no other came.
     HookTimedOut {
         instance: String,
         serial: u64,
@@ -132,6 +138,8 @@ impl World {
             scheduled_events: Some("[]".to_owned()),
             token_generation: 0,
             answered: BTreeMap::new(),
+            launches_in_progress: BTreeMap::new(),
+            answers_after: Duration::ZERO,
             agenda: BTreeMap::new(),
             next: 0,
         }
@@ -170,6 +178,7 @@ impl World {
             Event::Detached { group, instance } => self.detached(&group, &instance),
             Event::Terminated(instance) => self.terminate(&instance, "User initiated"),
             Event::HealthChecked(instance) => self.health_checked(&instance),
+            Event::MemberDrained(instance) => self.member_drained(&instance),
             Event::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
             Event::RiskEnded(instance) => self.risk_ended(&instance),
             Event::DiesAtBirth { instance, reason } => self.terminate(&instance, &reason),

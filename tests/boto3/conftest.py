@@ -120,12 +120,12 @@ class World:
     def subnet(self, zone):
         return next(one["id"] for one in self.world()["subnets"] if one["zone"] == zone)
 
-    def group(self):
-        return self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"][0]
+    def group(self, name="web"):
+        return self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
 
-    def members(self, *states):
+    def members(self, *states, group="web"):
         """The members of the group in these lifecycle states."""
-        return [one["InstanceId"] for one in self.group()["Instances"] if one["LifecycleState"] in states]
+        return [one["InstanceId"] for one in self.group(group)["Instances"] if one["LifecycleState"] in states]
 
     def get(self, path, token=None, ttl="21600", **headers):
         """Status and body of a metadata path, with a fresh token unless one is given."""

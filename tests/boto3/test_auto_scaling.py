@@ -2,10 +2,17 @@
 
 import time
 
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from conftest import refused, until
 
 HOOKED = {"kind": "auto-scaling-group", "termination_hook": True}
 REBALANCED = {"kind": "auto-scaling-group", "capacity_rebalance": True}
+
+
+# A group waits for its load balancer before a hook opens, or before it ends an instance: briefly, here.
+DRAINED_SOON = {"target_groups": [{"name": "web", "deregistration_delay": "300ms"}]}
+MIXED = {"kind": "auto-scaling-group", "mixed_instances": True}
 
 
 def detach(world, instance=None, decrement=False):
@@ -146,14 +153,15 @@ def test_asking_a_rebalancing_group_again_makes_two(start):
 
 
 def test_capacity_rebalancing_lets_the_one_at_risk_go_once_its_replacement_serves(start):
-    world = start(owner=REBALANCED)
+    world = start(owner=REBALANCED, **DRAINED_SOON)
     world.control("/rebalance", {})
     until(lambda: world.state(world.ours) == "terminated")
     assert len(world.members("InService")) == 3
     assert len(world.successors()) == 1
 
 
-def test_terminating_without_a_hook_drains_replaces_and_ends_the_instance(world):
+def test_terminating_without_a_hook_drains_replaces_and_ends_the_instance(start):
+    world = start(**DRAINED_SOON)
     activity = terminate(world)["Activity"]
     assert activity["AutoScalingGroupName"] == "web"
     assert world.health()[0] == "draining"
@@ -169,13 +177,14 @@ def test_terminating_without_a_hook_drains_replaces_and_ends_the_instance(world)
 
 
 def test_a_termination_hook_holds_the_instance_until_it_is_completed(start):
-    world = start(owner=HOOKED)
+    world = start(owner=HOOKED, **DRAINED_SOON)
     hooks = world.asg.describe_lifecycle_hooks(AutoScalingGroupName="web")["LifecycleHooks"]
     assert [(hook["LifecycleHookName"], hook["LifecycleTransition"], hook["HeartbeatTimeout"]) for hook in hooks] == [
         ("drain", "autoscaling:EC2_INSTANCE_TERMINATING", 300)
     ]
     terminate(world)
     until(world.successors)
+    until(lambda: world.members("Terminating:Wait") == [world.ours])
     time.sleep(0.4)
     assert world.members("Terminating:Wait") == [world.ours]
     assert world.state(world.ours) == "running"
@@ -195,8 +204,9 @@ def test_a_termination_hook_holds_the_instance_until_it_is_completed(start):
 
 
 def test_a_heartbeat_prolongs_the_wait_and_silence_ends_it(start):
-    world = start(owner=HOOKED, heartbeat_timeout="500ms")
+    world = start(owner=HOOKED, heartbeat_timeout="500ms", **DRAINED_SOON)
     terminate(world)
+    until(lambda: world.members("Terminating:Wait") == [world.ours])
     call = {"LifecycleHookName": "drain", "AutoScalingGroupName": "web", "InstanceId": world.ours}
     for _ in range(3):
         time.sleep(0.3)
@@ -207,12 +217,171 @@ def test_a_heartbeat_prolongs_the_wait_and_silence_ends_it(start):
     assert (code, message) == ("ValidationError", f"No active Lifecycle Action found with instance ID {world.ours}")
 
 
-def test_a_hook_put_later_counts_and_an_unknown_one_is_refused(world):
+def test_a_hook_put_later_counts_and_an_unknown_one_is_refused(start):
+    world = start(**DRAINED_SOON)
     call = {"LifecycleHookName": "late", "AutoScalingGroupName": "web"}
     assert refused(world.asg.record_lifecycle_action_heartbeat, InstanceId=world.ours, **call)[0] == "ValidationError"
     world.asg.put_lifecycle_hook(LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING", HeartbeatTimeout=60, **call)
     terminate(world)
+    until(lambda: world.members("Terminating:Wait") == [world.ours])
+
+
+def heartbeat(world):
+    call = {"LifecycleHookName": "drain", "AutoScalingGroupName": "web", "InstanceId": world.ours}
+    return refused(world.asg.record_lifecycle_action_heartbeat, **call)
+
+
+def test_a_hook_opens_only_after_the_drain_and_both_calls_are_refused_before(start):
+    world = start(owner=HOOKED, target_groups=[{"name": "web", "deregistration_delay": "800ms"}])
+    terminate(world)
+    assert world.get("/latest/meta-data/autoscaling/target-lifecycle-state") == (200, "Terminated")
+    call = {"LifecycleHookName": "drain", "AutoScalingGroupName": "web", "LifecycleActionResult": "CONTINUE"}
+    words = f"No active Lifecycle Action found with instance ID {world.ours}"
+    for _ in range(2):
+        assert world.members("Terminating") == [world.ours]
+        assert refused(world.asg.complete_lifecycle_action, InstanceId=world.ours, **call) == ("ValidationError", words)
+        assert heartbeat(world) == ("ValidationError", words)
+        time.sleep(0.2)
+    until(lambda: world.members("Terminating:Wait") == [world.ours])
+    complete(world, InstanceId=world.ours)
+    assert world.members("Terminating:Proceed") == [world.ours]
+    assert heartbeat(world) == ("ValidationError", words)
+
+
+def test_without_a_load_balancer_a_hook_opens_at_once(start):
+    world = start(owner=HOOKED, target_groups=[{"name": "web", "load_balancer": "none"}])
+    terminate(world)
     assert world.members("Terminating:Wait") == [world.ours]
+
+
+def test_every_one_of_several_hooks_holds_the_instance(start):
+    world = start(owner=HOOKED, more_hooks=["logs"], target_groups=[])
+    terminate(world)
+    complete(world, InstanceId=world.ours)
+    assert world.members("Terminating:Wait") == [world.ours]
+    world.asg.complete_lifecycle_action(
+        LifecycleHookName="logs", AutoScalingGroupName="web", LifecycleActionResult="CONTINUE", InstanceId=world.ours
+    )
+    assert world.members("Terminating:Proceed") == [world.ours]
+
+
+def test_an_abandoned_hook_is_retained_where_the_lifecycle_policy_says_so(start):
+    for retains, state in [(True, "Terminating:Retained"), (False, "Terminating:Proceed")]:
+        world = start(owner=HOOKED, retains_abandoned=retains, target_groups=[])
+        terminate(world)
+        world.asg.complete_lifecycle_action(
+            LifecycleHookName="drain",
+            AutoScalingGroupName="web",
+            LifecycleActionResult="ABANDON",
+            InstanceId=world.ours,
+        )
+        assert world.members(state) == [world.ours]
+
+
+def test_a_member_that_is_not_in_service_yet_cannot_be_detached(start):
+    for state in ["Pending", "Pending:Wait", "Pending:Proceed"]:
+        world = start(member_state=state, launch_hook=True)
+        assert world.members(state) == [world.ours]
+        assert world.get("/latest/meta-data/autoscaling/target-lifecycle-state") == (200, "InService")
+        assert world.health() is None
+        call = {"InstanceIds": [world.ours], "AutoScalingGroupName": "web", "ShouldDecrementDesiredCapacity": False}
+        words = f"The instance {world.ours} is not in InService or Standby."
+        assert refused(world.asg.detach_instances, **call) == ("ValidationError", words)
+        time.sleep(0.3)
+        assert not world.successors()
+
+
+def test_a_launching_hook_holds_a_new_member_and_abandoned_replaces_it(start):
+    world = start(launch_hook=True)
+    first = launch(world, AvailabilityZones=["eu-west-1c"])["Instances"][0]["InstanceIds"][0]
+    until(lambda: world.members("Pending:Wait") == [first])
+    assert world.health(first) is None
+    call = {"LifecycleHookName": "ready", "AutoScalingGroupName": "web", "InstanceId": first}
+    world.asg.complete_lifecycle_action(LifecycleActionResult="ABANDON", **call)
+    until(lambda: world.state(first) == "terminated")
+    second = next(one["id"] for one in world.successors() if one["id"] != first)
+    until(lambda: world.members("Pending:Wait") == [second])
+    call["InstanceId"] = second
+    world.asg.complete_lifecycle_action(LifecycleActionResult="CONTINUE", **call)
+    until(lambda: second in world.members("InService"))
+    until(lambda: world.health(second) == ("healthy", None))
+
+
+def test_the_desired_capacity_does_not_count_a_member_in_standby(world):
+    call = {"InstanceIds": [world.ours], "AutoScalingGroupName": "web"}
+    world.asg.enter_standby(ShouldDecrementDesiredCapacity=True, **call)
+    assert world.members("Standby") == [world.ours]
+    assert world.get("/latest/meta-data/autoscaling/target-lifecycle-state") == (200, "Standby")
+    assert world.group()["DesiredCapacity"] == 2 and world.health()[0] == "draining"
+    time.sleep(0.3)
+    assert not world.successors()
+    world.asg.exit_standby(**call)
+    assert world.group()["DesiredCapacity"] == 3 and world.ours in world.members("InService")
+    world.asg.enter_standby(ShouldDecrementDesiredCapacity=True, **call)
+    detach(world)
+    time.sleep(0.3)
+    assert not world.successors() and world.group()["DesiredCapacity"] == 2
+    assert refused(world.asg.exit_standby, **call)[0] == "ValidationError"
+
+
+def test_a_member_of_the_warm_pool_is_not_registered_and_its_hook_stands_in_a_state_of_its_own(start):
+    world = start(owner=HOOKED, member_state="Warmed:Running", **DRAINED_SOON)
+    state = "/latest/meta-data/autoscaling/target-lifecycle-state"
+    assert world.get(state) == (200, "Warmed:Running") and world.health() is None
+    world.control("/member", {"to": "InService"})
+    assert world.ours in world.members("InService") and world.health() is not None
+    world.control("/member", {"to": "Warmed:Stopped"})
+    assert world.get(state) == (200, "Warmed:Stopped")
+    assert world.members("Warmed:Pending") == [world.ours]
+    until(lambda: world.members("Warmed:Pending:Wait") == [world.ours])
+    complete(world, InstanceId=world.ours)
+    assert world.members("Warmed:Stopped") == [world.ours]
+    world.control("/member", {"to": "Warmed:Terminated"})
+    assert world.get(state) == (200, "Warmed:Terminated")
+    assert world.members("Warmed:Terminating:Wait") == [world.ours]
+    complete(world, InstanceId=world.ours)
+    until(lambda: world.state(world.ours) == "terminated")
+
+
+def test_a_launch_takes_seconds_and_a_repeat_meets_it_in_progress(start):
+    world = start(timings={"launch_instances_takes": "800ms"})
+    slow = world.client("autoscaling", read_timeout=0.3)
+    call = {"AutoScalingGroupName": "web", "RequestedCapacity": 1, "ClientToken": "t", "AvailabilityZones": ["eu-west-1b"]}
+    with pytest.raises(ReadTimeoutError):
+        slow.launch_instances(**call)
+    with pytest.raises(ClientError) as caught:
+        world.asg.launch_instances(**call)
+    assert caught.value.response["Error"]["Code"] == "IdempotentCallInProgress"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    answers = until(lambda: launched_once(world, call))
+    assert [one["id"] for one in world.successors()] == answers["Instances"][0]["InstanceIds"]
+
+
+def launched_once(world, call):
+    try:
+        return world.asg.launch_instances(**call)
+    except ClientError:
+        return None
+
+
+def test_launch_instances_is_refused_for_a_mixture_of_spot_and_on_demand_alone(start):
+    for life_cycle, percentage, fits in [("spot", 0, True), ("on-demand", 100, True), ("spot", 50, False)]:
+        world = start(owner=MIXED, life_cycle=life_cycle, on_demand_percentage=percentage)
+        policy = world.group()["MixedInstancesPolicy"]["InstancesDistribution"]
+        assert policy["OnDemandPercentageAboveBaseCapacity"] == percentage
+        if fits:
+            assert launch(world, AvailabilityZones=["eu-west-1b"])["Instances"]
+        else:
+            call = {"AutoScalingGroupName": "web", "RequestedCapacity": 1, "ClientToken": "t"}
+            code, message = refused(world.asg.launch_instances, AvailabilityZones=["eu-west-1b"], **call)
+            assert code == "ValidationError" and "mixed" in message
+
+
+def test_capacity_rebalancing_leaves_members_on_demand_alone(start):
+    world = start(owner=REBALANCED, life_cycle="on-demand")
+    world.control("/rebalance", {})
+    time.sleep(0.5)
+    assert not world.successors()
 
 
 def test_launch_instances_answers_the_new_member_and_registers_it(world):
@@ -304,7 +473,7 @@ def test_a_new_group_fills_up_and_is_updated(world):
     world.asg.update_auto_scaling_group(AutoScalingGroupName="new", DesiredCapacity=2)
     until(lambda: len(world.successors()) == 2)
     world.asg.update_auto_scaling_group(AutoScalingGroupName="new", DesiredCapacity=0)
-    until(lambda: world.state(first["id"]) == "terminated")
+    until(lambda: first["id"] in world.members("Terminating", group="new"))
     call = {"AutoScalingGroupName": "new", "DesiredCapacity": 9}
     assert refused(world.asg.update_auto_scaling_group, **call)[0] == "ValidationError"
     pages = world.asg.get_paginator("describe_auto_scaling_groups").paginate(PaginationConfig={"PageSize": 1})

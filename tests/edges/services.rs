@@ -9,6 +9,7 @@ use spot_relay::cloud::elb::{Among, Found};
 use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
 use spot_relay::core::config::ListedTargetGroup;
+use spot_relay::core::handover::HookResult;
 use spot_relay::core::model::{
     ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState, InstantFleet,
     LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target, TargetGroupArn,
@@ -192,9 +193,10 @@ async fn targets_leave_and_come_back_and_the_health_tells() {
 #[tokio::test]
 async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: true, mixed_instances: true };
-    let world = owned_by(owner).await;
+    let world = world(Settings { owner, launch_hook: true, ..Settings::default() }).await;
     let group = world.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
-    assert!(group.capacity_rebalance && group.mixed_instances);
+    assert!(group.capacity_rebalance && !group.mixes_spot_and_on_demand);
+    assert_eq!(group.launch_hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["ready"]);
     assert_eq!((group.name.as_str(), group.termination_hooks[0].name.as_str()), ("web", "drain"));
     assert_eq!(group.termination_hooks[0].heartbeat_timeout, Duration::from_secs(300));
     assert_eq!(group.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
@@ -206,7 +208,11 @@ async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members()
     assert_eq!(world.aws.autoscaling.describe_auto_scaling_group("nothing", LIMIT).await.unwrap(), None);
     let plain = owned_by(Owner::auto_scaling_group()).await;
     let group = plain.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
-    assert!(!group.capacity_rebalance && !group.mixed_instances && group.termination_hooks.is_empty());
+    assert!(!group.capacity_rebalance && !group.mixes_spot_and_on_demand && group.termination_hooks.is_empty());
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: false, mixed_instances: true };
+    let mixture = self::world(Settings { owner, on_demand_percentage: Some(50), ..Settings::default() }).await;
+    let group = mixture.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    assert!(group.mixes_spot_and_on_demand);
 }
 
 #[tokio::test]
@@ -230,10 +236,11 @@ async fn detaching_launches_another_and_a_second_time_is_refused() {
 #[tokio::test]
 async fn a_hook_is_kept_waiting_and_completed() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
-    let world = owned_by(owner).await;
+    let timings = Timings { draining_for: Some(Duration::from_millis(300)), ..Timings::fast() };
+    let world = world(Settings { owner, timings, ..Settings::default() }).await;
     let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
     let action = LifecycleAction { group: "web", hook: "drain", instance_id: ours };
-    let early = autoscaling.complete_lifecycle_action(action, LIMIT).await.unwrap_err();
+    let early = autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await.unwrap_err();
     assert!(early.message.contains("No active Lifecycle Action"), "{early}");
     autoscaling.terminate_instance_in_auto_scaling_group(ours, false, LIMIT).await.unwrap();
     eventually(async || {
@@ -242,7 +249,7 @@ async fn a_hook_is_kept_waiting_and_completed() {
     })
     .await;
     autoscaling.record_lifecycle_action_heartbeat(action, LIMIT).await.unwrap();
-    autoscaling.complete_lifecycle_action(action, LIMIT).await.unwrap();
+    autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await.unwrap();
     let sent = world.sent("CompleteLifecycleAction");
     assert_eq!((sent["LifecycleActionResult"].as_str(), sent["InstanceId"].as_str()), ("CONTINUE", ours.as_str()));
     eventually(async || {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use spot_relay::core::retry;
 use spot_relay::sim::{FleetType, Moment, Owner, Settings};
 
-use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
+use crate::scenario::{SHORT, Scenario, drained_soon, eventually, target_group, world};
 
 /// Worlds at once; they mostly wait.
 const AT_ONCE: usize = 6;
@@ -16,7 +16,7 @@ fn settings(owner: Owner) -> Settings {
     let mut group = target_group("web", &[61_080]);
     group.port = 61_080;
     // Launched by the group or by a Spot Fleet: those register by themselves.
-    Settings { owner, target_groups: vec![group], max_size: Some(9), ..world() }
+    drained_soon(Settings { owner, target_groups: vec![group], max_size: Some(9), ..world() })
 }
 
 /// How many calls to AWS a handover makes, the notice being the start.

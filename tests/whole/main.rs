@@ -8,6 +8,7 @@ mod documents;
 mod drill;
 mod faults;
 mod fleets;
+mod group;
 mod hostile;
 mod journal;
 mod kills;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use spot_relay::sim::{FleetType, Owner, Pool, Settings, TargetGroupSettings, TargetType};
 
-use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
+use crate::scenario::{SHORT, Scenario, drained_soon, eventually, target_group, world};
 
 const TARGET_PORT: u16 = 61_080;
 
@@ -113,7 +113,7 @@ fn an_auto_scaling_group_is_left_by_detaching() {
 #[test]
 fn a_termination_hook_runs_and_is_completed_once_quiet() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
-    let mut settings = owned_by(owner);
+    let mut settings = drained_soon(owned_by(owner));
     settings.target_groups[0].port = TARGET_PORT;
     let scenario = Scenario::new(settings);
     let daemon = scenario.hand_over();
@@ -435,7 +435,7 @@ fn the_page_of_permissions_names_every_action_that_is_called() {
         Owner::LaunchTemplate,
         Owner::Nobody,
     ] {
-        let mut settings = owned_by(owner);
+        let mut settings = drained_soon(owned_by(owner));
         settings.tags_in_metadata = false;
         settings.heartbeat_timeout = Duration::from_secs(2);
         let scenario = Scenario::new(settings);
@@ -450,7 +450,7 @@ fn the_page_of_permissions_names_every_action_that_is_called() {
 #[test]
 fn heartbeats_keep_the_hook_waiting_while_requests_are_open() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
-    let mut settings = owned_by(owner);
+    let mut settings = drained_soon(owned_by(owner));
     settings.target_groups[0].port = TARGET_PORT;
     settings.heartbeat_timeout = Duration::from_secs(2);
     let config = "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"5s\"\nquiet-for = \"5s\"\n";

@@ -8,7 +8,7 @@ use serde_json::Value;
 use spot_relay::core::policy::{IN_PASSING, TRIED};
 use spot_relay::sim::{Fault, FaultKind, FleetType, Nth, Owner, Settings, TargetGroupSettings, TemplateSettings};
 
-use crate::scenario::{Scenario, eventually, target_group, world};
+use crate::scenario::{Scenario, drained_soon, eventually, target_group, world};
 
 /// Long enough quiet for a heartbeat of the hook.
 const CONFIG: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"2s\"\nquiet-for = \"2s\"\n";
@@ -18,7 +18,7 @@ const CONFIG: &str = "[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"2s\"\nq
 fn owned_by(owner: Owner) -> Settings {
     let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) };
     let api = TargetGroupSettings { attached: false, ..target_group("api", &[61_081]) };
-    Settings {
+    drained_soon(Settings {
         owner,
         target_groups: vec![web, api],
         max_size: Some(9),
@@ -27,7 +27,7 @@ fn owned_by(owner: Owner) -> Settings {
         tags_in_metadata: false,
         heartbeat_timeout: Duration::from_secs(2),
         ..world()
-    }
+    })
 }
 
 fn group(termination_hook: bool, capacity_rebalance: bool) -> Owner {

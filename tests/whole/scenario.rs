@@ -32,6 +32,14 @@ fn prompt_instance_id() -> String {
     (0..).map(id).find(is_prompt).expect("an id with little jitter")
 }
 
+/// A group's termination hook opens once its load balancer has drained: soon, in this world.
+pub(crate) fn drained_soon(mut settings: Settings) -> Settings {
+    for group in settings.target_groups.iter_mut().filter(|group| group.attached) {
+        group.deregistration_delay = Duration::from_secs(1);
+    }
+    settings
+}
+
 /// A target group whose port is nobody's on this machine, so that the kernel shows no connections to it.
 pub(crate) fn target_group(name: &str, ports: &[u16]) -> TargetGroupSettings {
     TargetGroupSettings { ports: ports.to_vec(), ..TargetGroupSettings::named(name) }

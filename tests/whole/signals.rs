@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spot_relay::sim::{FleetType, Owner, Settings};
 
-use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
+use crate::scenario::{Daemon, SHORT, Scenario, drained_soon, eventually, target_group, world};
 
 pub(crate) fn owned_by(owner: Owner) -> Settings {
     Settings { owner, target_groups: vec![target_group("web", &[61_080])], max_size: Some(9), ..world() }
@@ -151,7 +151,7 @@ fn a_recommendation_that_is_withdrawn_after_its_handover_is_undone() {
 #[test]
 fn a_group_that_scales_in_is_left_its_hook_completed_and_nobody_asked_for_a_successor() {
     for termination_hook in [true, false] {
-        let mut settings = owned_by(group(termination_hook));
+        let mut settings = drained_soon(owned_by(group(termination_hook)));
         settings.timings.terminates_after = Duration::from_secs(30);
         let scenario = Scenario::new(settings);
         let daemon = scenario.ready();
@@ -182,7 +182,7 @@ fn lifecycle_false_leaves_the_group_to_itself() {
 #[test]
 fn a_notice_and_a_group_that_terminates_are_one_handover_in_either_order() {
     for notice_first in [true, false] {
-        let mut settings = owned_by(group(true));
+        let mut settings = drained_soon(owned_by(group(true)));
         settings.timings.terminates_after = Duration::from_secs(60);
         settings.rebalance_terminates = false;
         settings.owner =
@@ -447,7 +447,7 @@ fn a_hook_that_fails_or_hangs_is_told_and_delays_nothing_else() {
 fn a_termination_hook_waits_for_the_command_that_drains() {
     let marker = std::env::temp_dir().join(format!("spot-relay-drained-{}", std::process::id()));
     let config = format!("{SHORT}[hooks]\ndrained = [\"/bin/sh\", \"-c\", \"sleep 2; touch {}\"]\n", marker.display());
-    let scenario = Scenario::new(owned_by(group(true))).config(&config);
+    let scenario = Scenario::new(drained_soon(owned_by(group(true)))).config(&config);
     let seen = marker.clone();
     let order = std::sync::Arc::new(std::sync::Mutex::new(None));
     let sink = order.clone();

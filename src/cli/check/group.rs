@@ -7,9 +7,9 @@ use super::finding::Finding;
 use super::owner::by_itself;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::GroupTraits;
-use crate::core::config::{Config, Rebalance, ScheduledEvents, Then, When};
+use crate::core::config::{Config, Rebalance, Then};
 use crate::core::model::AutoScalingGroup;
-use crate::core::plan::GroupRequest;
+use crate::core::plan::{GroupRequest, asks_launch_instances};
 
 pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
     let (processes, zones) = match asked.aws.autoscaling.group_traits(&group.name, LIMIT).await {
@@ -109,10 +109,8 @@ fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
 fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding {
     let AutoScalingGroup { min_size, max_size, desired_capacity, .. } = group;
     let sizes = format!("minimum {min_size}, desired {desired_capacity}, maximum {max_size}");
-    let launches_first = config.leave.when == When::SuccessorHealthy
-        || config.watch.rebalance == Rebalance::HandOver
-        || config.watch.scheduled_events == ScheduledEvents::HandOver;
-    let is_asked = how != GroupRequest::Observe;
+    let launches_first = asks_launch_instances(config, how);
+    let is_asked = how.all(group, config).into_iter().any(GroupRequest::asks);
     let is_full = desired_capacity >= max_size;
     let raise = format!(
         "raise its maximum to {}: aws autoscaling update-auto-scaling-group --auto-scaling-group-name {} --max-size {}",
@@ -120,7 +118,7 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
         group.name,
         desired_capacity + 1
     );
-    if launches_first && is_asked && group.mixed_instances {
+    if launches_first && is_asked && group.mixes_spot_and_on_demand {
         return Finding::warn(
             "group-size",
             "the group has a mixed instances policy, for which AWS launches none first",

@@ -12,6 +12,7 @@ use super::finding::{Finding, Level};
 use crate::cli::policy;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
+use crate::core::handover::HookResult;
 use crate::core::model::{
     AutoScalingGroup, FleetChange, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
 };
@@ -261,7 +262,7 @@ fn tries_of_owner(asked: &Asked, policy: &Policy, group: &AutoScalingGroup) -> V
     let complete = harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
         let instance_id = &InstanceId::new(NO_INSTANCE);
         let action = LifecycleAction { group: &of, hook: &by, instance_id };
-        completing.autoscaling.complete_lifecycle_action(action, LIMIT).await
+        completing.autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await
     });
     let (beating, of, by) = (aws(), name(), hook());
     let heartbeat = harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {

@@ -33,7 +33,8 @@ fn group(hooks: usize, max_size: i32) -> Plan {
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
         subnets: Vec::new(),
         other_traffic_sources: Vec::new(),
-        mixed_instances: false,
+        launch_hooks: Vec::new(),
+        mixes_spot_and_on_demand: false,
     };
     Plan::Group { group, how: if hooks > 0 { GroupRequest::Terminate } else { GroupRequest::Detach } }
 }

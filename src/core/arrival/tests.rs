@@ -54,7 +54,8 @@ fn group() -> Plan {
         availability_zones: Vec::new(),
         subnets: Vec::new(),
         other_traffic_sources: Vec::new(),
-        mixed_instances: false,
+        launch_hooks: Vec::new(),
+        mixes_spot_and_on_demand: false,
     };
     Plan::Group { group, how: GroupRequest::Detach }
 }

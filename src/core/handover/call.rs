@@ -22,6 +22,7 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(3);
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The limit of a call that answers once the launch has been made, which takes seconds.
 pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
+
 /// A call that is to be begun now, or a look at something local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -70,6 +71,7 @@ pub enum Call {
     CompleteLifecycleAction {
         group: String,
         hook: String,
+        result: HookResult,
     },
     RecordLifecycleActionHeartbeat {
         group: String,
@@ -140,6 +142,23 @@ pub enum Call {
     TerminateInstances,
 }
 
+/// What a lifecycle action is completed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookResult {
+    Continue,
+    /// Of a launching hook: the group terminates the new member and replaces it.
+    Abandon,
+}
+
+impl HookResult {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookResult::Continue => "CONTINUE",
+            HookResult::Abandon => "ABANDON",
+        }
+    }
+}
+
 /// The moments at which a command of the user's runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -207,6 +226,8 @@ pub enum Duty {
     Watch,
     /// Register the successor in one target group and follow its health there.
     Register(usize),
+    /// See in which lifecycle state the group holds this instance.
+    MemberState,
     /// See one termination hook through.
     Lifecycle(usize),
     /// Mark this instance as one that goes.
@@ -275,7 +296,9 @@ impl Call {
             Call::FindRegistrations { .. } | Call::FindPlan | Call::DescribeFleetMembers { .. } => {
                 LOOK_UP_LIMIT.min(left)
             }
-            Call::CreateFleet { .. } | Call::RunInstances { .. } => LAUNCH_LIMIT.min(left),
+            Call::CreateFleet { .. } | Call::RunInstances { .. } | Call::LaunchInstances { .. } => {
+                LAUNCH_LIMIT.min(left)
+            }
             Call::RunHook { timeout, .. } => (*timeout).min(left),
             _ => CALL_LIMIT.min(left),
         }

@@ -1,16 +1,26 @@
 //! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
 //! one more first and leave afterwards without a second one (docs/aws.md 4).
+//!
+//! A refusal says "not in InService or Standby" of a member that has left, and of one that has not come yet: the member's
+//! state is read before either is believed. While a launch is in doubt nothing else is asked than the same launch again.
 
+use std::time::Duration;
+
+use super::call::HookResult;
 use super::crowd::Bucket;
 use super::launch::client_token;
 use super::successor::Asked;
 use super::terms::Manner;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
-use crate::core::model::{AutoScalingGroup, BootInstant};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Launched, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
-/// So many faults of AWS in a row are a no: an endpoint that lacks LaunchInstances may answer so.
+/// So many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
+/// Between two looks at a member that cannot be taken out yet.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two calls under one client token while the first is still in progress.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) struct AskGroup {
     group: AutoScalingGroup,
@@ -21,8 +31,10 @@ pub(super) struct AskGroup {
     /// Where to launch, best first; one launch names one zone.
     zones: Vec<String>,
     attempt: u32,
-    /// A launch may have been done though its answer was lost.
+    /// A launch may have been done though its answer was lost, by this process or the one before.
     in_doubt: bool,
+    /// By this process: the same token is asked for again until AWS has answered it.
+    unanswered: bool,
     /// The launch was refused, and why: left as at-once, or not at all.
     refused: Option<String>,
     /// Leave only once a successor serves: no interruption is announced.
@@ -31,14 +43,15 @@ pub(super) struct AskGroup {
     overtaken: bool,
     /// A call to leave may have been done though its answer was lost.
     exit_in_doubt: bool,
-    /// This instance was out of the group, or on its way, before it was asked for.
-    left_before: bool,
-    done_at: Option<BootInstant>,
+    left: Option<Left>,
+    /// The member's lifecycle state, where it stood in the way.
+    state: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// After a restart, before a launch: this instance may have left already.
+    /// Before a launch, after a restart or where this instance was not in service when it was last looked at: it may have
+    /// left already, and what has not come yet cannot be taken out after a launch.
     Look,
     Launch,
     /// Looking whether a launch was done after all.
@@ -47,9 +60,34 @@ enum Stage {
     Exit {
         decrement: bool,
     },
+    /// The group refuses to let this instance go: its lifecycle state tells why.
+    Read {
+        decrement: bool,
+    },
+    /// A launching hook holds this instance: abandoned, it makes the group replace it. Counts the hooks.
+    Abandon(usize),
     /// No successor can be launched first, and nothing forces this instance to leave.
     Stay,
     Done,
+}
+
+/// How this instance came to be out of the group, or on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Left {
+    at: BootInstant,
+    by: LeftBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftBy {
+    /// AWS accepted our call: the group deregisters this instance from its own target groups.
+    Request,
+    /// A call of ours whose answer was lost, by all that is known.
+    LostReply,
+    /// It was out, or on its way, before it was asked for.
+    Itself,
+    /// The group does not count it.
+    Uncounted,
 }
 
 impl AskGroup {
@@ -59,18 +97,19 @@ impl AskGroup {
                 // The process before this one may have had a successor launched.
                 Manner::AtOnce if terms.serve_on => Stage::Look,
                 Manner::AtOnce => Stage::Exit { decrement: false },
-                Manner::ServeOn | Manner::Open if terms.resumed => Stage::Look,
+                Manner::ServeOn | Manner::Open if terms.resumed || !was_in_service(&group, terms) => Stage::Look,
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
             zones: zones(&group, &terms.identity.availability_zone),
             attempt: 0,
             in_doubt: terms.resumed,
+            unanswered: false,
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
             exit_in_doubt: terms.resumed,
-            left_before: false,
-            done_at: None,
+            left: None,
+            state: None,
             group,
             terminate,
             pace,
@@ -85,12 +124,20 @@ impl AskGroup {
 
     /// This instance leaves the group, or has left it, and by all that is known at our request.
     pub(super) fn leaves(&self) -> bool {
-        matches!(self.stage, Stage::Exit { .. } | Stage::Done) && !self.left_before
+        match (self.stage, self.left) {
+            (Stage::Done, Some(left)) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
+            (stage, _) => matches!(stage, Stage::Exit { .. } | Stage::Read { .. } | Stage::Abandon(_) | Stage::Done),
+        }
+    }
+
+    /// The group does not count this instance, as it turned out: nobody takes its place.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.left.is_some_and(|left| left.by == LeftBy::Uncounted)
     }
 
     /// The group has accepted that this instance leaves.
     pub(super) fn has_left(&self) -> bool {
-        self.stage == Stage::Done && !self.left_before
+        self.left.is_some_and(|left| left.by == LeftBy::Request)
     }
 
     /// Time is short now.
@@ -109,7 +156,11 @@ impl AskGroup {
     }
 
     pub(super) fn serves_on(&self) -> bool {
-        !matches!(self.stage, Stage::Exit { decrement: false }) && self.refused.is_none()
+        let leaves_first = matches!(
+            self.stage,
+            Stage::Exit { decrement: false } | Stage::Read { decrement: false } | Stage::Abandon(_)
+        );
+        !leaves_first && self.refused.is_none()
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -119,75 +170,75 @@ impl AskGroup {
     pub(super) fn due(&mut self, view: &View<'_>) -> (Option<Call>, Asked) {
         if self.overtaken && matches!(self.stage, Stage::Look | Stage::Launch | Stage::Stay) && !self.pace.in_flight {
             self.stage = if self.in_doubt { Stage::Doubt } else { Stage::Done };
-            self.done_at.get_or_insert(view.now);
-            self.left_before = !self.in_doubt;
+            let by = if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
+            self.left.get_or_insert(Left { at: view.now, by });
             let asked = if self.in_doubt { Asked::InDoubt } else { Asked::Left };
             return (None, asked);
         }
-        // Time to leave, and no successor launched: from here on it is as at-once.
-        if matches!(self.stage, Stage::Look | Stage::Launch) && view.may_leave && !self.pace.in_flight {
+        // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
+        let is_open = matches!(self.stage, Stage::Look | Stage::Launch) && !self.unanswered && !self.pace.in_flight;
+        if is_open && view.may_leave {
             let asked = self.refuse(view.now, "time to leave came first".to_owned());
             return (None, asked);
         }
-        view.crowd.take_turns(&mut self.pace, Bucket::AUTO_SCALING);
-        let call = match self.stage {
-            Stage::Look if self.pace.begin(view.now) => {
-                Some(Call::DescribeGroupMembers { group: self.group.name.clone() })
-            }
-            Stage::Launch if self.pace.begin(view.now) => Some(Call::LaunchInstances {
-                group: self.group.name.clone(),
-                client_token: client_token(view.terms, self.attempt),
-                availability_zone: self.zones.get(self.attempt as usize).cloned(),
-            }),
-            Stage::Exit { decrement } if (view.may_leave || !decrement) && self.pace.begin(view.now) => {
-                Some(self.exit(decrement))
-            }
-            _ => None,
+        let is_time = match self.stage {
+            Stage::Exit { decrement } => view.may_leave || !decrement,
+            Stage::Abandon(_) => view.quiet || view.reserve_reached(),
+            Stage::Look | Stage::Launch | Stage::Read { .. } => true,
+            Stage::Doubt | Stage::Stay | Stage::Done => false,
         };
+        view.crowd.take_turns(&mut self.pace, Bucket::AUTO_SCALING);
+        let call = if is_time && self.pace.begin(view.now) { self.call(view.terms) } else { None };
         (call, Asked::Pending)
     }
 
-    fn exit(&self, decrement: bool) -> Call {
-        if self.terminate {
-            Call::TerminateInstanceInAutoScalingGroup { decrement }
-        } else {
-            Call::DetachInstances { group: self.group.name.clone(), decrement }
-        }
+    fn call(&self, terms: &Terms) -> Option<Call> {
+        let group = self.group.name.clone();
+        Some(match self.stage {
+            Stage::Look | Stage::Read { .. } => Call::DescribeGroupMembers { group },
+            Stage::Launch => Call::LaunchInstances {
+                group,
+                client_token: client_token(terms, self.attempt),
+                availability_zone: self.zones.get(self.attempt as usize).cloned(),
+            },
+            Stage::Exit { decrement } if self.terminate => Call::TerminateInstanceInAutoScalingGroup { decrement },
+            Stage::Exit { decrement } => Call::DetachInstances { group, decrement },
+            Stage::Abandon(index) => Call::CompleteLifecycleAction {
+                group,
+                hook: self.group.launch_hooks.get(index)?.name.clone(),
+                result: HookResult::Abandon,
+            },
+            Stage::Doubt | Stage::Stay | Stage::Done => return None,
+        })
     }
 
     pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
         match (self.stage, answer) {
-            (Stage::Look, Answer::GroupMembers(members)) => {
-                let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
-                // `Detaching` and `Terminating` last for minutes, and the group has launched already.
-                let stays = |state: &str| state == "InService" || state == "Standby" || state.starts_with("Pending");
-                if ours.is_none_or(|member| !stays(&member.lifecycle_state)) {
-                    return self.left(now, false);
+            (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
+                // Out, or on its way, which lasts for minutes: the group has launched already.
+                Membership::Leaving => self.leave(now, LeftBy::LostReply, false),
+                Membership::Detachable => self.go_on(now, Stage::Launch),
+                _ if self.open => {
+                    self.pace.succeeded(now + LOOK_EVERY);
+                    Asked::Pending
                 }
-                self.stage = Stage::Launch;
-                self.pace.succeeded(now);
-                Asked::Pending
-            }
-            (Stage::Launch, Answer::Launched(launched)) if !launched.instances.is_empty() => {
-                self.launched(now);
-                Asked::Launched(launched.instances)
-            }
-            // Neither instances nor errors: what AWS may answer to a repeat.
-            (Stage::Launch, Answer::Launched(launched)) if launched.errors.is_empty() => {
-                self.in_doubt = true;
-                self.refuse(now, "AWS answered with neither an instance nor an error".to_owned())
-            }
-            (Stage::Launch, Answer::Launched(_)) if !self.in_doubt && self.attempt as usize + 1 < self.zones.len() => {
-                self.attempt += 1;
-                self.pace.succeeded(now);
-                Asked::Pending
-            }
-            (Stage::Launch, Answer::Launched(launched)) => self.refuse(now, launched.errors.join(", ")),
+                _ => self.read(now, terms, &members, false),
+            },
+            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, terms, &members, decrement),
+            (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
-            (Stage::Exit { decrement }, Answer::Accepted) => self.left(now, decrement),
-            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_done(&failure) => {
-                self.left_before = !self.exit_in_doubt;
-                self.left(now, decrement)
+            (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
+            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
+                let by = if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
+                self.leave(now, by, decrement)
+            }
+            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_in_other_state(&failure) => {
+                self.go_on(now, Stage::Read { decrement })
+            }
+            (Stage::Abandon(_), Answer::Accepted) => self.leave(now, LeftBy::Request, false),
+            (Stage::Abandon(index), Answer::Failed(failure)) if failure.message.contains("No active Lifecycle") => {
+                let is_last = index + 1 >= self.group.launch_hooks.len();
+                self.go_on(now, if is_last { Stage::Read { decrement: false } } else { Stage::Abandon(index + 1) })
             }
             (stage, other) => {
                 let may_be_done = matches!(&other, Answer::Failed(failure) if failure.may_have_been_done());
@@ -198,13 +249,73 @@ impl AskGroup {
         }
     }
 
+    fn go_on(&mut self, now: BootInstant, stage: Stage) -> Asked {
+        self.stage = stage;
+        self.pace.succeeded(now);
+        Asked::Pending
+    }
+
+    /// The group has refused to let this instance go, and these are its members.
+    fn read(&mut self, now: BootInstant, terms: &Terms, members: &[GroupMember], decrement: bool) -> Asked {
+        let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+        self.state = ours.map(|member| member.lifecycle_state.clone());
+        match membership(members, terms) {
+            Membership::Leaving => {
+                let by = if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
+                self.leave(now, by, decrement)
+            }
+            Membership::Warm => self.leave(now, LeftBy::Uncounted, true),
+            Membership::AtLaunchHook if !decrement && !self.group.launch_hooks.is_empty() => {
+                self.go_on(now, Stage::Abandon(0))
+            }
+            // The state has changed since the refusal.
+            Membership::Detachable => {
+                self.stage = Stage::Exit { decrement };
+                self.pace.succeeded(now + LOOK_EVERY / 4);
+                Asked::Pending
+            }
+            Membership::AtLaunchHook | Membership::NotYet => {
+                self.stage = Stage::Read { decrement };
+                self.pace.succeeded(now + LOOK_EVERY);
+                Asked::Pending
+            }
+        }
+    }
+
+    /// An answer with instances or errors is the last word on its token.
+    fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
+        if !launched.instances.is_empty() {
+            self.launched(now);
+            return Asked::Launched(launched.instances);
+        }
+        if launched.errors.is_empty() {
+            self.in_doubt = true;
+            return self.refuse(now, "AWS answered with neither an instance nor an error".to_owned());
+        }
+        self.in_doubt = false;
+        self.unanswered = false;
+        if self.attempt as usize + 1 < self.zones.len() {
+            self.attempt += 1;
+            return self.go_on(now, Stage::Launch);
+        }
+        self.refuse(now, launched.errors.join(", "))
+    }
+
     fn launch_failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
+        // The launch goes on at AWS: the same token will be answered.
+        if failure.has_code(&["IdempotentCallInProgress"]) {
+            self.in_doubt = true;
+            self.unanswered = true;
+            self.pace.succeeded(now + ASK_AGAIN_AFTER);
+            return Asked::Pending;
+        }
         self.in_doubt |= failure.may_have_been_done();
+        self.unanswered |= failure.may_have_been_done();
         let busy = failure.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"]);
         let refused = match failure.kind {
             FailureKind::Rejected => !busy,
             FailureKind::Denied => true,
-            FailureKind::Fault => self.pace.failures + 1 >= FAULTS_THAT_REFUSE,
+            FailureKind::Fault => failure.code.is_none() && self.pace.failures + 1 >= FAULTS_THAT_REFUSE,
             FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
@@ -243,16 +354,17 @@ impl AskGroup {
         }
     }
 
-    fn left(&mut self, now: BootInstant, decrement: bool) -> Asked {
+    fn leave(&mut self, now: BootInstant, by: LeftBy, decrement: bool) -> Asked {
         self.stage = Stage::Done;
-        self.done_at = Some(now);
+        self.left = Some(Left { at: now, by });
         self.pace.succeeded(now);
         if decrement { Asked::Left } else { Asked::Requested }
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
         match self.stage {
-            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } => self.pace.wake(),
+            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } | Stage::Read { .. } => self.pace.wake(),
+            Stage::Abandon(_) => self.pace.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.pace.failures > 0 => self.pace.wake(),
             Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done => None,
@@ -268,9 +380,18 @@ impl AskGroup {
         let duty = format!("{how} group {}", self.group.name);
         let refused = self.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
         let refused = refused.unwrap_or_default();
-        match self.done_at {
-            Some(at) => Report::new(duty, true, format!("after {}{refused}", seconds(at.since(begun_at)))),
-            None => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
+        match (self.left, self.stage, &self.state) {
+            (Some(Left { by: LeftBy::Uncounted, .. }), _, state) => {
+                let state = state.as_deref().unwrap_or_default();
+                Report::new(duty, true, format!("not needed: the group does not count a member that is {state}"))
+            }
+            (Some(Left { at, .. }), ..) => {
+                Report::new(duty, true, format!("after {}{refused}", seconds(at.since(begun_at))))
+            }
+            (None, Stage::Read { .. } | Stage::Abandon(_), Some(state)) => {
+                Report::new(duty, false, format!("the group does not let go of a member that is {state}{refused}"))
+            }
+            _ => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
         }
     }
 }
@@ -283,9 +404,24 @@ fn zones(group: &AutoScalingGroup, ours: &str) -> Vec<String> {
     zones
 }
 
-/// What AWS answers to a repeat: this instance has left the group, or is leaving it.
-fn is_done(failure: &Failure) -> bool {
-    const WORDS: [&str; 4] =
-        ["is not in InService", "not part of", "No managed instance found", "Instance Id not found"];
+/// As the last look-up saw it. A member that was not among those seen is taken for one in service.
+fn was_in_service(group: &AutoScalingGroup, terms: &Terms) -> bool {
+    let ours = group.members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+    ours.is_none_or(|member| member.membership() == Membership::Detachable)
+}
+
+fn membership(members: &[GroupMember], terms: &Terms) -> Membership {
+    let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+    ours.map_or(Membership::Leaving, GroupMember::membership)
+}
+
+/// This instance is no member of the group any more.
+fn is_no_member(failure: &Failure) -> bool {
+    const WORDS: [&str; 3] = ["not part of", "No managed instance found", "Instance Id not found"];
     failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))
+}
+
+/// It is a member, and not in a state that can be taken out: it leaves already, or it has not come yet.
+fn is_in_other_state(failure: &Failure) -> bool {
+    failure.has_code(&["ValidationError"]) && failure.message.contains("not in InService")
 }

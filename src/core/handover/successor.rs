@@ -9,7 +9,7 @@ use super::capacity::AskCapacity;
 use super::find::{Among, Find, Found};
 use super::group::AskGroup;
 use super::launch::AskLaunch;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::Lifecycles;
 use super::register::Register;
 use super::terms::Manner;
 use super::watch::{Death, Watch, Watched};
@@ -24,7 +24,7 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    lifecycles: Vec<Lifecycle>,
+    lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
     deaths: Vec<Death>,
@@ -77,6 +77,7 @@ impl SuccessorDuties {
                 find = among(&plan, terms).map(|among| Find::new(among, terms, now, seed(terms, "find")));
                 Ask::Nobody
             }
+            Plan::Group { how: GroupRequest::Uncounted, .. } => Ask::Nobody,
             Plan::Group { group, how } => Ask::Group(AskGroup::new(
                 group.clone(),
                 *how == GroupRequest::Terminate && !is_drill,
@@ -88,12 +89,13 @@ impl SuccessorDuties {
             Plan::Launch(launch) => Ask::Launch(AskLaunch::new(launch.clone(), pace)),
             Plan::Nobody { .. } => Ask::Nobody,
         };
-        // Of a group that replaces by itself the hooks run when it terminates this instance. Nobody does in a drill.
-        let hooks = match &plan {
-            Plan::Group { group, how: GroupRequest::Terminate } if !is_drill => group.termination_hooks.as_slice(),
-            _ => &[],
+        // The hooks of a group that is left in another way run when it terminates this instance by itself.
+        let lifecycles = match &plan {
+            Plan::Group { group, how: GroupRequest::Terminate } if !is_drill => {
+                Lifecycles::new(group, &|hook| seed(terms, hook))
+            }
+            _ => Lifecycles::none(),
         };
-        let lifecycles = hooks.iter().map(|hook| Lifecycle::new(plan.owner(), hook, seed(terms, &hook.name))).collect();
         let mut duties = SuccessorDuties {
             ask,
             find,
@@ -115,12 +117,10 @@ impl SuccessorDuties {
 
     /// The group terminates this instance: its hooks run now, and what was not asked for yet is not asked for.
     pub(super) fn group_terminates(&mut self, terms: &Terms, now: BootInstant) {
-        if self.lifecycles.is_empty() {
-            let owner = self.plan.owner();
-            let hooks = self.plan.termination_hooks().iter();
-            self.lifecycles = hooks.map(|hook| Lifecycle::new(owner, hook, seed(terms, &hook.name))).collect();
+        if let (true, Plan::Group { group, .. }) = (self.lifecycles.is_empty(), &self.plan) {
+            self.lifecycles = Lifecycles::new(group, &|hook| seed(terms, hook));
         }
-        self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
+        self.lifecycles.start(now);
         match &mut self.ask {
             Ask::Group(ask) => ask.group_terminates(),
             Ask::Nobody if self.watch.is_none() => self.find = None,
@@ -140,6 +140,15 @@ impl SuccessorDuties {
         self.terminating && self.watch.is_none() && decides
     }
 
+    /// The group waits for its termination hooks to be completed, or will.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.lifecycles.is_waited_for()
+    }
+
+    fn is_uncounted(&self) -> bool {
+        matches!(&self.ask, Ask::Group(ask) if ask.is_uncounted())
+    }
+
     /// An interruption is announced now.
     pub(super) fn become_urgent(&mut self, manner: Manner, terms: &Terms, now: BootInstant) {
         if std::mem::take(&mut self.nobody_yet) {
@@ -154,6 +163,7 @@ impl SuccessorDuties {
     pub(super) fn is_in_vain(&self) -> Option<String> {
         match (&self.plan, &self.ask) {
             (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
+            (plan, Ask::Nobody) if !plan.has_successor() => Some(plan.to_string()),
             (_, Ask::Group(ask)) => ask.stays(),
             (_, Ask::Launch(ask)) => ask.given_up().map(str::to_owned),
             _ => None,
@@ -210,7 +220,8 @@ impl SuccessorDuties {
             Duty::Find => self.find.as_ref().map(Find::pace),
             Duty::Watch => self.watch.as_ref().map(Watch::pace),
             Duty::Register(index) => self.registers.get(index).map(Register::pace),
-            Duty::Lifecycle(index) => self.lifecycles.get(index).map(Lifecycle::pace),
+            Duty::MemberState => Some(self.lifecycles.look_pace()),
+            Duty::Lifecycle(index) => self.lifecycles.pace(index),
             _ => None,
         }
     }
@@ -237,9 +248,10 @@ impl SuccessorDuties {
         let has_successor =
             self.is_decided_by_group() || self.registers.iter().all(|register| register.is_provided_for(all_run));
         let provided_for = view.reserve_reached() || (has_successor && !view.may_be_registered);
-        for (index, lifecycle) in self.lifecycles.iter_mut().enumerate() {
-            calls.extend(lifecycle.due(view, provided_for).map(|call| (Duty::Lifecycle(index), call)));
-        }
+        let may_complete = view.quiet && view.hooks_ended && provided_for;
+        calls.extend(self.lifecycles.look_due(view, may_complete).map(|call| (Duty::MemberState, call)));
+        let hooks = self.lifecycles.due(view, may_complete).into_iter();
+        calls.extend(hooks.map(|(index, call)| (Duty::Lifecycle(index), call)));
         calls
     }
 
@@ -283,6 +295,14 @@ impl SuccessorDuties {
         answer: Answer,
         journal: &mut Journal,
     ) {
+        let members = match (duty, &answer) {
+            (Duty::Ask | Duty::Find, Answer::GroupMembers(members)) => Some(members),
+            (Duty::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
+            _ => None,
+        };
+        if let Some(members) = members {
+            self.lifecycles.saw(now, &terms.identity.instance_id, terms.into_pool, members);
+        }
         match duty {
             Duty::Ask => {
                 let asked = match &mut self.ask {
@@ -309,11 +329,10 @@ impl SuccessorDuties {
                     register.answered(now, running, answer, journal);
                 }
             }
-            Duty::Lifecycle(index) => {
-                if let Some(lifecycle) = self.lifecycles.get_mut(index) {
-                    lifecycle.answered(now, answer);
-                }
+            Duty::MemberState => {
+                self.lifecycles.looked(now, &terms.identity.instance_id, terms.into_pool, answer);
             }
+            Duty::Lifecycle(index) => self.lifecycles.answered(now, index, answer),
             _ => {}
         }
     }
@@ -322,9 +341,9 @@ impl SuccessorDuties {
     fn follow(&mut self, now: BootInstant, terms: &Terms, asked: Asked, journal: &mut Journal) {
         match asked {
             Asked::Pending => {}
-            Asked::Left => self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now)),
+            Asked::Left => self.lifecycles.start(now),
             Asked::Requested => {
-                self.lifecycles.iter_mut().for_each(|lifecycle| lifecycle.start(now));
+                self.lifecycles.start(now);
                 self.requested(now, None, journal);
                 // A fleet says by its fulfilled capacity when there is something to find.
                 if !matches!(self.ask, Ask::Capacity(_)) {
@@ -425,7 +444,7 @@ impl SuccessorDuties {
             .chain(self.find.iter().filter_map(Find::wake))
             .chain(self.watch.iter().filter_map(Watch::wake))
             .chain(registers)
-            .chain(self.lifecycles.iter().filter_map(Lifecycle::wake))
+            .chain(self.lifecycles.wakes())
     }
 
     pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<Report> {
@@ -434,8 +453,11 @@ impl SuccessorDuties {
         }
         if self.is_decided_by_group() {
             let what = "not asked for: the group terminates this instance and decides on its place";
-            let hooks = self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at));
+            let hooks = self.lifecycles.reports(begun_at);
             return std::iter::once(Report::new("successor", true, what)).chain(hooks).collect();
+        }
+        if !self.plan.has_successor() {
+            return vec![Report::new("successor", true, self.plan.to_string())];
         }
         if self.nobody_yet {
             let what = format!("none in a drill: {} launches by itself, at a real signal only", self.plan.owner());
@@ -453,6 +475,9 @@ impl SuccessorDuties {
             (Some(watch), _, _) => watch.report(begun_at),
             (None, _, Some(death)) => Report::new("successor", false, death.to_string()),
             (None, Some(find), None) => find.report(),
+            (None, None, None) if self.is_uncounted() => {
+                Report::new("successor", true, "none: the group does not count this instance")
+            }
             (None, None, None) => Report::new("successor", false, "it was not launched"),
         };
         let mut reports = vec![asked, successor];
@@ -460,7 +485,7 @@ impl SuccessorDuties {
         if given_up {
             reports = reports.into_iter().map(Report::settled).collect();
         }
-        reports.extend(self.lifecycles.iter().map(|lifecycle| lifecycle.report(begun_at)));
+        reports.extend(self.lifecycles.reports(begun_at));
         reports
     }
 }

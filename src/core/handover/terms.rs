@@ -17,9 +17,15 @@ pub struct Terms {
     pub identity: Identity,
     pub incident: Incident,
     pub signal: Signal,
+    /// The signal that the owner goes by: also a recommendation that stands beside a scheduled event.
+    #[serde(default)]
+    pub owner_sees: Signal,
     /// The Auto Scaling group is terminating this instance, whatever signal came first: nobody asks for a successor, and
     /// nothing brings the instance back.
     pub terminating: bool,
+    /// It takes this instance back into its warm pool: `terminating` too, but not the end.
+    #[serde(default)]
+    pub into_pool: bool,
     /// The notice's time, or a scheduled event's, where it had one.
     pub time: Option<Timestamp>,
     /// The code of a scheduled event.

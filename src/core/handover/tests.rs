@@ -47,7 +47,9 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
         identity,
         signal: Signal::Notice,
+        owner_sees: Signal::Notice,
         terminating: false,
+        into_pool: false,
         time: None,
         event: None,
         deadline: at(deadline),
@@ -81,7 +83,8 @@ fn group(hooks: &[&str]) -> AutoScalingGroup {
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
         subnets: Vec::new(),
         other_traffic_sources: Vec::new(),
-        mixed_instances: false,
+        launch_hooks: Vec::new(),
+        mixes_spot_and_on_demand: false,
     }
 }
 
@@ -152,6 +155,10 @@ struct Model {
     targets: BTreeSet<(String, String, u16)>,
     draining: BTreeSet<(String, String, u16)>,
     group: Option<(BTreeSet<InstanceId>, i32)>,
+    /// Members that the group terminates: when their hook opens, and whether it is completed.
+    terminating: BTreeMap<InstanceId, (u64, bool)>,
+    /// How long the group waits for its load balancer before a hook opens.
+    drains_for: u64,
     fleet: Option<(Fleet, BTreeSet<InstanceId>)>,
     noticed_at: Vec<u64>,
     /// The slowest successor boots so many milliseconds longer than the quickest.
@@ -173,6 +180,8 @@ impl Model {
             targets: BTreeSet::new(),
             draining: BTreeSet::new(),
             group: None,
+            terminating: BTreeMap::new(),
+            drains_for: 0,
             fleet: None,
             boots_differ_by: 0,
             writes: Vec::new(),
@@ -319,6 +328,9 @@ impl Model {
                     );
                 }
                 *desired -= i32::from(*decrement);
+                if matches!(call, Call::TerminateInstanceInAutoScalingGroup { .. }) {
+                    self.terminating.insert(id(victim), (now + self.drains_for, false));
+                }
                 self.writes.push(format!("exit decrement={decrement}"));
                 self.targets.retain(|(arn, target, _)| !(arn == WEB && target == victim));
                 self.pass(now);
@@ -339,13 +351,21 @@ impl Model {
                 self.writes.push("launch".into());
                 Answer::Launched(launched)
             }
-            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
+            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members(now)),
             Call::DescribeGroupRoom { .. } => Answer::GroupRoom(self.group.as_ref().map(|(_, desired)| GroupRoom {
-                members: self.group_members(),
+                members: self.group_members(now),
                 desired_capacity: *desired,
                 max_size: 9,
             })),
+            Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. }
+                if !self.terminating.get(&id(victim)).is_some_and(|(opens_at, done)| now >= *opens_at && !done) =>
+            {
+                refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim")
+            }
             Call::CompleteLifecycleAction { .. } => {
+                if let Some((_, completed)) = self.terminating.get_mut(&id(victim)) {
+                    *completed = true;
+                }
                 self.writes.push("complete".into());
                 Answer::Accepted
             }
@@ -411,13 +431,19 @@ impl Model {
         }
     }
 
-    fn group_members(&self) -> Vec<GroupMember> {
-        let member = |id: &InstanceId| GroupMember {
+    fn group_members(&self, now: u64) -> Vec<GroupMember> {
+        let member = |id: &InstanceId, state: &str| GroupMember {
             instance_id: id.clone(),
             availability_zone: String::new(),
-            lifecycle_state: "InService".into(),
+            lifecycle_state: state.into(),
         };
-        self.group.iter().flat_map(|(members, _)| members).map(member).collect()
+        let state = |(opens_at, completed): &(u64, bool)| match completed {
+            true => "Terminating:Proceed",
+            false if now >= *opens_at => "Terminating:Wait",
+            false => "Terminating",
+        };
+        let members = self.group.iter().flat_map(|(members, _)| members).map(|id| member(id, "InService"));
+        members.chain(self.terminating.iter().map(|(id, it)| member(id, state(it)))).collect()
     }
 
     /// What an instance asks for that comes (back) into service.
@@ -694,6 +720,35 @@ fn a_termination_hook_is_completed_once_quiet() {
     let (completed_at, _, _) = completed.expect("the hook is completed");
     assert!(at(*completed_at) >= quiet.at);
     assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+}
+
+#[test]
+fn a_termination_hook_opens_after_the_drain_and_is_completed_then() {
+    let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
+    let mut model = Model::new(&VICTIM).with_group();
+    model.drains_for = 80_000;
+    let run = Run::new(model, plan, Vec::new()).run(&[]);
+    let completions: Vec<u64> = run
+        .calls
+        .iter()
+        .filter(|(_, _, call)| matches!(call, Call::CompleteLifecycleAction { .. }))
+        .map(|(when, _, _)| *when)
+        .collect();
+    assert!(matches!(completions.as_slice(), [at] if *at >= 81_000), "{completions:?}");
+    assert!(!run.calls.iter().any(|(_, _, call)| matches!(call, Call::RecordLifecycleActionHeartbeat { .. })));
+    assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+}
+
+#[test]
+fn a_hook_that_opens_after_the_end_is_not_called_completed() {
+    let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
+    let mut model = Model::new(&VICTIM).with_group();
+    model.drains_for = 300_000;
+    let run = Run::new(model, plan, Vec::new()).run(&[]);
+    let outcome = run.outcome(0);
+    assert!(!outcome.complete);
+    let undone: Vec<&Report> = outcome.duties.iter().filter(|report| !report.done).collect();
+    assert!(matches!(undone.as_slice(), [hook] if hook.what.contains("drains first")), "{undone:#?}");
 }
 
 #[test]
@@ -1334,6 +1389,7 @@ proptest! {
         }
     }
 }
+mod group;
 
 fn raise_of(total: i32) -> Plan {
     Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(total), how: FleetRequest::Raise }

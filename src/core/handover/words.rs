@@ -30,7 +30,12 @@ pub(super) fn begun(
         ),
         (Signal::LifecycleState, _) => {
             let then = if hooks { ", then complete its termination hooks" } else { "" };
-            format!("the Auto Scaling group terminates this instance{again}; now: {groups}{then}")
+            let does = if terms.into_pool {
+                "takes this instance back into its warm pool"
+            } else {
+                "terminates this instance"
+            };
+            format!("the Auto Scaling group {does}{again}; now: {groups}{then}")
         }
         (Signal::ScheduledEvent, _) => {
             let event = terms.event.as_deref().unwrap_or("an event");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::sight::Takes;
 use super::{Closed, Life, Record};
 use crate::core::arrival::{self, Arrival};
 use crate::core::config::ScheduledEvents;
@@ -150,7 +151,7 @@ impl Life {
     pub(super) fn group_terminates(&mut self, at: BootInstant) {
         let deadline = at + self.drains_within();
         if let Some(handover) = self.handover.as_mut().filter(|handover| handover.outcome().is_none()) {
-            handover.group_terminates(deadline, at);
+            handover.group_terminates(self.sight.group_takes == Some(Takes::IntoPool), deadline, at);
             self.note_handover();
             return;
         }
@@ -285,7 +286,12 @@ impl Life {
             identity: self.identity.clone(),
             incident,
             signal,
+            owner_sees: match (signal, self.sight.recommended) {
+                (Signal::ScheduledEvent, Some(_)) => Signal::RebalanceRecommendation,
+                _ => signal,
+            },
             terminating: signal == Signal::LifecycleState || self.sight.is_terminating(),
+            into_pool: self.sight.group_takes == Some(Takes::IntoPool),
             time,
             event: event.as_ref().map(|event| event.code.clone()),
             deadline: same_deadline.map_or(deadline, |earlier| shortened(deadline, earlier, now)),
@@ -352,10 +358,15 @@ impl Life {
         let found = unfinished.map(|record| record.known.found.clone()).unwrap_or_default();
         let registrations = self.all_known_registrations(earlier.registrations.or_else(left));
         let registrations = registrations.filter(|them| !them.is_empty() || self.trusts_empty);
+        let plan = earlier.plan.or_else(|| self.known.plan.clone());
+        let plan = match &self.sight.lifecycle_state {
+            Some(state) => plan.map(|plan| plan.with_member_state(&self.identity.instance_id, state)),
+            None => plan,
+        };
         Known {
             registrations,
             found,
-            plan: earlier.plan.or_else(|| self.known.plan.clone()),
+            plan,
             missing: self.known.missing.clone(),
             // An instance on its way back was told to serve again.
             hooks_ended: if is_anew { Vec::new() } else { earlier.hooks_ended },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Life, Remark};
+use super::{Life, Record, Remark};
 use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
@@ -62,13 +62,26 @@ pub(super) struct Sight {
     /// It has been acted on, or it is not to be.
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
-    /// Looks in a row at another state than `Terminated`.
-    pub(super) not_terminated: Absence,
+    /// The metadata has told of the group, be it that there is none.
+    pub(super) knows_lifecycle: bool,
+    /// This process has seen this instance in service in its group.
+    pub(super) was_in_service: bool,
+    pub(super) group_takes: Option<Takes>,
+    /// Looks in a row at which the group takes this instance nowhere.
+    pub(super) not_taken: Absence,
     pub(super) events: Vec<ScheduledEvent>,
     /// Of the event that a handover is about.
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,
+}
+
+/// Where the Auto Scaling group takes this instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    ToItsEnd,
+    /// Back into its warm pool.
+    IntoPool,
 }
 
 /// What the metadata says of rebalancing.
@@ -86,14 +99,21 @@ impl Sight {
             _ if self.is_terminating() => false,
             Signal::Notice => self.notice_absent.withdraws(),
             Signal::RebalanceRecommendation => self.recommendation_absent.withdraws(),
-            Signal::LifecycleState => self.not_terminated.withdraws(),
+            Signal::LifecycleState => self.not_taken.withdraws(),
             Signal::ScheduledEvent => self.event_absent.withdraws(),
             Signal::Drill => !self.drill_stands,
         }
     }
 
+    /// Whether the group takes this instance out of service: to its end, or back into its warm pool.
     pub(super) fn is_terminating(&self) -> bool {
-        self.lifecycle_state.as_deref() == Some("Terminated")
+        self.group_takes.is_some()
+    }
+
+    /// Whether the group, if there is one, wants this instance to serve: not in Standby, and not in the warm pool.
+    pub(super) fn may_serve(&self) -> bool {
+        let waits = |state: &str| state == "Standby" || state.starts_with("Warmed:");
+        self.knows_lifecycle && !self.lifecycle_state.as_deref().is_some_and(waits)
     }
 }
 
@@ -150,18 +170,34 @@ impl Life {
     pub fn saw_lifecycle_state(&mut self, state: Option<&str>, at: BootInstant) {
         let state = state.map(str::trim).filter(|state| !state.is_empty());
         let was_terminating = self.sight.is_terminating();
-        if state != Some("Terminated") {
-            self.sight.not_terminated.goes_on(at);
+        let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
+        self.sight.knows_lifecycle = true;
+        self.sight.was_in_service |= state == Some("InService");
+        if takes.is_none() {
+            self.sight.not_taken.goes_on(at);
             // An absent state says nothing of one that was there.
-            if !was_terminating || self.sight.not_terminated.withdraws() {
+            if !was_terminating || self.sight.not_taken.withdraws() {
                 self.sight.lifecycle_state = state.map(str::to_owned);
+                self.sight.group_takes = None;
             }
             return;
         }
-        self.sight.not_terminated.ends();
+        self.sight.not_taken.ends();
         self.sight.lifecycle_state = state.map(str::to_owned);
-        if !was_terminating && self.config.watch.lifecycle {
+        self.sight.group_takes = takes;
+        if !was_terminating {
             self.group_terminates(at);
+        }
+    }
+
+    /// A place in the warm pool is where a new instance waits; only one that was in service goes back into it.
+    fn takes(&self, state: Option<&str>) -> Option<Takes> {
+        let leaving = |record: &Record| record.signal == Signal::LifecycleState && record.closed.is_none();
+        let served = self.sight.was_in_service || self.record_of_this_boot().is_some_and(leaving);
+        match state? {
+            "Terminated" | "Warmed:Terminated" => Some(Takes::ToItsEnd),
+            state if state.starts_with("Warmed:") && served => Some(Takes::IntoPool),
+            _ => None,
         }
     }
 

@@ -18,6 +18,8 @@ enum Why {
     Resumed,
     /// Stopped, or rebooted, and started again.
     Booted,
+    /// Its group has put it into service again.
+    InService,
     /// A recommendation, and no successor for it.
     Stayed,
     /// A drill has ended, was called off, or lost its process.
@@ -54,6 +56,9 @@ impl Life {
         let record = self.record.as_ref().filter(|record| record.closed.is_none())?;
         if record.incident.boot_id != self.boot_id {
             let no_notice = !self.may_stand();
+            if !self.sight.may_serve() {
+                return None;
+            }
             return (no_notice && !self.sight.is_terminating()).then_some(Why::Booted);
         }
         if record.signal == Signal::Drill {
@@ -61,7 +66,8 @@ impl Life {
             return (is_over && !self.sight.is_terminating()).then_some(Why::Drilled);
         }
         if self.sight.is_gone(record.signal) {
-            return Some(Why::Withdrawn);
+            let by_group = record.signal == Signal::LifecycleState;
+            return Some(if by_group { Why::InService } else { Why::Withdrawn });
         }
         let sleeps = matches!(record.incident.action, Some(Action::Hibernate | Action::Stop));
         match record.signal {
@@ -97,6 +103,7 @@ impl Life {
         let errand = self.errand_after(&record, why);
         let what = match why {
             Why::Withdrawn => "AWS has withdrawn what it had announced: this instance lives on",
+            Why::InService => "the Auto Scaling group has put this instance into service again",
             Why::StillAlive if record.signal == Signal::RebalanceRecommendation => {
                 "no interruption has followed the recommendation for two minutes: this instance lives on"
             }
@@ -115,7 +122,7 @@ impl Life {
                 format!("[survive] then = \"stay-out\": it stays out of {names}, runs on, and is paid for")
             }
             Errand::Terminate => "[survive] then = \"terminate\": it has handed over, and terminates itself".to_owned(),
-            Errand::Arrive | Errand::Reinstate if matches!(why, Why::Booted | Why::Resumed) => {
+            Errand::Arrive | Errand::Reinstate if is_wanted_again(why) => {
                 format!("started again, it is wanted again: it goes back to {names}")
             }
             Errand::Arrive | Errand::Reinstate if self.then() == Then::Terminate && why != Why::Drilled => {
@@ -137,21 +144,25 @@ impl Life {
         match self.then() {
             // Nobody takes it, whatever becomes of instances that live on.
             _ if why == Why::Drilled || record.signal == Signal::Drill => Errand::Reinstate,
+            _ if why == Why::InService => Errand::Reinstate,
             // It never left.
             _ if !record.certain => Errand::StayOut,
             Then::StayOut => Errand::StayOut,
             // Started again, it is wanted again.
-            Then::Terminate if matches!(why, Why::Booted | Why::Resumed) => Errand::Reinstate,
+            Then::Terminate if is_wanted_again(why) => Errand::Reinstate,
             Then::Terminate if record.is_complete() => Errand::Terminate,
             Then::Reinstate | Then::Terminate => Errand::Reinstate,
         }
     }
 
-    /// At every boot, once it is known that nothing stands against it.
+    /// At every boot, and once the group wants this instance to serve, when it is known that nothing stands against it.
     fn arrive_if_due(&mut self, now: BootInstant) {
         let leaves = self.handover.is_some() || self.sight.is_terminating() || self.may_stand();
         if !self.is_to_arrive || leaves {
             return;
+        }
+        if !self.sight.may_serve() {
+            return self.waits_for_its_group();
         }
         // A process of this boot has said why not.
         let stays_out = |record: &Record| !matches!(record.closed, Some(Closed::Reinstated | Closed::Stayed));
@@ -161,6 +172,16 @@ impl Life {
         }
         self.epoch += 1;
         self.arrival = Some(Arrival::arrive(self.identity.clone(), self.config.arrive.ready.clone(), now));
+    }
+
+    /// Says once that nothing is registered before the group puts this instance into service.
+    fn waits_for_its_group(&mut self) {
+        let Some(state) = &self.sight.lifecycle_state else { return };
+        let text = format!("not registered yet: the Auto Scaling group holds this instance in {state}");
+        if self.told_waiting.as_ref() != Some(&text) {
+            self.told_waiting = Some(text.clone());
+            self.remark(text);
+        }
     }
 
     /// An arrival has come to its end.
@@ -179,4 +200,9 @@ impl Life {
         };
         self.change_record(|record| record.closed = Some(closed));
     }
+}
+
+/// Started again, or put into service again: it is to serve, whatever becomes of survivors.
+fn is_wanted_again(why: Why) -> bool {
+    matches!(why, Why::Booted | Why::Resumed | Why::InService)
 }

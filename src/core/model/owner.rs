@@ -30,6 +30,9 @@ pub struct AutoScalingGroup {
     pub capacity_rebalance: bool,
     /// Hooks on `autoscaling:EC2_INSTANCE_TERMINATING`.
     pub termination_hooks: Vec<LifecycleHook>,
+    /// Hooks on `autoscaling:EC2_INSTANCE_LAUNCHING`.
+    #[serde(default)]
+    pub launch_hooks: Vec<LifecycleHook>,
     /// The target groups in which the group registers what it launches.
     pub target_groups: Vec<TargetGroupArn>,
     /// Its other traffic sources, as VPC Lattice target groups and Classic Load Balancers: Auto Scaling alone registers its
@@ -44,8 +47,9 @@ pub struct AutoScalingGroup {
     pub health_check_type: String,
     pub availability_zones: Vec<String>,
     pub subnets: Vec<String>,
-    /// A mixed instances policy: LaunchInstances is refused for it.
-    pub mixed_instances: bool,
+    /// A mixed instances policy of both Spot and on-demand capacity: LaunchInstances is refused for it.
+    #[serde(default)]
+    pub mixes_spot_and_on_demand: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,67 @@ pub struct GroupMember {
     pub availability_zone: String,
     /// `Pending`, `InService`, `Terminating:Wait`, ...
     pub lifecycle_state: String,
+}
+
+impl GroupMember {
+    /// Whether the group's desired capacity counts it: not in Standby, and not in the warm pool.
+    pub fn is_counted(&self) -> bool {
+        self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
+    }
+
+    /// What its lifecycle state means for a call that takes it out of the group.
+    pub fn membership(&self) -> Membership {
+        match self.lifecycle_state.as_str() {
+            "InService" | "Standby" => Membership::Detachable,
+            "Pending:Wait" => Membership::AtLaunchHook,
+            state if state.starts_with("Warmed:") => Membership::Warm,
+            state if state.starts_with("Detach") || state.starts_with("Terminat") => Membership::Leaving,
+            _ => Membership::NotYet,
+        }
+    }
+}
+
+/// The place of a member in its group, as far as DetachInstances and TerminateInstanceInAutoScalingGroup go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    Detachable,
+    /// A launching hook holds it: refused.
+    AtLaunchHook,
+    /// On its way into service, or into Standby: refused until its state changes.
+    NotYet,
+    /// In the warm pool: no member in service.
+    Warm,
+    /// Out of the group, or on its way out.
+    Leaving,
+}
+
+/// Where a member that leaves stands between the drain of its load balancer and its termination hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookTime {
+    /// The group drains first: no hook is open yet.
+    NotYet,
+    Open,
+    /// A hook was abandoned, and the group's instance lifecycle policy keeps the instance.
+    Retained,
+    /// The group has gone on, or the member is gone.
+    Over,
+}
+
+impl HookTime {
+    /// Reads the lifecycle state of a member; `None`: the group has no such member any more. Into its warm pool a member
+    /// goes through `Warmed:Pending`, and the termination hooks stand there.
+    pub fn of(lifecycle_state: Option<&str>, into_pool: bool) -> HookTime {
+        let Some(state) = lifecycle_state else { return HookTime::Over };
+        match state {
+            "Terminating:Wait" | "Warmed:Terminating:Wait" | "Warmed:Pending:Wait" => HookTime::Open,
+            "Warmed:Stopped" | "Warmed:Running" | "Warmed:Hibernated" if into_pool => HookTime::Over,
+            "Terminated" | "Warmed:Terminated" | "Detached" | "Detaching" => HookTime::Over,
+            state if state.ends_with(":Retained") => HookTime::Retained,
+            state if state.ends_with(":Proceed") && !state.starts_with("Pending") => HookTime::Over,
+            // What is read may lag behind what the metadata says.
+            _ => HookTime::NotYet,
+        }
+    }
 }
 
 /// An EC2 Fleet or a Spot Fleet request: `fleet-...` or `sfr-...`.

@@ -89,7 +89,8 @@ fn group(capacity_rebalance: bool, hooks: usize) -> AutoScalingGroup {
         availability_zones: Vec::new(),
         subnets: Vec::new(),
         other_traffic_sources: Vec::new(),
-        mixed_instances: false,
+        launch_hooks: Vec::new(),
+        mixes_spot_and_on_demand: false,
     }
 }
 
@@ -412,4 +413,59 @@ fn the_tag_keeps_base_raised_and_the_policy_from_before() {
         assert_eq!(capacity.to_string(), text);
     }
     assert_eq!(RaisedCapacity::read(&tags(&[(BASE_CAPACITY_TAG, "by hand")])), None);
+}
+
+#[test]
+fn owners_that_replace_by_themselves_do_so_at_the_spot_signals_of_spot_instances_alone() {
+    let on_demand = Identity { life_cycle: LifeCycle::OnDemand, ..identity() };
+    let how = |group: &AutoScalingGroup, identity: &Identity, signal| GroupRequest::of(group, identity, signal);
+    for (hooks, asked) in [(0, GroupRequest::Detach), (1, GroupRequest::Terminate)] {
+        let rebalancing = group(true, hooks);
+        assert_eq!(how(&rebalancing, &identity(), Signal::Notice), GroupRequest::Observe);
+        assert_eq!(how(&rebalancing, &identity(), Signal::RebalanceRecommendation), GroupRequest::Observe);
+        assert_eq!(how(&rebalancing, &identity(), Signal::ScheduledEvent), asked);
+        assert_eq!(how(&rebalancing, &on_demand, Signal::ScheduledEvent), asked);
+        assert_eq!(how(&rebalancing, &on_demand, Signal::Notice), asked);
+    }
+    let fleet = Owner::Ec2Fleet(fleet(FleetType::Maintain, Some("launch")));
+    let raises = |plan: Plan| matches!(plan, Plan::Fleet { how: FleetRequest::Raise, .. });
+    assert!(!raises(plan(&fleet)));
+    assert!(raises(plan(&fleet).at(&identity(), Signal::ScheduledEvent)));
+    assert!(raises(Plan::of(&fleet, &on_demand, &Successor::default(), &Surroundings::default())));
+}
+
+#[test]
+fn a_member_that_the_group_does_not_count_has_no_successor() {
+    let mut group = group(false, 0);
+    group.members = vec![crate::core::model::GroupMember {
+        instance_id: InstanceId::new("i-us"),
+        availability_zone: "eu-west-1a".into(),
+        lifecycle_state: "InService".into(),
+    }];
+    let in_service = plan(&Owner::AutoScalingGroup(group));
+    assert!(in_service.has_successor());
+    for state in ["Standby", "Warmed:Running", "Warmed:Stopped"] {
+        let plan = in_service.clone().with_member_state(&identity().instance_id, state);
+        let plan = plan.at(&identity(), Signal::Notice);
+        assert!(!plan.has_successor(), "{state}: {plan}");
+    }
+}
+
+#[test]
+fn launch_instances_is_called_only_where_something_launches_first() {
+    use crate::core::config::{Config, Rebalance, ScheduledEvents, When};
+    let asks = |when, rebalance, scheduled_events, how| {
+        let mut config = Config::default();
+        config.leave.when = when;
+        config.watch.rebalance = rebalance;
+        config.watch.scheduled_events = scheduled_events;
+        asks_launch_instances(&config, how)
+    };
+    let (detach, observe) = (GroupRequest::Detach, GroupRequest::Observe);
+    assert!(!asks(When::AtOnce, Rebalance::Prepare, ScheduledEvents::Report, detach));
+    assert!(asks(When::SuccessorHealthy, Rebalance::Prepare, ScheduledEvents::Report, detach));
+    assert!(asks(When::AtOnce, Rebalance::HandOver, ScheduledEvents::Report, detach));
+    assert!(asks(When::AtOnce, Rebalance::Prepare, ScheduledEvents::HandOver, detach));
+    assert!(!asks(When::SuccessorHealthy, Rebalance::HandOver, ScheduledEvents::Report, observe));
+    assert!(asks(When::AtOnce, Rebalance::Prepare, ScheduledEvents::HandOver, observe));
 }

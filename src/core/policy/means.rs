@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::{LaunchSource, Place};
-use crate::core::config::{Config, Rebalance, ScheduledEvents, When};
+use crate::core::config::{Config, ScheduledEvents};
 use crate::core::model::TargetGroupArn;
-use crate::core::plan::{Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan};
+use crate::core::plan::{
+    Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Means {
@@ -23,8 +25,12 @@ pub struct GroupMeans {
     pub arn: Option<String>,
     pub detach: bool,
     pub terminate: bool,
+    /// It is asked for one more before this instance leaves.
+    pub launch: bool,
     /// It has termination hooks.
     pub hooks: bool,
+    /// It has launching hooks: abandoned, they make it replace a member that is not in service yet.
+    pub launch_hooks: bool,
     /// We register the successor in some target group, because the group does not.
     pub registers_successor: bool,
     /// What the group launches from, for LaunchInstances.
@@ -84,7 +90,7 @@ impl Means {
     /// Everything that this kind of owner may need, whatever its settings.
     pub fn of_kind(kind: Kind, config: &Config) -> Means {
         match kind {
-            Kind::AutoScalingGroup => any_group(None),
+            Kind::AutoScalingGroup => any_group(None, config),
             Kind::Ec2Fleet => any_fleet(FleetKind::Ec2, None),
             Kind::SpotFleet => any_fleet(FleetKind::Spot, None),
             Kind::Ec2FleetInstant => launch(of_fleet(FleetKind::Ec2), config),
@@ -97,7 +103,7 @@ impl Means {
     /// What the tags say, where AWS could not be asked for the rest: everything that an owner of this kind may need.
     pub fn of_clue(clue: &Clue, place: &Place, config: &Config) -> Means {
         match clue {
-            Clue::AutoScalingGroup(name) => any_group(Some(place.group(name))),
+            Clue::AutoScalingGroup(name) => any_group(Some(place.group(name)), config),
             Clue::Ec2Fleet(id) => any_fleet(FleetKind::Ec2, Some(id.clone())),
             Clue::SpotFleet(id) => any_fleet(FleetKind::Spot, Some(id.clone())),
             Clue::LaunchTemplate(_) => launch(of_template(), config),
@@ -106,21 +112,23 @@ impl Means {
     }
 
     /// Exactly what this plan needs. `registered_in` are the target groups of this instance.
-    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn]) -> Means {
+    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn], config: &Config) -> Means {
         let by_us = |owners: &[TargetGroupArn]| registered_in.iter().any(|arn| !owners.contains(arn));
         match plan {
             Plan::Group { group, how } => Means::Group(GroupMeans {
                 arn: Some(group.arn.clone()).filter(|arn| !arn.is_empty()),
-                detach: *how == GroupRequest::Detach,
-                terminate: *how == GroupRequest::Terminate,
+                detach: how.all(group, config).contains(&GroupRequest::Detach),
+                terminate: how.all(group, config).contains(&GroupRequest::Terminate),
+                launch: asks_launch_instances(config, *how),
                 hooks: !group.termination_hooks.is_empty(),
+                launch_hooks: !group.launch_hooks.is_empty(),
                 registers_successor: by_us(&group.target_groups),
                 source: LaunchSource { subnets: group.subnets.clone(), ..LaunchSource::default() },
             }),
             Plan::Fleet { kind, fleet, how } => Means::Fleet(FleetMeans {
                 kind: *kind,
                 id: Some(fleet.id.clone()),
-                raise: *how == FleetRequest::Raise,
+                raise: *how == FleetRequest::Raise || config.watch.scheduled_events == ScheduledEvents::HandOver,
                 registers_successor: by_us(&fleet.target_groups),
             }),
             Plan::Launch(plan) => Means::Launch(of_launch_plan(plan)),
@@ -150,20 +158,20 @@ impl Means {
 impl GroupMeans {
     /// Whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
     /// instance serves on only where that takes no permission to launch.
-    pub fn launches_first(&self, config: &Config) -> bool {
-        let is_wanted = config.leave.when == When::SuccessorHealthy
-            || config.watch.rebalance == Rebalance::HandOver
-            || config.watch.scheduled_events == ScheduledEvents::HandOver;
-        is_wanted && (self.detach || self.terminate)
+    pub fn launches_first(&self) -> bool {
+        self.launch && (self.detach || self.terminate)
     }
 }
 
-fn any_group(arn: Option<String>) -> Means {
+fn any_group(arn: Option<String>, config: &Config) -> Means {
+    let launch = asks_launch_instances(config, GroupRequest::Detach);
     Means::Group(GroupMeans {
         arn,
         detach: true,
         terminate: true,
+        launch,
         hooks: true,
+        launch_hooks: true,
         registers_successor: true,
         source: LaunchSource::default(),
     })

@@ -342,7 +342,8 @@ impl Aws {
             availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
             subnets: Vec::new(),
             other_traffic_sources: Vec::new(),
-            mixed_instances: false,
+            launch_hooks: Vec::new(),
+            mixes_spot_and_on_demand: false,
         }
     }
 

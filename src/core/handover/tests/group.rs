@@ -1,0 +1,335 @@
+//! One handover of a member of an Auto Scaling group, answer by answer.
+
+use super::*;
+
+const US: &str = "i-victim";
+
+/// A handover whose answers the test gives.
+struct Told {
+    handover: Handover,
+    now: u64,
+    /// The group is throttled.
+    throttled: bool,
+}
+
+fn plan_of(group: AutoScalingGroup) -> Plan {
+    let how = if group.termination_hooks.is_empty() { GroupRequest::Detach } else { GroupRequest::Terminate };
+    Plan::Group { group, how }
+}
+
+fn told(plan: Plan, when: When, change: impl FnOnce(&mut Terms)) -> Told {
+    let mut terms = terms_of(US, Action::Terminate, 121_000);
+    change(&mut terms);
+    let settings = Settings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..Settings::default() };
+    let registrations = vec![registration(WEB, US, &[80])];
+    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    Told { handover: Handover::begin(terms, settings, known, at(1_000)), now: 1_000, throttled: false }
+}
+
+fn refused(code: &str, message: &str) -> Answer {
+    failed(FailureKind::Rejected, code, message)
+}
+
+fn failed(kind: FailureKind, code: &str, message: &str) -> Answer {
+    let code = Some(code.to_owned()).filter(|code| !code.is_empty());
+    Answer::Failed(Failure { kind, code, message: message.into() })
+}
+
+fn members(state: &str) -> Answer {
+    let lifecycle_state = state.to_owned();
+    let us = GroupMember { instance_id: id(US), availability_zone: "eu-west-1a".into(), lifecycle_state };
+    Answer::GroupMembers(vec![us])
+}
+
+impl Told {
+    /// The calls of one duty that are due by then, looking every tenth of a second; everything else is answered well.
+    fn until(&mut self, end: u64, duty: Duty) -> Option<Call> {
+        while self.now <= end {
+            let due = self.handover.due(at(self.now));
+            let mut wanted = None;
+            for Due { duty: of, call, .. } in due {
+                if of == duty {
+                    wanted = Some(call);
+                } else if self.throttled && of == Duty::Ask {
+                    let throttled = failed(FailureKind::Throttled, "Throttling", "Rate exceeded");
+                    self.handover.answered(at(self.now), of, throttled);
+                } else if let Some(answer) = well(&call) {
+                    self.handover.answered(at(self.now), of, answer);
+                }
+            }
+            if wanted.is_some() {
+                return wanted;
+            }
+            self.now += 100;
+        }
+        None
+    }
+
+    fn answer(&mut self, duty: Duty, answer: Answer) {
+        self.handover.answered(at(self.now), duty, answer);
+    }
+}
+
+fn row(state: TargetState) -> TargetHealth {
+    TargetHealth { target: Target { id: US.into(), port: 80 }, state, reason: None }
+}
+
+/// Nothing goes wrong, and no successor shows.
+fn well(call: &Call) -> Option<Answer> {
+    match call {
+        Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
+        Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
+        Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
+        Call::DescribeGroupRoom { .. } => {
+            Some(Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 9 })))
+        }
+        call if call.writes() => Some(Answer::Accepted),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_member_that_is_pending_is_detached_once_it_is_in_service() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DetachInstances { .. })));
+    told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+    for state in ["Pending", "Pending:Wait", "Pending:Proceed"] {
+        assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })), "{state}");
+        told.answer(Duty::Ask, members(state));
+    }
+    assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
+    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(Duty::Ask, members("InService"));
+    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DetachInstances { decrement: false, .. })));
+    told.answer(Duty::Ask, Answer::Accepted);
+    assert!(told.handover.take_milestones().iter().any(|it| it.milestone == MilestoneKind::SuccessorRequested));
+}
+
+#[test]
+fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_room_for() {
+    let mut group = group(&[]);
+    let Answer::GroupMembers(pending) = members("Pending") else { panic!("members") };
+    group.members = pending;
+    let mut told = told(plan_of(group), When::SuccessorHealthy, |_| {});
+    for state in ["Pending", "Pending:Proceed"] {
+        assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })), "{state}");
+        told.answer(Duty::Ask, members(state));
+    }
+    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(Duty::Ask, members("InService"));
+    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DetachInstances { decrement: false, .. })));
+}
+
+#[test]
+fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
+    let mut group = group(&[]);
+    let hook = |name: &str| LifecycleHook { name: name.into(), heartbeat_timeout: Duration::from_secs(60) };
+    group.launch_hooks = vec![hook("first"), hook("second")];
+    let mut told = told(plan_of(group), When::AtOnce, |_| {});
+    told.until(2_000, Duty::Ask);
+    told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+    told.until(2_000, Duty::Ask);
+    told.answer(Duty::Ask, members("Pending:Wait"));
+    let abandoned = |call: Option<Call>, name: &str| match call {
+        Some(Call::CompleteLifecycleAction { hook, result: HookResult::Abandon, .. }) => assert_eq!(hook, name),
+        other => panic!("{other:?}"),
+    };
+    abandoned(told.until(110_000, Duty::Ask), "first");
+    assert!(told.handover.is_quiet());
+    told.answer(Duty::Ask, refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim"));
+    abandoned(told.until(110_000, Duty::Ask), "second");
+    told.answer(Duty::Ask, Answer::Accepted);
+    assert!(told.handover.take_milestones().iter().any(|it| it.milestone == MilestoneKind::SuccessorRequested));
+}
+
+#[test]
+fn a_refusal_of_a_member_that_leaves_already_is_done() {
+    for state in ["Detaching", "Terminating", "Terminating:Wait"] {
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| terms.resumed = true);
+        told.until(2_000, Duty::Ask);
+        told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+        told.until(2_000, Duty::Ask);
+        told.answer(Duty::Ask, members(state));
+        assert!(told.until(20_000, Duty::Ask).is_none(), "{state}");
+    }
+}
+
+#[test]
+fn a_launch_in_progress_is_asked_for_again_under_its_token_and_nothing_else_is() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    let token = |call: Option<Call>| match call {
+        Some(Call::LaunchInstances { client_token, .. }) => client_token,
+        other => panic!("{other:?}"),
+    };
+    let first = token(told.until(1_000, Duty::Ask));
+    told.answer(Duty::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
+    // Well after the time to leave: the target groups are left, and the group is asked for nothing else.
+    while told.now < 100_000 {
+        assert_eq!(token(told.until(told.now + 10_000, Duty::Ask)), first);
+        told.answer(Duty::Ask, refused("IdempotentCallInProgress", "in progress"));
+    }
+    assert!(told.handover.is_quiet());
+    assert_eq!(token(told.until(told.now + 10_000, Duty::Ask)), first);
+    told.answer(Duty::Ask, Answer::Launched(Launched { instances: vec![id("i-new")], errors: Vec::new() }));
+    assert!(matches!(told.until(told.now, Duty::Ask), Some(Call::DetachInstances { decrement: true, .. })));
+}
+
+#[test]
+fn a_launch_has_twenty_seconds() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    let due = told.handover.due(at(1_000));
+    let launch = due.iter().find(|due| matches!(due.call, Call::LaunchInstances { .. })).expect("a launch");
+    assert_eq!(launch.limit, Duration::from_secs(20));
+}
+
+#[test]
+fn an_endpoint_that_lacks_launch_instances_is_a_no() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    for _ in 0..3 {
+        assert!(matches!(told.until(60_000, Duty::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(Duty::Ask, failed(FailureKind::Fault, "", "HTTP 500 without an error that could be read"));
+    }
+    // It is looked for until it is sure that nothing was launched.
+    let next = told.until(115_000, Duty::Ask);
+    assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
+}
+
+/// The group terminates this instance by itself: nothing but its hooks ends the handover.
+fn scaled_in(hooks: &[&str], resumed: bool) -> Told {
+    told(plan_of(group(hooks)), When::AtOnce, |terms| {
+        terms.signal = Signal::LifecycleState;
+        terms.terminating = true;
+        terms.resumed = resumed;
+        terms.deadline = at(400_000);
+    })
+}
+
+#[test]
+fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
+    for resumed in [false, true] {
+        let mut told = scaled_in(&["drain", "logs"], resumed);
+        // Far past any deadline of ours: the deregistration delay may belong to a group that nobody lists.
+        let mut looks = 0;
+        while told.now < 3_000_000 {
+            let call = told.until(told.now + 40_000, Duty::MemberState);
+            assert!(matches!(call, Some(Call::DescribeGroupMembers { .. })), "{call:?}");
+            told.answer(Duty::MemberState, members("Terminating"));
+            looks += 1;
+        }
+        assert!((190..240).contains(&looks), "a look every quarter of a minute: {looks}");
+        assert!(told.handover.outcome().is_none());
+        told.until(told.now + 20_000, Duty::MemberState);
+        told.answer(Duty::MemberState, members("Terminating:Wait"));
+        for hook in [0, 1] {
+            assert!(told.handover.outcome().is_none());
+            let call = told.until(told.now + 1_000, Duty::Lifecycle(hook));
+            let completes = matches!(&call, Some(Call::CompleteLifecycleAction { result: HookResult::Continue, .. }));
+            assert!(completes || hook == 1, "{call:?}");
+            told.answer(Duty::Lifecycle(hook), Answer::Accepted);
+        }
+        told.handover.due(at(told.now));
+        let outcome = told.handover.outcome().expect("the end");
+        assert!(outcome.complete, "{outcome:#?}");
+    }
+}
+
+#[test]
+fn heartbeats_are_sent_only_while_the_hook_waits() {
+    let mut told = scaled_in(&["drain"], false);
+    let busy = |told: &mut Told, end: u64| {
+        let mut heartbeats = 0;
+        while told.now <= end {
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match call {
+                    Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 1, busy: 1 }),
+                    Call::DescribeTargetHealth { .. } => Answer::Health(vec![row(TargetState::Draining)]),
+                    Call::DescribeGroupMembers { .. } if told.now < 100_000 => members("Terminating"),
+                    Call::DescribeGroupMembers { .. } => members("Terminating:Wait"),
+                    Call::RecordLifecycleActionHeartbeat { .. } => {
+                        heartbeats += 1;
+                        Answer::Accepted
+                    }
+                    call => well(&call).expect("an answer"),
+                };
+                told.handover.answered(at(told.now), duty, answer);
+            }
+            told.now += 100;
+        }
+        heartbeats
+    };
+    assert_eq!(busy(&mut told, 99_900), 0);
+    let heartbeats = busy(&mut told, 220_000);
+    assert!(matches!(heartbeats, 3..=4), "{heartbeats}");
+}
+
+#[test]
+fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
+    for (state, is_complete) in [
+        (Some("Terminating:Proceed"), true),
+        (Some("Terminated"), true),
+        (None, true),
+        (Some("Terminating:Retained"), false),
+    ] {
+        let mut told = scaled_in(&["drain"], true);
+        told.until(120_000, Duty::MemberState);
+        told.answer(Duty::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
+        assert!(told.until(told.now + 30_000, Duty::Lifecycle(0)).is_none(), "{state:?}");
+        let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{state:?}: the end"));
+        assert_eq!(outcome.complete, is_complete, "{state:?}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
+    let mut told = scaled_in(&["drain"], false);
+    told.handover = {
+        let mut terms = terms_of(US, Action::Terminate, 400_000);
+        terms.signal = Signal::LifecycleState;
+        terms.terminating = true;
+        terms.into_pool = true;
+        let known =
+            Known { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..Known::default() };
+        Handover::begin(terms, Settings::default(), known, at(1_000))
+    };
+    for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
+        told.until(120_000, Duty::MemberState);
+        told.answer(Duty::MemberState, members(state));
+        let call = told.until(told.now + 1_000, Duty::Lifecycle(0));
+        assert_eq!(call.is_some(), completes, "{state}");
+    }
+}
+
+#[test]
+fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_proof() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    let first = told.handover.due(at(1_000));
+    assert!(matches!(first.first(), Some(Due { call: Call::DeregisterTargets { .. }, .. })));
+    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.answer(Duty::Ask, Answer::Accepted);
+    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
+    // The proof fails: then it is our business again.
+    told.answer(Duty::Leave(0), Answer::Health(vec![row(TargetState::Healthy)]));
+    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    told.answer(Duty::Leave(0), Answer::Accepted);
+    assert!(matches!(told.until(40_000, Duty::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
+    told.answer(Duty::Leave(0), Answer::Health(vec![row(TargetState::Draining)]));
+    let told_of: Vec<MilestoneKind> = told.handover.take_milestones().iter().map(|it| it.milestone).collect();
+    assert!(told_of.contains(&MilestoneKind::Deregistered) && told_of.contains(&MilestoneKind::Left), "{told_of:?}");
+}
+
+#[test]
+fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_no_say() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    told.throttled = true;
+    told.handover.due(at(1_000));
+    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.answer(Duty::Ask, failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    let mut elsewhere = group(&[]);
+    elsewhere.target_groups = vec![TargetGroupArn::new(API)];
+    let mut told = super::group::told(plan_of(elsewhere), When::AtOnce, |_| {});
+    told.handover.due(at(1_000));
+    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.answer(Duty::Ask, Answer::Accepted);
+    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+}

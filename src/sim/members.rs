@@ -1,0 +1,283 @@
+//! The life of one member of an Auto Scaling group: lifecycle hooks, Standby, the warm pool, and the drain before a
+//! termination hook opens.
+//!
+//! With a load balancer attached a member that goes stays `Terminating` (or `Warmed:Pending`) for the deregistration delay;
+//! only then its hooks open. Before that and afterwards there is no lifecycle action to complete.
+
+use std::time::Duration;
+
+use super::auto_scaling::{AutoScalingGroup, Hook};
+use super::world::{Event, World};
+
+pub(crate) const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
+pub(crate) const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
+
+/// The lifecycle states that a member can be given from outside.
+const STATES: [&str; 10] = [
+    "Pending",
+    "Pending:Wait",
+    "Pending:Proceed",
+    "InService",
+    "Standby",
+    "Warmed:Pending",
+    "Warmed:Stopped",
+    "Warmed:Running",
+    "Warmed:Hibernated",
+    "Warmed:Terminated",
+];
+
+pub(crate) fn known_state(name: &str) -> Option<&'static str> {
+    STATES.into_iter().find(|state| *state == name)
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) instance: String,
+    pub(crate) state: &'static str,
+    /// The lifecycle actions that are waited for, one a hook.
+    pub(crate) actions: Vec<LifecycleAction>,
+    /// The place in the warm pool to which it goes back.
+    pub(crate) pool: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LifecycleAction {
+    pub(crate) hook: String,
+    pub(crate) token: String,
+    serial: u64,
+}
+
+impl Member {
+    pub(crate) fn new(instance: &str, state: &'static str) -> Member {
+        Member { instance: instance.to_owned(), state, actions: Vec::new(), pool: "Warmed:Running" }
+    }
+
+    /// Counted by the desired capacity: on its way in, or in service.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state == "InService" || self.state.starts_with("Pending")
+    }
+
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.state.trim_start_matches("Warmed:").starts_with("Terminating")
+    }
+
+    /// What `autoscaling/target-lifecycle-state` says of it.
+    pub(crate) fn target_state(&self) -> &'static str {
+        match self.state {
+            state if state.starts_with("Pending") => "InService",
+            "Warmed:Pending" => self.pool,
+            state => state,
+        }
+    }
+}
+
+impl AutoScalingGroup {
+    fn hooks_of(&self, transition: &str) -> Vec<Hook> {
+        self.hooks.iter().filter(|hook| hook.transition == transition).cloned().collect()
+    }
+}
+
+impl World {
+    /// How long the group waits for the load balancer before it goes on with a member.
+    fn drains_for(&self, name: &str, id: &str) -> Duration {
+        let Some(group) = self.group(name) else { return Duration::ZERO };
+        let is_there = |arn: &&String| !self.registrations(arn, id).is_empty();
+        let delays = group.target_groups.iter().filter(is_there).map(|arn| self.draining_of(arn));
+        delays.max().unwrap_or_default()
+    }
+
+    /// Begins to terminate a member: deregistered at once, drained, its hooks waited for, then shut down.
+    pub(crate) fn terminate_member(&mut self, name: &str, id: &str) {
+        let Some(member) = self.group(name).and_then(|group| group.member(id)).filter(|one| !one.is_terminating())
+        else {
+            return;
+        };
+        let warm = member.state.starts_with("Warmed:");
+        let (state, target) =
+            if warm { ("Warmed:Terminating", "Warmed:Terminated") } else { ("Terminating", "Terminated") };
+        self.member_leaves(name, id, state, target);
+    }
+
+    /// Takes a member out of service and back into the warm pool.
+    pub(crate) fn return_to_pool(&mut self, name: &str, id: &str, pool: &'static str) {
+        if let Some(member) = self.group_mut(name).and_then(|group| group.member_mut(id)) {
+            member.pool = pool;
+        }
+        self.member_leaves(name, id, "Warmed:Pending", pool);
+    }
+
+    fn member_leaves(&mut self, name: &str, id: &str, state: &'static str, target: &str) {
+        let drains_for = self.drains_for(name, id);
+        let Some(group) = self.group_mut(name) else { return };
+        let target_groups = group.target_groups.clone();
+        let Some(member) = group.member_mut(id) else { return };
+        member.state = state;
+        member.actions.clear();
+        self.deregister_instance(&target_groups, id);
+        self.set_target_lifecycle_state(id, target);
+        if drains_for.is_zero() {
+            self.member_drained(id);
+        } else {
+            self.after(drains_for, Event::MemberDrained(id.to_owned()));
+        }
+        self.recount_group(name);
+    }
+
+    /// The load balancer is done: the termination hooks open.
+    pub(crate) fn member_drained(&mut self, id: &str) {
+        let Some(state) = self.group_of(id).and_then(|group| group.member(id)).map(|member| member.state) else {
+            return;
+        };
+        let waits = match state {
+            "Terminating" => "Terminating:Wait",
+            "Warmed:Terminating" => "Warmed:Terminating:Wait",
+            "Warmed:Pending" => "Warmed:Pending:Wait",
+            _ => return,
+        };
+        self.open_hooks(id, TERMINATING, waits);
+    }
+
+    /// Waits at each hook of the transition; without one the member goes on at once.
+    pub(crate) fn open_hooks(&mut self, id: &str, transition: &str, waits: &'static str) {
+        let Some(group) = self.group_of(id) else { return };
+        let (name, hooks) = (group.name.clone(), group.hooks_of(transition));
+        if hooks.is_empty() {
+            return self.member_proceeds(id);
+        }
+        let mut actions = Vec::new();
+        for hook in hooks {
+            let (serial, token) = (self.serial(), self.uuid());
+            self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+            actions.push(LifecycleAction { hook: hook.name, token, serial });
+        }
+        if let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) {
+            member.state = waits;
+            member.actions = actions;
+        }
+    }
+
+    /// Goes on where its hooks held it up, or would have.
+    fn member_proceeds(&mut self, id: &str) {
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
+        let waited = member.state.ends_with(":Wait");
+        member.actions.clear();
+        if member.is_terminating() {
+            if waited {
+                member.state = if member.state.starts_with("Warmed:") {
+                    "Warmed:Terminating:Proceed"
+                } else {
+                    "Terminating:Proceed"
+                };
+            }
+            self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
+        } else if member.state.starts_with("Warmed:") {
+            member.state = member.pool;
+        } else {
+            self.put_into_service(&name, id);
+        }
+    }
+
+    pub(crate) fn put_into_service(&mut self, name: &str, id: &str) {
+        let Some(group) = self.group_mut(name) else { return };
+        let Some(member) = group.member_mut(id) else { return };
+        member.state = "InService";
+        let target_groups = group.target_groups.clone();
+        self.register_instance(&target_groups, id);
+        self.set_target_lifecycle_state(id, "InService");
+    }
+
+    /// A new member runs.
+    pub(crate) fn member_runs(&mut self, name: &str, id: &str) {
+        let pending = self.group(name).and_then(|group| group.member(id)).is_some_and(|one| one.state == "Pending");
+        if pending {
+            self.open_hooks(id, LAUNCHING, "Pending:Wait");
+        }
+    }
+
+    pub(crate) fn hook_timed_out(&mut self, id: &str, serial: u64) {
+        let Some(group) = self.group_of(id) else { return };
+        let action = group.member(id).and_then(|member| member.actions.iter().find(|action| action.serial == serial));
+        let Some(hook) = action.and_then(|action| group.hooks.iter().find(|hook| hook.name == action.hook)).cloned()
+        else {
+            return;
+        };
+        self.complete_action(id, &hook.name, &hook.default_result);
+    }
+
+    /// The member goes on once every hook has its `CONTINUE`. `ABANDON` skips the other hooks: a new member is terminated
+    /// and replaced, one that terminates is retained where the group's lifecycle policy says so.
+    pub(crate) fn complete_action(&mut self, id: &str, hook: &str, result: &str) {
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        let retains = self.settings.retains_abandoned;
+        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
+        member.actions.retain(|action| action.hook != hook);
+        if result == "ABANDON" && member.state == "Pending:Wait" {
+            member.actions.clear();
+            member.state = "Terminating";
+            self.set_target_lifecycle_state(id, "Terminated");
+            self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
+            return self.recount_group(&name);
+        }
+        if result == "ABANDON" && member.is_terminating() && retains {
+            member.actions.clear();
+            member.state = "Terminating:Retained";
+            return;
+        }
+        if result == "ABANDON" || member.actions.is_empty() {
+            self.member_proceeds(id);
+        }
+    }
+
+    /// The hook waits its whole heartbeat timeout again.
+    pub(crate) fn heartbeat(&mut self, id: &str, hook: &Hook) {
+        let serial = self.serial();
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
+        if let Some(action) = member.actions.iter_mut().find(|action| action.hook == hook.name) {
+            action.serial = serial;
+        }
+        self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+    }
+
+    /// Out of service, out of the target groups, and not counted by the desired capacity.
+    pub(crate) fn enter_standby(&mut self, name: &str, id: &str, decrement: bool) {
+        let Some(group) = self.group_mut(name) else { return };
+        if decrement {
+            group.desired = group.desired.saturating_sub(1);
+        }
+        let target_groups = group.target_groups.clone();
+        if let Some(member) = group.member_mut(id) {
+            member.state = "Standby";
+        }
+        self.deregister_instance(&target_groups, id);
+        self.set_target_lifecycle_state(id, "Standby");
+        self.recount_group(name);
+    }
+
+    /// Into service again, which the desired capacity counts.
+    pub(crate) fn exit_standby(&mut self, name: &str, id: &str) {
+        if let Some(group) = self.group_mut(name) {
+            group.desired += 1;
+        }
+        self.put_into_service(name, id);
+    }
+
+    /// The group moves a member, as when it scales: into service, into the warm pool, out of it, to its end.
+    pub(crate) fn move_member(&mut self, id: &str, to: &str) {
+        let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
+        match known_state(to) {
+            Some("InService") => self.put_into_service(&name, id),
+            Some("Warmed:Terminated") => self.terminate_member(&name, id),
+            Some("Standby") => self.enter_standby(&name, id, true),
+            Some(pool) if pool.starts_with("Warmed:") => self.return_to_pool(&name, id, pool),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn set_target_lifecycle_state(&mut self, id: &str, state: &str) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.target_lifecycle_state = Some(state.to_owned());
+        }
+    }
+}
