@@ -16,6 +16,7 @@ mod owner;
 mod permissions;
 mod report;
 mod target_groups;
+mod traffic_sources;
 
 use std::path::Path;
 use std::process::ExitCode;

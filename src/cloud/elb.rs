@@ -56,6 +56,8 @@ pub struct Found {
     pub unclear: Vec<(TargetGroupArn, Doubt)>,
     /// Groups whose load balancers do not serve this instance's zone: it is registered there and gets no requests.
     pub unserved: Vec<TargetGroupArn>,
+    /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
+    pub served_zones: Option<BTreeSet<String>>,
 }
 
 /// Why it is not known whether this instance is in a target group.
@@ -154,6 +156,25 @@ impl Elb {
             self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
         }
         Ok(found)
+    }
+
+    /// The zones that each of these load balancers is enabled for, by its ARN.
+    pub async fn zones_of_load_balancers(
+        &self,
+        arns: &BTreeSet<String>,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let mut zones_of = BTreeMap::new();
+        let arns: Vec<String> = arns.iter().cloned().collect();
+        for asked in arns.chunks(BATCH) {
+            let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(asked.to_vec()));
+            let answer = self.caller.call(limit, call.send()).await?;
+            zones_of.extend(answer.load_balancers().iter().filter_map(|one| {
+                let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
+                Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
+            }));
+        }
+        Ok(zones_of)
     }
 
     /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of

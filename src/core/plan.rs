@@ -6,6 +6,7 @@
 mod group;
 mod pools;
 mod raised;
+mod served;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use pools::overrides;
 pub use pools::{OwnSubnet, TemplateMarket, TemplateTraits, crowded_zones};
 pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
 pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
+pub use served::served_zones;
 
 /// On every successor that we launch: the id of the instance in whose place it stands.
 pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
@@ -147,6 +149,9 @@ pub struct LaunchPlan {
     /// What a person should know of the launch beforehand: sentences without their full stops.
     #[serde(default)]
     pub remarks: Vec<String>,
+    /// Of pools that name a subnet alone: see [`Surroundings::zone_of_subnet`].
+    #[serde(default)]
+    pub zone_of_subnet: BTreeMap<String, String>,
 }
 
 /// What has to be known of the pools to choose among them.

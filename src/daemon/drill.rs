@@ -81,7 +81,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
 }
 
 async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity: &Identity) -> anyhow::Result<Known> {
-    let asked = |known: Vec<Registration>| prepare::Asked {
+    let asked = |known: Vec<Registration>, chooses_zones: bool| prepare::Asked {
         aws: aws.clone(),
         imds: imds.clone(),
         identity: identity.clone(),
@@ -89,13 +89,14 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         // What is left over on a fleet is the daemon's to put right.
         dry_run: true,
         known,
+        chooses_zones,
     };
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
-    let mut lines = preparation.learn(prepare::prepare(asked(Vec::new())).await, boot::now());
+    let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());
     if options.config.target_groups == TargetGroups::Discover {
         let known = preparation.known().registrations.unwrap_or_default();
         let began = Instant::now();
-        let found: Result<Found, Failure> = prepare::scan(asked(known)).await;
+        let found: Result<Found, Failure> = prepare::scan(asked(known, preparation.chooses_zones())).await;
         lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
     }
     let known = preparation.known();

@@ -3,7 +3,7 @@
 //!
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
 
@@ -59,6 +59,23 @@ async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: Found) -> Found {
         None => found.unclear.extend(in_doubt),
     }
     found
+}
+
+/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or where
+/// that is not known.
+pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration]) -> Option<BTreeSet<String>> {
+    let arns: BTreeSet<String> = registrations.iter().flat_map(|it| it.load_balancers.iter().cloned()).collect();
+    if arns.is_empty() {
+        return None;
+    }
+    match aws.elb.zones_of_load_balancers(&arns, CALL_LIMIT).await {
+        Ok(zones_of) => plan::served_zones(registrations, &zones_of),
+        Err(failure) => {
+            // A successor in any zone is a successor.
+            warn!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}");
+            None
+        }
+    }
 }
 
 /// Tags, owner, its settings, and what the choice of pools needs.

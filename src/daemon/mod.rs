@@ -382,6 +382,7 @@ impl Daemon {
             config: self.options.config.clone(),
             dry_run: self.options.dry_run,
             known: self.preparation.known().registrations.unwrap_or_default(),
+            chooses_zones: self.preparation.chooses_zones(),
         };
         if self.preparation.is_due(now) {
             self.measures.prepares(self.preparation.failures());

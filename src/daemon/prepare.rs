@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::look_up::{Tidied, find_plan, find_registrations, tidy};
+use super::look_up::{Tidied, find_plan, find_registrations, find_served_zones, tidy};
 use super::outlook;
 use crate::cloud::Aws;
 use crate::cloud::elb::Found;
@@ -46,6 +46,8 @@ pub(super) struct Asked {
     pub(super) dry_run: bool,
     /// The registrations of the last round: their groups need not be described again.
     pub(super) known: Vec<Registration>,
+    /// The plan chooses the successor's zone: see [`Preparation::chooses_zones`].
+    pub(super) chooses_zones: bool,
 }
 
 /// What one round of look-ups brought.
@@ -76,6 +78,7 @@ pub(super) struct Preparation {
     renew_credentials_at: Option<BootInstant>,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
+    served_zones: Option<BTreeSet<String>>,
     missing: Vec<String>,
     when: When,
     said: Said,
@@ -129,6 +132,7 @@ impl Preparation {
             renew_credentials_at: None,
             plan: None,
             registrations: None,
+            served_zones: None,
             missing: Vec::new(),
             when,
             said: Said::default(),
@@ -151,6 +155,11 @@ impl Preparation {
         self.begun && now >= self.next
     }
 
+    /// The successor's zone is ours to choose: the zones that the load balancers serve come first.
+    pub(super) fn chooses_zones(&self) -> bool {
+        self.plan.as_ref().is_some_and(Plan::chooses_zones)
+    }
+
     /// At a recommendation.
     pub(super) fn renew_now(&mut self, now: BootInstant) {
         self.next = now;
@@ -170,6 +179,7 @@ impl Preparation {
         match found {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
+                self.served_zones = found.served_zones;
                 self.registrations = Some(found.registrations);
             }
             Err(failure) => {
@@ -209,7 +219,10 @@ impl Preparation {
     pub(super) fn known(&self) -> Known {
         Known {
             registrations: self.registrations.clone(),
-            plan: self.plan.clone(),
+            plan: self.plan.clone().map(|plan| match &self.served_zones {
+                Some(served) => plan.preferring(served),
+                None => plan,
+            }),
             missing: self.missing.clone(),
             ..Known::default()
         }
@@ -241,6 +254,7 @@ impl Preparation {
             Some(Ok(found)) => {
                 lines.extend(self.said.doubts_of(&found));
                 self.missing = found.missing;
+                self.served_zones = found.served_zones;
                 self.registrations = Some(found.registrations);
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
@@ -321,7 +335,7 @@ impl Preparation {
 
 /// One round: credentials first, because everything else needs them.
 pub(super) async fn prepare(asked: Asked) -> Findings {
-    let Asked { aws, imds, identity, config, dry_run, known } = &asked;
+    let Asked { aws, imds, identity, config, dry_run, known, .. } = &asked;
     let credentials = renew_credentials(aws).await;
     let plan = find_plan(aws, imds, identity, config).await;
     let mut groups: Vec<TargetGroupArn> = known.iter().map(|registration| registration.target_group.clone()).collect();
@@ -329,10 +343,15 @@ pub(super) async fn prepare(asked: Asked) -> Findings {
         groups.extend(group.target_groups.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
     }
     let listed = config.target_groups != TargetGroups::Discover;
-    let registrations = match listed || !groups.is_empty() {
+    let mut registrations = match listed || !groups.is_empty() {
         true => Some(find_registrations(aws, identity, config, Some(groups), known).await),
         false => None,
     };
+    if let (Ok(plan), Some(Ok(found))) = (&plan, &mut registrations)
+        && plan.chooses_zones()
+    {
+        found.served_zones = find_served_zones(aws, &found.registrations).await;
+    }
     let tidied = match &plan {
         Ok(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
@@ -342,7 +361,11 @@ pub(super) async fn prepare(asked: Asked) -> Findings {
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
 pub(super) async fn scan(asked: Asked) -> Result<Found, Failure> {
-    find_registrations(&asked.aws, &asked.identity, &asked.config, None, &asked.known).await
+    let mut found = find_registrations(&asked.aws, &asked.identity, &asked.config, None, &asked.known).await?;
+    if asked.chooses_zones {
+        found.served_zones = find_served_zones(&asked.aws, &found.registrations).await;
+    }
+    Ok(found)
 }
 
 /// How long they last, `None` for ever.

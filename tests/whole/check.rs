@@ -9,10 +9,12 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use spot_relay::sim::{
     Fault, FaultKind, FleetType, LifeCycle, LoadBalancerType, Nth, Other, Owner, Settings, TargetGroupSettings,
-    TemplateSettings,
+    TargetType, TemplateSettings,
 };
 
 use crate::scenario::{PATIENCE, SHORT, Scenario, eventually, target_group, world};
+
+const LATTICE: &str = "arn:aws:vpc-lattice:eu-west-1:123456789012:targetgroup/tg-0123456789abcdef0";
 
 /// A world in which there is nothing to warn of.
 fn in_order() -> Settings {
@@ -343,8 +345,10 @@ fn the_group() {
 #[test]
 fn what_is_launched_from() {
     let template = |more: &str| with(owned_by(Owner::LaunchTemplate), &format!("[successor]\n{more}"));
-    let in_all_zones = {
-        let scenario = of(owned_by(Owner::LaunchTemplate));
+    let in_all_zones = |served: &[&str]| {
+        let mut settings = owned_by(Owner::LaunchTemplate);
+        settings.target_groups[0].load_balancer_zones = served.iter().map(|zone| (*zone).to_owned()).collect();
+        let scenario = of(settings);
         let world = scenario.sim.snapshot();
         let subnets = world["subnets"].as_array().expect("subnets").iter();
         let ids: Vec<String> = subnets.filter_map(|subnet| subnet["id"].as_str().map(|id| format!("{id:?}"))).collect();
@@ -358,7 +362,10 @@ fn what_is_launched_from() {
             template("owner = \"launch-template\"\nlaunch-template = \"lt-0123456789abcdef0\"\n"),
         ),
         ("pools", "warn", template("")),
-        ("pools", "ok", in_all_zones),
+        ("pools", "ok", in_all_zones(&[])),
+        ("successor-zones", "absent", template("")),
+        ("successor-zones", "ok", in_all_zones(&[])),
+        ("successor-zones", "warn", in_all_zones(&["eu-west-1a", "eu-west-1b"])),
         ("permission/ec2:CreateFleet", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Instant)))),
     ]);
 }
@@ -376,6 +383,21 @@ fn the_target_groups() {
         settings.target_groups.push(TargetGroupSettings { ports: Vec::new(), ..target_group("api", &[]) });
         settings
     };
+    let elsewhere = |group: &mut TargetGroupSettings| group.load_balancer_zones = vec!["eu-west-1b".to_owned()];
+    let quic = |group: &mut TargetGroupSettings| {
+        "QUIC".clone_into(&mut group.protocol);
+        group.load_balancer = LoadBalancerType::Network;
+    };
+    let by_address = |tells: bool| {
+        let mut settings = web(&|group| group.kind = TargetType::Ip);
+        settings.denied = vec!["ec2:DescribeInstances".to_owned()];
+        settings.vpc_in_metadata = tells;
+        settings
+    };
+    let sources = || {
+        let deleted = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/old/0123456789abcdef";
+        Settings { other_traffic_sources: vec![LATTICE.to_owned(), deleted.to_owned()], ..in_order() }
+    };
     let arriving = format!("target-groups = [\"api\"]\n{SHORT}[arrive]\nregister = true\n");
     check(vec![
         ("target-group/web", "ok", of(in_order())),
@@ -388,6 +410,14 @@ fn the_target_groups() {
         ("target-group", "fail", of(denying(&["elasticloadbalancing:DescribeTargetHealth"]))),
         ("deregistration-delay/web", "ok", of(web(&|group| group.deregistration_delay = Duration::from_secs(110)))),
         ("deregistration-delay/web", "warn", of(web(&|group| group.deregistration_delay = Duration::from_secs(111)))),
+        ("target-group/web", "warn", of(web(&elsewhere))),
+        ("target-group/web", "ok", of(by_address(true))),
+        ("target-group/web", "warn", of(by_address(false))),
+        ("protocol/web", "absent", of(in_order())),
+        ("protocol/web", "warn", of(web(&quic))),
+        ("traffic-source", "absent", of(in_order())),
+        ("traffic-source/tg-0123456789abcdef0", "ok", of(sources())),
+        ("traffic-source/old", "warn", of(sources())),
         ("load-balancer/web", "ok", of(in_order())),
         (
             "load-balancer/web",

@@ -249,6 +249,13 @@ impl Scenario {
         })
     }
 
+    /// The subnet of a zone.
+    pub(crate) fn subnet(&self, zone: &str) -> String {
+        let world = self.sim.snapshot();
+        let subnet = world["subnets"].as_array().into_iter().flatten().find(|subnet| subnet["zone"] == zone);
+        subnet.and_then(|subnet| subnet["id"].as_str()).expect("a subnet").to_owned()
+    }
+
     /// How often an action arrived.
     pub(crate) fn count(&self, action: &str) -> usize {
         self.aws_requests().iter().filter(|request| request.action == action).count()

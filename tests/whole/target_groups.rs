@@ -240,3 +240,25 @@ fn a_registration_that_lands_after_the_proof_is_taken_back() {
     assert!(!is_healthy(&scenario, "web", OUR_ADDRESS));
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
 }
+
+/// The zones that are served come first, whatever has the fewest members.
+#[test]
+fn the_successor_goes_to_a_zone_that_the_load_balancer_serves() {
+    let zones = vec!["eu-west-1a".to_owned(), "eu-west-1b".to_owned()];
+    let web = TargetGroupSettings { load_balancer_zones: zones, ..target_group("web", &[61_080]) };
+    let mut settings = of(Owner::LaunchTemplate, vec![web]);
+    settings.others = vec![Other::new("m5.large", "eu-west-1b"), Other::new("m5.large", "eu-west-1b")];
+    let subnets: Vec<String> = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
+        .iter()
+        .map(|zone| format!("{:?}", Scenario::new(settings.clone()).subnet(zone)))
+        .collect();
+    let config = format!("{SHORT}[successor]\nsubnets = [{}]\n", subnets.join(", "));
+    for more in ["", "target-groups = [\"web\"]\n"] {
+        let scenario = Scenario::new(settings.clone()).config(&format!("{more}{config}"));
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        let running = daemon.wait_for("successor-running");
+        assert!(running["message"].as_str().is_some_and(|text| text.contains("eu-west-1b")), "{running}");
+        assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
+    }
+}

@@ -325,6 +325,7 @@ fn consequence(action: &str) -> (Level, &'static str) {
         "RegisterTargets" => (Level::Fail, "no target group is come back to, and a successor is not registered"),
         "DescribeTargetGroupAttributes" => (Level::Warn, "the deregistration delay is not known, and taken for 300 s"),
         "CreateTags" | "DeleteTags" => (Level::Warn, "nothing tells other tools that this instance goes, or lives on"),
+        "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
         "DescribeSubnets" => (Level::Warn, "the successor's zone cannot be chosen well"),
         "LaunchInstances" => (Level::Warn, "no successor is launched first: this instance leaves at once"),
         "AttachInstances" => (Level::Warn, "an instance that lives on after all stays outside of its group"),

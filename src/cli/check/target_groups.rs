@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::aws::Asked;
 use super::finding::Finding;
+use super::traffic_sources;
 use crate::cloud::LIMIT;
+use crate::cloud::elb::Doubt;
 use crate::core::config::{Config, TargetGroups};
-use crate::core::model::{Registration, TargetHealth, TargetState};
+use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
@@ -26,6 +28,9 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, O
     };
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
     findings.extend(not_in(config, &found.registrations, &found.missing));
+    findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
+    findings.extend(traffic_sources::look(asked, plan).await);
+    findings.extend(traffic_sources::zones(asked, plan, &found.registrations).await);
     for registration in &found.registrations {
         findings.extend(of_registration(asked, registration, plan).await);
     }
@@ -37,6 +42,27 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, O
         );
     }
     (findings, Some(found.registrations))
+}
+
+fn in_doubt(target_group: &TargetGroupArn, doubt: &Doubt) -> Finding {
+    match doubt {
+        Doubt::Vpc => Finding::warn(
+            "target-group",
+            "it holds this instance's address, and this instance's VPC is not known",
+        )
+        .of(target_group.name())
+        .means(
+            "an instance of another VPC may have the same address, so the group is left alone: nothing is deregistered",
+        )
+        .remedy(
+            "see that the metadata tells network/interfaces/macs/MAC/vpc-id, or allow ec2:DescribeInstances, or list \
+                the group in target-groups if it is ours",
+        ),
+        Doubt::Refused(failure) => Finding::warn("target-group", format!("AWS tells nothing of it: {failure}"))
+            .of(target_group.name())
+            .means("whether this instance is in it is not known, and it is left alone")
+            .remedy("look at the group, or list this instance's groups in target-groups"),
+    }
 }
 
 fn unknown(failure: &Failure) -> Finding {
@@ -106,8 +132,17 @@ async fn of_registration(asked: &Asked, registration: &Registration, plan: Optio
     } else {
         findings.push(Finding::ok("load-balancer", "an Application Load Balancer").of(name));
     }
+    findings.extend(server_id(registration).map(|finding| finding.of(name)));
     findings.extend(who_registers(registration, plan).map(|finding| finding.of(name)));
     findings
+}
+
+fn server_id(registration: &Registration) -> Option<Finding> {
+    registration.needs_server_id.then(|| {
+        Finding::warn("protocol", "QUIC: a target is registered there with a server id of its own")
+            .means("spot-relay takes this instance out, and can register neither a successor nor this instance again")
+            .remedy("let whoever knows the server ids register the successor")
+    })
 }
 
 fn not_known(registration: &Registration, why: &str) -> Finding {
@@ -129,6 +164,12 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
     let ports = ports(registration);
     let idle = health.iter().find(|row| row.state != TargetState::Healthy);
     match idle {
+        Some(row) if registration.is_unserved(row) => Finding::warn(
+            "target-group",
+            format!("in it with {ports}, in a zone that is enabled for none of its load balancers (Target.NotInUse)"),
+        )
+        .means("this instance gets no requests from it, and a successor in this zone would not either")
+        .remedy("enable the zone for the load balancer, or launch in the zones that it serves"),
         None => Finding::ok("target-group", format!("in it with {ports}, in service")),
         Some(row) => {
             let reason = row.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();

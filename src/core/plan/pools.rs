@@ -89,7 +89,9 @@ impl LaunchPlan {
         let remarks = surroundings.traits.remarks(choice);
         let running: usize = surroundings.running_by_zone.values().sum();
         let running = (running > 0).then_some(running);
-        LaunchPlan { from, only_reclaimed: !pools.is_empty() && all_reclaimed, attempts, running, remarks }
+        let (only_reclaimed, zone_of_subnet) =
+            (!pools.is_empty() && all_reclaimed, surroundings.zone_of_subnet.clone());
+        LaunchPlan { from, only_reclaimed, attempts, running, remarks, zone_of_subnet }
     }
 
     /// The attempt of this number. The numbers count on over the end of the plan: the attempts come round again.

@@ -10,6 +10,9 @@ use crate::core::plan::{
     Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances,
 };
 
+/// Called where there is a choice: the successor goes where the load balancers serve it.
+const ZONES_OF_LOAD_BALANCERS: &str = "elasticloadbalancing:DescribeLoadBalancers";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Means {
     Group(GroupMeans),
@@ -181,7 +184,8 @@ fn any_fleet(kind: FleetKind, id: Option<String>) -> Means {
     Means::Fleet(FleetMeans { kind, id, raise: true, registers_successor: true })
 }
 
-fn launch(reads: Vec<&'static str>, config: &Config) -> Means {
+fn launch(mut reads: Vec<&'static str>, config: &Config) -> Means {
+    reads.extend((config.successor.subnets.len() > 1).then_some(ZONES_OF_LOAD_BALANCERS));
     let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.clone());
     let source = LaunchSource {
         templates: chosen.into_iter().filter(|id| id.starts_with("lt-")).collect(),
@@ -194,10 +198,13 @@ fn launch(reads: Vec<&'static str>, config: &Config) -> Means {
 fn of_fleet(kind: FleetKind) -> Vec<&'static str> {
     match kind {
         // AWS forgets an instant fleet after a while; then its members' template is looked at.
-        FleetKind::Ec2 => std::iter::once("ec2:DescribeFleets").chain(of_template()).collect(),
-        FleetKind::Spot => {
-            vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotFleetRequests", "ec2:DescribeSubnets"]
-        }
+        FleetKind::Ec2 => ["ec2:DescribeFleets", ZONES_OF_LOAD_BALANCERS].into_iter().chain(of_template()).collect(),
+        FleetKind::Spot => vec![
+            "ec2:DescribeLaunchTemplateVersions",
+            "ec2:DescribeSpotFleetRequests",
+            "ec2:DescribeSubnets",
+            ZONES_OF_LOAD_BALANCERS,
+        ],
     }
 }
 
@@ -213,11 +220,12 @@ fn of_launch_plan(plan: &LaunchPlan) -> LaunchMeans {
     let pools = configurations().flat_map(|configuration| &configuration.overrides);
     let subnets: BTreeSet<String> = pools.clone().filter_map(|pool| pool.subnet_id.clone()).collect();
     let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
-    let reads = match origin {
+    let mut reads = match origin {
         Some(id) if id.starts_with("sfr-") => of_fleet(FleetKind::Spot),
         Some(_) => of_fleet(FleetKind::Ec2),
-        None => of_template(),
+        None => std::iter::once(ZONES_OF_LOAD_BALANCERS).chain(of_template()).collect(),
     };
+    reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || plan.zones().len() > 1);
     // One that is told by its name stands for any id.
     let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
     // A pool without a subnet goes into its template's.

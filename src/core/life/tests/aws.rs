@@ -404,8 +404,15 @@ impl Aws {
                 };
                 let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
                 let from = "launch template lt-1".into();
-                let (running, remarks) = (None, Vec::new());
-                return Plan::Launch(LaunchPlan { from, attempts, only_reclaimed: false, running, remarks });
+                let (running, remarks, zone_of_subnet) = (None, Vec::new(), BTreeMap::new());
+                return Plan::Launch(LaunchPlan {
+                    from,
+                    attempts,
+                    only_reclaimed: false,
+                    running,
+                    remarks,
+                    zone_of_subnet,
+                });
             }
             Owner::Nobody => return Plan::Nobody { why: "launched by hand".into() },
         };

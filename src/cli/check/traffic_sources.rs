@@ -1,0 +1,50 @@
+//! What the owner lists beside target groups that are there: groups that are gone, VPC Lattice, Classic Load Balancers; and
+//! whether the load balancers serve the zones that the successor may go to.
+
+use super::aws::Asked;
+use super::finding::Finding;
+use crate::cloud::LIMIT;
+use crate::cloud::elb::Among;
+use crate::core::model::{Registration, TargetGroupArn};
+use crate::core::plan::Plan;
+use crate::daemon::look_up;
+
+pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> Vec<Finding> {
+    let (owner, listed, others): (_, &[TargetGroupArn], &[String]) = match plan {
+        Some(Plan::Group { group, .. }) => (&group.name, &group.target_groups, &group.other_traffic_sources),
+        Some(Plan::Fleet { fleet, .. }) => (&fleet.id, &fleet.target_groups, &[]),
+        _ => return Vec::new(),
+    };
+    let mut findings: Vec<Finding> = others
+        .iter()
+        .map(|source| {
+            let found = format!("Auto Scaling registers and deregisters there alone: {source}");
+            Finding::ok("traffic-source", found).of(TargetGroupArn::new(source.as_str()).name())
+        })
+        .collect();
+    if !listed.is_empty() {
+        let among = Among::These(listed.to_vec());
+        let found = asked.aws.elb.find_registrations(&asked.identity, &among, &[], LIMIT).await;
+        let gone = found.map(|found| found.gone).unwrap_or_default();
+        findings.extend(gone.iter().map(|target_group| {
+            Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))
+                .of(target_group.name())
+                .means("nothing of a handover hangs on it; a launch of the owner may fail for it")
+                .remedy(format!("detach it from {owner}"))
+        }));
+    }
+    findings
+}
+
+/// Of a plan that chooses the successor's zone.
+pub(super) async fn zones(asked: &Asked, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
+    let Some(Plan::Launch(launch)) = plan.filter(|plan| plan.chooses_zones()) else { return None };
+    let served = look_up::find_served_zones(&asked.aws, registrations).await?;
+    let unserved: Vec<&str> = launch.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
+    Some(match unserved.as_slice() {
+        [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),
+        zones => Finding::warn("successor-zones", format!("the load balancers do not serve {}", zones.join(", ")))
+            .means("the successor goes there last: it would be registered and get no requests (Target.NotInUse)")
+            .remedy("enable these zones for the load balancers, or name subnets of other zones under [successor]"),
+    })
+}

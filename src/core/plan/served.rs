@@ -1,0 +1,139 @@
+//! The zones that load balancers serve: a successor elsewhere is registered and gets no request, ever (FIELD.md 3). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{LaunchPlan, Plan};
+use crate::core::model::{InstantFleet, LaunchConfiguration, LaunchOverride, Registration};
+
+/// The zones in which a target of each of these groups gets requests, by the zones of each load balancer's ARN. `None` where
+/// no load balancer uses any of the groups, or the zones of one are not known: any zone will do then, for all that is known.
+pub fn served_zones(
+    registrations: &[Registration],
+    zones_of: &BTreeMap<String, BTreeSet<String>>,
+) -> Option<BTreeSet<String>> {
+    let of_group = |registration: &Registration| -> Option<BTreeSet<String>> {
+        let zones = registration.load_balancers.iter().map(|arn| zones_of.get(arn).cloned());
+        zones.collect::<Option<Vec<_>>>().map(|zones| zones.into_iter().flatten().collect())
+    };
+    let in_use = registrations.iter().filter(|registration| !registration.load_balancers.is_empty());
+    let each = in_use.map(of_group).collect::<Option<Vec<_>>>()?;
+    each.into_iter().reduce(|one, other| one.intersection(&other).cloned().collect())
+}
+
+impl Plan {
+    /// True if we choose the successor's zone, among several.
+    pub fn chooses_zones(&self) -> bool {
+        match self {
+            Plan::Launch(launch) => launch.zones().len() > 1,
+            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => false,
+        }
+    }
+
+    /// The same plan with the pools in these zones first.
+    pub fn preferring(self, served: &BTreeSet<String>) -> Plan {
+        match self {
+            Plan::Launch(launch) => Plan::Launch(launch.preferring(served)),
+            other => other,
+        }
+    }
+}
+
+impl LaunchPlan {
+    /// Where the successor may go, as far as its pools name zones.
+    pub fn zones(&self) -> BTreeSet<&str> {
+        let configurations = self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+        let pools = configurations.flat_map(|configuration| &configuration.overrides);
+        pools.filter_map(|pool| self.zone_of(pool)).collect()
+    }
+
+    fn zone_of<'a>(&'a self, pool: &'a LaunchOverride) -> Option<&'a str> {
+        let by_subnet = || pool.subnet_id.as_ref().and_then(|subnet| self.zone_of_subnet.get(subnet));
+        pool.availability_zone.as_ref().or_else(by_subnet).map(String::as_str)
+    }
+
+    /// Each attempt is made in these zones alone, and only after them all, whatever their market, as it was: a successor that
+    /// gets no requests is still one that can be seen.
+    fn preferring(self, served: &BTreeSet<String>) -> LaunchPlan {
+        let is_served = |pool: &LaunchOverride| self.zone_of(pool).is_none_or(|zone| served.contains(zone));
+        let within = |attempt: &InstantFleet| {
+            let configurations = attempt.launch_configurations.iter().filter_map(|configuration| {
+                let overrides: Vec<LaunchOverride> =
+                    configuration.overrides.iter().filter(|pool| is_served(pool)).cloned().collect();
+                let stays = configuration.overrides.is_empty() || !overrides.is_empty();
+                stays.then(|| LaunchConfiguration { template: configuration.template.clone(), overrides })
+            });
+            InstantFleet { launch_configurations: configurations.collect(), ..attempt.clone() }
+        };
+        let first = self.attempts.iter().map(within).filter(|attempt| !attempt.launch_configurations.is_empty());
+        let mut attempts: Vec<InstantFleet> = Vec::new();
+        for attempt in first.chain(self.attempts.iter().cloned()) {
+            if !attempts.contains(&attempt) {
+                attempts.push(attempt);
+            }
+        }
+        LaunchPlan { attempts, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{LaunchTemplate, Market, Target, TargetGroupArn, TargetType};
+
+    fn zones(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn attempt(zones: &[&str], market: Market) -> InstantFleet {
+        let pool =
+            |zone: &&str| LaunchOverride { availability_zone: Some((*zone).into()), ..LaunchOverride::default() };
+        let template = LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() };
+        let overrides = zones.iter().map(pool).collect();
+        let launch_configurations = vec![LaunchConfiguration { template, overrides }];
+        InstantFleet { launch_configurations, market, tags: BTreeMap::new() }
+    }
+
+    fn plan(attempts: Vec<InstantFleet>) -> LaunchPlan {
+        LaunchPlan {
+            from: "launch template lt-1".into(),
+            attempts,
+            only_reclaimed: false,
+            running: None,
+            remarks: Vec::new(),
+            zone_of_subnet: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn attempts_are_made_in_the_served_zones_first_also_on_demand() {
+        let attempts = vec![attempt(&["b", "c"], Market::Spot), attempt(&["a", "b", "c"], Market::OnDemand)];
+        let preferring = plan(attempts.clone()).preferring(&zones(&["a", "c"]));
+        let first = [attempt(&["c"], Market::Spot), attempt(&["a", "c"], Market::OnDemand)];
+        assert_eq!(preferring.attempts, [first.to_vec(), attempts].concat());
+    }
+
+    #[test]
+    fn where_every_zone_is_served_or_none_the_plan_stays() {
+        let attempts = vec![attempt(&["b"], Market::Spot), attempt(&["a", "b"], Market::Spot)];
+        for served in [zones(&["a", "b", "c"]), zones(&["d"]), zones(&[])] {
+            assert_eq!(plan(attempts.clone()).preferring(&served).attempts, attempts, "{served:?}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_served_where_each_group_has_a_load_balancer_in_it() {
+        let registration = |name: &str, load_balancers: &[&str]| {
+            let arn = TargetGroupArn::new(format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0"));
+            let target = Target { id: "i-us".into(), port: 80 };
+            let load_balancers = load_balancers.iter().map(|arn| (*arn).to_owned()).collect();
+            Registration { load_balancers, ..Registration::new(arn, TargetType::Instance, vec![target]) }
+        };
+        let of = BTreeMap::from([("one".to_owned(), zones(&["a", "b"])), ("two".to_owned(), zones(&["b", "c"]))]);
+        let served = |registrations: &[Registration]| served_zones(registrations, &of);
+        assert_eq!(served(&[registration("web", &["one", "two"])]), Some(zones(&["a", "b", "c"])));
+        assert_eq!(served(&[registration("web", &["one"]), registration("api", &["two"])]), Some(zones(&["b"])));
+        assert_eq!(served(&[registration("web", &["one"]), registration("alone", &[])]), Some(zones(&["a", "b"])));
+        assert_eq!(served(&[registration("alone", &[])]), None);
+        assert_eq!(served(&[registration("web", &["unknown"])]), None);
+    }
+}
