@@ -230,7 +230,7 @@ variable "package" {
   default = null
 
   validation {
-    condition     = var.package == null ? true : can(regex("^https?://[^' ]+[.](deb|rpm)([?#][^' ]*)?$", var.package.url))
+    condition     = var.package == null ? true : can(regex("^https?://[^'?# ]+[.](deb|rpm)([?#][^' ]*)?$", var.package.url))
     error_message = "package.url: https://... and a name that ends in .deb or .rpm; the query of a presigned URL may follow."
   }
   validation {
