@@ -68,12 +68,26 @@ impl AutoScaling {
         name: &str,
         limit: Duration,
     ) -> Result<Option<AutoScalingGroup>, Failure> {
-        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else {
+        let Some(mut group) = self.group_without_hooks(name, limit).await? else {
             return Ok(None);
         };
-        let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(name).send();
+        self.add_hooks(&mut group, limit).await?;
+        Ok(Some(group))
+    }
+
+    /// The group as DescribeAutoScalingGroups alone tells of it; `None` if there is no such group.
+    pub async fn group_without_hooks(&self, name: &str, limit: Duration) -> Result<Option<AutoScalingGroup>, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.map(|described| group(name, &described)))
+    }
+
+    /// What DescribeLifecycleHooks adds.
+    pub async fn add_hooks(&self, group: &mut AutoScalingGroup, limit: Duration) -> Result<(), Failure> {
+        let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(&group.name).send();
         let hooks = self.caller.call(limit, hooks).await?;
-        Ok(Some(group(name, &described, hooks.lifecycle_hooks())))
+        let of = |transition: &str| hooks_of(hooks.lifecycle_hooks(), transition);
+        (group.termination_hooks, group.launch_hooks) = (of(TERMINATING), of(LAUNCHING));
+        Ok(())
     }
 
     /// The instances of the group in one call; none if there is no such group.
@@ -218,16 +232,20 @@ impl AutoScaling {
     }
 }
 
-fn group(name: &str, described: &types::AutoScalingGroup, hooks: &[types::LifecycleHook]) -> AutoScalingGroup {
-    let hooks = |transition: &str| hooks.iter().filter_map(|hook| lifecycle_hook(hook, transition)).collect();
+fn hooks_of(hooks: &[types::LifecycleHook], transition: &str) -> Vec<LifecycleHook> {
+    hooks.iter().filter_map(|hook| lifecycle_hook(hook, transition)).collect()
+}
+
+/// Its hooks are told by another call.
+fn group(name: &str, described: &types::AutoScalingGroup) -> AutoScalingGroup {
     let (target_groups, other_traffic_sources) = traffic_sources(described);
     let subnets = described.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
     AutoScalingGroup {
         name: name.to_owned(),
         arn: described.auto_scaling_group_arn().unwrap_or_default().to_owned(),
         capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
-        termination_hooks: hooks(TERMINATING),
-        launch_hooks: hooks(LAUNCHING),
+        termination_hooks: Vec::new(),
+        launch_hooks: Vec::new(),
         target_groups,
         other_traffic_sources,
         members: members(described),

@@ -11,17 +11,19 @@ use aws_sdk_elasticloadbalancingv2::types::{
     self, ProtocolEnum, TargetDescription, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum,
 };
 
-use super::{Caller, MOST_PAGES, next};
+mod scan;
+
+pub use scan::ScanPace;
+
+use super::Caller;
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
     DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
     TargetType, TargetZone,
 };
 use crate::core::ours::{self, ShownTarget, Source, TargetGroup, Whose};
-use crate::core::retry::{Failure, FailureKind, fraction, seed};
+use crate::core::retry::{Failure, FailureKind};
 
-/// Between two calls of a scan: four a second of the account's ten.
-const SCAN_PAUSE: Duration = Duration::from_millis(250);
 /// The most that DescribeTargetGroups lists at once.
 const PAGE_SIZE: i32 = 400;
 /// Asked for by name or ARN, as many at once.
@@ -142,6 +144,9 @@ impl Elb {
         known: &[Registration],
         limit: Duration,
     ) -> Result<Found, Failure> {
+        if *among == Among::Everything {
+            return self.scan(identity, ScanPace::last_way(None), known, limit).await;
+        }
         let mut found = Found::default();
         let groups = self.groups(among, known, &mut found, limit).await?;
         let source = match among {
@@ -149,9 +154,6 @@ impl Elb {
             Among::These(_) | Among::Everything => Source::Discovery,
         };
         for group in groups {
-            if *among == Among::Everything {
-                tokio::time::sleep(pause(identity, &group.arn)).await;
-            }
             let known = known.iter().find(|known| known.target_group == group.arn);
             self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
         }
@@ -216,7 +218,7 @@ impl Elb {
         limit: Duration,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let listed: Vec<String> = match among {
-            Among::Everything => return self.all_groups(limit).await,
+            Among::Everything => return Ok(Vec::new()),
             Among::Configured(entries) => entries.iter().map(|entry| entry.arn_or_name.clone()).collect(),
             Among::These(arns) => arns.iter().map(ToString::to_string).collect(),
         };
@@ -289,21 +291,6 @@ impl Elb {
         };
         let answer = self.caller.call(limit, call.send()).await?;
         Ok(answer.target_groups().iter().filter_map(group).collect())
-    }
-
-    async fn all_groups(&self, limit: Duration) -> Result<Vec<TargetGroup>, Failure> {
-        let (mut groups, mut marker) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
-            let call = self.client.describe_target_groups().page_size(PAGE_SIZE).set_marker(marker);
-            let answer = self.caller.call(limit, call.send()).await?;
-            groups.extend(answer.target_groups().iter().filter_map(group));
-            marker = next(answer.next_marker());
-            if marker.is_none() {
-                break;
-            }
-            tokio::time::sleep(SCAN_PAUSE).await;
-        }
-        Ok(groups)
     }
 
     async fn look_into(
@@ -391,11 +378,6 @@ fn as_known(known: &Registration) -> TargetGroup {
 
 fn is_missing(failure: &Failure) -> bool {
     failure.has_code(&["TargetGroupNotFound", "TargetGroupNotFoundException"])
-}
-
-/// A scan's pause before one group, spread by instance so that a fleet that starts together does not ask together.
-fn pause(identity: &Identity, target_group: &TargetGroupArn) -> Duration {
-    SCAN_PAUSE + SCAN_PAUSE.mul_f64(fraction(seed(&format!("{} {target_group}", identity.instance_id))))
 }
 
 fn group(group: &types::TargetGroup) -> Option<TargetGroup> {

@@ -114,6 +114,17 @@ pub struct Successor {
     pub balance_zones: BalanceZones,
 }
 
+impl Successor {
+    /// Who launches a successor is known without a look at the instance's tags.
+    pub fn names_the_owner(&self) -> bool {
+        match self.owner {
+            OwnerChoice::None => true,
+            OwnerChoice::LaunchTemplate => self.launch_template.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// How this instance comes into service by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrive {

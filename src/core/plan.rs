@@ -48,6 +48,19 @@ pub enum Clue {
     Nobody(String),
 }
 
+/// As a person calls the owner.
+impl fmt::Display for Clue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Clue::AutoScalingGroup(name) => write!(f, "Auto Scaling group {name}"),
+            Clue::Ec2Fleet(id) => write!(f, "EC2 Fleet {id}"),
+            Clue::SpotFleet(id) => write!(f, "Spot Fleet {id}"),
+            Clue::LaunchTemplate(template) => write!(f, "launch template {}", template.id_or_name),
+            Clue::Nobody(_) => f.write_str("no owner"),
+        }
+    }
+}
+
 impl Clue {
     /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
     /// whatever it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an

@@ -144,6 +144,23 @@ impl Precedence {
     }
 }
 
+/// So few start together without a thought for the others.
+const FEW: usize = 20;
+/// So many start in a second, where all of a group start at once: two calls each are within a bucket of ten a second, with
+/// what it holds at first.
+const STARTS_PER_SECOND: u32 = 6;
+/// The longest wait for a turn.
+const LONGEST_TURN: Duration = Duration::from_secs(45);
+
+/// How long one of `fellows` that start together waits for its turn.
+pub fn start_in_turn(fellows: usize, seed: u64) -> Duration {
+    if fellows <= FEW {
+        return Duration::ZERO;
+    }
+    let all = Duration::from_secs(u64::try_from(fellows).unwrap_or(u64::MAX).min(3600)) / STARTS_PER_SECOND;
+    all.min(LONGEST_TURN).mul_f64(fraction(seed.rotate_left(23)))
+}
+
 /// A number in `0.0..1.0` that `seed` alone decides, spread evenly (the finaliser of SplitMix64).
 pub fn fraction(seed: u64) -> f64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use super::look_up::Tempo;
 use super::prepare::{self, Line, Preparation};
 use super::{Daemon, Options, identify};
 use crate::cloud::clock::Clock;
@@ -16,7 +17,6 @@ use crate::cloud::elb::Found;
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, LIMIT};
-use crate::core::config::TargetGroups;
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::Known;
 use crate::core::model::{Identity, Registration, TargetGroupArn};
@@ -90,13 +90,14 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         dry_run: true,
         known,
         chooses_zones,
+        tempo: Tempo::AtOnce,
     };
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
     let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());
-    if options.config.target_groups == TargetGroups::Discover {
+    if let Some(pace) = preparation.is_scan_due(&options.config, boot::now()) {
         let known = preparation.known().registrations.unwrap_or_default();
         let began = Instant::now();
-        let found: Result<Found, Failure> = prepare::scan(asked(known, preparation.chooses_zones())).await;
+        let found: Result<Found, Failure> = prepare::scan(asked(known, preparation.chooses_zones()), pace).await;
         lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
     }
     let known = preparation.known();

@@ -4,23 +4,29 @@
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::{perform, watch};
 use crate::cloud::Aws;
-use crate::cloud::elb::{Among, Doubt, Found};
+use crate::cloud::elb::{Among, Doubt, Found, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
-    ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate,
-    LifeCycle, Owner, Registration, TargetGroupArn,
+    AutoScalingGroup, ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration,
+    LaunchTemplate, LifeCycle, Owner, Registration, TargetGroupArn,
 };
 use crate::core::plan::{
     self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, OwnSubnet, Plan, PutRight, Surroundings, TemplateTraits,
 };
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_turn};
+
+/// Between two tries of a look-up that AWS throttles.
+const THROTTLED: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(16) };
+const TRIES: u32 = 6;
 
 /// In the groups the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(
@@ -36,6 +42,17 @@ pub(crate) async fn find_registrations(
         (TargetGroups::Discover, None) => Among::Everything,
     };
     let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    Ok(by_own_vpc(aws, identity, found).await)
+}
+
+/// In every target group of the account and region.
+pub(super) async fn scan(
+    aws: &Aws,
+    identity: &Identity,
+    pace: ScanPace,
+    known: &[Registration],
+) -> Result<Found, Failure> {
+    let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
     Ok(by_own_vpc(aws, identity, found).await)
 }
 
@@ -78,11 +95,113 @@ pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration])
     }
 }
 
+/// A look-up that failed, by its own name: only what it alone feeds is unknown.
+#[derive(Clone, Debug)]
+pub(super) struct Gap {
+    what: String,
+    failure: Failure,
+}
+
+impl Gap {
+    pub(super) fn new(what: impl Into<String>, failure: Failure) -> Gap {
+        Gap { what: what.into(), failure }
+    }
+
+    pub(super) fn kind(&self) -> FailureKind {
+        self.failure.kind
+    }
+
+    /// Whether asking again in a moment is likely to get the same.
+    fn lasts(&self) -> bool {
+        matches!(self.kind(), FailureKind::Denied | FailureKind::Rejected | FailureKind::Unanswered)
+    }
+
+    fn into_failure(self) -> Failure {
+        Failure { kind: self.kind(), code: None, message: self.to_string() }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.failure)
+    }
+}
+
+/// The plan, as far as it could be made, and what is unknown of it.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    pub(super) plan: Option<Plan>,
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl Planned {
+    fn unknown(gap: Gap) -> Planned {
+        Planned { plan: None, gaps: vec![gap] }
+    }
+
+    /// In the two minutes: a plan with a gap is taken where the gap stays, and looked up again where it may close.
+    pub(super) fn in_a_hurry(mut self) -> Result<Plan, Failure> {
+        match self.plan {
+            Some(plan) if self.gaps.iter().all(Gap::lasts) => Ok(plan),
+            _ if self.gaps.is_empty() => Err(Failure::unanswered("nothing was looked up")),
+            _ => Err(self.gaps.swap_remove(0).into_failure()),
+        }
+    }
+}
+
 /// Tags, owner, its settings, and what the choice of pools needs.
-pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config) -> Result<Plan, Failure> {
-    let tags = find_tags(aws, imds, identity).await?;
-    let clue = find_clue(imds, &tags, config).await?;
-    plan_of(aws, identity, config, &tags, clue).await
+pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config, tempo: Tempo) -> Planned {
+    let tags = match find_tags(aws, imds, identity).await {
+        Ok(tags) => tags,
+        // Neither needs them.
+        Err(_) if config.successor.names_the_owner() => BTreeMap::new(),
+        Err(failure) => return Planned::unknown(Gap::new("this instance's tags", failure)),
+    };
+    let clue = match find_clue(imds, &tags, config).await {
+        Ok(clue) => clue,
+        Err(failure) => return Planned::unknown(Gap::new("this instance's owner", failure)),
+    };
+    let what = clue.to_string();
+    let mut gaps = Vec::new();
+    match make_plan(aws, identity, config, &tags, clue, tempo, &mut gaps).await {
+        Ok(plan) => Planned { plan: Some(plan), gaps },
+        Err(failure) => Planned::unknown(Gap::new(what, failure)),
+    }
+}
+
+/// How a look-up goes about its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tempo {
+    /// One after the other.
+    AtOnce,
+    /// With a pause in which all members of a large group that start together get their turn; `seed` says whose is when.
+    InTurn { seed: u64 },
+}
+
+impl Tempo {
+    async fn wait_among(self, fellows: usize) {
+        if let Tempo::InTurn { seed } = self {
+            tokio::time::sleep(start_in_turn(fellows, seed)).await;
+        }
+    }
+}
+
+/// A look-up of several calls does not begin again because one of them was throttled: that one is made again, after a
+/// pause.
+pub(super) async fn patiently<T, F>(identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let seed = retry::seed(identity.instance_id.as_str());
+    for tries in 1..TRIES {
+        match call().await {
+            Err(failure) if failure.kind == FailureKind::Throttled => {
+                tokio::time::sleep(THROTTLED.pause(tries, seed).max(THROTTLED.first / 4)).await;
+            }
+            answer => return answer,
+        }
+    }
+    call().await
 }
 
 /// The instance's tags that matter here: from its metadata, or from EC2 where it does not show them.
@@ -103,7 +222,9 @@ pub(crate) async fn find_tags(
     ];
     match imds.instance_tags(&KEYS).await {
         Ok(Some(tags)) => Ok(tags),
-        Ok(None) | Err(_) => aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT).await,
+        Ok(None) | Err(_) => {
+            patiently(identity, || aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT)).await
+        }
     }
 }
 
@@ -129,49 +250,72 @@ pub(crate) async fn plan_of(
     tags: &BTreeMap<String, String>,
     clue: Clue,
 ) -> Result<Plan, Failure> {
+    let mut gaps = Vec::new();
+    let plan = make_plan(aws, identity, config, tags, clue, Tempo::AtOnce, &mut gaps).await?;
+    match gaps.into_iter().find(|gap| gap.what.contains("hooks") || gap.kind() != FailureKind::Denied) {
+        Some(gap) => Err(gap.failure),
+        None => Ok(plan),
+    }
+}
+
+async fn make_plan(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    tags: &BTreeMap<String, String>,
+    clue: Clue,
+    tempo: Tempo,
+    gaps: &mut Vec<Gap>,
+) -> Result<Plan, Failure> {
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
     let by_fleet = matches!(clue, Clue::Ec2Fleet(_) | Clue::SpotFleet(_));
-    let owner = match (find_owner(aws, identity, clue).await?, plan::template(tags, &config.successor)) {
+    let owner = find_owner(aws, identity, clue, tempo, gaps).await?;
+    let owner = match (owner, plan::template(tags, &config.successor)) {
         (Owner::Nobody { why }, Some(template)) if by_fleet => {
             warn!("the launch template that the tags name stands in for the fleet: {why}");
-            find_owner(aws, identity, template).await?
+            find_owner(aws, identity, template, tempo, gaps).await?
         }
         (owner, _) => owner,
     };
     if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle)
-        && let Some(why) = launched_again(aws, identity, template).await?
+        && let Some(why) = launched_again(aws, identity, template, gaps).await
     {
         return Ok(Plan::Nobody { why });
     }
-    let surroundings = match find_surroundings(aws, identity, config, &owner).await {
-        // Without them the choice of pools is worse, and a successor is a successor.
-        Err(failure) if failure.kind == FailureKind::Denied => {
-            warn!("the successor's zone cannot be chosen: {failure}");
-            Surroundings::default()
-        }
-        surroundings => surroundings?,
-    };
+    // Without them the choice of pools is worse, and a successor is a successor.
+    let surroundings = find_surroundings(aws, identity, config, &owner, gaps).await;
     Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
 }
 
-async fn find_owner(aws: &Aws, identity: &Identity, clue: Clue) -> Result<Owner, Failure> {
+async fn find_owner(
+    aws: &Aws,
+    identity: &Identity,
+    clue: Clue,
+    tempo: Tempo,
+    gaps: &mut Vec<Gap>,
+) -> Result<Owner, Failure> {
     let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
     Ok(match clue {
-        Clue::AutoScalingGroup(name) => match aws.autoscaling.describe_auto_scaling_group(&name, CALL_LIMIT).await? {
-            Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
-                Owner::AutoScalingGroup(group)
+        Clue::AutoScalingGroup(name) => {
+            match patiently(identity, || aws.autoscaling.group_without_hooks(&name, CALL_LIMIT)).await? {
+                Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
+                    tempo.wait_among(group.members.len()).await;
+                    Owner::AutoScalingGroup(with_hooks(aws, identity, group, gaps).await)
+                }
+                Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
+                None => gone(format!("Auto Scaling group {name}")),
             }
-            Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
-            None => gone(format!("Auto Scaling group {name}")),
-        },
-        Clue::Ec2Fleet(id) => match aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT).await? {
+        }
+        Clue::Ec2Fleet(id) => match patiently(identity, || aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT)).await? {
             Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
             None => gone(format!("EC2 Fleet {id}")),
         },
-        Clue::SpotFleet(id) => match aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT).await? {
-            Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
-            None => gone(format!("Spot Fleet {id}")),
-        },
+        Clue::SpotFleet(id) => {
+            match patiently(identity, || aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT)).await? {
+                Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
+                None => gone(format!("Spot Fleet {id}")),
+            }
+        }
         Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
         Clue::Nobody(why) => Owner::Nobody { why },
     })
@@ -188,15 +332,15 @@ fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
 }
 
 /// Why nobody is to be asked: the Spot request of this instance launches again by itself (FIELD.md 4).
-async fn launched_again(aws: &Aws, identity: &Identity, template: &LaunchTemplate) -> Result<Option<String>, Failure> {
-    let request = match aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT).await {
-        Err(failure) if failure.kind == FailureKind::Denied => {
-            warn!("whether this instance's Spot request launches again by itself is not known: {failure}");
-            return Ok(None);
-        }
-        request => request?,
-    };
-    Ok(request.map(|request| {
+async fn launched_again(
+    aws: &Aws,
+    identity: &Identity,
+    template: &LaunchTemplate,
+    gaps: &mut Vec<Gap>,
+) -> Option<String> {
+    let ask = || aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT);
+    let request = known_or(patiently(identity, ask).await, "whether this instance's Spot request launches again", gaps);
+    request.map(|request| {
         let again = match request.behavior.as_str() {
             "terminate" => "launches another instance by itself when this one ends",
             _ => "starts this instance again by itself",
@@ -206,7 +350,22 @@ async fn launched_again(aws: &Aws, identity: &Identity, template: &LaunchTemplat
              (cancel the request, or launch with a request of type one-time, to have a successor launched here)",
             request.id, template.id_or_name
         )
-    }))
+    })
+}
+
+/// A group whose hooks nobody may read is asked as one without: detached, which runs none.
+async fn with_hooks(aws: &Aws, identity: &Identity, group: AutoScalingGroup, gaps: &mut Vec<Gap>) -> AutoScalingGroup {
+    let read = || async {
+        let mut group = group.clone();
+        aws.autoscaling.add_hooks(&mut group, CALL_LIMIT).await.map(|()| group)
+    };
+    match patiently(identity, read).await {
+        Ok(group) => group,
+        Err(failure) => {
+            gaps.push(Gap::new(format!("the termination hooks of group {}", group.name), failure));
+            group
+        }
+    }
 }
 
 /// Subnets with their zones, where the group's members run, and what the templates say of the launch; nothing for owners
@@ -216,30 +375,43 @@ async fn find_surroundings(
     identity: &Identity,
     config: &Config,
     owner: &Owner,
-) -> Result<Surroundings, Failure> {
+    gaps: &mut Vec<Gap>,
+) -> Surroundings {
     let (template_id, subnets, traits) = match owner {
-        Owner::LaunchTemplate(template) => template_surroundings(aws, identity, config, template).await?,
+        Owner::LaunchTemplate(template) => match template_surroundings(aws, identity, config, template).await {
+            Ok(surroundings) => surroundings,
+            Err(failure) => {
+                gaps.push(Gap::new(format!("launch template {}", template.id_or_name), failure));
+                let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
+                (id, config.successor.subnets.clone(), TemplateTraits::default())
+            }
+        },
         Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
             let configurations = &fleet.launch_configurations;
             let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
             let traits = fleet_traits(aws, configurations).await;
             (template.filter(|id| id.starts_with("lt-")), subnets_of(configurations), traits)
         }
-        _ => return Ok(Surroundings::default()),
+        _ => return Surroundings::default(),
     };
     let zone_of_subnet: BTreeMap<String, String> = match subnets.as_slice() {
         [] => BTreeMap::new(),
         subnets => {
-            let described = aws.instances.describe_subnets(subnets, CALL_LIMIT).await?;
+            let described = patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await;
+            let described = known_or(described, "the zones of the subnets", gaps);
             described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone)).collect()
         }
     };
     let running_by_zone = match template_id {
-        Some(id) => aws.instances.running_members_by_zone("aws:ec2launchtemplate:id", &id, CALL_LIMIT).await?,
+        Some(id) => {
+            let instances = &aws.instances;
+            let count = || instances.running_members_by_zone("aws:ec2launchtemplate:id", &id, CALL_LIMIT);
+            known_or(patiently(identity, count).await, "where the template's instances run", gaps)
+        }
         None => BTreeMap::new(),
     };
     let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: zone_of_subnet.values().next().cloned() });
-    Ok(Surroundings { zone_of_subnet, running_by_zone, traits: TemplateTraits { own_subnet, ..traits } })
+    Surroundings { zone_of_subnet, running_by_zone, traits: TemplateTraits { own_subnet, ..traits } }
 }
 
 /// A fleet has launched from its templates before: only on demand they may be in the way. What cannot be read says nothing.
@@ -255,6 +427,14 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
         }
     }
     traits
+}
+
+/// Nothing, where it could not be looked up.
+fn known_or<T: Default>(answer: Result<T, Failure>, what: &str, gaps: &mut Vec<Gap>) -> T {
+    answer.unwrap_or_else(|failure| {
+        gaps.push(Gap::new(what, failure));
+        T::default()
+    })
 }
 
 fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
@@ -277,7 +457,8 @@ async fn template_surroundings(
 ) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
     let chosen = &config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-    let facts = match aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await {
+    let describe = || aws.launch_templates.describe_launch_template(template, CALL_LIMIT);
+    let facts = match patiently(identity, describe).await {
         // The launch goes by the configuration then.
         Err(failure) if failure.kind == FailureKind::Denied => {
             warn!("launch template {} cannot be read: {failure}", template.id_or_name);
@@ -298,7 +479,8 @@ async fn template_surroundings(
     if !chosen.is_empty() {
         return Ok((id, chosen.clone(), traits));
     }
-    let us = aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT).await?;
+    let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
+    let us = patiently(identity, us).await?;
     Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
 }
 

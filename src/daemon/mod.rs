@@ -370,7 +370,7 @@ impl Daemon {
             self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
             return;
         }
-        let may_begin = self.may_begin(Purpose::Prepare, now) && self.may_begin(Purpose::Scan, now);
+        let may_begin = self.may_begin(Purpose::Prepare, now) && !self.preparation.waits_for_scan();
         let busy = life.has_to_finish() || !may_begin;
         if busy {
             return;
@@ -383,14 +383,18 @@ impl Daemon {
             dry_run: self.options.dry_run,
             known: self.preparation.known().registrations.unwrap_or_default(),
             chooses_zones: self.preparation.chooses_zones(),
+            tempo: self.preparation.tempo(),
         };
         if self.preparation.is_due(now) {
             self.measures.prepares(self.preparation.failures());
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
-        } else if self.preparation.is_scan_due(&self.options.config) {
+        } else if let Some(pace) = self.preparation.is_scan_due(&self.options.config, now)
+            && self.may_begin(Purpose::Scan, now)
+        {
+            self.preparation.scan_begins(pace);
             self.begin(Purpose::Scan, async move {
                 let began = Instant::now();
-                let found = prepare::scan(asked).await;
+                let found = prepare::scan(asked, pace).await;
                 Event::Scanned(found, began.elapsed())
             });
         }

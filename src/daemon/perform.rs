@@ -51,7 +51,8 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
             Ok(Answer::Registrations(found.registrations))
         }
         Call::FindPlan => {
-            look_up::find_plan(aws, imds, identity, config).await.map(|plan| Answer::Plan(Box::new(plan)))
+            let planned = look_up::find_plan(aws, imds, identity, config, look_up::Tempo::AtOnce).await;
+            planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
         }
         Call::DeregisterTargets { target_group, targets, zone } => {
             aws.elb.deregister_targets(&target_group, &targets, &zone, limit).await.map(accepted)

@@ -9,16 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::look_up::{Tidied, find_plan, find_registrations, find_served_zones, tidy};
+use super::look_up::{
+    self, Gap, Planned, Tempo, Tidied, find_plan, find_registrations, find_served_zones, patiently, tidy,
+};
 use super::outlook;
 use crate::cloud::Aws;
-use crate::cloud::elb::Found;
+use crate::cloud::elb::{Found, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
 use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
 use crate::core::plan::{FleetRequest, Plan};
-use crate::core::retry::{self, Backoff, Failure, LOOK_UP};
+use crate::core::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
 
 /// Instances that boot together do not ask together.
 const START_JITTER: Duration = Duration::from_secs(5);
@@ -28,9 +30,15 @@ const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// What a raise has left on the fleet is looked at again when its victims are gone, then less and less often.
 const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(3 * 60), longest: Duration::from_secs(2 * 60 * 60) };
+/// What IAM denies a person has to allow: asked for again more rarely than what may be well in a moment.
+const DENIED: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(30 * 60) };
 /// In so many rounds without a registration all target groups are asked; then only at a recommendation. A worker that
 /// serves nothing must not ask the whole account for ever.
 const SCANS_WITHOUT_REGISTRATION: u32 = 7;
+/// A scan beside what is known takes so long at least, however few target groups there are.
+const SLOW_SCAN: Duration = Duration::from_secs(60 * 60);
+/// From one such scan to the next.
+const SLOW_SCAN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A scan that takes longer than this is not repeated in the two minutes.
 const QUICK_SCAN: Duration = Duration::from_secs(10);
 /// Credentials are renewed so long before they expire: AWS promises new ones five minutes before.
@@ -48,12 +56,14 @@ pub(super) struct Asked {
     pub(super) known: Vec<Registration>,
     /// The plan chooses the successor's zone: see [`Preparation::chooses_zones`].
     pub(super) chooses_zones: bool,
+    /// Others may be asking in the same moment: a start, a recommendation.
+    pub(super) tempo: Tempo,
 }
 
 /// What one round of look-ups brought.
 pub(super) struct Findings {
     credentials: Result<Option<Duration>, Failure>,
-    plan: Result<Plan, Failure>,
+    plan: Planned,
     /// In the groups listed, the owner's and those known; `None` where there are no such groups.
     registrations: Option<Result<Found, Failure>>,
     /// What was found left over on the fleet and put right.
@@ -69,18 +79,24 @@ pub(super) struct Preparation {
     /// Rounds in a row that found something left over on the fleet that cannot be put right yet.
     leftover_rounds: u32,
     seed: u64,
-    /// Whether all of the account's target groups are to be asked after the next round: at start, at a recommendation,
-    /// and as long as this instance is in none. No other way finds a registration that neither the owner nor a person
-    /// names.
+    /// Others of a group may begin in the same moment.
+    in_turn: bool,
+    /// Whether all of the account's target groups are to be asked after the next round, if it finds this instance in none:
+    /// at start, and at a recommendation. No other way finds a registration that neither the owner nor a person names.
     scan_wanted: bool,
     scan_due: bool,
     scan_was_quick: bool,
+    /// When all target groups are asked though this instance is known to be in one: it may be in another as well.
+    slow_scan_at: Option<BootInstant>,
+    scanning: Option<ScanPace>,
     renew_credentials_at: Option<BootInstant>,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     served_zones: Option<BTreeSet<String>>,
     missing: Vec<String>,
     when: When,
+    /// What the last round could not look up, by name.
+    unknown: Vec<String>,
     said: Said,
 }
 
@@ -126,15 +142,19 @@ impl Preparation {
             empty_rounds: 0,
             leftover_rounds: 0,
             seed: 0,
+            in_turn: true,
             scan_wanted: true,
             scan_due: false,
             scan_was_quick: true,
+            slow_scan_at: None,
+            scanning: None,
             renew_credentials_at: None,
             plan: None,
             registrations: None,
             served_zones: None,
             missing: Vec::new(),
             when,
+            unknown: Vec::new(),
             said: Said::default(),
         }
     }
@@ -163,31 +183,77 @@ impl Preparation {
     /// At a recommendation.
     pub(super) fn renew_now(&mut self, now: BootInstant) {
         self.next = now;
+        self.in_turn = true;
         self.scan_wanted = true;
     }
 
-    /// Whether to scan now: after a round, which looked at what is quick to ask.
-    pub(super) fn is_scan_due(&self, config: &Config) -> bool {
-        self.scan_due && config.target_groups == TargetGroups::Discover
+    /// How the next round goes about its calls.
+    pub(super) fn tempo(&self) -> Tempo {
+        if self.in_turn { Tempo::InTurn { seed: self.seed } } else { Tempo::AtOnce }
+    }
+
+    /// The pace of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    pub(super) fn is_scan_due(&self, config: &Config, now: BootInstant) -> Option<ScanPace> {
+        if config.target_groups != TargetGroups::Discover || self.scanning.is_some() {
+            return None;
+        }
+        let fellows = self.plan.as_ref().and_then(Plan::fellows);
+        let slow = self.slow_scan_at.is_some_and(|at| now >= at) && self.is_registered();
+        match () {
+            () if self.scan_due => Some(ScanPace::last_way(fellows)),
+            () if slow => Some(ScanPace::slow(fellows, SLOW_SCAN)),
+            () => None,
+        }
+    }
+
+    pub(super) fn scan_begins(&mut self, pace: ScanPace) {
+        self.scanning = Some(pace);
+    }
+
+    /// A scan is under way for whose end the rounds wait: nothing else is known.
+    pub(super) fn waits_for_scan(&self) -> bool {
+        self.scanning.is_some_and(|pace| !pace.is_slow())
     }
 
     /// Takes what a scan of all target groups found.
     pub(super) fn scanned(&mut self, found: Result<Found, Failure>, took: Duration, now: BootInstant) -> Vec<Line> {
+        if self.scanning.take().is_some_and(ScanPace::is_slow) {
+            return self.scanned_slowly(found, now);
+        }
         self.scan_due = false;
         self.scan_was_quick = took < QUICK_SCAN;
-        let (mut failed, mut lines) = (Vec::new(), Vec::new());
+        let (mut failed, mut lines) = (self.unknown.clone(), Vec::new());
         match found {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
                 self.served_zones = found.served_zones;
                 self.registrations = Some(found.registrations);
+                if failed.is_empty() {
+                    self.schedule(Round::Complete, now);
+                }
             }
             Err(failure) => {
                 self.scan_wanted = true;
                 failed.push(format!("target groups: {failure}"));
+                self.schedule(Round::Incomplete, now);
             }
         }
-        self.schedule(failed.is_empty(), now);
+        lines.extend(self.news(&failed));
+        lines
+    }
+
+    /// What is known already stays: its own rounds see to it.
+    fn scanned_slowly(&mut self, found: Result<Found, Failure>, now: BootInstant) -> Vec<Line> {
+        self.slow_scan_at = Some(now + SLOW_SCAN_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0));
+        let found = found.unwrap_or_default();
+        let mut lines = self.said.doubts_of(&found);
+        let known = self.registrations.get_or_insert_default();
+        for registration in found.registrations {
+            if !known.iter().any(|known| known.target_group == registration.target_group) {
+                known.push(registration);
+            }
+        }
+        let failed = self.unknown.clone();
         lines.extend(self.news(&failed));
         lines
     }
@@ -199,7 +265,7 @@ impl Preparation {
 
     /// A round of look-ups came to no end of its own.
     pub(super) fn died(&mut self, now: BootInstant) {
-        self.schedule(false, now);
+        self.schedule(Round::Incomplete, now);
     }
 
     pub(super) fn is_renewal_due(&self, now: BootInstant) -> bool {
@@ -245,10 +311,12 @@ impl Preparation {
             Ok(last) => self.renewed(&Ok(last), now),
             Err(failure) => failed.push(format!("credentials: {failure}")),
         }
-        match plan {
-            Ok(plan) => self.plan = Some(plan),
-            Err(failure) => failed.push(format!("who launches a successor: {failure}")),
-        }
+        let Planned { plan, gaps } = plan;
+        let gaps_last = gaps.iter().all(|gap| gap.kind() == FailureKind::Denied);
+        let throttled = gaps.iter().any(|gap| gap.kind() == FailureKind::Throttled);
+        let may_scan = failed.is_empty() && !matches!(registrations, Some(Err(_))) && !throttled;
+        failed.extend(gaps.iter().map(Gap::to_string));
+        self.plan = plan.or(self.plan.take());
         match registrations {
             None => {}
             Some(Ok(found)) => {
@@ -259,11 +327,21 @@ impl Preparation {
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
         }
-        let complete = failed.is_empty();
-        self.scan_due =
-            complete && (self.scan_wanted || (!self.is_registered() && self.empty_rounds < SCANS_WITHOUT_REGISTRATION));
-        self.scan_wanted &= !self.scan_due;
-        self.schedule(complete, now);
+        self.in_turn = false;
+        // The last way: nobody has named a target group that this instance is in.
+        let looks_on = self.scan_wanted || self.empty_rounds < SCANS_WITHOUT_REGISTRATION;
+        self.scan_due = may_scan && !self.is_registered() && looks_on;
+        self.scan_wanted &= !(self.scan_due || self.is_registered());
+        if self.is_registered() {
+            self.slow_scan_at.get_or_insert(now + SLOW_SCAN.mul_f64(retry::fraction(self.seed.rotate_left(7)) / 4.0));
+        }
+        let round = match () {
+            () if failed.is_empty() => Round::Complete,
+            () if may_scan && gaps_last => Round::Denied,
+            () => Round::Incomplete,
+        };
+        self.schedule(round, now);
+        self.unknown = failed.clone();
         failed.extend(
             self.missing
                 .iter()
@@ -280,14 +358,15 @@ impl Preparation {
         self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty())
     }
 
-    fn schedule(&mut self, complete: bool, now: BootInstant) {
+    fn schedule(&mut self, round: Round, now: BootInstant) {
         let longest = match self.leftover_rounds {
             0 => Duration::MAX,
             rounds => LEFT_OVER.ceiling(rounds).mul_f64(1.0 + retry::fraction(self.seed)),
         };
-        let pause = if !complete {
+        let pause = if round != Round::Complete {
             self.failures += 1;
-            LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first)
+            let backoff = if round == Round::Denied { DENIED } else { LOOK_UP };
+            backoff.pause(self.failures, self.seed).max(LOOK_UP.first)
         } else if !self.is_registered() {
             self.failures = 0;
             self.empty_rounds += 1;
@@ -333,35 +412,50 @@ impl Preparation {
     }
 }
 
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    Complete,
+    /// Complete but for what IAM denies.
+    Denied,
+    Incomplete,
+}
+
 /// One round: credentials first, because everything else needs them.
 pub(super) async fn prepare(asked: Asked) -> Findings {
-    let Asked { aws, imds, identity, config, dry_run, known, .. } = &asked;
+    let Asked { aws, imds, identity, config, dry_run, known, tempo, .. } = &asked;
     let credentials = renew_credentials(aws).await;
-    let plan = find_plan(aws, imds, identity, config).await;
+    let plan = find_plan(aws, imds, identity, config, *tempo).await;
     let mut groups: Vec<TargetGroupArn> = known.iter().map(|registration| registration.target_group.clone()).collect();
-    if let Ok(Plan::Group { group, .. }) = &plan {
-        groups.extend(group.target_groups.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
-    }
+    let named = match &plan.plan {
+        Some(Plan::Group { group, .. }) => group.target_groups.as_slice(),
+        Some(Plan::Fleet { fleet, .. }) => fleet.target_groups.as_slice(),
+        _ => &[],
+    };
+    groups.extend(named.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
     let listed = config.target_groups != TargetGroups::Discover;
     let mut registrations = match listed || !groups.is_empty() {
-        true => Some(find_registrations(aws, identity, config, Some(groups), known).await),
+        true => {
+            let find = || find_registrations(aws, identity, config, Some(groups.clone()), known);
+            Some(patiently(identity, find).await)
+        }
         false => None,
     };
-    if let (Ok(plan), Some(Ok(found))) = (&plan, &mut registrations)
+    if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
         && plan.chooses_zones()
     {
         found.served_zones = find_served_zones(aws, &found.registrations).await;
     }
-    let tidied = match &plan {
-        Ok(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
+    let tidied = match &plan.plan {
+        Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };
     Findings { credentials, plan, registrations, tidied }
 }
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
-pub(super) async fn scan(asked: Asked) -> Result<Found, Failure> {
-    let mut found = find_registrations(&asked.aws, &asked.identity, &asked.config, None, &asked.known).await?;
+pub(super) async fn scan(asked: Asked, pace: ScanPace) -> Result<Found, Failure> {
+    let mut found = look_up::scan(&asked.aws, &asked.identity, pace, &asked.known).await?;
     if asked.chooses_zones {
         found.served_zones = find_served_zones(&asked.aws, &found.registrations).await;
     }
@@ -394,7 +488,7 @@ mod tests {
         let registrations = names.map(registration).to_vec();
         Findings {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
-            plan: Ok(Plan::Nobody { why: "no tag".to_owned() }),
+            plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
             registrations: Some(Ok(Found { registrations, ..Found::default() })),
             tidied: Ok(Tidied::Nothing),
         }

@@ -206,7 +206,10 @@ fn ctrl_c_at_any_stage_puts_back_what_was_done() {
         (Owner::LaunchTemplate, "left"),
         (Owner::LaunchTemplate, "survived"),
     ] {
-        let scenario = Scenario::new(owned_by(owner));
+        let mut settings = owned_by(owner);
+        // A successor that is found has been running for seconds: it must not be healthy in the same moment.
+        settings.timings.healthy_after = Duration::from_secs(8);
+        let scenario = Scenario::new(settings);
         let before = settled(&scenario);
         let mut drill = scenario.drill(&["--yes"]);
         drill.wait_for(stage);
@@ -276,7 +279,8 @@ fn a_real_notice_in_the_middle_is_handed_over_in_earnest_with_its_own_two_minute
     let mut settings = owned_by(group(false, false));
     // The drill would be over before a successor serves.
     settings.timings.healthy_after = Duration::from_secs(15);
-    let scenario = Scenario::new(settings);
+    // Its group names one of the two.
+    let scenario = Scenario::new(settings).config(&format!("target-groups = [\"web\", \"api\"]\n{SHORT}"));
     settled(&scenario);
     let mut drill = scenario.drill(&["--yes", "--within", "10s"]);
     drill.wait_for("left");

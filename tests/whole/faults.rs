@@ -287,3 +287,76 @@ fn a_log_that_takes_nothing_holds_nothing_up() {
     daemon.wait().expect("it ends");
     assert!(left.is_some(), "it leaves its target groups");
 }
+
+/// A daemon whose look-ups meet this fault from the start: what it says then.
+fn look_ups_meeting(owner: Owner, action: &str, kind: FaultKind) -> (Scenario, Daemon) {
+    let scenario = Scenario::new(settings(owner));
+    scenario.sim.fault(fault(action, Nth::All, kind));
+    let daemon = scenario.start();
+    // Registrations are known.
+    daemon.wait_for_line("deregister from web (port 61080)");
+    (scenario, daemon)
+}
+
+/// Out of its target group at once, whatever of the owner is unknown.
+fn leaves_at_once(scenario: &Scenario, daemon: &Daemon) {
+    scenario.sim.notice("terminate", Duration::from_secs(100));
+    let noticed = daemon.wait_for("noticed");
+    let deregistered = daemon.wait_for("deregistered");
+    let left = |line: &serde_json::Value| line["seconds_left"].as_f64().expect("seconds");
+    assert!(left(&noticed) - left(&deregistered) < 1.0, "{noticed} {deregistered}");
+    assert!(!scenario.serves("web"));
+}
+
+#[test]
+fn without_auto_scaling_the_registrations_are_found_all_the_same() {
+    for kind in [FaultKind::Drop, status(403, "AccessDenied")] {
+        let (scenario, daemon) = look_ups_meeting(Owner::auto_scaling_group(), "DescribeAutoScalingGroups", kind);
+        let line = daemon.wait_for_line("not everything could be looked up");
+        assert!(line.contains("Auto Scaling group "), "by its own name: {line}");
+        leaves_at_once(&scenario, &daemon);
+    }
+}
+
+#[test]
+fn without_the_instance_s_tags_the_registrations_are_found_all_the_same() {
+    let scenario = Scenario::new(Settings { tags_in_metadata: false, ..settings(Owner::auto_scaling_group()) });
+    scenario.sim.fault(fault("DescribeTags", Nth::All, status(403, "UnauthorizedOperation")));
+    let daemon = scenario.start();
+    let line = daemon.wait_for_line("not everything could be looked up");
+    assert!(line.contains("this instance's tags: UnauthorizedOperation"), "{line}");
+    daemon.wait_for_line("deregister from web (port 61080)");
+    leaves_at_once(&scenario, &daemon);
+}
+
+#[test]
+fn without_its_hooks_a_group_is_asked_to_detach() {
+    let owner = Owner::auto_scaling_group();
+    let (scenario, daemon) = look_ups_meeting(owner, "DescribeLifecycleHooks", status(403, "AccessDenied"));
+    let line = daemon.wait_for_line("not everything could be looked up");
+    assert!(line.contains("the termination hooks of group ") && line.contains("AccessDenied"), "{line}");
+    leaves_at_once(&scenario, &daemon);
+    daemon.wait_for("handed-over");
+    assert_eq!(scenario.count("DetachInstances"), 1);
+    scenario.assert_handed_over(&["web"], "hooks unknown");
+}
+
+#[test]
+fn without_subnets_and_counts_a_template_launches_all_the_same() {
+    for action in ["DescribeSubnets", "DescribeInstances"] {
+        let (scenario, daemon) = look_ups_meeting(Owner::LaunchTemplate, action, status(403, "UnauthorizedOperation"));
+        daemon.wait_for_line("not everything could be looked up");
+        leaves_at_once(&scenario, &daemon);
+        daemon.wait_for("successor-requested");
+        assert_eq!(scenario.sim.successors().len(), 1, "{action}");
+    }
+}
+
+#[test]
+fn a_look_up_that_is_throttled_is_made_again_and_the_others_are_not() {
+    let scenario = Scenario::new(settings(Owner::auto_scaling_group()));
+    scenario.sim.fault(fault("DescribeLifecycleHooks", Nth::First(1), status(400, "Throttling")));
+    let daemon = scenario.start();
+    daemon.wait_for_line("ready; on a notice");
+    assert_eq!((scenario.count("DescribeAutoScalingGroups"), scenario.count("DescribeLifecycleHooks")), (1, 2));
+}

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::sim::Settings;
+use spot_relay::sim::{Settings, TargetGroupSettings};
 
-use crate::scenario::{Daemon, SHORT, Scenario, eventually, world};
+use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
 
 /// As many as a quiet hour's first minutes: with each of them everything that comes round has come round.
 const LOOKS: usize = 120;
@@ -45,4 +45,23 @@ fn a_start_says_each_thing_in_one_line_and_what_follows_is_silent() {
         assert_eq!(lines.len(), 1, "{beginning:?} once: {said:#?}");
     }
     assert_eq!(said.len(), wanted.len(), "and nothing else: {said:#?}");
+}
+
+/// A target group that this instance and its owner have nothing to do with.
+fn another_group(name: &str) -> TargetGroupSettings {
+    TargetGroupSettings { attached: false, ..target_group(name, &[]) }
+}
+
+#[test]
+fn where_the_owner_names_target_groups_no_other_is_asked_at_start_or_at_a_recommendation() {
+    let groups = vec![target_group("web", &[61_080]), another_group("others"), another_group("more")];
+    let scenario = Scenario::new(Settings { target_groups: groups, ..world() });
+    let daemon = scenario.ready();
+    let asked = |scenario: &Scenario| scenario.count("DescribeTargetHealth");
+    assert_eq!((scenario.count("DescribeTargetGroups"), asked(&scenario)), (1, 1));
+    scenario.sim.rebalance();
+    eventually(|| (asked(&scenario) >= 2).then_some(())).expect("the known group is asked again");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((scenario.count("DescribeTargetGroups"), asked(&scenario)), (1, 2));
+    drop(daemon);
 }

@@ -167,9 +167,6 @@ impl Scenario {
     pub(crate) fn ready(&self) -> Daemon {
         let daemon = self.start();
         daemon.wait_for_line("ready; on a notice");
-        if !self.config.contains("target-groups") {
-            daemon.wait_for_line("all target groups are scanned");
-        }
         daemon
     }
 

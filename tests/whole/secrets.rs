@@ -87,7 +87,7 @@ fn no_secret_is_in_standard_error_or_in_any_file_at_trace() {
         let scenario = scenario().argument("--log-format").argument(format);
         let mut daemon = scenario.start();
         let metrics = address(&daemon);
-        daemon.wait_for_line("all target groups are scanned");
+        daemon.wait_for_line("ready; on a notice");
         scenario.sim.notice("terminate", Duration::from_secs(120));
         finish(&scenario, &mut daemon);
         let mut written = written(&scenario, &metrics);
@@ -109,7 +109,7 @@ fn no_secret_is_in_the_journal_at_trace() {
     let mut daemon = start(&scenario);
     let said = entries.wait_for("MESSAGE", "metrics are served at http://")["MESSAGE"].clone();
     let metrics = said.trim_start_matches("metrics are served at http://").trim_end_matches("/metrics").to_owned();
-    entries.wait_for("MESSAGE", "all target groups are scanned");
+    entries.wait_for("MESSAGE", "ready; on a notice");
     scenario.sim.notice("terminate", Duration::from_secs(120));
     finish(&scenario, &mut daemon);
     let mut written = written(&scenario, &metrics);

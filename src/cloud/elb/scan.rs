@@ -1,0 +1,144 @@
+//! A scan of every target group of the account and region, where nobody has named one: one call after the other, at a pace.
+//!
+//! Invariant: a throttled answer costs a pause, not the scan: it goes on where it was.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::{MOST_PAGES, next};
+use super::{Candidate, Elb, Found, PAGE_SIZE, Source, group};
+use crate::core::model::{Identity, Registration};
+use crate::core::ours::TargetGroup;
+use crate::core::retry::{Failure, FailureKind, fraction, seed};
+
+/// Between two calls of a lone instance: four a second of the account's ten.
+const SHORTEST: Duration = Duration::from_millis(250);
+/// All instances of one owner together make so many calls a second.
+const TOGETHER_PER_SECOND: u32 = 4;
+/// Of a scan that nobody waits for.
+const SLOWLY_TOGETHER_PER_SECOND: u32 = 1;
+/// The longest pause between two calls of a scan that somebody waits for.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How fast a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanPace {
+    pause: Duration,
+    /// The whole takes at least so long.
+    over: Option<Duration>,
+}
+
+impl ScanPace {
+    /// No other way tells where this instance is registered: its share of the bucket.
+    pub fn last_way(fellows: Option<usize>) -> ScanPace {
+        ScanPace { pause: share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST), over: None }
+    }
+
+    /// Beside what is known already, over a long while.
+    pub fn slow(fellows: Option<usize>, over: Duration) -> ScanPace {
+        ScanPace { pause: share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST), over: Some(over) }
+    }
+
+    pub fn is_slow(self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Before the next call, of one for each group.
+    fn pause(self, groups: usize, chance: f64) -> Duration {
+        let calls = u32::try_from(groups).unwrap_or(u32::MAX).max(1);
+        let spread = self.over.map_or(Duration::ZERO, |over| over / calls);
+        self.pause.max(spread).mul_f64(1.0 + chance)
+    }
+}
+
+fn share(fellows: Option<usize>, per_second: u32) -> Duration {
+    let fellows = fellows.and_then(|fellows| u32::try_from(fellows).ok()).unwrap_or(1);
+    Duration::from_secs(fellows.into()) / per_second
+}
+
+/// Where a scan is.
+struct Cursor {
+    /// The page to ask for next, the first one being `None`; nothing where every page was read.
+    page: Option<Option<String>>,
+    pages: usize,
+    /// Those not asked yet.
+    groups: VecDeque<TargetGroup>,
+    listed: usize,
+}
+
+impl Elb {
+    /// This instance's registrations in every target group, as [`Elb::find_registrations`] tells them. Each call has `limit`.
+    /// What is throttled is asked again after growing pauses.
+    pub async fn scan(
+        &self,
+        identity: &Identity,
+        pace: ScanPace,
+        known: &[Registration],
+        limit: Duration,
+    ) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        let mut cursor = Cursor { page: Some(None), pages: 0, groups: VecDeque::new(), listed: 0 };
+        let (mut calls, mut slower) = (0_u32, 1_u32);
+        while cursor.page.is_some() || !cursor.groups.is_empty() {
+            let chance = fraction(seed(&format!("{} {calls}", identity.instance_id)));
+            let is_first = calls == 0;
+            calls = calls.saturating_add(1);
+            if !is_first {
+                tokio::time::sleep(pace.pause(cursor.listed, chance).saturating_mul(slower)).await;
+            }
+            match self.step(identity, &mut cursor, known, &mut found, limit).await {
+                Ok(()) => slower = (slower / 2).max(1),
+                Err(failure) if failure.kind == FailureKind::Throttled => slower = (slower * 4).min(64),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(found)
+    }
+
+    /// One call; what fails stays where it is.
+    async fn step(
+        &self,
+        identity: &Identity,
+        cursor: &mut Cursor,
+        known: &[Registration],
+        found: &mut Found,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        if let Some(marker) = &cursor.page {
+            let call = self.client.describe_target_groups().page_size(PAGE_SIZE).set_marker(marker.clone());
+            let answer = self.caller.call(limit, call.send()).await?;
+            cursor.groups.extend(answer.target_groups().iter().filter_map(group));
+            cursor.listed = cursor.listed.max(cursor.groups.len());
+            cursor.pages += 1;
+            cursor.page = next(answer.next_marker()).filter(|_| cursor.pages < MOST_PAGES).map(Some);
+            return Ok(());
+        }
+        let Some(group) = cursor.groups.front().cloned() else { return Ok(()) };
+        let known = known.iter().find(|known| known.target_group == group.arn);
+        self.look_into(identity, Candidate { group, known }, Source::Discovery, limit, found).await?;
+        cursor.groups.pop_front();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_fellows_together_stay_within_their_share_of_the_bucket() {
+        for fellows in [1, 4, 100, 200] {
+            let pause = ScanPace::last_way(Some(fellows)).pause(1, 0.0);
+            assert!(fellows as f64 / pause.as_secs_f64() <= 4.0, "{fellows} fellows: {pause:?}");
+        }
+        assert_eq!(ScanPace::last_way(None).pause(1, 0.0), SHORTEST);
+    }
+
+    #[test]
+    fn a_scan_beside_what_is_known_takes_an_hour_and_a_large_fleet_s_longer() {
+        let hour = Duration::from_secs(3600);
+        let takes = |fellows, groups: usize| ScanPace::slow(Some(fellows), hour).pause(groups, 0.0) * groups as u32;
+        assert_eq!(takes(3, 100), hour);
+        assert!(takes(300, 100) > hour * 8);
+    }
+}
