@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// Where AWS listens [default: a free port on loopback]
     #[arg(long, value_name = "ADDRESS:PORT")]
     aws: Option<SocketAddr>,
+    /// Serve the metadata of every instance of the world, each on a free port of its own
+    #[arg(long)]
+    metadata_of_all: bool,
     /// PEM file with the certificate chain under which AWS speaks TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -39,6 +42,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let standalone = sim::Standalone {
         metadata: arguments.metadata,
         aws: arguments.aws,
+        metadata_of_all: arguments.metadata_of_all,
         tls: tls.map(|(certificate, key)| sim::Tls { certificate, key }),
     };
     super::runtime()?.block_on(sim::standalone(settings, standalone)).context("failed to serve the simulated world")?;

@@ -26,6 +26,9 @@ impl Buckets {
         *level = (*level + since * rate.per_second).min(rate.size);
         *filled = now;
         if *level < 1.0 {
+            if self.rates.as_ref().is_some_and(|rates| rates.refusals_cost) {
+                *level = 0.0;
+            }
             return false;
         }
         *level -= 1.0;
@@ -39,6 +42,7 @@ fn bucket(rates: &Rates, service: &str, action: &str) -> Option<(&'static str, R
         ("elasticloadbalancing", _) => Some(("elb describe", rates.elb_describe)),
         ("ec2", action) if action.starts_with("Describe") => Some(("ec2 describe", rates.ec2_describe)),
         ("ec2", _) => Some(("ec2 mutating", rates.ec2_mutating)),
+        ("autoscaling", _) => Some(("auto scaling", rates.auto_scaling)),
         _ => None,
     }
 }
@@ -48,6 +52,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_refused_call_may_cost_what_the_bucket_has_gathered() {
+        for (refusals_cost, taken) in [(false, true), (true, false)] {
+            let mut buckets = Buckets::new(Some(Rates { refusals_cost, ..Rates::default() }));
+            let start = Instant::now();
+            let mut take = |milliseconds| {
+                buckets.take("autoscaling", "DetachInstances", start + Duration::from_millis(milliseconds))
+            };
+            assert_eq!((0..101).filter(|_| take(0)).count(), 100);
+            assert!(!take(60), "a token takes a tenth of a second");
+            assert_eq!(take(120), taken);
+        }
+    }
 
     #[test]
     fn a_bucket_empties_and_fills_again() {

@@ -501,6 +501,10 @@ pub struct Rates {
     pub elb_describe: Rate,
     pub ec2_mutating: Rate,
     pub ec2_describe: Rate,
+    /// Every action of Auto Scaling.
+    pub auto_scaling: Rate,
+    /// A refused call loses what its bucket has gathered towards the next one. AWS does not tell whether it does.
+    pub refusals_cost: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -517,6 +521,8 @@ impl Default for Rates {
             elb_describe: Rate { size: 40.0, per_second: 10.0 },
             ec2_mutating: Rate { size: 50.0, per_second: 5.0 },
             ec2_describe: Rate { size: 100.0, per_second: 20.0 },
+            auto_scaling: Rate { size: 100.0, per_second: 10.0 },
+            refusals_cost: false,
         }
     }
 }

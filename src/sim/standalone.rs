@@ -15,6 +15,8 @@ use super::settings::Settings;
 pub struct Standalone {
     pub metadata: Option<SocketAddr>,
     pub aws: Option<SocketAddr>,
+    /// Every instance that is there at the start has a metadata service, each on a port of its own.
+    pub metadata_of_all: bool,
     pub tls: Option<Tls>,
 }
 
@@ -24,7 +26,14 @@ pub async fn standalone(settings: Settings, options: Standalone) -> io::Result<(
     let metadata = TcpListener::bind(options.metadata.unwrap_or(free)).await?;
     let aws = TcpListener::bind(options.aws.unwrap_or(free)).await?;
     let sim = Sim::start_on(settings, metadata, aws, options.tls).await?;
+    let mut instances = serde_json::Map::new();
+    let all = sim.snapshot()["instances"].as_array().cloned().unwrap_or_default();
+    for instance in all.iter().filter(|_| options.metadata_of_all) {
+        let id = instance["id"].as_str().unwrap_or_default();
+        instances.insert(id.to_owned(), sim.metadata_for(id).await?.into());
+    }
     let endpoints = json!({
+        "instances": instances,
         "metadata": sim.metadata_endpoint(),
         "aws": sim.aws_endpoint(),
         "control": sim.control_endpoint(),
