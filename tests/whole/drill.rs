@@ -91,7 +91,7 @@ fn is_complete(name: &str, scenario: &Scenario, successors: usize) -> Daemon {
 #[test]
 fn of_every_owner_is_complete_makes_the_calls_it_announced_and_leaves_the_world_as_it_was() {
     for (name, owner, successors) in owners() {
-        is_complete(name, &Scenario::new(owned_by(owner)), successors);
+        is_complete(name, &Scenario::listing(owned_by(owner)), successors);
     }
 }
 
@@ -100,7 +100,7 @@ fn where_the_successor_comes_first_the_drill_waits_for_it_as_a_notice_does() {
     let config = format!("{SHORT}when = \"successor-healthy\"\n");
     for owner in [group(false, false), Owner::ec2_fleet(FleetType::Maintain), Owner::LaunchTemplate] {
         let name = format!("{owner:?}");
-        let drill = is_complete(&name, &Scenario::new(owned_by(owner)).config(&config), 1);
+        let drill = is_complete(&name, &Scenario::listing(owned_by(owner)).config(&config), 1);
         let milestones = drill.milestone_names();
         let first = |milestone: &str| milestones.iter().position(|it| it == milestone);
         assert!(first("successor-healthy") < first("deregistered"), "{name}: {milestones:?}");
@@ -110,7 +110,7 @@ fn where_the_successor_comes_first_the_drill_waits_for_it_as_a_notice_does() {
 #[test]
 fn tells_hooks_what_it_is() {
     let config = format!("{SHORT}[hooks]\nnotice = [\"/usr/bin/env\"]\n");
-    let scenario = Scenario::new(owned_by(Owner::Nobody)).config(&config);
+    let scenario = Scenario::listing(owned_by(Owner::Nobody)).config(&config);
     settled(&scenario);
     let mut drill = scenario.drill(&["--yes"]);
     assert_eq!(drill.wait().code(), Some(0), "{}", drill.lines().join("\n"));
@@ -120,7 +120,7 @@ fn tells_hooks_what_it_is() {
 
 #[test]
 fn is_refused_where_nobody_else_serves_unless_it_is_forced() {
-    let scenario = Scenario::new(Settings { others: Vec::new(), ..owned_by(Owner::LaunchTemplate) });
+    let scenario = Scenario::listing(Settings { others: Vec::new(), ..owned_by(Owner::LaunchTemplate) });
     let before = settled(&scenario);
     let mut drill = scenario.drill(&["--yes"]);
     assert_eq!(drill.wait().code(), Some(1));
@@ -133,7 +133,7 @@ fn is_refused_where_nobody_else_serves_unless_it_is_forced() {
 
 #[test]
 fn is_refused_where_the_group_could_not_take_the_instance_back_and_partial_if_forced() {
-    let scenario = Scenario::new(Settings { max_size: Some(3), ..owned_by(group(false, false)) });
+    let scenario = Scenario::listing(Settings { max_size: Some(3), ..owned_by(group(false, false)) });
     settled(&scenario);
     let mut drill = scenario.drill(&["--yes"]);
     assert_eq!(drill.wait().code(), Some(1));
@@ -147,7 +147,7 @@ fn is_refused_where_the_group_could_not_take_the_instance_back_and_partial_if_fo
 
 #[test]
 fn is_refused_while_a_real_notice_stands() {
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate));
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
     settled(&scenario);
     scenario.sim.notice("terminate", Duration::from_secs(120));
     let mut drill = scenario.drill(&["--yes"]);
@@ -158,7 +158,7 @@ fn is_refused_while_a_real_notice_stands() {
 
 #[test]
 fn is_not_begun_unasked() {
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate));
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
     settled(&scenario);
     let mut drill = scenario.drill(&[]);
     assert_eq!(drill.wait().code(), Some(2));
@@ -169,7 +169,7 @@ fn is_not_begun_unasked() {
 #[test]
 fn asks_on_a_terminal_and_takes_nothing_but_yes() {
     for (answer, code, begins) in [("y\n", 1, false), ("yes\n", 0, true)] {
-        let scenario = Scenario::new(owned_by(Owner::Nobody));
+        let scenario = Scenario::listing(owned_by(Owner::Nobody));
         let before = settled(&scenario);
         let command = scenario.command_of("drill");
         let program: Vec<String> = std::iter::once(command.get_program())
@@ -209,7 +209,7 @@ fn ctrl_c_at_any_stage_puts_back_what_was_done() {
         let mut settings = owned_by(owner);
         // A successor that is found has been running for seconds: it must not be healthy in the same moment.
         settings.timings.healthy_after = Duration::from_secs(8);
-        let scenario = Scenario::new(settings);
+        let scenario = Scenario::listing(settings);
         let before = settled(&scenario);
         let mut drill = scenario.drill(&["--yes"]);
         drill.wait_for(stage);
@@ -224,7 +224,7 @@ fn ctrl_c_at_any_stage_puts_back_what_was_done() {
 
 #[test]
 fn a_terminal_that_goes_away_after_ctrl_c_lets_everything_be_put_back() {
-    let scenario = Scenario::new(owned_by(group(false, false)));
+    let scenario = Scenario::listing(owned_by(group(false, false)));
     let before = settled(&scenario);
     let mut drill = scenario.drill(&["--yes"]);
     drill.wait_for("left");
@@ -242,7 +242,7 @@ fn a_second_signal_ends_at_once_and_the_daemon_puts_the_rest_back() {
     // Nothing becomes healthy again for a while.
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.timings.healthy_after = Duration::from_secs(8);
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let before = settled(&scenario);
     let mut drill = scenario.drill(&["--yes"]);
     drill.wait_for("left");
@@ -259,7 +259,7 @@ fn a_second_signal_ends_at_once_and_the_daemon_puts_the_rest_back() {
 #[test]
 fn a_drill_that_is_killed_is_put_back_by_the_daemon_at_once() {
     for owner in [group(false, false), Owner::ec2_fleet(FleetType::Maintain), Owner::LaunchTemplate] {
-        let scenario = Scenario::new(owned_by(owner));
+        let scenario = Scenario::listing(owned_by(owner));
         let before = settled(&scenario);
         let mut drill = scenario.drill(&["--yes"]);
         drill.wait_for("left");
@@ -279,8 +279,7 @@ fn a_real_notice_in_the_middle_is_handed_over_in_earnest_with_its_own_two_minute
     let mut settings = owned_by(group(false, false));
     // The drill would be over before a successor serves.
     settings.timings.healthy_after = Duration::from_secs(15);
-    // Its group names one of the two.
-    let scenario = Scenario::new(settings).config(&format!("target-groups = [\"web\", \"api\"]\n{SHORT}"));
+    let scenario = Scenario::listing(settings);
     settled(&scenario);
     let mut drill = scenario.drill(&["--yes", "--within", "10s"]);
     drill.wait_for("left");
@@ -298,7 +297,7 @@ fn a_real_notice_in_the_middle_is_handed_over_in_earnest_with_its_own_two_minute
 fn a_deadline_that_is_too_short_makes_it_partial_and_everything_is_put_back() {
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.timings.running_after = Duration::from_secs(40);
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let before = settled(&scenario);
     let mut drill = scenario.drill(&["--yes", "--within", "10s"]);
     assert_eq!(drill.wait().code(), Some(1), "{}", drill.lines().join("\n"));
@@ -311,7 +310,7 @@ fn a_deadline_that_is_too_short_makes_it_partial_and_everything_is_put_back() {
 fn the_daemon_and_a_drill_exclude_each_other() {
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.timings.running_after = Duration::from_secs(5);
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     settled(&scenario);
     let mut daemon = scenario.ready();
     let mut refused = scenario.drill(&["--yes"]);

@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     pub(crate) sim: Sim,
     directory: PathBuf,
     config: String,
+    /// Stands before the configuration.
+    listed: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     metadata: String,
@@ -66,6 +68,16 @@ impl Scenario {
         let metadata = sim.metadata_endpoint();
         let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());
         Scenario { sim, directory, config: AT_ONCE.to_owned(), environment, arguments, metadata, starter }
+    }
+
+    /// A configuration that lists the world's target groups: one that the owner does not name is else found within an
+    /// hour.
+    pub(crate) fn listing(settings: Settings) -> Scenario {
+        let names: Vec<String> = settings.target_groups.iter().map(|group| format!("{:?}", group.name)).collect();
+        let listed = format!("target-groups = [{}]\n", names.join(", "));
+        let mut scenario = Scenario::new(settings);
+        scenario.listed = listed;
+        scenario
     }
 
     /// For another instance of the same world.
@@ -112,7 +124,7 @@ impl Scenario {
         let config = self.directory.join("config.toml");
         // A test may have put something else in its place.
         if !config.is_dir() {
-            std::fs::write(&config, &self.config).expect("the configuration is written");
+            std::fs::write(&config, format!("{}{}", self.listed, self.config)).expect("the configuration is written");
         }
         let program = env!("CARGO_BIN_EXE_spot-relay");
         let mut command = match starter {

@@ -50,7 +50,7 @@ fn as_before(scenario: &Scenario, before: &Value, daemon: &Daemon) {
 
 /// Handed over, and withdrawn before the deadline.
 fn withdrawn(owner: Owner, config: &str) -> (Scenario, Daemon, Value) {
-    let scenario = Scenario::new(owned_by(owner)).config(&format!("{SHORT}{config}"));
+    let scenario = Scenario::listing(owned_by(owner)).config(&format!("{SHORT}{config}"));
     let before = settled(&scenario);
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
@@ -80,7 +80,7 @@ fn a_survivor_of_a_group_is_attached_and_registered_again() {
 #[test]
 fn a_survivor_of_a_group_with_capacity_rebalancing_never_left_it() {
     let settings = Settings { rebalance_terminates: false, ..owned_by(group(false, true)) };
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let before = settled(&scenario);
     let daemon = scenario.hand_over();
     scenario.sim.remove_notice();
@@ -111,7 +111,7 @@ fn a_survivor_of_a_launch_template_is_registered_again() {
 
 #[test]
 fn a_survivor_that_nobody_owns_is_registered_again() {
-    let scenario = Scenario::new(owned_by(Owner::Nobody));
+    let scenario = Scenario::listing(owned_by(Owner::Nobody));
     let before = settled(&scenario);
     let daemon = scenario.hand_over();
     scenario.sim.remove_notice();
@@ -122,7 +122,7 @@ fn a_survivor_that_nobody_owns_is_registered_again() {
 #[test]
 fn a_survivor_for_which_the_group_has_no_room_says_what_is_left_running() {
     let settings = Settings { max_size: Some(3), ..owned_by(group(false, false)) };
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     settled(&scenario);
     let daemon = scenario.hand_over();
     scenario.sim.remove_notice();
@@ -137,7 +137,7 @@ fn a_survivor_for_which_the_group_has_no_room_says_what_is_left_running() {
 
 #[test]
 fn a_group_that_terminates_the_instance_by_its_hook_is_no_place_to_come_back_to() {
-    let scenario = Scenario::new(owned_by(group(true, false)));
+    let scenario = Scenario::listing(owned_by(group(true, false)));
     settled(&scenario);
     let daemon = scenario.ready();
     scenario.sim.notice("terminate", Duration::from_secs(120));
@@ -176,7 +176,7 @@ fn terminate_does_not_end_an_instance_that_has_not_handed_over() {
     let config = format!("{SHORT}[survive]\nthen = \"terminate\"\n");
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.no_capacity = serde_json::from_str("[{}]").expect("every pool");
-    let scenario = Scenario::new(settings).config(&config);
+    let scenario = Scenario::listing(settings).config(&config);
     let before = settled(&scenario);
     let daemon = scenario.ready();
     scenario.sim.notice("terminate", Duration::from_secs(120));
@@ -195,7 +195,7 @@ fn a_notice_withdrawn_in_the_middle_is_undone() {
         let mut settings = owned_by(owner);
         // No successor becomes healthy in this story: the handover is far from its end.
         settings.timings.healthy_after = Duration::from_secs(3);
-        let scenario = Scenario::new(settings);
+        let scenario = Scenario::listing(settings);
         let before = settled(&scenario);
         let daemon = scenario.ready();
         scenario.sim.notice("terminate", Duration::from_secs(120));
@@ -210,7 +210,7 @@ fn a_notice_withdrawn_in_the_middle_is_undone() {
 
 #[test]
 fn an_instance_alive_two_minutes_after_its_deadline_goes_back_though_the_notice_stands() {
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate));
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
     let before = settled(&scenario);
     let daemon = scenario.ready();
     scenario.sim.notice("terminate", Duration::from_secs(12));
@@ -230,7 +230,7 @@ fn an_instance_alive_two_minutes_after_its_deadline_goes_back_though_the_notice_
 
 #[test]
 fn the_process_after_a_crash_finds_the_notice_withdrawn_and_puts_everything_back() {
-    let scenario = Scenario::new(owned_by(Owner::ec2_fleet(FleetType::Maintain)));
+    let scenario = Scenario::listing(owned_by(Owner::ec2_fleet(FleetType::Maintain)));
     let before = settled(&scenario);
     let mut daemon = scenario.ready();
     scenario.sim.notice("terminate", Duration::from_secs(120));
@@ -262,7 +262,7 @@ fn an_instance_that_was_stopped_and_starts_again_goes_back_once_it_is_ready() {
     drop(listener);
     let config = format!("{SHORT}[arrive]\nready = \"tcp://{address}\"\n");
     let settings = Settings { kill_at_deadline: true, ..owned_by(Owner::LaunchTemplate) };
-    let scenario = Scenario::new(settings).config(&config);
+    let scenario = Scenario::listing(settings).config(&config);
     let before = settled(&scenario);
     let mut daemon = scenario.ready();
     scenario.sim.notice("stop", Duration::from_secs(15));
@@ -285,7 +285,7 @@ fn an_instance_that_was_stopped_and_starts_again_goes_back_once_it_is_ready() {
 
 #[test]
 fn a_hibernated_instance_that_resumes_goes_back_with_new_connections() {
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate));
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
     let before = settled(&scenario);
     let daemon = scenario.ready();
     scenario.sim.notice("hibernate", Duration::from_secs(10));
@@ -305,7 +305,7 @@ fn a_hibernated_instance_that_resumes_goes_back_with_new_connections() {
 
 #[test]
 fn a_record_baked_into_an_image_reinstates_nobody() {
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate));
+    let scenario = Scenario::listing(owned_by(Owner::LaunchTemplate));
     let mut daemon = scenario.hand_over();
     daemon.record();
     daemon.kill();
@@ -326,7 +326,7 @@ fn a_registration_in_an_ip_group_comes_back_under_the_address() {
         target_group("web", &[61_080]),
         TargetGroupSettings { kind: spot_relay::sim::TargetType::Ip, ..target_group("api", &[61_081]) },
     ];
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let targets = |scenario: &Scenario| {
         let mut targets = scenario.sim.targets("api");
         let successors = scenario.sim.snapshot();
