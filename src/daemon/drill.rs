@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tracing::{info, warn};
 
-use super::look_up::Tempo;
+use super::gap::Tempo;
 use super::prepare::{self, Line, Preparation};
 use super::{Daemon, Options, identify};
 use crate::cloud::clock::Clock;

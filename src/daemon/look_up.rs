@@ -4,11 +4,10 @@
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::time::Duration;
 
 use tracing::warn;
 
+use super::gap::{Gap, Planned, Tempo, patiently};
 use super::{perform, watch};
 use crate::cloud::Aws;
 use crate::cloud::elb::{Among, Doubt, Found, ScanPace};
@@ -22,11 +21,7 @@ use crate::core::model::{
 use crate::core::plan::{
     self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, OwnSubnet, Plan, PutRight, Surroundings, TemplateTraits,
 };
-use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_turn};
-
-/// Between two tries of a look-up that AWS throttles.
-const THROTTLED: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(16) };
-const TRIES: u32 = 6;
+use crate::core::retry::{Failure, FailureKind};
 
 /// In the groups the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(
@@ -95,60 +90,6 @@ pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration])
     }
 }
 
-/// A look-up that failed, by its own name: only what it alone feeds is unknown.
-#[derive(Clone, Debug)]
-pub(super) struct Gap {
-    what: String,
-    failure: Failure,
-}
-
-impl Gap {
-    pub(super) fn new(what: impl Into<String>, failure: Failure) -> Gap {
-        Gap { what: what.into(), failure }
-    }
-
-    pub(super) fn kind(&self) -> FailureKind {
-        self.failure.kind
-    }
-
-    /// Whether asking again in a moment is likely to get the same.
-    fn lasts(&self) -> bool {
-        matches!(self.kind(), FailureKind::Denied | FailureKind::Rejected | FailureKind::Unanswered)
-    }
-
-    fn into_failure(self) -> Failure {
-        Failure { kind: self.kind(), code: None, message: self.to_string() }
-    }
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.failure)
-    }
-}
-
-/// The plan, as far as it could be made, and what is unknown of it.
-#[derive(Debug, Default)]
-pub(super) struct Planned {
-    pub(super) plan: Option<Plan>,
-    pub(super) gaps: Vec<Gap>,
-}
-
-impl Planned {
-    fn unknown(gap: Gap) -> Planned {
-        Planned { plan: None, gaps: vec![gap] }
-    }
-
-    /// In the two minutes: a plan with a gap is taken where the gap stays, and looked up again where it may close.
-    pub(super) fn in_a_hurry(mut self) -> Result<Plan, Failure> {
-        match self.plan {
-            Some(plan) if self.gaps.iter().all(Gap::lasts) => Ok(plan),
-            _ if self.gaps.is_empty() => Err(Failure::unanswered("nothing was looked up")),
-            _ => Err(self.gaps.swap_remove(0).into_failure()),
-        }
-    }
-}
-
 /// Tags, owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config, tempo: Tempo) -> Planned {
     let tags = match find_tags(aws, imds, identity).await {
@@ -167,41 +108,6 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
         Ok(plan) => Planned { plan: Some(plan), gaps },
         Err(failure) => Planned::unknown(Gap::new(what, failure)),
     }
-}
-
-/// How a look-up goes about its calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tempo {
-    /// One after the other.
-    AtOnce,
-    /// With a pause in which all members of a large group that start together get their turn; `seed` says whose is when.
-    InTurn { seed: u64 },
-}
-
-impl Tempo {
-    async fn wait_among(self, fellows: usize) {
-        if let Tempo::InTurn { seed } = self {
-            tokio::time::sleep(start_in_turn(fellows, seed)).await;
-        }
-    }
-}
-
-/// A look-up of several calls does not begin again because one of them was throttled: that one is made again, after a
-/// pause.
-pub(super) async fn patiently<T, F>(identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let seed = retry::seed(identity.instance_id.as_str());
-    for tries in 1..TRIES {
-        match call().await {
-            Err(failure) if failure.kind == FailureKind::Throttled => {
-                tokio::time::sleep(THROTTLED.pause(tries, seed).max(THROTTLED.first / 4)).await;
-            }
-            answer => return answer,
-        }
-    }
-    call().await
 }
 
 /// The instance's tags that matter here: from its metadata, or from EC2 where it does not show them.
@@ -252,8 +158,8 @@ pub(crate) async fn plan_of(
 ) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
     let plan = make_plan(aws, identity, config, tags, clue, Tempo::AtOnce, &mut gaps).await?;
-    match gaps.into_iter().find(|gap| gap.what.contains("hooks") || gap.kind() != FailureKind::Denied) {
-        Some(gap) => Err(gap.failure),
+    match gaps.into_iter().find(|gap| gap.what().contains("hooks") || gap.kind() != FailureKind::Denied) {
+        Some(gap) => Err(gap.into_bare()),
         None => Ok(plan),
     }
 }

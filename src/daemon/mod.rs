@@ -6,6 +6,7 @@
 mod credentials;
 mod deaths;
 mod drill;
+mod gap;
 mod hook;
 mod identify;
 pub(crate) mod look_up;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::gap::Tempo;
 use super::look_up;
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::{LifecycleAction, Placement};
@@ -51,7 +52,7 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
             Ok(Answer::Registrations(found.registrations))
         }
         Call::FindPlan => {
-            let planned = look_up::find_plan(aws, imds, identity, config, look_up::Tempo::AtOnce).await;
+            let planned = look_up::find_plan(aws, imds, identity, config, Tempo::AtOnce).await;
             planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
         }
         Call::DeregisterTargets { target_group, targets, zone } => {

@@ -9,9 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
-use super::look_up::{
-    self, Gap, Planned, Tempo, Tidied, find_plan, find_registrations, find_served_zones, patiently, tidy,
-};
+use super::gap::{Gap, Planned, Tempo, patiently};
+use super::look_up::{self, Tidied, find_plan, find_registrations, find_served_zones, tidy};
 use super::outlook;
 use crate::cloud::Aws;
 use crate::cloud::elb::{Found, ScanPace};

@@ -67,7 +67,8 @@ impl Scenario {
         let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
         let metadata = sim.metadata_endpoint();
         let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());
-        Scenario { sim, directory, config: AT_ONCE.to_owned(), environment, arguments, metadata, starter }
+        let (config, listed) = (AT_ONCE.to_owned(), String::new());
+        Scenario { sim, directory, config, listed, environment, arguments, metadata, starter }
     }
 
     /// A configuration that lists the world's target groups: one that the owner does not name is else found within an
