@@ -27,10 +27,10 @@ pub async fn standalone(settings: Settings, options: Standalone) -> io::Result<(
     let aws = TcpListener::bind(options.aws.unwrap_or(free)).await?;
     let sim = Sim::start_on(settings, metadata, aws, options.tls).await?;
     let mut instances = serde_json::Map::new();
-    let all = sim.snapshot()["instances"].as_array().cloned().unwrap_or_default();
-    for instance in all.iter().filter(|_| options.metadata_of_all) {
-        let id = instance["id"].as_str().unwrap_or_default();
-        instances.insert(id.to_owned(), sim.metadata_for(id).await?.into());
+    let all: Vec<String> = sim.world().instances.iter().map(|instance| instance.id.clone()).collect();
+    for id in all.into_iter().filter(|_| options.metadata_of_all) {
+        let endpoint = sim.metadata_for(&id).await?;
+        instances.insert(id, endpoint.into());
     }
     let endpoints = json!({
         "instances": instances,
