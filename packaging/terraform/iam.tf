@@ -33,6 +33,18 @@ locals {
   ))
   fleet_arn = local.is_group ? "" : aws_ec2_fleet.this[0].arn
 
+  # LaunchInstances launches in this role's name: what the group launches from, and the role that it passes.
+  launches  = local.launches_first && (local.detaches || local.terminates)
+  ec2       = "arn:${local.partition}:ec2:${local.here}"
+  images    = "arn:${local.partition}:ec2:${data.aws_region.current.name}:"
+  role      = "arn:${local.partition}:iam::${data.aws_caller_identity.current.account_id}:role"
+  services  = local.partition == "aws-cn" ? ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"] : ["ec2.amazonaws.com"]
+  templates = local.launches ? [aws_launch_template.this.arn] : []
+  subnets   = [for id in sort(var.instance_subnet_ids) : "${local.ec2}:subnet/${id}"]
+  security_groups = local.launches ? [
+    for id in sort(aws_launch_template.this.vpc_security_group_ids) : "${local.ec2}:security-group/${id}"
+  ] : []
+
   # Calls of an instance about itself alone.
   about_itself = { "ec2:SourceInstanceARN" = ["${local.instances}/$${ec2:InstanceId}"] }
 
@@ -57,6 +69,7 @@ locals {
             "ec2:DescribeFleets",
             "ec2:DescribeSpotInstanceRequests",
           ],
+          local.launches ? ["ec2:DescribeLaunchTemplateVersions"] : [],
         ))
         Resource = ["*"]
       },
@@ -72,12 +85,23 @@ locals {
       {
         Sid      = "MarkItself"
         Effect   = "Allow"
-        Action   = ["ec2:CreateTags", "ec2:DeleteTags"]
+        Action   = ["ec2:CreateTags"]
         Resource = ["${local.instances}/*"]
         Condition = {
           "ArnLike"                   = local.about_itself
           "ForAllValues:StringEquals" = { "aws:TagKeys" = ["spot-relay:leaving"] }
-          "Null"                      = { "aws:TagKeys" = ["false"] }
+          "Null"                      = { "aws:TagKeys" = "false" }
+        }
+      },
+      # DeleteTags knows no condition key for the caller's own instance: it is held to the tag alone.
+      {
+        Sid      = "Unmark"
+        Effect   = "Allow"
+        Action   = ["ec2:DeleteTags"]
+        Resource = ["${local.instances}/*"]
+        Condition = {
+          "ForAllValues:StringEquals" = { "aws:TagKeys" = ["spot-relay:leaving"] }
+          "Null"                      = { "aws:TagKeys" = "false" }
         }
       },
     ],
@@ -94,6 +118,50 @@ locals {
       Action   = actions
       Resource = ["arn:${local.partition}:autoscaling:${local.here}:autoScalingGroup:*:autoScalingGroupName/${var.name}"]
     }],
+    [for template in local.templates : {
+      Sid      = "FleetFrom"
+      Effect   = "Allow"
+      Action   = ["ec2:CreateFleet"]
+      Resource = concat([template], local.subnets, ["${local.images}:image/*", "${local.ec2}:volume/*"])
+    }],
+    [for template in local.templates : {
+      Sid    = "LaunchFrom"
+      Effect = "Allow"
+      Action = ["ec2:RunInstances"]
+      Resource = concat(
+        [template],
+        local.subnets,
+        ["${local.images}:image/*", "${local.images}:snapshot/*", "${local.ec2}:network-interface/*", "${local.ec2}:volume/*"],
+        local.security_groups,
+        [for name in var.key_name[*] : "${local.ec2}:key-pair/${name}"],
+      )
+    }],
+    [for _ in local.templates : {
+      Sid      = "MakeFleets"
+      Effect   = "Allow"
+      Action   = ["ec2:CreateFleet"]
+      Resource = ["${local.ec2}:fleet/*"]
+    }],
+    [for _ in local.templates : {
+      Sid      = "LaunchSuccessors"
+      Effect   = "Allow"
+      Action   = ["ec2:CreateFleet", "ec2:RunInstances"]
+      Resource = ["${local.instances}/*"]
+    }],
+    [for _ in local.templates : {
+      Sid       = "TagWhatIsLaunched"
+      Effect    = "Allow"
+      Action    = ["ec2:CreateTags"]
+      Resource  = [for kind in ["fleet", "instance", "network-interface", "volume"] : "${local.ec2}:${kind}/*"]
+      Condition = { "StringEquals" = { "ec2:CreateAction" = ["CreateFleet", "RunInstances"] } }
+    }],
+    [for _ in local.templates : {
+      Sid       = "PassTheTemplatesRole"
+      Effect    = "Allow"
+      Action    = ["iam:PassRole"]
+      Resource  = ["${local.role}/${aws_iam_role.this.name}", "${local.role}/*/${aws_iam_role.this.name}"]
+      Condition = { "StringEquals" = { "iam:PassedToService" = local.services } }
+    }],
     [for arn in(local.raises ? [local.fleet_arn] : []) : {
       Sid      = "AskTheFleet"
       Effect   = "Allow"
@@ -107,7 +175,7 @@ locals {
       Resource = [arn]
       Condition = {
         "ForAllValues:StringEquals" = { "aws:TagKeys" = ["spot-relay:base-capacity"] }
-        "Null"                      = { "aws:TagKeys" = ["false"] }
+        "Null"                      = { "aws:TagKeys" = "false" }
       }
     }],
   )

@@ -55,7 +55,6 @@ class World:
         self.elb = self.client("elbv2")
         self.asg = self.client("autoscaling")
         self.sts = self.client("sts")
-        self.iam = self.client("iam")
 
     def client(self, service, access_key="AKIATEST", read_timeout=5, verify=None, **config):
         return boto3.client(

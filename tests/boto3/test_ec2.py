@@ -148,6 +148,110 @@ def test_an_unknown_launch_template_is_named_so(world, parameters, code):
     assert refused(world.ec2.describe_launch_template_versions, **parameters)[0] == code
 
 
+def fleet(world, overrides=(), market="spot", **more):
+    template = {"LaunchTemplateId": world.template(), "Version": "1"}
+    return dict(
+        Type="instant",
+        LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template, "Overrides": list(overrides)}],
+        TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": market},
+        **more,
+    )
+
+
+def run(world, **more):
+    template = {"LaunchTemplateId": world.template(), "Version": "1"}
+    return dict({"LaunchTemplate": template, "MinCount": 1, "MaxCount": 1}, **more)
+
+
+def test_two_pools_of_one_type_and_zone_are_refused(start):
+    world = start(owner={"kind": "launch-template"}, subnets_in_a_zone=2)
+    subnets = [one["SubnetId"] for one in world.ec2.describe_subnets()["Subnets"] if one["AvailabilityZone"] == ZONES[0]]
+    overrides = [{"InstanceType": "m5.large", "SubnetId": subnet} for subnet in subnets]
+    assert len(overrides) == 2
+    assert refused(world.ec2.create_fleet, **fleet(world, overrides))[0] == "InvalidFleetConfig"
+    assert world.ec2.create_fleet(**fleet(world, overrides[:1]))["Instances"]
+
+
+def test_a_template_for_spot_may_be_refused_and_is_launched_by_run_instances(start):
+    template = {"asks_for_spot": True, "max_price": "0.05"}
+    world = start(owner={"kind": "launch-template"}, template=template)
+    assert refused(world.ec2.create_fleet, **fleet(world))[0] == "InvalidParameterCombination"
+    one = world.ec2.run_instances(**run(world, ClientToken="a"))["Instances"][0]
+    assert one["InstanceLifecycle"] == "spot"
+    again = world.ec2.run_instances(**run(world, ClientToken="a"))["Instances"][0]
+    assert again["InstanceId"] == one["InstanceId"] and len(world.successors()) == 1
+    other = run(world, ClientToken="a", InstanceType="m5.xlarge")
+    assert refused(world.ec2.run_instances, **other)[0] == "IdempotentParameterMismatch"
+    versions = world.ec2.describe_launch_template_versions(LaunchTemplateId=world.template(), Versions=["1"])
+    options = versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]["InstanceMarketOptions"]
+    assert options == {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.05"}}
+    world = start(owner={"kind": "launch-template"}, template=template, fleets_take_market_options=True)
+    assert world.ec2.create_fleet(**fleet(world))["Instances"]
+
+
+def test_tags_on_spot_requests_are_refused_on_demand(start):
+    world = start(owner={"kind": "launch-template"}, template={"tags_spot_requests": True})
+    errors = world.ec2.create_fleet(**fleet(world, market="on-demand"))["Errors"]
+    assert [one["ErrorCode"] for one in errors] == ["InvalidParameterValue"]
+    code, message = refused(world.ec2.run_instances, **run(world))
+    assert code == "InvalidParameterValue" and "spot-instances-request" in message
+    on_spot = run(world, InstanceMarketOptions={"MarketType": "spot"})
+    assert world.ec2.run_instances(**on_spot)["Instances"][0]["InstanceLifecycle"] == "spot"
+
+
+def test_a_subnet_beside_interfaces_is_refused(start):
+    world = start(owner={"kind": "launch-template"}, template={"names_its_subnet": True})
+    beside = run(world, SubnetId=world.subnet(ZONES[1]))
+    assert refused(world.ec2.run_instances, **beside)[0] == "InvalidParameterCombination"
+    one = world.ec2.run_instances(**run(world))["Instances"][0]
+    assert one["SubnetId"] == world.subnet(ZONES[0])
+
+
+def test_what_a_call_says_itself_needs_no_template(world):
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]
+    spelled = dict(ImageId="ami-1", InstanceType="m5.large", MinCount=1, MaxCount=1, TagSpecifications=tags)
+    one = world.ec2.run_instances(**spelled)["Instances"][0]
+    assert one["Tags"] == [{"Key": "a", "Value": "b"}] and "InstanceLifecycle" not in one
+    del spelled["ImageId"]
+    assert refused(world.ec2.run_instances, **spelled)[0] == "MissingParameter"
+
+
+def test_no_capacity_is_an_error_of_500(start):
+    world = start(owner={"kind": "launch-template"}, no_capacity=[{}])
+    assert refused(world.ec2.run_instances, **run(world))[0] == "InsufficientInstanceCapacity"
+
+
+def test_an_instance_that_dies_at_birth_tells_why(start):
+    death = {"reason": "Client.InternalError", "count": 1}
+    world = start(owner={"kind": "launch-template"}, dies_at_birth=death)
+    ids_ = [world.ec2.run_instances(**run(world))["Instances"][0]["InstanceId"] for _ in range(2)]
+    until(lambda: world.state(ids_[0]) == "terminated")
+    assert world.state(ids_[1]) in ("pending", "running")
+    one = world.ec2.describe_instances(InstanceIds=ids_[:1])["Reservations"][0]["Instances"][0]
+    assert one["StateReason"]["Code"] == "Client.InternalError"
+
+
+def test_an_address_may_show_late(start):
+    world = start(owner={"kind": "launch-template"}, timings={"address_after": "300ms"})
+    new = world.ec2.run_instances(**run(world))["Instances"][0]["InstanceId"]
+
+    def address():
+        one = world.ec2.describe_instances(InstanceIds=[new])["Reservations"][0]["Instances"][0]
+        return one["State"]["Name"] == "running" and one.get("PrivateIpAddress")
+
+    until(lambda: world.state(new) == "running")
+    assert not address()
+    until(address)
+
+
+def test_a_persistent_request_launches_again(start):
+    world = start(owner={"kind": "launch-template"}, persistent_request=True)
+    mine = [{"Name": "instance-id", "Values": [world.ours]}]
+    assert world.ec2.describe_spot_instance_requests(Filters=mine)["SpotInstanceRequests"][0]["Type"] == "persistent"
+    world.ec2.terminate_instances(InstanceIds=[world.ours])
+    until(lambda: len(world.successors()) == 1)
+
+
 def test_a_new_instance_may_not_be_known_yet(start):
     world = start(owner={"kind": "launch-template"}, timings={"visible_after": "300ms"})
     template = {"LaunchTemplateId": world.template(), "Version": "1"}

@@ -78,19 +78,6 @@ def test_a_dry_run_of_a_launch_asks_for_the_role_too(start):
     assert code == "UnauthorizedOperation" and "ec2:RunInstances" in message
 
 
-def test_iam_tells_of_each_action_on_each_resource(start):
-    world = start(denied=["autoscaling:DetachInstances"])
-    role = "arn:aws:iam::123456789012:role/web"
-    actions = ["autoscaling:DetachInstances", "elasticloadbalancing:RegisterTargets"]
-    resources = [world.target_group(), "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:x"]
-    answer = world.iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=actions, ResourceArns=resources)
-    results = [(one["EvalActionName"], one["EvalResourceName"], one["EvalDecision"]) for one in answer["EvaluationResults"]]
-    decisions = {"autoscaling:DetachInstances": "implicitDeny", "elasticloadbalancing:RegisterTargets": "allowed"}
-    assert results == [(action, resource, decisions[action]) for action in actions for resource in resources]
-    unknown = {"PolicySourceArn": f"{role}-of-another", "ActionNames": actions}
-    assert refused(world.iam.simulate_principal_policy, **unknown)[0] == "NoSuchEntity"
-
-
 def test_an_action_that_is_not_there_is_invalid(world):
     assert refused(world.ec2.describe_vpcs)[0] == "InvalidAction"
     assert refused(world.elb.describe_rules)[0] == "InvalidAction"

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import DRIVEN, ROOT
 
-SERVICES = {"api_elb": "elasticloadbalancing", "api_auto_scaling": "autoscaling", "api_iam": "iam"}
+SERVICES = {"api_elb": "elasticloadbalancing", "api_auto_scaling": "autoscaling"}
 
 
 def implemented():

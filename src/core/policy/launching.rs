@@ -191,8 +191,12 @@ impl TemplateNames {
     }
 }
 
+/// In order, because AWS tells them in any.
 fn any_if_none(ids: &[String]) -> Vec<String> {
-    if ids.is_empty() { vec!["*".to_owned()] } else { ids.to_vec() }
+    let mut ids = if ids.is_empty() { vec!["*".to_owned()] } else { ids.to_vec() };
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 fn each(place: &Place, kind: &str, ids: &[String]) -> Vec<String> {
