@@ -4,6 +4,9 @@
 //! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
 //! balancer. In JSON durations are text with a unit, and an unknown key is an error.
 
+mod launching;
+mod rates;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::clock::duration_text;
+pub use launching::{DeathAtBirth, TemplateSettings};
+pub use rates::{Rate, Rates};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -161,32 +166,6 @@ impl Default for Settings {
             keep_alive: None,
         }
     }
-}
-
-/// What the launch template says beside the usual.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TemplateSettings {
-    /// It has `InstanceMarketOptions` for Spot.
-    pub asks_for_spot: bool,
-    pub max_price: Option<String>,
-    /// It tags `spot-instances-request`.
-    pub tags_spot_requests: bool,
-    /// It names the subnet of our instance in a network interface.
-    pub names_its_subnet: bool,
-    pub image: Option<String>,
-    pub key_name: Option<String>,
-    pub kms_key: Option<String>,
-    pub user_data: Option<String>,
-}
-
-/// The first `count` instances launched later die within moments of their launch.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeathAtBirth {
-    /// The code of their `StateReason`.
-    pub reason: String,
-    pub count: u32,
 }
 
 /// What launched our instance and can launch another.
@@ -488,41 +467,6 @@ impl Timings {
             gone_after: tenth,
             termination_delay: Duration::from_secs(120),
             modifying_for: Duration::ZERO,
-        }
-    }
-}
-
-/// Token buckets by account and region: how many calls at once, and how many a second are put back.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rates {
-    /// RegisterTargets and DeregisterTargets share this one.
-    pub elb_targets: Rate,
-    pub elb_describe: Rate,
-    pub ec2_mutating: Rate,
-    pub ec2_describe: Rate,
-    /// Every action of Auto Scaling.
-    pub auto_scaling: Rate,
-    /// A refused call loses what its bucket has gathered towards the next one. AWS does not tell whether it does.
-    pub refusals_cost: bool,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    pub size: f64,
-    pub per_second: f64,
-}
-
-impl Default for Rates {
-    fn default() -> Rates {
-        Rates {
-            elb_targets: Rate { size: 20.0, per_second: 4.0 },
-            elb_describe: Rate { size: 40.0, per_second: 10.0 },
-            ec2_mutating: Rate { size: 50.0, per_second: 5.0 },
-            ec2_describe: Rate { size: 100.0, per_second: 20.0 },
-            auto_scaling: Rate { size: 100.0, per_second: 10.0 },
-            refusals_cost: false,
         }
     }
 }

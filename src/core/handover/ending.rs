@@ -1,0 +1,59 @@
+//! When a handover has ended, and how that is told.
+
+use super::outcome::{join, seconds};
+use super::successor::SuccessorDuties;
+use super::{Handover, Outcome};
+use crate::core::model::{BootInstant, MilestoneKind, Signal};
+
+impl Handover {
+    /// Ends the handover when nothing is left to try, or at the deadline. Returns whether it has ended.
+    pub(super) fn end(&mut self, now: BootInstant) -> bool {
+        self.journal.seen = now;
+        if self.outcome.is_some() {
+            return true;
+        }
+        // The usual case, and a cheap one.
+        let leaves_still = self.leaves.iter().any(|leave| !leave.is_over());
+        if leaves_still && !self.terms.is_open() && now < self.terms.deadline {
+            return false;
+        }
+        let reports = self.reports();
+        let complete = reports.iter().all(|report| report.done || report.aside);
+        let settled = reports.iter().all(|report| report.settled);
+        let stays = self.stays(now);
+        let is_early = stays.is_none() && (now < self.terms.deadline || self.group_waits());
+        // Nothing is told as it was a while ago: the successor may have died since.
+        let mut is_to_be_seen = || self.successor.as_mut().is_some_and(|successor| successor.is_to_be_seen_again(now));
+        if is_early && (!settled || is_to_be_seen()) {
+            return false;
+        }
+        let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
+        // Of duties that there was no need for nothing is told.
+        let duties = if stays.is_some() { Vec::new() } else { reports.clone() };
+        let message = match stays {
+            Some(why) => format!("this instance stays in service: {why}"),
+            None if complete => format!("handed over completely in {}", seconds(now.since(self.begun_at))),
+            None if settled => format!("handed over in part: {}", undone()),
+            None => format!("handed over in part, time is up: {}", undone()),
+        };
+        self.journal.reach(now, MilestoneKind::HandedOver, message, self.successor_id().into());
+        self.outcome = Some(Outcome { complete, duties });
+        true
+    }
+
+    /// Whether the group terminates this instance by itself and waits for its hooks, which have no deadline of ours.
+    pub(super) fn group_waits(&self) -> bool {
+        let by_itself = self.terms.terminating && self.terms.signal == Signal::LifecycleState;
+        by_itself && self.successor.as_ref().is_some_and(SuccessorDuties::is_waited_for)
+    }
+
+    /// Why this instance, of which no interruption is announced, does not leave at all.
+    fn stays(&self, now: BootInstant) -> Option<String> {
+        if !self.terms.is_open() || self.is_leaving {
+            return None;
+        }
+        let in_vain = self.successor.as_ref().and_then(SuccessorDuties::is_in_vain);
+        let waited = seconds(self.terms.deadline.since(self.begun_at));
+        in_vain.or_else(|| (now >= self.terms.deadline).then(|| format!("no successor was healthy within {waited}")))
+    }
+}

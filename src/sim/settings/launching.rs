@@ -1,0 +1,29 @@
+//! What the launch template says, and what becomes of that which is launched from it.
+
+use serde::Deserialize;
+
+/// What the launch template says beside the usual.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TemplateSettings {
+    /// It has `InstanceMarketOptions` for Spot.
+    pub asks_for_spot: bool,
+    pub max_price: Option<String>,
+    /// It tags `spot-instances-request`.
+    pub tags_spot_requests: bool,
+    /// It names the subnet of our instance in a network interface.
+    pub names_its_subnet: bool,
+    pub image: Option<String>,
+    pub key_name: Option<String>,
+    pub kms_key: Option<String>,
+    pub user_data: Option<String>,
+}
+
+/// The first `count` instances launched later die within moments of their launch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeathAtBirth {
+    /// The code of their `StateReason`.
+    pub reason: String,
+    pub count: u32,
+}
