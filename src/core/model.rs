@@ -7,7 +7,7 @@ mod owner;
 mod requirements;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -287,12 +287,19 @@ pub struct GroupRoom {
     pub max_size: i32,
 }
 
-/// What the kernel says of the TCP connections to the registered ports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The kernel's word on the TCP connections of other machines to the registered ports, at one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
+    /// Those that are open.
     pub established: usize,
-    /// Those that moved data within the time asked about, or whose last data came in and is not answered yet.
+    /// Those that moved data within the time asked about, hold data in a queue, or have a request that is not answered yet.
     pub busy: usize,
+    /// Those that are still, and the last thing on them may be a request or its answer.
+    pub unclear: usize,
+    /// Connections that ended within the time asked about, and are not counted above.
+    pub ended_lately: usize,
+    /// The ports, of those asked about, on which somebody listens in this network namespace.
+    pub listening: BTreeSet<u16>,
 }
 
 /// A step of a handover that a person wants to know of: one vocabulary for the log, the record, `status`, the webhook

@@ -16,6 +16,7 @@ pub struct TargetGroup {
     pub arn: TargetGroupArn,
     pub target_type: TargetType,
     pub network: bool,
+    pub multiplexed: bool,
     pub needs_server_id: bool,
     pub vpc_id: Option<String>,
     /// The port on which a target is registered that names none.
@@ -125,6 +126,7 @@ fn registration(group: &TargetGroup, targets: Vec<Target>, covers: Ports, zone: 
         zone,
         deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
         network: group.network,
+        multiplexed: group.multiplexed,
         needs_server_id: group.needs_server_id,
         load_balancers: group.load_balancers.clone(),
         ..Registration::new(group.arn.clone(), group.target_type, targets)
@@ -154,6 +156,7 @@ mod tests {
             arn: TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0"),
             target_type,
             network: false,
+            multiplexed: false,
             needs_server_id: false,
             vpc_id: Some(vpc_id.into()),
             port: Some(80),

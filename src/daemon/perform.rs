@@ -64,7 +64,8 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::DescribeTargetHealth { target_group, targets, zone } => {
             aws.elb.describe_target_health(&target_group, &targets, &zone, limit).await.map(Answer::Health)
         }
-        Call::LookAtConnections { ports, quiet_for } => connections::connections(&ports, quiet_for)
+        Call::LookAtConnections { ports, quiet_for } => connections::connections(ports, quiet_for)
+            .await
             .map(Answer::Connections)
             .map_err(|error| Failure::unanswered(format!("the kernel did not tell of connections: {error}"))),
         Call::DetachInstances { .. }

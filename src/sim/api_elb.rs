@@ -95,7 +95,7 @@ fn target_group(group: &TargetGroup) -> Xml {
     }
     xml.text("HealthCheckPath", "/")
         .nest("Matcher", Xml::new().text("HttpCode", "200"))
-        .text("ProtocolVersion", "HTTP1")
+        .text("ProtocolVersion", &group.protocol_version)
 }
 
 /// The targets that a call names.
@@ -272,6 +272,7 @@ fn create_target_group(world: &mut World, query: &Query) -> Answer {
     let settings = TargetGroupSettings {
         kind: if query.get("TargetType") == Some("ip") { TargetType::Ip } else { TargetType::Instance },
         protocol: query.required("Protocol")?,
+        protocol_version: query.get("ProtocolVersion").unwrap_or("HTTP1").to_owned(),
         port: query.number("Port")?.ok_or_else(|| Failure::missing_parameter("Port"))?,
         load_balancer: LoadBalancerType::None,
         name,

@@ -292,6 +292,8 @@ pub struct TargetGroupSettings {
     pub name: String,
     pub kind: TargetType,
     pub protocol: String,
+    /// `HTTP1`, `HTTP2` or `GRPC`.
+    pub protocol_version: String,
     pub port: u16,
     /// The ports under which our instance and its fellows are registered; empty: they are not.
     pub ports: Vec<u16>,
@@ -315,6 +317,7 @@ impl Default for TargetGroupSettings {
             name: "web".to_owned(),
             kind: TargetType::Instance,
             protocol: "HTTP".to_owned(),
+            protocol_version: "HTTP1".to_owned(),
             port: 80,
             ports: vec![80],
             deregistration_delay: Duration::from_secs(300),

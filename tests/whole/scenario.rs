@@ -1,6 +1,8 @@
 //! A world, a daemon in it, and what a test may say about both.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use spot_relay::core::retry;
 use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
+use tokio::net::TcpSocket;
 
 /// Long enough for anything on a busy machine; no test waits so long unless it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +26,13 @@ pub(crate) const AT_ONCE: &str =
 
 /// Everything in tenths of a second, and an instance whose look-ups begin at once: their jitter is decided by the id.
 pub(crate) fn world() -> Settings {
-    Settings { timings: Timings::fast(), instance_id: Some(prompt_instance_id()), ..Settings::default() }
+    let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) };
+    Settings {
+        timings: Timings::fast(),
+        instance_id: Some(prompt_instance_id()),
+        target_groups: vec![web],
+        ..Settings::default()
+    }
 }
 
 fn prompt_instance_id() -> String {
@@ -40,9 +49,26 @@ pub(crate) fn drained_soon(mut settings: Settings) -> Settings {
     settings
 }
 
-/// A target group whose port is nobody's on this machine, so that the kernel shows no connections to it.
+/// A target group whose port nobody connects to on this machine. A [`Scenario`] listens on it.
 pub(crate) fn target_group(name: &str, ports: &[u16]) -> TargetGroupSettings {
     TargetGroupSettings { ports: ports.to_vec(), ..TargetGroupSettings::named(name) }
+}
+
+/// As the application of this machine does, from now to the end of the tests: a daemon sees the connections of a port only
+/// where somebody listens on it. Other runs of the tests may listen on it too.
+fn listen(port: u16) {
+    static LISTENERS: Mutex<BTreeMap<u16, TcpListener>> = Mutex::new(BTreeMap::new());
+    let mut listeners = LISTENERS.lock().expect("no test has died in here");
+    listeners.entry(port).or_insert_with(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        let listener = runtime.block_on(async {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_reuseport(true).expect("a shared port");
+            socket.bind((Ipv4Addr::UNSPECIFIED, port).into()).expect("a port of the tests");
+            socket.listen(16).expect("a listener")
+        });
+        listener.into_std().expect("it outlives the runtime")
+    });
 }
 
 pub(crate) struct Scenario {
@@ -64,6 +90,7 @@ impl Scenario {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("spot-relay-whole-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");
+        settings.target_groups.iter().flat_map(|group| &group.ports).for_each(|port| listen(*port));
         let sim = Sim::start_on_a_thread(settings).expect("the simulator starts");
         let metadata = sim.metadata_endpoint();
         let (environment, arguments, starter) = (Vec::new(), Vec::new(), Vec::new());

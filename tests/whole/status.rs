@@ -53,7 +53,10 @@ fn watching_is_told_with_what_a_notice_would_bring() {
     assert_eq!(report["problems"], Value::Array(Vec::new()));
     assert_eq!(report["handover"], Value::Null);
     let places = report["registrations"].as_array().expect("a list");
-    assert_eq!((places.len(), &places[0]["name"], &places[0]["ports"]), (1, &"web".into(), &serde_json::json!([80])));
+    assert_eq!(
+        (places.len(), &places[0]["name"], &places[0]["ports"]),
+        (1, &"web".into(), &serde_json::json!([61_080]))
+    );
     assert!(report["metadata"]["age_seconds"].as_f64().is_some_and(|age| age < 60.0), "{report:#}");
 
     let (text, code) = told(&scenario, &[]);
@@ -61,8 +64,8 @@ fn watching_is_told_with_what_a_notice_would_bring() {
     let expected = [
         &format!("spot-relay {} is watching\n", env!("CARGO_PKG_VERSION")),
         &format!("instance     {} (m5.large, eu-west-1a, spot)", scenario.sim.instance_id()),
-        "on a notice  deregister from web (port 80)",
-        "registered   web: port 80, deregistration delay",
+        "on a notice  deregister from web (port 61080)",
+        "registered   web: port 61080, deregistration delay",
         "last good look at most",
     ];
     for line in expected {

@@ -1,23 +1,38 @@
 //! The duty to wait until the last request is answered: this instance's own connections tell, because a load balancer
 //! shows `draining` until the delay is over even when nothing is in flight (docs/aws.md 3).
+//!
+//! Invariant: only a look that was begun after the settling time counts. Where the connections cannot tell, the end of the
+//! notice or of the deregistration delay does.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
-use crate::core::model::{BootInstant, Connections, MilestoneKind, Registration};
+use crate::core::model::{BootInstant, Connections, MilestoneKind, Registration, Signal};
 
-/// Between two looks at the kernel's table of connections.
+/// Between two looks at the kernel's table of connections, once this instance has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// And before.
+const LOOK_BEFORE_EVERY: Duration = Duration::from_secs(2);
+/// So many looks in a row have to agree: a client connects again within moments.
+const LOOKS_THAT_AGREE: u32 = 3;
 
 pub(super) struct Quiet {
     pace: Pace,
+    /// The ports of the last look, when it was begun, and what it showed.
+    looked_at: BTreeSet<u16>,
+    begun_at: BootInstant,
     last: Option<Connections>,
+    /// On these ports somebody has listened here at some look.
+    heard: BTreeSet<u16>,
+    /// When the settling time is over.
+    settles_at: Option<BootInstant>,
+    calm_looks: u32,
     ended: Option<(BootInstant, EndedBy)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum EndedBy {
     Connections {
         established: usize,
@@ -26,15 +41,46 @@ enum EndedBy {
     /// Target health says `unused`.
     Unused,
     /// The end of the notice, kept for hooks: some connections may still be busy.
-    Reserve {
-        busy: Option<usize>,
-    },
+    Reserve(Rest),
+    /// The deregistration delay is over, after which a load balancer closes what is left.
+    Delay(Rest),
     NotInService,
+}
+
+/// What was left when time was up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rest {
+    NotSeen,
+    Busy(usize),
+    /// Nothing is busy, as far as connections tell.
+    Still(Option<Blind>),
+}
+
+/// Why this instance's connections do not tell of its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Blind {
+    /// New flows come for minutes after the deregistration (docs/aws.md 3).
+    NetworkLoadBalancer,
+    /// A silent stream beside a busy one is not seen.
+    Multiplexed,
+    /// Nobody listens on the port here: it is redirected, or another network namespace serves it.
+    NobodyListens(u16),
+    /// The last thing on so many connections may be a request or its answer.
+    Unclear(usize),
 }
 
 impl Quiet {
     pub(super) fn new(now: BootInstant, seed: u64) -> Quiet {
-        Quiet { pace: Pace::new(now, seed), last: None, ended: None }
+        Quiet {
+            pace: Pace::new(now, seed),
+            looked_at: BTreeSet::new(),
+            begun_at: now,
+            last: None,
+            heard: BTreeSet::new(),
+            settles_at: None,
+            calm_looks: 0,
+            ended: None,
+        }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -49,44 +95,82 @@ impl Quiet {
         if self.ended.is_some() {
             return None;
         }
+        self.settles_at = view.left_at.map(|left_at| left_at + view.settings.settle);
         if let Some(by) = self.ended_by(view) {
-            self.ended = Some((view.now, by));
             journal.reach(view.now, MilestoneKind::Quiet, by.to_string(), About::default());
+            self.ended = Some((view.now, by));
             return None;
         }
         let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
-        let look = view.left_at.is_some() && self.pace.begin(view.now);
-        look.then_some(Call::LookAtConnections { ports, quiet_for: view.settings.quiet_for })
+        // Who listens is looked at while this instance still serves.
+        let listens_now = ports != self.looked_at && (view.deregistration_tried || view.may_leave_later);
+        if (view.left_at.is_none() && !listens_now) || ports.is_empty() || !self.pace.begin(view.now) {
+            return None;
+        }
+        self.begun_at = view.now;
+        self.looked_at.clone_from(&ports);
+        Some(Call::LookAtConnections { ports, quiet_for: view.settings.quiet_for })
     }
 
     fn ended_by(&self, view: &View<'_>) -> Option<EndedBy> {
-        // New requests may arrive for a moment after the deregistration, so quiet is counted from there.
-        // A Network Load Balancer sends new flows for minutes (docs/aws.md 3): behind one, only the reserve ends the wait.
-        let network = view.registrations.iter().any(|registration| registration.network);
-        let long_enough =
-            view.left_at.is_some_and(|left_at| view.now >= left_at + view.settings.settle.max(view.settings.quiet_for))
-                && !network;
-        match self.last {
-            _ if view.left_at.is_some() && view.registrations.is_empty() => Some(EndedBy::NotInService),
-            Some(Connections { established, busy: 0 }) if long_enough => {
-                Some(EndedBy::Connections { established, still_for: view.settings.quiet_for })
+        let rest = || self.rest(view);
+        if view.reserve_reached() && view.deregistration_tried {
+            return Some(EndedBy::Reserve(rest()));
+        }
+        let left_at = view.left_at?;
+        if view.registrations.is_empty() {
+            return Some(EndedBy::NotInService);
+        }
+        match &self.last {
+            Some(last) if self.calm_looks >= LOOKS_THAT_AGREE && self.blind(view).is_none() => {
+                let (established, still_for) = (last.established, view.settings.quiet_for);
+                Some(EndedBy::Connections { established, still_for })
             }
+            _ if view.now < left_at + view.settings.settle => None,
             _ if view.all_unused => Some(EndedBy::Unused),
-            last if view.reserve_reached() && view.deregistration_tried => {
-                Some(EndedBy::Reserve { busy: last.map(|last| last.busy) })
-            }
+            _ if delay_is_over(view, left_at) => Some(EndedBy::Delay(rest())),
             _ => None,
         }
     }
 
+    fn blind(&self, view: &View<'_>) -> Option<Blind> {
+        if view.registrations.iter().any(|registration| registration.network) {
+            return Some(Blind::NetworkLoadBalancer);
+        }
+        if view.registrations.iter().any(|registration| registration.multiplexed) {
+            return Some(Blind::Multiplexed);
+        }
+        let mut ports = view.registrations.iter().flat_map(Registration::ports);
+        ports.find(|port| !self.heard.contains(port)).map(Blind::NobodyListens)
+    }
+
+    fn rest(&self, view: &View<'_>) -> Rest {
+        match &self.last {
+            None => Rest::NotSeen,
+            Some(Connections { busy, .. }) if *busy > 0 => Rest::Busy(*busy),
+            Some(Connections { unclear, .. }) if *unclear > 0 => Rest::Still(Some(Blind::Unclear(*unclear))),
+            Some(_) => Rest::Still(self.blind(view)),
+        }
+    }
+
     pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
+        let has_settled = |at: BootInstant| self.settles_at.is_some_and(|settles_at| at >= settles_at);
         match answer {
             Answer::Connections(connections) => {
+                let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
+                self.calm_looks = if is_calm && has_settled(self.begun_at) { self.calm_looks + 1 } else { 0 };
+                self.heard.extend(&connections.listening);
+                let soon = now + LOOK_EVERY;
+                let next = match self.settles_at {
+                    Some(settles_at) if soon < settles_at => settles_at.min(now + LOOK_BEFORE_EVERY),
+                    _ => soon,
+                };
                 self.last = Some(connections);
-                self.pace.succeeded(now + LOOK_EVERY);
+                self.pace.succeeded(next);
             }
             other => {
                 self.last = None;
+                self.calm_looks = 0;
                 self.pace.failed_by(now, other);
             }
         }
@@ -97,7 +181,7 @@ impl Quiet {
     }
 
     pub(super) fn report(&self, begun_at: BootInstant) -> Report {
-        match self.ended {
+        match &self.ended {
             Some((at, by)) => {
                 let what = format!("after {}: {}", seconds(at.since(begun_at)), by);
                 Report::new("quiet", by.is_quiet(), what)
@@ -107,9 +191,17 @@ impl Quiet {
     }
 }
 
+/// No interruption is announced: the load balancer closes at the end of the delay what is left, so nothing is gained by
+/// waiting for longer. A notice leaves its whole time.
+fn delay_is_over(view: &View<'_>, left_at: BootInstant) -> bool {
+    let longest = view.registrations.iter().map(|registration| registration.deregistration_delay).max();
+    let is_announced = matches!(view.terms.signal, Signal::Notice | Signal::Drill);
+    !is_announced && view.now >= left_at + longest.unwrap_or_default()
+}
+
 impl EndedBy {
-    fn is_quiet(self) -> bool {
-        !matches!(self, EndedBy::Reserve { busy } if busy != Some(0))
+    fn is_quiet(&self) -> bool {
+        !matches!(self, EndedBy::Reserve(Rest::Busy(_) | Rest::NotSeen) | EndedBy::Delay(Rest::Busy(_) | Rest::NotSeen))
     }
 }
 
@@ -124,12 +216,33 @@ impl fmt::Display for EndedBy {
                 write!(f, "no request is open: {count}{connections}, on which nothing has moved for {still_for}")
             }
             EndedBy::Unused => f.write_str("target health shows unused: the load balancer is done"),
-            EndedBy::Reserve { busy: Some(0) } => f.write_str("the reserve is reached, and no request is open"),
-            EndedBy::Reserve { busy: Some(busy) } => write!(f, "the reserve is reached with {busy} connections busy"),
-            EndedBy::Reserve { busy: None } => {
-                f.write_str("the reserve is reached before this instance was seen quiet")
-            }
+            EndedBy::Reserve(rest) => write!(f, "the reserve is reached{rest}"),
+            EndedBy::Delay(rest) => write!(f, "the deregistration delay is over{rest}"),
             EndedBy::NotInService => f.write_str("this instance serves no target group"),
+        }
+    }
+}
+
+/// The end of a sentence.
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rest::NotSeen => f.write_str(" before this instance was seen quiet"),
+            Rest::Busy(1) => f.write_str(" with one connection busy"),
+            Rest::Busy(busy) => write!(f, " with {busy} connections busy"),
+            Rest::Still(None) => f.write_str(", and no request is open"),
+            Rest::Still(Some(Blind::NetworkLoadBalancer)) => {
+                f.write_str(", for which a target of a Network Load Balancer waits; no request is open")
+            }
+            Rest::Still(Some(Blind::Multiplexed)) => {
+                f.write_str("; several requests share a connection, so that a silent one is not seen")
+            }
+            Rest::Still(Some(Blind::NobodyListens(port))) => {
+                write!(f, "; nobody listens on port {port} here, so that its requests are not seen")
+            }
+            Rest::Still(Some(Blind::Unclear(connections))) => {
+                write!(f, "; nothing moves on the {connections} connections whose last request may be open")
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The core alone, against a small model of AWS that loses calls, loses replies, is slow, and sees processes die.
 
+mod drain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -319,7 +321,9 @@ impl Model {
                 let draining = draining.map(|(_, id, port)| row(id, *port, TargetState::Draining));
                 Answer::Health(TargetHealth::as_asked(standing.chain(draining).collect(), targets))
             }
-            Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
+            Call::LookAtConnections { ports, .. } => {
+                Answer::Connections(Connections { established: 2, listening: ports.clone(), ..Connections::default() })
+            }
             Call::DetachInstances { decrement, .. } | Call::TerminateInstanceInAutoScalingGroup { decrement } => {
                 let Some((members, desired)) = &mut self.group else { return refused("ValidationError", "no group") };
                 if !members.remove(&id(victim)) {
@@ -1006,7 +1010,7 @@ fn seen(name: &str, state: InstanceState, reason: Option<&str>) -> Answer {
 
 fn other_calls(call: &Call) -> Answer {
     match call {
-        Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 1, busy: 1 }),
+        Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() }),
         Call::DescribeSuccessorsByTag => Answer::Instances(Vec::new()),
         Call::DescribeTargetHealth { target_group, .. } => {
             let ours = registrations("i-victim").into_iter().filter(|it| it.target_group == *target_group);

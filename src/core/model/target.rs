@@ -123,6 +123,9 @@ pub struct Registration {
     pub deregistration_delay: Duration,
     /// True if a Network Load Balancer serves the group (protocol TCP, UDP, TLS and the like).
     pub network: bool,
+    /// Whether the load balancer speaks HTTP/2 or gRPC to the targets: many requests share a connection.
+    #[serde(default)]
+    pub multiplexed: bool,
     /// True for the protocols QUIC and TCP_QUIC: RegisterTargets wants a `QuicServerId`, which only its owner knows.
     #[serde(default)]
     pub needs_server_id: bool,
@@ -142,6 +145,7 @@ impl Registration {
             zone: TargetZone::default(),
             deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
             network: false,
+            multiplexed: false,
             needs_server_id: false,
             load_balancers: Vec::new(),
         }

@@ -177,7 +177,9 @@ impl Account {
                 let ours = row(&victim_id(victim), ours);
                 Answer::Health(others.chain([ours]).collect())
             }
-            Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 0, busy: 0 }),
+            Call::LookAtConnections { ports, .. } => {
+                Answer::Connections(Connections { listening: ports.clone(), ..Connections::default() })
+            }
             Call::DetachInstances { .. } => {
                 self.out[victim].get_or_insert(now);
                 self.group.retain(|member| *member != victim_id(victim));

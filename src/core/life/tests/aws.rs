@@ -463,7 +463,9 @@ impl Aws {
             Call::DescribeTargetHealth { target_group, targets, .. } => {
                 Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
             }
-            Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 2, busy: 0 }),
+            Call::LookAtConnections { ports, .. } => {
+                Answer::Connections(Connections { established: 2, listening: ports.clone(), ..Connections::default() })
+            }
             Call::DescribeInstances { instance_ids } => {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }

@@ -1,0 +1,164 @@
+//! One TCP socket of the kernel's list, and what it says of open requests. Pure.
+//!
+//! A connection is busy while a request may be open on it. The kernel's ages count in its ticks, mostly 4 ms, so that a request
+//! that comes right after an answer looks like one that was answered: then the connection is unclear.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netlink_packet_core::{NlasIterator, Parseable as _};
+use netlink_packet_sock_diag::constants::{
+    INET_DIAG_INFO, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
+    TCP_LISTEN, TCP_SYN_RECV, TCP_TIME_WAIT,
+};
+use netlink_packet_sock_diag::inet::{InetResponseHeader, Timer};
+
+use crate::core::model::Connections;
+
+/// `struct inet_diag_msg`, before its attributes.
+const MESSAGE_LENGTH: usize = 72;
+/// `idiag_expires` in it: milliseconds until the timer ends.
+const EXPIRES: usize = 52;
+/// `TCP_TIMEWAIT_LEN`: how long an ended connection is remembered (net/tcp.h).
+const TIME_WAIT_LASTS: u32 = 60_000;
+/// Ages in `struct tcp_info` (linux/tcp.h), in milliseconds: `tcpi_last_data_sent`, `tcpi_last_data_recv`,
+/// `tcpi_last_ack_recv`.
+const LAST_DATA_SENT: usize = 44;
+const LAST_DATA_RECV: usize = 52;
+const LAST_ACK_RECV: usize = 56;
+/// `tcpi_data_segs_in` and `tcpi_data_segs_out`: segments with data, since Linux 4.6.
+const DATA_SEGMENTS_IN: usize = 152;
+const DATA_SEGMENTS_OUT: usize = 156;
+
+/// The last byte of a close takes one place in the send queue, as data does.
+const ONLY_THE_END: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Socket {
+    pub(super) port: u16,
+    is_from_this_machine: bool,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Listening,
+    /// The handshake is under way: a request follows.
+    Opening,
+    /// Both ends, or the other end alone has said that nothing more comes from it.
+    Open {
+        waiting: bool,
+        traffic: Option<Traffic>,
+    },
+    /// We have closed it, and data is still on its way to the other end.
+    Ending,
+    /// It ended so many milliseconds ago.
+    Ended(u32),
+    /// It carries nothing more.
+    Done,
+}
+
+/// What one connection has carried. The ages are in milliseconds; since the connection was made, if there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Traffic {
+    sent: u32,
+    received: u32,
+    acknowledged: u32,
+    segments_in: u32,
+    segments_out: u32,
+}
+
+/// The state of the last request on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Answered,
+    Unanswered,
+    Unclear,
+}
+
+impl Socket {
+    /// Reads a message of the kernel's list, `struct inet_diag_msg` with its attributes.
+    pub(super) fn parse(payload: &[u8]) -> io::Result<Socket> {
+        let header = InetResponseHeader::parse(payload).map_err(|error| super::dump::garbled(&error))?;
+        let (own, other) = (header.socket_id.source_address, header.socket_id.destination_address);
+        let (unread, unsent) = (header.recv_queue, header.send_queue);
+        let state = match header.state {
+            TCP_LISTEN => State::Listening,
+            TCP_SYN_RECV => State::Opening,
+            TCP_ESTABLISHED | TCP_CLOSE_WAIT => {
+                State::Open { waiting: unread > 0 || unsent > 0, traffic: Traffic::read(payload) }
+            }
+            TCP_FIN_WAIT1 | TCP_CLOSING | TCP_LAST_ACK if unsent > ONLY_THE_END => State::Ending,
+            TCP_TIME_WAIT | TCP_FIN_WAIT2 if matches!(header.timer, Some(Timer::TimeWait)) => {
+                State::Ended(TIME_WAIT_LASTS.saturating_sub(number(payload, EXPIRES).unwrap_or(0)))
+            }
+            _ => State::Done,
+        };
+        Ok(Socket {
+            port: header.socket_id.source_port,
+            is_from_this_machine: is_from_this_machine(own.to_canonical(), other.to_canonical()),
+            state,
+        })
+    }
+
+    pub(super) fn add_to(&self, found: &mut Connections, quiet_for: Duration) {
+        let quiet_for = u32::try_from(quiet_for.as_millis()).unwrap_or(u32::MAX);
+        match &self.state {
+            State::Listening => drop(found.listening.insert(self.port)),
+            _ if self.is_from_this_machine => {}
+            State::Opening | State::Ending => {
+                found.established += 1;
+                found.busy += 1;
+            }
+            State::Open { waiting, traffic } => {
+                let moved = traffic.is_some_and(|traffic| traffic.sent.min(traffic.received) < quiet_for);
+                let request = traffic.map_or(Request::Answered, Traffic::last_request);
+                let is_busy = *waiting || moved || request == Request::Unanswered;
+                found.established += 1;
+                found.busy += usize::from(is_busy);
+                found.unclear += usize::from(!is_busy && request == Request::Unclear);
+            }
+            State::Ended(ago) => found.ended_lately += usize::from(*ago < quiet_for),
+            State::Done => {}
+        }
+    }
+}
+
+/// A program that reaches this machine by any name of it comes from the address that it calls, or from the loopback address.
+fn is_from_this_machine(own: IpAddr, other: IpAddr) -> bool {
+    other == own || other == IpAddr::from([127, 0, 0, 1]) || other == IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1])
+}
+
+impl Traffic {
+    /// A kernel that does not tell makes no connection busy.
+    fn read(payload: &[u8]) -> Option<Traffic> {
+        let attributes = NlasIterator::new(payload.get(MESSAGE_LENGTH..)?);
+        let info = attributes.filter_map(Result::ok).find(|attribute| attribute.kind() == INET_DIAG_INFO)?;
+        let info = info.value();
+        Some(Traffic {
+            sent: number(info, LAST_DATA_SENT)?,
+            received: number(info, LAST_DATA_RECV)?,
+            acknowledged: number(info, LAST_ACK_RECV)?,
+            segments_in: number(info, DATA_SEGMENTS_IN).unwrap_or(0),
+            segments_out: number(info, DATA_SEGMENTS_OUT).unwrap_or(0),
+        })
+    }
+
+    fn last_request(self) -> Request {
+        match self {
+            // A first request right after the connection is as old as the connection.
+            Traffic { segments_in, segments_out: 0, .. } if segments_in > 0 => Request::Unanswered,
+            Traffic { sent, received, .. } if received < sent => Request::Unanswered,
+            Traffic { sent, received, .. } if received > sent => Request::Answered,
+            // The only request there was has been answered; or the other end has acknowledged something since its last one.
+            Traffic { segments_in: 0 | 1, .. } => Request::Answered,
+            Traffic { acknowledged, received, .. } if acknowledged < received => Request::Answered,
+            _ => Request::Unclear,
+        }
+    }
+}
+
+fn number(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
