@@ -16,6 +16,7 @@ mod journal;
 mod launch;
 mod leave;
 mod lifecycle;
+mod light;
 mod look_ups;
 mod mark;
 mod outcome;
@@ -42,6 +43,7 @@ use crowd::Crowd;
 use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
+use light::Light;
 use look_ups::LookUps;
 use mark::Mark;
 pub use outcome::{Outcome, Report};
@@ -79,6 +81,7 @@ pub struct Handover {
     crowd: Crowd,
     hooks: Vec<Hook>,
     quiet: Quiet,
+    light: Light,
     successor: Option<SuccessorDuties>,
     journal: Journal,
     outcome: Option<Outcome>,
@@ -103,6 +106,7 @@ impl Handover {
             crowd: Crowd::new(now),
             hooks: hooks.into_iter().flatten().collect(),
             quiet: Quiet::new(now, seed(&terms, "quiet")),
+            light: Light::default(),
             successor: None,
             journal: Journal { deadline: terms.announced_deadline(), owner: None, reached: Vec::new(), seen: now },
             outcome: None,
@@ -237,7 +241,7 @@ impl Handover {
         let mut mark = std::mem::replace(&mut self.mark, Mark::new(now, 0));
         let mut journal = std::mem::replace(&mut self.journal, Journal::silent());
         let view = self.view(now, &leave, &leaves, successor.as_ref(), &quiet, &hooks);
-        let is_leaving = view.may_leave;
+        let (is_leaving, looks_who_serves) = (view.may_leave, view.looks_who_serves);
         // The order matters: deregistrations leave first.
         for (index, leave) in leaves.iter_mut().enumerate() {
             calls.extend(leave.due(&view, &mut journal).map(|call| (Duty::Leave(index), call)));
@@ -259,6 +263,10 @@ impl Handover {
         self.quiet = quiet;
         self.mark = mark;
         self.journal = journal;
+        if looks_who_serves {
+            let looks = self.light.due(now, &self.terms, &self.registrations);
+            calls.extend(looks.into_iter().map(|(index, call)| (Duty::Light(index), call)));
+        }
         calls.extend(self.look_ups.due(now));
         // A group that terminates this instance has no deadline: it waits for its hooks.
         let left = self.terms.deadline.since(now);
@@ -291,6 +299,7 @@ impl Handover {
             Duty::Leave(index) => self.leaves.get(index).map(Leave::pace),
             Duty::Quiet => Some(self.quiet.pace()),
             Duty::Mark => Some(self.mark.pace()),
+            Duty::Light(index) => self.light.pace(index),
             Duty::Hook(_) => None,
             Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::MemberState | Duty::Lifecycle(_) => {
                 self.successor.as_ref().and_then(|successor| successor.pace(duty))
@@ -316,6 +325,7 @@ impl Handover {
             }
             Duty::Quiet => self.quiet.answered(now, answer),
             Duty::Mark => self.mark.answered(now, &self.terms, answer),
+            Duty::Light(index) => self.light.answered(now, index, &self.terms, answer),
             Duty::Hook(kind) => {
                 if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.kind() == kind) {
                     hook.answered(now, answer);
@@ -342,6 +352,7 @@ impl Handover {
             deadline - LAST_CALLS,
             deadline - watch::LAST_LOOK,
             self.latest_leave(&leave),
+            self.latest_leave(&leave) - light::AHEAD,
         ];
         let paces = self
             .look_ups
@@ -349,6 +360,7 @@ impl Handover {
             .chain(self.leaves.iter().filter_map(Leave::wake))
             .chain(self.quiet.wake())
             .chain(self.mark.wake())
+            .chain(self.light.wakes())
             .chain(self.successor.iter().flat_map(SuccessorDuties::wakes));
         // What was due when due calls were last asked for was given out then, or waits for an answer.
         let fixed = marks.into_iter().chain([self.begun_at + ALONE_AT_MOST]);

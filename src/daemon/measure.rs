@@ -22,7 +22,7 @@ use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, Metrics};
 
 /// What is tried again after a failure: the label `duty`.
-const DUTIES: [&str; 20] = [
+const DUTIES: [&str; 21] = [
     IDENTIFY,
     PREPARE,
     "find-registrations",
@@ -35,6 +35,7 @@ const DUTIES: [&str; 20] = [
     "register",
     "lifecycle",
     "mark",
+    "light",
     "hook",
     "arrive-ready",
     "arrive-find",
@@ -165,6 +166,7 @@ fn duty(task: Task) -> &'static str {
         Task::Leave(Duty::Register(_)) => "register",
         Task::Leave(Duty::MemberState | Duty::Lifecycle(_)) => "lifecycle",
         Task::Leave(Duty::Mark) => "mark",
+        Task::Leave(Duty::Light(_)) => "light",
         Task::Leave(Duty::Hook(_)) => "hook",
         Task::Arrive(Step::Ready) => "arrive-ready",
         Task::Arrive(Step::Find) => "arrive-find",
@@ -194,6 +196,7 @@ mod tests {
             Duty::Register(0),
             Duty::Lifecycle(0),
             Duty::Mark,
+            Duty::Light(0),
             Duty::Hook(HookKind::Notice),
         ];
         let arriving =

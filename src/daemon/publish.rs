@@ -325,6 +325,7 @@ pub(super) fn words(task: Task) -> &'static str {
         Task::Leave(Duty::MemberState) => "failed to look at this instance's state in its group",
         Task::Leave(Duty::Lifecycle(_)) => "failed to see the termination hook through",
         Task::Leave(Duty::Mark) => "failed to tag this instance as one that goes",
+        Task::Leave(Duty::Light(_)) => "failed to see whether anybody else serves",
         Task::Leave(Duty::Hook(_)) => "failed to run a hook",
         Task::Arrive(Step::Ready) => "failed to see the application ready",
         Task::Arrive(Step::Find) => "failed to look the target groups up",

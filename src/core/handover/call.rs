@@ -232,6 +232,8 @@ pub enum Duty {
     Lifecycle(usize),
     /// Mark this instance as one that goes.
     Mark,
+    /// See whether anybody else serves one target group.
+    Light(usize),
     /// A command of the user's.
     Hook(HookKind),
 }

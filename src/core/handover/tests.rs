@@ -1,6 +1,7 @@
 //! The core alone, against a small model of AWS that loses calls, loses replies, is slow, and sees processes die.
 
 mod drain;
+mod light;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -195,6 +196,14 @@ impl Model {
             model.targets.insert((API.into(), (*name).into(), 8081));
         }
         model
+    }
+
+    /// Another instance serves in each target group.
+    fn with_another_target(mut self) -> Model {
+        for arn in [WEB, API] {
+            self.targets.insert((arn.into(), "i-0ther".into(), 80));
+        }
+        self
     }
 
     fn with_group(mut self) -> Model {
@@ -776,7 +785,7 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
     let rebalances =
         Plan::Group { group: AutoScalingGroup { capacity_rebalance: true, ..group(&[]) }, how: GroupRequest::Observe };
     for (when, leaves_at_once) in [(When::Auto, false), (When::AtOnce, true)] {
-        let mut run = Run::new(Model::new(&VICTIM).with_group(), rebalances.clone(), Vec::new());
+        let mut run = Run::new(Model::new(&VICTIM).with_group().with_another_target(), rebalances.clone(), Vec::new());
         run.settings.leave.when = when;
         let run = run.run(&[]);
         let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
@@ -862,7 +871,7 @@ fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
 fn serving_on_ends_when_draining_would_come_too_late() {
     let plan = launch_plan();
     let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
-    let mut run = Run::new(Model::new(&VICTIM), plan, never);
+    let mut run = Run::new(Model::new(&VICTIM).with_another_target(), plan, never);
     run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
@@ -1010,7 +1019,9 @@ fn seen(name: &str, state: InstanceState, reason: Option<&str>) -> Answer {
 
 fn other_calls(call: &Call) -> Answer {
     match call {
-        Call::LookAtConnections { .. } => Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() }),
+        Call::LookAtConnections { .. } => {
+            Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
+        }
         Call::DescribeSuccessorsByTag => Answer::Instances(Vec::new()),
         Call::DescribeTargetHealth { target_group, .. } => {
             let ours = registrations("i-victim").into_iter().filter(|it| it.target_group == *target_group);

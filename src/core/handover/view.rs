@@ -6,7 +6,7 @@ use super::leave::Leave;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::terms::Manner;
-use super::{ALONE_AT_MOST, Handover, LAST_CALLS, LeaveSettings, Terms};
+use super::{ALONE_AT_MOST, Handover, LAST_CALLS, LeaveSettings, Terms, light};
 use crate::core::model::{BootInstant, Registration, TargetGroupArn};
 
 pub(super) struct View<'a> {
@@ -18,6 +18,8 @@ pub(super) struct View<'a> {
     pub(super) may_leave: bool,
     /// Serving on: leaving comes later.
     pub(super) may_leave_later: bool,
+    /// It is soon to be known whether anybody else serves.
+    pub(super) looks_who_serves: bool,
     /// An interruption is announced, or this instance is leaving all the same.
     pub(super) is_certain: bool,
     /// When every deregistration had been accepted.
@@ -54,12 +56,14 @@ impl Handover {
         hooks: &[Hook],
     ) -> View<'a> {
         let manner = self.terms.manner(settings, successor.map(SuccessorDuties::plan));
+        let latest = self.latest_leave(settings);
+        let is_waited_for = successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
+        let time_is_up = !self.is_leaving && manner == Manner::ServeOn && is_waited_for;
         let may_leave = match manner {
             _ if self.is_leaving => true,
             Manner::AtOnce => true,
-            Manner::ServeOn => {
-                now >= self.latest_leave(settings) || !successor.is_none_or(SuccessorDuties::is_worth_waiting_for)
-            }
+            Manner::ServeOn if !is_waited_for => true,
+            Manner::ServeOn => now >= latest && self.others_serve_or_time_is_up(now, settings),
             Manner::Open => successor.is_some_and(SuccessorDuties::is_healthy),
         };
         let known = self.look_ups.registrations_are_known();
@@ -71,6 +75,7 @@ impl Handover {
             manner,
             may_leave,
             may_leave_later: !may_leave,
+            looks_who_serves: time_is_up && !may_leave && now >= latest - light::AHEAD,
             is_certain: !self.terms.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
             deregistration_tried: now >= self.begun_at + ALONE_AT_MOST
@@ -83,5 +88,10 @@ impl Handover {
             taken_out_of: successor.map(|successor| successor.taken_out_of().to_vec()).unwrap_or_default(),
             crowd: self.crowd.until(self.terms.deadline),
         }
+    }
+
+    /// Nobody else serves: this instance stays until the reserve.
+    fn others_serve_or_time_is_up(&self, now: BootInstant, settings: &LeaveSettings) -> bool {
+        self.light.others_serve(&self.registrations).unwrap_or(true) || now >= self.terms.deadline - settings.reserve
     }
 }
