@@ -201,7 +201,7 @@ impl Model {
     /// Another instance serves in each target group.
     fn with_another_target(mut self) -> Model {
         for arn in [WEB, API] {
-            self.targets.insert((arn.into(), "i-0ther".into(), 80));
+            self.targets.insert((arn.into(), "i-another".into(), 80));
         }
         self
     }
