@@ -114,7 +114,7 @@ mod tests {
             action::<autoscaling::terminate_instance_in_auto_scaling_group::TerminateInstanceInAutoScalingGroupError>(),
             "TerminateInstanceInAutoScalingGroup"
         );
-        assert_eq!(action::<ec2::run_instances::RunInstancesError>(), OTHER);
+        assert_eq!(action::<ec2::run_instances::RunInstancesError>(), "RunInstances");
         assert_eq!(action::<std::fmt::Error>(), OTHER);
     }
 

@@ -139,8 +139,9 @@ fn a_wrong_configuration_ends_with_78_and_says_where() {
 #[test]
 fn a_configuration_that_cannot_be_read_ends_with_75_so_that_it_is_tried_again() {
     let scenario = Scenario::new(settings());
-    let folder = scenario.directory().join("config.toml");
-    std::fs::create_dir(folder).expect("a folder in its place, which not even root can read as a file");
+    // A regular file, by its looks, that not even root can read from its beginning.
+    let config = scenario.directory().join("config.toml");
+    std::os::unix::fs::symlink("/proc/self/mem", config).expect("a link in its place");
     let output = scenario.command().output().expect("it runs");
     assert_eq!(output.status.code(), Some(75));
     let text = String::from_utf8_lossy(&output.stderr);

@@ -151,7 +151,7 @@ impl Scenario {
     fn command_by(&self, starter: &[String], name: &str) -> Command {
         let config = self.directory.join("config.toml");
         // A test may have put something else in its place.
-        if !config.is_dir() {
+        if !config.is_symlink() {
             std::fs::write(&config, format!("{}{}", self.listed, self.config)).expect("the configuration is written");
         }
         let program = env!("CARGO_BIN_EXE_spot-relay");
