@@ -167,6 +167,9 @@ struct Model {
     noticed_at: Vec<u64>,
     /// The slowest successor boots so many milliseconds longer than the quickest.
     boots_differ_by: u64,
+    /// An owner launches one instance after the other, so many milliseconds apart.
+    launches_apart: u64,
+    next_launch: u64,
     /// Accepted writes, in order.
     writes: Vec<String>,
 }
@@ -188,6 +191,8 @@ impl Model {
             drains_for: 0,
             fleet: None,
             boots_differ_by: 0,
+            launches_apart: 0,
+            next_launch: 0,
             writes: Vec::new(),
         };
         for (name, _, _) in victims {
@@ -223,6 +228,7 @@ impl Model {
     fn launch(&mut self, now: u64) -> InstanceId {
         let launched = id(&format!("i-new{}", self.launched.len()));
         self.launched.push((launched.clone(), now));
+        self.next_launch = now + self.launches_apart;
         launched
     }
 
@@ -235,7 +241,7 @@ impl Model {
         }
         if let Some((mut members, desired)) = self.group.take() {
             members.retain(|member| !self.dead.contains(member));
-            while (members.len() as i32) < desired {
+            while (members.len() as i32) < desired && now >= self.next_launch {
                 let new = self.launch(now);
                 self.targets.insert((WEB.into(), new.to_string(), 80));
                 members.insert(new);
@@ -244,7 +250,7 @@ impl Model {
         }
         if let Some((mut fleet, mut members)) = self.fleet.take() {
             members.retain(|member| !self.dead.contains(member));
-            while (members.len() as i32) < fleet.capacity.total {
+            while (members.len() as i32) < fleet.capacity.total && now >= self.next_launch {
                 members.insert(self.launch(now));
             }
             fleet.capacity.fulfilled = members.len() as i32;
@@ -651,7 +657,7 @@ impl Run {
         let wakes = self.handovers.iter().flatten().filter_map(Handover::wake);
         let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
         let kills = kills.iter().map(|(kill, _)| *kill);
-        let marks = self.model.deadlines.iter().chain(&self.model.noticed_at).copied();
+        let marks = self.model.deadlines.iter().chain(&self.model.noticed_at).chain([&self.model.next_launch]).copied();
         let events = self.events.iter().map(|(when, _)| *when);
         let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
         next.unwrap_or(end + 1)
@@ -1239,6 +1245,7 @@ fn victims_noticed_together_have_every_successor_registered_however_long_each_bo
             ];
             for (mut model, plan) in worlds {
                 model.boots_differ_by = boots_differ_by;
+                model.launches_apart = 4_000;
                 every_successor_is_registered(&Run::new(model, plan, Vec::new()).run(&[]), count);
             }
         }
