@@ -55,7 +55,7 @@ pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Resul
     })
 }
 
-/// What needs no AWS first; then, where the metadata tells who this is, all that does.
+/// Looks first at all that needs no AWS, then, where the metadata tells who this is, at all that does.
 async fn look(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     report.looking("this machine")?;
     report.add(directories::look())?;

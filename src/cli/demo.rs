@@ -21,7 +21,7 @@ use stage::{Ended, Stage};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What launched the instance, and is asked for its successor
+    /// The kind of owner: it launched the instance, and is asked for its successor
     #[arg(long, value_enum, default_value_t = Owner::AutoScalingGroup)]
     owner: Owner,
     /// A faster world and a less patient daemon: a few seconds instead of fifteen

@@ -1,4 +1,4 @@
-//! What a person types and reads: the command line, one file a command.
+//! The command line, for people: one file a command.
 //!
 //! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
 
@@ -176,7 +176,7 @@ fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
 }
 
 impl Loaded {
-    /// What only its user finds out about a value is told with the line that it was written in.
+    /// An error that only the user of a value finds is told with the line that it was written in.
     fn placed(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<WrongValue>() {
             Ok(wrong) => ConfigError::of_value(&self.file, &self.text, wrong.key, &wrong.what).into(),

@@ -32,10 +32,10 @@ pub(super) struct Arguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
     AutoScalingGroup,
-    /// Of type maintain
+    /// A fleet of type maintain
     #[value(name = "ec2-fleet")]
     Ec2Fleet,
-    /// Of type maintain
+    /// A fleet of type maintain
     SpotFleet,
     /// An EC2 Fleet of type instant or request
     #[value(name = "ec2-fleet-instant")]
@@ -61,7 +61,7 @@ impl From<Kind> for policy::Kind {
     }
 }
 
-/// Whose policy, and what a person has to know of it.
+/// The subject of the policy, and remarks for a person.
 struct Found {
     subject: Subject,
     notes: Vec<String>,

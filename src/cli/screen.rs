@@ -108,7 +108,7 @@ fn is_seconds(word: &str) -> bool {
 pub(super) struct Screen {
     pub(super) paint: Paint,
     pub(super) width: usize,
-    /// Whether the picture under the lines can be drawn anew.
+    /// Tells whether the picture under the lines can be drawn anew.
     is_live: bool,
     /// How many lines a picture may have so that it can still be reached.
     height: usize,
@@ -131,7 +131,7 @@ impl Screen {
         screen
     }
 
-    /// Whether pictures are drawn at all.
+    /// Tells whether pictures are drawn at all.
     pub(super) fn is_live(&self) -> bool {
         self.is_live
     }

@@ -98,7 +98,7 @@ fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// What there is, and whether the process that wrote it lives.
+/// The status file, and whether the process that wrote it lives.
 fn look(files: &Files) -> anyhow::Result<Found> {
     let path = files.status_path();
     let status = files.read_status().with_context(|| {

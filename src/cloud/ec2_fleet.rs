@@ -67,7 +67,7 @@ impl Ec2Fleet {
         self.caller.call(limit, self.modifying_fleet(id, change).send()).await.map(drop)
     }
 
-    /// Whether that would be allowed.
+    /// Tells whether that would be allowed.
     pub async fn modify_fleet_dry_run(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
         would_be_done(self.caller.call(limit, self.modifying_fleet(id, change).dry_run(true).send()).await)
     }
@@ -150,7 +150,7 @@ async fn taken_instances(
     Ok(taken)
 }
 
-/// Whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate` the request
+/// Tells whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate` the request
 /// has its last status at the notice already, while the instance runs on for two minutes.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
 fn says_taken(code: &str) -> bool {

@@ -46,7 +46,7 @@ pub enum Among {
     Everything,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub registrations: Vec<Registration>,

@@ -1,4 +1,4 @@
-//! What went wrong with a call, from the SDK's many shapes to a [`Failure`].
+//! The failure of a call, from the SDK's many shapes to one [`Failure`].
 //!
 //! It sorts and words; it decides nothing. Invariant: whatever was answered, a page of HTML among it, becomes a failure.
 
@@ -51,7 +51,7 @@ const DENIED: &[&str] =
 const FAULT: &[&str] =
     &["InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Unavailable", "ServerInternal"];
 
-/// What the SDK's error means. An answer that cannot be read is a fault of the other side: it may have been done.
+/// Reads an error of the SDK. An answer that cannot be read is a fault of the other side: it may have been done.
 pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -78,7 +78,7 @@ where
     Failure { kind, code, message }
 }
 
-/// Whether the answer says that the credentials have to be loaded anew.
+/// Tells whether the answer says that the credentials have to be loaded anew.
 pub(super) fn wore_out(failure: &Failure) -> bool {
     failure.has_code(WORN_OUT)
 }

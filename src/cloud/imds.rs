@@ -47,7 +47,7 @@ pub struct Imds {
     token: Mutex<Option<Token>>,
 }
 
-/// What one look at a path brought.
+/// The result of one look at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// `None` is a 404: the item is absent, which for a notice is the normal answer.

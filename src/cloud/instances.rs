@@ -40,7 +40,7 @@ pub struct PersistentRequest {
     pub behavior: String,
 }
 
-/// Of one instance's metadata service.
+/// The settings of one instance's metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataOptions {
     /// Only IMDSv2.
@@ -134,7 +134,7 @@ impl Instances {
         self.caller.call(limit, self.creating_tags(resource, tags).send()).await.map(drop)
     }
 
-    /// Whether that would be allowed.
+    /// Tells whether that would be allowed.
     pub async fn create_tags_dry_run(
         &self,
         resource: &str,
@@ -154,7 +154,7 @@ impl Instances {
         self.caller.call(limit, self.deleting_tags(resource, keys).send()).await.map(drop)
     }
 
-    /// Whether that would be allowed.
+    /// Tells whether that would be allowed.
     pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
         would_be_done(self.caller.call(limit, self.deleting_tags(resource, keys).dry_run(true).send()).await)
     }
@@ -169,13 +169,13 @@ impl Instances {
         self.caller.call(limit, self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
     }
 
-    /// Whether that would be allowed.
+    /// Tells whether that would be allowed.
     pub async fn terminate_instances_dry_run(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
         let call = self.client.terminate_instances().instance_ids(id.as_str()).dry_run(true);
         would_be_done(self.caller.call(limit, call.send()).await)
     }
 
-    /// Of one instance's metadata service; `None` where AWS does not tell.
+    /// The settings of one instance's metadata service; `None` where AWS does not tell.
     pub async fn metadata_options(&self, id: &InstanceId, limit: Duration) -> Result<Option<MetadataOptions>, Failure> {
         let answer = self.caller.call(limit, self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
         let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());

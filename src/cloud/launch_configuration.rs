@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::{
 use super::instance_requirements::{block_device, block_device_request, requirements, requirements_request};
 use crate::core::model::{LaunchConfiguration, LaunchOverride, LaunchTemplate};
 
-/// What a whole instance weighs where weights are not used.
+/// The weight of a whole instance where weights are not used.
 const ONE: u32 = 100;
 
 pub(super) fn of_ec2_fleet(config: &FleetLaunchTemplateConfig) -> Option<LaunchConfiguration> {

@@ -25,20 +25,20 @@ pub struct LaunchTemplates {
     pub(super) caller: Caller,
 }
 
-/// What one version of a launch template says, as far as it matters to a successor. What it does not say has to come
+/// One version of a launch template, as far as it matters to a successor. Whatever it does not say has to come
 /// from somewhere else at the launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateFacts {
     /// `lt-...`
     pub id: String,
     pub name: String,
-    /// What `$Default` or `$Latest` stood for.
+    /// The number that `$Default` or `$Latest` stood for.
     pub version: i64,
     pub instance_type: Option<String>,
-    /// Whether it selects types by attributes instead.
+    /// Tells whether it selects types by attributes instead.
     pub selects_by_attributes: bool,
     pub image_id: Option<String>,
-    /// Of its first network interface.
+    /// The subnet of its first network interface.
     pub subnet_id: Option<String>,
     /// ARN or name: who launches from the template must be allowed to pass its role.
     pub instance_profile: Option<String>,
@@ -70,7 +70,7 @@ impl LaunchTemplates {
         Ok(Launched { instances: instances.collect(), errors })
     }
 
-    /// Whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
+    /// Tells whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
     pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
         would_be_done(self.caller.call(limit, self.creating_fleet(fleet).dry_run(true).send()).await)
     }

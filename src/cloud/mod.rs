@@ -68,7 +68,7 @@ const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 /// No listing that we read is this long; a server that never ends one must not hold us.
 const MOST_PAGES: usize = 100;
 
-/// What the clients are made from. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
+/// The clients are made from these. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
 /// `AWS_CA_BUNDLE` and the proxy variables keep their meaning.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -80,7 +80,7 @@ pub struct Connection {
     pub endpoint_url: Option<String>,
     /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub metadata_endpoint: Option<String>,
-    /// Who counts the calls.
+    /// The counter of the calls.
     pub tally: Tally,
 }
 
@@ -190,7 +190,7 @@ impl Caller {
     }
 }
 
-/// What a call with DryRun says: done, it would be allowed.
+/// Reads the answer to a call with DryRun: `Ok` if the call would be allowed.
 fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure> {
     match answer {
         Err(failure) if failure.has_code(&["DryRunOperation"]) => Ok(()),

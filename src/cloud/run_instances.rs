@@ -42,7 +42,7 @@ impl LaunchTemplates {
         Ok(Launched { instances: instances.collect(), errors: Vec::new() })
     }
 
-    /// Whether that would be allowed, with the tags and the role that the instance gets.
+    /// Tells whether that would be allowed, with the tags and the role that the instance gets.
     pub async fn run_instances_dry_run(&self, launch: &SingleLaunch, limit: Duration) -> Result<(), Failure> {
         let call = self.running(launch, limit).await?.dry_run(true);
         would_be_done(self.caller.call(limit, call.send()).await)

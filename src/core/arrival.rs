@@ -25,7 +25,7 @@ const ASK_READINESS_EVERY: Duration = Duration::from_secs(1);
 /// A look-up may ask page by page.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 
-/// What an arrival is for.
+/// The reason for an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
     /// Into the target groups that the configuration lists.
@@ -38,7 +38,7 @@ pub enum Errand {
     Terminate,
 }
 
-/// What one call belongs to; its answer goes back there.
+/// The step that a call belongs to; its answer goes back there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     Ready,
@@ -70,9 +70,9 @@ pub struct Arrival {
     unmark: Option<Pace>,
     capacity: Option<Capacity>,
     terminate: Option<Pace>,
-    /// What a person has to know, each once.
+    /// Remarks for a person, each once.
     remarks: Vec<String>,
-    /// What is waited for, of an application that is not ready yet.
+    /// The reason to wait for an application that is not ready yet.
     waits_for: Option<String>,
     milestones: Vec<Milestone>,
     finished: bool,
@@ -172,7 +172,7 @@ impl Arrival {
         std::mem::take(&mut self.milestones)
     }
 
-    /// What this instance waits for before it registers, in a sentence; `None` while it waits for nothing but AWS.
+    /// The reason why this instance does not register yet, in a sentence; `None` while it waits for nothing but AWS.
     pub fn waits_for(&self) -> Option<String> {
         self.waits_for.clone().or_else(|| self.places.iter().find_map(Place::waits_for))
     }

@@ -24,7 +24,7 @@ pub struct Clocks {
     pub boot: BootInstant,
 }
 
-/// What is believed of AWS's time, as its distance from the boot clock.
+/// AWS's time, as far as it is believed: its distance from the boot clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AwsTime {
     believed: Option<SignedDuration>,

@@ -65,7 +65,7 @@ pub struct Watch {
     pub scheduled_events: ScheduledEvents,
 }
 
-/// What a rebalance recommendation does.
+/// The effect of a rebalance recommendation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebalance {
     Ignore,
@@ -75,7 +75,7 @@ pub enum Rebalance {
     HandOver,
 }
 
-/// What a scheduled event (maintenance, retirement, reboot) does.
+/// The effect of a scheduled event (maintenance, retirement, reboot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduledEvents {
     Ignore,
@@ -138,7 +138,7 @@ pub struct Survive {
     pub then: Then,
 }
 
-/// What an instance does that lives on although it was to go.
+/// The conduct of an instance that lives on although it was to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Then {
     #[default]

@@ -8,7 +8,7 @@ use crate::core::life::Record;
 use crate::core::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
-/// What is known before a drill.
+/// The facts before a drill.
 #[derive(Clone, Debug)]
 pub struct Survey {
     pub identity: Identity,
@@ -16,13 +16,13 @@ pub struct Survey {
     /// With a plan and registrations.
     pub known: Known,
     pub others: Vec<OtherTargets>,
-    /// Of this instance's Auto Scaling group.
+    /// The room in this instance's Auto Scaling group.
     pub room: Option<GroupRoom>,
     /// The body of a notice that stands.
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
     pub record: Option<Record>,
-    /// What the way back calls and the policy of this configuration leaves out: with `[survive] then = "stay-out"` there is
+    /// Calls of the way back that the policy of this configuration leaves out: with `[survive] then = "stay-out"` there is
     /// no way back but a drill's.
     pub not_in_the_policy: Vec<&'static str>,
 }
@@ -41,7 +41,7 @@ pub struct DrillCall {
     pub action: &'static str,
     /// The things that it acts on, for a person, as in `web: ports 8080, 8081`.
     pub on: String,
-    /// Whether it is made on the way back.
+    /// Tells whether it is made on the way back.
     pub comes_back: bool,
 }
 
@@ -73,7 +73,7 @@ impl Survey {
         calls
     }
 
-    /// What is done, step by step.
+    /// Lists the steps.
     pub fn steps(&self) -> Vec<String> {
         let names: Vec<&str> = self.known.registrations.iter().flatten().map(|one| one.name()).collect();
         let leave = if names.is_empty() {
@@ -93,7 +93,7 @@ impl Survey {
         vec![leave, ask, format!("then, as soon as the handover is over: {back}, and see it healthy")]
     }
 
-    /// What remains of it, and how to take that back.
+    /// Lists the lasting effects, and how to take them back.
     pub fn costs(&self) -> Vec<String> {
         let fewer = "while it lasts this instance serves nothing; its hooks run, and the webhook is told".to_owned();
         let stays = match &self.known.plan {
@@ -140,7 +140,7 @@ impl Survey {
         obstacles
     }
 
-    /// What speaks against it, and can be overruled.
+    /// Lists the reasons against it that can be overruled.
     pub fn objections(&self) -> Vec<String> {
         let alone = self.others.iter().filter(|others| others.healthy == 0);
         let mut objections: Vec<String> = alone
@@ -183,7 +183,7 @@ impl Survey {
         }
     }
 
-    /// What a person should know besides.
+    /// Lists further remarks.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks: Vec<String> = self
             .known
@@ -207,7 +207,7 @@ impl Survey {
     }
 }
 
-/// Whether the owner launches a successor in a drill: one that launches by itself does so at a real signal only.
+/// Tells whether the owner launches a successor in a drill: one that launches by itself does so at a real signal only.
 fn launches_in_a_drill(plan: &Plan) -> bool {
     let observes =
         matches!(plan, Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. });

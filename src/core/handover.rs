@@ -56,14 +56,14 @@ pub use terms::{Known, OnNotice, Settings, Terms};
 use view::View;
 pub use words::in_drill;
 
-/// Of the longest deregistration delay no more than this is counted when serving on. A longer `settle` counts whole.
+/// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
 pub const COUNTED_DELAY: Duration = Duration::from_secs(30);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
 /// How long after its beginning a call that an arrival made before may still register this instance: AWS answers a
 /// registration within seconds, and a group that attaches an instance registers it some seconds later.
 const REGISTRATIONS_LAND_WITHIN: Duration = Duration::from_secs(20);
-/// So long before the deadline a termination hook is completed, whatever command of the user's still runs.
+/// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
 const LAST_CALLS: Duration = Duration::from_secs(3);
 
 pub struct Handover {
@@ -138,7 +138,7 @@ impl Handover {
         &self.terms
     }
 
-    /// What is known by now: what the record keeps for the next process.
+    /// The facts known by now, which the record keeps for the next process.
     pub fn known(&self) -> Known {
         let known = self.look_ups.registrations_are_known();
         Known {
@@ -154,7 +154,7 @@ impl Handover {
         self.successor.as_ref().map(SuccessorDuties::plan)
     }
 
-    /// Whether the group is asked for a successor before this instance leaves.
+    /// Tells whether the group is asked for a successor before this instance leaves.
     pub(crate) fn launches_first(&self) -> bool {
         let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if how.asks());
         asks && self.manner() != Manner::AtOnce
@@ -168,7 +168,7 @@ impl Handover {
         self.quiet.is_quiet()
     }
 
-    /// Whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
+    /// Tells whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
     pub fn is_certain(&self) -> bool {
         !self.terms.is_open() || self.is_leaving
     }
@@ -220,7 +220,7 @@ impl Handover {
         }
     }
 
-    /// What was announced is off: no further call is given out.
+    /// The announced interruption is off: no further call is given out.
     pub fn withdraw(&mut self) {
         if self.outcome.is_none() {
             self.outcome = Some(Outcome { complete: false, duties: Vec::new() });
@@ -375,7 +375,7 @@ impl Handover {
         self.outcome.as_ref()
     }
 
-    /// What became of each duty so far.
+    /// The fate of each duty so far.
     pub fn reports(&self) -> Vec<Report> {
         let mut reports: Vec<Report> = self.look_ups.reports();
         if self.look_ups.registrations_are_known() && self.leaves.is_empty() && self.missing.is_empty() {
@@ -443,7 +443,7 @@ impl Handover {
         self.terms.manner(&self.settings.leave, self.plan())
     }
 
-    /// Of a short notice the reserve is no more than a quarter.
+    /// The reserve of a short notice is no more than a quarter of it.
     fn effective_leave(&self) -> LeaveSettings {
         let reserve = self.settings.leave.reserve.min(self.terms.deadline.since(self.begun_at) / 4);
         LeaveSettings { reserve, ..self.settings.leave.clone() }

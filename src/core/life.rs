@@ -27,7 +27,7 @@ pub use record::{Closed, Record};
 pub use sight::Recommendation;
 use sight::Sight;
 
-/// What an answer goes back to.
+/// The task that an answer goes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     Leave(Duty),
@@ -42,7 +42,7 @@ pub struct Errand {
     pub limit: std::time::Duration,
 }
 
-/// Whose call it is. The handover or the arrival that gave it out may be over when the answer comes.
+/// The owner of a call. The handover or the arrival that gave it out may be over when the answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub task: Task,
@@ -72,7 +72,7 @@ pub enum Standing {
     Terminating,
 }
 
-/// What exists while this instance goes: see DESIGN.md, Files.
+/// The flags that exist while this instance goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
     pub notice: bool,
@@ -85,7 +85,7 @@ pub struct Life {
     config: Config,
     dry_run: bool,
     known: Known,
-    /// Whether "in no target group" is to be believed without asking again.
+    /// Tells whether "in no target group" is to be believed without asking again.
     trusts_empty: bool,
     sight: Sight,
     record: Option<Record>,
@@ -101,7 +101,7 @@ pub struct Life {
     over: Option<Notice>,
     /// A notice that stands in the metadata with a time long past, by what is believed of AWS's time.
     stale: Option<Notice>,
-    /// What the arrival waits for, as it was told last.
+    /// The reason why the arrival waits, as it was told last.
     told_waiting: Option<String>,
     /// The change of a notice that was told last.
     told_change: Option<Notice>,
@@ -159,12 +159,12 @@ impl Life {
         &self.identity
     }
 
-    /// Who this instance is was read anew: what does not change is its id.
+    /// The identity was read again; the id does not change.
     pub fn identify(&mut self, identity: Identity) {
         self.identity = identity;
     }
 
-    /// What the look-ups know by now.
+    /// The facts that the look-ups know by now.
     pub fn learn(&mut self, known: Known, trusts_empty: bool, now: BootInstant) {
         if let (Some(handover), Some(registrations)) = (&mut self.handover, &known.registrations) {
             handover.learn_registrations(registrations.clone(), now);
@@ -246,7 +246,7 @@ impl Life {
         std::mem::take(&mut self.remarks)
     }
 
-    /// Whether everything is to be looked up anew: a recommendation, or a place of this instance that changed.
+    /// Tells whether everything is to be looked up anew: a recommendation, or a place of this instance that changed.
     pub fn take_wants_look_up(&mut self) -> bool {
         std::mem::take(&mut self.wants_look_up)
     }

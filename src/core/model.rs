@@ -108,7 +108,7 @@ impl Sub<Duration> for BootInstant {
     }
 }
 
-/// Who this instance is: the instance identity document and `instance-life-cycle`.
+/// The identity of this instance: the instance identity document and `instance-life-cycle`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub instance_id: InstanceId,
@@ -130,7 +130,7 @@ pub enum LifeCycle {
     OnDemand,
 }
 
-/// What a handover can begin with: what the metadata tells of this instance's end, or a drill.
+/// The beginning of a handover: the metadata tells of this instance's end, or a person asks for a drill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signal {
@@ -157,7 +157,7 @@ impl Signal {
     }
 }
 
-/// What the interruption does to the instance.
+/// The effect of the interruption on the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -179,7 +179,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// What the notices of one interruption have in common. The notice's time is no part of it: it can shift between two
+/// The things that the notices of one interruption have in common. The notice's time is no part of it: it can shift between two
 /// looks (aws/aws-node-termination-handler#146).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incident {
@@ -268,7 +268,7 @@ pub struct ScheduledEvent {
     pub not_before: Option<Timestamp>,
 }
 
-/// Who asks whether the application is ready to serve.
+/// The way to ask whether the application is ready to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// Always.
@@ -279,7 +279,7 @@ pub enum Readiness {
     Http(String),
 }
 
-/// What an Auto Scaling group has room for.
+/// The room in an Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRoom {
     pub members: Vec<GroupMember>,
@@ -376,6 +376,6 @@ pub struct Milestone {
     pub successor_id: Option<InstanceId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What a person reads: a sentence without its full stop.
+    /// The message for a person: a sentence without its full stop.
     pub message: String,
 }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::{Action, BootInstant, ScheduledEvent};
 
-/// What AWS promises between the notice and the interruption.
+/// The time that AWS promises between the notice and the interruption.
 pub const TWO_MINUTES: Duration = Duration::from_secs(120);
 /// A notice whose time is further in the past than this was withdrawn: the instance lives on.
 pub const SURVIVED_AFTER: Duration = Duration::from_secs(120);
-/// What is left at the least: an instance that still runs at the notice's time can still leave its target groups.
+/// The least time that is left: an instance that still runs at the notice's time can still leave its target groups.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A Spot interruption notice: the body of `spot/instance-action`.
@@ -62,7 +62,7 @@ impl Notice {
         now + left.clamp(LAST_WORDS, TWO_MINUTES)
     }
 
-    /// What to make of this notice when it is seen for the first time. `absent_before` says whether an earlier look of
+    /// Judges a notice that is seen for the first time. `absent_before` says whether an earlier look of
     /// this process was answered with 404: then the notice is new, whatever any clock says.
     pub fn first_sight(&self, aws_now: Timestamp, now: BootInstant, absent_before: bool) -> FirstSight {
         match self.time.map(|time| Duration::try_from(aws_now.duration_since(time))) {
@@ -128,7 +128,7 @@ fn parse_event_time(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp()).or_else(iso).and_then(plausible)
 }
 
-/// What a scheduled event does to the instance, where its code tells.
+/// The effect of a scheduled event on the instance, where its code tells.
 pub fn action_of(event: &ScheduledEvent) -> Option<Action> {
     match event.code.as_str() {
         // A retired instance is stopped where it can be started again elsewhere, and terminated where it cannot.

@@ -31,7 +31,7 @@ pub struct ShownTarget {
     pub zone: Option<String>,
 }
 
-/// Who says that this instance may be in a target group.
+/// The source that says that this instance may be in a target group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source<'a> {
     /// The configuration, with these entries: the group is ours wherever it is.
@@ -40,7 +40,7 @@ pub enum Source<'a> {
     Discovery,
 }
 
-/// What this instance has to do with a target group.
+/// The relation of this instance to a target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
     Ours(Box<Registration>),
@@ -50,7 +50,7 @@ pub enum Whose {
     Unclear,
 }
 
-/// What of `shown`, the targets of `group`, is this instance's.
+/// Selects this instance's targets from `shown`, the targets of `group`.
 pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown: &[ShownTarget]) -> Whose {
     let id = own_id(identity, group);
     let entries = match source {

@@ -1,4 +1,4 @@
-//! Who is asked for the successor, and how: tags to an owner, owner to a plan, template to attempts. Pure.
+//! The plan: from tags to an owner, from the owner to a plan, from a template to attempts. Pure.
 //!
 //! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
@@ -38,7 +38,7 @@ pub const LEAVING_TAG: &str = "spot-relay:leaving";
 /// On a `maintain` fleet while its capacity is raised: see [`RaisedCapacity`].
 pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
 
-/// What the tags say of the owner; AWS has to be asked for the rest.
+/// The owner as the tags tell it; AWS has to be asked for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clue {
     AutoScalingGroup(String),
@@ -122,7 +122,7 @@ pub fn template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<C
     Some(Clue::LaunchTemplate(template))
 }
 
-/// Who is asked for the successor, and how.
+/// The plan: who is asked for the successor, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Plan {
@@ -167,7 +167,7 @@ pub struct LaunchPlan {
     pub zone_of_subnet: BTreeMap<String, String>,
 }
 
-/// What has to be known of the pools to choose among them.
+/// The facts about the pools that are needed to choose among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// Subnet id to zone, of every subnet that the configurations or the settings name.
@@ -287,7 +287,7 @@ impl Plan {
         }
     }
 
-    /// Whether somebody launches a successor, asked or not.
+    /// Tells whether somebody launches a successor, asked or not.
     pub fn has_successor(&self) -> bool {
         !matches!(self, Plan::Nobody { .. } | Plan::Group { how: GroupRequest::Uncounted, .. })
     }

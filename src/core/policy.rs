@@ -60,7 +60,7 @@ pub struct Statement {
     pub condition: Conditions,
 }
 
-/// Whose policy: where it runs, who launches its successor, and the target groups it is in.
+/// The subject of a policy: where the instance runs, who launches its successor, and its target groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     pub place: Place,
@@ -69,7 +69,7 @@ pub struct Subject {
     pub target_groups: Vec<String>,
 }
 
-/// What stands in every ARN.
+/// The parts of every ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     partition: String,
@@ -100,17 +100,17 @@ impl Place {
         format!("arn:{}:{service}:{}:{}:{resource}", self.partition, self.region, self.account)
     }
 
-    /// Of resources that belong to no account: images, snapshots.
+    /// The ARN of resources that belong to no account: images, snapshots.
     fn ec2_without_account(&self, resource: &str) -> String {
         format!("arn:{}:ec2:{}::{resource}", self.partition, self.region)
     }
 
-    /// Of an Auto Scaling group by its name, whatever its own id.
+    /// The ARN of an Auto Scaling group by its name, whatever its own id.
     fn group(&self, name: &str) -> String {
         self.arn("autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{name}"))
     }
 
-    /// Of a role without a path.
+    /// The ARN of a role without a path.
     pub fn role(&self, name: &str) -> String {
         format!("arn:{}:iam::{}:role/{name}", self.partition, self.account)
     }
@@ -156,7 +156,7 @@ impl Policy {
     }
 }
 
-/// What the way back of a drill calls and this configuration's policy leaves out. `registered_in` are this instance's target
+/// Lists calls of a drill's way back that this configuration's policy leaves out. `registered_in` are this instance's target
 /// groups.
 pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[TargetGroupArn]) -> Vec<&'static str> {
     let means = Means::of_plan(plan, registered_in, config);

@@ -14,11 +14,11 @@ pub struct Failure {
     pub kind: FailureKind,
     /// AWS's error code, where AWS answered.
     pub code: Option<String>,
-    /// What happened, for a person: AWS's message, or the chain of causes.
+    /// The message for a person: AWS's own, or the chain of causes.
     pub message: String,
 }
 
-/// What a failure means for the next step.
+/// The meaning of a failure for the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
     /// No answer: refused, lost, or over the time limit. It may have been done.
@@ -56,7 +56,7 @@ impl Failure {
         Self { kind: FailureKind::Unanswered, code: None, message: message.into() }
     }
 
-    /// Whether AWS may have done it all the same.
+    /// Tells whether AWS may have done it all the same.
     pub fn may_have_been_done(&self) -> bool {
         matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault)
     }

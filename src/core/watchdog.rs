@@ -1,4 +1,4 @@
-//! Whether this process is alive enough to say so to systemd, which restarts one that does not.
+//! Tells whether this process is alive enough to say so to systemd, which restarts one that does not.
 //!
 //! What counts is not that a loop turns but that it gets somewhere: the metadata answers, a handover goes on. Invariants:
 //! no clock; a process whose metadata is in trouble, and that is well otherwise, lives for [`PATIENCE`] at least, so that it
@@ -10,12 +10,12 @@ use crate::core::model::BootInstant;
 
 /// How long after its start a process is not given up for a metadata service that does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// What one look at the metadata may take, with its second try and a new token for each.
+/// The time that one look at the metadata may take, with its second try and a new token for each.
 const LOOK: Duration = Duration::from_secs(10);
 /// A call, or a handover, is stuck this long after it was to be over. A hook that is ended takes a moment more.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the process has before it.
+/// The work that the process has before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// By when the handover under way has to be over.
@@ -24,7 +24,7 @@ pub struct Vitals {
     pub call_until: Option<BootInstant>,
 }
 
-/// What to do now.
+/// The step to take now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// Say that we are alive.

@@ -28,7 +28,7 @@ use crate::host::signals;
 
 /// A drill to run.
 pub struct Drill {
-    /// What the survey found.
+    /// The facts that the survey found.
     pub known: Known,
     pub within: Duration,
 }
@@ -113,7 +113,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
     )
 }
 
-/// What else serves in a target group.
+/// The other targets that serve in a target group.
 async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
     let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone, LIMIT).await?;
     let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
@@ -140,7 +140,7 @@ impl Daemon {
         self.options.drill.is_some() && record.is_some_and(|record| record.closed.is_some())
     }
 
-    /// What a signal means in a drill; returns whether to end at once. `None`: what it means to any daemon.
+    /// Takes a signal in a drill; returns whether to end at once. `None`: what it means to any daemon.
     pub(super) fn stop_drill(&mut self, asked: signals::Asked) -> Option<bool> {
         self.options.drill.as_ref()?;
         let Some(life) = &mut self.life else { return Some(true) };

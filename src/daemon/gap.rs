@@ -36,7 +36,7 @@ impl Gap {
         self.failure.kind
     }
 
-    /// Whether asking again in a moment is likely to get the same.
+    /// Tells whether asking again in a moment is likely to get the same.
     fn lasts(&self) -> bool {
         matches!(self.kind(), FailureKind::Denied | FailureKind::Rejected | FailureKind::Unanswered)
     }

@@ -1,4 +1,4 @@
-//! What a command of the user's is told in its environment: everything that is known.
+//! The environment of a user's command: everything that is known.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who this instance is: asked at the start until it is known, and again after a standstill or a recommendation.
+//! The identity of this instance: asked at the start until it is known, and again after a standstill or a recommendation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Dura
 /// How long the start waits for the record.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 
-/// Who this instance is, the clients for its region, and the record of its last handover.
+/// The identity of this instance, the clients for its region, and the record of its last handover.
 pub(super) struct Identified {
     identity: Identity,
     aws: Aws,
@@ -55,7 +55,7 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
 }
 
 impl Daemon {
-    /// Whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
+    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
     /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
     fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
         let Some(life) = &self.life else { return false };

@@ -134,7 +134,7 @@ pub(crate) async fn find_tags(
     }
 }
 
-/// What the tags say of the owner.
+/// The owner as the tags tell it.
 pub(crate) async fn find_clue(imds: &Imds, tags: &BTreeMap<String, String>, config: &Config) -> Result<Clue, Failure> {
     let lifecycle_state = match imds.target_lifecycle_state().await {
         Ok(look) => look.body,
@@ -390,7 +390,7 @@ async fn template_surroundings(
     Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
 }
 
-/// What became of a fleet that raises may have left something on.
+/// The state of a fleet that raises may have left something on.
 pub(super) enum Tidied {
     Nothing,
     /// To be looked at again soon.

@@ -1,4 +1,4 @@
-//! What the daemon counts, and for whom: the metrics.
+//! The daemon's counts, for the metrics.
 //!
 //! Invariant: it counts whether anybody asks or not, and nothing waits for it.
 
@@ -21,7 +21,7 @@ use crate::core::retry::FailureKind;
 use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, Metrics};
 
-/// What is tried again after a failure: the label `duty`.
+/// The work that is tried again after a failure: the label `duty`.
 const DUTIES: [&str; 21] = [
     IDENTIFY,
     PREPARE,
@@ -45,7 +45,7 @@ const DUTIES: [&str; 21] = [
     "arrive-capacity",
     "arrive-terminate",
 ];
-/// Who this instance is.
+/// The identity of this instance.
 const IDENTIFY: &str = "identify";
 /// A round of look-ups before a notice.
 const PREPARE: &str = "prepare";
@@ -53,7 +53,7 @@ const PREPARE: &str = "prepare";
 pub(super) struct Measures {
     metrics: Arc<Metrics>,
     server: Option<JoinHandle<()>>,
-    /// What failed the last time it was tried, in which handover or arrival.
+    /// The tasks that failed the last time they were tried, in which handover or arrival.
     failed: HashSet<(Task, u32)>,
 }
 
@@ -91,7 +91,7 @@ impl Measures {
         self.metrics.credentials_left(expires.map(|expires| expires.duration_since(now).as_secs_f64()));
     }
 
-    /// Who this instance is is asked, after so many failures in a row.
+    /// The identity is asked for, after so many failures in a row.
     pub(super) fn identifies(&self, failures: u32) {
         if failures > 0 {
             self.metrics.retried(IDENTIFY);

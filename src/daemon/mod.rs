@@ -17,6 +17,7 @@ mod perform;
 mod prepare;
 mod publish;
 mod seen;
+mod tasks;
 mod vitals;
 mod watch;
 
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::task::{Id, JoinError, JoinSet};
-use tracing::{debug, error, info, warn};
+use tokio::task::{Id, JoinSet};
+use tracing::{debug, info, warn};
 
 use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
@@ -44,18 +45,19 @@ use crate::host::boot;
 use crate::host::files::Files;
 use crate::host::signals::{Asked, Signals};
 use crate::host::threads;
-use crate::telemetry::webhook::{NotTaken, Webhook};
+use crate::telemetry::webhook::Webhook;
 
 use deaths::Deaths;
 pub use drill::{Drill, survey};
-use identify::Identified;
+
 use measure::Measures;
 use notify::Notifier;
 use prepare::{Findings, Preparation};
 use publish::Publisher;
 use seen::Waiting;
+use tasks::{Event, Purpose};
+use watch::Sight;
 pub(crate) use watch::chain;
-use watch::{Glanced, Looked, Sight};
 
 /// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
 const STOOD_STILL: Duration = Duration::from_secs(10);
@@ -80,39 +82,6 @@ pub struct Ended {
     pub is_wholly_back: bool,
 }
 
-/// What a task came back with.
-enum Event {
-    Looked(Looked),
-    Identified(Result<Box<Identified>, String>),
-    Prepared(Box<Findings>),
-    Scanned(Result<Found, Failure>, Duration),
-    Renewed(Result<Option<Duration>, Failure>),
-    Glanced(Glanced, BootInstant),
-    Answered(Ticket, Answer),
-    /// What could not be written.
-    Written(Vec<String>),
-    /// What came of a POST to the webhook.
-    Posted(Result<(), NotTaken>),
-}
-
-/// What a task is for: known also when the task itself dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Look,
-    Glance,
-    Identify,
-    Prepare,
-    Scan,
-    Renew,
-    /// `until` it has to be back.
-    Call {
-        ticket: Ticket,
-        until: BootInstant,
-    },
-    Write,
-    Post,
-}
-
 struct Daemon {
     options: Options,
     imds: Arc<Imds>,
@@ -122,7 +91,7 @@ struct Daemon {
     next_look: BootInstant,
     /// The last pass of the loop.
     last_pass: BootInstant,
-    /// Who this instance is has to be read, for the first time or anew.
+    /// The identity has to be read, for the first time or again.
     identify: bool,
     identify_at: BootInstant,
     identify_failures: u32,
@@ -421,20 +390,6 @@ impl Daemon {
         self.tasks.abort_all();
     }
 
-    fn begin(&mut self, purpose: Purpose, task: impl Future<Output = Event> + Send + 'static) {
-        let id = self.tasks.spawn(task).id();
-        self.purposes.insert(id, purpose);
-    }
-
-    fn is_running(&self, purpose: Purpose) -> bool {
-        self.purposes.values().any(|running| *running == purpose)
-    }
-
-    /// The work is not under way, and not paused because it died.
-    fn may_begin(&self, purpose: Purpose, now: BootInstant) -> bool {
-        !self.is_running(purpose) && !self.deaths.is_paused(purpose, now)
-    }
-
     fn wake(&self) -> BootInstant {
         let look = (!self.is_running(Purpose::Look)).then_some(self.next_look);
         let busy = self.is_running(Purpose::Identify) || self.is_running(Purpose::Look);
@@ -442,50 +397,6 @@ impl Daemon {
         let life = self.life.as_ref().and_then(Life::wake);
         let far = boot::now() + Duration::from_secs(1);
         [look, identify, life, self.notifier.wake()].into_iter().flatten().min().unwrap_or(far).min(far)
-    }
-
-    fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
-        let (id, event) = match joined {
-            Ok((id, event)) => (id, Some(event)),
-            Err(died) => (died.id(), None),
-        };
-        let purpose = self.purposes.remove(&id);
-        match (&event, purpose) {
-            (Some(_), Some(purpose)) => self.deaths.ended(purpose),
-            (None, Some(purpose)) => self.died(purpose),
-            (_, None) => {}
-        }
-        match (event, purpose) {
-            (Some(Event::Looked(looked)), _) => self.looked(looked),
-            (Some(Event::Identified(result)), _) => self.identified(result),
-            (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
-            (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
-            (Some(Event::Renewed(result)), _) => self.preparation.renewed(&result, boot::now()),
-            (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
-            (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
-            (Some(Event::Posted(result)), _) => self.posted(result),
-            (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
-            (None, _) => {}
-        }
-    }
-
-    /// What a task was to do has failed, because the task itself died.
-    fn died(&mut self, purpose: Purpose) {
-        let now = boot::now();
-        if let Some(line) = self.deaths.died(purpose, now) {
-            error!("{line}");
-        }
-        let failure = || Failure::unanswered("the task that was to do it died");
-        match purpose {
-            Purpose::Look => self.next_look = self.deaths.paused_until(purpose).unwrap_or(now),
-            Purpose::Identify => self.identified(Err("who this instance is: the task that asked died".to_owned())),
-            Purpose::Prepare => self.preparation.died(now),
-            Purpose::Scan => self.scanned(Err(failure()), Duration::ZERO),
-            Purpose::Renew => self.preparation.renewed(&Err(failure()), now),
-            Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
-            Purpose::Post => self.posted(Err(failure().into())),
-            Purpose::Glance | Purpose::Write => {}
-        }
     }
 
     fn answered(&mut self, ticket: Ticket, answer: Answer) {

@@ -60,7 +60,7 @@ struct Post {
 enum Step {
     Ready,
     Pausing(BootInstant),
-    /// So many of the queue's first are on their way, in one POST.
+    /// The queue's first posts are on their way in one POST; this is their number.
     InFlight(usize),
 }
 
@@ -150,7 +150,7 @@ impl Notifier {
         }
     }
 
-    /// Whether all is posted or given up.
+    /// Tells whether all is posted or given up.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What would happen on a notice, as sentences: for the log, for `systemctl status` and for the status.
+//! The outlook: the effect of a notice, as sentences for the log, for `systemctl status` and for the status.
 //!
 //! Each knows only what it is given; what is not known yet is said.
 
@@ -48,7 +48,7 @@ pub(super) fn owner(plan: &Plan) -> String {
     }
 }
 
-/// What a person has to know of the target groups that were looked into, a sentence each.
+/// Remarks about the target groups that were looked into, a sentence each.
 pub(super) fn doubts(found: &Found) -> Vec<String> {
     let unclear = found.unclear.iter().map(|(target_group, doubt)| {
         let name = target_group.name();

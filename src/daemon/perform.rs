@@ -21,7 +21,7 @@ use crate::host::connections;
 use crate::host::hooks::{self, Hook};
 use crate::host::readiness;
 
-/// What every call may need.
+/// The things that every call may need.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) aws: Arc<Aws>,

@@ -1,4 +1,4 @@
-//! What has to be known before a notice comes: the owner and the plan, the registrations, the credentials.
+//! The look-ups before a notice comes: the owner and the plan, the registrations, the credentials.
 //!
 //! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
 //! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
@@ -27,7 +27,7 @@ const START_JITTER: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
-/// What a raise has left on the fleet is looked at again when its victims are gone, then less and less often.
+/// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
 const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(3 * 60), longest: Duration::from_secs(2 * 60 * 60) };
 /// What IAM denies a person has to allow: asked for again more rarely than what may be well in a moment.
 const DENIED: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(30 * 60) };
@@ -59,17 +59,17 @@ pub(super) struct Asked {
     pub(super) tempo: Tempo,
 }
 
-/// What one round of look-ups brought.
+/// The result of one round of look-ups.
 pub(super) struct Findings {
     credentials: Result<Option<Duration>, Failure>,
     plan: Planned,
     /// In the groups listed, the owner's and those known; `None` where there are no such groups.
     registrations: Option<Result<Found, Failure>>,
-    /// What was found left over on the fleet and put right.
+    /// The remains on the fleet that were found and put right.
     tidied: Result<Tidied, Failure>,
 }
 
-/// What is known, and when to look again.
+/// The facts known, and the time to look again.
 pub(super) struct Preparation {
     next: BootInstant,
     begun: bool,
@@ -80,7 +80,7 @@ pub(super) struct Preparation {
     seed: u64,
     /// Others of a group may begin in the same moment.
     in_turn: bool,
-    /// Whether all of the account's target groups are to be asked after the next round, if it finds this instance in none:
+    /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance in none:
     /// at start, and at a recommendation. No other way finds a registration that neither the owner nor a person names.
     scan_wanted: bool,
     scan_due: bool,
@@ -99,7 +99,7 @@ pub(super) struct Preparation {
     said: Said,
 }
 
-/// What was said last.
+/// The last words said.
 #[derive(Default)]
 struct Said {
     owner: Option<String>,
@@ -110,7 +110,7 @@ struct Said {
 }
 
 impl Said {
-    /// What was not said before.
+    /// The lines that were not said before.
     fn doubts_of(&mut self, found: &Found) -> Vec<Line> {
         let doubts = outlook::doubts(found).into_iter();
         doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(Line::Warn).collect()
@@ -165,7 +165,7 @@ impl Preparation {
         self.begun = true;
     }
 
-    /// Of rounds in a row.
+    /// The failures of rounds in a row.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
@@ -257,7 +257,7 @@ impl Preparation {
         lines
     }
 
-    /// Whether "in no target group" is to be believed at a notice without asking again.
+    /// Tells whether "in no target group" is to be believed at a notice without asking again.
     pub(super) fn trusts_empty(&self) -> bool {
         !self.scan_was_quick
     }
@@ -482,7 +482,7 @@ mod tests {
         )
     }
 
-    /// Of a round that found everything, in the order in which AWS happened to answer.
+    /// The facts of a round that found everything, in the order in which AWS happened to answer.
     fn found(names: [&str; 2]) -> Findings {
         let registrations = names.map(registration).to_vec();
         Findings {

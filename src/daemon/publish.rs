@@ -1,4 +1,4 @@
-//! What a person gets to see of the daemon: milestones in the log, the record, the status, the flags, systemd's line.
+//! The daemon in public: milestones in the log, the record, the status, the flags, systemd's line.
 //!
 //! Invariant: nothing here is in the way. Files are written by one task at a time, always the newest state; what cannot
 //! be written is said once and changes nothing. While nothing happens the status alone is written, every [`IDLE_WRITE`], so
@@ -41,7 +41,7 @@ pub(super) struct Publisher {
     /// Not known before the first good look: then the flags stay as they are.
     notice_stands: Option<bool>,
     is_drained: bool,
-    /// What is said while nothing happens.
+    /// The idle sentence.
     watching: String,
     is_dirty: bool,
     said_failures: BTreeSet<String>,
@@ -51,7 +51,7 @@ pub(super) struct Publisher {
 pub(super) struct Write {
     files: Files,
     status: Status,
-    /// What has changed besides; `None` of what stays as it is.
+    /// The other changes; `None` leaves a file as it is.
     record: Option<Record>,
     notice_stands: Option<bool>,
     is_drained: bool,
@@ -168,7 +168,7 @@ impl Publisher {
         self.say_watching();
     }
 
-    /// What is said while nothing happens, if that is so.
+    /// Says the idle sentence, if nothing happens.
     fn say_watching(&mut self) {
         if self.status.state != State::Watching {
             return;
@@ -288,7 +288,7 @@ impl Publisher {
         }
     }
 
-    /// What could not be written: each file is said once.
+    /// Files that could not be written: each is said once.
     pub(super) fn written(&mut self, failures: &[String]) {
         for failure in failures {
             let file = failure.split(':').next().unwrap_or_default().to_owned();
@@ -311,7 +311,7 @@ fn moment() -> Moment {
     Moment { at: Timestamp::now(), boot: boot::now() }
 }
 
-/// What a call was for, for the line that tells of its failure.
+/// The purpose of a call, for the line that tells of its failure.
 pub(super) fn words(task: Task) -> &'static str {
     match task {
         Task::Leave(Duty::FindRegistrations(_)) => "failed to find this instance's target groups",

@@ -1,4 +1,4 @@
-//! What a look at the metadata leads to: trouble told, time learned, and the life of this instance told what was seen.
+//! The consequences of a look at the metadata: trouble told, time learned, and the life of this instance told what was seen.
 //!
 //! Invariant: what is seen before it is known whose life it is waits for that, and nothing of it is lost.
 

@@ -1,4 +1,4 @@
-//! What systemd's watchdog is told: what the process has before it, and when it is given up.
+//! The daemon's word to systemd's watchdog, and when the process is given up.
 
 use tracing::warn;
 

@@ -14,13 +14,13 @@ use crate::core::model::{BootInstant, ScheduledEvent};
 use crate::core::notice::{self, Notice};
 use crate::host::boot;
 
-/// What is weak or early is glanced at after every so many looks, and not all after the same one; and no more seldom than
+/// Weak or early signals are glanced at after every so many looks, and not all after the same one; and no more seldom than
 /// after so many seconds, or each look.
 const REBALANCE_EVERY: u32 = 5;
 const LIFECYCLE_EVERY: u32 = 5;
 const EVENTS_EVERY: u32 = 30;
 
-/// What one look showed.
+/// The result of one look.
 pub(super) struct Looked {
     pub(super) result: Result<Seen, Missed>,
     /// Right after the answer.
@@ -28,7 +28,7 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    /// Whether there was an answer at all, of use or not.
+    /// Tells whether there was an answer at all, of use or not.
     pub(super) fn is_answered(&self) -> bool {
         !matches!(&self.result, Err(missed) if missed.kind == Miss::Unanswered)
     }
@@ -97,7 +97,7 @@ async fn look_once(imds: &Imds, clock: &Clock) -> Result<Seen, Missed> {
     Ok(Seen { notice, aws_now: date.unwrap_or_else(|| clock.now()) })
 }
 
-/// What is glanced at after a look.
+/// The glances after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Glances {
     rebalance: bool,
@@ -123,7 +123,7 @@ impl Glances {
     }
 }
 
-/// What the glances showed; `None` is not asked, or not answered: the next one will be.
+/// The results of the glances; `None` is not asked, or not answered: the next one will be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Glanced {
     pub(super) recommendation: Option<Recommendation>,
@@ -171,7 +171,7 @@ pub(super) struct Trouble {
     looks: u32,
 }
 
-/// What the looks so far amount to.
+/// The sum of the looks so far.
 #[derive(Debug, Default)]
 pub(super) struct Sight {
     pub(super) looks: u32,

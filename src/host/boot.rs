@@ -1,4 +1,4 @@
-//! What the kernel says of this boot: its id and its clock. Invariant: this is the one place that reads the boot clock.
+//! This boot, as the kernel tells it: its id and its clock. Invariant: this is the one place that reads the boot clock.
 
 use std::time::Duration;
 

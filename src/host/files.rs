@@ -18,7 +18,7 @@ use crate::core::handover::Report;
 use crate::core::life::Record;
 use crate::core::model::{BootInstant, Identity, Registration};
 
-/// What `/run/spot-relay/status.json` holds: what the daemon is doing. `spot-relay status` reads it, and makes of it what
+/// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of it what
 /// other programs read: this file is between the two of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -45,12 +45,12 @@ pub struct Status {
     pub says: String,
     pub instance: Option<Identity>,
     pub owner: Option<Owner>,
-    /// What happens on a notice, in a sentence.
+    /// The effect of a notice, in a sentence.
     pub on_a_notice: Option<String>,
     pub registrations: Option<Vec<Registration>>,
     /// The last one, or the one that goes on.
     pub handover: Option<Record>,
-    /// Of the one that goes on, how it stands now.
+    /// The duties of the handover that goes on, as they stand now.
     pub duties: Vec<Report>,
 }
 
@@ -76,7 +76,7 @@ pub struct Credentials {
     pub trouble: Option<String>,
 }
 
-/// Who launches the successor, in the words of the configuration.
+/// The owner, in the words of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub kind: String,
@@ -97,7 +97,7 @@ pub enum State {
     Terminating,
 }
 
-/// What exists while a notice stands.
+/// The flags that exist while a notice stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
     Notice,
@@ -142,7 +142,7 @@ impl Files {
         self.runtime.join("status.json")
     }
 
-    /// What the daemon or a drill locks as long as it runs.
+    /// The file that the daemon or a drill locks as long as it runs.
     pub fn lock_path(&self) -> PathBuf {
         self.runtime.join("lock")
     }

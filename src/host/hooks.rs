@@ -37,10 +37,10 @@ pub const LONGEST_LINE: usize = 4096;
 /// from 10,000 in 30 seconds on (journald.conf(5), `RateLimitBurst=`), the daemon's own among them.
 pub const LINES: u64 = 1000;
 pub const LINES_A_SECOND: u64 = 50;
-/// What is read in one piece, before the other tasks have their turn.
+/// The size of a piece that is read before the other tasks have their turn.
 const PIECE: usize = 8192;
 
-/// What systemd says to the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). A hook that took it for its
+/// Variables that systemd passes to the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). A hook that took it for its
 /// own would speak in the daemon's name, or write its log to where its output does not go. What describes the unit
 /// stays: `INVOCATION_ID`, `STATE_DIRECTORY`, `CREDENTIALS_DIRECTORY` and the like.
 const NOT_FOR_HOOKS: [&str; 13] = [
@@ -59,7 +59,7 @@ const NOT_FOR_HOOKS: [&str; 13] = [
     "MEMORY_PRESSURE_WRITE",
 ];
 
-/// What is run and how long it may take.
+/// The command, and how long it may take.
 #[derive(Clone, Debug)]
 pub struct Hook {
     /// As the configuration spells it; the log lines bear it.
@@ -204,7 +204,7 @@ fn start(hook: &Hook) -> Result<Group, String> {
     Ok(Group { leader, id })
 }
 
-/// What execve(2) means by its terse errors.
+/// Explains the terse errors of execve(2).
 fn remedy(program: &str, error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound if Path::new(program).exists() => {
@@ -267,7 +267,7 @@ impl Group {
         }
     }
 
-    /// Whether any process of the group still runs; that is so as long as nobody can tell. A machine may have many
+    /// Tells whether any process of the group still runs; that is so as long as nobody can tell. A machine may have many
     /// processes, so they are read where nothing else waits.
     async fn is_running(&self) -> bool {
         let Some(group) = self.id else { return false };
@@ -338,7 +338,7 @@ struct Stream<R> {
     /// `None` after its end.
     pipe: Option<R>,
     piece: Vec<u8>,
-    /// Of the line that has not ended yet, what goes to the log.
+    /// The part of an unfinished line that goes to the log.
     line: Vec<u8>,
     is_cut: bool,
 }

@@ -18,7 +18,7 @@ use rustix::process::{Pid, test_kill_process};
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 
-/// What a process that works for this instance is.
+/// The kind of a process that works for this instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     Daemon,
@@ -86,7 +86,7 @@ impl Lock {
     }
 }
 
-/// Who has the lock; `None`: nobody, or nothing can be told.
+/// The holder of the lock; `None`: nobody, or it cannot be told.
 pub fn holder(path: &Path) -> Option<Holder> {
     let mut file = File::open(path).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {

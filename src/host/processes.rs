@@ -1,4 +1,4 @@
-//! What the kernel says of a process: whether it lives, and since when. It decides nothing, and sends no signal.
+//! A process, as the kernel tells it: whether it lives, and since when. It decides nothing, and sends no signal.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -13,7 +13,7 @@ pub fn started(pid: u32) -> Option<u64> {
     fields.nth(18).filter(|_| !is_dead)?.parse().ok()
 }
 
-/// Whether the process of this pid that was started then is still there.
+/// Tells whether the process of this pid that was started then is still there.
 pub fn lives(pid: u32, started_then: Option<u64>) -> bool {
     match (started(pid), started_then) {
         (Some(now), Some(then)) => now == then,
@@ -23,7 +23,7 @@ pub fn lives(pid: u32, started_then: Option<u64>) -> bool {
     }
 }
 
-/// Whether `/proc` shows processes of others: the first one is never ours, unless everything is.
+/// Tells whether `/proc` shows processes of others: the first one is never ours, unless everything is.
 fn is_visible() -> bool {
     std::fs::exists("/proc/1/stat").unwrap_or(false)
 }

@@ -15,7 +15,7 @@ use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// SIGTERM or SIGINT: somebody wants it.
@@ -65,7 +65,7 @@ async fn next(pipe: &mut UnixStream) {
     }
 }
 
-/// Whether whoever started this process had it ignore the signal (proc_pid_status(5)).
+/// Tells whether whoever started this process had it ignore the signal (proc_pid_status(5)).
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -185,7 +185,7 @@ fn launch_at_once(world: &mut World, id: &str, life_cycle: LifeCycle, count: u32
     }
 }
 
-/// What an instant fleet launched and what failed: both may stand in one answer.
+/// The launches and the failures of an instant fleet: both may stand in one answer.
 fn outcome(fleet: &Fleet) -> Xml {
     let errors = fleet
         .failed

@@ -1,4 +1,4 @@
-//! What an Auto Scaling group does: keeps count of its members, launches what is wanting, registers it, lets members
+//! The Auto Scaling group: it keeps count of its members, launches what is wanting, registers it, lets members
 //! go.
 //!
 //! Members that are `Detaching` or `Terminating` do not count, so taking one out without decrement launches another at

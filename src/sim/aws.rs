@@ -113,7 +113,7 @@ fn perform(world: &mut World, call: &Call) -> Answer {
     answer.unwrap_or_else(|| Err(Failure::invalid_action(&call.action)))
 }
 
-/// Who calls is believed, but somebody must have signed, with keys that have not expired, and by a clock that is right.
+/// The caller's name is believed, but somebody must have signed, with keys that have not expired, and by a clock that is right.
 fn permitted(world: &mut World, call: &Call, headers: &BTreeMap<String, String>) -> Result<(), Failure> {
     let ec2 = call.service == "ec2";
     let Some(authorization) = headers.get("authorization") else {

@@ -1,4 +1,4 @@
-//! What goes wrong on request: for the nth call of an action, of AWS as of the metadata.
+//! Faults on request: for the nth call of an action, of AWS as of the metadata.
 //!
 //! A fault counts the requests that match it from when it was put up. Of several that match one request the first put
 //! up wins; the others count it all the same.

@@ -1,4 +1,4 @@
-//! What EC2 Fleets and Spot Fleets do. Both are one thing here, told apart by the form of their id.
+//! EC2 Fleets and Spot Fleets. Both are one thing here, told apart by the form of their id.
 //!
 //! Only `maintain` fleets launch after their start: up to their target, counting what lives; and one for each member at
 //! risk if they have a replacement strategy. A target lowered cancels launches decided and not yet made.
@@ -34,7 +34,7 @@ pub(crate) struct Fleet {
     pub(crate) client_token: Option<String>,
     /// Launches decided and not yet made.
     pub(crate) launching: u32,
-    /// What an instant fleet launched, and what failed.
+    /// The launches of an instant fleet, and its failures.
     pub(crate) launched: Vec<(Choice, Vec<String>)>,
     pub(crate) failed: Vec<(Choice, Failed)>,
     /// Until when a change does not show, and the target that shows meanwhile.

@@ -23,7 +23,7 @@ pub(crate) struct Instance {
     pub(crate) rebalance: Option<String>,
     /// Its keeper replaces it although it lives.
     pub(crate) at_risk: bool,
-    /// What `autoscaling/target-lifecycle-state` says; none: 404.
+    /// The body of `autoscaling/target-lifecycle-state`; none: 404.
     pub(crate) target_lifecycle_state: Option<String>,
     /// Part of the world when it began.
     pub(crate) first: bool,
@@ -132,7 +132,7 @@ impl Instance {
     }
 }
 
-/// What an instance is launched with.
+/// The parameters of a launch.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) place: Place,

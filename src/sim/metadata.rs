@@ -27,7 +27,7 @@ impl World {
     }
 }
 
-/// What came over the wire, as far as the metadata is concerned.
+/// A request to the metadata, as it came over the wire.
 pub(crate) struct Asked<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -77,7 +77,7 @@ fn put_token(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Ask
     plain(token).with_header("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())
 }
 
-/// Of the tokens that are good: it changes when all of them die at once.
+/// The generation of the good tokens: it changes when all of them die at once.
 fn suffix(world: &World) -> String {
     format!("{}==", world.token_generation)
 }
@@ -130,7 +130,7 @@ fn mac(instance: &Instance) -> String {
     format!("02:2a:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// Of the one network interface: the MAC address is a directory.
+/// The MAC address of the one network interface, which is a directory.
 fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> {
     let mac = mac(instance);
     let Some(item) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else {

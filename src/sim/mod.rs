@@ -278,7 +278,7 @@ impl Sim {
         self.world().token_generation += 1;
     }
 
-    /// What `autoscaling/target-lifecycle-state` says from now on; empty: 404. The group knows nothing of it.
+    /// Sets the body of `autoscaling/target-lifecycle-state`; empty: 404. The group knows nothing of it.
     pub fn lifecycle_state(&self, state: &str) {
         let mut world = self.world();
         let ours = world.ours.clone();

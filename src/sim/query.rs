@@ -63,7 +63,7 @@ impl Query {
         (1..).map(|number| self.structure(&format!("{prefix}.{number}"))).take_while(|one| !one.0.is_empty()).collect()
     }
 
-    /// What lies below `prefix.`.
+    /// The parameters below `prefix.`.
     pub(crate) fn structure(&self, prefix: &str) -> Query {
         let prefix = format!("{prefix}.");
         let below =
@@ -91,7 +91,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Whether one of the filter's values is `value`; `*` at a value's end stands for anything.
+    /// Tells whether one of the filter's values is `value`; `*` at a value's end stands for anything.
     pub(crate) fn admits(&self, value: &str) -> bool {
         self.values.iter().any(|wanted| match wanted.strip_suffix('*') {
             Some(beginning) => value.starts_with(beginning),

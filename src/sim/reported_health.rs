@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::target_groups::Health;
 use super::world::World;
 
-/// What the probes of a load balancer say about a target.
+/// The verdict of a load balancer's probes about a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reported {

@@ -1,4 +1,4 @@
-//! What arrived, in order: every request to the metadata and to AWS, with what was answered.
+//! The log of requests, in order: every request to the metadata and to AWS, with what was answered.
 //!
 //! Tests assert against this list, and the kill tests hang on to it: a watcher is called when a request has arrived and
 //! nothing is done yet, and again when it is done and nothing is answered yet.

@@ -41,7 +41,7 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What a listener serves.
+/// The service behind a listener.
 #[derive(Clone)]
 pub(crate) enum Role {
     /// The metadata of one instance, whoever asks.

@@ -1,4 +1,4 @@
-//! What the simulated world is like when it starts: who owns our instance, its target groups, its fellows, how long
+//! The simulated world at its start: who owns our instance, its target groups, its fellows, how long
 //! things take.
 //!
 //! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
@@ -28,7 +28,7 @@ pub struct Settings {
     pub instance_id: Option<String>,
     /// Our instance's private address; without it one of its subnet.
     pub private_ip: Option<String>,
-    /// What becomes of the registration of an address that drains behind an Application Load Balancer.
+    /// The fate of a registration of an address that drains behind an Application Load Balancer.
     pub draining_address: DrainingAddress,
     /// The Auto Scaling group's traffic sources beside its target groups, as a VPC Lattice target group's ARN.
     pub other_traffic_sources: Vec<String>,
@@ -71,7 +71,7 @@ pub struct Settings {
     pub default_result: String,
     /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy; none: 0 for Spot, 100 on demand.
     pub on_demand_percentage: Option<u32>,
-    /// Whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
+    /// Tells whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
     pub rebalance_terminates: bool,
     pub tags_in_metadata: bool,
     /// The metadata service also answers without a session token (IMDSv1), as far as EC2 tells.
@@ -106,7 +106,7 @@ pub struct Settings {
     pub rates: Option<Rates>,
     /// How far the simulated world's wall clock is from the machine's.
     pub clock_offset: SignedDuration,
-    /// Whether an instance is really taken when its notice is over.
+    /// Tells whether an instance is really taken when its notice is over.
     pub kill_at_deadline: bool,
     /// How long AWS keeps a connection on which nothing is asked; none: for ever.
     #[serde(with = "duration_text::optional")]
@@ -168,7 +168,7 @@ impl Default for Settings {
     }
 }
 
-/// What launched our instance and can launch another.
+/// The owner: it launched our instance and can launch another.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub enum Owner {
@@ -307,7 +307,7 @@ pub struct TargetGroupSettings {
     /// Addresses of instances of the group's VPC that are none of this world's; they may be the same as ours.
     pub strangers: Vec<String>,
     pub health: HealthSource,
-    /// Whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
+    /// Tells whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
     pub attached: bool,
 }
 

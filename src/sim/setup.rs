@@ -318,7 +318,7 @@ impl World {
         launched.collect()
     }
 
-    /// What is there at the start has been there for hours.
+    /// Everything that is there at the start has been there for hours.
     fn begin_long_ago(&mut self) {
         let hours = Duration::from_secs(3 * 3600);
         let long_ago = |at: Instant| at.checked_sub(hours).unwrap_or(at);

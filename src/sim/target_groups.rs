@@ -49,7 +49,7 @@ pub(crate) struct Target {
     pub(crate) reported: Option<Reported>,
 }
 
-/// What a call names: without a port the group's own is meant.
+/// The targets that a call names: without a port the group's own is meant.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) id: String,
@@ -269,7 +269,7 @@ impl World {
         probed.map_or(INITIAL, Reported::health)
     }
 
-    /// What [`TargetGroup::find`] finds, with its health.
+    /// A target that [`TargetGroup::find`] finds, with its health.
     pub(crate) fn named_health(&self, group: &TargetGroup, named: &Named) -> Health {
         let port = named.port.unwrap_or(group.port);
         let target = group.targets.iter().find(|target| target.is(named, port));

@@ -39,7 +39,7 @@ pub(crate) struct World {
     pub(crate) scheduled_events: Option<String>,
     /// Session tokens of an earlier one are dead.
     pub(crate) token_generation: u32,
-    /// What client tokens were answered, by action and token.
+    /// The answers to client tokens, by action and token.
     pub(crate) answered: BTreeMap<(String, String), Answered>,
     /// LaunchInstances that go on: client tokens, and until when.
     pub(crate) launches_in_progress: BTreeMap<String, Instant>,
@@ -63,14 +63,14 @@ pub(crate) struct Answered {
     pub(crate) answer: Xml,
 }
 
-/// Who keeps count of an instance.
+/// The owner that keeps count of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Keeper {
     AutoScalingGroup(String),
     Fleet(String),
 }
 
-/// What is going to happen; strings are instance ids.
+/// The events to come; strings are instance ids.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Runs(String),
@@ -115,7 +115,7 @@ pub(crate) enum Event {
 }
 
 impl World {
-    /// Whether no policy allows this action, as `ec2:CreateTags`.
+    /// Tells whether no policy allows this action, as `ec2:CreateTags`.
     pub(crate) fn denies(&self, action: &str) -> bool {
         self.settings.denied.iter().any(|denied| denied == action)
     }

@@ -31,10 +31,10 @@ const QUEUE: usize = 2000;
 /// Fields that say something else than a line's own fields may.
 const RESERVED: [&str; 3] = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"];
 const LONGEST_NAME: usize = 64;
-/// Of a line on the stream: journald cuts longer ones (`LineMax=`), and half a line must not stand there.
+/// The longest line on the stream: journald cuts longer ones (`LineMax=`), and half a line must not stand there.
 const LONGEST_LINE: usize = 32 * 1024;
 
-/// Whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it (systemd.exec(5)), and
+/// Tells whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it (systemd.exec(5)), and
 /// stays in the environment when somebody sends the output elsewhere.
 pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
@@ -199,7 +199,7 @@ impl Line {
     }
 }
 
-/// What an event tells.
+/// The fields of an event.
 #[derive(Default)]
 struct Told {
     message: String,

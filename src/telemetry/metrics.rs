@@ -18,7 +18,7 @@ use crate::core::retry::FailureKind;
 pub use server::serve;
 use standing::Standing;
 
-/// What came of a look at the metadata.
+/// The result of a look at the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookResult {
     /// No notice stands: a 404.
@@ -46,7 +46,7 @@ impl LookResult {
     }
 }
 
-/// What succeeded, as a value of the label `result`; what did not has its failure's kind.
+/// The value of the label `result` for a success; a failure has its kind.
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 

@@ -1,4 +1,4 @@
-//! What is told to others: the log and journald, metrics, the webhook.
+//! The telemetry, for others to read: the log and journald, metrics, the webhook.
 //!
 //! Invariant: a file here decides nothing, and holds nothing up: what cannot be told now is queued or dropped.
 

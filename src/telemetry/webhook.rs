@@ -33,7 +33,7 @@ pub use announcement::Announcement;
 
 /// From connecting to the last byte of the answer.
 pub const LIMIT: Duration = Duration::from_secs(3);
-/// So much of an answer is read; a person gets to see [`SHOWN`] characters of it.
+/// An answer is read up to here; a person gets to see [`SHOWN`] characters of it.
 pub const BODY_LIMIT: usize = 16 * 1024;
 const SHOWN: usize = 200;
 /// Leaves the answer a second, and the second of several addresses a try.
@@ -65,7 +65,7 @@ pub struct Webhook {
 
 struct Line {
     http: Client,
-    /// What an answer may repeat and nobody may see.
+    /// The secrets that an answer may repeat and nobody may see.
     secrets: Vec<String>,
 }
 
@@ -217,7 +217,7 @@ fn kind(status: StatusCode) -> FailureKind {
     }
 }
 
-/// What comes of the body within the bound and the time.
+/// Reads the body within the bound and the time.
 async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Ok(Some(chunk))) = timeout_at(until, answer.chunk()).await {
@@ -230,7 +230,7 @@ async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
     body
 }
 
-/// What a person gets to see of the answer. Servers like to repeat what was asked for (`Cannot POST /services/...`), so
+/// The part of the answer that a person gets to see. Servers like to repeat what was asked for (`Cannot POST /services/...`), so
 /// one that does is not shown at all: a secret that is cut in two cannot be recognised.
 fn said(body: &[u8], secrets: &[String]) -> Option<String> {
     let body = String::from_utf8_lossy(body);

@@ -1,4 +1,4 @@
-//! What AWS is asked for: credentials first, then who launches the successor, the target groups, and every permission.
+//! Asks AWS: credentials first, then who launches the successor, the target groups, and every permission.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::core::config::Config;
 use crate::core::model::Identity;
 use crate::core::retry::FailureKind;
 
-/// What every part asks with.
+/// The clients and facts that every part asks with.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) aws: Arc<Aws>,
@@ -24,7 +24,7 @@ pub(super) struct Asked {
     pub(super) heard: Heard,
 }
 
-/// What IAM said of each action that was called so far.
+/// IAM's word on each action that was called so far.
 #[derive(Clone, Default)]
 pub(super) struct Heard(Arc<Mutex<BTreeMap<&'static str, bool>>>);
 
@@ -100,7 +100,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
     (vec![finding.means(means).remedy(remedy)], false)
 }
 
-/// What the shell that this runs in brings, the service does not have.
+/// The service does not have the variables of the shell that this runs in.
 fn somebody_elses() -> Option<Finding> {
     const BRINGS: [&str; 4] =
         ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];

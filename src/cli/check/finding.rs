@@ -22,7 +22,7 @@ impl Level {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What was looked at: a name that does not change, as `hop-limit`.
+    /// The thing that was looked at: a name that does not change, as `hop-limit`.
     pub(super) check: &'static str,
     /// Which of several: a target group's name, an action.
     pub(super) subject: Option<String>,

@@ -1,4 +1,4 @@
-//! What about an Auto Scaling group is in the way of a handover: settings that are its owner's to decide.
+//! Settings of an Auto Scaling group that are in the way of a handover, and that are its owner's to decide.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, 
     Finding::ok("group-processes", format!("group {name} launches"))
 }
 
-/// Of a group whose zones have unequal numbers of members, rebalancing takes one away where there are more.
+/// Rebalancing takes a member away from a group whose zones have unequal numbers of them, where there are more.
 fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
     let mut members: BTreeMap<&str, usize> = group.availability_zones.iter().map(|zone| (zone.as_str(), 0)).collect();
     for member in &group.members {

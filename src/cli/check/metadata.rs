@@ -5,7 +5,7 @@ use crate::cloud::clock::Clock;
 use crate::cloud::imds::{Imds, ImdsError};
 use crate::core::model::{Identity, LifeCycle};
 
-/// What the metadata told, for everything else.
+/// The metadata's answers, for everything else.
 pub(super) struct Known {
     pub(super) identity: Identity,
     /// Taught by the metadata's date.

@@ -1,4 +1,4 @@
-//! Who launches the successor: found as the daemon finds it, and what about it is in the way.
+//! The owner, found as the daemon finds it, and whatever about it is in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 

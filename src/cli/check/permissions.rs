@@ -318,7 +318,7 @@ fn denied(action: &str, subject: String, message: String) -> Finding {
     finding.of(subject).means(means).remedy("allow it: spot-relay policy prints what, for this instance's role")
 }
 
-/// What a handover is without this action.
+/// The consequence for a handover without this action.
 fn consequence(action: &str) -> (Level, &'static str) {
     match name(action) {
         "DeregisterTargets" => (Level::Fail, "this instance stays in its target groups to its end: requests are cut"),

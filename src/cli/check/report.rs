@@ -8,7 +8,7 @@ use serde_json::json;
 use super::finding::{Finding, Level};
 use crate::cli::screen::{Paint, Screen, Tone, wrap};
 
-/// Of the JSON: raised when a key changes its meaning or goes.
+/// The schema of the JSON. It is raised when a key changes its meaning or goes.
 const SCHEMA: u32 = 1;
 /// A level, and two blanks.
 const INDENT: usize = 6;
@@ -36,7 +36,7 @@ impl Report {
         Ok(())
     }
 
-    /// What is looked at now.
+    /// The thing that is looked at now.
     pub(super) fn looking(&mut self, at: &str) -> io::Result<()> {
         let Some(screen) = &mut self.screen else { return Ok(()) };
         let picture = screen.paint.with(Tone::Faint, &format!("looking at {at} ..."));
@@ -57,7 +57,7 @@ impl Report {
     }
 }
 
-/// Who closed standard output has read enough.
+/// A reader that closed standard output has read enough.
 fn read_enough(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

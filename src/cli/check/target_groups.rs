@@ -183,7 +183,7 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
     }
 }
 
-/// What is left of two minutes for requests to end in.
+/// The part of two minutes that is left for requests to end in.
 fn delay(registration: &Registration, config: &Config) -> Finding {
     let delay = registration.deregistration_delay;
     let room = TWO_MINUTES.saturating_sub(config.leave.reserve);

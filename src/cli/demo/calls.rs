@@ -10,7 +10,7 @@ pub(super) fn words(action: &str, parameters: &Parameters) -> String {
     if subject.is_empty() { action.to_owned() } else { format!("{action} {subject}") }
 }
 
-/// Whether it only looks.
+/// Tells whether it only looks.
 pub(super) fn is_read(action: &str) -> bool {
     action.starts_with("Describe")
 }

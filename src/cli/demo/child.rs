@@ -95,7 +95,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Whether the daemon's own record says that the handover was complete; `None` while it says nothing.
+    /// Tells whether the daemon's own record says that the handover was complete; `None` while it says nothing.
     pub(super) fn outcome(&self) -> Option<bool> {
         let record = std::fs::read(self.files.record_path()).ok()?;
         let record: Value = serde_json::from_slice(&record).ok()?;

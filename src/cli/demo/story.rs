@@ -1,4 +1,4 @@
-//! What was seen, as lines for people and as facts for the end. Pure: whatever arrives comes in with its instant.
+//! The story so far, as lines for people and as facts for the end. Pure: whatever arrives comes in with its instant.
 //!
 //! Three witnesses speak here: the simulated world, the requests that arrived, and the daemon's log. Invariant: a fact is
 //! the first sight of something that really happened; what was not seen is not claimed.
@@ -55,7 +55,7 @@ pub(super) struct Story {
     notice: Option<Instant>,
     glimpse: Glimpse,
     facts: Facts,
-    /// What was asked before the notice, in order.
+    /// The calls before the notice, in order.
     asked: Vec<String>,
     told: BTreeSet<String>,
     reads: usize,
@@ -234,7 +234,7 @@ impl Story {
         self.line(now, "client", Tone::Bad, "lost its request")
     }
 
-    /// Whether the world shows what a complete handover promises, and nothing was lost.
+    /// Tells whether the world shows what a complete handover promises, and nothing was lost.
     pub(super) fn is_proved(&self, count: Count) -> bool {
         let serving = self.glimpse.successors.iter().filter(|one| one.target.as_deref() == Some("healthy")).count();
         let one_successor = self.glimpse.successors.len() == 1 && serving == 1;
@@ -291,7 +291,7 @@ impl Story {
         lines
     }
 
-    /// What it comes to.
+    /// The sum of it.
     pub(super) fn sum(&self, count: Count) -> String {
         let facts = &self.facts;
         let mut parts = Vec::new();

@@ -20,7 +20,7 @@ const ANSWER: &[u8] =
 /// The longest head of a request that is read.
 const HEAD: usize = 4096;
 
-/// What became of the requests so far.
+/// The fate of the requests so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) sent: u32,

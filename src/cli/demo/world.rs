@@ -39,7 +39,7 @@ pub(super) fn settings(owner: Owner, fast: bool, port: u16) -> sim::Settings {
     settings
 }
 
-/// Whom the demo says to own the instance.
+/// The owner that the demo names.
 pub(super) fn owner_in_words(owner: Owner) -> &'static str {
     match owner {
         Owner::AutoScalingGroup => "an Auto Scaling group",
@@ -103,7 +103,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What happened between two looks.
+/// The events between two looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Instance(String),

@@ -1,4 +1,4 @@
-//! What is read before a drill, as snapshots at two widths, plain and coloured.
+//! The text before a drill, as snapshots at two widths, plain and coloured.
 
 use std::time::Duration;
 

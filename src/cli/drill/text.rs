@@ -1,4 +1,4 @@
-//! What a person reads before a drill and after it. Pure: facts in, lines out.
+//! The text before a drill and after it. Pure: facts in, lines out.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::core::life::Closed;
 use crate::core::model::Signal;
 use crate::daemon::Ended;
 
-/// What will be done, what it costs, what stands against it.
+/// The steps, the costs, and the reasons against a drill.
 pub(super) fn plan(survey: &Survey, within: Duration, paint: Paint, width: usize) -> Vec<String> {
     let identity = &survey.identity;
     let title =

@@ -39,7 +39,7 @@ pub(super) fn page() -> String {
     page.render()
 }
 
-/// What each does, and a whole file.
+/// Examples: the purpose of each, and a whole file.
 const EXAMPLES: [(&str, &str); 3] = [
     (
         "A service that finishes a batch before it goes, and tells Slack:",

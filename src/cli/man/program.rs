@@ -91,7 +91,7 @@ fn head(argument: &Arg) -> Vec<Inline> {
     head
 }
 
-/// What may be written, and what stands there without it.
+/// The values that may be written, and the default.
 fn values(argument: &Arg) -> String {
     if !argument.get_action().takes_values() {
         return String::new();
@@ -178,7 +178,7 @@ const SIGNALS: [(&str, &str); 2] = [
     ),
 ];
 
-/// What each does, and a line for the shell. The test of the whole parses each.
+/// Examples: the purpose of each, and a line for the shell. The test of the whole parses each.
 const EXAMPLES: [(&str, &str); 4] = [
     ("A whole handover to look at, without an AWS account:", "spot-relay demo"),
     ("What would be done on a notice; nothing is written to AWS:", "spot-relay run --dry-run"),

@@ -1,4 +1,4 @@
-//! What `spot-relay status` knows, as a person reads it: pure, from the report to lines that fit the width.
+//! The page of `spot-relay status`, for people: pure, from the report to lines that fit the width.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::core::handover::Report as Duty;
 use crate::core::life::Closed;
 use crate::core::model::{LifeCycle, MilestoneKind, Signal};
 
-/// Of the column on the left.
+/// The width of the column on the left.
 const LABEL: usize = 13;
 const MARGIN: usize = 2;
 

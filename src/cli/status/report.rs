@@ -1,4 +1,4 @@
-//! What `spot-relay status` knows, as other programs read it (`--json`): pure, from the daemon's file to this schema.
+//! The report of `spot-relay status`, for other programs (`--json`): pure, from the daemon's file to this schema.
 //!
 //! The schema is promised: a field is added without notice, and [`SCHEMA`] goes up when one changes or goes. Every key is
 //! always there; what is not known is `null`. Times are RFC 3339 in UTC, durations are seconds.
@@ -20,7 +20,7 @@ const SILENT: Duration = Duration::from_secs(60);
 const MISSING_LOOKS: u32 = 5;
 const WRITTEN_EVERY: Duration = Duration::from_secs(12);
 
-/// What there is to report on.
+/// The sources of a report.
 pub(super) struct Found {
     pub(super) status: Option<Status>,
     /// The record on the disk, where there is no status.
@@ -78,7 +78,7 @@ pub(super) struct Report {
     pub(super) handover: Option<Handover>,
 }
 
-/// What is wrong, and what a person can do.
+/// A problem, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Problem {
     pub(super) what: String,
@@ -184,7 +184,7 @@ impl Report {
         self.problems.len() == 1 && self.credentials.as_ref().is_some_and(|credentials| credentials.trouble.is_some())
     }
 
-    /// Whether more has changed than ages and what counts on by itself.
+    /// Tells whether more has changed than ages and what counts on by itself.
     pub(super) fn is_news_after(&self, earlier: &Report) -> bool {
         self.without_ages() != earlier.without_ages()
     }

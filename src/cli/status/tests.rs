@@ -191,7 +191,7 @@ fn blind() -> Status {
     }
 }
 
-/// What is found a few seconds after the daemon's last word.
+/// The status a few seconds after the daemon's last word.
 fn found(status: Option<Status>, lives: bool, after: f64) -> Found {
     let written = status.as_ref().map_or(at(NOTICE as f64), |status| status.written.boot);
     let now = written + Duration::from_secs_f64(after);

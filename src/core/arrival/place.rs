@@ -23,7 +23,7 @@ pub(super) struct Place {
     is_begun: bool,
     /// Why AWS refused the last registration, until its cause is seen in target health.
     refusal: Option<Failure>,
-    /// What a person has to know.
+    /// Remarks for a person.
     remark: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl Place {
         self.remark.take()
     }
 
-    /// What is waited for here, beside AWS's health checks.
+    /// The reason to wait here, beside AWS's health checks.
     pub(super) fn waits_for(&self) -> Option<String> {
         let (name, delay) = (self.registration.name(), self.registration.deregistration_delay.as_secs());
         (self.stage == Stage::Drain).then(|| {

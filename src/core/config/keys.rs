@@ -13,7 +13,7 @@ use crate::core::notice::TWO_MINUTES;
 /// A `[table]` of the file; the first has no name and no header.
 pub struct Table {
     pub name: &'static str,
-    /// What its keys are about, as a sentence.
+    /// The subject of its keys, as a sentence.
     pub meaning: &'static str,
     pub keys: &'static [Key],
 }
@@ -22,9 +22,9 @@ pub struct Key {
     pub name: &'static str,
     /// As it is written in TOML.
     pub default: &'static str,
-    /// What a person reads beside it in the sample; may be empty.
+    /// The comment beside it in the sample; may be empty.
     pub note: &'static str,
-    /// What it does, and what may be written: sentences for the manual page.
+    /// Its effect and its values: sentences for the manual page.
     pub meaning: &'static str,
     pub(super) read: fn(&mut Config, &Value<'_>) -> Result<(), Wrong>,
 }
@@ -41,7 +41,7 @@ impl Table {
 }
 
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-/// What two minutes can hold.
+/// The range that two minutes can hold.
 const HOOK_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=TWO_MINUTES;
 /// [`Config::parse`] holds the sum to less.
 const PARTS_OF_THE_NOTICE: RangeInclusive<Duration> = Duration::ZERO..=TWO_MINUTES;

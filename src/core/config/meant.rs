@@ -1,4 +1,4 @@
-//! What a person may have meant who wrote a word that there is not.
+//! Suggestions for a word that does not exist.
 
 use super::keys::{TABLES, Table};
 
@@ -11,7 +11,7 @@ pub(super) fn meant<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str
     (distance(nearest) <= nearest.chars().count().div_ceil(3)).then_some(nearest)
 }
 
-/// What is said of a key that `table` does not have.
+/// The error for a key that `table` does not have.
 pub(super) fn no_such_key(written: &str, table: &Table) -> String {
     let own: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
     if let Some(name) = meant(written, &own) {

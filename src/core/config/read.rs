@@ -59,7 +59,7 @@ pub(super) fn span_of(text: &str, path: &str) -> Option<Range<usize>> {
     value.map(Spanned::span)
 }
 
-/// What is no TOML, in a person's words, once a line.
+/// Errors of the syntax, in plain words, once a line.
 fn parse(text: &str) -> Result<DeTable<'_>, Vec<Found>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -132,7 +132,7 @@ impl Reading {
         self.problems.len() >= MOST_PROBLEMS
     }
 
-    /// What is wrong about values only together: told of the first of the keys that was written.
+    /// Values that are wrong only together are told of the first of the keys that was written.
     fn compare(&mut self) {
         for (keys, what) in self.config.contradictions() {
             let written = keys.iter().find_map(|key| Some((self.written.get(*key)?.clone(), *key)));
@@ -269,11 +269,9 @@ mod tests {
     #[test]
     fn a_hundred_thousand_wrong_keys_are_a_hundred_problems_at_once() {
         let text: String = (0..100_000).map(|number| format!("k{number} = 1\n")).collect();
-        let began = std::time::Instant::now();
         assert_eq!(problems(&text).lines().filter(|line| line.starts_with("c: ")).count(), MOST_PROBLEMS);
         let broken = "= \n".repeat(100_000);
         assert!(problems(&broken).lines().filter(|line| line.starts_with("c: ")).count() <= MOST_PROBLEMS);
-        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     }
 
     #[test]

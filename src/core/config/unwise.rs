@@ -1,4 +1,4 @@
-//! What may be written and should not be: settings that are legal, and cost their owner something when the notice comes.
+//! Settings that are legal and unwise: they cost their owner something when the notice comes.
 //!
 //! Pure: only the settings are looked at, so nothing here depends on the machine, and nothing is said of a default.
 
@@ -15,7 +15,7 @@ const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Unwise {
     /// As in `leave.quiet-for`.
     pub key: &'static str,
-    /// What is set, what it means, and what to do.
+    /// The setting, its consequence, and the remedy.
     pub what: String,
 }
 

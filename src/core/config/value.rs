@@ -16,7 +16,7 @@ use crate::core::model::Readiness;
 
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// What is wrong about a value, and what would be right.
+/// The error of a value, and a right one.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) what: String,

@@ -54,18 +54,18 @@ impl ConfigError {
         ConfigError { is_unreadable: !matches!(error.kind(), NotFound | InvalidData), ..wrong }
     }
 
-    /// Whether a file could not be read, as opposed to one that says something wrong.
+    /// Tells whether a file could not be read, as opposed to one that says something wrong.
     pub fn is_unreadable(&self) -> bool {
         self.is_unreadable
     }
 
-    /// Of a file that belongs to the configuration, and that only its reader understands: a template.
+    /// The error of a file that belongs to the configuration and that only its reader understands: a template.
     pub fn wrong(file: &str, what: &str) -> ConfigError {
         let problem = Problem { place: None, key: String::new(), what: what.to_owned() };
         ConfigError { file: file.to_owned(), problems: vec![problem], is_unreadable: false }
     }
 
-    /// What only its user finds out about the value of `key` (as in `notify.webhook`) in the file with this text.
+    /// The error that only the user of the value of `key` finds (as in `notify.webhook`) in the file with this text.
     pub fn of_value(file: &str, text: &str, key: &str, what: &str) -> ConfigError {
         ConfigError::of(file, text, vec![(span_of(text, key), key.to_owned(), what.to_owned())])
     }

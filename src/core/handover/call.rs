@@ -1,4 +1,4 @@
-//! What the core asks of the daemon, and what comes back: calls, answers, and the duties they belong to.
+//! The exchange between core and daemon: calls, answers, and the duties they belong to.
 //!
 //! A variant bears the name of its API action where it is one exchange. Data only: who decides is the core, who performs is
 //! the daemon.
@@ -123,7 +123,7 @@ pub enum Call {
         hook: HookKind,
         timeout: Duration,
     },
-    /// Whether the application serves.
+    /// Tells whether the application serves.
     LookAtReadiness(Readiness),
     /// Those that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
@@ -176,7 +176,7 @@ impl HookKind {
     }
 }
 
-/// What a call brought back.
+/// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A write was accepted.
@@ -204,7 +204,7 @@ pub enum Answer {
     },
     /// `None`: there is no such group.
     GroupRoom(Option<GroupRoom>),
-    /// Whether nothing is raised any more.
+    /// Tells whether nothing is raised any more.
     Capacity {
         is_back: bool,
     },
@@ -270,7 +270,7 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// Whether it changes something at AWS; whatever else is under way may be left to itself.
+    /// Tells whether it changes something at AWS; whatever else is under way may be left to itself.
     pub(crate) fn writes(&self) -> bool {
         !matches!(
             self,

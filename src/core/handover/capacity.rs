@@ -56,13 +56,13 @@ pub(super) struct AskCapacity {
     written: Option<i32>,
     /// Units that the fleet replaces without being asked.
     by_itself: i32,
-    /// What the fleet had when it was counted last.
+    /// The fleet's capacity when it was counted last.
     fulfilled_at_count: i32,
     /// The fleet terminated what exceeded its target before it was raised, and is to do so again.
     terminates_excess: bool,
     too_late: bool,
     why_gone: String,
-    /// What of it was told.
+    /// The part of it that was told.
     told: Asked,
     fulfilled: bool,
     /// The base was put back once; what is read now has the last word.
@@ -137,7 +137,7 @@ impl AskCapacity {
         &self.pace
     }
 
-    /// Whether the fleet has launched what was asked of it.
+    /// Tells whether the fleet has launched what was asked of it.
     pub(super) fn is_fulfilled(&self) -> bool {
         self.fulfilled || matches!(self.stage, Stage::Done | Stage::Gone)
     }
@@ -189,7 +189,7 @@ impl AskCapacity {
         }
     }
 
-    /// Whether this process or the one before it has raised the capacity.
+    /// Tells whether this process or the one before it has raised the capacity.
     fn may_be_raised(&self, terms: &Terms) -> bool {
         let is_raised = self.base.zip(self.fleet.as_ref()).is_some_and(|(base, fleet)| fleet.capacity.total > base);
         self.raise_begun || (terms.resumed && is_raised)
@@ -329,7 +329,7 @@ impl AskCapacity {
         if self.is_back(terms) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
     }
 
-    /// Whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
+    /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
     /// before it nobody knows.
     fn is_back(&self, terms: &Terms) -> bool {
         let Some(fleet) = &self.fleet else { return false };

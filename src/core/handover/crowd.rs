@@ -40,7 +40,7 @@ const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(30);
 /// Fellows, where nobody knows how many there are.
 const ASSUMED_FELLOWS: u32 = 150;
-/// So often a throttled call is tried again soon; then it is a crowd that takes turns.
+/// A throttled call is tried again soon so often; then it is a crowd that takes turns.
 const SOON_AT_MOST: u32 = 3;
 /// A turn is longer than the bucket needs for all by this factor: less would leave some without one.
 const SLACK: f64 = 1.2;

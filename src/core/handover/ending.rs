@@ -41,7 +41,7 @@ impl Handover {
         true
     }
 
-    /// Whether the group terminates this instance by itself and waits for its hooks, which have no deadline of ours.
+    /// Tells whether the group terminates this instance by itself and waits for its hooks, which have no deadline of ours.
     pub(super) fn group_waits(&self) -> bool {
         let by_itself = self.terms.terminating && self.terms.signal == Signal::LifecycleState;
         by_itself && self.successor.as_ref().is_some_and(SuccessorDuties::is_waited_for)

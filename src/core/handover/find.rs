@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::crowd::Bucket;
 use super::{Answer, Call, Pace, Report, Terms, View};
 use crate::core::model::{BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId};
-use crate::core::plan::{FleetKind, LEAVING_TAG, is_under_notice, noticed_at, weight_hundredths};
+use crate::core::plan::{FleetKind, GroupRequest, LEAVING_TAG, Plan, is_under_notice, noticed_at, weight_hundredths};
 use crate::core::retry::Precedence;
 
 /// The pauses between two looks.
@@ -32,7 +32,7 @@ const SLACK: Duration = Duration::from_secs(30);
 
 pub(super) struct Find {
     among: Among,
-    /// What is no successor, whatever else is found out.
+    /// Instances that are no successors, whatever else is found out.
     ignored: BTreeSet<InstanceId>,
     /// The successors handed out, with their weights in hundredths.
     found: BTreeMap<InstanceId, u32>,
@@ -67,6 +67,27 @@ pub(super) enum Among {
     },
     /// Instances that carry the tag of their predecessor: us.
     Tagged,
+}
+
+impl Among {
+    /// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
+    /// successor itself, so then only the launch time tells.
+    pub(super) fn of(plan: &Plan, terms: &Terms) -> Option<Among> {
+        match plan {
+            Plan::Group { group, how } => {
+                let members =
+                    group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
+                Some(Among::Group {
+                    name: group.name.clone(),
+                    known: members.collect(),
+                    rebalances: *how == GroupRequest::Observe,
+                })
+            }
+            Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()) }),
+            Plan::Launch(_) => Some(Among::Tagged),
+            Plan::Nobody { .. } => None,
+        }
+    }
 }
 
 enum Stage {
@@ -118,7 +139,7 @@ impl Find {
         self.doubt_since.is_some()
     }
 
-    /// Whether as many successors as victims are found.
+    /// Tells whether as many successors as victims are found.
     pub(super) fn is_done(&self) -> bool {
         self.done
     }
@@ -293,7 +314,7 @@ impl Find {
     }
 }
 
-/// Of an instance whose launch time is not told nothing speaks against it.
+/// An instance whose launch time is not told is not ruled out by it.
 fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
     instance.launch_time.zip(since).is_none_or(|(launched, since)| launched >= since)
 }

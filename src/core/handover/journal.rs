@@ -45,7 +45,7 @@ impl Journal {
     }
 }
 
-/// What a milestone is about, besides this instance.
+/// The target group or the successor that a milestone is about.
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) target_group: Option<TargetGroupArn>,

@@ -283,7 +283,7 @@ impl AskLaunch {
     }
 }
 
-/// Whether an error is about these pools, so that another way to launch into them would get the same.
+/// Tells whether an error is about these pools, so that another way to launch into them would get the same.
 fn is_of_the_pool(error: &str) -> bool {
     const OF_THE_POOL: [&str; 8] = [
         "Insufficient",

@@ -29,7 +29,7 @@ pub(super) struct Light {
 struct Group {
     stage: Stage,
     pace: Pace,
-    /// Whether another target serves that is not itself leaving; unknown before the first answer.
+    /// Tells whether another target serves that is not itself leaving; unknown before the first answer.
     serves: Option<bool>,
 }
 
@@ -61,7 +61,7 @@ impl Light {
         }
     }
 
-    /// Whether this instance is the last one somewhere: known, unknown.
+    /// Tells whether this instance is the last one somewhere: known, unknown.
     pub(super) fn others_serve(&self, registrations: &[Registration]) -> Option<bool> {
         let known = |index: usize| self.groups.get(index).and_then(|group| group.serves);
         let mut each = (0..registrations.len()).map(known);

@@ -58,7 +58,7 @@ impl LookUps {
         calls
     }
 
-    /// What one look-up of registrations found.
+    /// Takes the result of one look-up of registrations.
     pub(super) fn registrations_answered(
         &mut self,
         now: BootInstant,
@@ -97,7 +97,7 @@ impl LookUps {
         open.filter_map(|look_up| look_up.pace.wake()).chain(self.plan.iter().filter_map(Pace::wake))
     }
 
-    /// What is not found yet.
+    /// The look-ups that have not found anything yet.
     pub(super) fn reports(&self) -> Vec<Report> {
         let mut reports = Vec::new();
         if !self.registrations_are_known() {

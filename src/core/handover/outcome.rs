@@ -20,7 +20,7 @@ impl Outcome {
     }
 }
 
-/// What became of one duty.
+/// The fate of one duty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `leave web`, `quiet`, `successor`, ...

@@ -90,7 +90,7 @@ impl Register {
         }
     }
 
-    /// Whether this instance need not live on for them: registered, or their owner's business. `all_run`: no successor is
+    /// Tells whether this instance need not live on for them: registered, or their owner's business. `all_run`: no successor is
     /// still to come.
     pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
         let registered = !self.places.is_empty() && self.places.keys().all(|id| self.registered.contains(id));
@@ -260,7 +260,7 @@ impl Register {
         self.say_healthy(now, journal);
     }
 
-    /// What these rows of one successor say of its place.
+    /// Reads the place of one successor from its rows.
     fn seen(&self, rows: &[&TargetHealth], place: &Place, now: BootInstant) -> Place {
         let there = |port: &u16| rows.iter().any(|row| row.target.port == *port && is_there(row));
         let serves = |port: &u16| rows.iter().any(|row| row.target.port == *port && self.registration.is_served(row));
@@ -346,7 +346,7 @@ impl Register {
     }
 }
 
-/// Whether the load balancer knows the target and is not about to forget it.
+/// Tells whether the load balancer knows the target and is not about to forget it.
 fn is_there(row: &TargetHealth) -> bool {
     row.is_registered() && !row.drains()
 }

@@ -45,7 +45,7 @@ enum Ask {
     Launch(AskLaunch),
 }
 
-/// What an answer to a request means for the other duties.
+/// The meaning of an answer for the other duties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Pending,
@@ -74,7 +74,7 @@ impl SuccessorDuties {
         let ask = match &plan {
             _ if terms.terminating || (observes && is_drill) => Ask::Nobody,
             Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
-                find = among(&plan, terms).map(|among| Find::new(among, terms, now, seed(terms, "find")));
+                find = Among::of(&plan, terms).map(|among| Find::new(among, terms, now, seed(terms, "find")));
                 Ask::Nobody
             }
             Plan::Group { how: GroupRequest::Uncounted, .. } => Ask::Nobody,
@@ -186,7 +186,7 @@ impl SuccessorDuties {
         self.watch.as_ref().and_then(Watch::id)
     }
 
-    /// Whether serving on until the successor does still has a point: it is to come and not there yet.
+    /// Tells whether serving on until the successor does still has a point: it is to come and not there yet.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         let to_come = match &self.ask {
             Ask::Nobody => self.plan.has_successor() && !self.nobody_yet,
@@ -204,7 +204,7 @@ impl SuccessorDuties {
             && self.registers.iter().all(Register::is_healthy)
     }
 
-    /// Whether others went with this instance, and fewer successors are found than members went.
+    /// Tells whether others went with this instance, and fewer successors are found than members went.
     fn more_are_to_come(&self) -> bool {
         self.watch.is_some() && self.find.as_ref().is_some_and(|find| !find.is_done())
     }
@@ -337,7 +337,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// What a request's answer means for the others.
+    /// Tells the other duties of a request's answer.
     fn follow(&mut self, now: BootInstant, terms: &Terms, asked: Asked, journal: &mut Journal) {
         match asked {
             Asked::Pending => {}
@@ -375,7 +375,7 @@ impl SuccessorDuties {
 
     fn look(&mut self, now: BootInstant, terms: &Terms) {
         let unknown = self.find.is_none() && self.watch.is_none();
-        if let (true, Some(among)) = (unknown, among(&self.plan, terms)) {
+        if let (true, Some(among)) = (unknown, Among::of(&self.plan, terms)) {
             let mut find = Find::new(among, terms, now, seed(terms, "find"));
             find.lose(&self.lost, now);
             self.find = Some(find);
@@ -387,7 +387,7 @@ impl SuccessorDuties {
         self.watch = Some(Watch::new(instances, now, seed(terms, "watch")));
     }
 
-    /// What was found was described a moment ago: no second look is needed to see it run.
+    /// The successors found were described a moment ago: no second look is needed to see it run.
     fn found(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>, journal: &mut Journal) {
         match &mut self.watch {
             Some(watch) => {
@@ -487,24 +487,5 @@ impl SuccessorDuties {
         }
         reports.extend(self.lifecycles.reports(begun_at));
         reports
-    }
-}
-
-/// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
-/// successor itself, so then only the launch time tells.
-fn among(plan: &Plan, terms: &Terms) -> Option<Among> {
-    match plan {
-        Plan::Group { group, how } => {
-            let members =
-                group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
-            Some(Among::Group {
-                name: group.name.clone(),
-                known: members.collect(),
-                rebalances: *how == GroupRequest::Observe,
-            })
-        }
-        Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()) }),
-        Plan::Launch(_) => Some(Among::Tagged),
-        Plan::Nobody { .. } => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What a handover is about, what is known when it begins, and the manner in which it goes. Data, and what follows from it.
+//! The subject of a handover, the facts known when it begins, and the manner in which it goes. Data, and conclusions from it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::core::plan::{GroupRequest, Plan};
 
 use super::call::HookKind;
 
-/// What a handover is about. Fixed at first sight, but for what a later signal of the same incident adds.
+/// The subject of a handover. It is fixed at first sight, but for what a later signal of the same incident adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     pub identity: Identity,
@@ -30,7 +30,7 @@ pub struct Terms {
     pub time: Option<Timestamp>,
     /// The code of a scheduled event.
     pub event: Option<String>,
-    /// Of a recommendation: until when a successor is waited for.
+    /// The deadline. For a recommendation a successor is waited for until then.
     pub deadline: BootInstant,
     /// Both clocks at one moment: AWS's and the boot's.
     pub clocks: (Timestamp, BootInstant),
@@ -48,14 +48,14 @@ pub struct Terms {
     pub planned_before: bool,
 }
 
-/// What the handover goes by.
+/// The settings of the handover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub leave: LeaveSettings,
     pub hooks: Hooks,
 }
 
-/// What is known when the notice comes. `None` is looked up within the handover.
+/// The facts known when the notice comes. `None` is looked up within the handover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     pub registrations: Option<Vec<Registration>>,
@@ -82,7 +82,7 @@ pub(super) enum Manner {
     Open,
 }
 
-/// Whether this instance serves on when a notice comes, by its settings and its plan.
+/// Tells whether this instance serves on when a notice comes, by its settings and its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNotice {
     /// It leaves in the first instant.

@@ -232,7 +232,7 @@ impl Model {
         launched
     }
 
-    /// What owners do by themselves: take the victims at their deadline, keep groups and fleets at their size.
+    /// Owners act by themselves: they take the victims at their deadline, keep groups and fleets at their size.
     fn pass(&mut self, now: u64) {
         for (victim, deadline) in self.victims.iter().zip(&self.deadlines) {
             if now >= *deadline {
@@ -466,7 +466,7 @@ impl Model {
         members.chain(self.terminating.iter().map(|(id, it)| member(id, state(it)))).collect()
     }
 
-    /// What an instance asks for that comes (back) into service.
+    /// Answers an instance that comes (back) into service.
     fn perform_return(&mut self, _now: u64, victim: &str, call: &Call) -> Answer {
         let refused = |code: &str, message: &str| {
             Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
@@ -493,7 +493,7 @@ enum Event {
 struct Run {
     model: Model,
     plan: Plan,
-    /// What the process after a kill finds out anew, where the record is lost.
+    /// The process after a kill finds this out again, where the record is lost.
     plan_after_restart: Option<Plan>,
     settings: Settings,
     action: Action,
@@ -502,7 +502,7 @@ struct Run {
     exchanges: Vec<Exchange>,
     next_exchange: usize,
     lost_in_a_row: BTreeMap<(usize, Duty), u32>,
-    /// Whose first process raises a fleet's capacity so slowly, in milliseconds.
+    /// The first process raises a fleet's capacity so slowly, in milliseconds.
     slow_raises_of: Option<(usize, u16)>,
     events: Vec<(u64, Event)>,
     calls: Vec<(u64, usize, Call)>,
@@ -1207,7 +1207,7 @@ fn two_victims_have_both_successors_registered_whenever_either_is_noticed_killed
     }
 }
 
-/// So many victims noticed together, with the names that the model needs.
+/// Victims noticed together, with the names that the model needs.
 fn victims(count: usize) -> Vec<(&'static str, u64, u64)> {
     let name = |number: usize| -> &'static str { Box::leak(format!("i-victim{number}").into_boxed_str()) };
     (0..count).map(|number| (name(number), 1_000, 121_000)).collect()
@@ -1272,7 +1272,7 @@ fn kills(victims: usize) -> impl Strategy<Value = Vec<(u64, usize)>> {
     prop::collection::vec((1_000u64..60_000, 0..victims), 0..4)
 }
 
-/// What holds however it went.
+/// Asserts the invariants, however it went.
 fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
     for (victim, name) in run.model.victims.iter().enumerate() {
         let _ended = run.outcome(victim);

@@ -1,4 +1,4 @@
-//! What every duty may know of the others, as of now: one look at the whole handover, made anew for each round of calls.
+//! Everything that a duty may know of the others, as of now: one look at the whole handover, made anew for each round of calls.
 
 use super::crowd::Crowd;
 use super::hook::Hook;

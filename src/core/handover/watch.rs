@@ -28,7 +28,7 @@ pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 pub(super) struct Watch {
     /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
     ids: Vec<InstanceId>,
-    /// What was seen of each last.
+    /// The last sight of each.
     seen: BTreeMap<InstanceId, Instance>,
     running: Vec<Instance>,
     /// Those told of as running.
@@ -90,7 +90,7 @@ impl Watch {
         self.running_at.is_some()
     }
 
-    /// Whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that fails holds
+    /// Tells whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that fails holds
     /// nothing up.
     pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
         let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);

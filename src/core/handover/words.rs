@@ -1,4 +1,4 @@
-//! What a handover says of its beginning, and of its end.
+//! The sentences of a handover's beginning and of its end.
 
 use super::{Terms, join, seconds};
 use crate::core::model::{Action, BootInstant, Registration, Signal};

@@ -18,13 +18,13 @@ const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
 const SLACK: Duration = Duration::from_secs(30);
 /// How long a successor is waited for on a mere recommendation. Until it is healthy this instance serves.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
-/// So long before a scheduled event its handover begins.
+/// The handover of a scheduled event begins so long before it.
 const LEAD: Duration = Duration::from_secs(10 * 60);
-/// Of a group that terminates this instance: what draining may take at the most, beside the commands of the user's.
+/// A group terminates this instance: draining may take at the most, beside the commands of the user's.
 const DRAINS_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 
-/// What is new about a signal.
+/// The news in a signal.
 pub(super) struct Beginning {
     pub(super) signal: Signal,
     pub(super) action: Option<Action>,
@@ -79,7 +79,7 @@ impl Life {
         }
     }
 
-    /// Whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
+    /// Tells whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
     fn is_over(&self, notice: Notice, at: BootInstant) -> bool {
         let was_survived = |record: &Record| {
             record.closed.is_some() && record.time.is_some() && record.time == notice.time && at > record.deadline
@@ -89,7 +89,7 @@ impl Life {
             || self.over.is_some_and(|over| over.time.is_some() && is_same_interruption(over.time, notice.time))
     }
 
-    /// Whether the handover of another signal has done already what this notice asks for, or the notice is the one that
+    /// Tells whether the handover of another signal has done already what this notice asks for, or the notice is the one that
     /// was handed over for.
     fn is_told_of(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) -> bool {
         let is_live = self.handover.is_some();
@@ -180,7 +180,7 @@ impl Life {
         (longest + leave.settle.max(leave.quiet_for) + leave.reserve + self.config.hooks.timeout * 2).max(TWO_MINUTES)
     }
 
-    /// What was announced before and begins now: a recommendation that waited for an arrival, a scheduled event.
+    /// An announcement from before that begins now: a recommendation that waited for an arrival, a scheduled event.
     pub(super) fn begin_what_is_announced(&mut self, now: BootInstant) {
         let busy = self.handover.is_some() || self.arrival.is_some() || !self.sight.absent_before;
         // What is to be put right first: an interruption of this boot, or of the one before. What the process before this
@@ -347,7 +347,7 @@ impl Life {
         by_us || is_coming_back || (self.config.arrive.register && !self.sight.absent_before)
     }
 
-    /// What the process before this one knew was frozen then; else what was found since the start. An empty list of
+    /// The facts of the process before this one, which were frozen then; else those found since the start. An empty list of
     /// registrations is looked up again: one may have come since.
     fn known_for(&self, earlier: Option<&Record>) -> Known {
         let is_anew = earlier.is_some_and(|record| record.survived);

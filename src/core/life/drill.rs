@@ -25,7 +25,7 @@ impl Life {
         self.record_of_this_boot().is_some_and(|record| record.signal == Signal::Drill && record.closed.is_none())
     }
 
-    /// Whether an instance that went back is wherever it was before.
+    /// Tells whether an instance that went back is wherever it was before.
     pub fn is_wholly_back(&self) -> bool {
         self.is_wholly_back
     }

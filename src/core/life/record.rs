@@ -125,7 +125,7 @@ impl Record {
         self.signal == Signal::RebalanceRecommendation && self.outcome.is_none()
     }
 
-    /// Whether its group may have launched a successor already, which asking in another way would launch again.
+    /// Tells whether its group may have launched a successor already, which asking in another way would launch again.
     pub(super) fn may_have_launched_first(&self, is_weaker: bool) -> bool {
         let asked = self.milestones.iter().any(|milestone| milestone.milestone == MilestoneKind::SuccessorRequested);
         (self.launched_first && self.outcome.is_none()) || ((self.launched_first || is_weaker) && asked)

@@ -1,4 +1,4 @@
-//! What the metadata has shown so far, look by look, and what a person is told of it.
+//! The metadata's signals so far, look by look, and the remarks about them.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(super) struct Sight {
     /// Looks in a row at which the group takes this instance nowhere.
     pub(super) not_taken: Absence,
     pub(super) events: Vec<ScheduledEvent>,
-    /// Of the event that a handover is about.
+    /// The scheduled event that a handover is about.
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,
@@ -84,7 +84,7 @@ pub(super) enum Takes {
     IntoPool,
 }
 
-/// What the metadata says of rebalancing.
+/// The metadata's word on rebalancing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recommendation {
     Absent,
@@ -93,7 +93,7 @@ pub enum Recommendation {
 }
 
 impl Sight {
-    /// Whether a signal that stood is gone. A group that has begun to terminate an instance never goes back.
+    /// Tells whether a signal that stood is gone. A group that has begun to terminate an instance never goes back.
     pub(super) fn is_gone(&self, signal: Signal) -> bool {
         match signal {
             _ if self.is_terminating() => false,
@@ -105,12 +105,12 @@ impl Sight {
         }
     }
 
-    /// Whether the group takes this instance out of service: to its end, or back into its warm pool.
+    /// Tells whether the group takes this instance out of service: to its end, or back into its warm pool.
     pub(super) fn is_terminating(&self) -> bool {
         self.group_takes.is_some()
     }
 
-    /// Whether the group, if there is one, wants this instance to serve: not in Standby, and not in the warm pool.
+    /// Tells whether the group, if there is one, wants this instance to serve: not in Standby, and not in the warm pool.
     pub(super) fn may_serve(&self) -> bool {
         let waits = |state: &str| state == "Standby" || state.starts_with("Warmed:");
         self.knows_lifecycle && !self.lifecycle_state.as_deref().is_some_and(waits)

@@ -47,7 +47,7 @@ impl Life {
         }
     }
 
-    /// Whether the metadata holds a notice that is to be acted on, by the last look.
+    /// Tells whether the metadata holds a notice that is to be acted on, by the last look.
     fn may_stand(&self) -> bool {
         !self.sight.notice_absent.has_begun() && self.over.is_none() && self.stale.is_none()
     }

@@ -1,4 +1,4 @@
-//! Who owns an instance and what it launches: groups, fleets, launch templates. Values as an edge read them, nothing else.
+//! The owner of an instance and its launches: groups, fleets, launch templates. Values as an edge read them, nothing else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BlockDevice, Instance, InstanceId, InstanceRequirements, TargetGroupArn};
 
-/// What launched the instance and can launch another.
+/// The owner: it launched the instance and can launch another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Owner {
@@ -67,7 +67,7 @@ pub struct GroupMember {
 }
 
 impl GroupMember {
-    /// Whether the group's desired capacity counts it: not in Standby, and not in the warm pool.
+    /// Tells whether the group's desired capacity counts it: not in Standby, and not in the warm pool.
     pub fn is_counted(&self) -> bool {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
     }
@@ -139,7 +139,7 @@ pub struct Fleet {
     pub capacity: FleetCapacity,
     #[serde(default)]
     pub excess: ExcessCapacity,
-    /// What it launches; empty where it uses launch specifications instead of templates.
+    /// The launch templates; empty where it uses launch specifications instead of templates.
     pub launch_configurations: Vec<LaunchConfiguration>,
     /// The target groups in which the fleet registers what it launches; only a Spot Fleet has any.
     pub target_groups: Vec<TargetGroupArn>,
@@ -175,7 +175,7 @@ pub enum ExcessCapacity {
     Stays,
 }
 
-/// What is to change about a fleet; `None` leaves it.
+/// The change to a fleet; `None` leaves a part as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FleetChange {
     pub total: Option<i32>,
@@ -184,7 +184,7 @@ pub struct FleetChange {
     pub excess: Option<ExcessCapacity>,
 }
 
-/// What a fleet was asked for and what it has, in its own units: instances, or weights where it has weights.
+/// The capacity that a fleet was asked for and that it has, in its own units: instances, or weights where it has weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCapacity {
     pub total: i32,

@@ -123,7 +123,7 @@ pub struct Registration {
     pub deregistration_delay: Duration,
     /// True if a Network Load Balancer serves the group (protocol TCP, UDP, TLS and the like).
     pub network: bool,
-    /// Whether the load balancer speaks HTTP/2 or gRPC to the targets: many requests share a connection.
+    /// Tells whether the load balancer speaks HTTP/2 or gRPC to the targets: many requests share a connection.
     #[serde(default)]
     pub multiplexed: bool,
     /// True for the protocols QUIC and TCP_QUIC: RegisterTargets wants a `QuicServerId`, which only its owner knows.
@@ -182,7 +182,7 @@ impl Registration {
     }
 }
 
-/// What a target group has unless it was changed (its attribute `deregistration_delay.timeout_seconds`).
+/// The delay of a target group unless it was changed (its attribute `deregistration_delay.timeout_seconds`).
 pub const DEFAULT_DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
 
 /// `TargetHealth.State`; AWS adds new ones.

@@ -40,7 +40,7 @@ impl GroupRequest {
         }
     }
 
-    /// Whether the group is asked for a successor.
+    /// Tells whether the group is asked for a successor.
     pub fn asks(self) -> bool {
         matches!(self, GroupRequest::Terminate | GroupRequest::Detach)
     }
@@ -68,7 +68,7 @@ pub(super) fn is_replaced_by_owner(life_cycle: LifeCycle, signal: Signal) -> boo
     life_cycle == LifeCycle::Spot && is_of_spot
 }
 
-/// Whether this configuration asks that a group, which is asked in this way at a notice, launch one more before this
+/// Tells whether this configuration asks that a group, which is asked in this way at a notice, launch one more before this
 /// instance leaves. `[leave] when = "auto"` does not ask: it tries LaunchInstances once, and a refusal is an answer.
 pub fn asks_launch_instances(config: &Config, at_a_notice: GroupRequest) -> bool {
     let at_spot_signals = at_a_notice != GroupRequest::Observe

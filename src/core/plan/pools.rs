@@ -99,7 +99,7 @@ impl LaunchPlan {
         self.attempts.get(number as usize % self.attempts.len().max(1))
     }
 
-    /// Whether the plan begins again with the attempt of this number.
+    /// Tells whether the plan begins again with the attempt of this number.
     pub fn comes_round(&self, number: u32) -> bool {
         (number as usize).is_multiple_of(self.attempts.len().max(1))
     }
@@ -255,7 +255,7 @@ fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String>
     pool.availability_zone.as_ref().or(by_subnet).cloned().or_else(by_template)
 }
 
-/// Whether it is, for all that is known, the pool that AWS takes this instance back from.
+/// Tells whether it is, for all that is known, the pool that AWS takes this instance back from.
 fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
     pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
         && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)

@@ -47,7 +47,7 @@ impl fmt::Display for RaisedCapacity {
     }
 }
 
-/// Whether the member runs and is about to go: AWS takes it, or its own spot-relay has marked it.
+/// Tells whether the member runs and is about to go: AWS takes it, or its own spot-relay has marked it.
 pub fn is_under_notice(member: &FleetMember, now: Timestamp) -> bool {
     let lives = member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
     let counts = |since: Timestamp| now <= since + NOTICE_COUNTS;
@@ -90,7 +90,7 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
         .unwrap_or(100)
 }
 
-/// What raises have left on a fleet.
+/// The remains of raises on a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     Nothing,
@@ -99,7 +99,7 @@ pub enum Leftover {
     Now(PutRight),
 }
 
-/// What puts a fleet right; not nothing.
+/// The changes that put a fleet right; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutRight {
     /// The capacity is still raised: back to this.

@@ -56,7 +56,7 @@ pub struct TemplateNames {
     pub parameters: Vec<String>,
     /// Ids or ARNs of customer-managed keys of volumes.
     pub keys: Vec<String>,
-    /// Whether they tag Spot requests.
+    /// Tells whether they tag Spot requests.
     pub tags_spot_requests: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who launches the successor, as far as permissions go: from a plan, from what the tags say where AWS could not be
+//! The owner, as far as permissions go: from a plan, from what the tags say where AWS could not be
 //! asked, or from a kind of owner alone.
 
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ pub struct FleetMeans {
 /// CreateFleet, from a launch template or from those of a fleet that does not replace by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchMeans {
-    /// What is looked up of the owner and its pools.
+    /// The look-ups of the owner and its pools.
     pub reads: Vec<&'static str>,
     pub source: LaunchSource,
 }
@@ -78,9 +78,9 @@ impl PassedRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     AutoScalingGroup,
-    /// Of type `maintain`.
+    /// A fleet of type `maintain`.
     Ec2Fleet,
-    /// Of type `maintain`.
+    /// A fleet of type `maintain`.
     SpotFleet,
     /// Or of type `request`: neither replaces an instance.
     Ec2FleetInstant,
@@ -103,7 +103,7 @@ impl Means {
         }
     }
 
-    /// What the tags say, where AWS could not be asked for the rest: everything that an owner of this kind may need.
+    /// The owner as the tags tell it, where AWS could not be asked for the rest: everything that an owner of this kind may need.
     pub fn of_clue(clue: &Clue, place: &Place, config: &Config) -> Means {
         match clue {
             Clue::AutoScalingGroup(name) => any_group(Some(place.group(name)), config),
@@ -159,7 +159,7 @@ impl Means {
 }
 
 impl GroupMeans {
-    /// Whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
+    /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
     /// instance serves on only where that takes no permission to launch.
     pub fn launches_first(&self) -> bool {
         self.launch && (self.detach || self.terminate)

@@ -22,7 +22,7 @@ use crate::core::model::Connections;
 
 /// A dump is answered from within the system call, so waiting at all is out of the ordinary.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// What the kernel hands over in one piece is at most 32 KiB (`max_recvmsg_len` in net/netlink/af_netlink.c).
+/// The kernel hands over at most 32 KiB in one piece (`max_recvmsg_len` in net/netlink/af_netlink.c).
 const PIECE: usize = 64 * 1024;
 /// A dump that other connections disturbed is made again this often; then its answer is good enough.
 const DUMPS: usize = 3;

@@ -59,7 +59,7 @@ enum State {
     Done,
 }
 
-/// What one connection has carried. The ages are in milliseconds; since the connection was made, if there was none.
+/// The traffic of one connection. The ages are in milliseconds; since the connection was made, if there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Traffic {
     sent: u32,

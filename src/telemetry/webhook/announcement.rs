@@ -1,4 +1,4 @@
-//! What is told of a milestone: the JSON object that is posted where there is no template, and what a template sees.
+//! The announcement of a milestone: the JSON object that is posted where there is no template, and what a template sees.
 //!
 //! The keys are a contract with whoever reads them: all are always there, and null where there is nothing to say.
 
@@ -11,7 +11,7 @@ use crate::core::model::{Action, MilestoneKind};
 pub struct Announcement {
     /// One of [`MilestoneKind::ALL`].
     pub milestone: String,
-    /// What happened, for a person: a sentence without its full stop.
+    /// The message for a person: a sentence without its full stop.
     pub message: String,
     /// When it happened.
     pub at: String,
@@ -20,15 +20,15 @@ pub struct Announcement {
     pub availability_zone: String,
     pub region: String,
     pub account_id: String,
-    /// What began it: `notice`, `rebalance-recommendation`, `lifecycle-state` or `scheduled-event`.
+    /// The signal that began it: `notice`, `rebalance-recommendation`, `lifecycle-state` or `scheduled-event`.
     pub signal: Option<String>,
-    /// What AWS will do to the instance: `terminate`, `stop`, `hibernate` or `reboot`. Null where AWS has not said so.
+    /// The effect on the instance: `terminate`, `stop`, `hibernate` or `reboot`. Null where AWS has not said so.
     pub action: Option<String>,
     /// After it no call is begun.
     pub deadline: Option<String>,
     /// From the milestone to the deadline.
     pub seconds_left: Option<f64>,
-    /// Who launches the successor, by name or id.
+    /// The owner that launches the successor, by name or id.
     pub owner: Option<String>,
     /// `auto-scaling-group`, `ec2-fleet`, `spot-fleet`, `launch-template` or `nobody`.
     pub owner_kind: Option<String>,

@@ -40,7 +40,7 @@ impl SuccessorDuties {
         self.untold.take()
     }
 
-    /// Whether the successor has to be looked at once more before it may be told that it runs; the look is begun.
+    /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun.
     pub(in crate::core::handover) fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
         self.watch.as_mut().is_some_and(|watch| watch.is_to_look_again(now))
     }

@@ -177,7 +177,7 @@ impl Aws {
         self.targets.iter().filter(|(_, id, _)| id == US).map(|(arn, _, port)| (*arn, *port)).collect()
     }
 
-    /// What target health shows of this instance: draining targets too.
+    /// Target health of this instance, draining targets included.
     fn shown(&self) -> Vec<Registration> {
         let rows = self.targets.union(&self.draining).filter(|(_, id, _)| id == US);
         registrations_of(rows.map(|(arn, _, port)| (*arn, *port)).collect::<BTreeSet<_>>().into_iter())
@@ -260,7 +260,7 @@ impl Aws {
         self.timers.iter().map(|(at, _)| *at).min()
     }
 
-    /// What AWS does by itself.
+    /// AWS acts by itself.
     pub(super) fn pass(&mut self, now: u64) {
         while let Some(index) = self.timers.iter().position(|(at, _)| *at <= now) {
             match self.timers.remove(index).1 {
@@ -295,7 +295,7 @@ impl Aws {
         }
     }
 
-    /// What every look-up puts right on a fleet, as daemon/look_up.rs does.
+    /// Puts a fleet right at every look-up, as daemon/look_up.rs does.
     pub(super) fn tidy(&mut self, now: u64) {
         let _ = self.put_right(self.fleet_members(now), now);
     }
@@ -304,7 +304,7 @@ impl Aws {
         self.owner == Owner::Maintain && self.members.len() as i32 > self.total
     }
 
-    /// Whether there was something to put right.
+    /// Tells whether there was something to put right.
     fn put_right(&mut self, members: Vec<FleetMember>, now: u64) -> bool {
         let Leftover::Now(right) = leftover(&self.fleet(), &members, time(now)) else { return false };
         if let Some(base) = right.base {
@@ -321,7 +321,7 @@ impl Aws {
         true
     }
 
-    /// What a look-up finds now.
+    /// The result of a look-up now.
     pub(super) fn look_up(&self) -> Known {
         Known { registrations: Some(self.shown()), plan: Some(self.plan()), ..Known::default() }
     }

@@ -36,7 +36,7 @@ enum Mishap {
     RecordLost,
 }
 
-/// What a real interruption shows, from its first signal to the next one's.
+/// A real interruption, from its first signal to the next one's.
 #[derive(Clone, Debug)]
 struct Interruption {
     after: u16,

@@ -54,7 +54,7 @@ pub(super) struct Story {
     next_look: u64,
     /// Milliseconds between two looks.
     pub(super) interval: u64,
-    /// What is believed of AWS's time is so many seconds ahead of it.
+    /// The believed time of AWS is so many seconds ahead of it.
     pub(super) believed_ahead: i64,
     next_look_up: Option<u64>,
     flights: Vec<(u64, Flight)>,

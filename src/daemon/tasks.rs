@@ -1,0 +1,113 @@
+//! The daemon's tasks: what each is for, what it comes back with, and what follows when it dies.
+//!
+//! Invariant: a task that dies has failed like one whose call failed, and is paused; it never ends the loop.
+
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError};
+use tracing::error;
+
+use super::Daemon;
+use super::identify::Identified;
+use super::prepare::Findings;
+use super::watch::{Glanced, Looked};
+use crate::cloud::elb::Found;
+use crate::core::handover::Answer;
+use crate::core::life::Ticket;
+use crate::core::model::BootInstant;
+use crate::core::retry::Failure;
+use crate::host::boot;
+use crate::telemetry::webhook::NotTaken;
+
+/// The result of a task.
+pub(super) enum Event {
+    Looked(Looked),
+    Identified(Result<Box<Identified>, String>),
+    Prepared(Box<Findings>),
+    Scanned(Result<Found, Failure>, Duration),
+    Renewed(Result<Option<Duration>, Failure>),
+    Glanced(Glanced, BootInstant),
+    Answered(Ticket, Answer),
+    /// The files that could not be written.
+    Written(Vec<String>),
+    /// The result of a POST to the webhook.
+    Posted(Result<(), NotTaken>),
+}
+
+/// The purpose of a task. It is known also when the task itself dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Look,
+    Glance,
+    Identify,
+    Prepare,
+    Scan,
+    Renew,
+    /// `until` it has to be back.
+    Call {
+        ticket: Ticket,
+        until: BootInstant,
+    },
+    Write,
+    Post,
+}
+
+impl Daemon {
+    pub(super) fn begin(&mut self, purpose: Purpose, task: impl Future<Output = Event> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.purposes.insert(id, purpose);
+    }
+
+    pub(super) fn is_running(&self, purpose: Purpose) -> bool {
+        self.purposes.values().any(|running| *running == purpose)
+    }
+
+    /// The work is not under way, and not paused because it died.
+    pub(super) fn may_begin(&self, purpose: Purpose, now: BootInstant) -> bool {
+        !self.is_running(purpose) && !self.deaths.is_paused(purpose, now)
+    }
+
+    pub(super) fn joined(&mut self, joined: Result<(Id, Event), JoinError>) {
+        let (id, event) = match joined {
+            Ok((id, event)) => (id, Some(event)),
+            Err(died) => (died.id(), None),
+        };
+        let purpose = self.purposes.remove(&id);
+        match (&event, purpose) {
+            (Some(_), Some(purpose)) => self.deaths.ended(purpose),
+            (None, Some(purpose)) => self.died(purpose),
+            (_, None) => {}
+        }
+        match (event, purpose) {
+            (Some(Event::Looked(looked)), _) => self.looked(looked),
+            (Some(Event::Identified(result)), _) => self.identified(result),
+            (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
+            (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
+            (Some(Event::Renewed(result)), _) => self.preparation.renewed(&result, boot::now()),
+            (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
+            (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
+            (Some(Event::Posted(result)), _) => self.posted(result),
+            (Some(Event::Written(failures)), _) => self.publisher.written(&failures),
+            (None, _) => {}
+        }
+    }
+
+    /// What a task was to do has failed, because the task itself died.
+    fn died(&mut self, purpose: Purpose) {
+        let now = boot::now();
+        if let Some(line) = self.deaths.died(purpose, now) {
+            error!("{line}");
+        }
+        let failure = || Failure::unanswered("the task that was to do it died");
+        match purpose {
+            Purpose::Look => self.next_look = self.deaths.paused_until(purpose).unwrap_or(now),
+            Purpose::Identify => self.identified(Err("who this instance is: the task that asked died".to_owned())),
+            Purpose::Prepare => self.preparation.died(now),
+            Purpose::Scan => self.scanned(Err(failure()), Duration::ZERO),
+            Purpose::Renew => self.preparation.renewed(&Err(failure()), now),
+            Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
+            Purpose::Post => self.posted(Err(failure().into())),
+            Purpose::Glance | Purpose::Write => {}
+        }
+    }
+}
