@@ -23,7 +23,9 @@ ZONES = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
 
 FAST = {
     "launch_after": "100ms",
+    "launch_instances_takes": "100ms",
     "running_after": "100ms",
+    "boots_differ_by": "0ms",
     "healthy_after": "100ms",
     "owner_reacts_after": "100ms",
     "detaching_for": "100ms",

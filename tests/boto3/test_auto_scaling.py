@@ -384,7 +384,8 @@ def test_capacity_rebalancing_leaves_members_on_demand_alone(start):
     assert not world.successors()
 
 
-def test_launch_instances_answers_the_new_member_and_registers_it(world):
+def test_launch_instances_answers_the_new_member_and_registers_it(start):
+    world = start(timings={"running_after": "1s"})
     answer = launch(world, AvailabilityZones=["eu-west-1c"])
     assert (answer["AutoScalingGroupName"], answer["ClientToken"], answer["Errors"]) == ("web", "incident-1", [])
     launched = answer["Instances"][0]
