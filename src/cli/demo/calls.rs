@@ -15,6 +15,20 @@ pub(super) fn is_read(action: &str) -> bool {
     action.starts_with("Describe")
 }
 
+/// Whether the owner launches a successor for it, or AWS does.
+pub(super) fn asks_for_a_successor(action: &str) -> bool {
+    [
+        "LaunchInstances",
+        "DetachInstances",
+        "TerminateInstanceInAutoScalingGroup",
+        "ModifyFleet",
+        "ModifySpotFleetRequest",
+        "CreateFleet",
+        "RunInstances",
+    ]
+    .contains(&action)
+}
+
 fn subject(action: &str, parameters: &Parameters) -> String {
     let get = |key: &str| parameters.get(key).map(String::as_str);
     let first = |keys: &[&str]| keys.iter().find_map(|key| get(key));

@@ -130,7 +130,8 @@ impl Stage {
         lines.extend(wrap(&text, self.screen.width));
         if fast {
             let text = "With --fast the simulated world is quicker than AWS, the daemon looks at the metadata every 0.2 s \
-                        (default 1 s) and takes 1 s without data for quiet (default 3 s).";
+                        (default 1 s), settles for 1 s (default 20 s) and takes 1 s without data for quiet (default 15 \
+                        s).";
             lines.extend(wrap(text, self.screen.width));
         }
         lines.push(String::new());

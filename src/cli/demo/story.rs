@@ -111,7 +111,6 @@ impl Story {
         let at = self.since_notice(now);
         match milestone {
             "quiet" => first(&mut self.facts.quiet, at),
-            "successor-requested" => first(&mut self.facts.asked, at),
             "handed-over" => first(&mut self.facts.handed_over, at),
             _ => {}
         }
@@ -153,6 +152,11 @@ impl Story {
                 self.asked.push(request.action.clone());
             }
             return None;
+        }
+        // The daemon tells of it when it has the answer, which LaunchInstances gives long after it has launched.
+        if calls::asks_for_a_successor(&request.action) {
+            let at = self.since_notice(now);
+            first(&mut self.facts.asked, at);
         }
         let words = calls::words(&request.action, &request.parameters);
         let is_read = calls::is_read(&request.action);
@@ -476,6 +480,31 @@ mod tests {
         assert!(!story.is_proved(Count { sent: 3, answered: 2, lost: 0 }));
         let (hasty, _) = told(5, 3);
         assert!(!hasty.is_proved(ALL_ANSWERED) && hasty.sum(ALL_ANSWERED).contains("while a request was open"));
+    }
+
+    #[test]
+    fn a_successor_is_requested_when_the_call_goes_out() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let call = |action: &str| Request {
+            at: start,
+            since_start: Duration::ZERO,
+            answered_since_start: None,
+            service: "autoscaling".to_owned(),
+            action: action.to_owned(),
+            parameters: Default::default(),
+            headers: Default::default(),
+            connection: 0,
+            status: None,
+            body: None,
+        };
+        let mut story = Story::new(glimpse("healthy", None));
+        story.put_up(start, "12:00:00Z");
+        for (when, action) in [(1, "DescribeInstances"), (2, "LaunchInstances"), (9, "DetachInstances")] {
+            story.hear_request(at(when), &call(action), Moment::Arrived);
+        }
+        story.hear_log(at(5), &log("successor-requested", "group web launches a successor: i-2"));
+        assert_eq!(story.facts.asked, Some(Duration::from_secs(2)));
     }
 
     #[test]

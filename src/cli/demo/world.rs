@@ -33,6 +33,7 @@ pub(super) fn settings(owner: Owner, fast: bool, port: u16) -> sim::Settings {
         let timings = &mut settings.timings;
         timings.owner_reacts_after = Duration::from_millis(100);
         timings.launch_after = Duration::from_millis(200);
+        timings.launch_instances_takes = Duration::from_millis(200);
         timings.running_after = Duration::from_millis(500);
         timings.healthy_after = Duration::from_millis(700);
     }
