@@ -86,7 +86,7 @@ run "a_group_of_spot_instances_over_every_type_is_the_default" {
     error_message = "60 seconds, and HTTP in the clear without a certificate"
   }
   assert {
-    condition     = toset([for it in jsondecode(output.policy_json).Statement : it.Sid]) == toset(["LookUp", "TargetGroups", "MarkItself", "AskTheGroup"])
+    condition     = toset([for it in jsondecode(output.policy_json).Statement : it.Sid]) == toset(["LookUp", "TargetGroups", "MarkItself", "Unmark", "AskTheGroup"])
     error_message = "the group's permissions"
   }
   assert {
