@@ -25,6 +25,8 @@ const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 /// So long a launch that may have been done is looked for before it counts as not done: EC2 may tell of a new instance that
 /// late. In the reserve it is looked for to the end.
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
+/// A group shows its new members itself, however late EC2 tells of them; LaunchInstances takes seconds.
+const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
 /// As many instances are described by one call.
 const AT_MOST: usize = 100;
 /// A successor may have been launched so long before its victim's notice: AWS's clocks and ours.
@@ -48,6 +50,8 @@ pub(super) struct Find {
     looks: usize,
     /// Since when a launch is in doubt.
     doubt_since: Option<BootInstant>,
+    /// So long it is looked for, by what was seen last.
+    doubted_for: Duration,
     reserve_reached: bool,
     /// As many successors as victims are found.
     done: bool,
@@ -124,6 +128,7 @@ impl Find {
             first_look_at: now + FIRST_LOOK_AFTER,
             looks: 0,
             doubt_since: None,
+            doubted_for: LOOKED_FOR_IN_DOUBT,
             reserve_reached: false,
             done: false,
         }
@@ -245,6 +250,9 @@ impl Find {
         let new = described.into_iter().filter(|instance| self.is_successor(instance, terms));
         let new = new.map(|instance| (instance, 0)).collect();
         let stay = staying(room, terms).filter(|member| !self.leaving.contains(&member.instance_id)).count();
+        let is_known = |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id);
+        let all_known = staying(room, terms).all(|member| is_known(&member.instance_id));
+        self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
         let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < room.desired_capacity;
         self.hand_out(now, new, is_short)
     }
@@ -296,7 +304,7 @@ impl Find {
         self.looks += 1;
         self.pace.succeeded(now + pause);
         let looked_for = self.doubt_since.map(|since| now.since(since));
-        let is_enough = looked_for.is_some_and(|looked_for| looked_for >= LOOKED_FOR_IN_DOUBT);
+        let is_enough = looked_for.is_some_and(|looked_for| looked_for >= self.doubted_for);
         if is_enough && !self.reserve_reached { Found::Nothing } else { Found::NotYet }
     }
 

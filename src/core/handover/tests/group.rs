@@ -189,9 +189,10 @@ fn an_endpoint_that_lacks_launch_instances_is_a_no() {
         assert!(matches!(told.until(60_000, Duty::Ask), Some(Call::LaunchInstances { .. })));
         told.answer(Duty::Ask, failed(FailureKind::Fault, "", "HTTP 500 without an error that could be read"));
     }
-    // It is looked for until it is sure that nothing was launched.
+    // It is looked for until it is sure that nothing was launched: the group would show it.
     let next = told.until(115_000, Duty::Ask);
     assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
+    assert!(told.now < 15_000, "{}", told.now);
 }
 
 /// The group terminates this instance by itself: nothing but its hooks ends the handover.
