@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -29,8 +30,11 @@ BINARY = os.environ.get("SPOT_RELAY_BIN", str(ROOT / "target" / "debug" / "spot-
 REGION = "eu-west-1"
 ZONES = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
 INSTANCE_TYPE = "m5.large"
-# Found by the daemon, nothing of ours listens there.
+# Found by the daemon; the tests listen there, and on the two that follow, and nobody connects.
 PORT = 18080
+# What a handover takes at least, and otherwise: a moment. A group in moto launches only in exchange for a member.
+BRIEF = 'settle = "200ms"\nquiet-for = "200ms"\n'
+AT_ONCE = 'when = "at-once"\n'
 # No proxy stands between us and loopback.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
 # A debug build on a busy machine: how long anything may take at most. Nothing waits so long that does not fail.
@@ -195,15 +199,14 @@ class Moto:
 class Node:
     """The instance that the daemon runs on: its metadata, the daemon, and what both wrote."""
 
-    def __init__(self, directory, moto, instance_id, config=""):
+    def __init__(self, directory, moto, instance_id, config="", leave=AT_ONCE):
         self.moto, self.instance_id, self.directory = moto, instance_id, directory
         self.state, self.runtime, self.home = (directory / name for name in ("state", "runtime", "home"))
         for path in (self.state, self.runtime, self.home):
             path.mkdir()
         self.record = self.state / "handover.json"
-        # Without a line a configuration says nothing; a machine's own must not come in its place.
         self.config = directory / "config.toml"
-        self.config.write_text(config)
+        self.config.write_text(f"{config}[leave]\n{BRIEF}{leave}")
         self.log = directory / "daemon.log"
         self.log.touch()
         self.daemon = self.simulator = None
@@ -217,6 +220,7 @@ class Node:
             "private_ip": instance["PrivateIpAddress"],
             "instance_type": instance["InstanceType"],
             "zone": instance["Placement"]["AvailabilityZone"],
+            "vpc": instance["VpcId"],
             "owner": {"kind": "nobody"},
             "others": [],
             "target_groups": [],
@@ -307,6 +311,20 @@ def in_order(milestones, *kinds):
     missing = [kind for kind, indices in zip(kinds, at) if not indices]
     assert not missing, f"{missing} missing of {[line['milestone'] for line in milestones]}"
     return all(max(earlier) < min(later) for earlier, later in zip(at, at[1:]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def application():
+    """Listens on the targets' ports, as the application of this machine does. Other runs may listen there too."""
+    listeners = []
+    for port in range(PORT, PORT + 3):
+        listeners.append(socket.socket())
+        listeners[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listeners[-1].bind(("0.0.0.0", port))
+        listeners[-1].listen()
+    yield
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.fixture(scope="session")

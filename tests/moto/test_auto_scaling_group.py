@@ -1,6 +1,6 @@
 """The owner is an Auto Scaling group in moto, with a launch template and its target groups attached; three zones.
 
-The daemon has no configuration: it finds its group by DescribeTags, and everything else from there.
+The daemon is told when to leave, and nothing of its group: it finds that by DescribeTags, and everything else from there.
 
 How moto differs here: DetachInstances does not deregister (so it shows that the daemon does), and answers success to an
 instance that is no member; the group launches in its first subnet only; LaunchInstances, CompleteLifecycleAction and
@@ -144,13 +144,14 @@ def test_killed_after_the_detachment_and_its_record_lost_nothing_is_launched_aga
     assert moto.described()["DesiredCapacity"] == 1
 
 
-def test_where_none_can_be_launched_first_it_leaves_at_once(moto, member):
+@pytest.mark.parametrize("when", ["auto", "successor-healthy"])
+def test_where_none_can_be_launched_first_it_leaves_at_once(moto, member, when):
     """Moto lacks LaunchInstances and answers a page of HTML with status 500: a refusal, as docs/aws.md has it, but only
     after it was looked whether it was done all the same.
     """
     web = moto.target_group("web")
     ours, fellow = moto.group([web], members=2)
-    node = member(ours, config='[leave]\nwhen = "successor-healthy"\n')
+    node = member(ours, leave=f'when = "{when}"\n')
     node.start_ready()
     node.notice()
     milestones = node.hand_over()
@@ -191,7 +192,9 @@ def test_every_target_group_of_the_group_is_left(moto, member):
 
 
 def test_a_group_that_rebalances_by_itself_is_only_watched(moto, member):
-    """Moto knows the setting and does nothing with it: the group's own launch is made by hand."""
+    """Moto knows the setting and does nothing with it: the group's own launch, and the end of the member at risk, are
+    made by hand.
+    """
     web = moto.target_group("web")
     ours, fellow = moto.group([web], members=2, CapacityRebalance=True)
     node = member(ours)
@@ -199,6 +202,7 @@ def test_a_group_that_rebalances_by_itself_is_only_watched(moto, member):
     node.notice()
     until(lambda: ours not in moto.targets(web))
     moto.asg.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=3)
+    moto.asg.detach_instances(AutoScalingGroupName="web", InstanceIds=[ours], ShouldDecrementDesiredCapacity=True)
     milestones = node.hand_over()
 
     new = replacement(moto, before=[ours, fellow])

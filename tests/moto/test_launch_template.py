@@ -182,14 +182,14 @@ def test_without_a_list_every_target_group_of_the_region_is_searched(moto, node)
 
 def test_an_instance_registers_itself_where_it_is_listed(moto, node):
     """At a boot, by the target group's name: on the port that is listed, or else on the target group's own."""
-    web, api = moto.target_group("web", port=80), moto.target_group("api", port=8081)
+    web, api = moto.target_group("web", port=80), moto.target_group("api", port=PORT + 1)
     ours = moto.launch(moto.template(), ZONES[0])
     config = f'target-groups = ["web:{PORT}", "api"]\n[arrive]\nregister = true\n'
     node = node(ours, config=config)
     node.start()
     node.wait_for(lambda line: line.get("milestone") == "arrived")
     assert moto.targets(web) == {ours: (PORT, "healthy")}
-    assert moto.targets(api) == {ours: (8081, "healthy")}
+    assert moto.targets(api) == {ours: (PORT + 1, "healthy")}
 
     node.notice()
     node.hand_over()
