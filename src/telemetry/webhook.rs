@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::core::printable::{printable, printable_json};
+use crate::core::printable::printable_json;
 use crate::core::retry::{Failure, FailureKind};
 use template::Template;
 
@@ -94,12 +94,11 @@ impl Webhook {
     /// # Errors
     /// The template fails for it, or what it makes is not valid JSON.
     pub fn render(&self, announcement: &Announcement) -> anyhow::Result<Option<String>> {
-        let message = printable(&announcement.message).into_owned();
-        let announcement = Announcement { message, ..announcement.clone() };
         let body = match &self.template {
-            Some(template) => template.render(&announcement).context("the webhook's template is wrong")?,
-            None => Some(serde_json::to_string(&announcement)?),
+            Some(template) => template.render(announcement).context("the webhook's template is wrong")?,
+            None => Some(serde_json::to_string(announcement)?),
         };
+        // As JSON escapes them, control characters of others reach a reader as they were.
         Ok(body.map(|body| printable_json(&body).into_owned()))
     }
 
