@@ -294,6 +294,7 @@ impl Daemon {
             config: Arc::new(self.options.config.clone()),
         };
         for Errand { ticket, call, limit } in errands {
+            debug!("begins {call}");
             let environment = match (&call, life.handover()) {
                 (Call::RunHook { .. }, Some(handover)) => {
                     let left = handover.terms().deadline.since(now);

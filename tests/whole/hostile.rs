@@ -208,6 +208,8 @@ fn trouble_with_credentials_is_told_when_it_begins_and_when_it_is_over() {
     let (scenario, liar) = lied_to(Settings { credentials_lifetime: Duration::from_secs(20), ..settings() });
     let daemon = scenario.ready();
     liar.lies(|line, truth| if line.contains("security-credentials") { answer(500, "no") } else { truth });
+    // They are renewed a minute after the last time at the earliest, which is as long as patience.
+    let _ = eventually(|| daemon.lines_with("trouble with the credentials: ").pop());
     daemon.wait_for_line("trouble with the credentials: ");
     let trouble = || daemon.status()["credentials"]["trouble"].is_string().then_some(());
     eventually(trouble).expect("the status tells");

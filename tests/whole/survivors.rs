@@ -173,7 +173,7 @@ fn terminate_ends_an_instance_that_has_handed_over() {
 
 #[test]
 fn terminate_does_not_end_an_instance_that_has_not_handed_over() {
-    let config = format!("{SHORT}[survive]\nthen = \"terminate\"\n");
+    let config = format!("{SHORT}when = \"at-once\"\n[survive]\nthen = \"terminate\"\n");
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.no_capacity = serde_json::from_str("[{}]").expect("every pool");
     let scenario = Scenario::listing(settings).config(&config);

@@ -1,5 +1,4 @@
-//! The duties around the successor: ask for it, find it, watch it, register it where its owner does not, and see a
-//! termination hook through. This file ties them together; each duty has a file of its own.
+//! The duties around the successor, tied together: ask for it, find it, watch it, register it, see the hooks through.
 
 mod death;
 
