@@ -237,9 +237,8 @@ fn back_into_the_warm_pool_is_a_drain_with_its_hook_and_the_next_service_a_way_b
     let mut settings = drained_soon(owned_by(group(true, false)));
     let api = TargetGroupSettings { attached: false, ..target_group("api", &[61_081]) };
     settings.target_groups.push(api);
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let daemon = scenario.ready();
-    daemon.wait_for_line("all target groups are scanned");
     std::thread::sleep(Duration::from_secs(1));
     scenario.sim.group_moves("Warmed:Running");
     let noticed = daemon.wait_for("noticed");

@@ -231,7 +231,7 @@ fn every_port_of_every_group_goes_in_one_call_a_group_and_before_anything_else()
         target_groups: vec![target_group("web", &[61_080]), target_group("api", &[61_081, 61_082]), by_address],
         ..world()
     };
-    let scenario = Scenario::new(settings);
+    let scenario = Scenario::listing(settings);
     let daemon = scenario.hand_over();
     for group in ["web", "api", "by-address"] {
         assert!(!scenario.serves(group), "{group}");
