@@ -307,6 +307,7 @@ fn the_group() {
     const FIRST: &str = "when = \"successor-healthy\"\n";
     const HAND_OVER: &str =
         "[watch]\ninterval = \"100ms\"\nrebalance = \"hand-over\"\n[survive]\nthen = \"terminate\"\n";
+    let mixing = |percentage| Settings { on_demand_percentage: Some(percentage), ..owned_by(group(false, true)) };
     let full = || Settings { max_size: Some(3), min_size: 3, ..in_order() };
     let elb = || Settings { health_check_type: "ELB".to_owned(), ..in_order() };
     let suspending = |process: &str| Settings { suspended_processes: vec![process.to_owned()], ..in_order() };
@@ -336,7 +337,8 @@ fn the_group() {
         ("group-size", "warn", of(full())),
         ("group-size", "warn", with(full(), FIRST)),
         ("group-size", "ok", with(full(), "[survive]\nthen = \"stay-out\"\n")),
-        ("group-size", "warn", with(owned_by(group(false, true)), FIRST)),
+        ("group-size", "ok", with(mixing(0), FIRST)),
+        ("group-size", "warn", with(mixing(50), FIRST)),
         ("group-health-check", "ok", of(elb())),
         ("group-health-check", "warn", of(elb()).config(HAND_OVER)),
     ]);

@@ -74,7 +74,12 @@ fn actions(policy: &Value) -> BTreeSet<String> {
 
 /// Plays each story in a world of its own and returns what was called.
 fn called_in(settings: &Settings, config: &str, story: Story) -> BTreeSet<String> {
-    let scenario = Scenario::new(settings.clone()).config(config);
+    // A withdrawal is believed after a few seconds: it comes in the middle of a handover that takes longer.
+    let config = match story {
+        Story::WithdrawnInTheMiddle => config.replace("settle = \"2s\"", "settle = \"20s\""),
+        _ => config.to_owned(),
+    };
+    let scenario = Scenario::new(settings.clone()).config(&config);
     let answers = |action: &str, code: &str| {
         let kind = FaultKind::Status { status: 400, code: code.to_owned(), message: "no".to_owned() };
         scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
