@@ -56,7 +56,7 @@ pub(crate) fn target_group(name: &str, ports: &[u16]) -> TargetGroupSettings {
 
 /// As the application of this machine does, from now to the end of the tests: a daemon sees the connections of a port only
 /// where somebody listens on it. Other runs of the tests may listen on it too.
-fn listen(port: u16) {
+pub(crate) fn listen(port: u16) {
     static LISTENERS: Mutex<BTreeMap<u16, TcpListener>> = Mutex::new(BTreeMap::new());
     let mut listeners = LISTENERS.lock().expect("no test has died in here");
     listeners.entry(port).or_insert_with(|| {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use spot_relay::sim::{FleetType, Owner, Settings};
 
-use crate::scenario::{Daemon, SHORT, Scenario, drained_soon, eventually, target_group, world};
+use crate::scenario::{Daemon, SHORT, Scenario, drained_soon, eventually, listen, target_group, world};
 
 pub(crate) fn owned_by(owner: Owner) -> Settings {
-    Settings { owner, target_groups: vec![target_group("web", &[61_080])], max_size: Some(9), ..world() }
+    Settings { owner, max_size: Some(9), ..world() }
 }
 
 fn group(termination_hook: bool) -> Owner {
@@ -285,6 +285,8 @@ fn arriving(ready: &str) -> Scenario {
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.target_groups = vec![target_group("web", &[]), target_group("api", &[])];
     settings.target_groups[1].port = 61_090;
+    // The application's: a port on which nobody listens is not known to be quiet.
+    [61_080, 61_090].into_iter().for_each(listen);
     let config =
         format!("target-groups = [\"web:61080\", \"api\"]\n{SHORT}[arrive]\nregister = true\nready = \"{ready}\"\n");
     Scenario::new(settings).config(&config)
