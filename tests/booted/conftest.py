@@ -144,7 +144,18 @@ def node(unbooted):
 
 @pytest.fixture
 def installed(node, packages):
-    """With the .deb, and watching."""
+    """With the .deb, as it is shipped, and watching."""
+    return watching(node, packages)
+
+
+@pytest.fixture
+def quick(node, packages):
+    """As `installed`, but for a test to which it is nothing how long connections must have been gone."""
+    node.write("/etc/spot-relay/config.toml", '[leave]\nsettle = "1s"\n')
+    return watching(node, packages)
+
+
+def watching(node, packages):
     node.install(packages[0]["deb"])
     node.becomes_active()
     node.watches()

@@ -89,8 +89,8 @@ def test_an_upgrade_keeps_configuration_and_state(installed, packages):
     assert len(node.cloud.ask("/world")["instances"]) == 4
 
 
-def test_an_upgrade_in_the_middle_of_a_handover_lets_it_be_finished(installed, packages):
-    node = installed
+def test_an_upgrade_in_the_middle_of_a_handover_lets_it_be_finished(quick, packages):
+    node = quick
     customer, before = node.customer(), node.shown("spot-relay", "MainPID")[0]
     node.cloud.notice()
     node.reaches("left")

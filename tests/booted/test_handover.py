@@ -53,8 +53,8 @@ drained = ["/bin/sh", "-c", "echo $SPOT_RELAY_ACTION > $STATE_DIRECTORY/drained"
     until("the hook's file in root's home", lambda: (node.root / "root/seen").exists())
 
 
-def test_a_stop_in_the_middle_of_a_handover_waits_for_its_end(installed):
-    node = installed
+def test_a_stop_in_the_middle_of_a_handover_waits_for_its_end(quick):
+    node = quick
     customer = node.customer()
     node.cloud.notice()
     node.reaches("left")
@@ -69,8 +69,8 @@ def test_a_stop_in_the_middle_of_a_handover_waits_for_its_end(installed):
     assert "quiet" in node.milestones()
 
 
-def test_a_poweroff_in_the_middle_of_a_handover_waits_for_its_end_and_the_server_serves_until_then(installed):
-    node = installed
+def test_a_poweroff_in_the_middle_of_a_handover_waits_for_its_end_and_the_server_serves_until_then(quick):
+    node = quick
     customer = node.customer()
     node.cloud.notice()
     node.reaches("left")
@@ -87,8 +87,8 @@ def test_a_poweroff_in_the_middle_of_a_handover_waits_for_its_end_and_the_server
     assert ours < the_shop, ends
 
 
-def test_killed_in_the_middle_it_takes_up_the_handover_again(installed):
-    node = installed
+def test_killed_in_the_middle_it_takes_up_the_handover_again(quick):
+    node = quick
     customer = node.customer()
     node.cloud.notice()
     node.reaches("successor-requested")
@@ -103,8 +103,8 @@ def test_killed_in_the_middle_it_takes_up_the_handover_again(installed):
     assert len(node.cloud.ask("/world")["instances"]) == 4
 
 
-def test_metadata_that_goes_away_and_comes_back_ends_nothing(installed):
-    node = installed
+def test_metadata_that_goes_away_and_comes_back_ends_nothing(quick):
+    node = quick
     before, lines = node.shown("spot-relay", "MainPID")[0], len(node.log().splitlines())
     call("ip", "-n", node.cloud.node, "route", "add", "blackhole", f"{METADATA}/32")
     until("a word about it", lambda: "metadata" in "\n".join(node.log().splitlines()[lines:]))
@@ -118,8 +118,8 @@ def test_metadata_that_goes_away_and_comes_back_ends_nothing(installed):
     assert node.shown("spot-relay", "MainPID", "NRestarts") == [before, "0"]
 
 
-def test_a_daemon_that_stands_still_is_restarted_by_the_watchdog(installed):
-    node = installed
+def test_a_daemon_that_stands_still_is_restarted_by_the_watchdog(quick):
+    node = quick
     before = node.shown("spot-relay", "MainPID")[0]
     node.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "spot-relay.service")
     until("the watchdog", lambda: node.shown("spot-relay", "NRestarts", "SubState") == ["1", "running"], patience=120)
@@ -139,8 +139,8 @@ def test_a_wrong_configuration_is_said_and_not_tried_again(installed):
     assert "/etc/spot-relay/config.toml" in node.log()
 
 
-def test_after_a_withdrawn_notice_the_targets_serve_the_next_one(installed):
-    node = installed
+def test_after_a_withdrawn_notice_the_targets_serve_the_next_one(quick):
+    node = quick
     node.run("systemctl", "enable", "farewell.service")
     farewell = node.root / "root/farewell"
     node.cloud.notice()
@@ -155,8 +155,8 @@ def test_after_a_withdrawn_notice_the_targets_serve_the_next_one(installed):
     until("the user's unit again", lambda: farewell.read_text() == "said\nsaid\n")
 
 
-def test_a_drill_by_root_in_the_daemons_place_leaves_the_daemon_what_it_needs(installed):
-    node = installed
+def test_a_drill_by_root_in_the_daemons_place_leaves_the_daemon_what_it_needs(quick):
+    node = quick
     # The daemon's lock keeps it out.
     refused = node.run("spot-relay", "drill", "--yes", check=False)
     assert refused.returncode == 1 and "systemctl stop spot-relay" in refused.stderr
