@@ -315,6 +315,7 @@ mod tests {
             begun: BootInstant::default(),
             deadline: BootInstant::default(),
             known: Known::default(),
+            planned_before: true,
             milestones: Vec::new(),
             outcome: None,
         }

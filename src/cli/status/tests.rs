@@ -129,6 +129,7 @@ fn record(seconds: f64) -> Record {
         begun: at(NOTICE as f64),
         deadline: at(NOTICE as f64 + 110.0),
         known: Known::default(),
+        planned_before: true,
         milestones: all.into_iter().filter(|it| it.at <= at(NOTICE as f64 + seconds)).collect(),
         outcome: None,
     }

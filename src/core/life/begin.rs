@@ -301,7 +301,8 @@ impl Life {
             after_restart: earlier.is_some() && !self.record_is_ours,
             serve_on: earlier.as_ref().is_some_and(|record| record.may_have_launched_first(is_weaker)),
             planned_before: match &earlier {
-                Some(record) => record.known.plan.is_some(),
+                // A process that came after the notice may have met the successor in its look-up, and noted it.
+                Some(record) => record.known.plan.is_some() && record.planned_before,
                 // The look-ups at a recommendation may have met the successor already.
                 None => self.sight.absent_before && self.sight.recommended.is_none(),
             },

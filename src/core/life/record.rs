@@ -26,6 +26,9 @@ pub struct Record {
     pub begun: BootInstant,
     pub deadline: BootInstant,
     pub known: Known,
+    /// The plan was made before the first signal: its members are no successors, whichever process goes on.
+    #[serde(default)]
+    pub planned_before: bool,
     pub milestones: Vec<Milestone>,
     /// `None` while it goes on.
     pub outcome: Option<Outcome>,
@@ -74,6 +77,7 @@ impl Record {
             begun,
             deadline: terms.deadline,
             known: handover.known(),
+            planned_before: terms.planned_before,
             milestones: Vec::new(),
             outcome: None,
             certain: handover.is_certain(),

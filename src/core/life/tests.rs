@@ -437,6 +437,23 @@ mod notice {
             }
         }
     }
+
+    #[test]
+    fn a_successor_met_by_the_look_up_of_a_process_that_came_late_is_found_by_the_next_one() {
+        for owner in [Owner::Detach, Owner::Hook, Owner::Rebalance] {
+            let mut story = Story::of(owner);
+            story.run(10).notice(Action::Terminate);
+            story.run_until(|story| story.launched() == 1);
+            story.kill();
+            story.lose_record();
+            story.start();
+            story.run_until(|story| story.record().is_some_and(|record| record.known.plan.is_some()));
+            story.run(1).restart();
+            story.run(100);
+            assert_eq!(story.launched(), 1, "{owner:?}");
+            assert!(story.saw(MilestoneKind::SuccessorRunning) > 0, "{owner:?}: {}", story.tale());
+        }
+    }
 }
 
 mod stay_out {
