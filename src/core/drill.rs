@@ -5,7 +5,7 @@
 use crate::core::config::{Leave, When};
 use crate::core::handover::{Known, in_drill};
 use crate::core::life::Record;
-use crate::core::model::{AutoScalingGroup, GroupRoom, Identity, LifeCycle, Registration};
+use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupRoom, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
 /// The facts before a drill.
@@ -105,9 +105,17 @@ impl Survey {
             )),
             Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) => Some(format!(
                 "its successor stays: {} {} has one instance more than its target capacity, and it is paid for. To end it: aws \
-                 ec2 terminate-instances --instance-ids SUCCESSOR",
+                 ec2 terminate-instances --instance-ids SUCCESSOR{}",
                 if *kind == FleetKind::Ec2 { "EC2 Fleet" } else { "Spot Fleet" },
-                fleet.id
+                fleet.id,
+                if fleet.excess == ExcessCapacity::Terminates {
+                    format!(
+                        ". Until then the fleet keeps what exceeds its target, as its tag {BASE_CAPACITY_TAG} notes; a daemon \
+                         puts both right after it"
+                    )
+                } else {
+                    String::new()
+                }
             )),
             Some(Plan::Launch(_)) => Some(
                 "its successor stays: one instance more runs and is paid for. To end it: aws ec2 terminate-instances \
