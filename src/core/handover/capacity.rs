@@ -155,17 +155,17 @@ impl AskCapacity {
             self.stage = Stage::StandBack;
             self.pace.next = view.now;
         }
-        if matches!(self.stage, Stage::Tag | Stage::Raise)
-            && view.now > self.counted_at + COUNT_HOLDS
-            && !self.pace.in_flight
-        {
-            self.stage = Stage::Count;
-        }
-        // Too late to be fulfilled: what is raised now would only have to be put back. The fleet replaces after death.
+        // Too late to be fulfilled: what is raised now would only have to be put back, and to count again would change nothing.
+        // The fleet replaces after death.
         let short = view.reserve_reached() || announced_left(view) < TOO_LATE;
         self.too_late = short && !self.may_be_raised(view.terms);
-        if self.too_late && matches!(self.stage, Stage::Tag | Stage::Raise) {
-            return None;
+        if matches!(self.stage, Stage::Tag | Stage::Raise) {
+            if self.too_late {
+                return None;
+            }
+            if view.now > self.counted_at + COUNT_HOLDS && !self.pace.in_flight {
+                self.stage = Stage::Count;
+            }
         }
         view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
         let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
