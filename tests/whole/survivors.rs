@@ -324,7 +324,12 @@ fn a_registration_in_an_ip_group_comes_back_under_the_address() {
     let mut settings = owned_by(Owner::LaunchTemplate);
     settings.target_groups = vec![
         target_group("web", &[61_080]),
-        TargetGroupSettings { kind: spot_relay::sim::TargetType::Ip, ..target_group("api", &[61_081]) },
+        TargetGroupSettings {
+            kind: spot_relay::sim::TargetType::Ip,
+            // Behind an Application Load Balancer AWS takes a draining address back only after it.
+            deregistration_delay: Duration::from_secs(8),
+            ..target_group("api", &[61_081])
+        },
     ];
     let scenario = Scenario::listing(settings);
     let targets = |scenario: &Scenario| {
@@ -346,6 +351,7 @@ fn a_registration_in_an_ip_group_comes_back_under_the_address() {
     let before = targets(&scenario);
     let daemon = scenario.hand_over();
     scenario.sim.remove_notice();
+    daemon.wait_for_line("waiting until api has drained this instance's address");
     daemon.wait_for("reinstated");
     eventually(|| (targets(&scenario) == before).then_some(())).expect("as before");
 }
