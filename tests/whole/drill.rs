@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::core::plan::BASE_CAPACITY_TAG;
 use spot_relay::sim::{FleetType, Owner, Settings, TargetGroupSettings};
 
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
@@ -47,25 +46,11 @@ fn settled(scenario: &Scenario) -> Value {
 }
 
 fn as_before(scenario: &Scenario, before: &Value, drill: &Daemon) {
-    let now = || without_the_excess_s_tag(scenario);
+    let now = || scenario.world_without_the_excess();
     let same = eventually(|| (now() == *before).then_some(()));
     assert!(same.is_some(), "{before:#}\nis now\n{:#}\n{}", now(), drill.lines().join("\n"));
     eventually(|| (!drill.has_flag("notice") && !drill.has_flag("drained")).then_some(())).expect("no flag stands");
     assert_eq!(scenario.mark(), None);
-}
-
-/// The world, but for what notes at a fleet that its policy was `termination`: it stays as long as the successor exceeds the
-/// target, because that policy would end a member.
-fn without_the_excess_s_tag(scenario: &Scenario) -> Value {
-    let mut world = scenario.world_without_successors();
-    let exceeds = !scenario.sim.successors().is_empty();
-    for fleet in world["fleets"].as_array_mut().into_iter().flatten() {
-        let tags = fleet["tags"].as_object_mut().expect("tags");
-        if exceeds && tags.get(BASE_CAPACITY_TAG).is_some_and(|note| note == "3..4 termination") {
-            tags.remove(BASE_CAPACITY_TAG);
-        }
-    }
-    world
 }
 
 /// The actions that `drill --dry-run` prints.

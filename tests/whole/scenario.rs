@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use spot_relay::core::plan::BASE_CAPACITY_TAG;
 use spot_relay::core::retry;
 use spot_relay::sim::{Request, Settings, Sim, TargetGroupSettings, Timings};
 use tokio::net::TcpSocket;
@@ -291,6 +292,20 @@ impl Scenario {
         let world = self.sim.snapshot();
         let subnet = world["subnets"].as_array().into_iter().flatten().find(|subnet| subnet["zone"] == zone);
         subnet.and_then(|subnet| subnet["id"].as_str()).expect("a subnet").to_owned()
+    }
+
+    /// The same, without the note at a fleet that its policy was `termination`: the note stays as long as the successor exceeds
+    /// the target, because that policy would end a member.
+    pub(crate) fn world_without_the_excess(&self) -> Value {
+        let mut world = self.world_without_successors();
+        let exceeds = !self.sim.successors().is_empty();
+        for fleet in world["fleets"].as_array_mut().into_iter().flatten() {
+            let tags = fleet["tags"].as_object_mut().expect("tags");
+            if exceeds && tags.get(BASE_CAPACITY_TAG).is_some_and(|note| note == "3..4 termination") {
+                tags.remove(BASE_CAPACITY_TAG);
+            }
+        }
+        world
     }
 
     /// How often an action arrived.

@@ -37,11 +37,11 @@ fn is_healthy(scenario: &Scenario, group: &str) -> bool {
 
 /// As before, within a while: the world goes on by itself.
 fn as_before(scenario: &Scenario, before: &Value, daemon: &Daemon) {
-    let same = eventually(|| (scenario.world_without_successors() == *before).then_some(()));
+    let same = eventually(|| (scenario.world_without_the_excess() == *before).then_some(()));
     assert!(
         same.is_some(),
         "{before:#}\nis now\n{:#}\n{}",
-        scenario.world_without_successors(),
+        scenario.world_without_the_excess(),
         daemon.lines().join("\n")
     );
     eventually(|| (!daemon.has_flag("notice") && !daemon.has_flag("drained")).then_some(())).expect("no flag stands");
