@@ -193,8 +193,9 @@ fn terminate_does_not_end_an_instance_that_has_not_handed_over() {
 fn a_notice_withdrawn_in_the_middle_is_undone() {
     for owner in [group(false, false), Owner::ec2_fleet(FleetType::Maintain), Owner::LaunchTemplate] {
         let mut settings = owned_by(owner);
-        // No successor becomes healthy in this story: the handover is far from its end.
-        settings.timings.healthy_after = Duration::from_secs(3);
+        // No successor becomes healthy in this story: the handover is far from its end when four seconds have made the
+        // withdrawal sure.
+        settings.timings.healthy_after = Duration::from_secs(15);
         let scenario = Scenario::listing(settings);
         let before = settled(&scenario);
         let daemon = scenario.ready();
