@@ -109,7 +109,7 @@ async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
     findings
 }
 
-/// Of several subnets of a zone one is used at a time.
+/// One of several subnets of a zone is used at a time.
 fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
     let pools = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).flat_map(|it| &it.overrides);
     let zones = pools.filter_map(|pool| Some((pool.subnet_id.clone()?, pool.availability_zone.clone()?)));

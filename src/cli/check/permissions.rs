@@ -244,7 +244,7 @@ fn tries_of_group(asked: &Asked, policy: &Policy, registration: &Registration, o
     deregister.into_iter().chain(register).collect()
 }
 
-/// What names its group is asked about an instance that cannot exist.
+/// An action that names its group is asked about an instance that cannot exist.
 fn tries_of_owner(asked: &Asked, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
     let aws = || asked.aws.clone();
     let name = || group.name.clone();
@@ -273,7 +273,7 @@ fn tries_of_owner(asked: &Asked, policy: &Policy, group: &AutoScalingGroup) -> V
     [detach, attach, complete, heartbeat].into_iter().flatten().collect()
 }
 
-/// What has no form that does nothing, and why.
+/// The actions that have no form that does nothing, and why.
 fn untried(policy: &Policy, trials: &[Trial]) -> Vec<Trial> {
     let tried = |action: &str| trials.iter().any(|trial| trial.action == action);
     let why = |action: &str| match action {

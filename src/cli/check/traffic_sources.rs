@@ -36,7 +36,7 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> Vec<Finding> {
     findings
 }
 
-/// Of a plan that chooses the successor's zone.
+/// The facts of a plan that chooses the successor's zone.
 pub(super) async fn zones(asked: &Asked, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
     let Some(Plan::Launch(launch)) = plan.filter(|plan| plan.chooses_zones()) else { return None };
     let served = look_up::find_served_zones(&asked.aws, registrations).await?;

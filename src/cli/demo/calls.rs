@@ -15,7 +15,7 @@ pub(super) fn is_read(action: &str) -> bool {
     action.starts_with("Describe")
 }
 
-/// Whether the owner launches a successor for it, or AWS does.
+/// Tells whether the owner launches a successor for it, or AWS does.
 pub(super) fn asks_for_a_successor(action: &str) -> bool {
     [
         "LaunchInstances",
