@@ -106,7 +106,9 @@ def by_sid(policy):
 def printed(directory, moto, instance_id, config):
     """What `spot-relay policy` says on this instance."""
     directory.mkdir()
-    node = Node(directory, moto, instance_id, config)
+    node = Node(directory, moto, instance_id, "")
+    # The module's configuration, and nothing of what moto's suite adds to it.
+    node.config.write_text(config)
     try:
         node.start_metadata(None)
         environment = {
