@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use spot_relay::sim::{
-    Fault, FaultKind, FleetType, HealthSource, LifeCycle, Moment, Nth, Other, Owner, Pool, Reported, Settings, Sim,
-    TargetGroupSettings, Timings,
+    Fault, FaultKind, FleetType, HealthSource, LifeCycle, Nth, Other, Owner, Pool, Reported, RequestMoment, Settings,
+    Sim, TargetGroupSettings, Timings,
 };
 
 fn start(settings: Settings) -> Sim {
@@ -75,7 +75,7 @@ fn until(mut truth: impl FnMut() -> bool) {
 }
 
 /// Sends a call whose client dies at `moment`, and waits until that has been seen.
-fn call_and_die(sim: &Sim, moment: Moment) {
+fn call_and_die(sim: &Sim, moment: RequestMoment) {
     let stream = connect(&sim.aws_endpoint());
     let client = Arc::new(Mutex::new(Some(stream.try_clone().unwrap())));
     let (died, dead) = std::sync::mpsc::channel();
@@ -95,7 +95,7 @@ fn call_and_die(sim: &Sim, moment: Moment) {
 #[test]
 fn a_client_that_dies_when_its_call_arrives_has_it_forgotten() {
     let sim = start(Settings::default());
-    call_and_die(&sim, Moment::Arrived);
+    call_and_die(&sim, RequestMoment::Arrived);
     assert!(sim.successors().is_empty());
     assert_eq!(sim.requests().last().unwrap().status, None);
 }
@@ -103,7 +103,7 @@ fn a_client_that_dies_when_its_call_arrives_has_it_forgotten() {
 #[test]
 fn a_client_that_dies_when_its_call_is_done_has_it_done() {
     let sim = start(Settings::default());
-    call_and_die(&sim, Moment::Done);
+    call_and_die(&sim, RequestMoment::Done);
     assert_eq!(sim.successors().len(), 1);
 }
 
@@ -111,7 +111,7 @@ fn a_client_that_dies_when_its_call_is_done_has_it_done() {
 fn the_answer_waits_for_the_watcher() {
     let sim = start(Settings::default());
     sim.on_request(|_, moment| {
-        if moment == Moment::Done {
+        if moment == RequestMoment::Done {
             std::thread::sleep(Duration::from_millis(200));
         }
     });

@@ -9,7 +9,7 @@ use super::screen::{Paint, Tone};
 
 /// Labels are no narrower, as far as the width allows.
 const LABEL: usize = 24;
-/// Beside the label and the bars: a margin, the seconds, a gap.
+/// The width of what stands beside the label and the bars: the seconds, a margin and a gap.
 const SECONDS: usize = 9;
 const GAPS: usize = 2 + 2;
 
@@ -22,14 +22,14 @@ pub(super) struct Bar {
     pub(super) tone: Tone,
 }
 
-/// How much time there was at the beginning, and what the rest of it is called.
+/// The time that there was at the beginning, and a label for the rest of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     pub(super) label: &'static str,
     pub(super) whole: Duration,
 }
 
-/// Where the columns are.
+/// The widths of the columns.
 #[derive(Clone, Copy)]
 struct Columns {
     label: usize,
@@ -81,7 +81,7 @@ fn line(bar: &Bar, end: Duration, columns: Columns, paint: Paint) -> String {
     )
 }
 
-/// How many empty cells, and then the bar: in half cells, and never nothing.
+/// The number of empty cells, and the bar behind them, drawn in half cells; even a moment is half a cell.
 fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usize, String) {
     let halves = room * 2;
     let at = |time: Duration| {
@@ -106,7 +106,7 @@ fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usiz
     (first / 2, drawn)
 }
 
-/// As in `0 s          6 s          12 s`; a narrow one has no middle.
+/// The axis, as in `0 s          6 s          12 s`; a narrow one has no middle.
 fn axis(end: Duration, columns: Columns, paint: Paint) -> String {
     let room = columns.bars;
     let label = |part: f64| format!("{:.1} s", end.as_secs_f64() * part);

@@ -4,14 +4,15 @@
 //! limit of its own, so that it ends whatever does not answer.
 
 mod aws;
-mod beside;
 mod configuration;
 mod directories;
 mod finding;
 mod group;
+mod inspection;
 mod instance;
 mod leave;
 mod metadata;
+mod other_handlers;
 mod owner;
 mod permissions;
 mod report;
@@ -22,7 +23,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use self::finding::{Finding, Level};
-use self::report::Report;
+use self::report::CheckReport;
+use crate::cli::configuration::EXIT_CONFIG;
+use crate::cli::environment::{runtime, variable};
 use crate::cloud::imds::Imds;
 use crate::core::config::Config;
 
@@ -37,11 +40,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut report = Report::new(arguments.json);
+    let mut report = CheckReport::new(arguments.json);
     let (config, findings) = configuration::look(named);
     report.add(findings)?;
     if let Some(config) = config.filter(|_| !arguments.config_only) {
-        let runtime = super::runtime()?;
+        let runtime = runtime()?;
         let looked = runtime.block_on(look(&config, &mut report));
         // A disk or a resolver that hangs must not hold up the end.
         runtime.shutdown_background();
@@ -49,19 +52,19 @@ pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Resul
     }
     let failed = report.end()? == Level::Fail;
     Ok(match failed {
-        true if arguments.config_only => ExitCode::from(super::EXIT_CONFIG),
+        true if arguments.config_only => ExitCode::from(EXIT_CONFIG),
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
 }
 
 /// Looks first at all that needs no AWS, then, where the metadata tells who this is, at all that does.
-async fn look(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+async fn look(config: &Config, report: &mut CheckReport) -> anyhow::Result<()> {
     report.looking("this machine")?;
     report.add(directories::look())?;
-    report.add(beside::look(Path::new("/proc"), Path::new("/etc/ecs/ecs.config")))?;
+    report.add(other_handlers::look(Path::new("/proc"), Path::new("/etc/ecs/ecs.config")))?;
     report.looking("the metadata service")?;
-    let imds = match Imds::new(super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").as_deref()) {
+    let imds = match Imds::new(variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").as_deref()) {
         Ok(imds) => imds,
         Err(error) => return Ok(report.add(vec![metadata::unusable(&error)])?),
     };

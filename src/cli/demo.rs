@@ -15,29 +15,22 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use stage::{Demo, DemoResult};
+use world::DemoOwner;
 
-use stage::{Ended, Stage};
+use crate::cli::environment::runtime;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The kind of owner: it launched the instance, and is asked for its successor
-    #[arg(long, value_enum, default_value_t = Owner::AutoScalingGroup)]
-    owner: Owner,
+    #[arg(long, value_enum, default_value_t = DemoOwner::AutoScalingGroup)]
+    owner: DemoOwner,
     /// A faster world and a less patient daemon: a few seconds instead of fifteen
     #[arg(long)]
     fast: bool,
     /// The demo starts itself with this, and becomes the daemon
     #[arg(long, hide = true, value_name = "CONFIG")]
     daemon: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Owner {
-    AutoScalingGroup,
-    Ec2Fleet,
-    SpotFleet,
-    LaunchTemplate,
 }
 
 /// Ended by a signal, as a shell tells it (128 and SIGINT).
@@ -47,14 +40,14 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(config) = &arguments.daemon {
         return Err(child::become_the_daemon(config));
     }
-    let ended = super::runtime()?.block_on(async {
-        let mut stage = Stage::set(arguments.owner, arguments.fast).await?;
+    let ended = runtime()?.block_on(async {
+        let mut stage = Demo::set(arguments.owner, arguments.fast).await?;
         stage.play().await
     });
     match ended {
-        Ok(Ended::Complete) => Ok(ExitCode::SUCCESS),
-        Ok(Ended::Incomplete) => Ok(ExitCode::FAILURE),
-        Ok(Ended::Interrupted) => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+        Ok(DemoResult::Complete) => Ok(ExitCode::SUCCESS),
+        Ok(DemoResult::Incomplete) => Ok(ExitCode::FAILURE),
+        Ok(DemoResult::Interrupted) => Ok(ExitCode::from(EXIT_INTERRUPTED)),
         // As in `spot-relay demo | head`: whoever read has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::FAILURE),
         Err(error) => Err(error),

@@ -11,18 +11,19 @@ use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::cli::environment::{files, runtime, variable};
 use crate::core::config::Config;
 use crate::core::drill::Survey;
 use crate::core::notice::TWO_MINUTES;
 use crate::daemon::{self, Drill, Options};
 use crate::host::files::Files;
-use crate::host::lock::{Holder, Lock, NotTaken, Who};
+use crate::host::lock::{Holder, Lock, LockError, Who};
 
 use super::screen::Screen;
 
-/// Shorter than this no handover can be.
+/// The range of `--within`, in seconds: no handover can be shorter.
 const WITHIN: std::ops::RangeInclusive<u64> = 10..=120;
-/// As wrong arguments: nobody can be asked, and `--yes` is not given.
+/// The exit code where nobody can be asked and `--yes` is not given: the same as for wrong arguments.
 const EXIT_UNASKED: u8 = 2;
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,7 @@ fn within(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let files = super::files();
+    let files = files();
     if !arguments.dry_run {
         // Said before anything is looked up; but it is not held while a person thinks: a daemon may start meanwhile.
         drop(lock(&files)?);
@@ -61,11 +62,11 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         webhook: super::run::webhook(&config.notify)?,
         config,
         dry_run: false,
-        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
         drill: None,
     };
-    let runtime = super::runtime()?;
+    let runtime = runtime()?;
     let survey = runtime.block_on(daemon::survey(&options))?;
     let screen = Screen::new();
     write(&text::plan(&survey, arguments.within, screen.paint, screen.width))?;
@@ -90,7 +91,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     Ok(if text::is_complete(&ended) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why there is no drill.
+/// Refuses the drill where something stands against it.
 fn refuse(survey: &Survey, arguments: &Arguments) -> anyhow::Result<()> {
     let obstacles = survey.obstacles();
     if !obstacles.is_empty() {
@@ -128,14 +129,14 @@ fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
 fn lock(files: &Files) -> anyhow::Result<Lock> {
     let path = files.lock_path();
     Lock::take(&path, Who::Drill).map_err(|error| match error {
-        NotTaken::Held(Holder { who: Who::Daemon, pid }) => anyhow::anyhow!(
+        LockError::Held(Holder { who: Who::Daemon, pid }) => anyhow::anyhow!(
             "the daemon works for this instance (process {pid}); a drill takes its place as long as it runs: stop it first, as \
              with systemctl stop spot-relay, and start it afterwards"
         ),
-        NotTaken::Held(Holder { who: Who::Drill, pid }) => {
+        LockError::Held(Holder { who: Who::Drill, pid }) => {
             anyhow::anyhow!("another drill is under way (process {pid}); let it end first")
         }
-        NotTaken::Unusable(error) => anyhow::anyhow!(
+        LockError::Unusable(error) => anyhow::anyhow!(
             "failed to lock {}: {error}; so nothing would keep the daemon from working beside the drill; run it as root, or as \
              the daemon's user",
             path.display()

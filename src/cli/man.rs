@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+use crate::cli::environment::print;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// 8: the program; 5: its configuration file
@@ -24,14 +26,11 @@ enum Section {
     Five,
 }
 
-/// When what the pages say was last looked through.
-const DATE: &str = "2026-11-25";
-
-pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn main(arguments: &Arguments, program: clap::Command) -> anyhow::Result<ExitCode> {
     let page = match arguments.section {
-        Section::Eight => program::page(super::visible())?,
+        Section::Eight => program::page(program)?,
         Section::Five => configuration::page(),
     };
-    super::print(page.trim_end())?;
+    print(page.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,8 +5,10 @@
 mod chart;
 mod check;
 mod completions;
+mod configuration;
 mod demo;
 mod drill;
+mod environment;
 mod man;
 mod policy;
 mod run;
@@ -14,32 +16,15 @@ mod screen;
 mod sim;
 mod status;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::configuration::{EXIT_CONFIG, EXIT_UNREADABLE, load};
 use crate::core::config::{Config, ConfigError};
 use crate::core::printable::printable_lines;
-use crate::host::files::Files;
-use crate::host::text_file;
 use crate::telemetry::logging::{self, LogFormat};
-
-/// A value of the configuration, as in `notify.webhook`, that its user refuses.
-#[derive(Debug, thiserror::Error)]
-#[error("{key}: {what}")]
-struct WrongValue {
-    key: &'static str,
-    what: String,
-}
-
-/// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
-const EXIT_CONFIG: u8 = 78;
-/// A file of the configuration cannot be read now (`EX_TEMPFAIL`): the unit starts again and tries again.
-const EXIT_UNREADABLE: u8 = 75;
-const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 
 /// Hands a Spot instance's work over when the two-minute notice comes
 ///
@@ -54,7 +39,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// How log lines are written to standard error; RUST_LOG sets the level
+    /// The format of log lines on standard error; RUST_LOG sets the level
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
@@ -95,9 +80,6 @@ enum Command {
     Completions(completions::Arguments),
 }
 
-/// How a command's last help line begins that tells its exit codes.
-const EXIT_STATUS: &str = "Exit status: ";
-
 /// The definitions of the command line, for those who document it.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -112,15 +94,6 @@ fn visible() -> clap::Command {
     let about = all.get_about().cloned().unwrap_or_default();
     let long_about = all.get_long_about().cloned().unwrap_or_default();
     visible.about(about).long_about(long_about).subcommands(shown)
-}
-
-/// To standard output; that nobody reads it any more is no error.
-fn print(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", printable_lines(text)).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }
 
 /// Runs the command of the process's arguments.
@@ -139,8 +112,8 @@ pub fn main() -> ExitCode {
             drill::main(arguments, config)
         }),
         Command::Demo(arguments) => demo::main(arguments),
-        Command::Man(arguments) => man::main(arguments),
-        Command::Completions(arguments) => completions::main(arguments),
+        Command::Man(arguments) => man::main(arguments, visible()),
+        Command::Completions(arguments) => completions::main(arguments, visible()),
         Command::Sim(arguments) => {
             let _logging = logging::start(cli.log_format);
             sim::main(arguments)
@@ -156,54 +129,10 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// A configuration with the text that it was written as.
-struct Loaded {
-    config: Config,
-    text: String,
-    file: String,
-}
-
-/// The file that is named, or the one of the contract, which may be absent.
-fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
-    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
-    let file = path.display().to_string();
-    let text = match text_file::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(ConfigError::unreadable(&file, &error)),
-    };
-    Ok(Loaded { config: Config::parse(&text, &file)?, text, file })
-}
-
-impl Loaded {
-    /// An error that only the user of a value finds is told with the line that it was written in.
-    fn placed(&self, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<WrongValue>() {
-            Ok(wrong) => ConfigError::of_value(&self.file, &self.text, wrong.key, &wrong.what).into(),
-            Err(error) => error,
-        }
-    }
-}
-
 fn with_config(
     named: Option<&Path>,
     command: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let loaded = load(named)?;
     command(loaded.config.clone()).map_err(|error| loaded.placed(error))
-}
-
-/// An environment variable; an empty one is none.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// As the environment says where they are.
-fn files() -> Files {
-    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
-}
-
-/// One thread: an idle daemon has nothing for a second one.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")
 }

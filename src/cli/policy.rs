@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use crate::cli::environment::{print, runtime, variable};
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection, LIMIT};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
 use crate::core::plan::{Clue, Plan};
-use crate::core::policy::{self, LaunchSource, Means, PassedRole, Place, Policy, Subject, TemplateNames};
+use crate::core::policy::{ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames};
 use crate::core::printable::printable_lines;
 use crate::daemon::look_up;
 
@@ -25,44 +26,20 @@ const SCAN_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Ask nobody: everything that an owner of this kind may need, with wildcards for what is not known
-    #[arg(long = "for", value_enum, value_name = "KIND")]
-    kind: Option<Kind>,
+    #[arg(long = "for", value_name = "KIND", value_parser = owner_kinds())]
+    kind: Option<OwnerKind>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    AutoScalingGroup,
-    /// A fleet of type maintain
-    #[value(name = "ec2-fleet")]
-    Ec2Fleet,
-    /// A fleet of type maintain
-    SpotFleet,
-    /// An EC2 Fleet of type instant or request
-    #[value(name = "ec2-fleet-instant")]
-    Ec2FleetInstant,
-    /// A Spot Fleet of type request
-    SpotFleetRequest,
-    LaunchTemplate,
-    /// Nobody launches a successor
-    DrainOnly,
-}
-
-impl From<Kind> for policy::Kind {
-    fn from(kind: Kind) -> policy::Kind {
-        match kind {
-            Kind::AutoScalingGroup => policy::Kind::AutoScalingGroup,
-            Kind::Ec2Fleet => policy::Kind::Ec2Fleet,
-            Kind::SpotFleet => policy::Kind::SpotFleet,
-            Kind::Ec2FleetInstant => policy::Kind::Ec2FleetInstant,
-            Kind::SpotFleetRequest => policy::Kind::SpotFleetRequest,
-            Kind::LaunchTemplate => policy::Kind::LaunchTemplate,
-            Kind::DrainOnly => policy::Kind::DrainOnly,
-        }
-    }
+fn owner_kinds() -> impl TypedValueParser<Value = OwnerKind> {
+    let names = OwnerKind::ALL.map(|(name, help, _)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(names).try_map(|written| {
+        let found = OwnerKind::ALL.into_iter().find(|(name, ..)| *name == written);
+        found.map(|(_, _, kind)| kind).ok_or("there is no such kind of owner")
+    })
 }
 
 /// The subject of the policy, and remarks for a person.
-struct Found {
+struct NotedSubject {
     subject: Subject,
     notes: Vec<String>,
 }
@@ -70,35 +47,35 @@ struct Found {
 pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<ExitCode> {
     let found = match arguments.kind {
         Some(kind) => of_kind(kind, config),
-        None => super::runtime()?.block_on(of_this_instance(config))?,
+        None => runtime()?.block_on(of_this_instance(config))?,
     };
     let policy = Policy::of(config, &found.subject);
     let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
-    super::print(&text)?;
+    print(&text)?;
     for note in found.notes {
         eprintln!("{}", printable_lines(&format!("note: {note}")));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_kind(kind: Kind, config: &Config) -> Found {
-    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(super::variable);
-    let place = Place::new(None, region.as_deref().unwrap_or("*"), "*");
-    let means = Means::of_kind(kind.into(), config);
+fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
+    let scope = ArnScope::new(None, region.as_deref().unwrap_or("*"), "*");
+    let needs = OwnerNeeds::of_kind(kind, config);
     let mut notes = Vec::new();
     if region.is_none() {
         notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
-    notes.extend(placeholder(&means));
-    Found { subject: Subject { place, means, target_groups: Vec::new() }, notes }
+    notes.extend(placeholder(&needs));
+    NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new() }, notes }
 }
 
 /// A note where the policy passes a role whose name is not known.
-fn placeholder(means: &Means) -> Option<String> {
-    let role = match means {
-        Means::Launch(launch) => &launch.source.role,
-        Means::Group(group) if group.launches_first() => &group.source.role,
-        Means::Group(_) | Means::Fleet(_) | Means::Nobody => return None,
+fn placeholder(needs: &OwnerNeeds) -> Option<String> {
+    let role = match needs {
+        OwnerNeeds::Launch(launch) => &launch.source.role,
+        OwnerNeeds::Group(group) if group.launches_first() => &group.source.role,
+        OwnerNeeds::Group(_) | OwnerNeeds::Fleet(_) | OwnerNeeds::Nobody => return None,
     };
     (*role == PassedRole::Unknown).then(|| {
         format!(
@@ -109,9 +86,9 @@ fn placeholder(means: &Means) -> Option<String> {
     })
 }
 
-async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
+async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     const ELSE: &str = "name the kind of its owner with --for instead";
-    let endpoint = super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    let endpoint = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     let imds = Imds::new(endpoint.as_deref())?;
     let identity = imds.identity().await;
     let identity = identity.with_context(|| format!("failed to find out which instance this is; {ELSE}"))?;
@@ -124,18 +101,18 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<Found> {
         )
     })?;
     let clue = look_up::find_clue(&imds, &tags, config).await.context("failed to find this instance's owner")?;
-    let place = place(&aws, &imds, &identity).await;
+    let scope = arn_scope(&aws, &imds, &identity).await;
     match look_up::plan_of(&aws, &identity, config, &tags, clue.clone()).await {
-        Ok(plan) => planned(&aws, &imds, &identity, config, plan, place).await,
+        Ok(plan) => planned(&aws, &imds, &identity, config, plan, scope).await,
         Err(failure) => {
-            let means = Means::of_clue(&clue, &place, config);
+            let needs = OwnerNeeds::of_clue(&clue, &scope, config);
             let note = format!(
                 "{} could not be looked up ({failure}), so this is everything that such an owner may need; once it is \
                  allowed, run this again for less",
                 in_words(&clue)
             );
-            let notes = std::iter::once(note).chain(placeholder(&means)).collect();
-            Ok(Found { subject: Subject { place, means, target_groups: Vec::new() }, notes })
+            let notes = std::iter::once(note).chain(placeholder(&needs)).collect();
+            Ok(NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new() }, notes })
         }
     }
 }
@@ -156,8 +133,8 @@ async fn planned(
     identity: &Identity,
     config: &Config,
     plan: Plan,
-    place: Place,
-) -> anyhow::Result<Found> {
+    scope: ArnScope,
+) -> anyhow::Result<NotedSubject> {
     let mut notes = vec![format!("on a notice this instance is to {plan}; this policy allows that and no other way")];
     let owners = match &plan {
         Plan::Group { group, .. } => group.target_groups.as_slice(),
@@ -183,45 +160,45 @@ async fn planned(
     } else if config.target_groups == TargetGroups::Discover {
         notes.push("it names the target groups of today: run this again after adding one".to_owned());
     }
-    let means = means_of(aws, imds, config, &plan, &registered_in).await;
-    notes.extend(placeholder(&means));
-    Ok(Found { subject: Subject { place, means, target_groups }, notes })
+    let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
+    notes.extend(placeholder(&needs));
+    Ok(NotedSubject { subject: Subject { scope, needs, target_groups }, notes })
 }
 
-/// Where this instance runs, as ARNs name it.
-pub(super) async fn place(aws: &Aws, imds: &Imds, identity: &Identity) -> Place {
+/// The partition, region and account of this instance, as ARNs name them.
+pub(super) async fn arn_scope(aws: &Aws, imds: &Imds, identity: &Identity) -> ArnScope {
     let partition = imds.partition().await.ok().flatten();
-    Place::new(partition.as_deref(), &aws.region, &identity.account_id)
+    ArnScope::new(partition.as_deref(), &aws.region, &identity.account_id)
 }
 
-/// What this plan needs, with what its launch templates name.
-pub(super) async fn means_of(
+/// The permissions that this plan needs, with what its launch templates name.
+pub(super) async fn needs_of(
     aws: &Aws,
     imds: &Imds,
     config: &Config,
     plan: &Plan,
     registered_in: &[TargetGroupArn],
-) -> Means {
-    let mut means = Means::of_plan(plan, registered_in, config);
-    let templates: Vec<LaunchTemplate> = match (plan, &means) {
+) -> OwnerNeeds {
+    let mut needs = OwnerNeeds::of_plan(plan, registered_in, config);
+    let templates: Vec<LaunchTemplate> = match (plan, &needs) {
         (Plan::Launch(launch), _) => {
             let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
             configurations.map(|configuration| configuration.template.clone()).collect()
         }
-        (Plan::Group { group, .. }, Means::Group(needs)) if needs.launches_first() => {
+        (Plan::Group { group, .. }, OwnerNeeds::Group(of_group)) if of_group.launches_first() => {
             let templates = aws.autoscaling.launch_templates(&group.name, LIMIT).await.unwrap_or_default();
-            if let Means::Group(needs) = &mut means {
+            if let OwnerNeeds::Group(of_group) = &mut needs {
                 let ids = templates.iter().map(|template| template.id_or_name.clone());
-                needs.source.templates = ids.filter(|id| id.starts_with("lt-")).collect();
+                of_group.source.templates = ids.filter(|id| id.starts_with("lt-")).collect();
             }
             templates
         }
         _ => Vec::new(),
     };
-    if let Some(source) = means.source_mut() {
+    if let Some(source) = needs.source_mut() {
         read_templates(aws, imds, templates, source).await;
     }
-    means
+    needs
 }
 
 /// Fills in what the templates say. One that cannot be read may name anything.

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use tracing::warn;
 
-use super::WrongValue;
+use crate::cli::configuration::WrongValue;
+use crate::cli::environment::{files, runtime, variable};
 use crate::core::config::{Config, ConfigError, Notify};
 use crate::daemon;
 use crate::host::files::Files;
-use crate::host::lock::{Holder, Lock, NotTaken, Who};
+use crate::host::lock::{Holder, Lock, LockError, Who};
 use crate::host::text_file;
 use crate::telemetry::webhook::Webhook;
 
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    let files = super::files();
+    let files = files();
     // It writes nothing, and is in nobody's way.
     let _lock = if arguments.dry_run { None } else { lock(&files)? };
     for unwise in config.unwise() {
@@ -33,7 +34,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         webhook: webhook(&config.notify)?,
         config,
         dry_run: arguments.dry_run,
-        metadata_endpoint: super::variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         files,
         drill: None,
     };
@@ -44,7 +45,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
             );
         }
     }
-    let runtime = super::runtime()?;
+    let runtime = runtime()?;
     let result = runtime.block_on(daemon::run(options));
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
@@ -57,17 +58,17 @@ fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
     let path = files.lock_path();
     match Lock::take(&path, Who::Daemon) {
         Ok(lock) => Ok(Some(lock)),
-        Err(NotTaken::Held(Holder { who: Who::Daemon, pid })) => anyhow::bail!(
+        Err(LockError::Held(Holder { who: Who::Daemon, pid })) => anyhow::bail!(
             "another daemon works for this instance already (process {pid}, which holds {}); this one ends, because two would \
              undo each other's work; stop that one first",
             path.display()
         ),
-        Err(NotTaken::Held(Holder { who: Who::Drill, pid })) => anyhow::bail!(
+        Err(LockError::Held(Holder { who: Who::Drill, pid })) => anyhow::bail!(
             "a drill is under way (process {pid}, which holds {}), and is this instance's daemon as long as it runs; start this \
              one again when it has ended",
             path.display()
         ),
-        Err(NotTaken::Unusable(error)) => {
+        Err(LockError::Unusable(error)) => {
             warn!(
                 "failed to lock {}: {error}; going on without, so nothing keeps a second daemon or a drill from working beside \
                  this one",
@@ -78,7 +79,7 @@ fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
     }
 }
 
-/// As execvp(3) would find it.
+/// Tells whether execvp(3) would find this program.
 pub(super) fn is_program(name: &str) -> bool {
     let is_executable = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
@@ -110,7 +111,7 @@ pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
 
 /// The URL that a file holds. A name without a slash is a credential that systemd passes.
 fn webhook_of_file(file: &str) -> anyhow::Result<String> {
-    let path = match (file.contains('/'), super::variable("CREDENTIALS_DIRECTORY")) {
+    let path = match (file.contains('/'), variable("CREDENTIALS_DIRECTORY")) {
         (true, _) => PathBuf::from(file),
         (false, Some(directory)) => Path::new(&directory).join(file),
         (false, None) => {

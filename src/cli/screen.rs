@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::core::printable::printable;
 
-/// Without a terminal that says how wide it is.
+/// The width where no terminal tells its own.
 const WIDTH: usize = 80;
-/// Narrower is not laid out for, wider is hard to read.
+/// The widths that are laid out for: wider lines are hard to read.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 
 const ESCAPE: char = '\u{1b}';
 
-/// How a part of a line is meant.
+/// The meaning of a part of a line, which its colour shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -100,7 +100,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// As in `s`, `s)` or `s;`.
+/// Tells whether the word is a unit of seconds: `s`, `s)` or `s;`.
 fn is_seconds(word: &str) -> bool {
     word.strip_prefix('s').is_some_and(|rest| rest.chars().all(|one| one.is_ascii_punctuation()))
 }
@@ -110,7 +110,7 @@ pub(super) struct Screen {
     pub(super) width: usize,
     /// Tells whether the picture under the lines can be drawn anew.
     is_live: bool,
-    /// How many lines a picture may have so that it can still be reached.
+    /// The most lines of a picture whose first line the cursor can still reach.
     height: usize,
     /// The lines of the picture that stands there.
     drawn: usize,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::cli::environment::runtime;
 use crate::sim;
 
 #[derive(Debug, clap::Args)]
@@ -13,10 +14,10 @@ pub(super) struct Arguments {
     /// The world as JSON; without it the demo's
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Where the metadata service listens [default: a free port on loopback]
+    /// The address of the metadata service [default: a free port on loopback]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metadata: Option<SocketAddr>,
-    /// Where AWS listens [default: a free port on loopback]
+    /// The address of AWS [default: a free port on loopback]
     #[arg(long, value_name = "ADDRESS:PORT")]
     aws: Option<SocketAddr>,
     /// Serve the metadata of every instance of the world, each on a free port of its own
@@ -45,6 +46,6 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         metadata_of_all: arguments.metadata_of_all,
         tls: tls.map(|(certificate, key)| sim::Tls { certificate, key }),
     };
-    super::runtime()?.block_on(sim::standalone(settings, standalone)).context("failed to serve the simulated world")?;
+    runtime()?.block_on(sim::standalone(settings, standalone)).context("failed to serve the simulated world")?;
     Ok(ExitCode::SUCCESS)
 }

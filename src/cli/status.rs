@@ -14,17 +14,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::cli::environment::files;
 use crate::core::life::Record;
 use crate::host::boot;
 use crate::host::files::Files;
 use crate::host::processes;
 
 use super::screen::{Paint, Screen};
-use report::{Found, Presence, Report};
+use report::{Presence, Report, StatusSources};
 
-/// As LSB's init scripts tell it: not running.
+/// The exit code of LSB's init scripts for "not running".
 const EXIT_NOT_RUNNING: u8 = 3;
-/// Between two looks at the file with `--watch`.
+/// The pause between two looks at the file with `--watch`.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -39,11 +40,11 @@ pub(super) struct Arguments {
 
 /// A handover that is over, as a person reads it.
 pub(super) fn handover(record: &Record, paint: Paint, width: usize) -> Vec<String> {
-    page::handover(&report::Handover::of(record, None), paint, width)
+    page::handover(&report::ReportedHandover::of(record, None), paint, width)
 }
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let files = super::files();
+    let files = files();
     let written = match arguments.watch {
         true => watch(&files, arguments.json),
         false => once(&files, arguments.json),
@@ -73,7 +74,7 @@ fn once(files: &Files, json: bool) -> anyhow::Result<()> {
     Ok(screen.show(&lines, &[])?)
 }
 
-/// Until it is interrupted, or nobody reads any more.
+/// Shows the status at every change, until it is interrupted or nobody reads any more.
 fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
     let mut screen = Screen::new();
     let mut told: Option<Report> = None;
@@ -99,7 +100,7 @@ fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
 }
 
 /// The status file, and whether the process that wrote it lives.
-fn look(files: &Files) -> anyhow::Result<Found> {
+fn look(files: &Files) -> anyhow::Result<StatusSources> {
     let path = files.status_path();
     let status = files.read_status().with_context(|| {
         format!(
@@ -111,5 +112,5 @@ fn look(files: &Files) -> anyhow::Result<Found> {
     let record = if status.is_none() { files.read_any_record() } else { None };
     let now = boot::now();
     let presence = Presence::of(status.as_ref(), lives, now);
-    Ok(Found { status, record, presence, path: path.display().to_string(), now })
+    Ok(StatusSources { status, record, presence, path: path.display().to_string(), now })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::core::handover::HookResult;
 use crate::core::model::{
     AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
@@ -26,10 +26,10 @@ pub struct AutoScaling {
     caller: Caller,
 }
 
-/// Where LaunchInstances may launch.
+/// The zones or subnets into which LaunchInstances may launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// In the group's only zone: of a group with several, AWS wants one of the others.
+    /// The group's only zone: for a group with several, AWS wants one of the others.
     OnlyZone,
     AvailabilityZones(Vec<String>),
     Subnets(Vec<String>),
@@ -81,7 +81,7 @@ impl AutoScaling {
         Ok(described.map(|described| group(name, &described)))
     }
 
-    /// What DescribeLifecycleHooks adds.
+    /// Adds the lifecycle hooks, which DescribeLifecycleHooks tells.
     pub async fn add_hooks(&self, group: &mut AutoScalingGroup, limit: Duration) -> Result<(), Failure> {
         let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(&group.name).send();
         let hooks = self.caller.call(limit, hooks).await?;
@@ -132,7 +132,8 @@ impl AutoScaling {
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// Without `decrement` the group launches another at once. It deregisters the instance from the group's target
+    /// Detaches the instance. Without `decrement` the group launches another at once. It deregisters the instance from
+    /// the group's target
     /// groups, and runs no lifecycle hook.
     pub async fn detach_instances(
         &self,

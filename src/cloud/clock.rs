@@ -32,7 +32,7 @@ impl Clock {
         if told.duration_since(clocks.wall).abs() <= TOLERANCE { clocks.wall } else { told }
     }
 
-    /// How far AWS's time is ahead of the wall clock; negative when it is behind.
+    /// The time by which AWS's clock is ahead of the wall clock; negative when it is behind.
     pub fn offset(&self) -> SignedDuration {
         let clocks = clocks();
         let offset = self.time().now(clocks).duration_since(clocks.wall);
@@ -67,7 +67,7 @@ impl TimeSource for Clock {
     }
 }
 
-/// How long this machine has been up, sleep included.
+/// The time since this machine booted, sleep included.
 pub(super) fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }

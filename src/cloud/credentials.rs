@@ -25,27 +25,27 @@ use super::instance_profile::{InstanceProfile, NoProfile, cannot_sign};
 use super::names::Names;
 use crate::core::retry::{Failure, FailureKind};
 
-/// For the whole chain: at the metadata service that is a token, the role's name and its credentials.
+/// The limit of the whole chain: at the metadata service that is a token, the role's name and its credentials.
 pub const LOAD_LIMIT: Duration = Duration::from_secs(2);
 
 /// A handle; its copies share what is in hand.
 #[derive(Clone)]
 pub struct Credentials {
-    shared: Arc<Shared>,
+    shared: Arc<CredentialsHolder>,
 }
 
-/// How it stands with the credentials.
+/// The state of the credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct CredentialsState {
     /// There are some in hand.
     pub loaded: bool,
-    /// Until when those in hand are good by AWS's time; `None` for ever, or because there are none.
+    /// The end of those in hand by AWS's time; `None` if they never end, or there are none.
     pub expires: Option<Timestamp>,
-    /// Why calls fail, or soon will.
+    /// The reason why calls fail, or soon will.
     pub trouble: Option<String>,
 }
 
-struct Shared {
+struct CredentialsHolder {
     /// All but the instance profile.
     chain: CredentialsProviderChain,
     instance_profile: InstanceProfile,
@@ -61,9 +61,9 @@ struct Hand {
     credentials: Option<aws_credential_types::Credentials>,
     /// AWS would not have them: they are used again only if no others can be loaded.
     is_worn_out: bool,
-    /// Of the last load.
+    /// The reason why the last load failed.
     not_loaded: Option<String>,
-    /// Of the last call, if AWS refused the credentials.
+    /// AWS's refusal of the credentials at the last call.
     refused: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Credentials {
             .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(config).build())
             .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(config).build());
         let (hand, loading) = (Mutex::default(), tokio::sync::Mutex::new(()));
-        Self { shared: Arc::new(Shared { chain, instance_profile, names, clock, hand, loading }) }
+        Self { shared: Arc::new(CredentialsHolder { chain, instance_profile, names, clock, hand, loading }) }
     }
 
     /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay.
@@ -92,11 +92,11 @@ impl Credentials {
         self.shared.hand().is_worn_out = true;
     }
 
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> CredentialsState {
         let hand = self.shared.hand();
         let expires = hand.credentials.as_ref().and_then(|it| Timestamp::try_from(it.expiry()?).ok());
         let loaded = hand.credentials.is_some();
-        Standing { loaded, expires, trouble: hand.not_loaded.clone().or_else(|| hand.refused.clone()) }
+        CredentialsState { loaded, expires, trouble: hand.not_loaded.clone().or_else(|| hand.refused.clone()) }
     }
 
     /// Takes what came of a call: whether AWS had the credentials.
@@ -118,7 +118,7 @@ impl Credentials {
     }
 }
 
-impl Shared {
+impl CredentialsHolder {
     /// Nothing that panics is done while it is locked.
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,7 +128,7 @@ impl Shared {
         credentials.expiry().is_some_and(|expiry| TimeSource::now(&self.clock) >= expiry)
     }
 
-    /// Those in hand, if they have not expired by AWS's time and AWS has not refused them.
+    /// The credentials in hand, if they have not expired by AWS's time and AWS has not refused them.
     fn usable(&self) -> Option<aws_credential_types::Credentials> {
         let hand = self.hand();
         let credentials = hand.credentials.clone().filter(|_| !hand.is_worn_out)?;

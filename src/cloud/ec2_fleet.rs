@@ -12,8 +12,9 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 
+use super::caller::{Caller, pages, timestamp, would_be_done};
 use super::instances::{AT_ONCE, Instances, tags};
-use super::{Caller, MOST_PAGES, launch_configuration, next, timestamp, would_be_done};
+use super::launch_configuration;
 use crate::core::model::{
     ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance, InstanceId,
 };
@@ -50,17 +51,15 @@ impl Ec2Fleet {
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
     /// `instant`. Each call has `limit`.
     pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
-        let (mut instances, mut token) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
+        let instances = pages(|token| {
             let call = self.client.describe_fleet_instances().fleet_id(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send()).await?;
-            token = next(answer.next_token());
-            instances.extend(answer.active_instances.unwrap_or_default());
-            if token.is_none() {
-                break;
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
             }
-        }
-        members(&self.client, &self.caller, &instances, limit).await
+        });
+        members(&self.client, &self.caller, &instances.await?, limit).await
     }
 
     pub async fn modify_fleet(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
@@ -119,7 +118,7 @@ pub(super) async fn members(
     Ok(active.iter().filter_map(member).collect())
 }
 
-/// Those of these instances whose Spot request says that AWS takes them, and since when.
+/// The instances among these whose Spot request says that AWS takes them, and since when.
 async fn taken_instances(
     client: &Client,
     caller: &Caller,
@@ -130,22 +129,20 @@ async fn taken_instances(
     for ids in ids.chunks(AT_ONCE) {
         let values = ids.iter().map(|id| id.as_str().to_owned()).collect();
         let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
-        let mut token = None;
-        for _ in 0..MOST_PAGES {
+        let requests = pages(|token| {
             let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
-            let answer = caller.call(limit, call.send()).await?;
-            token = next(answer.next_token());
-            let requests = answer.spot_instance_requests.unwrap_or_default();
-            taken.extend(requests.iter().filter_map(|request| {
-                let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
-                // AWS dates every status; one without a date is taken for new.
-                let since = status.update_time().and_then(timestamp).unwrap_or_else(|| caller.clock.now());
-                Some((InstanceId::new(request.instance_id()?), since))
-            }));
-            if token.is_none() {
-                break;
+            let answer = caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
             }
-        }
+        });
+        taken.extend(requests.await?.iter().filter_map(|request| {
+            let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
+            // AWS dates every status; one without a date is taken for new.
+            let since = status.update_time().and_then(timestamp).unwrap_or_else(|| caller.clock.now());
+            Some((InstanceId::new(request.instance_id()?), since))
+        }));
     }
     Ok(taken)
 }
@@ -187,7 +184,7 @@ pub(super) fn state(name: Option<&str>) -> FleetState {
     }
 }
 
-/// In whole units: a part of one is not reached.
+/// Rounds down to whole units: a part of one does not count.
 pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
     fulfilled.unwrap_or_default().floor() as i32
 }

@@ -15,7 +15,7 @@ mod scan;
 
 pub use scan::ScanPace;
 
-use super::Caller;
+use super::caller::Caller;
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
     DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
@@ -35,36 +35,36 @@ pub struct Elb {
     caller: Caller,
 }
 
-/// Where registrations are looked for.
+/// The target groups among which registrations are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Among {
-    /// In the groups that the configuration lists, and on the ports that it lists with them.
+pub enum SearchScope {
+    /// The groups that the configuration lists, on the ports that it lists with them.
     Configured(Vec<ListedTargetGroup>),
-    /// In these: from the owner, or from an earlier look.
+    /// These groups: of the owner, or of an earlier look.
     These(Vec<TargetGroupArn>),
-    /// In every target group of the account and region, at most four calls a second.
+    /// Every target group of the account and region, at four calls a second at most.
     Everything,
 }
 
 /// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundRegistrations {
     pub registrations: Vec<Registration>,
-    /// Those of [`Among::Configured`] that do not exist.
+    /// The groups of [`SearchScope::Configured`] that do not exist.
     pub missing: Vec<String>,
-    /// Those of [`Among::These`] that do not exist any more.
+    /// The groups of [`SearchScope::These`] that do not exist any more.
     pub gone: Vec<TargetGroupArn>,
     /// Groups where this instance may be registered or not, and why that is not known.
-    pub unclear: Vec<(TargetGroupArn, Doubt)>,
+    pub unclear: Vec<(TargetGroupArn, UnclearReason)>,
     /// Groups whose load balancers do not serve this instance's zone: it is registered there and gets no requests.
     pub unserved: Vec<TargetGroupArn>,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
 }
 
-/// Why it is not known whether this instance is in a target group.
+/// The reason why it is not known whether this instance is in a target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum UnclearReason {
     /// The group holds this instance's address, and which VPC this instance is in is not known.
     Vpc,
     /// AWS refuses to tell of the group.
@@ -121,7 +121,7 @@ impl Elb {
         Ok(rows.into_iter().map(|(health, _)| health).collect())
     }
 
-    /// With the zone that AWS shows of each target.
+    /// The health of these targets with the zone that AWS shows of each.
     async fn health(
         &self,
         target_group: &TargetGroupArn,
@@ -140,18 +140,18 @@ impl Elb {
     pub async fn find_registrations(
         &self,
         identity: &Identity,
-        among: &Among,
+        among: &SearchScope,
         known: &[Registration],
         limit: Duration,
-    ) -> Result<Found, Failure> {
-        if *among == Among::Everything {
+    ) -> Result<FoundRegistrations, Failure> {
+        if *among == SearchScope::Everything {
             return self.scan(identity, ScanPace::last_way(None), known, limit).await;
         }
-        let mut found = Found::default();
+        let mut found = FoundRegistrations::default();
         let groups = self.groups(among, known, &mut found, limit).await?;
         let source = match among {
-            Among::Configured(entries) => Source::Configuration(entries),
-            Among::These(_) | Among::Everything => Source::Discovery,
+            SearchScope::Configured(entries) => Source::Configuration(entries),
+            SearchScope::These(_) | SearchScope::Everything => Source::Discovery,
         };
         for group in groups {
             let known = known.iter().find(|known| known.target_group == group.arn);
@@ -187,8 +187,8 @@ impl Elb {
         entries: &[ListedTargetGroup],
         limit: Duration,
     ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
-        let mut found = Found::default();
-        let groups = self.groups(&Among::Configured(entries.to_vec()), &[], &mut found, limit).await?;
+        let mut found = FoundRegistrations::default();
+        let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found, limit).await?;
         for group in groups {
             let Some(registration) = ours::to_register(identity, &group, entries) else {
                 found.missing.push(group.arn.name().to_owned());
@@ -212,21 +212,21 @@ impl Elb {
     /// The groups to look into; those that there are not go to `found`.
     async fn groups(
         &self,
-        among: &Among,
+        among: &SearchScope,
         known: &[Registration],
-        found: &mut Found,
+        found: &mut FoundRegistrations,
         limit: Duration,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let listed: Vec<String> = match among {
-            Among::Everything => return Ok(Vec::new()),
-            Among::Configured(entries) => entries.iter().map(|entry| entry.arn_or_name.clone()).collect(),
-            Among::These(arns) => arns.iter().map(ToString::to_string).collect(),
+            SearchScope::Everything => return Ok(Vec::new()),
+            SearchScope::Configured(entries) => entries.iter().map(|entry| entry.arn_or_name.clone()).collect(),
+            SearchScope::These(arns) => arns.iter().map(ToString::to_string).collect(),
         };
         let mut missing = Vec::new();
         let groups = self.listed_groups(&listed, known, &mut missing, limit).await?;
         match among {
-            Among::These(_) => found.gone.extend(missing.into_iter().map(TargetGroupArn::new)),
-            Among::Configured(_) | Among::Everything => found.missing.extend(missing),
+            SearchScope::These(_) => found.gone.extend(missing.into_iter().map(TargetGroupArn::new)),
+            SearchScope::Configured(_) | SearchScope::Everything => found.missing.extend(missing),
         }
         Ok(groups)
     }
@@ -299,7 +299,7 @@ impl Elb {
         candidate: Candidate<'_>,
         source: Source<'_>,
         limit: Duration,
-        found: &mut Found,
+        found: &mut FoundRegistrations,
     ) -> Result<(), Failure> {
         let Candidate { mut group, known } = candidate;
         let rows = match self.health(&group.arn, Vec::new(), limit).await {
@@ -307,7 +307,7 @@ impl Elb {
             Err(failure) if is_missing(&failure) => return Ok(()),
             Err(failure) if failure.kind == FailureKind::Rejected => {
                 found.registrations.extend(known.cloned());
-                found.unclear.push((group.arn, Doubt::Refused(failure)));
+                found.unclear.push((group.arn, UnclearReason::Refused(failure)));
                 return Ok(());
             }
             rows => rows?,
@@ -320,7 +320,7 @@ impl Elb {
             Whose::Ours(registration) => *registration,
             Whose::NotOurs => return Ok(()),
             Whose::Unclear => {
-                found.unclear.push((group.arn, Doubt::Vpc));
+                found.unclear.push((group.arn, UnclearReason::Vpc));
                 return Ok(());
             }
         };

@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::instance_profile::NoProfile;
+use crate::core::error_chain::{causes, error_chain};
 use crate::core::retry::{Failure, FailureKind};
 
 /// Codes of <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html> and of the common errors of
@@ -73,7 +74,7 @@ where
             format!("HTTP {status} without an error that could be read{}", beginning(error))
         }
         (None, Some(status)) => format!("HTTP {status}"),
-        (None, None) => chain(error),
+        (None, None) => error_chain(error),
     };
     Failure { kind, code, message }
 }
@@ -85,18 +86,18 @@ pub(super) fn wore_out(failure: &Failure) -> bool {
 
 /// Missing or unusable credentials, for a person.
 pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
-    let of_profile = sources(error).find_map(|source| source.downcast_ref::<NoProfile>());
+    let of_profile = causes(error).find_map(|source| source.downcast_ref::<NoProfile>());
     let message = match (of_profile, error) {
-        (Some(why), _) => chain(why),
+        (Some(why), _) => error_chain(why),
         (None, CredentialsError::ProviderTimedOut(_)) => "loading the credentials took too long".to_owned(),
-        (None, error) => chain(error),
+        (None, error) => error_chain(error),
     };
     Failure { kind: FailureKind::Credentials, code: None, message }
 }
 
 /// A failure of the credentials provider, which travels through the SDK as a source.
 fn of_credentials(error: &(dyn Error + 'static)) -> Option<Failure> {
-    sources(error).find_map(|source| source.downcast_ref::<CredentialsError>()).map(credentials_failure)
+    causes(error).find_map(|source| source.downcast_ref::<CredentialsError>()).map(credentials_failure)
 }
 
 fn kind_of(code: &str, status: Option<u16>) -> FailureKind {
@@ -136,23 +137,4 @@ fn beginning<E>(error: &SdkError<E, HttpResponse>) -> String {
         Some(end) => format!(": {}...", text.get(..end).unwrap_or_default()),
         None => format!(": {text}"),
     }
-}
-
-/// The causes from the outside in, each once: `dispatch failure: ...: connection refused`.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for source in sources(error) {
-        let words = source.to_string();
-        if !text.contains(&words) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&words);
-        }
-    }
-    text
-}
-
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }

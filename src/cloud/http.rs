@@ -43,16 +43,16 @@ use crate::core::notice::parse_http_date;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The longest page that AWS sends us (target groups, launch template versions) has some hundred KiB.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// By which a proxy for HTTPS is named, in the order in which the first one counts.
+/// The variables that name a proxy for HTTPS; the first one that is set counts.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Http {
-    shared: Arc<Shared>,
+    shared: Arc<Connectors>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Connectors {
     clock: Clock,
     names: Names,
     /// The name of the proxy for HTTPS, if there is one.
@@ -75,12 +75,12 @@ impl Http {
         let proxy =
             proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
         let (trusted, plain, tls) = (Mutex::new(trusted), OnceLock::new(), OnceLock::new());
-        let shared = Shared { clock, names, proxy, trusted, plain, tls };
+        let shared = Connectors { clock, names, proxy, trusted, plain, tls };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
 
-impl Shared {
+impl Connectors {
     fn connector(&self, request: &HttpRequest) -> &Connector {
         if request.uri().starts_with("https:") {
             return self.tls.get_or_init(|| {

@@ -22,9 +22,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use super::clock::since_boot;
 use crate::core::notice::parse_http_date;
 
-/// From connecting to the last byte of the body.
+/// The limit from connecting to the last byte of the body.
 pub const LIMIT: Duration = Duration::from_secs(1);
-/// No item of the metadata that we read is larger than a few KiB; user data, the largest, ends at 16 KiB.
+/// The longest body that is read. No item that we read is larger than a few KiB; user data, the largest, ends at 16
+/// KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
 const IPV4: &str = "http://169.254.169.254";
@@ -39,7 +40,7 @@ const TOKEN_TTL_SECONDS: HeaderName = HeaderName::from_static("x-aws-ec2-metadat
 /// The client. Looks one after the other share a connection; a look beside another has a short-lived one of its own.
 #[derive(Debug)]
 pub struct Imds {
-    /// Not empty. More than one where nobody says which: the first one that answers is kept.
+    /// The addresses, at least one. Where nobody names one there are two, and the first that answers is kept.
     endpoints: Vec<String>,
     asked: AtomicUsize,
     has_answered: AtomicBool,
@@ -56,7 +57,8 @@ pub struct Look {
     pub date: Option<Timestamp>,
 }
 
-/// Why a look brought nothing. A caller tells "turned off" and "overloaded" from the rest; a person reads the text.
+/// The reason why a look brought nothing. A caller tells "turned off" and "overloaded" from the rest; a person reads
+/// the text.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
     #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", LIMIT.as_secs())]
@@ -92,7 +94,7 @@ pub enum ImdsError {
 #[derive(Clone, Debug)]
 struct Token {
     value: HeaderValue,
-    /// On the boot clock, which counts on while a hibernated machine sleeps.
+    /// The time of renewal on the boot clock, which counts on while a hibernated machine sleeps.
     renew_at: Duration,
 }
 
@@ -134,7 +136,7 @@ impl Imds {
         Ok(Self { endpoints, asked, has_answered, http, token: Mutex::new(None) })
     }
 
-    /// Where the metadata is asked for.
+    /// The address at which the metadata is asked for.
     pub fn endpoint(&self) -> &str {
         let asked = self.asked.load(Ordering::Relaxed) % self.endpoints.len().max(1);
         self.endpoints.get(asked).map_or(IPV4, String::as_str)

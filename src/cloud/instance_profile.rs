@@ -21,14 +21,14 @@ const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
 const LONGEST_ROLE: usize = 128;
 /// A session token has about 1.5 KiB, and grows.
 const LONGEST_PART: usize = 16 * 1024;
-/// How long they last where the metadata gives no time that can be read.
+/// The life of credentials where the metadata gives no time that can be read.
 const LASTS_UNREAD: Duration = Duration::from_secs(60 * 60);
-/// Those of an instance profile last some six hours.
+/// The longest life that is believed: credentials of an instance profile last some six hours.
 const LONGEST_LIFE: Duration = Duration::from_secs(36 * 60 * 60);
 /// The provider's name, by which a failure of it is known.
 pub(super) const NAME: &str = "instance profile";
 
-/// Why there are no credentials of the instance profile.
+/// The reason why there are no credentials of the instance profile.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoProfile {
     #[error("{DISABLED} is set to true, so the instance profile is not asked for credentials; unset it")]
@@ -62,7 +62,7 @@ impl InstanceProfile {
         Self { imds: Arc::new(imds), clock }
     }
 
-    /// What the metadata has now.
+    /// Reads the credentials that the metadata has now.
     pub(super) async fn provide(&self) -> provider::Result {
         self.load().await.map_err(|why| match why {
             NoProfile::NoRole | NoProfile::Disabled => CredentialsError::not_loaded(why),
@@ -117,7 +117,7 @@ fn parse(body: &str, now: Timestamp) -> Result<Credentials, NoProfile> {
     cannot_sign(&credentials).map_or(Ok(credentials), |why| Err(NoProfile::Unusable(why)))
 }
 
-/// Why these cannot sign a request: what goes into a header has to be printable ASCII.
+/// The reason why these cannot sign a request: a header takes printable ASCII only.
 pub(super) fn cannot_sign(credentials: &Credentials) -> Option<&'static str> {
     let is_sound =
         |text: &str| !text.is_empty() && text.len() <= LONGEST_PART && text.bytes().all(|it| it.is_ascii_graphic());
@@ -129,7 +129,7 @@ pub(super) fn cannot_sign(credentials: &Credentials) -> Option<&'static str> {
     }
 }
 
-/// Where a profile names the instance's metadata as its source.
+/// The provider for a profile that names the instance's metadata as its source.
 impl ProvideCredentials for InstanceProfile {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where

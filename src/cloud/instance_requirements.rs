@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::{
 
 use crate::core::model::{BlockDevice, Decimals, InstanceRequirements, Volume};
 
-/// What an answer's range says, by its two ends.
+/// A range of an answer, by its two ends.
 macro_rules! range {
     ($range:expr) => {
         $range.map(|range| (range.min(), range.max()))

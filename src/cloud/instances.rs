@@ -10,11 +10,11 @@ use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
 use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
 use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
 
-use super::{Caller, MOST_PAGES, next, timestamp, would_be_done};
+use super::caller::{Caller, pages, timestamp, would_be_done};
 use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
-/// As many instances are asked for by their ids in one call, and as many values a filter takes.
+/// The most instances that are asked for by id in one call, and the most values of a filter.
 pub(super) const AT_ONCE: usize = 100;
 
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Instances {
         Self { client, caller }
     }
 
-    /// Those of these that AWS knows. For a single one that it does not know, or not yet, it errs with
+    /// The instances among these that AWS knows. For a single one that it does not know, or not yet, it errs with
     /// `InvalidInstanceID.NotFound`.
     pub async fn describe_instances(&self, ids: &[InstanceId], limit: Duration) -> Result<Vec<Instance>, Failure> {
         let mut found = Vec::new();
@@ -81,7 +81,7 @@ impl Instances {
         Ok(instances.find_map(|instance| instance.vpc_id()).map(str::to_owned))
     }
 
-    /// Those that carry the tag, in whatever state, the lately terminated among them.
+    /// The instances that carry the tag, in whatever state, the lately terminated among them.
     pub async fn describe_instances_by_tag(
         &self,
         key: &str,
@@ -92,20 +92,18 @@ impl Instances {
     }
 
     async fn filtered(&self, filter: Filter, limit: Duration) -> Result<Vec<Instance>, Failure> {
-        let (mut found, mut token) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
+        pages(|token| {
             let call = self.client.describe_instances().filters(filter.clone()).set_next_token(token);
-            let answer = self.caller.call(limit, call.send()).await?;
-            found.extend(instances(answer.reservations()));
-            token = next(answer.next_token());
-            if token.is_none() {
-                break;
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((instances(answer.reservations()).collect(), answer.next_token))
             }
-        }
-        Ok(found)
+        })
+        .await
     }
 
-    /// How many running instances carry the tag, by zone: of an owner's tag, its members. A zone without one is absent.
+    /// The number of running instances that carry the tag, by zone. A zone without one is absent.
     pub async fn running_members_by_zone(
         &self,
         key: &str,
@@ -129,7 +127,7 @@ impl Instances {
         Ok(answer.tags().iter().filter_map(pair).collect())
     }
 
-    /// On an instance or a fleet; a tag that is there already gets the new value.
+    /// Sets tags of an instance or a fleet; a tag that is there already gets the new value.
     pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)], limit: Duration) -> Result<(), Failure> {
         self.caller.call(limit, self.creating_tags(resource, tags).send()).await.map(drop)
     }

@@ -26,7 +26,7 @@ pub(super) fn of_spot_fleet(config: &LaunchTemplateConfig) -> Option<LaunchConfi
     Some(LaunchConfiguration { template, overrides: config.overrides().iter().flat_map(spot_fleet_override).collect() })
 }
 
-/// For a fleet of one instance. A weight below one would make two of it, so then none is sent at all.
+/// The configurations for a fleet of one instance. A weight below one would launch two, so then no weight is sent.
 pub(super) fn for_one_instance(configurations: &[LaunchConfiguration]) -> Vec<FleetLaunchTemplateConfigRequest> {
     let mut overrides = configurations.iter().flat_map(|configuration| &configuration.overrides);
     let weighted = overrides.all(|wanted| wanted.weight_hundredths.is_none_or(|weight| weight >= ONE));

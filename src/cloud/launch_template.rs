@@ -13,7 +13,8 @@ use aws_sdk_ec2::types::{
     SpotInstanceType, SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 
-use super::{Caller, launch_configuration, would_be_done};
+use super::caller::{Caller, would_be_done};
+use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::core::plan::TemplateMarket;
 use crate::core::policy::TemplateNames;
@@ -197,7 +198,7 @@ pub(super) fn tags_spot_requests(data: &ResponseLaunchTemplateData) -> bool {
     data.tag_specifications().iter().any(|it| it.resource_type() == Some(&ResourceType::SpotInstancesRequest))
 }
 
-/// What a caller needs permissions for.
+/// The names in the template for which a caller needs permissions.
 fn names(data: &ResponseLaunchTemplateData) -> TemplateNames {
     let any = || "*".to_owned();
     let interfaces = data.network_interfaces();

@@ -15,6 +15,7 @@ pub mod launch_template;
 pub mod spot_fleet;
 pub mod tally;
 
+mod caller;
 mod failure;
 mod http;
 mod instance_profile;
@@ -22,8 +23,6 @@ mod launch_configuration;
 mod names;
 mod run_instances;
 
-use std::error::Error;
-use std::future::Future;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -37,17 +36,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_ec2::config::{IdentityCache, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use jiff::Timestamp;
 
 use self::autoscaling::AutoScaling;
+use self::caller::Caller;
 use self::clock::Clock;
 use self::credentials::Credentials;
 use self::ec2_fleet::Ec2Fleet;
 use self::elb::Elb;
-use self::failure::failure;
 use self::http::Http;
 use self::imds::Imds;
 use self::instance_profile::InstanceProfile;
@@ -56,17 +51,12 @@ use self::launch_template::LaunchTemplates;
 use self::names::Names;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
-use crate::core::notice::plausible;
-use crate::core::retry::{Failure, FailureKind};
 
 /// A call's limit where there is no reason for another.
 pub const LIMIT: Duration = Duration::from_secs(3);
 
 /// Names the metadata service, in every SDK.
 const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
-/// No listing that we read is this long; a server that never ends one must not hold us.
-const MOST_PAGES: usize = 100;
 
 /// The clients are made from these. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
 /// `AWS_CA_BUNDLE` and the proxy variables keep their meaning.
@@ -157,57 +147,4 @@ impl Aws {
             instances: Instances::new(ec2, caller),
         })
     }
-}
-
-/// Makes calls: what every one of them has in common.
-#[derive(Clone, Debug)]
-struct Caller {
-    credentials: Credentials,
-    clock: Clock,
-    names: Names,
-    tally: Tally,
-}
-
-impl Caller {
-    /// The answer within `limit`, or why there is none; only the first look-up of a name may take longer ([`Names`]).
-    /// Credentials that AWS would not have are loaded anew by the next call.
-    async fn call<T, E>(
-        &self,
-        limit: Duration,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Failure>
-    where
-        E: ProvideErrorMetadata + Error + 'static,
-    {
-        let counted = self.tally.begin::<E>();
-        let Some(answer) = self.names.within(limit, call).await else {
-            return Err(Failure::unanswered(format!("no answer within {limit:?}")));
-        };
-        let answer = answer.map_err(|error| failure(&error));
-        self.credentials.learn(answer.as_ref().err());
-        counted.end(answer.as_ref().err().map(|failure| failure.kind));
-        answer
-    }
-}
-
-/// Reads the answer to a call with DryRun: `Ok` if the call would be allowed.
-fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure> {
-    match answer {
-        Err(failure) if failure.has_code(&["DryRunOperation"]) => Ok(()),
-        Err(failure) => Err(failure),
-        Ok(_) => {
-            let message = "AWS answered as if DryRun had not been asked for".to_owned();
-            Err(Failure { kind: FailureKind::Rejected, code: None, message })
-        }
-    }
-}
-
-/// The token of the next page, if there is one.
-fn next(token: Option<&str>) -> Option<String> {
-    token.filter(|token| !token.is_empty()).map(str::to_owned)
-}
-
-/// AWS's spelling of a time as ours; what is out of all range is none.
-fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
-    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
 }

@@ -18,21 +18,21 @@ use tokio::sync::watch;
 /// The resolver of the C library asks a dead server for five seconds before it asks the next one, and a second time after
 /// both: so long a name is waited for that was never found.
 pub(super) const NAME_LIMIT: Duration = Duration::from_secs(15);
-/// How long fresh addresses are waited for where older ones are known.
+/// The wait for fresh addresses where older ones are known.
 const FRESH: Duration = Duration::from_millis(250);
 /// Nobody asks for so many names; a redirecting or hostile party cannot fill the memory.
 const MOST_NAMES: usize = 64;
 
-type Found = Result<Vec<IpAddr>, String>;
+type Resolved = Result<Vec<IpAddr>, String>;
 
-type Asked = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// A handle; its copies share what was found.
 #[derive(Clone)]
 pub(super) struct Names {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<NameTable>>,
     /// The resolver.
-    ask: fn(String) -> Asked,
+    ask: fn(String) -> Resolving,
 }
 
 impl Default for Names {
@@ -41,29 +41,30 @@ impl Default for Names {
     }
 }
 
-fn ask_the_system(name: String) -> Asked {
+fn ask_the_system(name: String) -> Resolving {
     Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
 }
 
 #[derive(Default)]
-struct Shared {
-    names: HashMap<String, Name>,
+struct NameTable {
+    names: HashMap<String, KnownName>,
     waits: Waits,
 }
 
 #[derive(Default)]
-struct Name {
-    /// As last found.
+struct KnownName {
+    /// The addresses that were found last.
     addresses: Vec<IpAddr>,
-    /// How often they were given out: each time another one comes first, so that one dead address is not the only one tried.
+    /// The number of times they were given out: each time another one comes first, so that one dead address is not the
+    /// only one tried.
     given: usize,
-    look_up: Option<LookUp>,
+    look_up: Option<NameLookUp>,
 }
 
 #[derive(Clone)]
-struct LookUp {
+struct NameLookUp {
     since: Instant,
-    result: watch::Receiver<Option<Found>>,
+    result: watch::Receiver<Option<Resolved>>,
 }
 
 /// The time in which anybody waited for a name that was never found.
@@ -79,7 +80,7 @@ impl Names {
     pub(super) async fn find(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let (look_up, is_known) = self.look_up(name);
         let limit = if is_known { FRESH.saturating_sub(look_up.since.elapsed()) } else { NAME_LIMIT };
-        let waiting = (!is_known).then(|| Waiting::begin(self));
+        let waiting = (!is_known).then(|| WaitGuard::begin(self));
         let found = tokio::time::timeout(limit, result(look_up.result)).await;
         drop(waiting);
         match (self.addresses(name), found) {
@@ -91,7 +92,7 @@ impl Names {
         }
     }
 
-    /// What comes of `work` within `limit`, which does not count the time in which a name that was never found is waited for.
+    /// The result of `work` within `limit`, which does not count the wait for a name that was never found.
     pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let (mut left, mut added) = (limit, Duration::ZERO);
@@ -113,7 +114,7 @@ impl Names {
     }
 
     /// The look-up under way, or a new one; and whether addresses of earlier are known.
-    fn look_up(&self, name: &str) -> (LookUp, bool) {
+    fn look_up(&self, name: &str) -> (NameLookUp, bool) {
         let mut shared = self.lock();
         if shared.names.len() >= MOST_NAMES && !shared.names.contains_key(name) {
             shared.names.clear();
@@ -124,7 +125,7 @@ impl Names {
             return (look_up.clone(), is_known);
         }
         let (sender, result) = watch::channel(None);
-        let look_up = LookUp { since: Instant::now(), result };
+        let look_up = NameLookUp { since: Instant::now(), result };
         entry.look_up = Some(look_up.clone());
         let (names, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
@@ -140,7 +141,7 @@ impl Names {
         (look_up, is_known)
     }
 
-    fn found(&self, name: &str, found: &Found) {
+    fn found(&self, name: &str, found: &Resolved) {
         let mut shared = self.lock();
         let Some(entry) = shared.names.get_mut(name) else { return };
         entry.look_up = None;
@@ -162,12 +163,12 @@ impl Names {
     }
 
     /// Nothing that panics is done while it is locked.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, NameTable> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn result(mut result: watch::Receiver<Option<Found>>) -> Found {
+async fn result(mut result: watch::Receiver<Option<Resolved>>) -> Resolved {
     match result.wait_for(Option::is_some).await {
         Ok(found) => found.clone().unwrap_or_else(|| Ok(Vec::new())),
         Err(_) => Err("the look-up of a name was given up".to_owned()),
@@ -181,19 +182,19 @@ impl Waits {
 }
 
 /// Somebody waits as long as this lives.
-struct Waiting<'a>(&'a Names);
+struct WaitGuard<'a>(&'a Names);
 
-impl Waiting<'_> {
-    fn begin(names: &Names) -> Waiting<'_> {
+impl WaitGuard<'_> {
+    fn begin(names: &Names) -> WaitGuard<'_> {
         let mut shared = names.lock();
         shared.waits.waiting += 1;
         shared.waits.since.get_or_insert_with(Instant::now);
         drop(shared);
-        Waiting(names)
+        WaitGuard(names)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         let mut shared = self.0.lock();
         let waits = &mut shared.waits;
@@ -227,11 +228,11 @@ mod tests {
     const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-    fn asking(ask: fn(String) -> Asked) -> Names {
+    fn asking(ask: fn(String) -> Resolving) -> Names {
         Names { ask, ..Names::default() }
     }
 
-    fn slowly(_: String) -> Asked {
+    fn slowly(_: String) -> Resolving {
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(600)).await;
             Ok(vec![FIRST])

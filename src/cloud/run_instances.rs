@@ -22,8 +22,8 @@ use aws_sdk_ec2::types::{
     SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
 };
 
+use super::caller::would_be_done;
 use super::launch_template::{LaunchTemplates, asks_for_spot, tags_spot_requests};
-use super::would_be_done;
 use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
 use crate::core::plan::TEMPLATE_TAG;
 use crate::core::retry::{Failure, FailureKind};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
 
+use super::caller::{Caller, pages};
 use super::ec2_fleet::{members, request_type, state, whole};
 use super::instances::tags;
-use super::{Caller, MOST_PAGES, launch_configuration, next};
+use super::launch_configuration;
 use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, TargetGroupArn};
 use crate::core::retry::Failure;
 
@@ -39,17 +40,15 @@ impl SpotFleet {
 
     /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
     pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
-        let (mut instances, mut token) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
+        let instances = pages(|token| {
             let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send()).await?;
-            token = next(answer.next_token());
-            instances.extend(answer.active_instances.unwrap_or_default());
-            if token.is_none() {
-                break;
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
             }
-        }
-        members(&self.client, &self.caller, &instances, limit).await
+        });
+        members(&self.client, &self.caller, &instances.await?, limit).await
     }
 
     pub async fn modify_spot_fleet_request(

@@ -46,11 +46,11 @@ pub const ACTIONS: [&str; 30] = [
     OTHER,
 ];
 
-type Count = dyn Fn(&'static str, Option<FailureKind>) + Send + Sync;
+type CountCall = dyn Fn(&'static str, Option<FailureKind>) + Send + Sync;
 
 /// Told of each call when it is over: its action, and how it failed if it did. The default one tells nobody.
 #[derive(Clone, Default)]
-pub struct Tally(Option<Arc<Count>>);
+pub struct Tally(Option<Arc<CountCall>>);
 
 impl Tally {
     pub fn new(count: impl Fn(&'static str, Option<FailureKind>) + Send + Sync + 'static) -> Self {

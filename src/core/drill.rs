@@ -13,7 +13,7 @@ use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest
 pub struct Survey {
     pub identity: Identity,
     pub boot_id: String,
-    /// With a plan and registrations.
+    /// The facts that the look-ups found, a plan and registrations among them.
     pub known: Known,
     pub others: Vec<OtherTargets>,
     /// The room in this instance's Auto Scaling group.
@@ -127,7 +127,7 @@ impl Survey {
         std::iter::once(fewer).chain(stays).collect()
     }
 
-    /// Why there can be no drill now.
+    /// The reasons why there can be no drill now.
     pub fn obstacles(&self) -> Vec<String> {
         let mut obstacles = Vec::new();
         if let Some(notice) = &self.notice {

@@ -3,6 +3,7 @@
 //! Invariant: std, serde, jiff and a parser, and nothing else of ours. No clock, no network, no log, no randomness;
 //! instants come in as arguments.
 
+pub mod error_chain;
 pub mod model;
 pub mod printable;
 pub mod retry;

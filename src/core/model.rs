@@ -86,7 +86,7 @@ impl BootInstant {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time since `earlier`; zero if this is not later.
     pub fn since(self, earlier: BootInstant) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -186,7 +186,7 @@ pub struct Incident {
     pub instance_id: InstanceId,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Not known of a recommendation.
+    /// The action; a recommendation has none.
     pub action: Option<Action>,
     /// Counts the incidents of one boot: an interruption can be withdrawn and another one come.
     #[serde(default)]
@@ -232,10 +232,10 @@ pub struct Instance {
     pub availability_zone: String,
     pub private_ip: Option<String>,
     pub subnet_id: Option<String>,
-    /// When AWS launched it, by AWS's clock.
+    /// The time of its launch, by AWS's clock.
     pub launch_time: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
-    /// Why it stops or has ended.
+    /// The reason why it stops or has ended.
     pub state_reason: Option<StateReason>,
 }
 
@@ -290,11 +290,12 @@ pub struct GroupRoom {
 /// The kernel's word on the TCP connections of other machines to the registered ports, at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
-    /// Those that are open.
+    /// The connections that are open.
     pub established: usize,
-    /// Those that moved data within the time asked about, hold data in a queue, or have a request that is not answered yet.
+    /// The connections that moved data within the time asked about, hold data in a queue, or have a request that is not
+    /// answered yet.
     pub busy: usize,
-    /// Those that are still, and the last thing on them may be a request or its answer.
+    /// The connections that are still, and whose last data may be a request or its answer.
     pub unclear: usize,
     /// Connections that ended within the time asked about, and are not counted above.
     pub ended_lately: usize,
@@ -320,14 +321,14 @@ pub enum MilestoneKind {
     HandedOver,
     /// This instance lives on after all.
     Survived,
-    /// And is back where it was.
+    /// The instance is back where it was.
     Reinstated,
     /// This instance has come into service by itself.
     Arrived,
 }
 
 impl MilestoneKind {
-    /// In the order in which they can come.
+    /// All milestones, in the order in which they can come.
     pub const ALL: [MilestoneKind; 13] = [
         Self::Recommended,
         Self::Noticed,
@@ -367,7 +368,7 @@ impl MilestoneKind {
 pub struct Milestone {
     pub milestone: MilestoneKind,
     pub at: BootInstant,
-    /// From then to the deadline, where there is one.
+    /// The time from then to the deadline, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     pub action: Action,
-    /// When the interruption comes, by AWS's clock. Unknown if AWS wrote what is no time: two minutes are assumed.
+    /// The time of the interruption, by AWS's clock. If AWS wrote no time that can be read, two minutes are assumed.
     pub time: Option<Timestamp>,
 }
 
@@ -92,7 +92,7 @@ pub enum FirstSight {
     },
 }
 
-/// When the rebalance recommendation was given: `{"noticeTime": "2020-10-27T08:22:00Z"}`, the body of
+/// Reads the time of a rebalance recommendation, `{"noticeTime": "2020-10-27T08:22:00Z"}`: the body of
 /// `events/recommendations/rebalance`. `None` where it does not say.
 pub fn parse_recommendation(body: &str) -> Option<Timestamp> {
     let parsed: serde_json::Value = serde_json::from_str(body).ok()?;

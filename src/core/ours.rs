@@ -1,7 +1,7 @@
 //! Which targets of a target group are this instance's, and how they are named to AWS. Pure.
 //!
 //! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of the
-//! other VPC that holds this instance's address holds a stranger (FIELD.md 3). Ours is what is in our VPC, or in a group that
+//! other VPC that holds this instance's address holds a stranger (docs/aws.md 3). Ours is what is in our VPC, or in a group that
 //! the configuration names: the group of a peered VPC.
 
 use crate::core::config::ListedTargetGroup;

@@ -4,6 +4,7 @@
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
 
 mod group;
+mod launch_plan;
 mod pools;
 mod raised;
 mod served;
@@ -15,28 +16,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::config::{OwnerChoice, Successor};
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetType, Identity, InstanceId, InstantFleet, LaunchConfiguration, LaunchTemplate,
-    LifeCycle, LifecycleHook, Owner, Signal, TargetGroupArn,
+    AutoScalingGroup, Fleet, FleetType, Identity, InstanceId, LaunchConfiguration, LaunchTemplate, LifeCycle,
+    LifecycleHook, Owner, Signal, TargetGroupArn,
 };
 
 pub use group::{GroupRequest, asks_launch_instances};
+pub use launch_plan::{
+    BASE_CAPACITY_TAG, LEAVING_TAG, LaunchPlan, ORIGIN_FLEET_TAG, OwnSubnet, PREDECESSOR_TAG, Surroundings,
+    TEMPLATE_TAG, TemplateMarket, TemplateTraits,
+};
+pub use pools::crowded_zones;
 use pools::overrides;
-pub use pools::{OwnSubnet, TemplateMarket, TemplateTraits, crowded_zones};
 pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
 pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
 pub use served::served_zones;
-
-/// On every successor that we launch: the id of the instance in whose place it stands.
-pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
-/// On every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that launched it
-/// knows only the pools of one attempt.
-pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
-/// On a successor that was launched by what a template says and not from the template itself: the template, as `lt-...:3`.
-pub const TEMPLATE_TAG: &str = "spot-relay:launch-template";
-/// On this instance from a signal to its end, with the deadline: nothing may take it for a successor. Taken off if it lives on.
-pub const LEAVING_TAG: &str = "spot-relay:leaving";
-/// On a `maintain` fleet while its capacity is raised: see [`RaisedCapacity`].
-pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
 
 /// The owner as the tags tell it; AWS has to be asked for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +41,7 @@ pub enum Clue {
     Nobody(String),
 }
 
-/// As a person calls the owner.
+/// The owner's name for a person.
 impl fmt::Display for Clue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -148,36 +141,6 @@ pub enum FleetRequest {
     Raise,
 }
 
-/// Instant fleets of capacity 1, one after the other until one launches. Not empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchPlan {
-    /// As in "launch template lt-0abc".
-    pub from: String,
-    pub attempts: Vec<InstantFleet>,
-    /// The only pool there is to choose from is the one that is being reclaimed.
-    pub only_reclaimed: bool,
-    /// Instances of the same origin that ran when the plan was made, where they were counted.
-    #[serde(default)]
-    pub running: Option<usize>,
-    /// What a person should know of the launch beforehand: sentences without their full stops.
-    #[serde(default)]
-    pub remarks: Vec<String>,
-    /// Of pools that name a subnet alone: see [`Surroundings::zone_of_subnet`].
-    #[serde(default)]
-    pub zone_of_subnet: BTreeMap<String, String>,
-}
-
-/// The facts about the pools that are needed to choose among them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// Subnet id to zone, of every subnet that the configurations or the settings name.
-    pub zone_of_subnet: BTreeMap<String, String>,
-    /// Running members of the group (state code 16) by zone.
-    pub running_by_zone: BTreeMap<String, usize>,
-    /// What the launch templates say, as far as it decides how they are launched.
-    pub traits: TemplateTraits,
-}
-
 impl Plan {
     /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A `request` or
     /// `instant` fleet and a bare launch template become a [`LaunchPlan`].
@@ -260,7 +223,7 @@ impl Plan {
         }
     }
 
-    /// How many instances have the same owner, this one included, as far as the plan tells.
+    /// The number of instances with the same owner, this one included, as far as the plan tells.
     pub fn fellows(&self) -> Option<usize> {
         match self {
             Plan::Group { group, .. } => Some(group.members.len()),
@@ -279,7 +242,7 @@ impl Plan {
         }
     }
 
-    /// What a person should know of the launch beforehand: sentences without their full stops.
+    /// Remarks for a person about the launch: sentences without their full stops.
     pub fn remarks(&self) -> &[String] {
         match self {
             Plan::Launch(launch) => &launch.remarks,

@@ -21,7 +21,7 @@ pub struct Failure {
 /// The meaning of a failure for the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// No answer: refused, lost, or over the time limit. It may have been done.
+    /// No answer came: refused, lost, or over the time limit. It may have been done.
     Unanswered,
     /// Too many calls in this account and region.
     Throttled,
@@ -85,16 +85,17 @@ pub struct Backoff {
     pub longest: Duration,
 }
 
-/// In the two minutes, after silence, a fault or a lost reply: try again soon.
+/// The pauses in the two minutes after silence, a fault or a lost reply: short ones.
 const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(4) };
-/// In the two minutes, after throttling (Register and Deregister share 4 calls a second in an account) or a no that only
+/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account) or a
+/// no that only
 /// a person can turn into a yes.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 /// Throttled while first in precedence.
 const EAGER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(4) };
 /// Throttled while only the last in precedence: a registration, the tag, a look at health.
 const LAST: Backoff = Backoff { first: Duration::from_secs(16), longest: Duration::from_secs(64) };
-/// Out of the two minutes: look-ups.
+/// The pauses between look-ups, outside of the two minutes.
 pub const LOOK_UP: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
 
 impl Backoff {
@@ -118,7 +119,8 @@ impl Backoff {
     }
 }
 
-/// Which calls go first where AWS throttles, because the account's instances want more at once than its buckets hold.
+/// The precedence of calls where AWS throttles, because the account's instances want more at once than its buckets
+/// hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precedence {
     /// Only these lose requests if they come late.
@@ -144,15 +146,15 @@ impl Precedence {
     }
 }
 
-/// So few start together without a thought for the others.
+/// The number of instances up to which all start at once.
 const FEW: usize = 20;
-/// So many start in a second, where all of a group start at once: two calls each are within a bucket of ten a second, with
+/// The starts in a second, where all of a group start at once: two calls each are within a bucket of ten a second, with
 /// what it holds at first.
 const STARTS_PER_SECOND: u32 = 6;
 /// The longest wait for a turn.
 const LONGEST_TURN: Duration = Duration::from_secs(45);
 
-/// How long one of `fellows` that start together waits for its turn.
+/// The wait of one of `fellows` that start together for its turn.
 pub fn start_in_turn(fellows: usize, seed: u64) -> Duration {
     if fellows <= FEW {
         return Duration::ZERO;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::core::model::BootInstant;
 
-/// How long after its start a process is not given up for a metadata service that does not answer.
+/// The time after its start in which a process is not given up for a metadata service that does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The time that one look at the metadata may take, with its second try and a new token for each.
 const LOOK: Duration = Duration::from_secs(10);
@@ -17,10 +17,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The work that the process has before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vitals {
-    /// By when the handover under way has to be over.
+pub struct Deadlines {
+    /// The instant at which the handover under way has to be over.
     pub handover_until: Option<BootInstant>,
-    /// By when the first of the calls on their way has to be back.
+    /// The instant at which the first of the calls on their way has to be back.
     pub call_until: Option<BootInstant>,
 }
 
@@ -59,8 +59,8 @@ impl Watchdog {
         self.answered_until = at + interval + LOOK;
     }
 
-    pub fn sign(&mut self, now: BootInstant, vitals: Vitals) -> Sign {
-        match self.trouble(now, vitals) {
+    pub fn sign(&mut self, now: BootInstant, deadlines: Deadlines) -> Sign {
+        match self.trouble(now, deadlines) {
             None if now < self.next => Sign::Silence,
             None => {
                 (self.next, self.is_given_up) = (now + self.every, false);
@@ -74,17 +74,17 @@ impl Watchdog {
         }
     }
 
-    /// Why this process should not live on.
-    fn trouble(&self, now: BootInstant, vitals: Vitals) -> Option<String> {
+    /// The reason why this process should not live on.
+    fn trouble(&self, now: BootInstant, deadlines: Deadlines) -> Option<String> {
         let is_stuck = |until: Option<BootInstant>| until.is_some_and(|until| now > until + GRACE);
-        if is_stuck(vitals.call_until) {
+        if is_stuck(deadlines.call_until) {
             return Some("a call does not come back, although its time is up".to_owned());
         }
-        if is_stuck(vitals.handover_until) {
+        if is_stuck(deadlines.handover_until) {
             return Some("a handover does not end, although its time is up".to_owned());
         }
         let is_patient = now <= self.answered_until || now < self.begun + PATIENCE;
-        if vitals.handover_until.is_some() || is_patient {
+        if deadlines.handover_until.is_some() || is_patient {
             return None;
         }
         let silence = now.since(self.answered).as_secs();
@@ -107,7 +107,7 @@ mod tests {
     fn restarts(
         seconds: std::ops::Range<u64>,
         answers: impl Fn(u64) -> bool,
-        vitals: impl Fn(u64) -> Vitals,
+        deadlines: impl Fn(u64) -> Deadlines,
     ) -> Vec<u64> {
         let mut restarts = Vec::new();
         let mut watchdog = Watchdog::new(LIMIT, at(seconds.start));
@@ -116,7 +116,7 @@ mod tests {
             if answers(now) {
                 watchdog.answered(at(now), SECOND);
             }
-            if watchdog.sign(at(now), vitals(now)) == Sign::Alive {
+            if watchdog.sign(at(now), deadlines(now)) == Sign::Alive {
                 fed = now;
             }
             if now - fed > LIMIT.as_secs() {
@@ -128,8 +128,8 @@ mod tests {
         restarts
     }
 
-    fn nothing(_: u64) -> Vitals {
-        Vitals::default()
+    fn nothing(_: u64) -> Deadlines {
+        Deadlines::default()
     }
 
     #[test]
@@ -164,25 +164,25 @@ mod tests {
     fn a_seldom_look_vouches_until_the_next_one() {
         let mut watchdog = Watchdog::new(LIMIT, at(0));
         watchdog.answered(at(1_000), Duration::from_secs(60));
-        assert_eq!(watchdog.sign(at(1_065), Vitals::default()), Sign::Alive);
-        assert!(matches!(watchdog.sign(at(1_080), Vitals::default()), Sign::GivenUp(_)));
+        assert_eq!(watchdog.sign(at(1_065), Deadlines::default()), Sign::Alive);
+        assert!(matches!(watchdog.sign(at(1_080), Deadlines::default()), Sign::GivenUp(_)));
     }
 
     #[test]
     fn a_handover_whose_calls_are_within_their_limits_goes_on_without_the_metadata() {
-        let vitals = |now| match now {
-            1_000..=1_110 => Vitals { handover_until: Some(at(1_110)), call_until: Some(at(now / 20 * 20 + 20)) },
-            _ => Vitals::default(),
+        let deadlines = |now| match now {
+            1_000..=1_110 => Deadlines { handover_until: Some(at(1_110)), call_until: Some(at(now / 20 * 20 + 20)) },
+            _ => Deadlines::default(),
         };
         // Nothing answers from the notice on: the process lives through the two minutes, and not for ever after.
-        let restarts = restarts(0..1_200, |now| now < 1_000, vitals);
+        let restarts = restarts(0..1_200, |now| now < 1_000, deadlines);
         assert!(restarts.iter().all(|now| *now > 1_130), "{restarts:?}");
         assert_eq!(restarts.len(), 1, "{restarts:?}");
     }
 
     #[test]
     fn a_call_that_never_comes_back_gives_the_process_up_whatever_the_metadata_says() {
-        let hung = |now| Vitals { call_until: (now >= 1_000).then(|| at(1_003)), ..Vitals::default() };
+        let hung = |now| Deadlines { call_until: (now >= 1_000).then(|| at(1_003)), ..Deadlines::default() };
         let restarts = restarts(0..1_045, |_| true, hung);
         assert_eq!(restarts.len(), 1, "{restarts:?}");
     }
@@ -191,9 +191,9 @@ mod tests {
     fn a_handover_that_never_ends_gives_the_process_up() {
         let mut watchdog = Watchdog::new(LIMIT, at(0));
         watchdog.answered(at(1_011), SECOND);
-        let vitals = Vitals { handover_until: Some(at(1_000)), call_until: None };
+        let deadlines = Deadlines { handover_until: Some(at(1_000)), call_until: None };
         assert_eq!(
-            watchdog.sign(at(1_011), vitals),
+            watchdog.sign(at(1_011), deadlines),
             Sign::GivenUp("a handover does not end, although its time is up".to_owned())
         );
     }
@@ -202,15 +202,18 @@ mod tests {
     fn giving_up_is_said_once_and_taken_back_by_an_answer() {
         let mut watchdog = Watchdog::new(LIMIT, at(0));
         watchdog.answered(at(1_000), SECOND);
-        assert_eq!(watchdog.sign(at(1_000), Vitals::default()), Sign::Alive);
-        assert_eq!(watchdog.sign(at(1_001), Vitals::default()), Sign::Silence);
+        assert_eq!(watchdog.sign(at(1_000), Deadlines::default()), Sign::Alive);
+        assert_eq!(watchdog.sign(at(1_001), Deadlines::default()), Sign::Silence);
         assert_eq!(
-            watchdog.sign(at(1_012), Vitals::default()),
+            watchdog.sign(at(1_012), Deadlines::default()),
             Sign::GivenUp("the instance metadata has given no answer for 12 s".to_owned())
         );
-        assert_eq!(watchdog.sign(at(1_013), Vitals::default()), Sign::Silence);
+        assert_eq!(watchdog.sign(at(1_013), Deadlines::default()), Sign::Silence);
         watchdog.answered(at(1_014), SECOND);
-        assert_eq!(watchdog.sign(at(1_014), Vitals::default()), Sign::Alive);
-        assert!(matches!(watchdog.sign(at(1_026), Vitals::default()), Sign::GivenUp(_)), "a second time is said again");
+        assert_eq!(watchdog.sign(at(1_014), Deadlines::default()), Sign::Alive);
+        assert!(
+            matches!(watchdog.sign(at(1_026), Deadlines::default()), Sign::GivenUp(_)),
+            "a second time is said again"
+        );
     }
 }

@@ -5,7 +5,7 @@
 use tracing::{info, warn};
 
 use super::Daemon;
-use crate::cloud::credentials::Standing;
+use crate::cloud::credentials::CredentialsState;
 
 impl Daemon {
     /// Takes over how it stands with the credentials.
@@ -17,11 +17,13 @@ impl Daemon {
             return;
         }
         match (&self.credentials, &standing) {
-            (Standing { trouble: None, .. }, Standing { trouble: Some(why), .. }) => {
+            (CredentialsState { trouble: None, .. }, CredentialsState { trouble: Some(why), .. }) => {
                 warn!("trouble with the credentials: {why}; calls to AWS fail until it is over; still trying");
             }
-            (Standing { trouble: Some(_), .. }, Standing { trouble: None, loaded: false, .. }) => return,
-            (Standing { trouble: Some(_), .. }, Standing { trouble: None, expires, .. }) => {
+            (CredentialsState { trouble: Some(_), .. }, CredentialsState { trouble: None, loaded: false, .. }) => {
+                return;
+            }
+            (CredentialsState { trouble: Some(_), .. }, CredentialsState { trouble: None, expires, .. }) => {
                 let until = expires.map_or_else(String::new, |expires| format!(", until {expires:.0}"));
                 info!("the trouble with the credentials is over: they are good{until}");
             }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 
-use super::Purpose;
+use super::events::Purpose;
 use crate::core::model::BootInstant;
 use crate::core::retry::Backoff;
 
@@ -15,11 +15,11 @@ const PAUSES: Backoff =
 
 #[derive(Debug, Default)]
 pub(super) struct Deaths {
-    by_purpose: HashMap<Discriminant<Purpose>, Death>,
+    by_purpose: HashMap<Discriminant<Purpose>, TaskDeath>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Death {
+struct TaskDeath {
     in_a_row: u32,
     until: BootInstant,
 }
@@ -27,7 +27,7 @@ struct Death {
 impl Deaths {
     /// A task died. Returns the line that tells of it, the first time in a row.
     pub(super) fn died(&mut self, purpose: Purpose, now: BootInstant) -> Option<String> {
-        let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(Death { in_a_row: 0, until: now });
+        let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(TaskDeath { in_a_row: 0, until: now });
         death.in_a_row = death.in_a_row.saturating_add(1);
         death.until = now + PAUSES.ceiling(death.in_a_row);
         (death.in_a_row == 1)
@@ -39,7 +39,7 @@ impl Deaths {
         self.by_purpose.remove(&discriminant(&purpose));
     }
 
-    /// When the work may be begun again, if it has died.
+    /// The instant at which the work may begin again, if it has died.
     pub(super) fn paused_until(&self, purpose: Purpose) -> Option<BootInstant> {
         self.by_purpose.get(&discriminant(&purpose)).map(|death| death.until)
     }

@@ -1,128 +1,13 @@
-//! A drill as the daemon sees it: what is looked up before it, when it begins, and what ends it.
+//! A drill as the daemon sees it: when it begins, and what ends it.
 //!
 //! Everything else is the daemon's own: a drill is a process that watches and hands over as any, and a real notice in the
 //! middle is handed over by it.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use anyhow::Context as _;
 use tracing::{info, warn};
 
-use super::gap::Tempo;
-use super::prepare::{self, Line, Preparation};
-use super::{Daemon, Options, identify};
-use crate::cloud::clock::Clock;
-use crate::cloud::elb::Found;
-use crate::cloud::imds::Imds;
-use crate::cloud::tally::Tally;
-use crate::cloud::{Aws, LIMIT};
-use crate::core::drill::{OtherTargets, Survey};
-use crate::core::handover::Known;
-use crate::core::model::{Identity, Registration, TargetGroupArn};
-use crate::core::plan::Plan;
-use crate::core::policy;
-use crate::core::retry::Failure;
+use super::Daemon;
 use crate::host::boot;
-use crate::host::signals;
-
-/// A drill to run.
-pub struct Drill {
-    /// The facts that the survey found.
-    pub known: Known,
-    pub within: Duration,
-}
-
-/// Looks everything up that a drill goes by, and writes nothing.
-///
-/// # Errors
-/// Something that has to be known cannot be found out.
-pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
-    let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
-    let files = options.files.clone();
-    let identified = identify::identify(&imds, Clock::default(), files, Tally::default()).await;
-    let (identity, aws, record) = identified.map_err(anyhow::Error::msg)?.into_parts();
-    let notice = imds.instance_action().await.context("failed to look whether a notice stands")?.body;
-    let lifecycle_state = imds.target_lifecycle_state().await.context("failed to look at the lifecycle state")?.body;
-    let (imds, aws) = (Arc::new(imds), Arc::new(aws));
-    let known = find_all(options, &imds, &aws, &identity).await?;
-    let mut others = Vec::new();
-    for registration in known.registrations.iter().flatten() {
-        others.push(other_targets(&aws, registration).await.with_context(|| {
-            format!(
-                "failed to look at the health of {}: whether it can spare this instance is not known",
-                registration.name()
-            )
-        })?);
-    }
-    let room = match &known.plan {
-        Some(Plan::Group { group, .. }) => {
-            let room = aws.autoscaling.group_room(&group.name, LIMIT).await;
-            room.with_context(|| format!("failed to look at group {}", group.name))?
-        }
-        _ => None,
-    };
-    let registered_in: Vec<TargetGroupArn> =
-        known.registrations.iter().flatten().map(|one| one.target_group.clone()).collect();
-    let of_plan = |plan| policy::left_out_of_the_way_back(&options.config, plan, &registered_in);
-    let not_in_the_policy = known.plan.as_ref().map(of_plan).unwrap_or_default();
-    let boot_id = boot::id();
-    Ok(Survey {
-        identity,
-        boot_id,
-        known,
-        others,
-        room,
-        notice,
-        lifecycle_state,
-        record: record.unwrap_or_default(),
-        not_in_the_policy,
-    })
-}
-
-async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity: &Identity) -> anyhow::Result<Known> {
-    let asked = |known: Vec<Registration>, chooses_zones: bool| prepare::Asked {
-        aws: aws.clone(),
-        imds: imds.clone(),
-        identity: identity.clone(),
-        config: options.config.clone(),
-        // What is left over on a fleet is the daemon's to put right.
-        dry_run: true,
-        known,
-        chooses_zones,
-        tempo: Tempo::AtOnce,
-    };
-    let mut preparation = Preparation::new(options.config.leave.when, boot::now());
-    let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());
-    if let Some(pace) = preparation.is_scan_due(&options.config, boot::now()) {
-        let known = preparation.known().registrations.unwrap_or_default();
-        let began = Instant::now();
-        let found: Result<Found, Failure> = prepare::scan(asked(known, preparation.chooses_zones()), pace).await;
-        lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
-    }
-    let known = preparation.known();
-    if known.plan.is_some() && known.registrations.is_some() {
-        return Ok(known);
-    }
-    let mut failed = lines.into_iter().map(|line| match line {
-        Line::Info(text) | Line::Warn(text) => text,
-    });
-    anyhow::bail!(
-        "{}",
-        failed.next_back().unwrap_or_else(|| "this instance's target groups could not be found".to_owned())
-    )
-}
-
-/// The other targets that serve in a target group.
-async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
-    let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone, LIMIT).await?;
-    let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
-    let healthy = rows.iter().filter(|row| registration.is_served(row) && !ours(&row.target.id));
-    let mut ids: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(OtherTargets { name: registration.name().to_owned(), healthy: ids.len() })
-}
+use crate::host::signals::StopRequest;
 
 impl Daemon {
     /// It is known now whose life it is.
@@ -141,14 +26,14 @@ impl Daemon {
     }
 
     /// Takes a signal in a drill; returns whether to end at once. `None`: what it means to any daemon.
-    pub(super) fn stop_drill(&mut self, asked: signals::Asked) -> Option<bool> {
+    pub(super) fn stop_drill(&mut self, asked: StopRequest) -> Option<bool> {
         self.options.drill.as_ref()?;
         let Some(life) = &mut self.life else { return Some(true) };
         if !life.is_drilling() {
             // Not begun: nothing is to be put back. Or it has become real, and is finished first.
             return (!life.has_to_finish()).then_some(true);
         }
-        if self.drill_is_called_off && asked == signals::Asked::HangUp {
+        if self.drill_is_called_off && asked == StopRequest::HangUp {
             return Some(false);
         }
         if self.drill_is_called_off {

@@ -7,7 +7,7 @@ use crate::core::model::Identity;
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_turn};
 
-/// Between two tries of a look-up that AWS throttles.
+/// The pauses between two tries of a look-up that AWS throttles.
 const THROTTLED: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(16) };
 const TRIES: u32 = 6;
 
@@ -64,7 +64,8 @@ impl Planned {
         Planned { plan: None, gaps: vec![gap] }
     }
 
-    /// In the two minutes: a plan with a gap is taken where the gap stays, and looked up again where it may close.
+    /// The plan in the two minutes: one with a gap is taken where the gap stays, and looked up again where it may
+    /// close.
     pub(super) fn in_a_hurry(mut self) -> Result<Plan, Failure> {
         match self.plan {
             Some(plan) if self.gaps.iter().all(Gap::lasts) => Ok(plan),
@@ -74,12 +75,13 @@ impl Planned {
     }
 }
 
-/// How a look-up goes about its calls.
+/// The tempo of a look-up's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tempo {
     /// One after the other.
     AtOnce,
-    /// With a pause in which all members of a large group that start together get their turn; `seed` says whose is when.
+    /// A pause comes first, in which all members of a large group that start together get their turn; `seed` says whose
+    /// is when.
     InTurn { seed: u64 },
 }
 

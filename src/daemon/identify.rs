@@ -1,45 +1,35 @@
 //! The identity of this instance: asked at the start until it is known, and again after a standstill or a recommendation.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
-use super::{Daemon, Options, watch};
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, Connection};
-use crate::core::life::{Life, Record};
-use crate::core::model::{BootInstant, Identity, LifeCycle};
-use crate::core::retry::{self, Backoff};
-use crate::host::boot;
+use crate::core::error_chain::error_chain;
+use crate::core::life::Record;
+use crate::core::model::Identity;
+use crate::core::retry::Backoff;
 use crate::host::files::Files;
 use crate::host::threads;
 
-/// Between two tries.
-const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
-/// How long the start waits for the record.
+/// The pauses between two tries.
+pub(super) const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
+/// The wait for the record at the start.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// The identity of this instance, the clients for its region, and the record of its last handover.
 pub(super) struct Identified {
-    identity: Identity,
-    aws: Aws,
-    record: Result<Option<Record>, String>,
-}
-
-impl Identified {
-    pub(super) fn into_parts(self) -> (Identity, Aws, Result<Option<Record>, String>) {
-        (self.identity, self.aws, self.record)
-    }
+    pub(super) identity: Identity,
+    pub(super) aws: Aws,
+    pub(super) record: Result<Option<Record>, String>,
 }
 
 pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tally) -> Result<Box<Identified>, String> {
     let identity = imds
         .identity()
         .await
-        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", watch::chain(&error)))?;
+        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", error_chain(&error)))?;
     let connection = Connection { tally, ..Connection::new(&identity.region, clock) };
     let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
@@ -52,80 +42,4 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
         }
     };
     Ok(Box::new(Identified { identity, aws, record }))
-}
-
-impl Daemon {
-    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
-    /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
-    fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
-        let Some(life) = &self.life else { return false };
-        let known = life.identity();
-        if (&known.instance_id, &known.region) == (&identity.instance_id, &identity.region) {
-            self.another = None;
-            return false;
-        }
-        if life.handover().is_some() || life.arrival().is_some() {
-            self.identify = false;
-            return true;
-        }
-        if self.another.as_ref() != Some(identity) {
-            self.another = Some(identity.clone());
-            self.identify_at = now + IDENTIFY.first;
-            return true;
-        }
-        warn!(
-            "the metadata says that this instance is {} in {}, not {} in {}: beginning anew as that one",
-            identity.instance_id, identity.region, known.instance_id, known.region
-        );
-        (self.another, self.life) = (None, None);
-        false
-    }
-
-    pub(super) fn identified(&mut self, result: Result<Box<Identified>, String>) {
-        let now = boot::now();
-        let Identified { identity, aws, record } = match result {
-            Ok(identified) => *identified,
-            Err(why) => {
-                self.identify_failures += 1;
-                if self.identify_failures == 1 {
-                    warn!("{why}; still trying");
-                }
-                self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
-                return;
-            }
-        };
-        if self.is_doubtful(&identity, now) {
-            return;
-        }
-        (self.identify, self.identify_failures) = (false, 0);
-        if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
-            self.aws = Some(Arc::new(aws));
-        }
-        self.publisher.identified(&identity);
-        if let Some(life) = &mut self.life {
-            life.identify(identity);
-            return;
-        }
-        info!(
-            "instance {} ({}, {}, {})",
-            identity.instance_id,
-            identity.instance_type,
-            identity.availability_zone,
-            if identity.life_cycle == LifeCycle::Spot { "spot" } else { "on demand" },
-        );
-        if identity.life_cycle == LifeCycle::OnDemand {
-            warn!(
-                "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
-            );
-        }
-        let record = record.unwrap_or_else(|why| {
-            warn!("{why}");
-            None
-        });
-        self.preparation.begin(&identity, now);
-        let Options { config, dry_run, .. } = &self.options;
-        self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
-        self.begin_drill();
-        self.tell_what_was_seen();
-    }
 }

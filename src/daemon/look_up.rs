@@ -8,59 +8,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 use super::gap::{Gap, Planned, Tempo, patiently};
-use super::{perform, watch};
 use crate::cloud::Aws;
-use crate::cloud::elb::{Among, Doubt, Found, ScanPace};
+use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
+use crate::core::error_chain::error_chain;
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
-    AutoScalingGroup, ExcessCapacity, Fleet, FleetChange, FleetState, FleetType, Identity, LaunchConfiguration,
-    LaunchTemplate, LifeCycle, Owner, Registration, TargetGroupArn,
+    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, LifeCycle, Owner,
+    Registration, TargetGroupArn,
 };
-use crate::core::plan::{
-    self, BASE_CAPACITY_TAG, Clue, FleetKind, Leftover, OwnSubnet, Plan, PutRight, Surroundings, TemplateTraits,
-};
+use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
 
-/// In the groups the configuration lists; else in those given; else everywhere.
+/// Looks for registrations in the groups that the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(
     aws: &Aws,
     identity: &Identity,
     config: &Config,
     among: Option<Vec<TargetGroupArn>>,
     known: &[Registration],
-) -> Result<Found, Failure> {
+) -> Result<FoundRegistrations, Failure> {
     let among = match (&config.target_groups, among) {
-        (TargetGroups::Listed(listed), _) => Among::Configured(listed.clone()),
-        (TargetGroups::Discover, Some(arns)) => Among::These(arns),
-        (TargetGroups::Discover, None) => Among::Everything,
+        (TargetGroups::Listed(listed), _) => SearchScope::Configured(listed.clone()),
+        (TargetGroups::Discover, Some(arns)) => SearchScope::These(arns),
+        (TargetGroups::Discover, None) => SearchScope::Everything,
     };
     let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
     Ok(by_own_vpc(aws, identity, found).await)
 }
 
-/// In every target group of the account and region.
+/// Looks for registrations in every target group of the account and region.
 pub(super) async fn scan(
     aws: &Aws,
     identity: &Identity,
     pace: ScanPace,
     known: &[Registration],
-) -> Result<Found, Failure> {
+) -> Result<FoundRegistrations, Failure> {
     let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
     Ok(by_own_vpc(aws, identity, found).await)
 }
 
-/// Where the metadata does not tell this instance's VPC, EC2 does; where it does not either, what holds this instance's
+/// Asks EC2 for this instance's VPC where the metadata does not tell it; where EC2 does not either, what holds this
+/// instance's
 /// address stays in doubt.
-async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: Found) -> Found {
-    let (in_doubt, others): (Vec<_>, Vec<_>) = found.unclear.into_iter().partition(|(_, doubt)| *doubt == Doubt::Vpc);
+async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistrations) -> FoundRegistrations {
+    let (in_doubt, others): (Vec<_>, Vec<_>) =
+        found.unclear.into_iter().partition(|(_, doubt)| *doubt == UnclearReason::Vpc);
     found.unclear = others;
     let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
     let again = async || {
         let vpc_id = aws.instances.vpc_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
         let identity = Identity { vpc_id: Some(vpc_id), ..identity.clone() };
-        aws.elb.find_registrations(&identity, &Among::These(groups.clone()), &[], CALL_LIMIT).await.ok()
+        aws.elb.find_registrations(&identity, &SearchScope::These(groups.clone()), &[], CALL_LIMIT).await.ok()
     };
     match if groups.is_empty() { None } else { again().await } {
         Some(again) => {
@@ -140,7 +140,7 @@ pub(crate) async fn find_clue(imds: &Imds, tags: &BTreeMap<String, String>, conf
         Ok(look) => look.body,
         // Without its group's tag a member that was detached looks like an instance that never was in a group.
         Err(error) if !tags.contains_key("aws:autoscaling:groupName") => {
-            let why = watch::chain(&error);
+            let why = error_chain(&error);
             return Err(Failure::unanswered(format!("the metadata does not tell of an Auto Scaling group: {why}")));
         }
         Err(_) => None,
@@ -237,7 +237,7 @@ fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
     }
 }
 
-/// Why nobody is to be asked: the Spot request of this instance launches again by itself (FIELD.md 4).
+/// The reason why nobody is to be asked: the Spot request of this instance launches again by itself (docs/aws.md 4).
 async fn launched_again(
     aws: &Aws,
     identity: &Identity,
@@ -388,46 +388,4 @@ async fn template_surroundings(
     let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
     let us = patiently(identity, us).await?;
     Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
-}
-
-/// The state of a fleet that raises may have left something on.
-pub(super) enum Tidied {
-    Nothing,
-    /// To be looked at again soon.
-    Later,
-    /// A sentence for the log.
-    Done(String),
-}
-
-/// Puts right what raises have left on the fleet, if nobody is under notice any more.
-pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Tidied, Failure> {
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return Ok(Tidied::Nothing);
-    }
-    let members = perform::fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await?;
-    Ok(match plan::leftover(fleet, &members, aws.clock.now()) {
-        Leftover::Nothing => Tidied::Nothing,
-        Leftover::Later => Tidied::Later,
-        Leftover::Now(right) => Tidied::Done(put_right(aws, kind, fleet, right).await?),
-    })
-}
-
-pub(super) async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {
-    let mut done = Vec::new();
-    if let Some(base) = right.base {
-        let spot = fleet.capacity.spot.map(|spot| spot + base - fleet.capacity.total);
-        let change = FleetChange { total: Some(base), spot, excess: None };
-        perform::modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
-        done.push(format!("it was still raised for members that are gone: target capacity is back at {base}"));
-    }
-    if right.terminates_excess {
-        let change = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
-        perform::modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
-        done.push("it terminates excess capacity again, as it did before it was raised".to_owned());
-    }
-    if right.untag {
-        aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
-        done.push(format!("removed the tag {BASE_CAPACITY_TAG}: nobody is under notice"));
-    }
-    Ok(format!("{}: {}", fleet.id, done.join("; ")))
 }

@@ -19,7 +19,7 @@ use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::plan::Plan;
 use crate::core::retry::FailureKind;
 use crate::host::boot;
-use crate::telemetry::metrics::{self, LookResult, Metrics};
+use crate::telemetry::metrics::{self, LookResult, PrometheusMetrics};
 
 /// The work that is tried again after a failure: the label `duty`.
 const DUTIES: [&str; 21] = [
@@ -51,7 +51,7 @@ const IDENTIFY: &str = "identify";
 const PREPARE: &str = "prepare";
 
 pub(super) struct Measures {
-    metrics: Arc<Metrics>,
+    metrics: Arc<PrometheusMetrics>,
     server: Option<JoinHandle<()>>,
     /// The tasks that failed the last time they were tried, in which handover or arrival.
     failed: HashSet<(Task, u32)>,
@@ -60,14 +60,15 @@ pub(super) struct Measures {
 impl Measures {
     /// Serves where it is told to, if it is.
     pub(super) fn begin(listen: Option<SocketAddr>, now: BootInstant) -> anyhow::Result<Self> {
-        let metrics = Metrics::new(&ACTIONS, &DUTIES, Timestamp::now(), now).context("failed to set up the metrics")?;
+        let metrics =
+            PrometheusMetrics::new(&ACTIONS, &DUTIES, Timestamp::now(), now).context("failed to set up the metrics")?;
         let metrics = Arc::new(metrics);
         let shared = metrics.clone();
         let server = listen.map(|address| tokio::spawn(metrics::serve(address, move || shared.text(boot::now()))));
         Ok(Self { metrics, server, failed: HashSet::new() })
     }
 
-    /// For the clients of AWS.
+    /// The counter for the clients of AWS.
     pub(super) fn tally(&self) -> Tally {
         let metrics = self.metrics.clone();
         Tally::new(move |action, failure| metrics.aws_call(action, failure))

@@ -3,23 +3,32 @@
 //! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
 //! answer and no failure of a task ends the loop; only a signal does.
 
+mod announcement;
 mod credentials;
 mod deaths;
 mod drill;
+mod events;
+mod fleets;
 mod gap;
 mod hook;
 mod identify;
+mod identity;
+mod log_line;
 pub(crate) mod look_up;
+mod looks;
 mod measure;
-mod notify;
+mod notifier;
+mod options;
 mod outlook;
 mod perform;
+mod posts;
+mod preparation;
 mod prepare;
 mod publish;
-mod seen;
+mod survey;
 mod tasks;
-mod vitals;
 mod watch;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,56 +40,34 @@ use tracing::{debug, info, warn};
 
 use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
-use crate::cloud::credentials::Standing;
-use crate::cloud::elb::Found;
+use crate::cloud::credentials::CredentialsState;
+use crate::cloud::elb::FoundRegistrations;
 use crate::cloud::imds::Imds;
-use crate::core::config::Config;
 use crate::core::handover::{Answer, Call, Handover};
-use crate::core::life::{self, Errand, Life, Record, Ticket};
+use crate::core::life::{self, Errand, Life, Ticket};
 use crate::core::model::{BootInstant, Identity};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::retry::Failure;
 use crate::core::watchdog::Watchdog;
 use crate::host::boot;
-use crate::host::files::Files;
-use crate::host::signals::{Asked, Signals};
+use crate::host::signals::{Signals, StopRequest};
 use crate::host::threads;
-use crate::telemetry::webhook::Webhook;
 
 use deaths::Deaths;
-pub use drill::{Drill, survey};
-
+use events::{Event, Purpose};
+use log_line::LogLine;
 use measure::Measures;
-use notify::Notifier;
-use prepare::{Findings, Preparation};
+use notifier::Notifier;
+use preparation::Preparation;
+use prepare::Findings;
 use publish::Publisher;
-use seen::Waiting;
-use tasks::{Event, Purpose};
-use watch::Sight;
-pub(crate) use watch::chain;
+use watch::{EarlySignals, Sight};
+
+pub use options::{DaemonEnd, Drill, Options};
+pub use survey::survey;
 
 /// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
 const STOOD_STILL: Duration = Duration::from_secs(10);
-
-pub struct Options {
-    pub config: Config,
-    /// Say what would be done, and write nothing to AWS.
-    pub dry_run: bool,
-    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT`
-    pub metadata_endpoint: Option<String>,
-    pub files: Files,
-    /// Where milestones are posted to.
-    pub webhook: Option<Webhook>,
-    /// Hand over once, as soon as nothing real stands against it, put everything back, and end.
-    pub drill: Option<Drill>,
-}
-
-/// How things stood when the daemon ended.
-pub struct Ended {
-    pub record: Option<Record>,
-    /// This instance went back to wherever it was before.
-    pub is_wholly_back: bool,
-}
 
 struct Daemon {
     options: Options,
@@ -95,25 +82,25 @@ struct Daemon {
     identify: bool,
     identify_at: BootInstant,
     identify_failures: u32,
-    /// Who this instance is by the last look at it, if that was somebody else than before.
+    /// The identity of the last look, if it was another instance than before.
     another: Option<Identity>,
     /// The AWS clients' connections are dead: the machine stood still.
     reconnect: bool,
     aws: Option<Arc<Aws>>,
     preparation: Preparation,
-    waiting: Waiting,
+    early_signals: EarlySignals,
     /// Once it is known whose it is.
     life: Option<Life>,
     publisher: Publisher,
     notifier: Notifier,
     measures: Measures,
-    /// Where systemd watches us.
+    /// systemd's watchdog, where there is one.
     watchdog: Option<Watchdog>,
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
     deaths: Deaths,
-    /// As last told.
-    credentials: Standing,
+    /// The state of the credentials as it was last told.
+    credentials: CredentialsState,
     stopping: bool,
     drill_is_called_off: bool,
 }
@@ -122,7 +109,7 @@ struct Daemon {
 ///
 /// # Errors
 /// Only at start-up: the metadata's address is no URL, or signals cannot be caught.
-pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
+pub async fn run(mut options: Options) -> anyhow::Result<DaemonEnd> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
     let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
@@ -142,7 +129,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
         reconnect: false,
         aws: None,
         preparation: Preparation::new(options.config.leave.when, now),
-        waiting: Waiting::default(),
+        early_signals: EarlySignals::default(),
         life: None,
         watchdog: publisher.systemd().watchdog_limit().map(|limit| Watchdog::new(limit, now)),
         publisher,
@@ -151,7 +138,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
         deaths: Deaths::default(),
-        credentials: Standing::default(),
+        credentials: CredentialsState::default(),
         stopping: false,
         drill_is_called_off: false,
         options,
@@ -164,7 +151,10 @@ pub async fn run(mut options: Options) -> anyhow::Result<Ended> {
     daemon.publish_last().await;
     info!("stopped");
     let life = daemon.life.as_ref();
-    Ok(Ended { record: life.and_then(Life::record).cloned(), is_wholly_back: life.is_some_and(Life::is_wholly_back) })
+    Ok(DaemonEnd {
+        record: life.and_then(Life::record).cloned(),
+        is_wholly_back: life.is_some_and(Life::is_wholly_back),
+    })
 }
 
 impl Daemon {
@@ -195,7 +185,7 @@ impl Daemon {
         }
     }
 
-    /// After a standstill connections and tokens are dead, and who this instance is may have changed.
+    /// Begins again after a standstill: connections and tokens are dead, and this may be another instance.
     fn notice_a_standstill(&mut self) {
         let now = boot::now();
         let stood = now.since(self.last_pass);
@@ -218,14 +208,14 @@ impl Daemon {
     }
 
     /// Returns whether to stop at once.
-    fn stop(&mut self, asked: Asked) -> bool {
+    fn stop(&mut self, asked: StopRequest) -> bool {
         if let Some(at_once) = self.stop_drill(asked) {
             return at_once;
         }
         if !self.has_to_finish() {
             return true;
         }
-        if self.stopping && asked == Asked::HangUp {
+        if self.stopping && asked == StopRequest::HangUp {
             return false;
         }
         let handover = self.life.as_ref().and_then(Life::handover);
@@ -249,7 +239,7 @@ impl Daemon {
 
     /// A notice that only waits for the identity counts: what it asks for is about to begin.
     fn has_to_finish(&self) -> bool {
-        self.waiting.holds_a_notice() || self.life.as_ref().is_some_and(Life::has_to_finish)
+        self.early_signals.holds_a_notice() || self.life.as_ref().is_some_and(Life::has_to_finish)
     }
 
     fn begin_what_is_due(&mut self) {
@@ -287,7 +277,7 @@ impl Daemon {
         if errands.is_empty() {
             return;
         }
-        let asked = perform::Asked {
+        let asked = perform::Parties {
             aws: aws.clone(),
             imds: self.imds.clone(),
             identity: life.identity().clone(),
@@ -316,10 +306,10 @@ impl Daemon {
             Some(life) => {
                 for milestone in self.publisher.follow(life) {
                     self.measures.reached(&milestone, publish::about(&milestone, life));
-                    self.notifier.push(boot::now(), &notify::announcement(&milestone, life, self.clock.now()));
+                    self.notifier.push(boot::now(), &announcement::announcement(&milestone, life, self.clock.now()));
                 }
             }
-            None if self.waiting.holds_a_notice() => self.publisher.notice_stands(),
+            None if self.early_signals.holds_a_notice() => self.publisher.notice_stands(),
             None => {}
         }
         self.follow_credentials();
@@ -346,7 +336,7 @@ impl Daemon {
         if busy {
             return;
         }
-        let asked = prepare::Asked {
+        let asked = prepare::RoundInput {
             aws: aws.clone(),
             imds: self.imds.clone(),
             identity: life.identity().clone(),
@@ -408,7 +398,7 @@ impl Daemon {
         }
     }
 
-    fn scanned(&mut self, found: Result<Found, Failure>, took: Duration) {
+    fn scanned(&mut self, found: Result<FoundRegistrations, Failure>, took: Duration) {
         // A notice may have come meanwhile.
         if let (Some(life), Ok(found)) = (&mut self.life, &found) {
             life.learn_all_registrations(&found.registrations, boot::now());
@@ -424,11 +414,11 @@ impl Daemon {
         self.prepared_lines(&lines);
     }
 
-    fn prepared_lines(&mut self, lines: &[prepare::Line]) {
+    fn prepared_lines(&mut self, lines: &[LogLine]) {
         // After a notice nobody wants to read what would happen on one.
         let is_quiet = |life: &Life| matches!(life.standing(), life::Standing::InService | life::Standing::Arriving);
         if self.life.as_ref().is_some_and(is_quiet) {
-            lines.iter().for_each(prepare::Line::log);
+            lines.iter().for_each(LogLine::log);
         }
         let known = self.preparation.known();
         self.publisher.prepared(&known);

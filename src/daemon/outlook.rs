@@ -2,18 +2,21 @@
 //!
 //! Each knows only what it is given; what is not known yet is said.
 
-use crate::cloud::elb::{Doubt, Found};
+use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::When;
 use crate::core::handover::OnNotice;
 use crate::core::model::Registration;
 use crate::core::plan::{FleetKind, Plan};
 
-/// As in "deregister from web (2 ports), detach from group shop, which launches the successor".
+/// The effect of a notice, as in "deregister from web (ports 80, 81), detach from group shop, which launches the
+/// successor".
 pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&Plan>, when: When) -> String {
     let leave = match registrations {
         None => "leave the target groups once they are found".to_owned(),
         Some([]) => "leave no target group, because this instance is in none".to_owned(),
-        Some(several) => format!("deregister from {}", list(several, |it| format!("{} ({})", it.name(), ports(it)))),
+        Some(several) => {
+            format!("deregister from {}", list(several, |it| format!("{} ({})", it.name(), it.ports_in_words())))
+        }
     };
     let Some(plan) = plan else { return format!("{leave}, find out who launches a successor") };
     match OnNotice::of(when, Some(plan)) {
@@ -30,7 +33,7 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
     }
 }
 
-/// As in "owner: Auto Scaling group web".
+/// The owner, as in "owner: Auto Scaling group web".
 pub(super) fn owner(plan: &Plan) -> String {
     match plan {
         Plan::Group { group, .. } if group.other_traffic_sources.is_empty() => {
@@ -49,15 +52,15 @@ pub(super) fn owner(plan: &Plan) -> String {
 }
 
 /// Remarks about the target groups that were looked into, a sentence each.
-pub(super) fn doubts(found: &Found) -> Vec<String> {
+pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
     let unclear = found.unclear.iter().map(|(target_group, doubt)| {
         let name = target_group.name();
         match doubt {
-            Doubt::Vpc => format!(
+            UnclearReason::Vpc => format!(
                 "{name} holds this instance's address, and neither the metadata nor EC2 tells this instance's VPC: an instance \
                  of another VPC may have the same address, so {name} is left alone; list it in target-groups if it is ours"
             ),
-            Doubt::Refused(failure) => {
+            UnclearReason::Refused(failure) => {
                 format!("AWS tells nothing of target group {name}, so it is left alone unless this instance is known in it: {failure}")
             }
         }
@@ -78,25 +81,16 @@ pub(super) fn doubts(found: &Found) -> Vec<String> {
     unclear.chain(unserved).chain(gone).collect()
 }
 
-/// As in "registered in web (port 80; deregistration delay 300 s)".
+/// The registrations, as in "registered in web (port 80; deregistration delay 300 s)".
 pub(super) fn registered(registrations: &[Registration]) -> String {
     if registrations.is_empty() {
         return "registered in no target group".to_owned();
     }
     let one = |it: &Registration| {
-        let ports: Vec<String> = it.ports().iter().map(u16::to_string).collect();
-        let (many, delay) = (if ports.len() == 1 { "" } else { "s" }, it.deregistration_delay.as_secs());
-        format!("{} (port{many} {}; deregistration delay {delay} s)", it.name(), ports.join(", "))
+        let delay = it.deregistration_delay.as_secs();
+        format!("{} ({}; deregistration delay {delay} s)", it.name(), it.ports_in_words())
     };
     format!("registered in {}", list(registrations, one))
-}
-
-fn ports(registration: &Registration) -> String {
-    let ports = registration.ports();
-    match ports.first() {
-        Some(port) if ports.len() == 1 => format!("port {port}"),
-        _ => format!("{} ports", ports.len()),
-    }
 }
 
 /// Every look-up has an order of its own: the words have one.
@@ -131,7 +125,7 @@ mod tests {
         assert_eq!(say(None, None), "leave the target groups once they are found, find out who launches a successor");
         assert_eq!(
             say(Some(&[registration("web", &[81, 80]), registration("api", &[9000])]), Some(&plan)),
-            "deregister from api (port 9000) and web (2 ports), launch no successor: no tag; at once, because [leave] when \
+            "deregister from api (port 9000) and web (ports 80, 81), launch no successor: no tag; at once, because [leave] when \
              is \"at-once\""
         );
         assert_eq!(

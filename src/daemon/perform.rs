@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::fleets::{describe_fleet, fleet_members, modify_fleet, put_capacity_back};
 use super::gap::Tempo;
 use super::look_up;
 use crate::cloud::Aws;
@@ -12,18 +13,16 @@ use crate::cloud::autoscaling::{LifecycleAction, Placement};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
-use crate::core::model::{Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId};
-use crate::core::plan::{
-    BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, Leftover, PREDECESSOR_TAG, is_under_notice, leftover,
-};
+use crate::core::model::{FleetChange, Identity};
+use crate::core::plan::PREDECESSOR_TAG;
 use crate::core::retry::Failure;
 use crate::host::connections;
-use crate::host::hooks::{self, Hook};
+use crate::host::hooks::{self, HookRun};
 use crate::host::readiness;
 
 /// The things that every call may need.
 #[derive(Clone)]
-pub(super) struct Asked {
+pub(super) struct Parties {
     pub(super) aws: Arc<Aws>,
     pub(super) imds: Arc<Imds>,
     pub(super) identity: Identity,
@@ -32,7 +31,7 @@ pub(super) struct Asked {
 
 /// Performs one call and never outlives `limit`. `environment` is for a command of the user's, which has its own way of
 /// ending in time.
-pub(super) async fn perform(asked: Asked, call: Call, environment: Vec<(String, String)>, limit: Duration) -> Answer {
+pub(super) async fn perform(asked: Parties, call: Call, environment: Vec<(String, String)>, limit: Duration) -> Answer {
     if let Call::RunHook { hook, .. } = call {
         return run_hook(&asked.config, hook, environment, limit).await;
     }
@@ -43,8 +42,8 @@ pub(super) async fn perform(asked: Asked, call: Call, environment: Vec<(String, 
     }
 }
 
-async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, Failure> {
-    let Asked { aws, imds, identity, config } = asked;
+async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer, Failure> {
+    let Parties { aws, imds, identity, config } = asked;
     let accepted = |()| Answer::Accepted;
     match call {
         Call::FindRegistrations { among } => {
@@ -79,33 +78,17 @@ async fn exchange(asked: &Asked, call: Call, limit: Duration) -> Result<Answer, 
         Call::DescribeFleet { .. } | Call::DescribeFleetMembers { .. } | Call::ModifyFleet { .. } => {
             with_fleet(aws, call, limit).await
         }
-        Call::TagFleet { fleet_id, key, value } => {
-            aws.instances.create_tags(&fleet_id, &[(&key, &value)], limit).await.map(accepted)
-        }
-        Call::CreateFleet { client_token, fleet } => {
-            aws.launch_templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
-        }
-        Call::RunInstances { client_token, launch } => {
-            aws.launch_templates.run_instances(&launch, &client_token, limit).await.map(Answer::Launched)
-        }
-        Call::DescribeInstances { instance_ids } => {
-            aws.instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
-        }
-        Call::DescribeSuccessorsByTag => {
-            let us = identity.instance_id.as_str();
-            aws.instances.describe_instances_by_tag(PREDECESSOR_TAG, us, limit).await.map(Answer::Instances)
-        }
-        Call::TagInstance { key, value } => {
-            let us = identity.instance_id.as_str();
-            aws.instances.create_tags(us, &[(&key, &value)], limit).await.map(accepted)
-        }
-        Call::UntagInstance { key } => {
-            aws.instances.delete_tags(identity.instance_id.as_str(), &[&key], limit).await.map(accepted)
-        }
+        Call::TagFleet { .. }
+        | Call::CreateFleet { .. }
+        | Call::RunInstances { .. }
+        | Call::DescribeInstances { .. }
+        | Call::DescribeSuccessorsByTag
+        | Call::TagInstance { .. }
+        | Call::UntagInstance { .. }
+        | Call::TerminateInstances => with_ec2(aws, identity, call, limit).await,
         Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
         Call::FindTargetGroups => find_target_groups(aws, identity, config).await,
         Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(aws, identity, kind, &fleet_id, CALL_LIMIT).await,
-        Call::TerminateInstances => aws.instances.terminate_instances(&identity.instance_id, limit).await.map(accepted),
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
     }
 }
@@ -116,7 +99,7 @@ async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, Str
         HookKind::Drained => config.hooks.drained.clone(),
     };
     info!(hook = kind.as_str(), "hook {} starts: {}", kind.as_str(), command.join(" "));
-    let ended = hooks::run(Hook { name: kind.as_str(), command, environment, limit }).await;
+    let ended = hooks::run(HookRun { name: kind.as_str(), command, environment, limit }).await;
     match ended.is_success() {
         true => info!(hook = kind.as_str(), "hook {} {ended}", kind.as_str()),
         false => warn!(hook = kind.as_str(), "hook {} {ended}; everything else goes on", kind.as_str()),
@@ -124,7 +107,7 @@ async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, Str
     Answer::Hook { succeeded: ended.is_success(), how: ended.to_string() }
 }
 
-/// Those that the configuration lists.
+/// The target groups that the configuration lists.
 async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> Result<Answer, Failure> {
     let listed = match &config.target_groups {
         TargetGroups::Listed(listed) => listed.as_slice(),
@@ -134,54 +117,31 @@ async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> 
     Ok(Answer::TargetGroups { wanted, missing })
 }
 
-/// Back, or another member's to put back: whoever is under notice counts for itself.
-async fn put_capacity_back(
-    aws: &Aws,
-    identity: &Identity,
-    kind: FleetKind,
-    fleet_id: &str,
-    limit: Duration,
-) -> Result<Answer, Failure> {
-    let Some(fleet) = describe_fleet(aws, kind, fleet_id, limit).await? else {
-        return Ok(Answer::Capacity { is_back: true });
-    };
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying });
-    }
-    let members = fleet_members(aws, kind, fleet_id, limit).await?;
-    let now = aws.clock.now();
-    let is_other = |member: &&FleetMember| member.instance_id != identity.instance_id;
-    if members.iter().filter(is_other).any(|member| is_under_notice(member, now)) {
-        return Ok(Answer::Capacity { is_back: true });
-    }
-    match leftover(&fleet, &without_notice(members, &identity.instance_id), now) {
-        Leftover::Nothing => Ok(Answer::Capacity { is_back: true }),
-        // At its base again, with more members than that: the policy is put back by whoever looks when it has fewer.
-        Leftover::Later => Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying }),
-        Leftover::Now(right) => {
-            look_up::put_right(aws, kind, &fleet, right).await?;
-            // What was put right is looked at once more.
-            Ok(Answer::Capacity { is_back: false })
+async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -> Result<Answer, Failure> {
+    let (instances, templates, us) = (&aws.instances, &aws.launch_templates, &identity.instance_id);
+    let accepted = |()| Answer::Accepted;
+    match call {
+        Call::TagFleet { fleet_id, key, value } => {
+            instances.create_tags(&fleet_id, &[(&key, &value)], limit).await.map(accepted)
         }
-    }
-}
-
-/// This instance lives on, whatever its Spot request says for some minutes more.
-fn without_notice(members: Vec<FleetMember>, ours: &InstanceId) -> Vec<FleetMember> {
-    let lives_on = |mut member: FleetMember| {
-        if member.instance_id == *ours {
-            member.taken_since = None;
-            member.instance.iter_mut().for_each(|instance| drop(instance.tags.remove(LEAVING_TAG)));
+        Call::CreateFleet { client_token, fleet } => {
+            templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
         }
-        member
-    };
-    members.into_iter().map(lives_on).collect()
-}
-
-async fn describe_fleet(aws: &Aws, kind: FleetKind, fleet_id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(fleet_id, limit).await,
-        FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(fleet_id, limit).await,
+        Call::RunInstances { client_token, launch } => {
+            templates.run_instances(&launch, &client_token, limit).await.map(Answer::Launched)
+        }
+        Call::DescribeInstances { instance_ids } => {
+            instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
+        }
+        Call::DescribeSuccessorsByTag => {
+            instances.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str(), limit).await.map(Answer::Instances)
+        }
+        Call::TagInstance { key, value } => {
+            instances.create_tags(us.as_str(), &[(&key, &value)], limit).await.map(accepted)
+        }
+        Call::UntagInstance { key } => instances.delete_tags(us.as_str(), &[&key], limit).await.map(accepted),
+        Call::TerminateInstances => instances.terminate_instances(us, limit).await.map(accepted),
+        other => Err(Failure::unanswered(format!("{other:?} is no call to EC2"))),
     }
 }
 
@@ -228,30 +188,5 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
             modify_fleet(aws, kind, &fleet_id, change, limit).await.map(|()| Answer::Accepted)
         }
         other => Err(Failure::unanswered(format!("{other:?} is no call to a fleet"))),
-    }
-}
-
-pub(super) async fn fleet_members(
-    aws: &Aws,
-    kind: FleetKind,
-    fleet_id: &str,
-    limit: Duration,
-) -> Result<Vec<FleetMember>, Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, limit).await,
-        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, limit).await,
-    }
-}
-
-pub(super) async fn modify_fleet(
-    aws: &Aws,
-    kind: FleetKind,
-    fleet_id: &str,
-    change: FleetChange,
-    limit: Duration,
-) -> Result<(), Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, change, limit).await,
-        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, change, limit).await,
     }
 }

@@ -10,23 +10,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::{Options, outlook};
-use crate::cloud::credentials::Standing;
+use super::options::Options;
+use super::outlook;
+use crate::cloud::credentials::CredentialsState;
 use crate::core::arrival::{Arrival, Step};
 use crate::core::config::When;
 use crate::core::handover::{Duty, Handover, Known, Outcome, Report};
 use crate::core::life::{self, Life, Record, Remark, Task};
 use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
 use crate::host::boot;
-use crate::host::files::{Credentials, Files, Flag, Moment, Owner, State, Status, Trouble};
+use crate::host::files::{CredentialsStatus, DaemonState, Files, Flag, MetadataTrouble, Moment, OwnerStatus, Status};
 use crate::host::processes;
 use crate::host::systemd::Systemd;
 
-/// How long the end of the process waits for the last files.
+/// The wait for the last files at the end of the process.
 pub(super) const LAST_WRITE: Duration = Duration::from_millis(500);
-/// Between two writes of the status while nothing happens.
+/// The pause between two writes of the status while nothing happens.
 const IDLE_WRITE: Duration = Duration::from_secs(10);
-/// And during a handover, whose duties change without a milestone.
+/// The pause between two writes during a handover, whose duties change without a milestone.
 const BUSY_WRITE: Duration = Duration::from_secs(1);
 
 pub(super) struct Publisher {
@@ -38,7 +39,7 @@ pub(super) struct Publisher {
     status: Status,
     /// The record as it is to be written.
     record: Option<Record>,
-    /// Not known before the first good look: then the flags stay as they are.
+    /// `None` before the first good look: then the flags stay as they are.
     notice_stands: Option<bool>,
     is_drained: bool,
     /// The idle sentence.
@@ -94,7 +95,7 @@ impl Publisher {
             last_good_look: None,
             trouble: None,
             credentials: None,
-            state: State::Watching,
+            state: DaemonState::Watching,
             says: String::new(),
             instance: None,
             owner: None,
@@ -141,7 +142,7 @@ impl Publisher {
         self.status.owner = known
             .plan
             .as_ref()
-            .map(|plan| Owner { kind: plan.owner_kind().to_owned(), id: plan.owner_id().map(str::to_owned) });
+            .map(|plan| OwnerStatus { kind: plan.owner_kind().to_owned(), id: plan.owner_id().map(str::to_owned) });
         self.status.registrations.clone_from(&known.registrations);
         self.is_dirty = true;
         self.say_watching();
@@ -156,21 +157,22 @@ impl Publisher {
         }
     }
 
-    pub(super) fn credentials(&mut self, standing: &Standing) {
-        self.status.credentials = Some(Credentials { expires: standing.expires, trouble: standing.trouble.clone() });
+    pub(super) fn credentials(&mut self, standing: &CredentialsState) {
+        self.status.credentials =
+            Some(CredentialsStatus { expires: standing.expires, trouble: standing.trouble.clone() });
         self.is_dirty = true;
     }
 
     /// It did not, for the first time since it did.
     pub(super) fn went_blind(&mut self, why: &str) {
-        self.status.trouble = Some(Trouble { since: moment(), why: why.to_owned() });
+        self.status.trouble = Some(MetadataTrouble { since: moment(), why: why.to_owned() });
         self.is_dirty = true;
         self.say_watching();
     }
 
     /// Says the idle sentence, if nothing happens.
     fn say_watching(&mut self) {
-        if self.status.state != State::Watching {
+        if self.status.state != DaemonState::Watching {
             return;
         }
         let says = match &self.status.trouble {
@@ -214,7 +216,7 @@ impl Publisher {
             self.is_dirty = true;
         }
         self.status.handover = life.record().cloned();
-        let handover = life.handover().filter(|_| self.status.state == State::HandingOver);
+        let handover = life.handover().filter(|_| self.status.state == DaemonState::HandingOver);
         let reports = handover.map(Handover::reports).unwrap_or_default();
         self.status.duties = reports.into_iter().map(Report::so_far).collect();
         if let Some(flags) = life.flags() {
@@ -227,26 +229,28 @@ impl Publisher {
 
     fn take_state(&mut self, life: &Life) {
         let state = match life.standing() {
-            life::Standing::InService => State::Watching,
-            life::Standing::HandingOver => State::HandingOver,
-            life::Standing::HandedOver => State::HandedOver,
-            life::Standing::Arriving => State::Arriving,
-            life::Standing::StaysOut => State::StaysOut,
-            life::Standing::Terminating => State::Terminating,
+            life::Standing::InService => DaemonState::Watching,
+            life::Standing::HandingOver => DaemonState::HandingOver,
+            life::Standing::HandedOver => DaemonState::HandedOver,
+            life::Standing::Arriving => DaemonState::Arriving,
+            life::Standing::StaysOut => DaemonState::StaysOut,
+            life::Standing::Terminating => DaemonState::Terminating,
         };
         let is_new = state != self.status.state;
         self.is_dirty |= is_new;
         self.status.state = state;
         let says = match state {
-            State::Watching if is_new => return self.say_watching(),
-            State::Arriving => match life.arrival().and_then(Arrival::waits_for) {
+            DaemonState::Watching if is_new => return self.say_watching(),
+            DaemonState::Arriving => match life.arrival().and_then(Arrival::waits_for) {
                 Some(waits_for) => waits_for.to_owned(),
                 None if is_new => "registering in the target groups, and waiting to be healthy there".to_owned(),
                 None => return,
             },
-            State::StaysOut if is_new => "[survive] then = \"stay-out\": out of its target groups, watching".to_owned(),
-            State::Terminating if is_new => "AWS terminates this instance at its own request".to_owned(),
-            State::HandedOver if is_new && life.handover().is_none() => {
+            DaemonState::StaysOut if is_new => {
+                "[survive] then = \"stay-out\": out of its target groups, watching".to_owned()
+            }
+            DaemonState::Terminating if is_new => "AWS terminates this instance at its own request".to_owned(),
+            DaemonState::HandedOver if is_new && life.handover().is_none() => {
                 "handed over by the process before this one: waiting for the end, or for two minutes after it"
                     .to_owned()
             }
@@ -255,7 +259,7 @@ impl Publisher {
         if says == self.status.says {
             return;
         }
-        if is_new && matches!(state, State::Terminating) {
+        if is_new && matches!(state, DaemonState::Terminating) {
             info!("{says}");
         }
         self.say(&says);
@@ -265,7 +269,7 @@ impl Publisher {
         if self.is_dry_run {
             return None;
         }
-        let pause = if self.status.state == State::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
+        let pause = if self.status.state == DaemonState::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
         let is_old = boot::now().since(self.status.written.boot) >= pause;
         if is_writing || !(self.is_dirty || is_old) {
             return None;
@@ -337,7 +341,7 @@ pub(super) fn words(task: Task) -> &'static str {
     }
 }
 
-/// How it goes on after a failure.
+/// What follows a failure, for the log.
 pub(super) fn tried_again(task: Task) -> &'static str {
     match task {
         Task::Leave(_) => "tried again as long as there is time",

@@ -1,4 +1,4 @@
-//! The daemon's tasks: what each is for, what it comes back with, and what follows when it dies.
+//! Begins the daemon's tasks and takes their results; a task that dies is answered for.
 //!
 //! Invariant: a task that dies has failed like one whose call failed, and is paused; it never ends the loop.
 
@@ -8,49 +8,11 @@ use tokio::task::{Id, JoinError};
 use tracing::error;
 
 use super::Daemon;
-use super::identify::Identified;
-use super::prepare::Findings;
-use super::watch::{Glanced, Looked};
-use crate::cloud::elb::Found;
+use super::events::{Event, Purpose};
 use crate::core::handover::Answer;
-use crate::core::life::Ticket;
 use crate::core::model::BootInstant;
 use crate::core::retry::Failure;
 use crate::host::boot;
-use crate::telemetry::webhook::NotTaken;
-
-/// The result of a task.
-pub(super) enum Event {
-    Looked(Looked),
-    Identified(Result<Box<Identified>, String>),
-    Prepared(Box<Findings>),
-    Scanned(Result<Found, Failure>, Duration),
-    Renewed(Result<Option<Duration>, Failure>),
-    Glanced(Glanced, BootInstant),
-    Answered(Ticket, Answer),
-    /// The files that could not be written.
-    Written(Vec<String>),
-    /// The result of a POST to the webhook.
-    Posted(Result<(), NotTaken>),
-}
-
-/// The purpose of a task. It is known also when the task itself dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Look,
-    Glance,
-    Identify,
-    Prepare,
-    Scan,
-    Renew,
-    /// `until` it has to be back.
-    Call {
-        ticket: Ticket,
-        until: BootInstant,
-    },
-    Write,
-    Post,
-}
 
 impl Daemon {
     pub(super) fn begin(&mut self, purpose: Purpose, task: impl Future<Output = Event> + Send + 'static) {
@@ -92,7 +54,7 @@ impl Daemon {
         }
     }
 
-    /// What a task was to do has failed, because the task itself died.
+    /// Takes the death of a task: its work has failed.
     fn died(&mut self, purpose: Purpose) {
         let now = boot::now();
         if let Some(line) = self.deaths.died(purpose, now) {

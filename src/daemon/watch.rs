@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::{Imds, ImdsError};
 use crate::core::config::{Rebalance, ScheduledEvents, Watch};
+use crate::core::error_chain::error_chain;
 use crate::core::life::Recommendation;
 use crate::core::model::{BootInstant, ScheduledEvent};
 use crate::core::notice::{self, Notice};
@@ -66,7 +67,7 @@ impl Missed {
             | ImdsError::Missing(_)
             | ImdsError::Odd(_) => Miss::Unusable,
         };
-        Missed { kind, why: chain(error) }
+        Missed { kind, why: error_chain(error) }
     }
 }
 
@@ -150,18 +151,18 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
     glanced
 }
 
-/// An error with its sources, as in "a: b: c".
-pub(crate) fn chain(error: &ImdsError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+/// Signals that were seen before it was known who this instance is.
+#[derive(Default)]
+pub(super) struct EarlySignals {
+    /// The last look, and the first one that showed the notice.
+    pub(super) notice: Option<(Option<Notice>, Timestamp, BootInstant)>,
+    pub(super) glanced: Option<(Glanced, BootInstant)>,
+}
+
+impl EarlySignals {
+    pub(super) fn holds_a_notice(&self) -> bool {
+        self.notice.is_some_and(|(notice, _, _)| notice.is_some())
     }
-    text
 }
 
 /// A time without a good look.

@@ -24,27 +24,27 @@ use crate::core::model::{BootInstant, Identity, Registration};
 pub struct Status {
     pub version: String,
     pub pid: u32,
-    /// In the kernel's ticks after the boot: the pid alone may be another's by now.
+    /// The start of the process in the kernel's ticks after the boot: the pid alone may be another's by now.
     pub process_started: Option<u64>,
     pub since: Moment,
-    /// When this was written: anew at every change, and every few seconds without one.
+    /// The time of this status: it is written again at every change, and every few seconds without one.
     pub written: Moment,
-    /// When the daemon ended, if it had the time to say so.
+    /// The end of the daemon, if it had the time to say so.
     pub ended: Option<Timestamp>,
-    /// Between two looks at the metadata.
+    /// The time between two looks at the metadata.
     pub interval: Duration,
     /// The last look that told whether a notice stands.
     pub last_good_look: Option<Moment>,
     /// Since when the metadata does not answer as it should, and why.
-    pub trouble: Option<Trouble>,
-    /// None before they were asked for.
+    pub trouble: Option<MetadataTrouble>,
+    /// `None` before they were asked for.
     #[serde(default)]
-    pub credentials: Option<Credentials>,
-    pub state: State,
+    pub credentials: Option<CredentialsStatus>,
+    pub state: DaemonState,
     /// The same in a sentence.
     pub says: String,
     pub instance: Option<Identity>,
-    pub owner: Option<Owner>,
+    pub owner: Option<OwnerStatus>,
     /// The effect of a notice, in a sentence.
     pub on_a_notice: Option<String>,
     pub registrations: Option<Vec<Registration>>,
@@ -62,30 +62,30 @@ pub struct Moment {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct MetadataTrouble {
     pub since: Moment,
     pub why: String,
 }
 
-/// How it stands with the credentials for AWS.
+/// The state of the credentials for AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
-    /// None: they never expire, or there are none.
+pub struct CredentialsStatus {
+    /// `None`: they never expire, or there are none.
     pub expires: Option<Timestamp>,
-    /// Why calls to AWS fail, or soon will.
+    /// The reason why calls to AWS fail, or soon will.
     pub trouble: Option<String>,
 }
 
 /// The owner, in the words of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct OwnerStatus {
     pub kind: String,
     pub id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum DaemonState {
     Watching,
     HandingOver,
     HandedOver,
@@ -93,7 +93,7 @@ pub enum State {
     Arriving,
     /// Lives on, out of its target groups.
     StaysOut,
-    /// At its own request.
+    /// AWS terminates the instance at its own request.
     Terminating,
 }
 
@@ -113,7 +113,7 @@ impl Flag {
     }
 }
 
-/// Where the files are.
+/// The directories of the files.
 #[derive(Clone, Debug)]
 pub struct Files {
     state: PathBuf,
@@ -187,13 +187,13 @@ impl Files {
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Place::State)
+        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Directory::DaemonState)
     }
 
     /// # Errors
     /// The directory cannot be made or written.
     pub fn write_status(&self, status: &Status) -> io::Result<()> {
-        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Place::Runtime)
+        write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Directory::Runtime)
     }
 
     /// Makes the flag where it is not there yet; one that stands is left as it is, since path units watch it.
@@ -204,7 +204,7 @@ impl Files {
         if std::fs::symlink_metadata(self.runtime.join(flag.file_name())).is_ok_and(|data| data.is_file()) {
             return Ok(());
         }
-        write_whole(&self.runtime.join(flag.file_name()), b"", Place::Runtime)
+        write_whole(&self.runtime.join(flag.file_name()), b"", Directory::Runtime)
     }
 
     /// # Errors
@@ -217,16 +217,16 @@ impl Files {
     }
 }
 
-/// Where a file is written to.
+/// The directory to which a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Directory {
     /// It has to outlive the machine's sudden death.
-    State,
+    DaemonState,
     /// It does not, and everybody reads it: path units of any user, and `spot-relay status` without root.
     Runtime,
 }
 
-fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
+fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         make_directory(directory, place)?;
     }
@@ -240,31 +240,31 @@ fn write_whole(path: &Path, bytes: &[u8], place: Place) -> io::Result<()> {
         // What root's drill writes, the daemon has to read and to write over.
         let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
     }
-    if place == Place::Runtime {
+    if place == Directory::Runtime {
         file.set_permissions(Permissions::from_mode(0o644))?;
     }
     file.write_all(bytes)?;
-    if place == Place::State {
+    if place == Directory::DaemonState {
         file.sync_data()?;
     }
     drop(file);
     std::fs::rename(&new, path)?;
     match (place, path.parent()) {
         // The name lasts only once its directory does.
-        (Place::State, Some(directory)) => File::open(directory)?.sync_all(),
+        (Directory::DaemonState, Some(directory)) => File::open(directory)?.sync_all(),
         _ => Ok(()),
     }
 }
 
 /// Under systemd both are there already, as the unit says.
-fn make_directory(directory: &Path, place: Place) -> io::Result<()> {
+fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     match place {
-        Place::State => Ok(()),
-        Place::Runtime => std::fs::set_permissions(directory, Permissions::from_mode(0o755)),
+        Directory::DaemonState => Ok(()),
+        Directory::Runtime => std::fs::set_permissions(directory, Permissions::from_mode(0o755)),
     }
 }
 

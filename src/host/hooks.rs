@@ -26,9 +26,9 @@ use super::threads;
 pub const GRACE: Duration = Duration::from_secs(2);
 /// A command that has ended may have left its output open in somebody else's hands; what was written is read at once.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// After SIGKILL only the kernel can hold a process (on a file server that does not answer, say).
+/// The wait after SIGKILL, when only the kernel can hold a process (on a file server that does not answer, say).
 const REAPING: Duration = Duration::from_millis(500);
-/// Between two looks at whether the group has ended on SIGTERM.
+/// The pause between two looks at whether the group has ended on SIGTERM.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Bytes of a line that go to the log; the rest of it is cut off.
@@ -61,19 +61,19 @@ const NOT_FOR_HOOKS: [&str; 13] = [
 
 /// The command, and how long it may take.
 #[derive(Clone, Debug)]
-pub struct Hook {
-    /// As the configuration spells it; the log lines bear it.
+pub struct HookRun {
+    /// The hook's name in the configuration; the log lines bear it.
     pub name: &'static str,
     /// The program, looked up in `PATH` if it has no slash, and its arguments; not empty. There is no shell.
     pub command: Vec<String>,
-    /// Beside the daemon's own environment, which arrives without what only systemd means for the daemon.
+    /// Variables beside the daemon's own environment, which arrives without what systemd means for the daemon only.
     pub environment: Vec<(String, String)>,
     pub limit: Duration,
 }
 
-/// How a hook ended. Its text goes after the hook's name.
+/// The end of a hook. Its text goes after the hook's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum HookEnd {
     Succeeded {
         after: Duration,
     },
@@ -81,7 +81,7 @@ pub enum Ended {
         status: i32,
         after: Duration,
     },
-    /// By a signal that was not ours.
+    /// It was ended by a signal that was not ours.
     Killed {
         signal: i32,
         after: Duration,
@@ -99,7 +99,7 @@ pub enum Ended {
     },
 }
 
-/// How a whole group was brought to its end.
+/// The way in which a whole group was brought to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// All of it ended on SIGTERM.
@@ -110,7 +110,7 @@ pub enum Stopped {
     Not,
 }
 
-impl Ended {
+impl HookEnd {
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded { .. })
     }
@@ -125,7 +125,7 @@ impl Ended {
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for HookEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Succeeded { after } => write!(f, "succeeded after {:.1} s", after.as_secs_f64()),
@@ -163,7 +163,7 @@ impl fmt::Display for Stopped {
 ///
 /// Needs a runtime with I/O and time, of one thread or more. A passing thread starts the program, because a file system
 /// that does not answer holds up whoever does that.
-pub async fn run(hook: Hook) -> Ended {
+pub async fn run(hook: HookRun) -> HookEnd {
     let began = Instant::now();
     let (name, limit) = (hook.name, hook.limit);
     let started = match timeout(limit, threads::run(move || start(&hook))).await {
@@ -173,9 +173,9 @@ pub async fn run(hook: Hook) -> Ended {
     };
     let mut group = match started {
         Ok(group) => group,
-        Err(why) => return Ended::NotStarted { why },
+        Err(why) => return HookEnd::NotStarted { why },
     };
-    let mut output = Output::new(name, &mut group.leader);
+    let mut output = HookOutput::new(name, &mut group.leader);
     let ended = {
         let mut end = std::pin::pin!(group.end(began, limit));
         tokio::select! {
@@ -189,8 +189,8 @@ pub async fn run(hook: Hook) -> Ended {
     ended
 }
 
-/// Why not: for a person.
-fn start(hook: &Hook) -> Result<Group, String> {
+/// Starts the command. The error is for a person.
+fn start(hook: &HookRun) -> Result<ProcessGroup, String> {
     let Some((program, arguments)) = hook.command.split_first() else { return Err("the command is empty".to_owned()) };
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
@@ -201,7 +201,7 @@ fn start(hook: &Hook) -> Result<Group, String> {
     command.envs(hook.environment.iter().map(|(name, value)| (name, value)));
     let leader = command.spawn().map_err(|error| format!("{program}: {error}{}", remedy(program, &error)))?;
     let id = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    Ok(Group { leader, id })
+    Ok(ProcessGroup { leader, id })
 }
 
 /// Explains the terse errors of execve(2).
@@ -219,18 +219,18 @@ fn remedy(program: &str, error: &io::Error) -> &'static str {
 }
 
 /// The command and whatever it started and left in its group.
-struct Group {
+struct ProcessGroup {
     leader: Child,
     /// The leader's number; `None` once that may be somebody else's.
     id: Option<Pid>,
 }
 
-impl Group {
-    async fn end(&mut self, began: Instant, limit: Duration) -> Ended {
+impl ProcessGroup {
+    async fn end(&mut self, began: Instant, limit: Duration) -> HookEnd {
         match timeout(limit.saturating_sub(began.elapsed()), self.reap()).await {
-            Ok(Ok(status)) => Ended::with(status, began.elapsed()),
-            Ok(Err(error)) => Ended::Unknown { why: error.to_string() },
-            Err(_) => Ended::TimedOut { limit, stopped: self.stop().await },
+            Ok(Ok(status)) => HookEnd::with(status, began.elapsed()),
+            Ok(Err(error)) => HookEnd::Unknown { why: error.to_string() },
+            Err(_) => HookEnd::TimedOut { limit, stopped: self.stop().await },
         }
     }
 
@@ -276,7 +276,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
     }
@@ -299,22 +299,22 @@ fn is_running_in(group: Pid, stat: &[u8]) -> bool {
 }
 
 /// Both pipes on their way to the log. Everything here can be dropped and taken up again.
-struct Output {
+struct HookOutput {
     stdout: Stream<ChildStdout>,
     stderr: Stream<ChildStderr>,
-    log: Log,
+    log: HookLog,
 }
 
-impl Output {
+impl HookOutput {
     fn new(name: &'static str, leader: &mut Child) -> Self {
         Self {
             stdout: Stream::new(leader.stdout.take()),
             stderr: Stream::new(leader.stderr.take()),
-            log: Log { name, began: Instant::now(), told: 0, dropped: 0 },
+            log: HookLog { name, began: Instant::now(), told: 0, dropped: 0 },
         }
     }
 
-    /// Until nobody holds the other ends of the pipes.
+    /// Forwards lines until nobody holds the other ends of the pipes.
     async fn forward(&mut self) {
         let Self { stdout, stderr, log } = self;
         loop {
@@ -358,7 +358,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
         Some(length)
     }
 
-    fn tell(&mut self, length: usize, log: &mut Log) {
+    fn tell(&mut self, length: usize, log: &mut HookLog) {
         let piece = std::mem::take(&mut self.piece);
         for part in piece.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
             match part.strip_suffix(b"\n") {
@@ -378,22 +378,22 @@ impl<R: AsyncRead + Unpin> Stream<R> {
         self.line.extend_from_slice(part.get(..room).unwrap_or(part));
     }
 
-    fn end_line(&mut self, log: &mut Log) {
+    fn end_line(&mut self, log: &mut HookLog) {
         log.tell(&self.line, self.is_cut);
         self.line.clear();
         self.is_cut = false;
     }
 }
 
-/// Where the lines go, and how many have gone.
-struct Log {
+/// The log of one hook, and how many lines it has written.
+struct HookLog {
     name: &'static str,
     began: Instant,
     told: u64,
     dropped: u64,
 }
 
-impl Log {
+impl HookLog {
     /// An empty line tells nobody anything.
     fn tell(&mut self, line: &[u8], is_cut: bool) {
         if line.trim_ascii().is_empty() {

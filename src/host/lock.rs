@@ -47,12 +47,12 @@ pub struct Lock {
     _file: File,
 }
 
-/// Why there is no lock.
+/// The reason why there is no lock.
 #[derive(Debug, thiserror::Error)]
-pub enum NotTaken {
+pub enum LockError {
     #[error("the {} with process id {} has it", .0.who.as_str(), .0.pid)]
     Held(Holder),
-    /// No such directory can be made, the file cannot be written, or nobody who says so has it.
+    /// The directory cannot be made, the file cannot be written, or a process has it that does not say so.
     #[error(transparent)]
     Unusable(#[from] io::Error),
 }
@@ -62,7 +62,7 @@ impl Lock {
     ///
     /// # Errors
     /// Another process has it, or it cannot be used at all.
-    pub fn take(path: &Path, who: Who) -> Result<Lock, NotTaken> {
+    pub fn take(path: &Path, who: Who) -> Result<Lock, LockError> {
         let mut file = open(path)?;
         for tries in 1..=TRIES {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -76,12 +76,12 @@ impl Lock {
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(BETWEEN_TRIES),
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(NotTaken::Unusable(error.into())),
+                Err(error) => return Err(LockError::Unusable(error.into())),
             }
         }
         Err(match read(&mut file).filter(is_alive) {
-            Some(holder) => NotTaken::Held(holder),
-            None => NotTaken::Unusable(io::Error::other("a process that does not say who it is has it")),
+            Some(holder) => LockError::Held(holder),
+            None => LockError::Unusable(io::Error::other("a process that does not say who it is has it")),
         })
     }
 }
@@ -95,7 +95,7 @@ pub fn holder(path: &Path) -> Option<Holder> {
     }
 }
 
-/// For writing, or else for reading: whoever may not write can still see that it is held.
+/// Opens the file for writing, or else for reading: whoever may not write can still see that it is held.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
         std::fs::create_dir_all(directory)?;
@@ -109,7 +109,7 @@ fn open(path: &Path) -> io::Result<File> {
     file.or_else(|error| OpenOptions::new().read(true).custom_flags(no_link).open(path).map_err(|_| error))
 }
 
-/// As in `daemon 1234`.
+/// Reads the holder, as in `daemon 1234`.
 fn read(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.rewind().ok()?;
@@ -144,7 +144,7 @@ mod tests {
         let us = Holder { who: Who::Drill, pid: std::process::id() };
         assert_eq!(holder(&path), Some(us));
         let held = Lock::take(&path, Who::Daemon).expect_err("held");
-        assert!(matches!(held, NotTaken::Held(held) if held == us), "{held}");
+        assert!(matches!(held, LockError::Held(held) if held == us), "{held}");
         drop(lock);
         assert_eq!(holder(&path), None);
         Lock::take(&path, Who::Daemon).expect("free again");
@@ -173,7 +173,7 @@ mod tests {
         std::fs::write(&elsewhere, "somebody's").expect("written");
         std::fs::remove_file(&path).expect("removed");
         std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
-        assert!(matches!(Lock::take(&path, Who::Drill), Err(NotTaken::Unusable(_))));
+        assert!(matches!(Lock::take(&path, Who::Drill), Err(LockError::Unusable(_))));
         assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "somebody's");
     }
 
@@ -186,14 +186,14 @@ mod tests {
         let stranger = File::open(&path).expect("a file");
         flock(&stranger, FlockOperation::NonBlockingLockExclusive).expect("locked");
         assert_eq!(holder(&path), None);
-        assert!(matches!(Lock::take(&path, Who::Daemon), Err(NotTaken::Unusable(_))));
+        assert!(matches!(Lock::take(&path, Who::Daemon), Err(LockError::Unusable(_))));
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_told() {
         let path = path("file");
         std::fs::write(path.parent().expect("a directory"), "a file").expect("written");
-        assert!(matches!(Lock::take(&path, Who::Daemon), Err(NotTaken::Unusable(_))));
+        assert!(matches!(Lock::take(&path, Who::Daemon), Err(LockError::Unusable(_))));
         assert_eq!(holder(&path), None);
     }
 }

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// When a process was started, in the kernel's ticks after the boot (`starttime` of proc_pid_stat(5)): with the pid it names
+/// The start of a process in the kernel's ticks after the boot (`starttime` of proc_pid_stat(5)): with the pid it names
 /// one process of a boot. `None` where it is dead, or the kernel does not tell (`hidepid`).
 pub fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

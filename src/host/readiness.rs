@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::core::error_chain::error_chain;
 use crate::core::model::Readiness;
 use crate::core::retry::{Failure, FailureKind};
 
@@ -34,7 +35,7 @@ pub async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
 
 async fn get(url: &str) -> Result<(), Failure> {
     let client = client().map_err(|error| Failure::unanswered(format!("{error:#}")))?;
-    let response = client.get(url).send().await.map_err(|error| unanswered(url, &error))?;
+    let response = client.get(url).send().await.map_err(|error| Failure::unanswered(error_chain(&error)))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -50,13 +51,4 @@ fn client() -> anyhow::Result<Client> {
     let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     let builder = Client::builder().http1_only().no_proxy().tls_backend_preconfigured(tls);
     Ok(builder.redirect(reqwest::redirect::Policy::none()).build()?)
-}
-
-/// As in "http://127.0.0.1/healthz: Connection refused (os error 111)": the last cause says it.
-fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Failure::unanswered(format!("{url}: {cause}"))
 }

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 /// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum StopRequest {
     /// SIGTERM or SIGINT: somebody wants it.
     Stop,
     /// SIGHUP: the terminal is gone.
@@ -39,11 +39,11 @@ impl Signals {
     }
 
     /// The next signal. Nothing is lost when this is dropped before it is done.
-    pub async fn recv(&mut self) -> Asked {
+    pub async fn recv(&mut self) -> StopRequest {
         tokio::select! {
             biased;
-            () = next(&mut self.stops) => Asked::Stop,
-            () = next(&mut self.hang_ups) => Asked::HangUp,
+            () = next(&mut self.stops) => StopRequest::Stop,
+            () = next(&mut self.hang_ups) => StopRequest::HangUp,
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub fn from_env() -> Self {
         let watchdog_usec = env::var("WATCHDOG_USEC").ok();
         let for_us = env::var("WATCHDOG_PID").ok().is_none_or(|pid| pid == process::id().to_string());

@@ -8,7 +8,7 @@ use std::io;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// What `work` returns. It goes on when this is dropped, and is within the runtime.
+/// Returns what `work` returns. The work goes on when this is dropped, and is within the runtime.
 ///
 /// # Errors
 /// There is no thread to be had, or the work died.

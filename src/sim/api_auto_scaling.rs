@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::api_auto_scaling_describe as describe;
-use super::auto_scaling::{AutoScalingGroup, Hook};
-use super::aws::{Answer, Failure, answered_before, remember_answer};
-use super::instances::{Place, State};
-use super::launch_templates::TemplateReference;
-use super::members::Member;
+use super::answers::{answered_before, remember_answer};
+use super::api_auto_scaling_describe::{self as describe, group};
+use super::auto_scaling_group::{AutoScalingGroup, LifecycleHook, Member};
+use super::instance::{InstancePlace, InstanceState, Keeper};
+use super::launch_template::TemplateReference;
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::LifeCycle;
-use super::world::{Keeper, World};
+use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     Some(match action {
         "DescribeAutoScalingGroups" => describe::auto_scaling_groups(world, query),
         "DescribeAutoScalingInstances" => describe::auto_scaling_instances(world, query),
@@ -35,19 +35,13 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     })
 }
 
-pub(crate) fn group<'a>(world: &'a World, query: &Query) -> Result<&'a AutoScalingGroup, Failure> {
-    let name = query.required("AutoScalingGroupName")?;
-    let missing = || Failure::validation("AutoScalingGroup name not found - AutoScalingGroup name not found");
-    world.group(&name).ok_or_else(missing)
-}
-
-fn decrements(query: &Query) -> Result<bool, Failure> {
+fn decrements(query: &Query) -> Result<bool, Refusal> {
     let decrement = query.truth("ShouldDecrementDesiredCapacity")?;
-    decrement.ok_or_else(|| Failure::missing_parameter("ShouldDecrementDesiredCapacity"))
+    decrement.ok_or_else(|| Refusal::missing_parameter("ShouldDecrementDesiredCapacity"))
 }
 
 /// With decrement the group would fall below its minimum.
-fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Failure> {
+fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Refusal> {
     if (group.desired as usize) < group.min as usize + fewer {
         let (name, min) = (&group.name, group.min);
         let message = format!(
@@ -55,12 +49,12 @@ fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Failure> 
              group's min size constraint. Either set shouldDecrementDesiredCapacity flag to false or lower group's \
              min size. ({name})"
         );
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     }
     Ok(())
 }
 
-fn detach_instances(world: &mut World, query: &Query) -> Answer {
+fn detach_instances(world: &mut World, query: &Query) -> ApiAnswer {
     let decrement = decrements(query)?;
     let group = group(world, query)?;
     let name = group.name.clone();
@@ -68,10 +62,10 @@ fn detach_instances(world: &mut World, query: &Query) -> Answer {
     for id in &ids {
         let member = group.member(id);
         let member = member.ok_or_else(|| {
-            Failure::validation(format!("The instance {id} is not part of Auto Scaling group {name}."))
+            Refusal::validation(format!("The instance {id} is not part of Auto Scaling group {name}."))
         })?;
         if !matches!(member.state, "InService" | "Standby") {
-            return Err(Failure::validation(format!("The instance {id} is not in InService or Standby.")));
+            return Err(Refusal::validation(format!("The instance {id} is not in InService or Standby.")));
         }
     }
     if decrement {
@@ -100,19 +94,19 @@ fn activity(world: &mut World, name: &str, description: &str, id: &str) -> Xml {
         .text("Details", "{}")
 }
 
-fn attach_instances(world: &mut World, query: &Query) -> Answer {
+fn attach_instances(world: &mut World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let (name, target_groups) = (group.name.clone(), group.target_groups.clone());
     let ids = query.list("InstanceIds.member");
     if group.desired as usize + ids.len() > group.max as usize {
         let message = format!("AutoScalingGroup by name {name} would exceed its MaxSize {}", group.max);
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     }
     for id in &ids {
         let free = world.group_of(id).is_none();
-        if !free || world.instance(id).is_none_or(|instance| instance.state != State::Running) {
+        if !free || world.instance(id).is_none_or(|instance| instance.state != InstanceState::Running) {
             let message = format!("Invalid Instance ID(s) specified: [{id}] is not in correct state");
-            return Err(Failure::validation(message));
+            return Err(Refusal::validation(message));
         }
     }
     for id in &ids {
@@ -130,17 +124,17 @@ fn attach_instances(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new())
 }
 
-fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) -> ApiAnswer {
     let id = query.required("InstanceId")?;
     let decrement = decrements(query)?;
     let Some(group) = world.group_of(&id) else {
         let message = format!("Instance Id not found - No managed instance found for instance ID: {id}");
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     };
     let name = group.name.clone();
     let in_service = group.member(&id).is_some_and(|member| matches!(member.state, "InService" | "Standby"));
     if !in_service {
-        return Err(Failure::validation(format!("The instance {id} is not in InService or Standby.")));
+        return Err(Refusal::validation(format!("The instance {id} is not in InService or Standby.")));
     }
     if decrement {
         keeps_minimum(group, 1)?;
@@ -154,16 +148,16 @@ fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) ->
 }
 
 /// The members that a call names, each in the state that it has to be in.
-fn members_in(world: &World, query: &Query, state: &str) -> Result<(String, Vec<String>), Failure> {
+fn members_in(world: &World, query: &Query, state: &str) -> Result<(String, Vec<String>), Refusal> {
     let group = group(world, query)?;
     let ids = query.list("InstanceIds.member");
     match ids.iter().find(|id| group.member(id).is_none_or(|member| member.state != state)) {
-        Some(id) => Err(Failure::validation(format!("The instance {id} is not in {state}."))),
+        Some(id) => Err(Refusal::validation(format!("The instance {id} is not in {state}."))),
         None => Ok((group.name.clone(), ids)),
     }
 }
 
-fn enter_standby(world: &mut World, query: &Query) -> Answer {
+fn enter_standby(world: &mut World, query: &Query) -> ApiAnswer {
     let decrement = decrements(query)?;
     let (name, ids) = members_in(world, query, "InService")?;
     if decrement {
@@ -173,17 +167,17 @@ fn enter_standby(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new().list("Activities", "member", []))
 }
 
-fn exit_standby(world: &mut World, query: &Query) -> Answer {
+fn exit_standby(world: &mut World, query: &Query) -> ApiAnswer {
     let (name, ids) = members_in(world, query, "Standby")?;
     ids.iter().for_each(|id| world.exit_standby(&name, id));
     Ok(Xml::new().list("Activities", "member", []))
 }
 
-fn launch_instances_once(world: &mut World, query: &Query) -> Answer {
+fn launch_instances_once(world: &mut World, query: &Query) -> ApiAnswer {
     let token = query.required("ClientToken")?;
     if world.launches_in_progress.get(&token).is_some_and(|until| *until > world.now) {
         let message = "The request with this client token is still in progress.";
-        return Err(Failure::with_status(500, "IdempotentCallInProgress", message));
+        return Err(Refusal::with_status(500, "IdempotentCallInProgress", message));
     }
     if let Some(answer) = answered_before(world, "LaunchInstances", query, &token)? {
         return Ok(answer);
@@ -197,23 +191,24 @@ fn launch_instances_once(world: &mut World, query: &Query) -> Answer {
 }
 
 /// Synchronous: the members exist when the answer is sent, or the answer holds errors.
-fn launch_instances(world: &mut World, query: &Query, token: &str) -> Answer {
+fn launch_instances(world: &mut World, query: &Query, token: &str) -> ApiAnswer {
     let group = group(world, query)?;
     let name = group.name.clone();
     let count = query.number("RequestedCapacity")?;
-    let count: u32 = count.ok_or_else(|| Failure::missing_parameter("RequestedCapacity"))?;
+    let count: u32 = count.ok_or_else(|| Refusal::missing_parameter("RequestedCapacity"))?;
     if group.desired + count > group.max {
         let message = format!("The requested capacity would exceed the MaxSize {} of group {name}.", group.max);
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     }
     if !group.mixed_types.is_empty() && !matches!(group.on_demand_percentage, 0 | 100) {
         let message =
             "LaunchInstances is not supported for a mixed instances policy with both Spot and On-Demand capacity.";
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     }
     let subnets = asked_subnets(world, group, query)?;
     let places = world.group_places(group, &subnets);
-    let (open, full): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| world.has_capacity(place));
+    let (open, full): (Vec<InstancePlace>, Vec<InstancePlace>) =
+        places.into_iter().partition(|place| world.has_capacity(place));
     let mut xml = Xml::new().text("AutoScalingGroupName", &name).text("ClientToken", token);
     if let Some(place) = open.into_iter().next() {
         if let Some(group) = world.group_mut(&name) {
@@ -244,7 +239,7 @@ fn retry_asynchronously(world: &mut World, query: &Query, name: &str, count: u32
     world.recount_group(name);
 }
 
-fn pool(place: &Place) -> Xml {
+fn pool(place: &InstancePlace) -> Xml {
     let market = if place.life_cycle == LifeCycle::Spot { "Spot" } else { "OnDemand" };
     Xml::new()
         .text("InstanceType", &place.instance_type)
@@ -254,21 +249,21 @@ fn pool(place: &Place) -> Xml {
 }
 
 /// The group's subnets that the call names, itself or by zone; a group in several zones wants to be told.
-fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Result<Vec<String>, Failure> {
+fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Result<Vec<String>, Refusal> {
     let subnets = query.list("SubnetIds.member");
     let zones = query.list("AvailabilityZones.member");
     let own = group.subnets.iter().filter_map(|id| world.subnet(id));
     if subnets.is_empty() && zones.is_empty() {
         if group.subnets.len() > 1 {
             let message = "Either AvailabilityZones or SubnetIds must be specified for groups with multiple zones.";
-            return Err(Failure::validation(message));
+            return Err(Refusal::validation(message));
         }
         return Ok(group.subnets.clone());
     }
     let known_subnet = |id: &String| group.subnets.contains(id);
     let known_zone = |zone: &String| own.clone().any(|subnet| &subnet.zone == zone);
     if !subnets.iter().all(known_subnet) || !zones.iter().all(known_zone) {
-        return Err(Failure::validation("The zones or subnets are not part of the group's configuration."));
+        return Err(Refusal::validation("The zones or subnets are not part of the group's configuration."));
     }
     let meant = own.filter(|subnet| subnets.is_empty() || subnets.contains(&subnet.id));
     let meant = meant.filter(|subnet| zones.is_empty() || zones.contains(&subnet.zone));
@@ -276,10 +271,10 @@ fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Resu
 }
 
 /// The instance whose lifecycle action a call means, by instance id or by token, and the action's hook.
-fn waiting(world: &World, query: &Query) -> Result<(String, Hook), Failure> {
+fn waiting(world: &World, query: &Query) -> Result<(String, LifecycleHook), Refusal> {
     let group = group(world, query)?;
     let name = query.required("LifecycleHookName")?;
-    let missing = || Failure::validation(format!("No Lifecycle Hook found with name {name}"));
+    let missing = || Refusal::validation(format!("No Lifecycle Hook found with name {name}"));
     let hook = group.hooks.iter().find(|hook| hook.name == name).ok_or_else(missing)?;
     let (instance, token) = (query.get("InstanceId"), query.get("LifecycleActionToken"));
     let meant = |member: &&Member| {
@@ -289,32 +284,32 @@ fn waiting(world: &World, query: &Query) -> Result<(String, Hook), Failure> {
     let named = token.is_some() || instance.is_some();
     match group.members.iter().filter(|_| named).find(meant) {
         Some(member) => Ok((member.instance.clone(), hook.clone())),
-        None => Err(Failure::validation(match (token, instance) {
+        None => Err(Refusal::validation(match (token, instance) {
             (None, Some(id)) => format!("No active Lifecycle Action found with instance ID {id}"),
             (token, _) => format!("No active Lifecycle Action found with token {}", token.unwrap_or_default()),
         })),
     }
 }
 
-fn complete_lifecycle_action(world: &mut World, query: &Query) -> Answer {
+fn complete_lifecycle_action(world: &mut World, query: &Query) -> ApiAnswer {
     let result = query.required("LifecycleActionResult")?;
     if !matches!(result.as_str(), "CONTINUE" | "ABANDON") {
-        return Err(Failure::malformed("LifecycleActionResult", &result));
+        return Err(Refusal::malformed("LifecycleActionResult", &result));
     }
     let (id, hook) = waiting(world, query)?;
     world.complete_action(&id, &hook.name, &result);
     Ok(Xml::new())
 }
 
-fn record_lifecycle_action_heartbeat(world: &mut World, query: &Query) -> Answer {
+fn record_lifecycle_action_heartbeat(world: &mut World, query: &Query) -> ApiAnswer {
     let (id, hook) = waiting(world, query)?;
     world.heartbeat(&id, &hook);
     Ok(Xml::new())
 }
 
-fn put_lifecycle_hook(world: &mut World, query: &Query) -> Answer {
+fn put_lifecycle_hook(world: &mut World, query: &Query) -> ApiAnswer {
     let name = group(world, query)?.name.clone();
-    let hook = Hook {
+    let hook = LifecycleHook {
         name: query.required("LifecycleHookName")?,
         transition: query.required("LifecycleTransition")?,
         heartbeat_timeout: Duration::from_secs(query.number("HeartbeatTimeout")?.unwrap_or(3600)),
@@ -327,14 +322,14 @@ fn put_lifecycle_hook(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new())
 }
 
-fn create_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+fn create_auto_scaling_group(world: &mut World, query: &Query) -> ApiAnswer {
     let name = query.required("AutoScalingGroupName")?;
     if world.group(&name).is_some() {
         let message =
             format!("AutoScalingGroup by this name already exists - A group by the name {name} already exists");
-        return Err(Failure::new("AlreadyExists", message));
+        return Err(Refusal::new("AlreadyExists", message));
     }
-    let number = |key: &str| query.number(key)?.ok_or_else(|| Failure::missing_parameter(key));
+    let number = |key: &str| query.number(key)?.ok_or_else(|| Refusal::missing_parameter(key));
     let (min, max) = (number("MinSize")?, number("MaxSize")?);
     let template = TemplateReference {
         id: query.string("LaunchTemplate.LaunchTemplateId"),
@@ -342,7 +337,7 @@ fn create_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
         version: query.string("LaunchTemplate.Version"),
     };
     let version = world.template_version(&template);
-    let version = version.ok_or_else(|| Failure::validation("You must use a valid fully-formed launch template."))?;
+    let version = version.ok_or_else(|| Refusal::validation("You must use a valid fully-formed launch template."))?;
     let spot = version.market.as_deref() == Some("spot");
     let zones = query.list("AvailabilityZones.member");
     let by_zone = zones.iter().filter_map(|zone| world.subnet_of_zone(zone)).map(|subnet| subnet.id.clone());
@@ -378,7 +373,7 @@ fn create_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new())
 }
 
-fn update_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
+fn update_auto_scaling_group(world: &mut World, query: &Query) -> ApiAnswer {
     let name = group(world, query)?.name.clone();
     let (min, max, desired) = (query.number("MinSize")?, query.number("MaxSize")?, query.number("DesiredCapacity")?);
     let rebalance = query.truth("CapacityRebalance")?;
@@ -388,7 +383,7 @@ fn update_auto_scaling_group(world: &mut World, query: &Query) -> Answer {
     if !(min..=max).contains(&desired) {
         let message =
             format!("Desired capacity:{desired} must be between the specified min size:{min} and max size:{max}");
-        return Err(Failure::validation(message));
+        return Err(Refusal::validation(message));
     }
     (group.min, group.max, group.desired) = (min, max, desired);
     group.capacity_rebalance = rebalance.unwrap_or(group.capacity_rebalance);

@@ -1,23 +1,28 @@
 //! Auto Scaling's describing calls.
 
-use super::api_auto_scaling::group;
-use super::auto_scaling::AutoScalingGroup;
-use super::aws::{Answer, Failure, page};
-use super::launch_templates::TemplateReference;
-use super::members::Member;
+use super::answers::page;
+use super::auto_scaling_group::{AutoScalingGroup, Member};
+use super::launch_template::TemplateReference;
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::world::World;
 use super::xml::Xml;
 
 /// A page as Auto Scaling cuts it: 50 unless told.
-fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Failure> {
+fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("MaxRecords")?.unwrap_or(50);
-    let wrong = || Failure::new("InvalidNextToken", "The NextToken value is not valid.");
+    let wrong = || Refusal::new("InvalidNextToken", "The NextToken value is not valid.");
     page(all, query.get("NextToken"), Some(size)).ok_or_else(wrong)
 }
 
 /// Names that no group has are left out, and that is no error.
-pub(crate) fn auto_scaling_groups(world: &World, query: &Query) -> Answer {
+pub(crate) fn group<'a>(world: &'a World, query: &Query) -> Result<&'a AutoScalingGroup, Refusal> {
+    let name = query.required("AutoScalingGroupName")?;
+    let missing = || Refusal::validation("AutoScalingGroup name not found - AutoScalingGroup name not found");
+    world.group(&name).ok_or_else(missing)
+}
+
+pub(crate) fn auto_scaling_groups(world: &World, query: &Query) -> ApiAnswer {
     let names = query.list("AutoScalingGroupNames.member");
     let wanted = world.auto_scaling_groups.iter().filter(|group| names.is_empty() || names.contains(&group.name));
     let (wanted, next) = paged(wanted.collect(), query)?;
@@ -107,7 +112,7 @@ fn member(world: &World, group: &AutoScalingGroup, member: &Member) -> Xml {
 }
 
 /// Instances that are in no group are left out, and that is no error.
-pub(crate) fn auto_scaling_instances(world: &World, query: &Query) -> Answer {
+pub(crate) fn auto_scaling_instances(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("InstanceIds.member");
     let members = world.auto_scaling_groups.iter().flat_map(|group| group.members.iter().map(move |one| (group, one)));
     let members = members.filter(|(_, member)| ids.is_empty() || ids.contains(&member.instance));
@@ -117,7 +122,7 @@ pub(crate) fn auto_scaling_instances(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("AutoScalingInstances", "member", items).option("NextToken", next))
 }
 
-pub(crate) fn lifecycle_hooks(world: &World, query: &Query) -> Answer {
+pub(crate) fn lifecycle_hooks(world: &World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let names = query.list("LifecycleHookNames.member");
     let hooks = group.hooks.iter().filter(|hook| names.is_empty() || names.contains(&hook.name)).map(|hook| {
@@ -143,7 +148,7 @@ fn sources<'a>(world: &'a World, group: &'a AutoScalingGroup) -> Vec<(&'a String
     all.map(|identifier| (identifier, kind(identifier))).collect()
 }
 
-pub(crate) fn traffic_sources(world: &World, query: &Query) -> Answer {
+pub(crate) fn traffic_sources(world: &World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let (page, next) = paged(sources(world, group), query)?;
     let sources = page.into_iter().map(|(arn, kind)| {

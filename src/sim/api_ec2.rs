@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::aws::{Answer, Failure, page};
-use super::instances::{Instance, State};
+use super::answers::{done, filtered_by_tags, paged, unknown_filter};
+use super::api_ec2_instance::{described, state};
+use super::instance::{Instance, InstanceState};
 use super::query::{Filter, Query};
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::LifeCycle;
 use super::world::World;
 use super::xml::Xml;
 use super::{api_fleets, api_launch_templates, api_run_instances, api_spot};
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     if query.get("DryRun") == Some("true") {
         // What EC2 asks IAM for in passing when it launches.
         let pass_role = "iam:PassRole";
         if action == "RunInstances" && world.denies(pass_role) {
-            return Some(Err(Failure::denied("ec2", &world.settings, pass_role)));
+            return Some(Err(Refusal::denied("ec2", &world.settings, pass_role)));
         }
         let message = "Request would have succeeded, but DryRun flag is set.";
-        return Some(Err(Failure::with_status(412, "DryRunOperation", message)));
+        return Some(Err(Refusal::with_status(412, "DryRunOperation", message)));
     }
     Some(match action {
         "DescribeInstances" => describe_instances(world, query),
@@ -36,41 +38,14 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     })
 }
 
-/// EC2's answer to a call that has nothing to say.
-pub(crate) fn done() -> Xml {
-    Xml::new().text("return", true)
-}
-
-/// A page as EC2 cuts it, by `MaxResults` and `NextToken`.
-pub(crate) fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Failure> {
-    let size = query.number("MaxResults")?;
-    page(all, query.get("NextToken"), size).ok_or_else(|| Failure::new("InvalidNextToken", "The token is not valid"))
-}
-
-pub(crate) fn tag_set(tags: &BTreeMap<String, String>) -> Xml {
-    let items = tags.iter().map(|(key, value)| Xml::new().text("key", key).text("value", value));
-    Xml::new().list("tagSet", "item", items)
-}
-
-pub(crate) fn filtered_by_tags(filter: &Filter, tags: &BTreeMap<String, String>) -> Option<bool> {
-    if let Some(key) = filter.name.strip_prefix("tag:") {
-        return Some(tags.get(key).is_some_and(|value| filter.admits(value)));
-    }
-    (filter.name == "tag-key").then(|| tags.keys().any(|key| filter.admits(key)))
-}
-
-pub(crate) fn unknown_filter(filter: &Filter) -> Failure {
-    Failure::new("InvalidParameterValue", format!("The filter '{}' is invalid", filter.name))
-}
-
-fn unknown_instance(id: &str) -> Failure {
+fn unknown_instance(id: &str) -> Refusal {
     if !id.starts_with("i-") {
-        return Failure::new("InvalidInstanceID.Malformed", format!("Invalid id: \"{id}\""));
+        return Refusal::new("InvalidInstanceID.Malformed", format!("Invalid id: \"{id}\""));
     }
-    Failure::new("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
+    Refusal::new("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
 }
 
-fn describe_instances(world: &World, query: &Query) -> Answer {
+fn describe_instances(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("InstanceId");
     let visible = |one: &Instance| world.now >= one.launched + world.settings.timings.visible_after || one.first;
     if let Some(id) = ids.iter().find(|id| !world.instance(id).is_some_and(visible)) {
@@ -78,7 +53,7 @@ fn describe_instances(world: &World, query: &Query) -> Answer {
     }
     if !ids.is_empty() && query.get("MaxResults").is_some() {
         let message = "The parameter instancesSet cannot be used with the parameter maxResults";
-        return Err(Failure::new("InvalidParameterCombination", message));
+        return Err(Refusal::new("InvalidParameterCombination", message));
     }
     let filters = query.filters();
     let mut found = Vec::new();
@@ -103,7 +78,7 @@ fn describe_instances(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("reservationSet", "item", reservations).option("nextToken", next))
 }
 
-fn instance_admitted(filter: &Filter, instance: &Instance) -> Result<bool, Failure> {
+fn instance_admitted(filter: &Filter, instance: &Instance) -> Result<bool, Refusal> {
     if let Some(admitted) = filtered_by_tags(filter, &instance.tags) {
         return Ok(admitted);
     }
@@ -123,65 +98,19 @@ fn instance_admitted(filter: &Filter, instance: &Instance) -> Result<bool, Failu
     })
 }
 
-fn state(state: State) -> Xml {
-    Xml::new().text("code", state.code_with_high_byte()).text("name", state.name())
-}
-
-pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
-    let gone = instance.state == State::Terminated;
-    let timings = &world.settings.timings;
-    let has_address = instance.first || world.now >= instance.launched + timings.running_after + timings.address_after;
-    let address = Some(&instance.private_ip).filter(|_| !gone && has_address);
-    let place = &instance.place;
-    let xml = Xml::new()
-        .text("instanceId", &instance.id)
-        .text("imageId", "ami-0123456789abcdef0")
-        .nest("instanceState", state(instance.state))
-        .text("privateDnsName", "")
-        .text("dnsName", "")
-        .text("reason", &instance.reason)
-        .text("amiLaunchIndex", 0)
-        .text("instanceType", &place.instance_type)
-        .text("launchTime", world.clock.iso_millis(instance.launched))
-        .nest("placement", Xml::new().text("availabilityZone", &place.zone).text("tenancy", "default"))
-        .option("subnetId", Some(&place.subnet).filter(|_| !gone))
-        .option("vpcId", Some(&world.settings.vpc).filter(|_| !gone))
-        .option("privateIpAddress", address)
-        .text("architecture", "x86_64")
-        .option("instanceLifecycle", instance.spot.as_ref().map(|_| "spot"))
-        .option("spotInstanceRequestId", instance.spot.as_ref().map(|spot| &spot.id))
-        .and(tag_set(&instance.tags))
-        .list("groupSet", "item", [])
-        .nest("metadataOptions", metadata_options(world));
-    if instance.reason.is_empty() {
-        return xml;
-    }
-    xml.nest("stateReason", Xml::new().text("code", &instance.reason).text("message", &instance.reason))
-}
-
-fn metadata_options(world: &World) -> Xml {
-    let tags = if world.settings.tags_in_metadata { "enabled" } else { "disabled" };
-    Xml::new()
-        .text("state", "applied")
-        .text("httpTokens", if world.settings.imds_v1 { "optional" } else { "required" })
-        .text("httpPutResponseHopLimit", world.settings.hop_limit)
-        .text("httpEndpoint", "enabled")
-        .text("instanceMetadataTags", tags)
-}
-
-fn terminate_instances(world: &mut World, query: &Query) -> Answer {
+fn terminate_instances(world: &mut World, query: &Query) -> ApiAnswer {
     let ids = query.list("InstanceId");
     if ids.is_empty() {
-        return Err(Failure::missing_parameter("InstanceId"));
+        return Err(Refusal::missing_parameter("InstanceId"));
     }
     if let Some(id) = ids.iter().find(|id| world.instance(id).is_none()) {
         return Err(unknown_instance(id));
     }
     let mut changes = Vec::new();
     for id in &ids {
-        let before = world.instance(id).map_or(State::Terminated, |one| one.state);
+        let before = world.instance(id).map_or(InstanceState::Terminated, |one| one.state);
         world.terminate(id, "Client.UserInitiatedShutdown");
-        let after = world.instance(id).map_or(State::Terminated, |one| one.state);
+        let after = world.instance(id).map_or(InstanceState::Terminated, |one| one.state);
         changes.push(
             Xml::new().text("instanceId", id).nest("currentState", state(after)).nest("previousState", state(before)),
         );
@@ -210,7 +139,7 @@ fn tags_of<'a>(world: &'a mut World, id: &str) -> Option<&'a mut BTreeMap<String
     world.fleet_mut(id).map(|one| &mut one.tags)
 }
 
-fn describe_tags(world: &World, query: &Query) -> Answer {
+fn describe_tags(world: &World, query: &Query) -> ApiAnswer {
     let filters = query.filters();
     let mut items = Vec::new();
     for (id, kind, tags) in tagged(world) {
@@ -238,18 +167,18 @@ fn describe_tags(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("tagSet", "item", items).option("nextToken", next))
 }
 
-fn no_such_resource(id: &str) -> Failure {
+fn no_such_resource(id: &str) -> Refusal {
     if id.starts_with("i-") {
         return unknown_instance(id);
     }
-    Failure::new("InvalidID", format!("The ID '{id}' is not valid"))
+    Refusal::new("InvalidID", format!("The ID '{id}' is not valid"))
 }
 
-fn create_tags(world: &mut World, query: &Query) -> Answer {
+fn create_tags(world: &mut World, query: &Query) -> ApiAnswer {
     let tags = query.tags("Tag");
     if let Some((key, _)) = tags.iter().find(|(key, _)| key.starts_with("aws:")) {
         let message = format!("Tag keys starting with 'aws:' are reserved for internal use: {key}");
-        return Err(Failure::new("InvalidParameterValue", message));
+        return Err(Refusal::new("InvalidParameterValue", message));
     }
     for id in query.list("ResourceId") {
         tags_of(world, &id).ok_or_else(|| no_such_resource(&id))?.extend(tags.clone());
@@ -258,7 +187,7 @@ fn create_tags(world: &mut World, query: &Query) -> Answer {
 }
 
 /// A tag named without a value goes whatever its value; with one, only if it is that.
-fn delete_tags(world: &mut World, query: &Query) -> Answer {
+fn delete_tags(world: &mut World, query: &Query) -> ApiAnswer {
     let named = query.structures("Tag");
     for id in query.list("ResourceId") {
         let tags = tags_of(world, &id).ok_or_else(|| no_such_resource(&id))?;
@@ -271,10 +200,10 @@ fn delete_tags(world: &mut World, query: &Query) -> Answer {
     Ok(done())
 }
 
-fn describe_subnets(world: &World, query: &Query) -> Answer {
+fn describe_subnets(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("SubnetId");
     if let Some(id) = ids.iter().find(|id| world.subnet(id).is_none()) {
-        return Err(Failure::new("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist")));
+        return Err(Refusal::new("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist")));
     }
     let filters = query.filters();
     let mut found = Vec::new();

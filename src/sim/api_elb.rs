@@ -1,14 +1,15 @@
 //! Elastic Load Balancing 2015-12-01: what the target groups answer.
 
-use super::aws::{Answer, Failure, page};
-use super::instances::State;
+use super::answers::page;
+use super::instance::InstanceState;
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::{DrainingAddress, LoadBalancerType, TargetGroupSettings, TargetType};
-use super::target_groups::{Health, LoadBalancer, Named, TargetGroup};
+use super::target_group::{Health, LoadBalancer, Named, TargetGroup};
 use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     Some(match action {
         "DescribeTargetGroups" => describe_target_groups(world, query),
         "DescribeTargetHealth" => describe_target_health(world, query),
@@ -23,27 +24,27 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     })
 }
 
-fn not_found() -> Failure {
-    Failure::new("TargetGroupNotFound", "One or more target groups not found")
+fn not_found() -> Refusal {
+    Refusal::new("TargetGroupNotFound", "One or more target groups not found")
 }
 
 /// One ARN of another service, as VPC Lattice's, makes a whole list wrong.
-fn check_arns(arns: &[String]) -> Result<(), Failure> {
+fn check_arns(arns: &[String]) -> Result<(), Refusal> {
     let is_ours =
         |arn: &&String| arn.split(':').nth(2) == Some("elasticloadbalancing") && arn.contains(":targetgroup/");
     match arns.iter().find(|arn| !is_ours(arn)) {
-        Some(arn) => Err(Failure::validation(format!("'{arn}' is not a valid target group ARN"))),
+        Some(arn) => Err(Refusal::validation(format!("'{arn}' is not a valid target group ARN"))),
         None => Ok(()),
     }
 }
 
-fn group<'a>(world: &'a World, query: &Query) -> Result<&'a TargetGroup, Failure> {
+fn group<'a>(world: &'a World, query: &Query) -> Result<&'a TargetGroup, Refusal> {
     let arn = query.required("TargetGroupArn")?;
     check_arns(std::slice::from_ref(&arn))?;
     world.target_group(&arn).ok_or_else(not_found)
 }
 
-fn describe_target_groups(world: &World, query: &Query) -> Answer {
+fn describe_target_groups(world: &World, query: &Query) -> ApiAnswer {
     let arns = query.list("TargetGroupArns.member");
     let names = query.list("Names.member");
     check_arns(&arns)?;
@@ -64,12 +65,12 @@ fn describe_target_groups(world: &World, query: &Query) -> Answer {
 }
 
 /// A page as ELB cuts it: 400 unless told, told wrongly an error.
-fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Failure> {
+fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("PageSize")?.unwrap_or(400);
     if !(1..=400).contains(&size) {
-        return Err(Failure::validation("PageSize must be between 1 and 400"));
+        return Err(Refusal::validation("PageSize must be between 1 and 400"));
     }
-    page(all, query.get("Marker"), Some(size)).ok_or_else(|| Failure::validation("The marker is not valid"))
+    page(all, query.get("Marker"), Some(size)).ok_or_else(|| Refusal::validation("The marker is not valid"))
 }
 
 fn target_group(group: &TargetGroup) -> Xml {
@@ -99,7 +100,7 @@ fn target_group(group: &TargetGroup) -> Xml {
 }
 
 /// The targets that a call names.
-fn named(query: &Query) -> Result<Vec<Named>, Failure> {
+fn named(query: &Query) -> Result<Vec<Named>, Refusal> {
     let targets = query.structures("Targets.member").into_iter();
     let targets = targets.map(|target| {
         let (port, zone) = (target.number("Port")?, target.string("AvailabilityZone"));
@@ -108,15 +109,15 @@ fn named(query: &Query) -> Result<Vec<Named>, Failure> {
     targets.collect()
 }
 
-fn some_named(query: &Query) -> Result<Vec<Named>, Failure> {
+fn some_named(query: &Query) -> Result<Vec<Named>, Refusal> {
     let targets = named(query)?;
     if targets.is_empty() {
-        return Err(Failure::validation("1 validation error detected: Value at 'targets' must not be empty"));
+        return Err(Refusal::validation("1 validation error detected: Value at 'targets' must not be empty"));
     }
     Ok(targets)
 }
 
-fn describe_target_health(world: &World, query: &Query) -> Answer {
+fn describe_target_health(world: &World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let wanted = named(query)?;
     let descriptions: Vec<Xml> = if wanted.is_empty() {
@@ -138,7 +139,7 @@ fn description(id: &str, port: u16, zone: Option<&str>, (state, reason, why): He
     Xml::new().nest("Target", target).text("HealthCheckPort", port).nest("TargetHealth", health)
 }
 
-fn register_targets(world: &mut World, query: &Query) -> Answer {
+fn register_targets(world: &mut World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let targets = some_named(query)?;
     check_server_ids(group, query)?;
@@ -152,40 +153,40 @@ fn register_targets(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new())
 }
 
-fn check_server_ids(group: &TargetGroup, query: &Query) -> Result<(), Failure> {
+fn check_server_ids(group: &TargetGroup, query: &Query) -> Result<(), Refusal> {
     let wants_one = matches!(group.protocol.as_str(), "QUIC" | "TCP_QUIC");
     let targets = query.structures("Targets.member");
     let is_without = |target: &Query| target.get("QuicServerId").is_none();
     match wants_one && targets.iter().any(is_without) {
-        true => Err(Failure::validation("You must specify a QUIC server ID for a target of this target group")),
+        true => Err(Refusal::validation("You must specify a QUIC server ID for a target of this target group")),
         false => Ok(()),
     }
 }
 
-fn registrable(world: &World, group: &TargetGroup, target: &Named) -> Result<(), Failure> {
+fn registrable(world: &World, group: &TargetGroup, target: &Named) -> Result<(), Refusal> {
     let id = &target.id;
     world.check_zone(group, target)?;
     let refuses = world.settings.draining_address == DrainingAddress::Refused;
     if refuses && group.drains_to_the_end() && group.drains(target) {
         let why = "is draining and cannot be registered until its deregistration is complete";
-        return Err(Failure::validation(format!("The target '{id}' {why}")));
+        return Err(Refusal::validation(format!("The target '{id}' {why}")));
     }
     if group.kind == TargetType::Ip {
         let address: Result<std::net::IpAddr, _> = id.parse();
-        let wrong = || Failure::validation(format!("The IP address '{id}' is not a valid IPv4 or IPv6 address"));
+        let wrong = || Refusal::validation(format!("The IP address '{id}' is not a valid IPv4 or IPv6 address"));
         return address.map(drop).map_err(|_| wrong());
     }
     match world.instance(id).map(|instance| instance.state) {
-        Some(State::Running) => Ok(()),
-        Some(_) => Err(Failure::new(
+        Some(InstanceState::Running) => Ok(()),
+        Some(_) => Err(Refusal::new(
             "InvalidTarget",
             format!("The following targets are not in a running state and cannot be registered: '{id}'"),
         )),
-        None => Err(Failure::new("InvalidTarget", format!("Instance ID '{id}' is not valid"))),
+        None => Err(Refusal::new("InvalidTarget", format!("Instance ID '{id}' is not valid"))),
     }
 }
 
-fn deregister_targets(world: &mut World, query: &Query) -> Answer {
+fn deregister_targets(world: &mut World, query: &Query) -> ApiAnswer {
     let arn = group(world, query)?.arn.clone();
     for target in some_named(query)? {
         world.deregister_target(&arn, &target);
@@ -198,31 +199,31 @@ fn attributes(group: &TargetGroup) -> Xml {
     Xml::new().list("Attributes", "member", pairs)
 }
 
-fn describe_target_group_attributes(world: &World, query: &Query) -> Answer {
+fn describe_target_group_attributes(world: &World, query: &Query) -> ApiAnswer {
     group(world, query).map(attributes)
 }
 
-fn modify_target_group_attributes(world: &mut World, query: &Query) -> Answer {
+fn modify_target_group_attributes(world: &mut World, query: &Query) -> ApiAnswer {
     let arn = group(world, query)?.arn.clone();
     let group = world.target_group_mut(&arn).ok_or_else(not_found)?;
     for (key, value) in query.tags("Attributes.member") {
         let delay = key == "deregistration_delay.timeout_seconds";
         if delay && !value.parse().is_ok_and(|seconds| (0..=3600).contains(&seconds)) {
             let message = format!("'{key}' attribute value must be between 0 and 3600");
-            return Err(Failure::validation(message));
+            return Err(Refusal::validation(message));
         }
         group.attributes.insert(key, value);
     }
     Ok(attributes(group))
 }
 
-fn describe_load_balancers(world: &World, query: &Query) -> Answer {
+fn describe_load_balancers(world: &World, query: &Query) -> ApiAnswer {
     let arns = query.list("LoadBalancerArns.member");
     let names = query.list("Names.member");
     let all = world.target_groups.iter().filter_map(|group| group.load_balancer.as_ref());
     let known = |wanted: &String| all.clone().any(|one| &one.arn == wanted || &one.name == wanted);
     if !arns.iter().chain(&names).all(known) {
-        return Err(Failure::new("LoadBalancerNotFound", "One or more load balancers not found"));
+        return Err(Refusal::new("LoadBalancerNotFound", "One or more load balancers not found"));
     }
     let wanted = all.filter(|one| arns.is_empty() || arns.contains(&one.arn));
     let wanted = wanted.filter(|one| names.is_empty() || names.contains(&one.name));
@@ -253,7 +254,7 @@ fn describe_load_balancers(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("LoadBalancers", "member", balancers).option("NextMarker", next))
 }
 
-fn describe_tags(world: &World, query: &Query) -> Answer {
+fn describe_tags(world: &World, query: &Query) -> ApiAnswer {
     let mut descriptions = Vec::new();
     for arn in query.list("ResourceArns.member") {
         let group = world.target_group(&arn).ok_or_else(not_found)?;
@@ -263,17 +264,17 @@ fn describe_tags(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("TagDescriptions", "member", descriptions))
 }
 
-fn create_target_group(world: &mut World, query: &Query) -> Answer {
+fn create_target_group(world: &mut World, query: &Query) -> ApiAnswer {
     let name = query.required("Name")?;
     if world.target_groups.iter().any(|group| group.name == name) {
         let message = format!("A target group with the same name '{name}' exists, but with different settings");
-        return Err(Failure::new("DuplicateTargetGroupName", message));
+        return Err(Refusal::new("DuplicateTargetGroupName", message));
     }
     let settings = TargetGroupSettings {
         kind: if query.get("TargetType") == Some("ip") { TargetType::Ip } else { TargetType::Instance },
         protocol: query.required("Protocol")?,
         protocol_version: query.get("ProtocolVersion").unwrap_or("HTTP1").to_owned(),
-        port: query.number("Port")?.ok_or_else(|| Failure::missing_parameter("Port"))?,
+        port: query.number("Port")?.ok_or_else(|| Refusal::missing_parameter("Port"))?,
         load_balancer: LoadBalancerType::None,
         name,
         vpc: query.string("VpcId"),

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::api_ec2::{done, filtered_by_tags, paged, tag_set, unknown_filter};
+use super::answers::{answered_before, done, filtered_by_tags, paged, remember_answer, tag_set, unknown_filter};
 use super::api_launch_templates::{known, specified_tags};
-use super::aws::{Answer, Failure, answered_before, remember_answer};
-use super::fleets::{Choice, Fleet, Override, TemplateConfig};
-use super::instances::{Instance, Place};
-use super::launch_templates::TemplateReference;
+use super::fleet::{Choice, Fleet, Override, TemplateConfig};
+use super::instance::{Instance, InstancePlace};
+use super::launch_template::TemplateReference;
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::{FleetType, LifeCycle};
 use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     Some(match action {
         "CreateFleet" => create_fleet_once(world, query),
         "DescribeFleets" => describe_fleets(world, query),
@@ -24,10 +24,10 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     })
 }
 
-fn create_fleet_once(world: &mut World, query: &Query) -> Answer {
+fn create_fleet_once(world: &mut World, query: &Query) -> ApiAnswer {
     let Some(token) = query.string("ClientToken") else { return create_fleet(world, query) };
     if token.len() > 64 || !token.is_ascii() {
-        return Err(Failure::new("InvalidParameterValue", "ClientToken must be at most 64 ASCII characters"));
+        return Err(Refusal::new("InvalidParameterValue", "ClientToken must be at most 64 ASCII characters"));
     }
     if let Some(answer) = answered_before(world, "CreateFleet", query, &token)? {
         return Ok(answer);
@@ -37,7 +37,7 @@ fn create_fleet_once(world: &mut World, query: &Query) -> Answer {
     Ok(answer)
 }
 
-fn create_fleet(world: &mut World, query: &Query) -> Answer {
+fn create_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     let fleet = parse_fleet(world, query)?;
     refuse_duplicates(world, &fleet)?;
     refuse_market_options(world, &fleet)?;
@@ -58,48 +58,48 @@ fn create_fleet(world: &mut World, query: &Query) -> Answer {
 }
 
 /// Two overrides of one type in one zone make AWS refuse the whole request.
-fn refuse_duplicates(world: &World, fleet: &Fleet) -> Result<(), Failure> {
+fn refuse_duplicates(world: &World, fleet: &Fleet) -> Result<(), Refusal> {
     let mut pools = BTreeSet::new();
     for choice in world.choices(&fleet.configs, LifeCycle::Spot) {
-        let Place { instance_type, zone, .. } = choice.place;
+        let InstancePlace { instance_type, zone, .. } = choice.place;
         if !zone.is_empty() && !pools.insert((instance_type.clone(), zone.clone())) {
             let message =
                 format!("The fleet configuration contains duplicate instance pools: {instance_type} in {zone}");
-            return Err(Failure::new("InvalidFleetConfig", message));
+            return Err(Refusal::new("InvalidFleetConfig", message));
         }
     }
     Ok(())
 }
 
 /// Unverified of AWS: the settings choose.
-fn refuse_market_options(world: &World, fleet: &Fleet) -> Result<(), Failure> {
+fn refuse_market_options(world: &World, fleet: &Fleet) -> Result<(), Refusal> {
     let mut versions = fleet.configs.iter().filter_map(|config| world.template_version(&config.template));
     if world.settings.fleets_take_market_options || !versions.any(|version| version.market.is_some()) {
         return Ok(());
     }
     let message = "The launch template must not have InstanceMarketOptions.";
-    Err(Failure::new("InvalidParameterCombination", message))
+    Err(Refusal::new("InvalidParameterCombination", message))
 }
 
-fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Failure> {
+fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
     let type_ = match query.get("Type") {
         None | Some("maintain") => FleetType::Maintain,
         Some("request") => FleetType::Request,
         Some("instant") => FleetType::Instant,
-        Some(other) => return Err(Failure::malformed("Type", other)),
+        Some(other) => return Err(Refusal::malformed("Type", other)),
     };
     let configs = template_configs(world, query, "LaunchTemplateConfigs")?;
     if configs.is_empty() {
-        return Err(Failure::missing_parameter("LaunchTemplateConfigs"));
+        return Err(Refusal::missing_parameter("LaunchTemplateConfigs"));
     }
     let several = |one: &Override| one.subnet.as_ref().is_some_and(|subnets| subnets.contains(','));
     if type_ == FleetType::Instant && configs.iter().flat_map(|config| &config.overrides).any(several) {
         let message = "An override of a fleet of type instant can name one subnet.";
-        return Err(Failure::new("InvalidFleetConfiguration", message));
+        return Err(Refusal::new("InvalidFleetConfiguration", message));
     }
     let capacity = query.structure("TargetCapacitySpecification");
     let target = capacity.number("TotalTargetCapacity")?;
-    let target: u32 = target.ok_or_else(|| Failure::missing_parameter("TotalTargetCapacity"))?;
+    let target: u32 = target.ok_or_else(|| Refusal::missing_parameter("TotalTargetCapacity"))?;
     let spot = capacity.number("SpotTargetCapacity")?.unwrap_or(0);
     let on_demand: u32 = capacity.number("OnDemandTargetCapacity")?.unwrap_or(0);
     let default_life_cycle = match capacity.get("DefaultTargetCapacityType") {
@@ -132,7 +132,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Failure> {
 }
 
 /// The launch template configurations of a call; each template has to exist and to be named with its version.
-fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<TemplateConfig>, Failure> {
+fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<TemplateConfig>, Refusal> {
     let mut configs = Vec::new();
     for config in query.structures(prefix) {
         let specification = config.structure("LaunchTemplateSpecification");
@@ -142,10 +142,10 @@ fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<Te
             version: specification.string("Version"),
         };
         let version = template.version.as_deref();
-        let version = version.ok_or_else(|| Failure::missing_parameter("LaunchTemplateSpecification.Version"))?;
+        let version = version.ok_or_else(|| Refusal::missing_parameter("LaunchTemplateSpecification.Version"))?;
         if known(world, template.id.as_deref(), template.name.as_deref())?.number(Some(version)).is_none() {
             let message = format!("Could not find the specified version {version} for the launch template");
-            return Err(Failure::new("InvalidLaunchTemplateId.VersionNotFound", message));
+            return Err(Refusal::new("InvalidLaunchTemplateId.VersionNotFound", message));
         }
         let overrides = config.structures("Overrides").into_iter().map(|one| Override {
             instance_type: one.string("InstanceType"),
@@ -231,16 +231,16 @@ pub(crate) fn config(config: &TemplateConfig) -> Xml {
     template.list("overrides", "item", overrides)
 }
 
-fn no_such_fleet(id: &str) -> Failure {
-    Failure::new("InvalidFleetId.NotFound", format!("The fleet ID '{id}' does not exist"))
+fn no_such_fleet(id: &str) -> Refusal {
+    Refusal::new("InvalidFleetId.NotFound", format!("The fleet ID '{id}' does not exist"))
 }
 
-fn ec2_fleet<'a>(world: &'a World, id: &str) -> Result<&'a Fleet, Failure> {
+fn ec2_fleet<'a>(world: &'a World, id: &str) -> Result<&'a Fleet, Refusal> {
     world.fleet(id).filter(|fleet| !fleet.is_spot_fleet()).ok_or_else(|| no_such_fleet(id))
 }
 
 /// Instant fleets are answered by id only.
-fn describe_fleets(world: &World, query: &Query) -> Answer {
+fn describe_fleets(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("FleetId");
     for id in &ids {
         ec2_fleet(world, id)?;
@@ -306,11 +306,11 @@ fn described(world: &World, fleet: &Fleet) -> Xml {
     if fleet.type_ == FleetType::Instant { xml.and(outcome(fleet)) } else { xml }
 }
 
-fn describe_fleet_instances(world: &World, query: &Query) -> Answer {
+fn describe_fleet_instances(world: &World, query: &Query) -> ApiAnswer {
     let fleet = ec2_fleet(world, &query.required("FleetId")?)?;
     if fleet.type_ == FleetType::Instant {
         let message = "DescribeFleetInstances does not support fleets of type instant";
-        return Err(Failure::new("UnsupportedOperation", message));
+        return Err(Refusal::new("UnsupportedOperation", message));
     }
     let members: Vec<&Instance> = world.fleet_members(fleet).collect();
     let (members, next) = paged(members, query)?;
@@ -327,15 +327,15 @@ pub(crate) fn active_instance(instance: &Instance) -> Xml {
 }
 
 /// Only a live `maintain` fleet can be modified.
-pub(crate) fn modifiable(fleet: &Fleet, what: &str) -> Result<(), Failure> {
+pub(crate) fn modifiable(fleet: &Fleet, what: &str) -> Result<(), Refusal> {
     if fleet.type_ == FleetType::Maintain && fleet.state == "active" {
         return Ok(());
     }
     let message = format!("{what}: {} is not a modifiable fleet request type.", fleet.id);
-    Err(Failure::new("FleetNotInModifiableState", message))
+    Err(Refusal::new("FleetNotInModifiableState", message))
 }
 
-fn modify_fleet(world: &mut World, query: &Query) -> Answer {
+fn modify_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     let id = query.required("FleetId")?;
     modifiable(ec2_fleet(world, &id)?, "Fleet")?;
     let configs = template_configs(world, query, "LaunchTemplateConfig")?;
@@ -347,7 +347,7 @@ fn modify_fleet(world: &mut World, query: &Query) -> Answer {
         None => {}
         Some("termination") => fleet.terminates_excess = true,
         Some("no-termination") => fleet.terminates_excess = false,
-        Some(other) => return Err(Failure::malformed("ExcessCapacityTerminationPolicy", other)),
+        Some(other) => return Err(Refusal::malformed("ExcessCapacityTerminationPolicy", other)),
     }
     if !configs.is_empty() {
         fleet.configs = configs;
@@ -361,9 +361,9 @@ fn modify_fleet(world: &mut World, query: &Query) -> Answer {
 }
 
 /// An instant fleet takes its instances with it, whatever was asked.
-fn delete_fleets(world: &mut World, query: &Query) -> Answer {
+fn delete_fleets(world: &mut World, query: &Query) -> ApiAnswer {
     let terminates =
-        query.truth("TerminateInstances")?.ok_or_else(|| Failure::missing_parameter("TerminateInstances"))?;
+        query.truth("TerminateInstances")?.ok_or_else(|| Refusal::missing_parameter("TerminateInstances"))?;
     let (mut deleted, mut missed) = (Vec::new(), Vec::new());
     for id in query.list("FleetId") {
         let Ok(fleet) = ec2_fleet(world, &id) else {

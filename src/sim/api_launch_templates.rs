@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::api_ec2::{filtered_by_tags, paged, tag_set, unknown_filter};
-use super::aws::{Answer, Failure};
-use super::launch_templates::{LaunchTemplate, TemplateVersion};
+use super::answers::{filtered_by_tags, paged, tag_set, unknown_filter};
+use super::launch_template::{LaunchTemplate, TemplateVersion};
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     Some(match action {
         "DescribeLaunchTemplates" => describe_launch_templates(world, query),
         "DescribeLaunchTemplateVersions" => describe_launch_template_versions(world, query),
@@ -19,17 +19,17 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
 }
 
 /// The template of this id or name, or AWS's error for each.
-pub(crate) fn known<'a>(world: &'a World, id: Option<&str>, name: Option<&str>) -> Result<&'a LaunchTemplate, Failure> {
+pub(crate) fn known<'a>(world: &'a World, id: Option<&str>, name: Option<&str>) -> Result<&'a LaunchTemplate, Refusal> {
     world.launch_template(id, name).ok_or_else(|| match (id, name) {
-        (Some(id), _) => Failure::new(
+        (Some(id), _) => Refusal::new(
             "InvalidLaunchTemplateId.NotFound",
             format!("The specified launch template, with template ID {id}, does not exist."),
         ),
-        (None, Some(name)) => Failure::new(
+        (None, Some(name)) => Refusal::new(
             "InvalidLaunchTemplateName.NotFoundException",
             format!("The specified launch template, with template name {name}, does not exist."),
         ),
-        (None, None) => Failure::missing_parameter("LaunchTemplateId"),
+        (None, None) => Refusal::missing_parameter("LaunchTemplateId"),
     })
 }
 
@@ -44,7 +44,7 @@ fn described(world: &World, template: &LaunchTemplate) -> Xml {
         .and(tag_set(&template.tags))
 }
 
-fn describe_launch_templates(world: &World, query: &Query) -> Answer {
+fn describe_launch_templates(world: &World, query: &Query) -> ApiAnswer {
     let (ids, names) = (query.list("LaunchTemplateId"), query.list("LaunchTemplateName"));
     for id in &ids {
         known(world, Some(id), None)?;
@@ -74,14 +74,14 @@ fn describe_launch_templates(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("launchTemplates", "item", items).option("nextToken", next))
 }
 
-fn describe_launch_template_versions(world: &World, query: &Query) -> Answer {
+fn describe_launch_template_versions(world: &World, query: &Query) -> ApiAnswer {
     let template = known(world, query.get("LaunchTemplateId"), query.get("LaunchTemplateName"))?;
     let asked = query.list("LaunchTemplateVersion");
     let mut numbers = Vec::new();
     for version in &asked {
         let number = template.number(Some(version)).ok_or_else(|| {
             let message = format!("Could not find the specified version {version} for the launch template");
-            Failure::new("InvalidLaunchTemplateId.VersionNotFound", message)
+            Refusal::new("InvalidLaunchTemplateId.VersionNotFound", message)
         })?;
         if !numbers.contains(&number) {
             numbers.push(number);
@@ -138,11 +138,11 @@ fn version(world: &World, template: &LaunchTemplate, number: usize, version: &Te
         .nest("launchTemplateData", data)
 }
 
-fn create_launch_template(world: &mut World, query: &Query) -> Answer {
+fn create_launch_template(world: &mut World, query: &Query) -> ApiAnswer {
     let name = query.required("LaunchTemplateName")?;
     if world.launch_template(None, Some(&name)).is_some() {
         let message = "Launch template name already in use.";
-        return Err(Failure::new("InvalidLaunchTemplateName.AlreadyExistsException", message));
+        return Err(Refusal::new("InvalidLaunchTemplateName.AlreadyExistsException", message));
     }
     let data = query.structure("LaunchTemplateData");
     let version = TemplateVersion {

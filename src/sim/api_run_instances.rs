@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::api_ec2::described;
+use super::answers::{answered_before, remember_answer};
+use super::api_ec2_instance::described;
 use super::api_launch_templates::{known, specified_tags};
-use super::aws::{Answer, Failure, answered_before, remember_answer};
-use super::instances::{Launch, Place};
-use super::launch_templates::{TemplateReference, TemplateVersion};
+use super::instance::{InstancePlace, Launch};
+use super::launch_template::{TemplateReference, TemplateVersion};
 use super::query::Query;
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::LifeCycle;
 use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn run_instances(world: &mut World, query: &Query) -> Answer {
+pub(crate) fn run_instances(world: &mut World, query: &Query) -> ApiAnswer {
     let Some(token) = query.string("ClientToken") else { return run(world, query) };
     if let Some(answer) = answered_before(world, "RunInstances", query, &token)? {
         return Ok(answer);
@@ -22,13 +23,13 @@ pub(crate) fn run_instances(world: &mut World, query: &Query) -> Answer {
     Ok(answer)
 }
 
-fn run(world: &mut World, query: &Query) -> Answer {
+fn run(world: &mut World, query: &Query) -> ApiAnswer {
     let reference = reference(query);
     let template = match &reference {
         Some(reference) => {
             known(world, reference.id.as_deref(), reference.name.as_deref())?;
             let version = world.template_version(reference).cloned();
-            version.ok_or_else(|| Failure::new("InvalidLaunchTemplateId.VersionNotFound", "no such version"))?
+            version.ok_or_else(|| Refusal::new("InvalidLaunchTemplateId.VersionNotFound", "no such version"))?
         }
         None => TemplateVersion::default(),
     };
@@ -39,7 +40,7 @@ fn run(world: &mut World, query: &Query) -> Answer {
     if !world.has_capacity(&place) {
         let message =
             format!("We currently do not have sufficient {} capacity in {}.", place.instance_type, place.zone);
-        return Err(Failure::with_status(500, "InsufficientInstanceCapacity", message));
+        return Err(Refusal::with_status(500, "InsufficientInstanceCapacity", message));
     }
     let mut tags = reference.map_or_else(BTreeMap::new, |reference| world.template_tags(&reference));
     tags.extend(specified_tags(query, "instance"));
@@ -51,7 +52,7 @@ fn run(world: &mut World, query: &Query) -> Answer {
     if let Some(spot) = world.instance_mut(&id).and_then(|instance| instance.spot.as_mut()) {
         spot.persistent = persistent;
     }
-    let instance = world.instance(&id).ok_or_else(|| Failure::new("InternalError", "it is not there"))?;
+    let instance = world.instance(&id).ok_or_else(|| Refusal::new("InternalError", "it is not there"))?;
     Ok(Xml::new()
         .text("reservationId", id.replace("i-", "r-"))
         .text("ownerId", &world.settings.account)
@@ -70,30 +71,29 @@ fn reference(query: &Query) -> Option<TemplateReference> {
 }
 
 /// What AWS refuses whatever the capacity.
-fn refused(query: &Query, template: &TemplateVersion, life_cycle: LifeCycle) -> Result<(), Failure> {
+fn refused(query: &Query, template: &TemplateVersion, life_cycle: LifeCycle) -> Result<(), Refusal> {
     let tags_requests =
         !template.spot_request_tags.is_empty() || !specified_tags(query, "spot-instances-request").is_empty();
     if life_cycle == LifeCycle::OnDemand && tags_requests {
-        return Err(no_spot_request());
+        return Err(Refusal::no_spot_request());
     }
     let has_interfaces = template.subnet.is_some() || !query.structures("NetworkInterface").is_empty();
     if has_interfaces && query.get("SubnetId").is_some() {
         let message = "Network interfaces and an instance-level subnet ID may not be specified on the same request";
-        return Err(Failure::new("InvalidParameterCombination", message));
+        return Err(Refusal::new("InvalidParameterCombination", message));
     }
     if template.image.is_empty() && query.get("ImageId").is_none() {
-        return Err(Failure::missing_parameter("ImageId"));
+        return Err(Refusal::missing_parameter("ImageId"));
     }
     Ok(())
 }
 
-/// What AWS says of tags on a Spot request where there is none.
-pub(crate) fn no_spot_request() -> Failure {
-    let message = "'spot-instances-request' is not a valid taggable resource type for this operation.";
-    Failure::new("InvalidParameterValue", message)
-}
-
-fn place(world: &World, query: &Query, template: &TemplateVersion, life_cycle: LifeCycle) -> Result<Place, Failure> {
+fn place(
+    world: &World,
+    query: &Query,
+    template: &TemplateVersion,
+    life_cycle: LifeCycle,
+) -> Result<InstancePlace, Refusal> {
     let interface = query.structures("NetworkInterface").into_iter().next().and_then(|one| one.string("SubnetId"));
     let wanted = query.string("SubnetId").or(interface).or(template.subnet.clone());
     let subnet = match &wanted {
@@ -102,8 +102,8 @@ fn place(world: &World, query: &Query, template: &TemplateVersion, life_cycle: L
     };
     let subnet = subnet.ok_or_else(|| {
         let id = wanted.as_deref().unwrap_or_default();
-        Failure::new("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist"))
+        Refusal::new("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist"))
     })?;
     let instance_type = query.string("InstanceType").unwrap_or_else(|| template.instance_type.clone());
-    Ok(Place { instance_type, zone: subnet.zone.clone(), subnet: subnet.id.clone(), life_cycle })
+    Ok(InstancePlace { instance_type, zone: subnet.zone.clone(), subnet: subnet.id.clone(), life_cycle })
 }

@@ -1,16 +1,16 @@
 //! Spot Fleets and Spot Instance requests, the older half of EC2's Spot API.
 
-use super::api_ec2::{done, filtered_by_tags, paged, tag_set, unknown_filter};
+use super::answers::{done, filtered_by_tags, paged, tag_set, unknown_filter};
 use super::api_fleets::{active_instance, config, end_fleet, modifiable};
-use super::aws::{Answer, Failure};
-use super::fleets::Fleet;
-use super::instances::{Instance, Spot};
+use super::fleet::Fleet;
+use super::instance::{Instance, Spot};
 use super::query::{Filter, Query};
+use super::refusal::{ApiAnswer, Refusal};
 use super::settings::LifeCycle;
 use super::world::World;
 use super::xml::Xml;
 
-pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<Answer> {
+pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     Some(match action {
         "DescribeSpotFleetRequests" => describe_spot_fleet_requests(world, query),
         "DescribeSpotFleetInstances" => describe_spot_fleet_instances(world, query),
@@ -21,15 +21,15 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     })
 }
 
-fn spot_fleet<'a>(world: &'a World, id: &str) -> Result<&'a Fleet, Failure> {
+fn spot_fleet<'a>(world: &'a World, id: &str) -> Result<&'a Fleet, Refusal> {
     let fleet = world.fleet(id).filter(|fleet| fleet.is_spot_fleet());
     fleet.ok_or_else(|| {
         let message = format!("The spot fleet request ID '{id}' does not exist");
-        Failure::new("InvalidSpotFleetRequestId.NotFound", message)
+        Refusal::new("InvalidSpotFleetRequestId.NotFound", message)
     })
 }
 
-fn describe_spot_fleet_requests(world: &World, query: &Query) -> Answer {
+fn describe_spot_fleet_requests(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("SpotFleetRequestId");
     for id in &ids {
         spot_fleet(world, id)?;
@@ -75,7 +75,7 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
     xml
 }
 
-fn describe_spot_fleet_instances(world: &World, query: &Query) -> Answer {
+fn describe_spot_fleet_instances(world: &World, query: &Query) -> ApiAnswer {
     let fleet = spot_fleet(world, &query.required("SpotFleetRequestId")?)?;
     let (members, next) = paged(world.fleet_members(fleet).collect(), query)?;
     let items = members.into_iter().map(active_instance);
@@ -83,7 +83,7 @@ fn describe_spot_fleet_instances(world: &World, query: &Query) -> Answer {
     Ok(xml.option("nextToken", next))
 }
 
-fn modify_spot_fleet_request(world: &mut World, query: &Query) -> Answer {
+fn modify_spot_fleet_request(world: &mut World, query: &Query) -> ApiAnswer {
     let id = query.required("SpotFleetRequestId")?;
     modifiable(spot_fleet(world, &id)?, "Fleet Request")?;
     let target = query.number("TargetCapacity")?;
@@ -94,7 +94,7 @@ fn modify_spot_fleet_request(world: &mut World, query: &Query) -> Answer {
         None => {}
         Some("default") => fleet.terminates_excess = true,
         Some("noTermination") => fleet.terminates_excess = false,
-        Some(other) => return Err(Failure::malformed("ExcessCapacityTerminationPolicy", other)),
+        Some(other) => return Err(Refusal::malformed("ExcessCapacityTerminationPolicy", other)),
     }
     fleet.on_demand_target = on_demand.unwrap_or(fleet.on_demand_target);
     let terminates = fleet.terminates_excess;
@@ -104,9 +104,9 @@ fn modify_spot_fleet_request(world: &mut World, query: &Query) -> Answer {
     Ok(done())
 }
 
-fn cancel_spot_fleet_requests(world: &mut World, query: &Query) -> Answer {
+fn cancel_spot_fleet_requests(world: &mut World, query: &Query) -> ApiAnswer {
     let terminates =
-        query.truth("TerminateInstances")?.ok_or_else(|| Failure::missing_parameter("TerminateInstances"))?;
+        query.truth("TerminateInstances")?.ok_or_else(|| Refusal::missing_parameter("TerminateInstances"))?;
     let mut cancelled = Vec::new();
     for id in query.list("SpotFleetRequestId") {
         let before = spot_fleet(world, &id)?.state;
@@ -119,11 +119,11 @@ fn cancel_spot_fleet_requests(world: &mut World, query: &Query) -> Answer {
     Ok(Xml::new().list("successfulFleetRequestSet", "item", cancelled))
 }
 
-fn describe_spot_instance_requests(world: &World, query: &Query) -> Answer {
+fn describe_spot_instance_requests(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("SpotInstanceRequestId");
     if let Some(id) = ids.iter().find(|id| world.spot_request(id).is_none()) {
         let message = format!("The spot instance request ID '{id}' does not exist");
-        return Err(Failure::new("InvalidSpotInstanceRequestID.NotFound", message));
+        return Err(Refusal::new("InvalidSpotInstanceRequestID.NotFound", message));
     }
     let filters = query.filters();
     let mut found = Vec::new();
@@ -142,7 +142,7 @@ fn describe_spot_instance_requests(world: &World, query: &Query) -> Answer {
     Ok(Xml::new().list("spotInstanceRequestSet", "item", items).option("nextToken", next))
 }
 
-fn request_admitted(filter: &Filter, instance: &Instance, spot: &Spot) -> Result<bool, Failure> {
+fn request_admitted(filter: &Filter, instance: &Instance, spot: &Spot) -> Result<bool, Refusal> {
     Ok(match filter.name.as_str() {
         "status-code" => filter.admits(spot.status),
         "state" => filter.admits(spot.state),

@@ -4,66 +4,9 @@
 //! Members that are `Detaching` or `Terminating` do not count, so taking one out without decrement launches another at
 //! once; a member that merely dies is missed only after a while.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-use super::instances::{Launch, Place};
-use super::launch_templates::TemplateReference;
-use super::members::Member;
-use super::settings::LifeCycle;
-use super::world::{Event, Keeper, World};
-
-#[derive(Clone, Debug)]
-pub(crate) struct AutoScalingGroup {
-    pub(crate) name: String,
-    pub(crate) arn: String,
-    pub(crate) min: u32,
-    pub(crate) max: u32,
-    pub(crate) desired: u32,
-    pub(crate) subnets: Vec<String>,
-    pub(crate) target_groups: Vec<String>,
-    pub(crate) capacity_rebalance: bool,
-    pub(crate) health_check_type: String,
-    pub(crate) template: TemplateReference,
-    /// The instance types of a mixed instances policy; empty: none.
-    pub(crate) mixed_types: Vec<String>,
-    /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy.
-    pub(crate) on_demand_percentage: u32,
-    pub(crate) instance_type: String,
-    pub(crate) life_cycle: LifeCycle,
-    pub(crate) hooks: Vec<Hook>,
-    pub(crate) members: Vec<Member>,
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) created: Instant,
-    /// Launches decided and not yet made.
-    pub(crate) launching: u32,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Hook {
-    pub(crate) name: String,
-    pub(crate) transition: String,
-    pub(crate) heartbeat_timeout: Duration,
-    pub(crate) default_result: String,
-}
-
-impl AutoScalingGroup {
-    pub(crate) fn member(&self, instance: &str) -> Option<&Member> {
-        self.members.iter().find(|member| member.instance == instance)
-    }
-
-    pub(crate) fn member_mut(&mut self, instance: &str) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.instance == instance)
-    }
-
-    fn active(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.is_active())
-    }
-
-    fn keeper(&self) -> Keeper {
-        Keeper::AutoScalingGroup(self.name.clone())
-    }
-}
+use super::auto_scaling_group::{AutoScalingGroup, Member};
+use super::instance::{InstancePlace, Launch};
+use super::world::{World, WorldEvent};
 
 impl World {
     pub(crate) fn group(&self, name: &str) -> Option<&AutoScalingGroup> {
@@ -94,7 +37,7 @@ impl World {
         let more = self.wanting(group).saturating_sub(group.launching);
         let keeper = group.keeper();
         for _ in 0..more {
-            self.after(self.settings.timings.launch_after, Event::Launch(keeper.clone()));
+            self.after(self.settings.timings.launch_after, WorldEvent::Launch(keeper.clone()));
         }
         if let Some(group) = self.group_mut(name) {
             group.launching += more;
@@ -111,12 +54,12 @@ impl World {
                 let id = self.launch_member(name, place);
                 self.replaced_at_risk(name, &id);
             }
-            None => self.after(self.settings.timings.owner_reacts_after, Event::Recount(keeper)),
+            None => self.after(self.settings.timings.owner_reacts_after, WorldEvent::Recount(keeper)),
         }
     }
 
     /// Where the group would launch, best first: the zones with the fewest active members, every type in each.
-    pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<Place> {
+    pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<InstancePlace> {
         let crowd = |zone: &str| {
             let lives_in = |id: &str| self.instance(id).is_some_and(|instance| instance.place.zone == zone);
             group.active().filter(|member| lives_in(&member.instance)).count()
@@ -127,7 +70,7 @@ impl World {
         let types = if group.mixed_types.is_empty() { own } else { &group.mixed_types };
         let places =
             subnets.into_iter().flat_map(|subnet| types.iter().map(move |instance_type| (subnet, instance_type)));
-        let places = places.map(|(subnet, instance_type)| Place {
+        let places = places.map(|(subnet, instance_type)| InstancePlace {
             instance_type: instance_type.clone(),
             zone: subnet.zone.clone(),
             subnet: subnet.id.clone(),
@@ -136,7 +79,7 @@ impl World {
         places.collect()
     }
 
-    pub(crate) fn launch_member(&mut self, name: &str, place: Place) -> String {
+    pub(crate) fn launch_member(&mut self, name: &str, place: InstancePlace) -> String {
         let Some(group) = self.group(name) else { return String::new() };
         let keeper = group.keeper();
         let mut tags = group.tags.clone();
@@ -158,7 +101,7 @@ impl World {
         let Some(group) = self.group(name).filter(|_| self.settings.rebalance_terminates) else { return };
         let at_risk = group.active().find(|one| self.instance(&one.instance).is_some_and(|instance| instance.at_risk));
         let Some(at_risk) = at_risk.filter(|member| member.instance != replacement) else { return };
-        let event = Event::RiskEnded(at_risk.instance.clone());
+        let event = WorldEvent::RiskEnded(at_risk.instance.clone());
         self.after(self.settings.timings.running_after + self.settings.timings.healthy_after, event);
     }
 
@@ -209,7 +152,7 @@ impl World {
         let target_groups = group.target_groups.clone();
         self.deregister_instance(&target_groups, id);
         self.set_target_lifecycle_state(id, "Detached");
-        let event = Event::Detached { group: name.to_owned(), instance: id.to_owned() };
+        let event = WorldEvent::Detached { group: name.to_owned(), instance: id.to_owned() };
         self.after(self.settings.timings.detaching_for, event);
     }
 

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct WorldClock {
     started: Instant,
     wall: Timestamp,
 }
 
-impl Clock {
-    pub(crate) fn starting_now(offset: SignedDuration) -> Clock {
+impl WorldClock {
+    pub(crate) fn starting_now(offset: SignedDuration) -> WorldClock {
         let now = Timestamp::now();
-        Clock { started: Instant::now(), wall: now.checked_add(offset).unwrap_or(now) }
+        WorldClock { started: Instant::now(), wall: now.checked_add(offset).unwrap_or(now) }
     }
 
     pub(crate) fn started(&self) -> Instant {

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::faults::Fault;
 use super::reply::Reply;
-use super::reported_health::Reported;
-use super::server::Wire;
+use super::requests::{Request, Wire};
 use super::settings::Pool;
-use super::{Inner, Sim};
+use super::simulation::{Inner, Sim};
+use super::target_group::Reported;
 
 pub(crate) fn answer(inner: &Arc<Inner>, wire: &Wire) -> Reply {
     let sim = Sim(Arc::clone(inner));
@@ -27,7 +27,7 @@ pub(crate) fn answer(inner: &Arc<Inner>, wire: &Wire) -> Reply {
     };
     match (wire.method.as_str(), wire.path.as_str()) {
         ("GET", "/world") => right(&sim.snapshot()),
-        ("GET", "/requests") => right(&sim.requests().iter().map(super::Request::to_json).collect()),
+        ("GET", "/requests") => right(&sim.requests().iter().map(Request::to_json).collect()),
         ("POST", path) => match change(&sim, path, &body) {
             Ok(true) => right(&json!({})),
             Ok(false) => Reply::new(404, "text/plain", "no such control\n"),
@@ -39,7 +39,7 @@ pub(crate) fn answer(inner: &Arc<Inner>, wire: &Wire) -> Reply {
 
 /// The body of `/target-health`.
 #[derive(Deserialize)]
-struct TargetHealth {
+struct TargetHealthReport {
     target: String,
     port: u16,
     state: Reported,
@@ -82,7 +82,7 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
         "/no-capacity" => sim.no_capacity(serde_json::from_value::<Vec<Pool>>(body.clone())?),
         // {"target": "i-...", "port": 80, "state": "healthy"}, of a group whose health is "reported"
         "/target-health" => {
-            let TargetHealth { target, port, state } = serde_json::from_value(body.clone())?;
+            let TargetHealthReport { target, port, state } = serde_json::from_value(body.clone())?;
             sim.report_target_health(&target, port, state);
         }
         "/fault" => sim.fault(serde_json::from_value::<Fault>(body.clone())?),

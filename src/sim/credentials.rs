@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
-pub(crate) struct Credentials {
+pub(crate) struct IssuedCredentials {
     lifetime: Duration,
     issued: BTreeMap<String, Instant>,
     seen: BTreeSet<String>,
@@ -21,9 +21,9 @@ pub(crate) struct Issued {
     pub(crate) expires: Instant,
 }
 
-impl Credentials {
-    pub(crate) fn new(lifetime: Duration) -> Credentials {
-        Credentials {
+impl IssuedCredentials {
+    pub(crate) fn new(lifetime: Duration) -> IssuedCredentials {
+        IssuedCredentials {
             lifetime,
             issued: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -50,7 +50,7 @@ impl Credentials {
         self.seen.insert(access_key_id.to_owned());
     }
 
-    /// From now on this key is refused; without a key, every one issued or seen so far.
+    /// Refuses this key from now on; without a key, every one issued or seen so far.
     pub(crate) fn expire(&mut self, access_key_id: Option<&str>) {
         match access_key_id {
             Some(key) => {

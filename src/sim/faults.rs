@@ -23,7 +23,7 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
-/// Which of the matching requests, counted from one.
+/// The requests among those that match, counted from one.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nth {

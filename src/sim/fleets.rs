@@ -3,94 +3,12 @@
 //! Only `maintain` fleets launch after their start: up to their target, counting what lives; and one for each member at
 //! risk if they have a replacement strategy. A target lowered cancels launches decided and not yet made.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
-
-use super::api_run_instances::no_spot_request;
-use super::instances::{Instance, Launch, Place};
-use super::launch_templates::TemplateReference;
+use super::fleet::{Choice, Failed, Fleet, Override, TemplateConfig};
+use super::instance::{Instance, InstancePlace, Launch};
+use super::launch_template::TemplateReference;
+use super::refusal::Refusal;
 use super::settings::{FleetType, LifeCycle};
-use super::world::{Event, Keeper, World};
-
-#[derive(Clone, Debug)]
-pub(crate) struct Fleet {
-    /// `fleet-...` or `sfr-...`
-    pub(crate) id: String,
-    pub(crate) type_: FleetType,
-    /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
-    pub(crate) state: &'static str,
-    pub(crate) target: u32,
-    pub(crate) on_demand_target: u32,
-    pub(crate) default_life_cycle: LifeCycle,
-    pub(crate) replacement_strategy: Option<String>,
-    pub(crate) terminates_excess: bool,
-    pub(crate) configs: Vec<TemplateConfig>,
-    /// A Spot Fleet's; it registers what it launches.
-    pub(crate) target_groups: Vec<String>,
-    /// The fleet's own, and those of its instances.
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) instance_tags: BTreeMap<String, String>,
-    pub(crate) created: Instant,
-    pub(crate) client_token: Option<String>,
-    /// Launches decided and not yet made.
-    pub(crate) launching: u32,
-    /// The launches of an instant fleet, and its failures.
-    pub(crate) launched: Vec<(Choice, Vec<String>)>,
-    pub(crate) failed: Vec<(Choice, Failed)>,
-    /// Until when a change does not show, and the target that shows meanwhile.
-    pub(crate) modifying: Option<(Instant, u32)>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TemplateConfig {
-    pub(crate) template: TemplateReference,
-    pub(crate) overrides: Vec<Override>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Override {
-    pub(crate) instance_type: Option<String>,
-    pub(crate) subnet: Option<String>,
-    pub(crate) zone: Option<String>,
-    pub(crate) priority: Option<String>,
-    pub(crate) weighted_capacity: Option<String>,
-}
-
-/// A pool that a fleet may launch into, and by which template and override.
-#[derive(Clone, Debug)]
-pub(crate) struct Choice {
-    pub(crate) template: TemplateReference,
-    pub(crate) override_: Option<Override>,
-    pub(crate) place: Place,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Failed {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-}
-
-impl Fleet {
-    pub(crate) fn is_spot_fleet(&self) -> bool {
-        self.id.starts_with("sfr-")
-    }
-
-    pub(crate) fn keeper(&self) -> Keeper {
-        Keeper::Fleet(self.id.clone())
-    }
-
-    /// The state and the target as AWS shows them.
-    pub(crate) fn shown(&self, now: Instant) -> (&'static str, u32) {
-        match self.modifying {
-            Some((until, before)) if now < until && self.state == "active" => ("modifying", before),
-            _ => (self.state, self.target),
-        }
-    }
-
-    pub(crate) fn spot_target(&self) -> u32 {
-        self.target.saturating_sub(self.on_demand_target)
-    }
-}
+use super::world::{World, WorldEvent};
 
 impl World {
     pub(crate) fn fleet(&self, id: &str) -> Option<&Fleet> {
@@ -127,7 +45,7 @@ impl World {
         let more = self.fleet_wanting(fleet).saturating_sub(fleet.launching);
         let keeper = fleet.keeper();
         for _ in 0..more {
-            self.after(self.settings.timings.launch_after, Event::Launch(keeper.clone()));
+            self.after(self.settings.timings.launch_after, WorldEvent::Launch(keeper.clone()));
         }
         if let Some(fleet) = self.fleet_mut(id) {
             fleet.launching += more;
@@ -146,11 +64,11 @@ impl World {
                 self.launch_fleet_member(id, &choice);
                 self.fleet_replaced_at_risk(id);
             }
-            None => self.after(self.settings.timings.owner_reacts_after, Event::Recount(keeper)),
+            None => self.after(self.settings.timings.owner_reacts_after, WorldEvent::Recount(keeper)),
         }
     }
 
-    /// On demand until that part of the target is there.
+    /// The life cycle of the next launch: on demand until that part of the target is there.
     fn next_life_cycle(&self, fleet: &Fleet) -> LifeCycle {
         let on_demand = self.fleet_members(fleet).filter(|one| one.place.life_cycle == LifeCycle::OnDemand).count();
         if on_demand < fleet.on_demand_target as usize { LifeCycle::OnDemand } else { LifeCycle::Spot }
@@ -189,7 +107,7 @@ impl World {
             (None, Some(zone)) => self.subnet_of_zone(zone),
             (None, None) => own_subnet.and_then(|id| self.subnet(&id)).or(self.subnets.first()),
         };
-        let place = Place {
+        let place = InstancePlace {
             instance_type: wanted.instance_type.clone().unwrap_or_else(|| own_type.to_owned()),
             zone: subnet.map(|subnet| subnet.zone.clone()).or(wanted.zone.clone()).unwrap_or_default(),
             subnet: subnet.map(|subnet| subnet.id.clone()).or(wanted.subnet.clone()).unwrap_or_default(),
@@ -198,7 +116,7 @@ impl World {
         Choice { template: template.clone(), override_: override_.cloned(), place }
     }
 
-    /// Why nothing can be launched by this choice, if so; an error of that pool alone.
+    /// The error of this pool alone, if nothing can be launched by this choice.
     pub(crate) fn obstacle(&self, choice: &Choice) -> Option<Failed> {
         let place = &choice.place;
         if self.subnet(&place.subnet).is_none() {
@@ -207,7 +125,7 @@ impl World {
         }
         let version = self.template_version(&choice.template);
         if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| !it.spot_request_tags.is_empty()) {
-            let failure = no_spot_request();
+            let failure = Refusal::no_spot_request();
             return Some(Failed { code: "InvalidParameterValue", message: failure.message });
         }
         if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| it.market.is_some()) {
@@ -246,14 +164,14 @@ impl World {
         able && self.fleet_members(fleet).any(|member| member.id == id)
     }
 
-    /// With `launch-before-terminate` the fleet lets a member at risk go after its termination delay.
+    /// Lets a member at risk go after the fleet's termination delay, with `launch-before-terminate`.
     fn fleet_replaced_at_risk(&mut self, id: &str) {
         let Some(fleet) = self.fleet(id) else { return };
         if fleet.replacement_strategy.as_deref() != Some("launch-before-terminate") {
             return;
         }
         let Some(at_risk) = self.fleet_members(fleet).find(|one| one.at_risk).map(|one| one.id.clone()) else { return };
-        self.after(self.settings.timings.termination_delay, Event::RiskEnded(at_risk));
+        self.after(self.settings.timings.termination_delay, WorldEvent::RiskEnded(at_risk));
     }
 
     /// A new target. Raised, it is launched up to; lowered, launches not yet made are cancelled, and with `terminates`

@@ -1,144 +1,11 @@
 //! Instances: how they come (`pending`, `running`) and how they go, by a call or by the interruption that their notice
 //! announced. What their keeper makes of it stands with the keepers.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::instance::{Instance, InstanceState, Keeper, Launch, Notice, Spot};
 use super::settings::LifeCycle;
-use super::world::{Event, Keeper, World};
-
-#[derive(Clone, Debug)]
-pub(crate) struct Instance {
-    pub(crate) id: String,
-    pub(crate) place: Place,
-    pub(crate) private_ip: String,
-    pub(crate) state: State,
-    pub(crate) reason: String,
-    pub(crate) launched: Instant,
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) keeper: Option<Keeper>,
-    pub(crate) spot: Option<Spot>,
-    pub(crate) notice: Option<Notice>,
-    /// The `noticeTime` of a rebalance recommendation.
-    pub(crate) rebalance: Option<String>,
-    /// Its keeper replaces it although it lives.
-    pub(crate) at_risk: bool,
-    /// The body of `autoscaling/target-lifecycle-state`; none: 404.
-    pub(crate) target_lifecycle_state: Option<String>,
-    /// Part of the world when it began.
-    pub(crate) first: bool,
-}
-
-/// A pool and the subnet in it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Place {
-    pub(crate) instance_type: String,
-    pub(crate) zone: String,
-    pub(crate) subnet: String,
-    pub(crate) life_cycle: LifeCycle,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Spot {
-    pub(crate) id: String,
-    /// `active`, `closed`, `disabled`
-    pub(crate) state: &'static str,
-    /// `fulfilled`, `marked-for-termination`, ...
-    pub(crate) status: &'static str,
-    pub(crate) updated: Instant,
-    /// Of type `persistent`: it launches again when its instance ends.
-    pub(crate) persistent: bool,
-}
-
-impl Spot {
-    /// The instance is being interrupted.
-    fn is_taken(&self) -> bool {
-        self.status.starts_with("marked-for-") || self.status == "instance-terminated-no-capacity"
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Notice {
-    pub(crate) action: String,
-    pub(crate) time: String,
-    serial: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Pending,
-    Running,
-    ShuttingDown,
-    Terminated,
-    Stopping,
-    Stopped,
-}
-
-impl State {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            State::Pending => "pending",
-            State::Running => "running",
-            State::ShuttingDown => "shutting-down",
-            State::Terminated => "terminated",
-            State::Stopping => "stopping",
-            State::Stopped => "stopped",
-        }
-    }
-
-    /// The low byte that counts.
-    pub(crate) fn code(self) -> u16 {
-        match self {
-            State::Pending => 0,
-            State::Running => 16,
-            State::ShuttingDown => 32,
-            State::Terminated => 48,
-            State::Stopping => 64,
-            State::Stopped => 80,
-        }
-    }
-
-    /// The code as AWS answers it: the high byte is AWS's own, and a reader who compares the whole number is wrong.
-    pub(crate) fn code_with_high_byte(self) -> u16 {
-        self.code() | 0x0100
-    }
-}
-
-impl Instance {
-    pub(crate) fn alive(&self) -> bool {
-        matches!(self.state, State::Pending | State::Running)
-    }
-
-    /// Interrupted, and to come back: its keeper does not replace it.
-    pub(crate) fn paused(&self) -> bool {
-        self.notice.is_some() && matches!(self.state, State::Stopping | State::Stopped)
-    }
-
-    /// It is being interrupted.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.spot.as_ref().is_some_and(Spot::is_taken)
-    }
-
-    /// Started again after a stop.
-    pub(crate) fn resume(&mut self) {
-        self.state = State::Running;
-        if let Some(spot) = &mut self.spot {
-            spot.state = "active";
-        }
-    }
-
-    pub(crate) fn kept_by(&self, keeper: &Keeper) -> bool {
-        self.keeper.as_ref() == Some(keeper)
-    }
-}
-
-/// The parameters of a launch.
-#[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    pub(crate) place: Place,
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) keeper: Option<Keeper>,
-}
+use super::world::{World, WorldEvent};
 
 impl World {
     /// A new instance, `pending`; the answer is its id.
@@ -161,7 +28,7 @@ impl World {
             id: id.clone(),
             place: launch.place,
             private_ip,
-            state: State::Pending,
+            state: InstanceState::Pending,
             reason: String::new(),
             launched: self.now,
             tags: launch.tags,
@@ -174,12 +41,13 @@ impl World {
             first: false,
         });
         let boots = self.boot_time();
-        self.after(boots, Event::Runs(id.clone()));
+        self.after(boots, WorldEvent::Runs(id.clone()));
         self.doom(&id);
         id
     }
 
-    /// No two instances boot in the same time; the first that is launched later than the world began is the quickest.
+    /// The time that an instance takes to boot. No two take the same; the first that is launched after the world began
+    /// is the quickest.
     fn boot_time(&self) -> Duration {
         let timings = &self.settings.timings;
         let number = self.instances.iter().filter(|one| !one.first).count().saturating_sub(1) as f64;
@@ -195,7 +63,10 @@ impl World {
         };
         death.count -= 1;
         let reason = death.reason.clone();
-        self.after(self.settings.timings.running_after / 2, Event::DiesAtBirth { instance: id.to_owned(), reason });
+        self.after(
+            self.settings.timings.running_after / 2,
+            WorldEvent::DiesAtBirth { instance: id.to_owned(), reason },
+        );
     }
 
     /// A persistent Spot request launches again.
@@ -215,8 +86,8 @@ impl World {
     }
 
     pub(crate) fn instance_runs(&mut self, id: &str) {
-        let Some(instance) = self.instance_mut(id).filter(|one| one.state == State::Pending) else { return };
-        instance.state = State::Running;
+        let Some(instance) = self.instance_mut(id).filter(|one| one.state == InstanceState::Pending) else { return };
+        instance.state = InstanceState::Running;
         match instance.keeper.clone() {
             Some(Keeper::AutoScalingGroup(name)) => self.member_runs(&name, id),
             Some(Keeper::Fleet(fleet)) => self.fleet_member_runs(&fleet, id),
@@ -239,9 +110,9 @@ impl World {
             spot.updated = now;
         }
         if let Some(at) = taken_at.filter(|_| self.settings.kill_at_deadline) {
-            self.at(at, Event::Reclaimed { instance: id.to_owned(), serial });
+            self.at(at, WorldEvent::Reclaimed { instance: id.to_owned(), serial });
         }
-        self.after(self.settings.timings.owner_reacts_after, Event::RiskSeen(id.to_owned()));
+        self.after(self.settings.timings.owner_reacts_after, WorldEvent::RiskSeen(id.to_owned()));
     }
 
     /// The interruption is off. The notice stays in the metadata with a time that passes, as it does at AWS; `removed`
@@ -265,7 +136,7 @@ impl World {
         let time = self.clock.iso(self.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.rebalance = Some(time);
-        self.after(self.settings.timings.owner_reacts_after, Event::RiskSeen(id.to_owned()));
+        self.after(self.settings.timings.owner_reacts_after, WorldEvent::RiskSeen(id.to_owned()));
     }
 
     /// AWS takes the instance, as its notice said.
@@ -291,43 +162,43 @@ impl World {
     pub(crate) fn terminate(&mut self, id: &str, reason: &str) {
         let now = self.now;
         let Some(instance) = self.instance_mut(id) else { return };
-        if matches!(instance.state, State::ShuttingDown | State::Terminated) {
+        if matches!(instance.state, InstanceState::ShuttingDown | InstanceState::Terminated) {
             return;
         }
-        instance.state = State::ShuttingDown;
+        instance.state = InstanceState::ShuttingDown;
         reason.clone_into(&mut instance.reason);
         if let Some(spot) = &mut instance.spot {
             spot.state = "closed";
             spot.status = "instance-terminated-by-user";
             spot.updated = now;
         }
-        self.after(self.settings.timings.gone_after, Event::Gone(id.to_owned()));
+        self.after(self.settings.timings.gone_after, WorldEvent::Gone(id.to_owned()));
     }
 
     fn stop(&mut self, id: &str) {
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.state = State::Stopping;
+        instance.state = InstanceState::Stopping;
         "Server.SpotInstanceShutdown".clone_into(&mut instance.reason);
-        self.after(self.settings.timings.gone_after, Event::Gone(id.to_owned()));
+        self.after(self.settings.timings.gone_after, WorldEvent::Gone(id.to_owned()));
     }
 
     pub(crate) fn instance_gone(&mut self, id: &str) {
         let Some(instance) = self.instance_mut(id) else { return };
         match instance.state {
-            State::ShuttingDown => instance.state = State::Terminated,
-            State::Stopping => instance.state = State::Stopped,
+            InstanceState::ShuttingDown => instance.state = InstanceState::Terminated,
+            InstanceState::Stopping => instance.state = InstanceState::Stopped,
             _ => return,
         }
         let launches_again =
-            instance.state == State::Terminated && instance.spot.as_ref().is_some_and(|it| it.persistent);
+            instance.state == InstanceState::Terminated && instance.spot.as_ref().is_some_and(|it| it.persistent);
         if launches_again {
-            self.after(self.settings.timings.owner_reacts_after, Event::RequestLaunches(id.to_owned()));
+            self.after(self.settings.timings.owner_reacts_after, WorldEvent::RequestLaunches(id.to_owned()));
         }
         self.forget_terminated_targets();
         if self.forget_terminating_member(id) {
             return;
         }
-        self.after(self.settings.timings.owner_reacts_after, Event::DeathSeen(id.to_owned()));
+        self.after(self.settings.timings.owner_reacts_after, WorldEvent::DeathSeen(id.to_owned()));
     }
 
     pub(crate) fn death_seen(&mut self, id: &str) {

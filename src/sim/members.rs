@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::auto_scaling::{AutoScalingGroup, Hook};
-use super::world::{Event, World};
+use super::auto_scaling_group::{LifecycleAction, LifecycleHook};
+use super::world::{World, WorldEvent};
 
 pub(crate) const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 pub(crate) const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
@@ -30,55 +30,8 @@ pub(crate) fn known_state(name: &str) -> Option<&'static str> {
     STATES.into_iter().find(|state| *state == name)
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) instance: String,
-    pub(crate) state: &'static str,
-    /// The lifecycle actions that are waited for, one a hook.
-    pub(crate) actions: Vec<LifecycleAction>,
-    /// The place in the warm pool to which it goes back.
-    pub(crate) pool: &'static str,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct LifecycleAction {
-    pub(crate) hook: String,
-    pub(crate) token: String,
-    serial: u64,
-}
-
-impl Member {
-    pub(crate) fn new(instance: &str, state: &'static str) -> Member {
-        Member { instance: instance.to_owned(), state, actions: Vec::new(), pool: "Warmed:Running" }
-    }
-
-    /// Counted by the desired capacity: on its way in, or in service.
-    pub(crate) fn is_active(&self) -> bool {
-        self.state == "InService" || self.state.starts_with("Pending")
-    }
-
-    pub(crate) fn is_terminating(&self) -> bool {
-        self.state.trim_start_matches("Warmed:").starts_with("Terminating")
-    }
-
-    /// What `autoscaling/target-lifecycle-state` says of it.
-    pub(crate) fn target_state(&self) -> &'static str {
-        match self.state {
-            state if state.starts_with("Pending") => "InService",
-            "Warmed:Pending" => self.pool,
-            state => state,
-        }
-    }
-}
-
-impl AutoScalingGroup {
-    fn hooks_of(&self, transition: &str) -> Vec<Hook> {
-        self.hooks.iter().filter(|hook| hook.transition == transition).cloned().collect()
-    }
-}
-
 impl World {
-    /// How long the group waits for the load balancer before it goes on with a member.
+    /// The time that the group waits for the load balancer before it goes on with a member.
     fn drains_for(&self, name: &str, id: &str) -> Duration {
         let Some(group) = self.group(name) else { return Duration::ZERO };
         let is_there = |arn: &&String| !self.registrations(arn, id).is_empty();
@@ -118,7 +71,7 @@ impl World {
         if drains_for.is_zero() {
             self.member_drained(id);
         } else {
-            self.after(drains_for, Event::MemberDrained(id.to_owned()));
+            self.after(drains_for, WorldEvent::MemberDrained(id.to_owned()));
         }
         self.recount_group(name);
     }
@@ -147,7 +100,7 @@ impl World {
         let mut actions = Vec::new();
         for hook in hooks {
             let (serial, token) = (self.serial(), self.uuid());
-            self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+            self.after(hook.heartbeat_timeout, WorldEvent::HookTimedOut { instance: id.to_owned(), serial });
             actions.push(LifecycleAction { hook: hook.name, token, serial });
         }
         if let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) {
@@ -170,7 +123,7 @@ impl World {
                     "Terminating:Proceed"
                 };
             }
-            self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
+            self.after(self.settings.timings.terminates_after, WorldEvent::Terminated(id.to_owned()));
         } else if member.state.starts_with("Warmed:") {
             member.state = member.pool;
         } else {
@@ -216,7 +169,7 @@ impl World {
             member.actions.clear();
             member.state = "Terminating";
             self.set_target_lifecycle_state(id, "Terminated");
-            self.after(self.settings.timings.terminates_after, Event::Terminated(id.to_owned()));
+            self.after(self.settings.timings.terminates_after, WorldEvent::Terminated(id.to_owned()));
             return self.recount_group(&name);
         }
         if result == "ABANDON" && member.is_terminating() && retains {
@@ -230,17 +183,17 @@ impl World {
     }
 
     /// The hook waits its whole heartbeat timeout again.
-    pub(crate) fn heartbeat(&mut self, id: &str, hook: &Hook) {
+    pub(crate) fn heartbeat(&mut self, id: &str, hook: &LifecycleHook) {
         let serial = self.serial();
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
         let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
         if let Some(action) = member.actions.iter_mut().find(|action| action.hook == hook.name) {
             action.serial = serial;
         }
-        self.after(hook.heartbeat_timeout, Event::HookTimedOut { instance: id.to_owned(), serial });
+        self.after(hook.heartbeat_timeout, WorldEvent::HookTimedOut { instance: id.to_owned(), serial });
     }
 
-    /// Out of service, out of the target groups, and not counted by the desired capacity.
+    /// Takes a member out of service and out of the target groups; the desired capacity does not count it.
     pub(crate) fn enter_standby(&mut self, name: &str, id: &str, decrement: bool) {
         let Some(group) = self.group_mut(name) else { return };
         if decrement {

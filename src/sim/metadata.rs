@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::instances::Instance;
+use super::instance::Instance;
 use super::reply::Reply;
 use super::world::World;
 
@@ -28,13 +28,13 @@ impl World {
 }
 
 /// A request to the metadata, as it came over the wire.
-pub(crate) struct Asked<'a> {
+pub(crate) struct MetadataRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) headers: &'a BTreeMap<String, String>,
 }
 
-pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Asked) -> Reply {
+pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &MetadataRequest) -> Reply {
     let path = asked.path.split('?').next().unwrap_or_default();
     match (asked.method, path) {
         ("PUT", "/latest/api/token") => put_token(world, tokens, instance, asked),
@@ -63,7 +63,7 @@ fn plain(body: String) -> Reply {
     Reply::new(200, "text/plain", body)
 }
 
-fn put_token(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Asked) -> Reply {
+fn put_token(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &MetadataRequest) -> Reply {
     if asked.headers.contains_key("x-forwarded-for") {
         return page(403, "Forbidden");
     }
@@ -123,7 +123,7 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
     })
 }
 
-/// As AWS makes it of the address.
+/// The host name that AWS makes of the address.
 fn mac(instance: &Instance) -> String {
     let address: std::net::Ipv4Addr = instance.private_ip.parse().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
     let [a, b, c, d] = address.octets();
@@ -232,10 +232,10 @@ mod tests {
         let ids: Vec<String> = world.instances.iter().map(|one| one.id.clone()).collect();
         let mut tokens = Tokens::default();
         let headers = BTreeMap::from([(TTL_HEADER.to_owned(), "60".to_owned())]);
-        let put = Asked { method: "PUT", path: "/latest/api/token", headers: &headers };
+        let put = MetadataRequest { method: "PUT", path: "/latest/api/token", headers: &headers };
         let token = answer(&mut world, &mut tokens, ids.first().unwrap(), &put).body;
         let headers = BTreeMap::from([(TOKEN_HEADER.to_owned(), token)]);
-        let get = Asked { method: "GET", path: "/latest/meta-data/instance-id", headers: &headers };
+        let get = MetadataRequest { method: "GET", path: "/latest/meta-data/instance-id", headers: &headers };
         let statuses = ids.iter().map(|id| answer(&mut world, &mut tokens, id, &get).status);
         assert_eq!(statuses.collect::<Vec<_>>(), [200, 401, 401]);
     }

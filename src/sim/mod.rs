@@ -9,21 +9,29 @@ mod settings;
 mod setup;
 mod world;
 
+// A file in the singular is one thing as the world holds it, a file in the plural what happens to such things.
 mod auto_scaling;
+mod auto_scaling_group;
+mod fleet;
 mod fleets;
+mod instance;
 mod instances;
+mod launch_template;
 mod launch_templates;
 mod members;
 mod reported_health;
+mod target_group;
 mod target_groups;
 mod target_zones;
 
 mod credentials;
 mod metadata;
 
+mod answers;
 mod api_auto_scaling;
 mod api_auto_scaling_describe;
 mod api_ec2;
+mod api_ec2_instance;
 mod api_elb;
 mod api_fleets;
 mod api_launch_templates;
@@ -32,6 +40,7 @@ mod api_spot;
 mod aws;
 mod query;
 mod rates;
+mod refusal;
 mod xml;
 
 mod clock;
@@ -41,336 +50,18 @@ mod requests;
 mod server;
 
 mod control;
+mod simulation;
 mod snapshot;
 mod standalone;
-
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+mod start;
 
 pub use faults::{Fault, FaultKind, Nth};
-pub use reported_health::Reported;
-pub use requests::{Moment, Request};
+pub use requests::{Request, RequestMoment};
 pub use server::Tls;
 pub use settings::{
     DeathAtBirth, DrainingAddress, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate,
     Rates, Settings, TargetGroupSettings, TargetType, TemplateSettings, Timings,
 };
+pub use simulation::Sim;
 pub use standalone::{Standalone, standalone};
-
-use faults::Faults;
-use reply::Reply;
-use requests::Requests;
-use server::Role;
-use world::World;
-
-/// A running simulation; clones are handles to the same one. It ends with the runtime that it was started on.
-#[derive(Clone)]
-pub struct Sim(Arc<Inner>);
-
-type Watcher = Arc<dyn Fn(&Request, Moment) + Send + Sync>;
-
-struct Inner {
-    world: Mutex<World>,
-    log: Mutex<Log>,
-    watcher: Mutex<Option<Watcher>>,
-    connections: AtomicU64,
-    endpoints: OnceLock<Endpoints>,
-    started: Instant,
-    /// Where the servers' tasks live.
-    runtime: Handle,
-}
-
-#[derive(Default)]
-struct Log {
-    requests: Requests,
-    faults: Faults,
-}
-
-impl Log {
-    fn done(&mut self, number: usize, reply: Option<&Reply>) {
-        if let Some(reply) = reply {
-            self.requests.answered(number, reply.status, &reply.body);
-        }
-    }
-}
-
-struct Endpoints {
-    metadata: SocketAddr,
-    aws: String,
-    control: SocketAddr,
-}
-
-impl Inner {
-    /// The world as it is now: everything due has happened.
-    fn world(&self) -> MutexGuard<'_, World> {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.settle();
-        world
-    }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn loopback() -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
-}
-
-impl Sim {
-    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and
-    /// spawns the servers on the current tokio runtime.
-    pub async fn start(settings: Settings) -> io::Result<Sim> {
-        Sim::start_on(settings, loopback().await?, loopback().await?, None).await
-    }
-
-    /// The same on listeners given, and with optional TLS for AWS.
-    pub async fn start_on(
-        settings: Settings,
-        metadata: TcpListener,
-        aws: TcpListener,
-        tls: Option<Tls>,
-    ) -> io::Result<Sim> {
-        let world = World::new(settings);
-        let ours = world.ours.clone();
-        let inner = Arc::new(Inner {
-            started: world.clock.started(),
-            runtime: Handle::current(),
-            world: Mutex::new(world),
-            log: Mutex::default(),
-            watcher: Mutex::default(),
-            connections: AtomicU64::new(1),
-            endpoints: OnceLock::new(),
-        });
-        let acceptor = tls.as_ref().map(server::acceptor).transpose()?;
-        let scheme = if acceptor.is_some() { "https" } else { "http" };
-        let metadata = server::serve(&inner, metadata, Role::metadata_by_address(&ours), None)?;
-        let aws = server::serve(&inner, aws, Role::Aws, acceptor)?;
-        let control = server::serve(&inner, loopback().await?, Role::Control, None)?;
-        let endpoints = Endpoints { metadata, aws: format!("{scheme}://{aws}"), control };
-        // Nobody else has this handle yet: it is set once, here.
-        let _ = inner.endpoints.set(endpoints);
-        Ok(Sim(inner))
-    }
-
-    /// A simulation on a thread and a runtime of its own, for callers that block. It lives as long as the process.
-    pub fn start_on_a_thread(settings: Settings) -> io::Result<Sim> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::spawn(move || {
-            runtime.block_on(async move {
-                let _ = sender.send(Sim::start(settings).await);
-                std::future::pending::<()>().await;
-            });
-        });
-        receiver.recv().map_err(io::Error::other)?
-    }
-
-    fn endpoint(&self, of: impl Fn(&Endpoints) -> String) -> String {
-        self.0.endpoints.get().map(of).unwrap_or_default()
-    }
-
-    /// `http://127.0.0.1:PORT`
-    pub fn metadata_endpoint(&self) -> String {
-        self.endpoint(|endpoints| format!("http://{}", endpoints.metadata))
-    }
-
-    pub fn aws_endpoint(&self) -> String {
-        self.endpoint(|endpoints| endpoints.aws.clone())
-    }
-
-    pub fn control_endpoint(&self) -> String {
-        self.endpoint(|endpoints| format!("http://{}", endpoints.control))
-    }
-
-    /// A further endpoint that serves the metadata of another instance of this world.
-    pub async fn metadata_for(&self, instance_id: &str) -> io::Result<String> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        // The caller may be on another runtime, which nobody drives once this call is over.
-        let _simulation = self.0.runtime.enter();
-        let address = server::serve(&self.0, TcpListener::from_std(listener)?, Role::metadata(instance_id), None)?;
-        Ok(format!("http://{address}"))
-    }
-
-    /// Our instance: the one whose metadata is served.
-    pub fn instance_id(&self) -> String {
-        self.world().ours.clone()
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world()
-    }
-
-    /// Puts up a notice for our instance whose time is now and `left`. Then the instance is really taken.
-    pub fn notice(&self, action: &str, left: Duration) {
-        self.notice_for(&self.instance_id(), action, left);
-    }
-
-    pub fn notice_for(&self, instance_id: &str, action: &str, left: Duration) {
-        let mut world = self.world();
-        let at = world.now + left;
-        let time = world.clock.iso(at);
-        world.put_up_notice(instance_id, action, time, Some(at));
-    }
-
-    /// A notice with this time, verbatim. The instance is taken then, if it is a time and not past.
-    pub fn notice_at(&self, action: &str, time: &str) {
-        let mut world = self.world();
-        let parsed: Option<jiff::Timestamp> = time.parse().ok();
-        let at = parsed.and_then(|time| world.clock.instant(time)).filter(|at| *at > world.now);
-        let ours = world.ours.clone();
-        world.put_up_notice(&ours, action, time.to_owned(), at);
-    }
-
-    /// The interruption is off: the instance lives on. The notice stays, and its time passes, as at AWS.
-    pub fn withdraw_notice(&self) {
-        self.withdraw_notice_for(&self.instance_id());
-    }
-
-    pub fn withdraw_notice_for(&self, instance_id: &str) {
-        self.world().withdraw_notice(instance_id, false);
-    }
-
-    /// The interruption is off, and the notice is taken from the metadata.
-    pub fn remove_notice(&self) {
-        let ours = self.instance_id();
-        self.world().withdraw_notice(&ours, true);
-    }
-
-    /// A rebalance recommendation for our instance.
-    pub fn rebalance(&self) {
-        self.rebalance_for(&self.instance_id());
-    }
-
-    pub fn rebalance_for(&self, instance_id: &str) {
-        self.world().recommend_rebalance(instance_id);
-    }
-
-    /// The recommendation is off.
-    pub fn end_rebalance(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        if let Some(instance) = world.instance_mut(&ours) {
-            instance.rebalance = None;
-        }
-    }
-
-    /// Our instance, stopped or hibernated by an interruption, runs again, and its notice is gone.
-    pub fn start_again(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        world.withdraw_notice(&ours, true);
-        if let Some(instance) = world.instance_mut(&ours) {
-            instance.resume();
-        }
-    }
-
-    /// Every session token of the metadata given so far is dead, as after a hibernation.
-    pub fn expire_tokens(&self) {
-        self.world().token_generation += 1;
-    }
-
-    /// Sets the body of `autoscaling/target-lifecycle-state`; empty: 404. The group knows nothing of it.
-    pub fn lifecycle_state(&self, state: &str) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        if let Some(instance) = world.instance_mut(&ours) {
-            instance.target_lifecycle_state = Some(state.to_owned()).filter(|state| !state.is_empty());
-        }
-    }
-
-    /// The group really terminates our instance, as when it scales in: the desired capacity falls by one.
-    pub fn scale_in(&self) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        let Some(name) = world.group_of(&ours).map(|group| group.name.clone()) else { return };
-        if let Some(group) = world.group_mut(&name) {
-            group.desired = group.desired.saturating_sub(1);
-        }
-        world.terminate_member(&name, &ours);
-    }
-
-    /// The group moves our instance: `InService`, `Standby`, `Warmed:Running` and its kin (back into the warm pool), or
-    /// `Warmed:Terminated`.
-    pub fn group_moves(&self, to: &str) {
-        let mut world = self.world();
-        let ours = world.ours.clone();
-        world.move_member(&ours, to);
-    }
-
-    /// The lifecycle state of our instance in its group; `None`: it is no member.
-    pub fn member_state(&self) -> Option<String> {
-        let world = self.world();
-        let group = world.group_of(&world.ours)?;
-        group.member(&world.ours).map(|member| member.state.to_owned())
-    }
-
-    /// The body of `events/maintenance/scheduled`, verbatim; empty: 404.
-    pub fn scheduled_events(&self, body: &str) {
-        self.world().scheduled_events = Some(body.to_owned()).filter(|body| !body.is_empty());
-    }
-
-    /// The pools that have no capacity from now on.
-    pub fn no_capacity(&self, pools: Vec<Pool>) {
-        self.world().settings.no_capacity = pools;
-    }
-
-    /// From now on AWS refuses this access key as expired; without one, every key issued or seen so far.
-    pub fn expire_credentials(&self, access_key_id: Option<&str>) {
-        self.world().credentials.expire(access_key_id);
-    }
-
-    /// The health of every target with this id and port, in groups of [`HealthSource::Reported`].
-    pub fn report_target_health(&self, id: &str, port: u16, reported: Reported) {
-        self.world().report_target_health(id, port, reported);
-    }
-
-    pub fn fault(&self, fault: Fault) {
-        self.0.log().faults.add(fault);
-    }
-
-    pub fn clear_faults(&self) {
-        self.0.log().faults.clear();
-    }
-
-    /// Calls `watcher` at each request to the metadata and to AWS, when it has arrived and when it is done; the answer
-    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told
-    /// [`Moment::Arrived`] has its request forgotten, not done.
-    pub fn on_request(&self, watcher: impl Fn(&Request, Moment) + Send + Sync + 'static) {
-        *self.0.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watcher));
-    }
-
-    /// Every request to the metadata and to AWS so far, in order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.0.log().requests.all().to_vec()
-    }
-
-    /// The whole world: instances, target groups with their targets' states, groups, fleets, spot requests.
-    pub fn snapshot(&self) -> Value {
-        self.world().snapshot()
-    }
-
-    /// Every instance launched since the start, by whomever, whatever became of it.
-    pub fn successors(&self) -> Vec<String> {
-        let world = self.world();
-        world.instances.iter().filter(|instance| !instance.first).map(|instance| instance.id.clone()).collect()
-    }
-
-    /// Id, port and state of every target of a group, as DescribeTargetHealth would show them now.
-    pub fn targets(&self, target_group: &str) -> Vec<(String, u16, String)> {
-        let world = self.world();
-        let Some(group) = world.target_groups.iter().find(|group| group.name == target_group) else {
-            return Vec::new();
-        };
-        let targets = group.targets.iter();
-        targets.map(|one| (one.id.clone(), one.port, world.health(group, one).0.to_owned())).collect()
-    }
-}
+pub use target_group::Reported;

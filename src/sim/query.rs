@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::aws::Failure;
+use super::refusal::Refusal;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(BTreeMap<String, String>);
@@ -34,22 +34,22 @@ impl Query {
         self.0.get(key).cloned()
     }
 
-    pub(crate) fn required(&self, key: &str) -> Result<String, Failure> {
-        self.string(key).ok_or_else(|| Failure::missing_parameter(key))
+    pub(crate) fn required(&self, key: &str) -> Result<String, Refusal> {
+        self.string(key).ok_or_else(|| Refusal::missing_parameter(key))
     }
 
     /// `None` where it is absent, an error where it is no number.
-    pub(crate) fn number<N: std::str::FromStr>(&self, key: &str) -> Result<Option<N>, Failure> {
+    pub(crate) fn number<N: std::str::FromStr>(&self, key: &str) -> Result<Option<N>, Refusal> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Failure::malformed(key, text))
+        text.parse().map(Some).map_err(|_| Refusal::malformed(key, text))
     }
 
-    pub(crate) fn truth(&self, key: &str) -> Result<Option<bool>, Failure> {
+    pub(crate) fn truth(&self, key: &str) -> Result<Option<bool>, Refusal> {
         match self.get(key) {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(other) => Err(Failure::malformed(key, other)),
+            Some(other) => Err(Refusal::malformed(key, other)),
         }
     }
 

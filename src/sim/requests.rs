@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub struct Request {
     pub at: Instant,
     pub since_start: Duration,
-    /// When its answer was on its way; none until then.
+    /// The time at which its answer was on its way; none until then.
     pub answered_since_start: Option<Duration>,
     /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling` or `sts`.
     pub service: String,
@@ -23,9 +23,9 @@ pub struct Request {
     pub parameters: BTreeMap<String, String>,
     /// Header names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Which connection it came on: equal numbers, one connection.
+    /// The connection that it came on: equal numbers, one connection.
     pub connection: u64,
-    /// None until answered; for a request never answered for ever.
+    /// The status of the answer; none until then.
     pub status: Option<u16>,
     /// The answer's body.
     pub body: Option<String>,
@@ -47,9 +47,17 @@ impl Request {
     }
 }
 
-/// When a watcher is called.
+/// A request as it came.
+pub(crate) struct Wire {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+/// The moment at which a watcher is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum RequestMoment {
     /// The request has arrived and nothing is done.
     Arrived,
     /// It is done, or a fault's answer stands in its place, and the answer is not yet sent.

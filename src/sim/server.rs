@@ -26,13 +26,14 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::aws::{self, Call, Failure};
+use super::aws::{self, ApiCall};
 use super::control;
 use super::faults::FaultKind;
-use super::metadata::{self, Asked, Tokens};
+use super::metadata::{self, MetadataRequest, Tokens};
+use super::refusal::Refusal;
 use super::reply::{Reply, ReplyBody};
-use super::requests::{Moment, Request};
-use super::{Inner, Watcher};
+use super::requests::{Request, RequestMoment, Wire};
+use super::simulation::{Inner, Watcher};
 
 /// A certificate chain and its key, both PEM files.
 #[derive(Clone, Debug)]
@@ -81,15 +82,15 @@ impl Role {
 
 /// The connection is closed without an answer.
 #[derive(Debug)]
-struct Closed;
+struct ConnectionClosed;
 
-impl std::fmt::Display for Closed {
+impl std::fmt::Display for ConnectionClosed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("the simulator closes this connection without an answer")
     }
 }
 
-impl std::error::Error for Closed {}
+impl std::error::Error for ConnectionClosed {}
 
 pub(crate) fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
     let certificates = CertificateDer::pem_file_iter(&tls.certificate).map_err(io::Error::other)?;
@@ -156,9 +157,9 @@ async fn one_request(
     connection: u64,
     role: Role,
     request: hyper::Request<Incoming>,
-) -> Result<hyper::Response<ReplyBody>, Closed> {
+) -> Result<hyper::Response<ReplyBody>, ConnectionClosed> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
+    let body = body.collect().await.map_err(|_| ConnectionClosed)?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let incoming = Wire { method: head.method.as_str().to_owned(), path, headers: headers(&head.headers), body };
@@ -167,10 +168,10 @@ async fn one_request(
     }
     let asked = Arc::new(Asking::new(role, incoming));
     let (number, fault) = arrive(&inner, connection, &asked);
-    watched(&inner, number, Moment::Arrived).await;
+    watched(&inner, number, RequestMoment::Arrived).await;
     let (reply, lost) = match fault {
         Some(FaultKind::Hang) => pending::<(Reply, bool)>().await,
-        Some(FaultKind::Drop) => return Err(Closed),
+        Some(FaultKind::Drop) => return Err(ConnectionClosed),
         Some(FaultKind::LostReply) => (act(&inner, &asked), true),
         Some(FaultKind::Delay(delay)) => (act_late(&inner, &asked, delay).await?, false),
         Some(other) => (instead(&asked, other), false),
@@ -181,16 +182,8 @@ async fn one_request(
     }
     let answered = if lost { None } else { Some(&reply) };
     inner.log().done(number, answered);
-    watched(&inner, number, Moment::Done).await;
-    if lost { Err(Closed) } else { Ok(reply.into_response()) }
-}
-
-/// A request as it came.
-pub(crate) struct Wire {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+    watched(&inner, number, RequestMoment::Done).await;
+    if lost { Err(ConnectionClosed) } else { Ok(reply.into_response()) }
 }
 
 fn headers(headers: &hyper::HeaderMap) -> BTreeMap<String, String> {
@@ -202,13 +195,13 @@ fn headers(headers: &hyper::HeaderMap) -> BTreeMap<String, String> {
 struct Asking {
     role: Role,
     wire: Wire,
-    /// None for the metadata.
-    call: Option<Call>,
+    /// The call; none for the metadata.
+    call: Option<ApiCall>,
 }
 
 impl Asking {
     fn new(role: Role, wire: Wire) -> Asking {
-        let call = matches!(role, Role::Aws).then(|| Call::parse(&wire.body));
+        let call = matches!(role, Role::Aws).then(|| ApiCall::parse(&wire.body));
         Asking { role, wire, call }
     }
 
@@ -244,7 +237,7 @@ fn arrive(inner: &Inner, connection: u64, asked: &Asking) -> (usize, Option<Faul
 }
 
 /// Calls the watcher, if there is one, on a thread of its own: it may take its time, and end a process.
-async fn watched(inner: &Inner, number: usize, moment: Moment) {
+async fn watched(inner: &Inner, number: usize, moment: RequestMoment) {
     let watcher: Option<Watcher> = inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(watcher) = watcher else { return };
     let request = inner.log().requests.all().get(number).cloned();
@@ -262,7 +255,7 @@ fn act(inner: &Inner, asked: &Asking) -> Reply {
         (Role::Metadata { instance, tokens }, _) => {
             let wire = &asked.wire;
             let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            let asked = Asked { method: &wire.method, path: &wire.path, headers: &wire.headers };
+            let asked = MetadataRequest { method: &wire.method, path: &wire.path, headers: &wire.headers };
             metadata::answer(&mut world, &mut tokens, instance, &asked).with_header("server", "EC2ws")
         }
         (_, Some(call)) => {
@@ -276,20 +269,20 @@ fn act(inner: &Inner, asked: &Asking) -> Reply {
 }
 
 /// A delayed request is done late, and done even when the client has not waited: so a slow call meets its own repeat.
-async fn act_late(inner: &Arc<Inner>, asked: &Arc<Asking>, delay: Duration) -> Result<Reply, Closed> {
+async fn act_late(inner: &Arc<Inner>, asked: &Arc<Asking>, delay: Duration) -> Result<Reply, ConnectionClosed> {
     let (inner, asked) = (Arc::clone(inner), Arc::clone(asked));
     let task = tokio::spawn(async move {
         tokio::time::sleep(delay).await;
         act(&inner, &asked)
     });
-    task.await.map_err(|_| Closed)
+    task.await.map_err(|_| ConnectionClosed)
 }
 
 /// The answer of a fault that does nothing.
 fn instead(asked: &Asking, fault: FaultKind) -> Reply {
     match (fault, &asked.call) {
         (FaultKind::Status { status, code, message }, Some(call)) => {
-            let failure = Failure { status, code, message };
+            let failure = Refusal { status, code, message };
             Reply::new(status, "text/xml", aws::error(call.service, &failure, "f0a1f7de-0000-4000-8000-000000000000"))
         }
         (FaultKind::Status { status, message, .. }, None) => metadata::page(status, &message),

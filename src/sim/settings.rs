@@ -6,6 +6,7 @@
 
 mod launching;
 mod rates;
+mod timings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,14 +15,16 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::clock::duration_text;
+
 pub use launching::{DeathAtBirth, TemplateSettings};
 pub use rates::{Rate, Rates};
+pub use timings::Timings;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub region: String,
-    /// As the metadata tell it; the simulator's own ARNs are those of the standard partition.
+    /// The partition that the metadata tell; the simulator's own ARNs are those of the standard partition.
     pub partition: String,
     pub account: String,
     /// Our instance's id; without it one that the world makes up.
@@ -54,7 +57,7 @@ pub struct Settings {
     pub balanced_only: bool,
     /// The Auto Scaling group's `HealthCheckType`. With `ELB` it replaces a member that is no longer a target.
     pub health_check_type: String,
-    /// How long the termination hook waits for a heartbeat.
+    /// The time that the termination hook waits for a heartbeat.
     #[serde(with = "duration_text")]
     pub heartbeat_timeout: Duration,
     /// A `maintain` fleet counts a member as gone at its notice already, and replaces it then.
@@ -76,7 +79,7 @@ pub struct Settings {
     pub tags_in_metadata: bool,
     /// The metadata service also answers without a session token (IMDSv1), as far as EC2 tells.
     pub imds_v1: bool,
-    /// How far the metadata's answers travel, as far as EC2 tells.
+    /// The hop limit of the metadata's answers, as EC2 tells it.
     pub hop_limit: u32,
     /// Tags of our instance beside those that AWS gives it.
     pub tags: BTreeMap<String, String>,
@@ -86,7 +89,7 @@ pub struct Settings {
     pub denied: Vec<String>,
     #[serde(with = "duration_text")]
     pub credentials_lifetime: Duration,
-    /// No metadata token lives longer than this, whatever was asked for.
+    /// The longest life of a metadata token, whatever was asked for.
     #[serde(with = "duration_text::optional")]
     pub token_ttl_cap: Option<Duration>,
     pub timings: Timings,
@@ -104,11 +107,11 @@ pub struct Settings {
     pub no_capacity: Vec<Pool>,
     /// Rate buckets; none: nothing is throttled.
     pub rates: Option<Rates>,
-    /// How far the simulated world's wall clock is from the machine's.
+    /// The offset of the simulated world's wall clock from the machine's.
     pub clock_offset: SignedDuration,
     /// Tells whether an instance is really taken when its notice is over.
     pub kill_at_deadline: bool,
-    /// How long AWS keeps a connection on which nothing is asked; none: for ever.
+    /// The time for which AWS keeps a connection on which nothing is asked; none: for ever.
     #[serde(with = "duration_text::optional")]
     pub keep_alive: Option<Duration>,
 }
@@ -358,7 +361,7 @@ impl TargetType {
 pub enum LoadBalancerType {
     Application,
     Network,
-    /// In no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
+    /// The group is in no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
     None,
 }
 
@@ -380,96 +383,4 @@ pub enum DrainingAddress {
     Refused,
     /// RegisterTargets succeeds, and the target drains on.
     Kept,
-}
-
-/// How long things take in the simulated world.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timings {
-    /// From an owner's decision to launch until the instance exists, `pending`.
-    #[serde(with = "duration_text")]
-    pub launch_after: Duration,
-    /// How long LaunchInstances takes to answer.
-    #[serde(with = "duration_text")]
-    pub launch_instances_takes: Duration,
-    /// From launch until DescribeInstances knows the instance: AWS is consistent in the end only.
-    #[serde(with = "duration_text")]
-    pub visible_after: Duration,
-    /// From `pending` to `running`.
-    #[serde(with = "duration_text")]
-    pub running_after: Duration,
-    /// The slowest instance boots so much longer than the quickest.
-    #[serde(with = "duration_text")]
-    pub boots_differ_by: Duration,
-    /// From `running` until DescribeInstances shows the private address.
-    #[serde(with = "duration_text")]
-    pub address_after: Duration,
-    /// From registration in a target group to `healthy`.
-    #[serde(with = "duration_text")]
-    pub healthy_after: Duration,
-    /// How long a target drains; none: its group's deregistration delay.
-    #[serde(with = "duration_text::optional")]
-    pub draining_for: Option<Duration>,
-    /// From what happened (a death, a notice with a strategy, a launch that failed) until the owner acts on it.
-    #[serde(with = "duration_text")]
-    pub owner_reacts_after: Duration,
-    /// How long a detached instance is `Detaching`.
-    #[serde(with = "duration_text")]
-    pub detaching_for: Duration,
-    /// From the group's decision to terminate (or the hook's completion) until the instance is shut down.
-    #[serde(with = "duration_text")]
-    pub terminates_after: Duration,
-    /// From `shutting-down` to `terminated`, and from `stopping` to `stopped`.
-    #[serde(with = "duration_text")]
-    pub gone_after: Duration,
-    /// A fleet's `TerminationDelay` (strategy launch-before-terminate).
-    #[serde(with = "duration_text")]
-    pub termination_delay: Duration,
-    /// How long a fleet is `modifying`, and shows the target from before the change.
-    #[serde(with = "duration_text")]
-    pub modifying_for: Duration,
-}
-
-impl Default for Timings {
-    fn default() -> Timings {
-        Timings {
-            launch_after: Duration::from_secs(1),
-            launch_instances_takes: Duration::from_secs(3),
-            visible_after: Duration::ZERO,
-            running_after: Duration::from_secs(4),
-            boots_differ_by: Duration::from_secs(20),
-            address_after: Duration::ZERO,
-            healthy_after: Duration::from_secs(5),
-            draining_for: None,
-            owner_reacts_after: Duration::from_secs(2),
-            detaching_for: Duration::from_secs(5),
-            terminates_after: Duration::from_secs(5),
-            gone_after: Duration::from_secs(2),
-            termination_delay: Duration::from_secs(120),
-            modifying_for: Duration::ZERO,
-        }
-    }
-}
-
-impl Timings {
-    /// Everything in tenths of a second, for tests.
-    pub fn fast() -> Timings {
-        let tenth = Duration::from_millis(100);
-        Timings {
-            launch_after: tenth,
-            launch_instances_takes: tenth,
-            visible_after: Duration::ZERO,
-            running_after: tenth,
-            boots_differ_by: tenth * 10,
-            address_after: Duration::ZERO,
-            healthy_after: tenth,
-            draining_for: None,
-            owner_reacts_after: tenth,
-            detaching_for: tenth,
-            terminates_after: tenth,
-            gone_after: tenth,
-            termination_delay: Duration::from_secs(120),
-            modifying_for: Duration::ZERO,
-        }
-    }
 }

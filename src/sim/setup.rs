@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::auto_scaling::{AutoScalingGroup, Hook};
-use super::fleets::{Choice, Fleet, Override, TemplateConfig};
-use super::instances::{Launch, Place, State};
-use super::launch_templates::{LaunchTemplate, TemplateReference, TemplateVersion};
-use super::members::{LAUNCHING, Member, TERMINATING, known_state};
+use super::auto_scaling_group::{AutoScalingGroup, LifecycleHook, Member};
+use super::fleet::{Choice, Fleet, Override, TemplateConfig};
+use super::instance::{InstancePlace, InstanceState, Keeper, Launch};
+use super::launch_template::{LaunchTemplate, TemplateReference, TemplateVersion};
+use super::members::{LAUNCHING, TERMINATING, known_state};
 use super::settings::{FleetType, LifeCycle, Owner, Settings, TargetGroupSettings, TargetType};
-use super::target_groups::{Named, TargetGroup};
-use super::world::{Keeper, Subnet, World};
+use super::target_group::{Named, TargetGroup};
+use super::world::{Subnet, World};
 
 const GROUP: &str = "web";
 
@@ -111,7 +111,7 @@ impl World {
         let mut members = Vec::new();
         for (instance_type, zone) in pools {
             let subnet = self.subnet_of_zone(&zone).map(|subnet| subnet.id.clone()).unwrap_or_default();
-            let place = Place { instance_type, zone, subnet, life_cycle: self.settings.life_cycle };
+            let place = InstancePlace { instance_type, zone, subnet, life_cycle: self.settings.life_cycle };
             let mut id = self.launch(Launch { place, tags: tags.clone(), keeper: keeper.cloned() });
             let wanted = self.settings.instance_id.clone().filter(|_| members.is_empty()).unwrap_or_else(|| id.clone());
             let persistent = self.settings.persistent_request && members.is_empty();
@@ -119,7 +119,7 @@ impl World {
                 instance.spot.iter_mut().for_each(|spot| spot.persistent = persistent);
                 instance.id.clone_from(&wanted);
                 id = wanted;
-                instance.state = State::Running;
+                instance.state = InstanceState::Running;
                 instance.first = true;
             }
             self.register_first(&id);
@@ -212,9 +212,9 @@ impl World {
         self.first_member_state(state);
     }
 
-    fn first_hooks(&self, termination_hook: bool) -> Vec<Hook> {
+    fn first_hooks(&self, termination_hook: bool) -> Vec<LifecycleHook> {
         let Settings { heartbeat_timeout, default_result, more_hooks, launch_hook, .. } = &self.settings;
-        let hook = |name: &str, transition: &str| Hook {
+        let hook = |name: &str, transition: &str| LifecycleHook {
             name: name.to_owned(),
             transition: transition.to_owned(),
             heartbeat_timeout: *heartbeat_timeout,

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::auto_scaling::AutoScalingGroup;
-use super::fleets::Fleet;
-use super::instances::Instance;
-use super::target_groups::TargetGroup;
-use super::world::{Keeper, World};
+use super::auto_scaling_group::AutoScalingGroup;
+use super::fleet::Fleet;
+use super::instance::{Instance, Keeper};
+use super::target_group::TargetGroup;
+use super::world::World;
 
 impl World {
     pub(crate) fn snapshot(&self) -> Value {

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::Sim;
 use super::server::Tls;
 use super::settings::Settings;
+use super::simulation::Sim;
 
-/// Where to listen; an address left out is a free port on loopback.
+/// The addresses to listen on; one that is left out is a free port on loopback.
 #[derive(Clone, Debug, Default)]
 pub struct Standalone {
     pub metadata: Option<SocketAddr>,

@@ -5,39 +5,39 @@
 
 use std::net::Ipv4Addr;
 
-use super::aws::Failure;
+use super::refusal::Refusal;
 use super::settings::TargetType;
-use super::target_groups::{Named, Target, TargetGroup};
+use super::target_group::{Named, Target, TargetGroup};
 use super::world::World;
 
-/// Where an address lies, seen from a target group.
-enum Place {
+/// The place of an address, seen from a target group.
+enum AddressPlace {
     Inside { zone: String },
     Outside,
 }
 
 impl World {
-    fn place(&self, group: &TargetGroup, address: &str) -> Place {
+    fn place(&self, group: &TargetGroup, address: &str) -> AddressPlace {
         if let Some(target) = group.targets.iter().find(|target| target.is_stranger && target.id == address) {
-            return Place::Inside { zone: target.zone.clone().unwrap_or_default() };
+            return AddressPlace::Inside { zone: target.zone.clone().unwrap_or_default() };
         }
         let of_instance = self.instances.iter().find(|one| one.private_ip == address && group.vpc == self.settings.vpc);
         if let Some(instance) = of_instance {
-            return Place::Inside { zone: instance.place.zone.clone() };
+            return AddressPlace::Inside { zone: instance.place.zone.clone() };
         }
-        let Ok(address) = address.parse::<Ipv4Addr>() else { return Place::Outside };
+        let Ok(address) = address.parse::<Ipv4Addr>() else { return AddressPlace::Outside };
         let [a, b, c, _] = address.octets();
         let own = format!("{a}.{b}.{c}.0/24");
         match self.subnets.iter().find(|subnet| subnet.cidr == own) {
-            Some(subnet) if group.vpc == self.settings.vpc => Place::Inside { zone: subnet.zone.clone() },
-            _ => Place::Outside,
+            Some(subnet) if group.vpc == self.settings.vpc => AddressPlace::Inside { zone: subnet.zone.clone() },
+            _ => AddressPlace::Outside,
         }
     }
 
-    /// Why AWS refuses to register this target for its zone.
-    pub(crate) fn check_zone(&self, group: &TargetGroup, named: &Named) -> Result<(), Failure> {
+    /// Refuses a target for its zone, as AWS does.
+    pub(crate) fn check_zone(&self, group: &TargetGroup, named: &Named) -> Result<(), Refusal> {
         let (id, zone) = (&named.id, named.zone.as_deref());
-        let refused = |what: String| Err(Failure::validation(what));
+        let refused = |what: String| Err(Refusal::validation(what));
         if group.kind == TargetType::Instance {
             return match zone {
                 None => Ok(()),
@@ -46,14 +46,14 @@ impl World {
         }
         let is_network = group.load_balancer.as_ref().is_some_and(|one| one.kind == "network");
         match (self.place(group, id), zone) {
-            (Place::Inside { .. }, None) => Ok(()),
-            (Place::Inside { zone: own }, Some(zone)) if own == zone => Ok(()),
-            (Place::Inside { .. }, Some(_)) => refused(format!(
+            (AddressPlace::Inside { .. }, None) => Ok(()),
+            (AddressPlace::Inside { zone: own }, Some(zone)) if own == zone => Ok(()),
+            (AddressPlace::Inside { .. }, Some(_)) => refused(format!(
                 "The IP address '{id}' is within the VPC, and cannot have its Availability Zone overridden"
             )),
-            (Place::Outside, Some("all")) => Ok(()),
-            (Place::Outside, Some(_)) if is_network => Ok(()),
-            (Place::Outside, _) => refused(format!(
+            (AddressPlace::Outside, Some("all")) => Ok(()),
+            (AddressPlace::Outside, Some(_)) if is_network => Ok(()),
+            (AddressPlace::Outside, _) => refused(format!(
                 "The IP address '{id}' is outside the VPC '{}', and must have 'all' as its Availability Zone",
                 group.vpc
             )),
@@ -64,8 +64,8 @@ impl World {
     pub(crate) fn zone_shown(&self, group: &TargetGroup, named: &Named) -> Option<String> {
         match (group.kind, self.place(group, &named.id)) {
             (TargetType::Instance, _) => None,
-            (TargetType::Ip, Place::Inside { zone }) => Some(zone),
-            (TargetType::Ip, Place::Outside) => named.zone.clone(),
+            (TargetType::Ip, AddressPlace::Inside { zone }) => Some(zone),
+            (TargetType::Ip, AddressPlace::Outside) => named.zone.clone(),
         }
     }
 

@@ -7,33 +7,33 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::auto_scaling::AutoScalingGroup;
-use super::clock::Clock;
-use super::credentials::Credentials;
-use super::fleets::Fleet;
-use super::instances::{Instance, Spot};
-use super::launch_templates::LaunchTemplate;
+use super::auto_scaling_group::AutoScalingGroup;
+use super::clock::WorldClock;
+use super::credentials::IssuedCredentials;
+use super::fleet::Fleet;
+use super::instance::{Instance, InstancePlace, Keeper, Spot};
+use super::launch_template::LaunchTemplate;
 use super::rates::Buckets;
 use super::settings::Settings;
-use super::target_groups::TargetGroup;
+use super::target_group::TargetGroup;
 use super::xml::Xml;
 
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) settings: Settings,
-    pub(crate) clock: Clock,
+    pub(crate) clock: WorldClock,
     /// The instant of what is being done.
     pub(crate) now: Instant,
     /// The instance whose metadata is served.
     pub(crate) ours: String,
-    /// In order of launch; the dead stay.
+    /// The instances in order of launch; the dead stay.
     pub(crate) instances: Vec<Instance>,
     pub(crate) target_groups: Vec<TargetGroup>,
     pub(crate) auto_scaling_groups: Vec<AutoScalingGroup>,
     pub(crate) fleets: Vec<Fleet>,
     pub(crate) launch_templates: Vec<LaunchTemplate>,
     pub(crate) subnets: Vec<Subnet>,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: IssuedCredentials,
     pub(crate) buckets: Buckets,
     /// The body of `events/maintenance/scheduled`; none: 404.
     pub(crate) scheduled_events: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) struct World {
     pub(crate) launches_in_progress: BTreeMap<String, Instant>,
     /// The answer to the call in hand is sent so much later.
     pub(crate) answers_after: Duration,
-    agenda: BTreeMap<(Instant, u64), Event>,
+    agenda: BTreeMap<(Instant, u64), WorldEvent>,
     next: u64,
 }
 
@@ -63,16 +63,9 @@ pub(crate) struct Answered {
     pub(crate) answer: Xml,
 }
 
-/// The owner that keeps count of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Keeper {
-    AutoScalingGroup(String),
-    Fleet(String),
-}
-
 /// The events to come; strings are instance ids.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub(crate) enum WorldEvent {
     Runs(String),
     /// `shutting-down` becomes `terminated`, `stopping` becomes `stopped`.
     Gone(String),
@@ -121,10 +114,10 @@ impl World {
     }
 
     pub(crate) fn empty(settings: Settings) -> World {
-        let clock = Clock::starting_now(settings.clock_offset);
+        let clock = WorldClock::starting_now(settings.clock_offset);
         World {
             now: clock.started(),
-            credentials: Credentials::new(settings.credentials_lifetime),
+            credentials: IssuedCredentials::new(settings.credentials_lifetime),
             buckets: Buckets::new(settings.rates.clone()),
             settings,
             clock,
@@ -157,32 +150,32 @@ impl World {
         self.forget_drained_targets();
     }
 
-    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+    pub(crate) fn after(&mut self, delay: Duration, event: WorldEvent) {
         self.at(self.now + delay, event);
     }
 
-    pub(crate) fn at(&mut self, at: Instant, event: Event) {
+    pub(crate) fn at(&mut self, at: Instant, event: WorldEvent) {
         let serial = self.serial();
         self.agenda.insert((at, serial), event);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: WorldEvent) {
         match event {
-            Event::Runs(instance) => self.instance_runs(&instance),
-            Event::Gone(instance) => self.instance_gone(&instance),
-            Event::Reclaimed { instance, serial } => self.instance_reclaimed(&instance, serial),
-            Event::DeathSeen(instance) => self.death_seen(&instance),
-            Event::RiskSeen(instance) => self.risk_seen(&instance),
-            Event::Launch(keeper) => self.keeper_launches(&keeper),
-            Event::Recount(keeper) => self.recount(&keeper),
-            Event::Detached { group, instance } => self.detached(&group, &instance),
-            Event::Terminated(instance) => self.terminate(&instance, "User initiated"),
-            Event::HealthChecked(instance) => self.health_checked(&instance),
-            Event::MemberDrained(instance) => self.member_drained(&instance),
-            Event::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
-            Event::RiskEnded(instance) => self.risk_ended(&instance),
-            Event::DiesAtBirth { instance, reason } => self.terminate(&instance, &reason),
-            Event::RequestLaunches(instance) => self.request_launches(&instance),
+            WorldEvent::Runs(instance) => self.instance_runs(&instance),
+            WorldEvent::Gone(instance) => self.instance_gone(&instance),
+            WorldEvent::Reclaimed { instance, serial } => self.instance_reclaimed(&instance, serial),
+            WorldEvent::DeathSeen(instance) => self.death_seen(&instance),
+            WorldEvent::RiskSeen(instance) => self.risk_seen(&instance),
+            WorldEvent::Launch(keeper) => self.keeper_launches(&keeper),
+            WorldEvent::Recount(keeper) => self.recount(&keeper),
+            WorldEvent::Detached { group, instance } => self.detached(&group, &instance),
+            WorldEvent::Terminated(instance) => self.terminate(&instance, "User initiated"),
+            WorldEvent::HealthChecked(instance) => self.health_checked(&instance),
+            WorldEvent::MemberDrained(instance) => self.member_drained(&instance),
+            WorldEvent::HookTimedOut { instance, serial } => self.hook_timed_out(&instance, serial),
+            WorldEvent::RiskEnded(instance) => self.risk_ended(&instance),
+            WorldEvent::DiesAtBirth { instance, reason } => self.terminate(&instance, &reason),
+            WorldEvent::RequestLaunches(instance) => self.request_launches(&instance),
         }
     }
 
@@ -243,7 +236,7 @@ impl World {
         self.subnets.iter().find(|subnet| subnet.zone == zone)
     }
 
-    pub(crate) fn has_capacity(&self, place: &super::instances::Place) -> bool {
+    pub(crate) fn has_capacity(&self, place: &InstancePlace) -> bool {
         let mut without = self.settings.no_capacity.iter();
         !without.any(|pool| pool.holds(&place.instance_type, &place.zone, place.life_cycle))
     }

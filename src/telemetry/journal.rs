@@ -23,7 +23,7 @@ use tracing_subscriber::layer::Context;
 
 use crate::core::printable::printable;
 
-/// Where journald listens.
+/// The socket of journald.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// A handover says some dozens of lines; at `RUST_LOG=debug`, some thousands.
@@ -45,11 +45,11 @@ pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
 
 /// The journal as a layer of [`tracing_subscriber`]. Clones are the same journal.
 #[derive(Clone)]
-pub struct Journal {
-    shared: Arc<Shared>,
+pub struct JournalLayer {
+    shared: Arc<JournalWriter>,
 }
 
-struct Shared {
+struct JournalWriter {
     path: PathBuf,
     /// Never waits.
     socket: UnixDatagram,
@@ -60,30 +60,30 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<Line>,
+    lines: VecDeque<JournalLine>,
     /// Lines that came when it was full.
     lost: u64,
     /// A thread sends what is in it.
     is_emptied: bool,
 }
 
-struct Line {
-    /// For the journal's socket.
+struct JournalLine {
+    /// The entry for the journal's socket.
     entry: Vec<u8>,
-    /// For its stream, if need be.
+    /// The text for its stream, if need be.
     text: String,
 }
 
-impl Journal {
+impl JournalLayer {
     /// `path` is [`SOCKET`], which need not be there; `stream`, the journal's that [`is_stream`] found.
     ///
     /// # Errors
     /// There is no socket to be had from the kernel.
-    pub fn new(path: &Path, stream: OwnedFd) -> io::Result<Journal> {
+    pub fn new(path: &Path, stream: OwnedFd) -> io::Result<JournalLayer> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         let (path, queue, is_empty) = (path.to_owned(), Mutex::default(), Condvar::new());
-        Ok(Journal { shared: Arc::new(Shared { path, socket, stream, queue, is_empty }) })
+        Ok(JournalLayer { shared: Arc::new(JournalWriter { path, socket, stream, queue, is_empty }) })
     }
 
     /// Waits until nothing is queued any more, so long at most.
@@ -93,7 +93,7 @@ impl Journal {
         drop(wait);
     }
 
-    fn send(&self, line: Line) {
+    fn send(&self, line: JournalLine) {
         let mut queue = self.shared.queue();
         if !queue.is_emptied && self.shared.send(&self.shared.socket, &line).is_ok() {
             return;
@@ -115,14 +115,14 @@ impl Journal {
 /// The journal has no room: it is to be tried again.
 struct Full;
 
-impl Shared {
+impl JournalWriter {
     /// Nothing that panics is done while it is locked.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the journal is not there, or does not take an entry of this size, its stream gets the text.
-    fn send(&self, socket: &UnixDatagram, line: &Line) -> Result<(), Full> {
+    /// Sends a line. Where the journal is not there, or does not take an entry of this size, its stream gets the text.
+    fn send(&self, socket: &UnixDatagram, line: &JournalLine) -> Result<(), Full> {
         match socket.send_to(&line.entry, &self.path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Full),
@@ -160,12 +160,12 @@ impl Shared {
     }
 }
 
-fn left_out(lines: u64) -> Line {
+fn left_out(lines: u64) -> JournalLine {
     let text = format!("{lines} lines were left out here, because the journal took none for too long");
-    Line::new(Level::WARN, &text, &[])
+    JournalLine::new(Level::WARN, &text, &[])
 }
 
-impl<S: Subscriber> Layer<S> for Journal {
+impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut told = Told::default();
         event.record(&mut told);
@@ -174,12 +174,12 @@ impl<S: Subscriber> Layer<S> for Journal {
             // What is left is told to people, too.
             let _ = write!(message, " ({left} s left)");
         }
-        self.send(Line::new(*event.metadata().level(), &message, &fields));
+        self.send(JournalLine::new(*event.metadata().level(), &message, &fields));
     }
 }
 
-impl Line {
-    fn new(level: Level, message: &str, fields: &[u8]) -> Line {
+impl JournalLine {
+    fn new(level: Level, message: &str, fields: &[u8]) -> JournalLine {
         // Those of syslog(3).
         let priority = match level {
             Level::ERROR => 3,
@@ -195,7 +195,7 @@ impl Line {
         // A stream has the priority in front (sd-daemon(3)), and a line is an entry.
         let (beginning, _) = message.split_at(message.floor_char_boundary(LONGEST_LINE));
         let text = format!("<{priority}>{}\n", beginning.replace(['\n', '\r'], " "));
-        Line { entry, text }
+        JournalLine { entry, text }
     }
 }
 
@@ -204,7 +204,7 @@ impl Line {
 struct Told {
     message: String,
     left: Option<String>,
-    /// In the protocol's form.
+    /// The line in the protocol's form.
     fields: Vec<u8>,
 }
 
@@ -235,7 +235,7 @@ fn name(field: &str) -> Option<String> {
     (!name.is_empty() && name.len() <= LONGEST_NAME && !RESERVED.contains(&name.as_str())).then_some(name)
 }
 
-/// With a line break in it, a value stands behind its length.
+/// Adds a field. A value with a line break stands behind its length.
 fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_be_taken_for_another_field() {
-        let line = Line::new(Level::WARN, "one\nPRIORITY=0", &[]);
+        let line = JournalLine::new(Level::WARN, "one\nPRIORITY=0", &[]);
         assert_eq!(
             line.entry,
             b"MESSAGE\n\x0e\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=4\nSYSLOG_IDENTIFIER=spot-relay\n"

@@ -19,25 +19,25 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use super::journal::{self, Journal};
+use super::journal::{self, JournalLayer};
 use crate::core::printable::{printable, printable_json};
 
-/// How log lines are written to standard error.
+/// The format of log lines on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-/// As many lines wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
+/// The most lines that wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
 const QUEUE: usize = 2000;
-/// How long the end of the process waits for a journal that is slow.
+/// The wait at the end of the process for a journal that is slow.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// To be kept as long as there is something to log.
+/// The running log, to be kept as long as there is something to log.
 #[must_use]
 pub struct Logging {
-    journal: Option<Journal>,
+    journal: Option<JournalLayer>,
     /// `None` beside a journal.
     stderr: Option<Stderr>,
 }
@@ -94,11 +94,11 @@ fn say_panics_once() {
 }
 
 /// The journal, if standard error is connected to it.
-fn journal() -> Option<Journal> {
+fn journal() -> Option<JournalLayer> {
     let (stream, stderr) = (std::env::var("JOURNAL_STREAM").ok()?, io::stderr());
     let is_ours = journal::is_stream(&stream, &stderr);
     let stderr = stderr.as_fd().try_clone_to_owned().ok().filter(|_| is_ours)?;
-    Journal::new(Path::new(journal::SOCKET), stderr).ok()
+    JournalLayer::new(Path::new(journal::SOCKET), stderr).ok()
 }
 
 /// Standard error, written by a thread that waits for it instead of the caller. (`tracing-appender` does the same, and has
@@ -132,7 +132,7 @@ impl Stderr {
         Stderr { queue, is_json: false }
     }
 
-    /// Until everything is written, so long at most.
+    /// Waits until everything is written, for `limit` at most.
     fn wait(&self, limit: Duration) {
         let (asked, answered) = sync_channel(1);
         if self.queue.try_send(Message::Written(asked)).is_ok() {
@@ -162,7 +162,8 @@ fn to<S>(stderr: &Stderr) -> fmt::Layer<S, format::DefaultFields, format::Format
     fmt::layer().with_writer(move || stderr.clone()).log_internal_errors(false)
 }
 
-/// At `debug` and `trace` the crates that speak HTTP show requests with their headers, bodies and keys.
+/// Tells whether a line may be logged: at `debug` and `trace` the crates that speak HTTP show requests with their
+/// headers, bodies and keys.
 fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
     let (ours, target) = (env!("CARGO_CRATE_NAME"), metadata.target());
     let is_ours = target.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

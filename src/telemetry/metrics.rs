@@ -3,28 +3,32 @@
 //! Invariants: counting never waits and never fails; every series stands from the start, at zero, or as `NaN` where zero
 //! would be a lie (Prometheus, *Avoid missing metrics*); every label's values are a closed set.
 
+mod handover;
+mod registrar;
 mod server;
-mod standing;
+mod situation;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, IntCounter, IntCounterVec, Registry, TextEncoder};
 
 use crate::core::handover::HookKind;
 use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::retry::FailureKind;
 
+use handover::HandoverGauges;
+use registrar::Registrar;
 pub use server::serve;
-use standing::Standing;
+use situation::Situation;
 
 /// The result of a look at the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookResult {
-    /// No notice stands: a 404.
+    /// There is no notice: a 404.
     Absent,
     Notice,
-    /// No answer, or not in time.
+    /// There was no answer, or not in time.
     Unanswered,
     /// A status other than 200 and 404.
     Refused,
@@ -50,32 +54,29 @@ impl LookResult {
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
-pub struct Metrics {
+pub struct PrometheusMetrics {
     registry: Registry,
     since_last_look: Gauge,
     looks: IntCounterVec,
     notices: IntCounter,
     milestones: IntCounterVec,
-    handover_milestone: GaugeVec,
-    handover_left: Gauge,
-    standing: Standing,
+    handover: HandoverGauges,
+    situation: Situation,
     credentials_left: Gauge,
     aws_calls: IntCounterVec,
     retries: IntCounterVec,
     hooks: IntCounterVec,
     webhook_posts: IntCounterVec,
-    seen: Mutex<Seen>,
+    state: Mutex<MetricsState>,
 }
 
-struct Seen {
+struct MetricsState {
     /// The last good look, or the start.
     last_look: BootInstant,
     notice_stands: bool,
-    /// When the last handover began.
-    handover: Option<BootInstant>,
 }
 
-impl Metrics {
+impl PrometheusMetrics {
     /// `actions` and `duties` are all that will ever be counted; `started` and `now` are the process's start.
     ///
     /// # Errors
@@ -85,14 +86,14 @@ impl Metrics {
         duties: &[&'static str],
         started: Timestamp,
         now: BootInstant,
-    ) -> prometheus::Result<Metrics> {
-        let register = Register(Registry::new());
+    ) -> prometheus::Result<PrometheusMetrics> {
+        let register = Registrar(Registry::new());
         let build = register.gauges("spot_relay_build_info", "The version, as a label of 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         let start = register
             .gauge("process_start_time_seconds", "Start time of the process since the Unix epoch, in seconds.")?;
         start.set(started.as_duration().as_secs_f64());
-        let metrics = Metrics {
+        let metrics = PrometheusMetrics {
             since_last_look: register.gauge(
                 "spot_relay_metadata_last_good_look_age_seconds",
                 "Seconds since the metadata last told whether a notice stands, or since the start if it never did.",
@@ -108,17 +109,8 @@ impl Metrics {
                 "Milestones reached, one for each target group where they are of one.",
                 &["milestone"],
             )?,
-            handover_milestone: register.gauges(
-                "spot_relay_handover_milestone_seconds",
-                "Seconds from the signal to each milestone of the last handover, to the last one where it has several; NaN \
-                 if not reached.",
-                &["milestone"],
-            )?,
-            handover_left: register.gauge(
-                "spot_relay_handover_left_seconds",
-                "Seconds that were left to the deadline when the last handover ended; NaN before.",
-            )?,
-            standing: Standing::new(&register)?,
+            handover: HandoverGauges::new(&register)?,
+            situation: Situation::new(&register)?,
             credentials_left: register.gauge(
                 "spot_relay_credentials_left_seconds",
                 "Seconds until the credentials for AWS end; NaN if they never do, or there are none.",
@@ -143,7 +135,7 @@ impl Metrics {
                 "Posts to the webhook, each try, by what came of them.",
                 &["result"],
             )?,
-            seen: Mutex::new(Seen { last_look: now, notice_stands: false, handover: None }),
+            state: Mutex::new(MetricsState { last_look: now, notice_stands: false }),
             registry: register.0,
         };
         metrics.stand_at_zero(actions, duties);
@@ -173,27 +165,19 @@ impl Metrics {
             self.webhook_posts.with_label_values(&[result]);
         }
         self.credentials_left(None);
-        self.forget_handover();
-    }
-
-    fn forget_handover(&self) {
-        for milestone in MilestoneKind::ALL.into_iter().filter(|milestone| is_of_a_handover(*milestone)) {
-            self.handover_milestone.with_label_values(&[milestone.as_str()]).set(f64::NAN);
-        }
-        self.handover_left.set(f64::NAN);
     }
 
     /// A notice is counted when it appears.
     pub fn looked(&self, result: LookResult, at: BootInstant) {
         self.looks.with_label_values(&[result.as_str()]).inc();
         if matches!(result, LookResult::Absent | LookResult::Notice) {
-            let mut seen = self.seen();
-            seen.last_look = at;
+            let mut state = self.state();
+            state.last_look = at;
             let stands = result == LookResult::Notice;
-            if stands && !seen.notice_stands {
+            if stands && !state.notice_stands {
                 self.notices.inc();
             }
-            seen.notice_stands = stands;
+            state.notice_stands = stands;
         }
     }
 
@@ -201,26 +185,18 @@ impl Metrics {
     pub fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
         let kind = milestone.milestone;
         self.milestones.with_label_values(&[kind.as_str()]).inc();
-        let Some(begun) = begun.filter(|_| is_of_a_handover(kind)) else { return };
-        if self.seen().handover.replace(begun) != Some(begun) {
-            self.forget_handover();
-        }
-        let after = milestone.at.since(begun).as_secs_f64();
-        self.handover_milestone.with_label_values(&[kind.as_str()]).set(after);
-        if let (MilestoneKind::HandedOver, Some(left)) = (kind, milestone.left) {
-            self.handover_left.set(left.as_secs_f64());
-        }
+        self.handover.reached(milestone, begun);
     }
 
     /// `outcome` is `complete` or `partial`.
     pub fn handed_over(&self, outcome: &'static str) {
-        self.standing.handed_over(outcome);
+        self.situation.handed_over(outcome);
     }
 
     /// A look-up found so many targets of this instance, and this owner; `None` where it is not known yet.
     pub fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
-        self.standing.registered(targets);
-        self.standing.owned_by(owner);
+        self.situation.registered(targets);
+        self.situation.owned_by(owner);
     }
 
     pub fn credentials_left(&self, seconds: Option<f64>) {
@@ -245,51 +221,18 @@ impl Metrics {
 
     /// All of it, as it stands at `now`.
     pub fn text(&self, now: BootInstant) -> String {
-        self.since_last_look.set(now.since(self.seen().last_look).as_secs_f64());
+        self.since_last_look.set(now.since(self.state().last_look).as_secs_f64());
         // Its only error is a family without a sample, and no family is.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, MetricsState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn result(failure: Option<FailureKind>) -> &'static str {
     failure.map_or(OK, FailureKind::as_str)
-}
-
-/// A recommendation may lead to none, and an instance arrives without one.
-fn is_of_a_handover(milestone: MilestoneKind) -> bool {
-    !matches!(milestone, MilestoneKind::Recommended | MilestoneKind::Arrived)
-}
-
-struct Register(Registry);
-
-impl Register {
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        let counter = IntCounter::new(name, help)?;
-        self.0.register(Box::new(counter.clone()))?;
-        Ok(counter)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(counters.clone()))?;
-        Ok(counters)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
-        let gauge = Gauge::new(name, help)?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(gauges.clone()))?;
-        Ok(gauges)
-    }
 }
 
 #[cfg(test)]
@@ -302,9 +245,9 @@ mod tests {
         BootInstant::since_boot(Duration::from_secs(seconds))
     }
 
-    fn metrics() -> Metrics {
+    fn metrics() -> PrometheusMetrics {
         let started = Timestamp::from_second(1_700_000_000).unwrap();
-        Metrics::new(&["CreateTags", "other"], &["leave"], started, at(100)).unwrap()
+        PrometheusMetrics::new(&["CreateTags", "other"], &["leave"], started, at(100)).unwrap()
     }
 
     fn milestone(milestone: MilestoneKind, seconds: u64) -> Milestone {

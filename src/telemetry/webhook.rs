@@ -31,7 +31,7 @@ use template::Template;
 
 pub use announcement::Announcement;
 
-/// From connecting to the last byte of the answer.
+/// The limit from connecting to the last byte of the answer.
 pub const LIMIT: Duration = Duration::from_secs(3);
 /// An answer is read up to here; a person gets to see [`SHOWN`] characters of it.
 pub const BODY_LIMIT: usize = 16 * 1024;
@@ -42,14 +42,14 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// A pause that is asked for with `Retry-After` counts up to here.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Why a webhook did not take a POST, and for how long it asks to be left alone.
+/// The reason why a webhook did not take a POST, and for how long it asks to be left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotTaken {
+pub struct PostError {
     pub failure: Failure,
     pub retry_after: Option<Duration>,
 }
 
-impl From<Failure> for NotTaken {
+impl From<Failure> for PostError {
     fn from(failure: Failure) -> Self {
         Self { failure, retry_after: None }
     }
@@ -60,10 +60,10 @@ pub struct Webhook {
     origin: String,
     template: Option<Template>,
     /// Made at the first POST, because reading the system's certificates takes time and memory.
-    line: OnceCell<Line>,
+    line: OnceCell<WebhookClient>,
 }
 
-struct Line {
+struct WebhookClient {
     http: Client,
     /// The secrets that an answer may repeat and nobody may see.
     secrets: Vec<String>,
@@ -107,7 +107,7 @@ impl Webhook {
     /// # Errors
     /// `Rejected`: 3xx and 4xx, a repeat brings the same. `Throttled`: 408 and 429. `Fault`: 5xx. `Unanswered`: the rest.
     /// `retry_after` is what a 408, a 429 or a 5xx says of it, in seconds or as a date.
-    pub async fn post(&self, body: String) -> Result<(), NotTaken> {
+    pub async fn post(&self, body: String) -> Result<(), PostError> {
         let until = Instant::now() + LIMIT;
         let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
         let (line, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
@@ -129,10 +129,10 @@ impl Webhook {
         }
         let failure = Failure { kind: kind(status), code: None, message };
         let retry_after = retry_after.filter(|_| failure.kind != FailureKind::Rejected);
-        Err(NotTaken { failure, retry_after })
+        Err(PostError { failure, retry_after })
     }
 
-    async fn send(&self, body: String) -> Result<(&Line, Response), Failure> {
+    async fn send(&self, body: String) -> Result<(&WebhookClient, Response), Failure> {
         let line = self.line.get_or_try_init(|| connect(&self.url)).await.map_err(|error| unanswered(&error))?;
         let answer = request(&line.http, &self.url).body(body).send().await;
         let answer = answer.map_err(|error| unanswered(&anyhow::Error::from(error.without_url())))?;
@@ -157,7 +157,7 @@ fn request(http: &Client, url: &Url) -> RequestBuilder {
 }
 
 /// The client, without a connection yet.
-async fn connect(url: &Url) -> anyhow::Result<Line> {
+async fn connect(url: &Url) -> anyhow::Result<WebhookClient> {
     let is_https = url.scheme() == "https";
     let trusted = match is_https {
         // A disk that hangs holds up nothing but the webhook.
@@ -180,7 +180,7 @@ async fn connect(url: &Url) -> anyhow::Result<Line> {
     let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
     let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secrets = secrets(url, authorization);
-    Ok(Line { http, secrets })
+    Ok(WebhookClient { http, secrets })
 }
 
 fn system_certificates() -> anyhow::Result<RootCertStore> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spot_relay::host::hooks::{Ended, GRACE, Hook, LINES, LINES_A_SECOND, LONGEST_LINE, Stopped, run};
+use spot_relay::host::hooks::{GRACE, HookEnd, HookRun, LINES, LINES_A_SECOND, LONGEST_LINE, Stopped, run};
 use tokio::time::{sleep, timeout};
 use tracing::subscriber::DefaultGuard;
 
@@ -19,15 +19,15 @@ const AMPLE: Duration = Duration::from_secs(60);
 /// What a busy machine may need for what takes no time.
 const BUSY: Duration = Duration::from_secs(10);
 
-fn hook(command: &[&str], limit: Duration) -> Hook {
+fn hook(command: &[&str], limit: Duration) -> HookRun {
     let command = command.iter().map(|&word| word.to_owned()).collect();
-    Hook { name: "drained", command, environment: Vec::new(), limit }
+    HookRun { name: "drained", command, environment: Vec::new(), limit }
 }
 
 /// A script in `directory`.
-fn sh(script: &str, directory: &Path, limit: Duration) -> Hook {
+fn sh(script: &str, directory: &Path, limit: Duration) -> HookRun {
     let environment = vec![("DIRECTORY".to_owned(), directory.to_str().unwrap().to_owned())];
-    Hook { environment, ..hook(&["sh", "-c", &format!("cd \"$DIRECTORY\" || exit 99; {script}")], limit) }
+    HookRun { environment, ..hook(&["sh", "-c", &format!("cd \"$DIRECTORY\" || exit 99; {script}")], limit) }
 }
 
 /// An empty directory, removed at the end.
@@ -128,12 +128,12 @@ async fn how_a_hook_ended_is_told_in_words() {
     let succeeded = run(hook(&["true"], AMPLE)).await;
     assert!(succeeded.is_success() && succeeded.to_string().starts_with("succeeded after "), "{succeeded}");
     let failed = run(hook(&["sh", "-c", "exit 3"], AMPLE)).await;
-    assert!(matches!(failed, Ended::Failed { status: 3, .. }) && !failed.is_success());
+    assert!(matches!(failed, HookEnd::Failed { status: 3, .. }) && !failed.is_success());
     assert!(failed.to_string().starts_with("ended with exit status 3 after "), "{failed}");
     let killed = run(hook(&["sh", "-c", "kill -KILL $$"], AMPLE)).await;
-    assert!(matches!(killed, Ended::Killed { signal: 9, .. }) && !killed.is_success());
+    assert!(matches!(killed, HookEnd::Killed { signal: 9, .. }) && !killed.is_success());
     assert!(killed.to_string().starts_with("was ended by signal 9 (SIGKILL) after "), "{killed}");
-    let timed_out = |stopped| Ended::TimedOut { limit: Duration::from_secs(20), stopped };
+    let timed_out = |stopped| HookEnd::TimedOut { limit: Duration::from_secs(20), stopped };
     for (stopped, words) in [
         (Stopped::Terminated, "was still running after 20.0 s and was ended with SIGTERM"),
         (Stopped::Killed, "was still running after 20.0 s and did not end on SIGTERM and was killed"),
@@ -165,7 +165,7 @@ async fn a_program_that_cannot_be_started_is_named_with_the_reason() {
     }
     for unusable in [&[][..], &[""], &["true", "a\0b"]] {
         let ended = run(hook(unusable, AMPLE)).await;
-        assert!(matches!(ended, Ended::NotStarted { .. }), "{ended}");
+        assert!(matches!(ended, HookEnd::NotStarted { .. }), "{ended}");
     }
 }
 
@@ -176,7 +176,7 @@ async fn a_hook_that_hangs_is_ended_with_its_whole_group() {
     let limit = Duration::from_secs(1);
     let ended = run(sh("sleep 600 & echo $! >grandchild; echo $$ >child; wait", &directory.0, limit)).await;
     assert!((limit..limit + BUSY).contains(&began.elapsed()));
-    assert_eq!(ended, Ended::TimedOut { limit, stopped: Stopped::Terminated });
+    assert_eq!(ended, HookEnd::TimedOut { limit, stopped: Stopped::Terminated });
     assert_eq!(directory.process("child").await.state(), None, "a zombie is left");
     assert!(!directory.process("grandchild").await.runs());
 }
@@ -191,7 +191,7 @@ async fn what_ignores_sigterm_is_killed_after_the_grace() {
     let (first, second) =
         tokio::join!(run(sh(all_stubborn, &directory.0, limit)), run(sh(stubborn_grandchild, &directory.0, limit)));
     assert!((limit + GRACE..limit + GRACE + BUSY).contains(&began.elapsed()));
-    let killed = Ended::TimedOut { limit, stopped: Stopped::Killed };
+    let killed = HookEnd::TimedOut { limit, stopped: Stopped::Killed };
     assert_eq!([first, second], [killed.clone(), killed]);
     assert_eq!(directory.process("stubborn").await.state(), None);
     directory.process("grandchild").await.assert_ends().await;
@@ -203,7 +203,7 @@ async fn whoever_cleans_up_on_sigterm_has_the_grace_for_it_even_when_its_parent_
     let limit = Duration::from_secs(1);
     let tidy = "sh -c 'trap \"sleep 0.5; echo $$ >clean; exit\" TERM; sleep 600 & wait' & exec sleep 600";
     let ended = run(sh(tidy, &directory.0, limit)).await;
-    assert_eq!(ended, Ended::TimedOut { limit, stopped: Stopped::Terminated });
+    assert_eq!(ended, HookEnd::TimedOut { limit, stopped: Stopped::Terminated });
     assert!(directory.0.join("clean").exists());
 }
 
@@ -243,7 +243,7 @@ fn the_environment_arrives_without_what_only_systemd_means_for_the_daemon() {
     let environment = [("SPOT_RELAY_ACTION", "terminate"), ("STATE_DIRECTORY", "/elsewhere")];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended = runtime.block_on(run(Hook { environment, ..hook(&["env"], AMPLE) }));
+    let ended = runtime.block_on(run(HookRun { environment, ..hook(&["env"], AMPLE) }));
     assert!(ended.is_success(), "{ended}");
     let lines = log.lines();
     for expected in ["AWS_REGION=eu-west-1", "SPOT_RELAY_ACTION=terminate", "STATE_DIRECTORY=/elsewhere"] {
@@ -286,7 +286,7 @@ async fn a_line_is_told_when_it_is_written_and_not_at_the_end() {
 async fn a_hook_that_closes_its_output_is_still_waited_for() {
     let began = Instant::now();
     let ended = run(hook(&["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"], AMPLE)).await;
-    assert!(matches!(ended, Ended::Failed { status: 4, .. }), "{ended}");
+    assert!(matches!(ended, HookEnd::Failed { status: 4, .. }), "{ended}");
     assert!(began.elapsed() >= Duration::from_millis(500));
 }
 
@@ -306,7 +306,7 @@ async fn a_firehose_holds_nobody_up_and_is_cut() {
         ended = run(hook(&["yes"], limit)) => ended,
         () = other => unreachable!(),
     };
-    assert_eq!(ended, Ended::TimedOut { limit, stopped: Stopped::Terminated });
+    assert_eq!(ended, HookEnd::TimedOut { limit, stopped: Stopped::Terminated });
     assert!(began.elapsed() < limit + BUSY);
     assert!(turns >= 20, "others had {turns} turns");
     let told = u64::try_from(log.lines().len()).unwrap();

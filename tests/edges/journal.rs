@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use spot_relay::telemetry::journal::Journal;
+use spot_relay::telemetry::journal::JournalLayer;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ struct Journald {
     path: PathBuf,
     socket: Option<UnixDatagram>,
     stream: BufReader<UnixStream>,
-    journal: Journal,
+    journal: JournalLayer,
 }
 
 impl Journald {
@@ -25,7 +25,7 @@ impl Journald {
         let path = std::env::temp_dir().join(format!("spot-relay-journal-{}-{name}", std::process::id()));
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
-        let journal = Journal::new(&path, OwnedFd::from(theirs)).unwrap();
+        let journal = JournalLayer::new(&path, OwnedFd::from(theirs)).unwrap();
         let mut journald = Journald { path, socket: None, stream: BufReader::new(ours), journal };
         journald.listen();
         journald

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use spot_relay::cloud::autoscaling::{LifecycleAction, Placement};
 use spot_relay::cloud::clock::Clock;
-use spot_relay::cloud::elb::{Among, Found};
+use spot_relay::cloud::elb::{FoundRegistrations, SearchScope};
 use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
 use spot_relay::core::config::ListedTargetGroup;
@@ -60,7 +60,7 @@ impl World {
         requests.rfind(|request| request.action == action).map(|request| request.parameters).unwrap()
     }
 
-    async fn find(&self, among: &Among, known: &[Registration]) -> Found {
+    async fn find(&self, among: &SearchScope, known: &[Registration]) -> FoundRegistrations {
         self.aws.elb.find_registrations(&self.identity, among, known, LIMIT).await.unwrap()
     }
 
@@ -73,9 +73,9 @@ impl World {
     }
 }
 
-fn configured(groups: &[&str]) -> Among {
+fn configured(groups: &[&str]) -> SearchScope {
     let entry = |group: &&str| ListedTargetGroup { arn_or_name: (*group).to_owned(), port: None };
-    Among::Configured(groups.iter().map(entry).collect())
+    SearchScope::Configured(groups.iter().map(entry).collect())
 }
 
 async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
@@ -105,7 +105,7 @@ fn groups() -> Vec<TargetGroupSettings> {
 async fn registrations_are_found_with_all_ports_in_both_types_of_groups() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let began = Instant::now();
-    let Found { registrations, missing, unclear, .. } = world.find(&Among::Everything, &[]).await;
+    let FoundRegistrations { registrations, missing, unclear, .. } = world.find(&SearchScope::Everything, &[]).await;
     assert!(missing.is_empty() && unclear.is_empty());
     let [web, address] = &registrations[..] else { panic!("{registrations:?}") };
     assert_eq!((web.name(), web.target_type, web.network), ("web", TargetType::Instance, false));
@@ -159,7 +159,7 @@ async fn a_denied_attribute_leaves_the_default_delay_and_a_throttled_scan_goes_o
     let found = world.find(&configured(&["web"]), &[]).await;
     assert_eq!(found.registrations[0].deregistration_delay, Duration::from_secs(300));
     world.sim.fault(Fault { nth: Nth::First(1), ..fault("DescribeTargetHealth", 400, "Throttling") });
-    let found = world.find(&Among::Everything, &[]).await;
+    let found = world.find(&SearchScope::Everything, &[]).await;
     assert_eq!(found.registrations.len(), 1, "{found:?}");
     assert_eq!(world.count("DescribeTargetHealth"), 3, "the one that was throttled is asked again");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use spot_relay::core::model::MilestoneKind;
 use spot_relay::core::retry::{Failure, FailureKind};
-use spot_relay::telemetry::webhook::{Announcement, LIMIT, NotTaken, Webhook};
+use spot_relay::telemetry::webhook::{Announcement, LIMIT, PostError, Webhook};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -30,7 +30,7 @@ async fn post(url: &str) -> Result<(), Failure> {
     try_to_post(url).await.map_err(|not_taken| not_taken.failure)
 }
 
-async fn try_to_post(url: &str) -> Result<(), NotTaken> {
+async fn try_to_post(url: &str) -> Result<(), PostError> {
     let webhook = Webhook::new(url, None).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
     let began = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use spot_relay::core::retry;
-use spot_relay::sim::{FleetType, Moment, Owner, Settings};
+use spot_relay::sim::{FleetType, Owner, RequestMoment, Settings};
 
 use crate::scenario::{SHORT, Scenario, drained_soon, eventually, target_group, world};
 
@@ -30,7 +30,7 @@ fn calls_of_a_handover(owner: &Owner, config: &str) -> u32 {
 }
 
 /// Kills the daemon at the `nth` call after the notice, at its arrival or when it is done; starts it again; and checks.
-fn kill_at(owner: &Owner, config: &str, nth: u32, moment: Moment) {
+fn kill_at(owner: &Owner, config: &str, nth: u32, moment: RequestMoment) {
     let scenario = Scenario::new(settings(owner.clone())).config(config);
     let mut daemon = scenario.ready();
     let (pid, count) = (daemon.pid(), Arc::new(AtomicU32::new(0)));
@@ -75,8 +75,8 @@ fn assert_base(scenario: &Scenario, context: &str) {
 
 fn check(owner: Owner, config: &str) {
     let calls = calls_of_a_handover(&owner, config);
-    let moments = [Moment::Arrived, Moment::Done];
-    let cases: Vec<(u32, Moment)> = (1..=calls).flat_map(|nth| moments.map(|moment| (nth, moment))).collect();
+    let moments = [RequestMoment::Arrived, RequestMoment::Done];
+    let cases: Vec<(u32, RequestMoment)> = (1..=calls).flat_map(|nth| moments.map(|moment| (nth, moment))).collect();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {

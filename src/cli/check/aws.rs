@@ -1,57 +1,28 @@
 //! Asks AWS: credentials first, then who launches the successor, the target groups, and every permission.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::finding::Finding;
-use super::metadata::Known;
-use super::report::Report;
+use super::inspection::{IamAnswers, Inspection};
+use super::metadata::MetadataFacts;
+use super::report::CheckReport;
 use super::{instance, leave, owner, permissions, target_groups};
+use crate::cli::environment::variable;
 use crate::cloud::imds::Imds;
-use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, Connection};
 use crate::core::config::Config;
 use crate::core::model::Identity;
-use crate::core::retry::FailureKind;
 
-/// The clients and facts that every part asks with.
-#[derive(Clone)]
-pub(super) struct Asked {
-    pub(super) aws: Arc<Aws>,
-    pub(super) imds: Arc<Imds>,
-    pub(super) identity: Identity,
-    pub(super) config: Arc<Config>,
-    pub(super) heard: Heard,
-}
-
-/// IAM's word on each action that was called so far.
-#[derive(Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<BTreeMap<&'static str, bool>>>);
-
-impl Heard {
-    /// Counts for allowed what AWS has looked at, whatever it answered.
-    fn tally(&self) -> Tally {
-        let heard = self.clone();
-        Tally::new(move |action, failure| {
-            let allowed = match failure {
-                None | Some(FailureKind::Rejected) => true,
-                Some(FailureKind::Denied) => false,
-                Some(_) => return,
-            };
-            heard.0.lock().unwrap_or_else(PoisonError::into_inner).insert(action, allowed);
-        })
-    }
-
-    pub(super) fn is_allowed(&self, action: &str) -> Option<bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied()
-    }
-}
-
-pub(super) async fn look(config: &Config, imds: Imds, known: Known, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn look(
+    config: &Config,
+    imds: Imds,
+    known: MetadataFacts,
+    report: &mut CheckReport,
+) -> anyhow::Result<()> {
     report.looking("the credentials")?;
-    let heard = Heard::default();
-    let Known { identity, clock } = known;
-    let connection = Connection { tally: heard.tally(), ..Connection::new(&identity.region, clock.clone()) };
+    let iam_answers = IamAnswers::default();
+    let MetadataFacts { identity, clock } = known;
+    let connection = Connection { tally: iam_answers.tally(), ..Connection::new(&identity.region, clock.clone()) };
     let aws = match Aws::connect(connection).await {
         Ok(aws) => Arc::new(aws),
         Err(error) => {
@@ -66,20 +37,20 @@ pub(super) async fn look(config: &Config, imds: Imds, known: Known, report: &mut
         let what = "owner, target groups and permissions are not looked at: without credentials AWS tells nothing";
         return Ok(report.add(vec![Finding::fail("aws", what).remedy("put the credentials right, then check again")])?);
     }
-    let asked = Asked { aws, imds, identity, config: Arc::new(config.clone()), heard };
+    let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()), iam_answers };
     report.looking("who launches a successor")?;
-    let (options, (findings, plan)) = tokio::join!(instance::look(&asked), owner::look(&asked));
+    let (options, (findings, plan)) = tokio::join!(instance::look(&inspection), owner::look(&inspection));
     report.add(options)?;
     report.add(findings)?;
     report.looking("the target groups")?;
-    let (findings, registrations) = target_groups::look(&asked, plan.as_ref()).await;
+    let (findings, registrations) = target_groups::look(&inspection, plan.as_ref()).await;
     report.add(findings)?;
     if let (Some(plan), Some(registrations)) = (&plan, &registrations) {
         report.add(leave::look(config, plan, registrations))?;
     }
     report.looking("the permissions")?;
-    report.add(permissions::look(&asked, plan.as_ref(), registrations.as_deref()).await)?;
-    Ok(report.add(vec![of_clock(&asked)])?)
+    report.add(permissions::look(&inspection, plan.as_ref(), registrations.as_deref()).await)?;
+    Ok(report.add(vec![of_clock(&inspection)])?)
 }
 
 async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
@@ -104,7 +75,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
 fn somebody_elses() -> Option<Finding> {
     const BRINGS: [&str; 4] =
         ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
-    let set = BRINGS.into_iter().find(|name| crate::cli::variable(name).is_some())?;
+    let set = BRINGS.into_iter().find(|name| variable(name).is_some())?;
     Some(
         Finding::warn(
             "credentials",
@@ -126,8 +97,8 @@ fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
     })
 }
 
-fn of_clock(asked: &Asked) -> Finding {
-    let offset = asked.aws.clock.offset();
+fn of_clock(inspection: &Inspection) -> Finding {
+    let offset = inspection.aws.clock.offset();
     if offset.is_zero() {
         return Finding::ok("clock", "agrees with AWS's to two seconds");
     }

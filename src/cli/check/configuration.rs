@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::finding::Finding;
+use crate::cli::configuration::load;
 use crate::cli::run::{is_program, webhook};
 use crate::core::config::Config;
 
 /// The configuration, if it can be used.
 pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
-    let loaded = match crate::cli::load(named) {
+    let loaded = match load(named) {
         Ok(loaded) => loaded,
         Err(error) => return (None, vec![wrong("configuration", &error.into())]),
     };

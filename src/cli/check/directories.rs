@@ -6,8 +6,10 @@ use rustix::fs::{Access, access};
 
 use super::finding::Finding;
 
+use crate::cli::environment::files;
+
 pub(super) fn look() -> Vec<Finding> {
-    let files = crate::cli::files();
+    let files = files();
     let of = |check, file: &Path, without: &str| {
         let directory = file.parent().unwrap_or(file);
         match writable(directory) {

@@ -24,7 +24,7 @@ impl Level {
 pub(super) struct Finding {
     /// The thing that was looked at: a name that does not change, as `hop-limit`.
     pub(super) check: &'static str,
-    /// Which of several: a target group's name, an action.
+    /// The one of several that this is about: a target group's name, an action.
     pub(super) subject: Option<String>,
     pub(super) level: Level,
     pub(super) found: String,

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::aws::Asked;
 use super::finding::Finding;
-use super::owner::by_itself;
+use super::inspection::Inspection;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::GroupTraits;
 use crate::core::config::{Config, Rebalance, Then};
 use crate::core::model::AutoScalingGroup;
 use crate::core::plan::{GroupRequest, asks_launch_instances};
 
-pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
-    let (processes, zones) = match asked.aws.autoscaling.group_traits(&group.name, LIMIT).await {
-        Ok(Some(traits)) => (processes(group, how, &traits, &asked.config), zones(group, &traits)),
+pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
+    let (processes, zones) = match inspection.aws.autoscaling.group_traits(&group.name, LIMIT).await {
+        Ok(Some(traits)) => (processes(group, how, &traits, &inspection.config), zones(group, &traits)),
         Ok(None) => {
             (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))
         }
@@ -26,9 +25,19 @@ pub(super) async fn look(asked: &Asked, group: &AutoScalingGroup, how: GroupRequ
         capacity_rebalancing(group),
         processes,
         zones,
-        size(group, how, &asked.config),
-        health_check(group, &asked.config),
+        size(group, how, &inspection.config),
+        health_check(group, &inspection.config),
     ]
+}
+
+/// An owner that is not asked.
+pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
+    Finding::warn(check, found)
+        .means(
+            "spot-relay does not ask it for a successor, because two would come: it watches for the one that is launched, \
+             and a recommendation alone may replace this instance",
+        )
+        .remedy("nothing, if that is meant; turned off, spot-relay asks at the notice and knows its successor")
 }
 
 fn capacity_rebalancing(group: &AutoScalingGroup) -> Finding {

@@ -1,18 +1,18 @@
 //! The metadata options of this instance, as EC2 tells them.
 
-use super::aws::Asked;
 use super::finding::Finding;
+use super::inspection::Inspection;
 use crate::cloud::LIMIT;
 use crate::cloud::instances::MetadataOptions;
 
 const MODIFY: &str = "aws ec2 modify-instance-metadata-options --instance-id";
 
-/// From so many hops on a container reaches the metadata service.
+/// The hop limit from which on a container reaches the metadata service.
 const HOPS_OF_A_CONTAINER: i32 = 2;
 
-pub(super) async fn look(asked: &Asked) -> Vec<Finding> {
-    let id = &asked.identity.instance_id;
-    match asked.aws.instances.metadata_options(id, LIMIT).await {
+pub(super) async fn look(inspection: &Inspection) -> Vec<Finding> {
+    let id = &inspection.identity.instance_id;
+    match inspection.aws.instances.metadata_options(id, LIMIT).await {
         Ok(Some(options)) => vec![tokens(&options, id.as_str()), hops(&options, id.as_str())],
         Ok(None) => vec![unknown("EC2 does not tell them of this instance")],
         Err(failure) => vec![unknown(&failure.to_string())],

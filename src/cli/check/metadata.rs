@@ -3,10 +3,11 @@
 use super::finding::Finding;
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::{Imds, ImdsError};
+use crate::core::error_chain::error_chain;
 use crate::core::model::{Identity, LifeCycle};
 
 /// The metadata's answers, for everything else.
-pub(super) struct Known {
+pub(super) struct MetadataFacts {
     pub(super) identity: Identity,
     /// Taught by the metadata's date.
     pub(super) clock: Clock,
@@ -18,7 +19,7 @@ pub(super) fn unusable(error: &anyhow::Error) -> Finding {
 }
 
 /// `None` where it does not tell who this is.
-pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<Known>) {
+pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<MetadataFacts>) {
     let endpoint = imds.endpoint();
     let identity = match imds.identity().await {
         Ok(identity) => identity,
@@ -31,7 +32,7 @@ pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<Known>) {
     let clock = Clock::default();
     let (notice, tags) = tokio::join!(of_notice(imds, &clock), of_tags(imds));
     let findings = vec![Finding::ok("metadata", answers), of_life_cycle(&identity), notice, tags];
-    (findings, Some(Known { identity, clock }))
+    (findings, Some(MetadataFacts { identity, clock }))
 }
 
 fn unanswered(endpoint: &str, error: &ImdsError) -> Finding {
@@ -46,7 +47,7 @@ fn unanswered(endpoint: &str, error: &ImdsError) -> Finding {
         }
         _ => "look for a proxy or a firewall between this machine and the metadata service",
     };
-    let why = crate::daemon::chain(error);
+    let why = error_chain(error);
     Finding::fail("metadata", format!("{endpoint}: {why}")).means("no notice can be seen").remedy(remedy)
 }
 
@@ -78,7 +79,7 @@ async fn of_notice(imds: &Imds, clock: &Clock) -> Finding {
                     .remedy("see what the daemon does: spot-relay status"),
             }
         }
-        Err(error) => Finding::fail("notice", crate::daemon::chain(&error))
+        Err(error) => Finding::fail("notice", error_chain(&error))
             .means("a notice would not be seen")
             .remedy("see what answers for spot/instance-action in place of the metadata service"),
     }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::aws::Asked;
 use super::finding::Finding;
-use super::group;
+use super::group::{self, by_itself};
+use super::inspection::Inspection;
 use crate::cloud::LIMIT;
 use crate::core::config::OwnerChoice;
 use crate::core::model::LaunchTemplate;
@@ -15,14 +15,14 @@ use crate::daemon::look_up;
 const POLICY: &str = "allow it: spot-relay policy prints what";
 
 /// The plan, if there is one.
-pub(super) async fn look(asked: &Asked) -> (Vec<Finding>, Option<Plan>) {
-    let plan = match find(asked).await {
+pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Plan>) {
+    let plan = match find(inspection).await {
         Ok(plan) => plan,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
-    let mut findings = vec![of_plan(&plan, asked)];
+    let mut findings = vec![of_plan(&plan, inspection)];
     match &plan {
-        Plan::Group { group, how } => findings.extend(group::look(asked, group, *how).await),
+        Plan::Group { group, how } => findings.extend(group::look(inspection, group, *how).await),
         Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => findings.push(by_itself(
             "fleet-replacement",
             format!("{} replaces instances by itself, by its capacity-rebalance strategy", fleet.id),
@@ -31,14 +31,14 @@ pub(super) async fn look(asked: &Asked) -> (Vec<Finding>, Option<Plan>) {
             findings
                 .push(Finding::ok("fleet-replacement", format!("{} replaces nothing before it is asked", fleet.id)));
         }
-        Plan::Launch(launch) => findings.extend(of_launch(asked, launch).await),
+        Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
         Plan::Nobody { .. } => {}
     }
     (findings, Some(plan))
 }
 
-async fn find(asked: &Asked) -> Result<Plan, Failure> {
-    let Asked { aws, imds, identity, config, .. } = asked;
+async fn find(inspection: &Inspection) -> Result<Plan, Failure> {
+    let Inspection { aws, imds, identity, config, .. } = inspection;
     let tags = look_up::find_tags(aws, imds, identity).await?;
     let clue = look_up::find_clue(imds, &tags, config).await?;
     look_up::plan_of(aws, identity, config, &tags, clue).await
@@ -55,9 +55,9 @@ fn unknown(failure: &Failure) -> Finding {
         .remedy(remedy)
 }
 
-fn of_plan(plan: &Plan, asked: &Asked) -> Finding {
+fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
     match plan {
-        Plan::Nobody { why } if asked.config.successor.owner == OwnerChoice::None => {
+        Plan::Nobody { why } if inspection.config.successor.owner == OwnerChoice::None => {
             Finding::ok("owner", format!("on a notice: launch no successor: {why}"))
         }
         Plan::Nobody { why } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
@@ -70,17 +70,7 @@ fn of_plan(plan: &Plan, asked: &Asked) -> Finding {
     }
 }
 
-/// An owner that is not asked.
-pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
-    Finding::warn(check, found)
-        .means(
-            "spot-relay does not ask it for a successor, because two would come: it watches for the one that is launched, \
-             and a recommendation alone may replace this instance",
-        )
-        .remedy("nothing, if that is meant; turned off, spot-relay asks at the notice and knows its successor")
-}
-
-async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
+async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding> {
     let mut findings = vec![pools(launch)];
     findings.extend(shared_zones(launch));
     findings.extend(launch.remarks.iter().map(|remark| {
@@ -93,7 +83,7 @@ async fn of_launch(asked: &Asked, launch: &LaunchPlan) -> Vec<Finding> {
     templates.dedup();
     for template in templates {
         let name = format!("{} ({})", template.id_or_name, template.version);
-        findings.push(match asked.aws.launch_templates.describe_launch_template(template, LIMIT).await {
+        findings.push(match inspection.aws.launch_templates.describe_launch_template(template, LIMIT).await {
             Ok(Some(facts)) => {
                 let image = facts.image_id.as_deref().unwrap_or("without an image of its own");
                 Finding::ok("launch-template", format!("{}, version {}, {image}", facts.id, facts.version))

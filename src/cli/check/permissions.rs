@@ -7,8 +7,8 @@ use std::pin::Pin;
 
 use tokio::task::JoinSet;
 
-use super::aws::Asked;
 use super::finding::{Finding, Level};
+use super::inspection::Inspection;
 use crate::cli::policy;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
@@ -17,19 +17,19 @@ use crate::core::model::{
     AutoScalingGroup, FleetChange, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
 };
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
-use crate::core::policy::{Means, Policy, Subject};
+use crate::core::policy::{OwnerNeeds, Policy, Subject};
 use crate::core::retry::{Failure, FailureKind};
 
 /// An action, on what, and what IAM says of it.
 struct Trial {
     action: &'static str,
-    /// Where one action is tried on several.
+    /// The resource, where one action is tried on several.
     on: Option<String>,
     verdict: Verdict,
 }
 
 enum Verdict {
-    /// And how that is known.
+    /// It is allowed; the text says how that is known.
     Allowed(&'static str),
     Denied(String),
     Unknown(String),
@@ -45,28 +45,34 @@ const NO_INSTANCE: &str = "i-00000000000000000";
 /// Called by others in our name, where nobody of ours calls them.
 const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchInstances alone";
 
-pub(super) async fn look(asked: &Asked, plan: Option<&Plan>, registrations: Option<&[Registration]>) -> Vec<Finding> {
+pub(super) async fn look(
+    inspection: &Inspection,
+    plan: Option<&Plan>,
+    registrations: Option<&[Registration]>,
+) -> Vec<Finding> {
     let registered_in: Vec<TargetGroupArn> =
         registrations.unwrap_or_default().iter().map(|registration| registration.target_group.clone()).collect();
-    let means = match plan {
-        Some(plan) => policy::means_of(&asked.aws, &asked.imds, &asked.config, plan, &registered_in).await,
-        None => Means::Nobody,
+    let needs = match plan {
+        Some(plan) => {
+            policy::needs_of(&inspection.aws, &inspection.imds, &inspection.config, plan, &registered_in).await
+        }
+        None => OwnerNeeds::Nobody,
     };
-    let place = policy::place(&asked.aws, &asked.imds, &asked.identity).await;
+    let scope = policy::arn_scope(&inspection.aws, &inspection.imds, &inspection.identity).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
-    let policy = Policy::of(&asked.config, &Subject { place, means, target_groups });
+    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups });
     let mut tries = JoinSet::new();
-    for trying in dry_runs(asked, &policy, plan) {
+    for trying in dry_runs(inspection, &policy, plan) {
         tries.spawn(trying);
     }
-    tries.spawn(reads(asked.clone(), policy.clone(), plan.cloned()));
+    tries.spawn(reads(inspection.clone(), policy.clone(), plan.cloned()));
     let registrations = registrations.unwrap_or_default();
     for registration in registrations {
         let on = (registrations.len() > 1).then(|| registration.name().to_owned());
-        tries_of_group(asked, &policy, registration, on).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+        tries_of_group(inspection, &policy, registration, on).into_iter().for_each(|trying| drop(tries.spawn(trying)));
     }
     if let Some(Plan::Group { group, .. }) = plan {
-        tries_of_owner(asked, &policy, group).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+        tries_of_owner(inspection, &policy, group).into_iter().for_each(|trying| drop(tries.spawn(trying)));
     }
     let mut trials: Vec<Trial> = Vec::new();
     while let Some(done) = tries.join_next().await {
@@ -94,13 +100,13 @@ fn verdict(result: Result<(), Failure>, how: &'static str) -> Verdict {
 }
 
 /// Most were made by the look-ups; the others are made here.
-async fn reads(asked: Asked, policy: Policy, plan: Option<Plan>) -> Vec<Trial> {
+async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for action in policy.actions().into_iter().filter(|action| is_read(action)) {
-        if asked.heard.is_allowed(name(action)).is_none() {
-            read(&asked, name(action), plan.as_ref()).await;
+        if inspection.iam_answers.is_allowed(name(action)).is_none() {
+            read(&inspection, name(action), plan.as_ref()).await;
         }
-        let verdict = match asked.heard.is_allowed(name(action)) {
+        let verdict = match inspection.iam_answers.is_allowed(name(action)) {
             Some(true) => Verdict::Allowed("it was read"),
             Some(false) => Verdict::Denied("IAM allows no such call".to_owned()),
             None => Verdict::Unknown("there was nothing to read with it, or no answer".to_owned()),
@@ -111,8 +117,8 @@ async fn reads(asked: Asked, policy: Policy, plan: Option<Plan>) -> Vec<Trial> {
 }
 
 /// One call of this action, for what IAM says of it.
-async fn read(asked: &Asked, action: &str, plan: Option<&Plan>) {
-    let Asked { aws, identity, .. } = asked;
+async fn read(inspection: &Inspection, action: &str, plan: Option<&Plan>) {
+    let Inspection { aws, identity, .. } = inspection;
     match (action, plan) {
         ("DescribeTags", _) => drop(aws.instances.describe_tags(identity.instance_id.as_str(), LIMIT).await),
         ("DescribeSubnets", _) => drop(aws.instances.describe_subnets(&[], LIMIT).await),
@@ -138,16 +144,16 @@ fn trying(
 }
 
 /// EC2's writes, each as the daemon would make it.
-fn dry_runs(asked: &Asked, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> {
-    let Asked { aws, identity, .. } = asked;
+fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> {
+    let Inspection { aws, identity, .. } = inspection;
     let us = identity.instance_id.clone();
     let fleet = match plan {
         Some(Plan::Fleet { fleet, how: FleetRequest::Raise, kind }) => Some((*kind, fleet.clone())),
         _ => None,
     };
-    let mut tries: Vec<Trying> = tag_both(asked, us.to_string(), LEAVING_TAG, None);
+    let mut tries: Vec<Trying> = tag_both(inspection, us.to_string(), LEAVING_TAG, None);
     if let Some((kind, fleet)) = fleet {
-        tries.extend(tag_both(asked, fleet.id.clone(), BASE_CAPACITY_TAG, Some(fleet.id.clone())));
+        tries.extend(tag_both(inspection, fleet.id.clone(), BASE_CAPACITY_TAG, Some(fleet.id.clone())));
         if kind == FleetKind::Ec2 {
             let (aws, capacity) = (aws.clone(), fleet.capacity);
             tries.push(trying("ec2:ModifyFleet", None, async move {
@@ -175,8 +181,8 @@ fn dry_runs(asked: &Asked, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> 
     tries
 }
 
-fn tag_both(asked: &Asked, resource: String, key: &'static str, on: Option<String>) -> Vec<Trying> {
-    let (creating, deleting) = (asked.aws.clone(), asked.aws.clone());
+fn tag_both(inspection: &Inspection, resource: String, key: &'static str, on: Option<String>) -> Vec<Trying> {
+    let (creating, deleting) = (inspection.aws.clone(), inspection.aws.clone());
     let other = resource.clone();
     vec![
         trying("ec2:CreateTags", on.clone(), async move {
@@ -226,8 +232,13 @@ fn harmless(
 
 /// Deregistering this instance on a port on which it is not registered does nothing; an instance that cannot exist is
 /// registered nowhere.
-fn tries_of_group(asked: &Asked, policy: &Policy, registration: &Registration, on: Option<String>) -> Vec<Trying> {
-    let (deregistering, registering) = (asked.aws.clone(), asked.aws.clone());
+fn tries_of_group(
+    inspection: &Inspection,
+    policy: &Policy,
+    registration: &Registration,
+    on: Option<String>,
+) -> Vec<Trying> {
+    let (deregistering, registering) = (inspection.aws.clone(), inspection.aws.clone());
     let (arn, same_arn) = (registration.target_group.clone(), registration.target_group.clone());
     let (ports, zone) = (registration.ports(), registration.zone.clone());
     let free = (1..=u16::MAX).rev().find(|port| !ports.contains(port)).unwrap_or(u16::MAX);
@@ -245,8 +256,8 @@ fn tries_of_group(asked: &Asked, policy: &Policy, registration: &Registration, o
 }
 
 /// An action that names its group is asked about an instance that cannot exist.
-fn tries_of_owner(asked: &Asked, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
-    let aws = || asked.aws.clone();
+fn tries_of_owner(inspection: &Inspection, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
+    let aws = || inspection.aws.clone();
     let name = || group.name.clone();
     let nobody = || InstanceId::new(NO_INSTANCE);
     let hook = || group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());

@@ -6,6 +6,7 @@ use std::io;
 use serde_json::json;
 
 use super::finding::{Finding, Level};
+use crate::cli::environment::print;
 use crate::cli::screen::{Paint, Screen, Tone, wrap};
 
 /// The schema of the JSON. It is raised when a key changes its meaning or goes.
@@ -13,15 +14,15 @@ const SCHEMA: u32 = 1;
 /// A level, and two blanks.
 const INDENT: usize = 6;
 
-pub(super) struct Report {
+pub(super) struct CheckReport {
     /// `None`: JSON.
     screen: Option<Screen>,
     findings: Vec<Finding>,
 }
 
-impl Report {
-    pub(super) fn new(json: bool) -> Report {
-        Report { screen: (!json).then(Screen::new), findings: Vec::new() }
+impl CheckReport {
+    pub(super) fn new(json: bool) -> CheckReport {
+        CheckReport { screen: (!json).then(Screen::new), findings: Vec::new() }
     }
 
     /// # Errors
@@ -51,7 +52,7 @@ impl Report {
                 let last = summary(&self.findings, screen.paint, screen.width);
                 read_enough(screen.show(&last, &[]))?;
             }
-            None => crate::cli::print(&format!("{:#}", document(&self.findings, worst)))?,
+            None => print(&format!("{:#}", document(&self.findings, worst)))?,
         }
         Ok(worst)
     }
@@ -74,7 +75,7 @@ fn document(findings: &[Finding], worst: Level) -> serde_json::Value {
     })
 }
 
-/// As in `warn  hop-limit: 2` with what it means and what to do below.
+/// A finding as lines: `warn  hop-limit: 2`, and below it what it means and what to do.
 pub(super) fn lines(finding: &Finding, paint: Paint, width: usize) -> Vec<String> {
     let subject = finding.subject.as_ref().map(|subject| format!(" {subject}")).unwrap_or_default();
     let name = format!("{}{subject}:", finding.check);

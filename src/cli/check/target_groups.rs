@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::aws::Asked;
 use super::finding::Finding;
+use super::inspection::Inspection;
 use super::traffic_sources;
 use crate::cloud::LIMIT;
-use crate::cloud::elb::Doubt;
+use crate::cloud::elb::UnclearReason;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState};
 use crate::core::notice::TWO_MINUTES;
@@ -18,8 +18,8 @@ use crate::daemon::look_up;
 const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The registrations, where they could be found.
-pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
-    let Asked { aws, identity, config, .. } = asked;
+pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
+    let Inspection { aws, identity, config, .. } = inspection;
     let search = look_up::find_registrations(aws, identity, config, None, &[]);
     let found = match tokio::time::timeout(SCAN_LIMIT, search).await {
         Ok(Ok(found)) => found,
@@ -29,10 +29,10 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, O
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
     findings.extend(not_in(config, &found.registrations, &found.missing));
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
-    findings.extend(traffic_sources::look(asked, plan).await);
-    findings.extend(traffic_sources::zones(asked, plan, &found.registrations).await);
+    findings.extend(traffic_sources::look(inspection, plan).await);
+    findings.extend(traffic_sources::zones(inspection, plan, &found.registrations).await);
     for registration in &found.registrations {
-        findings.extend(of_registration(asked, registration, plan).await);
+        findings.extend(of_registration(inspection, registration, plan).await);
     }
     if findings.is_empty() {
         findings.push(
@@ -44,9 +44,9 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> (Vec<Finding>, O
     (findings, Some(found.registrations))
 }
 
-fn in_doubt(target_group: &TargetGroupArn, doubt: &Doubt) -> Finding {
+fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
     match doubt {
-        Doubt::Vpc => Finding::warn(
+        UnclearReason::Vpc => Finding::warn(
             "target-group",
             "it holds this instance's address, and this instance's VPC is not known",
         )
@@ -58,7 +58,7 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &Doubt) -> Finding {
             "see that the metadata tells network/interfaces/macs/MAC/vpc-id, or allow ec2:DescribeInstances, or list \
                 the group in target-groups if it is ours",
         ),
-        Doubt::Refused(failure) => Finding::warn("target-group", format!("AWS tells nothing of it: {failure}"))
+        UnclearReason::Refused(failure) => Finding::warn("target-group", format!("AWS tells nothing of it: {failure}"))
             .of(target_group.name())
             .means("whether this instance is in it is not known, and it is left alone")
             .remedy("look at the group, or list this instance's groups in target-groups"),
@@ -105,9 +105,9 @@ fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -
         .collect()
 }
 
-async fn of_registration(asked: &Asked, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
+async fn of_registration(inspection: &Inspection, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
     let name = registration.name();
-    let health = asked
+    let health = inspection
         .aws
         .elb
         .describe_target_health(&registration.target_group, &registration.targets, &registration.zone, LIMIT)
@@ -118,7 +118,7 @@ async fn of_registration(asked: &Asked, registration: &Registration, plan: Optio
         Err(failure) => not_known(registration, &failure.to_string()),
     };
     let mut findings = vec![in_it.of(name)];
-    findings.push(delay(registration, &asked.config).of(name));
+    findings.push(delay(registration, &inspection.config).of(name));
     if registration.network {
         let finding = Finding::warn("load-balancer", "a Network Load Balancer");
         findings.push(
@@ -148,20 +148,14 @@ fn server_id(registration: &Registration) -> Option<Finding> {
 fn not_known(registration: &Registration, why: &str) -> Finding {
     Finding::warn(
         "target-group",
-        format!("in it with {}; whether it is in service is not known: {why}", ports(registration)),
+        format!("in it with {}; whether it is in service is not known: {why}", registration.ports_in_words()),
     )
     .means("nothing proves in a handover that this instance has left")
     .remedy("allow elasticloadbalancing:DescribeTargetHealth, and check again")
 }
 
-/// As in "ports 80, 81".
-fn ports(registration: &Registration) -> String {
-    let ports: Vec<String> = registration.ports().iter().map(u16::to_string).collect();
-    format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
-}
-
 fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
-    let ports = ports(registration);
+    let ports = registration.ports_in_words();
     let idle = health.iter().find(|row| row.state != TargetState::Healthy);
     match idle {
         Some(row) if registration.is_unserved(row) => Finding::warn(

@@ -1,15 +1,15 @@
 //! What the owner lists beside target groups that are there: groups that are gone, VPC Lattice, Classic Load Balancers; and
 //! whether the load balancers serve the zones that the successor may go to.
 
-use super::aws::Asked;
 use super::finding::Finding;
+use super::inspection::Inspection;
 use crate::cloud::LIMIT;
-use crate::cloud::elb::Among;
+use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::daemon::look_up;
 
-pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> Vec<Finding> {
+pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Finding> {
     let (owner, listed, others): (_, &[TargetGroupArn], &[String]) = match plan {
         Some(Plan::Group { group, .. }) => (&group.name, &group.target_groups, &group.other_traffic_sources),
         Some(Plan::Fleet { fleet, .. }) => (&fleet.id, &fleet.target_groups, &[]),
@@ -23,8 +23,8 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> Vec<Finding> {
         })
         .collect();
     if !listed.is_empty() {
-        let among = Among::These(listed.to_vec());
-        let found = asked.aws.elb.find_registrations(&asked.identity, &among, &[], LIMIT).await;
+        let among = SearchScope::These(listed.to_vec());
+        let found = inspection.aws.elb.find_registrations(&inspection.identity, &among, &[], LIMIT).await;
         let gone = found.map(|found| found.gone).unwrap_or_default();
         findings.extend(gone.iter().map(|target_group| {
             Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))
@@ -37,9 +37,13 @@ pub(super) async fn look(asked: &Asked, plan: Option<&Plan>) -> Vec<Finding> {
 }
 
 /// The facts of a plan that chooses the successor's zone.
-pub(super) async fn zones(asked: &Asked, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
+pub(super) async fn zones(
+    inspection: &Inspection,
+    plan: Option<&Plan>,
+    registrations: &[Registration],
+) -> Option<Finding> {
     let Some(Plan::Launch(launch)) = plan.filter(|plan| plan.chooses_zones()) else { return None };
-    let served = look_up::find_served_zones(&asked.aws, registrations).await?;
+    let served = look_up::find_served_zones(&inspection.aws, registrations).await?;
     let unserved: Vec<&str> = launch.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
     Some(match unserved.as_slice() {
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),

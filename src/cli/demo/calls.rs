@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 type Parameters = BTreeMap<String, String>;
 
-/// As in `DeregisterTargets i-0abc:8080 from web`.
+/// The call in a few words, as in `DeregisterTargets i-0abc:8080 from web`.
 pub(super) fn words(action: &str, parameters: &Parameters) -> String {
     let subject = subject(action, parameters);
     if subject.is_empty() { action.to_owned() } else { format!("{action} {subject}") }
@@ -61,7 +61,7 @@ fn subject(action: &str, parameters: &Parameters) -> String {
     }
 }
 
-/// As in `i-0abc:8080, i-0abc:8081`.
+/// The targets, as in `i-0abc:8080, i-0abc:8081`.
 fn targets(parameters: &Parameters) -> String {
     let one = |number: usize| {
         let id = parameters.get(&format!("Targets.member.{number}.Id"))?;

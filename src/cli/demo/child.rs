@@ -38,26 +38,26 @@ impl Drop for Home {
     }
 }
 
-/// Where the daemon finds the simulator.
-pub(super) struct Endpoints {
+/// The addresses at which the daemon finds the simulator.
+pub(super) struct SimulatorEndpoints {
     pub(super) metadata: String,
     pub(super) aws: String,
 }
 
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(super) struct DaemonProcess {
     child: Child,
     files: Files,
 }
 
-impl Daemon {
+impl DaemonProcess {
     /// Starts it; `said` is called with each line of its log, and with `None` when there will be no more.
     pub(super) fn start(
         home: &Home,
         config: &str,
-        endpoints: &Endpoints,
+        endpoints: &SimulatorEndpoints,
         said: impl Fn(Option<String>) + Send + 'static,
-    ) -> anyhow::Result<Daemon> {
+    ) -> anyhow::Result<DaemonProcess> {
         let (state, runtime) = (home.path().join("state"), home.path().join("run"));
         let program = std::env::current_exe().context("failed to find this program's own file")?;
         // Always one of its own: what this machine is really configured for is no business of the demo's.
@@ -88,7 +88,7 @@ impl Daemon {
             });
         }
         let files = Files::new(state.to_str(), runtime.to_str());
-        Ok(Daemon { child, files })
+        Ok(DaemonProcess { child, files })
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -102,7 +102,7 @@ impl Daemon {
         record.pointer("/outcome/complete")?.as_bool()
     }
 
-    /// How it ended, if it did by itself.
+    /// Waits for the end of the process and says how it ended.
     pub(super) fn how_it_ended(&mut self) -> String {
         match self.child.wait() {
             Ok(status) => status.to_string(),
@@ -111,14 +111,15 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DaemonProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// In the child: asks the kernel to be killed with its parent, and turns into `spot-relay run`. Returns only why it failed.
+/// Turns the child into `spot-relay run`, after asking the kernel to kill it with its parent. Returns only if that
+/// fails, with the reason.
 pub(super) fn become_the_daemon(config: &Path) -> anyhow::Error {
     let kill = Some(rustix::process::Signal::KILL);
     if let Err(error) = rustix::process::set_parent_process_death_signal(kill) {

@@ -8,37 +8,38 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::Owner;
-use super::child::{Daemon, Endpoints, Home};
-use super::story::{Line, Story};
-use super::web::{Count, Web};
-use super::world::{self, Glimpse, INSTANCE_ID, TARGET_GROUP};
+use super::child::{DaemonProcess, Home, SimulatorEndpoints};
+use super::story::{Story, StoryLine};
+use super::web::{RequestCount, Web};
+use super::world::{self, DemoOwner, Glimpse, INSTANCE_ID, TARGET_GROUP};
 use crate::cli::chart;
 use crate::cli::screen::{Screen, Tone, wrap};
 use crate::core::notice::TWO_MINUTES;
 use crate::host::signals::Signals;
-use crate::sim::{Moment, Request, Sim};
+use crate::sim::{Request, RequestMoment, Sim};
 
-/// Between two looks at the world, when nobody says anything.
+/// The pause between two looks at the world while nothing arrives.
 const TICK: Duration = Duration::from_millis(50);
-/// From the daemon's start until it has found out everything; its start jitter is not in the way here.
+/// The longest time from the daemon's start until it has found out everything; its start jitter is next to nothing
+/// here.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The record is written right after the last milestone.
 const RECORD_WITHIN: Duration = Duration::from_secs(2);
-/// Between two quick requests of the load balancer.
+/// The pause between two quick requests of the load balancer.
 const REQUEST_EVERY: Duration = Duration::from_millis(200);
-/// How long before the notice the slow request is opened.
+/// The slow request is opened this long before the notice.
 const OPENED_BEFORE: Duration = Duration::from_millis(500);
-/// How long its answer takes: longer than the daemon would wait for quiet, so that it must see the request itself.
+/// The time until the slow request is answered: longer than the daemon would wait for quiet, so that it must see the
+/// request itself.
 const SLOW: Duration = Duration::from_secs(5);
 const SLOW_WHEN_FAST: Duration = Duration::from_millis(2500);
 
 const CONFIG: &str = "# every default\n";
 const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nsettle = \"1s\"\nquiet-for = \"1s\"\n";
 
-/// How the demo ended.
+/// The result of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum DemoResult {
     Complete,
     Incomplete,
     Interrupted,
@@ -48,24 +49,24 @@ pub(super) enum Ended {
 enum News {
     Log(String),
     LogEnded,
-    Request(Box<Request>, Moment),
+    Request(Box<Request>, RequestMoment),
     Answer(bool),
 }
 
-/// Why listening ended.
+/// The reason why listening ended.
 #[derive(PartialEq)]
-enum Heard {
+enum Listened {
     Enough,
     TimeIsUp,
     DaemonEnded,
     Interrupted,
 }
 
-pub(super) struct Stage {
+pub(super) struct Demo {
     screen: Screen,
     story: Story,
     // Dropped in this order: the daemon is dead before its directory goes.
-    daemon: Daemon,
+    daemon: DaemonProcess,
     _home: Home,
     sim: Sim,
     web: Web,
@@ -77,9 +78,9 @@ pub(super) struct Stage {
     news: UnboundedReceiver<(Instant, News)>,
 }
 
-impl Stage {
+impl Demo {
     /// Everything is there and running, and nothing has happened.
-    pub(super) async fn set(owner: Owner, fast: bool) -> anyhow::Result<Stage> {
+    pub(super) async fn set(owner: DemoOwner, fast: bool) -> anyhow::Result<Demo> {
         let signals = Signals::new().context("failed to catch signals")?;
         let slow = if fast { SLOW_WHEN_FAST } else { SLOW };
         let web = Web::start(slow).await.context("failed to serve on loopback")?;
@@ -96,10 +97,10 @@ impl Stage {
         let said = move |line: Option<String>| {
             let _ = tell.send((Instant::now(), line.map_or(News::LogEnded, News::Log)));
         };
-        let endpoints = Endpoints { metadata: sim.metadata_endpoint(), aws: sim.aws_endpoint() };
-        let daemon = Daemon::start(&home, if fast { FAST_CONFIG } else { CONFIG }, &endpoints, said)?;
+        let endpoints = SimulatorEndpoints { metadata: sim.metadata_endpoint(), aws: sim.aws_endpoint() };
+        let daemon = DaemonProcess::start(&home, if fast { FAST_CONFIG } else { CONFIG }, &endpoints, said)?;
         let story = Story::new(Glimpse::of(&sim.snapshot()));
-        let mut stage = Stage {
+        let mut stage = Demo {
             screen: Screen::new(),
             story,
             daemon,
@@ -116,7 +117,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn introduce(&mut self, owner: Owner, fast: bool) -> anyhow::Result<()> {
+    fn introduce(&mut self, owner: DemoOwner, fast: bool) -> anyhow::Result<()> {
         let paint = self.screen.paint;
         let text = format!(
             "The daemon (process {}) is the real one, as on a server. The instance metadata and AWS are simulated, and \
@@ -139,37 +140,37 @@ impl Stage {
         self.screen.show(&lines, &[]).context("failed to write")
     }
 
-    pub(super) async fn play(&mut self) -> anyhow::Result<Ended> {
+    pub(super) async fn play(&mut self) -> anyhow::Result<DemoResult> {
         let (sim, in_service) =
             (self.sim.clone(), |(id, _, state): (String, u16, String)| id == INSTANCE_ID && state == "healthy");
         self.web.balance(REQUEST_EVERY, move || sim.targets(TARGET_GROUP).into_iter().any(in_service));
         match self.listen(READY_WITHIN, |story, _| story.is_ready).await? {
-            Heard::Enough => {}
-            Heard::Interrupted => return self.interrupted(),
-            Heard::TimeIsUp => return Err(self.trouble("the daemon was not ready in time")),
-            Heard::DaemonEnded => return Err(self.daemon_ended()),
+            Listened::Enough => {}
+            Listened::Interrupted => return self.interrupted(),
+            Listened::TimeIsUp => return Err(self.trouble("the daemon was not ready in time")),
+            Listened::DaemonEnded => return Err(self.daemon_ended()),
         }
-        if self.give_notice().await? == Heard::Interrupted {
+        if self.give_notice().await? == Listened::Interrupted {
             return self.interrupted();
         }
-        let over = |story: &Story, count: Count| story.has_handed_over() && count.open() == 0;
+        let over = |story: &Story, count: RequestCount| story.has_handed_over() && count.open() == 0;
         match self.listen(TWO_MINUTES, over).await? {
-            Heard::Enough | Heard::TimeIsUp => {}
-            Heard::Interrupted => return self.interrupted(),
-            Heard::DaemonEnded => return Err(self.daemon_ended()),
+            Listened::Enough | Listened::TimeIsUp => {}
+            Listened::Interrupted => return self.interrupted(),
+            Listened::DaemonEnded => return Err(self.daemon_ended()),
         }
         self.close().await
     }
 
     /// Opens the slow request, and then gives the notice at a full second: AWS's times have no fractions.
-    async fn give_notice(&mut self) -> anyhow::Result<Heard> {
+    async fn give_notice(&mut self) -> anyhow::Result<Listened> {
         let mut pause =
             Duration::from_nanos(1_000_000_000 - Timestamp::now().subsec_nanosecond().unsigned_abs() as u64);
         if pause < OPENED_BEFORE {
             pause += Duration::from_secs(1);
         }
         let heard = self.listen(pause - OPENED_BEFORE, |_, _| false).await?;
-        if heard != Heard::TimeIsUp {
+        if heard != Listened::TimeIsUp {
             return Ok(heard);
         }
         let tell = self.teller.clone();
@@ -179,7 +180,7 @@ impl Stage {
         let line = self.story.sent(Instant::now(), self.slow);
         self.show(&[line])?;
         let heard = self.listen(OPENED_BEFORE, |_, _| false).await?;
-        if heard != Heard::TimeIsUp {
+        if heard != Listened::TimeIsUp {
             return Ok(heard);
         }
         let paint = self.screen.paint;
@@ -191,26 +192,30 @@ impl Stage {
         let time = (Timestamp::now() + TWO_MINUTES).strftime("%H:%M:%SZ").to_string();
         let line = self.story.put_up(now, &time);
         self.show(&[line])?;
-        Ok(Heard::Enough)
+        Ok(Listened::Enough)
     }
 
     /// Tells what is heard and seen until `enough`, or for so long.
-    async fn listen(&mut self, limit: Duration, enough: impl Fn(&Story, Count) -> bool) -> anyhow::Result<Heard> {
+    async fn listen(
+        &mut self,
+        limit: Duration,
+        enough: impl Fn(&Story, RequestCount) -> bool,
+    ) -> anyhow::Result<Listened> {
         let end = Instant::now() + limit;
         loop {
             if enough(&self.story, self.web.count()) {
-                return Ok(Heard::Enough);
+                return Ok(Listened::Enough);
             }
             if self.story.log_has_ended {
-                return Ok(Heard::DaemonEnded);
+                return Ok(Listened::DaemonEnded);
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Heard::TimeIsUp);
+                return Ok(Listened::TimeIsUp);
             }
             tokio::select! {
                 biased;
-                _ = self.signals.recv() => return Ok(Heard::Interrupted),
+                _ = self.signals.recv() => return Ok(Listened::Interrupted),
                 Some((at, news)) = self.news.recv() => self.hear(at, news)?,
                 () = tokio::time::sleep(left.min(TICK)) => self.look(Instant::now())?,
             }
@@ -227,10 +232,14 @@ impl Stage {
             }
             News::Request(request, moment) => {
                 let line = self.story.hear_request(at, &request, moment);
-                let line: Vec<Line> = line.into_iter().collect();
+                let line: Vec<StoryLine> = line.into_iter().collect();
                 self.show(&line)?;
                 // What it changed is told before what the daemon says of it.
-                return if moment == Moment::Done && request.service != "metadata" { self.look(at) } else { Ok(()) };
+                return if moment == RequestMoment::Done && request.service != "metadata" {
+                    self.look(at)
+                } else {
+                    Ok(())
+                };
             }
             News::Answer(answered) => vec![self.story.hear_answer(at, answered)],
         };
@@ -249,14 +258,14 @@ impl Stage {
         self.show(&lines)
     }
 
-    fn show(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+    fn show(&mut self, lines: &[StoryLine]) -> anyhow::Result<()> {
         let Screen { width, paint, .. } = self.screen;
         let lines: Vec<String> = lines.iter().flat_map(|line| line.rendered(width, paint)).collect();
         let picture = self.picture();
         self.screen.show(&lines, &picture).context("failed to write")
     }
 
-    /// Where everything stands, once the notice is given.
+    /// The picture under the lines, once the notice is given: the instance, its successor, the time.
     fn picture(&self) -> Vec<String> {
         let Some(gone) = self.story.since_notice(Instant::now()) else { return Vec::new() };
         let Screen { width, paint, .. } = self.screen;
@@ -289,7 +298,7 @@ impl Stage {
     }
 
     /// The chart and the sum.
-    async fn close(&mut self) -> anyhow::Result<Ended> {
+    async fn close(&mut self) -> anyhow::Result<DemoResult> {
         let mut outcome = self.daemon.outcome();
         let end = Instant::now() + RECORD_WITHIN;
         while outcome.is_none() && Instant::now() < end {
@@ -300,13 +309,13 @@ impl Stage {
         let complete = outcome == Some(true) && self.story.is_proved(count);
         let lines = self.story.closing(count, complete, self.screen.width, self.screen.paint);
         self.screen.show(&lines, &[]).context("failed to write")?;
-        Ok(if complete { Ended::Complete } else { Ended::Incomplete })
+        Ok(if complete { DemoResult::Complete } else { DemoResult::Incomplete })
     }
 
-    fn interrupted(&mut self) -> anyhow::Result<Ended> {
+    fn interrupted(&mut self) -> anyhow::Result<DemoResult> {
         let line = "Interrupted: the daemon is stopped, and nothing is left behind.".to_owned();
         self.screen.show(&[line], &[]).context("failed to write")?;
-        Ok(Ended::Interrupted)
+        Ok(DemoResult::Interrupted)
     }
 
     fn daemon_ended(&mut self) -> anyhow::Error {

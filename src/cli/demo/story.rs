@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::calls;
-use super::web::Count;
+use super::web::RequestCount;
 use super::world::{Change, Glimpse, changes};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::notice::TWO_MINUTES;
-use crate::sim::{Moment, Request};
+use crate::sim::{Request, RequestMoment};
 
 /// The metadata's path of the notice.
 const NOTICE: &str = "GET /latest/meta-data/spot/instance-action";
@@ -26,8 +26,8 @@ const APART: Duration = Duration::from_millis(100);
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    /// After the notice; none: before.
+pub(super) struct StoryLine {
+    /// The time after the notice; `None` before it.
     at: Option<Duration>,
     who: &'static str,
     text: String,
@@ -86,18 +86,18 @@ impl Story {
         self.notice.map(|notice| now.saturating_duration_since(notice))
     }
 
-    fn line(&self, now: Instant, who: &'static str, tone: Tone, text: impl AsRef<str>) -> Line {
-        Line { at: self.since_notice(now), who, text: shortened(text.as_ref()), tone }
+    fn line(&self, now: Instant, who: &'static str, tone: Tone, text: impl AsRef<str>) -> StoryLine {
+        StoryLine { at: self.since_notice(now), who, text: shortened(text.as_ref()), tone }
     }
 
     /// The notice is in the metadata from now on.
-    pub(super) fn put_up(&mut self, now: Instant, time: &str) -> Line {
+    pub(super) fn put_up(&mut self, now: Instant, time: &str) -> StoryLine {
         self.notice = Some(now);
         self.line(now, "metadata", Tone::Alarm, format!("AWS gives notice: terminate at {time}"))
     }
 
     /// A line of the daemon's log.
-    pub(super) fn hear_log(&mut self, now: Instant, line: &str) -> Vec<Line> {
+    pub(super) fn hear_log(&mut self, now: Instant, line: &str) -> Vec<StoryLine> {
         if self.last.len() == LAST {
             self.last.pop_front();
         }
@@ -135,15 +135,15 @@ impl Story {
     }
 
     /// A request that arrived at the metadata or at AWS.
-    pub(super) fn hear_request(&mut self, now: Instant, request: &Request, moment: Moment) -> Option<Line> {
+    pub(super) fn hear_request(&mut self, now: Instant, request: &Request, moment: RequestMoment) -> Option<StoryLine> {
         if request.service == "metadata" {
-            if request.action == NOTICE && moment == Moment::Done && request.status == Some(200) {
+            if request.action == NOTICE && moment == RequestMoment::Done && request.status == Some(200) {
                 let at = self.since_notice(now);
                 first(&mut self.facts.seen, at);
             }
             return None;
         }
-        if moment == Moment::Done {
+        if moment == RequestMoment::Done {
             let status = request.status.filter(|status| *status >= 400)?;
             return Some(self.line(now, "call", Tone::Alarm, format!("{} was refused: {status}", request.action)));
         }
@@ -169,7 +169,7 @@ impl Story {
     }
 
     /// The world as it is now.
-    pub(super) fn look(&mut self, now: Instant, glimpse: Glimpse) -> Vec<Line> {
+    pub(super) fn look(&mut self, now: Instant, glimpse: Glimpse) -> Vec<StoryLine> {
         let at = self.since_notice(now);
         let changes = changes(&self.glimpse, &glimpse);
         self.glimpse = glimpse;
@@ -183,7 +183,7 @@ impl Story {
         match change {
             Change::Target(state) if state != "healthy" => first(&mut self.facts.out, at),
             Change::Capacity(before, after) if after < before => self.facts.restored = at,
-            Change::Successor(one) => {
+            Change::SuccessorGlimpse(one) => {
                 first(&mut self.facts.launched, at);
                 if one.state == "running" {
                     first(&mut self.facts.runs, at);
@@ -199,7 +199,7 @@ impl Story {
         }
     }
 
-    fn tell(&self, now: Instant, change: &Change) -> Line {
+    fn tell(&self, now: Instant, change: &Change) -> StoryLine {
         let (who, tone, text) = match change {
             Change::Target(state) if state == "draining" => {
                 ("target", Tone::Good, "draining: the load balancer sends nothing new".to_owned())
@@ -209,7 +209,7 @@ impl Story {
             Change::Capacity(before, after) => {
                 ("owner", Tone::Plain, format!("target capacity {after} instead of {before}"))
             }
-            Change::Successor(one) => {
+            Change::SuccessorGlimpse(one) => {
                 let state = if one.state == "pending" { "launched, pending" } else { one.state.as_str() };
                 ("successor", Tone::Plain, format!("{} in {}: {state}", one.id, one.zone))
             }
@@ -223,13 +223,13 @@ impl Story {
     }
 
     /// The slow request is sent.
-    pub(super) fn sent(&self, now: Instant, slow: Duration) -> Line {
+    pub(super) fn sent(&self, now: Instant, slow: Duration) -> StoryLine {
         let text = format!("opens a request whose answer takes {} s", slow.as_secs_f64());
         self.line(now, "client", Tone::Plain, text)
     }
 
     /// The slow request has ended.
-    pub(super) fn hear_answer(&mut self, now: Instant, answered: bool) -> Line {
+    pub(super) fn hear_answer(&mut self, now: Instant, answered: bool) -> StoryLine {
         if answered {
             let at = self.since_notice(now);
             first(&mut self.facts.answered, at);
@@ -239,7 +239,7 @@ impl Story {
     }
 
     /// Tells whether the world shows what a complete handover promises, and nothing was lost.
-    pub(super) fn is_proved(&self, count: Count) -> bool {
+    pub(super) fn is_proved(&self, count: RequestCount) -> bool {
         let serving = self.glimpse.successors.iter().filter(|one| one.target.as_deref() == Some("healthy")).count();
         let one_successor = self.glimpse.successors.len() == 1 && serving == 1;
         let served = self.facts.answered.is_some() && count.lost + count.open() == 0;
@@ -274,14 +274,14 @@ impl Story {
         bars.into_iter().flatten().collect()
     }
 
-    /// As in `15 AWS calls: 2 to change something, 13 to look`.
+    /// The number of calls to AWS, as in "15 AWS calls: 2 that change something, 13 that look".
     pub(super) fn calls(&self) -> String {
         let Story { reads, writes, .. } = self;
         format!("The handover took {} AWS calls: {writes} that change something, {reads} that look.", reads + writes)
     }
 
     /// The last lines, none wider than `width`: the chart, the sum, the calls.
-    pub(super) fn closing(&self, count: Count, complete: bool, width: usize, paint: Paint) -> Vec<String> {
+    pub(super) fn closing(&self, count: RequestCount, complete: bool, width: usize, paint: Paint) -> Vec<String> {
         let mut lines =
             vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
         let budget = Budget { label: "left of the two minutes", whole: TWO_MINUTES };
@@ -296,7 +296,7 @@ impl Story {
     }
 
     /// The sum of it.
-    pub(super) fn sum(&self, count: Count) -> String {
+    pub(super) fn sum(&self, count: RequestCount) -> String {
         let facts = &self.facts;
         let mut parts = Vec::new();
         if let (Some(seen), Some(out)) = (facts.seen, facts.out) {
@@ -351,7 +351,7 @@ fn shortened(text: &str) -> String {
     short + rest
 }
 
-impl Line {
+impl StoryLine {
     /// The line, broken where it is wider than `width`: seconds after the notice, seconds left, who, what.
     pub(super) fn rendered(&self, width: usize, paint: Paint) -> Vec<String> {
         let (times, margin) = match self.at {
@@ -376,18 +376,18 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::world::Successor;
+    use super::super::world::SuccessorGlimpse;
     use super::*;
 
     const PLAIN: Paint = Paint { coloured: false };
-    const ALL_ANSWERED: Count = Count { sent: 3, answered: 3, lost: 0 };
+    const ALL_ANSWERED: RequestCount = RequestCount { sent: 3, answered: 3, lost: 0 };
 
     fn log(milestone: &str, message: &str) -> String {
         serde_json::json!({"level": "INFO", "message": message, "milestone": milestone}).to_string()
     }
 
     fn glimpse(target: &str, successor: Option<(&str, Option<&str>)>) -> Glimpse {
-        let successor = successor.map(|(state, target)| Successor {
+        let successor = successor.map(|(state, target)| SuccessorGlimpse {
             id: "i-2".to_owned(),
             zone: "z".to_owned(),
             state: state.to_owned(),
@@ -402,7 +402,7 @@ mod tests {
     }
 
     /// A whole handover; the last request is answered and the instance quiet so many seconds after the notice.
-    fn told(answered: u64, quiet: u64) -> (Story, Vec<Line>) {
+    fn told(answered: u64, quiet: u64) -> (Story, Vec<StoryLine>) {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut story = Story::new(glimpse("healthy", None));
@@ -469,15 +469,15 @@ mod tests {
         for part in ["0.00 s later the target was out", "i-2 served 12.0 s after", "108.0 s before", "all 3 requests"] {
             assert!(sum.contains(part), "{part:?} in {sum}");
         }
-        let nothing = Story::new(glimpse("healthy", None)).sum(Count { sent: 2, answered: 0, lost: 1 });
+        let nothing = Story::new(glimpse("healthy", None)).sum(RequestCount { sent: 2, answered: 0, lost: 1 });
         assert_eq!(nothing, "of 2 requests 1 were lost and 1 not answered.");
     }
 
     #[test]
     fn a_lost_request_or_a_hasty_word_proves_nothing() {
         let (story, _) = told(3, 5);
-        assert!(!story.is_proved(Count { sent: 3, answered: 2, lost: 1 }));
-        assert!(!story.is_proved(Count { sent: 3, answered: 2, lost: 0 }));
+        assert!(!story.is_proved(RequestCount { sent: 3, answered: 2, lost: 1 }));
+        assert!(!story.is_proved(RequestCount { sent: 3, answered: 2, lost: 0 }));
         let (hasty, _) = told(5, 3);
         assert!(!hasty.is_proved(ALL_ANSWERED) && hasty.sum(ALL_ANSWERED).contains("while a request was open"));
     }
@@ -501,7 +501,7 @@ mod tests {
         let mut story = Story::new(glimpse("healthy", None));
         story.put_up(start, "12:00:00Z");
         for (when, action) in [(1, "DescribeInstances"), (2, "LaunchInstances"), (9, "DetachInstances")] {
-            story.hear_request(at(when), &call(action), Moment::Arrived);
+            story.hear_request(at(when), &call(action), RequestMoment::Arrived);
         }
         story.hear_log(at(5), &log("successor-requested", "group web launches a successor: i-2"));
         assert_eq!(story.facts.asked, Some(Duration::from_secs(2)));

@@ -22,13 +22,13 @@ const HEAD: usize = 4096;
 
 /// The fate of the requests so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
+pub(super) struct RequestCount {
     pub(super) sent: u32,
     pub(super) answered: u32,
     pub(super) lost: u32,
 }
 
-impl Count {
+impl RequestCount {
     pub(super) fn open(self) -> u32 {
         self.sent.saturating_sub(self.answered + self.lost)
     }
@@ -67,12 +67,12 @@ impl Web {
         self.address.port()
     }
 
-    pub(super) fn count(&self) -> Count {
+    pub(super) fn count(&self) -> RequestCount {
         let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
         let Counters { sent, answered, lost } = self.counters.as_ref();
         // Those that end are read first: never more of them than were sent.
         let (answered, lost) = (read(answered), read(lost));
-        Count { sent: read(sent), answered, lost }
+        RequestCount { sent: read(sent), answered, lost }
     }
 
     /// Sends quick requests, one every `pause`, as a load balancer does: as long as `in_service` says so.
@@ -138,7 +138,7 @@ mod tests {
             let began = std::time::Instant::now();
             let (quick, slow) = tokio::join!(web.request(QUICK), web.request(SLOW));
             assert!(quick && slow && began.elapsed() >= Duration::from_millis(50));
-            assert_eq!(web.count(), Count { sent: 2, answered: 2, lost: 0 });
+            assert_eq!(web.count(), RequestCount { sent: 2, answered: 2, lost: 0 });
         });
     }
 
@@ -149,7 +149,7 @@ mod tests {
             let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
             let web = Web { address: gone, counters: Arc::default() };
             assert!(!web.request(QUICK).await);
-            assert_eq!(web.count(), Count { sent: 1, answered: 0, lost: 1 });
+            assert_eq!(web.count(), RequestCount { sent: 1, answered: 0, lost: 1 });
             assert_eq!(web.count().open(), 0);
         });
     }

@@ -4,22 +4,31 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde_json::Value;
 
-use super::Owner;
 use crate::sim;
 
 /// Chosen, because the daemon's jitter before its first look-ups hangs on it, and nobody wants to wait for that here.
 pub(super) const INSTANCE_ID: &str = "i-0ad06dfca4db2f1e4";
 pub(super) const TARGET_GROUP: &str = "web";
 
+/// The kind of owner that launched the demo's instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DemoOwner {
+    AutoScalingGroup,
+    Ec2Fleet,
+    SpotFleet,
+    LaunchTemplate,
+}
+
 /// Three instances behind one load balancer, ours among them; its web service listens on `port`.
-pub(super) fn settings(owner: Owner, fast: bool, port: u16) -> sim::Settings {
+pub(super) fn settings(owner: DemoOwner, fast: bool, port: u16) -> sim::Settings {
     let owner = match owner {
-        Owner::AutoScalingGroup => sim::Owner::auto_scaling_group(),
-        Owner::Ec2Fleet => sim::Owner::ec2_fleet(sim::FleetType::Maintain),
-        Owner::SpotFleet => sim::Owner::spot_fleet(sim::FleetType::Maintain),
-        Owner::LaunchTemplate => sim::Owner::LaunchTemplate,
+        DemoOwner::AutoScalingGroup => sim::Owner::auto_scaling_group(),
+        DemoOwner::Ec2Fleet => sim::Owner::ec2_fleet(sim::FleetType::Maintain),
+        DemoOwner::SpotFleet => sim::Owner::spot_fleet(sim::FleetType::Maintain),
+        DemoOwner::LaunchTemplate => sim::Owner::LaunchTemplate,
     };
     let target_group =
         sim::TargetGroupSettings { port, ports: vec![port], ..sim::TargetGroupSettings::named(TARGET_GROUP) };
@@ -41,12 +50,12 @@ pub(super) fn settings(owner: Owner, fast: bool, port: u16) -> sim::Settings {
 }
 
 /// The owner that the demo names.
-pub(super) fn owner_in_words(owner: Owner) -> &'static str {
+pub(super) fn owner_in_words(owner: DemoOwner) -> &'static str {
     match owner {
-        Owner::AutoScalingGroup => "an Auto Scaling group",
-        Owner::Ec2Fleet => "an EC2 Fleet of type maintain",
-        Owner::SpotFleet => "a Spot Fleet of type maintain",
-        Owner::LaunchTemplate => "nothing but a launch template",
+        DemoOwner::AutoScalingGroup => "an Auto Scaling group",
+        DemoOwner::Ec2Fleet => "an EC2 Fleet of type maintain",
+        DemoOwner::SpotFleet => "a Spot Fleet of type maintain",
+        DemoOwner::LaunchTemplate => "nothing but a launch template",
     }
 }
 
@@ -57,13 +66,13 @@ pub(super) struct Glimpse {
     pub(super) instance: Option<String>,
     pub(super) target: Option<String>,
     /// Every instance launched since the start.
-    pub(super) successors: Vec<Successor>,
-    /// How many instances the owner is to have.
+    pub(super) successors: Vec<SuccessorGlimpse>,
+    /// The number of instances that the owner is to have.
     pub(super) capacity: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Successor {
+pub(super) struct SuccessorGlimpse {
     pub(super) id: String,
     pub(super) zone: String,
     pub(super) state: String,
@@ -80,7 +89,7 @@ impl Glimpse {
         let launched = instances.iter().filter(|one| one.pointer("/first").and_then(Value::as_bool) == Some(false));
         let successors = launched.map(|one| {
             let id = text(one, "/id");
-            Successor { target: target(&id), zone: text(one, "/zone"), state: text(one, "/state"), id }
+            SuccessorGlimpse { target: target(&id), zone: text(one, "/zone"), state: text(one, "/state"), id }
         });
         let capacity = snapshot.pointer("/groups/0/desired").or_else(|| snapshot.pointer("/fleets/0/target"));
         Glimpse {
@@ -111,9 +120,9 @@ pub(super) enum Change {
     Target(String),
     Capacity(u64, u64),
     /// A successor's state.
-    Successor(Successor),
+    SuccessorGlimpse(SuccessorGlimpse),
     /// The state of a successor's target.
-    SuccessorTarget(Successor),
+    SuccessorTarget(SuccessorGlimpse),
 }
 
 pub(super) fn changes(before: &Glimpse, after: &Glimpse) -> Vec<Change> {
@@ -133,7 +142,7 @@ pub(super) fn changes(before: &Glimpse, after: &Glimpse) -> Vec<Change> {
     for now in &after.successors {
         let then = before.successors.iter().find(|then| then.id == now.id);
         if then.is_none_or(|then| then.state != now.state) {
-            changes.push(Change::Successor(now.clone()));
+            changes.push(Change::SuccessorGlimpse(now.clone()));
         }
         if then.map_or(now.target.is_some(), |then| then.target != now.target) {
             changes.push(Change::SuccessorTarget(now.clone()));
@@ -174,7 +183,7 @@ mod tests {
         let expected = [
             Change::Target("draining".to_owned()),
             Change::Capacity(3, 4),
-            Change::Successor(successor.clone()),
+            Change::SuccessorGlimpse(successor.clone()),
             Change::SuccessorTarget(successor),
         ];
         assert_eq!(changes(&before, &after), expected);

@@ -7,7 +7,7 @@ use crate::cli::status;
 use crate::core::drill::{DrillCall, Survey};
 use crate::core::life::Closed;
 use crate::core::model::Signal;
-use crate::daemon::Ended;
+use crate::daemon::DaemonEnd;
 
 /// The steps, the costs, and the reasons against a drill.
 pub(super) fn plan(survey: &Survey, within: Duration, paint: Paint, width: usize) -> Vec<String> {
@@ -68,7 +68,7 @@ pub(super) fn calls(calls: &[DrillCall], paint: Paint, width: usize) -> Vec<Stri
 }
 
 /// The handover was complete, and this instance is back wherever it was.
-pub(super) fn is_complete(ended: &Ended) -> bool {
+pub(super) fn is_complete(ended: &DaemonEnd) -> bool {
     let record = ended.record.as_ref().filter(|record| record.signal == Signal::Drill);
     let is_complete = record.is_some_and(|record| {
         record.closed == Some(Closed::Reinstated) && record.outcome.as_ref().is_some_and(|outcome| outcome.complete)
@@ -76,7 +76,7 @@ pub(super) fn is_complete(ended: &Ended) -> bool {
     is_complete && ended.is_wholly_back
 }
 
-pub(super) fn end(ended: &Ended, paint: Paint, width: usize) -> Vec<String> {
+pub(super) fn end(ended: &DaemonEnd, paint: Paint, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let Some(record) = ended.record.as_ref().filter(|record| record.signal == Signal::Drill) else {
         lines.extend(wrap("The drill did not take place. Start the daemon again: systemctl start spot-relay", width));

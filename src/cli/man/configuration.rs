@@ -2,12 +2,12 @@
 
 use clap_mangen::roff::{bold, roman};
 
-use super::page::Page;
-use crate::cli::DEFAULT_CONFIG;
+use super::page::ManualPage;
+use crate::cli::configuration::DEFAULT_CONFIG;
 use crate::core::config::{Key, TABLES, Table, sample};
 
 pub(super) fn page() -> String {
-    let mut page = Page::new("spot-relay.toml", "5", "configuration of spot-relay(8)");
+    let mut page = ManualPage::new("spot-relay.toml", "5", "configuration of spot-relay(8)");
     page.heading("DESCRIPTION");
     page.paragraph(&format!(
         "`spot-relay` reads `{DEFAULT_CONFIG}`, or the file that is named with `--config`. The former may be absent: every \
@@ -85,7 +85,7 @@ then = "terminate"
     ),
 ];
 
-fn of_table(page: &mut Page, table: &Table) {
+fn of_table(page: &mut ManualPage, table: &Table) {
     match table.name {
         "" => page.heading("BEFORE THE FIRST TABLE"),
         name => page.heading(&format!("[{name}]")),

@@ -4,22 +4,23 @@
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::DATE;
 use crate::cli::screen::wrap;
 
+/// The day on which the pages were last reviewed.
+const DATE: &str = "2026-11-25";
 /// Columns of the source, less what escapes add.
 const WIDTH: usize = 64;
 
-pub(super) struct Page {
+pub(super) struct ManualPage {
     roff: Roff,
     /// Nothing stands below the last heading yet.
     is_fresh: bool,
 }
 
-impl Page {
+impl ManualPage {
     /// `name` as in `spot-relay`, `about` as whatis(1) shows it.
-    pub(super) fn new(name: &str, section: &str, about: &str) -> Page {
-        let mut page = Page { roff: Roff::new(), is_fresh: true };
+    pub(super) fn new(name: &str, section: &str, about: &str) -> ManualPage {
+        let mut page = ManualPage { roff: Roff::new(), is_fresh: true };
         let source = concat!("spot-relay ", env!("CARGO_PKG_VERSION"));
         let manual = if section == "8" { "System Manager's Manual" } else { "File Formats Manual" };
         page.roff.control("TH", [name.to_uppercase().as_str(), section, DATE, source, manual]);
@@ -98,7 +99,7 @@ fn sentences(text: &str) -> Vec<String> {
     sentences
 }
 
-/// No line ends within backquotes: a space there is no place to break at.
+/// Breaks a sentence into lines. A space within backquotes is no place to break at.
 fn lines(sentence: &str) -> Vec<String> {
     const HARD: &str = "\u{1}";
     let parts = sentence.split('`').enumerate();
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_sentence_begins_a_line_and_what_is_quoted_stays_together() {
-        let mut page = Page { roff: Roff::new(), is_fresh: true };
+        let mut page = ManualPage { roff: Roff::new(), is_fresh: true };
         page.sentences("See `spot-relay status`. It's\n  told by `.toml`.");
         let expected = "See \\fBspot\\-relay status\\fR.\nIt\\*(Aqs told by \\fB.toml\\fR.\n";
         assert!(page.render().ends_with(expected), "{}", page.render());

@@ -3,13 +3,13 @@
 use clap::{Arg, Command};
 use clap_mangen::roff::{Inline, bold, italic, roman};
 
-use super::page::Page;
-use crate::cli::{DEFAULT_CONFIG, EXIT_STATUS};
+use super::page::ManualPage;
+use crate::cli::configuration::DEFAULT_CONFIG;
 
 pub(super) fn page(mut program: Command) -> anyhow::Result<String> {
     program.build();
     let about = program.get_about().map(ToString::to_string).unwrap_or_default();
-    let mut page = Page::new("spot-relay", "8", &lower_first(&about));
+    let mut page = ManualPage::new("spot-relay", "8", &lower_first(&about));
     page.heading("SYNOPSIS");
     page.line(vec![bold("spot-relay"), roman(" ["), italic("OPTIONS"), roman("] "), italic("COMMAND"), roman(" ...")]);
     page.heading("DESCRIPTION");
@@ -47,12 +47,15 @@ fn lower_first(text: &str) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// But `help`, which clap adds.
+/// The beginning of the help line that tells a command's exit codes.
+const EXIT_STATUS: &str = "Exit status: ";
+
+/// The commands that are shown, without `help`, which clap adds.
 fn commands(program: &Command) -> impl Iterator<Item = &Command> {
     program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
-fn of_command(page: &mut Page, command: &Command) {
+fn of_command(page: &mut ManualPage, command: &Command) {
     page.subheading(&format!("spot-relay {}", command.get_name()));
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     for paragraph in about.split("\n\n") {
@@ -62,7 +65,7 @@ fn of_command(page: &mut Page, command: &Command) {
     options(page, command.get_arguments().filter(|argument| !argument.is_global_set()));
 }
 
-fn options<'a>(page: &mut Page, arguments: impl Iterator<Item = &'a Arg>) {
+fn options<'a>(page: &mut ManualPage, arguments: impl Iterator<Item = &'a Arg>) {
     for argument in arguments.filter(|argument| !argument.is_hide_set() && argument.get_id() != "help") {
         let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
         let full_stop = if help.ends_with(['.', ']']) { "" } else { "." };
@@ -70,7 +73,7 @@ fn options<'a>(page: &mut Page, arguments: impl Iterator<Item = &'a Arg>) {
     }
 }
 
-/// As in `--config FILE`.
+/// The option's names and value, as in `--config FILE`.
 fn head(argument: &Arg) -> Vec<Inline> {
     let short = argument.get_short().map(|short| format!("-{short}"));
     let long = argument.get_long().map(|long| format!("--{long}"));
@@ -114,7 +117,7 @@ fn values(argument: &Arg) -> String {
 }
 
 /// Each command's own words, and what holds for all.
-fn exit_status(page: &mut Page, program: &Command) {
+fn exit_status(page: &mut ManualPage, program: &Command) {
     page.heading("EXIT STATUS");
     for command in commands(program) {
         let said = command.get_after_help().map(ToString::to_string).unwrap_or_default();

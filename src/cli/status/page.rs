@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::report::{Handover, Place, Problem, Report, Step};
+use super::report::{Report, ReportedHandover, ReportedMilestone, ReportedRegistration, StatusProblem};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::handover::Report as Duty;
 use crate::core::life::Closed;
-use crate::core::model::{LifeCycle, MilestoneKind, Signal};
+use crate::core::model::{LifeCycle, MilestoneKind, Signal, ports_in_words};
 
 /// The width of the column on the left.
 const LABEL: usize = 13;
@@ -17,7 +17,7 @@ const MARGIN: usize = 2;
 
 /// The lines, none wider than `width` unless a word is.
 pub(super) fn lines(report: &Report, paint: Paint, width: usize) -> Vec<String> {
-    let page = Page { paint, width };
+    let page = StatusPage { paint, width };
     let mut lines = page.headline(report);
     lines.extend(report.problems.iter().flat_map(|problem| page.problem(problem)));
     let rows = rows(report);
@@ -40,16 +40,16 @@ pub(super) fn lines(report: &Report, paint: Paint, width: usize) -> Vec<String> 
 }
 
 /// One handover alone, which is over.
-pub(super) fn handover(handover: &Handover, paint: Paint, width: usize) -> Vec<String> {
-    Page { paint, width }.handover(handover, false)
+pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) -> Vec<String> {
+    StatusPage { paint, width }.handover(handover, false)
 }
 
-struct Page {
+struct StatusPage {
     paint: Paint,
     width: usize,
 }
 
-impl Page {
+impl StatusPage {
     fn headline(&self, report: &Report) -> Vec<String> {
         let (tone, says) = match report.state {
             "watching" if report.lacks_credentials_alone() => (Tone::Bad, "is watching, and cannot call AWS"),
@@ -68,7 +68,7 @@ impl Page {
         wrap(&text, self.width).iter().map(|line| self.paint.with(tone, line)).collect()
     }
 
-    fn problem(&self, problem: &Problem) -> Vec<String> {
+    fn problem(&self, problem: &StatusProblem) -> Vec<String> {
         let what = wrap(&problem.what, self.width);
         let mut lines: Vec<String> = what.iter().map(|line| self.paint.with(Tone::Bad, line)).collect();
         lines.extend(problem.remedy.iter().flat_map(|remedy| self.hang("  - ", remedy, Tone::Plain)));
@@ -87,7 +87,7 @@ impl Page {
         lines.map(|(number, line)| format!("{}{}", before(number), self.paint.with(tone, &line))).collect()
     }
 
-    fn handover(&self, handover: &Handover, goes_on: bool) -> Vec<String> {
+    fn handover(&self, handover: &ReportedHandover, goes_on: bool) -> Vec<String> {
         let mut lines = self.row("signal", &signal(handover), Tone::Plain);
         let (tone, text) = outcome(handover, goes_on);
         lines.extend(self.row("outcome", &text, tone));
@@ -100,7 +100,7 @@ impl Page {
             lines.push(String::new());
         }
         lines.extend(handover.duties.iter().flat_map(|duty| self.duty(duty, goes_on)));
-        let after: Vec<&Step> = handover.milestones.iter().skip_while(|it| !is_end(it)).skip(1).collect();
+        let after: Vec<&ReportedMilestone> = handover.milestones.iter().skip_while(|it| !is_end(it)).skip(1).collect();
         if !after.is_empty() {
             lines.push(String::new());
         }
@@ -163,16 +163,14 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// As in "web: ports 80, 81, deregistration delay 300 s".
-fn registered(place: &Place) -> String {
-    let ports: Vec<String> = place.ports.iter().map(u16::to_string).collect();
-    let many = if ports.len() == 1 { "" } else { "s" };
+/// A registration, as in "web: ports 80, 81, deregistration delay 300 s".
+fn registered(place: &ReportedRegistration) -> String {
     let delay = lasting_exactly(place.deregistration_delay_seconds);
     let network = if place.network_load_balancer { ", behind a Network Load Balancer" } else { "" };
-    format!("{}: port{many} {}, deregistration delay {delay}{network}", place.name, ports.join(", "))
+    format!("{}: {}, deregistration delay {delay}{network}", place.name, ports_in_words(&place.ports))
 }
 
-fn signal(handover: &Handover) -> String {
+fn signal(handover: &ReportedHandover) -> String {
     let what = match handover.signal {
         Signal::Notice => "Spot interruption notice",
         Signal::RebalanceRecommendation => "rebalance recommendation",
@@ -185,7 +183,7 @@ fn signal(handover: &Handover) -> String {
     format!("{what}{action}, {}", time(handover.begun_at))
 }
 
-fn outcome(handover: &Handover, goes_on: bool) -> (Tone, String) {
+fn outcome(handover: &ReportedHandover, goes_on: bool) -> (Tone, String) {
     let took = handover.seconds.map(|seconds| format!(" in {seconds:.1} s")).unwrap_or_default();
     let left =
         |word: &str| handover.seconds_to_deadline.map(|left| format!("{word}{left:.1} s left")).unwrap_or_default();
@@ -204,16 +202,16 @@ fn outcome(handover: &Handover, goes_on: bool) -> (Tone, String) {
     }
 }
 
-fn budget(handover: &Handover) -> Option<Budget> {
+fn budget(handover: &ReportedHandover) -> Option<Budget> {
     let whole = handover.seconds? + handover.seconds_to_deadline?;
     Some(Budget { label: "left to the deadline", whole: Duration::try_from_secs_f64(whole).ok()? })
 }
 
 /// One for each milestone up to the end, and while it goes on one for that.
-fn bars(handover: &Handover, goes_on: bool) -> Vec<Bar> {
+fn bars(handover: &ReportedHandover, goes_on: bool) -> Vec<Bar> {
     let steps = &handover.milestones;
     let end = steps.iter().position(is_end).map_or(steps.len(), |end| end + 1);
-    let steps: Vec<&Step> = steps.iter().take(end).filter(|step| step.seconds.is_some()).collect();
+    let steps: Vec<&ReportedMilestone> = steps.iter().take(end).filter(|step| step.seconds.is_some()).collect();
     let mut groups: Vec<&str> = steps.iter().filter_map(|step| step.target_group.as_deref()).collect();
     groups.sort_unstable();
     groups.dedup();
@@ -233,8 +231,8 @@ fn bars(handover: &Handover, goes_on: bool) -> Vec<Bar> {
     bars
 }
 
-/// When the duty began that this milestone ends: with the milestone before it, of the same target group if it has one.
-fn begin(step: &Step, steps: &[&Step]) -> f64 {
+/// The begin of the duty that this milestone ends: the milestone before it, of the same target group if it has one.
+fn begin(step: &ReportedMilestone, steps: &[&ReportedMilestone]) -> f64 {
     use MilestoneKind as Kind;
     let before: &[Kind] = match step.milestone {
         Kind::Left => &[Kind::Deregistered],
@@ -244,7 +242,7 @@ fn begin(step: &Step, steps: &[&Step]) -> f64 {
         Kind::SuccessorHealthy => &[Kind::SuccessorRegistered, Kind::SuccessorRunning, Kind::SuccessorRequested],
         _ => &[],
     };
-    let is_same = |other: &Step| match (&step.target_group, &other.target_group) {
+    let is_same = |other: &ReportedMilestone| match (&step.target_group, &other.target_group) {
         (Some(ours), Some(theirs)) => ours == theirs,
         _ => true,
     };
@@ -255,7 +253,7 @@ fn begin(step: &Step, steps: &[&Step]) -> f64 {
     before.iter().find_map(|kind| last(*kind)).unwrap_or(0.0)
 }
 
-fn is_end(step: &Step) -> bool {
+fn is_end(step: &ReportedMilestone) -> bool {
     step.milestone == MilestoneKind::HandedOver
 }
 
@@ -280,7 +278,7 @@ fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// As a person says it: `4 s`, `3 min`, `2 h 5 min`, `8 d 2 h`.
+/// A duration as a person says it: `4 s`, `3 min`, `2 h 5 min`, `8 d 2 h`.
 fn lasting(seconds: f64) -> String {
     let seconds = seconds as u64;
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
@@ -291,7 +289,7 @@ fn lasting(seconds: f64) -> String {
     }
 }
 
-/// As in `1 s` or `0.2 s`.
+/// A duration without rounding, as in `1 s` or `0.2 s`.
 fn lasting_exactly(seconds: f64) -> String {
     format!("{seconds} s")
 }

@@ -3,6 +3,7 @@
 //! The schema is promised: a field is added without notice, and [`SCHEMA`] goes up when one changes or goes. Every key is
 //! always there; what is not known is `null`. Times are RFC 3339 in UTC, durations are seconds.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::core::handover::{Outcome, Report as Duty};
 use crate::core::life::{Closed, Record};
 use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
-use crate::host::files::{Moment, Owner, State, Status, Trouble};
+use crate::host::files::{DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
 
 const SCHEMA: u32 = 1;
 /// The daemon writes more often. A status that is older was left by one that stands still.
@@ -21,12 +22,12 @@ const MISSING_LOOKS: u32 = 5;
 const WRITTEN_EVERY: Duration = Duration::from_secs(12);
 
 /// The sources of a report.
-pub(super) struct Found {
+pub(super) struct StatusSources {
     pub(super) status: Option<Status>,
     /// The record on the disk, where there is no status.
     pub(super) record: Option<Record>,
     pub(super) presence: Presence,
-    /// Where the status is looked for.
+    /// The path of the status file.
     pub(super) path: String,
     pub(super) now: BootInstant,
 }
@@ -57,36 +58,36 @@ impl Presence {
 pub(super) struct Report {
     schema: u32,
     pub(super) running: bool,
-    /// As in the status file, or `not-running`, `silent`.
+    /// The state of the status file, or `not-running` or `silent`.
     pub(super) state: &'static str,
     /// The state in a sentence, as `systemctl status` shows it.
     pub(super) says: Option<String>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<StatusProblem>,
     pub(super) version: Option<String>,
     pub(super) pid: Option<u32>,
     pub(super) since: Option<Timestamp>,
     pub(super) running_seconds: Option<f64>,
     pub(super) ended: Option<Timestamp>,
-    /// How old what stands here is.
+    /// The age of everything that stands here.
     pub(super) age_seconds: Option<f64>,
-    pub(super) metadata: Option<Metadata>,
-    pub(super) credentials: Option<Credentials>,
+    pub(super) metadata: Option<ReportedMetadata>,
+    pub(super) credentials: Option<ReportedCredentials>,
     pub(super) instance: Option<Identity>,
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<OwnerStatus>,
     pub(super) on_a_notice: Option<String>,
-    pub(super) registrations: Option<Vec<Place>>,
-    pub(super) handover: Option<Handover>,
+    pub(super) registrations: Option<Vec<ReportedRegistration>>,
+    pub(super) handover: Option<ReportedHandover>,
 }
 
 /// A problem, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(super) struct StatusProblem {
     pub(super) what: String,
     pub(super) remedy: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Metadata {
+pub(super) struct ReportedMetadata {
     pub(super) interval_seconds: f64,
     pub(super) last_good_look: Option<Timestamp>,
     pub(super) age_seconds: Option<f64>,
@@ -94,9 +95,9 @@ pub(super) struct Metadata {
     pub(super) trouble: Option<String>,
 }
 
-/// Those that calls to AWS are signed with.
+/// The credentials with which calls to AWS are signed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Credentials {
+pub(super) struct ReportedCredentials {
     pub(super) expires: Option<Timestamp>,
     pub(super) seconds_left: Option<f64>,
     pub(super) trouble: Option<String>,
@@ -104,39 +105,39 @@ pub(super) struct Credentials {
 
 /// A registration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Place {
+pub(super) struct ReportedRegistration {
     pub(super) target_group: String,
     pub(super) name: String,
-    pub(super) ports: Vec<u16>,
+    pub(super) ports: BTreeSet<u16>,
     pub(super) deregistration_delay_seconds: f64,
     pub(super) network_load_balancer: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Handover {
+pub(super) struct ReportedHandover {
     pub(super) instance_id: String,
     pub(super) signal: Signal,
     pub(super) action: Option<Action>,
     pub(super) begun_at: Timestamp,
-    /// None of a recommendation.
+    /// A recommendation has none.
     pub(super) deadline: Option<Timestamp>,
     pub(super) seconds_to_deadline: Option<f64>,
     /// `complete`, `partial`; `null` while it goes on.
     pub(super) outcome: Option<&'static str>,
-    /// From its begin to its end, or so far.
+    /// The time from its begin to its end, or so far.
     pub(super) seconds: Option<f64>,
     pub(super) closed: Option<Closed>,
-    pub(super) milestones: Vec<Step>,
+    pub(super) milestones: Vec<ReportedMilestone>,
     pub(super) duties: Vec<Duty>,
 }
 
 /// A milestone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Step {
+pub(super) struct ReportedMilestone {
     pub(super) milestone: MilestoneKind,
     /// `null` of a later boot, whose clock tells no time of this one.
     pub(super) at: Option<Timestamp>,
-    /// After the begin.
+    /// The time after the begin.
     pub(super) seconds: Option<f64>,
     pub(super) seconds_left: Option<f64>,
     pub(super) target_group: Option<String>,
@@ -145,13 +146,13 @@ pub(super) struct Step {
 }
 
 impl Report {
-    pub(super) fn of(found: &Found) -> Report {
-        let Found { status, presence, now, .. } = found;
+    pub(super) fn of(found: &StatusSources) -> Report {
+        let StatusSources { status, presence, now, .. } = found;
         let status = status.as_ref();
         let age = |moment: Moment| seconds(now.since(moment.boot));
         let is_running = *presence == Presence::Running;
         let record = status.map_or(found.record.as_ref(), |status| status.handover.as_ref());
-        let goes_on = status.is_some_and(|status| is_running && status.state == State::HandingOver);
+        let goes_on = status.is_some_and(|status| is_running && status.state == DaemonState::HandingOver);
         let open = status.filter(|_| goes_on).map(|status| (status.duties.clone(), *now));
         Report {
             schema: SCHEMA,
@@ -169,13 +170,13 @@ impl Report {
             running_seconds: status.filter(|_| is_running).map(|status| age(status.since)),
             ended: status.and_then(|status| status.ended).map(whole),
             age_seconds: status.map(|status| age(status.written)),
-            metadata: status.map(|status| Metadata::of(status, *now)),
-            credentials: status.and_then(|status| Credentials::of(status, *now)),
+            metadata: status.map(|status| ReportedMetadata::of(status, *now)),
+            credentials: status.and_then(|status| ReportedCredentials::of(status, *now)),
             instance: status.and_then(|status| status.instance.clone()),
             owner: status.and_then(|status| status.owner.clone()),
             on_a_notice: status.and_then(|status| status.on_a_notice.clone()),
             registrations: status.and_then(|it| it.registrations.as_deref()).map(places),
-            handover: record.map(|record| Handover::of(record, open)),
+            handover: record.map(|record| ReportedHandover::of(record, open)),
         }
     }
 
@@ -191,20 +192,20 @@ impl Report {
 
     fn without_ages(&self) -> Report {
         let metadata = self.metadata.clone();
-        let metadata = metadata.map(|it| Metadata { last_good_look: None, age_seconds: None, ..it });
+        let metadata = metadata.map(|it| ReportedMetadata { last_good_look: None, age_seconds: None, ..it });
         let handover = self.handover.clone();
         let handover = handover.map(|it| match it.outcome {
-            None => Handover { seconds: None, seconds_to_deadline: None, duties: Vec::new(), ..it },
+            None => ReportedHandover { seconds: None, seconds_to_deadline: None, duties: Vec::new(), ..it },
             Some(_) => it,
         });
-        let credentials = self.credentials.clone().map(|it| Credentials { seconds_left: None, ..it });
+        let credentials = self.credentials.clone().map(|it| ReportedCredentials { seconds_left: None, ..it });
         Report { running_seconds: None, age_seconds: None, metadata, credentials, handover, ..self.clone() }
     }
 }
 
-impl Metadata {
-    fn of(status: &Status, now: BootInstant) -> Metadata {
-        Metadata {
+impl ReportedMetadata {
+    fn of(status: &Status, now: BootInstant) -> ReportedMetadata {
+        ReportedMetadata {
             interval_seconds: seconds(status.interval),
             last_good_look: status.last_good_look.map(|look| whole(look.at)),
             age_seconds: status.last_good_look.map(|look| seconds(now.since(look.boot))),
@@ -214,14 +215,14 @@ impl Metadata {
     }
 }
 
-impl Credentials {
-    fn of(status: &Status, now: BootInstant) -> Option<Credentials> {
+impl ReportedCredentials {
+    fn of(status: &Status, now: BootInstant) -> Option<ReportedCredentials> {
         let credentials = status.credentials.as_ref()?;
         // The wall clock of the moment at which the status was written, counted on by the boot clock.
         let left = credentials.expires.map(|expires| {
             expires.duration_since(status.written.at).as_secs_f64() - now.since(status.written.boot).as_secs_f64()
         });
-        Some(Credentials {
+        Some(ReportedCredentials {
             expires: credentials.expires.map(whole),
             seconds_left: left.map(|left| left.max(0.0).round()),
             trouble: credentials.trouble.clone(),
@@ -229,9 +230,9 @@ impl Credentials {
     }
 }
 
-impl Handover {
+impl ReportedHandover {
     /// `open`: how its duties stand now, while it goes on.
-    pub(super) fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> Handover {
+    pub(super) fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> ReportedHandover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
         let ended = ended.map(|milestone| milestone.at);
         let until = ended.or(open.as_ref().map(|(_, now)| *now));
@@ -242,7 +243,7 @@ impl Handover {
             (None, Some((duties, _))) => duties,
             (None, None) => Vec::new(),
         };
-        Handover {
+        ReportedHandover {
             instance_id: record.incident.instance_id.to_string(),
             signal: record.signal,
             action: record.incident.action,
@@ -252,16 +253,16 @@ impl Handover {
             outcome: record.outcome.as_ref().map(Outcome::as_str),
             seconds: until.map(|until| seconds(until.since(record.begun))),
             closed: record.closed,
-            milestones: record.milestones.iter().map(|milestone| Step::of(milestone, record)).collect(),
+            milestones: record.milestones.iter().map(|milestone| ReportedMilestone::of(milestone, record)).collect(),
             duties,
         }
     }
 }
 
-impl Step {
-    fn of(milestone: &Milestone, record: &Record) -> Step {
+impl ReportedMilestone {
+    fn of(milestone: &Milestone, record: &Record) -> ReportedMilestone {
         let after = (milestone.at >= record.begun).then(|| milestone.at.since(record.begun));
-        Step {
+        ReportedMilestone {
             milestone: milestone.milestone,
             at: after.and_then(|after| record.begun_at.checked_add(after).ok()).map(whole),
             seconds: after.map(seconds),
@@ -273,13 +274,13 @@ impl Step {
     }
 }
 
-fn places(registrations: &[Registration]) -> Vec<Place> {
-    let mut places: Vec<Place> = registrations
+fn places(registrations: &[Registration]) -> Vec<ReportedRegistration> {
+    let mut places: Vec<ReportedRegistration> = registrations
         .iter()
-        .map(|it| Place {
+        .map(|it| ReportedRegistration {
             target_group: it.target_group.to_string(),
             name: it.name().to_owned(),
-            ports: it.ports().into_iter().collect(),
+            ports: it.ports(),
             deregistration_delay_seconds: seconds(it.deregistration_delay),
             network_load_balancer: it.network,
         })
@@ -289,10 +290,10 @@ fn places(registrations: &[Registration]) -> Vec<Place> {
     places
 }
 
-fn problems(found: &Found) -> Vec<Problem> {
+fn problems(found: &StatusSources) -> Vec<StatusProblem> {
     let mut problems = Vec::new();
     let mut add = |what: String, remedy: &[&str]| {
-        problems.push(Problem { what, remedy: remedy.iter().map(|&line| line.to_owned()).collect() });
+        problems.push(StatusProblem { what, remedy: remedy.iter().map(|&line| line.to_owned()).collect() });
     };
     const START: [&str; 2] = ["start it: systemctl start spot-relay", "see why it ended: journalctl -u spot-relay -e"];
     let nothing = "no notice is seen, and nothing would be handed over";
@@ -315,7 +316,7 @@ fn problems(found: &Found) -> Vec<Problem> {
                 .to_owned(),
             &["start it anew: systemctl restart spot-relay", "see what it did last: journalctl -u spot-relay -e"],
         ),
-        (Presence::Running, Some(Trouble { why, .. })) => add(
+        (Presence::Running, Some(MetadataTrouble { why, .. })) => add(
             format!("spot-relay is blind: the instance metadata does not answer as it should, so no notice is seen: {why}"),
             &["see what is in the way: spot-relay check"],
         ),
@@ -335,14 +336,14 @@ fn problems(found: &Found) -> Vec<Problem> {
     problems
 }
 
-fn state(state: State) -> &'static str {
+fn state(state: DaemonState) -> &'static str {
     match state {
-        State::Watching => "watching",
-        State::HandingOver => "handing-over",
-        State::HandedOver => "handed-over",
-        State::Arriving => "arriving",
-        State::StaysOut => "stays-out",
-        State::Terminating => "terminating",
+        DaemonState::Watching => "watching",
+        DaemonState::HandingOver => "handing-over",
+        DaemonState::HandedOver => "handed-over",
+        DaemonState::Arriving => "arriving",
+        DaemonState::StaysOut => "stays-out",
+        DaemonState::Terminating => "terminating",
     }
 }
 
@@ -350,7 +351,7 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100.0).round() / 100.0
 }
 
-/// To the millisecond.
+/// Rounds to the millisecond.
 fn whole(time: Timestamp) -> Timestamp {
     time.round(Unit::Millisecond).unwrap_or(time)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::page;
-use super::report::{Found, Presence, Report};
+use super::report::{Presence, Report, StatusSources};
 use crate::cli::screen::Paint;
 use crate::core::handover::{Known, Outcome, Report as Duty};
 use crate::core::life::Record;
@@ -14,7 +14,7 @@ use crate::core::model::{
     Action, BootInstant, Identity, Incident, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
     Target, TargetGroupArn, TargetType,
 };
-use crate::host::files::{Credentials, Moment, Owner, State, Status, Trouble};
+use crate::host::files::{CredentialsStatus, DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
 
 /// When the daemon started, on the boot clock.
 const START: u64 = 1_000;
@@ -58,7 +58,7 @@ fn watching(seconds: f64) -> Status {
         last_good_look: Some(moment(seconds - 0.5)),
         trouble: None,
         credentials: None,
-        state: State::Watching,
+        state: DaemonState::Watching,
         says: "watching; on a notice: deregister from web (2 ports)".to_owned(),
         instance: Some(Identity {
             instance_id: InstanceId::new("i-0123456789abcdef0"),
@@ -70,7 +70,7 @@ fn watching(seconds: f64) -> Status {
             vpc_id: Some("vpc-1".into()),
             life_cycle: LifeCycle::Spot,
         }),
-        owner: Some(Owner { kind: "auto-scaling-group".to_owned(), id: Some("shop-asg".to_owned()) }),
+        owner: Some(OwnerStatus { kind: "auto-scaling-group".to_owned(), id: Some("shop-asg".to_owned()) }),
         on_a_notice: Some(
             "deregister from udp (port 53) and web (2 ports), detach from group shop-asg, which launches the successor"
                 .to_owned(),
@@ -141,7 +141,7 @@ fn duty(duty: &str, done: bool, what: &str) -> Duty {
 
 fn handing_over() -> Status {
     Status {
-        state: State::HandingOver,
+        state: DaemonState::HandingOver,
         says: "no request is open: 2 connections, on which nothing has moved for 3.0 s".to_owned(),
         handover: Some(record(12.0)),
         duties: vec![
@@ -169,7 +169,7 @@ fn in_part() -> Status {
     ));
     record.outcome = Some(Outcome { complete: false, duties: vec![done, undone] });
     Status {
-        state: State::HandedOver,
+        state: DaemonState::HandedOver,
         says: message.to_owned(),
         handover: Some(record),
         ..watching(NOTICE as f64 + 115.0)
@@ -186,26 +186,26 @@ fn complete() -> Record {
 fn blind() -> Status {
     let why = "no answer within 2 s".to_owned();
     Status {
-        trouble: Some(Trouble { since: moment(NOTICE as f64 - 40.0), why }),
+        trouble: Some(MetadataTrouble { since: moment(NOTICE as f64 - 40.0), why }),
         last_good_look: Some(moment(NOTICE as f64 - 41.0)),
         ..watching(NOTICE as f64)
     }
 }
 
 /// The status a few seconds after the daemon's last word.
-fn found(status: Option<Status>, lives: bool, after: f64) -> Found {
+fn found(status: Option<Status>, lives: bool, after: f64) -> StatusSources {
     let written = status.as_ref().map_or(at(NOTICE as f64), |status| status.written.boot);
     let now = written + Duration::from_secs_f64(after);
     let presence = Presence::of(status.as_ref(), lives, now);
-    Found { status, record: None, presence, path: "/run/spot-relay/status.json".to_owned(), now }
+    StatusSources { status, record: None, presence, path: "/run/spot-relay/status.json".to_owned(), now }
 }
 
-fn rendered(found: &Found, coloured: bool, width: usize) -> Vec<String> {
+fn rendered(found: &StatusSources, coloured: bool, width: usize) -> Vec<String> {
     page::lines(&Report::of(found), Paint { coloured }, width)
 }
 
 /// Every rendering under its heading; escape characters can be seen.
-fn renderings(found: &Found) -> String {
+fn renderings(found: &StatusSources) -> String {
     let one = |(width, coloured)| {
         let text = rendered(found, coloured, width).join("\n").replace('\x1b', "␛");
         format!("=== {width} columns, {}\n{text}\n", if coloured { "coloured" } else { "plain" })
@@ -230,7 +230,7 @@ fn handed_over_in_part_reads_well() {
 
 #[test]
 fn not_running_reads_well_with_the_record_of_the_last_handover() {
-    let found = Found { record: Some(complete()), ..found(None, false, 0.0) };
+    let found = StatusSources { record: Some(complete()), ..found(None, false, 0.0) };
     insta::assert_snapshot!("not running", renderings(&found));
 }
 
@@ -328,7 +328,7 @@ fn the_schema_is_what_readme_promises() {
 #[test]
 fn trouble_with_credentials_is_told_as_what_it_is() {
     let credentials =
-        Credentials { expires: Some(moment(NOTICE as f64 + 60.0).at), trouble: Some("ExpiredToken".to_owned()) };
+        CredentialsStatus { expires: Some(moment(NOTICE as f64 + 60.0).at), trouble: Some("ExpiredToken".to_owned()) };
     let status = Status { credentials: Some(credentials), ..watching(NOTICE as f64) };
     let report = Report::of(&found(Some(status), true, 10.0));
     let json = serde_json::to_value(&report).unwrap();

@@ -5,22 +5,22 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::super::{MOST_PAGES, next};
-use super::{Candidate, Elb, Found, PAGE_SIZE, Source, group};
+use super::super::caller::{MOST_PAGES, next};
+use super::{Candidate, Elb, FoundRegistrations, PAGE_SIZE, Source, group};
 use crate::core::model::{Identity, Registration};
 use crate::core::ours::TargetGroup;
 use crate::core::retry::{Failure, FailureKind, fraction, seed};
 
-/// Between two calls of a lone instance: four a second of the account's ten.
+/// The pause between two calls of a lone instance: four a second of the account's ten.
 const SHORTEST: Duration = Duration::from_millis(250);
 /// All instances of one owner together make so many calls a second.
 const TOGETHER_PER_SECOND: u32 = 4;
-/// Of a scan that nobody waits for.
+/// The calls a second of all instances together, in a scan that nobody waits for.
 const SLOWLY_TOGETHER_PER_SECOND: u32 = 1;
 /// The longest pause between two calls of a scan that somebody waits for.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How fast a scan goes.
+/// The pace of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanPace {
     pause: Duration,
@@ -29,12 +29,12 @@ pub struct ScanPace {
 }
 
 impl ScanPace {
-    /// No other way tells where this instance is registered: its share of the bucket.
+    /// The pace where no other way tells the registrations of this instance: its share of the bucket.
     pub fn last_way(fellows: Option<usize>) -> ScanPace {
         ScanPace { pause: share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST), over: None }
     }
 
-    /// Beside what is known already, over a long while.
+    /// The pace of a scan beside what is known already, over a long while.
     pub fn slow(fellows: Option<usize>, over: Duration) -> ScanPace {
         ScanPace { pause: share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST), over: Some(over) }
     }
@@ -43,7 +43,7 @@ impl ScanPace {
         self.over.is_some()
     }
 
-    /// Before the next call, of one for each group.
+    /// The pause before the next call, where each group takes one.
     fn pause(self, groups: usize, chance: f64) -> Duration {
         let calls = u32::try_from(groups).unwrap_or(u32::MAX).max(1);
         let spread = self.over.map_or(Duration::ZERO, |over| over / calls);
@@ -56,12 +56,12 @@ fn share(fellows: Option<usize>, per_second: u32) -> Duration {
     Duration::from_secs(fellows.into()) / per_second
 }
 
-/// Where a scan is.
+/// The position of a scan.
 struct Cursor {
     /// The page to ask for next, the first one being `None`; nothing where every page was read.
     page: Option<Option<String>>,
     pages: usize,
-    /// Those not asked yet.
+    /// The groups that are still to be asked.
     groups: VecDeque<TargetGroup>,
     listed: usize,
 }
@@ -75,8 +75,8 @@ impl Elb {
         pace: ScanPace,
         known: &[Registration],
         limit: Duration,
-    ) -> Result<Found, Failure> {
-        let mut found = Found::default();
+    ) -> Result<FoundRegistrations, Failure> {
+        let mut found = FoundRegistrations::default();
         let mut cursor = Cursor { page: Some(None), pages: 0, groups: VecDeque::new(), listed: 0 };
         let (mut calls, mut slower) = (0_u32, 1_u32);
         while cursor.page.is_some() || !cursor.groups.is_empty() {
@@ -101,7 +101,7 @@ impl Elb {
         identity: &Identity,
         cursor: &mut Cursor,
         known: &[Registration],
-        found: &mut Found,
+        found: &mut FoundRegistrations,
         limit: Duration,
     ) -> Result<(), Failure> {
         if let Some(marker) = &cursor.page {

@@ -76,7 +76,7 @@ impl Imds {
     }
 }
 
-/// As a part of a path, or an id.
+/// Tells whether the text can be a part of a path, or an id.
 fn first_line(body: &str) -> Option<String> {
     let line = body.lines().map(|line| line.trim().trim_end_matches('/')).find(|line| !line.is_empty())?;
     sound(line.to_owned(), "network interface").ok()

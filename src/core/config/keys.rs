@@ -6,8 +6,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::settings::{BalanceZones, Config, Hooks};
 use super::value::{self, Value, Wrong};
-use super::{BalanceZones, Config, Hooks};
 use crate::core::notice::TWO_MINUTES;
 
 /// A `[table]` of the file; the first has no name and no header.
@@ -20,7 +20,7 @@ pub struct Table {
 
 pub struct Key {
     pub name: &'static str,
-    /// As it is written in TOML.
+    /// The default as it is written in TOML.
     pub default: &'static str,
     /// The comment beside it in the sample; may be empty.
     pub note: &'static str,
@@ -30,7 +30,7 @@ pub struct Key {
 }
 
 impl Table {
-    /// As in `leave.quiet-for`.
+    /// The key's path, as in `leave.quiet-for`.
     pub fn path_of(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }

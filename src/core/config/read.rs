@@ -10,23 +10,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{TABLES, Table};
-use super::meant::{no_such_key, no_such_table};
+use super::settings::Config;
+use super::unknown_key::{no_such_key, no_such_table};
 use super::value::Value;
-use super::{Config, ConfigError};
+use super::wrong::{ConfigError, Mistake};
 
 /// Nobody reads more of them; a file with more is not a configuration with slips, but something else.
 const MOST_PROBLEMS: usize = 100;
 
-type Name<'a> = Spanned<Cow<'a, str>>;
-
-/// The part of the text that is at fault, its key, and what is wrong.
-pub(super) type Found = (Option<Range<usize>>, String, String);
+type SpannedName<'a> = Spanned<Cow<'a, str>>;
 
 struct Reading {
     config: Config,
-    /// Where the value of each key stands that was written.
+    /// The place of the value of each key that was written.
     written: BTreeMap<String, Range<usize>>,
-    problems: Vec<Found>,
+    problems: Vec<Mistake>,
 }
 
 pub(super) fn read(text: &str, file: &str) -> Result<Config, ConfigError> {
@@ -48,19 +46,8 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, ConfigError> {
     Err(ConfigError::of(file, text, reading.problems))
 }
 
-/// Where the value of a key stands, if it was written.
-pub(super) fn span_of(text: &str, path: &str) -> Option<Range<usize>> {
-    let root = DeTable::parse(text).ok()?;
-    let (table, key) = path.split_once('.').unwrap_or(("", path));
-    let value = match table {
-        "" => root.get_ref().get(key),
-        table => root.get_ref().get(table).and_then(|table| table.get_ref().as_table()?.get(key)),
-    };
-    value.map(Spanned::span)
-}
-
 /// Errors of the syntax, in plain words, once a line.
-fn parse(text: &str) -> Result<DeTable<'_>, Vec<Found>> {
+fn parse(text: &str) -> Result<DeTable<'_>, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table.into_inner());
@@ -84,7 +71,7 @@ fn in_words(message: &str) -> &str {
 }
 
 impl Reading {
-    fn top(&mut self, name: &Name<'_>, value: &Value<'_>) {
+    fn top(&mut self, name: &SpannedName<'_>, value: &Value<'_>) {
         let [first, tables @ ..] = &TABLES;
         let table = tables.iter().find(|table| table.name == name.get_ref());
         match (table, value.get_ref()) {
@@ -108,7 +95,7 @@ impl Reading {
         }
     }
 
-    fn key(&mut self, table: &'static Table, name: &Name<'_>, value: &Value<'_>) {
+    fn key(&mut self, table: &'static Table, name: &SpannedName<'_>, value: &Value<'_>) {
         let path = table.path_of(name.get_ref());
         let Some(key) = table.key(name.get_ref()) else {
             self.wrong(name.span(), path, no_such_key(name.get_ref(), table));

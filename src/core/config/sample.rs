@@ -2,7 +2,7 @@
 
 use super::keys::{TABLES, Table};
 
-/// Where the comments begin.
+/// The column at which the comments begin.
 const COLUMN: usize = 30;
 
 /// Every table in order. Parsing it gives the defaults.

@@ -5,7 +5,7 @@
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, TargetGroups, Then, When};
+use super::settings::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, TargetGroups, Then, When};
 
 /// AWS's advice for the time between two looks at the metadata.
 const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
@@ -13,7 +13,7 @@ const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
 /// A legal value that its owner may not have meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwise {
-    /// As in `leave.quiet-for`.
+    /// The key's path, as in `leave.quiet-for`.
     pub key: &'static str,
     /// The setting, its consequence, and the remedy.
     pub what: String,

@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::meant::meant;
-use super::{ListedTargetGroup, TargetGroups, TemplateChoice};
+use super::settings::{ConfigWord, ListedTargetGroup, TargetGroups, TemplateChoice};
+use super::suggestion::nearest;
 use crate::core::model::Readiness;
 
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
@@ -24,16 +24,11 @@ pub(super) struct Wrong {
     pub(super) span: Range<usize>,
 }
 
-/// Words of which one is to be written.
-pub(super) trait Choice: Copy + 'static {
-    const ALL: &'static [(&'static str, Self)];
-}
-
 fn wrong(value: &Value<'_>, what: impl Into<String>) -> Wrong {
     Wrong { what: what.into(), span: value.span() }
 }
 
-/// As in "expected a string, as "3s", found the integer 3". Of a string nothing is shown: it may be a secret.
+/// The error as in "expected a string, as "3s", found the integer 3". A string is never shown: it may be a secret.
 fn unexpected(value: &Value<'_>, expected: &str) -> Wrong {
     let found = match value.get_ref() {
         DeValue::Integer(number) => format!("the integer {number}"),
@@ -55,12 +50,12 @@ pub(super) fn truth(value: &Value<'_>) -> Result<bool, Wrong> {
     value.get_ref().as_bool().ok_or_else(|| unexpected(value, "true or false, without quotes"))
 }
 
-pub(super) fn choice<T: Choice>(value: &Value<'_>) -> Result<T, Wrong> {
+pub(super) fn choice<T: ConfigWord>(value: &Value<'_>) -> Result<T, Wrong> {
     let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
     let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let written = value.get_ref().as_str().ok_or_else(|| unexpected(value, &format!("one of {list}")))?;
     let found = T::ALL.iter().find(|(name, _)| *name == written).map(|(_, choice)| *choice);
-    found.ok_or_else(|| match meant(written, &names) {
+    found.ok_or_else(|| match nearest(written, &names) {
         Some(name) => wrong(value, format!("{written:?} is not one of {list}; did you mean {name:?}?")),
         None => wrong(value, format!("{written:?} is not one of {list}")),
     })

@@ -5,35 +5,39 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::read::{Found, span_of};
+use toml::Spanned;
+use toml::de::DeTable;
+
+/// The part of the text that is at fault, its key, and what is wrong.
+pub(super) type Mistake = (Option<Range<usize>>, String, String);
 
 /// Everything that is wrong about one file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     pub file: String,
-    /// Not empty.
-    problems: Vec<Problem>,
+    /// All that is wrong, at least one problem.
+    problems: Vec<ConfigProblem>,
     /// A file cannot be read: the next try may find it otherwise.
     is_unreadable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    place: Option<Place>,
-    /// As in `leave.quiet-for`; empty where it is of none.
+struct ConfigProblem {
+    place: Option<SourcePosition>,
+    /// The key's path, as in `leave.quiet-for`; empty where the problem belongs to no key.
     key: String,
     what: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct SourcePosition {
     line: usize,
     column: usize,
     /// The line, and how many characters of it are meant.
     shown: Option<(String, usize)>,
 }
 
-/// Longer lines are not shown.
+/// The longest line that is shown.
 const LONGEST: usize = 100;
 const TAB: &str = "    ";
 
@@ -61,7 +65,7 @@ impl ConfigError {
 
     /// The error of a file that belongs to the configuration and that only its reader understands: a template.
     pub fn wrong(file: &str, what: &str) -> ConfigError {
-        let problem = Problem { place: None, key: String::new(), what: what.to_owned() };
+        let problem = ConfigProblem { place: None, key: String::new(), what: what.to_owned() };
         ConfigError { file: file.to_owned(), problems: vec![problem], is_unreadable: false }
     }
 
@@ -70,8 +74,12 @@ impl ConfigError {
         ConfigError::of(file, text, vec![(span_of(text, key), key.to_owned(), what.to_owned())])
     }
 
-    pub(super) fn of(file: &str, text: &str, problems: Vec<Found>) -> ConfigError {
-        let problem = |(span, key, what): Found| Problem { place: span.map(|span| Place::of(text, span)), key, what };
+    pub(super) fn of(file: &str, text: &str, problems: Vec<Mistake>) -> ConfigError {
+        let problem = |(span, key, what): Mistake| ConfigProblem {
+            place: span.map(|span| SourcePosition::of(text, span)),
+            key,
+            what,
+        };
         ConfigError {
             file: file.to_owned(),
             problems: problems.into_iter().map(problem).collect(),
@@ -92,7 +100,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "line {}, column {}: ", place.line, place.column)?;
@@ -108,8 +116,8 @@ impl fmt::Display for Problem {
     }
 }
 
-impl Place {
-    fn of(text: &str, span: Range<usize>) -> Place {
+impl SourcePosition {
+    fn of(text: &str, span: Range<usize>) -> SourcePosition {
         let before = text.get(..span.start).unwrap_or(text);
         let begin = before.rfind('\n').map_or(0, |end| end + 1);
         let line = text.get(begin..).unwrap_or_default().lines().next().unwrap_or_default();
@@ -123,7 +131,7 @@ impl Place {
             _ => line.to_owned(),
         };
         let can_be_shown = shown.chars().count() <= LONGEST && !shown.trim().is_empty() && !may_be_secret(line);
-        Place {
+        SourcePosition {
             line: before.matches('\n').count() + 1,
             column,
             shown: can_be_shown.then(|| (shown, meant.chars().count().max(1))),
@@ -143,4 +151,15 @@ impl Place {
 /// A URL may hold a password, and a webhook's is one.
 fn may_be_secret(line: &str) -> bool {
     line.contains("://") || line.contains("webhook")
+}
+
+/// The place of a key's value, if it was written.
+fn span_of(text: &str, path: &str) -> Option<Range<usize>> {
+    let root = DeTable::parse(text).ok()?;
+    let (table, key) = path.split_once('.').unwrap_or(("", path));
+    let value = match table {
+        "" => root.get_ref().get(key),
+        table => root.get_ref().get(table).and_then(|table| table.get_ref().as_table()?.get(key)),
+    };
+    value.map(Spanned::span)
 }

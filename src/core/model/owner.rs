@@ -17,7 +17,7 @@ pub enum Owner {
     SpotFleet(Fleet),
     LaunchTemplate(LaunchTemplate),
     Nobody {
-        /// Why nobody: a part of a sentence, as "the instance was launched by hand".
+        /// The reason, as a part of a sentence: "the instance was launched by hand".
         why: String,
     },
 }
@@ -72,7 +72,7 @@ impl GroupMember {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
     }
 
-    /// What its lifecycle state means for a call that takes it out of the group.
+    /// The meaning of its lifecycle state for a call that takes it out of the group.
     pub fn membership(&self) -> Membership {
         match self.lifecycle_state.as_str() {
             "InService" | "Standby" => Membership::Detachable,
@@ -90,15 +90,15 @@ pub enum Membership {
     Detachable,
     /// A launching hook holds it: refused.
     AtLaunchHook,
-    /// On its way into service, or into Standby: refused until its state changes.
+    /// It is on its way into service or into Standby: AWS refuses until its state changes.
     NotYet,
-    /// In the warm pool: no member in service.
+    /// It is in the warm pool: no member in service.
     Warm,
-    /// Out of the group, or on its way out.
+    /// It is out of the group, or on its way out.
     Leaving,
 }
 
-/// Where a member that leaves stands between the drain of its load balancer and its termination hooks.
+/// The position of a member that leaves, between the drain of its load balancer and its termination hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookTime {
     /// The group drains first: no hook is open yet.
@@ -188,7 +188,7 @@ pub struct FleetChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCapacity {
     pub total: i32,
-    /// Where the request names a Spot part.
+    /// The Spot part, where the request names one.
     pub spot: Option<i32>,
     /// Rounded down: a part of a unit is not reached.
     pub fulfilled: i32,
@@ -240,7 +240,7 @@ pub struct LaunchOverride {
     pub requirements: Option<InstanceRequirements>,
 }
 
-/// How instances are bought.
+/// The way in which instances are bought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Market {
@@ -253,7 +253,7 @@ pub enum Market {
 pub struct InstantFleet {
     pub launch_configurations: Vec<LaunchConfiguration>,
     pub market: Market,
-    /// On the instance it launches; keys of ours use `:` and `-` only.
+    /// The tags of the instance that it launches; our own keys use `:` and `-` only.
     pub tags: BTreeMap<String, String>,
 }
 

@@ -21,11 +21,12 @@ pub struct Target {
     pub port: u16,
 }
 
-/// The Availability Zone that a call names beside a target (FIELD.md 3).
+/// The Availability Zone that a call names beside a target (docs/aws.md 3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetZone {
-    /// No zone is sent: AWS knows the zone of an instance, and of an address inside the group's VPC, and refuses another.
+    /// AWS knows the zone, so none is sent: that of an instance, and of an address inside the group's VPC. It refuses
+    /// another.
     #[default]
     Implied,
     /// The address lies outside the group's VPC: AWS wants [`ALL_ZONES`], or the zone with which it was registered.
@@ -54,7 +55,7 @@ impl TargetZone {
     }
 }
 
-/// How the zone is sent in one group: in one way, and once in the other where AWS refuses the first.
+/// The way in which the zone is sent in one group, and once the other way where AWS refuses the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneChoice {
     zone: TargetZone,
@@ -97,14 +98,14 @@ pub enum TargetType {
     Ip,
 }
 
-/// Which of this instance's targets in a group are left and put back.
+/// The part of this instance's targets in a group that is left and put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ports {
     /// Every one, also one that is registered later.
     #[default]
     Every,
-    /// Those that the configuration lists; the others are somebody else's.
+    /// The ports that the configuration lists; the others are somebody else's.
     Listed,
 }
 
@@ -113,7 +114,7 @@ pub enum Ports {
 pub struct Registration {
     pub target_group: TargetGroupArn,
     pub target_type: TargetType,
-    /// Not empty; every target has this instance's id or address.
+    /// The targets, at least one; each has this instance's id or address.
     pub targets: Vec<Target>,
     #[serde(default)]
     pub covers: Ports,
@@ -158,6 +159,11 @@ impl Registration {
     /// The ports on which the load balancer reaches this instance.
     pub fn ports(&self) -> BTreeSet<u16> {
         self.targets.iter().map(|target| target.port).collect()
+    }
+
+    /// The ports for a person, as [`ports_in_words`].
+    pub fn ports_in_words(&self) -> String {
+        ports_in_words(&self.ports())
     }
 
     /// The same ports of another instance: `id` is its instance id or, in an `ip` group, its address.
@@ -243,6 +249,17 @@ impl TargetHealth {
 
     fn has_reason(&self, reason: &str) -> bool {
         self.reason.as_deref() == Some(reason)
+    }
+}
+
+/// Ports for a person, as in "port 80", "ports 80, 81" or, where they are many, "120 ports".
+pub fn ports_in_words(ports: &BTreeSet<u16>) -> String {
+    const MOST: usize = 8;
+    let list = || ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    match ports.len() {
+        1 => format!("port {}", list()),
+        2..=MOST => format!("ports {}", list()),
+        number => format!("{number} ports"),
     }
 }
 

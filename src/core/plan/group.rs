@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::config::{Config, Rebalance, ScheduledEvents, When};
 use crate::core::model::{AutoScalingGroup, Identity, LifeCycle, Signal};
 
-/// How a group is told that this instance goes.
+/// The request by which a group learns that this instance goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupRequest {

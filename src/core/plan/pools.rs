@@ -4,74 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LaunchPlan, PREDECESSOR_TAG, Surroundings};
+use super::launch_plan::{LaunchPlan, PREDECESSOR_TAG, Surroundings, TemplateMarket};
 use crate::core::config::Successor;
 use crate::core::model::{Identity, InstantFleet, LaunchConfiguration, LaunchOverride, Market, SingleLaunch};
 
 /// Subnets of one zone take turns in so many rounds of attempts.
 const MOST_ROUNDS: usize = 4;
-
-/// What launch templates say of how they can be launched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TemplateTraits {
-    /// The template names its subnet in a network interface: any other subnet would make EC2 ignore what that interface says
-    /// of addresses and security groups. The zone, as far as it is known.
-    pub own_subnet: Option<OwnSubnet>,
-    pub market: TemplateMarket,
-    /// The template tags Spot requests, so that it cannot be launched on demand.
-    pub tags_spot_requests: bool,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnSubnet {
-    pub zone: Option<String>,
-}
-
-/// `InstanceMarketOptions` of a launch template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TemplateMarket {
-    /// It leaves the choice to whoever launches.
-    #[default]
-    Open,
-    Spot {
-        max_price: Option<String>,
-    },
-}
-
-impl TemplateTraits {
-    fn is_spot_only(&self) -> bool {
-        self.tags_spot_requests || self.market != TemplateMarket::Open
-    }
-
-    fn remarks(&self, choice: &Successor) -> Vec<String> {
-        let mut remarks = Vec::new();
-        if self.own_subnet.is_some() && !choice.subnets.is_empty() {
-            remarks.push(
-                "the launch template names its subnet in a network interface, so [successor] subnets are not used: \
-                 another subnet would make EC2 ignore that interface; take the subnet out of the template to have a choice"
-                    .to_owned(),
-            );
-        }
-        if self.market != TemplateMarket::Open {
-            remarks.push(
-                "the launch template has InstanceMarketOptions: should CreateFleet refuse it, RunInstances launches the \
-                 successor from it, one pool at a time; without them AWS chooses among all pools"
-                    .to_owned(),
-            );
-        }
-        if choice.on_demand_fallback && self.is_spot_only() {
-            let why = match self.tags_spot_requests {
-                true => "tags spot-instances-request",
-                false => "asks for Spot",
-            };
-            remarks.push(format!(
-                "the launch template {why}, which AWS refuses on demand: the fallback launches what the template says by \
-                 RunInstances, without that part"
-            ));
-        }
-        remarks
-    }
-}
 
 impl LaunchPlan {
     pub(super) fn new(
@@ -173,8 +111,8 @@ pub fn crowded_zones(zone_of_subnet: &BTreeMap<String, String>) -> BTreeMap<&str
     zones
 }
 
-/// Which pools an attempt is for.
-type Wanted<'a> = &'a dyn Fn(&LaunchOverride) -> bool;
+/// Selects the pools that an attempt is for.
+type PoolFilter<'a> = &'a dyn Fn(&LaunchOverride) -> bool;
 
 /// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
 /// that is being reclaimed; then all pools; then on demand, if allowed. Where a zone has several subnets, the same again with
@@ -199,7 +137,7 @@ fn attempts(
     let elsewhere = |pool: &LaunchOverride| !reclaimed(pool);
     let anywhere = |_: &LaunchOverride| true;
 
-    let mut kinds: Vec<(Market, Wanted<'_>)> = Vec::new();
+    let mut kinds: Vec<(Market, PoolFilter<'_>)> = Vec::new();
     if choice.balance_zones.0 {
         kinds.push((Market::Spot, &best));
     }
@@ -220,31 +158,31 @@ fn attempts(
     attempts
 }
 
-/// What AWS takes for one pool: a type (or a selection of types) in a zone. Subnets whose zone is not known may lie in one.
+/// One pool in AWS's eyes: a type (or a selection of types) in a zone. Subnets whose zone is not known may lie in one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Pool {
+struct PoolIdentity {
     types: String,
     zone: Option<String>,
 }
 
-fn pool_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Pool {
+fn pool_of(pool: &LaunchOverride, surroundings: &Surroundings) -> PoolIdentity {
     let types = match (&pool.instance_type, &pool.requirements) {
         (Some(instance_type), _) => instance_type.clone(),
         (None, Some(requirements)) => format!("{requirements:?}"),
         (None, None) => String::new(),
     };
-    Pool { types, zone: zone_of(pool, surroundings) }
+    PoolIdentity { types, zone: zone_of(pool, surroundings) }
 }
 
-fn alike(configurations: &[LaunchConfiguration], surroundings: &Surroundings) -> BTreeMap<Pool, usize> {
-    let mut pools: BTreeMap<Pool, usize> = BTreeMap::new();
+fn alike(configurations: &[LaunchConfiguration], surroundings: &Surroundings) -> BTreeMap<PoolIdentity, usize> {
+    let mut pools: BTreeMap<PoolIdentity, usize> = BTreeMap::new();
     for pool in configurations.iter().flat_map(|it| &it.overrides) {
         *pools.entry(pool_of(pool, surroundings)).or_default() += 1;
     }
     pools
 }
 
-/// How often the pool that is named most often is named; at least once.
+/// The number of times that the most frequent pool is named; at least once.
 fn most_alike(configurations: &[LaunchConfiguration], surroundings: &Surroundings) -> usize {
     alike(configurations, surroundings).into_values().max().unwrap_or(1)
 }
@@ -266,13 +204,13 @@ fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surro
 /// capacity of 1 would launch two.
 fn narrowed(
     configurations: &[LaunchConfiguration],
-    wanted: Wanted<'_>,
+    wanted: PoolFilter<'_>,
     turn: usize,
     surroundings: &Surroundings,
 ) -> Vec<LaunchConfiguration> {
     let own_pool = LaunchOverride::default();
     let counts = alike(configurations, surroundings);
-    let mut met: BTreeMap<Pool, usize> = BTreeMap::new();
+    let mut met: BTreeMap<PoolIdentity, usize> = BTreeMap::new();
     let mut has_turn = |pool: &LaunchOverride| {
         let of = pool_of(pool, surroundings);
         let count = counts.get(&of).copied().unwrap_or(1);

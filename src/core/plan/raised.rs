@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{BASE_CAPACITY_TAG, LEAVING_TAG};
+use super::launch_plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
 use crate::core::model::{ExcessCapacity, Fleet, FleetMember, FleetState, Identity};
 use crate::core::notice::TWO_MINUTES;
 
@@ -57,12 +57,12 @@ pub fn is_under_notice(member: &FleetMember, now: Timestamp) -> bool {
     lives && (is_taken || is_marked)
 }
 
-/// When the member goes, by AWS's clock; `None` where that is not known.
+/// The time at which the member goes, by AWS's clock; `None` where that is not known.
 pub(crate) fn goes_at(member: &FleetMember) -> Option<Timestamp> {
     member.taken_since.map(|since| since + TWO_MINUTES).into_iter().chain(marked(member).flatten()).min()
 }
 
-/// When the member's notice came, by AWS's clock; `None` where that is not known.
+/// The time of the member's notice, by AWS's clock; `None` where that is not known.
 pub(crate) fn noticed_at(member: &FleetMember) -> Option<Timestamp> {
     member.taken_since.or_else(|| Some(marked(member)?? - TWO_MINUTES))
 }
@@ -94,7 +94,8 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     Nothing,
-    /// Not to be put right yet: a member is under notice, or more members live than the target says.
+    /// There is something to put right, but not yet: a member is under notice, or more members live than the target
+    /// says.
     Later,
     Now(PutRight),
 }

@@ -1,4 +1,4 @@
-//! The zones that load balancers serve: a successor elsewhere is registered and gets no request, ever (FIELD.md 3). Pure.
+//! The zones that load balancers serve: a successor elsewhere is registered and gets no request, ever (docs/aws.md 3). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ impl Plan {
 }
 
 impl LaunchPlan {
-    /// Where the successor may go, as far as its pools name zones.
+    /// The zones to which the successor may go, as far as its pools name zones.
     pub fn zones(&self) -> BTreeSet<&str> {
         let configurations = self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
         let pools = configurations.flat_map(|configuration| &configuration.overrides);

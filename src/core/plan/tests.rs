@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
+use crate::core::model::InstantFleet;
 use crate::core::model::{
     ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
     LifeCycle, LifecycleHook, Market,

@@ -1,13 +1,14 @@
+use super::statement::Values;
 use super::*;
 
 fn config(text: &str) -> Config {
     Config::parse(text, "test").unwrap()
 }
 
-fn policy(kind: Kind, text: &str) -> Policy {
+fn policy(kind: OwnerKind, text: &str) -> Policy {
     let config = config(text);
-    let place = Place::new(None, "eu-west-1", "123456789012");
-    Policy::of(&config, &Subject { place, means: Means::of_kind(kind, &config), target_groups: Vec::new() })
+    let scope = ArnScope::new(None, "eu-west-1", "123456789012");
+    Policy::of(&config, &Subject { scope, needs: OwnerNeeds::of_kind(kind, &config), target_groups: Vec::new() })
 }
 
 fn statement<'a>(policy: &'a Policy, sid: &str) -> &'a Statement {
@@ -16,7 +17,7 @@ fn statement<'a>(policy: &'a Policy, sid: &str) -> &'a Statement {
 
 #[test]
 fn draining_alone_needs_no_compute_but_the_mark() {
-    let policy = policy(Kind::DrainOnly, "[survive]\nthen = \"stay-out\"\n");
+    let policy = policy(OwnerKind::DrainOnly, "[survive]\nthen = \"stay-out\"\n");
     let expected = [
         "ec2:CreateTags",
         "ec2:DeleteTags",
@@ -35,7 +36,7 @@ fn any(values: &[&str]) -> Values {
 
 #[test]
 fn an_instance_may_tag_and_end_itself_and_no_other() {
-    let policy = policy(Kind::DrainOnly, "[survive]\nthen = \"terminate\"\n");
+    let policy = policy(OwnerKind::DrainOnly, "[survive]\nthen = \"terminate\"\n");
     for sid in ["MarkItself", "EndItself"] {
         let condition = &statement(&policy, sid).condition["ArnLike"]["ec2:SourceInstanceARN"];
         assert_eq!(*condition, any(&["arn:aws:ec2:eu-west-1:123456789012:instance/${ec2:InstanceId}"]), "{sid}");
@@ -54,7 +55,7 @@ fn an_instance_may_tag_and_end_itself_and_no_other() {
 #[test]
 fn listed_target_groups_are_named_and_others_are_not_touched() {
     let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/api/0123456789abcdef";
-    let policy = policy(Kind::DrainOnly, &format!("target-groups = [\"web:8080\", \"{arn}:81\"]\n"));
+    let policy = policy(OwnerKind::DrainOnly, &format!("target-groups = [\"web:8080\", \"{arn}:81\"]\n"));
     let web = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/*";
     assert_eq!(statement(&policy, "TargetGroups").resource, [arn, web]);
 }
@@ -76,7 +77,7 @@ fn a_drill_comes_back_where_the_policy_of_one_that_stays_out_has_no_way_back() {
 
 #[test]
 fn launching_first_is_allowed_only_where_the_configuration_asks_for_it_and_with_all_that_comes_with_it() {
-    let of = |text: &str| policy(Kind::AutoScalingGroup, text).actions();
+    let of = |text: &str| policy(OwnerKind::AutoScalingGroup, text).actions();
     let launches = |text: &str| of(text).contains("autoscaling:LaunchInstances");
     assert!(!launches(""));
     assert!(launches("[leave]\nwhen = \"successor-healthy\"\n"));
@@ -91,7 +92,7 @@ fn launching_first_is_allowed_only_where_the_configuration_asks_for_it_and_with_
 
 #[test]
 fn a_role_that_is_not_known_is_a_placeholder_and_no_wildcard() {
-    let policy = policy(Kind::LaunchTemplate, "");
+    let policy = policy(OwnerKind::LaunchTemplate, "");
     let pass = statement(&policy, "PassTheTemplatesRole");
     assert_eq!(pass.resource, ["arn:aws:iam::123456789012:role/NAME-OF-THE-TEMPLATES-ROLE"]);
     assert_eq!(pass.condition["StringEquals"]["iam:PassedToService"], any(&["ec2.amazonaws.com"]));
@@ -100,7 +101,7 @@ fn a_role_that_is_not_known_is_a_placeholder_and_no_wildcard() {
 #[test]
 fn a_template_that_is_named_is_the_only_one_to_launch_from() {
     let text = "[successor]\nlaunch-template = \"lt-0abc:3\"\nsubnets = [\"subnet-1\", \"subnet-2\"]\n";
-    let policy = policy(Kind::LaunchTemplate, text);
+    let policy = policy(OwnerKind::LaunchTemplate, text);
     let from = &statement(&policy, "LaunchFrom").resource;
     let of = |kind: &str| -> Vec<&String> { from.iter().filter(|arn| arn.contains(kind)).collect() };
     assert_eq!(of("launch-template/"), ["arn:aws:ec2:eu-west-1:123456789012:launch-template/lt-0abc"]);
@@ -119,9 +120,9 @@ fn a_template_that_is_named_is_the_only_one_to_launch_from() {
 #[test]
 fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
     let config = config("");
-    let place = Place::new(None, "eu-west-1", "123456789012");
-    let mut means = Means::of_kind(Kind::LaunchTemplate, &config);
-    means.source_mut().unwrap().named = Some(TemplateNames {
+    let scope = ArnScope::new(None, "eu-west-1", "123456789012");
+    let mut needs = OwnerNeeds::of_kind(OwnerKind::LaunchTemplate, &config);
+    needs.source_mut().unwrap().named = Some(TemplateNames {
         key_pairs: vec!["operators".into()],
         security_groups: vec!["sg-1".into()],
         capacity_reservations: vec!["cr-1".into()],
@@ -129,7 +130,7 @@ fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
         keys: vec!["alias/volumes".into(), "arn:aws:kms:eu-west-1:210987654321:key/1234".into()],
         ..TemplateNames::default()
     });
-    let policy = Policy::of(&config, &Subject { place, means, target_groups: Vec::new() });
+    let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new() });
     let from = &statement(&policy, "LaunchFrom").resource;
     let here = |resource: &str| format!("arn:aws:ec2:eu-west-1:123456789012:{resource}");
     for named in ["key-pair/operators", "security-group/sg-1", "capacity-reservation/cr-1", "network-interface/*"] {
@@ -161,17 +162,17 @@ fn the_partition_is_the_metadatas_and_else_the_regions() {
         ("eu-central-1", "aws", &["ec2.amazonaws.com"]),
         ("*", "aws", &["ec2.amazonaws.com"]),
     ] {
-        let place = Place::new(None, region, "*");
-        assert_eq!(place.arn("ec2", "fleet/*"), format!("arn:{partition}:ec2:{region}:*:fleet/*"));
-        assert_eq!(place.ec2_service(), services);
-        let told = Place::new(Some("aws-new"), region, "*");
+        let scope = ArnScope::new(None, region, "*");
+        assert_eq!(scope.arn("ec2", "fleet/*"), format!("arn:{partition}:ec2:{region}:*:fleet/*"));
+        assert_eq!(scope.ec2_service(), services);
+        let told = ArnScope::new(Some("aws-new"), region, "*");
         assert_eq!(told.arn("ec2", "fleet/*"), format!("arn:aws-new:ec2:{region}:*:fleet/*"));
     }
 }
 
 #[test]
 fn it_reads_as_iam_spells_it() {
-    let policy = serde_json::to_value(policy(Kind::Ec2Fleet, "")).unwrap();
+    let policy = serde_json::to_value(policy(OwnerKind::Ec2Fleet, "")).unwrap();
     assert_eq!(policy["Version"], "2012-10-17");
     let modify = policy["Statement"].as_array().unwrap().iter().find(|it| it["Sid"] == "AskTheFleet").unwrap();
     let expected = serde_json::json!({

@@ -17,7 +17,7 @@ use netlink_packet_sock_diag::{SOCK_DIAG_BY_FAMILY, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::socket::Socket as TcpSocket;
+use super::socket::{Socket as TcpSocket, garbled};
 use crate::core::model::Connections;
 
 /// A dump is answered from within the system call, so waiting at all is out of the ordinary.
@@ -46,14 +46,14 @@ pub(super) struct Dump {
 }
 
 #[derive(Clone, Copy)]
-struct Wanted<'a> {
+struct DumpFilter<'a> {
     ports: &'a BTreeSet<u16>,
     quiet_for: Duration,
 }
 
-/// How far a dump has come after one piece.
+/// The progress of a dump after one piece.
 #[derive(PartialEq)]
-enum Step {
+enum DumpProgress {
     More,
     Done,
 }
@@ -69,7 +69,7 @@ impl Dump {
 
     /// Lists the sockets whose local port is one of `ports`, over IPv4 and IPv6, and adds each to what is found.
     pub(super) fn count(&mut self, ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> {
-        let wanted = Wanted { ports, quiet_for };
+        let wanted = DumpFilter { ports, quiet_for };
         let mut found = Connections::default();
         for family in [AF_INET, AF_INET6] {
             found = self.of(family, wanted, &found)?;
@@ -77,7 +77,7 @@ impl Dump {
         Ok(found)
     }
 
-    fn of(&mut self, family: u8, wanted: Wanted<'_>, before: &Connections) -> io::Result<Connections> {
+    fn of(&mut self, family: u8, wanted: DumpFilter<'_>, before: &Connections) -> io::Result<Connections> {
         for _ in 1..DUMPS {
             let (found, interrupted) = self.once(family, wanted, before.clone())?;
             if !interrupted {
@@ -88,14 +88,14 @@ impl Dump {
     }
 
     /// One dump, and whether the table changed under it.
-    fn once(&mut self, family: u8, wanted: Wanted<'_>, mut found: Connections) -> io::Result<(Connections, bool)> {
+    fn once(&mut self, family: u8, wanted: DumpFilter<'_>, mut found: Connections) -> io::Result<(Connections, bool)> {
         self.sequence += 1;
         let request = self.request(family, wanted.ports);
         self.socket.send(&request, 0)?;
         let mut interrupted = false;
         loop {
             self.receive()?;
-            if self.read_piece(wanted, &mut found, &mut interrupted)? == Step::Done {
+            if self.read_piece(wanted, &mut found, &mut interrupted)? == DumpProgress::Done {
                 return Ok((found, interrupted));
             }
         }
@@ -145,14 +145,19 @@ impl Dump {
         }
     }
 
-    fn read_piece(&self, wanted: Wanted<'_>, found: &mut Connections, interrupted: &mut bool) -> io::Result<Step> {
+    fn read_piece(
+        &self,
+        wanted: DumpFilter<'_>,
+        found: &mut Connections,
+        interrupted: &mut bool,
+    ) -> io::Result<DumpProgress> {
         let mut rest = self.piece.as_slice();
         while !rest.is_empty() {
             let message = NetlinkBuffer::new_checked(rest).map_err(|error| garbled(&error))?;
             *interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             let of_this_dump = message.sequence_number() == self.sequence;
             match message.message_type() {
-                NLMSG_DONE if of_this_dump => return Ok(Step::Done),
+                NLMSG_DONE if of_this_dump => return Ok(DumpProgress::Done),
                 NLMSG_ERROR if of_this_dump => return Err(refusal(message.payload())),
                 NLMSG_OVERRUN => return Err(io::Error::other("the kernel lost a part of its list of connections")),
                 SOCK_DIAG_BY_FAMILY if of_this_dump => {
@@ -166,7 +171,7 @@ impl Dump {
             let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
             rest = rest.get(length..).unwrap_or_default();
         }
-        Ok(Step::More)
+        Ok(DumpProgress::More)
     }
 }
 
@@ -175,8 +180,4 @@ fn refusal(payload: &[u8]) -> io::Error {
         Some(code) => io::Error::from_raw_os_error(code.get().saturating_abs()),
         None => io::Error::other("the kernel acknowledged instead of listing connections"),
     }
-}
-
-pub(super) fn garbled(error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel's list of connections is garbled: {error}"))
 }

@@ -38,11 +38,11 @@ const ONLY_THE_END: u32 = 1;
 pub(super) struct Socket {
     pub(super) port: u16,
     is_from_this_machine: bool,
-    state: State,
+    state: TcpState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum TcpState {
     Listening,
     /// The handshake is under way: a request follows.
     Opening,
@@ -71,7 +71,7 @@ struct Traffic {
 
 /// The state of the last request on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Request {
+enum LastRequest {
     Answered,
     Unanswered,
     Unclear,
@@ -80,20 +80,20 @@ enum Request {
 impl Socket {
     /// Reads a message of the kernel's list, `struct inet_diag_msg` with its attributes.
     pub(super) fn parse(payload: &[u8]) -> io::Result<Socket> {
-        let header = InetResponseHeader::parse(payload).map_err(|error| super::dump::garbled(&error))?;
+        let header = InetResponseHeader::parse(payload).map_err(|error| garbled(&error))?;
         let (own, other) = (header.socket_id.source_address, header.socket_id.destination_address);
         let (unread, unsent) = (header.recv_queue, header.send_queue);
         let state = match header.state {
-            TCP_LISTEN => State::Listening,
-            TCP_SYN_RECV => State::Opening,
+            TCP_LISTEN => TcpState::Listening,
+            TCP_SYN_RECV => TcpState::Opening,
             TCP_ESTABLISHED | TCP_CLOSE_WAIT => {
-                State::Open { waiting: unread > 0 || unsent > 0, traffic: Traffic::read(payload) }
+                TcpState::Open { waiting: unread > 0 || unsent > 0, traffic: Traffic::read(payload) }
             }
-            TCP_FIN_WAIT1 | TCP_CLOSING | TCP_LAST_ACK if unsent > ONLY_THE_END => State::Ending,
+            TCP_FIN_WAIT1 | TCP_CLOSING | TCP_LAST_ACK if unsent > ONLY_THE_END => TcpState::Ending,
             TCP_TIME_WAIT | TCP_FIN_WAIT2 if matches!(header.timer, Some(Timer::TimeWait)) => {
-                State::Ended(TIME_WAIT_LASTS.saturating_sub(number(payload, EXPIRES).unwrap_or(0)))
+                TcpState::Ended(TIME_WAIT_LASTS.saturating_sub(number(payload, EXPIRES).unwrap_or(0)))
             }
-            _ => State::Done,
+            _ => TcpState::Done,
         };
         Ok(Socket {
             port: header.socket_id.source_port,
@@ -105,24 +105,28 @@ impl Socket {
     pub(super) fn add_to(&self, found: &mut Connections, quiet_for: Duration) {
         let quiet_for = u32::try_from(quiet_for.as_millis()).unwrap_or(u32::MAX);
         match &self.state {
-            State::Listening => drop(found.listening.insert(self.port)),
+            TcpState::Listening => drop(found.listening.insert(self.port)),
             _ if self.is_from_this_machine => {}
-            State::Opening | State::Ending => {
+            TcpState::Opening | TcpState::Ending => {
                 found.established += 1;
                 found.busy += 1;
             }
-            State::Open { waiting, traffic } => {
+            TcpState::Open { waiting, traffic } => {
                 let moved = traffic.is_some_and(|traffic| traffic.sent.min(traffic.received) < quiet_for);
-                let request = traffic.map_or(Request::Answered, Traffic::last_request);
-                let is_busy = *waiting || moved || request == Request::Unanswered;
+                let request = traffic.map_or(LastRequest::Answered, Traffic::last_request);
+                let is_busy = *waiting || moved || request == LastRequest::Unanswered;
                 found.established += 1;
                 found.busy += usize::from(is_busy);
-                found.unclear += usize::from(!is_busy && request == Request::Unclear);
+                found.unclear += usize::from(!is_busy && request == LastRequest::Unclear);
             }
-            State::Ended(ago) => found.ended_lately += usize::from(*ago < quiet_for),
-            State::Done => {}
+            TcpState::Ended(ago) => found.ended_lately += usize::from(*ago < quiet_for),
+            TcpState::Done => {}
         }
     }
+}
+
+pub(super) fn garbled(error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel's list of connections is garbled: {error}"))
 }
 
 /// A program that reaches this machine by any name of it comes from the address that it calls, or from the loopback address.
@@ -145,16 +149,16 @@ impl Traffic {
         })
     }
 
-    fn last_request(self) -> Request {
+    fn last_request(self) -> LastRequest {
         match self {
             // A first request right after the connection is as old as the connection.
-            Traffic { segments_in, segments_out: 0, .. } if segments_in > 0 => Request::Unanswered,
-            Traffic { sent, received, .. } if received < sent => Request::Unanswered,
-            Traffic { sent, received, .. } if received > sent => Request::Answered,
+            Traffic { segments_in, segments_out: 0, .. } if segments_in > 0 => LastRequest::Unanswered,
+            Traffic { sent, received, .. } if received < sent => LastRequest::Unanswered,
+            Traffic { sent, received, .. } if received > sent => LastRequest::Answered,
             // The only request there was has been answered; or the other end has acknowledged something since its last one.
-            Traffic { segments_in: 0 | 1, .. } => Request::Answered,
-            Traffic { acknowledged, received, .. } if acknowledged < received => Request::Answered,
-            _ => Request::Unclear,
+            Traffic { segments_in: 0 | 1, .. } => LastRequest::Answered,
+            Traffic { acknowledged, received, .. } if acknowledged < received => LastRequest::Answered,
+            _ => LastRequest::Unclear,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// What the launch template says beside the usual.
+/// The settings of the launch template beside the usual ones.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemplateSettings {

@@ -20,13 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-/// At once; the next ones wait in the kernel.
+/// The most connections at once; the next ones wait in the kernel.
 const MOST_CONNECTIONS: usize = 8;
-/// From accepting a connection to its end. Prometheus's own patience is ten seconds.
+/// The limit from accepting a connection to its end. Prometheus's own patience is ten seconds.
 const LIMIT: Duration = Duration::from_secs(3);
-/// For the line and the headers of a request.
+/// The limit for the line and the headers of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(1);
-/// Between two tries to listen, or to accept.
+/// The pauses between two tries to listen, or to accept.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 

@@ -13,7 +13,7 @@ pub struct Announcement {
     pub milestone: String,
     /// The message for a person: a sentence without its full stop.
     pub message: String,
-    /// When it happened.
+    /// The time at which it happened.
     pub at: String,
     pub instance_id: String,
     pub instance_type: String,
@@ -24,9 +24,9 @@ pub struct Announcement {
     pub signal: Option<String>,
     /// The effect on the instance: `terminate`, `stop`, `hibernate` or `reboot`. Null where AWS has not said so.
     pub action: Option<String>,
-    /// After it no call is begun.
+    /// The deadline: no call is begun after it.
     pub deadline: Option<String>,
-    /// From the milestone to the deadline.
+    /// The seconds from the milestone to the deadline.
     pub seconds_left: Option<f64>,
     /// The owner that launches the successor, by name or id.
     pub owner: Option<String>,

@@ -11,7 +11,8 @@ use serde::de::IgnoredAny;
 use super::announcement::Announcement;
 
 const NAME: &str = "webhook";
-/// So many steps a template may take: a loop without an end must have one. A template for Slack takes some hundred.
+/// The most steps that a template may take: a loop without an end must have one. A template for Slack takes some
+/// hundred.
 const FUEL: u64 = 50_000;
 
 pub(super) struct Template {
@@ -54,7 +55,7 @@ impl Template {
     }
 }
 
-/// As JSON, but a string without its quotes. What a filter calls safe (`tojson`) is written as it is.
+/// Writes a value as JSON, but a string without its quotes. What a filter calls safe (`tojson`) is written as it is.
 fn write_json(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     if let Some(text) = value.as_str().filter(|_| value.is_safe()) {
         return Ok(output.write_str(text)?);

@@ -2,19 +2,21 @@
 
 use tracing::warn;
 
-use super::{Daemon, Purpose};
+use super::Daemon;
+use super::events::Purpose;
 use crate::core::handover::Handover;
 use crate::core::life::Life;
 use crate::core::notice::TWO_MINUTES;
-use crate::core::watchdog::{Sign, Vitals};
+use crate::core::watchdog::{Deadlines, Sign};
 use crate::host::boot;
 
 impl Daemon {
-    /// At every pass of the loop; one that stands still says nothing by itself.
+    /// Tells systemd at every pass of the loop that the daemon is alive; a loop that stands still says nothing by
+    /// itself.
     pub(super) fn feed_the_watchdog(&mut self) {
-        let vitals = self.vitals();
+        let deadlines = self.deadlines();
         let Some(watchdog) = &mut self.watchdog else { return };
-        match watchdog.sign(boot::now(), vitals) {
+        match watchdog.sign(boot::now(), deadlines) {
             Sign::Alive => self.publisher.systemd().watchdog(),
             Sign::Silence => {}
             Sign::GivenUp(why) => {
@@ -23,18 +25,18 @@ impl Daemon {
         }
     }
 
-    fn vitals(&self) -> Vitals {
+    fn deadlines(&self) -> Deadlines {
         let call_until = self.purposes.values().filter_map(|purpose| match purpose {
             Purpose::Call { until, .. } => Some(*until),
             _ => None,
         });
         // One that only waits to know whose it is has begun too.
-        let waiting = self.waiting.notice.filter(|(notice, _, _)| notice.is_some());
+        let waiting = self.early_signals.notice.filter(|(notice, _, _)| notice.is_some());
         let handover = self.life.as_ref().filter(|life| life.has_to_finish()).and_then(Life::handover);
         let handover_until = match handover.map(Handover::terms) {
             Some(terms) => Some(terms.deadline),
             None => waiting.map(|(_, _, at)| at + TWO_MINUTES),
         };
-        Vitals { handover_until, call_until: call_until.min() }
+        Deadlines { handover_until, call_until: call_until.min() }
     }
 }

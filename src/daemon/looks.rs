@@ -2,28 +2,13 @@
 //!
 //! Invariant: what is seen before it is known whose life it is waits for that, and nothing of it is lost.
 
-use jiff::Timestamp;
 use tracing::{info, warn};
 
+use super::Daemon;
+use super::events::{Event, Purpose};
 use super::watch::{self, Glanced, Glances, Looked};
-use super::{Daemon, Event, Purpose};
 use crate::core::model::BootInstant;
-use crate::core::notice::Notice;
 use crate::host::boot;
-
-/// Seen before it was known who this instance is.
-#[derive(Default)]
-pub(super) struct Waiting {
-    /// The last look, and the first one that showed the notice.
-    pub(super) notice: Option<(Option<Notice>, Timestamp, BootInstant)>,
-    glanced: Option<(Glanced, BootInstant)>,
-}
-
-impl Waiting {
-    pub(super) fn holds_a_notice(&self) -> bool {
-        self.notice.is_some_and(|(notice, _, _)| notice.is_some())
-    }
-}
 
 impl Daemon {
     pub(super) fn looked(&mut self, looked: Looked) {
@@ -57,20 +42,20 @@ impl Daemon {
             life.saw_notice(seen.notice, aws_now, looked.at);
             return;
         }
-        match (seen.notice, self.waiting.holds_a_notice()) {
+        match (seen.notice, self.early_signals.holds_a_notice()) {
             (Some(notice), false) => {
                 info!("a notice stands ({notice}); finding out first who this instance is");
                 self.identify_at = boot::now();
-                self.waiting.notice = Some((Some(notice), aws_now, looked.at));
+                self.early_signals.notice = Some((Some(notice), aws_now, looked.at));
             }
             (Some(_), true) => {}
-            (None, _) => self.waiting.notice = Some((None, aws_now, looked.at)),
+            (None, _) => self.early_signals.notice = Some((None, aws_now, looked.at)),
         }
     }
 
     pub(super) fn glanced(&mut self, glanced: Glanced, at: BootInstant) {
         let Some(life) = &mut self.life else {
-            self.waiting.glanced = Some((glanced, at));
+            self.early_signals.glanced = Some((glanced, at));
             return;
         };
         if let Some(state) = glanced.lifecycle_state {
@@ -86,11 +71,11 @@ impl Daemon {
 
     /// It is known now whose life it is.
     pub(super) fn tell_what_was_seen(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        if let (Some(life), Some((notice, aws_now, at))) = (&mut self.life, waiting.notice) {
+        let early = std::mem::take(&mut self.early_signals);
+        if let (Some(life), Some((notice, aws_now, at))) = (&mut self.life, early.notice) {
             life.saw_notice(notice, aws_now, at);
         }
-        if let Some((glanced, at)) = waiting.glanced {
+        if let Some((glanced, at)) = early.glanced {
             self.glanced(glanced, at);
         }
     }

@@ -9,23 +9,18 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
 use tracing::{info, warn};
 
-use super::{Daemon, Event, Purpose};
-use crate::core::life::Life;
-use crate::core::model::{BootInstant, Milestone, MilestoneKind, Signal};
-use crate::core::retry::{self, Failure, FailureKind};
-use crate::host::boot;
-use crate::telemetry::webhook::{self, Announcement, NotTaken, Webhook};
+use crate::core::model::{BootInstant, MilestoneKind};
+use crate::core::retry::{self, Backoff, Failure, FailureKind};
+use crate::telemetry::webhook::{Announcement, PostError, Webhook};
 
 /// A handover has about ten milestones: this is reached where something is very wrong, and memory stays.
 pub(super) const QUEUE: usize = 64;
-/// The first pause after a POST that was not taken. Each further one is twice as long, up to [`LONGEST_PAUSE`]; chance
+/// The first pause after a POST that was not taken. Each further one is twice as long, up to the longest; chance
 /// makes it half to one and a half of that, because a hundred instances noticed together may share one webhook.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// Where the webhook names the pause, chance adds up to this much.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
+/// The most that chance adds where the webhook names the pause.
 const SPREAD: Duration = Duration::from_secs(3);
 /// A milestone matters for so long after the deadline, should the instance still be there.
 const AFTER_THE_DEADLINE: Duration = Duration::from_secs(60);
@@ -40,7 +35,7 @@ pub(super) struct Notifier {
     webhook: Option<Arc<Webhook>>,
     /// The oldest first, those on their way included.
     waiting: VecDeque<Post>,
-    step: Step,
+    step: Posting,
     /// Tries that failed since the webhook last took one.
     failures: u32,
     /// Since the queue was last empty.
@@ -57,7 +52,7 @@ struct Post {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum Posting {
     Ready,
     Pausing(BootInstant),
     /// The queue's first posts are on their way in one POST; this is their number.
@@ -67,7 +62,7 @@ enum Step {
 impl Notifier {
     pub(super) fn new(webhook: Option<Webhook>) -> Self {
         let webhook = webhook.map(Arc::new);
-        Self { webhook, waiting: VecDeque::new(), step: Step::Ready, failures: 0, dropped: 0 }
+        Self { webhook, waiting: VecDeque::new(), step: Posting::Ready, failures: 0, dropped: 0 }
     }
 
     /// Puts it last. Where the queue is full the oldest one that waits makes room, but never an outcome.
@@ -100,16 +95,16 @@ impl Notifier {
         let webhook = self.webhook.clone()?;
         loop {
             let count = match self.step {
-                Step::InFlight(_) => return None,
-                Step::Pausing(until) if now < until => return None,
-                Step::Pausing(_) => self.waiting.len(),
-                Step::Ready => self.waiting.len().min(1),
+                Posting::InFlight(_) => return None,
+                Posting::Pausing(until) if now < until => return None,
+                Posting::Pausing(_) => self.waiting.len(),
+                Posting::Ready => self.waiting.len().min(1),
             };
             let posts = self.waiting.iter().take(count).map(|post| &post.announcement);
             let told = Announcement::together(posts)?;
             match webhook.render(&told) {
                 Ok(Some(body)) => {
-                    self.step = Step::InFlight(count);
+                    self.step = Posting::InFlight(count);
                     return Some((webhook, body));
                 }
                 Ok(None) => {}
@@ -120,7 +115,7 @@ impl Notifier {
     }
 
     /// Takes what came of the POST that was due.
-    pub(super) fn answered(&mut self, now: BootInstant, result: Result<(), NotTaken>) {
+    pub(super) fn answered(&mut self, now: BootInstant, result: Result<(), PostError>) {
         let jammed = self.failures > 0;
         if let Some(line) = self.settle(now, result) {
             warn!("{line}");
@@ -134,19 +129,19 @@ impl Notifier {
         }
     }
 
-    /// When the next POST is due; none while one is on its way.
+    /// The instant at which the next POST is due; `None` while one is on its way.
     pub(super) fn wake(&self) -> Option<BootInstant> {
         match self.step {
-            Step::InFlight(_) => None,
-            Step::Pausing(until) if !self.waiting.is_empty() => Some(until),
+            Posting::InFlight(_) => None,
+            Posting::Pausing(until) if !self.waiting.is_empty() => Some(until),
             _ => (!self.waiting.is_empty()).then(BootInstant::default),
         }
     }
 
     /// Ends a pause: this process is about to end, and what waits is tried once more.
     pub(super) fn hurry(&mut self, now: BootInstant) {
-        if matches!(self.step, Step::Pausing(_)) {
-            self.step = Step::Pausing(now);
+        if matches!(self.step, Posting::Pausing(_)) {
+            self.step = Posting::Pausing(now);
         }
     }
 
@@ -161,7 +156,7 @@ impl Notifier {
         if self.waiting.len() <= QUEUE {
             return None;
         }
-        let in_flight = if let Step::InFlight(count) = self.step { count } else { 0 };
+        let in_flight = if let Posting::InFlight(count) = self.step { count } else { 0 };
         let is_outcome = |post: &Post| post.announcement.milestone == MilestoneKind::HandedOver.as_str();
         let mut candidates = self.waiting.iter().enumerate().skip(in_flight);
         let index = candidates.find(|(_, post)| !is_outcome(post)).map_or(in_flight, |(index, _)| index);
@@ -176,9 +171,9 @@ impl Notifier {
     }
 
     /// Returns the line that tells of trouble that began, or of milestones given up.
-    fn settle(&mut self, now: BootInstant, result: Result<(), NotTaken>) -> Option<String> {
-        let Step::InFlight(count) = mem::replace(&mut self.step, Step::Ready) else { return None };
-        let Err(NotTaken { failure, retry_after }) = result else {
+    fn settle(&mut self, now: BootInstant, result: Result<(), PostError>) -> Option<String> {
+        let Posting::InFlight(count) = mem::replace(&mut self.step, Posting::Ready) else { return None };
+        let Err(PostError { failure, retry_after }) = result else {
             self.waiting.drain(..count);
             self.failures = 0;
             return None;
@@ -199,18 +194,17 @@ impl Notifier {
         given_up.or(begins)
     }
 
-    fn pause(&self, now: BootInstant, retry_after: Option<Duration>) -> Step {
-        let Some(last) = self.waiting.back() else { return Step::Ready };
+    fn pause(&self, now: BootInstant, retry_after: Option<Duration>) -> Posting {
+        let Some(last) = self.waiting.back() else { return Posting::Ready };
         let chance = retry::fraction(last.seed ^ u64::from(self.failures));
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
         let pause = match retry_after {
             Some(named) => named + SPREAD.mul_f64(chance),
-            None => doubled.mul_f64(0.5 + chance),
+            None => PAUSES.ceiling(self.failures).mul_f64(0.5 + chance),
         };
         let before_the_end = |post: &Post| post.deadline.map(|deadline| deadline - LAST_TRY).filter(|it| *it > now);
         let last_tries = self.waiting.iter().map(|post| before_the_end(post).unwrap_or(post.matters_until));
-        let latest = last_tries.min().unwrap_or(now).max(now + FIRST_PAUSE);
-        Step::Pausing((now + pause).min(latest))
+        let latest = last_tries.min().unwrap_or(now).max(now + PAUSES.first);
+        Posting::Pausing((now + pause).min(latest))
     }
 
     fn give_up(&mut self, count: usize, failure: &Failure) -> Option<String> {
@@ -226,72 +220,6 @@ impl Notifier {
 
     fn origin(&self) -> &str {
         self.webhook.as_ref().map_or("", |webhook| webhook.origin())
-    }
-}
-
-impl Daemon {
-    pub(super) fn post_if_due(&mut self) {
-        if let Some((webhook, body)) = self.notifier.due(boot::now()) {
-            self.begin(Purpose::Post, async move { Event::Posted(webhook.post(body).await) });
-        }
-    }
-
-    /// Gives the webhook the time of one try for what it has not been told yet.
-    pub(super) async fn post_the_rest(&mut self) {
-        self.notifier.hurry(boot::now());
-        let rest = async {
-            while !self.notifier.is_empty() {
-                self.post_if_due();
-                let pause = self.notifier.wake().map_or(webhook::LIMIT, |wake| wake.since(boot::now()));
-                tokio::select! {
-                    Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-        };
-        if tokio::time::timeout(webhook::LIMIT, rest).await.is_err() {
-            warn!("the webhook is too slow: not every milestone was posted before the end");
-        }
-    }
-
-    pub(super) fn posted(&mut self, result: Result<(), NotTaken>) {
-        self.measures.posted(result.as_ref().err().map(|it| it.failure.kind));
-        self.notifier.answered(boot::now(), result);
-    }
-}
-
-/// Makes the announcement of a milestone. `now` is AWS's time.
-pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -> Announcement {
-    let identity = life.identity().clone();
-    let record = super::publish::about(milestone, life);
-    let plan = record.and_then(|record| record.known.plan.as_ref());
-    let outcome = record.and_then(|record| record.outcome.as_ref());
-    let outcome = outcome.filter(|_| milestone.milestone == MilestoneKind::HandedOver);
-    let computed = || milestone.left.and_then(|left| now.checked_add(left).ok());
-    let deadline = record.and_then(|record| record.time).filter(|_| milestone.left.is_some()).or_else(computed);
-    let is_recommended = milestone.milestone == MilestoneKind::Recommended;
-    let signal = record.map(|record| record.signal).or(is_recommended.then_some(Signal::RebalanceRecommendation));
-    let in_words = |time: Timestamp| time.round(Unit::Millisecond).unwrap_or(time).to_string();
-    Announcement {
-        milestone: milestone.milestone.as_str().to_owned(),
-        message: milestone.message.clone(),
-        at: in_words(now),
-        instance_id: identity.instance_id.to_string(),
-        instance_type: identity.instance_type,
-        availability_zone: identity.availability_zone,
-        region: identity.region,
-        account_id: identity.account_id,
-        signal: signal.map(|signal| signal.as_str().to_owned()),
-        action: record.and_then(|record| record.incident.action).map(|action| action.to_string()),
-        deadline: deadline.map(in_words),
-        seconds_left: milestone.left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
-        owner: plan.and_then(|plan| plan.owner_id().map(str::to_owned)),
-        owner_kind: plan.map(|plan| plan.owner_kind().to_owned()),
-        target_group: milestone.target_group.as_ref().map(ToString::to_string),
-        successor_id: milestone.successor_id.as_ref().map(ToString::to_string),
-        outcome: outcome.map(|it| it.as_str().to_owned()),
-        earlier: Vec::new(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
@@ -320,12 +248,12 @@ mod tests {
         Some(all.map(|one| one["milestone"].as_str().unwrap().to_owned()).collect())
     }
 
-    fn failed(kind: FailureKind, retry_after: Option<u64>) -> Result<(), NotTaken> {
+    fn failed(kind: FailureKind, retry_after: Option<u64>) -> Result<(), PostError> {
         let failure = Failure { kind, code: None, message: "it answered HTTP 5xx".into() };
-        Err(NotTaken { failure, retry_after: retry_after.map(Duration::from_secs) })
+        Err(PostError { failure, retry_after: retry_after.map(Duration::from_secs) })
     }
 
-    fn pause_after(notifier: &mut Notifier, now: BootInstant, result: Result<(), NotTaken>) -> Duration {
+    fn pause_after(notifier: &mut Notifier, now: BootInstant, result: Result<(), PostError>) -> Duration {
         notifier.settle(now, result);
         notifier.wake().unwrap().since(now)
     }
@@ -380,7 +308,7 @@ mod tests {
         }
         assert!((at(168_900)..at(171_000)).contains(&now), "{now:?}");
         assert!((9..30).contains(&tries), "{tries}");
-        assert!(longest <= LONGEST_PAUSE * 3 / 2 && longest > LONGEST_PAUSE / 3, "{longest:?}");
+        assert!(longest <= PAUSES.longest * 3 / 2 && longest > PAUSES.longest / 3, "{longest:?}");
     }
 
     #[test]

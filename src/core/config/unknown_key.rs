@@ -1,20 +1,12 @@
-//! Suggestions for a word that does not exist.
+//! The errors for a key or a table that does not exist: they name the one that was probably meant.
 
 use super::keys::{TABLES, Table};
-
-/// The candidate that is nearest to `written`, if one is near: a letter in every three may be wrong.
-pub(super) fn meant<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let plain = |word: &str| word.to_lowercase().replace('_', "-");
-    let written = plain(written);
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&written, candidate);
-    let nearest = candidates.iter().copied().min_by_key(|candidate| distance(candidate))?;
-    (distance(nearest) <= nearest.chars().count().div_ceil(3)).then_some(nearest)
-}
+use super::suggestion::nearest;
 
 /// The error for a key that `table` does not have.
 pub(super) fn no_such_key(written: &str, table: &Table) -> String {
     let own: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
-    if let Some(name) = meant(written, &own) {
+    if let Some(name) = nearest(written, &own) {
         return format!("no such key; did you mean {name}?");
     }
     if let Some(other) = TABLES.iter().find(|other| other.key(written).is_some()) {
@@ -31,7 +23,7 @@ pub(super) fn no_such_key(written: &str, table: &Table) -> String {
 
 pub(super) fn no_such_table(written: &str) -> String {
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).filter(|name| !name.is_empty()).collect();
-    let said = meant(written, &names).map(|name| format!("did you mean [{name}]?"));
+    let said = nearest(written, &names).map(|name| format!("did you mean [{name}]?"));
     let said = said.or_else(|| near_key(written)).unwrap_or_else(all_tables);
     format!("no such table; {said}")
 }
@@ -40,7 +32,7 @@ pub(super) fn no_such_table(written: &str) -> String {
 fn near_key(written: &str) -> Option<String> {
     TABLES.iter().find_map(|table| {
         let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
-        meant(written, &names).map(|name| format!("did you mean {name}, which belongs {}?", place(table)))
+        nearest(written, &names).map(|name| format!("did you mean {name}, which belongs {}?", place(table)))
     })
 }
 

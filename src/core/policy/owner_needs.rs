@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{LaunchSource, Place};
+use super::arn_scope::ArnScope;
+use super::launch_source::LaunchSource;
 use crate::core::config::{Config, ScheduledEvents};
 use crate::core::model::TargetGroupArn;
 use crate::core::plan::{
@@ -14,16 +15,16 @@ use crate::core::plan::{
 const ZONES_OF_LOAD_BALANCERS: &str = "elasticloadbalancing:DescribeLoadBalancers";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Means {
-    Group(GroupMeans),
-    Fleet(FleetMeans),
-    Launch(LaunchMeans),
+pub enum OwnerNeeds {
+    Group(GroupNeeds),
+    Fleet(FleetNeeds),
+    Launch(LaunchNeeds),
     Nobody,
 }
 
 /// An Auto Scaling group. One that is observed is neither detached from nor terminated in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMeans {
+pub struct GroupNeeds {
     /// `None`: any.
     pub arn: Option<String>,
     pub detach: bool,
@@ -36,13 +37,13 @@ pub struct GroupMeans {
     pub launch_hooks: bool,
     /// We register the successor in some target group, because the group does not.
     pub registers_successor: bool,
-    /// What the group launches from, for LaunchInstances.
+    /// The source of the group's launches, for LaunchInstances.
     pub source: LaunchSource,
 }
 
 /// A fleet of type `maintain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FleetMeans {
+pub struct FleetNeeds {
     pub kind: FleetKind,
     /// `None`: any.
     pub id: Option<String>,
@@ -53,72 +54,70 @@ pub struct FleetMeans {
 
 /// CreateFleet, from a launch template or from those of a fleet that does not replace by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaunchMeans {
+pub struct LaunchNeeds {
     /// The look-ups of the owner and its pools.
     pub reads: Vec<&'static str>,
     pub source: LaunchSource,
 }
 
-/// The role that what is launched gets from its template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PassedRole {
-    /// It gets none.
-    None,
-    Named(String),
-    #[default]
-    Unknown,
-}
-
-impl PassedRole {
-    /// Stands for a role that is not known: it grants nothing until a person writes the name.
-    pub const PLACEHOLDER: &str = "NAME-OF-THE-TEMPLATES-ROLE";
-}
-
 /// A kind of owner, as a person names it where nothing else is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum OwnerKind {
     AutoScalingGroup,
     /// A fleet of type `maintain`.
     Ec2Fleet,
     /// A fleet of type `maintain`.
     SpotFleet,
-    /// Or of type `request`: neither replaces an instance.
+    /// An EC2 Fleet of type `instant` or `request`: neither replaces an instance.
     Ec2FleetInstant,
     SpotFleetRequest,
     LaunchTemplate,
     DrainOnly,
 }
 
-impl Means {
+impl OwnerKind {
+    /// Each kind by its name on the command line, with a word on it.
+    pub const ALL: [(&str, &str, OwnerKind); 7] = [
+        ("auto-scaling-group", "An Auto Scaling group", OwnerKind::AutoScalingGroup),
+        ("ec2-fleet", "An EC2 Fleet of type maintain", OwnerKind::Ec2Fleet),
+        ("spot-fleet", "A Spot Fleet of type maintain", OwnerKind::SpotFleet),
+        ("ec2-fleet-instant", "An EC2 Fleet of type instant or request", OwnerKind::Ec2FleetInstant),
+        ("spot-fleet-request", "A Spot Fleet of type request", OwnerKind::SpotFleetRequest),
+        ("launch-template", "A launch template alone", OwnerKind::LaunchTemplate),
+        ("drain-only", "Nobody launches a successor", OwnerKind::DrainOnly),
+    ];
+}
+
+impl OwnerNeeds {
     /// Everything that this kind of owner may need, whatever its settings.
-    pub fn of_kind(kind: Kind, config: &Config) -> Means {
+    pub fn of_kind(kind: OwnerKind, config: &Config) -> OwnerNeeds {
         match kind {
-            Kind::AutoScalingGroup => any_group(None, config),
-            Kind::Ec2Fleet => any_fleet(FleetKind::Ec2, None),
-            Kind::SpotFleet => any_fleet(FleetKind::Spot, None),
-            Kind::Ec2FleetInstant => launch(of_fleet(FleetKind::Ec2), config),
-            Kind::SpotFleetRequest => launch(of_fleet(FleetKind::Spot), config),
-            Kind::LaunchTemplate => launch(of_template(), config),
-            Kind::DrainOnly => Means::Nobody,
+            OwnerKind::AutoScalingGroup => any_group(None, config),
+            OwnerKind::Ec2Fleet => any_fleet(FleetKind::Ec2, None),
+            OwnerKind::SpotFleet => any_fleet(FleetKind::Spot, None),
+            OwnerKind::Ec2FleetInstant => launch(of_fleet(FleetKind::Ec2), config),
+            OwnerKind::SpotFleetRequest => launch(of_fleet(FleetKind::Spot), config),
+            OwnerKind::LaunchTemplate => launch(of_template(), config),
+            OwnerKind::DrainOnly => OwnerNeeds::Nobody,
         }
     }
 
     /// The owner as the tags tell it, where AWS could not be asked for the rest: everything that an owner of this kind may need.
-    pub fn of_clue(clue: &Clue, place: &Place, config: &Config) -> Means {
+    pub fn of_clue(clue: &Clue, scope: &ArnScope, config: &Config) -> OwnerNeeds {
         match clue {
-            Clue::AutoScalingGroup(name) => any_group(Some(place.group(name)), config),
+            Clue::AutoScalingGroup(name) => any_group(Some(scope.group(name)), config),
             Clue::Ec2Fleet(id) => any_fleet(FleetKind::Ec2, Some(id.clone())),
             Clue::SpotFleet(id) => any_fleet(FleetKind::Spot, Some(id.clone())),
             Clue::LaunchTemplate(_) => launch(of_template(), config),
-            Clue::Nobody(_) => Means::Nobody,
+            Clue::Nobody(_) => OwnerNeeds::Nobody,
         }
     }
 
     /// Exactly what this plan needs. `registered_in` are the target groups of this instance.
-    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn], config: &Config) -> Means {
+    pub fn of_plan(plan: &Plan, registered_in: &[TargetGroupArn], config: &Config) -> OwnerNeeds {
         let by_us = |owners: &[TargetGroupArn]| registered_in.iter().any(|arn| !owners.contains(arn));
         match plan {
-            Plan::Group { group, how } => Means::Group(GroupMeans {
+            Plan::Group { group, how } => OwnerNeeds::Group(GroupNeeds {
                 arn: Some(group.arn.clone()).filter(|arn| !arn.is_empty()),
                 detach: how.all(group, config).contains(&GroupRequest::Detach),
                 terminate: how.all(group, config).contains(&GroupRequest::Terminate),
@@ -128,37 +127,37 @@ impl Means {
                 registers_successor: by_us(&group.target_groups),
                 source: LaunchSource { subnets: group.subnets.clone(), ..LaunchSource::default() },
             }),
-            Plan::Fleet { kind, fleet, how } => Means::Fleet(FleetMeans {
+            Plan::Fleet { kind, fleet, how } => OwnerNeeds::Fleet(FleetNeeds {
                 kind: *kind,
                 id: Some(fleet.id.clone()),
                 raise: *how == FleetRequest::Raise || config.watch.scheduled_events == ScheduledEvents::HandOver,
                 registers_successor: by_us(&fleet.target_groups),
             }),
-            Plan::Launch(plan) => Means::Launch(of_launch_plan(plan)),
-            Plan::Nobody { .. } => Means::Nobody,
+            Plan::Launch(plan) => OwnerNeeds::Launch(of_launch_plan(plan)),
+            Plan::Nobody { .. } => OwnerNeeds::Nobody,
         }
     }
 
     pub(super) fn registers_successor(&self) -> bool {
         match self {
-            Means::Group(group) => group.registers_successor,
-            Means::Fleet(fleet) => fleet.registers_successor,
-            Means::Launch(_) => true,
-            Means::Nobody => false,
+            OwnerNeeds::Group(group) => group.registers_successor,
+            OwnerNeeds::Fleet(fleet) => fleet.registers_successor,
+            OwnerNeeds::Launch(_) => true,
+            OwnerNeeds::Nobody => false,
         }
     }
 
-    /// What is launched from by calls that this policy has to allow.
+    /// The source of the launches that this policy has to allow.
     pub fn source_mut(&mut self) -> Option<&mut LaunchSource> {
         match self {
-            Means::Group(group) => Some(&mut group.source),
-            Means::Launch(launch) => Some(&mut launch.source),
-            Means::Fleet(_) | Means::Nobody => None,
+            OwnerNeeds::Group(group) => Some(&mut group.source),
+            OwnerNeeds::Launch(launch) => Some(&mut launch.source),
+            OwnerNeeds::Fleet(_) | OwnerNeeds::Nobody => None,
         }
     }
 }
 
-impl GroupMeans {
+impl GroupNeeds {
     /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
     /// instance serves on only where that takes no permission to launch.
     pub fn launches_first(&self) -> bool {
@@ -166,9 +165,9 @@ impl GroupMeans {
     }
 }
 
-fn any_group(arn: Option<String>, config: &Config) -> Means {
+fn any_group(arn: Option<String>, config: &Config) -> OwnerNeeds {
     let launch = asks_launch_instances(config, GroupRequest::Detach);
-    Means::Group(GroupMeans {
+    OwnerNeeds::Group(GroupNeeds {
         arn,
         detach: true,
         terminate: true,
@@ -180,11 +179,11 @@ fn any_group(arn: Option<String>, config: &Config) -> Means {
     })
 }
 
-fn any_fleet(kind: FleetKind, id: Option<String>) -> Means {
-    Means::Fleet(FleetMeans { kind, id, raise: true, registers_successor: true })
+fn any_fleet(kind: FleetKind, id: Option<String>) -> OwnerNeeds {
+    OwnerNeeds::Fleet(FleetNeeds { kind, id, raise: true, registers_successor: true })
 }
 
-fn launch(mut reads: Vec<&'static str>, config: &Config) -> Means {
+fn launch(mut reads: Vec<&'static str>, config: &Config) -> OwnerNeeds {
     reads.extend((config.successor.subnets.len() > 1).then_some(ZONES_OF_LOAD_BALANCERS));
     let chosen = config.successor.launch_template.as_ref().map(|choice| choice.id_or_name.clone());
     let source = LaunchSource {
@@ -192,7 +191,7 @@ fn launch(mut reads: Vec<&'static str>, config: &Config) -> Means {
         subnets: config.successor.subnets.clone(),
         ..LaunchSource::default()
     };
-    Means::Launch(LaunchMeans { reads, source })
+    OwnerNeeds::Launch(LaunchNeeds { reads, source })
 }
 
 fn of_fleet(kind: FleetKind) -> Vec<&'static str> {
@@ -214,7 +213,7 @@ fn of_template() -> Vec<&'static str> {
     vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets"]
 }
 
-fn of_launch_plan(plan: &LaunchPlan) -> LaunchMeans {
+fn of_launch_plan(plan: &LaunchPlan) -> LaunchNeeds {
     let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
     let pools = configurations().flat_map(|configuration| &configuration.overrides);
@@ -235,5 +234,5 @@ fn of_launch_plan(plan: &LaunchPlan) -> LaunchMeans {
         subnets: subnets.into_iter().filter(|_| all_subnets).collect(),
         ..LaunchSource::default()
     };
-    LaunchMeans { reads, source }
+    LaunchNeeds { reads, source }
 }

@@ -1,0 +1,32 @@
+//! What every command uses of its surroundings: environment variables, the daemon's files, standard output, a runtime.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+
+use crate::core::printable::printable_lines;
+use crate::host::files::Files;
+
+/// An environment variable; an empty one is none.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The daemon's files, in the directories that the environment names.
+pub(super) fn files() -> Files {
+    Files::new(variable("STATE_DIRECTORY").as_deref(), variable("RUNTIME_DIRECTORY").as_deref())
+}
+
+/// One thread: an idle daemon has nothing for a second one.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")
+}
+
+/// Prints the text on standard output. A reader that has gone is no error.
+pub(super) fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{}", printable_lines(text)).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

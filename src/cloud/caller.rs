@@ -1,0 +1,92 @@
+//! What every call to AWS has in common: its limit, its count, its credentials, and how DryRun and pages are read.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use jiff::Timestamp;
+
+use super::clock::Clock;
+use super::credentials::Credentials;
+use super::failure::failure;
+use super::names::Names;
+use super::tally::Tally;
+use crate::core::notice::plausible;
+use crate::core::retry::{Failure, FailureKind};
+
+/// The most pages that are read of a listing: none of AWS's has so many, and a server that never ends one must not hold
+/// us.
+pub(super) const MOST_PAGES: usize = 100;
+
+/// Makes calls: what every one of them has in common.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) credentials: Credentials,
+    pub(super) clock: Clock,
+    pub(super) names: Names,
+    pub(super) tally: Tally,
+}
+
+impl Caller {
+    /// The answer within `limit`, or why there is none; only the first look-up of a name may take longer ([`Names`]).
+    /// Credentials that AWS would not have are loaded anew by the next call.
+    pub(super) async fn call<T, E>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let counted = self.tally.begin::<E>();
+        let Some(answer) = self.names.within(limit, call).await else {
+            return Err(Failure::unanswered(format!("no answer within {limit:?}")));
+        };
+        let answer = answer.map_err(|error| failure(&error));
+        self.credentials.learn(answer.as_ref().err());
+        counted.end(answer.as_ref().err().map(|failure| failure.kind));
+        answer
+    }
+}
+
+/// Reads the answer to a call with DryRun: `Ok` if the call would be allowed.
+pub(super) fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure> {
+    match answer {
+        Err(failure) if failure.has_code(&["DryRunOperation"]) => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(_) => {
+            let message = "AWS answered as if DryRun had not been asked for".to_owned();
+            Err(Failure { kind: FailureKind::Rejected, code: None, message })
+        }
+    }
+}
+
+/// The token of the next page, if there is one.
+pub(super) fn next(token: Option<&str>) -> Option<String> {
+    token.filter(|token| !token.is_empty()).map(str::to_owned)
+}
+
+/// AWS's spelling of a time as ours; what is out of all range is none.
+pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
+}
+
+/// The items of every page of a listing. `page` asks for one page, by its token, and returns its items and the next token.
+pub(super) async fn pages<T, F>(page: impl Fn(Option<String>) -> F) -> Result<Vec<T>, Failure>
+where
+    F: Future<Output = Result<(Vec<T>, Option<String>), Failure>>,
+{
+    let (mut all, mut token) = (Vec::new(), None);
+    for _ in 0..MOST_PAGES {
+        let (items, following) = page(token).await?;
+        all.extend(items);
+        token = next(following.as_deref());
+        if token.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}

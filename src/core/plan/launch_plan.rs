@@ -1,0 +1,115 @@
+//! The launches of a successor as data: attempts, what is known of the pools and the templates, and the tags of what is launched.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::Successor;
+use crate::core::model::InstantFleet;
+
+/// The tag of every successor that we launch: the id of the instance that it replaces.
+pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
+/// The tag of every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that
+/// launched it
+/// knows only the pools of one attempt.
+pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
+/// The tag of a successor that was launched by what a template says and not from the template itself: the template, as
+/// `lt-...:3`.
+pub const TEMPLATE_TAG: &str = "spot-relay:launch-template";
+/// The tag of this instance from a signal to its end, with the deadline: nothing may take it for a successor. It is
+/// deleted if the instance lives on.
+pub const LEAVING_TAG: &str = "spot-relay:leaving";
+/// The tag of a `maintain` fleet while its capacity is raised: see [`super::RaisedCapacity`].
+pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
+
+/// Instant fleets of capacity 1, one after the other until one launches. Not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchPlan {
+    /// The source for a person, as in "launch template lt-0abc".
+    pub from: String,
+    pub attempts: Vec<InstantFleet>,
+    /// The only pool there is to choose from is the one that is being reclaimed.
+    pub only_reclaimed: bool,
+    /// Instances of the same origin that ran when the plan was made, where they were counted.
+    #[serde(default)]
+    pub running: Option<usize>,
+    /// Remarks for a person about the launch: sentences without their full stops.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+    /// The zones of pools that name only a subnet: see [`Surroundings::zone_of_subnet`].
+    #[serde(default)]
+    pub zone_of_subnet: BTreeMap<String, String>,
+}
+
+/// The facts about the pools that are needed to choose among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Subnet id to zone, of every subnet that the configurations or the settings name.
+    pub zone_of_subnet: BTreeMap<String, String>,
+    /// Running members of the group (state code 16) by zone.
+    pub running_by_zone: BTreeMap<String, usize>,
+    /// The traits of the launch templates that decide how they are launched.
+    pub traits: TemplateTraits,
+}
+
+/// The traits of launch templates that decide how they can be launched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateTraits {
+    /// The template names its subnet in a network interface: any other subnet would make EC2 ignore what that interface says
+    /// of addresses and security groups. The zone, as far as it is known.
+    pub own_subnet: Option<OwnSubnet>,
+    pub market: TemplateMarket,
+    /// The template tags Spot requests, so that it cannot be launched on demand.
+    pub tags_spot_requests: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnSubnet {
+    pub zone: Option<String>,
+}
+
+/// `InstanceMarketOptions` of a launch template.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TemplateMarket {
+    /// It leaves the choice to whoever launches.
+    #[default]
+    Open,
+    Spot {
+        max_price: Option<String>,
+    },
+}
+
+impl TemplateTraits {
+    fn is_spot_only(&self) -> bool {
+        self.tags_spot_requests || self.market != TemplateMarket::Open
+    }
+
+    pub(super) fn remarks(&self, choice: &Successor) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.own_subnet.is_some() && !choice.subnets.is_empty() {
+            remarks.push(
+                "the launch template names its subnet in a network interface, so [successor] subnets are not used: \
+                 another subnet would make EC2 ignore that interface; take the subnet out of the template to have a choice"
+                    .to_owned(),
+            );
+        }
+        if self.market != TemplateMarket::Open {
+            remarks.push(
+                "the launch template has InstanceMarketOptions: should CreateFleet refuse it, RunInstances launches the \
+                 successor from it, one pool at a time; without them AWS chooses among all pools"
+                    .to_owned(),
+            );
+        }
+        if choice.on_demand_fallback && self.is_spot_only() {
+            let why = match self.tags_spot_requests {
+                true => "tags spot-instances-request",
+                false => "asks for Spot",
+            };
+            remarks.push(format!(
+                "the launch template {why}, which AWS refuses on demand: the fallback launches what the template says by \
+                 RunInstances, without that part"
+            ));
+        }
+        remarks
+    }
+}

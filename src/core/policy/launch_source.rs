@@ -1,0 +1,69 @@
+//! What a successor is launched from, as far as permissions go: templates, subnets, the role, and whatever the templates name.
+
+/// The source of a launch: templates, subnets, and whatever the templates name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchSource {
+    /// `lt-...`; empty: any.
+    pub templates: Vec<String>,
+    /// `subnet-...`; empty: any.
+    pub subnets: Vec<String>,
+    pub role: PassedRole,
+    /// `None`: the templates have not been read, and may name anything.
+    pub named: Option<TemplateNames>,
+}
+
+/// The names in launch templates, beside the image, for which a caller needs a permission. `*` stands for something
+/// that is named
+/// in a form that makes no ARN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateNames {
+    pub key_pairs: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub placement_groups: Vec<String>,
+    pub capacity_reservations: Vec<String>,
+    /// ARNs of resource groups of capacity reservations.
+    pub reservation_groups: Vec<String>,
+    /// Names or ARNs of SSM parameters that hold the image's id.
+    pub parameters: Vec<String>,
+    /// Ids or ARNs of customer-managed keys of volumes.
+    pub keys: Vec<String>,
+    /// Tells whether they tag Spot requests.
+    pub tags_spot_requests: bool,
+}
+
+impl TemplateNames {
+    /// The names of both.
+    pub fn and(mut self, other: TemplateNames) -> TemplateNames {
+        let lists = [
+            (&mut self.key_pairs, other.key_pairs),
+            (&mut self.security_groups, other.security_groups),
+            (&mut self.placement_groups, other.placement_groups),
+            (&mut self.capacity_reservations, other.capacity_reservations),
+            (&mut self.reservation_groups, other.reservation_groups),
+            (&mut self.parameters, other.parameters),
+            (&mut self.keys, other.keys),
+        ];
+        for (all, more) in lists {
+            all.extend(more);
+            all.sort();
+            all.dedup();
+        }
+        self.tags_spot_requests |= other.tags_spot_requests;
+        self
+    }
+}
+
+/// The role that what is launched gets from its template.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PassedRole {
+    /// It gets none.
+    None,
+    Named(String),
+    #[default]
+    Unknown,
+}
+
+impl PassedRole {
+    /// Stands for a role that is not known: it grants nothing until a person writes the name.
+    pub const PLACEHOLDER: &str = "NAME-OF-THE-TEMPLATES-ROLE";
+}

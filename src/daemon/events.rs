@@ -1,0 +1,46 @@
+//! The daemon's tasks as data: the purpose of each, and what it comes back with.
+
+use std::time::Duration;
+
+use super::identify::Identified;
+use super::prepare::Findings;
+use super::watch::{Glanced, Looked};
+use crate::cloud::elb::FoundRegistrations;
+use crate::core::handover::Answer;
+use crate::core::life::Ticket;
+use crate::core::model::BootInstant;
+use crate::core::retry::Failure;
+use crate::telemetry::webhook::PostError;
+
+/// The result of a task.
+pub(super) enum Event {
+    Looked(Looked),
+    Identified(Result<Box<Identified>, String>),
+    Prepared(Box<Findings>),
+    Scanned(Result<FoundRegistrations, Failure>, Duration),
+    Renewed(Result<Option<Duration>, Failure>),
+    Glanced(Glanced, BootInstant),
+    Answered(Ticket, Answer),
+    /// The files that could not be written.
+    Written(Vec<String>),
+    /// The result of a POST to the webhook.
+    Posted(Result<(), PostError>),
+}
+
+/// The purpose of a task. It is known also when the task itself dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Look,
+    Glance,
+    Identify,
+    Prepare,
+    Scan,
+    Renew,
+    /// `until` it has to be back.
+    Call {
+        ticket: Ticket,
+        until: BootInstant,
+    },
+    Write,
+    Post,
+}

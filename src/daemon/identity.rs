@@ -1,0 +1,89 @@
+//! The daemon takes over who this instance is: the first time a life begins, and an odd answer later is not believed at once.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::Daemon;
+use super::identify::{IDENTIFY, Identified};
+use super::options::Options;
+use crate::core::life::Life;
+use crate::core::model::{BootInstant, Identity, LifeCycle};
+use crate::core::retry;
+use crate::host::boot;
+
+impl Daemon {
+    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
+    /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
+    fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
+        let Some(life) = &self.life else { return false };
+        let known = life.identity();
+        if (&known.instance_id, &known.region) == (&identity.instance_id, &identity.region) {
+            self.another = None;
+            return false;
+        }
+        if life.handover().is_some() || life.arrival().is_some() {
+            self.identify = false;
+            return true;
+        }
+        if self.another.as_ref() != Some(identity) {
+            self.another = Some(identity.clone());
+            self.identify_at = now + IDENTIFY.first;
+            return true;
+        }
+        warn!(
+            "the metadata says that this instance is {} in {}, not {} in {}: beginning anew as that one",
+            identity.instance_id, identity.region, known.instance_id, known.region
+        );
+        (self.another, self.life) = (None, None);
+        false
+    }
+
+    pub(super) fn identified(&mut self, result: Result<Box<Identified>, String>) {
+        let now = boot::now();
+        let Identified { identity, aws, record } = match result {
+            Ok(identified) => *identified,
+            Err(why) => {
+                self.identify_failures += 1;
+                if self.identify_failures == 1 {
+                    warn!("{why}; still trying");
+                }
+                self.identify_at = now + IDENTIFY.pause(self.identify_failures, retry::seed(&self.boot_id));
+                return;
+            }
+        };
+        if self.is_doubtful(&identity, now) {
+            return;
+        }
+        (self.identify, self.identify_failures) = (false, 0);
+        if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
+            self.aws = Some(Arc::new(aws));
+        }
+        self.publisher.identified(&identity);
+        if let Some(life) = &mut self.life {
+            life.identify(identity);
+            return;
+        }
+        info!(
+            "instance {} ({}, {}, {})",
+            identity.instance_id,
+            identity.instance_type,
+            identity.availability_zone,
+            if identity.life_cycle == LifeCycle::Spot { "spot" } else { "on demand" },
+        );
+        if identity.life_cycle == LifeCycle::OnDemand {
+            warn!(
+                "this is an on-demand instance: AWS gives no Spot notice for it; watching what can still happen to it"
+            );
+        }
+        let record = record.unwrap_or_else(|why| {
+            warn!("{why}");
+            None
+        });
+        self.preparation.begin(&identity, now);
+        let Options { config, dry_run, .. } = &self.options;
+        self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
+        self.begin_drill();
+        self.tell_what_was_seen();
+    }
+}

@@ -1,0 +1,431 @@
+//! The facts known before a notice comes, and when they are looked up again.
+//!
+//! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing pauses.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::fleets::Tidied;
+use super::gap::{Gap, Planned, Tempo};
+use super::log_line::LogLine;
+use super::outlook;
+use super::prepare::Findings;
+use crate::cloud::elb::{FoundRegistrations, ScanPace};
+use crate::core::config::{Config, TargetGroups, When};
+use crate::core::handover::Known;
+use crate::core::model::{BootInstant, Identity, Registration};
+use crate::core::plan::Plan;
+use crate::core::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
+
+/// Instances that boot together do not ask together.
+const START_JITTER: Duration = Duration::from_secs(5);
+/// The pause between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
+const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
+/// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
+const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
+/// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
+const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(3 * 60), longest: Duration::from_secs(2 * 60 * 60) };
+/// The pauses after a denial, which only a person can change: longer than after what may be well in a moment.
+const DENIED: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(30 * 60) };
+/// The rounds without a registration in which all target groups are asked; then only at a recommendation. A worker that
+/// serves nothing must not ask the whole account for ever.
+const SCANS_WITHOUT_REGISTRATION: u32 = 7;
+/// A scan beside what is known takes so long at least, however few target groups there are.
+const SLOW_SCAN: Duration = Duration::from_secs(60 * 60);
+/// The pause from one such scan to the next.
+const SLOW_SCAN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A scan that takes longer than this is not repeated in the two minutes.
+const QUICK_SCAN: Duration = Duration::from_secs(10);
+/// Credentials are renewed so long before they expire: AWS promises new ones five minutes before.
+const CREDENTIALS_MARGIN: Duration = Duration::from_secs(4 * 60);
+/// The least time between two renewals of the credentials.
+const RENEW_CREDENTIALS_AT_MOST_EVERY: Duration = Duration::from_secs(60);
+
+/// The facts known, and the time to look again.
+pub(super) struct Preparation {
+    next: BootInstant,
+    begun: bool,
+    failures: u32,
+    empty_rounds: u32,
+    /// Rounds in a row that found something left over on the fleet that cannot be put right yet.
+    leftover_rounds: u32,
+    seed: u64,
+    /// Others of a group may begin in the same moment.
+    in_turn: bool,
+    /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance in none:
+    /// at start, and at a recommendation. No other way finds a registration that neither the owner nor a person names.
+    scan_wanted: bool,
+    scan_due: bool,
+    scan_was_quick: bool,
+    /// The instant at which all target groups are asked though this instance is known to be in one: it may be in
+    /// another as well.
+    slow_scan_at: Option<BootInstant>,
+    scanning: Option<ScanPace>,
+    renew_credentials_at: Option<BootInstant>,
+    plan: Option<Plan>,
+    registrations: Option<Vec<Registration>>,
+    served_zones: Option<BTreeSet<String>>,
+    missing: Vec<String>,
+    when: When,
+    /// The look-ups that failed in the last round, by name.
+    unknown: Vec<String>,
+    said: Said,
+}
+
+/// The last words said.
+#[derive(Default)]
+struct Said {
+    owner: Option<String>,
+    remarks: Vec<String>,
+    registered: Option<String>,
+    ready: Option<String>,
+    doubts: BTreeSet<String>,
+}
+
+impl Said {
+    /// The lines that were not said before.
+    fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
+        let doubts = outlook::doubts(found).into_iter();
+        doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()
+    }
+}
+
+impl Preparation {
+    pub(super) fn new(when: When, now: BootInstant) -> Preparation {
+        Preparation {
+            next: now,
+            begun: false,
+            failures: 0,
+            empty_rounds: 0,
+            leftover_rounds: 0,
+            seed: 0,
+            in_turn: true,
+            scan_wanted: true,
+            scan_due: false,
+            scan_was_quick: true,
+            slow_scan_at: None,
+            scanning: None,
+            renew_credentials_at: None,
+            plan: None,
+            registrations: None,
+            served_zones: None,
+            missing: Vec::new(),
+            when,
+            unknown: Vec::new(),
+            said: Said::default(),
+        }
+    }
+
+    /// It is known who this instance is.
+    pub(super) fn begin(&mut self, identity: &Identity, now: BootInstant) {
+        self.seed = retry::seed(&format!("look-ups of {}", identity.instance_id));
+        self.next = now + START_JITTER.mul_f64(retry::fraction(self.seed));
+        self.begun = true;
+    }
+
+    /// The failures of rounds in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(super) fn is_due(&self, now: BootInstant) -> bool {
+        self.begun && now >= self.next
+    }
+
+    /// The successor's zone is ours to choose: the zones that the load balancers serve come first.
+    pub(super) fn chooses_zones(&self) -> bool {
+        self.plan.as_ref().is_some_and(Plan::chooses_zones)
+    }
+
+    /// Begins the next round at once: at a recommendation, or after a standstill.
+    pub(super) fn renew_now(&mut self, now: BootInstant) {
+        self.next = now;
+        self.in_turn = true;
+        self.scan_wanted = true;
+    }
+
+    /// The tempo of the next round's calls.
+    pub(super) fn tempo(&self) -> Tempo {
+        if self.in_turn { Tempo::InTurn { seed: self.seed } } else { Tempo::AtOnce }
+    }
+
+    /// The pace of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    pub(super) fn is_scan_due(&self, config: &Config, now: BootInstant) -> Option<ScanPace> {
+        if config.target_groups != TargetGroups::Discover || self.scanning.is_some() {
+            return None;
+        }
+        let fellows = self.plan.as_ref().and_then(Plan::fellows);
+        let slow = self.slow_scan_at.is_some_and(|at| now >= at) && self.is_registered();
+        match () {
+            () if self.scan_due => Some(ScanPace::last_way(fellows)),
+            () if slow => Some(ScanPace::slow(fellows, SLOW_SCAN)),
+            () => None,
+        }
+    }
+
+    pub(super) fn scan_begins(&mut self, pace: ScanPace) {
+        self.scanning = Some(pace);
+    }
+
+    /// A scan is under way for whose end the rounds wait: nothing else is known.
+    pub(super) fn waits_for_scan(&self) -> bool {
+        self.scanning.is_some_and(|pace| !pace.is_slow())
+    }
+
+    /// Takes what a scan of all target groups found.
+    pub(super) fn scanned(
+        &mut self,
+        found: Result<FoundRegistrations, Failure>,
+        took: Duration,
+        now: BootInstant,
+    ) -> Vec<LogLine> {
+        if self.scanning.take().is_some_and(ScanPace::is_slow) {
+            return self.scanned_slowly(found, now);
+        }
+        self.scan_due = false;
+        self.scan_was_quick = took < QUICK_SCAN;
+        let (mut failed, mut lines) = (self.unknown.clone(), Vec::new());
+        match found {
+            Ok(found) => {
+                lines = self.said.doubts_of(&found);
+                self.served_zones = found.served_zones;
+                self.registrations = Some(found.registrations);
+                if failed.is_empty() {
+                    self.schedule(Round::Complete, now);
+                }
+            }
+            Err(failure) => {
+                self.scan_wanted = true;
+                failed.push(format!("target groups: {failure}"));
+                self.schedule(Round::Incomplete, now);
+            }
+        }
+        lines.extend(self.news(&failed));
+        lines
+    }
+
+    /// Takes the result of a slow scan. What is known already stays: its own rounds see to it.
+    fn scanned_slowly(&mut self, found: Result<FoundRegistrations, Failure>, now: BootInstant) -> Vec<LogLine> {
+        self.slow_scan_at = Some(now + SLOW_SCAN_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0));
+        let found = found.unwrap_or_default();
+        let mut lines = self.said.doubts_of(&found);
+        let known = self.registrations.get_or_insert_default();
+        for registration in found.registrations {
+            if !known.iter().any(|known| known.target_group == registration.target_group) {
+                known.push(registration);
+            }
+        }
+        let failed = self.unknown.clone();
+        lines.extend(self.news(&failed));
+        lines
+    }
+
+    /// Tells whether "in no target group" is to be believed at a notice without asking again.
+    pub(super) fn trusts_empty(&self) -> bool {
+        !self.scan_was_quick
+    }
+
+    /// A round of look-ups came to no end of its own.
+    pub(super) fn died(&mut self, now: BootInstant) {
+        self.schedule(Round::Incomplete, now);
+    }
+
+    pub(super) fn is_renewal_due(&self, now: BootInstant) -> bool {
+        self.renew_credentials_at.is_some_and(|renew_at| now >= renew_at)
+    }
+
+    /// Credentials were renewed, or not: by themselves, whatever else is known stays. Trouble with them is told elsewhere.
+    pub(super) fn renewed(&mut self, result: &Result<Option<Duration>, Failure>, now: BootInstant) {
+        let last = match result {
+            Ok(last) => *last,
+            Err(_) => Some(Duration::ZERO),
+        };
+        self.renew_credentials_at =
+            last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
+    }
+
+    pub(super) fn known(&self) -> Known {
+        Known {
+            registrations: self.registrations.clone(),
+            plan: self.plan.clone().map(|plan| match &self.served_zones {
+                Some(served) => plan.preferring(served),
+                None => plan,
+            }),
+            missing: self.missing.clone(),
+            ..Known::default()
+        }
+    }
+
+    /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
+    pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<LogLine> {
+        let Findings { credentials, plan, registrations, tidied } = findings;
+        let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
+        self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
+        let mut lines: Vec<LogLine> = match tidied {
+            Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
+            Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
+            Err(failure) => {
+                vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))]
+            }
+        };
+        let mut failed: Vec<String> = Vec::new();
+        match credentials {
+            Ok(last) => self.renewed(&Ok(last), now),
+            Err(failure) => failed.push(format!("credentials: {failure}")),
+        }
+        let Planned { plan, gaps } = plan;
+        let gaps_last = gaps.iter().all(|gap| gap.kind() == FailureKind::Denied);
+        let throttled = gaps.iter().any(|gap| gap.kind() == FailureKind::Throttled);
+        let may_scan = failed.is_empty() && !matches!(registrations, Some(Err(_))) && !throttled;
+        failed.extend(gaps.iter().map(Gap::to_string));
+        self.plan = plan.or(self.plan.take());
+        match registrations {
+            None => {}
+            Some(Ok(found)) => {
+                lines.extend(self.said.doubts_of(&found));
+                self.missing = found.missing;
+                self.served_zones = found.served_zones;
+                self.registrations = Some(found.registrations);
+            }
+            Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
+        }
+        self.in_turn = false;
+        // The last way: nobody has named a target group that this instance is in.
+        let looks_on = self.scan_wanted || self.empty_rounds < SCANS_WITHOUT_REGISTRATION;
+        self.scan_due = may_scan && !self.is_registered() && looks_on;
+        self.scan_wanted &= !(self.scan_due || self.is_registered());
+        if self.is_registered() {
+            self.slow_scan_at.get_or_insert(now + SLOW_SCAN.mul_f64(retry::fraction(self.seed.rotate_left(7)) / 4.0));
+        }
+        let round = match () {
+            () if failed.is_empty() => Round::Complete,
+            () if may_scan && gaps_last => Round::Denied,
+            () => Round::Incomplete,
+        };
+        self.schedule(round, now);
+        self.unknown = failed.clone();
+        failed.extend(
+            self.missing
+                .iter()
+                .map(|group| format!("target-groups names {group}, and there is no such target group in this region")),
+        );
+        // What a scan is about to find out is no news yet.
+        if !failed.is_empty() || self.registrations.is_some() {
+            lines.extend(self.news(&failed));
+        }
+        lines
+    }
+
+    fn is_registered(&self) -> bool {
+        self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty())
+    }
+
+    fn schedule(&mut self, round: Round, now: BootInstant) {
+        let longest = match self.leftover_rounds {
+            0 => Duration::MAX,
+            rounds => LEFT_OVER.ceiling(rounds).mul_f64(1.0 + retry::fraction(self.seed)),
+        };
+        let pause = if round != Round::Complete {
+            self.failures += 1;
+            let backoff = if round == Round::Denied { DENIED } else { LOOK_UP };
+            backoff.pause(self.failures, self.seed).max(LOOK_UP.first)
+        } else if !self.is_registered() {
+            self.failures = 0;
+            self.empty_rounds += 1;
+            NOT_REGISTERED_YET.ceiling(self.empty_rounds)
+        } else {
+            self.failures = 0;
+            self.empty_rounds = 0;
+            RENEW_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0)
+        };
+        self.next = now + pause.min(longest);
+    }
+
+    /// Owner, registrations and what happens on a notice, each in a sentence, if it is not what was said last.
+    fn news(&mut self, failed: &[String]) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        let owner = self.plan.as_ref().map(outlook::owner);
+        if let Some(text) = owner.filter(|text| self.said.owner.as_ref() != Some(text)) {
+            lines.push(LogLine::Info(text.clone()));
+            self.said.owner = Some(text);
+        }
+        let remarks = self.plan.as_ref().map(|plan| plan.remarks().to_vec()).unwrap_or_default();
+        let new = remarks.iter().filter(|remark| !self.said.remarks.contains(remark));
+        lines.extend(new.cloned().map(LogLine::Warn));
+        self.said.remarks = remarks;
+        let registered = self.registrations.as_deref().map(outlook::registered);
+        if let Some(text) = registered.filter(|text| self.said.registered.as_ref() != Some(text)) {
+            lines.push(LogLine::Info(text.clone()));
+            self.said.registered = Some(text);
+        }
+        let outlook = outlook::on_a_notice(self.registrations.as_deref(), self.plan.as_ref(), self.when);
+        let text = match failed {
+            [] => format!("ready; on a notice: {outlook}"),
+            failed => format!(
+                "not everything could be looked up, still trying: {}; on a notice as far as known: {outlook}",
+                failed.join("; ")
+            ),
+        };
+        if self.said.ready.as_ref() != Some(&text) {
+            lines.push(if failed.is_empty() { LogLine::Info(text.clone()) } else { LogLine::Warn(text.clone()) });
+            self.said.ready = Some(text);
+        }
+        lines
+    }
+}
+
+/// The end of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    Complete,
+    /// Complete but for what IAM denies.
+    Denied,
+    Incomplete,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{Target, TargetGroupArn, TargetType};
+
+    fn registration(name: &str) -> Registration {
+        let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
+        Registration::new(
+            TargetGroupArn::new(arn),
+            TargetType::Instance,
+            [Target { id: "i-us".to_owned(), port: 80 }].into_iter().collect(),
+        )
+    }
+
+    /// The facts of a round that found everything, in the order in which AWS happened to answer.
+    fn found(names: [&str; 2]) -> Findings {
+        let registrations = names.map(registration).to_vec();
+        Findings {
+            credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
+            plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
+            registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
+            tidied: Ok(Tidied::Nothing),
+        }
+    }
+
+    fn beginnings(lines: &[LogLine]) -> Vec<String> {
+        let first = |text: &str| text.split([':', ';', ' ']).next().unwrap_or_default().to_owned();
+        lines.iter().map(|(LogLine::Info(text) | LogLine::Warn(text))| first(text)).collect()
+    }
+
+    #[test]
+    fn a_week_of_look_ups_that_find_the_same_says_nothing_and_a_change_says_what_it_is() {
+        let mut now = BootInstant::default();
+        let mut preparation = Preparation::new(When::Auto, now);
+        let lines = preparation.learn(found(["web", "api"]), now);
+        assert_eq!(beginnings(&lines), ["owner", "registered", "ready"]);
+        for round in 0..84 {
+            now = now + Duration::from_secs(2 * 60 * 60);
+            let lines = preparation.learn(found(if round % 2 == 0 { ["api", "web"] } else { ["web", "api"] }), now);
+            assert_eq!(beginnings(&lines), Vec::<String>::new(), "round {round}");
+            preparation.renewed(&Ok(Some(Duration::from_secs(60 * 60))), now);
+        }
+        let lines = preparation.learn(found(["web", "udp"]), now);
+        assert_eq!(beginnings(&lines), ["registered", "ready"]);
+    }
+}

@@ -1,0 +1,52 @@
+//! One instance as DescribeInstances and RunInstances show it.
+
+use super::answers::tag_set;
+use super::instance::{Instance, InstanceState};
+use super::world::World;
+use super::xml::Xml;
+
+pub(crate) fn state(state: InstanceState) -> Xml {
+    Xml::new().text("code", state.code_with_high_byte()).text("name", state.name())
+}
+
+pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
+    let gone = instance.state == InstanceState::Terminated;
+    let timings = &world.settings.timings;
+    let has_address = instance.first || world.now >= instance.launched + timings.running_after + timings.address_after;
+    let address = Some(&instance.private_ip).filter(|_| !gone && has_address);
+    let place = &instance.place;
+    let xml = Xml::new()
+        .text("instanceId", &instance.id)
+        .text("imageId", "ami-0123456789abcdef0")
+        .nest("instanceState", state(instance.state))
+        .text("privateDnsName", "")
+        .text("dnsName", "")
+        .text("reason", &instance.reason)
+        .text("amiLaunchIndex", 0)
+        .text("instanceType", &place.instance_type)
+        .text("launchTime", world.clock.iso_millis(instance.launched))
+        .nest("placement", Xml::new().text("availabilityZone", &place.zone).text("tenancy", "default"))
+        .option("subnetId", Some(&place.subnet).filter(|_| !gone))
+        .option("vpcId", Some(&world.settings.vpc).filter(|_| !gone))
+        .option("privateIpAddress", address)
+        .text("architecture", "x86_64")
+        .option("instanceLifecycle", instance.spot.as_ref().map(|_| "spot"))
+        .option("spotInstanceRequestId", instance.spot.as_ref().map(|spot| &spot.id))
+        .and(tag_set(&instance.tags))
+        .list("groupSet", "item", [])
+        .nest("metadataOptions", metadata_options(world));
+    if instance.reason.is_empty() {
+        return xml;
+    }
+    xml.nest("stateReason", Xml::new().text("code", &instance.reason).text("message", &instance.reason))
+}
+
+fn metadata_options(world: &World) -> Xml {
+    let tags = if world.settings.tags_in_metadata { "enabled" } else { "disabled" };
+    Xml::new()
+        .text("state", "applied")
+        .text("httpTokens", if world.settings.imds_v1 { "optional" } else { "required" })
+        .text("httpPutResponseHopLimit", world.settings.hop_limit)
+        .text("httpEndpoint", "enabled")
+        .text("instanceMetadataTags", tags)
+}

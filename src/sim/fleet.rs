@@ -1,0 +1,88 @@
+//! One fleet as the world holds it, of either kind.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::instance::{InstancePlace, Keeper};
+use super::launch_template::TemplateReference;
+use super::settings::{FleetType, LifeCycle};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fleet {
+    /// `fleet-...` or `sfr-...`
+    pub(crate) id: String,
+    pub(crate) type_: FleetType,
+    /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
+    pub(crate) state: &'static str,
+    pub(crate) target: u32,
+    pub(crate) on_demand_target: u32,
+    pub(crate) default_life_cycle: LifeCycle,
+    pub(crate) replacement_strategy: Option<String>,
+    pub(crate) terminates_excess: bool,
+    pub(crate) configs: Vec<TemplateConfig>,
+    /// A Spot Fleet's; it registers what it launches.
+    pub(crate) target_groups: Vec<String>,
+    /// The fleet's own, and those of its instances.
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) instance_tags: BTreeMap<String, String>,
+    pub(crate) created: Instant,
+    pub(crate) client_token: Option<String>,
+    /// Launches decided and not yet made.
+    pub(crate) launching: u32,
+    /// The launches of an instant fleet, and its failures.
+    pub(crate) launched: Vec<(Choice, Vec<String>)>,
+    pub(crate) failed: Vec<(Choice, Failed)>,
+    /// The end of a change that does not show yet, and the target that shows meanwhile.
+    pub(crate) modifying: Option<(Instant, u32)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TemplateConfig {
+    pub(crate) template: TemplateReference,
+    pub(crate) overrides: Vec<Override>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Override {
+    pub(crate) instance_type: Option<String>,
+    pub(crate) subnet: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) priority: Option<String>,
+    pub(crate) weighted_capacity: Option<String>,
+}
+
+/// A pool that a fleet may launch into, and by which template and override.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) template: TemplateReference,
+    pub(crate) override_: Option<Override>,
+    pub(crate) place: InstancePlace,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+impl Fleet {
+    pub(crate) fn is_spot_fleet(&self) -> bool {
+        self.id.starts_with("sfr-")
+    }
+
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper::Fleet(self.id.clone())
+    }
+
+    /// The state and the target as AWS shows them.
+    pub(crate) fn shown(&self, now: Instant) -> (&'static str, u32) {
+        match self.modifying {
+            Some((until, before)) if now < until && self.state == "active" => ("modifying", before),
+            _ => (self.state, self.target),
+        }
+    }
+
+    pub(crate) fn spot_target(&self) -> u32 {
+        self.target.saturating_sub(self.on_demand_target)
+    }
+}
