@@ -2,7 +2,7 @@
 //!
 //! It looks this instance's owner up and writes nothing; with `--for` it asks nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,8 +15,11 @@ use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection, LIMIT};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
-use crate::core::plan::{Clue, Plan};
-use crate::core::policy::{ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames};
+use crate::core::plan::{Clue, LaunchPlan, Plan};
+use crate::core::policy::{
+    ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, launched_into,
+    reads_on_the_way,
+};
 use crate::core::printable::printable_lines;
 use crate::daemon::look_up;
 
@@ -67,7 +70,7 @@ fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
         notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
     notes.extend(placeholder(&needs));
-    NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new() }, notes }
+    NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() }, notes }
 }
 
 /// A note where the policy passes a role whose name is not known.
@@ -103,7 +106,12 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     let clue = look_up::find_clue(&imds, &tags, config).await.context("failed to find this instance's owner")?;
     let scope = arn_scope(&aws, &imds, &identity).await;
     match look_up::plan_of(&aws, &identity, config, &tags, clue.clone()).await {
-        Ok(plan) => planned(&aws, &imds, &identity, config, plan, scope).await,
+        Ok(plan) => {
+            let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
+            let mut found = planned(&aws, &imds, &identity, config, plan, scope).await?;
+            found.subject.on_the_way = on_the_way;
+            Ok(found)
+        }
         Err(failure) => {
             let needs = OwnerNeeds::of_clue(&clue, &scope, config);
             let note = format!(
@@ -112,7 +120,10 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
                 in_words(&clue)
             );
             let notes = std::iter::once(note).chain(placeholder(&needs)).collect();
-            Ok(NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new() }, notes })
+            Ok(NotedSubject {
+                subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() },
+                notes,
+            })
         }
     }
 }
@@ -162,7 +173,7 @@ async fn planned(
     }
     let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
     notes.extend(placeholder(&needs));
-    Ok(NotedSubject { subject: Subject { scope, needs, target_groups }, notes })
+    Ok(NotedSubject { subject: Subject { scope, needs, target_groups, on_the_way: Vec::new() }, notes })
 }
 
 /// The partition, region and account of this instance, as ARNs name them.
@@ -180,6 +191,10 @@ pub(super) async fn needs_of(
     registered_in: &[TargetGroupArn],
 ) -> OwnerNeeds {
     let mut needs = OwnerNeeds::of_plan(plan, registered_in, config);
+    let launch = match plan {
+        Plan::Launch(launch) => Some(launch),
+        _ => None,
+    };
     let templates: Vec<LaunchTemplate> = match (plan, &needs) {
         (Plan::Launch(launch), _) => {
             let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
@@ -196,27 +211,41 @@ pub(super) async fn needs_of(
         _ => Vec::new(),
     };
     if let Some(source) = needs.source_mut() {
-        read_templates(aws, imds, templates, source).await;
+        read_templates(aws, imds, templates, launch, source).await;
     }
     needs
 }
 
 /// Fills in what the templates say. One that cannot be read may name anything.
-async fn read_templates(aws: &Aws, imds: &Imds, mut templates: Vec<LaunchTemplate>, source: &mut LaunchSource) {
+async fn read_templates(
+    aws: &Aws,
+    imds: &Imds,
+    mut templates: Vec<LaunchTemplate>,
+    launch: Option<&LaunchPlan>,
+    source: &mut LaunchSource,
+) {
     templates.sort_by(|a, b| (&a.id_or_name, &a.version).cmp(&(&b.id_or_name, &b.version)));
     templates.dedup();
-    let (mut named, mut profiles) = (TemplateNames::default(), BTreeSet::new());
+    let (mut named, mut profiles, mut own_subnets) = (TemplateNames::default(), BTreeSet::new(), BTreeMap::new());
     if templates.is_empty() {
         return;
     }
     for template in &templates {
         let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template, LIMIT).await else { return };
-        if let Some(subnet) = facts.subnet_id {
-            // It is launched in its own subnet, and in no other.
-            source.subnets = vec![subnet];
-        }
+        own_subnets.extend(facts.subnet_id.map(|subnet| (template.id_or_name.clone(), subnet)));
         named = named.and(facts.names);
         profiles.insert(facts.instance_profile);
+    }
+    match launch {
+        Some(launch) => {
+            source.subnets = launched_into(launch, &own_subnets);
+            let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+            let pools = configurations.flat_map(|configuration| &configuration.overrides);
+            named = pools.fold(named, |named, pool| named.and(TemplateNames::of_override(pool)));
+        }
+        // A group launches into the subnets that it names, or into its template's.
+        None if !source.subnets.is_empty() => source.subnets.extend(own_subnets.into_values()),
+        None => {}
     }
     source.named = Some(named);
     let profiles: Vec<String> = profiles.into_iter().flatten().collect();

@@ -24,7 +24,7 @@ pub use arn_scope::ArnScope;
 pub use launch_source::{LaunchSource, PassedRole, TemplateNames};
 pub use launching::IN_PASSING;
 use launching::LaunchedBy;
-pub use owner_needs::{FleetNeeds, GroupNeeds, LaunchNeeds, OwnerKind, OwnerNeeds};
+pub use owner_needs::{FleetNeeds, GroupNeeds, LaunchNeeds, OwnerKind, OwnerNeeds, launched_into, reads_on_the_way};
 use statement::{Statement, allow};
 
 /// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself, and that
@@ -51,13 +51,16 @@ pub struct Subject {
     pub needs: OwnerNeeds,
     /// ARNs of today's target groups, where the configuration lists none; empty: any.
     pub target_groups: Vec<String>,
+    /// Reads beside those that the owner needs: [`reads_on_the_way`].
+    pub on_the_way: Vec<&'static str>,
 }
 
 impl Policy {
     pub fn of(config: &Config, subject: &Subject) -> Policy {
-        let Subject { scope, needs, target_groups } = subject;
+        let Subject { scope, needs, target_groups, on_the_way } = subject;
+        let reads = reads(needs).into_iter().chain(on_the_way.iter().copied()).collect();
         let mut statement = vec![
-            allow("LookUp", reads(needs), vec!["*".to_owned()]),
+            allow("LookUp", reads, vec!["*".to_owned()]),
             allow("TargetGroups", registration(config, needs), groups(config, scope, target_groups)),
             mark(scope),
             unmark(scope),
@@ -95,7 +98,8 @@ pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[T
         (detaches, "autoscaling:AttachInstances"),
     ];
     // Actions are the same everywhere.
-    let subject = Subject { scope: ArnScope::new(None, "*", "*"), needs, target_groups: Vec::new() };
+    let subject =
+        Subject { scope: ArnScope::new(None, "*", "*"), needs, target_groups: Vec::new(), on_the_way: Vec::new() };
     let allowed = Policy::of(config, &subject).actions();
     called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }

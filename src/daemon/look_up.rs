@@ -21,6 +21,9 @@ use crate::core::model::{
 use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
 
+/// The name of a look-up that decides whether anybody is to be asked.
+const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
+
 /// Looks for registrations in the groups that the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(
     aws: &Aws,
@@ -158,7 +161,8 @@ pub(crate) async fn plan_of(
 ) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
     let plan = make_plan(aws, identity, config, tags, clue, Tempo::AtOnce, &mut gaps).await?;
-    match gaps.into_iter().find(|gap| gap.what().contains("hooks") || gap.kind() != FailureKind::Denied) {
+    let decides = |gap: &Gap| gap.what().contains("hooks") || gap.what() == REQUEST_LAUNCHES_AGAIN;
+    match gaps.into_iter().find(|gap| decides(gap) || gap.kind() != FailureKind::Denied) {
         Some(gap) => Err(gap.into_bare()),
         None => Ok(plan),
     }
@@ -183,10 +187,18 @@ async fn make_plan(
         }
         (owner, _) => owner,
     };
-    if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle)
-        && let Some(why) = launched_again(aws, identity, template, gaps).await
-    {
-        return Ok(Plan::Nobody { why });
+    if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle) {
+        match launched_again(aws, identity, template).await {
+            Ok(None) => {}
+            Ok(Some(why)) => return Ok(Plan::Nobody { why }),
+            Err(failure) => {
+                let is_denied = failure.kind == FailureKind::Denied;
+                gaps.push(Gap::new(REQUEST_LAUNCHES_AGAIN, failure));
+                if is_denied {
+                    return Ok(Plan::Nobody { why: unknown_request(template) });
+                }
+            }
+        }
     }
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(aws, identity, config, &owner, gaps).await;
@@ -238,15 +250,10 @@ fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
 }
 
 /// The reason why nobody is to be asked: the Spot request of this instance launches again by itself (docs/aws.md 4).
-async fn launched_again(
-    aws: &Aws,
-    identity: &Identity,
-    template: &LaunchTemplate,
-    gaps: &mut Vec<Gap>,
-) -> Option<String> {
+async fn launched_again(aws: &Aws, identity: &Identity, template: &LaunchTemplate) -> Result<Option<String>, Failure> {
     let ask = || aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT);
-    let request = known_or(patiently(identity, ask).await, "whether this instance's Spot request launches again", gaps);
-    request.map(|request| {
+    let request = patiently(identity, ask).await?;
+    Ok(request.map(|request| {
         let again = match request.behavior.as_str() {
             "terminate" => "launches another instance by itself when this one ends",
             _ => "starts this instance again by itself",
@@ -256,7 +263,16 @@ async fn launched_again(
              (cancel the request, or launch with a request of type one-time, to have a successor launched here)",
             request.id, template.id_or_name
         )
-    })
+    }))
+}
+
+/// Beside a request that launches again a successor of ours is one too many, at every interruption.
+fn unknown_request(template: &LaunchTemplate) -> String {
+    format!(
+        "ec2:DescribeSpotInstanceRequests is denied, so nobody knows whether this instance's Spot request launches again by \
+         itself, and a successor from {} could be a second one (allow it: spot-relay policy prints what)",
+        template.id_or_name
+    )
 }
 
 /// A group whose hooks nobody may read is asked as one without: detached, which runs none.
@@ -300,14 +316,7 @@ async fn find_surroundings(
         }
         _ => return Surroundings::default(),
     };
-    let zone_of_subnet: BTreeMap<String, String> = match subnets.as_slice() {
-        [] => BTreeMap::new(),
-        subnets => {
-            let described = patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await;
-            let described = known_or(described, "the zones of the subnets", gaps);
-            described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone)).collect()
-        }
-    };
+    let around = zones_of(aws, identity, &subnets, gaps).await;
     let running_by_zone = match template_id {
         Some(id) => {
             let instances = &aws.instances;
@@ -316,8 +325,29 @@ async fn find_surroundings(
         }
         None => BTreeMap::new(),
     };
-    let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: zone_of_subnet.values().next().cloned() });
-    Surroundings { zone_of_subnet, running_by_zone, traits: TemplateTraits { own_subnet, ..traits } }
+    let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: around.zone_of_subnet.values().next().cloned() });
+    Surroundings { running_by_zone, traits: TemplateTraits { own_subnet, ..traits }, ..around }
+}
+
+/// The surroundings as far as these subnets tell of them.
+async fn zones_of(aws: &Aws, identity: &Identity, subnets: &[String], gaps: &mut Vec<Gap>) -> Surroundings {
+    let mut around = Surroundings::default();
+    if subnets.is_empty() {
+        return around;
+    }
+    match patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
+        Ok(described) => {
+            let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
+            around.zone_of_subnet.extend(zones);
+            let unknown = subnets.iter().filter(|subnet| !around.zone_of_subnet.contains_key(*subnet)).cloned();
+            around.unknown_subnets = unknown.collect();
+        }
+        Err(failure) => {
+            gaps.push(Gap::new("the zones of the subnets", failure));
+            around.subnets_without_zone.extend(subnets.iter().cloned());
+        }
+    }
+    around
 }
 
 /// A fleet has launched from its templates before: only on demand they may be in the way. What cannot be read says nothing.

@@ -39,17 +39,18 @@ pub(super) async fn look(
     }
     let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()), iam_answers };
     report.looking("who launches a successor")?;
-    let (options, (findings, plan)) = tokio::join!(instance::look(&inspection), owner::look(&inspection));
+    let (options, (findings, planned)) = tokio::join!(instance::look(&inspection), owner::look(&inspection));
     report.add(options)?;
     report.add(findings)?;
+    let plan = planned.as_ref().map(|planned| &planned.plan);
     report.looking("the target groups")?;
-    let (findings, registrations) = target_groups::look(&inspection, plan.as_ref()).await;
+    let (findings, registrations) = target_groups::look(&inspection, plan).await;
     report.add(findings)?;
-    if let (Some(plan), Some(registrations)) = (&plan, &registrations) {
+    if let (Some(plan), Some(registrations)) = (plan, &registrations) {
         report.add(leave::look(config, plan, registrations))?;
     }
     report.looking("the permissions")?;
-    report.add(permissions::look(&inspection, plan.as_ref(), registrations.as_deref()).await)?;
+    report.add(permissions::look(&inspection, planned.as_ref(), registrations.as_deref()).await)?;
     Ok(report.add(vec![of_clock(&inspection)])?)
 }
 

@@ -9,15 +9,22 @@ use crate::cloud::LIMIT;
 use crate::core::config::OwnerChoice;
 use crate::core::model::LaunchTemplate;
 use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
+use crate::core::policy::reads_on_the_way;
 use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::look_up;
 
 const POLICY: &str = "allow it: spot-relay policy prints what";
 
+/// The plan, and the reads that led to it beside those that it needs itself.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) on_the_way: Vec<&'static str>,
+}
+
 /// The plan, if there is one.
-pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Plan>) {
-    let plan = match find(inspection).await {
-        Ok(plan) => plan,
+pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Planned>) {
+    let Planned { plan, on_the_way } = match find(inspection).await {
+        Ok(planned) => planned,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
     let mut findings = vec![of_plan(&plan, inspection)];
@@ -34,14 +41,16 @@ pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Plan>
         Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
         Plan::Nobody { .. } => {}
     }
-    (findings, Some(plan))
+    (findings, Some(Planned { plan, on_the_way }))
 }
 
-async fn find(inspection: &Inspection) -> Result<Plan, Failure> {
+async fn find(inspection: &Inspection) -> Result<Planned, Failure> {
     let Inspection { aws, imds, identity, config, .. } = inspection;
     let tags = look_up::find_tags(aws, imds, identity).await?;
     let clue = look_up::find_clue(imds, &tags, config).await?;
-    look_up::plan_of(aws, identity, config, &tags, clue).await
+    let plan = look_up::plan_of(aws, identity, config, &tags, clue.clone()).await?;
+    let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
+    Ok(Planned { plan, on_the_way })
 }
 
 fn unknown(failure: &Failure) -> Finding {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::finding::{Finding, Level};
 use super::inspection::Inspection;
+use super::owner::Planned;
 use crate::cli::policy;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
@@ -47,9 +48,11 @@ const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchIn
 
 pub(super) async fn look(
     inspection: &Inspection,
-    plan: Option<&Plan>,
+    planned: Option<&Planned>,
     registrations: Option<&[Registration]>,
 ) -> Vec<Finding> {
+    let plan = planned.map(|planned| &planned.plan);
+    let on_the_way = planned.map(|planned| planned.on_the_way.clone()).unwrap_or_default();
     let registered_in: Vec<TargetGroupArn> =
         registrations.unwrap_or_default().iter().map(|registration| registration.target_group.clone()).collect();
     let needs = match plan {
@@ -60,7 +63,7 @@ pub(super) async fn look(
     };
     let scope = policy::arn_scope(&inspection.aws, &inspection.imds, &inspection.identity).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
-    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups });
+    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups, on_the_way });
     let mut tries = JoinSet::new();
     for trying in dry_runs(inspection, &policy, plan) {
         tries.spawn(trying);

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::crowd::Bucket;
 use super::{Answer, Call, Pace, Report, Terms, View};
-use crate::core::model::{BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId};
+use crate::core::model::{
+    BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
+};
 use crate::core::plan::{FleetKind, GroupRequest, LEAVING_TAG, Plan, is_under_notice, noticed_at, weight_hundredths};
 use crate::core::retry::Precedence;
 
@@ -27,6 +29,10 @@ const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
 /// A group shows its new members itself, however late EC2 tells of them; LaunchInstances takes seconds.
 const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
+/// Where nothing but their tags tells victims from members that stay, and those may lag, and nobody else registers what is
+/// launched for them: so long after the beginning it is looked on, at these intervals.
+const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
+const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
 /// As many instances are described by one call.
 const AT_MOST: usize = 100;
 /// A successor may have been launched so long before its victim's notice: AWS's clocks and ours.
@@ -55,6 +61,9 @@ pub(super) struct Find {
     reserve_reached: bool,
     /// As many successors as victims are found.
     done: bool,
+    begun_at: BootInstant,
+    /// The members' tags may lag, and their successors are ours to register: see [`LOOKS_ON_FOR`].
+    looks_on: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +73,9 @@ pub(super) enum Among {
         known: BTreeSet<InstanceId>,
         /// Its victims stay members in service until they are replaced.
         rebalances: bool,
+        /// Its desired capacity from before the notice, which LaunchInstances raises.
+        desired_before: Option<i32>,
+        target_groups: Vec<TargetGroupArn>,
     },
     Fleet {
         kind: FleetKind,
@@ -85,6 +97,8 @@ impl Among {
                     name: group.name.clone(),
                     known: members.collect(),
                     rebalances: *how == GroupRequest::Observe,
+                    desired_before: terms.planned_before.then_some(group.desired_capacity),
+                    target_groups: group.target_groups.clone(),
                 })
             }
             Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()) }),
@@ -131,6 +145,8 @@ impl Find {
             doubted_for: LOOKED_FOR_IN_DOUBT,
             reserve_reached: false,
             done: false,
+            begun_at: now,
+            looks_on: false,
         }
     }
 
@@ -147,6 +163,11 @@ impl Find {
     /// Tells whether as many successors as victims are found.
     pub(super) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Tells whether it is looked on, though all that are known of are found.
+    pub(super) fn looks_on(&self, now: BootInstant) -> bool {
+        self.looks_on && self.done && !self.reserve_reached && now < self.begun_at + LOOKS_ON_FOR
     }
 
     /// These have died: they are no successors, and others are looked for in their place.
@@ -166,6 +187,13 @@ impl Find {
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         self.reserve_reached = view.reserve_reached();
+        self.looks_on = match &self.among {
+            // Elsewhere than in the group's own target groups its successors are ours to register.
+            Among::Group { rebalances: true, target_groups, .. } => {
+                view.registrations.iter().any(|ours| !target_groups.contains(&ours.target_group))
+            }
+            _ => false,
+        };
         if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
             let bucket = match self.among {
                 Among::Group { .. } => Bucket::AUTO_SCALING,
@@ -175,7 +203,7 @@ impl Find {
             view.crowd.space_out(&mut self.pace, bucket);
         }
         let too_late = view.reserve_reached() && !self.found.is_empty();
-        if self.done || too_late || !self.pace.begin(view.now) {
+        if (self.done && !self.looks_on(view.now)) || too_late || !self.pace.begin(view.now) {
             return None;
         }
         Some(match (&self.stage, &self.among) {
@@ -243,18 +271,24 @@ impl Find {
         room: &GroupRoom,
         described: Vec<Instance>,
     ) -> Found {
+        let Among::Group { desired_before, .. } = self.among else { return self.look_again(now) };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
         let is_old = |instance: &&Instance| !is_young(instance, terms.successors_since);
         self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
-        let new = described.into_iter().filter(|instance| self.is_successor(instance, terms));
+        let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
+        // No launch of ours has raised it: what is new is somebody else's.
+        let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
+        let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, terms));
         let new = new.map(|instance| (instance, 0)).collect();
         let stay = staying(room, terms).filter(|member| !self.leaving.contains(&member.instance_id)).count();
-        let is_known = |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id);
+        let is_known =
+            |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, terms).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
         let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < room.desired_capacity;
-        self.hand_out(now, new, is_short)
+        // EC2 may tell of a member late, and it may be a successor.
+        self.hand_out(now, new, is_short || !all_known)
     }
 
     fn fleet_shown(&mut self, now: BootInstant, terms: &Terms, launching: bool, members: &[FleetMember]) -> Found {
@@ -302,14 +336,14 @@ impl Find {
     fn look_again(&mut self, now: BootInstant) -> Found {
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
-        self.pace.succeeded(now + pause);
+        self.pace.succeeded(now + if self.looks_on(now) { LOOKS_ON_EVERY } else { pause });
         let looked_for = self.doubt_since.map(|since| now.since(since));
         let is_enough = looked_for.is_some_and(|looked_for| looked_for >= self.doubted_for);
         if is_enough && !self.reserve_reached { Found::Nothing } else { Found::NotYet }
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.done { None } else { self.pace.wake() }
+        if self.done && !self.looks_on { None } else { self.pace.wake() }
     }
 
     pub(super) fn report(&self) -> Report {

@@ -311,6 +311,8 @@ impl AskGroup {
         }
         self.in_doubt |= failure.may_have_been_done();
         self.unanswered |= failure.may_have_been_done();
+        // The process before this one had the same role: it was denied too.
+        self.in_doubt &= self.unanswered || failure.kind != FailureKind::Denied;
         let busy = failure.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"]);
         let refused = match failure.kind {
             FailureKind::Rejected => !busy,

@@ -1,6 +1,6 @@
 //! The launches of a successor as data: attempts, what is known of the pools and the templates, and the tags of what is launched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,10 @@ pub struct LaunchPlan {
 pub struct Surroundings {
     /// Subnet id to zone, of every subnet that the configurations or the settings name.
     pub zone_of_subnet: BTreeMap<String, String>,
+    /// Named subnets whose zone could not be looked up.
+    pub subnets_without_zone: BTreeSet<String>,
+    /// Named subnets that AWS does not know.
+    pub unknown_subnets: BTreeSet<String>,
     /// Running members of the group (state code 16) by zone.
     pub running_by_zone: BTreeMap<String, usize>,
     /// The traits of the launch templates that decide how they are launched.

@@ -24,7 +24,10 @@ impl LaunchPlan {
         let attempts = attempts(&configurations, tags, identity, choice, surroundings);
         let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
         let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
-        let remarks = surroundings.traits.remarks(choice);
+        let mut remarks = surroundings.traits.remarks(choice);
+        remarks.extend(surroundings.unknown_subnets.iter().map(|subnet| {
+            format!("AWS knows no {subnet} in this account and region: the successor goes to the other subnets, if any")
+        }));
         let running: usize = surroundings.running_by_zone.values().sum();
         let running = (running > 0).then_some(running);
         let (only_reclaimed, zone_of_subnet) =
@@ -88,13 +91,18 @@ pub(super) fn overrides(identity: &Identity, choice: &Successor, surroundings: &
     if surroundings.traits.own_subnet.is_some() {
         return types.into_iter().map(pool).collect();
     }
-    let subnets = || surroundings.zone_of_subnet.iter();
+    let Surroundings { zone_of_subnet, subnets_without_zone, unknown_subnets, .. } = surroundings;
+    // Where AWS knows none of them, the launch is to say so: without a subnet it would go anywhere.
+    let unknown = unknown_subnets.iter().filter(|_| zone_of_subnet.is_empty() && subnets_without_zone.is_empty());
+    let without_zone = subnets_without_zone.iter().chain(unknown).map(|subnet| (subnet, None));
+    let subnets: Vec<(&String, Option<&String>)> =
+        zone_of_subnet.iter().map(|(subnet, zone)| (subnet, Some(zone))).chain(without_zone).collect();
     types
         .iter()
         .flat_map(|instance_type| {
-            subnets().map(|(subnet, zone)| LaunchOverride {
-                subnet_id: Some(subnet.clone()),
-                availability_zone: Some(zone.clone()),
+            subnets.iter().map(|(subnet, zone)| LaunchOverride {
+                subnet_id: Some((*subnet).clone()),
+                availability_zone: zone.cloned(),
                 ..pool(instance_type)
             })
         })

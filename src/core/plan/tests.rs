@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
@@ -209,6 +209,28 @@ fn another_type_in_the_same_zone_is_another_pool() {
     };
     assert_eq!(types(&attempts[0]), ["m6i.large"]);
     assert_eq!(types(&attempts[1]), ["m5.large", "m6i.large"]);
+}
+
+#[test]
+fn a_subnet_of_unknown_zone_stays_a_pool_and_one_that_is_gone_spoils_no_other() {
+    let subnets = |around: &Surroundings| -> Vec<Vec<(Option<String>, Option<String>)>> {
+        let attempts = template_attempts(&Successor::default(), around).into_iter();
+        let pools = attempts.map(|attempt| attempt.launch_configurations.into_iter().flat_map(|it| it.overrides));
+        pools.map(|pools| pools.map(|pool| (pool.subnet_id, pool.instance_type)).collect()).collect()
+    };
+    let pool = |subnet: &str| vec![(Some(subnet.to_owned()), Some("m5.large".to_owned()))];
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let denied = Surroundings { subnets_without_zone: named(&["s-1", "s-2"]), ..Surroundings::default() };
+    assert_eq!(subnets(&denied), [pool("s-1"), pool("s-2")], "in turn: they may lie in one zone");
+    let good = tags(&[("s-b", "eu-west-1b")]);
+    let one_gone =
+        Surroundings { zone_of_subnet: good, unknown_subnets: named(&["s-gone"]), ..Surroundings::default() };
+    assert_eq!(subnets(&one_gone), [pool("s-b")]);
+    let all_gone = Surroundings { unknown_subnets: named(&["s-gone"]), ..Surroundings::default() };
+    assert_eq!(subnets(&all_gone), [pool("s-gone")], "nowhere else, without a word");
+    let template = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let plan = Plan::of(&template, &identity(), &Successor::default(), &one_gone);
+    assert!(plan.remarks().iter().any(|remark| remark.contains("AWS knows no s-gone")), "{:?}", plan.remarks());
 }
 
 #[test]

@@ -32,8 +32,8 @@ impl ArnScope {
     }
 
     /// The ARN of resources that belong to no account: images, snapshots.
-    pub(super) fn ec2_without_account(&self, resource: &str) -> String {
-        format!("arn:{}:ec2:{}::{resource}", self.partition, self.region)
+    pub(super) fn of_aws(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}::{resource}", self.partition, self.region)
     }
 
     /// The ARN of an Auto Scaling group by its name, whatever its own id.

@@ -1,5 +1,7 @@
 //! What a successor is launched from, as far as permissions go: templates, subnets, the role, and whatever the templates name.
 
+use crate::core::model::LaunchOverride;
+
 /// The source of a launch: templates, subnets, and whatever the templates name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchSource {
@@ -32,6 +34,18 @@ pub struct TemplateNames {
 }
 
 impl TemplateNames {
+    /// What an override names in place of its template.
+    pub fn of_override(pool: &LaunchOverride) -> TemplateNames {
+        let parameter = pool.image_id.as_deref().and_then(|image| image.strip_prefix("resolve:ssm:"));
+        let volumes = pool.block_devices.iter().filter_map(|device| device.volume.as_ref());
+        TemplateNames {
+            placement_groups: pool.placement_group.iter().cloned().collect(),
+            parameters: parameter.map(str::to_owned).into_iter().collect(),
+            keys: volumes.filter_map(|volume| volume.kms_key_id.clone()).collect(),
+            ..TemplateNames::default()
+        }
+    }
+
     /// The names of both.
     pub fn and(mut self, other: TemplateNames) -> TemplateNames {
         let lists = [

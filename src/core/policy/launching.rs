@@ -58,7 +58,7 @@ impl LaunchSource {
     fn fleet_resources(&self, scope: &ArnScope) -> Vec<String> {
         let mut from = each(scope, "launch-template", &any_if_none(&self.templates));
         from.extend(each(scope, "subnet", &any_if_none(&self.subnets)));
-        from.push(scope.ec2_without_account("image/*"));
+        from.push(scope.of_aws("ec2", "image/*"));
         from.extend(each(scope, "placement-group", &self.of(|named| &named.placement_groups)));
         from.push(scope.arn("ec2", "volume/*"));
         from
@@ -67,7 +67,7 @@ impl LaunchSource {
     fn run_resources(&self, scope: &ArnScope) -> Vec<String> {
         let mut from = each(scope, "launch-template", &any_if_none(&self.templates));
         from.extend(each(scope, "subnet", &any_if_none(&self.subnets)));
-        from.extend(["image/*", "snapshot/*"].map(|resource| scope.ec2_without_account(resource)));
+        from.extend(["image/*", "snapshot/*"].map(|resource| scope.of_aws("ec2", resource)));
         from.extend(["network-interface/*", "volume/*"].map(|resource| scope.arn("ec2", resource)));
         // A template that names no security group gets the default one of its VPC.
         from.extend(each(scope, "security-group", &any_if_none(&self.of(|named| &named.security_groups))));
@@ -105,12 +105,14 @@ impl LaunchSource {
 impl TemplateNames {
     /// The image's id is read by EC2 with the caller's permissions.
     fn read_parameters(&self, scope: &ArnScope) -> Option<Statement> {
+        // A version or a label after a colon is no part of the resource.
         let arn = |name: &String| match name.as_str() {
-            arn if arn.starts_with("arn:") => arn.to_owned(),
-            // A version or a label after a colon is no part of the resource.
+            arn if arn.starts_with("arn:") => arn.split(':').take(6).collect::<Vec<_>>().join(":"),
             name => {
-                let name = name.split(':').next().unwrap_or(name);
-                scope.arn("ssm", &format!("parameter/{}", name.trim_start_matches('/')))
+                let name = name.split(':').next().unwrap_or(name).trim_start_matches('/');
+                let parameter = format!("parameter/{name}");
+                // AWS's own parameters belong to no account.
+                if name.starts_with("aws/") { scope.of_aws("ssm", &parameter) } else { scope.arn("ssm", &parameter) }
             }
         };
         let arns: Vec<String> = self.parameters.iter().map(arn).collect();

@@ -1,14 +1,14 @@
 //! The owner, as far as permissions go: from a plan, from what the tags say where AWS could not be
 //! asked, or from a kind of owner alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arn_scope::ArnScope;
 use super::launch_source::LaunchSource;
 use crate::core::config::{Config, ScheduledEvents};
 use crate::core::model::TargetGroupArn;
 use crate::core::plan::{
-    Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances,
+    Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances, template,
 };
 
 /// Called where there is a choice: the successor goes where the load balancers serve it.
@@ -157,6 +157,32 @@ impl OwnerNeeds {
     }
 }
 
+/// The reads of the owner that the tags tell of, where they led to another owner or to none. They are made in every round,
+/// and the plan itself does not tell of them.
+pub fn reads_on_the_way(
+    clue: &Clue,
+    tags: &BTreeMap<String, String>,
+    plan: &Plan,
+    config: &Config,
+) -> Vec<&'static str> {
+    let mut reads = match clue {
+        Clue::AutoScalingGroup(_) => vec!["autoscaling:DescribeAutoScalingGroups"],
+        Clue::Ec2Fleet(_) => vec!["ec2:DescribeFleets"],
+        Clue::SpotFleet(_) => vec!["ec2:DescribeSpotFleetRequests"],
+        Clue::LaunchTemplate(_) | Clue::Nobody(_) => Vec::new(),
+    };
+    // A template that leads to nobody is that of a Spot request that launches again by itself.
+    let template = match clue {
+        Clue::LaunchTemplate(_) => true,
+        Clue::Ec2Fleet(_) | Clue::SpotFleet(_) => template(tags, &config.successor).is_some(),
+        Clue::AutoScalingGroup(_) | Clue::Nobody(_) => false,
+    };
+    if matches!(plan, Plan::Nobody { .. }) && template {
+        reads.push("ec2:DescribeSpotInstanceRequests");
+    }
+    reads
+}
+
 impl GroupNeeds {
     /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
     /// instance serves on only where that takes no permission to launch.
@@ -216,8 +242,6 @@ fn of_template() -> Vec<&'static str> {
 fn of_launch_plan(plan: &LaunchPlan) -> LaunchNeeds {
     let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
-    let pools = configurations().flat_map(|configuration| &configuration.overrides);
-    let subnets: BTreeSet<String> = pools.clone().filter_map(|pool| pool.subnet_id.clone()).collect();
     let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
     let mut reads = match origin {
         Some(id) if id.starts_with("sfr-") => of_fleet(FleetKind::Spot),
@@ -227,12 +251,24 @@ fn of_launch_plan(plan: &LaunchPlan) -> LaunchNeeds {
     reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || plan.zones().len() > 1);
     // One that is told by its name stands for any id.
     let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
-    // A pool without a subnet goes into its template's.
-    let all_subnets = pools.clone().all(|pool| pool.subnet_id.is_some());
     let source = LaunchSource {
         templates: templates.iter().filter(|_| all_ids).map(|id| (*id).to_owned()).collect(),
-        subnets: subnets.into_iter().filter(|_| all_subnets).collect(),
+        subnets: launched_into(plan, &BTreeMap::new()),
         ..LaunchSource::default()
     };
     LaunchNeeds { reads, source }
+}
+
+/// The subnets into which a plan may launch; empty: any. A pool without a subnet goes into its template's own, which is told
+/// by the template's id or name where it is known.
+pub fn launched_into(plan: &LaunchPlan, own_subnets: &BTreeMap<String, String>) -> Vec<String> {
+    let configurations = plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
+    let subnets = configurations.flat_map(|configuration| {
+        let own = own_subnets.get(&configuration.template.id_or_name);
+        let of_pools = configuration.overrides.iter().map(move |pool| pool.subnet_id.as_ref().or(own));
+        let of_template = configuration.overrides.is_empty().then_some(own);
+        of_pools.chain(of_template)
+    });
+    let subnets: Option<BTreeSet<String>> = subnets.map(Option::<&String>::cloned).collect();
+    subnets.unwrap_or_default().into_iter().collect()
 }

@@ -1,5 +1,11 @@
+use std::collections::BTreeMap;
+
 use super::statement::Values;
 use super::*;
+use crate::core::model::{
+    BlockDevice, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, Market, Volume,
+};
+use crate::core::plan::{Clue, LaunchPlan};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "test").unwrap()
@@ -8,7 +14,15 @@ fn config(text: &str) -> Config {
 fn policy(kind: OwnerKind, text: &str) -> Policy {
     let config = config(text);
     let scope = ArnScope::new(None, "eu-west-1", "123456789012");
-    Policy::of(&config, &Subject { scope, needs: OwnerNeeds::of_kind(kind, &config), target_groups: Vec::new() })
+    Policy::of(
+        &config,
+        &Subject {
+            scope,
+            needs: OwnerNeeds::of_kind(kind, &config),
+            target_groups: Vec::new(),
+            on_the_way: Vec::new(),
+        },
+    )
 }
 
 fn statement<'a>(policy: &'a Policy, sid: &str) -> &'a Statement {
@@ -50,6 +64,34 @@ fn an_instance_may_tag_and_end_itself_and_no_other() {
         // Without it a DeleteTags that names no key, which takes every tag off, would be allowed.
         assert_eq!(condition["Null"]["aws:TagKeys"], Values::One("false"), "{sid}");
     }
+}
+
+#[test]
+fn what_was_asked_on_the_way_to_another_owner_or_to_none_stays_allowed() {
+    let config = config("");
+    let template = || Clue::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "3".into() });
+    let tags = BTreeMap::from([("aws:ec2launchtemplate:id".to_owned(), "lt-1".to_owned())]);
+    let nobody = Plan::Nobody { why: "it launches again".into() };
+    let of = |clue: &Clue, tags: &BTreeMap<String, String>| {
+        let scope = ArnScope::new(None, "eu-west-1", "123456789012");
+        let needs = OwnerNeeds::of_plan(&nobody, &[], &config);
+        let on_the_way = reads_on_the_way(clue, tags, &nobody, &config);
+        let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new(), on_the_way });
+        let reads: Vec<&str> = statement(&policy, "LookUp").action.clone();
+        reads
+            .into_iter()
+            .filter(|action| !action.starts_with("elastic") && *action != "ec2:DescribeTags")
+            .collect::<Vec<_>>()
+    };
+    let none = BTreeMap::new();
+    let requests = "ec2:DescribeSpotInstanceRequests";
+    let nothing: Vec<&str> = Vec::new();
+    assert_eq!(of(&Clue::AutoScalingGroup("web".into()), &tags), ["autoscaling:DescribeAutoScalingGroups"]);
+    assert_eq!(of(&Clue::Ec2Fleet("fleet-1".into()), &none), ["ec2:DescribeFleets"]);
+    assert_eq!(of(&Clue::Ec2Fleet("fleet-1".into()), &tags), ["ec2:DescribeFleets", requests]);
+    assert_eq!(of(&Clue::SpotFleet("sfr-1".into()), &none), ["ec2:DescribeSpotFleetRequests"]);
+    assert_eq!(of(&template(), &none), [requests]);
+    assert_eq!(of(&Clue::Nobody("no tags".into()), &tags), nothing);
 }
 
 #[test]
@@ -126,11 +168,15 @@ fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
         key_pairs: vec!["operators".into()],
         security_groups: vec!["sg-1".into()],
         capacity_reservations: vec!["cr-1".into()],
-        parameters: vec!["/images/web:3".into()],
+        parameters: vec![
+            "/images/web:3".into(),
+            "/aws/service/ami-amazon-linux-latest/al2023:prod".into(),
+            "arn:aws:ssm:eu-west-1:210987654321:parameter/shared:7".into(),
+        ],
         keys: vec!["alias/volumes".into(), "arn:aws:kms:eu-west-1:210987654321:key/1234".into()],
         ..TemplateNames::default()
     });
-    let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new() });
+    let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() });
     let from = &statement(&policy, "LaunchFrom").resource;
     let here = |resource: &str| format!("arn:aws:ec2:eu-west-1:123456789012:{resource}");
     for named in ["key-pair/operators", "security-group/sg-1", "capacity-reservation/cr-1", "network-interface/*"] {
@@ -140,7 +186,14 @@ fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
         assert!(!from.contains(&here(other)), "{other} in {from:?}");
     }
     let image = statement(&policy, "ReadTheImagesId");
-    assert_eq!(image.resource, ["arn:aws:ssm:eu-west-1:123456789012:parameter/images/web"]);
+    assert_eq!(
+        image.resource,
+        [
+            "arn:aws:ssm:eu-west-1:123456789012:parameter/images/web",
+            "arn:aws:ssm:eu-west-1::parameter/aws/service/ami-amazon-linux-latest/al2023",
+            "arn:aws:ssm:eu-west-1:210987654321:parameter/shared",
+        ]
+    );
     let keys = statement(&policy, "UseTheVolumesKeys");
     assert_eq!(
         keys.resource,
@@ -182,4 +235,52 @@ fn it_reads_as_iam_spells_it() {
         "Resource": ["arn:aws:ec2:eu-west-1:123456789012:fleet/*"],
     });
     assert_eq!(*modify, expected);
+}
+
+/// A plan of one attempt: pools, as `subnet` or without one, of each template.
+fn launching(templates: &[(&str, &[Option<&str>])]) -> LaunchPlan {
+    let pool = |subnet: &Option<&str>| LaunchOverride { subnet_id: subnet.map(str::to_owned), ..Default::default() };
+    let configuration = |(template, pools): &(&str, &[Option<&str>])| LaunchConfiguration {
+        template: LaunchTemplate { id_or_name: (*template).into(), version: "1".into() },
+        overrides: pools.iter().map(pool).collect(),
+    };
+    let launch_configurations = templates.iter().map(configuration).collect();
+    LaunchPlan {
+        from: "launch template lt-1".into(),
+        attempts: vec![InstantFleet { launch_configurations, market: Market::Spot, tags: BTreeMap::new() }],
+        only_reclaimed: false,
+        running: None,
+        remarks: Vec::new(),
+        zone_of_subnet: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_templates_own_subnet_stands_beside_those_of_the_pools() {
+    let own = BTreeMap::from([("lt-1".to_owned(), "s-own".to_owned())]);
+    let both = launching(&[("lt-1", &[None]), ("lt-2", &[Some("s-1"), Some("s-2")])]);
+    assert_eq!(launched_into(&both, &own), ["s-1", "s-2", "s-own"]);
+    let of_the_pools = launching(&[("lt-1", &[Some("s-1")])]);
+    assert_eq!(launched_into(&of_the_pools, &own), ["s-1"], "the override decides");
+    let alone = launching(&[("lt-1", &[])]);
+    assert_eq!(launched_into(&alone, &own), ["s-own"]);
+    let any: [&str; 0] = [];
+    assert_eq!(launched_into(&both, &BTreeMap::new()), any, "any where one is not known");
+}
+
+#[test]
+fn what_an_override_names_is_allowed_as_what_its_template_names() {
+    let device = BlockDevice {
+        volume: Some(Volume { kms_key_id: Some("key-1".into()), ..Volume::default() }),
+        ..BlockDevice::default()
+    };
+    let pool = LaunchOverride {
+        placement_group: Some("rack".into()),
+        image_id: Some("resolve:ssm:/images/web".into()),
+        block_devices: vec![device],
+        ..LaunchOverride::default()
+    };
+    let named = TemplateNames::of_override(&pool);
+    assert_eq!((named.placement_groups, named.keys), (vec!["rack".to_owned()], vec!["key-1".to_owned()]));
+    assert_eq!(named.parameters, ["/images/web"]);
 }

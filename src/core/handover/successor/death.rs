@@ -40,8 +40,10 @@ impl SuccessorDuties {
         self.untold.take()
     }
 
-    /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun.
+    /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or
+    /// another one may still show, that nobody but a victim would register.
     pub(in crate::core::handover) fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
-        self.watch.as_mut().is_some_and(|watch| watch.is_to_look_again(now))
+        self.find.as_ref().is_some_and(|find| find.looks_on(now))
+            || self.watch.as_mut().is_some_and(|watch| watch.is_to_look_again(now))
     }
 }
