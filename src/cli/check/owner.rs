@@ -16,14 +16,14 @@ use crate::daemon::look_up;
 const POLICY: &str = "allow it: spot-relay policy prints what";
 
 /// The plan, and the reads that led to it beside those that it needs itself.
-pub(super) struct Planned {
+pub(super) struct PlanWithReads {
     pub(super) plan: Plan,
     pub(super) on_the_way: Vec<&'static str>,
 }
 
 /// The plan, if there is one.
-pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Planned>) {
-    let Planned { plan, on_the_way } = match find(inspection).await {
+pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanWithReads>) {
+    let PlanWithReads { plan, on_the_way } = match find(inspection).await {
         Ok(planned) => planned,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
@@ -41,16 +41,16 @@ pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<Plann
         Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
         Plan::Nobody { .. } => {}
     }
-    (findings, Some(Planned { plan, on_the_way }))
+    (findings, Some(PlanWithReads { plan, on_the_way }))
 }
 
-async fn find(inspection: &Inspection) -> Result<Planned, Failure> {
+async fn find(inspection: &Inspection) -> Result<PlanWithReads, Failure> {
     let Inspection { aws, imds, identity, config, .. } = inspection;
     let tags = look_up::find_tags(aws, imds, identity).await?;
     let clue = look_up::find_clue(imds, &tags, config).await?;
     let plan = look_up::plan_of(aws, identity, config, &tags, clue.clone()).await?;
     let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
-    Ok(Planned { plan, on_the_way })
+    Ok(PlanWithReads { plan, on_the_way })
 }
 
 fn unknown(failure: &Failure) -> Finding {

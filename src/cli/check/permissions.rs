@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::finding::{Finding, Level};
 use super::inspection::Inspection;
-use super::owner::Planned;
+use super::owner::PlanWithReads;
 use crate::cli::policy;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
@@ -48,7 +48,7 @@ const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchIn
 
 pub(super) async fn look(
     inspection: &Inspection,
-    planned: Option<&Planned>,
+    planned: Option<&PlanWithReads>,
     registrations: Option<&[Registration]>,
 ) -> Vec<Finding> {
     let plan = planned.map(|planned| &planned.plan);
