@@ -1,6 +1,6 @@
 //! `spot-relay check`: everything that would go wrong in the two minutes, found now; one line each, with the remedy.
 //!
-//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others by asking IAM. Each part has a
+//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others in a form that changes nothing. Each part has a
 //! limit of its own, so that it ends whatever does not answer.
 
 mod aws;
@@ -73,7 +73,7 @@ async fn look(config: &Config, report: &mut CheckReport) -> anyhow::Result<()> {
     let Some(known) = known else {
         let what = "credentials, permissions, owner, target groups and clock are not looked at: without the metadata it is \
                     not known which instance this is";
-        return Ok(report.add(vec![Finding::fail("aws", what).remedy("put the metadata right, then check again")])?);
+        return Ok(report.add(vec![Finding::fail("aws", what).remedy("correct the metadata, then check again")])?);
     };
     aws::look(config, imds, known, report).await
 }

@@ -1,4 +1,4 @@
-//! Standard output: lines on a pipe; on a terminal colours, and under the lines a picture that is drawn anew.
+//! Standard output: lines on a pipe; on a terminal colours, and under the lines a picture that is drawn again.
 //!
 //! What stands in the lines is decided elsewhere. Invariant: not on a terminal, or with `NO_COLOR`, no line has an escape
 //! code; and no line is wider than the terminal.
@@ -108,7 +108,7 @@ fn is_seconds(word: &str) -> bool {
 pub(super) struct Screen {
     pub(super) paint: Paint,
     pub(super) width: usize,
-    /// Tells whether the picture under the lines can be drawn anew.
+    /// Tells whether the picture under the lines can be drawn again.
     is_live: bool,
     /// The most lines of a picture whose first line the cursor can still reach.
     height: usize,

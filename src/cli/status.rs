@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Print it as JSON, for other programs
     #[arg(long)]
     json: bool,
-    /// Go on: draw it anew on a terminal, print it again at every change where it goes elsewhere (JSON: one line each)
+    /// Go on: redraw it on a terminal, print it again at every change elsewhere (JSON: one line each)
     #[arg(long)]
     watch: bool,
 }

@@ -62,19 +62,6 @@ impl AutoScaling {
         Self { client, caller }
     }
 
-    /// The group with its lifecycle hooks (a second call, DescribeLifecycleHooks); `None` if there is no such group.
-    pub async fn describe_auto_scaling_group(
-        &self,
-        name: &str,
-        limit: Duration,
-    ) -> Result<Option<AutoScalingGroup>, Failure> {
-        let Some(mut group) = self.group_without_hooks(name, limit).await? else {
-            return Ok(None);
-        };
-        self.add_hooks(&mut group, limit).await?;
-        Ok(Some(group))
-    }
-
     /// The group as DescribeAutoScalingGroups alone tells of it; `None` if there is no such group.
     pub async fn group_without_hooks(&self, name: &str, limit: Duration) -> Result<Option<AutoScalingGroup>, Failure> {
         let described = self.describe_auto_scaling_groups(name, limit).await?;
@@ -194,7 +181,7 @@ impl AutoScaling {
         self.caller.call(limit, call.lifecycle_action_result(result.as_str()).send()).await.map(drop)
     }
 
-    /// Starts the hook's heartbeat timeout anew.
+    /// Starts the hook's heartbeat timeout again.
     pub async fn record_lifecycle_action_heartbeat(
         &self,
         action: LifecycleAction<'_>,

@@ -32,7 +32,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The answer within `limit`, or why there is none; only the first look-up of a name may take longer ([`Names`]).
-    /// Credentials that AWS would not have are loaded anew by the next call.
+    /// Credentials that AWS does not accept are loaded again by the next call.
     pub(super) async fn call<T, E>(
         &self,
         limit: Duration,

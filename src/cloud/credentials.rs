@@ -59,7 +59,7 @@ struct CredentialsHolder {
 #[derive(Default)]
 struct Hand {
     credentials: Option<aws_credential_types::Credentials>,
-    /// AWS would not have them: they are used again only if no others can be loaded.
+    /// AWS does not accept them: they are used again only if no others can be loaded.
     is_worn_out: bool,
     /// The reason why the last load failed.
     not_loaded: Option<String>,
@@ -80,14 +80,14 @@ impl Credentials {
         Self { shared: Arc::new(CredentialsHolder { chain, instance_profile, names, clock, hand, loading }) }
     }
 
-    /// Loads them anew and returns when they expire, `None` if never. On failure those in hand stay.
+    /// Loads them again and returns when they expire, `None` if never. On failure those in hand stay.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
         let _one_at_a_time = self.shared.loading.lock().await;
         let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;
         Ok(credentials.expiry())
     }
 
-    /// AWS would not have those in hand: the next call loads anew.
+    /// AWS does not accept those in hand: the next call loads others.
     pub fn forget(&self) {
         self.shared.hand().is_worn_out = true;
     }

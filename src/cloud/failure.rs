@@ -79,7 +79,7 @@ where
     Failure { kind, code, message }
 }
 
-/// Tells whether the answer says that the credentials have to be loaded anew.
+/// Tells whether the answer says that the credentials have to be loaded again.
 pub(super) fn wore_out(failure: &Failure) -> bool {
     failure.has_code(WORN_OUT)
 }

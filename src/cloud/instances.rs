@@ -27,7 +27,6 @@ pub struct Instances {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     pub subnet_id: String,
-    pub vpc_id: String,
     pub availability_zone: String,
 }
 
@@ -212,13 +211,6 @@ impl Instances {
         let answer = self.caller.call(limit, call.send()).await?;
         Ok(answer.subnets().iter().filter_map(subnet).collect())
     }
-
-    /// Every subnet of a VPC.
-    pub async fn describe_subnets_of_vpc(&self, vpc_id: &str, limit: Duration) -> Result<Vec<Subnet>, Failure> {
-        let call = self.client.describe_subnets().filters(filter("vpc-id", vpc_id));
-        let answer = self.caller.call(limit, call.send()).await?;
-        Ok(answer.subnets().iter().filter_map(subnet).collect())
-    }
 }
 
 pub(super) fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
@@ -256,7 +248,6 @@ fn instance(described: &types::Instance) -> Option<Instance> {
 fn subnet(described: &types::Subnet) -> Option<Subnet> {
     Some(Subnet {
         subnet_id: described.subnet_id()?.to_owned(),
-        vpc_id: described.vpc_id().unwrap_or_default().to_owned(),
         availability_zone: described.availability_zone()?.to_owned(),
     })
 }

@@ -36,8 +36,6 @@ pub struct TemplateFacts {
     /// The number that `$Default` or `$Latest` stood for.
     pub version: i64,
     pub instance_type: Option<String>,
-    /// Tells whether it selects types by attributes instead.
-    pub selects_by_attributes: bool,
     pub image_id: Option<String>,
     /// The subnet of its first network interface.
     pub subnet_id: Option<String>,
@@ -180,7 +178,6 @@ fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
         name: version.launch_template_name().unwrap_or_default().to_owned(),
         version: version.version_number().unwrap_or_default(),
         instance_type: data.and_then(|data| data.instance_type()).map(|name| name.as_str().to_owned()),
-        selects_by_attributes: data.is_some_and(|data| data.instance_requirements().is_some()),
         image_id: data.and_then(|data| data.image_id()).map(str::to_owned),
         subnet_id: interface.and_then(|interface| interface.subnet_id()).map(str::to_owned),
         instance_profile: profile.and_then(|profile| profile.arn().or(profile.name())).map(str::to_owned),

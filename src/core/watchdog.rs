@@ -78,7 +78,7 @@ impl Watchdog {
     fn trouble(&self, now: BootInstant, deadlines: Deadlines) -> Option<String> {
         let is_stuck = |until: Option<BootInstant>| until.is_some_and(|until| now > until + GRACE);
         if is_stuck(deadlines.call_until) {
-            return Some("a call does not come back, although its time is up".to_owned());
+            return Some("a call has not ended, although its time is up".to_owned());
         }
         if is_stuck(deadlines.handover_until) {
             return Some("a handover does not end, although its time is up".to_owned());
@@ -88,7 +88,7 @@ impl Watchdog {
             return None;
         }
         let silence = now.since(self.answered).as_secs();
-        Some(format!("the instance metadata has given no answer for {silence} s"))
+        Some(format!("the instance metadata has not answered for {silence} s"))
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(watchdog.sign(at(1_001), Deadlines::default()), Sign::Silence);
         assert_eq!(
             watchdog.sign(at(1_012), Deadlines::default()),
-            Sign::GivenUp("the instance metadata has given no answer for 12 s".to_owned())
+            Sign::GivenUp("the instance metadata has not answered for 12 s".to_owned())
         );
         assert_eq!(watchdog.sign(at(1_013), Deadlines::default()), Sign::Silence);
         watchdog.answered(at(1_014), SECOND);

@@ -31,7 +31,7 @@ impl Deaths {
         death.in_a_row = death.in_a_row.saturating_add(1);
         death.until = now + PAUSES.ceiling(death.in_a_row);
         (death.in_a_row == 1)
-            .then(|| format!("a task of this program died ({purpose:?}); its work is begun again after a pause"))
+            .then(|| format!("a task of this program died ({purpose:?}); its work begins again after a pause"))
     }
 
     /// A task came to its own end.

@@ -32,7 +32,7 @@ impl Daemon {
             return true;
         }
         warn!(
-            "the metadata says that this instance is {} in {}, not {} in {}: beginning anew as that one",
+            "the metadata says that this instance is {} in {}, not {} in {}: beginning again as that instance",
             identity.instance_id, identity.region, known.instance_id, known.region
         );
         (self.another, self.life) = (None, None);

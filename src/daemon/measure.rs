@@ -1,6 +1,6 @@
 //! The daemon's counts, for the metrics.
 //!
-//! Invariant: it counts whether anybody asks or not, and nothing waits for it.
+//! Invariant: it counts whether or not anybody reads the metrics, and nothing waits for it.
 
 use core::net::SocketAddr;
 use std::collections::HashSet;

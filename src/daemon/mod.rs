@@ -194,7 +194,7 @@ impl Daemon {
             return;
         }
         warn!(
-            "this machine, or this program, stood still for {:.0} s (hibernated?): connecting anew and looking again",
+            "this machine, or this program, stood still for {:.0} s (hibernated?): connecting again and looking again",
             stood.as_secs_f64()
         );
         if let Ok(imds) = Imds::new(self.options.metadata_endpoint.as_deref()) {

@@ -61,7 +61,7 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
                  of another VPC may have the same address, so {name} is left alone; list it in target-groups if it is ours"
             ),
             UnclearReason::Refused(failure) => {
-                format!("AWS tells nothing of target group {name}, so it is left alone unless this instance is known in it: {failure}")
+                format!("AWS does not describe target group {name}, so it is left alone unless this instance is known to be in it: {failure}")
             }
         }
     });

@@ -4,14 +4,15 @@
 //! only a process that the file names, and that lives, keeps another one out: a lock that cannot be had for any other reason
 //! is told, and is no reason not to work.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::process::{Pid, test_kill_process};
+use rustix::fs::OFlags;
+
+use super::processes;
 
 /// Whoever looks holds the lock for a moment, and a process that ends still has it: it is tried again before it is taken
 /// for held.
@@ -65,7 +66,7 @@ impl Lock {
     pub fn take(path: &Path, who: Who) -> Result<Lock, LockError> {
         let mut file = open(path)?;
         for tries in 1..=TRIES {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match file.try_lock() {
                 Ok(()) => {
                     // Everybody may see who works here, whatever the umask; whoever cannot does without.
                     let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
@@ -74,9 +75,9 @@ impl Lock {
                     file.write_all(format!("{} {}\n", who.as_str(), std::process::id()).as_bytes())?;
                     return Ok(Lock { _file: file });
                 }
-                Err(rustix::io::Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(BETWEEN_TRIES),
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(LockError::Unusable(error.into())),
+                Err(TryLockError::WouldBlock) if tries < TRIES => std::thread::sleep(BETWEEN_TRIES),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(LockError::Unusable(error)),
             }
         }
         Err(match read(&mut file).filter(is_alive) {
@@ -89,8 +90,8 @@ impl Lock {
 /// The holder of the lock; `None`: nobody, or it cannot be told.
 pub fn holder(path: &Path) -> Option<Holder> {
     let mut file = File::open(path).ok()?;
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => read(&mut file).filter(is_alive),
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => read(&mut file).filter(is_alive),
         _ => None,
     }
 }
@@ -120,8 +121,7 @@ fn read(file: &mut File) -> Option<Holder> {
 }
 
 fn is_alive(holder: &Holder) -> bool {
-    let pid = i32::try_from(holder.pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+    processes::exists(holder.pid)
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
         let path = path("look");
         drop(Lock::take(&path, Who::Daemon).expect("nobody has it"));
         let looks = File::open(&path).expect("a file");
-        flock(&looks, FlockOperation::NonBlockingLockShared).expect("shared");
+        looks.try_lock_shared().expect("shared");
         let taker = std::thread::spawn({
             let path = path.clone();
             move || Lock::take(&path, Who::Daemon).map(drop)
@@ -184,7 +184,7 @@ mod tests {
         // No process has so large an id.
         std::fs::write(&path, "daemon 2147483000\n").expect("written");
         let stranger = File::open(&path).expect("a file");
-        flock(&stranger, FlockOperation::NonBlockingLockExclusive).expect("locked");
+        stranger.try_lock().expect("locked");
         assert_eq!(holder(&path), None);
         assert!(matches!(Lock::take(&path, Who::Daemon), Err(LockError::Unusable(_))));
     }

@@ -28,7 +28,8 @@ fn is_visible() -> bool {
     std::fs::exists("/proc/1/stat").unwrap_or(false)
 }
 
-fn exists(pid: u32) -> bool {
+/// Tells whether there is a process of this pid, a dead one that nobody has reaped included.
+pub(super) fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM)))
 }

@@ -1,7 +1,7 @@
 //! systemd's journal: each log line as an entry with a priority and fields of its own, in journald's native protocol.
 //!
 //! Invariant: no line waits for the journal, and none ends its caller. What the journal does not take at once is queued and
-//! sent by a passing thread; where it cannot be reached, a line goes to its stream as text, and the next one tries anew.
+//! sent by a passing thread; where it cannot be reached, a line goes to its stream as text, and the next one tries again.
 //! Of what fits neither here nor there only the number is told. The protocol is that of
 //! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>; `tracing-journald` speaks it too, but waits where the journal is full.
 

@@ -11,9 +11,9 @@ use spot_relay::cloud::{Aws, Connection, LIMIT};
 use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::handover::HookResult;
 use spot_relay::core::model::{
-    ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState, InstantFleet,
-    LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target, TargetGroupArn,
-    TargetState, TargetType,
+    AutoScalingGroup, ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState,
+    InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target,
+    TargetGroupArn, TargetState, TargetType,
 };
 use spot_relay::core::retry::FailureKind;
 use spot_relay::sim::{
@@ -190,11 +190,17 @@ async fn targets_leave_and_come_back_and_the_health_tells() {
     );
 }
 
+async fn group_with_hooks(aws: &Aws, name: &str) -> Option<AutoScalingGroup> {
+    let mut group = aws.autoscaling.group_without_hooks(name, LIMIT).await.unwrap()?;
+    aws.autoscaling.add_hooks(&mut group, LIMIT).await.unwrap();
+    Some(group)
+}
+
 #[tokio::test]
 async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: true, mixed_instances: true };
     let world = world(Settings { owner, launch_hook: true, ..Settings::default() }).await;
-    let group = world.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    let group = group_with_hooks(&world.aws, "web").await.unwrap();
     assert!(group.capacity_rebalance && !group.mixes_spot_and_on_demand);
     assert_eq!(group.launch_hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["ready"]);
     assert_eq!((group.name.as_str(), group.termination_hooks[0].name.as_str()), ("web", "drain"));
@@ -205,13 +211,13 @@ async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members()
     assert_eq!(group.members, world.aws.autoscaling.group_members("web", LIMIT).await.unwrap());
     let ours = group.members.iter().find(|member| member.instance_id == world.identity.instance_id).unwrap();
     assert_eq!((ours.lifecycle_state.as_str(), ours.availability_zone.as_str()), ("InService", "eu-west-1a"));
-    assert_eq!(world.aws.autoscaling.describe_auto_scaling_group("nothing", LIMIT).await.unwrap(), None);
+    assert_eq!(group_with_hooks(&world.aws, "nothing").await, None);
     let plain = owned_by(Owner::auto_scaling_group()).await;
-    let group = plain.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    let group = group_with_hooks(&plain.aws, "web").await.unwrap();
     assert!(!group.capacity_rebalance && !group.mixes_spot_and_on_demand && group.termination_hooks.is_empty());
     let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: false, mixed_instances: true };
     let mixture = self::world(Settings { owner, on_demand_percentage: Some(50), ..Settings::default() }).await;
-    let group = mixture.aws.autoscaling.describe_auto_scaling_group("web", LIMIT).await.unwrap().unwrap();
+    let group = group_with_hooks(&mixture.aws, "web").await.unwrap();
     assert!(group.mixes_spot_and_on_demand);
 }
 
@@ -441,7 +447,7 @@ async fn a_template_says_what_it_launches() {
     let facts = world.aws.launch_templates.describe_launch_template(&template, LIMIT).await.unwrap().unwrap();
     assert_eq!((facts.id.as_str(), facts.name.as_str(), facts.version), (template.id_or_name.as_str(), "web", 1));
     assert_eq!(facts.instance_type.as_deref(), Some("m5.large"));
-    assert!(facts.instance_profile.is_some() && !facts.selects_by_attributes);
+    assert!(facts.instance_profile.is_some());
     let by_name = LaunchTemplate { id_or_name: "web".into(), version: "$Latest".into() };
     assert_eq!(world.aws.launch_templates.describe_launch_template(&by_name, LIMIT).await.unwrap(), Some(facts));
     for (id_or_name, version) in [("lt-00000000000000000", "1"), ("nothing", "1"), ("web", "77")] {
@@ -484,7 +490,7 @@ async fn subnets_are_described_with_their_zones() {
     let own = instances.describe_subnets(&[instance.subnet_id.unwrap()], LIMIT).await.unwrap();
     assert_eq!(own.len(), 1);
     assert_eq!(own[0].availability_zone, world.identity.availability_zone);
-    let all = instances.describe_subnets_of_vpc(&own[0].vpc_id, LIMIT).await.unwrap();
+    let all = instances.describe_subnets(&[], LIMIT).await.unwrap();
     assert_eq!(all.len(), 3);
     assert!(all.contains(&own[0]));
 }

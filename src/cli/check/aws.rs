@@ -26,7 +26,7 @@ pub(super) async fn look(
     let aws = match Aws::connect(connection).await {
         Ok(aws) => Arc::new(aws),
         Err(error) => {
-            let remedy = "put the variable right that it names";
+            let remedy = "correct the variable that it names";
             return Ok(report.add(vec![Finding::fail("credentials", format!("{error:#}")).remedy(remedy)])?);
         }
     };
@@ -34,8 +34,8 @@ pub(super) async fn look(
     let (credentials, usable) = credentials(&aws, &imds).await;
     report.add(credentials.into_iter().chain(region(&aws, &identity)).collect())?;
     if !usable {
-        let what = "owner, target groups and permissions are not looked at: without credentials AWS tells nothing";
-        return Ok(report.add(vec![Finding::fail("aws", what).remedy("put the credentials right, then check again")])?);
+        let what = "owner, target groups and permissions are not looked at: AWS answers no call without credentials";
+        return Ok(report.add(vec![Finding::fail("aws", what).remedy("correct the credentials, then check again")])?);
     }
     let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()), iam_answers };
     report.looking("who launches a successor")?;
@@ -61,13 +61,13 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
             let role = role.unwrap_or_else(|| "there is no instance profile: they come from elsewhere".to_owned());
             let expiry = expiry.and_then(|expiry| jiff::Timestamp::try_from(expiry).ok());
             let until = expiry.map_or_else(|| "for ever".to_owned(), |expiry| format!("until {expiry:.0}"));
-            let mut found = vec![Finding::ok("credentials", format!("there are some, good {until}; {role}"))];
+            let mut found = vec![Finding::ok("credentials", format!("there are credentials, valid {until}; {role}"))];
             found.extend(somebody_elses());
             return (found, true);
         }
         Err(failure) => Finding::fail("credentials", failure.to_string()),
     };
-    let means = "nothing can be deregistered and no successor asked for";
+    let means = "nothing can be deregistered, and no successor can be requested";
     let remedy = "attach an instance profile whose role has the policy that spot-relay policy prints";
     (vec![finding.means(means).remedy(remedy)], false)
 }
@@ -80,9 +80,9 @@ fn somebody_elses() -> Option<Finding> {
     Some(
         Finding::warn(
             "credentials",
-            format!("{set} is set here: what follows is tried with credentials that it brings"),
+            format!("{set} is set here: the checks below use the credentials that it provides"),
         )
-        .means("the service has those of the instance profile, and may be allowed less, or more")
+        .means("the service uses those of the instance profile, which may allow less, or more")
         .remedy(format!("check again without it: env -u {set} spot-relay check")),
     )
 }
@@ -91,9 +91,9 @@ fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
     (aws.region != identity.region).then(|| {
         Finding::warn(
             "region",
-            format!("AWS is asked in {}, and this instance runs in {}", aws.region, identity.region),
+            format!("calls go to AWS in {}, and this instance runs in {}", aws.region, identity.region),
         )
-        .means("target groups and owner are looked for where they cannot be")
+        .means("target groups and owner are looked for in the wrong region")
         .remedy("unset AWS_REGION, or the region of the profile")
     })
 }
@@ -101,13 +101,13 @@ fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
 fn of_clock(inspection: &Inspection) -> Finding {
     let offset = inspection.aws.clock.offset();
     if offset.is_zero() {
-        return Finding::ok("clock", "agrees with AWS's to two seconds");
+        return Finding::ok("clock", "agrees with AWS's clock to two seconds");
     }
     let (seconds, which) = (offset.as_secs().abs(), if offset.is_negative() { "ahead of" } else { "behind" });
-    Finding::warn("clock", format!("{seconds} s {which} AWS's"))
+    Finding::warn("clock", format!("{seconds} s {which} AWS's clock"))
         .means(
             "spot-relay signs and counts by AWS's time, but other programs' calls are refused from five minutes on, and \
              the log's times are wrong",
         )
-        .remedy("keep the clock: chronyc makestep, and see that chrony or systemd-timesyncd runs")
+        .remedy("correct the clock: chronyc makestep, and see that chrony or systemd-timesyncd runs")
 }

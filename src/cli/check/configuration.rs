@@ -32,7 +32,7 @@ pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
 }
 
 fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
-    let remedy = "put right what is said above: the daemon ends with exit code 78 at start";
+    let remedy = "correct what is said above: the daemon ends with exit code 78 at its start";
     Finding::fail(check, format!("{error:#}")).remedy(remedy)
 }
 

@@ -15,7 +15,7 @@ pub(super) fn look() -> Vec<Finding> {
         match writable(directory) {
             Ok(found) => Finding::ok(check, found),
             Err(found) => Finding::warn(check, found).means(without).remedy(
-                "check as the daemon's user (as root it is everybody's), free the disk, or mount it for writing",
+                "check as the daemon's user (root can write everywhere), free the disk, or mount it for writing",
             ),
         }
     };

@@ -37,7 +37,7 @@ pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
             "spot-relay does not ask it for a successor, because two would come: it watches for the one that is launched, \
              and a recommendation alone may replace this instance",
         )
-        .remedy("nothing, if that is meant; turned off, spot-relay asks at the notice and knows its successor")
+        .remedy("nothing, if that is intended; turned off, spot-relay asks at the notice and knows its successor")
 }
 
 fn capacity_rebalancing(group: &AutoScalingGroup) -> Finding {
@@ -112,7 +112,7 @@ fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
                 group.name
             ));
     }
-    Finding::ok("zones", "the group's zones are even, or it does not mind")
+    Finding::ok("zones", "the group's zones have equal numbers of members, or it does not rebalance them")
 }
 
 fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding {
@@ -137,7 +137,7 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
     }
     if launches_first && is_asked && is_full {
         return Finding::warn("group-size", format!("the group is full ({sizes})"))
-            .means("it launches no successor before this instance leaves: a notice is handed over as at-once")
+            .means("it launches no successor before this instance leaves: on a notice this instance leaves at once")
             .remedy(raise);
     }
     if how == GroupRequest::Detach && is_full && config.survive.then != Then::StayOut {
@@ -145,7 +145,7 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
             .means("after an interruption that is withdrawn this instance cannot be attached again; it serves outside of it")
             .remedy(raise);
     }
-    Finding::ok("group-size", format!("there is room in the group ({sizes})"))
+    Finding::ok("group-size", format!("the group can grow ({sizes})"))
 }
 
 fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
@@ -158,5 +158,5 @@ fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
             )
             .remedy("set the group's health check to EC2, or write [watch] rebalance = \"prepare\"");
     }
-    Finding::ok("group-health-check", format!("{kind}: it leaves a handover alone"))
+    Finding::ok("group-health-check", format!("{kind}: it does not interfere with a handover"))
 }

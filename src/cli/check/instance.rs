@@ -21,7 +21,7 @@ pub(super) async fn look(inspection: &Inspection) -> Vec<Finding> {
 
 fn unknown(why: &str) -> Finding {
     Finding::warn("metadata-options", format!("not known: {why}"))
-        .means("whether the old metadata service (IMDSv1) is open, and to containers, was not looked at")
+        .means("this check does not know whether the old metadata service (IMDSv1) is open, also to containers")
         .remedy("allow ec2:DescribeInstances, or look yourself")
 }
 
@@ -29,7 +29,7 @@ fn tokens(options: &MetadataOptions, id: &str) -> Finding {
     match options.tokens_required {
         true => Finding::ok("imds-v1", "the metadata service wants session tokens (IMDSv2)"),
         false => Finding::warn("imds-v1", "the metadata service also answers without a session token (IMDSv1)")
-            .means("spot-relay never asks so, but a forged request through the web server gets this role's credentials")
+            .means("spot-relay always sends a token, but a forged request through the web server gets this role's credentials")
             .remedy(format!("{MODIFY} {id} --http-tokens required")),
     }
 }

@@ -67,7 +67,7 @@ fn serving_time(config: &Config, registrations: &[Registration]) -> Finding {
         Some(longest) => Finding::ok(
             "serving-time",
             format!(
-                "{found}; where every request is answered within {} s, a deregistration delay of so much (that of {} is {} \
+                "{found}; where every request is answered within {} s, the same deregistration delay (that of {} is {} \
                  s) lets it serve on for {} s longer",
                 (drain - gain).as_secs(),
                 longest.name(),

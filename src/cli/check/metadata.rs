@@ -15,7 +15,7 @@ pub(super) struct MetadataFacts {
 
 /// The address is of no use.
 pub(super) fn unusable(error: &anyhow::Error) -> Finding {
-    Finding::fail("metadata", format!("{error:#}")).remedy("put AWS_EC2_METADATA_SERVICE_ENDPOINT right, or unset it")
+    Finding::fail("metadata", format!("{error:#}")).remedy("correct AWS_EC2_METADATA_SERVICE_ENDPOINT, or unset it")
 }
 
 /// `None` where it does not tell who this is.
@@ -55,8 +55,8 @@ fn of_life_cycle(identity: &Identity) -> Finding {
     match identity.life_cycle {
         LifeCycle::Spot => Finding::ok("life-cycle", "a Spot instance"),
         LifeCycle::OnDemand => Finding::warn("life-cycle", "an on-demand instance")
-            .means("AWS gives no Spot notice for it; what can still come is a scheduled event, or its group's end")
-            .remedy("nothing, if that is meant"),
+            .means("AWS gives no Spot notice for it; a scheduled event can still come, or its group can terminate it")
+            .remedy("nothing, if that is intended"),
     }
 }
 
@@ -73,8 +73,8 @@ async fn of_notice(imds: &Imds, clock: &Clock) -> Finding {
                 }
             }
             match look.body {
-                None => Finding::ok("notice", "none stands, and the metadata says so"),
-                Some(body) => Finding::warn("notice", format!("one stands: {}", body.trim()))
+                None => Finding::ok("notice", "there is no notice, and the metadata says so"),
+                Some(body) => Finding::warn("notice", format!("a notice stands: {}", body.trim()))
                     .means("this instance is going, or its interruption was withdrawn")
                     .remedy("see what the daemon does: spot-relay status"),
             }
@@ -89,7 +89,7 @@ async fn of_tags(imds: &Imds) -> Finding {
     match imds.instance_tags(&[]).await {
         Ok(Some(_)) => Finding::ok("metadata-tags", "the metadata shows this instance's tags"),
         Ok(None) | Err(_) => Finding::warn("metadata-tags", "the metadata does not show this instance's tags")
-            .means("its owner is asked for with ec2:DescribeTags: a call and a permission more")
+            .means("ec2:DescribeTags tells its owner instead: one more call and one more permission")
             .remedy(
                 "aws ec2 modify-instance-metadata-options --instance-id ID --instance-metadata-tags enabled, or \
                  MetadataOptions in the launch template",

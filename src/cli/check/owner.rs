@@ -56,7 +56,7 @@ async fn find(inspection: &Inspection) -> Result<PlanWithReads, Failure> {
 fn unknown(failure: &Failure) -> Finding {
     let remedy = match failure.kind {
         FailureKind::Denied => POLICY,
-        FailureKind::Credentials => "put the credentials and the clock right, then check again",
+        FailureKind::Credentials => "correct the credentials and the clock, then check again",
         _ => "see that AWS's endpoints can be reached from here, then check again",
     };
     Finding::fail("owner", format!("who launches a successor is not known: {failure}"))
@@ -73,7 +73,7 @@ fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
             .means("this instance leaves its target groups, and nothing takes its place")
             .remedy(
                 "run it in an Auto Scaling group or a fleet, name [successor] launch-template, or write owner = \"none\" if \
-                 that is meant",
+                 that is intended",
             ),
         plan => Finding::ok("owner", format!("on a notice: {plan}")),
     }
@@ -84,8 +84,8 @@ async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding>
     findings.extend(shared_zones(launch));
     findings.extend(launch.remarks.iter().map(|remark| {
         Finding::warn("launch", remark.clone())
-            .means("the successor is launched, in the way told")
-            .remedy("nothing, if that is meant; else change the launch template or [successor]")
+            .means("the successor is launched as described")
+            .remedy("nothing, if that is intended; else change the launch template or [successor]")
     }));
     let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let mut templates: Vec<&LaunchTemplate> = configurations.map(|configuration| &configuration.template).collect();
@@ -99,7 +99,7 @@ async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding>
             }
             Ok(None) => Finding::fail("launch-template", format!("AWS knows no template or version {name}"))
                 .means("no successor can be launched from it")
-                .remedy("put [successor] launch-template right, or make the version"),
+                .remedy("correct [successor] launch-template, or create the version"),
             Err(failure) => Finding::fail("launch-template", format!("{name} cannot be read: {failure}"))
                 .means("whether a successor can be launched from it is not known")
                 .remedy(POLICY),

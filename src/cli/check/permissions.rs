@@ -110,9 +110,9 @@ async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Ve
             read(&inspection, name(action), plan.as_ref()).await;
         }
         let verdict = match inspection.iam_answers.is_allowed(name(action)) {
-            Some(true) => Verdict::Allowed("it was read"),
-            Some(false) => Verdict::Denied("IAM allows no such call".to_owned()),
-            None => Verdict::Unknown("there was nothing to read with it, or no answer".to_owned()),
+            Some(true) => Verdict::Allowed("the read succeeded"),
+            Some(false) => Verdict::Denied("IAM does not allow the call".to_owned()),
+            None => Verdict::Unknown("there was nothing to read, or no answer came".to_owned()),
         };
         trials.push(Trial { action, on: None, verdict });
     }
@@ -203,7 +203,7 @@ fn tag_both(inspection: &Inspection, resource: String, key: &'static str, on: Op
 async fn launching(aws: &crate::cloud::Aws, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
     let answer = aws.launch_templates.run_instances_dry_run(wanted, LIMIT).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
-    let not_reached = || Verdict::Unknown("EC2 did not come so far".to_owned());
+    let not_reached = || Verdict::Unknown("EC2 refused the launch before it asked for this".to_owned());
     let mut trials = match answer {
         Err(failure) if failure.kind == FailureKind::Denied && failure.message.contains(PASS_ROLE) => {
             vec![of("ec2:RunInstances", not_reached()), of(PASS_ROLE, Verdict::Denied(failure.to_string()))]
@@ -317,8 +317,8 @@ fn findings(trials: Vec<Trial>) -> Vec<Finding> {
         let found = format!("cannot be tried: {}", untried.join(", "));
         findings.push(
             Finding::warn("permission-untried", found)
-                .means("whether they are allowed shows at the notice only")
-                .remedy("compare with spot-relay policy, or try them for once: spot-relay drill"),
+                .means("only a notice shows whether they are allowed")
+                .remedy("compare with spot-relay policy, or try them all: spot-relay drill"),
         );
     }
     findings
@@ -335,16 +335,22 @@ fn denied(action: &str, subject: String, message: String) -> Finding {
 /// The consequence for a handover without this action.
 fn consequence(action: &str) -> (Level, &'static str) {
     match name(action) {
-        "DeregisterTargets" => (Level::Fail, "this instance stays in its target groups to its end: requests are cut"),
-        "RegisterTargets" => (Level::Fail, "no target group is come back to, and a successor is not registered"),
-        "DescribeTargetGroupAttributes" => (Level::Warn, "the deregistration delay is not known, and taken for 300 s"),
-        "CreateTags" | "DeleteTags" => (Level::Warn, "nothing tells other tools that this instance goes, or lives on"),
+        "DeregisterTargets" => {
+            (Level::Fail, "this instance stays in its target groups to its end, and requests are cut")
+        }
+        "RegisterTargets" => {
+            (Level::Fail, "this instance cannot come back into its target groups, and no successor is registered")
+        }
+        "DescribeTargetGroupAttributes" => {
+            (Level::Warn, "the deregistration delay is not known, and 300 s are assumed")
+        }
+        "CreateTags" | "DeleteTags" => (Level::Warn, "other tools are not told that this instance goes, or lives on"),
         "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
         "DescribeSubnets" => (Level::Warn, "the successor's zone cannot be chosen well"),
         "LaunchInstances" => (Level::Warn, "no successor is launched first: this instance leaves at once"),
-        "AttachInstances" => (Level::Warn, "an instance that lives on after all stays outside of its group"),
+        "AttachInstances" => (Level::Warn, "an instance that survives stays outside of its group"),
         "RecordLifecycleActionHeartbeat" => (Level::Warn, "the hook may time out before this instance is quiet"),
-        "TerminateInstances" => (Level::Warn, "an instance that lives on is paid for beside its successor"),
+        "TerminateInstances" => (Level::Warn, "an instance that survives is paid for beside its successor"),
         _ => (Level::Fail, "a handover is not complete without it"),
     }
 }

@@ -123,7 +123,7 @@ fn summary(findings: &[Finding], paint: Paint, width: usize) -> Vec<String> {
     let (tone, meaning) = match (failures, warnings) {
         (0, 0) => (Tone::Good, "nothing stands in the way of a handover"),
         (0, _) => (Tone::Alarm, "a handover can work; read the warnings"),
-        _ => (Tone::Bad, "a handover would go wrong; put right what failed"),
+        _ => (Tone::Bad, "a handover would go wrong; correct what failed"),
     };
     let counts = format!("{} ok, {}, {}", count(Level::Ok), plural(warnings, "warning"), plural(failures, "failure"));
     let text = wrap(&format!("{counts}: {meaning}"), width);

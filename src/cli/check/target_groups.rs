@@ -58,10 +58,12 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
             "see that the metadata tells network/interfaces/macs/MAC/vpc-id, or allow ec2:DescribeInstances, or list \
                 the group in target-groups if it is ours",
         ),
-        UnclearReason::Refused(failure) => Finding::warn("target-group", format!("AWS tells nothing of it: {failure}"))
-            .of(target_group.name())
-            .means("whether this instance is in it is not known, and it is left alone")
-            .remedy("look at the group, or list this instance's groups in target-groups"),
+        UnclearReason::Refused(failure) => {
+            Finding::warn("target-group", format!("AWS does not describe it: {failure}"))
+                .of(target_group.name())
+                .means("whether this instance is in it is not known, and it is left alone")
+                .remedy("look at the group, or list this instance's groups in target-groups")
+        }
     }
 }
 
@@ -76,16 +78,16 @@ fn unknown(failure: &Failure) -> Finding {
 }
 
 fn too_many() -> Finding {
-    Finding::warn("target-group", format!("to ask all target groups takes longer than {} s", SCAN_LIMIT.as_secs()))
-        .means("one that is found late is left late")
+    Finding::warn("target-group", format!("it takes longer than {} s to ask all target groups", SCAN_LIMIT.as_secs()))
+        .means("this instance leaves late a target group that is found late")
         .remedy("list this instance's groups in target-groups")
 }
 
 fn missing(name: &str) -> Finding {
     Finding::fail("target-group", "AWS knows no such target group in this region")
         .of(name)
-        .means("no handover is complete with it")
-        .remedy("put target-groups right, or make the group")
+        .means("no handover is complete while it is listed")
+        .remedy("correct target-groups, or create the group")
 }
 
 /// Listed and there, but without this instance.
@@ -96,7 +98,8 @@ fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -
     let arrives = config.arrive.register;
     names
         .map(|name| match arrives {
-            true => Finding::ok("target-group", "not in it yet; [arrive] register is to see to that").of(name),
+            true => Finding::ok("target-group", "not in it yet: [arrive] register adds this instance once it is ready")
+                .of(name),
             false => Finding::warn("target-group", "this instance is not registered in it")
                 .of(name)
                 .means("there is nothing to leave in it")
@@ -114,7 +117,7 @@ async fn of_registration(inspection: &Inspection, registration: &Registration, p
         .await;
     let in_it = match health {
         Ok(health) if !health.is_empty() => in_service(registration, &health),
-        Ok(_) => not_known(registration, "AWS tells nothing of its targets"),
+        Ok(_) => not_known(registration, "AWS describes none of its targets"),
         Err(failure) => not_known(registration, &failure.to_string()),
     };
     let mut findings = vec![in_it.of(name)];
@@ -141,7 +144,7 @@ fn server_id(registration: &Registration) -> Option<Finding> {
     registration.needs_server_id.then(|| {
         Finding::warn("protocol", "QUIC: a target is registered there with a server id of its own")
             .means("spot-relay takes this instance out, and can register neither a successor nor this instance again")
-            .remedy("let whoever knows the server ids register the successor")
+            .remedy("register the successor by a program that knows the server ids")
     })
 }
 

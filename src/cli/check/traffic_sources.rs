@@ -29,7 +29,7 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Fi
         findings.extend(gone.iter().map(|target_group| {
             Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))
                 .of(target_group.name())
-                .means("nothing of a handover hangs on it; a launch of the owner may fail for it")
+                .means("a handover does not need it, but a launch by the owner may fail because of it")
                 .remedy(format!("detach it from {owner}"))
         }));
     }

@@ -60,7 +60,7 @@ impl StatusPage {
             "arriving" => (Tone::Alarm, "is bringing this instance into service"),
             "stays-out" => (Tone::Alarm, "is watching; this instance stays out of its target groups"),
             "terminating" => (Tone::Alarm, "has had this instance terminated"),
-            "silent" => (Tone::Bad, "stands still"),
+            "silent" => (Tone::Bad, "hangs"),
             _ => (Tone::Bad, "is not running"),
         };
         let version = report.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
@@ -146,7 +146,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         let age = age.unwrap_or_else(|| "no good look yet".to_owned());
         rows.push(("metadata", format!("{age}, one every {interval}")));
         if let Some(since) = metadata.trouble_since {
-            rows.push(("blind since", time(since)));
+            rows.push(("silent since", time(since)));
         }
     }
     if let Some(says) = report.says.as_ref().filter(|_| !["watching", "not-running"].contains(&report.state)) {

@@ -311,13 +311,13 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
             add(format!("spot-relay has died (process {} is gone): {nothing}", status.pid), &START);
         }
         (Presence::Silent, _) => add(
-            "spot-relay stands still: its process is there, but it has written no status for over a minute; by all that \
+            "spot-relay hangs: its process is there, but it has written no status for over a minute; by all that \
              can be seen here no notice is seen"
                 .to_owned(),
-            &["start it anew: systemctl restart spot-relay", "see what it did last: journalctl -u spot-relay -e"],
+            &["restart it: systemctl restart spot-relay", "see what it did last: journalctl -u spot-relay -e"],
         ),
         (Presence::Running, Some(MetadataTrouble { why, .. })) => add(
-            format!("spot-relay is blind: the instance metadata does not answer as it should, so no notice is seen: {why}"),
+            format!("spot-relay sees no notice, because the instance metadata does not answer as it should: {why}"),
             &["see what is in the way: spot-relay check"],
         ),
         (Presence::Running, None) if found.now.since(last_good_look.boot) > may_be_old => add(

@@ -81,9 +81,9 @@ const WATCH: Table = Table {
         Key {
             name: "rebalance",
             default: r#""prepare""#,
-            note: "ignore | prepare: look everything up anew | hand-over: successor first, then leave",
+            note: "ignore | prepare: look everything up again | hand-over: successor first, then leave",
             meaning: "What a rebalance recommendation does. \"ignore\": nothing. \"prepare\": identity, owner, registrations \
-                and credentials are looked up anew. \"hand-over\": the successor is launched first, and this instance leaves \
+                and credentials are looked up again. \"hand-over\": the successor is launched first, and this instance leaves \
                 its target groups once the successor is healthy.",
             read: |config, value| value::choice(value).map(|read| config.watch.rebalance = read),
         },

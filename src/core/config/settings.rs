@@ -52,7 +52,7 @@ pub struct Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebalance {
     Ignore,
-    /// Look everything up anew.
+    /// Look everything up again.
     Prepare,
     /// Successor first, and leave when it is healthy.
     HandOver,

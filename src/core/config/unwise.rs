@@ -1,11 +1,11 @@
-//! Settings that are legal and unwise: they cost their owner something when the notice comes.
+//! Settings that are legal and unwise: they cost requests or money, or tell a secret.
 //!
 //! Pure: only the settings are looked at, so nothing here depends on the machine, and nothing is said of a default.
 
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use super::settings::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, TargetGroups, Then, When};
+use super::settings::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, Then};
 
 /// AWS's advice for the time between two looks at the metadata.
 const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,19 +27,14 @@ impl Config {
     /// Everything that is unwise, in the order of the keys; empty for the defaults.
     pub fn unwise(&self) -> Vec<Unwise> {
         let found = [
-            self.target_groups_listed_twice(),
             self.slow_interval(),
             self.comes_back_beside_its_successor(),
-            self.recommendation_without_successor(),
             self.event_without_successor(),
-            self.waits_for_no_successor(),
             self.nothing_settles(),
             self.nothing_quiet(),
             self.no_reserve(),
             self.little_left_to_drain(),
-            self.ignored_template(),
             self.one_pool(),
-            self.pool_settings_without_launch(),
             self.terminates_without_successor(),
             program_without_path("hooks.notice", &self.hooks.notice),
             program_without_path("hooks.drained", &self.hooks.drained),
@@ -48,16 +43,6 @@ impl Config {
             self.metrics.listen.and_then(open_metrics),
         ];
         found.into_iter().flatten().collect()
-    }
-
-    fn target_groups_listed_twice(&self) -> Option<Unwise> {
-        let TargetGroups::Listed(listed) = &self.target_groups else { return None };
-        let twice = listed.iter().enumerate().find(|(n, group)| listed.iter().take(*n).any(|before| before == *group));
-        let (_, group) = twice?;
-        Some(unwise(
-            "target-groups",
-            format!("{} is listed twice, which does nothing more; was another one meant?", group.arn_or_name),
-        ))
     }
 
     fn slow_interval(&self) -> Option<Unwise> {
@@ -83,32 +68,12 @@ impl Config {
         })
     }
 
-    fn recommendation_without_successor(&self) -> Option<Unwise> {
-        (self.watch.rebalance == Rebalance::HandOver && self.has_no_owner()).then(|| {
-            unwise(
-                "watch.rebalance",
-                "hand-over does nothing with [successor] owner = \"none\", because this instance leaves only once its \
-                 successor serves; write \"prepare\", or let the owner be discovered",
-            )
-        })
-    }
-
     fn event_without_successor(&self) -> Option<Unwise> {
         (self.watch.scheduled_events == ScheduledEvents::HandOver && self.has_no_owner()).then(|| {
             unwise(
                 "watch.scheduled-events",
                 "hand-over with [successor] owner = \"none\": this instance leaves its target groups ten minutes before \
                  the event, and nothing takes its place; make sure that something does, or write \"report\"",
-            )
-        })
-    }
-
-    fn waits_for_no_successor(&self) -> Option<Unwise> {
-        (self.leave.when == When::SuccessorHealthy && self.has_no_owner()).then(|| {
-            unwise(
-                "leave.when",
-                "successor-healthy with [successor] owner = \"none\": there is no successor to wait for, so this \
-                 instance leaves at once; write \"at-once\", or let the owner be discovered",
             )
         })
     }
@@ -158,21 +123,6 @@ impl Config {
         })
     }
 
-    /// The chosen owner launches from something else.
-    fn ignored_template(&self) -> Option<Unwise> {
-        let is_used = matches!(self.successor.owner, OwnerChoice::Discover | OwnerChoice::LaunchTemplate);
-        (self.successor.launch_template.is_some() && !is_used).then(|| {
-            unwise(
-                "successor.launch-template",
-                format!(
-                    "it is not used with owner = \"{}\", which decides by itself what is launched; write owner = \
-                     \"launch-template\", or leave the template out",
-                    self.successor.owner.as_str()
-                ),
-            )
-        })
-    }
-
     fn one_pool(&self) -> Option<Unwise> {
         let Successor { subnets, instance_types, on_demand_fallback, .. } = &self.successor;
         let launches = !matches!(self.successor.owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
@@ -181,26 +131,6 @@ impl Config {
                 "successor.subnets",
                 "one subnet and one instance type are one pool of Spot capacity, and perhaps the one that is being \
                  reclaimed; name subnets in other zones, more instance-types, or write on-demand-fallback = true",
-            )
-        })
-    }
-
-    fn pool_settings_without_launch(&self) -> Option<Unwise> {
-        let Successor { owner, subnets, instance_types, on_demand_fallback, .. } = &self.successor;
-        let launches = !matches!(owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
-        let (key, set) = match () {
-            () if !subnets.is_empty() => ("successor.subnets", "subnets"),
-            () if !instance_types.is_empty() => ("successor.instance-types", "instance-types"),
-            () if *on_demand_fallback => ("successor.on-demand-fallback", "on-demand-fallback"),
-            () => return None,
-        };
-        (!launches).then(|| {
-            unwise(
-                key,
-                format!(
-                    "{set} is not used with owner = \"{}\": it is for successors that spot-relay launches from a template",
-                    owner.as_str()
-                ),
             )
         })
     }
@@ -311,10 +241,8 @@ mod tests {
     #[test]
     fn what_is_unwise_is_named_with_what_to_do() {
         for (text, key, advice) in [
-            ("target-groups = [\"web\", \"api\", \"web\"]", "target-groups", "web is listed twice"),
             ("[watch]\ninterval = \"6s\"", "watch.interval", "\"1s\" costs nothing"),
             ("[watch]\nrebalance = \"hand-over\"", "watch.rebalance", "then = \"terminate\""),
-            ("[leave]\nwhen = \"successor-healthy\"\n[successor]\nowner = \"none\"", "leave.when", "write \"at-once\""),
             (
                 "[watch]\nscheduled-events = \"hand-over\"\n[successor]\nowner = \"none\"",
                 "watch.scheduled-events",
@@ -324,19 +252,7 @@ mod tests {
             ("[leave]\nsettle = \"0s\"", "leave.settle", "write \"20s\""),
             ("[leave]\nreserve = \"0s\"", "leave.reserve", "write \"10s\""),
             ("[leave]\nquiet-for = \"1s\"\nreserve = \"1m\"", "leave.reserve", "more than half"),
-            (
-                "[successor]\nowner = \"spot-fleet\"\nlaunch-template = \"web\"",
-                "successor.launch-template",
-                "spot-fleet",
-            ),
             ("[successor]\nsubnets = [\"subnet-1\"]", "successor.subnets", "other zones"),
-            ("[successor]\nowner = \"none\"\nsubnets = [\"a\", \"b\"]", "successor.subnets", "not used"),
-            ("[successor]\nowner = \"none\"\ninstance-types = [\"m5.large\"]", "successor.instance-types", "not used"),
-            (
-                "[successor]\nowner = \"auto-scaling-group\"\non-demand-fallback = true",
-                "successor.on-demand-fallback",
-                "\"auto-scaling-group\"",
-            ),
             ("[successor]\nowner = \"none\"\n[survive]\nthen = \"terminate\"", "survive.then", "reinstate"),
             ("[hooks]\nnotice = [\"pause\"]", "hooks.notice", "whole path"),
             ("[leave]\nreserve = \"20s\"\n[hooks]\ndrained = [\"bin/flush\"]", "hooks.drained", "whole path"),
@@ -347,13 +263,6 @@ mod tests {
             let [(found, what)] = of(text).try_into().expect(text);
             assert!(found == key && what.contains(advice), "{text:?}: {found}: {what}");
         }
-    }
-
-    #[test]
-    fn a_recommendation_that_can_do_nothing_is_said() {
-        let found =
-            of("[watch]\nrebalance = \"hand-over\"\n[successor]\nowner = \"none\"\n[survive]\nthen = \"stay-out\"");
-        assert!(matches!(found.as_slice(), [("watch.rebalance", what)] if what.contains("does nothing")), "{found:?}");
     }
 
     #[test]
