@@ -78,7 +78,7 @@ locals {
         Effect = "Allow"
         Action = concat(
           ["elasticloadbalancing:DeregisterTargets"],
-          local.is_group && local.stays_out && !local.arrives ? [] : ["elasticloadbalancing:RegisterTargets"],
+          local.is_group && var.capacity_rebalancing && local.stays_out && !local.arrives ? [] : ["elasticloadbalancing:RegisterTargets"],
         )
         Resource = sort(local.target_group_arns)
       },

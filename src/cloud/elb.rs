@@ -60,6 +60,10 @@ pub struct FoundRegistrations {
     pub unserved: Vec<TargetGroupArn>,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
+    /// The ports on which this instance is healthy in some group.
+    pub in_service: BTreeSet<u16>,
+    /// Those of them on which nobody listens in this network namespace: found by whoever knows this machine, not here.
+    pub unheard: BTreeSet<u16>,
 }
 
 /// The reason why it is not known whether this instance is in a target group.
@@ -340,6 +344,8 @@ impl Elb {
         if is_all(&|row| registration.is_unserved(row)) {
             found.unserved.push(group.arn.clone());
         }
+        let is_healthy = |target: &&Target| row_of(target).is_some_and(|row| row.state == TargetState::Healthy);
+        found.in_service.extend(ours.iter().filter(is_healthy).map(|target| target.port));
         registration.deregistration_delay = match known {
             Some(known) => known.deregistration_delay,
             None => self.deregistration_delay(&group.arn, limit).await?,

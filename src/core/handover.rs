@@ -40,10 +40,11 @@ use crate::core::retry::{self, Failure, FailureKind};
 
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, HookResult, LAUNCH_LIMIT};
 use crowd::Crowd;
+use group::AskGroup;
 use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
-use light::Light;
+use light::{Light, Look};
 use look_ups::LookUps;
 use mark::Mark;
 pub use outcome::{Outcome, Report};
@@ -241,7 +242,9 @@ impl Handover {
         let mut mark = std::mem::replace(&mut self.mark, Mark::new(now, 0));
         let mut journal = std::mem::replace(&mut self.journal, Journal::silent());
         let view = self.view(now, &leave, &leaves, successor.as_ref(), &quiet, &hooks);
-        let (is_leaving, looks_who_serves) = (view.may_leave, view.looks_who_serves);
+        // Of target groups that are not found yet nothing is begun.
+        let is_leaving = view.may_leave && (view.left_at.is_some() || !leaves.is_empty());
+        let (looks_who_serves, crowd) = (view.looks_who_serves, view.crowd);
         // The order matters: deregistrations leave first.
         for (index, leave) in leaves.iter_mut().enumerate() {
             calls.extend(leave.due(&view, &mut journal).map(|call| (Duty::Leave(index), call)));
@@ -264,8 +267,10 @@ impl Handover {
         self.mark = mark;
         self.journal = journal;
         if looks_who_serves {
-            let looks = self.light.due(now, &self.terms, &self.registrations);
-            calls.extend(looks.into_iter().map(|(index, call)| (Duty::Light(index), call)));
+            let (registrations, is_marked) = (&self.registrations, self.mark.is_settled());
+            let taken_out_of = self.successor.as_ref().map(|it| it.taken_out_of(AskGroup::leaves)).unwrap_or_default();
+            let looks = Look { now, terms: &self.terms, registrations, taken_out_of, is_marked, crowd };
+            calls.extend(self.light.due(&looks).into_iter().map(|(index, call)| (Duty::Light(index), call)));
         }
         calls.extend(self.look_ups.due(now));
         // A group that terminates this instance has no deadline: it waits for its hooks.
@@ -325,7 +330,7 @@ impl Handover {
             }
             Duty::Quiet => self.quiet.answered(now, answer),
             Duty::Mark => self.mark.answered(now, &self.terms, answer),
-            Duty::Light(index) => self.light.answered(now, index, &self.terms, answer),
+            Duty::Light(index) => self.light.answered(now, index, &self.terms, &self.registrations, answer),
             Duty::Hook(kind) => {
                 if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.kind() == kind) {
                     hook.answered(now, answer);
@@ -385,7 +390,9 @@ impl Handover {
         // Nothing is tried there: the end does not wait for it.
         let missing = self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown).settled());
         reports.extend(missing);
-        reports.extend(self.leaves.iter().map(|leave| leave.report(self.begun_at)));
+        let is_alone = |index: usize| self.light.is_alone_in(index);
+        let leaves = self.leaves.iter().enumerate();
+        reports.extend(leaves.map(|(index, leave)| leave.report(self.begun_at, is_alone(index))));
         reports.push(self.quiet.report(self.begun_at));
         reports.extend(self.successor.iter().flat_map(|successor| successor.reports(self.begun_at)));
         reports.extend(self.hooks.iter().map(|hook| hook.report(self.begun_at)));
@@ -449,10 +456,11 @@ impl Handover {
         LeaveSettings { reserve, ..self.settings.leave.clone() }
     }
 
-    /// The last instant at which leaving still leaves time to drain.
+    /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
     fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
         let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
-        self.terms.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY))
+        let latest = self.terms.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
+        self.crowd.spread_leaving(latest, seed(&self.terms, "leave"))
     }
 
     fn say_begun(&mut self, now: BootInstant) {

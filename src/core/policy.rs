@@ -109,6 +109,7 @@ pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[T
 /// of there would cost the successor.
 fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
     let mut actions = vec![
+        "ec2:DescribeInstances",
         "ec2:DescribeTags",
         "elasticloadbalancing:DescribeTargetGroupAttributes",
         "elasticloadbalancing:DescribeTargetGroups",
@@ -130,15 +131,15 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
         OwnerNeeds::Launch(launch) => actions.extend(&launch.reads),
         OwnerNeeds::Nobody => {}
     }
-    if *needs != OwnerNeeds::Nobody {
-        actions.push("ec2:DescribeInstances");
-    }
     actions
 }
 
-/// Registering is coming back, arriving, or the successor where its owner does not.
+/// Registering is coming back, arriving, the successor where its owner does not, or serving on as the last one where the
+/// owner takes this instance out.
 fn registration(config: &Config, needs: &OwnerNeeds) -> Vec<&'static str> {
-    let registers = config.survive.then != Then::StayOut || config.arrive.register || needs.registers_successor();
+    let is_taken_out = matches!(needs, OwnerNeeds::Group(group) if group.detach || group.terminate);
+    let registers =
+        config.survive.then != Then::StayOut || config.arrive.register || needs.registers_successor() || is_taken_out;
     let mut actions = vec!["elasticloadbalancing:DeregisterTargets"];
     actions.extend(registers.then_some("elasticloadbalancing:RegisterTargets"));
     actions

@@ -4,8 +4,9 @@
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
@@ -20,6 +21,7 @@ use crate::core::model::{
 };
 use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
+use crate::host::connections::connections;
 
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
@@ -38,7 +40,7 @@ pub(crate) async fn find_registrations(
         (TargetGroups::Discover, None) => SearchScope::Everything,
     };
     let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
-    Ok(by_own_vpc(aws, identity, found).await)
+    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
 }
 
 /// Looks for registrations in every target group of the account and region.
@@ -49,7 +51,16 @@ pub(super) async fn scan(
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
     let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
-    Ok(by_own_vpc(aws, identity, found).await)
+    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+}
+
+/// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
+async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
+    match connections(found.in_service.clone(), Duration::ZERO).await {
+        Ok(connections) => found.unheard = found.in_service.difference(&connections.listening).copied().collect(),
+        Err(error) => debug!("the kernel does not tell who listens: {error}"),
+    }
+    found
 }
 
 /// Asks EC2 for this instance's VPC where the metadata does not tell it; where EC2 does not either, what holds this
@@ -70,6 +81,7 @@ async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistration
             found.registrations.extend(again.registrations);
             found.unclear.extend(again.unclear);
             found.unserved.extend(again.unserved);
+            found.in_service.extend(again.in_service);
         }
         None => found.unclear.extend(in_doubt),
     }

@@ -8,6 +8,10 @@ use crate::core::handover::OnNotice;
 use crate::core::model::Registration;
 use crate::core::plan::{FleetKind, Plan};
 
+/// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
+const UNSEEN: &str = "open requests are not seen, and are waited for until the reserve; let the hook `drained` stop the \
+                      application gracefully, which then has the reserve to end them in";
+
 /// The effect of a notice, as in "deregister from web (ports 80, 81), detach from group shop, which launches the
 /// successor".
 pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&Plan>, when: When) -> String {
@@ -20,14 +24,14 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
     };
     let Some(plan) = plan else { return format!("{leave}, find out who launches a successor") };
     match OnNotice::of(when, Some(plan)) {
-        OnNotice::AtOnce { why } => format!("{leave}, {plan}; at once, because {why}"),
+        OnNotice::AtOnce { why } => format!("{leave}, {plan}; at once where others serve, because {why}"),
         OnNotice::ServeOn => format!(
             "serve on, because the successor comes without taking this instance out: {}; once it is healthy, and early \
              enough to drain, {leave}",
             plan.successor_first()
         ),
         OnNotice::ServeOnIfAllowed => format!(
-            "{} (LaunchInstances) and serve on until it is healthy; at once, if AWS refuses that: {leave}, {plan}",
+            "{} (LaunchInstances) and serve on until it is healthy; at once where others serve, if AWS refuses that: {leave}, {plan}",
             plan.successor_first()
         ),
     }
@@ -78,7 +82,19 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
             target_group.name()
         )
     });
-    unclear.chain(unserved).chain(gone).collect()
+    let multiplexed = found.registrations.iter().filter(|it| it.multiplexed).map(|it| {
+        format!(
+            "target group {} speaks HTTP/2 or gRPC: many requests share one connection there, so {UNSEEN}",
+            it.name()
+        )
+    });
+    let unheard = found.unheard.iter().map(|port| {
+        format!(
+            "nobody listens on port {port} here although it is in service (it is redirected, or published from a \
+             container), so {UNSEEN}"
+        )
+    });
+    unclear.chain(unserved).chain(gone).chain(multiplexed).chain(unheard).collect()
 }
 
 /// The registrations, as in "registered in web (port 80; deregistration delay 300 s)".
@@ -125,13 +141,13 @@ mod tests {
         assert_eq!(say(None, None), "leave the target groups once they are found, find out who launches a successor");
         assert_eq!(
             say(Some(&[registration("web", &[81, 80]), registration("api", &[9000])]), Some(&plan)),
-            "deregister from api (port 9000) and web (ports 80, 81), launch no successor: no tag; at once, because [leave] when \
-             is \"at-once\""
+            "deregister from api (port 9000) and web (ports 80, 81), launch no successor: no tag; at once where others serve, \
+             because [leave] when is \"at-once\""
         );
         assert_eq!(
             say(Some(&[]), Some(&plan)),
-            "leave no target group, because this instance is in none, launch no successor: no tag; at once, because \
-             [leave] when is \"at-once\""
+            "leave no target group, because this instance is in none, launch no successor: no tag; at once where others \
+             serve, because [leave] when is \"at-once\""
         );
     }
 
@@ -153,8 +169,21 @@ mod tests {
         );
         assert_eq!(
             say(&nobody()),
-            "deregister from web (port 80), launch no successor: no tag; at once, because no successor is launched"
+            "deregister from web (port 80), launch no successor: no tag; at once where others serve, because no successor is \
+             launched"
         );
+    }
+
+    #[test]
+    fn what_hides_requests_is_told_once_for_each_group_and_port() {
+        let grpc = Registration { multiplexed: true, ..registration("grpc", &[50051]) };
+        let registrations = vec![grpc, registration("web", &[80, 81])];
+        let found = FoundRegistrations { registrations, unheard: [81].into(), ..FoundRegistrations::default() };
+        let doubts = doubts(&found);
+        assert_eq!(doubts.len(), 2, "{doubts:?}");
+        assert!(doubts[0].starts_with("target group grpc speaks HTTP/2 or gRPC"), "{doubts:?}");
+        assert!(doubts[1].starts_with("nobody listens on port 81 here"), "{doubts:?}");
+        assert!(doubts.iter().all(|doubt| doubt.contains("until the reserve")), "{doubts:?}");
     }
 
     #[test]

@@ -290,7 +290,7 @@ fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
         (owned_by(group(true, false)), "", "serves on until its successor is healthy, because"),
         (owned_by(Owner::LaunchTemplate), "[leave]\nwhen = \"at-once\"\n", "with \"auto\" it serves on"),
         (in_order(), "", "when = \"successor-healthy\" and the policy"),
-        (owned_by(Owner::Nobody), "", "leaves at once, because no successor is launched"),
+        (owned_by(Owner::Nobody), "", "leaves at once where others serve, because no successor is launched"),
     ] {
         let said = found(settings, &format!("{config}{more}"), "leave");
         assert!(said.contains(says), "{says:?} in {said:?}");
@@ -299,6 +299,18 @@ fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
     assert!(
         said.contains("80 s are for serving on, 30 s for open requests") && said.contains("for 10 s longer"),
         "{said}"
+    );
+}
+
+#[test]
+fn behind_a_network_load_balancer_no_failing_health_check_is_advised_while_this_instance_serves_on() {
+    let mut settings = owned_by(Owner::LaunchTemplate);
+    "TCP".clone_into(&mut settings.target_groups[0].protocol);
+    let checked = Checked::of(&Scenario::listing(settings).config(SHORT));
+    let of_it = checked.about("load-balancer", None).into_iter().next().expect("the load balancer");
+    assert!(
+        of_it["remedy"].as_str().is_some_and(|remedy| remedy.contains("do not let its health check fail")),
+        "{of_it}"
     );
 }
 
@@ -400,6 +412,14 @@ fn the_target_groups() {
         let deleted = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/old/0123456789abcdef";
         Settings { other_traffic_sources: vec![LATTICE.to_owned(), deleted.to_owned()], ..in_order() }
     };
+    // A scenario of a world that is there already listens on none of its ports.
+    let unheard = || {
+        let free =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its port").port();
+        let settings = web(&|group| group.ports = vec![free]);
+        let sim = spot_relay::sim::Sim::start_on_a_thread(settings).expect("the simulator starts");
+        Scenario::of(&sim, sim.metadata_endpoint()).config(SHORT)
+    };
     let arriving = format!("target-groups = [\"api\"]\n{SHORT}[arrive]\nregister = true\n");
     check(vec![
         ("target-group/web", "ok", of(in_order())),
@@ -415,6 +435,10 @@ fn the_target_groups() {
         ("target-group/web", "warn", of(web(&elsewhere))),
         ("target-group/web", "ok", of(by_address(true))),
         ("target-group/web", "warn", of(by_address(false))),
+        ("drain/web", "ok", of(in_order())),
+        ("drain/web", "warn", of(web(&|group| "GRPC".clone_into(&mut group.protocol_version)))),
+        ("drain/web", "warn", unheard()),
+        ("drain/web", "absent", of(web(&|group| "TCP".clone_into(&mut group.protocol)))),
         ("protocol/web", "absent", of(in_order())),
         ("protocol/web", "warn", of(web(&quic))),
         ("traffic-source", "absent", of(in_order())),

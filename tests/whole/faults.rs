@@ -172,7 +172,7 @@ fn deregistration_that_hangs_once_holds_up_nobody_else() {
         requests.iter().filter(|request| request.action == action).nth(number).map(|request| request.since_start)
     };
     let (first, detach) = (at("DeregisterTargets", 0).expect("one"), at("DetachInstances", 0).expect("one"));
-    assert!(detach.abs_diff(first) < Duration::from_millis(300), "the owner is asked in the same instant");
+    assert!(detach < first, "the owner is asked in the first instant");
     let second = at("DeregisterTargets", 1).expect("a second try");
     assert!(second - first < Duration::from_secs(5), "tried again after the call's limit");
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod documents;
+mod drained;
 mod drill;
 mod faults;
 mod fleets;
@@ -14,6 +15,7 @@ mod journal;
 mod kills;
 mod launches;
 mod life;
+mod light;
 mod lock;
 mod metrics;
 mod owners;

@@ -205,9 +205,18 @@ fn nobody_and_a_survivor_that_stays_out_registers_nothing() {
 }
 
 #[test]
-fn a_group_that_registers_by_itself_and_a_survivor_that_stays_out_register_nothing() {
+fn a_survivor_that_stays_out_registers_nothing_where_its_group_registers_the_successor_and_launches_by_itself() {
+    let mut settings = owned_by(group(false, true));
+    settings.target_groups.truncate(1);
+    check_world(&settings, "[survive]\nthen = \"stay-out\"\n", BACK);
+}
+
+#[test]
+fn the_last_one_that_its_group_takes_out_registers_itself_though_a_survivor_stays_out() {
     let mut settings = owned_by(group(false, false));
     settings.target_groups.truncate(1);
+    settings.others.clear();
+    settings.timings.running_after = Duration::from_secs(8);
     check_world(&settings, "[survive]\nthen = \"stay-out\"\n", BACK);
 }
 

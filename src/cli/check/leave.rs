@@ -28,20 +28,20 @@ fn when(config: &Config, plan: &Plan, on_notice: OnNotice) -> Finding {
         }
         OnNotice::ServeOnIfAllowed if config.leave.when == When::SuccessorHealthy => format!(
             "on a notice this instance serves on until its successor is healthy, if group {} launches one more first \
-             (LaunchInstances); otherwise it leaves at once",
+             (LaunchInstances); otherwise it leaves at once where others serve",
             plan.owner()
         ),
         OnNotice::ServeOnIfAllowed => format!(
-            "on a notice this instance leaves at once, unless AWS allows it LaunchInstances in group {}; it serves on \
-             until its successor is healthy with [leave] when = \"successor-healthy\" and the policy that spot-relay policy \
+            "on a notice this instance leaves at once where others serve, unless AWS allows it LaunchInstances in group {}; \
+             it serves on until its successor is healthy with [leave] when = \"successor-healthy\" and the policy that spot-relay policy \
              prints then, or with Capacity Rebalancing on",
             plan.owner()
         ),
         OnNotice::AtOnce { why } if matches!(auto_would, OnNotice::AtOnce { .. }) => {
-            format!("on a notice this instance leaves at once, because {why}")
+            format!("on a notice this instance leaves at once where others serve, because {why}")
         }
         OnNotice::AtOnce { why } => format!(
-            "on a notice this instance leaves at once, because {why}; with \"auto\" it serves on until its successor is \
+            "on a notice this instance leaves at once where others serve, because {why}; with \"auto\" it serves on until its successor is \
              healthy, where the owner can launch one first"
         ),
     };

@@ -1,5 +1,6 @@
 //! The target groups of this instance: found as the daemon finds them, with ports, health and deregistration delay.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::finding::Finding;
@@ -33,6 +34,7 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<F
     findings.extend(traffic_sources::zones(inspection, plan, &found.registrations).await);
     for registration in &found.registrations {
         findings.extend(of_registration(inspection, registration, plan).await);
+        findings.extend(drains(registration, &found.unheard).map(|finding| finding.of(registration.name())));
     }
     if findings.is_empty() {
         findings.push(
@@ -129,7 +131,8 @@ async fn of_registration(inspection: &Inspection, registration: &Registration, p
                 .of(name)
                 .means("it sends new flows for minutes after the deregistration, and a successor is healthy as late")
                 .remedy(
-                    "keep the application listening to the end, and let its health check fail on the hook `notice`",
+                    "keep the application listening to the end, and do not let its health check fail on the hook `notice`: \
+                     this instance may still serve after it",
                 ),
         );
     } else {
@@ -138,6 +141,29 @@ async fn of_registration(inspection: &Inspection, registration: &Registration, p
     findings.extend(server_id(registration).map(|finding| finding.of(name)));
     findings.extend(who_registers(registration, plan).map(|finding| finding.of(name)));
     findings
+}
+
+/// Tells whether this machine's connections show when its requests have ended. Of a Network Load Balancer that is told
+/// elsewhere.
+fn drains(registration: &Registration, unheard: &BTreeSet<u16>) -> Option<Finding> {
+    if registration.network {
+        return None;
+    }
+    let unheard: Vec<String> =
+        registration.ports().iter().filter(|port| unheard.contains(port)).map(u16::to_string).collect();
+    let found = match unheard.as_slice() {
+        _ if registration.multiplexed => {
+            "it speaks HTTP/2 or gRPC: many requests share one connection, and a silent one is not seen".to_owned()
+        }
+        [] => return Some(Finding::ok("drain", "this machine's connections show when its requests have ended")),
+        ports => format!(
+            "nobody listens here on port {}, which is in service: it is redirected, or published from a container",
+            ports.join(", ")
+        ),
+    };
+    let means = "open requests are not seen, so every handover waits for them until the reserve";
+    let remedy = "let the hook `drained` stop the application gracefully: it has [leave] reserve to end them in";
+    Some(Finding::warn("drain", found).means(means).remedy(remedy))
 }
 
 fn server_id(registration: &Registration) -> Option<Finding> {

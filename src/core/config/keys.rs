@@ -122,7 +122,8 @@ const LEAVE: Table = Table {
                 Without an owner it leaves at once too. \"at-once\": at the first sight of the notice. \
                 \"successor-healthy\": as \"auto\", and the policy grants LaunchInstances. Serving on ends in time to drain: \
                 at the deadline less reserve and less the longer of settle and the deregistration delay, of which at most \
-                30s are counted.",
+                30s are counted. Whatever it says, an instance stays until the reserve where no other target of one of its \
+                groups is healthy and staying; before it leaves at once it looks for that, for 2.5s at most.",
             read: |config, value| value::choice(value).map(|read| config.leave.when = read),
         },
         Key {

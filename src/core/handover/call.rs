@@ -255,6 +255,9 @@ impl fmt::Display for Call {
                 let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
                 write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
             }
+            Call::DescribeTargetHealth { target_group, targets, .. } if targets.is_empty() => {
+                write!(f, "DescribeTargetHealth of all targets of {}", target_group.name())
+            }
             Call::DetachInstances { group, .. } => write!(f, "DetachInstances from group {group}"),
             Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Pace;
+use super::light::FEW;
 use crate::core::model::BootInstant;
 use crate::core::retry::fraction;
 
@@ -106,6 +107,14 @@ impl Crowd {
         pace.postpone(wanted.min(latest));
     }
 
+    /// Brings the last moment to leave forward, once a call was throttled: by chance, over as long as the deregistrations of
+    /// all fellows take, and over half of the time to serve on at most. Else all of them would leave in one moment.
+    pub(super) fn spread_leaving(&self, latest: BootInstant, seed: u64) -> BootInstant {
+        let all_leave = Bucket::TARGETS.time_for(self.fellows()).min(latest.since(self.begun_at) / 2);
+        let earlier = self.throttled_at.map(|_| all_leave.mul_f64(fraction(seed)));
+        latest - earlier.unwrap_or_default()
+    }
+
     /// Keeps looks apart, so that all fellows together stay within the bucket.
     pub(super) fn space_out(&self, pace: &mut Pace, bucket: Bucket) {
         if self.throttled_at.is_some() {
@@ -125,6 +134,11 @@ impl Crowd {
             let known = Crowd { fellows: Some(fellows), ..*self };
             pace.postpone(since + known.fair_pause(bucket).mul_f64(fraction(pace.seed)));
         }
+    }
+
+    /// Few instances have the same owner, as far as it is known.
+    pub(super) fn is_small(&self) -> bool {
+        self.fellows.is_some_and(|fellows| usize::try_from(fellows).is_ok_and(|fellows| fellows <= FEW + 1))
     }
 
     fn fellows(&self) -> u32 {

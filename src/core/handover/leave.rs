@@ -139,7 +139,8 @@ impl Leave {
         if self.stage == Stage::Left { None } else { self.pace.wake() }
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    /// `is_alone`: no other target serves the group.
+    pub(super) fn report(&self, begun_at: BootInstant, is_alone: bool) -> Report {
         let after = |instant: BootInstant| seconds(instant.since(begun_at));
         let duty = format!("leave {}", self.registration.name());
         match (self.left, self.accepted_at) {
@@ -152,6 +153,9 @@ impl Leave {
                 let trouble = self.pace.trouble();
                 let what = format!("deregistered after {}, not seen in target health: {trouble}", after(accepted_at));
                 Report::new(duty, false, what)
+            }
+            (None, None) if is_alone && !self.tried => {
+                Report::new(duty, false, "not deregistered: no other target serves, so that this instance serves on")
             }
             (None, None) => Report::new(duty, false, format!("not deregistered: {}", self.pace.trouble())),
         }

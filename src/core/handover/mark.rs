@@ -20,6 +20,11 @@ impl Mark {
         Mark { marked: None, refused: false, pace: Pace::new(now, seed).with(Precedence::Last) }
     }
 
+    /// AWS has taken a tag, or IAM lets nobody set it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.marked.is_some() || self.refused
+    }
+
     pub(super) fn pace(&self) -> &Pace {
         &self.pace
     }
@@ -28,7 +33,7 @@ impl Mark {
         // A group that terminates the instance leads nobody to take it for another's successor.
         let wanted = !view.terms.terminating && !self.refused && self.marked.as_ref() != Some(&value(view.terms));
         // What takes traffic away goes first; what is at stake here can wait.
-        let is_time = view.deregistration_tried || view.may_leave_later;
+        let is_time = view.deregistration_tried || view.may_mark;
         if wanted {
             view.crowd.hold_back(&mut self.pace);
         }

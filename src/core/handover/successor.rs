@@ -130,7 +130,7 @@ impl SuccessorDuties {
 
     /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
     /// a successor is on its way.
-    fn is_decided_by_group(&self) -> bool {
+    pub(super) fn is_decided_by_group(&self) -> bool {
         let decides = match &self.ask {
             Ask::Group(ask) => !ask.leaves(),
             Ask::Nobody => true,
@@ -169,10 +169,10 @@ impl SuccessorDuties {
         }
     }
 
-    /// The target groups that the group takes this instance out of, because it was asked to and has accepted.
-    pub(super) fn taken_out_of(&self) -> &[TargetGroupArn] {
+    /// The target groups that the group takes this instance out of, where what it was asked `is` so.
+    pub(super) fn taken_out_of(&self, is: fn(&AskGroup) -> bool) -> &[TargetGroupArn] {
         match (&self.plan, &self.ask) {
-            (Plan::Group { group, .. }, Ask::Group(ask)) if ask.has_left() => &group.target_groups,
+            (Plan::Group { group, .. }, Ask::Group(ask)) if is(ask) => &group.target_groups,
             _ => &[],
         }
     }

@@ -13,7 +13,7 @@ use proptest::test_runner::RngSeed;
 use super::*;
 use crate::core::config::{Leave as LeaveSettings, When};
 use crate::core::model::*;
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LaunchPlan, PREDECESSOR_TAG};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};
 
 mod interleavings;
@@ -156,6 +156,8 @@ struct Model {
     dead: BTreeSet<InstanceId>,
     tokens: BTreeMap<String, (String, Launched)>,
     tagged: BTreeMap<String, Vec<InstanceId>>,
+    /// Instances that bear the tag of one that goes.
+    leaving: BTreeSet<InstanceId>,
     targets: BTreeSet<(String, String, u16)>,
     draining: BTreeSet<(String, String, u16)>,
     group: Option<(BTreeSet<InstanceId>, i32)>,
@@ -184,6 +186,7 @@ impl Model {
             dead: BTreeSet::new(),
             tokens: BTreeMap::new(),
             tagged: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             targets: BTreeSet::new(),
             draining: BTreeSet::new(),
             group: None,
@@ -200,15 +203,11 @@ impl Model {
             model.targets.insert((API.into(), (*name).into(), 8080));
             model.targets.insert((API.into(), (*name).into(), 8081));
         }
-        model
-    }
-
-    /// Another instance serves in each target group.
-    fn with_another_target(mut self) -> Model {
+        // Another instance serves in each target group.
         for arn in [WEB, API] {
-            self.targets.insert((arn.into(), "i-another".into(), 80));
+            model.targets.insert((arn.into(), "i-another".into(), 80));
         }
-        self
+        model
     }
 
     fn with_group(mut self) -> Model {
@@ -284,7 +283,7 @@ impl Model {
             private_ip: Some("10.0.2.9".into()),
             subnet_id: None,
             launch_time: Some(launch_time),
-            tags: BTreeMap::new(),
+            tags: self.leaving.get(wanted).map(|_| (LEAVING_TAG.to_owned(), "soon".to_owned())).into_iter().collect(),
             state_reason: None,
         })
     }
@@ -445,7 +444,11 @@ impl Model {
                 let tagged = self.tagged.get(victim).cloned().unwrap_or_default();
                 Answer::Instances(tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
-            Call::TagInstance { .. } | Call::UntagInstance { .. } => Answer::Accepted,
+            Call::TagInstance { .. } => {
+                self.leaving.insert(id(victim));
+                Answer::Accepted
+            }
+            Call::UntagInstance { .. } => Answer::Accepted,
             Call::RunHook { .. } => Answer::Hook { succeeded: true, how: "ended".into() },
             other => self.perform_return(now, victim, other),
         }
@@ -507,6 +510,8 @@ struct Run {
     events: Vec<(u64, Event)>,
     calls: Vec<(u64, usize, Call)>,
     milestones: Vec<Milestone>,
+    /// For how long nobody was in a target group, up to the first reserve.
+    dark: u64,
 }
 
 impl Run {
@@ -527,6 +532,7 @@ impl Run {
             events: Vec::new(),
             calls: Vec::new(),
             milestones: Vec::new(),
+            dark: 0,
         }
     }
 
@@ -557,7 +563,12 @@ impl Run {
             for victim in 0..self.handovers.len() {
                 self.ask(victim, now);
             }
-            now = self.next_instant(now, kills, end);
+            let next = self.next_instant(now, kills, end);
+            let first_reserve = self.model.deadlines.iter().min().copied().unwrap_or_default().saturating_sub(10_000);
+            if !self.model.targets.iter().any(|(arn, _, _)| arn == WEB) {
+                self.dark += next.min(first_reserve).saturating_sub(now);
+            }
+            now = next;
         }
         self
     }
@@ -727,7 +738,7 @@ const EVERYTHING: [&str; 11] = [
 
 #[test]
 fn a_group_is_left_by_detaching_and_launches_the_successor() {
-    let writes = ["deregister web", "deregister api", "exit decrement=false", "register in api"];
+    let writes = ["exit decrement=false", "deregister web", "deregister api", "register in api"];
     check(When::AtOnce, Model::new(&VICTIM).with_group(), detach(), &writes, &EVERYTHING);
 }
 
@@ -791,11 +802,11 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
     let rebalances =
         Plan::Group { group: AutoScalingGroup { capacity_rebalance: true, ..group(&[]) }, how: GroupRequest::Observe };
     for (when, leaves_at_once) in [(When::Auto, false), (When::AtOnce, true)] {
-        let mut run = Run::new(Model::new(&VICTIM).with_group().with_another_target(), rebalances.clone(), Vec::new());
+        let mut run = Run::new(Model::new(&VICTIM).with_group(), rebalances.clone(), Vec::new());
         run.settings.leave.when = when;
         let run = run.run(&[]);
         let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
-        assert_eq!(first.map(|(when, _, _)| *when), Some(if leaves_at_once { 1_000 } else { 81_000 }), "{when:?}");
+        assert_eq!(first.map(|(when, _, _)| *when), Some(if leaves_at_once { 1_040 } else { 81_000 }), "{when:?}");
     }
 }
 
@@ -803,7 +814,8 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
 fn by_default_nobody_to_launch_means_at_once() {
     let run = Run::new(Model::new(&VICTIM), Plan::Nobody { why: "launched by hand".into() }, Vec::new()).run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
-    assert_eq!(first.map(|(when, _, _)| *when), Some(1_000));
+    // Three exchanges of 20 ms: another target serves, this instance bears its tag, and the other does not.
+    assert_eq!(first.map(|(when, _, _)| *when), Some(1_060));
 }
 
 #[test]
@@ -817,7 +829,7 @@ fn the_defaults_count_thirty_seconds_of_a_long_delay_and_settle_of_a_short_one()
 
 #[test]
 fn an_instant_fleet_is_launched_and_its_instance_registered() {
-    let writes = ["deregister web", "deregister api", "create fleet", "register in web", "register in api"];
+    let writes = ["create fleet", "deregister web", "deregister api", "register in web", "register in api"];
     check(When::AtOnce, Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
 }
 
@@ -831,20 +843,19 @@ fn nobody_launches_and_the_instance_drains_all_the_same() {
 }
 
 #[test]
-fn every_deregistration_is_begun_in_the_first_instant_and_the_owner_is_asked_in_the_same() {
-    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+fn the_owner_is_asked_in_the_first_instant_and_one_look_later_every_deregistration_is_begun_where_many_serve() {
+    let mut model = Model::new(&VICTIM).with_group();
+    for other in 0..11 {
+        model.targets.extend([WEB, API].map(|arn| (arn.into(), format!("i-serving{other}"), 80)));
+    }
+    let mut run = Run::new(model, detach(), Vec::new());
     run.settings.leave.when = When::AtOnce;
     let run = run.run(&[]);
-    let first: Vec<&Call> =
-        run.calls.iter().take_while(|(when, _, _)| *when == 1_000).map(|(_, _, call)| call).collect();
-    assert!(matches!(
-        first.as_slice(),
-        [
-            Call::DeregisterTargets { .. },
-            Call::DeregisterTargets { .. },
-            Call::DetachInstances { decrement: false, .. }
-        ]
-    ));
+    let at = |instant| run.calls.iter().filter(move |(when, _, _)| *when == instant).map(|(_, _, call)| call);
+    let first: Vec<&Call> = at(1_000).collect();
+    assert!(matches!(first.first(), Some(Call::DetachInstances { decrement: false, .. })), "{first:?}");
+    assert_eq!(first.iter().filter(|call| matches!(call, Call::DescribeTargetHealth { .. })).count(), 2, "{first:?}");
+    assert_eq!(at(1_020).filter(|call| matches!(call, Call::DeregisterTargets { .. })).count(), 2);
 }
 
 #[test]
@@ -877,7 +888,7 @@ fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
 fn serving_on_ends_when_draining_would_come_too_late() {
     let plan = launch_plan();
     let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
-    let mut run = Run::new(Model::new(&VICTIM).with_another_target(), plan, never);
+    let mut run = Run::new(Model::new(&VICTIM), plan, never);
     run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
@@ -913,15 +924,23 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), Duty::Ask, refused);
     let due = handover.due(at(1_050));
-    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
-    assert!(matches!(
-        calls.as_slice(),
-        [
-            Call::DeregisterTargets { .. },
-            Call::DeregisterTargets { .. },
-            Call::DetachInstances { decrement: false, .. }
-        ]
-    ));
+    assert!(due.iter().any(|due| matches!(due.call, Call::DetachInstances { decrement: false, .. })), "{due:?}");
+    assert_eq!(leaves_after_a_look(&mut handover, 1_050, due), 2);
+}
+
+/// How many target groups are left once each look at who serves is answered: many do.
+fn leaves_after_a_look(handover: &mut Handover, now: u64, due: Vec<Due>) -> usize {
+    for due in due.into_iter().filter(|due| matches!(due.duty, Duty::Light(_))) {
+        handover.answered(at(now + 20), due.duty, many_serve());
+    }
+    handover.due(at(now + 20)).iter().filter(|due| matches!(due.call, Call::DeregisterTargets { .. })).count()
+}
+
+/// Health of so many other targets that their tags are not asked for.
+fn many_serve() -> Answer {
+    let target = |number: u32| Target { id: format!("i-serving{number}"), port: 80 };
+    let row = |number| TargetHealth { target: target(number), state: TargetState::Healthy, reason: None };
+    Answer::Health((0..11).map(row).collect())
 }
 
 #[test]
@@ -1167,16 +1186,18 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
     handover.answered(at(200), Duty::FindRegistrations(1), Answer::Registrations(registrations("i-victim")));
-    assert_eq!(handover.due(at(200)).iter().filter(|due| matches!(due.duty, Duty::Leave(_))).count(), 2);
+    let due = handover.due(at(200));
+    assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
 }
 
 #[test]
 fn no_failure_of_one_duty_stops_another() {
     let terms = terms_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
-    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
+    let mut handover = Handover::begin(terms, at_once(), known, at(0));
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
-    handover.due(at(0));
+    let due = handover.due(at(0));
+    assert_eq!(leaves_after_a_look(&mut handover, 0, due), 2);
     handover.answered(at(10), Duty::Leave(0), Answer::Failed(denied.clone()));
     handover.answered(at(10), Duty::Ask, Answer::Failed(denied));
     handover.answered(at(10), Duty::Leave(1), Answer::Accepted);

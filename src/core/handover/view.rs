@@ -1,13 +1,14 @@
 //! Everything that a duty may know of the others, as of now: one look at the whole handover, made anew for each round of calls.
 
 use super::crowd::Crowd;
+use super::group::AskGroup;
 use super::hook::Hook;
 use super::leave::Leave;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::terms::Manner;
 use super::{ALONE_AT_MOST, Handover, LAST_CALLS, LeaveSettings, Terms, light};
-use crate::core::model::{BootInstant, Registration, TargetGroupArn};
+use crate::core::model::{Action, BootInstant, Registration, Signal, TargetGroupArn};
 
 pub(super) struct View<'a> {
     pub(super) now: BootInstant,
@@ -18,6 +19,8 @@ pub(super) struct View<'a> {
     pub(super) may_leave: bool,
     /// Serving on: leaving comes later.
     pub(super) may_leave_later: bool,
+    /// This instance is marked before it leaves.
+    pub(super) may_mark: bool,
     /// It is soon to be known whether anybody else serves.
     pub(super) looks_who_serves: bool,
     /// An interruption is announced, or this instance is leaving all the same.
@@ -57,15 +60,17 @@ impl Handover {
     ) -> View<'a> {
         let manner = self.terms.manner(settings, successor.map(SuccessorDuties::plan));
         let latest = self.latest_leave(settings);
-        let is_waited_for = successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
-        let time_is_up = !self.is_leaving && manner == Manner::ServeOn && is_waited_for;
+        let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
+        let waits = manner == Manner::ServeOn && successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
         let may_leave = match manner {
-            _ if self.is_leaving => true,
-            Manner::AtOnce => true,
-            Manner::ServeOn if !is_waited_for => true,
-            Manner::ServeOn => now >= latest && self.others_serve_or_time_is_up(now, settings),
-            Manner::Open => successor.is_some_and(SuccessorDuties::is_healthy),
+            _ if self.is_leaving || is_healthy || self.leaves_whoever_serves(successor) => true,
+            Manner::Open => false,
+            Manner::ServeOn if waits => now >= latest && !self.keeps_the_light_on(now, settings),
+            Manner::ServeOn | Manner::AtOnce => !self.keeps_the_light_on(now, settings),
         };
+        let looks_from = if waits { latest - light::AHEAD } else { self.begun_at };
+        // The tag of one among many can wait for the deregistration.
+        let marks_at_once = manner != Manner::AtOnce || self.crowd.is_small() || self.light.asks_for_tags();
         let known = self.look_ups.registrations_are_known();
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         View {
@@ -75,7 +80,8 @@ impl Handover {
             manner,
             may_leave,
             may_leave_later: !may_leave,
-            looks_who_serves: time_is_up && !may_leave && now >= latest - light::AHEAD,
+            looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
+            may_mark: !may_leave && marks_at_once,
             is_certain: !self.terms.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
             deregistration_tried: now >= self.begun_at + ALONE_AT_MOST
@@ -85,13 +91,38 @@ impl Handover {
             quiet: quiet.is_quiet(),
             hooks_ended: hooks.iter().all(Hook::has_ended) || now >= self.terms.deadline - LAST_CALLS,
             registrations: &self.registrations,
-            taken_out_of: successor.map(|successor| successor.taken_out_of().to_vec()).unwrap_or_default(),
+            taken_out_of: self.stays_out_of(successor),
             crowd: self.crowd.until(self.terms.deadline),
         }
     }
 
-    /// Nobody else serves: this instance stays until the reserve.
-    fn others_serve_or_time_is_up(&self, now: BootInstant, settings: &LeaveSettings) -> bool {
-        self.light.others_serve(&self.registrations).unwrap_or(true) || now >= self.terms.deadline - settings.reserve
+    /// A hibernation has begun when its notice shows, and a group that terminates this instance by itself drains it.
+    fn leaves_whoever_serves(&self, successor: Option<&SuccessorDuties>) -> bool {
+        let hibernates = self.terms.incident.action == Some(Action::Hibernate);
+        let by_group = self.terms.terminating && successor.is_none_or(SuccessorDuties::is_decided_by_group);
+        hibernates || by_group || self.terms.signal == Signal::LifecycleState
+    }
+
+    /// Nobody else serves: this instance stays until the reserve. What is not known yet is waited for a moment, also by a
+    /// process that has just begun when it is high time.
+    fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings) -> bool {
+        let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
+        let is_in_reserve = now >= self.terms.deadline - settings.reserve;
+        match self.light.others_serve(&self.registrations) {
+            Some(others_serve) => !others_serve && !is_in_reserve,
+            None => now < latest && !is_in_reserve && !self.light.is_unanswered(now, self.crowd),
+        }
+    }
+
+    /// The target groups that the owner has taken this instance out of, and that it has not come back to.
+    fn stays_out_of(&self, successor: Option<&SuccessorDuties>) -> Vec<TargetGroupArn> {
+        let mut taken_out_of =
+            successor.map(|successor| successor.taken_out_of(AskGroup::has_left).to_vec()).unwrap_or_default();
+        for (index, registration) in self.registrations.iter().enumerate() {
+            if self.light.is_back_in(index) {
+                taken_out_of.retain(|target_group| *target_group != registration.target_group);
+            }
+        }
+        taken_out_of
     }
 }

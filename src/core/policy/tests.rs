@@ -35,6 +35,7 @@ fn draining_alone_needs_no_compute_but_the_mark() {
     let expected = [
         "ec2:CreateTags",
         "ec2:DeleteTags",
+        "ec2:DescribeInstances",
         "ec2:DescribeTags",
         "elasticloadbalancing:DeregisterTargets",
         "elasticloadbalancing:DescribeTargetGroupAttributes",

@@ -77,6 +77,7 @@ fn row(state: TargetState) -> TargetHealth {
 /// Nothing goes wrong, and no successor shows.
 fn well(call: &Call) -> Option<Answer> {
     match call {
+        Call::DescribeTargetHealth { targets, .. } if targets.is_empty() => Some(many_serve()),
         Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
@@ -305,9 +306,11 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
 #[test]
 fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_proof() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
-    let first = told.handover.due(at(1_000));
-    assert!(matches!(first.first(), Some(Due { call: Call::DeregisterTargets { .. }, .. })));
+    told.throttled = true;
+    assert!(matches!(told.until(2_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    told.throttled = false;
     told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.until(5_000, Duty::Ask);
     told.answer(Duty::Ask, Answer::Accepted);
     assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
     // The proof fails: then it is our business again.
@@ -324,16 +327,15 @@ fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_p
 fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_no_say() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
     told.throttled = true;
-    told.handover.due(at(1_000));
+    assert!(told.until(2_000, Duty::Leave(0)).is_some());
     told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
     told.answer(Duty::Ask, failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
     assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
     let mut elsewhere = group(&[]);
     elsewhere.target_groups = vec![TargetGroupArn::new(API)];
     let mut told = super::group::told(plan_of(elsewhere), When::AtOnce, |_| {});
-    told.handover.due(at(1_000));
+    assert!(told.until(2_000, Duty::Leave(0)).is_some());
     told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
-    told.answer(Duty::Ask, Answer::Accepted);
     assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
 }
 

@@ -151,6 +151,7 @@ impl World {
                 manner: Manner::AtOnce,
                 may_leave: true,
                 may_leave_later: false,
+                may_mark: false,
                 looks_who_serves: false,
                 is_certain: true,
                 left_at: None,

@@ -1,90 +1,278 @@
-//! The last one keeps the light on: a successor that is launched and never healthy, under the default settings.
+//! The last one keeps the light on, whatever `[leave] when` says and whoever owns it: handovers of this instance against a
+//! model of target health and tags, under the default settings but for `when`.
 
 use super::*;
-use crate::core::plan::LEAVING_TAG;
 
 /// Another target at this millisecond: healthy or not, and marked as one that goes or not.
 type Other = fn(u64) -> (TargetState, bool);
-
-/// When this instance asks to be deregistered, in milliseconds after the notice, and how often it looked who serves.
-fn leaves(others: &[Other], answers: bool) -> (u64, usize) {
-    let terms = Terms { clocks: (epoch(), at(0)), ..terms_of("i-victim", Action::Terminate, 120_000) };
-    let known = Known {
-        registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
-        plan: Some(launch_plan()),
-        ..Known::default()
-    };
-    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
-    let mut looks = 0;
-    for now in (0..120_000).step_by(100) {
-        for due in handover.due(at(now)) {
-            let shown = || others.iter().enumerate().map(|(number, other)| (format!("i-{number}"), other(now)));
-            let answer = match &due.call {
-                Call::DeregisterTargets { .. } => return (now, looks),
-                Call::DescribeTargetHealth { .. } | Call::DescribeInstances { .. } if !answers => {
-                    looks += 1;
-                    Answer::Failed(Failure::unanswered("no answer"))
-                }
-                Call::DescribeTargetHealth { .. } => {
-                    looks += 1;
-                    let row = |id: String, state| TargetHealth { target: Target { id, port: 80 }, state, reason: None };
-                    let ours = row("i-victim".into(), TargetState::Healthy);
-                    Answer::Health(shown().map(|(id, (state, _))| row(id, state)).chain([ours]).collect())
-                }
-                Call::DescribeInstances { instance_ids } => {
-                    let model = Model::new(&VICTIM);
-                    let instance = |(name, (_, leaving)): (String, (TargetState, bool))| {
-                        let mut instance = model.instance(&id(&name), now).expect("an instance");
-                        instance.tags.extend(leaving.then(|| (LEAVING_TAG.to_owned(), "soon".to_owned())));
-                        instance
-                    };
-                    let asked = shown().filter(|(name, _)| instance_ids.contains(&id(name)));
-                    Answer::Instances(asked.map(instance).collect())
-                }
-                Call::CreateFleet { .. } => {
-                    Answer::Launched(Launched { instances: Vec::new(), errors: vec!["no capacity".into()] })
-                }
-                _ => Answer::Accepted,
-            };
-            handover.answered(at(now), due.duty, answer);
-        }
-    }
-    panic!("it never leaves")
-}
 
 const SERVES: Other = |_| (TargetState::Healthy, false);
 const GOES: Other = |_| (TargetState::Healthy, true);
 const DRAINS: Other = |_| (TargetState::Draining, true);
 
+/// One handover from a notice at 0 to its deadline two minutes later.
+struct Night<'a> {
+    when: When,
+    plan: Plan,
+    others: &'a [Other],
+    /// Looks at health and tags are answered, and by what they are not.
+    refused: Option<FailureKind>,
+    /// How long each exchange takes.
+    takes: u64,
+    action: Action,
+}
+
+/// What was seen of it, in milliseconds.
+#[derive(Debug, Default)]
+struct Seen {
+    left: Option<u64>,
+    asked: Option<u64>,
+    /// Looks at the health of all.
+    looks: usize,
+    /// Registered itself again.
+    returned: Vec<u64>,
+    exits: usize,
+    launches: usize,
+    /// The milliseconds until the reserve in which no target was healthy, after the first second.
+    dark: u64,
+}
+
+impl<'a> Night<'a> {
+    fn of(when: When, plan: Plan, others: &'a [Other]) -> Night<'a> {
+        Night { when, plan, others, refused: None, takes: 20, action: Action::Terminate }
+    }
+
+    fn pass(self) -> Seen {
+        let terms = Terms { clocks: (epoch(), at(0)), ..terms_of("i-victim", self.action, 120_000) };
+        let known = Known {
+            registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
+            plan: Some(self.plan.clone()),
+            ..Known::default()
+        };
+        let leave = LeaveSettings { when: self.when, ..LeaveSettings::default() };
+        let mut handover = Handover::begin(terms, Settings { leave, ..Settings::default() }, known, at(0));
+        let mut seen = Seen::default();
+        let (mut replies, mut serving_since) = (Vec::new(), Some(0));
+        for now in (0..121_000).step_by(20) {
+            for (_, duty, answer) in replies.extract_if(.., |(when, _, _)| *when <= now) {
+                handover.answered(at(now), duty, answer);
+            }
+            for Due { duty, call, .. } in handover.due(at(now)) {
+                assert!(now < 120_000, "{call:?} is begun after the deadline");
+                let answer = self.perform(now, duty, &call, &mut seen, &mut serving_since);
+                replies.push((now + self.takes, duty, answer));
+            }
+            let serves = serving_since.is_some_and(|since| now >= since);
+            let another = self.others.iter().any(|other| other(now).0 == TargetState::Healthy);
+            seen.dark += u64::from(!serves && !another && (1_000..110_000).contains(&now)) * 20;
+        }
+        assert!(handover.outcome().is_some(), "it ends");
+        assert!(serving_since.is_none(), "out before the end");
+        seen
+    }
+
+    /// Registered again this instance is healthy after 5 s.
+    fn perform(&self, now: u64, duty: Duty, call: &Call, seen: &mut Seen, serving_since: &mut Option<u64>) -> Answer {
+        let is_light = matches!(duty, Duty::Light(_));
+        if let (true, Some(kind)) = (is_light && !call.writes(), self.refused) {
+            seen.looks += 1;
+            return Answer::Failed(Failure { kind, code: Some("Refused".into()), message: String::new() });
+        }
+        let shown = || self.others.iter().enumerate().map(|(number, other)| (format!("i-{number}"), other(now)));
+        let model = Model::new(&VICTIM);
+        match call {
+            Call::DeregisterTargets { .. } => {
+                seen.left.get_or_insert(now);
+                *serving_since = None;
+                Answer::Accepted
+            }
+            Call::RegisterTargets { targets, .. } => {
+                assert!(is_light && targets.iter().all(|target| target.id == "i-victim"), "{targets:?}");
+                seen.returned.push(now);
+                *serving_since = Some(now + 5_000);
+                Answer::Accepted
+            }
+            Call::DetachInstances { .. } | Call::TerminateInstanceInAutoScalingGroup { .. } => {
+                seen.asked.get_or_insert(now);
+                seen.exits += 1;
+                // The group deregisters its member a moment later.
+                *serving_since = None;
+                Answer::Accepted
+            }
+            Call::LaunchInstances { .. } => {
+                let code = Some("AccessDenied".to_owned());
+                Answer::Failed(Failure { kind: FailureKind::Denied, code, message: String::new() })
+            }
+            Call::CreateFleet { .. } => {
+                seen.asked.get_or_insert(now);
+                seen.launches += 1;
+                Answer::Launched(Launched { instances: Vec::new(), errors: vec!["no capacity".into()] })
+            }
+            Call::DescribeTargetHealth { targets, .. } => {
+                seen.looks += usize::from(is_light);
+                let row = |id: String, state| TargetHealth { target: Target { id, port: 80 }, state, reason: None };
+                let ours = match *serving_since {
+                    None => TargetState::Draining,
+                    Some(since) if now < since => TargetState::Initial,
+                    Some(_) => TargetState::Healthy,
+                };
+                let rows = shown().map(|(id, (state, _))| row(id, state)).chain([row("i-victim".into(), ours)]);
+                Answer::Health(TargetHealth::as_asked(rows.collect(), targets))
+            }
+            Call::DescribeInstances { instance_ids } => {
+                let instance = |(name, (_, leaving)): (String, (TargetState, bool))| {
+                    let mut instance = model.blank(&name);
+                    instance.tags.extend(leaving.then(|| (LEAVING_TAG.to_owned(), "soon".to_owned())));
+                    instance
+                };
+                let asked = shown().filter(|(name, _)| instance_ids.contains(&id(name)));
+                Answer::Instances(asked.map(instance).collect())
+            }
+            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(Vec::new()),
+            Call::DescribeGroupRoom { .. } => {
+                Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 3 }))
+            }
+            Call::LookAtConnections { ports, .. } => {
+                Answer::Connections(Connections { listening: ports.clone(), ..Connections::default() })
+            }
+            _ => Answer::Accepted,
+        }
+    }
+}
+
+fn nobody() -> Plan {
+    Plan::Nobody { why: "launched by hand".into() }
+}
+
+fn hooked() -> Plan {
+    Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }
+}
+
+/// One of one, two of two, three of three.
+const ALONE: [&[Other]; 4] = [&[], &[GOES], &[GOES, GOES], &[DRAINS, GOES]];
+
 #[test]
-fn one_of_one_serves_on_until_the_reserve() {
-    let (when, _) = leaves(&[], true);
-    assert_eq!(when, 110_000);
+fn the_last_one_serves_on_until_the_reserve_whoever_owns_it_and_whatever_when_says() {
+    for others in ALONE {
+        for (when, plan) in [
+            (When::Auto, launch_plan()),
+            (When::AtOnce, launch_plan()),
+            (When::Auto, nobody()),
+            (When::AtOnce, nobody()),
+            (When::SuccessorHealthy, nobody()),
+        ] {
+            let seen = Night::of(when, plan, others).pass();
+            assert_eq!((seen.left, seen.dark), (Some(110_000), 0), "{when:?}, {} others", others.len());
+        }
+    }
 }
 
 #[test]
-fn two_of_two_and_three_of_three_that_go_together_serve_on_until_the_reserve() {
-    for others in [&[GOES][..], &[GOES, GOES], &[DRAINS, GOES]] {
-        assert_eq!(leaves(others, true).0, 110_000);
+fn a_last_one_that_its_group_takes_out_asks_for_its_successor_at_once_and_comes_back() {
+    for others in ALONE {
+        for (when, plan) in
+            [(When::AtOnce, detach()), (When::Auto, detach()), (When::AtOnce, hooked()), (When::Auto, hooked())]
+        {
+            let seen = Night::of(when, plan, others).pass();
+            assert!(seen.asked.is_some_and(|asked| asked <= 100) && seen.exits == 1, "{when:?} {seen:?}");
+            assert_eq!(seen.left, Some(110_000), "{when:?} {seen:?}");
+            assert!(matches!(seen.returned.as_slice(), [at] if *at <= 4_500), "{when:?} {seen:?}");
+            let is_dark_at_most = if others.contains(&GOES) { 0 } else { 9_000 };
+            assert!(seen.dark <= is_dark_at_most, "{when:?} {seen:?}");
+        }
     }
+}
+
+#[test]
+fn where_another_one_serves_an_instance_that_leaves_at_once_is_out_after_three_exchanges() {
+    for plan in [launch_plan(), nobody(), detach(), hooked()] {
+        for others in [&[SERVES][..], &[GOES, SERVES], &[SERVES; 30]] {
+            let seen = Night { takes: 100, ..Night::of(When::AtOnce, plan.clone(), others) }.pass();
+            assert!(seen.left.is_some_and(|left| left <= 300), "{seen:?}");
+            assert!(seen.asked.is_none_or(|asked| asked == 0), "the successor is asked for first: {seen:?}");
+            assert!(seen.looks == 1 && seen.returned.is_empty(), "{seen:?}");
+        }
+    }
+}
+
+#[test]
+fn where_many_serve_one_exchange_is_enough() {
+    let seen = Night { takes: 100, ..Night::of(When::AtOnce, launch_plan(), &[SERVES; 30]) }.pass();
+    assert_eq!((seen.left, seen.looks), (Some(100), 1));
 }
 
 #[test]
 fn where_another_one_serves_this_instance_leaves_in_time_to_drain_and_looks_once() {
     for others in [&[SERVES][..], &[GOES, SERVES], &[SERVES; 30]] {
-        let (when, looks) = leaves(others, true);
-        assert_eq!((when, looks), (80_000, 1));
+        let seen = Night::of(When::Auto, launch_plan(), others).pass();
+        assert_eq!((seen.left, seen.looks), (Some(80_000), 1));
     }
 }
 
 #[test]
 fn as_soon_as_another_one_serves_this_instance_leaves() {
     let later: Other = |now| (if now < 90_000 { TargetState::Initial } else { TargetState::Healthy }, false);
-    let (when, looks) = leaves(&[later, GOES], true);
-    assert!((90_000..96_000).contains(&when) && looks < 8, "{when} {looks}");
+    for when in [When::Auto, When::AtOnce] {
+        let seen = Night::of(when, launch_plan(), &[later, GOES]).pass();
+        assert!(seen.left.is_some_and(|left| (90_000..96_000).contains(&left)), "{when:?} {seen:?}");
+    }
 }
 
 #[test]
-fn what_is_not_known_holds_it_no_longer_than_draining_allows() {
-    assert_eq!(leaves(&[], false).0, 80_000);
+fn what_is_not_known_holds_it_for_a_moment_and_no_longer_than_draining_allows() {
+    for kind in [FailureKind::Unanswered, FailureKind::Fault] {
+        for (when, plan, left) in [(When::Auto, launch_plan(), 80_000), (When::AtOnce, launch_plan(), 2_500)] {
+            let seen = Night { refused: Some(kind), ..Night::of(when, plan, &[]) }.pass();
+            assert!(seen.left.is_some_and(|at| (left..left + 100).contains(&at)), "{when:?} {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_throttled_or_denied_look_holds_nobody_up_who_leaves_at_once_among_many() {
+    for kind in [FailureKind::Throttled, FailureKind::Denied] {
+        let seen = Night { refused: Some(kind), ..Night::of(When::AtOnce, launch_plan(), &[SERVES; 30]) }.pass();
+        assert!(seen.left.is_some_and(|left| left <= 100), "{kind:?} {seen:?}");
+    }
+}
+
+#[test]
+fn a_hibernation_and_a_group_that_terminates_this_instance_leave_whoever_serves() {
+    let seen = Night { action: Action::Hibernate, ..Night::of(When::Auto, launch_plan(), &[]) }.pass();
+    assert_eq!((seen.left, seen.looks), (Some(0), 0));
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let terms = Terms { signal: Signal::LifecycleState, terminating: true, ..terms };
+    let known = Known {
+        registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
+        plan: Some(hooked()),
+        ..Known::default()
+    };
+    let mut handover = Handover::begin(terms, Settings::default(), known, at(1_000));
+    assert!(handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DeregisterTargets { .. })));
+}
+
+#[test]
+fn of_several_noticed_at_once_somebody_serves_until_the_reserve_and_each_has_one_successor() {
+    let names = [("i-victim", 1_000, 121_000), ("i-second", 1_300, 121_300), ("i-third", 1_010, 121_010)];
+    for count in 1..=3 {
+        for latency in [20, 180, 450] {
+            for kills in [vec![], vec![(1_100, 0)], vec![(1_700, 0), (1_900, count - 1)], vec![(100_000, 0)]] {
+                for (when, plan) in [(When::AtOnce, nobody()), (When::AtOnce, raise()), (When::Auto, raise())] {
+                    let mut model = Model::new(&names[..count]);
+                    if !matches!(plan, Plan::Nobody { .. }) {
+                        model = model.with_fleet();
+                    }
+                    model.targets.retain(|(_, target, _)| target != "i-another");
+                    let launches = if matches!(plan, Plan::Nobody { .. }) { 0 } else { count };
+                    let mut run = Run::new(model, plan, vec![(Fate::Fine, latency); 100_000]);
+                    run.settings.leave.when = when;
+                    let run = run.run(&kills);
+                    let context = format!("{count} {latency} {when:?} {kills:?} {launches}");
+                    assert_eq!(run.dark, 0, "{context}: {:?}", run.calls);
+                    assert_eq!(run.model.launched.len(), launches, "{context}");
+                    assert!(names[..count].iter().all(|(name, _, _)| run.targets_of(name) == 0), "{context}");
+                }
+            }
+        }
+    }
 }

@@ -161,7 +161,8 @@ impl Account {
                 }
                 Answer::Accepted
             }
-            // The victim's own row and its successor's: the others are nothing to it.
+            // The victim's own row, the successors', and those of the first of the others that are not out yet: one that
+            // looks who serves asks no more than whether there are many.
             Call::DescribeTargetHealth { .. } => {
                 let row = |id: &InstanceId, state: TargetState| TargetHealth {
                     target: Target { id: id.to_string(), port: 80 },
@@ -175,7 +176,9 @@ impl Account {
                     row(id, if healthy { TargetState::Healthy } else { TargetState::Initial })
                 });
                 let ours = row(&victim_id(victim), ours);
-                Answer::Health(others.chain([ours]).collect())
+                let in_service = (0..self.out.len()).filter(|it| *it != victim && self.out[*it].is_none());
+                let fellows = in_service.take(12).map(|it| row(&victim_id(it), TargetState::Healthy));
+                Answer::Health(others.chain([ours]).chain(fellows).collect())
             }
             Call::LookAtConnections { ports, .. } => {
                 Answer::Connections(Connections { listening: ports.clone(), ..Connections::default() })
@@ -261,8 +264,8 @@ struct Storm {
 
 impl Storm {
     fn new(case: Case) -> Storm {
-        let Case { victims, fellows, owner, charge, boot, death } = case;
-        let leave = LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() };
+        let Case { victims, fellows, owner, charge, boot, death, when } = case;
+        let leave = LeaveSettings { when, ..LeaveSettings::default() };
         let settings = Settings { leave, ..Settings::default() };
         let plan = match owner {
             OwnedBy::Template => match launch_plan() {
@@ -421,11 +424,13 @@ struct Case {
     charge: Charge,
     boot: (u64, u64),
     death: u64,
+    when: When,
 }
 
 impl Case {
     fn new(victims: usize, owner: OwnedBy, boot: (u64, u64)) -> Case {
-        Case { victims, fellows: Some(victims), owner, charge: Charge::Free, boot, death: TWO_MINUTES }
+        let (charge, death, when) = (Charge::Free, TWO_MINUTES, When::AtOnce);
+        Case { victims, fellows: Some(victims), owner, charge, boot, death, when }
     }
 
     fn run(self) -> Figures {
@@ -481,6 +486,20 @@ fn it_hangs_on_no_good_guess_of_how_many_were_noticed() {
         let template = Case::new(150, OwnedBy::Template, BOOTS[0]);
         let figures = Case { fellows, charge: Charge::LosesFraction, ..template }.run();
         assert!(figures.out.len() >= out_where_it_costs, "{figures:?}");
+    }
+}
+
+#[test]
+fn who_serves_on_until_its_last_moment_leaves_earlier_among_many() {
+    for victims in [60, 150] {
+        let never = (300_000, 300_000);
+        let figures = Case { when: When::Auto, ..Case::new(victims, OwnedBy::Template, never) }.run();
+        let (taken, refused) = figures.calls["DeregisterTargets"];
+        assert_eq!((figures.out.len(), taken), (victims, victims), "{figures:?}");
+        assert!(refused <= victims / 4, "{figures:?}");
+        // The last moment is 40 s before the end, and half of the time until then is for serving on at least.
+        assert!(figures.out.first().is_some_and(|first| *first >= 40_000), "{figures:?}");
+        assert!(figures.quantile(1.0) <= 84_000, "{figures:?}");
     }
 }
 

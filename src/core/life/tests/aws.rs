@@ -136,7 +136,11 @@ impl Aws {
             ready: true,
             healthy_after: 6_000,
             launches: Vec::new(),
-            targets: home().into_iter().map(|(arn, port)| (arn, US.to_owned(), port)).collect(),
+            // Another member serves beside this instance.
+            targets: home()
+                .into_iter()
+                .flat_map(|(arn, port)| [US, "i-other1"].map(|id| (arn, id.to_owned(), port)))
+                .collect(),
             draining: BTreeSet::new(),
             tags: BTreeMap::new(),
             tokens: BTreeMap::new(),
