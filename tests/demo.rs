@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A few seconds; and some for a machine that builds at the same time.
-const SOON: Duration = Duration::from_secs(20);
+/// As long as the slow request, and some for a machine that builds at the same time.
+const SOON: Duration = Duration::from_secs(40);
 
 fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spot-relay"));
@@ -53,7 +53,8 @@ fn hands_over(owner: &str, call: &str) {
     let leaves = ["deregistered from web", "left web", "no request is open", "handed over completely"];
     let arrives =
         ["launched, pending", "is running in", "registered in web", "is healthy in web", "handed over completely"];
-    for duties in [leaves.as_slice(), arrives.as_slice()] {
+    // The successor may be launched before the daemon's word of the notice is heard.
+    for (noticed, duties) in [(&noticed[..], leaves.as_slice()), (&noticed[..1], arrives.as_slice())] {
         let mut rest = timeline.iter();
         for part in noticed.iter().chain(duties) {
             assert!(rest.any(|(_, line)| line.contains(*part)), "{part:?} is missing or out of order in:\n{stdout}");

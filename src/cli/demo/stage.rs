@@ -29,10 +29,10 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 const REQUEST_EVERY: Duration = Duration::from_millis(200);
 /// The slow request is opened this long before the notice.
 const OPENED_BEFORE: Duration = Duration::from_millis(500);
-/// The time until the slow request is answered: until after the successor serves and the daemon has settled, so that the daemon has to see
-/// the request itself to wait for it.
+/// The time until the slow request is answered: as a rule the successor serves and this instance has settled long before,
+/// so that the daemon has to see the request itself to wait for it.
 const SLOW: Duration = Duration::from_secs(45);
-const SLOW_WHEN_FAST: Duration = Duration::from_secs(7);
+const SLOW_WHEN_FAST: Duration = Duration::from_secs(12);
 
 const CONFIG: &str = "# every default\n";
 const FAST_CONFIG: &str = "[watch]\ninterval = \"200ms\"\n[leave]\nsettle = \"1s\"\nquiet-for = \"1s\"\n";
