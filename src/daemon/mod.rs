@@ -331,9 +331,10 @@ impl Daemon {
             self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
             return;
         }
+        let round = self.preparation.is_due(now);
+        let scan = self.preparation.is_scan_due(&self.options.config, now).filter(|_| !round);
         let may_begin = self.may_begin(Purpose::Prepare, now) && !self.preparation.waits_for_scan();
-        let busy = life.has_to_finish() || !may_begin;
-        if busy {
+        if !(round || scan.is_some()) || life.has_to_finish() || !may_begin {
             return;
         }
         let asked = prepare::RoundInput {
@@ -346,12 +347,10 @@ impl Daemon {
             chooses_zones: self.preparation.chooses_zones(),
             tempo: self.preparation.tempo(),
         };
-        if self.preparation.is_due(now) {
+        if round {
             self.measures.prepares(self.preparation.failures());
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
-        } else if let Some(pace) = self.preparation.is_scan_due(&self.options.config, now)
-            && self.may_begin(Purpose::Scan, now)
-        {
+        } else if let Some(pace) = scan.filter(|_| self.may_begin(Purpose::Scan, now)) {
             self.preparation.scan_begins(pace);
             self.begin(Purpose::Scan, async move {
                 let began = Instant::now();

@@ -143,10 +143,16 @@ def test_after_a_withdrawn_notice_the_targets_serve_the_next_one(quick):
     node = quick
     node.run("systemctl", "enable", "farewell.service")
     farewell = node.root / "root/farewell"
+    example = node.run("cat", "/usr/share/doc/spot-relay/examples/stop-web-server.service")
+    assert "nginx.service" in example
+    node.write("/etc/systemd/system/stop-web-server.service", example.replace("nginx.service", "shop.service"))
+    node.run("systemctl", "enable", "stop-web-server.service")
     node.cloud.notice()
     node.hands_over_completely()
     until("the targets", lambda: node.is_active("spot-relay-notice.target") and node.is_active("spot-relay-drained.target"))
+    until("the shop to be closed", lambda: not node.is_active("shop.service"))
     node.cloud.withdraw()
+    until("the shop to be open again", lambda: node.is_active("shop.service"))
     until("the targets' end", lambda: not node.is_active("spot-relay-notice.target") and not node.is_active("spot-relay-drained.target"))
     until("the instance to be back", lambda: "reinstated" in node.milestones())
     assert farewell.read_text() == "said\n"
