@@ -50,7 +50,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
-    #[command(after_help = "Exit status: 0 stopped, 1 another daemon runs, 75 configuration unreadable, 78 configuration wrong, 2 wrong arguments")]
+    #[command(
+        after_help = "Exit status: 0 stopped, 1 another daemon runs, 75 configuration unreadable, 78 configuration wrong, 2 wrong arguments"
+    )]
     Run(run::Arguments),
     /// Find out now what would go wrong in the two minutes: metadata, permissions, owner, target groups, and more
     #[command(after_help = "Exit status: 0, 1 if anything failed, with `--config-only` 78")]
