@@ -203,14 +203,13 @@ impl Plan {
         }
     }
 
-    /// The plan with this instance in the lifecycle state that the metadata shows: it is newer than the last look-up.
+    /// The plan with this instance in the lifecycle state that the metadata shows, which is newer than the last look-up's.
+    /// See [`GroupMember::moves_to`].
     #[must_use]
-    pub fn with_member_state(mut self, instance_id: &InstanceId, lifecycle_state: &str) -> Plan {
+    pub fn with_member_state(mut self, instance_id: &InstanceId, target_state: &str) -> Plan {
         if let Plan::Group { group, .. } = &mut self {
             let ours = group.members.iter_mut().find(|member| member.instance_id == *instance_id);
-            if let Some(member) = ours {
-                lifecycle_state.clone_into(&mut member.lifecycle_state);
-            }
+            ours.into_iter().for_each(|member| member.moves_to(target_state));
         }
         self
     }

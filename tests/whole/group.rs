@@ -116,18 +116,21 @@ fn a_member_that_is_pending_is_detached_when_it_comes_into_service() {
 
 #[test]
 fn a_member_at_a_launching_hook_is_replaced_by_abandoning_it() {
-    let mut settings = owned_by(group(false, false));
-    settings.member_state = "Pending:Wait".to_owned();
-    settings.launch_hook = true;
-    settings.timings.terminates_after = Duration::from_secs(60);
-    let scenario = Scenario::new(settings);
-    let daemon = scenario.ready();
-    scenario.sim.notice("terminate", Duration::from_secs(120));
-    eventually(|| first(&scenario, "CompleteLifecycleAction")).expect("the hook is completed");
-    let call = first(&scenario, "CompleteLifecycleAction").expect("a completion").parameters;
-    assert_eq!((call["LifecycleActionResult"].as_str(), call["LifecycleHookName"].as_str()), ("ABANDON", "ready"));
-    eventually(|| (!scenario.sim.successors().is_empty()).then_some(())).expect("a replacement");
-    drop(daemon);
+    for when in ["at-once", "auto"] {
+        let mut settings = owned_by(group(false, false));
+        settings.member_state = "Pending:Wait".to_owned();
+        settings.launch_hook = true;
+        settings.timings.terminates_after = Duration::from_secs(60);
+        let scenario = Scenario::new(settings).config(&format!("{SHORT}when = \"{when}\"\n"));
+        let daemon = scenario.ready();
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        let call =
+            eventually(|| first(&scenario, "CompleteLifecycleAction")).expect("the hook is completed").parameters;
+        assert_eq!((call["LifecycleActionResult"].as_str(), call["LifecycleHookName"].as_str()), ("ABANDON", "ready"));
+        eventually(|| (!scenario.sim.successors().is_empty()).then_some(())).expect("a replacement");
+        assert_eq!(scenario.count("LaunchInstances"), 0, "{when}");
+        drop(daemon);
+    }
 }
 
 #[test]

@@ -72,6 +72,17 @@ impl GroupMember {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
     }
 
+    /// Takes up the state that the metadata shows. That is where the group takes the member: `InService` from the launch on,
+    /// also while a launching hook holds it, and on the way out of Standby or the warm pool. So a member that was last seen on
+    /// its way into service is not taken for one that has come there.
+    pub fn moves_to(&mut self, target_state: &str) {
+        if target_state != "InService" {
+            target_state.clone_into(&mut self.lifecycle_state);
+        } else if !self.is_counted() {
+            "Pending".clone_into(&mut self.lifecycle_state);
+        }
+    }
+
     /// The meaning of its lifecycle state for a call that takes it out of the group.
     pub fn membership(&self) -> Membership {
         match self.lifecycle_state.as_str() {

@@ -475,6 +475,27 @@ fn a_member_that_the_group_does_not_count_has_no_successor() {
 }
 
 #[test]
+fn the_state_that_the_metadata_shows_is_where_the_member_goes_and_not_where_it_is() {
+    for (seen, shown, state) in [
+        ("Pending", "InService", "Pending"),
+        ("Pending:Wait", "InService", "Pending:Wait"),
+        ("Standby", "InService", "Pending"),
+        ("Warmed:Stopped", "InService", "Pending"),
+        ("InService", "InService", "InService"),
+        ("InService", "Standby", "Standby"),
+        ("Pending:Wait", "Terminated", "Terminated"),
+    ] {
+        let mut member = crate::core::model::GroupMember {
+            instance_id: InstanceId::new("i-us"),
+            availability_zone: "eu-west-1a".into(),
+            lifecycle_state: seen.into(),
+        };
+        member.moves_to(shown);
+        assert_eq!(member.lifecycle_state, state, "seen in {seen}, the metadata shows {shown}");
+    }
+}
+
+#[test]
 fn launch_instances_is_called_only_where_something_launches_first() {
     use crate::core::config::{Config, Rebalance, ScheduledEvents, When};
     let asks = |when, rebalance, scheduled_events, how| {

@@ -122,10 +122,28 @@ fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_
 }
 
 #[test]
+fn a_member_at_a_launching_hook_launches_nothing_first_though_the_metadata_shows_where_it_goes() {
+    let mut group = group(&[]);
+    let Answer::GroupMembers(waiting) = members("Pending:Wait") else { panic!("members") };
+    group.members = waiting;
+    group.launch_hooks = hooks(&["ready"]);
+    let plan = plan_of(group).with_member_state(&id(US), "InService");
+    let mut told = told(plan, When::Auto, |_| {});
+    assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(Duty::Ask, members("Pending:Wait"));
+    let next = told.until(110_000, Duty::Ask);
+    assert!(matches!(next, Some(Call::CompleteLifecycleAction { result: HookResult::Abandon, .. })), "{next:?}");
+}
+
+fn hooks(names: &[&str]) -> Vec<LifecycleHook> {
+    let hook = |name: &&str| LifecycleHook { name: (*name).into(), heartbeat_timeout: Duration::from_secs(60) };
+    names.iter().map(hook).collect()
+}
+
+#[test]
 fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
     let mut group = group(&[]);
-    let hook = |name: &str| LifecycleHook { name: name.into(), heartbeat_timeout: Duration::from_secs(60) };
-    group.launch_hooks = vec![hook("first"), hook("second")];
+    group.launch_hooks = hooks(&["first", "second"]);
     let mut told = told(plan_of(group), When::AtOnce, |_| {});
     told.until(2_000, Duty::Ask);
     told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
