@@ -38,6 +38,7 @@ use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKi
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure, FailureKind};
 
+use call::LOOK_UP_LIMIT;
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, HookResult, LAUNCH_LIMIT};
 use crowd::Crowd;
 use group::AskGroup;
@@ -121,8 +122,10 @@ impl Handover {
         handover.learn_registrations(known.found, now);
         match known.plan {
             Some(plan) => handover.learn_plan(plan, now),
+            None if handover.terms.ends_by_group() => {}
             None => handover.look_ups.look_for_plan(now),
         }
+        handover.look_for_group(now);
         handover.say_begun(now);
         handover
     }
@@ -216,6 +219,7 @@ impl Handover {
         if let Some(successor) = &mut self.successor {
             successor.group_terminates(&self.terms, now);
         }
+        self.look_for_group(now);
         if self.terms.signal == Signal::LifecycleState {
             self.say_begun(now);
         }
@@ -275,7 +279,7 @@ impl Handover {
         calls.extend(self.look_ups.due(now));
         // A group that terminates this instance has no deadline: it waits for its hooks.
         let left = self.terms.deadline.since(now);
-        let left = if self.group_waits() { left.max(CALL_LIMIT) } else { left };
+        let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
@@ -300,7 +304,7 @@ impl Handover {
 
     fn pace(&self, duty: Duty) -> Option<&Pace> {
         match duty {
-            Duty::FindRegistrations(_) | Duty::FindPlan => self.look_ups.pace(duty),
+            Duty::FindRegistrations(_) | Duty::FindPlan | Duty::FindGroup => self.look_ups.pace(duty),
             Duty::Leave(index) => self.leaves.get(index).map(Leave::pace),
             Duty::Quiet => Some(self.quiet.pace()),
             Duty::Mark => Some(self.mark.pace()),
@@ -320,8 +324,12 @@ impl Handover {
                 }
             }
             Duty::FindPlan => match answer {
-                Answer::Plan(plan) => self.learn_plan(*plan, now),
+                Answer::Plan(plan) if self.look_ups.looks_for_plan() => self.learn_plan(*plan, now),
                 other => self.look_ups.plan_failed(now, other),
+            },
+            Duty::FindGroup => match answer {
+                Answer::Plan(plan) => self.learn_group(*plan, now),
+                other => self.look_ups.group_failed(now, other),
             },
             Duty::Leave(index) => {
                 if let Some(leave) = self.leaves.get_mut(index) {

@@ -255,6 +255,7 @@ impl Life {
     pub fn due(&mut self, now: BootInstant) -> Vec<Errand> {
         self.seen = now;
         self.begin_what_is_announced(now);
+        self.go_on_by_group(now);
         self.begin_drill(now);
         let mut errands: Vec<Errand> = Vec::new();
         let epoch = self.epoch;
@@ -297,7 +298,8 @@ impl Life {
     pub fn wake(&self) -> Option<BootInstant> {
         let handover = self.handover.as_ref().and_then(Handover::wake);
         let arrival = self.arrival.as_ref().and_then(Arrival::wake);
-        let later = self.lives_on_at().into_iter().chain(self.event_begins_at()).filter(|at| *at > self.seen);
+        let later = self.lives_on_at().into_iter().chain(self.outlives_at()).chain(self.event_begins_at());
+        let later = later.filter(|at| *at > self.seen);
         handover.into_iter().chain(arrival).chain(later).min()
     }
 

@@ -60,7 +60,7 @@ impl Clue {
     /// instance that never was in a group; the group has launched its successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
-        let group = tag("aws:autoscaling:groupName").map(Clue::AutoScalingGroup);
+        let group = Clue::group(tags);
         let spot_fleet = tag("aws:ec2spot:fleet-request-id").map(Clue::SpotFleet);
         let ec2_fleet = match tag(ORIGIN_FLEET_TAG) {
             None if tags.contains_key(PREDECESSOR_TAG) => None,
@@ -86,6 +86,12 @@ impl Clue {
                 }),
             },
         }
+    }
+
+    /// The Auto Scaling group that the tags name, whoever launches a successor.
+    pub fn group(tags: &BTreeMap<String, String>) -> Option<Clue> {
+        let name = tags.get("aws:autoscaling:groupName").filter(|name| !name.is_empty());
+        name.cloned().map(Clue::AutoScalingGroup)
     }
 
     /// `sfr-...` is a Spot Fleet's, anything else an EC2 Fleet's.

@@ -12,7 +12,7 @@ use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
 use crate::cloud::imds::Imds;
-use crate::core::config::{Config, TargetGroups};
+use crate::core::config::{Config, Successor, TargetGroups};
 use crate::core::error_chain::error_chain;
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
@@ -122,6 +122,19 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
     match make_plan(aws, identity, config, &tags, clue, tempo, &mut gaps).await {
         Ok(plan) => Planned { plan: Some(plan), gaps },
         Err(failure) => Planned::unknown(Gap::new(what, failure)),
+    }
+}
+
+/// The Auto Scaling group that holds this instance, whoever launches a successor: its hooks hold this instance up. Hooks that
+/// nobody may read are taken for none.
+pub(super) async fn find_group(aws: &Aws, imds: &Imds, identity: &Identity) -> Result<Plan, Failure> {
+    let tags = find_tags(aws, imds, identity).await?;
+    let clue = Clue::group(&tags).unwrap_or_else(|| Clue::Nobody("the instance has no tag of a group".to_owned()));
+    let mut gaps = Vec::new();
+    let owner = find_owner(aws, identity, clue, Tempo::AtOnce, &mut gaps).await?;
+    match gaps.into_iter().find(|gap| gap.kind() != FailureKind::Denied) {
+        Some(gap) => Err(gap.into_bare()),
+        None => Ok(Plan::of(&owner, identity, &Successor::default(), &Surroundings::default())),
     }
 }
 

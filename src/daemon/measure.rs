@@ -159,6 +159,7 @@ fn duty(task: Task) -> &'static str {
     match task {
         Task::Leave(Duty::FindRegistrations(_)) => "find-registrations",
         Task::Leave(Duty::FindPlan) => "find-plan",
+        Task::Leave(Duty::FindGroup) => "lifecycle",
         Task::Leave(Duty::Leave(_)) => "leave",
         Task::Leave(Duty::Quiet) => "quiet",
         Task::Leave(Duty::Ask) => "ask",

@@ -54,6 +54,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
             let planned = look_up::find_plan(aws, imds, identity, config, Tempo::AtOnce).await;
             planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
         }
+        Call::FindGroup => look_up::find_group(aws, imds, identity).await.map(|plan| Answer::Plan(Box::new(plan))),
         Call::DeregisterTargets { target_group, targets, zone } => {
             aws.elb.deregister_targets(&target_group, &targets, &zone, limit).await.map(accepted)
         }

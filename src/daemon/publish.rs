@@ -320,6 +320,7 @@ pub(super) fn words(task: Task) -> &'static str {
     match task {
         Task::Leave(Duty::FindRegistrations(_)) => "failed to find this instance's target groups",
         Task::Leave(Duty::FindPlan) => "failed to find out who launches a successor",
+        Task::Leave(Duty::FindGroup) => "failed to find the hooks of the group that terminates this instance",
         Task::Leave(Duty::Leave(_)) => "failed to leave a target group, or to see it left",
         Task::Leave(Duty::Quiet) => "failed to look at this instance's connections",
         Task::Leave(Duty::Ask) => "failed to ask for the successor",

@@ -19,7 +19,7 @@ use crate::core::retry::Failure;
 /// One call's limit; shorter when the deadline is nearer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// A look-up's limit: it may ask page by page.
-const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The limit of a call that answers once the launch has been made, which takes seconds.
 pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,6 +31,9 @@ pub enum Call {
         among: Option<Vec<TargetGroupArn>>,
     },
     FindPlan,
+    /// The Auto Scaling group that holds this instance, by its tag and whoever launches a successor, with the hooks that it has
+    /// now.
+    FindGroup,
     DeregisterTargets {
         target_group: TargetGroupArn,
         targets: Vec<Target>,
@@ -216,6 +219,7 @@ pub enum Answer {
 pub enum Duty {
     FindRegistrations(usize),
     FindPlan,
+    FindGroup,
     Leave(usize),
     Quiet,
     /// Ask for the successor.
@@ -251,6 +255,7 @@ impl fmt::Display for Call {
         match self {
             Call::FindRegistrations { .. } => f.write_str("a look-up of this instance's target groups"),
             Call::FindPlan => f.write_str("a look-up of who launches a successor"),
+            Call::FindGroup => f.write_str("a look-up of the hooks of the group that terminates this instance"),
             Call::DeregisterTargets { target_group, targets, .. } => {
                 let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
                 write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
@@ -279,6 +284,7 @@ impl Call {
             self,
             Call::FindRegistrations { .. }
                 | Call::FindPlan
+                | Call::FindGroup
                 | Call::DescribeTargetHealth { .. }
                 | Call::LookAtConnections { .. }
                 | Call::DescribeGroupMembers { .. }
@@ -298,7 +304,7 @@ impl Call {
     pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
             Call::FindRegistrations { among: None } => left,
-            Call::FindRegistrations { .. } | Call::FindPlan | Call::DescribeFleetMembers { .. } => {
+            Call::FindRegistrations { .. } | Call::FindPlan | Call::FindGroup | Call::DescribeFleetMembers { .. } => {
                 LOOK_UP_LIMIT.min(left)
             }
             Call::CreateFleet { .. } | Call::RunInstances { .. } | Call::LaunchInstances { .. } => {

@@ -2,8 +2,9 @@
 
 use super::outcome::{join, seconds};
 use super::successor::SuccessorDuties;
-use super::{Handover, Outcome};
-use crate::core::model::{BootInstant, MilestoneKind, Signal};
+use super::{Handover, Outcome, seed};
+use crate::core::model::{BootInstant, MilestoneKind};
+use crate::core::plan::Plan;
 
 impl Handover {
     /// Ends the handover when nothing is left to try, or at the deadline. Returns whether it has ended.
@@ -41,10 +42,30 @@ impl Handover {
         true
     }
 
-    /// Tells whether the group terminates this instance by itself and waits for its hooks, which have no deadline of ours.
+    /// Tells whether the group terminates this instance and waits for its hooks, or may: they have no deadline of ours. Only
+    /// an interruption that AWS has announced ends this instance before them.
     pub(super) fn group_waits(&self) -> bool {
-        let by_itself = self.terms.terminating && self.terms.signal == Signal::LifecycleState;
-        by_itself && self.successor.as_ref().is_some_and(SuccessorDuties::is_waited_for)
+        let waits = || self.successor.as_ref().is_some_and(|successor| successor.lifecycles.is_waited_for());
+        self.terms.ends_by_group() && (self.look_ups.looks_for_group() || waits())
+    }
+
+    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor.
+    pub(super) fn look_for_group(&mut self, now: BootInstant) {
+        if self.terms.ends_by_group() {
+            self.look_ups.look_for_group(self.crowd, now);
+        }
+    }
+
+    /// The group that terminates this instance; nobody, where no group holds it any more.
+    pub(super) fn learn_group(&mut self, plan: Plan, now: BootInstant) {
+        self.look_ups.group_is_known();
+        match (&mut self.successor, plan) {
+            (None, plan) => self.learn_plan(plan, now),
+            (Some(successor), Plan::Group { group, .. }) => {
+                successor.lifecycles.learn(&group, &|hook| seed(&self.terms, hook));
+            }
+            (Some(_), _) => {}
+        }
     }
 
     /// Why this instance, of which no interruption is announced, does not leave at all.

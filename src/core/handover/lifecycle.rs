@@ -21,7 +21,7 @@ const LOOK_PAUSES: [Duration; 5] = [
     Duration::from_secs(10),
     Duration::from_secs(15),
 ];
-/// After so many failures in a row the pauses grow to minutes: there may be an hour until the hook's timeout.
+/// After so many failures in a row the pauses grow to minutes.
 const PATIENT_AFTER: u32 = 8;
 
 /// All termination hooks of the group: they open together, and each is completed by itself.
@@ -81,6 +81,20 @@ impl Lifecycles {
             look: Pace::new(BootInstant::default(), seed("lifecycle state")),
             looks: 0,
             group,
+        }
+    }
+
+    /// The group as it is now. A hook that it no longer has is tried all the same: it may have opened before.
+    pub(super) fn learn(&mut self, group: &AutoScalingGroup, seed: &dyn Fn(&str) -> u64) {
+        let known = self.hooks.len();
+        for hook in Lifecycles::new(group, seed).hooks {
+            if !self.hooks.iter().any(|known| known.name == hook.name) {
+                self.hooks.push(hook);
+            }
+        }
+        self.group.clone_from(&group.name);
+        if self.hooks.len() > known && self.time != HookTime::Retained {
+            self.time = HookTime::NotYet;
         }
     }
 
@@ -172,7 +186,7 @@ impl Lifecycles {
                 self.look.succeeded(now + pause);
                 self.saw(now, us, into_pool, &members);
             }
-            other => failed(&mut self.look, now, other),
+            other => failed_patiently(&mut self.look, now, other),
         }
     }
 
@@ -187,7 +201,7 @@ impl Lifecycles {
             // While another hook holds the member this one is completed already, by a call whose answer was lost.
             (_, Answer::Failed(failure)) if failure.message.contains("No active Lifecycle Action") => {
                 let again = hook.pace.failures > 0;
-                failed(&mut hook.pace, now, Answer::Failed(failure));
+                failed_patiently(&mut hook.pace, now, Answer::Failed(failure));
                 if again {
                     hook.stage = Stage::Over(now);
                     hook.pace.succeeded(now);
@@ -195,7 +209,7 @@ impl Lifecycles {
                 self.time = HookTime::NotYet;
                 self.look.next = now;
             }
-            (_, other) => failed(&mut hook.pace, now, other),
+            (_, other) => failed_patiently(&mut hook.pace, now, other),
         }
     }
 
@@ -240,7 +254,8 @@ impl Lifecycles {
     }
 }
 
-fn failed(pace: &mut Pace, now: BootInstant, answer: Answer) {
+/// There may be an hour until the hook's timeout.
+pub(super) fn failed_patiently(pace: &mut Pace, now: BootInstant, answer: Answer) {
     pace.failed_by(now, answer);
     if pace.failures > PATIENT_AFTER {
         pace.next = now + LOOK_UP.pause(pace.failures - PATIENT_AFTER, pace.seed);

@@ -23,7 +23,7 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    lifecycles: Lifecycles,
+    pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
     deaths: Vec<Death>,
@@ -137,11 +137,6 @@ impl SuccessorDuties {
             Ask::Capacity(_) | Ask::Launch(_) => false,
         };
         self.terminating && self.watch.is_none() && decides
-    }
-
-    /// The group waits for its termination hooks to be completed, or will.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.lifecycles.is_waited_for()
     }
 
     fn is_uncounted(&self) -> bool {
@@ -447,13 +442,13 @@ impl SuccessorDuties {
     }
 
     pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<Report> {
+        let hooks = self.lifecycles.reports(begun_at);
+        let alone = |what: &str| std::iter::once(Report::new("successor", true, what)).chain(hooks.clone()).collect();
         if let Plan::Nobody { why } = &self.plan {
-            return vec![Report::new("successor", true, format!("nobody launches one: {why}"))];
+            return alone(&format!("nobody launches one: {why}"));
         }
         if self.is_decided_by_group() {
-            let what = "not asked for: the group terminates this instance and decides on its place";
-            let hooks = self.lifecycles.reports(begun_at);
-            return std::iter::once(Report::new("successor", true, what)).chain(hooks).collect();
+            return alone("not asked for: the group terminates this instance and decides on its place");
         }
         if !self.plan.has_successor() {
             return vec![Report::new("successor", true, self.plan.to_string())];
@@ -484,7 +479,7 @@ impl SuccessorDuties {
         if given_up {
             reports = reports.into_iter().map(Report::settled).collect();
         }
-        reports.extend(self.lifecycles.reports(begun_at));
+        reports.extend(hooks);
         reports
     }
 }

@@ -124,6 +124,11 @@ impl Terms {
         self.signal == Signal::RebalanceRecommendation && !self.terminating
     }
 
+    /// The group terminates this instance, and nothing that AWS has announced ends it at a known time.
+    pub(super) fn ends_by_group(&self) -> bool {
+        self.terminating && self.signal != Signal::Notice
+    }
+
     /// A deadline that is one: none while no interruption is announced.
     pub(super) fn announced_deadline(&self) -> Option<BootInstant> {
         (!self.is_open()).then_some(self.deadline)

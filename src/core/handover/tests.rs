@@ -477,6 +477,7 @@ impl Model {
         match call {
             Call::FindRegistrations { .. } => Answer::Registrations(registrations(victim)),
             Call::FindPlan => refused("AccessDenied", "the test gives the plan"),
+            Call::FindGroup => Answer::Plan(Box::new(Plan::Nobody { why: "the test gives the group".into() })),
             other => panic!("{other:?} is not asked here"),
         }
     }

@@ -23,6 +23,8 @@ const LEAD: Duration = Duration::from_secs(10 * 60);
 /// A group terminates this instance: draining may take at the most, beside the commands of the user's.
 const DRAINS_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
+/// AWS ends an interrupted instance within seconds of the time announced. One that is alive so long after it was withdrawn.
+const OUTLIVES_AFTER: Duration = Duration::from_secs(30);
 
 /// The news in a signal.
 pub(super) struct Beginning {
@@ -39,6 +41,9 @@ pub(super) struct Beginning {
 
 impl Life {
     pub(super) fn notice_stands(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) {
+        if self.is_over(notice, at) {
+            return;
+        }
         if let Some(handover) = self.handover.as_mut().filter(|handover| handover.outcome().is_none()) {
             let before = (handover.terms().deadline, handover.terms().incident.action, handover.terms().signal);
             handover.noticed(notice.action, notice.time, notice.deadline(aws_now, at), at);
@@ -54,7 +59,7 @@ impl Life {
             self.note_handover();
             return;
         }
-        if self.is_over(notice, at) || self.is_told_of(notice, aws_now, at) {
+        if self.is_told_of(notice, aws_now, at) {
             return;
         }
         match notice.first_sight(aws_now, at, self.sight.absent_before) {
@@ -159,17 +164,38 @@ impl Life {
         if self.record_of_this_boot().is_some_and(|it| it.terminating && it.outcome.is_some() && it.closed.is_none()) {
             return;
         }
+        self.begin_by_group(at);
+    }
+
+    fn begin_by_group(&mut self, at: BootInstant) {
         let aws_now = self.aws_now(at).unwrap_or(Timestamp::UNIX_EPOCH);
         self.begin_handover(Beginning {
             signal: Signal::LifecycleState,
             action: Some(Action::Terminate),
             time: None,
             event: None,
-            deadline,
+            deadline: at + self.drains_within(),
             first_signal: aws_now,
             aws_now,
             now: at,
         });
+    }
+
+    /// The notice has ended nothing, and the group terminates this instance all the same: the hooks that it was not seen
+    /// through open only after the deregistration delay.
+    pub(super) fn go_on_by_group(&mut self, now: BootInstant) {
+        if self.outlives_at().is_some_and(|at| now >= at) {
+            self.over = self.sight.notice;
+            self.begin_by_group(now);
+        }
+    }
+
+    pub(super) fn outlives_at(&self) -> Option<BootInstant> {
+        let was_cut_short = |record: &&Record| {
+            record.signal == Signal::Notice && record.terminating && record.is_over() && !record.is_complete()
+        };
+        let record = self.record_of_this_boot().filter(was_cut_short)?;
+        (self.sight.is_terminating() && self.arrival.is_none()).then(|| record.deadline + OUTLIVES_AFTER)
     }
 
     /// As long as the load balancer lets requests finish, with what hooks and quiet need.

@@ -800,6 +800,59 @@ mod lifecycle {
         assert!(story.aws.places().is_empty(), "{}", story.tale());
     }
 
+    /// A group whose hook opens only after the deregistration delay.
+    fn draining(change: impl FnOnce(&mut crate::core::config::Config)) -> Story {
+        let mut story = Story::with(Owner::Hook, change);
+        story.aws.drains_for = 300_000;
+        story.run(10);
+        story
+    }
+
+    fn completes(story: &Story) -> bool {
+        story.writes().contains(&"complete") && !story.aws.alive
+    }
+
+    #[test]
+    fn termination_at_a_notice_that_ends_nothing_goes_on_until_the_hook_opens() {
+        for is_gone in [true, false] {
+            for restarts in [false, true] {
+                let mut story = draining(|_| {});
+                story.notice(Action::Terminate);
+                story.run_until(|story| story.writes().iter().any(|write| write.starts_with("terminate in group")));
+                if is_gone {
+                    story.withdraw();
+                }
+                story.run(140);
+                if restarts {
+                    story.restart();
+                }
+                story.run(400);
+                assert!(completes(&story), "{is_gone} {restarts} {}", story.tale());
+                assert!(is_complete(&story), "{is_gone} {restarts} {}", story.tale());
+                assert_eq!(story.launched(), 1, "{is_gone} {restarts}");
+            }
+        }
+    }
+
+    #[test]
+    fn termination_for_a_scheduled_event_has_no_end_but_the_completion() {
+        let mut story = draining(hands_over_for_events);
+        story.event("instance-event-1", "instance-stop", 130);
+        story.run(500);
+        assert!(completes(&story) && is_complete(&story), "{}", story.tale());
+    }
+
+    #[test]
+    fn termination_while_no_look_up_is_answered_has_no_end_but_the_completion() {
+        let mut story = Story::of(Owner::Hook);
+        story.aws.drains_for = 300_000;
+        story.exchanges(vec![(Fate::Throttled, 20); 150]);
+        let now = story.now;
+        story.aws.group_terminates(now);
+        story.run(500);
+        assert!(completes(&story) && is_complete(&story), "{}", story.tale());
+    }
+
     #[test]
     fn termination_seen_by_many_processes_ends_once() {
         for owner in [Owner::Hook, Owner::Detach] {

@@ -81,6 +81,7 @@ fn well(call: &Call) -> Option<Answer> {
         Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
+        Call::FindGroup => Some(Answer::Plan(Box::new(Plan::Nobody { why: "the same as before".into() }))),
         Call::DescribeGroupRoom { .. } => {
             Some(Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 9 })))
         }
@@ -251,6 +252,52 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
         let outcome = told.handover.outcome().expect("the end");
         assert!(outcome.complete, "{outcome:#?}");
     }
+}
+
+#[test]
+fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
+    let nobody = Plan::Nobody { why: "[successor] owner is \"none\"".into() };
+    for known in [plan_of(group(&[])), plan_of(group(&["drain"])), nobody] {
+        let mut told = told(known.clone(), When::AtOnce, |terms| {
+            (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
+        });
+        let mut completed = Vec::new();
+        while told.now < 5_000_000 && told.handover.outcome().is_none() {
+            // For an hour AWS does not tell of the group.
+            let tells = told.now > 3_600_000;
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match &call {
+                    Call::FindGroup if tells => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
+                    Call::FindGroup => failed(FailureKind::Fault, "InternalFailure", ""),
+                    Call::DescribeGroupMembers { .. } => {
+                        members(if tells { "Terminating:Wait" } else { "Terminating" })
+                    }
+                    other => well(other).expect("an answer"),
+                };
+                if let Call::CompleteLifecycleAction { group, hook, .. } = call {
+                    assert_eq!(group, "shop-asg");
+                    completed.push(hook);
+                }
+                told.answer(duty, answer);
+            }
+            told.now += 1_000;
+        }
+        completed.sort();
+        assert_eq!(completed, ["drain", "late"], "{known}");
+        assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{known}");
+    }
+}
+
+#[test]
+fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| {
+        (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
+    });
+    assert!(told.until(60_000, Duty::FindGroup).is_some());
+    told.answer(Duty::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
+    told.until(100_000, Duty::FindGroup);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(!outcome.complete && told.now < 121_000, "{outcome:#?}");
 }
 
 #[test]

@@ -53,6 +53,7 @@ enum Timer {
     Detached,
     Drained,
     Rebalance,
+    HookOpens,
     HookTimesOut,
     Dies,
 }
@@ -64,6 +65,8 @@ pub(super) struct Aws {
     owner: Owner,
     pub(super) alive: bool,
     pub(super) ready: bool,
+    /// How long the group drains before its hook opens.
+    pub(super) drains_for: u64,
     /// How long a new instance takes to become healthy.
     pub(super) healthy_after: u64,
     pub(super) launches: Vec<Launch>,
@@ -134,6 +137,7 @@ impl Aws {
             owner,
             alive: true,
             ready: true,
+            drains_for: 0,
             healthy_after: 6_000,
             launches: Vec::new(),
             // Another member serves beside this instance.
@@ -228,10 +232,10 @@ impl Aws {
 
     fn begin_to_terminate(&mut self, now: u64) {
         let hook = self.owner == Owner::Hook;
-        let state = if hook { "Terminating:Wait" } else { "Terminating" };
-        self.members.insert(us(), state.to_owned());
+        self.members.insert(us(), "Terminating".to_owned());
         self.leave_group_targets(now, US);
-        self.timers.push(if hook { (now + 120_000, Timer::HookTimesOut) } else { (now + 40_000, Timer::Dies) });
+        self.timers.push(if hook { (now + self.drains_for, Timer::HookOpens) } else { (now + 40_000, Timer::Dies) });
+        self.pass(now);
     }
 
     fn leave_group_targets(&mut self, now: u64, id: &str) {
@@ -276,6 +280,10 @@ impl Aws {
                     self.rebalanced = true;
                     let new = self.launch(now, "the group rebalances");
                     self.members.insert(new, "InService".into());
+                }
+                Timer::HookOpens => {
+                    self.members.insert(us(), "Terminating:Wait".to_owned());
+                    self.timers.push((now + 120_000, Timer::HookTimesOut));
                 }
                 Timer::HookTimesOut | Timer::Dies => self.dies(),
                 Timer::Drained => self.draining.clear(),
@@ -494,7 +502,7 @@ impl Aws {
                 Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
             }
             Call::FindRegistrations { .. } => Answer::Registrations(self.shown()),
-            Call::FindPlan => Answer::Plan(Box::new(self.plan())),
+            Call::FindPlan | Call::FindGroup => Answer::Plan(Box::new(self.plan())),
             Call::TerminateInstances => {
                 self.timers.push((now + 1_000, Timer::Dies));
                 self.write("terminate ourselves".into())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::config::{Config, ListedTargetGroup, Rebalance, ScheduledEvents, TargetGroups, Then};
-use crate::core::handover::{Answer, Call};
+use crate::core::handover::{Answer, Call, Terms};
 use crate::core::life::{Life, Recommendation, Record, Task, Ticket};
 use crate::core::model::{Action, BootInstant, ExcessCapacity, Milestone, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
@@ -460,7 +460,12 @@ impl Story {
             self.next_look_up = Some(self.now);
         }
         assert!(!(life.is_handing_over() && life.arrival().is_some()), "a handover and an arrival at once");
-        let deadline = life.handover().filter(|it| it.terms().signal != Signal::RebalanceRecommendation);
+        // A group that terminates an instance waits for its hooks.
+        let is_by_group = |signal| signal != Signal::Notice;
+        let has_deadline = |terms: &Terms| {
+            terms.signal != Signal::RebalanceRecommendation && !(terms.terminating && is_by_group(terms.signal))
+        };
+        let deadline = life.handover().filter(|it| has_deadline(it.terms()));
         let deadline = deadline.map(|handover| handover.terms().deadline);
         assert!(
             !life.is_handing_over() || deadline.is_none_or(|deadline| now < deadline),
