@@ -17,7 +17,7 @@ use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
 use crate::core::plan::{Clue, LaunchPlan, Plan};
 use crate::core::policy::{
-    ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, launched_into,
+    ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, held_by, launched_into,
     reads_on_the_way,
 };
 use crate::core::printable::printable_lines;
@@ -70,7 +70,10 @@ fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
         notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
     notes.extend(placeholder(&needs));
-    NotedSubject { subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() }, notes }
+    NotedSubject {
+        subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None },
+        notes,
+    }
 }
 
 /// A note where the policy passes a role whose name is not known.
@@ -110,10 +113,12 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
             let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
             let mut found = planned(&aws, &imds, &identity, config, plan, scope).await?;
             found.subject.on_the_way = on_the_way;
+            found.subject.held_by = held_by(&clue, &tags, config);
             Ok(found)
         }
         Err(failure) => {
             let needs = OwnerNeeds::of_clue(&clue, &scope, config);
+            let held_by = held_by(&clue, &tags, config);
             let note = format!(
                 "{} could not be looked up ({failure}), so this is everything that such an owner may need; once it is \
                  allowed, run this again for less",
@@ -121,7 +126,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
             );
             let notes = std::iter::once(note).chain(placeholder(&needs)).collect();
             Ok(NotedSubject {
-                subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() },
+                subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by },
                 notes,
             })
         }
@@ -173,7 +178,7 @@ async fn planned(
     }
     let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
     notes.extend(placeholder(&needs));
-    Ok(NotedSubject { subject: Subject { scope, needs, target_groups, on_the_way: Vec::new() }, notes })
+    Ok(NotedSubject { subject: Subject { scope, needs, target_groups, on_the_way: Vec::new(), held_by: None }, notes })
 }
 
 /// The partition, region and account of this instance, as ARNs name them.

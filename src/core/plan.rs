@@ -220,6 +220,21 @@ impl Plan {
         self
     }
 
+    /// The plan with the hooks that an earlier one knows of the same group, where AWS did not tell them this time.
+    #[must_use]
+    pub fn with_hooks_of(mut self, earlier: &Plan) -> Plan {
+        if let (Plan::Group { group, how }, Plan::Group { group: before, .. }) = (&mut self, earlier)
+            && group.name == before.name
+        {
+            group.termination_hooks.clone_from(&before.termination_hooks);
+            group.launch_hooks.clone_from(&before.launch_hooks);
+            if *how == GroupRequest::Detach && !group.termination_hooks.is_empty() {
+                *how = GroupRequest::Terminate;
+            }
+        }
+        self
+    }
+
     /// The termination hooks of an Auto Scaling group.
     pub fn termination_hooks(&self) -> &[LifecycleHook] {
         match self {

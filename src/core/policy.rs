@@ -24,7 +24,9 @@ pub use arn_scope::ArnScope;
 pub use launch_source::{LaunchSource, PassedRole, TemplateNames};
 pub use launching::IN_PASSING;
 use launching::LaunchedBy;
-pub use owner_needs::{FleetNeeds, GroupNeeds, LaunchNeeds, OwnerKind, OwnerNeeds, launched_into, reads_on_the_way};
+pub use owner_needs::{
+    FleetNeeds, GroupNeeds, LaunchNeeds, OwnerKind, OwnerNeeds, held_by, launched_into, reads_on_the_way,
+};
 use statement::{Statement, allow};
 
 /// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself, and that
@@ -35,6 +37,9 @@ pub const TRIED: &str = "autoscaling:LaunchInstances";
 /// an instance about itself alone, with the credentials of its instance profile. IAM knows it at CreateTags and at
 /// TerminateInstances, and not at DeleteTags: there a statement that names it never matches.
 const ITSELF: &str = "${ec2:InstanceId}";
+
+const READS_OF_GROUP: [&str; 2] = ["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLifecycleHooks"];
+const HOOKS: [&str; 2] = ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"];
 
 /// An IAM policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,12 +58,15 @@ pub struct Subject {
     pub target_groups: Vec<String>,
     /// Reads beside those that the owner needs: [`reads_on_the_way`].
     pub on_the_way: Vec<&'static str>,
+    /// The Auto Scaling group that holds this instance and is not asked for a successor: [`held_by`].
+    pub held_by: Option<String>,
 }
 
 impl Policy {
     pub fn of(config: &Config, subject: &Subject) -> Policy {
-        let Subject { scope, needs, target_groups, on_the_way } = subject;
-        let reads = reads(needs).into_iter().chain(on_the_way.iter().copied()).collect();
+        let Subject { scope, needs, target_groups, on_the_way, held_by } = subject;
+        let of_holder = held_by.iter().flat_map(|_| READS_OF_GROUP);
+        let reads = reads(needs).into_iter().chain(on_the_way.iter().copied()).chain(of_holder).collect();
         let mut statement = vec![
             allow("LookUp", reads, vec!["*".to_owned()]),
             allow("TargetGroups", registration(config, needs), groups(config, scope, target_groups)),
@@ -79,6 +87,8 @@ impl Policy {
             OwnerNeeds::Launch(launch) => statement.extend(launch.source.statements(LaunchedBy::Us, scope)),
             OwnerNeeds::Fleet(_) | OwnerNeeds::Nobody => {}
         }
+        let hooks = |name: &String| allow("SeeItsHooksThrough", HOOKS.to_vec(), vec![scope.group(name)]);
+        statement.extend(held_by.as_ref().map(hooks));
         Policy { version: "2012-10-17", statement }
     }
 
@@ -98,8 +108,8 @@ pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[T
         (detaches, "autoscaling:AttachInstances"),
     ];
     // Actions are the same everywhere.
-    let subject =
-        Subject { scope: ArnScope::new(None, "*", "*"), needs, target_groups: Vec::new(), on_the_way: Vec::new() };
+    let (scope, target_groups, on_the_way) = (ArnScope::new(None, "*", "*"), Vec::new(), Vec::new());
+    let subject = Subject { scope, needs, target_groups, on_the_way, held_by: None };
     let allowed = Policy::of(config, &subject).actions();
     called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }
@@ -117,7 +127,7 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
     ];
     match needs {
         OwnerNeeds::Group(group) => {
-            actions.extend(["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLifecycleHooks"]);
+            actions.extend(READS_OF_GROUP);
             actions.extend(group.launches_first().then_some("ec2:DescribeLaunchTemplateVersions"));
         }
         OwnerNeeds::Fleet(FleetNeeds { kind: FleetKind::Ec2, .. }) => {
@@ -201,7 +211,7 @@ fn ask_group(config: &Config, group: &GroupNeeds, scope: &ArnScope) -> Option<St
         actions.push("autoscaling:CompleteLifecycleAction");
     }
     if group.hooks && (group.terminate || config.watch.lifecycle) {
-        actions.extend(["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]);
+        actions.extend(HOOKS);
     }
     let arn = group.arn.clone();
     (!actions.is_empty()).then(|| allow("AskTheGroup", actions, vec![arn.unwrap_or_else(|| scope.group("*"))]))

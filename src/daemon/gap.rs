@@ -15,12 +15,21 @@ const TRIES: u32 = 6;
 #[derive(Clone, Debug)]
 pub(super) struct Gap {
     what: String,
+    is_of_hooks: bool,
     failure: Failure,
 }
 
 impl Gap {
     pub(super) fn new(what: impl Into<String>, failure: Failure) -> Gap {
-        Gap { what: what.into(), failure }
+        Gap { what: what.into(), is_of_hooks: false, failure }
+    }
+
+    pub(super) fn of_hooks(group: &str, failure: Failure) -> Gap {
+        Gap { is_of_hooks: true, ..Gap::new(format!("the termination hooks of group {group}"), failure) }
+    }
+
+    pub(super) fn is_of_hooks(&self) -> bool {
+        self.is_of_hooks
     }
 
     pub(super) fn what(&self) -> &str {

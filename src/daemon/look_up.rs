@@ -186,7 +186,7 @@ pub(crate) async fn plan_of(
 ) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
     let plan = make_plan(aws, identity, config, tags, clue, Tempo::AtOnce, &mut gaps).await?;
-    let decides = |gap: &Gap| gap.what().contains("hooks") || gap.what() == REQUEST_LAUNCHES_AGAIN;
+    let decides = |gap: &Gap| gap.is_of_hooks() || gap.what() == REQUEST_LAUNCHES_AGAIN;
     match gaps.into_iter().find(|gap| decides(gap) || gap.kind() != FailureKind::Denied) {
         Some(gap) => Err(gap.into_bare()),
         None => Ok(plan),
@@ -309,7 +309,7 @@ async fn with_hooks(aws: &Aws, identity: &Identity, group: AutoScalingGroup, gap
     match patiently(identity, read).await {
         Ok(group) => group,
         Err(failure) => {
-            gaps.push(Gap::new(format!("the termination hooks of group {}", group.name), failure));
+            gaps.push(Gap::of_hooks(&group.name, failure));
             group
         }
     }

@@ -278,7 +278,11 @@ impl Preparation {
         let throttled = gaps.iter().any(|gap| gap.kind() == FailureKind::Throttled);
         let may_scan = failed.is_empty() && !matches!(registrations, Some(Err(_))) && !throttled;
         failed.extend(gaps.iter().map(Gap::to_string));
-        self.plan = plan.or(self.plan.take());
+        let keeps_hooks = gaps.iter().any(Gap::is_of_hooks);
+        self.plan = match (plan, self.plan.take()) {
+            (Some(plan), Some(before)) if keeps_hooks => Some(plan.with_hooks_of(&before)),
+            (plan, before) => plan.or(before),
+        };
         match registrations {
             None => {}
             Some(Ok(found)) => {
@@ -386,7 +390,8 @@ enum Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Target, TargetGroupArn, TargetType};
+    use crate::core::model::{AutoScalingGroup, LifecycleHook, Target, TargetGroupArn, TargetType};
+    use crate::core::plan::GroupRequest;
 
     fn registration(name: &str) -> Registration {
         let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
@@ -411,6 +416,31 @@ mod tests {
     fn beginnings(lines: &[LogLine]) -> Vec<String> {
         let first = |text: &str| text.split([':', ';', ' ']).next().unwrap_or_default().to_owned();
         lines.iter().map(|(LogLine::Info(text) | LogLine::Warn(text))| first(text)).collect()
+    }
+
+    #[test]
+    fn hooks_that_aws_does_not_tell_in_a_later_round_stay_known() {
+        let hook = || LifecycleHook { name: "drain".to_owned(), heartbeat_timeout: Duration::from_secs(60) };
+        let planned = |hooks: Vec<LifecycleHook>, gaps: Vec<Gap>| {
+            let how = if hooks.is_empty() { GroupRequest::Detach } else { GroupRequest::Terminate };
+            let group = AutoScalingGroup {
+                name: "shop-asg".to_owned(),
+                termination_hooks: hooks,
+                ..AutoScalingGroup::default()
+            };
+            Findings { plan: Planned { plan: Some(Plan::Group { group, how }), gaps }, ..found(["web", "api"]) }
+        };
+        let now = BootInstant::default();
+        let mut preparation = Preparation::new(When::Auto, now);
+        let mut known_after = |findings: Findings| {
+            preparation.learn(findings, now);
+            preparation.known().plan.expect("a plan")
+        };
+        known_after(planned(vec![hook()], Vec::new()));
+        let plan = known_after(planned(Vec::new(), vec![Gap::of_hooks("shop-asg", Failure::unanswered("no answer"))]));
+        assert_eq!(plan.termination_hooks(), [hook()]);
+        assert!(matches!(plan, Plan::Group { how: GroupRequest::Terminate, .. }), "{plan}");
+        assert!(known_after(planned(Vec::new(), Vec::new())).termination_hooks().is_empty(), "AWS has told of none");
     }
 
     #[test]

@@ -165,6 +165,11 @@ fn a_group_that_replaces_by_itself_and_has_a_termination_hook() {
 }
 
 #[test]
+fn a_group_with_a_termination_hook_that_is_asked_for_nothing() {
+    check(group(true, false), "[successor]\nowner = \"none\"\n", &[Story::HandedOverAndBack, Story::ScaledIn]);
+}
+
+#[test]
 fn a_group_that_launches_the_successor_first() {
     check(group(false, false), "when = \"successor-healthy\"\n", BACK);
 }

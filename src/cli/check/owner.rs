@@ -9,7 +9,7 @@ use crate::cloud::LIMIT;
 use crate::core::config::OwnerChoice;
 use crate::core::model::LaunchTemplate;
 use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
-use crate::core::policy::reads_on_the_way;
+use crate::core::policy::{held_by, reads_on_the_way};
 use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::look_up;
 
@@ -19,11 +19,12 @@ const POLICY: &str = "allow it: spot-relay policy prints what";
 pub(super) struct PlanWithReads {
     pub(super) plan: Plan,
     pub(super) on_the_way: Vec<&'static str>,
+    pub(super) held_by: Option<String>,
 }
 
 /// The plan, if there is one.
 pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanWithReads>) {
-    let PlanWithReads { plan, on_the_way } = match find(inspection).await {
+    let PlanWithReads { plan, on_the_way, held_by } = match find(inspection).await {
         Ok(planned) => planned,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
@@ -41,7 +42,7 @@ pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanW
         Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
         Plan::Nobody { .. } => {}
     }
-    (findings, Some(PlanWithReads { plan, on_the_way }))
+    (findings, Some(PlanWithReads { plan, on_the_way, held_by }))
 }
 
 async fn find(inspection: &Inspection) -> Result<PlanWithReads, Failure> {
@@ -50,7 +51,8 @@ async fn find(inspection: &Inspection) -> Result<PlanWithReads, Failure> {
     let clue = look_up::find_clue(imds, &tags, config).await?;
     let plan = look_up::plan_of(aws, identity, config, &tags, clue.clone()).await?;
     let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
-    Ok(PlanWithReads { plan, on_the_way })
+    let held_by = held_by(&clue, &tags, config);
+    Ok(PlanWithReads { plan, on_the_way, held_by })
 }
 
 fn unknown(failure: &Failure) -> Finding {

@@ -53,6 +53,7 @@ pub(super) async fn look(
 ) -> Vec<Finding> {
     let plan = planned.map(|planned| &planned.plan);
     let on_the_way = planned.map(|planned| planned.on_the_way.clone()).unwrap_or_default();
+    let held_by = planned.and_then(|planned| planned.held_by.clone());
     let registered_in: Vec<TargetGroupArn> =
         registrations.unwrap_or_default().iter().map(|registration| registration.target_group.clone()).collect();
     let needs = match plan {
@@ -63,7 +64,7 @@ pub(super) async fn look(
     };
     let scope = policy::arn_scope(&inspection.aws, &inspection.imds, &inspection.identity).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
-    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups, on_the_way });
+    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups, on_the_way, held_by });
     let mut tries = JoinSet::new();
     for trying in dry_runs(inspection, &policy, plan) {
         tries.spawn(trying);

@@ -23,7 +23,7 @@ pub enum Owner {
 }
 
 /// One row of DescribeAutoScalingGroups, with its termination hooks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoScalingGroup {
     pub name: String,
     pub arn: String,

@@ -183,6 +183,16 @@ pub fn reads_on_the_way(
     reads
 }
 
+/// The Auto Scaling group by its tag, where somebody else is asked for a successor: its hooks are completed all the same when it
+/// terminates this instance.
+pub fn held_by(clue: &Clue, tags: &BTreeMap<String, String>, config: &Config) -> Option<String> {
+    match (clue, Clue::group(tags)?) {
+        (Clue::AutoScalingGroup(_), _) => None,
+        (_, Clue::AutoScalingGroup(name)) => Some(name).filter(|_| config.watch.lifecycle),
+        _ => None,
+    }
+}
+
 impl GroupNeeds {
     /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
     /// instance serves on only where that takes no permission to launch.

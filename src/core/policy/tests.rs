@@ -21,8 +21,25 @@ fn policy(kind: OwnerKind, text: &str) -> Policy {
             needs: OwnerNeeds::of_kind(kind, &config),
             target_groups: Vec::new(),
             on_the_way: Vec::new(),
+            held_by: None,
         },
     )
+}
+
+#[test]
+fn a_group_that_is_not_asked_has_its_hooks_completed_all_the_same() {
+    let tags = BTreeMap::from([("aws:autoscaling:groupName".to_owned(), "shop-asg".to_owned())]);
+    let allowed = |text: &str, clue: Clue| {
+        let (config, scope) = (config(text), ArnScope::new(None, "eu-west-1", "123456789012"));
+        let (needs, target_groups, on_the_way) = (OwnerNeeds::Nobody, Vec::new(), Vec::new());
+        let held_by = held_by(&clue, &tags, &config);
+        let policy = Policy::of(&config, &Subject { scope, needs, target_groups, on_the_way, held_by });
+        policy.actions().into_iter().filter(|it| it.starts_with("autoscaling:")).collect::<Vec<_>>()
+    };
+    let nobody = || Clue::Nobody("[successor] owner is \"none\"".into());
+    assert_eq!(allowed("", nobody()), [HOOKS[0], READS_OF_GROUP[0], READS_OF_GROUP[1], HOOKS[1]]);
+    assert!(allowed("[watch]\nlifecycle = false\n", nobody()).is_empty());
+    assert!(allowed("", Clue::AutoScalingGroup("shop-asg".into())).is_empty(), "its plan says what it needs");
 }
 
 fn statement<'a>(policy: &'a Policy, sid: &str) -> &'a Statement {
@@ -77,7 +94,8 @@ fn what_was_asked_on_the_way_to_another_owner_or_to_none_stays_allowed() {
         let scope = ArnScope::new(None, "eu-west-1", "123456789012");
         let needs = OwnerNeeds::of_plan(&nobody, &[], &config);
         let on_the_way = reads_on_the_way(clue, tags, &nobody, &config);
-        let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new(), on_the_way });
+        let policy =
+            Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new(), on_the_way, held_by: None });
         let reads: Vec<&str> = statement(&policy, "LookUp").action.clone();
         reads
             .into_iter()
@@ -177,7 +195,10 @@ fn what_the_template_names_is_all_that_is_allowed_of_its_kind() {
         keys: vec!["alias/volumes".into(), "arn:aws:kms:eu-west-1:210987654321:key/1234".into()],
         ..TemplateNames::default()
     });
-    let policy = Policy::of(&config, &Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new() });
+    let policy = Policy::of(
+        &config,
+        &Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None },
+    );
     let from = &statement(&policy, "LaunchFrom").resource;
     let here = |resource: &str| format!("arn:aws:ec2:eu-west-1:123456789012:{resource}");
     for named in ["key-pair/operators", "security-group/sg-1", "capacity-reservation/cr-1", "network-interface/*"] {
