@@ -105,6 +105,8 @@ fn kind_of(code: &str, status: Option<u16>) -> FailureKind {
         code if THROTTLED.contains(&code) => FailureKind::Throttled,
         code if WORN_OUT.contains(&code) || UNSIGNED.contains(&code) => FailureKind::Credentials,
         code if DENIED.contains(&code) => FailureKind::Denied,
+        // An endpoint that lacks the call, as emulators do, with whatever code.
+        _ if status == Some(501) => FailureKind::Rejected,
         code if FAULT.contains(&code) => FailureKind::Fault,
         // EC2 says it with a status of 500 (`InsufficientInstanceCapacity`), but it is a plain no.
         code if code.starts_with("Insufficient") => FailureKind::Rejected,
@@ -119,6 +121,7 @@ fn kind_of_status(status: u16) -> FailureKind {
         401 => FailureKind::Credentials,
         403 => FailureKind::Denied,
         408 => FailureKind::Unanswered,
+        501 => FailureKind::Rejected,
         // A 2xx that cannot be read was most likely done.
         200..=299 | 500.. => FailureKind::Fault,
         _ => FailureKind::Rejected,

@@ -262,6 +262,14 @@ impl Plan {
         }
     }
 
+    /// Where the owner registers what it launches beside target groups.
+    pub fn other_traffic_sources(&self) -> &[String] {
+        match self {
+            Plan::Group { group, .. } => &group.other_traffic_sources,
+            Plan::Fleet { .. } | Plan::Launch(_) | Plan::Nobody { .. } => &[],
+        }
+    }
+
     /// Remarks for a person about the launch: sentences without their full stops.
     pub fn remarks(&self) -> &[String] {
         match self {

@@ -58,7 +58,13 @@ impl Failure {
 
     /// Tells whether AWS may have done it all the same.
     pub fn may_have_been_done(&self) -> bool {
-        matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault)
+        matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault) && !self.is_busy()
+    }
+
+    /// Another change of the Auto Scaling group is under way, and this one was not made: a plain no, that may be a yes in a
+    /// moment. AWS says it with whatever status.
+    pub fn is_busy(&self) -> bool {
+        self.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"])
     }
 
     pub fn has_code(&self, codes: &[&str]) -> bool {

@@ -112,7 +112,7 @@ impl Place {
                 self.stage = Stage::Gone;
                 self.pace.succeeded(now);
             }
-            (Stage::Register, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
+            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
             (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {
                 self.refusal = Some(failure);
                 self.stage = Stage::Follow;

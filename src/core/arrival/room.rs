@@ -164,6 +164,5 @@ impl Room {
 
 /// AWS understood and will not; a group that is busy is asked again.
 fn is_refusal(failure: &Failure) -> bool {
-    let busy = failure.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"]);
-    !busy && matches!(failure.kind, FailureKind::Rejected | FailureKind::Denied)
+    !failure.is_busy() && matches!(failure.kind, FailureKind::Rejected | FailureKind::Denied)
 }

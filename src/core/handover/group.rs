@@ -46,6 +46,9 @@ pub(super) struct AskGroup {
     left: Option<Left>,
     /// The member's lifecycle state, where it stood in the way.
     state: Option<String>,
+    /// Why AWS refused to let this instance go, the last time, and how often the member's state did not say so.
+    exit_refused: Option<String>,
+    unexplained: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,8 @@ impl AskGroup {
             exit_in_doubt: terms.resumed,
             left: None,
             state: None,
+            exit_refused: None,
+            unexplained: 0,
             group,
             terminate,
             pace,
@@ -130,9 +135,13 @@ impl AskGroup {
         }
     }
 
-    /// The group does not count this instance, as it turned out: nobody takes its place.
-    pub(super) fn is_uncounted(&self) -> bool {
-        self.left.is_some_and(|left| left.by == LeftBy::Uncounted)
+    /// Why nobody is known to take this instance's place, as it turned out.
+    pub(super) fn nobody_comes(&self) -> Option<&'static str> {
+        match self.left?.by {
+            LeftBy::Uncounted => Some("none: the group does not count this instance"),
+            LeftBy::Itself => Some("not asked for: this instance had left its group before"),
+            LeftBy::Request | LeftBy::LostReply => None,
+        }
     }
 
     /// The group has accepted that this instance leaves.
@@ -151,8 +160,11 @@ impl AskGroup {
 
     pub(super) fn stays(&self) -> Option<String> {
         let why = self.refused.as_deref().unwrap_or_default();
-        (self.stage == Stage::Stay)
-            .then(|| format!("group {} could not launch a successor first: {why}", self.group.name))
+        let name = &self.group.name;
+        match self.nobody_comes() {
+            Some(_) if self.open => Some(format!("group {name} does not hold it any more, or does not count it")),
+            _ => (self.stage == Stage::Stay).then(|| format!("group {name} could not launch a successor first: {why}")),
+        }
     }
 
     pub(super) fn serves_on(&self) -> bool {
@@ -160,7 +172,7 @@ impl AskGroup {
             self.stage,
             Stage::Exit { decrement: false } | Stage::Read { decrement: false } | Stage::Abandon(_)
         );
-        !leaves_first && self.refused.is_none()
+        !leaves_first && self.refused.is_none() && self.nobody_comes().is_none()
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -175,9 +187,13 @@ impl AskGroup {
             let asked = if self.in_doubt { Asked::InDoubt } else { Asked::Left };
             return (None, asked);
         }
+        let is_idle = matches!(self.stage, Stage::Look | Stage::Launch) && !self.unanswered && !self.pace.in_flight;
+        if is_idle && self.open && view.is_in_no_target_group() && !self.group.other_traffic_sources.is_empty() {
+            let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
+            return (None, self.refuse(view.now, why));
+        }
         // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
-        let is_open = matches!(self.stage, Stage::Look | Stage::Launch) && !self.unanswered && !self.pace.in_flight;
-        if is_open && view.may_leave {
+        if is_idle && view.may_leave {
             let asked = self.refuse(view.now, "time to leave came first".to_owned());
             return (None, asked);
         }
@@ -215,8 +231,8 @@ impl AskGroup {
     pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
         match (self.stage, answer) {
             (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
-                // Out, or on its way, which lasts for minutes: the group has launched already.
-                Membership::Leaving => self.leave(now, LeftBy::LostReply, false),
+                // Out, or on its way, which lasts for minutes.
+                Membership::Leaving => self.leave(now, self.gone_by(), false),
                 Membership::Detachable => self.go_on(now, Stage::Launch),
                 _ if self.open => {
                     self.pace.succeeded(now + LOOK_EVERY);
@@ -229,10 +245,13 @@ impl AskGroup {
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
             (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
             (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
-                let by = if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
-                self.leave(now, by, decrement)
+                self.leave(now, self.gone_by(), decrement)
             }
-            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_in_other_state(&failure) => {
+            // It leaves already, or it has not come yet: the words differ.
+            (Stage::Exit { decrement }, Answer::Failed(failure))
+                if failure.kind == FailureKind::Rejected && !failure.is_busy() =>
+            {
+                self.exit_refused = Some(failure.to_string());
                 self.go_on(now, Stage::Read { decrement })
             }
             (Stage::Abandon(_), Answer::Accepted) => self.leave(now, LeftBy::Request, false),
@@ -260,18 +279,16 @@ impl AskGroup {
         let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
         self.state = ours.map(|member| member.lifecycle_state.clone());
         match membership(members, terms) {
-            Membership::Leaving => {
-                let by = if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
-                self.leave(now, by, decrement)
-            }
+            Membership::Leaving => self.leave(now, self.gone_by(), decrement),
             Membership::Warm => self.leave(now, LeftBy::Uncounted, true),
             Membership::AtLaunchHook if !decrement && !self.group.launch_hooks.is_empty() => {
                 self.go_on(now, Stage::Abandon(0))
             }
-            // The state has changed since the refusal.
+            // The state has changed since the refusal, or is no reason for it.
             Membership::Detachable => {
                 self.stage = Stage::Exit { decrement };
-                self.pace.succeeded(now + LOOK_EVERY / 4);
+                self.pace.succeeded(now + LOOK_EVERY / 4 * (1 << self.unexplained.min(4)));
+                self.unexplained += 1;
                 Asked::Pending
             }
             Membership::AtLaunchHook | Membership::NotYet => {
@@ -313,9 +330,8 @@ impl AskGroup {
         self.unanswered |= failure.may_have_been_done();
         // The process before this one had the same role: it was denied too.
         self.in_doubt &= self.unanswered || failure.kind != FailureKind::Denied;
-        let busy = failure.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"]);
         let refused = match failure.kind {
-            FailureKind::Rejected => !busy,
+            FailureKind::Rejected => !failure.is_busy(),
             FailureKind::Denied => true,
             FailureKind::Fault => failure.code.is_none() && self.pace.failures + 1 >= FAULTS_THAT_REFUSE,
             FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
@@ -360,7 +376,12 @@ impl AskGroup {
         self.stage = Stage::Done;
         self.left = Some(Left { at: now, by });
         self.pace.succeeded(now);
-        if decrement { Asked::Left } else { Asked::Requested }
+        if decrement || self.nobody_comes().is_some() { Asked::Left } else { Asked::Requested }
+    }
+
+    /// How a member came to be out of the group, or on its way.
+    fn gone_by(&self) -> LeftBy {
+        if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself }
     }
 
     pub(super) fn wake(&self) -> Option<BootInstant> {
@@ -387,13 +408,19 @@ impl AskGroup {
                 let state = state.as_deref().unwrap_or_default();
                 Report::new(duty, true, format!("not needed: the group does not count a member that is {state}"))
             }
+            (Some(Left { by: LeftBy::Itself, .. }), ..) => {
+                Report::new(duty, true, "not needed: this instance had left the group before it was asked")
+            }
             (Some(Left { at, .. }), ..) => {
                 Report::new(duty, true, format!("after {}{refused}", seconds(at.since(begun_at))))
             }
             (None, Stage::Read { .. } | Stage::Abandon(_), Some(state)) => {
                 Report::new(duty, false, format!("the group does not let go of a member that is {state}{refused}"))
             }
-            _ => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
+            _ => match &self.exit_refused {
+                Some(why) => Report::new(duty, false, format!("refused: {why}{refused}")),
+                None => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
+            },
         }
     }
 }
@@ -421,9 +448,4 @@ fn membership(members: &[GroupMember], terms: &Terms) -> Membership {
 fn is_no_member(failure: &Failure) -> bool {
     const WORDS: [&str; 3] = ["not part of", "No managed instance found", "Instance Id not found"];
     failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))
-}
-
-/// It is a member, and not in a state that can be taken out: it leaves already, or it has not come yet.
-fn is_in_other_state(failure: &Failure) -> bool {
-    failure.has_code(&["ValidationError"]) && failure.message.contains("not in InService")
 }

@@ -125,7 +125,7 @@ impl Leave {
             (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
                 self.accepted(now, journal);
             }
-            (Stage::Deregister, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
+            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
                 self.accepted_at.get_or_insert(now);
                 self.leave(now, true, "no such group any more", journal);

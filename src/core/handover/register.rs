@@ -211,7 +211,7 @@ impl Register {
                 self.say_registered(now, &asked, journal);
             }
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
-            Answer::Failed(failure) if registered && self.zone.turns_after(&failure) => self.pace.succeeded(now),
+            Answer::Failed(failure) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
             Answer::Failed(failure) => {
                 let is_refused = registered && failure.kind == FailureKind::Rejected;
                 if is_refused && (asked.len() > 1 || self.one_by_one.is_some()) {

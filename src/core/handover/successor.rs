@@ -31,6 +31,8 @@ pub(super) struct SuccessorDuties {
     untold: Option<Failure>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
+    /// This instance is in no target group: a successor that runs does all that it did.
+    is_nowhere: bool,
     /// In a drill: the owner launches by itself, but only at a real signal.
     nobody_yet: bool,
 }
@@ -105,6 +107,7 @@ impl SuccessorDuties {
             deaths: Vec::new(),
             untold: None,
             terminating: false,
+            is_nowhere: false,
             nobody_yet: observes && is_drill,
             plan,
         };
@@ -137,10 +140,6 @@ impl SuccessorDuties {
             Ask::Capacity(_) | Ask::Launch(_) => false,
         };
         self.terminating && self.watch.is_none() && decides
-    }
-
-    fn is_uncounted(&self) -> bool {
-        matches!(&self.ask, Ask::Group(ask) if ask.is_uncounted())
     }
 
     /// An interruption is announced now.
@@ -194,7 +193,7 @@ impl SuccessorDuties {
     pub(super) fn is_healthy(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.is_running() && watch.all_run())
             && !self.more_are_to_come()
-            && !self.registers.is_empty()
+            && (self.is_nowhere || !self.registers.is_empty())
             && self.registers.iter().all(Register::is_healthy)
     }
 
@@ -264,6 +263,7 @@ impl SuccessorDuties {
 
     /// One duty to register the successor for each registration of ours, also for those found late.
     fn keep_registers(&mut self, view: &View<'_>) {
+        self.is_nowhere = view.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
         for registration in view.registrations.iter().skip(self.registers.len()) {
             let registered_by_owner = by_owner.contains(&registration.target_group);
@@ -469,10 +469,12 @@ impl SuccessorDuties {
             (Some(watch), _, _) => watch.report(begun_at),
             (None, _, Some(death)) => Report::new("successor", false, death.to_string()),
             (None, Some(find), None) => find.report(),
-            (None, None, None) if self.is_uncounted() => {
-                Report::new("successor", true, "none: the group does not count this instance")
-            }
-            (None, None, None) => Report::new("successor", false, "it was not launched"),
+            (None, None, None) => match &self.ask {
+                Ask::Group(ask) if ask.nobody_comes().is_some() => {
+                    Report::new("successor", true, ask.nobody_comes().unwrap_or_default())
+                }
+                _ => Report::new("successor", false, "it was not launched"),
+            },
         };
         let mut reports = vec![asked, successor];
         reports.extend(self.registers.iter().map(|register| register.report(begun_at)));

@@ -46,6 +46,11 @@ impl View<'_> {
     pub(super) fn reserve_reached(&self) -> bool {
         self.now >= self.terms.deadline - self.settings.reserve
     }
+
+    /// Looked up, and nothing found.
+    pub(super) fn is_in_no_target_group(&self) -> bool {
+        self.registrations.is_empty() && self.left_at.is_some()
+    }
 }
 
 impl Handover {

@@ -195,6 +195,93 @@ fn a_launch_in_progress_is_asked_for_again_under_its_token_and_nothing_else_is()
 }
 
 #[test]
+fn a_group_that_is_busy_is_no_doubt_whatever_the_status() {
+    for code in ["ResourceContention", "ScalingActivityInProgress", "ResourceInUse"] {
+        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+        let mut launches = 0;
+        loop {
+            match told.until(told.now + 20_000, Duty::Ask) {
+                Some(Call::LaunchInstances { .. }) => {
+                    launches += 1;
+                    told.answer(Duty::Ask, failed(FailureKind::Fault, code, "HTTP 500"));
+                }
+                Some(Call::DetachInstances { decrement: false, .. }) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(launches > 3 && told.now < 112_000, "{code}: asked {launches} times, and then left as at once");
+    }
+}
+
+#[test]
+fn a_member_that_left_before_it_was_asked_has_no_successor_that_is_known_of() {
+    let refusal = || refused("ValidationError", "The instance i-victim is not part of Auto Scaling group shop-asg.");
+    for state in [None, Some("Detached")] {
+        let plan = plan_of(group(&[]));
+        let plan = state.map_or(plan.clone(), |state| plan.with_member_state(&id(US), state));
+        let mut told = told(plan, When::AtOnce, |_| {});
+        assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DetachInstances { .. })));
+        told.answer(Duty::Ask, refusal());
+        assert!(told.until(122_000, Duty::Find).is_none(), "nobody is looked for");
+        assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
+        let outcome = told.handover.outcome().expect("the end");
+        assert!(outcome.duties.iter().any(|duty| duty.what.contains("had left its group before")), "{outcome:#?}");
+    }
+}
+
+#[test]
+fn a_refusal_that_the_state_does_not_explain_is_asked_again_less_and_less_often() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    let (mut detaches, mut reads) = (0, 0);
+    while let Some(call) = told.until(115_000, Duty::Ask) {
+        match call {
+            Call::DetachInstances { .. } => {
+                detaches += 1;
+                told.answer(Duty::Ask, refused("ValidationError", "This is not possible now."));
+            }
+            Call::DescribeGroupMembers { .. } => {
+                reads += 1;
+                told.answer(Duty::Ask, members("InService"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((10..20).contains(&detaches) && reads >= detaches - 1, "{detaches} times, and {reads} reads");
+    let reports = told.handover.reports();
+    assert!(reports.iter().any(|report| report.what.contains("This is not possible now")), "{reports:#?}");
+}
+
+#[test]
+fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
+    for (sources, leaves) in [(&[][..], true), (&["arn:aws:vpc-lattice:tg-1"][..], false)] {
+        let mut group = group(&[]);
+        group.other_traffic_sources = sources.iter().map(|source| (*source).to_owned()).collect();
+        let mut terms = terms_of(US, Action::Terminate, 3_600_000);
+        (terms.signal, terms.owner_sees) = (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
+        let known = Known { registrations: Some(Vec::new()), plan: Some(plan_of(group)), ..Known::default() };
+        let mut handover = Handover::begin(terms, Settings::default(), known, at(1_000));
+        let mut calls = Vec::new();
+        for now in (1_000..120_000).step_by(100) {
+            for Due { duty, call, .. } in handover.due(at(now)) {
+                let answer = match &call {
+                    Call::LaunchInstances { .. } => {
+                        Answer::Launched(Launched { instances: vec![id("i-new")], errors: Vec::new() })
+                    }
+                    Call::DescribeInstances { .. } => Answer::Instances(vec![Model::new(&[]).blank("i-new")]),
+                    other => well(other).unwrap_or(Answer::Accepted),
+                };
+                calls.push(call);
+                handover.answered(at(now), duty, answer);
+            }
+        }
+        let launches = calls.iter().any(|call| matches!(call, Call::LaunchInstances { .. }));
+        let detaches = calls.iter().any(|call| matches!(call, Call::DetachInstances { decrement: true, .. }));
+        assert_eq!((launches, detaches), (leaves, leaves), "{sources:?}: {calls:?}");
+        assert!(handover.outcome().is_some(), "{sources:?}: {:#?}", handover.reports());
+    }
+}
+
+#[test]
 fn a_launch_has_twenty_seconds() {
     let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
     let due = told.handover.due(at(1_000));
