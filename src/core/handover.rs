@@ -122,7 +122,6 @@ impl Handover {
         handover.learn_registrations(known.found, now);
         match known.plan {
             Some(plan) => handover.learn_plan(plan, now),
-            None if handover.terms.ends_by_group() => {}
             None => handover.look_ups.look_for_plan(now),
         }
         handover.look_for_group(now);
@@ -327,10 +326,7 @@ impl Handover {
                 Answer::Plan(plan) if self.look_ups.looks_for_plan() => self.learn_plan(*plan, now),
                 other => self.look_ups.plan_failed(now, other),
             },
-            Duty::FindGroup => match answer {
-                Answer::Plan(plan) => self.learn_group(*plan, now),
-                other => self.look_ups.group_failed(now, other),
-            },
+            Duty::FindGroup => self.group_answered(now, answer),
             Duty::Leave(index) => {
                 if let Some(leave) = self.leaves.get_mut(index) {
                     leave.answered(now, &self.terms, answer, &mut self.journal);

@@ -278,11 +278,7 @@ impl Preparation {
         let throttled = gaps.iter().any(|gap| gap.kind() == FailureKind::Throttled);
         let may_scan = failed.is_empty() && !matches!(registrations, Some(Err(_))) && !throttled;
         failed.extend(gaps.iter().map(Gap::to_string));
-        let keeps_hooks = gaps.iter().any(Gap::is_of_hooks);
-        self.plan = match (plan, self.plan.take()) {
-            (Some(plan), Some(before)) if keeps_hooks => Some(plan.with_hooks_of(&before)),
-            (plan, before) => plan.or(before),
-        };
+        self.learn_plan(plan, gaps.iter().any(Gap::is_of_hooks));
         match registrations {
             None => {}
             Some(Ok(found)) => {
@@ -318,6 +314,14 @@ impl Preparation {
             lines.extend(self.news(&failed));
         }
         lines
+    }
+
+    /// Keeps what the round before knew, where AWS did not tell it this time.
+    fn learn_plan(&mut self, plan: Option<Plan>, keeps_hooks: bool) {
+        self.plan = match (plan, self.plan.take()) {
+            (Some(plan), Some(before)) if keeps_hooks => Some(plan.with_hooks_of(&before)),
+            (plan, before) => plan.or(before),
+        };
     }
 
     fn is_registered(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::outcome::{join, seconds};
 use super::successor::SuccessorDuties;
-use super::{Handover, Outcome, seed};
+use super::{Answer, Handover, Outcome, seed};
 use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::plan::Plan;
 
@@ -56,8 +56,12 @@ impl Handover {
         }
     }
 
-    /// The group that terminates this instance; nobody, where no group holds it any more.
-    pub(super) fn learn_group(&mut self, plan: Plan, now: BootInstant) {
+    /// Takes the group that terminates this instance; nobody, where no group holds it any more.
+    pub(super) fn group_answered(&mut self, now: BootInstant, answer: Answer) {
+        let plan = match answer {
+            Answer::Plan(plan) => *plan,
+            other => return self.look_ups.group_failed(now, other),
+        };
         self.look_ups.group_is_known();
         match (&mut self.successor, plan) {
             (None, plan) => self.learn_plan(plan, now),
