@@ -21,7 +21,7 @@ use crate::host::files::Files;
 use crate::host::processes;
 
 use super::screen::{Paint, Screen};
-use report::{Presence, Report, StatusSources};
+use report::{Presence, StatusReport, StatusSources};
 
 /// The exit code of LSB's init scripts for "not running".
 const EXIT_NOT_RUNNING: u8 = 3;
@@ -64,7 +64,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn once(files: &Files, json: bool) -> anyhow::Result<()> {
-    let report = Report::of(&look(files)?);
+    let report = StatusReport::of(&look(files)?);
     if json {
         writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(());
@@ -77,9 +77,9 @@ fn once(files: &Files, json: bool) -> anyhow::Result<()> {
 /// Shows the status at every change, until it is interrupted or nobody reads any more.
 fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
     let mut screen = Screen::new();
-    let mut told: Option<Report> = None;
+    let mut told: Option<StatusReport> = None;
     loop {
-        let report = Report::of(&look(files)?);
+        let report = StatusReport::of(&look(files)?);
         if screen.is_live() && !json {
             screen.measure();
             screen.show(&[], &page::lines(&report, screen.paint, screen.width))?;

@@ -16,7 +16,7 @@ impl Daemon {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|_| looked.is_answered()) {
             watchdog.answered(looked.at, self.options.config.watch.interval);
         }
-        if let Some(glances) = Glances::after(self.sight.looks, &self.options.config.watch)
+        if let Some(glances) = Glances::after(self.look_history.looks, &self.options.config.watch)
             && self.may_begin(Purpose::Glance, looked.at)
         {
             let imds = self.imds.clone();
@@ -26,14 +26,14 @@ impl Daemon {
         let seen = match looked.result {
             Ok(seen) => seen,
             Err(missed) => {
-                if let Some(line) = self.sight.failed(looked.at, &missed.why) {
+                if let Some(line) = self.look_history.failed(looked.at, &missed.why) {
                     warn!("{line}");
                     self.publisher.went_blind(&missed.why);
                 }
                 return;
             }
         };
-        if let Some(line) = self.sight.succeeded(looked.at) {
+        if let Some(line) = self.look_history.succeeded(looked.at) {
             info!("{line}");
         }
         self.publisher.looked(looked.at);

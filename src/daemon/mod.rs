@@ -61,7 +61,7 @@ use notifier::Notifier;
 use preparation::Preparation;
 use prepare::Findings;
 use publish::Publisher;
-use watch::{EarlySignals, Sight};
+use watch::{EarlySignals, LookHistory};
 
 pub use options::{DaemonEnd, Drill, Options};
 pub use survey::survey;
@@ -74,7 +74,7 @@ struct Daemon {
     imds: Arc<Imds>,
     clock: Clock,
     boot_id: String,
-    sight: Sight,
+    look_history: LookHistory,
     next_look: BootInstant,
     /// The last pass of the loop.
     last_pass: BootInstant,
@@ -119,7 +119,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<DaemonEnd> {
         imds: Arc::new(imds),
         clock: Clock::default(),
         boot_id: boot::id(),
-        sight: Sight::default(),
+        look_history: LookHistory::default(),
         next_look: now,
         last_pass: now,
         identify: true,
@@ -247,7 +247,7 @@ impl Daemon {
         // First what a notice asks for.
         self.advance(now);
         // After the first look and beside none, so that one connection and one token serve them all.
-        let beside_a_look = self.sight.looks == 0 || self.is_running(Purpose::Look);
+        let beside_a_look = self.look_history.looks == 0 || self.is_running(Purpose::Look);
         let unknown = self.identify && self.may_begin(Purpose::Identify, now);
         if unknown && now >= self.identify_at && !beside_a_look {
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
@@ -259,7 +259,7 @@ impl Daemon {
         }
         if now >= self.next_look && self.may_begin(Purpose::Look, now) {
             self.next_look = now + self.options.config.watch.interval;
-            self.sight.looks = self.sight.looks.wrapping_add(1);
+            self.look_history.looks = self.look_history.looks.wrapping_add(1);
             let (imds, clock) = (self.imds.clone(), self.clock.clone());
             self.begin(Purpose::Look, async move { Event::Looked(watch::look(&imds, &clock).await) });
         }

@@ -174,12 +174,12 @@ pub(super) struct Trouble {
 
 /// The sum of the looks so far.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
+pub(super) struct LookHistory {
     pub(super) looks: u32,
     pub(super) trouble: Option<Trouble>,
 }
 
-impl Sight {
+impl LookHistory {
     /// Notes a failed look. Returns the line to log when the trouble begins.
     pub(super) fn failed(&mut self, at: BootInstant, why: &str) -> Option<String> {
         match &mut self.trouble {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn trouble_is_told_once_when_it_begins_and_once_when_it_is_over() {
-        let mut sight = Sight::default();
+        let mut sight = LookHistory::default();
         assert!(sight.succeeded(at(0)).is_none());
         assert!(sight.failed(at(1), "503").is_some_and(|line| line.contains("503")));
         assert!(sight.failed(at(2), "503").is_none());

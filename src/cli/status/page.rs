@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::report::{Report, ReportedHandover, ReportedMilestone, ReportedRegistration, StatusProblem};
+use super::report::{ReportedHandover, ReportedMilestone, ReportedRegistration, StatusProblem, StatusReport};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::handover::Report as Duty;
@@ -16,7 +16,7 @@ const LABEL: usize = 13;
 const MARGIN: usize = 2;
 
 /// The lines, none wider than `width` unless a word is.
-pub(super) fn lines(report: &Report, paint: Paint, width: usize) -> Vec<String> {
+pub(super) fn lines(report: &StatusReport, paint: Paint, width: usize) -> Vec<String> {
     let page = StatusPage { paint, width };
     let mut lines = page.headline(report);
     lines.extend(report.problems.iter().flat_map(|problem| page.problem(problem)));
@@ -50,7 +50,7 @@ struct StatusPage {
 }
 
 impl StatusPage {
-    fn headline(&self, report: &Report) -> Vec<String> {
+    fn headline(&self, report: &StatusReport) -> Vec<String> {
         let (tone, says) = match report.state {
             "watching" if report.lacks_credentials_alone() => (Tone::Bad, "is watching, and cannot call AWS"),
             "watching" if !report.problems.is_empty() => (Tone::Bad, "is running, and sees nothing"),
@@ -123,7 +123,7 @@ impl StatusPage {
     }
 }
 
-fn rows(report: &Report) -> Vec<(&'static str, String)> {
+fn rows(report: &StatusReport) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     if let (Some(pid), Some(since)) = (report.pid, report.since) {
         let lasted = report.running_seconds.map(|seconds| format!(", for {}", lasting(seconds))).unwrap_or_default();

@@ -55,7 +55,7 @@ impl Presence {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Report {
+pub(super) struct StatusReport {
     schema: u32,
     pub(super) running: bool,
     /// The state of the status file, or `not-running` or `silent`.
@@ -145,8 +145,8 @@ pub(super) struct ReportedMilestone {
     pub(super) message: String,
 }
 
-impl Report {
-    pub(super) fn of(found: &StatusSources) -> Report {
+impl StatusReport {
+    pub(super) fn of(found: &StatusSources) -> StatusReport {
         let StatusSources { status, presence, now, .. } = found;
         let status = status.as_ref();
         let age = |moment: Moment| seconds(now.since(moment.boot));
@@ -154,7 +154,7 @@ impl Report {
         let record = status.map_or(found.record.as_ref(), |status| status.handover.as_ref());
         let goes_on = status.is_some_and(|status| is_running && status.state == DaemonState::HandingOver);
         let open = status.filter(|_| goes_on).map(|status| (status.duties.clone(), *now));
-        Report {
+        StatusReport {
             schema: SCHEMA,
             running: is_running,
             state: match (presence, status) {
@@ -186,11 +186,11 @@ impl Report {
     }
 
     /// Tells whether more has changed than ages and what counts on by itself.
-    pub(super) fn is_news_after(&self, earlier: &Report) -> bool {
+    pub(super) fn is_news_after(&self, earlier: &StatusReport) -> bool {
         self.without_ages() != earlier.without_ages()
     }
 
-    fn without_ages(&self) -> Report {
+    fn without_ages(&self) -> StatusReport {
         let metadata = self.metadata.clone();
         let metadata = metadata.map(|it| ReportedMetadata { last_good_look: None, age_seconds: None, ..it });
         let handover = self.handover.clone();
@@ -199,7 +199,7 @@ impl Report {
             Some(_) => it,
         });
         let credentials = self.credentials.clone().map(|it| ReportedCredentials { seconds_left: None, ..it });
-        Report { running_seconds: None, age_seconds: None, metadata, credentials, handover, ..self.clone() }
+        StatusReport { running_seconds: None, age_seconds: None, metadata, credentials, handover, ..self.clone() }
     }
 }
 

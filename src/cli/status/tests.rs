@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::page;
-use super::report::{Presence, Report, StatusSources};
+use super::report::{Presence, StatusReport, StatusSources};
 use crate::cli::screen::Paint;
 use crate::core::handover::{Known, Outcome, Report as Duty};
 use crate::core::life::Record;
@@ -201,7 +201,7 @@ fn found(status: Option<Status>, lives: bool, after: f64) -> StatusSources {
 }
 
 fn rendered(found: &StatusSources, coloured: bool, width: usize) -> Vec<String> {
-    page::lines(&Report::of(found), Paint { coloured }, width)
+    page::lines(&StatusReport::of(found), Paint { coloured }, width)
 }
 
 /// Every rendering under its heading; escape characters can be seen.
@@ -274,7 +274,7 @@ fn presence_is_told_by_the_process_its_last_word_and_its_end() {
 
 #[test]
 fn an_old_look_is_a_problem_with_or_without_trouble() {
-    let problems = |status: Status| Report::of(&found(Some(status), true, 3.0)).problems.len();
+    let problems = |status: Status| StatusReport::of(&found(Some(status), true, 3.0)).problems.len();
     assert_eq!(problems(watching(NOTICE as f64)), 0);
     assert_eq!(problems(blind()), 1);
     assert_eq!(problems(Status { trouble: None, ..blind() }), 1);
@@ -285,7 +285,7 @@ fn an_old_look_is_a_problem_with_or_without_trouble() {
 
 #[test]
 fn only_what_changed_is_news() {
-    let report = |status: &Status, after| Report::of(&found(Some(status.clone()), true, after));
+    let report = |status: &Status, after| StatusReport::of(&found(Some(status.clone()), true, after));
     let open = handing_over();
     assert!(!report(&open, 9.0).is_news_after(&report(&open, 1.0)));
     let later = Status { written: moment(NOTICE as f64 + 13.0), duties: Vec::new(), ..open.clone() };
@@ -299,7 +299,7 @@ fn only_what_changed_is_news() {
 /// The schema is a promise: a test that has to be changed is a promise broken.
 #[test]
 fn the_schema_is_what_readme_promises() {
-    let json = serde_json::to_value(Report::of(&found(Some(in_part()), true, 2.0))).unwrap();
+    let json = serde_json::to_value(StatusReport::of(&found(Some(in_part()), true, 2.0))).unwrap();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(json["schema"], 1);
     assert_eq!(
@@ -330,7 +330,7 @@ fn trouble_with_credentials_is_told_as_what_it_is() {
     let credentials =
         CredentialsStatus { expires: Some(moment(NOTICE as f64 + 60.0).at), trouble: Some("ExpiredToken".to_owned()) };
     let status = Status { credentials: Some(credentials), ..watching(NOTICE as f64) };
-    let report = Report::of(&found(Some(status), true, 10.0));
+    let report = StatusReport::of(&found(Some(status), true, 10.0));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(
         (&json["credentials"]["seconds_left"], &json["credentials"]["trouble"]),
@@ -343,7 +343,7 @@ fn trouble_with_credentials_is_told_as_what_it_is() {
 
 #[test]
 fn with_nothing_found_every_key_is_there_all_the_same() {
-    let json = serde_json::to_value(Report::of(&found(None, false, 0.0))).unwrap();
+    let json = serde_json::to_value(StatusReport::of(&found(None, false, 0.0))).unwrap();
     assert_eq!((&json["running"], &json["state"]), (&false.into(), &"not-running".into()));
     assert!(json["handover"].is_null() && json.as_object().unwrap().len() == 18);
     assert!(json["problems"][0]["remedy"][0].as_str().unwrap().contains("systemctl start spot-relay"));
