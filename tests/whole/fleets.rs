@@ -60,7 +60,8 @@ fn a_group_that_rebalances_has_the_successors_of_all_its_victims_registered_wher
     let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: false, mixed_instances: false };
     let scenario = Scenario::new(Settings { rebalance_terminates: false, max_size: Some(9), ..owned_by(owner) });
     let daemon = scenario.ready();
-    scenario.sim.notice("terminate", Duration::from_secs(120));
+    // To the reserve it looks on for the successors of fellow victims whose mark comes late.
+    scenario.sim.notice("terminate", Duration::from_secs(25));
     daemon.wait_for("handed-over");
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     assert_all_serve(&scenario, 1);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spot_relay::sim::{
-    DeathAtBirth, LifeCycle, Owner, Pool, Request, Settings, TargetGroupSettings, TargetType, TemplateSettings,
+    DeathAtBirth, Fault, FaultKind, LifeCycle, Nth, Owner, Pool, Request, Settings, TargetGroupSettings, TargetType,
+    TemplateSettings,
 };
 
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
@@ -202,4 +203,33 @@ fn where_the_spot_request_itself_launches_again_nobody_is_asked_and_the_log_says
     eventually(|| (!scenario.sim.successors().is_empty()).then_some(())).expect("the request launches");
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(scenario.sim.successors().len(), 1, "one in the place of one");
+}
+
+#[test]
+fn where_nobody_may_read_whether_the_spot_request_launches_again_none_is_launched_beside_it_and_that_is_told() {
+    let scenario = Scenario::new(plain());
+    let message = "not authorized to perform: ec2:DescribeSpotInstanceRequests".to_owned();
+    let kind = FaultKind::Status { status: 403, code: "UnauthorizedOperation".to_owned(), message };
+    let action = "DescribeSpotInstanceRequests".to_owned();
+    scenario.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+    let daemon = scenario.start();
+    let line = daemon.wait_for_line("not everything could be looked up");
+    assert!(line.contains("whether this instance's Spot request launches again"), "{line}");
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("handed-over");
+    assert_eq!(scenario.count("CreateFleet"), 0);
+    assert!(!daemon.lines_with("ec2:DescribeSpotInstanceRequests is denied").is_empty(), "{:#?}", daemon.lines());
+}
+
+#[test]
+fn a_subnet_that_is_gone_spoils_neither_the_others_nor_the_type() {
+    let good = subnets(&Scenario::new(plain())).first().cloned().expect("a subnet");
+    let config = format!("{SHORT}[successor]\nsubnets = [\"{good}\", \"subnet-00000000000000000\"]\n");
+    let scenario = Scenario::new(plain()).config(&config);
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert!(!daemon.lines_with("AWS knows no subnet-00000000000000000").is_empty(), "{}", daemon.lines().join("\n"));
+    let created = calls(&scenario, "CreateFleet");
+    let named = |key: &str| created.iter().flat_map(|it| &it.parameters).any(|(name, _)| name.ends_with(key));
+    assert!(named("Overrides.1.SubnetId") && named("Overrides.1.InstanceType"), "{created:#?}");
 }

@@ -154,14 +154,21 @@ fn a_group_with_a_termination_hook() {
     check(group(true, false), "", &[Story::HandedOver, Story::RefusedAndBack]);
 }
 
+/// The group registers in every one: nobody looks on for successors that only a victim would register.
+fn all_in_target_groups_of(owner: Owner) -> Settings {
+    let mut settings = owned_by(owner);
+    settings.target_groups.iter_mut().for_each(|group| group.attached = true);
+    settings
+}
+
 #[test]
 fn a_group_that_replaces_by_itself() {
-    check(group(false, true), "", BACK);
+    check_world(&all_in_target_groups_of(group(false, true)), "", BACK);
 }
 
 #[test]
 fn a_group_that_replaces_by_itself_and_has_a_termination_hook() {
-    check(group(true, true), "", &[Story::HandedOverAndBack, Story::ScaledIn]);
+    check_world(&all_in_target_groups_of(group(true, true)), "", &[Story::HandedOverAndBack, Story::ScaledIn]);
 }
 
 #[test]
@@ -202,6 +209,11 @@ fn a_spot_fleet_of_type_request() {
 #[test]
 fn a_launch_template() {
     check(Owner::LaunchTemplate, "", BACK);
+}
+
+#[test]
+fn a_launch_template_whose_spot_request_launches_again_by_itself() {
+    check_world(&Settings { persistent_request: true, ..owned_by(Owner::LaunchTemplate) }, "", BACK);
 }
 
 #[test]

@@ -4,16 +4,17 @@
 //! put back without termination, so that the members that die are not replaced a second time. What the fleet replaces by
 //! itself is not raised for: AWS may count a member as gone at its notice already.
 
+mod count;
+
 use std::time::Duration;
+
+use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 
 use super::crowd::Bucket;
 use super::successor::Asked;
 use super::{Answer, Call, Pace, Report, Terms, View, seconds};
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
-use crate::core::notice::TWO_MINUTES;
-use crate::core::plan::{
-    BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, goes_at, is_under_notice, units_under_notice, weight_hundredths,
-};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
 use crate::core::retry::FailureKind;
 
 /// The pauses between two reads while the fleet launches.
@@ -29,6 +30,11 @@ const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
+
+/// A total above the one from before the notice is read again so often, with this pause, before it is taken for the base: the
+/// tag of the victim that raised it may show later.
+const UNTAGGED_READS: u32 = 3;
+const UNTAGGED_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
@@ -60,6 +66,13 @@ pub(super) struct AskCapacity {
     fulfilled_at_count: i32,
     /// The fleet terminated what exceeded its target before it was raised, and is to do so again.
     terminates_excess: bool,
+    /// The fleet's capacity from before the notice, and how often a higher one without a tag was read.
+    planned: Option<i32>,
+    untagged_reads: u32,
+    /// It has more than its target: nobody is launched in the place of those that go.
+    has_spare: bool,
+    /// The last write was refused: the fleet's state tells why.
+    refused: bool,
     too_late: bool,
     why_gone: String,
     /// The part of it that was told.
@@ -106,6 +119,10 @@ impl AskCapacity {
             by_itself: 0,
             fulfilled_at_count: 0,
             terminates_excess: false,
+            planned: None,
+            untagged_reads: 0,
+            has_spare: false,
+            refused: false,
             too_late: false,
             why_gone: String::new(),
             told: Asked::Pending,
@@ -114,6 +131,11 @@ impl AskCapacity {
             back_at: None,
             reads: 0,
         }
+    }
+
+    pub(super) fn of(kind: FleetKind, fleet: &Fleet, terms: &Terms, pace: Pace) -> AskCapacity {
+        let planned = terms.planned_before.then_some(fleet.capacity.total);
+        AskCapacity { planned, ..AskCapacity::new(kind, fleet.id.clone(), pace) }
     }
 
     /// Everything that decides what comes next, but for when.
@@ -137,6 +159,15 @@ impl AskCapacity {
         &self.pace
     }
 
+    pub(super) fn has_spare(&self) -> bool {
+        self.has_spare
+    }
+
+    /// Nothing was asked of the fleet, and nothing can be any more.
+    pub(super) fn is_gone_unasked(&self) -> bool {
+        self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
+    }
+
     /// Tells whether the fleet has launched what was asked of it.
     pub(super) fn is_fulfilled(&self) -> bool {
         self.fulfilled || matches!(self.stage, Stage::Done | Stage::Gone)
@@ -144,7 +175,8 @@ impl AskCapacity {
 
     pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
-        let last_chance = view.reserve_reached() && !matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        let is_back = matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        let last_chance = view.reserve_reached() && !is_back && !self.refused;
         if last_chance && self.may_be_raised(view.terms) && !self.pace.in_flight {
             self.stage = Stage::PutBack;
             self.pace.next = view.now.min(self.pace.next);
@@ -227,9 +259,10 @@ impl AskCapacity {
             (Stage::PutBack, Answer::Accepted) => self.back(now),
             (stage, Answer::Failed(failure)) => {
                 // Why a fleet cannot be changed its state tells.
-                let refused = stage == Stage::Raise && failure.kind == FailureKind::Rejected;
+                let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
+                self.refused = writes && failure.kind == FailureKind::Rejected;
                 self.pace.failed(now, failure);
-                if refused {
+                if self.refused {
                     self.stage = Stage::Read;
                 }
             }
@@ -254,6 +287,7 @@ impl AskCapacity {
     }
 
     fn read(&mut self, now: BootInstant, terms: &Terms, fleet: Fleet) {
+        self.refused = false;
         if let FleetState::Ended(state) = &fleet.state {
             return self.gone(now, format!("it is {state} and launches nothing any more"));
         }
@@ -285,6 +319,14 @@ impl AskCapacity {
         self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, terms, now)).min();
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         let units = units_under_notice(&fleet, members, &terms.identity, terms.time_of(now));
+        // AWS may show the total that another victim wrote before it shows the victim's tag.
+        let may_be_raised = self.base.is_none() && tag.is_none() && self.another_goes_at.is_some();
+        let is_higher = self.planned.is_some_and(|planned| capacity.total > planned);
+        if may_be_raised && is_higher && self.untagged_reads < UNTAGGED_READS {
+            self.untagged_reads += 1;
+            self.stage = Stage::Read;
+            return self.pace.succeeded(now + UNTAGGED_PAUSE);
+        }
         // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
         // numbers in it, so what is under notice counts too.
         let ours =
@@ -293,6 +335,9 @@ impl AskCapacity {
         if !self.raise_begun && capacity.total <= base {
             let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
             self.by_itself = (replaced(&fleet, members, terms, now) - raised).max(0);
+        } else {
+            // What the fleet has dropped since, though it lives, it replaces beside what it was raised by.
+            self.by_itself = self.by_itself.max(dropped(&fleet, members, terms, now)).min(units);
         }
         let wanted = base.saturating_add((units - self.by_itself).max(0));
         self.wanted = Some(wanted);
@@ -302,8 +347,15 @@ impl AskCapacity {
         let is_noted = |tag: RaisedCapacity| {
             tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
         };
-        if capacity.fulfilled >= wanted {
+        let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
+        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !terms.resumed;
+        if capacity.fulfilled >= wanted && nobody_asked && capacity.total == base {
+            self.has_spare = true;
+            self.go_on(now, Stage::Done);
+        } else if capacity.fulfilled >= wanted {
             self.reached(now, terms);
+        } else if capacity.total > wanted && is_ours_alone {
+            self.go_on(now, Stage::Raise);
         } else if capacity.total >= wanted {
             // Another victim that counted the same has written it for both, or the fleet is at it by itself.
             self.raised_at.get_or_insert(now);
@@ -389,6 +441,7 @@ impl AskCapacity {
         let duty = format!("capacity of {}", self.fleet_id);
         let base = self.base.unwrap_or_default();
         match (self.stage, self.back_at) {
+            _ if self.has_spare => Report::new(duty, true, "not needed: it has more than its target"),
             (Stage::Gone, _) => Report::new(duty, false, self.why_gone.clone()).settled(),
             (_, None) if self.too_late => {
                 let what = "not raised: too little time is left; the fleet replaces this instance when it is gone";
@@ -403,36 +456,4 @@ impl AskCapacity {
             (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),
         }
     }
-}
-
-/// What AWS leaves by its own date: a handover tries on for some seconds after it.
-fn announced_left(view: &View<'_>) -> Duration {
-    let left = view.terms.deadline.since(view.now);
-    let announced = view.terms.time.map(|time| time.duration_since(view.terms.time_of(view.now)));
-    announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
-}
-
-/// The units that the fleet replaces, or has replaced, without being asked: what it has too little of, and its members
-/// that are younger than our notice.
-fn replaced(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
-    let noticed = terms.time.map(|time| time - TWO_MINUTES).or(terms.successors_since);
-    let is_young = |member: &&FleetMember| {
-        let launched = member.instance.as_ref().filter(|instance| instance.state.is_alive());
-        let launched = launched.and_then(|instance| instance.launch_time);
-        !is_under_notice(member, terms.time_of(now)) && launched.zip(noticed).is_some_and(|(at, since)| at >= since)
-    };
-    let young = members.iter().filter(is_young).map(|member| weight_hundredths(fleet, &member.instance_type));
-    let young = i32::try_from(young.sum::<u32>() / 100).unwrap_or(i32::MAX);
-    young.saturating_add((fleet.capacity.total - fleet.capacity.fulfilled).max(0))
-}
-
-fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {
-    another_goes_at(member, terms, now).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
-}
-
-/// When another victim goes: two minutes after its notice, which AWS's clock dates.
-fn another_goes_at(member: &FleetMember, terms: &Terms, now: BootInstant) -> Option<BootInstant> {
-    let is_other = member.instance_id != terms.identity.instance_id;
-    let is_victim = is_other && is_under_notice(member, terms.time_of(now));
-    goes_at(member).filter(|_| is_victim).map(|goes_at| terms.instant_of(goes_at))
 }

@@ -13,6 +13,9 @@ impl Handover {
         if self.outcome.is_some() {
             return true;
         }
+        if self.successor.as_ref().is_some_and(SuccessorDuties::owner_is_gone) {
+            self.look_ups.look_for_plan_again(now);
+        }
         // The usual case, and a cheap one.
         let leaves_still = self.leaves.iter().any(|leave| !leave.is_over());
         if leaves_still && !self.terms.is_open() && now < self.terms.deadline {

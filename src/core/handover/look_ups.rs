@@ -16,6 +16,8 @@ pub(super) struct LookUps {
     group: Option<Pace>,
     /// Why the group cannot be looked up.
     group_denied: Option<Failure>,
+    /// The owner was gone: it was looked for once more.
+    looked_again: bool,
     seed: u64,
 }
 
@@ -27,7 +29,7 @@ struct LookUp {
 
 impl LookUps {
     pub(super) fn none(seed: u64) -> LookUps {
-        LookUps { registrations: Vec::new(), plan: None, group: None, group_denied: None, seed }
+        LookUps { registrations: Vec::new(), plan: None, group: None, group_denied: None, looked_again: false, seed }
     }
 
     pub(super) fn look_for_registrations(&mut self, among: Option<Vec<TargetGroupArn>>, now: BootInstant) {
@@ -66,6 +68,13 @@ impl LookUps {
             }
             (other, Some(pace)) => failed_patiently(pace, now, other),
             (_, None) => {}
+        }
+    }
+
+    /// The owner of the plan is gone; something else may stand in for it.
+    pub(super) fn look_for_plan_again(&mut self, now: BootInstant) {
+        if !std::mem::replace(&mut self.looked_again, true) {
+            self.look_for_plan(now);
         }
     }
 

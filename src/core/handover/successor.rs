@@ -86,7 +86,7 @@ impl SuccessorDuties {
                 terms,
                 pace,
             )),
-            Plan::Fleet { kind, fleet, .. } => Ask::Capacity(AskCapacity::new(*kind, fleet.id.clone(), pace)),
+            Plan::Fleet { kind, fleet, .. } => Ask::Capacity(AskCapacity::of(*kind, fleet, terms, pace)),
             Plan::Launch(launch) => Ask::Launch(AskLaunch::new(launch.clone(), pace)),
             Plan::Nobody { .. } => Ask::Nobody,
         };
@@ -184,7 +184,7 @@ impl SuccessorDuties {
         let to_come = match &self.ask {
             Ask::Nobody => self.plan.has_successor() && !self.nobody_yet,
             Ask::Group(ask) => ask.serves_on(),
-            Ask::Capacity(_) => true,
+            Ask::Capacity(ask) => !ask.has_spare(),
             Ask::Launch(ask) => ask.given_up().is_none(),
         };
         to_come && !self.is_healthy()
@@ -463,6 +463,9 @@ impl SuccessorDuties {
             Ask::Capacity(ask) => ask.report(begun_at),
             Ask::Launch(ask) => ask.report(begun_at),
         };
+        if matches!(&self.ask, Ask::Capacity(ask) if ask.has_spare()) {
+            return vec![asked];
+        }
         let given_up = matches!(&self.ask, Ask::Launch(ask) if ask.given_up().is_some());
         let successor = match (&self.watch, &self.find, self.deaths.last()) {
             (Some(_), Some(find), _) if !find.is_done() => find.report(),

@@ -1,6 +1,7 @@
 //! The core alone, against a small model of AWS that loses calls, loses replies, is slow, and sees processes die.
 
 mod drain;
+mod fleet;
 mod light;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Successors that end before their time: what AWS says of it, and who launches the next.
+//! Successors that end before their time, and owners: what AWS says of it, and who launches the next.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +38,11 @@ impl SuccessorDuties {
     /// What became of a successor since this was last asked, if it died.
     pub(in crate::core::handover) fn take_death(&mut self) -> Option<Failure> {
         self.untold.take()
+    }
+
+    /// The owner has gone before it was asked for anything.
+    pub(in crate::core::handover) fn owner_is_gone(&self) -> bool {
+        matches!(&self.ask, Ask::Capacity(ask) if ask.is_gone_unasked())
     }
 
     /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or

@@ -1,0 +1,57 @@
+//! Counting a fleet's members: which of them it replaces by itself, and when another victim goes. No calls, no state.
+
+use std::time::Duration;
+
+use super::ABOUT_TO_GO;
+use crate::core::handover::{Terms, View};
+use crate::core::model::{BootInstant, Fleet, FleetMember};
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::{goes_at, is_under_notice, noticed_at, weight_hundredths};
+
+/// What AWS leaves by its own date: a handover tries on for some seconds after it.
+pub(super) fn announced_left(view: &View<'_>) -> Duration {
+    let left = view.terms.deadline.since(view.now);
+    let announced = view.terms.time.map(|time| time.duration_since(view.terms.time_of(view.now)));
+    announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
+}
+
+/// The units that the fleet replaces, or has replaced, without being asked: what it has too little of, and its members
+/// that are younger than our notice.
+pub(super) fn replaced(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
+    let (young, _) = by_age(fleet, members, terms, now);
+    (young / 100).saturating_add((fleet.capacity.total - fleet.capacity.fulfilled).max(0))
+}
+
+/// The units of members from before the notices that live and that the fleet counts no more.
+pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
+    let (_, old) = by_age(fleet, members, terms, now);
+    (old / 100 - fleet.capacity.fulfilled).max(0)
+}
+
+/// The hundredths of units of the living members: those launched since the first notice of all that go, and the others.
+fn by_age(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> (i32, i32) {
+    let is_going = |member: &FleetMember| is_under_notice(member, terms.time_of(now));
+    let ours = terms.time.map(|time| time - TWO_MINUTES).or(terms.successors_since);
+    let of_others = members.iter().filter(|member| is_going(member)).filter_map(noticed_at);
+    let noticed = ours.into_iter().chain(of_others).min();
+    let (mut young, mut old) = (0_i32, 0_i32);
+    for member in members {
+        let Some(instance) = member.instance.as_ref().filter(|instance| instance.state.is_alive()) else { continue };
+        let is_young = instance.launch_time.zip(noticed).is_some_and(|(at, since)| at >= since) && !is_going(member);
+        let weight = i32::try_from(weight_hundredths(fleet, &member.instance_type)).unwrap_or(i32::MAX);
+        let units = if is_young { &mut young } else { &mut old };
+        *units = units.saturating_add(weight);
+    }
+    (young, old)
+}
+
+pub(super) fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {
+    another_goes_at(member, terms, now).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
+}
+
+/// When another victim goes: two minutes after its notice, which AWS's clock dates.
+pub(super) fn another_goes_at(member: &FleetMember, terms: &Terms, now: BootInstant) -> Option<BootInstant> {
+    let is_other = member.instance_id != terms.identity.instance_id;
+    let is_victim = is_other && is_under_notice(member, terms.time_of(now));
+    goes_at(member).filter(|_| is_victim).map(|goes_at| terms.instant_of(goes_at))
+}

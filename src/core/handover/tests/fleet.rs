@@ -1,0 +1,182 @@
+//! One handover of a member of a `maintain` fleet, answer by answer.
+
+use super::*;
+use crate::core::plan::BASE_CAPACITY_TAG;
+
+const US: &str = "i-victim";
+
+/// The fleet as AWS shows it, and the handover of one of its members.
+struct Told {
+    handover: Handover,
+    now: u64,
+    shown: Fleet,
+    members: Vec<FleetMember>,
+    /// Writes to the fleet, in order.
+    written: Vec<String>,
+    calls: Vec<Call>,
+    refuses: Option<i32>,
+}
+
+/// A member: launched, and noticed, so many seconds after the epoch.
+fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
+    let time = |seconds: i64| epoch() + jiff::SignedDuration::from_secs(seconds);
+    let instance = Instance {
+        instance_id: id(name),
+        state: InstanceState::Running,
+        instance_type: "m5.large".into(),
+        availability_zone: "eu-west-1b".into(),
+        private_ip: Some("10.0.2.9".into()),
+        subnet_id: None,
+        launch_time: Some(time(launched)),
+        tags: BTreeMap::new(),
+        state_reason: None,
+    };
+    FleetMember {
+        instance_id: id(name),
+        instance_type: "m5.large".into(),
+        instance: Some(instance),
+        taken_since: noticed.map(time),
+    }
+}
+
+/// Ten members, as many as the fleet is to have; this instance is noticed after twenty seconds.
+fn told(change: impl FnOnce(&mut Told)) -> Told {
+    let mut terms = terms_of(US, Action::Terminate, 141_000);
+    terms.time = Some(epoch() + Duration::from_secs(140));
+    terms.successors_since = Some(epoch() + Duration::from_secs(20));
+    let settings =
+        Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
+    let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
+    let registrations = vec![registration(WEB, US, &[80])];
+    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    let mut members: Vec<FleetMember> = (1..10).map(|number| member(&format!("i-{number}"), -900, None)).collect();
+    members.push(member(US, -900, Some(20)));
+    let mut told = Told {
+        handover: Handover::begin(terms, settings, known, at(21_000)),
+        now: 21_000,
+        shown: fleet(10),
+        members,
+        written: Vec::new(),
+        calls: Vec::new(),
+        refuses: None,
+    };
+    change(&mut told);
+    told
+}
+
+impl Told {
+    fn answer(&mut self, call: &Call) -> Option<Answer> {
+        Some(match call {
+            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.shown.clone()))),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members.clone()),
+            Call::ModifyFleet { total, .. } => {
+                self.written.push(total.to_string());
+                if self.refuses == Some(*total) {
+                    self.shown.state = FleetState::Ended("deleted_running".into());
+                    let (kind, code) = (FailureKind::Rejected, Some("InvalidFleetState".to_owned()));
+                    return Some(Answer::Failed(Failure { kind, code, message: "deleted".into() }));
+                }
+                self.shown.capacity.total = *total;
+                Answer::Accepted
+            }
+            Call::TagFleet { value, .. } => {
+                self.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), value.clone());
+                Answer::Accepted
+            }
+            Call::DescribeTargetHealth { .. } => Answer::Health(Vec::new()),
+            Call::LookAtConnections { .. } => Answer::Connections(Connections::default()),
+            call if call.writes() => Answer::Accepted,
+            _ => return None,
+        })
+    }
+
+    fn until(&mut self, end: u64) {
+        while self.now < end {
+            for Due { duty, call, .. } in self.handover.due(at(self.now)) {
+                self.calls.push(call.clone());
+                if let Some(answer) = self.answer(&call) {
+                    self.handover.answered(at(self.now), duty, answer);
+                }
+            }
+            self.now += 100;
+        }
+    }
+
+    fn has(&mut self, milestone: MilestoneKind) -> bool {
+        self.handover.take_milestones().iter().any(|it| it.milestone == milestone)
+    }
+}
+
+#[test]
+fn what_the_fleet_launched_for_a_victim_that_was_noticed_before_is_not_raised_for() {
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(0));
+        told.members.push(member("i-new", 5, None));
+        told.shown.capacity.fulfilled = 9;
+    });
+    told.until(60_000);
+    assert_eq!(told.written, Vec::<String>::new());
+}
+
+#[test]
+fn a_victim_that_the_fleet_drops_after_the_raise_lowers_the_raise_at_once() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    assert_eq!(told.written, ["11"]);
+    told.shown.capacity.fulfilled = 9;
+    told.until(32_000);
+    assert_eq!(told.written, ["11", "10"]);
+    told.members.push(member("i-new", 33, None));
+    told.shown.capacity.fulfilled = 10;
+    told.until(60_000);
+    assert_eq!(told.written, ["11", "10"], "the base stands");
+}
+
+#[test]
+fn a_put_back_that_is_refused_reads_why_and_asks_a_deleted_fleet_no_more() {
+    let mut told = told(|told| told.refuses = Some(10));
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 23, None));
+    told.until(60_000);
+    assert_eq!(told.written.iter().filter(|total| *total == "10").count(), 1, "{:?}", told.written);
+}
+
+#[test]
+fn a_total_that_shows_before_the_tag_of_the_victim_that_raised_it_is_no_base() {
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(15));
+        told.shown.capacity.total = 11;
+    });
+    told.until(23_500);
+    assert_eq!(told.written, Vec::<String>::new());
+    told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+    told.until(40_000);
+    assert_eq!(told.written, ["12"]);
+    assert!(told.shown.tags[BASE_CAPACITY_TAG].starts_with("10..12"), "{:?}", told.shown.tags);
+}
+
+#[test]
+fn a_fleet_that_has_more_than_its_target_launches_nobody_and_none_is_told_of() {
+    let mut told = told(|told| {
+        told.members.push(member("i-more", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(139_000);
+    assert_eq!(told.written, Vec::<String>::new());
+    assert!(!told.has(MilestoneKind::SuccessorRequested));
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete && format!("{outcome:?}").contains("it has more than its target"), "{outcome:#?}");
+}
+
+#[test]
+fn for_a_fleet_that_turns_out_to_be_deleted_something_else_is_looked_for_once() {
+    let mut told = told(|told| told.shown.state = FleetState::Ended("deleted_running".into()));
+    told.until(23_000);
+    let looks = |told: &Told| told.calls.iter().filter(|call| matches!(call, Call::FindPlan)).count();
+    assert_eq!(looks(&told), 1);
+    told.handover.answered(at(told.now), Duty::FindPlan, Answer::Plan(Box::new(launch_plan())));
+    told.until(25_000);
+    assert!(told.calls.iter().any(|call| matches!(call, Call::CreateFleet { .. })), "{:?}", told.calls);
+    assert_eq!(looks(&told), 1);
+}
