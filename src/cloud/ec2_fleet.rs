@@ -194,14 +194,17 @@ fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
     let strategies = described.spot_options().and_then(|options| options.maintenance_strategies());
     let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
     let configurations = described.launch_template_configs().iter();
+    let total = target.and_then(|target| target.total_target_capacity()).unwrap_or_default();
+    let spot = target.and_then(|target| target.spot_target_capacity());
+    let on_demand = target.and_then(|target| target.on_demand_target_capacity());
     Ok(Fleet {
         id: id.to_owned(),
         state: state(described.fleet_state().map(|state| state.as_str())),
         request_type: request_type(id, described.r#type().map(|name| name.as_str()))?,
         replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
         capacity: FleetCapacity {
-            total: target.and_then(|target| target.total_target_capacity()).unwrap_or_default(),
-            spot: target.and_then(|target| target.spot_target_capacity()),
+            total,
+            spot: FleetCapacity::spot_part(total, spot, on_demand),
             fulfilled: whole(described.fulfilled_capacity()),
         },
         excess: match described.excess_capacity_termination_policy() {

@@ -288,7 +288,12 @@ impl Handover {
         if self.outcome.is_some() {
             return None;
         }
-        if matches!(&answer, Answer::Failed(failure) if failure.kind == FailureKind::Throttled) {
+        let is_throttled = match &answer {
+            Answer::Failed(failure) => failure.kind == FailureKind::Throttled,
+            Answer::Launched(launched) => launched.is_throttled(),
+            _ => false,
+        };
+        if is_throttled {
             self.crowd.was_throttled(now);
         }
         self.take(now, duty, answer);

@@ -14,7 +14,7 @@ use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
-use crate::core::plan::{FleetRequest, Plan};
+use crate::core::plan::Plan;
 use crate::core::retry::Failure;
 
 pub(super) struct RoundInput {
@@ -67,7 +67,8 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         found.served_zones = find_served_zones(aws, &found.registrations).await;
     }
     let tidied = match &plan.plan {
-        Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !dry_run => tidy(aws, *kind, fleet).await,
+        // Also one that replaces by itself: a scheduled event raises it all the same.
+        Some(Plan::Fleet { kind, fleet, .. }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };
     Findings { credentials, plan, registrations, tidied }

@@ -157,7 +157,7 @@ fn a_group_with_a_termination_hook() {
 /// The group registers in every one: nobody looks on for successors that only a victim would register.
 fn all_in_target_groups_of(owner: Owner) -> Settings {
     let mut settings = owned_by(owner);
-    settings.target_groups.iter_mut().for_each(|group| group.attached = true);
+    settings.target_groups.truncate(1);
     settings
 }
 

@@ -34,6 +34,8 @@ pub(super) struct AskLaunch {
     deaths: Vec<String>,
     /// It was looked for long enough to know that the process before us has launched nothing.
     nothing_from_before: bool,
+    /// It was looked for long enough while a call under its token was on its way.
+    not_found: bool,
 }
 
 /// By which call an attempt is made.
@@ -83,6 +85,7 @@ impl AskLaunch {
             launched_at: None,
             deaths: Vec::new(),
             nothing_from_before: false,
+            not_found: false,
         }
     }
 
@@ -134,6 +137,14 @@ impl AskLaunch {
             }
             // Neither instances nor errors: what AWS answers to a repeat while it is still at work.
             Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
+            Answer::Launched(launched) if launched.came_at_a_bad_moment() => {
+                let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+                let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
+                self.errors = launched.errors;
+                self.next_attempt(now);
+                self.pace.failed(now, Failure { kind, code: None, message: self.errors.join(", ") });
+                if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+            }
             Answer::Launched(launched) => {
                 self.errors = launched.errors;
                 let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));
@@ -163,6 +174,11 @@ impl AskLaunch {
             FailureKind::Rejected => self.refused(now, of_the_pool),
             // RunInstances is the last resort: without a permission for it the others are tried on.
             FailureKind::Denied if self.way == Way::Instance => self.refused(now, false),
+            _ if std::mem::take(&mut self.not_found) => {
+                self.next_attempt(now);
+                self.pace.failed(now, failure);
+                Asked::Pending
+            }
             _ => {
                 self.pace.failed(now, failure);
                 Asked::Pending
@@ -193,7 +209,7 @@ impl AskLaunch {
     }
 
     fn doubt(&mut self, now: BootInstant, doubt: Doubt) -> Asked {
-        let is_new = self.stage == Stage::Create;
+        let is_new = self.stage == Stage::Create || std::mem::take(&mut self.not_found);
         self.stage = Stage::Doubt(doubt);
         self.pace.succeeded(now + DOUBT_PAUSE);
         if is_new { Asked::InDoubt } else { Asked::Pending }
@@ -205,6 +221,11 @@ impl AskLaunch {
 
     /// It was looked for long enough: what was in doubt was not done.
     pub(super) fn was_not_done(&mut self, now: BootInstant) {
+        // The answer to the same token, which is on its way, has the last word.
+        if self.pace.in_flight && self.stage == Stage::Doubt(Doubt::AtWork) {
+            self.not_found = true;
+            return;
+        }
         self.nothing_from_before |= self.stage == Stage::Doubt(Doubt::OtherParameters);
         self.next_attempt(now);
     }
@@ -212,6 +233,7 @@ impl AskLaunch {
     /// The next pools, at once; when the plan has come round, after a pause.
     fn next_attempt(&mut self, now: BootInstant) {
         self.stage = Stage::Create;
+        self.not_found = false;
         self.attempt += 1;
         let comes_round = self.launch.comes_round(self.attempt);
         if comes_round {
@@ -285,17 +307,18 @@ impl AskLaunch {
 
 /// Tells whether an error is about these pools, so that another way to launch into them would get the same.
 fn is_of_the_pool(error: &str) -> bool {
-    const OF_THE_POOL: [&str; 8] = [
+    const OF_THE_POOL: [&str; 7] = [
         "Insufficient",
         "UnfulfillableCapacity",
         "SpotMaxPriceTooLow",
         "MaxSpotInstanceCountExceeded",
         "InstanceLimitExceeded",
         "VcpuLimitExceeded",
-        "Unsupported",
         "InvalidSubnet",
     ];
-    OF_THE_POOL.iter().any(|code| error.starts_with(code))
+    // UnsupportedOperation is about the request.
+    let is_unsupported = error.split(':').next() == Some("Unsupported");
+    is_unsupported || OF_THE_POOL.iter().any(|code| error.starts_with(code))
 }
 
 /// What a person can do about instances that die of this reason.

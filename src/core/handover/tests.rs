@@ -2,6 +2,7 @@
 
 mod drain;
 mod fleet;
+mod launch;
 mod light;
 
 use std::collections::{BTreeMap, BTreeSet};

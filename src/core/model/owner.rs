@@ -205,6 +205,14 @@ pub struct FleetCapacity {
     pub fulfilled: i32,
 }
 
+impl FleetCapacity {
+    /// The Spot part, where the request names both parts. One that leaves them to the default type shows zeros, and a part
+    /// that is sent for it would make the rest on demand.
+    pub fn spot_part(total: i32, spot: Option<i32>, on_demand: Option<i32>) -> Option<i32> {
+        spot.filter(|spot| spot.saturating_add(on_demand.unwrap_or_default()) == total)
+    }
+}
+
 /// One member of a fleet, as DescribeFleetInstances, DescribeInstances and the Spot requests tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetMember {
@@ -288,4 +296,24 @@ pub struct Launched {
     pub instances: Vec<InstanceId>,
     /// `CODE: message`, each once.
     pub errors: Vec<String>,
+}
+
+impl Launched {
+    /// AWS's codes for a moment in which it could not: the same launch may succeed in the next.
+    const THROTTLED: [&str; 3] = ["RequestLimitExceeded", "Throttling", "ThrottlingException"];
+    const FAULTS: [&str; 4] = ["InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"];
+
+    /// Nothing was launched, and no error speaks of what was asked for.
+    pub fn came_at_a_bad_moment(&self) -> bool {
+        let is_passing = |code: &str| Self::THROTTLED.contains(&code) || Self::FAULTS.contains(&code);
+        self.instances.is_empty() && !self.errors.is_empty() && self.codes().all(is_passing)
+    }
+
+    pub fn is_throttled(&self) -> bool {
+        self.codes().any(|code| Self::THROTTLED.contains(&code))
+    }
+
+    fn codes(&self) -> impl Iterator<Item = &str> {
+        self.errors.iter().map(|error| error.split(':').next().unwrap_or_default())
+    }
 }

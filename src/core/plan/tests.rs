@@ -212,6 +212,15 @@ fn another_type_in_the_same_zone_is_another_pool() {
 }
 
 #[test]
+fn a_spot_part_is_one_only_beside_the_other_part() {
+    assert_eq!(FleetCapacity::spot_part(10, Some(0), Some(0)), None, "the default type decides");
+    assert_eq!(FleetCapacity::spot_part(10, Some(7), Some(3)), Some(7));
+    assert_eq!(FleetCapacity::spot_part(10, Some(10), None), Some(10));
+    assert_eq!(FleetCapacity::spot_part(10, Some(0), Some(10)), Some(0));
+    assert_eq!(FleetCapacity::spot_part(10, None, None), None);
+}
+
+#[test]
 fn a_subnet_of_unknown_zone_stays_a_pool_and_one_that_is_gone_spoils_no_other() {
     let subnets = |around: &Surroundings| -> Vec<Vec<(Option<String>, Option<String>)>> {
         let attempts = template_attempts(&Successor::default(), around).into_iter();
