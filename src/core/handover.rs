@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::Plan;
-use crate::core::retry::{self, Failure, FailureKind};
+use crate::core::retry::{self, Failure};
 
 use call::LOOK_UP_LIMIT;
 pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, HookResult, LAUNCH_LIMIT};
@@ -288,12 +288,7 @@ impl Handover {
         if self.outcome.is_some() {
             return None;
         }
-        let is_throttled = match &answer {
-            Answer::Failed(failure) => failure.kind == FailureKind::Throttled,
-            Answer::Launched(launched) => launched.is_throttled(),
-            _ => false,
-        };
-        if is_throttled {
+        if answer.is_throttled() {
             self.crowd.was_throttled(now);
         }
         self.take(now, duty, answer);

@@ -14,7 +14,7 @@ use crate::core::model::{
     Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
 };
 use crate::core::plan::{FleetKind, Plan};
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, FailureKind};
 
 /// One call's limit; shorter when the deadline is nearer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
@@ -212,6 +212,17 @@ pub enum Answer {
         is_back: bool,
     },
     Failed(Failure),
+}
+
+impl Answer {
+    /// AWS had too many calls: of this one, or of those that it made for it.
+    pub(super) fn is_throttled(&self) -> bool {
+        match self {
+            Answer::Failed(failure) => failure.kind == FailureKind::Throttled,
+            Answer::Launched(launched) => launched.is_throttled(),
+            _ => false,
+        }
+    }
 }
 
 /// Which duty a call belongs to; its answer goes back there.
