@@ -1,7 +1,7 @@
 //! The counted capacity of a `maintain` fleet: which members are under notice, what the tag on the fleet keeps, and what a
 //! raise may leave behind (docs/aws.md 4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -83,11 +83,14 @@ pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identit
 
 /// The units that one instance of this type counts for in the fleet.
 pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
-    let overrides = fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
-    overrides
-        .filter(|pool| pool.instance_type.as_deref() == Some(instance_type))
-        .find_map(|pool| pool.weight_hundredths)
-        .unwrap_or(100)
+    let overrides = || fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
+    let of_type = overrides().filter(|pool| pool.instance_type.as_deref() == Some(instance_type));
+    // An override of a template's own type, or of types by their attributes, names none: its weight is this one's, where
+    // there is no other.
+    let of_no_type = overrides().filter(|pool| pool.instance_type.is_none()).filter_map(|pool| pool.weight_hundredths);
+    let of_no_type: BTreeSet<u32> = of_no_type.collect();
+    let sole = of_no_type.first().copied().filter(|_| of_no_type.len() == 1);
+    of_type.clone().find_map(|pool| pool.weight_hundredths).or(sole.filter(|_| of_type.count() == 0)).unwrap_or(100)
 }
 
 /// The remains of raises on a fleet.

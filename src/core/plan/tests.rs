@@ -212,6 +212,25 @@ fn another_type_in_the_same_zone_is_another_pool() {
 }
 
 #[test]
+fn an_override_without_a_type_lends_its_weight_where_it_is_the_only_one() {
+    let weight = |pools: &[(Option<&str>, u32)]| {
+        let pool = |(instance_type, weight): &(Option<&str>, u32)| LaunchOverride {
+            instance_type: instance_type.map(str::to_owned),
+            weight_hundredths: Some(*weight),
+            ..LaunchOverride::default()
+        };
+        let template = LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() };
+        let overrides = pools.iter().map(pool).collect();
+        let launch_configurations = vec![LaunchConfiguration { template, overrides }];
+        raised::weight_hundredths(&Fleet { launch_configurations, ..fleet(FleetType::Maintain, None) }, "m5.large")
+    };
+    assert_eq!(weight(&[(None, 400)]), 400);
+    assert_eq!(weight(&[(None, 400), (None, 200)]), 100, "nobody knows which");
+    assert_eq!(weight(&[(None, 400), (Some("m5.large"), 200)]), 200);
+    assert_eq!(weight(&[(Some("c5.large"), 400)]), 100);
+}
+
+#[test]
 fn a_spot_part_is_one_only_beside_the_other_part() {
     assert_eq!(FleetCapacity::spot_part(10, Some(0), Some(0)), None, "the default type decides");
     assert_eq!(FleetCapacity::spot_part(10, Some(7), Some(3)), Some(7));
