@@ -227,6 +227,7 @@ fn life(record: Option<Record>) -> Life {
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
         vpc_id: None,
+        subnet_id: None,
         life_cycle: LifeCycle::Spot,
     };
     Life::new(identity, "boot".into(), Config::default(), false, record)

@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cli::environment::{files, runtime, variable};
+use crate::cli::environment::{files, runtime, signals, variable};
 use crate::core::config::Config;
 use crate::core::drill::Survey;
 use crate::core::notice::TWO_MINUTES;
@@ -84,7 +84,8 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let survey = runtime.block_on(daemon::survey(&options))?;
     refuse(&survey, arguments)?;
     options.drill = Some(Drill { known: survey.known.clone(), within: arguments.within });
-    let ended = runtime.block_on(daemon::run(options));
+    let mut signals = signals(&runtime)?;
+    let ended = runtime.block_on(daemon::run(options, &mut signals));
     runtime.shutdown_background();
     let ended = ended?;
     write(&text::end(&ended, screen.paint, screen.width))?;

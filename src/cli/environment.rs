@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::core::printable::printable_lines;
 use crate::host::files::Files;
+use crate::host::signals::Signals;
 
 /// An environment variable; an empty one is none.
 pub(super) fn variable(name: &str) -> Option<String> {
@@ -20,6 +21,11 @@ pub(super) fn files() -> Files {
 /// One thread: an idle daemon has nothing for a second one.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the runtime")
+}
+
+/// Catches the signals that ask to stop, from now on.
+pub(super) fn signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<Signals> {
+    runtime.block_on(async { Signals::new() }).context("failed to catch signals")
 }
 
 /// Prints the text on standard output. A reader that has gone is no error.

@@ -21,7 +21,7 @@ use crate::core::policy::{
     reads_on_the_way,
 };
 use crate::core::printable::printable_lines;
-use crate::daemon::look_up;
+use crate::daemon::{look_up, registrations};
 
 /// All of an account's target groups take a quarter to half a second each.
 const SCAN_LIMIT: Duration = Duration::from_secs(120);
@@ -157,7 +157,7 @@ async fn planned(
         Plan::Fleet { fleet, .. } => &fleet.target_groups,
         Plan::Launch(_) | Plan::Nobody { .. } => &[],
     };
-    let scan = look_up::find_registrations(aws, identity, config, None, &[]);
+    let scan = registrations::find_registrations(aws, identity, config, None, &[]);
     let registered_in: Vec<TargetGroupArn> = match tokio::time::timeout(SCAN_LIMIT, scan).await {
         Ok(Ok(found)) => found.registrations.into_iter().map(|registration| registration.target_group).collect(),
         Ok(Err(failure)) => {

@@ -1,20 +1,27 @@
 //! `spot-relay run`: the daemon.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::cli::configuration::WrongValue;
-use crate::cli::environment::{files, runtime, variable};
+use crate::cli::environment::{files, runtime, signals, variable};
 use crate::core::config::{Config, ConfigError, Notify};
+use crate::core::retry::Backoff;
 use crate::daemon;
 use crate::host::files::Files;
 use crate::host::lock::{Holder, Lock, LockError, Who};
 use crate::host::text_file;
 use crate::telemetry::webhook::Webhook;
+
+/// The pauses after a panic: no longer than a notice bears.
+const AFTER_A_PANIC: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,15 +37,8 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     for unwise in config.unwise() {
         warn!("{}: {}", unwise.key, unwise.what);
     }
-    let options = daemon::Options {
-        webhook: webhook(&config.notify)?,
-        config,
-        dry_run: arguments.dry_run,
-        metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-        files,
-        drill: None,
-    };
-    for (key, command) in [("notice", &options.config.hooks.notice), ("drained", &options.config.hooks.drained)] {
+    let mut first_webhook = webhook(&config.notify)?;
+    for (key, command) in [("notice", &config.hooks.notice), ("drained", &config.hooks.drained)] {
         if let Some(program) = command.first().filter(|program| !is_program(program)) {
             warn!(
                 "[hooks] {key} names {program}, which is no program that can be run here; its handovers will be partial"
@@ -46,10 +46,47 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         }
     }
     let runtime = runtime()?;
-    let result = runtime.block_on(daemon::run(options));
+    let signals = RefCell::new(signals(&runtime)?);
+    let run = || {
+        let options = daemon::Options {
+            webhook: first_webhook.take().or_else(|| webhook(&config.notify).unwrap_or_default()),
+            config: config.clone(),
+            dry_run: arguments.dry_run,
+            metadata_endpoint: variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            files: files.clone(),
+            drill: None,
+        };
+        runtime.block_on(daemon::run(options, &mut signals.borrow_mut()))
+    };
+    let is_asked_to_stop = |pause| {
+        let mut signals = signals.borrow_mut();
+        runtime.block_on(async { tokio::time::timeout(pause, signals.recv()).await.is_ok() })
+    };
+    let result = again_after_panics(run, is_asked_to_stop);
     // A file that hangs, or a resolver, must not hold up the end.
     runtime.shutdown_background();
-    result.map(|_| ExitCode::SUCCESS)
+    result.transpose().map(|_| ExitCode::SUCCESS)
+}
+
+/// Begins again after a panic in the daemon's own pass, which ends that daemon and not this process: the next one goes on as
+/// after a crash, and finds the notice and the record again. `wait` tells whether somebody asked to stop meanwhile; then there
+/// is no result.
+fn again_after_panics<T>(mut run: impl FnMut() -> T, mut wait: impl FnMut(Duration) -> bool) -> Option<T> {
+    let mut panics = 0;
+    loop {
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(&mut run)) {
+            return Some(result);
+        }
+        panics += 1;
+        let pause = AFTER_A_PANIC.ceiling(panics);
+        error!(
+            "the daemon's own loop died, which is a fault of this program; it begins again in {} s",
+            pause.as_secs()
+        );
+        if wait(pause) {
+            return None;
+        }
+    }
 }
 
 /// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes
@@ -135,4 +172,40 @@ fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
 
 fn wrong(key: &'static str, what: String) -> WrongValue {
     WrongValue { key, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_panics_begins_again_on_the_same_runtime_after_growing_pauses() {
+        let runtime = runtime().expect("a runtime");
+        let (mut lives, mut pauses) = (0, Vec::new());
+        let run = || {
+            lives += 1;
+            let life = lives;
+            runtime.block_on(async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                assert!(life > 3, "this one dies");
+                life
+            })
+        };
+        let result = again_after_panics(run, |pause| {
+            pauses.push(pause.as_secs());
+            false
+        });
+        assert_eq!((result, pauses), (Some(4), vec![1, 2, 4]));
+    }
+
+    #[test]
+    fn a_signal_in_the_pause_after_a_panic_ends_it() {
+        let mut lives = 0;
+        let run = || {
+            lives += 1;
+            panic!("this one dies")
+        };
+        assert_eq!(again_after_panics::<()>(run, |_| true), None);
+        assert_eq!(lives, 1);
+    }
 }

@@ -55,6 +55,11 @@ impl Clock {
         self.time().is_in_doubt()
     }
 
+    /// Tells whether a date of AWS's is believed. Without one it is the wall clock.
+    pub fn is_known(&self) -> bool {
+        self.time().is_known()
+    }
+
     /// Nothing that panics is done while it is locked.
     fn time(&self) -> MutexGuard<'_, AwsTime> {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)

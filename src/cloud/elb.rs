@@ -58,6 +58,8 @@ pub struct FoundRegistrations {
     pub unclear: Vec<(TargetGroupArn, UnclearReason)>,
     /// Groups whose load balancers do not serve this instance's zone: it is registered there and gets no requests.
     pub unserved: Vec<TargetGroupArn>,
+    /// Groups of these registrations whose deregistration delay was not asked for: the default stands for it.
+    pub without_delay: Vec<TargetGroupArn>,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
     /// The ports on which this instance is healthy in some group.
@@ -346,15 +348,16 @@ impl Elb {
         }
         let is_healthy = |target: &&Target| row_of(target).is_some_and(|row| row.state == TargetState::Healthy);
         found.in_service.extend(ours.iter().filter(is_healthy).map(|target| target.port));
-        registration.deregistration_delay = match known {
-            Some(known) => known.deregistration_delay,
-            None => self.deregistration_delay(&group.arn, limit).await?,
-        };
+        match known {
+            Some(known) => registration.deregistration_delay = known.deregistration_delay,
+            None => found.without_delay.push(group.arn.clone()),
+        }
         found.registrations.push(registration);
         Ok(())
     }
 
-    async fn deregistration_delay(&self, arn: &TargetGroupArn, limit: Duration) -> Result<Duration, Failure> {
+    /// The deregistration delay of a group; the default where IAM does not let us read it.
+    pub async fn deregistration_delay(&self, arn: &TargetGroupArn, limit: Duration) -> Result<Duration, Failure> {
         let call = self.client.describe_target_group_attributes().target_group_arn(arn.as_str());
         let answer = match self.caller.call(limit, call.send()).await {
             Err(failure) if failure.kind == FailureKind::Denied => return Ok(DEFAULT_DEREGISTRATION_DELAY),

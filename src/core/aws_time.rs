@@ -70,6 +70,11 @@ impl AwsTime {
         self.believed.is_none() && self.doubted.is_some()
     }
 
+    /// Tells whether a date of AWS's is believed.
+    pub fn is_known(&self) -> bool {
+        self.believed.is_some()
+    }
+
     /// AWS's time by all that is believed; the wall clock before any date was.
     pub fn now(&self, now: Clocks) -> Timestamp {
         let told = self.believed.and_then(|distance| at_distance(distance, now.boot));

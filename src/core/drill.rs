@@ -124,7 +124,20 @@ impl Survey {
             ),
             _ => None,
         };
-        std::iter::once(fewer).chain(stays).collect()
+        std::iter::once(fewer).chain(stays).chain(self.late_returns()).collect()
+    }
+
+    /// AWS takes an address back only when it has drained to the end (docs/aws.md 3).
+    fn late_returns(&self) -> impl Iterator<Item = String> {
+        let slow = self.known.registrations.iter().flatten().filter(|it| it.drains_to_the_end());
+        slow.map(|it| {
+            format!(
+                "{} takes this instance's address back only after its deregistration delay: it serves nothing there for {} s \
+                 at least",
+                it.name(),
+                it.deregistration_delay.as_secs()
+            )
+        })
     }
 
     /// The reasons why there can be no drill now.

@@ -62,9 +62,6 @@ pub use words::in_drill;
 pub const COUNTED_DELAY: Duration = Duration::from_secs(30);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
-/// How long after its beginning a call that an arrival made before may still register this instance: AWS answers a
-/// registration within seconds, and a group that attaches an instance registers it some seconds later.
-const REGISTRATIONS_LAND_WITHIN: Duration = Duration::from_secs(20);
 /// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
 const LAST_CALLS: Duration = Duration::from_secs(3);
 
@@ -76,7 +73,6 @@ pub struct Handover {
     registrations: Vec<Registration>,
     missing: Vec<String>,
     leaves: Vec<Leave>,
-    may_be_registered_until: Option<BootInstant>,
     /// Once begun, leaving goes on.
     is_leaving: bool,
     mark: Mark,
@@ -102,7 +98,6 @@ impl Handover {
             registrations: Vec::new(),
             missing: known.missing,
             leaves: Vec::new(),
-            may_be_registered_until: None,
             is_leaving: false,
             mark: Mark::new(now, seed(&terms, "mark")),
             crowd: Crowd::new(now),
@@ -127,14 +122,6 @@ impl Handover {
         handover.look_for_group(now);
         handover.say_begun(now);
         handover
-    }
-
-    /// An arrival gave way to this handover, and AWS may still be at the calls it made: what is left is looked at again
-    /// until they have landed.
-    pub fn an_arrival_gave_way(&mut self) {
-        let until = self.begun_at + REGISTRATIONS_LAND_WITHIN;
-        self.may_be_registered_until = Some(until);
-        self.leaves.iter_mut().for_each(|leave| leave.may_be_registered_until(until));
     }
 
     pub fn terms(&self) -> &Terms {
@@ -199,6 +186,11 @@ impl Handover {
         if is_news {
             self.become_urgent(now);
         }
+    }
+
+    /// AWS's time was in doubt, or of a weaker signal; by this the times of AWS's are reckoned from now on.
+    pub fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
+        self.terms.clocks = (aws_now, now);
     }
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
@@ -414,11 +406,7 @@ impl Handover {
                 continue;
             }
             let seed = seed(&self.terms, registration.target_group.as_str());
-            let mut leave = Leave::new(registration.clone(), now, seed);
-            if let Some(until) = self.may_be_registered_until {
-                leave.may_be_registered_until(until);
-            }
-            self.leaves.push(leave);
+            self.leaves.push(Leave::new(registration.clone(), self.terms.arrival_lands_by, now, seed));
             self.registrations.push(registration);
         }
     }

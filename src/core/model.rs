@@ -120,6 +120,9 @@ pub struct Identity {
     /// The VPC of its first network interface; unknown where the metadata does not tell it.
     #[serde(default)]
     pub vpc_id: Option<String>,
+    /// The subnet of that interface, as far as the metadata tells it.
+    #[serde(default)]
+    pub subnet_id: Option<String>,
     pub life_cycle: LifeCycle,
 }
 

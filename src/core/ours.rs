@@ -147,6 +147,7 @@ mod tests {
             private_ip: "10.0.1.7".into(),
             account_id: "1".into(),
             vpc_id: vpc_id.map(str::to_owned),
+            subnet_id: None,
             life_cycle: LifeCycle::Spot,
         }
     }

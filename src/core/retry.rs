@@ -154,19 +154,28 @@ impl Precedence {
 
 /// The number of instances up to which all start at once.
 const FEW: usize = 20;
-/// The starts in a second, where all of a group start at once: two calls each are within a bucket of ten a second, with
-/// what it holds at first.
-const STARTS_PER_SECOND: u32 = 6;
+/// The starts in a second, where all of a group start at once: two calls each are within a bucket of ten a second.
+const STARTS_PER_SECOND: u32 = 5;
 /// The longest wait for a turn.
-const LONGEST_TURN: Duration = Duration::from_secs(45);
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+
+/// Tells whether so many that start together have to think of the others.
+pub fn takes_turns(fellows: usize) -> bool {
+    fellows > FEW
+}
 
 /// The wait of one of `fellows` that start together for its turn.
 pub fn start_in_turn(fellows: usize, seed: u64) -> Duration {
-    if fellows <= FEW {
+    if !takes_turns(fellows) {
         return Duration::ZERO;
     }
     let all = Duration::from_secs(u64::try_from(fellows).unwrap_or(u64::MAX).min(3600)) / STARTS_PER_SECOND;
     all.min(LONGEST_TURN).mul_f64(fraction(seed.rotate_left(23)))
+}
+
+/// The same where nobody knows yet how many start together, and AWS throttles already.
+pub fn start_in_some_turn(seed: u64) -> Duration {
+    LONGEST_TURN.mul_f64(fraction(seed.rotate_left(41)))
 }
 
 /// A number in `0.0..1.0` that `seed` alone decides, spread evenly (the finaliser of SplitMix64).

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::core::model::Identity;
 use crate::core::plan::Plan;
-use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_turn};
+use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_some_turn, start_in_turn, takes_turns};
 
 /// The pauses between two tries of a look-up that AWS throttles.
 const THROTTLED: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(16) };
+/// The same where many start at once: a bucket that loses what it has gathered at each refusal never fills under more tries.
+const THROTTLED_AMONG_MANY: Backoff = Backoff { first: Duration::from_secs(8), longest: Duration::from_secs(16) };
 const TRIES: u32 = 6;
 
 /// A look-up that failed, by its own name: only what it alone feeds is unknown.
@@ -95,27 +97,174 @@ pub(super) enum Tempo {
 }
 
 impl Tempo {
+    /// What nothing depends on yet is put off, so that all members of a large group are ready soon.
+    pub(super) fn puts_off(self, fellows: Option<usize>) -> bool {
+        self != Tempo::AtOnce && fellows.is_some_and(takes_turns)
+    }
+
     pub(super) async fn wait_among(self, fellows: usize) {
         if let Tempo::InTurn { seed } = self {
             tokio::time::sleep(start_in_turn(fellows, seed)).await;
         }
     }
+
+    /// Makes a look-up's first call. Tells with the answer whether the wait for a turn is over: where AWS throttles, many start,
+    /// and each waits for some turn before it tries again.
+    pub(super) async fn first<T, F>(self, identity: &Identity, call: impl Fn() -> F) -> Result<(T, bool), Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        match (call().await, self) {
+            (Err(failure), Tempo::InTurn { seed }) if failure.kind == FailureKind::Throttled => {
+                tokio::time::sleep(start_in_some_turn(seed)).await;
+                self.patiently(identity, call).await.map(|answer| (answer, true))
+            }
+            (Err(failure), Tempo::AtOnce) if failure.kind == FailureKind::Throttled => {
+                self.patiently(identity, call).await.map(|answer| (answer, false))
+            }
+            (answer, _) => answer.map(|answer| (answer, false)),
+        }
+    }
+
+    /// A look-up of several calls does not begin again because one of them was throttled: that one is made again, after a
+    /// pause.
+    pub(super) async fn patiently<T, F>(self, identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let seed = retry::seed(identity.instance_id.as_str());
+        for tries in 1..TRIES {
+            match call().await {
+                Err(failure) if failure.kind == FailureKind::Throttled => {
+                    tokio::time::sleep(self.pause(tries, seed)).await;
+                }
+                answer => return answer,
+            }
+        }
+        call().await
+    }
+
+    /// After so many throttled tries in a row.
+    fn pause(self, tries: u32, seed: u64) -> Duration {
+        let backoff = match self {
+            Tempo::AtOnce => THROTTLED,
+            Tempo::InTurn { .. } => THROTTLED_AMONG_MANY,
+        };
+        backoff.pause(tries, seed).max(backoff.first / 4)
+    }
 }
 
-/// A look-up of several calls does not begin again because one of them was throttled: that one is made again, after a
-/// pause.
+/// As [`Tempo::patiently`], where nobody thinks of a crowd.
 pub(super) async fn patiently<T, F>(identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let seed = retry::seed(identity.instance_id.as_str());
-    for tries in 1..TRIES {
-        match call().await {
-            Err(failure) if failure.kind == FailureKind::Throttled => {
-                tokio::time::sleep(THROTTLED.pause(tries, seed).max(THROTTLED.first / 4)).await;
-            }
-            answer => return answer,
+    Tempo::AtOnce.patiently(identity, call).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use super::*;
+    use crate::core::retry::LOOK_UP;
+    use crate::daemon::preparation::START_JITTER;
+
+    /// An account's bucket of calls, in milliseconds. A refused call may cost it what it has gathered for the next one.
+    struct Bucket {
+        size: f64,
+        level: f64,
+        filled: u64,
+        loses: bool,
+    }
+
+    impl Bucket {
+        /// Both buckets fill with ten a second (docs/aws.md 3).
+        fn take(&mut self, now: u64) -> bool {
+            self.level = (self.level + (now - self.filled) as f64 / 100.0).min(self.size);
+            self.filled = now;
+            let taken = self.level >= 1.0;
+            self.level = if taken { self.level - 1.0 } else { self.level * f64::from(u8::from(!self.loses)) };
+            taken
         }
     }
-    call().await
+
+    struct Start {
+        seed: u64,
+        pauses: u64,
+        tempo: Tempo,
+        /// The calls of a start: group, hooks, target groups, target health.
+        step: usize,
+        has_waited: bool,
+        tries: u32,
+        failures: u32,
+    }
+
+    impl Start {
+        fn new(number: usize) -> Start {
+            let id = format!("i-{number:017x}");
+            let seed = retry::seed(&format!("look-ups of {id}"));
+            let (pauses, tempo) = (retry::seed(&id), Tempo::InTurn { seed });
+            Start { seed, pauses, tempo, step: 0, has_waited: false, tries: 0, failures: 0 }
+        }
+
+        /// How long until the next call, `None` once all are made.
+        fn answered(&mut self, taken: bool, fellows: usize) -> Option<Duration> {
+            const ROUND_TRIP: Duration = Duration::from_millis(40);
+            if taken {
+                self.step += 1;
+                self.tries = if self.step == 3 { self.tries } else { 0 };
+                let waits = self.step == 1 && !std::mem::replace(&mut self.has_waited, true);
+                let turn = if waits { start_in_turn(fellows, self.seed) } else { Duration::ZERO };
+                return (self.step < 4).then_some(ROUND_TRIP + turn);
+            }
+            // The two calls about target groups are one search.
+            self.step = if self.step == 3 { 2 } else { self.step };
+            if self.step == 0 && !std::mem::replace(&mut self.has_waited, true) {
+                return Some(start_in_some_turn(self.seed));
+            }
+            self.tries += 1;
+            if self.tries < TRIES {
+                return Some(self.tempo.pause(self.tries, self.pauses));
+            }
+            // The round has failed.
+            (self.step, self.tries, self.tempo) = (0, 0, Tempo::AtOnce);
+            self.failures += 1;
+            Some(LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first))
+        }
+    }
+
+    /// When the last of so many that start at once is ready, in seconds, and the calls of each.
+    fn all_start(count: usize, loses: bool) -> (u64, f64) {
+        let bucket = |size: f64| Bucket { size, level: size, filled: 0, loses };
+        let (mut auto_scaling, mut elb) = (bucket(100.0), bucket(40.0));
+        let mut starts: Vec<Start> = (0..count).map(Start::new).collect();
+        let first = |start: &Start| START_JITTER.mul_f64(retry::fraction(start.seed)).as_millis() as u64;
+        let mut queue: BinaryHeap<_> = starts.iter().map(first).enumerate().map(|(n, at)| Reverse((at, n))).collect();
+        let (mut calls, mut last) = (0, 0);
+        while let Some(Reverse((now, number))) = queue.pop() {
+            calls += 1;
+            let start = &mut starts[number];
+            let taken = if start.step < 2 { auto_scaling.take(now) } else { elb.take(now) };
+            match start.answered(taken, count) {
+                Some(pause) => queue.push(Reverse((now + pause.as_millis() as u64, number))),
+                None => last = now,
+            }
+        }
+        (last / 1_000, f64::from(calls) / count as f64)
+    }
+
+    #[test]
+    fn hundreds_of_members_that_start_at_once_are_ready_about_as_soon_as_the_buckets_let_them() {
+        // Two calls each of a bucket of ten a second take three hundred nearly a minute, and so long the longest turn is.
+        for loses in [false, true] {
+            for (count, latest) in [(20, 6), (60, 25), (150, 70), (300, 95)] {
+                let (last, calls) = all_start(count, loses);
+                assert!(last <= latest, "{count} start, loses {loses}: ready after {last} s");
+                let most = if loses { 8.0 } else { 6.0 };
+                assert!(calls <= most, "{count} start, loses {loses}: {calls} calls each");
+            }
+        }
+    }
 }

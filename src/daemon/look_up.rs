@@ -1,109 +1,25 @@
-//! The look-ups: registrations, owner, its settings, and what the choice of pools needs; each made of the calls of several
-//! edges.
+//! The look-ups: owner, its settings, and what the choice of pools needs; each made of the calls of several edges.
 //!
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
-use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
 use crate::cloud::imds::Imds;
-use crate::core::config::{Config, Successor, TargetGroups};
+use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
 use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
     AutoScalingGroup, Fleet, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, LifeCycle, Owner,
-    Registration, TargetGroupArn,
 };
 use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
-use crate::host::connections::connections;
 
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
-
-/// Looks for registrations in the groups that the configuration lists; else in those given; else everywhere.
-pub(crate) async fn find_registrations(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    among: Option<Vec<TargetGroupArn>>,
-    known: &[Registration],
-) -> Result<FoundRegistrations, Failure> {
-    let among = match (&config.target_groups, among) {
-        (TargetGroups::Listed(listed), _) => SearchScope::Configured(listed.clone()),
-        (TargetGroups::Discover, Some(arns)) => SearchScope::These(arns),
-        (TargetGroups::Discover, None) => SearchScope::Everything,
-    };
-    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
-    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
-}
-
-/// Looks for registrations in every target group of the account and region.
-pub(super) async fn scan(
-    aws: &Aws,
-    identity: &Identity,
-    pace: ScanPace,
-    known: &[Registration],
-) -> Result<FoundRegistrations, Failure> {
-    let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
-    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
-}
-
-/// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
-async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
-    match connections(found.in_service.clone(), Duration::ZERO).await {
-        Ok(connections) => found.unheard = found.in_service.difference(&connections.listening).copied().collect(),
-        Err(error) => debug!("the kernel does not tell who listens: {error}"),
-    }
-    found
-}
-
-/// Asks EC2 for this instance's VPC where the metadata does not tell it; where EC2 does not either, what holds this
-/// instance's
-/// address stays in doubt.
-async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistrations) -> FoundRegistrations {
-    let (in_doubt, others): (Vec<_>, Vec<_>) =
-        found.unclear.into_iter().partition(|(_, doubt)| *doubt == UnclearReason::Vpc);
-    found.unclear = others;
-    let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
-    let again = async || {
-        let vpc_id = aws.instances.vpc_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
-        let identity = Identity { vpc_id: Some(vpc_id), ..identity.clone() };
-        aws.elb.find_registrations(&identity, &SearchScope::These(groups.clone()), &[], CALL_LIMIT).await.ok()
-    };
-    match if groups.is_empty() { None } else { again().await } {
-        Some(again) => {
-            found.registrations.extend(again.registrations);
-            found.unclear.extend(again.unclear);
-            found.unserved.extend(again.unserved);
-            found.in_service.extend(again.in_service);
-        }
-        None => found.unclear.extend(in_doubt),
-    }
-    found
-}
-
-/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or where
-/// that is not known.
-pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration]) -> Option<BTreeSet<String>> {
-    let arns: BTreeSet<String> = registrations.iter().flat_map(|it| it.load_balancers.iter().cloned()).collect();
-    if arns.is_empty() {
-        return None;
-    }
-    match aws.elb.zones_of_load_balancers(&arns, CALL_LIMIT).await {
-        Ok(zones_of) => plan::served_zones(registrations, &zones_of),
-        Err(failure) => {
-            // A successor in any zone is a successor.
-            warn!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}");
-            None
-        }
-    }
-}
 
 /// Tags, owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config, tempo: Tempo) -> Planned {
@@ -240,10 +156,14 @@ async fn find_owner(
     let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
     Ok(match clue {
         Clue::AutoScalingGroup(name) => {
-            match patiently(identity, || aws.autoscaling.group_without_hooks(&name, CALL_LIMIT)).await? {
+            let ask = || aws.autoscaling.group_without_hooks(&name, CALL_LIMIT);
+            let (group, has_waited) = tempo.first(identity, ask).await?;
+            match group {
                 Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
-                    tempo.wait_among(group.members.len()).await;
-                    Owner::AutoScalingGroup(with_hooks(aws, identity, group, gaps).await)
+                    if !has_waited {
+                        tempo.wait_among(group.members.len()).await;
+                    }
+                    Owner::AutoScalingGroup(with_hooks(aws, identity, group, tempo, gaps).await)
                 }
                 Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
                 None => gone(format!("Auto Scaling group {name}")),
@@ -301,12 +221,18 @@ fn unknown_request(template: &LaunchTemplate) -> String {
 }
 
 /// A group whose hooks nobody may read is asked as one without: detached, which runs none.
-async fn with_hooks(aws: &Aws, identity: &Identity, group: AutoScalingGroup, gaps: &mut Vec<Gap>) -> AutoScalingGroup {
+async fn with_hooks(
+    aws: &Aws,
+    identity: &Identity,
+    group: AutoScalingGroup,
+    tempo: Tempo,
+    gaps: &mut Vec<Gap>,
+) -> AutoScalingGroup {
     let read = || async {
         let mut group = group.clone();
         aws.autoscaling.add_hooks(&mut group, CALL_LIMIT).await.map(|()| group)
     };
-    match patiently(identity, read).await {
+    match tempo.patiently(identity, read).await {
         Ok(group) => group,
         Err(failure) => {
             gaps.push(Gap::of_hooks(&group.name, failure));
@@ -357,8 +283,13 @@ async fn find_surroundings(
 /// The surroundings as far as these subnets tell of them.
 async fn zones_of(aws: &Aws, identity: &Identity, subnets: &[String], gaps: &mut Vec<Gap>) -> Surroundings {
     let mut around = Surroundings::default();
-    if subnets.is_empty() {
-        return around;
+    match subnets {
+        [] => return around,
+        [ours] if identity.subnet_id.as_ref() == Some(ours) && !identity.availability_zone.is_empty() => {
+            around.zone_of_subnet.insert(ours.clone(), identity.availability_zone.clone());
+            return around;
+        }
+        _ => {}
     }
     match patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
         Ok(described) => {
@@ -439,6 +370,9 @@ async fn template_surroundings(
     }
     if !chosen.is_empty() {
         return Ok((id, chosen.clone(), traits));
+    }
+    if let Some(subnet) = &identity.subnet_id {
+        return Ok((id, vec![subnet.clone()], traits));
     }
     let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
     let us = patiently(identity, us).await?;

@@ -39,8 +39,12 @@ impl Daemon {
         self.publisher.looked(looked.at);
         let aws_now = seen.aws_now;
         if let Some(life) = &mut self.life {
+            life.time_is_in_doubt(seen.is_in_doubt);
             life.saw_notice(seen.notice, aws_now, looked.at);
             return;
+        }
+        if !self.early_signals.holds_a_notice() {
+            self.early_signals.is_in_doubt = seen.is_in_doubt;
         }
         match (seen.notice, self.early_signals.holds_a_notice()) {
             (Some(notice), false) => {
@@ -73,6 +77,7 @@ impl Daemon {
     pub(super) fn tell_what_was_seen(&mut self) {
         let early = std::mem::take(&mut self.early_signals);
         if let (Some(life), Some((notice, aws_now, at))) = (&mut self.life, early.notice) {
+            life.time_is_in_doubt(early.is_in_doubt);
             life.saw_notice(notice, aws_now, at);
         }
         if let Some((glanced, at)) = early.glanced {

@@ -25,6 +25,7 @@ mod posts;
 mod preparation;
 mod prepare;
 mod publish;
+pub(crate) mod registrations;
 mod survey;
 mod tasks;
 mod watch;
@@ -108,10 +109,9 @@ struct Daemon {
 /// Runs until a signal ends it.
 ///
 /// # Errors
-/// Only at start-up: the metadata's address is no URL, or signals cannot be caught.
-pub async fn run(mut options: Options) -> anyhow::Result<DaemonEnd> {
+/// Only at start-up: the metadata's address is no URL.
+pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<DaemonEnd> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
-    let mut signals = Signals::new().context("failed to catch signals")?;
     let now = boot::now();
     info!("spot-relay {} watches {}", env!("CARGO_PKG_VERSION"), imds.endpoint());
     let publisher = Publisher::new(&options);
@@ -145,7 +145,7 @@ pub async fn run(mut options: Options) -> anyhow::Result<DaemonEnd> {
     };
     daemon.publisher.systemd().ready();
     daemon.publisher.say("watching; finding out who this instance is");
-    daemon.watch(&mut signals).await;
+    daemon.watch(signals).await;
     daemon.publisher.systemd().stopping();
     daemon.post_the_rest().await;
     daemon.publish_last().await;
@@ -343,7 +343,7 @@ impl Daemon {
             identity: life.identity().clone(),
             config: self.options.config.clone(),
             dry_run: self.options.dry_run,
-            known: self.preparation.known().registrations.unwrap_or_default(),
+            known: self.preparation.known_in_full(),
             chooses_zones: self.preparation.chooses_zones(),
             tempo: self.preparation.tempo(),
         };

@@ -5,7 +5,7 @@
 use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::When;
 use crate::core::handover::OnNotice;
-use crate::core::model::Registration;
+use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::{FleetKind, Plan};
 
 /// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
@@ -98,13 +98,17 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
 }
 
 /// The registrations, as in "registered in web (port 80; deregistration delay 300 s)".
-pub(super) fn registered(registrations: &[Registration]) -> String {
+/// Of the groups in `without_delay` the delay is not known yet.
+pub(super) fn registered(registrations: &[Registration], without_delay: &[TargetGroupArn]) -> String {
     if registrations.is_empty() {
         return "registered in no target group".to_owned();
     }
     let one = |it: &Registration| {
-        let delay = it.deregistration_delay.as_secs();
-        format!("{} ({}; deregistration delay {delay} s)", it.name(), it.ports_in_words())
+        let delay = match without_delay.contains(&it.target_group) {
+            true => "not asked for yet".to_owned(),
+            false => format!("{} s", it.deregistration_delay.as_secs()),
+        };
+        format!("{} ({}; deregistration delay {delay})", it.name(), it.ports_in_words())
     };
     format!("registered in {}", list(registrations, one))
 }
@@ -119,7 +123,7 @@ fn list(registrations: &[Registration], one: impl Fn(&Registration) -> String) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{Target, TargetGroupArn, TargetType};
+    use crate::core::model::{Target, TargetType};
 
     fn registration(name: &str, ports: &[u16]) -> Registration {
         let target = |port: &u16| Target { id: "i-us".to_owned(), port: *port };
@@ -188,10 +192,13 @@ mod tests {
 
     #[test]
     fn registrations_are_told_with_every_port_and_their_delay() {
-        assert_eq!(registered(&[]), "registered in no target group");
+        assert_eq!(registered(&[], &[]), "registered in no target group");
+        let web = registration("web", &[81, 80]);
+        let known = std::slice::from_ref(&web);
+        assert_eq!(registered(known, &[]), "registered in web (ports 80, 81; deregistration delay 300 s)");
         assert_eq!(
-            registered(&[registration("web", &[81, 80])]),
-            "registered in web (ports 80, 81; deregistration delay 300 s)"
+            registered(known, std::slice::from_ref(&web.target_group)),
+            "registered in web (ports 80, 81; deregistration delay not asked for yet)"
         );
     }
 }

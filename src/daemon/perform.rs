@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::fleets::{describe_fleet, fleet_members, modify_fleet, put_capacity_back};
 use super::gap::Tempo;
-use super::look_up;
+use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::{LifecycleAction, Placement};
 use crate::cloud::imds::Imds;
@@ -47,7 +47,8 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
     let accepted = |()| Answer::Accepted;
     match call {
         Call::FindRegistrations { among } => {
-            let found = look_up::find_registrations(aws, identity, config, among, &[]).await?;
+            let found = registrations::find_registrations(aws, identity, config, among, &[]).await?;
+            // Nothing waits for their deregistration delays: the default stands for them.
             Ok(Answer::Registrations(found.registrations))
         }
         Call::FindPlan => {

@@ -13,14 +13,16 @@ use super::prepare::Findings;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
-use crate::core::model::{BootInstant, Identity, Registration};
+use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
 
 /// Instances that boot together do not ask together.
-const START_JITTER: Duration = Duration::from_secs(5);
+pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 /// The pause between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
 const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
+/// The delay of what was put off at the start, and up to five times as long, spread over all fellows.
+const PUT_OFF_BY: Duration = Duration::from_secs(2 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
@@ -65,11 +67,21 @@ pub(super) struct Preparation {
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     served_zones: Option<BTreeSet<String>>,
+    /// Groups whose deregistration delay is still to be asked for.
+    without_delay: Vec<TargetGroupArn>,
     missing: Vec<String>,
     when: When,
     /// The look-ups that failed in the last round, by name.
     unknown: Vec<String>,
     said: Said,
+}
+
+fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Vec<LogLine> {
+    match tidied {
+        Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
+        Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
+        Err(failure) => vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))],
+    }
 }
 
 /// The last words said.
@@ -109,6 +121,7 @@ impl Preparation {
             plan: None,
             registrations: None,
             served_zones: None,
+            without_delay: Vec::new(),
             missing: Vec::new(),
             when,
             unknown: Vec::new(),
@@ -244,6 +257,12 @@ impl Preparation {
             last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
     }
 
+    /// The registrations of which nothing is to be asked again but their targets.
+    pub(super) fn known_in_full(&self) -> Vec<Registration> {
+        let known = self.registrations.iter().flatten();
+        known.filter(|it| !self.without_delay.contains(&it.target_group)).cloned().collect()
+    }
+
     pub(super) fn known(&self) -> Known {
         Known {
             registrations: self.registrations.clone(),
@@ -258,16 +277,10 @@ impl Preparation {
 
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
     pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<LogLine> {
-        let Findings { credentials, plan, registrations, tidied } = findings;
+        let Findings { credentials, plan, registrations, delays, tidied } = findings;
         let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
         self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
-        let mut lines: Vec<LogLine> = match tidied {
-            Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
-            Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
-            Err(failure) => {
-                vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))]
-            }
-        };
+        let mut lines = told_of_the_fleet(tidied);
         let mut failed: Vec<String> = Vec::new();
         match credentials {
             Ok(last) => self.renewed(&Ok(last), now),
@@ -285,9 +298,13 @@ impl Preparation {
                 lines.extend(self.said.doubts_of(&found));
                 self.missing = found.missing;
                 self.served_zones = found.served_zones;
+                self.without_delay = found.without_delay;
                 self.registrations = Some(found.registrations);
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
+        }
+        if let Err(failure) = delays {
+            failed.push(format!("deregistration delay: {failure}"));
         }
         self.in_turn = false;
         // The last way: nobody has named a target group that this instance is in.
@@ -344,7 +361,8 @@ impl Preparation {
         } else {
             self.failures = 0;
             self.empty_rounds = 0;
-            RENEW_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0)
+            let every = if self.without_delay.is_empty() { RENEW_EVERY } else { PUT_OFF_BY };
+            every.mul_f64(1.0 + retry::fraction(self.seed) * if every == RENEW_EVERY { 0.1 } else { 4.0 })
         };
         self.next = now + pause.min(longest);
     }
@@ -361,7 +379,7 @@ impl Preparation {
         let new = remarks.iter().filter(|remark| !self.said.remarks.contains(remark));
         lines.extend(new.cloned().map(LogLine::Warn));
         self.said.remarks = remarks;
-        let registered = self.registrations.as_deref().map(outlook::registered);
+        let registered = self.registrations.as_deref().map(|them| outlook::registered(them, &self.without_delay));
         if let Some(text) = registered.filter(|text| self.said.registered.as_ref() != Some(text)) {
             lines.push(LogLine::Info(text.clone()));
             self.said.registered = Some(text);
@@ -413,6 +431,7 @@ mod tests {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
             plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
+            delays: Ok(()),
             tidied: Ok(Tidied::Nothing),
         }
     }
@@ -461,5 +480,24 @@ mod tests {
         }
         let lines = preparation.learn(found(["web", "udp"]), now);
         assert_eq!(beginnings(&lines), ["registered", "ready"]);
+    }
+
+    #[test]
+    fn a_delay_that_was_put_off_is_asked_for_within_minutes_and_nothing_else_of_its_group_is_unknown() {
+        let (mut preparation, now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        let mut findings = found(["web", "api"]);
+        if let Some(Ok(found)) = &mut findings.registrations {
+            found.without_delay = vec![found.registrations[0].target_group.clone()];
+        }
+        let lines = preparation.learn(findings, now);
+        assert_eq!(beginnings(&lines), ["owner", "registered", "ready"]);
+        let known: Vec<String> = preparation.known_in_full().iter().map(|it| it.name().to_owned()).collect();
+        assert_eq!(known, ["api"]);
+        assert_eq!(preparation.known().registrations.map(|them| them.len()), Some(2));
+        assert!(preparation.next <= now + PUT_OFF_BY * 5, "{:?}", preparation.next);
+        let lines = preparation.learn(found(["web", "api"]), now + PUT_OFF_BY);
+        assert_eq!(beginnings(&lines), ["registered"]);
+        assert_eq!(preparation.known_in_full().len(), 2);
+        assert!(preparation.next > now + RENEW_EVERY);
     }
 }

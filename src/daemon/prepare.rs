@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fleets::{Tidied, tidy};
-use super::gap::{Planned, Tempo, patiently};
-use super::look_up::{self, find_plan, find_registrations, find_served_zones};
+use super::gap::{Planned, Tempo};
+use super::look_up::find_plan;
+use super::registrations::{self, add_delays, find_registrations, find_served_zones};
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
@@ -37,6 +38,8 @@ pub(super) struct Findings {
     pub(super) plan: Planned,
     /// The registrations in the groups listed, the owner's and those known; `None` where there are no such groups.
     pub(super) registrations: Option<Result<FoundRegistrations, Failure>>,
+    /// The deregistration delays of these groups.
+    pub(super) delays: Result<(), Failure>,
     /// The remains on the fleet that were found and put right.
     pub(super) tidied: Result<Tidied, Failure>,
 }
@@ -57,10 +60,15 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     let mut registrations = match listed || !groups.is_empty() {
         true => {
             let find = || find_registrations(aws, identity, config, Some(groups.clone()), known);
-            Some(patiently(identity, find).await)
+            Some(tempo.patiently(identity, find).await)
         }
         false => None,
     };
+    let puts_off = tempo.puts_off(plan.plan.as_ref().and_then(Plan::fellows));
+    let mut delays = Ok(());
+    if let Some(Ok(found)) = registrations.as_mut().filter(|_| !puts_off) {
+        delays = add_delays(aws, identity, found).await;
+    }
     if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
         && plan.chooses_zones()
     {
@@ -71,12 +79,13 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         Some(Plan::Fleet { kind, fleet, .. }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };
-    Findings { credentials, plan, registrations, tidied }
+    Findings { credentials, plan, registrations, delays, tidied }
 }
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
 pub(super) async fn scan(asked: RoundInput, pace: ScanPace) -> Result<FoundRegistrations, Failure> {
-    let mut found = look_up::scan(&asked.aws, &asked.identity, pace, &asked.known).await?;
+    let mut found = registrations::scan(&asked.aws, &asked.identity, pace, &asked.known).await?;
+    add_delays(&asked.aws, &asked.identity, &mut found).await?;
     if asked.chooses_zones {
         found.served_zones = find_served_zones(&asked.aws, &found.registrations).await;
     }

@@ -86,7 +86,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
     let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());
     if let Some(pace) = preparation.is_scan_due(&options.config, boot::now()) {
-        let known = preparation.known().registrations.unwrap_or_default();
+        let known = preparation.known_in_full();
         let began = Instant::now();
         let found: Result<FoundRegistrations, Failure> =
             prepare::scan(asked(known, preparation.chooses_zones()), pace).await;

@@ -75,6 +75,8 @@ pub(super) struct Seen {
     pub(super) notice: Option<Notice>,
     /// AWS's time by all that is believed.
     pub(super) aws_now: Timestamp,
+    /// Nothing is believed yet: it is the wall clock.
+    pub(super) is_in_doubt: bool,
 }
 
 /// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1), and neither is a first date
@@ -95,7 +97,7 @@ async fn look_once(imds: &Imds, clock: &Clock) -> Result<Seen, Missed> {
         None => None,
     };
     let date = look.date.filter(|date| clock.learn(*date));
-    Ok(Seen { notice, aws_now: date.unwrap_or_else(|| clock.now()) })
+    Ok(Seen { notice, aws_now: date.unwrap_or_else(|| clock.now()), is_in_doubt: !clock.is_known() })
 }
 
 /// The glances after a look.
@@ -156,6 +158,8 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
 pub(super) struct EarlySignals {
     /// The last look, and the first one that showed the notice.
     pub(super) notice: Option<(Option<Notice>, Timestamp, BootInstant)>,
+    /// The time of that look is a guess by the wall clock.
+    pub(super) is_in_doubt: bool,
     pub(super) glanced: Option<(Glanced, BootInstant)>,
 }
 

@@ -173,7 +173,20 @@ fn exit_standby(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("Activities", "member", []))
 }
 
+/// LaunchInstances alone is called in the caller's name, so the caller needs what a launch needs.
+fn denied_in_passing(world: &World) -> Option<Refusal> {
+    const NEEDED: [&str; 5] =
+        ["ec2:CreateFleet", "ec2:DescribeLaunchTemplateVersions", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"];
+    let passes_role = world.settings.role.is_some();
+    let mut needed = NEEDED.into_iter().filter(|action| passes_role || *action != "iam:PassRole");
+    let denied = needed.find(|action| world.denies(action))?;
+    Some(Refusal::denied("autoscaling", &world.settings, denied))
+}
+
 fn launch_instances_once(world: &mut World, query: &Query) -> ApiAnswer {
+    if let Some(denied) = denied_in_passing(world) {
+        return Err(denied);
+    }
     let token = query.required("ClientToken")?;
     if world.launches_in_progress.get(&token).is_some_and(|until| *until > world.now) {
         let message = "The request with this client token is still in progress.";

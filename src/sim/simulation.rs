@@ -170,6 +170,13 @@ impl Sim {
         }
     }
 
+    /// The fleet of our instance comes to this state: `deleted_running`, `cancelled_running`, `failed`.
+    pub fn fleet_ends(&self, state: &'static str) {
+        let mut world = self.world();
+        let fleets = world.fleets.iter_mut();
+        fleets.for_each(|fleet| fleet.state = state);
+    }
+
     /// The group really terminates our instance, as when it scales in: the desired capacity falls by one.
     pub fn scale_in(&self) {
         let mut world = self.world();

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::{Command, Output};
 
-const ALONE: &str = "SPOT_RELAY_TEST_ALONE";
+pub(crate) const ALONE: &str = "SPOT_RELAY_TEST_ALONE";
 
 /// Whether this is the process in which the test is to run. If not, the test has just been run in one that has these
 /// variables, no other `AWS_*`, no proxy and no home, and has passed.

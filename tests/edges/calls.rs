@@ -12,7 +12,7 @@ use spot_relay::core::retry::{Failure, FailureKind};
 use crate::stub::{Reply, Request, Stub, reply};
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
-const DONE: &str = "<DeregisterTargetsResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\
+pub(crate) const DONE: &str = "<DeregisterTargetsResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\">\
                     <DeregisterTargetsResult/></DeregisterTargetsResponse>";
 
 /// AWS with credentials from a metadata service, both at one server; `answer` sees the calls alone.
@@ -23,14 +23,14 @@ async fn aws(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) 
     (stub, aws)
 }
 
-async fn connect(aws: &str, metadata: &str) -> Aws {
+pub(crate) async fn connect(aws: &str, metadata: &str) -> Aws {
     let mut connection = Connection::new("eu-west-1", Clock::default());
     connection.endpoint_url = Some(aws.to_owned());
     connection.metadata_endpoint = Some(metadata.to_owned());
     Aws::connect(connection).await.unwrap()
 }
 
-fn metadata(request: &Request) -> Option<Reply> {
+pub(crate) fn metadata(request: &Request) -> Option<Reply> {
     let role = "/latest/meta-data/iam/security-credentials/";
     Some(match request.line.split_once(' ')? {
         ("PUT", _) => Reply::Http(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".into(), b"token".to_vec()),
@@ -52,7 +52,7 @@ fn target() -> Target {
     Target { id: "i-1".into(), port: 8080 }
 }
 
-async fn deregister(aws: &Aws) -> Result<(), Failure> {
+pub(crate) async fn deregister(aws: &Aws) -> Result<(), Failure> {
     aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, LIMIT).await
 }
 

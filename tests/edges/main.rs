@@ -10,6 +10,7 @@ mod hooks;
 mod hostile;
 mod imds;
 mod journal;
+mod resolver;
 mod services;
 mod signals;
 mod sockets;

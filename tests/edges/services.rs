@@ -61,7 +61,13 @@ impl World {
     }
 
     async fn find(&self, among: &SearchScope, known: &[Registration]) -> FoundRegistrations {
-        self.aws.elb.find_registrations(&self.identity, among, known, LIMIT).await.unwrap()
+        let mut found = self.aws.elb.find_registrations(&self.identity, among, known, LIMIT).await.unwrap();
+        for arn in std::mem::take(&mut found.without_delay) {
+            let delay = self.aws.elb.deregistration_delay(&arn, LIMIT).await.unwrap();
+            let mut here = found.registrations.iter_mut();
+            here.find(|it| it.target_group == arn).unwrap().deregistration_delay = delay;
+        }
+        found
     }
 
     async fn owner_tag(&self, key: &str) -> String {

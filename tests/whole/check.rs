@@ -183,6 +183,12 @@ fn the_configuration() {
         ("configuration", "ok", of(in_order())),
         ("configuration/watch.interval", "warn", of(in_order()).config("[watch]\ninterval = \"10s\"\n")),
         ("configuration", "fail", of(in_order()).config("[watch]\nintervall = \"10s\"\n")),
+        ("subnets", "absent", with(owned_by(Owner::LaunchTemplate), "[successor]\nsubnets = [\"subnet-1\"]\n")),
+        (
+            "subnets",
+            "ok",
+            with(owned_by(Owner::LaunchTemplate), "[successor]\nsubnets = [\"subnet-1\", \"subnet-2\"]\n"),
+        ),
         ("hook/notice", "ok", with(in_order(), "[hooks]\nnotice = [\"/bin/true\"]\n")),
         ("hook/drained", "fail", with(in_order(), "[hooks]\ndrained = [\"/nowhere/at-all\"]\n")),
         ("webhook", "ok", with(in_order(), "[notify]\nwebhook = \"https://example.com/\"\n")),
@@ -199,12 +205,19 @@ fn the_configuration_alone_asks_nobody() {
     for (config, code) in [
         (SHORT, 0),
         ("[watch]\ninterval = \"10s\"\n", 0),
+        ("[successor]\nsubnets = [\"subnet-1\", \"subnet-2\"]\n", 0),
         ("[watch]\nintervall = \"10s\"\n", 78),
         ("[hooks]\nnotice = [\"/nowhere/at-all\"]\n", 78),
         ("[notify]\nwebhook = \"https://example.com/\"\ntemplate = \"/nowhere\"\n", 78),
     ] {
         let scenario = of(in_order()).config(config);
         let output = run(&["--config-only"], &scenario);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            text.contains("of several in one zone a launch uses one at a time"),
+            config.contains("subnets"),
+            "{text}"
+        );
         assert_eq!(output.status.code(), Some(code), "{config}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(scenario.sim.requests().is_empty(), "{config}");
     }
@@ -248,9 +261,16 @@ fn the_metadata() {
 
 #[test]
 fn credentials_region_and_clock() {
+    let expired = FaultKind::Body {
+        status: 200,
+        body: r#"{"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIAEXPIRED", "SecretAccessKey": "secret",
+                  "Token": "session", "Expiration": "2020-01-01T00:00:00Z"}"#
+            .to_owned(),
+    };
     let hour = |hours: i64| Settings { clock_offset: SignedDuration::from_hours(hours), ..in_order() };
     check(vec![
         ("credentials", "ok", of(in_order())),
+        ("credentials", "warn", answering(in_order(), "iam/security-credentials/web", expired)),
         ("credentials", "fail", of(Settings { role: None, ..in_order() })),
         ("aws", "fail", of(Settings { role: None, ..in_order() })),
         ("credentials", "fail", of(in_order()).variable("AWS_CA_BUNDLE", "/nowhere/at-all")),
@@ -325,6 +345,11 @@ fn the_group() {
     let suspending = |process: &str| Settings { suspended_processes: vec![process.to_owned()], ..in_order() };
     let hooked =
         || Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let slow = || {
+        let mut settings = owned_by(hooked());
+        settings.target_groups.iter_mut().for_each(|group| group.deregistration_delay = Duration::from_secs(120));
+        settings
+    };
     let uneven = || Settings { others: vec![Other::new("m5.large", "eu-west-1a")], ..in_order() };
     let left_uneven = Settings { suspended_processes: vec!["AZRebalance".to_owned()], ..uneven() };
     check(vec![
@@ -345,6 +370,9 @@ fn the_group() {
         ("zones", "ok", of(left_uneven)),
         ("zones", "warn", of(uneven())),
         ("zones", "warn", of(Settings { balanced_only: true, ..in_order() })),
+        ("termination-hook", "absent", of(in_order())),
+        ("termination-hook", "ok", of(owned_by(hooked()))),
+        ("termination-hook", "warn", of(slow())),
         ("group-size", "ok", with(in_order(), FIRST)),
         ("group-size", "warn", of(full())),
         ("group-size", "warn", with(full(), FIRST)),

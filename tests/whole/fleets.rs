@@ -101,3 +101,25 @@ fn a_notice_that_leaves_no_time_raises_nothing() {
     assert!(!daemon.lines_with("not done: capacity of ").is_empty(), "{}", daemon.lines().join("\n"));
     assert!(!daemon.lines_with("too little time is left").is_empty(), "{}", daemon.lines().join("\n"));
 }
+
+#[test]
+fn a_fleet_that_has_ended_owns_nothing_and_the_template_launches_the_successor() {
+    for (owner, state) in [
+        (maintain(), "deleted_running"),
+        (maintain(), "failed"),
+        (Owner::spot_fleet(FleetType::Maintain), "cancelled_running"),
+        (Owner::spot_fleet(FleetType::Maintain), "failed"),
+    ] {
+        let scenario = Scenario::listing(owned_by(owner));
+        scenario.sim.fleet_ends(state);
+        let daemon = scenario.ready();
+        assert!(!daemon.lines_with(&format!("is {state} and launches nothing any more")).is_empty(), "{state}");
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        let mut writes = scenario.writes();
+        writes.sort_unstable();
+        assert_eq!(writes, ["CreateFleet", "DeregisterTargets", "RegisterTargets"], "{state}");
+        scenario.assert_handed_over(&["web"], state);
+    }
+}

@@ -148,6 +148,42 @@ fn dates_that_are_wrong_for_a_second_make_nobody_deaf_and_shorten_nothing() {
 }
 
 #[test]
+fn dates_that_go_wrong_for_good_after_the_notice_shorten_nothing() {
+    let (scenario, liar) = lied_to(settings());
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(110));
+    daemon.wait_for("noticed");
+    let deadline = || daemon.record_now().map(|record| record["deadline"].clone()).filter(|it| !it.is_null());
+    let first = eventually(deadline).expect("a record");
+    liar.dates_off(90, usize::MAX);
+    // Longer than dates have to agree before they are believed.
+    std::thread::sleep(Duration::from_secs(6));
+    handed_over_in_full(&daemon, &scenario, "dates that stay wrong");
+    assert_eq!(deadline(), Some(first));
+    assert!(daemon.lines_with("the notice has changed").is_empty(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
+fn an_identity_that_was_another_instance_s_is_read_again() {
+    let (scenario, liar) = lied_to(settings());
+    let ours = scenario.sim.instance_id();
+    let other = format!("i-{}", "f".repeat(ours.len() - 2));
+    let mut left = 1;
+    liar.lies(move |line, truth| {
+        if left == 0 || !line.contains("dynamic/instance-identity") {
+            return truth;
+        }
+        left -= 1;
+        String::from_utf8_lossy(&truth).replace(&ours, &other).into_bytes()
+    });
+    let daemon = scenario.start();
+    daemon.wait_for_line("beginning anew as that one");
+    daemon.wait_for_line("registered in web");
+    scenario.sim.notice("terminate", Duration::from_secs(110));
+    handed_over_in_full(&daemon, &scenario, "an odd identity");
+}
+
+#[test]
 fn ten_404s_within_a_second_withdraw_nothing() {
     let (scenario, liar) = lied_to(Settings { kill_at_deadline: false, ..settings() });
     let daemon = scenario.hand_over();

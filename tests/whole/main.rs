@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that fails says where")]
 
 mod check;
+mod counts;
 mod documents;
 mod drained;
 mod drill;

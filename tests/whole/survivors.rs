@@ -356,3 +356,24 @@ fn a_registration_in_an_ip_group_comes_back_under_the_address() {
     daemon.wait_for("reinstated");
     eventually(|| (targets(&scenario) == before).then_some(())).expect("as before");
 }
+
+#[test]
+fn one_whose_spot_request_starts_it_again_is_alone_in_its_place_and_does_not_end_itself() {
+    let settings = Settings { kill_at_deadline: true, persistent_request: true, ..owned_by(Owner::LaunchTemplate) };
+    let config = format!("{SHORT}when = \"at-once\"\n[survive]\nthen = \"terminate\"\n");
+    let scenario = Scenario::listing(settings).config(&config);
+    let before = settled(&scenario);
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("stop", Duration::from_secs(15));
+    daemon.wait_for("handed-over");
+    daemon.record();
+    daemon.kill();
+    std::thread::sleep(Duration::from_secs(15));
+    scenario.sim.start_again();
+    boot_again(&scenario);
+    let again = scenario.start();
+    again.wait_for("reinstated");
+    as_before(&scenario, &before, &again);
+    assert_eq!((scenario.count("CreateFleet"), scenario.count("TerminateInstances")), (0, 0));
+    assert_eq!(scenario.sim.successors(), Vec::<String>::new(), "the request starts this instance, and no other");
+}

@@ -263,3 +263,18 @@ fn the_successor_goes_to_a_zone_that_the_load_balancer_serves() {
         assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
     }
 }
+
+#[test]
+fn a_further_port_in_a_group_that_the_owner_registers_is_registered_by_us() {
+    let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080, 61_082]) };
+    let scenario = Scenario::new(of(Owner::auto_scaling_group(), vec![web]));
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    let registered = requests(&scenario, "RegisterTargets");
+    assert_eq!(of_targets(&registered, "Port"), ["61082"], "{registered:#?}");
+    let successor = scenario.sim.successors().remove(0);
+    for port in [61_080, 61_082] {
+        let serves = |(id, at, state): &(String, u16, String)| *id == successor && *at == port && state == "healthy";
+        assert!(scenario.sim.targets("web").iter().any(serves), "{port}: {:?}", scenario.sim.targets("web"));
+    }
+}

@@ -61,7 +61,12 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
             let role = role.unwrap_or_else(|| "there is no instance profile: they come from elsewhere".to_owned());
             let expiry = expiry.and_then(|expiry| jiff::Timestamp::try_from(expiry).ok());
             let until = expiry.map_or_else(|| "for ever".to_owned(), |expiry| format!("until {expiry:.0}"));
-            let mut found = vec![Finding::ok("credentials", format!("there are credentials, valid {until}; {role}"))];
+            let mut found = vec![match aws.credentials.standing().trouble {
+                None => Finding::ok("credentials", format!("there are credentials, valid {until}; {role}")),
+                Some(trouble) => Finding::warn("credentials", format!("valid {until}: {trouble}; {role}"))
+                    .means("while AWS still takes them calls work; once it does not, a handover does nothing")
+                    .remedy("see that the metadata service renews them, or put the provider right that they come from"),
+            }];
             found.extend(somebody_elses());
             return (found, true);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::cli::configuration::load;
 use crate::cli::run::{is_program, webhook};
-use crate::core::config::Config;
+use crate::core::config::{Config, OwnerChoice, Successor};
 
 /// The configuration, if it can be used.
 pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
@@ -27,6 +27,7 @@ pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
         }
         Err(error) => findings.push(wrong("webhook", &loaded.placed(error))),
     }
+    findings.extend(subnets(&loaded.config.successor));
     findings.extend(of_hooks(&loaded.config));
     (Some(loaded.config), findings)
 }
@@ -34,6 +35,17 @@ pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
 fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
     let remedy = "correct what is said above: the daemon ends with exit code 78 at its start";
     Finding::fail(check, format!("{error:#}")).remedy(remedy)
+}
+
+/// Which of them lie in one zone is known to AWS alone.
+fn subnets(successor: &Successor) -> Option<Finding> {
+    let launches = matches!(successor.owner, OwnerChoice::Discover | OwnerChoice::LaunchTemplate);
+    let count = successor.subnets.len();
+    (launches && count > 1).then(|| {
+        let found =
+            format!("{count} are listed; of several in one zone a launch uses one at a time, and they take turns");
+        Finding::ok("subnets", found)
+    })
 }
 
 fn of_hooks(config: &Config) -> Vec<Finding> {

@@ -7,8 +7,9 @@ use super::inspection::Inspection;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::GroupTraits;
 use crate::core::config::{Config, Rebalance, Then};
-use crate::core::model::AutoScalingGroup;
-use crate::core::plan::{GroupRequest, asks_launch_instances};
+use crate::core::model::{AutoScalingGroup, Registration};
+use crate::core::notice::TWO_MINUTES;
+use crate::core::plan::{GroupRequest, Plan, asks_launch_instances};
 
 pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
     let (processes, zones) = match inspection.aws.autoscaling.group_traits(&group.name, LIMIT).await {
@@ -130,10 +131,13 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
     if launches_first && is_asked && group.mixes_spot_and_on_demand {
         return Finding::warn(
             "group-size",
-            "the group has a mixed instances policy, for which AWS launches none first",
+            "the group mixes Spot and on-demand instances, and for such a group AWS launches none first",
         )
         .means("it is left at once on a notice, and not at all on a recommendation")
-        .remedy("give the group a launch template alone, or write [leave] when = \"at-once\"");
+        .remedy(
+            "make its policy wholly Spot or wholly on demand, give it a launch template alone, or write [leave] when = \
+             \"at-once\"",
+        );
     }
     if launches_first && is_asked && is_full {
         return Finding::warn("group-size", format!("the group is full ({sizes})"))
@@ -159,4 +163,34 @@ fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
             .remedy("set the group's health check to EC2, or write [watch] rebalance = \"prepare\"");
     }
     Finding::ok("group-health-check", format!("{kind}: it does not interfere with a handover"))
+}
+
+/// A group drains before it opens its termination hooks (docs/aws.md 4), and an interruption waits for neither.
+pub(super) fn termination_hooks(plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
+    let Some(Plan::Group { group, .. }) = plan else { return None };
+    let hooks: Vec<&str> = group.termination_hooks.iter().map(|hook| hook.name.as_str()).collect();
+    let drained = registrations.iter().filter(|it| group.target_groups.contains(&it.target_group));
+    let longest = drained.max_by_key(|registration| registration.deregistration_delay)?;
+    if hooks.is_empty() {
+        return None;
+    }
+    let (hooks, delay) = (hooks.join(", "), longest.deregistration_delay);
+    let found = format!(
+        "group {} opens {hooks} after its load balancer has drained, for {} s ({})",
+        group.name,
+        delay.as_secs(),
+        longest.name()
+    );
+    if delay < TWO_MINUTES {
+        return Some(Finding::ok("termination-hook", found));
+    }
+    Some(
+        Finding::warn("termination-hook", found)
+            .means("on a notice that is after this instance is gone: whatever the hook starts is not done in time")
+            .remedy(format!(
+                "aws elbv2 modify-target-group-attributes --target-group-arn {} --attributes \
+                 Key=deregistration_delay.timeout_seconds,Value=60",
+                longest.target_group
+            )),
+    )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::inspection::Inspection;
-use super::traffic_sources;
+use super::{group, traffic_sources};
 use crate::cloud::LIMIT;
 use crate::cloud::elb::UnclearReason;
 use crate::core::config::{Config, TargetGroups};
@@ -13,7 +13,7 @@ use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
-use crate::daemon::look_up;
+use crate::daemon::registrations;
 
 /// A scan of all of the account's target groups may take so long here.
 const SCAN_LIMIT: Duration = Duration::from_secs(60);
@@ -21,7 +21,11 @@ const SCAN_LIMIT: Duration = Duration::from_secs(60);
 /// The registrations, where they could be found.
 pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
     let Inspection { aws, identity, config, .. } = inspection;
-    let search = look_up::find_registrations(aws, identity, config, None, &[]);
+    let search = registrations::find_registrations(aws, identity, config, None, &[]);
+    let search = async {
+        let mut found = search.await?;
+        registrations::add_delays(aws, identity, &mut found).await.map(|()| found)
+    };
     let found = match tokio::time::timeout(SCAN_LIMIT, search).await {
         Ok(Ok(found)) => found,
         Ok(Err(failure)) => return (vec![unknown(&failure)], None),
@@ -32,6 +36,7 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<F
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
     findings.extend(traffic_sources::look(inspection, plan).await);
     findings.extend(traffic_sources::zones(inspection, plan, &found.registrations).await);
+    findings.extend(group::termination_hooks(plan, &found.registrations));
     for registration in &found.registrations {
         findings.extend(of_registration(inspection, registration, plan).await);
         findings.extend(drains(registration, &found.unheard).map(|finding| finding.of(registration.name())));

@@ -7,7 +7,7 @@ use crate::cloud::LIMIT;
 use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
-use crate::daemon::look_up;
+use crate::daemon::registrations;
 
 pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Finding> {
     let (owner, listed, others): (_, &[TargetGroupArn], &[String]) = match plan {
@@ -43,7 +43,7 @@ pub(super) async fn zones(
     registrations: &[Registration],
 ) -> Option<Finding> {
     let Some(Plan::Launch(launch)) = plan.filter(|plan| plan.chooses_zones()) else { return None };
-    let served = look_up::find_served_zones(&inspection.aws, registrations).await?;
+    let served = registrations::find_served_zones(&inspection.aws, registrations).await?;
     let unserved: Vec<&str> = launch.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
     Some(match unserved.as_slice() {
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),

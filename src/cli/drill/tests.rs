@@ -49,6 +49,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
             private_ip: "10.0.1.17".into(),
             account_id: "123456789012".into(),
             vpc_id: Some("vpc-1".into()),
+            subnet_id: None,
             life_cycle: LifeCycle::Spot,
         },
         boot_id: "boot".into(),
@@ -98,4 +99,15 @@ fn what_cannot_come_back_or_may_be_replaced_speaks_against_it() {
     group.health_check_type = "ELB".into();
     let stays_in = survey(Plan::Group { group, how: GroupRequest::Observe }, 2, 9);
     assert!(matches!(stays_in.objections().as_slice(), [one] if one.contains("may replace it")));
+}
+
+#[test]
+fn an_address_behind_an_application_load_balancer_comes_back_late_and_that_is_said_before() {
+    let mut survey = survey(group(0, 9), 2, 9);
+    let says = |survey: &Survey| survey.costs().iter().any(|cost| cost.contains("serves nothing there for 300 s"));
+    assert!(!says(&survey));
+    survey.known.registrations.iter_mut().flatten().for_each(|it| it.target_type = TargetType::Ip);
+    assert!(says(&survey));
+    survey.known.registrations.iter_mut().flatten().for_each(|it| it.network = true);
+    assert!(!says(&survey));
 }

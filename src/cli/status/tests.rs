@@ -68,6 +68,7 @@ fn watching(seconds: f64) -> Status {
             private_ip: "10.0.0.1".into(),
             account_id: "123456789012".into(),
             vpc_id: Some("vpc-1".into()),
+            subnet_id: None,
             life_cycle: LifeCycle::Spot,
         }),
         owner: Some(OwnerStatus { kind: "auto-scaling-group".to_owned(), id: Some("shop-asg".to_owned()) }),

@@ -22,6 +22,7 @@ impl Imds {
         let document: Value = serde_json::from_str(&document.unwrap_or_default()).unwrap_or_default();
         let instance_id = self.item(&document, "instanceId", "instance-id").await?;
         let region = self.item(&document, "region", "placement/region").await?;
+        let [vpc_id, subnet_id] = self.of_interface(["vpc-id", "subnet-id"]).await?;
         let identity = Identity {
             instance_id: InstanceId::new(needed(instance_id, "instanceId")?),
             region: needed(region, "region")?,
@@ -30,7 +31,8 @@ impl Imds {
             // An IPv6-only instance has none; only `ip` target groups want it.
             private_ip: self.optional(&document, "privateIp", "local-ipv4").await,
             account_id: field(&document, "accountId").unwrap_or_default(),
-            vpc_id: self.vpc_id().await?,
+            vpc_id,
+            subnet_id,
             life_cycle: self.life_cycle().await,
         };
         Ok(identity)
@@ -49,9 +51,9 @@ impl Imds {
         self.item(document, key, path).await.ok().flatten().unwrap_or_default()
     }
 
-    /// The VPC of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
+    /// Items of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
     /// with what can be none; a service that does not answer at all fails this look as any other.
-    async fn vpc_id(&self) -> Result<Option<String>, ImdsError> {
+    async fn of_interface<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], ImdsError> {
         let item = async |path: &str| match self.get(path).await {
             Ok(look) => Ok(look.body.and_then(|body| first_line(&body))),
             Err(error @ (ImdsError::TimedOut | ImdsError::Unreachable(_))) => Err(error),
@@ -62,8 +64,12 @@ impl Imds {
             Some(mac) => Some(mac),
             None => item(interfaces).await?,
         };
-        let Some(mac) = mac else { return Ok(None) };
-        item(&format!("{interfaces}{mac}/vpc-id")).await
+        let mut items = [const { None }; N];
+        let Some(mac) = mac else { return Ok(items) };
+        for (one, name) in items.iter_mut().zip(names) {
+            *one = item(&format!("{interfaces}{mac}/{name}")).await?;
+        }
+        Ok(items)
     }
 
     /// A Spot instance's where the metadata does not say: the notice is what this program waits for.

@@ -41,6 +41,8 @@ pub(super) struct AskGroup {
     open: bool,
     /// The group terminates this instance.
     overtaken: bool,
+    /// Until then a call from before the handover may bring this instance into the group.
+    may_be_attached_until: Option<BootInstant>,
     /// A call to leave may have been done though its answer was lost.
     exit_in_doubt: bool,
     left: Option<Left>,
@@ -110,6 +112,7 @@ impl AskGroup {
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
+            may_be_attached_until: terms.arrival_lands_by,
             exit_in_doubt: terms.resumed,
             left: None,
             state: None,
@@ -231,6 +234,10 @@ impl AskGroup {
     pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
         match (self.stage, answer) {
             (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
+                Membership::Leaving if self.may_be_attached(now) => {
+                    self.pace.succeeded(now + LOOK_EVERY);
+                    Asked::Pending
+                }
                 // Out, or on its way, which lasts for minutes.
                 Membership::Leaving => self.leave(now, self.gone_by(), false),
                 Membership::Detachable => self.go_on(now, Stage::Launch),
@@ -244,6 +251,11 @@ impl AskGroup {
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
             (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
+            // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
+            (Stage::Exit { .. }, Answer::Failed(failure)) if is_no_member(&failure) && self.may_be_attached(now) => {
+                self.pace.failed(now, failure);
+                Asked::Pending
+            }
             (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
                 self.leave(now, self.gone_by(), decrement)
             }
@@ -266,6 +278,10 @@ impl AskGroup {
                 Asked::Pending
             }
         }
+    }
+
+    fn may_be_attached(&self, now: BootInstant) -> bool {
+        self.may_be_attached_until.is_some_and(|until| now < until)
     }
 
     fn go_on(&mut self, now: BootInstant, stage: Stage) -> Asked {

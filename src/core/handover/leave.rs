@@ -42,7 +42,13 @@ enum Stage {
 }
 
 impl Leave {
-    pub(super) fn new(registration: Registration, now: BootInstant, seed: u64) -> Leave {
+    /// Until `may_be_registered_until` a call from before the handover may still register this instance.
+    pub(super) fn new(
+        registration: Registration,
+        may_be_registered_until: Option<BootInstant>,
+        now: BootInstant,
+        seed: u64,
+    ) -> Leave {
         Leave {
             staying: registration.targets.clone(),
             zone: ZoneChoice::new(registration.zone.clone()),
@@ -51,15 +57,10 @@ impl Leave {
             pace: Pace::new(now, seed).with(Precedence::Deregistration),
             tried: false,
             repeats: 0,
-            may_be_registered_until: None,
+            may_be_registered_until,
             accepted_at: None,
             left: None,
         }
-    }
-
-    /// A call from before the handover may still register this instance.
-    pub(super) fn may_be_registered_until(&mut self, until: BootInstant) {
-        self.may_be_registered_until = Some(until);
     }
 
     /// A registration may still land here, or has landed and is not taken back yet.

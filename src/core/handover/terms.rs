@@ -41,6 +41,10 @@ pub struct Terms {
     /// It has: only for the words.
     #[serde(default)]
     pub after_restart: bool,
+    /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
+    /// group.
+    #[serde(default)]
+    pub arrival_lands_by: Option<BootInstant>,
     /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
     #[serde(default)]
     pub serve_on: bool,

@@ -46,6 +46,7 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
         vpc_id: Some("vpc-1".into()),
+        subnet_id: None,
         life_cycle: LifeCycle::Spot,
     };
     Terms {
@@ -55,6 +56,7 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         owner_sees: Signal::Notice,
         terminating: false,
         into_pool: false,
+        arrival_lands_by: None,
         time: None,
         event: None,
         deadline: at(deadline),
@@ -174,6 +176,8 @@ struct Model {
     /// An owner launches one instance after the other, so many milliseconds apart.
     launches_apart: u64,
     next_launch: u64,
+    /// The group has Capacity Rebalancing on: so many victims are replaced so far.
+    rebalanced: Option<usize>,
     /// Accepted writes, in order.
     writes: Vec<String>,
 }
@@ -198,6 +202,7 @@ impl Model {
             boots_differ_by: 0,
             launches_apart: 0,
             next_launch: 0,
+            rebalanced: None,
             writes: Vec::new(),
         };
         for (name, _, _) in victims {
@@ -242,6 +247,13 @@ impl Model {
         }
         if let Some((mut members, desired)) = self.group.take() {
             members.retain(|member| !self.dead.contains(member));
+            let noticed = self.noticed_at.iter().filter(|noticed_at| now >= **noticed_at + 4_000).count();
+            while self.rebalanced.is_some_and(|replaced| replaced < noticed) && now >= self.next_launch {
+                let new = self.launch(now);
+                self.targets.insert((WEB.into(), new.to_string(), 80));
+                members.insert(new);
+                self.rebalanced = self.rebalanced.map(|replaced| replaced + 1);
+            }
             while (members.len() as i32) < desired && now >= self.next_launch {
                 let new = self.launch(now);
                 self.targets.insert((WEB.into(), new.to_string(), 80));
@@ -1271,6 +1283,30 @@ fn victims_noticed_together_have_every_successor_registered_however_long_each_bo
                 model.boots_differ_by = boots_differ_by;
                 model.launches_apart = 4_000;
                 every_successor_is_registered(&Run::new(model, plan, Vec::new()).run(&[]), count);
+            }
+        }
+    }
+}
+
+#[test]
+fn victims_of_a_group_that_rebalances_have_every_successor_found_and_registered() {
+    for count in [2, 10] {
+        for (boots_differ_by, launches_apart) in [(8_000, 0), (40_000, 4_000)] {
+            for when in [When::Auto, When::AtOnce] {
+                let mut model = Model::new(&victims(count)).with_group();
+                (model.rebalanced, model.boots_differ_by, model.launches_apart) =
+                    (Some(0), boots_differ_by, launches_apart);
+                let members = model.group_members(0);
+                let group = AutoScalingGroup { capacity_rebalance: true, members, ..group(&[]) };
+                let mut run = Run::new(model, Plan::Group { group, how: GroupRequest::Observe }, Vec::new());
+                run.settings.leave.when = when;
+                let run = run.run(&[]);
+                every_successor_is_registered(&run, count);
+                let asked = run
+                    .calls
+                    .iter()
+                    .find(|(_, _, call)| matches!(call, Call::DetachInstances { .. } | Call::LaunchInstances { .. }));
+                assert!(asked.is_none(), "two would come: {asked:?}");
             }
         }
     }

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 const LEAD: Duration = Duration::from_secs(10 * 60);
 /// A group terminates this instance: draining may take at the most, beside the commands of the user's.
 const DRAINS_AT_MOST: Duration = Duration::from_secs(60 * 60);
+/// How long after the beginning a call that an arrival made before may still land: AWS answers a registration within seconds,
+/// and a group that attaches an instance registers it some seconds later.
+const ARRIVAL_LANDS_WITHIN: Duration = Duration::from_secs(20);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 /// AWS ends an interrupted instance within seconds of the time announced. One that is alive so long after it was withdrawn.
 const OUTLIVES_AFTER: Duration = Duration::from_secs(30);
@@ -44,7 +47,14 @@ impl Life {
         if self.is_over(notice, at) {
             return;
         }
+        let by_first_sight = self.aws_now_by_first_sight(notice, at);
+        let corrects = by_first_sight.is_none();
+        let aws_now = by_first_sight.unwrap_or(aws_now);
         if let Some(handover) = self.handover.as_mut().filter(|handover| handover.outcome().is_none()) {
+            if corrects {
+                handover.correct_time(aws_now, at);
+                self.record.iter_mut().for_each(|record| record.correct_time(aws_now, at));
+            }
             let before = (handover.terms().deadline, handover.terms().incident.action, handover.terms().signal);
             handover.noticed(notice.action, notice.time, notice.deadline(aws_now, at), at);
             let terms = handover.terms();
@@ -82,6 +92,16 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// AWS's time by the first sight of this notice, be it of the process before this one. The deadline runs on the boot clock
+    /// from there: dates that go wrong later move nothing, and only the notice's own time does. `None` at the first sight, and
+    /// where that was by a clock in doubt.
+    fn aws_now_by_first_sight(&self, notice: Notice, at: BootInstant) -> Option<Timestamp> {
+        let is_open = |record: &&Record| record.outcome.is_none() && record.closed.is_none() && !record.survived;
+        let record = self.record_of_this_boot().filter(is_open).filter(|_| !self.sight.was_in_doubt)?;
+        let is_same = is_same_interruption(Some(record.time?), Some(notice.time?));
+        is_same.then(|| record.aws_time_of(at))
     }
 
     /// Tells whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
@@ -318,6 +338,7 @@ impl Life {
             },
             terminating: signal == Signal::LifecycleState || self.sight.is_terminating(),
             into_pool: self.sight.group_takes == Some(Takes::IntoPool),
+            arrival_lands_by: self.may_be_registering().then(|| now + ARRIVAL_LANDS_WITHIN),
             time,
             event: event.as_ref().map(|event| event.code.clone()),
             deadline: same_deadline.map_or(deadline, |earlier| shortened(deadline, earlier, now)),
@@ -330,7 +351,7 @@ impl Life {
                 // A process that came after the notice may have met the successor in its look-up, and noted it.
                 Some(record) => record.known.plan.is_some() && record.planned_before,
                 // The look-ups at a recommendation may have met the successor already.
-                None => self.sight.absent_before && self.sight.recommended.is_none(),
+                None => self.known.plan.is_some() && self.sight.absent_before && self.sight.recommended.is_none(),
             },
         };
         let known = self.known_for(earlier.as_ref());
@@ -339,17 +360,13 @@ impl Life {
             self.say_what_would_be_done(terms, settings, known, now);
             return;
         }
-        let may_be_registering = self.may_be_registering();
         // An arrival that gives way takes place once this leads to nothing.
         self.is_to_arrive |= self.arrival.take().is_some_and(|arrival| arrival.errand() == arrival::Errand::Arrive);
         self.epoch += 1;
         self.in_flight = 0;
         self.sight.event_absent.ends();
         self.stood_still = false;
-        let mut handover = Handover::begin(terms, settings, known, now);
-        if may_be_registering {
-            handover.an_arrival_gave_way();
-        }
+        let handover = Handover::begin(terms, settings, known, now);
         let (begun_at, begun) = begun_before.unwrap_or((aws_now, now));
         let mut record = Record::of(&handover, begun_at, begun);
         // What a drill takes the place of is remembered.
@@ -382,7 +399,9 @@ impl Life {
         // Of another incident that is not put right yet: where this instance belongs is known from there alone.
         let unfinished = self.record.as_ref().filter(|record| record.closed.is_none());
         let left = || unfinished.and_then(|record| record.known.registrations.clone());
-        let found = unfinished.map(|record| record.known.found.clone()).unwrap_or_default();
+        let mut found = unfinished.map(|record| record.known.found.clone()).unwrap_or_default();
+        // Where an arrival registers this instance is to be left, whatever the look-ups know and find so far.
+        found.extend(self.arrival.iter().flat_map(Arrival::registrations).cloned());
         let registrations = self.all_known_registrations(earlier.registrations.or_else(left));
         let registrations = registrations.filter(|them| !them.is_empty() || self.trusts_empty);
         let plan = earlier.plan.or_else(|| self.known.plan.clone());

@@ -102,6 +102,16 @@ impl Record {
         self.outcome = handover.outcome().cloned();
     }
 
+    /// AWS's time at its beginning was by a clock in doubt; this is the right one.
+    pub(super) fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
+        self.begun_at = aws_now.saturating_sub(now.since(self.begun)).unwrap_or(aws_now);
+    }
+
+    /// AWS's time of an instant, by the clocks at its beginning.
+    pub(super) fn aws_time_of(&self, instant: BootInstant) -> Timestamp {
+        self.begun_at.saturating_add(instant.since(self.begun)).unwrap_or(self.begun_at)
+    }
+
     pub fn was_quiet(&self) -> bool {
         self.milestones.iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
     }
@@ -114,9 +124,7 @@ impl Record {
     /// By AWS's clock: the last that is told of it, once it is closed.
     pub(super) fn told_until(&self) -> Timestamp {
         let last = self.milestones.last().filter(|_| self.closed.is_some());
-        last.map_or(Timestamp::MIN, |last| {
-            self.begun_at.saturating_add(last.at.since(self.begun)).unwrap_or(self.begun_at)
-        })
+        last.map_or(Timestamp::MIN, |last| self.aws_time_of(last.at))
     }
 
     /// Its handover has ended, and the instance is to go.

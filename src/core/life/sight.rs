@@ -49,6 +49,9 @@ impl Absence {
 pub(super) struct Sight {
     /// AWS's time and the boot clock at the last look that told.
     pub(super) clocks: Option<(Timestamp, BootInstant)>,
+    /// That time was a mere guess by the wall clock, at the last look and at the one before.
+    is_in_doubt: bool,
+    pub(super) was_in_doubt: bool,
     pub(super) has_looked: bool,
     /// The notice that stands.
     pub(super) notice: Option<Notice>,
@@ -118,6 +121,11 @@ impl Sight {
 }
 
 impl Life {
+    /// Tells whether AWS's time of the looks to come is a guess by the wall clock, because no date of AWS's is believed yet.
+    pub fn time_is_in_doubt(&mut self, is_in_doubt: bool) {
+        self.sight.is_in_doubt = is_in_doubt;
+    }
+
     /// A look at `spot/instance-action`. `aws_now` is AWS's time of it, `at` the boot clock's.
     pub fn saw_notice(&mut self, notice: Option<Notice>, aws_now: Timestamp, at: BootInstant) {
         self.sight.clocks = Some((aws_now, at));
@@ -126,6 +134,7 @@ impl Life {
             Some(notice) => {
                 self.sight.notice_absent.ends();
                 self.notice_stands(notice, aws_now, at);
+                self.sight.was_in_doubt = self.sight.is_in_doubt;
             }
             None => {
                 self.sight.absent_before = true;

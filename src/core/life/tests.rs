@@ -200,6 +200,47 @@ mod notice {
     }
 
     #[test]
+    fn has_its_deadline_from_its_first_sight_wherever_the_dates_go_afterwards() {
+        for owner in LIVE_ON {
+            for wrong in [-600, -60, 60, 600] {
+                let mut story = noticed(owner, 5);
+                let deadline = |story: &Story| story.record().map(|record| record.deadline);
+                let first = deadline(&story);
+                story.believed_ahead = wrong;
+                story.run(5);
+                assert_eq!(deadline(&story), first, "{owner:?} {wrong}");
+                story.restart();
+                story.run(5);
+                assert_eq!(deadline(&story), first, "{owner:?} {wrong} {}", story.tale());
+                story.shift(-40_000, Action::Terminate);
+                story.run(2);
+                let shortened = first.zip(deadline(&story)).map(|(first, now)| first.since(now).as_secs());
+                assert_eq!(shortened, Some(40), "{owner:?} {wrong} {}", story.tale());
+            }
+        }
+    }
+
+    #[test]
+    fn seen_by_a_clock_in_doubt_has_its_deadline_right_once_a_date_is_believed() {
+        let mut story = Story::of(Owner::Instant);
+        story.kill();
+        story.notice_in(Action::Terminate, 50);
+        let (begun, left) = (story.now, |story: &Story, now: u64| {
+            story.record().map(|it| it.deadline.as_duration().as_millis().cast_signed() - i128::from(now))
+        });
+        (story.believed_ahead, story.in_doubt) = (-40, true);
+        story.start();
+        story.run(2);
+        assert_eq!(left(&story, begun), Some(90_000));
+        (story.believed_ahead, story.in_doubt) = (0, false);
+        story.run(2);
+        assert_eq!(left(&story, begun), Some(50_000));
+        story.believed_ahead = 30;
+        story.run(3);
+        assert_eq!(left(&story, begun), Some(50_000), "{}", story.tale());
+    }
+
+    #[test]
     fn dealt_with_is_not_handed_over_again_by_a_time_that_is_wrong() {
         for owner in LIVE_ON {
             let mut story = noticed(owner, 60);
@@ -342,6 +383,41 @@ mod notice {
     }
 
     #[test]
+    fn again_while_the_group_still_takes_this_instance_back_has_one_successor_and_no_member_that_dies() {
+        for owner in [Owner::Detach, Owner::Hook] {
+            for when in [When::AtOnce, When::Auto] {
+                for took in [100, 4_000, 12_000, 24_000] {
+                    let mut story = Story::with(owner, |config| config.leave.when = when);
+                    let attaches = |call: &Call| matches!(call, Call::AttachInstances { .. });
+                    let looks = |call: &Call| matches!(call, Call::DescribeGroupRoom { .. });
+                    story.run(10).notice(Action::Terminate);
+                    story.run(40).withdraw();
+                    let begun = story.now;
+                    let since = |story: &Story, is: &dyn Fn(&Call) -> bool| {
+                        story.calls.iter().any(|(at, _, call)| *at > begun && is(call))
+                    };
+                    if !story.aws.alive {
+                        continue;
+                    }
+                    story.exchanges(vec![(Fate::Fine, 1_000); 4]);
+                    story.run_until(|story| since(story, &looks));
+                    story.exchanges(vec![(Fate::Fine, took); 3]);
+                    story.run_until(|story| since(story, &attaches));
+                    story.notice(Action::Terminate);
+                    story.run(110);
+                    let case = format!("{owner:?} {when:?} {took}: {}", story.tale());
+                    assert_eq!(story.launched(), 2, "{case}");
+                    assert!(!story.aws.alive || !story.aws.is_member(), "{case}");
+                    assert!(story.aws.places().is_empty(), "{case}");
+                    story.aws.dies();
+                    story.run(60);
+                    assert_eq!(story.launched(), 2, "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn again_while_the_first_is_being_undone_loses_nothing_of_what_was_known() {
         for owner in LIVE_ON {
             for restarted in [false, true] {
@@ -451,6 +527,17 @@ mod notice {
             assert_eq!(story.launched(), 1, "{owner:?}");
             assert!(story.saw(MilestoneKind::SuccessorRunning) > 0, "{owner:?}: {}", story.tale());
         }
+    }
+
+    #[test]
+    fn a_successor_met_by_the_first_look_up_of_a_process_that_saw_the_notice_come_is_found() {
+        let mut story = Story::of(Owner::Rebalance);
+        story.run(1).exchanges(vec![(Fate::LostCall, 20); 6]);
+        story.notice(Action::Terminate);
+        story.run_until(|story| story.launched() == 1);
+        assert!(story.record().is_some_and(|record| record.known.plan.is_none()), "{}", story.tale());
+        story.run(100);
+        assert!(story.saw(MilestoneKind::SuccessorRunning) > 0, "{}", story.tale());
     }
 }
 
@@ -1119,6 +1206,20 @@ mod arriving {
         // At every start of the daemon, and it changes nothing.
         story.restart();
         story.run(60).is_as_before();
+    }
+
+    #[test]
+    fn leaves_what_it_registers_though_the_look_ups_do_not_know_of_it_yet() {
+        for took in [100, 1_000, 5_000] {
+            let mut story = Story::with(Owner::Nobody, arrives);
+            story.aws.leave_everywhere();
+            story.exchanges(vec![(Fate::Fine, 20), (Fate::Fine, took), (Fate::Fine, took)]);
+            story.run_until(|story| story.calls.iter().any(|(_, _, call)| is_registration_of_us(call)));
+            assert!(story.now < 2_500, "before the first look-up");
+            story.notice(Action::Terminate);
+            story.run(100);
+            assert!(story.aws.places().is_empty(), "{took}: {}", story.tale());
+        }
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub(super) fn identity() -> Identity {
         private_ip: "10.0.0.1".into(),
         account_id: "1".into(),
         vpc_id: Some("vpc-1".into()),
+        subnet_id: None,
         life_cycle: LifeCycle::Spot,
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Story {
     pub(super) interval: u64,
     /// The believed time of AWS is so many seconds ahead of it.
     pub(super) believed_ahead: i64,
+    /// No date of AWS's is believed.
+    pub(super) in_doubt: bool,
     next_look_up: Option<u64>,
     flights: Vec<(u64, Flight)>,
     /// Milliseconds.
@@ -92,6 +94,7 @@ impl Story {
             next_look: 0,
             interval: 1_000,
             believed_ahead: 0,
+            in_doubt: false,
             next_look_up: None,
             flights: Vec::new(),
             hook_takes: 20,
@@ -424,6 +427,7 @@ impl Story {
         let aws_now = time(self.now) + jiff::SignedDuration::from_secs(self.believed_ahead);
         let (at, looks) = (self.boot_now(), self.looks);
         let Some(life) = &mut self.life else { return };
+        life.time_is_in_doubt(self.in_doubt);
         life.saw_notice(self.notice, aws_now, at);
         let is_turn = |every: u32, offset: u32| looks == 1 || looks % every == offset;
         if is_turn(5, 2) {

@@ -1,0 +1,109 @@
+//! The look-ups of registrations: where this instance is a target, and which zones its load balancers serve.
+//!
+//! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::gap::patiently;
+use crate::cloud::Aws;
+use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
+use crate::core::config::{Config, TargetGroups};
+use crate::core::handover::CALL_LIMIT;
+use crate::core::model::{Identity, Registration, TargetGroupArn};
+use crate::core::plan;
+use crate::core::retry::Failure;
+use crate::host::connections::connections;
+
+/// Looks for registrations in the groups that the configuration lists; else in those given; else everywhere.
+pub(crate) async fn find_registrations(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    among: Option<Vec<TargetGroupArn>>,
+    known: &[Registration],
+) -> Result<FoundRegistrations, Failure> {
+    let among = match (&config.target_groups, among) {
+        (TargetGroups::Listed(listed), _) => SearchScope::Configured(listed.clone()),
+        (TargetGroups::Discover, Some(arns)) => SearchScope::These(arns),
+        (TargetGroups::Discover, None) => SearchScope::Everything,
+    };
+    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+}
+
+/// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.
+pub(crate) async fn add_delays(aws: &Aws, identity: &Identity, found: &mut FoundRegistrations) -> Result<(), Failure> {
+    while let Some(arn) = found.without_delay.last() {
+        let delay = patiently(identity, || aws.elb.deregistration_delay(arn, CALL_LIMIT)).await?;
+        let here = found.registrations.iter_mut().filter(|it| it.target_group == *arn);
+        here.for_each(|it| it.deregistration_delay = delay);
+        found.without_delay.pop();
+    }
+    Ok(())
+}
+
+/// Looks for registrations in every target group of the account and region.
+pub(super) async fn scan(
+    aws: &Aws,
+    identity: &Identity,
+    pace: ScanPace,
+    known: &[Registration],
+) -> Result<FoundRegistrations, Failure> {
+    let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
+    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+}
+
+/// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
+async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
+    match connections(found.in_service.clone(), Duration::ZERO).await {
+        Ok(connections) => found.unheard = found.in_service.difference(&connections.listening).copied().collect(),
+        Err(error) => debug!("the kernel does not tell who listens: {error}"),
+    }
+    found
+}
+
+/// Asks EC2 for this instance's VPC where the metadata does not tell it; where EC2 does not either, what holds this
+/// instance's
+/// address stays in doubt.
+async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistrations) -> FoundRegistrations {
+    let (in_doubt, others): (Vec<_>, Vec<_>) =
+        found.unclear.into_iter().partition(|(_, doubt)| *doubt == UnclearReason::Vpc);
+    found.unclear = others;
+    let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
+    let again = async || {
+        let vpc_id = aws.instances.vpc_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
+        let identity = Identity { vpc_id: Some(vpc_id), ..identity.clone() };
+        aws.elb.find_registrations(&identity, &SearchScope::These(groups.clone()), &[], CALL_LIMIT).await.ok()
+    };
+    match if groups.is_empty() { None } else { again().await } {
+        Some(again) => {
+            found.registrations.extend(again.registrations);
+            found.unclear.extend(again.unclear);
+            found.unserved.extend(again.unserved);
+            found.in_service.extend(again.in_service);
+            found.without_delay.extend(again.without_delay);
+        }
+        None => found.unclear.extend(in_doubt),
+    }
+    found
+}
+
+/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or where
+/// that is not known.
+pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration]) -> Option<BTreeSet<String>> {
+    let arns: BTreeSet<String> = registrations.iter().flat_map(|it| it.load_balancers.iter().cloned()).collect();
+    if arns.is_empty() {
+        return None;
+    }
+    match aws.elb.zones_of_load_balancers(&arns, CALL_LIMIT).await {
+        Ok(zones_of) => plan::served_zones(registrations, &zones_of),
+        Err(failure) => {
+            // A successor in any zone is a successor.
+            warn!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}");
+            None
+        }
+    }
+}

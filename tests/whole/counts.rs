@@ -1,0 +1,100 @@
+//! The number of calls that a start and a handover cost where nothing goes wrong: a thousand instances pay it together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use spot_relay::sim::{FleetType, Owner, Settings, TargetGroupSettings};
+
+use crate::scenario::{AT_ONCE, SHORT, Scenario, eventually, target_group, world};
+
+/// The group registers on the port of its members.
+fn owned_by(owner: Owner) -> Settings {
+    let web = TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) };
+    Settings { owner, target_groups: vec![web], max_size: Some(9), ..world() }
+}
+
+/// The calls by action, from this one on.
+fn calls(scenario: &Scenario, from: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in scenario.aws_requests().into_iter().skip(from) {
+        *counts.entry(request.action).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_start_costs_no_more_than_these() {
+    let group = ["DescribeAutoScalingGroups", "DescribeLifecycleHooks"];
+    let template = ["DescribeInstances", "DescribeLaunchTemplateVersions", "DescribeSpotInstanceRequests"];
+    for (owner, of_owner) in [
+        (Owner::auto_scaling_group(), group.as_slice()),
+        (Owner::ec2_fleet(FleetType::Maintain), &["DescribeFleets"]),
+        (Owner::spot_fleet(FleetType::Maintain), &["DescribeSpotFleetRequests"]),
+        (Owner::LaunchTemplate, &template),
+        (Owner::Nobody, &[]),
+    ] {
+        let scenario = Scenario::listing(owned_by(owner.clone()));
+        let daemon = scenario.ready();
+        let of_groups = ["DescribeTargetGroupAttributes", "DescribeTargetGroups", "DescribeTargetHealth"];
+        let expected = of_owner.iter().chain(&of_groups).map(|action| ((*action).to_owned(), 1)).collect();
+        assert_eq!(calls(&scenario, 0), expected, "{owner:?}");
+        drop(daemon);
+    }
+}
+
+#[test]
+fn a_large_group_puts_off_what_nothing_depends_on_yet() {
+    let others = (0..25).map(|_| spot_relay::sim::Other::new("m5.large", "eu-west-1b")).collect();
+    let scenario = Scenario::new(Settings { others, max_size: Some(90), ..owned_by(Owner::auto_scaling_group()) });
+    let daemon = scenario.ready();
+    let expected =
+        ["DescribeAutoScalingGroups", "DescribeLifecycleHooks", "DescribeTargetGroups", "DescribeTargetHealth"];
+    let expected = expected.into_iter().map(|action| (action.to_owned(), 1)).collect();
+    assert_eq!(calls(&scenario, 0), expected);
+    assert!(!daemon.lines_with("deregistration delay not asked for yet").is_empty(), "{}", daemon.lines().join("\n"));
+    // Another round asks for it, and for nothing that is known.
+    scenario.sim.rebalance();
+    eventually(|| (scenario.count("DescribeTargetHealth") >= 2).then_some(())).expect("another round");
+    assert_eq!(scenario.count("DescribeTargetGroupAttributes"), 0, "others may have been recommended to go as well");
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
+fn a_handover_costs_these_writes_and_few_reads() {
+    for (owner, config, writes) in [
+        (Owner::LaunchTemplate, AT_ONCE, vec!["CreateFleet", "CreateTags", "DeregisterTargets", "RegisterTargets"]),
+        (Owner::auto_scaling_group(), AT_ONCE, vec!["CreateTags", "DeregisterTargets", "DetachInstances"]),
+        (
+            Owner::auto_scaling_group(),
+            SHORT,
+            vec!["CreateTags", "DeregisterTargets", "DetachInstances", "LaunchInstances"],
+        ),
+        (
+            Owner::ec2_fleet(FleetType::Maintain),
+            AT_ONCE,
+            vec!["CreateTags", "CreateTags", "DeregisterTargets", "ModifyFleet", "ModifyFleet"],
+        ),
+    ] {
+        let mut settings = owned_by(owner.clone());
+        let is_fleet = matches!(owner, Owner::Ec2Fleet { .. });
+        settings.target_groups[0].attached = !is_fleet;
+        let scenario = Scenario::listing(settings).config(config);
+        let daemon = scenario.ready();
+        let before = scenario.aws_requests().len();
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        let (reads, made): (Vec<_>, Vec<_>) =
+            calls(&scenario, before).into_iter().partition(|(action, _)| action.starts_with("Describe"));
+        let mut expected = BTreeMap::new();
+        writes.into_iter().for_each(|action| *expected.entry(action.to_owned()).or_default() += 1);
+        if is_fleet {
+            expected.insert("RegisterTargets".to_owned(), 1);
+        }
+        assert_eq!(made.into_iter().collect::<BTreeMap<_, _>>(), expected, "{owner:?}");
+        let count: usize = reads.iter().map(|(_, count)| count).sum();
+        assert!(count <= 16, "{owner:?}: {reads:?}");
+    }
+}
