@@ -82,7 +82,10 @@ fn a_survivor_of_a_group_with_capacity_rebalancing_never_left_it() {
     let settings = Settings { rebalance_terminates: false, ..owned_by(group(false, true)) };
     let scenario = Scenario::listing(settings);
     let before = settled(&scenario);
-    let daemon = scenario.hand_over();
+    let daemon = scenario.ready();
+    // To the reserve it looks on for the successors of fellow victims whose mark comes late.
+    scenario.sim.notice("terminate", Duration::from_secs(25));
+    daemon.wait_for("handed-over");
     scenario.sim.remove_notice();
     daemon.wait_for("reinstated");
     as_before(&scenario, &before, &daemon);
