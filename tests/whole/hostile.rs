@@ -177,7 +177,7 @@ fn an_identity_that_was_another_instance_s_is_read_again() {
         String::from_utf8_lossy(&truth).replace(&ours, &other).into_bytes()
     });
     let daemon = scenario.start();
-    daemon.wait_for_line("beginning anew as that one");
+    daemon.wait_for_line("beginning again as that instance");
     daemon.wait_for_line("registered in web");
     scenario.sim.notice("terminate", Duration::from_secs(110));
     handed_over_in_full(&daemon, &scenario, "an odd identity");
