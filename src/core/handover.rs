@@ -320,8 +320,10 @@ impl Handover {
             },
             Duty::FindGroup => self.group_answered(now, answer),
             Duty::Leave(index) => {
-                if let Some(leave) = self.leaves.get_mut(index) {
+                if let (Some(leave), Some(known)) = (self.leaves.get_mut(index), self.registrations.get_mut(index)) {
                     leave.answered(now, &self.terms, answer, &mut self.journal);
+                    // A port that the look-ups did not know is drained, succeeded and put back like the others.
+                    known.targets = leave.targets().to_vec();
                 }
             }
             Duty::Quiet => self.quiet.answered(now, answer),

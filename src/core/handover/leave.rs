@@ -26,7 +26,10 @@ pub(super) struct Leave {
     repeats: u32,
     /// Until then a call from before the handover may register this instance again, after any proof.
     may_be_registered_until: Option<BootInstant>,
+    /// The last acceptance of what was still registered.
     accepted_at: Option<BootInstant>,
+    /// So many targets were told of as deregistered.
+    told: usize,
     /// When health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
 }
@@ -59,6 +62,7 @@ impl Leave {
             repeats: 0,
             may_be_registered_until,
             accepted_at: None,
+            told: 0,
             left: None,
         }
     }
@@ -68,8 +72,14 @@ impl Leave {
         self.may_be_registered_until.is_some() && self.stage != Stage::Left
     }
 
+    /// When the deregistration of every known port was accepted: none while one is still to be deregistered.
     pub(super) fn accepted_at(&self) -> Option<BootInstant> {
-        self.accepted_at
+        self.accepted_at.filter(|_| self.stage != Stage::Deregister)
+    }
+
+    /// Every target of ours that was ever seen in the group.
+    pub(super) fn targets(&self) -> &[Target] {
+        &self.registration.targets
     }
 
     pub(super) fn was_tried(&self) -> bool {
@@ -163,11 +173,12 @@ impl Leave {
     }
 
     fn accepted(&mut self, now: BootInstant, journal: &mut Journal) {
-        if self.accepted_at.is_none() {
+        if self.told < self.registration.targets.len() {
+            self.told = self.registration.targets.len();
             let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
             journal.reach(now, MilestoneKind::Deregistered, message, (&self.registration.target_group).into());
         }
-        self.accepted_at.get_or_insert(now);
+        self.accepted_at = Some(now);
         self.stage = Stage::Prove;
         self.pace.precedence = Precedence::Look;
         self.pace.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.pace.seed)));

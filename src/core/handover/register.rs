@@ -79,6 +79,27 @@ impl Register {
         }
     }
 
+    /// This instance was registered on these ports too: the successors are to serve there as well.
+    pub(super) fn learn_targets(&mut self, targets: &[Target]) {
+        if self.registration.targets == targets {
+            return;
+        }
+        let before = self.registration.ports();
+        self.registration.targets = targets.to_vec();
+        let news: BTreeSet<u16> = self.registration.ports().difference(&before).copied().collect();
+        for place in self.places.values_mut() {
+            match place {
+                Place::Register(ports) => ports.extend(&news),
+                Place::Healthy => *place = Place::Follow,
+                Place::Look(_) | Place::Follow => {}
+            }
+        }
+        self.registered.clear();
+        self.told_healthy = 0;
+        self.healthy_at = None;
+        self.looks = 0;
+    }
+
     /// These have died.
     pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
         self.places.retain(|id, _| !instances.contains(id));

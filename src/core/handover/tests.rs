@@ -1185,8 +1185,49 @@ fn a_successor_that_dies_after_it_ran_is_told_as_it_is_at_the_end() {
 fn a_port_registered_since_the_look_up_is_deregistered_too() {
     let mut model = Model::new(&VICTIM);
     model.targets.insert((WEB.into(), "i-victim".into(), 9090));
-    let run = Run::new(model, Plan::Nobody { why: "test".into() }, Vec::new()).run(&[]);
+    let mut run = Run::new(model, launch_plan(), Vec::new());
+    run.settings = at_once();
+    let run = run.run(&[]);
     assert_eq!(run.targets_of("i-victim"), 0);
+    let (deregistered, _, _) = run.calls.iter().rev().find(|(_, _, call)| deregisters(call, 9090)).expect("a call");
+    // It is drained ...
+    let look = run.calls.iter().find(|(_, _, call)| matches!(call, Call::LookAtConnections { ports, .. } if ports.contains(&9090)));
+    assert!(look.is_some(), "{:?}", run.calls);
+    let quiet = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
+    assert!(quiet.at >= at(*deregistered) + Duration::from_secs(20), "{quiet:?} after {deregistered}");
+    // ... and succeeded ...
+    let on = |port| run.model.targets.contains(&(WEB.into(), "i-new0".into(), port));
+    assert!(on(80) && on(9090), "{:?}", run.model.targets);
+    assert!(run.outcome(0).complete, "{:?}", run.outcome(0));
+    // ... and put back, if this instance lives on.
+    let known = run.handovers[0].as_ref().expect("a handover").known().registrations.expect("they are known");
+    assert_eq!(known[0].ports(), BTreeSet::from([80, 9090]));
+}
+
+fn deregisters(call: &Call, port: u16) -> bool {
+    matches!(call, Call::DeregisterTargets { targets, .. } if targets.iter().any(|target| target.port == port))
+}
+
+#[test]
+fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let known = Known { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..Known::default() };
+    let mut handover = Handover::begin(terms, at_once(), known, at(0));
+    handover.due(at(0));
+    handover.answered(at(10), Duty::Leave(0), Answer::Accepted);
+    handover.due(at(2_000));
+    let row = |port, state| TargetHealth { target: Target { id: "i-victim".into(), port }, state, reason: None };
+    let rows = vec![row(80, TargetState::Draining), row(9090, TargetState::Healthy)];
+    handover.answered(at(2_010), Duty::Leave(0), Answer::Health(rows));
+    for now in (3_000..60_000).step_by(500) {
+        for due in handover.due(at(now)) {
+            match due.duty {
+                Duty::Leave(_) => handover.answered(at(now), due.duty, refusal("RequestLimitExceeded")),
+                _ => handover.answered(at(now), due.duty, other_calls(&due.call)),
+            };
+        }
+        assert!(!handover.is_quiet(), "quiet at {now} ms with port 9090 registered");
+    }
 }
 
 #[test]
