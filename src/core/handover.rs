@@ -34,7 +34,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::config::Leave as LeaveSettings;
-use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
+use crate::core::model::{
+    Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
+};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure};
 
@@ -72,6 +74,7 @@ pub struct Handover {
     look_ups: LookUps,
     registrations: Vec<Registration>,
     missing: Vec<String>,
+    unclear: Vec<TargetGroupArn>,
     leaves: Vec<Leave>,
     /// Once begun, leaving goes on.
     is_leaving: bool,
@@ -97,6 +100,7 @@ impl Handover {
             look_ups: LookUps::none(seed(&terms, "look-ups")),
             registrations: Vec::new(),
             missing: known.missing,
+            unclear: known.unclear,
             leaves: Vec::new(),
             is_leaving: false,
             mark: Mark::new(now, seed(&terms, "mark")),
@@ -136,6 +140,7 @@ impl Handover {
             found: if known { Vec::new() } else { self.registrations.clone() },
             plan: self.plan().cloned(),
             missing: self.missing.clone(),
+            unclear: self.unclear.clone(),
             hooks_ended: self.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
         }
     }
@@ -310,7 +315,8 @@ impl Handover {
     fn take(&mut self, now: BootInstant, duty: Duty, answer: Answer) {
         match duty {
             Duty::FindRegistrations(index) => {
-                if let Some(registrations) = self.look_ups.registrations_answered(now, index, answer) {
+                if let Some((registrations, unclear)) = self.look_ups.registrations_answered(now, index, answer) {
+                    self.unclear.extend(unclear);
                     self.learn_registrations(registrations, now);
                 }
             }

@@ -304,6 +304,10 @@ pub struct Connections {
     pub ended_lately: usize,
     /// The ports, of those asked about, on which somebody listens in this network namespace.
     pub listening: BTreeSet<u16>,
+    /// The ports, of those asked about, on which a connection of another machine is open or has just ended: requests reach
+    /// this machine's own sockets there.
+    #[serde(default)]
+    pub reached: BTreeSet<u16>,
 }
 
 /// A step of a handover that a person wants to know of: one vocabulary for the log, the record, `status`, the webhook

@@ -184,7 +184,11 @@ impl HookKind {
 pub enum Answer {
     /// A write was accepted.
     Accepted,
-    Registrations(Vec<Registration>),
+    Registrations {
+        found: Vec<Registration>,
+        /// Target groups of which AWS does not tell whether this instance is in them.
+        unclear: Vec<TargetGroupArn>,
+    },
     Plan(Box<Plan>),
     Health(Vec<TargetHealth>),
     Connections(Connections),

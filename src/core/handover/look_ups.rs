@@ -113,12 +113,12 @@ impl LookUps {
         now: BootInstant,
         index: usize,
         answer: Answer,
-    ) -> Option<Vec<Registration>> {
+    ) -> Option<(Vec<Registration>, Vec<TargetGroupArn>)> {
         let look_up = self.registrations.get_mut(index)?;
         match answer {
-            Answer::Registrations(registrations) => {
+            Answer::Registrations { found, unclear } => {
                 look_up.answered = true;
-                Some(registrations)
+                Some((found, unclear))
             }
             other => {
                 look_up.pace.failed_by(now, other);

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
-use crate::core::model::{BootInstant, Connections, MilestoneKind, Registration, Signal};
+use crate::core::model::{BootInstant, Connections, DEFAULT_DEREGISTRATION_DELAY, MilestoneKind, Registration, Signal};
 
 /// Between two looks at the kernel's table of connections, once this instance has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,6 +26,8 @@ pub(super) struct Quiet {
     last: Option<Connections>,
     /// On these ports somebody has listened here at some look.
     heard: BTreeSet<u16>,
+    /// On these ports a connection of another machine has ended or was open at some look.
+    reached: BTreeSet<u16>,
     /// When the settling time is over.
     settles_at: Option<BootInstant>,
     calm_looks: u32,
@@ -38,7 +40,7 @@ enum EndedBy {
         established: usize,
         still_for: Duration,
     },
-    /// Target health says `unused`.
+    /// Target health says `unused`, and no connection is busy.
     Unused,
     /// The end of the notice, kept for hooks: some connections may still be busy.
     Reserve(Rest),
@@ -65,6 +67,10 @@ enum Blind {
     Multiplexed,
     /// Nobody listens on the port here: it is redirected, or another network namespace serves it.
     NobodyListens(u16),
+    /// No connection of another machine was ever seen on the port: nobody comes, or what comes is redirected.
+    NobodyComes(u16),
+    /// Requests may come from elsewhere than a known target group, as in "the group has ...".
+    Elsewhere(String),
     /// The last thing on so many connections may be a request or its answer.
     Unclear(usize),
 }
@@ -77,6 +83,7 @@ impl Quiet {
             begun_at: now,
             last: None,
             heard: BTreeSet::new(),
+            reached: BTreeSet::new(),
             settles_at: None,
             calm_looks: 0,
             ended: None,
@@ -95,6 +102,9 @@ impl Quiet {
         if self.ended.is_some() {
             return None;
         }
+        if self.settles_at.is_none() && view.left_at.is_some() && self.pace.failures == 0 {
+            self.pace.next = self.pace.next.min(view.now);
+        }
         self.settles_at = view.left_at.map(|left_at| left_at + view.settings.settle);
         if let Some(by) = self.ended_by(view) {
             journal.reach(view.now, MilestoneKind::Quiet, by.to_string(), About::default());
@@ -102,9 +112,10 @@ impl Quiet {
             return None;
         }
         let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
-        // Who listens is looked at while this instance still serves.
-        let listens_now = ports != self.looked_at && (view.deregistration_tried || view.may_leave_later);
-        if (view.left_at.is_none() && !listens_now) || ports.is_empty() || !self.pace.begin(view.now) {
+        // Who listens, and who comes, is looked at while this instance still serves.
+        let serves = view.deregistration_tried || view.may_leave_later;
+        let learns = serves && (ports != self.looked_at || !ports.is_subset(&self.reached));
+        if (view.left_at.is_none() && !learns) || ports.is_empty() || !self.pace.begin(view.now) {
             return None;
         }
         self.begun_at = view.now;
@@ -118,34 +129,46 @@ impl Quiet {
             return Some(EndedBy::Reserve(rest()));
         }
         let left_at = view.left_at?;
-        if view.registrations.is_empty() {
-            return Some(EndedBy::NotInService);
+        let has_settled = view.now >= left_at + view.settings.settle;
+        if view.registrations.is_empty() && view.elsewhere.is_none() {
+            return (view.plan_is_known || has_settled).then_some(EndedBy::NotInService);
         }
         match &self.last {
             Some(last) if self.calm_looks >= LOOKS_THAT_AGREE && self.blind(view).is_none() => {
                 let (established, still_for) = (last.established, view.settings.quiet_for);
                 Some(EndedBy::Connections { established, still_for })
             }
-            _ if view.now < left_at + view.settings.settle => None,
-            _ if view.all_unused => Some(EndedBy::Unused),
+            _ if !has_settled => None,
+            Some(last) if view.all_unused && last.busy == 0 && !self.has_other_ways(view) => Some(EndedBy::Unused),
             _ if delay_is_over(view, left_at) => Some(EndedBy::Delay(rest())),
             _ => None,
         }
     }
 
+    /// Requests come for longer than target health shows, or from elsewhere.
+    fn has_other_ways(&self, view: &View<'_>) -> bool {
+        matches!(self.blind(view), Some(Blind::NetworkLoadBalancer | Blind::Elsewhere(_)))
+    }
+
     fn blind(&self, view: &View<'_>) -> Option<Blind> {
+        if let Some(elsewhere) = &view.elsewhere {
+            return Some(Blind::Elsewhere(elsewhere.clone()));
+        }
         if view.registrations.iter().any(|registration| registration.network) {
             return Some(Blind::NetworkLoadBalancer);
         }
         if view.registrations.iter().any(|registration| registration.multiplexed) {
             return Some(Blind::Multiplexed);
         }
-        let mut ports = view.registrations.iter().flat_map(Registration::ports);
-        ports.find(|port| !self.heard.contains(port)).map(Blind::NobodyListens)
+        let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
+        let deaf = ports.difference(&self.heard).next().copied().map(Blind::NobodyListens);
+        deaf.or_else(|| ports.difference(&self.reached).next().copied().map(Blind::NobodyComes))
     }
 
     fn rest(&self, view: &View<'_>) -> Rest {
         match &self.last {
+            // There is no port to look at.
+            None if view.registrations.is_empty() => Rest::Still(self.blind(view)),
             None => Rest::NotSeen,
             Some(Connections { busy, .. }) if *busy > 0 => Rest::Busy(*busy),
             Some(Connections { unclear, .. }) if *unclear > 0 => Rest::Still(Some(Blind::Unclear(*unclear))),
@@ -160,10 +183,12 @@ impl Quiet {
                 let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
                 self.calm_looks = if is_calm && has_settled(self.begun_at) { self.calm_looks + 1 } else { 0 };
                 self.heard.extend(&connections.listening);
+                self.reached.extend(&connections.reached);
                 let soon = now + LOOK_EVERY;
                 let next = match self.settles_at {
                     Some(settles_at) if soon < settles_at => settles_at.min(now + LOOK_BEFORE_EVERY),
-                    _ => soon,
+                    None => now + LOOK_BEFORE_EVERY,
+                    Some(_) => soon,
                 };
                 self.last = Some(connections);
                 self.pace.succeeded(next);
@@ -196,7 +221,9 @@ impl Quiet {
 fn delay_is_over(view: &View<'_>, left_at: BootInstant) -> bool {
     let longest = view.registrations.iter().map(|registration| registration.deregistration_delay).max();
     let is_announced = matches!(view.terms.signal, Signal::Notice | Signal::Drill);
-    !is_announced && view.now >= left_at + longest.unwrap_or_default()
+    // What sends requests from elsewhere has a delay of its own.
+    let elsewhere = view.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
+    !is_announced && view.now >= left_at + longest.max(elsewhere).unwrap_or_default()
 }
 
 impl EndedBy {
@@ -240,6 +267,11 @@ impl fmt::Display for Rest {
             Rest::Still(Some(Blind::NobodyListens(port))) => {
                 write!(f, "; nobody listens on port {port} here, so that its requests are not seen")
             }
+            Rest::Still(Some(Blind::NobodyComes(port))) => write!(
+                f,
+                "; no connection of another machine was seen on port {port}, so that its requests may go past this look"
+            ),
+            Rest::Still(Some(Blind::Elsewhere(elsewhere))) => write!(f, "; {elsewhere}"),
             Rest::Still(Some(Blind::Unclear(connections))) => {
                 write!(f, "; nothing moves on the {connections} connections whose last request may be open")
             }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::{Hooks, Leave as LeaveSettings, When};
-use crate::core::model::{Action, BootInstant, Identity, Incident, Registration, Signal};
+use crate::core::model::{Action, BootInstant, Identity, Incident, Registration, Signal, TargetGroupArn};
 use crate::core::plan::{GroupRequest, Plan};
 
 use super::call::HookKind;
@@ -70,6 +70,9 @@ pub struct Known {
     /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Target groups of which AWS does not tell whether this instance is in them.
+    #[serde(default)]
+    pub unclear: Vec<TargetGroupArn>,
     /// Hooks that have ended: the process after this one does not run them again.
     #[serde(default)]
     pub hooks_ended: Vec<HookKind>,

@@ -349,9 +349,12 @@ impl Model {
                 let draining = draining.map(|(_, id, port)| row(id, *port, TargetState::Draining));
                 Answer::Health(TargetHealth::as_asked(standing.chain(draining).collect(), targets))
             }
-            Call::LookAtConnections { ports, .. } => {
-                Answer::Connections(Connections { established: 2, listening: ports.clone(), ..Connections::default() })
-            }
+            Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
+                established: 2,
+                listening: ports.clone(),
+                reached: ports.clone(),
+                ..Connections::default()
+            }),
             Call::DetachInstances { decrement, .. } | Call::TerminateInstanceInAutoScalingGroup { decrement } => {
                 let Some((members, desired)) = &mut self.group else { return refused("ValidationError", "no group") };
                 if !members.remove(&id(victim)) {
@@ -489,12 +492,16 @@ impl Model {
             Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
         };
         match call {
-            Call::FindRegistrations { .. } => Answer::Registrations(registrations(victim)),
+            Call::FindRegistrations { .. } => found(registrations(victim)),
             Call::FindPlan => refused("AccessDenied", "the test gives the plan"),
             Call::FindGroup => Answer::Plan(Box::new(Plan::Nobody { why: "the test gives the group".into() })),
             other => panic!("{other:?} is not asked here"),
         }
     }
+}
+
+fn found(found: Vec<Registration>) -> Answer {
+    Answer::Registrations { found, unclear: Vec::new() }
 }
 
 fn registrations(victim: &str) -> Vec<Registration> {
@@ -1191,7 +1198,10 @@ fn a_port_registered_since_the_look_up_is_deregistered_too() {
     assert_eq!(run.targets_of("i-victim"), 0);
     let (deregistered, _, _) = run.calls.iter().rev().find(|(_, _, call)| deregisters(call, 9090)).expect("a call");
     // It is drained ...
-    let look = run.calls.iter().find(|(_, _, call)| matches!(call, Call::LookAtConnections { ports, .. } if ports.contains(&9090)));
+    let look = run
+        .calls
+        .iter()
+        .find(|(_, _, call)| matches!(call, Call::LookAtConnections { ports, .. } if ports.contains(&9090)));
     assert!(look.is_some(), "{:?}", run.calls);
     let quiet = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
     assert!(quiet.at >= at(*deregistered) + Duration::from_secs(20), "{quiet:?} after {deregistered}");
@@ -1241,7 +1251,7 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let due = handover.due(at(100));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
-    handover.answered(at(200), Duty::FindRegistrations(1), Answer::Registrations(registrations("i-victim")));
+    handover.answered(at(200), Duty::FindRegistrations(1), found(registrations("i-victim")));
     let due = handover.due(at(200));
     assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
 }

@@ -9,6 +9,7 @@ use super::successor::SuccessorDuties;
 use super::terms::Manner;
 use super::{ALONE_AT_MOST, Handover, LAST_CALLS, LeaveSettings, Terms, light};
 use crate::core::model::{Action, BootInstant, Registration, Signal, TargetGroupArn};
+use crate::core::plan::Plan;
 
 pub(super) struct View<'a> {
     pub(super) now: BootInstant,
@@ -37,6 +38,9 @@ pub(super) struct View<'a> {
     /// No command of the user's is to be waited for.
     pub(super) hooks_ended: bool,
     pub(super) registrations: &'a [Registration],
+    /// Why requests may come from elsewhere than these registrations, as a sentence.
+    pub(super) elsewhere: Option<String>,
+    pub(super) plan_is_known: bool,
     /// Target groups that this instance's owner takes it out of, by a call that was accepted.
     pub(super) taken_out_of: Vec<TargetGroupArn>,
     pub(super) crowd: Crowd,
@@ -96,9 +100,27 @@ impl Handover {
             quiet: quiet.is_quiet(),
             hooks_ended: hooks.iter().all(Hook::has_ended) || now >= self.terms.deadline - LAST_CALLS,
             registrations: &self.registrations,
+            elsewhere: self.elsewhere(successor.map(SuccessorDuties::plan)),
+            plan_is_known: successor.is_some(),
             taken_out_of: self.stays_out_of(successor),
             crowd: self.crowd.until(self.terms.deadline),
         }
+    }
+
+    /// A Classic Load Balancer or VPC Lattice sends requests without any target group of ours, and so may a target group of
+    /// which AWS does not tell whether this instance is in it.
+    fn elsewhere(&self, plan: Option<&Plan>) -> Option<String> {
+        let other_sources = match plan {
+            Some(Plan::Group { group, .. }) => group.other_traffic_sources.as_slice(),
+            _ => &[],
+        };
+        if !other_sources.is_empty() {
+            let sources = other_sources.join(", ");
+            return Some(format!("requests may come from the group's other traffic sources: {sources}"));
+        }
+        let is_known = |unclear: &&TargetGroupArn| self.registrations.iter().any(|it| it.target_group == **unclear);
+        let unclear = self.unclear.iter().find(|unclear| !is_known(unclear))?;
+        Some(format!("requests may come from {}: it is not known whether this instance is in it", unclear.name()))
     }
 
     /// A hibernation has begun when its notice shows, and a group that terminates this instance by itself drains it.

@@ -414,6 +414,7 @@ impl Life {
             found,
             plan,
             missing: self.known.missing.clone(),
+            unclear: self.known.unclear.clone(),
             // An instance on its way back was told to serve again.
             hooks_ended: if is_anew { Vec::new() } else { earlier.hooks_ended },
         }

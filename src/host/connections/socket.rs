@@ -103,6 +103,9 @@ impl Socket {
     }
 
     pub(super) fn add_to(&self, found: &mut Connections, quiet_for: Duration) {
+        if self.state != State::Listening && !self.is_from_this_machine {
+            found.reached.insert(self.port);
+        }
         let quiet_for = u32::try_from(quiet_for.as_millis()).unwrap_or(u32::MAX);
         match &self.state {
             TcpState::Listening => drop(found.listening.insert(self.port)),

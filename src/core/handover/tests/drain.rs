@@ -9,6 +9,8 @@ struct Drain {
     settings: Settings,
     terms: Terms,
     registrations: Vec<Registration>,
+    unclear: Vec<TargetGroupArn>,
+    plan: Plan,
     /// How target health shows this instance once it is deregistered.
     state: TargetState,
     kernel: Kernel,
@@ -22,6 +24,8 @@ impl Drain {
             settings: at_once(),
             terms: terms_of("i-victim", Action::Terminate, 120_000),
             registrations: vec![registration(WEB, "i-victim", &[80])],
+            unclear: Vec::new(),
+            plan: Plan::Nobody { why: "a test".into() },
             state: TargetState::Draining,
             kernel,
             look_takes: 0,
@@ -35,8 +39,12 @@ impl Drain {
 
     /// When this instance was quiet, in milliseconds, and why.
     fn quiet(self) -> (u64, String) {
-        let plan = Plan::Nobody { why: "a test".into() };
-        let known = Known { registrations: Some(self.registrations.clone()), plan: Some(plan), ..Known::default() };
+        let known = Known {
+            registrations: Some(self.registrations.clone()),
+            plan: Some(self.plan.clone()),
+            unclear: self.unclear.clone(),
+            ..Known::default()
+        };
         let end = self.terms.deadline.as_duration().as_millis() as u64;
         let mut handover = Handover::begin(self.terms.clone(), self.settings.clone(), known, at(0));
         let mut looks: Vec<(u64, Duty, Answer)> = Vec::new();
@@ -71,7 +79,13 @@ impl Drain {
 }
 
 fn open(established: usize, busy: usize) -> Connections {
-    Connections { established, busy, listening: BTreeSet::from([80]), ..Connections::default() }
+    Connections {
+        established,
+        busy,
+        listening: BTreeSet::from([80]),
+        reached: BTreeSet::from([80]),
+        ..Connections::default()
+    }
 }
 
 fn idle(_: u64) -> Connections {
@@ -151,8 +165,70 @@ fn a_busy_connection_is_waited_for_until_the_reserve() {
 
 #[test]
 fn unused_in_target_health_settles_too() {
-    let (when, why) = Drain::of(|_| open(1, 1)).with(|drain| drain.state = TargetState::Unused).quiet();
+    let unused = |drain: &mut Drain| drain.state = TargetState::Unused;
+    // A request may be open, by its age alone.
+    let (when, why) = Drain::of(|_| Connections { unclear: 1, ..open(1, 0) }).with(unused).quiet();
     assert!((20_000..20_500).contains(&when) && why.contains("unused"), "{when} {why}");
+}
+
+#[test]
+fn unused_in_target_health_does_not_overrule_a_busy_connection() {
+    let unused = |drain: &mut Drain| drain.state = TargetState::Unused;
+    let (when, why) = Drain::of(|_| open(1, 1)).with(unused).quiet();
+    assert!(when == 110_000 && why == "the reserve is reached with one connection busy", "{when} {why}");
+    let (when, why) = Drain::of(|now| open(1, usize::from(now < 30_000))).with(unused).quiet();
+    assert!((30_000..31_000).contains(&when) && why.contains("unused"), "{when} {why}");
+}
+
+#[test]
+fn unused_in_target_health_says_nothing_behind_a_network_load_balancer() {
+    let network = |drain: &mut Drain| {
+        drain.state = TargetState::Unused;
+        drain.registrations[0].network = true;
+    };
+    let (when, why) = Drain::of(idle).with(network).quiet();
+    assert!(when == 110_000 && why.contains("Network Load Balancer"), "{when} {why}");
+}
+
+#[test]
+fn a_port_to_which_no_other_machine_ever_came_is_waited_for_until_the_reserve() {
+    // As docker-proxy: it listens, and what comes from outside goes past it.
+    let published = |_| Connections { reached: BTreeSet::new(), ..open(0, 0) };
+    let (when, why) = Drain::of(published).quiet();
+    assert!(when == 110_000 && why.contains("no connection of another machine was seen on port 80"), "{when} {why}");
+}
+
+#[test]
+fn a_single_connection_of_another_machine_tells_that_the_port_is_seen() {
+    let once = |now| if now < 3_000 { open(1, 1) } else { Connections { reached: BTreeSet::new(), ..open(0, 0) } };
+    let (when, why) = Drain::of(once).quiet();
+    assert!((20_900..21_500).contains(&when), "{when} {why}");
+}
+
+#[test]
+fn other_traffic_sources_are_waited_for_until_the_reserve() {
+    let mut classic = group(&[]);
+    classic.other_traffic_sources = vec!["classic-lb".into()];
+    let plan = Plan::Group { group: classic, how: GroupRequest::Observe };
+    // With a target group beside them, and without.
+    for registrations in [vec![registration(WEB, "i-victim", &[80])], Vec::new()] {
+        let (plan, registrations) = (plan.clone(), registrations.clone());
+        let (when, why) =
+            Drain::of(idle).with(|drain| (drain.plan, drain.registrations) = (plan, registrations)).quiet();
+        assert!(when == 110_000 && why.contains("other traffic sources: classic-lb"), "{when} {why}");
+    }
+}
+
+#[test]
+fn a_target_group_that_aws_does_not_tell_of_is_waited_for_until_the_reserve() {
+    let unclear = |drain: &mut Drain| {
+        drain.registrations.clear();
+        drain.unclear = vec![TargetGroupArn::new(API)];
+    };
+    let (when, why) = Drain::of(idle).with(unclear).quiet();
+    assert!(when == 110_000 && why.contains("it is not known whether this instance is in it"), "{when} {why}");
+    let (when, _) = Drain::of(idle).with(|drain| drain.registrations.clear()).quiet();
+    assert_eq!(when, 0, "in no target group at all");
 }
 
 #[test]

@@ -161,6 +161,8 @@ impl World {
                 quiet: false,
                 hooks_ended: true,
                 registrations: &[],
+                elsewhere: None,
+                plan_is_known: true,
                 taken_out_of: Vec::new(),
                 crowd: Crowd::new(at(1_500)).until(at(121_000)),
             };

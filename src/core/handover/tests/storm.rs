@@ -180,9 +180,11 @@ impl Account {
                 let fellows = in_service.take(12).map(|it| row(&victim_id(it), TargetState::Healthy));
                 Answer::Health(others.chain([ours]).chain(fellows).collect())
             }
-            Call::LookAtConnections { ports, .. } => {
-                Answer::Connections(Connections { listening: ports.clone(), ..Connections::default() })
-            }
+            Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
+                listening: ports.clone(),
+                reached: ports.clone(),
+                ..Connections::default()
+            }),
             Call::DetachInstances { .. } => {
                 self.out[victim].get_or_insert(now);
                 self.group.retain(|member| *member != victim_id(victim));

@@ -476,9 +476,12 @@ impl Aws {
             Call::DescribeTargetHealth { target_group, targets, .. } => {
                 Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
             }
-            Call::LookAtConnections { ports, .. } => {
-                Answer::Connections(Connections { established: 2, listening: ports.clone(), ..Connections::default() })
-            }
+            Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
+                established: 2,
+                listening: ports.clone(),
+                reached: ports.clone(),
+                ..Connections::default()
+            }),
             Call::DescribeInstances { instance_ids } => {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
@@ -502,7 +505,7 @@ impl Aws {
             Call::FindTargetGroups => {
                 Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
             }
-            Call::FindRegistrations { .. } => Answer::Registrations(self.shown()),
+            Call::FindRegistrations { .. } => Answer::Registrations { found: self.shown(), unclear: Vec::new() },
             Call::FindPlan | Call::FindGroup => Answer::Plan(Box::new(self.plan())),
             Call::TerminateInstances => {
                 self.timers.push((now + 1_000, Timer::Dies));
