@@ -33,8 +33,8 @@ impl Daemon {
         // One that only waits to know whose it is has begun too.
         let waiting = self.early_signals.notice.filter(|(notice, _, _)| notice.is_some());
         let handover = self.life.as_ref().filter(|life| life.has_to_finish()).and_then(Life::handover);
-        let handover_until = match handover.map(Handover::terms) {
-            Some(terms) => Some(terms.deadline),
+        let handover_until = match handover {
+            Some(handover) => handover.ends_by(),
             None => waiting.map(|(_, _, at)| at + TWO_MINUTES),
         };
         Deadlines { handover_until, call_until: call_until.min() }

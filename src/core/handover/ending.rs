@@ -45,6 +45,11 @@ impl Handover {
         true
     }
 
+    /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.
+    pub fn ends_by(&self) -> Option<BootInstant> {
+        (!self.group_waits()).then_some(self.terms.deadline)
+    }
+
     /// Tells whether the group terminates this instance and waits for its hooks, or may: they have no deadline of ours. Only
     /// an interruption that AWS has announced ends this instance before them.
     pub(super) fn group_waits(&self) -> bool {

@@ -14,6 +14,8 @@ use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
 
 /// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
 const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
+/// A notice that was gone for some looks and comes back is the same one if its time has shifted by no more than this.
+const FLAPS_WITHIN: Duration = Duration::from_secs(20);
 /// A member launched so long before the first signal may be the successor all the same: AWS's clocks and ours.
 const SLACK: Duration = Duration::from_secs(30);
 /// How long a successor is waited for on a mere recommendation. Until it is healthy this instance serves.
@@ -304,9 +306,13 @@ impl Life {
         let is_same = |record: &Record| match record.signal {
             // What a recommendation had launched is no second successor.
             Signal::RebalanceRecommendation if record.closed == Some(Closed::Stayed) => signal == Signal::Notice,
+            // Gone for some looks only, even if this instance is back meanwhile.
+            Signal::Notice if signal == Signal::Notice && is_shifted(record.time, time) => true,
             _ if record.closed.is_some() => false,
-            // A withdrawn interruption is over. A notice of another time is another one, with its own deadline.
-            Signal::Notice if record.survived => time.is_some() && record.time == time,
+            // A withdrawn interruption is over. A notice of another time is another one, unless the first was handed over
+            // completely and this instance is not back: its successor serves.
+            Signal::Notice if record.survived => record.is_complete(),
+            Signal::Notice if record.outcome.is_some() => true,
             Signal::Notice => is_same_interruption(record.time, time) && self.handover.is_none(),
             _ => true,
         };
@@ -327,7 +333,10 @@ impl Life {
         let is_another_signal = earlier.as_ref().is_some_and(|record| record.signal != signal);
         let is_weaker =
             earlier.as_ref().is_some_and(|record| record.signal != signal && record.signal != Signal::Drill);
-        let same_deadline = earlier.as_ref().filter(|_| !is_another_signal).map(|record| record.deadline);
+        let has_same_deadline = |record: &&Record| !is_another_signal && is_same_interruption(record.time, time);
+        let is_announced_again = |record: &&Record| !record.survived || is_shifted(record.time, time);
+        let same_deadline = earlier.as_ref().filter(has_same_deadline).filter(is_announced_again);
+        let same_deadline = same_deadline.map(|record| record.deadline);
         let terms = Terms {
             identity: self.identity.clone(),
             incident,
@@ -343,7 +352,7 @@ impl Life {
             event: event.as_ref().map(|event| event.code.clone()),
             deadline: same_deadline.map_or(deadline, |earlier| shortened(deadline, earlier, now)),
             clocks: (aws_now, now),
-            successors_since: Some(first_signal - SLACK),
+            successors_since: Some(first_signal.checked_sub(SLACK).unwrap_or(first_signal)),
             resumed: earlier.is_some() || !self.sight.absent_before,
             after_restart: earlier.is_some() && !self.record_is_ours,
             serve_on: earlier.as_ref().is_some_and(|record| record.may_have_launched_first(is_weaker)),
@@ -450,4 +459,10 @@ pub(super) fn is_same_interruption(known: Option<Timestamp>, seen: Option<Timest
         (Some(known), Some(seen)) => seen.duration_since(known).unsigned_abs() <= SHIFTS_AT_MOST,
         _ => true,
     }
+}
+
+/// A notice that was survived for a moment is shown again.
+fn is_shifted(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
+    let (Some(known), Some(seen)) = (known, seen) else { return false };
+    seen.duration_since(known).unsigned_abs() <= FLAPS_WITHIN
 }

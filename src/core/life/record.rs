@@ -112,8 +112,10 @@ impl Record {
         self.begun_at.saturating_add(instant.since(self.begun)).unwrap_or(self.begun_at)
     }
 
+    /// Quiet, and not told to serve again since.
     pub fn was_quiet(&self) -> bool {
-        self.milestones.iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
+        let since = self.milestones.rsplit(|milestone| milestone.milestone == MilestoneKind::Survived).next();
+        since.unwrap_or_default().iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
     }
 
     /// Its handover came to its own end, complete or not: nobody withdrew what it was about.

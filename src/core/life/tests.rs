@@ -8,7 +8,7 @@ mod story;
 
 use crate::core::config::{Then, When};
 use crate::core::handover::Call;
-use crate::core::life::Closed;
+use crate::core::life::{Closed, Record};
 use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
 
 use aws::{OWNERS, Owner};
@@ -277,6 +277,61 @@ mod notice {
                 assert!(story.aws.places().is_empty(), "{owner:?} {back} {restarted}: {}", story.tale());
             }
         }
+    }
+
+    #[test]
+    fn gone_for_some_looks_and_back_a_second_later_is_the_same_incident() {
+        for owner in LIVE_ON {
+            for (shift, gone) in [(-15_000, 6), (0, 6), (1_000, 6), (1_000, 10), (15_000, 6)] {
+                let mut story = Story::with(owner, |config| config.leave.when = When::AtOnce);
+                story.run(10).notice(Action::Terminate);
+                story.run(50);
+                assert!(story.life().flags().is_some_and(|flags| flags.drained), "{owner:?} {}", story.tale());
+                story.flap(gone);
+                assert_eq!(story.saw(MilestoneKind::Survived), 1, "{owner:?}");
+                story.shift(shift, Action::Terminate);
+                let again = story.now;
+                story.run(2);
+                let flags = story.life().flags().expect("it has looked");
+                assert!(flags.notice && !flags.drained, "it serves again: {owner:?} {}", story.tale());
+                story.run(45);
+                let record = story.record().expect("a record");
+                assert_eq!(record.incident.number, 0, "{owner:?} {shift}");
+                // A group that has attached this instance again keeps the size that it has with it.
+                let twice = if owner == Owner::Detach { 2 } else { 1 };
+                let launched = story.launched();
+                assert!(launched <= twice * successors_of(owner), "{owner:?} {shift} {launched} {}", story.tale());
+                assert!(story.aws.places().is_empty(), "{owner:?} {shift} since {again}: {}", story.tale());
+                assert!(story.life().flags().is_some_and(|flags| flags.drained), "{owner:?} {}", story.tale());
+            }
+        }
+    }
+
+    #[test]
+    fn long_after_one_that_was_handed_over_and_before_this_instance_is_back_has_no_second_successor() {
+        for owner in LIVE_ON {
+            let mut story = noticed(owner, 135);
+            assert!(is_complete(&story), "{owner:?}");
+            story.notice(Action::Terminate);
+            story.run(3);
+            let left = story.record().expect("a record").deadline.since(story.life().seen);
+            assert!(left.as_secs() >= 110, "{owner:?} {left:?}");
+            story.run(90);
+            assert!(is_complete(&story), "{owner:?} {}", story.tale());
+            assert_eq!(story.launched(), successors_of(owner), "{owner:?} {}", story.tale());
+            story.withdraw();
+            story.run(300).is_as_before();
+        }
+    }
+
+    #[test]
+    fn after_a_record_of_the_beginning_of_time_is_handed_over_all_the_same() {
+        let mut story = noticed(Owner::Instant, 3);
+        story.kill();
+        story.disk = story.record().map(|record| Record { begun_at: jiff::Timestamp::MIN, ..record });
+        story.start();
+        story.run(60);
+        assert!(is_complete(&story), "{}", story.tale());
     }
 
     #[test]

@@ -323,6 +323,7 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
             assert!(matches!(call, Some(Call::DescribeGroupMembers { .. })), "{call:?}");
             told.answer(Duty::MemberState, members("Terminating"));
             looks += 1;
+            assert_eq!(told.handover.ends_by(), None, "the watchdog is not to end this process meanwhile");
         }
         assert!((190..240).contains(&looks), "a look every quarter of a minute: {looks}");
         assert!(told.handover.outcome().is_none());

@@ -46,7 +46,7 @@ pub(super) struct Story {
     boot: u32,
     pub(super) boots: Vec<u64>,
     booted_at: u64,
-    disk: Option<Record>,
+    pub(super) disk: Option<Record>,
     notice: Option<Notice>,
     recommendation: Option<Timestamp>,
     events: Vec<ScheduledEvent>,
