@@ -245,3 +245,11 @@ fn live(life: &mut Life) {
         }
     }
 }
+
+#[test]
+fn a_key_of_a_mebibyte_is_refused_at_once() {
+    let key = "k".repeat((1 << 20) - 16);
+    let began = std::time::Instant::now();
+    assert!(Config::parse(&format!("[watch]\n{key} = 1"), "c").is_err());
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+}

@@ -98,7 +98,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     let imds = Imds::new(endpoint.as_deref())?;
     let identity = imds.identity().await;
     let identity = identity.with_context(|| format!("failed to find out which instance this is; {ELSE}"))?;
-    let connection = Connection::new(&identity.region, Clock::default());
+    let connection = Connection::beside(&imds, &identity.region, Clock::default());
     let aws = Aws::connect(connection).await.context("failed to set up the AWS clients")?;
     let tags = look_up::find_tags(&aws, &imds, &identity).await.with_context(|| {
         format!(

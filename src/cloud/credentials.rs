@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -20,13 +20,16 @@ use aws_smithy_async::time::TimeSource;
 use jiff::Timestamp;
 
 use super::clock::Clock;
-use super::failure::{credentials_failure, wore_out};
+use super::failure::credentials_failure;
 use super::instance_profile::{InstanceProfile, NoProfile, cannot_sign};
 use super::names::Names;
 use crate::core::retry::{Failure, FailureKind};
 
 /// The limit of the whole chain: at the metadata service that is a token, the role's name and its credentials.
 pub const LOAD_LIMIT: Duration = Duration::from_secs(2);
+
+/// After a load that failed, while there is something in hand.
+const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A handle; its copies share what is in hand.
 #[derive(Clone)]
@@ -52,7 +55,7 @@ struct CredentialsHolder {
     names: Names,
     clock: Clock,
     hand: Mutex<Hand>,
-    /// One load at a time: those that come meanwhile take its result.
+    /// One load at a time: those that come meanwhile take its result, good or bad.
     loading: tokio::sync::Mutex<()>,
 }
 
@@ -63,6 +66,10 @@ struct Hand {
     is_worn_out: bool,
     /// The reason why the last load failed.
     not_loaded: Option<String>,
+    /// Loads that have come to an end.
+    loads: u64,
+    /// The instant at which the last load failed.
+    failed_at: Option<Instant>,
     /// AWS's refusal of the credentials at the last call.
     refused: Option<String>,
 }
@@ -106,7 +113,8 @@ impl Credentials {
             Some(failure) if failure.kind == FailureKind::Credentials && failure.code.is_some() => {
                 let mut hand = self.shared.hand();
                 hand.refused = Some(format!("AWS refuses the credentials: {failure}"));
-                hand.is_worn_out |= wore_out(failure);
+                // A signature that is refused, too: one torn answer of the metadata is not kept to its end.
+                hand.is_worn_out = true;
                 drop(hand);
                 // The clock is the usual reason.
                 self.shared.clock.confirm();
@@ -143,6 +151,8 @@ impl CredentialsHolder {
             None => Ok(credentials),
         });
         let mut hand = self.hand();
+        hand.loads = hand.loads.wrapping_add(1);
+        hand.failed_at = loaded.is_err().then(Instant::now);
         match &loaded {
             Ok(credentials) => {
                 hand.not_loaded = self.has_expired(credentials).then(|| {
@@ -165,15 +175,33 @@ impl CredentialsHolder {
     }
 
     async fn load_unless_usable(&self) -> provider::Result {
+        let loads = self.hand().loads;
+        // Expired ones may still be taken: AWS lengthens the life of an instance's when it cannot renew them.
+        if let Some(in_hand) = self.in_hand_after_a_failure() {
+            return Ok(in_hand);
+        }
         let _one_at_a_time = self.loading.lock().await;
         if let Some(usable) = self.usable() {
             return Ok(usable);
         }
-        match self.load().await {
-            Ok(loaded) => Ok(loaded),
-            // Expired ones may still be taken: AWS lengthens the life of an instance's when it cannot renew them.
-            Err(error) => self.hand().credentials.clone().ok_or(error),
-        }
+        let has_waited_for_a_load = self.hand().loads != loads;
+        let failed = match has_waited_for_a_load {
+            true => {
+                CredentialsError::provider_error(NoProfile::Told(self.hand().not_loaded.clone().unwrap_or_default()))
+            }
+            false => match self.load().await {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => error,
+            },
+        };
+        self.hand().credentials.clone().ok_or(failed)
+    }
+
+    /// Those in hand, right after a load that failed: whoever calls now does not wait for another one.
+    fn in_hand_after_a_failure(&self) -> Option<aws_credential_types::Credentials> {
+        let hand = self.hand();
+        let failed_lately = hand.failed_at.is_some_and(|failed_at| failed_at.elapsed() < LOAD_AGAIN_AFTER);
+        hand.credentials.clone().filter(|_| failed_lately)
     }
 }
 

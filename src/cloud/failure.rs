@@ -79,11 +79,6 @@ where
     Failure { kind, code, message }
 }
 
-/// Tells whether the answer says that the credentials have to be loaded again.
-pub(super) fn wore_out(failure: &Failure) -> bool {
-    failure.has_code(WORN_OUT)
-}
-
 /// Missing or unusable credentials, for a person.
 pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
     let of_profile = causes(error).find_map(|source| source.downcast_ref::<NoProfile>());

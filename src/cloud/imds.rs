@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
@@ -312,21 +313,20 @@ struct Head {
     token_ttl: Option<Duration>,
 }
 
-/// One request and its reply, within [`LIMIT`]. The body stands apart: only a reply that is used needs a good one. It is
-/// read in every case, for the connection to be used again.
+/// One request and its reply, within [`LIMIT`]. The body stands apart, with its time: only a reply that is used needs a good
+/// one, and a status counts also where its body does not end. It is read in every case, for the connection to be used again.
 async fn exchange(request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
     let request = request.header(USER_AGENT, concat!("spot-relay/", env!("CARGO_PKG_VERSION")));
-    let exchange = async {
-        let response = request.send().await.map_err(ImdsError::Unreachable)?;
-        let head = Head {
-            status: response.status(),
-            date: header(&response, &DATE).and_then(parse_http_date),
-            token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
-        };
-        let body = read(response).await;
-        Ok((head, body))
+    let until = Instant::now() + LIMIT;
+    let response = timeout_at(until, request.send()).await.map_err(|_| ImdsError::TimedOut)?;
+    let response = response.map_err(ImdsError::Unreachable)?;
+    let head = Head {
+        status: response.status(),
+        date: header(&response, &DATE).and_then(parse_http_date),
+        token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
     };
-    tokio::time::timeout(LIMIT, exchange).await.unwrap_or(Err(ImdsError::TimedOut))
+    let body = timeout_at(until, read(response)).await.unwrap_or(Err(ImdsError::TimedOut));
+    Ok((head, body))
 }
 
 fn header<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {

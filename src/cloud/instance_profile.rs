@@ -46,6 +46,9 @@ pub(super) enum NoProfile {
     Refused(String),
     #[error("the metadata gave credentials that cannot sign: {0}")]
     Unusable(&'static str),
+    /// A load that another call has waited for, in its words.
+    #[error("{0}")]
+    Told(String),
     #[error("the metadata gave no credentials")]
     Metadata(#[source] ImdsError),
 }

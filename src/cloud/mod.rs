@@ -20,7 +20,7 @@ mod failure;
 mod http;
 mod instance_profile;
 mod launch_configuration;
-mod names;
+pub mod names;
 mod run_instances;
 
 use std::time::Duration;
@@ -77,6 +77,11 @@ pub struct Connection {
 impl Connection {
     pub fn new(region: impl Into<String>, clock: Clock) -> Self {
         Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None, tally: Tally::default() }
+    }
+
+    /// The same, with credentials from where the metadata has answered last: nobody tries two addresses again.
+    pub fn beside(imds: &Imds, region: impl Into<String>, clock: Clock) -> Self {
+        Self { metadata_endpoint: Some(imds.endpoint().to_owned()), ..Self::new(region, clock) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// A handle; its copies share what was found.
 #[derive(Clone)]
-pub(super) struct Names {
+pub struct Names {
     shared: Arc<Mutex<NameTable>>,
     /// The resolver.
     ask: fn(String) -> Resolving,
@@ -212,6 +212,17 @@ impl ResolveDns for Names {
     }
 }
 
+/// For the webhook, which speaks to others than AWS.
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            let addresses = names.find(name.as_str()).await?.into_iter().map(|address| SocketAddr::new(address, 0));
+            Ok(Box::new(addresses) as reqwest::dns::Addrs)
+        })
+    }
+}
+
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Names").finish_non_exhaustive()
@@ -281,6 +292,18 @@ mod tests {
             names.find(name).await.unwrap();
             assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
         }
+    }
+
+    /// As the webhook's POSTs, which are tried again.
+    #[tokio::test]
+    async fn a_client_that_gives_up_before_the_name_is_found_has_it_at_the_next_try() {
+        use reqwest::dns::Resolve as _;
+        let names = asking(slowly);
+        let find = || names.resolve("x.example".parse().expect("a name"));
+        assert!(tokio::time::timeout(Duration::from_millis(100), find()).await.is_err());
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let found = tokio::time::timeout(Duration::from_millis(300), find()).await.expect("in time").expect("found");
+        assert_eq!(found.collect::<Vec<_>>(), [SocketAddr::new(FIRST, 0)]);
     }
 
     #[tokio::test]

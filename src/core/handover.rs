@@ -384,26 +384,6 @@ impl Handover {
         self.outcome.as_ref()
     }
 
-    /// The fate of each duty so far.
-    pub fn reports(&self) -> Vec<Report> {
-        let mut reports: Vec<Report> = self.look_ups.reports();
-        if self.look_ups.registrations_are_known() && self.leaves.is_empty() && self.missing.is_empty() {
-            reports.push(Report::new("leave", true, "this instance is in no target group"));
-        }
-        let unknown = "target-groups names it, and there is no such target group in this region";
-        // Nothing is tried there: the end does not wait for it.
-        let missing = self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown).settled());
-        reports.extend(missing);
-        let is_alone = |index: usize| self.light.is_alone_in(index);
-        let leaves = self.leaves.iter().enumerate();
-        reports.extend(leaves.map(|(index, leave)| leave.report(self.begun_at, is_alone(index))));
-        reports.push(self.quiet.report(self.begun_at));
-        reports.extend(self.successor.iter().flat_map(|successor| successor.reports(self.begun_at)));
-        reports.extend(self.hooks.iter().map(|hook| hook.report(self.begun_at)));
-        reports.extend(self.mark.report());
-        reports
-    }
-
     /// Takes registrations that were found since the beginning; those known already are passed over.
     pub fn learn_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
         if self.outcome.is_some() {

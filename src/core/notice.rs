@@ -144,9 +144,17 @@ pub fn plausible(time: Timestamp) -> Option<Timestamp> {
     CENTURIES.contains(&time.as_second()).then_some(time)
 }
 
-/// The `Date` header of an HTTP answer.
+/// A date of HTTP, in each of the three forms that have to be read (RFC 9110, 5.6.7).
 pub fn parse_http_date(header: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(header).ok().map(|zoned| zoned.timestamp()).and_then(plausible)
+    let header = header.trim();
+    let by = |format: &str| {
+        let time = jiff::civil::DateTime::strptime(format, header).ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let imf_fixdate = jiff::fmt::rfc2822::parse(header).ok().map(|zoned| zoned.timestamp());
+    let rfc_850 = || by("%A, %d-%b-%y %H:%M:%S GMT");
+    let asctime = || by("%a %b %e %H:%M:%S %Y");
+    imf_fixdate.or_else(rfc_850).or_else(asctime).and_then(plausible)
 }
 
 #[cfg(test)]
@@ -169,6 +177,20 @@ mod tests {
     fn the_body_of_the_documentation_is_a_notice() {
         let notice = notice("2017-09-18T08:22:00Z");
         assert_eq!(notice, Notice { action: Action::Terminate, time: Some(at("2017-09-18T08:22:00Z")) });
+    }
+
+    #[test]
+    fn a_date_of_http_is_read_in_each_form() {
+        let time = at("1994-11-06T08:49:37Z");
+        for form in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(parse_http_date(form), Some(time), "{form}");
+        }
+        assert_eq!(parse_http_date("Sunday, 06-Dec-26 08:49:37 GMT"), Some(at("2026-12-06T08:49:37Z")));
+        assert_eq!(parse_http_date("Wed Nov 16 08:49:37 1994"), Some(at("1994-11-16T08:49:37Z")));
+        for nonsense in ["", "soon", "Sunday, 06-Nov-94", "Sun Nov 66 08:49:37 1994", "Sun Nov  6 08:49:37 1994 or so"]
+        {
+            assert_eq!(parse_http_date(nonsense), None, "{nonsense}");
+        }
     }
 
     #[test]

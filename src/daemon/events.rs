@@ -41,6 +41,8 @@ pub(super) enum Purpose {
         ticket: Ticket,
         until: BootInstant,
     },
+    /// The flags and the status.
     Write,
+    WriteRecord,
     Post,
 }

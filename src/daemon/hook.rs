@@ -33,5 +33,22 @@ pub(super) fn environment(identity: &Identity, handover: &Handover, left: Durati
         ("SUCCESSOR_ID", text(handover.successor_id().map(|id| id.to_string()))),
         ("OUTCOME", if is_done { "complete" } else { "partial" }.to_owned()),
     ];
-    variables.into_iter().map(|(name, value)| (format!("SPOT_RELAY_{name}"), value)).collect()
+    variables.into_iter().map(|(name, value)| (format!("SPOT_RELAY_{name}"), without_nul(value))).collect()
+}
+
+/// No command can be started with such a letter in its environment, whoever wrote it into an id or a tag.
+fn without_nul(value: String) -> String {
+    if value.contains('\0') { value.replace('\0', "") } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_others_starts_a_command_all_the_same() {
+        assert_eq!(without_nul("lt-\0one".to_owned()), "lt-one");
+        let value = without_nul("\0".to_owned());
+        assert!(std::process::Command::new("/bin/true").env("SPOT_RELAY_OWNER_ID", value).status().is_ok());
+    }
 }

@@ -1,6 +1,9 @@
 //! The identity of this instance: asked at the start until it is known, and again after a standstill or a recommendation.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
@@ -15,6 +18,9 @@ use crate::host::threads;
 
 /// The pauses between two tries.
 pub(super) const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
+/// How long a connection waits for files of the AWS configuration, and how many may do so at the same time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const MOST_READERS: usize = 2;
 /// The wait for the record at the start.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 
@@ -30,8 +36,8 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
         .identity()
         .await
         .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", error_chain(&error)))?;
-    let connection = Connection { tally, ..Connection::new(&identity.region, clock) };
-    let aws = Aws::connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
+    let connection = Connection { tally, ..Connection::beside(imds, &identity.region, clock) };
+    let aws = connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
     let read = threads::run(move || files.read_record(&ours));
     // A disk that hangs is no reason to wait: no record is one that can be done without.
@@ -42,4 +48,32 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
         }
     };
     Ok(Box::new(Identified { identity, aws, record }))
+}
+
+/// Counts among the readers as long as it lives.
+struct Reader(&'static AtomicUsize);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The SDK reads the files of its configuration in place, and they may be a pipe or lie on a disk that does not answer: on a
+/// thread of its own nothing else waits for them.
+async fn connect(connection: Connection) -> anyhow::Result<Aws> {
+    static READERS: AtomicUsize = AtomicUsize::new(0);
+    if READERS.load(Ordering::Relaxed) >= MOST_READERS {
+        anyhow::bail!("the AWS configuration files are still being read: see AWS_CONFIG_FILE and ~/.aws");
+    }
+    READERS.fetch_add(1, Ordering::Relaxed);
+    let (runtime, reader) = (Handle::current(), Reader(&READERS));
+    let connecting = threads::run(move || {
+        let _reader = reader;
+        runtime.block_on(Aws::connect(connection))
+    });
+    match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
+        Ok(connected) => connected?,
+        Err(_) => anyhow::bail!("the AWS configuration files cannot be read in time: see AWS_CONFIG_FILE and ~/.aws"),
+    }
 }

@@ -46,15 +46,11 @@ impl Daemon {
         if !self.early_signals.holds_a_notice() {
             self.early_signals.is_in_doubt = seen.is_in_doubt;
         }
-        match (seen.notice, self.early_signals.holds_a_notice()) {
-            (Some(notice), false) => {
-                info!("a notice stands ({notice}); finding out first who this instance is");
-                self.identify_at = boot::now();
-                self.early_signals.notice = Some((Some(notice), aws_now, looked.at));
-            }
-            (Some(_), true) => {}
-            (None, _) => self.early_signals.notice = Some((None, aws_now, looked.at)),
+        if let Some(notice) = seen.notice.filter(|_| !self.early_signals.holds_a_notice()) {
+            info!("a notice stands ({notice}); finding out first who this instance is");
+            self.identify_at = boot::now();
         }
+        self.early_signals.saw(seen.notice, aws_now, looked.at);
     }
 
     pub(super) fn glanced(&mut self, glanced: Glanced, at: BootInstant) {
@@ -76,9 +72,9 @@ impl Daemon {
     /// It is known now whose life it is.
     pub(super) fn tell_what_was_seen(&mut self) {
         let early = std::mem::take(&mut self.early_signals);
-        if let (Some(life), Some((notice, aws_now, at))) = (&mut self.life, early.notice) {
+        if let Some(life) = &mut self.life {
             life.time_is_in_doubt(early.is_in_doubt);
-            life.saw_notice(notice, aws_now, at);
+            early.looks().for_each(|(notice, aws_now, at)| life.saw_notice(notice, aws_now, at));
         }
         if let Some((glanced, at)) = early.glanced {
             self.glanced(glanced, at);

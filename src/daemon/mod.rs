@@ -30,6 +30,7 @@ mod survey;
 mod tasks;
 mod watch;
 mod watchdog;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -237,9 +238,9 @@ impl Daemon {
         false
     }
 
-    /// A notice that only waits for the identity counts: what it asks for is about to begin.
+    /// A notice that only waits for the identity counts, for its two minutes: what it asks for is about to begin.
     fn has_to_finish(&self) -> bool {
-        self.early_signals.holds_a_notice() || self.life.as_ref().is_some_and(Life::has_to_finish)
+        self.early_signals.is_about_to_begin(boot::now()) || self.life.as_ref().is_some_and(Life::has_to_finish)
     }
 
     fn begin_what_is_due(&mut self) {
@@ -316,11 +317,19 @@ impl Daemon {
         self.post_if_due();
         let waits = !self.may_begin(Purpose::Write, boot::now());
         if let Some(write) = self.publisher.due(waits) {
-            self.begin(Purpose::Write, async move {
-                let written = threads::run(move || write.perform()).await;
-                Event::Written(written.unwrap_or_else(|error| vec![format!("files: {error}")]))
-            });
+            self.begin_write(Purpose::Write, move || write.perform());
         }
+        let waits = !self.may_begin(Purpose::WriteRecord, boot::now());
+        if let Some(write) = self.publisher.record_due(waits) {
+            self.begin_write(Purpose::WriteRecord, move || write.perform());
+        }
+    }
+
+    fn begin_write(&mut self, purpose: Purpose, write: impl FnOnce() -> Vec<String> + Send + 'static) {
+        self.begin(purpose, async move {
+            let written = threads::run(write).await;
+            Event::Written(written.unwrap_or_else(|error| vec![format!("files: {error}")]))
+        });
     }
 
     /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
@@ -360,24 +369,31 @@ impl Daemon {
         }
     }
 
-    /// The last state on disk, if the disk answers: after the write under way, because the newest has to stay.
+    /// The last state on disk, if the disk answers: after the writes under way, because the newest has to stay.
     async fn publish_last(&mut self) {
-        let Some(write) = self.publisher.last() else { return };
-        let tasks = &mut self.tasks;
-        let purposes = &mut self.purposes;
+        let Some((runtime, record)) = self.publisher.last() else { return };
         let written = async {
-            while purposes.values().any(|purpose| *purpose == Purpose::Write) {
-                match tasks.join_next_with_id().await {
-                    Some(Ok((id, _))) => drop(purposes.remove(&id)),
-                    Some(Err(died)) => drop(purposes.remove(&died.id())),
-                    None => break,
-                }
-            }
             // What cannot be written now is said by nobody any more.
-            let _ = threads::run(move || write.perform()).await;
+            self.is_written(Purpose::Write).await;
+            let _ = threads::run(move || runtime.perform()).await;
+            self.is_written(Purpose::WriteRecord).await;
+            if let Some(record) = record {
+                let _ = threads::run(move || record.perform()).await;
+            }
         };
         let _ = tokio::time::timeout(publish::LAST_WRITE, written).await;
         self.tasks.abort_all();
+    }
+
+    /// Waits for the end of a write under way.
+    async fn is_written(&mut self, write: Purpose) {
+        while self.is_running(write) {
+            match self.tasks.join_next_with_id().await {
+                Some(Ok((id, _))) => drop(self.purposes.remove(&id)),
+                Some(Err(died)) => drop(self.purposes.remove(&died.id())),
+                None => break,
+            }
+        }
     }
 
     fn wake(&self) -> BootInstant {

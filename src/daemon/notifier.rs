@@ -38,6 +38,8 @@ pub(super) struct Notifier {
     step: Posting,
     /// Tries that failed since the webhook last took one.
     failures: u32,
+    /// So many of the first are posted each by itself: the webhook refused them together.
+    singly: usize,
     /// Since the queue was last empty.
     dropped: usize,
 }
@@ -62,7 +64,7 @@ enum Posting {
 impl Notifier {
     pub(super) fn new(webhook: Option<Webhook>) -> Self {
         let webhook = webhook.map(Arc::new);
-        Self { webhook, waiting: VecDeque::new(), step: Posting::Ready, failures: 0, dropped: 0 }
+        Self { webhook, waiting: VecDeque::new(), step: Posting::Ready, failures: 0, singly: 0, dropped: 0 }
     }
 
     /// Puts it last. Where the queue is full the oldest one that waits makes room, but never an outcome.
@@ -97,6 +99,7 @@ impl Notifier {
             let count = match self.step {
                 Posting::InFlight(_) => return None,
                 Posting::Pausing(until) if now < until => return None,
+                Posting::Pausing(_) if self.singly > 0 => 1,
                 Posting::Pausing(_) => self.waiting.len(),
                 Posting::Ready => self.waiting.len().min(1),
             };
@@ -175,13 +178,18 @@ impl Notifier {
         let Posting::InFlight(count) = mem::replace(&mut self.step, Posting::Ready) else { return None };
         let Err(PostError { failure, retry_after }) = result else {
             self.waiting.drain(..count);
+            self.singly = self.singly.saturating_sub(count);
             self.failures = 0;
             return None;
         };
         if failure.kind == FailureKind::Rejected {
-            // Several together may be what it refuses: the newest, which matters most, is tried by itself.
-            let given_up = if count > 1 { count - 1 } else { count };
-            return self.give_up(given_up, &failure);
+            // Several together may be what it refuses: each is tried by itself.
+            if count > 1 {
+                self.singly = count;
+                return None;
+            }
+            self.singly = self.singly.saturating_sub(1);
+            return self.give_up(count, &failure);
         }
         self.failures = self.failures.saturating_add(1);
         let over = self.waiting.iter().take_while(|post| post.matters_until <= now).count();
@@ -341,14 +349,24 @@ mod tests {
     }
 
     #[test]
-    fn several_that_are_refused_together_leave_the_newest_a_try_of_its_own() {
+    fn several_that_are_refused_together_have_a_try_of_their_own_each() {
         let mut notifier = with(&["noticed", "quiet", "handed-over"]);
         due(&mut notifier, at(0)).unwrap();
         notifier.settle(at(1), failed(FailureKind::Throttled, None));
         let wake = notifier.wake().unwrap();
         due(&mut notifier, wake).unwrap();
-        assert!(notifier.settle(at(900), failed(FailureKind::Rejected, None)).unwrap().contains("noticed, quiet:"));
-        assert_eq!(due(&mut notifier, at(901)).unwrap(), ["handed-over"]);
+        assert_eq!(notifier.settle(at(900), failed(FailureKind::Rejected, None)), None);
+        assert_eq!(due(&mut notifier, at(901)).unwrap(), ["noticed"]);
+        assert!(notifier.settle(at(902), failed(FailureKind::Rejected, None)).unwrap().contains("noticed:"));
+        assert_eq!(due(&mut notifier, at(903)).unwrap(), ["quiet"]);
+        // Also after a pause: what was refused together is not posted together again.
+        notifier.settle(at(904), failed(FailureKind::Throttled, None));
+        let wake = notifier.wake().unwrap();
+        assert_eq!(due(&mut notifier, wake).unwrap(), ["quiet"]);
+        assert_eq!(notifier.settle(wake, Ok(())), None);
+        assert_eq!(due(&mut notifier, wake).unwrap(), ["handed-over"]);
+        assert_eq!(notifier.settle(wake, Ok(())), None);
+        assert!(notifier.is_empty());
     }
 
     #[test]

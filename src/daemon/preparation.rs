@@ -10,7 +10,7 @@ use super::gap::{Gap, Planned, Tempo};
 use super::log_line::LogLine;
 use super::outlook;
 use super::prepare::Findings;
-use crate::cloud::elb::{FoundRegistrations, ScanPace};
+use crate::cloud::elb::{FoundRegistrations, ScanPace, UnclearReason};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
 use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
@@ -70,6 +70,8 @@ pub(super) struct Preparation {
     /// Groups whose deregistration delay is still to be asked for.
     without_delay: Vec<TargetGroupArn>,
     missing: Vec<String>,
+    /// Target groups of which AWS does not tell whether this instance is in them.
+    unclear: Vec<TargetGroupArn>,
     when: When,
     /// The look-ups that failed in the last round, by name.
     unknown: Vec<String>,
@@ -123,6 +125,7 @@ impl Preparation {
             served_zones: None,
             without_delay: Vec::new(),
             missing: Vec::new(),
+            unclear: Vec::new(),
             when,
             unknown: Vec::new(),
             said: Said::default(),
@@ -202,6 +205,7 @@ impl Preparation {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
                 self.served_zones = found.served_zones;
+                self.unclear = arns_of(found.unclear);
                 self.registrations = Some(found.registrations);
                 if failed.is_empty() {
                     self.schedule(Round::Complete, now);
@@ -271,6 +275,7 @@ impl Preparation {
                 None => plan,
             }),
             missing: self.missing.clone(),
+            unclear: self.unclear.clone(),
             ..Known::default()
         }
     }
@@ -297,6 +302,7 @@ impl Preparation {
             Some(Ok(found)) => {
                 lines.extend(self.said.doubts_of(&found));
                 self.missing = found.missing;
+                self.unclear = arns_of(found.unclear);
                 self.served_zones = found.served_zones;
                 self.without_delay = found.without_delay;
                 self.registrations = Some(found.registrations);
@@ -407,6 +413,10 @@ enum Round {
     /// Complete but for what IAM denies.
     Denied,
     Incomplete,
+}
+
+fn arns_of(unclear: Vec<(TargetGroupArn, UnclearReason)>) -> Vec<TargetGroupArn> {
+    unclear.into_iter().map(|(target_group, _)| target_group).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::options::Options;
 use super::outlook;
+use super::write::{WriteRecord, WriteRuntime};
 use crate::cloud::credentials::CredentialsState;
 use crate::core::arrival::{Arrival, Step};
 use crate::core::config::When;
@@ -19,7 +20,7 @@ use crate::core::handover::{Duty, Handover, Known, Outcome, Report};
 use crate::core::life::{self, Life, Record, Remark, Task};
 use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
 use crate::host::boot;
-use crate::host::files::{CredentialsStatus, DaemonState, Files, Flag, MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::files::{CredentialsStatus, DaemonState, Files, MetadataTrouble, Moment, OwnerStatus, Status};
 use crate::host::processes;
 use crate::host::systemd::Systemd;
 
@@ -45,40 +46,9 @@ pub(super) struct Publisher {
     /// The idle sentence.
     watching: String,
     is_dirty: bool,
+    /// The record is to be written once no write of it is under way.
+    record_waits: bool,
     said_failures: BTreeSet<String>,
-}
-
-/// Files to write, detached from the daemon.
-pub(super) struct Write {
-    files: Files,
-    status: Status,
-    /// The other changes; `None` leaves a file as it is.
-    record: Option<Record>,
-    notice_stands: Option<bool>,
-    is_drained: bool,
-}
-
-impl Write {
-    /// Writes everything; returns what could not be written. Blocks as long as the disk does.
-    pub(super) fn perform(self) -> Vec<String> {
-        let mut failures = Vec::new();
-        let mut note = |what: &str, result: std::io::Result<()>| {
-            if let Err(error) = result {
-                failures.push(format!("{what}: {error}"));
-            }
-        };
-        let flag = |flag: Flag, stands: bool| if stands { self.files.raise(flag) } else { self.files.lower(flag) };
-        // The flags start units of a user's: they come first.
-        if let Some(notice_stands) = self.notice_stands {
-            note("the notice flag", flag(Flag::Notice, notice_stands));
-            note("the drained flag", flag(Flag::Drained, self.is_drained));
-        }
-        if let Some(record) = &self.record {
-            note(&self.files.record_path().display().to_string(), self.files.write_record(record));
-        }
-        note(&self.files.status_path().display().to_string(), self.files.write_status(&self.status));
-        failures
-    }
 }
 
 impl Publisher {
@@ -115,6 +85,7 @@ impl Publisher {
             is_drained: false,
             watching: "watching".to_owned(),
             is_dirty: true,
+            record_waits: false,
             said_failures: BTreeSet::new(),
         }
     }
@@ -265,7 +236,7 @@ impl Publisher {
         self.say(&says);
     }
 
-    pub(super) fn due(&mut self, is_writing: bool) -> Option<Write> {
+    pub(super) fn due(&mut self, is_writing: bool) -> Option<WriteRuntime> {
         if self.is_dry_run {
             return None;
         }
@@ -274,19 +245,24 @@ impl Publisher {
         if is_writing || !(self.is_dirty || is_old) {
             return None;
         }
-        let write = self.write();
-        Some(match std::mem::take(&mut self.is_dirty) {
-            true => write,
-            false => Write { record: None, notice_stands: None, ..write },
-        })
+        let is_dirty = std::mem::take(&mut self.is_dirty);
+        self.record_waits |= is_dirty;
+        let write = self.write_runtime();
+        Some(if is_dirty { write } else { WriteRuntime { notice_stands: None, ..write } })
     }
 
-    fn write(&mut self) -> Write {
+    /// The record, where a change has been told of that is not in it yet.
+    pub(super) fn record_due(&mut self, is_writing: bool) -> Option<WriteRecord> {
+        let record = self.record.as_ref().filter(|_| self.record_waits && !is_writing && !self.is_dry_run)?;
+        self.record_waits = false;
+        Some(WriteRecord { files: self.files.clone(), record: record.clone() })
+    }
+
+    fn write_runtime(&mut self) -> WriteRuntime {
         self.status.written = moment();
-        Write {
+        WriteRuntime {
             files: self.files.clone(),
             status: self.status.clone(),
-            record: self.record.clone(),
             notice_stands: self.notice_stands,
             is_drained: self.is_drained,
         }
@@ -305,9 +281,11 @@ impl Publisher {
         }
     }
 
-    pub(super) fn last(&mut self) -> Option<Write> {
+    pub(super) fn last(&mut self) -> Option<(WriteRuntime, Option<WriteRecord>)> {
         self.status.ended = Some(Timestamp::now());
-        (!self.is_dry_run).then(|| self.write())
+        self.record_waits = true;
+        let record = self.record_due(false);
+        (!self.is_dry_run).then(|| (self.write_runtime(), record))
     }
 }
 
@@ -385,5 +363,48 @@ fn log_outcome(outcome: &Outcome) {
             true => info!("done: {}: {}", report.duty, report.what),
             false => warn!("not done: {}: {}", report.duty, report.what),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config::Config;
+
+    #[test]
+    fn a_disk_that_does_not_take_the_record_holds_up_neither_flags_nor_status() {
+        let files = Files::new(Some("/nowhere/state"), Some("/nowhere/run"));
+        let options = Options {
+            config: Config::default(),
+            dry_run: false,
+            metadata_endpoint: None,
+            files,
+            webhook: None,
+            drill: None,
+        };
+        let mut publisher = Publisher::new(&options);
+        publisher.record = Some(record());
+        publisher.notice_stands();
+        assert!(publisher.due(false).is_some_and(|write| write.notice_stands == Some(true)));
+        assert!(publisher.record_due(false).is_some());
+        // The record's write goes on and on; something changes.
+        (publisher.is_drained, publisher.is_dirty) = (true, true);
+        assert!(publisher.due(false).is_some_and(|write| write.is_drained));
+        assert!(publisher.record_due(true).is_none());
+        assert!(publisher.due(false).is_none());
+        // It has come to its end: the change is to be in it.
+        assert!(publisher.record_due(false).is_some());
+        assert!(publisher.record_due(false).is_none());
+        assert!(publisher.last().is_some_and(|(_, record)| record.is_some()));
+    }
+
+    fn record() -> Record {
+        let incident = serde_json::json!({ "instance_id": "i-us", "boot_id": "boot", "action": "terminate" });
+        let begun = serde_json::to_value(BootInstant::default()).expect("an instant");
+        serde_json::from_value(serde_json::json!({
+            "incident": incident, "time": null, "begun_at": "2026-01-01T00:00:00Z", "begun": begun, "deadline": begun,
+            "known": Known::default(), "milestones": [], "outcome": null,
+        }))
+        .expect("a record")
     }
 }

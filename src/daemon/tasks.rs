@@ -69,7 +69,7 @@ impl Daemon {
             Purpose::Renew => self.preparation.renewed(&Err(failure()), now),
             Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
             Purpose::Post => self.posted(Err(failure().into())),
-            Purpose::Glance | Purpose::Write => {}
+            Purpose::Glance | Purpose::Write | Purpose::WriteRecord => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::core::config::{Rebalance, ScheduledEvents, Watch};
 use crate::core::error_chain::error_chain;
 use crate::core::life::Recommendation;
 use crate::core::model::{BootInstant, ScheduledEvent};
-use crate::core::notice::{self, Notice};
+use crate::core::notice::{self, Notice, TWO_MINUTES};
 use crate::host::boot;
 
 /// Weak or early signals are glanced at after every so many looks, and not all after the same one; and no more seldom than
@@ -160,12 +160,34 @@ pub(super) struct EarlySignals {
     pub(super) notice: Option<(Option<Notice>, Timestamp, BootInstant)>,
     /// The time of that look is a guess by the wall clock.
     pub(super) is_in_doubt: bool,
+    /// The last look that showed no notice. It is kept beside a later notice, which is new then, whatever any clock says.
+    absent: Option<(Timestamp, BootInstant)>,
     pub(super) glanced: Option<(Glanced, BootInstant)>,
 }
 
 impl EarlySignals {
     pub(super) fn holds_a_notice(&self) -> bool {
         self.notice.is_some_and(|(notice, _, _)| notice.is_some())
+    }
+
+    pub(super) fn saw(&mut self, notice: Option<Notice>, aws_now: Timestamp, at: BootInstant) {
+        if notice.is_none() {
+            self.absent = Some((aws_now, at));
+        }
+        if notice.is_none() || !self.holds_a_notice() {
+            self.notice = Some((notice, aws_now, at));
+        }
+    }
+
+    /// The looks that a life has to be told of, in their order.
+    pub(super) fn looks(&self) -> impl Iterator<Item = (Option<Notice>, Timestamp, BootInstant)> {
+        let before = self.absent.filter(|_| self.holds_a_notice());
+        before.map(|(aws_now, at)| (None, aws_now, at)).into_iter().chain(self.notice)
+    }
+
+    /// Tells whether the handover that such a notice asks for may still be begun in time.
+    pub(super) fn is_about_to_begin(&self, now: BootInstant) -> bool {
+        self.notice.is_some_and(|(notice, _, at)| notice.is_some() && now < at + TWO_MINUTES)
     }
 }
 
@@ -218,6 +240,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::model::Action;
 
     fn at(seconds: u64) -> BootInstant {
         BootInstant::since_boot(Duration::from_secs(seconds))
@@ -232,5 +255,29 @@ mod tests {
         assert!(sight.failed(at(3), "timeout").is_none());
         assert!(sight.succeeded(at(4)).is_some_and(|line| line.contains("after 3.0 s and 3 failed looks")));
         assert!(sight.succeeded(at(5)).is_none());
+    }
+
+    #[test]
+    fn a_notice_that_waits_for_the_identity_holds_up_a_stop_for_two_minutes() {
+        let mut early = EarlySignals::default();
+        assert!(!early.is_about_to_begin(at(10)));
+        early.saw(None, Timestamp::UNIX_EPOCH, at(9));
+        assert!(!early.is_about_to_begin(at(10)));
+        early.saw(Some(Notice { action: Action::Stop, time: None }), Timestamp::UNIX_EPOCH, at(10));
+        assert!(early.is_about_to_begin(at(129)));
+        assert!(!early.is_about_to_begin(at(130)));
+    }
+
+    #[test]
+    fn it_is_remembered_that_there_was_no_notice_before() {
+        let mut early = EarlySignals::default();
+        let notice = Some(Notice { action: Action::Stop, time: None });
+        early.saw(None, Timestamp::UNIX_EPOCH, at(9));
+        early.saw(notice, Timestamp::UNIX_EPOCH, at(10));
+        early.saw(notice, Timestamp::UNIX_EPOCH, at(11));
+        let looks: Vec<_> = early.looks().map(|(notice, _, at)| (notice.is_some(), at)).collect();
+        assert_eq!(looks, [(false, at(9)), (true, at(10))]);
+        early.saw(None, Timestamp::UNIX_EPOCH, at(12));
+        assert_eq!(early.looks().count(), 1);
     }
 }

@@ -4,7 +4,6 @@ use tracing::warn;
 
 use super::Daemon;
 use super::events::Purpose;
-use crate::core::handover::Handover;
 use crate::core::life::Life;
 use crate::core::notice::TWO_MINUTES;
 use crate::core::watchdog::{Deadlines, Sign};

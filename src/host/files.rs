@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::text_file;
 use crate::core::handover::Report;
 use crate::core::life::Record;
 use crate::core::model::{BootInstant, Identity, Registration};
@@ -97,6 +98,9 @@ pub enum DaemonState {
     Terminating,
 }
 
+/// No record or status of ours is nearly as large.
+const LARGEST: u64 = 16 * 1024 * 1024;
+
 /// The flags that exist while a notice stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
@@ -153,7 +157,7 @@ impl Files {
     /// A sentence for the log: the file is there and cannot be read, is broken, or is another instance's.
     pub fn read_record(&self, identity: &Identity) -> Result<Option<Record>, String> {
         let path = self.record_path();
-        let text = match std::fs::read_to_string(&path) {
+        let text = match text_file::read_up_to(&path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("the record {} cannot be read: {error}", path.display())),
@@ -169,7 +173,7 @@ impl Files {
 
     /// The record as it is, whosever it is: for people. `None` where there is none that can be read.
     pub fn read_any_record(&self) -> Option<Record> {
-        serde_json::from_slice(&std::fs::read(self.record_path()).ok()?).ok()
+        serde_json::from_str(&text_file::read_up_to(&self.record_path(), LARGEST).ok()?).ok()
     }
 
     /// The status; `None` where there is none.
@@ -177,8 +181,8 @@ impl Files {
     /// # Errors
     /// It is there and cannot be read, or is broken.
     pub fn read_status(&self) -> io::Result<Option<Status>> {
-        match std::fs::read(self.status_path()) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        match text_file::read_up_to(&self.status_path(), LARGEST) {
+            Ok(text) => Ok(Some(serde_json::from_str(&text)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -345,6 +349,26 @@ mod tests {
         std::fs::create_dir_all(&files.state).expect("a directory");
         std::fs::write(files.record_path(), b"{\"incident\":").expect("written");
         assert!(files.read_record(&identity("i-us")).expect_err("broken").contains("broken"));
+    }
+
+    #[test]
+    fn a_pipe_or_a_flood_in_the_place_of_a_file_is_not_waited_for() {
+        let files = files("pipes");
+        for directory in [&files.state, &files.runtime] {
+            std::fs::create_dir_all(directory).expect("a directory");
+        }
+        for path in [files.record_path(), files.status_path()] {
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+                .expect("a pipe");
+        }
+        assert!(files.read_record(&identity("i-us")).expect_err("a pipe").contains("regular"));
+        assert_eq!(files.read_any_record(), None);
+        assert!(files.read_status().is_err());
+        std::fs::remove_file(files.record_path()).expect("removed");
+        let flood = File::create(files.record_path()).expect("made");
+        flood.set_len(10 << 30).expect("a sparse file");
+        assert!(files.read_record(&identity("i-us")).expect_err("a flood").contains("more than"));
+        std::fs::remove_file(files.record_path()).expect("removed");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Lock {
 
 /// The holder of the lock; `None`: nobody, or it cannot be told.
 pub fn holder(path: &Path) -> Option<Holder> {
-    let mut file = File::open(path).ok()?;
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => read(&mut file).filter(is_alive),
         _ => None,
@@ -104,17 +104,26 @@ fn open(path: &Path) -> io::Result<File> {
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
     }
     // The directory may be a less trusted user's than the one who drills: no link leads elsewhere.
-    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).custom_flags(no_link).open(path);
-    file.or_else(|error| OpenOptions::new().read(true).custom_flags(no_link).open(path).map_err(|_| error))
+    let file =
+        file.or_else(|error| OpenOptions::new().read(true).custom_flags(no_link).open(path).map_err(|_| error))?;
+    // A pipe at its place would hold up whoever reads it.
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
+
+/// The length of a name and a number.
+const LONGEST: u64 = 64;
 
 /// Reads the holder, as in `daemon 1234`.
 fn read(file: &mut File) -> Option<Holder> {
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     let mut text = String::new();
     file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
+    file.take(LONGEST).read_to_string(&mut text).ok()?;
     let (who, pid) = text.trim().split_once(' ')?;
     let who = [Who::Daemon, Who::Drill].into_iter().find(|one| one.as_str() == who)?;
     Some(Holder { who, pid: pid.parse().ok()? })
@@ -175,6 +184,19 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
         assert!(matches!(Lock::take(&path, Who::Drill), Err(LockError::Unusable(_))));
         assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "somebody's");
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_holds_nobody_up() {
+        let path = path("pipe");
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("a pipe");
+        assert_eq!(holder(&path), None);
+        assert!(matches!(Lock::take(&path, Who::Drill), Err(LockError::Unusable(_))));
+        let writer = OpenOptions::new().read(true).write(true).open(&path).expect("a writer");
+        writer.try_lock().expect("locked");
+        assert_eq!(holder(&path), None, "nor where somebody has locked it");
     }
 
     #[test]

@@ -14,6 +14,11 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use crate::core::printable::printable;
+
+/// systemd drops a message of 4096 bytes or more (`NOTIFY_BUFFER_MAX`), which `STATUS=` is a part of.
+const LONGEST_STATUS: usize = 4000;
+
 /// The service manager that started us, if any. The protocol is sd_notify(3)'s.
 #[derive(Debug)]
 pub struct Systemd {
@@ -46,9 +51,12 @@ impl Systemd {
         self.notify("STOPPING=1");
     }
 
-    /// One line of text; line breaks become spaces.
+    /// One line of text; line breaks become spaces, and other control characters are written out.
     pub fn status(&self, text: &str) {
-        self.notify(&format!("STATUS={}", text.replace(['\n', '\r'], " ")));
+        let text = text.replace(['\n', '\r'], " ");
+        let text = printable(&text);
+        let cut = text.get(..text.floor_char_boundary(LONGEST_STATUS)).unwrap_or_default();
+        self.notify(&format!("STATUS={cut}"));
     }
 
     /// Says that we are alive; to be said well within [`Self::watchdog_limit`].

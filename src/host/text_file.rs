@@ -17,15 +17,23 @@ pub const LARGEST: u64 = 1024 * 1024;
 /// # Errors
 /// It cannot be read. Where it is no regular file, larger than [`LARGEST`] or no UTF-8, the kind is `InvalidData`.
 pub fn read(path: &Path) -> io::Result<String> {
+    read_up_to(path, LARGEST)
+}
+
+/// The same for a file of ours, which may be longer.
+///
+/// # Errors
+/// As [`read`], with `largest` instead of [`LARGEST`].
+pub fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(wrong("it is no regular file"));
     }
     let mut text = String::new();
-    file.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(wrong(format!("it has more than {} KiB", LARGEST / 1024)));
+    file.take(largest + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > largest {
+        return Err(wrong(format!("it has more than {} KiB", largest / 1024)));
     }
     Ok(text)
 }

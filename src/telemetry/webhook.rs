@@ -13,18 +13,20 @@ mod announcement;
 mod template;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
+use reqwest::dns::Resolve;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::core::notice::parse_http_date;
 use crate::core::printable::printable_json;
 use crate::core::retry::{Failure, FailureKind};
 use template::Template;
@@ -59,6 +61,8 @@ pub struct Webhook {
     url: Url,
     origin: String,
     template: Option<Template>,
+    /// Who finds the address of the webhook's host; `None`: the system's resolver, anew each time.
+    names: Option<Arc<dyn Resolve>>,
     /// Made at the first POST, because reading the system's certificates takes time and memory.
     line: OnceCell<WebhookClient>,
 }
@@ -81,7 +85,13 @@ impl Webhook {
         // The scheme is not shown: of `user:password@host` without one, it is the user.
         anyhow::ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "the webhook is no URL: {WANTED}");
         let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;
-        Ok(Self { origin: url.origin().ascii_serialization(), url, template, line: OnceCell::new() })
+        Ok(Self { origin: url.origin().ascii_serialization(), url, template, names: None, line: OnceCell::new() })
+    }
+
+    /// The same with another way from names to addresses: one that goes on when a POST has given up, and keeps what it finds.
+    #[must_use]
+    pub fn resolving(self, names: Arc<dyn Resolve>) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// Scheme, host and port: all of the URL that may be shown.
@@ -133,7 +143,8 @@ impl Webhook {
     }
 
     async fn send(&self, body: String) -> Result<(&WebhookClient, Response), Failure> {
-        let line = self.line.get_or_try_init(|| connect(&self.url)).await.map_err(|error| unanswered(&error))?;
+        let line = self.line.get_or_try_init(|| connect(&self.url, self.names.clone()));
+        let line = line.await.map_err(|error| unanswered(&error))?;
         let answer = request(&line.http, &self.url).body(body).send().await;
         let answer = answer.map_err(|error| unanswered(&anyhow::Error::from(error.without_url())))?;
         Ok((line, answer))
@@ -157,7 +168,7 @@ fn request(http: &Client, url: &Url) -> RequestBuilder {
 }
 
 /// The client, without a connection yet.
-async fn connect(url: &Url) -> anyhow::Result<WebhookClient> {
+async fn connect(url: &Url, names: Option<Arc<dyn Resolve>>) -> anyhow::Result<WebhookClient> {
     let is_https = url.scheme() == "https";
     let trusted = match is_https {
         // A disk that hangs holds up nothing but the webhook.
@@ -176,6 +187,7 @@ async fn connect(url: &Url) -> anyhow::Result<WebhookClient> {
         .pool_max_idle_per_host(1);
     // reqwest reads the variables also without its feature `system-proxy`.
     let builder = if is_https { builder } else { builder.no_proxy() };
+    let builder = if let Some(names) = names { builder.dns_resolver(names) } else { builder };
     let http = builder.build().map_err(reqwest::Error::without_url).context("failed to build the webhook's client")?;
     let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
     let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -194,13 +206,15 @@ fn system_certificates() -> anyhow::Result<RootCertStore> {
     Ok(trusted)
 }
 
-/// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts for nothing.
+/// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts for nothing. A
+/// date is meant by the clock of whoever answers, which the answer's own date shows; `now` is ours.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let until = rfc2822::parse(text).ok()?.timestamp();
+            let until = parse_http_date(text)?;
+            let now = headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?)).unwrap_or(now);
             Duration::try_from(until.duration_since(now)).unwrap_or_default()
         }
     };
@@ -271,6 +285,10 @@ mod tests {
         assert_eq!(of("30"), Some(30));
         assert_eq!(of("Sat, 31 Jan 2026 12:00:40 GMT"), Some(40));
         assert_eq!(of("Sat, 31 Jan 2026 11:00:00 GMT"), Some(0), "a date that has passed");
+        assert_eq!(of("Saturday, 31-Jan-26 12:00:40 GMT"), Some(40));
+        let (until, date) = ("Sat, 31 Jan 2026 15:00:40 GMT", "Sat, 31 Jan 2026 15:00:00 GMT");
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, until.parse().unwrap()), (DATE, date.parse().unwrap())]);
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(40)), "by the clock of whoever answers");
         assert_eq!(of("99999999999"), Some(3600));
         for nonsense in ["", "soon", "-3", "1.5", "18446744073709551616"] {
             assert_eq!(of(nonsense), None, "{nonsense}");

@@ -96,6 +96,39 @@ fn expired_ones_are_let_go_and_the_next_call_has_new_ones() {
 }
 
 #[test]
+fn those_whose_signature_is_refused_are_let_go_too() {
+    let name = "those_whose_signature_is_refused_are_let_go_too";
+    story(name, Settings::default(), async |sim, aws| {
+        for (nth, code) in ["SignatureDoesNotMatch", "RequestTimeTooSkewed", "IncompleteSignature"].iter().enumerate() {
+            call(&aws).await.unwrap();
+            assert_eq!(loads(&sim), nth + 1);
+            let kind = FaultKind::Status { status: 403, code: (*code).into(), message: "no".into() };
+            sim.fault(Fault { service: Some("autoscaling".into()), action: "*".into(), nth: Nth::First(1), kind });
+            assert_eq!(call(&aws).await.unwrap_err().code.as_deref(), Some(*code));
+            sim.clear_faults();
+        }
+    });
+}
+
+#[test]
+fn a_load_that_fails_holds_up_nobody_twice_and_nobody_after_it() {
+    let name = "a_load_that_fails_holds_up_nobody_twice_and_nobody_after_it";
+    story(name, Settings::default(), async |sim, aws| {
+        call(&aws).await.unwrap();
+        aws.credentials.forget();
+        sim.fault(metadata_fault(FaultKind::Hang));
+        let began = Instant::now();
+        let (one, two, three) = tokio::join!(call(&aws), call(&aws), call(&aws));
+        // With those in hand, which AWS still takes.
+        one.and(two).and(three).unwrap();
+        assert!(began.elapsed() < Duration::from_millis(2700), "{:?}", began.elapsed());
+        let began = Instant::now();
+        call(&aws).await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
 fn those_that_expire_by_their_own_time_are_renewed_by_the_call_that_needs_them() {
     let name = "those_that_expire_by_their_own_time_are_renewed_by_the_call_that_needs_them";
     let settings = Settings { credentials_lifetime: Duration::from_secs(2), ..Settings::default() };

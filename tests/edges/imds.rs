@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use spot_relay::cloud::Connection;
+use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::imds::{Imds, ImdsError, Look};
 use spot_relay::core::model::LifeCycle;
 
@@ -65,6 +67,44 @@ async fn a_401_renews_the_token_once_and_replays() {
     assert_eq!(imds.instance_action().await.unwrap().body.as_deref(), Some("it"));
     let (put, get) = ("PUT /latest/api/token".to_owned(), format!("GET /{NOTICE}"));
     assert_eq!(lines(&stub), [put.clone(), get.clone(), put, get.clone(), get]);
+}
+
+#[tokio::test]
+async fn a_status_counts_also_where_its_body_does_not_end() {
+    let (_stub, imds) = metadata(|request, _| match request.header("x-aws-ec2-metadata-token") {
+        Some("token-1") => Reply::Unfinished(401),
+        _ if request.line.ends_with("absent") => Reply::Unfinished(404),
+        _ => reply(200, "it"),
+    })
+    .await;
+    assert_eq!(imds.instance_action().await.unwrap().body.as_deref(), Some("it"), "with a new token");
+    assert_eq!(imds.get("absent").await.unwrap().body, None);
+    assert!(imds.get("absent").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_single_path_that_hangs_does_not_hide_who_this_instance_is() {
+    for hangs in ["/mac", "/network/interfaces/macs/", "/vpc-id"] {
+        let (_stub, imds) = metadata(move |request, _| match request.line.rsplit_once("meta-data").map(|(_, it)| it) {
+            Some(path) if path.ends_with(hangs) => Reply::Silence,
+            Some("/instance-id") => reply(200, "i-us"),
+            Some("/placement/region") => reply(200, "eu-west-1"),
+            Some("/mac") if hangs == "/vpc-id" => reply(200, "02:1"),
+            _ => reply(404, ""),
+        })
+        .await;
+        let identity = imds.identity().await.unwrap_or_else(|error| panic!("{hangs}: {error}"));
+        assert_eq!((identity.instance_id.as_str(), identity.vpc_id), ("i-us", None), "{hangs}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_asked_for_where_the_metadata_has_answered() {
+    let (stub, _imds) = metadata(|_, _| reply(404, "")).await;
+    let imds = Imds::among(&["http://127.0.0.1:9", &stub.url]).unwrap();
+    while imds.instance_action().await.is_err() {}
+    let connection = Connection::beside(&imds, "eu-west-1", Clock::default());
+    assert_eq!(connection.metadata_endpoint.as_deref(), Some(stub.url.as_str()));
 }
 
 #[tokio::test]

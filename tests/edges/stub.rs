@@ -37,6 +37,8 @@ pub(crate) enum Reply {
     HangUp,
     /// Bytes of a body for ever.
     WithoutEnd,
+    /// This status, and a body of which the first byte comes alone.
+    Unfinished(u16),
 }
 
 pub(crate) fn reply(status: u16, body: &str) -> Reply {
@@ -94,6 +96,12 @@ async fn serve(
                 let head = format!("HTTP/1.1 {status} Reason\r\n{headers}content-length: {}\r\n\r\n", body.len());
                 if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
                     return;
+                }
+            }
+            Reply::Unfinished(status) => {
+                let head = format!("HTTP/1.1 {status} Reason\r\ncontent-length: 100\r\n\r\nx");
+                if stream.write_all(head.as_bytes()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
                 }
             }
             Reply::HangUp => return,

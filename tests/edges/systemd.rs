@@ -36,6 +36,21 @@ fn messages_arrive_at_a_path_and_at_an_abstract_name() {
 }
 
 #[test]
+fn a_status_is_one_line_that_shows_what_others_wrote_and_is_short_enough_for_systemd() {
+    let name = format!("spot-relay-status-{}", process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let systemd = Systemd::new(Some(format!("@{name}").as_ref()), None);
+    systemd.status("AWS says: \u{1b}[2J\u{7}gone");
+    let shown = received(&socket);
+    assert!(shown.starts_with("STATUS=AWS says: ") && !shown.contains(char::is_control), "{shown:?}");
+    systemd.status(&"\u{e4}".repeat(5000));
+    let mut message = [0; 8192];
+    let length = socket.recv(&mut message).unwrap();
+    assert!((3_900..4_096).contains(&length), "{length}");
+    assert!(std::str::from_utf8(&message[..length]).is_ok());
+}
+
+#[test]
 fn nobody_who_reads_holds_us_up() {
     let name = format!("spot-relay-deaf-{}", process::id());
     let _deaf = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

@@ -39,6 +39,28 @@ async fn try_to_post(url: &str) -> Result<(), PostError> {
     result
 }
 
+/// Every name is this machine's.
+struct Here;
+
+impl reqwest::dns::Resolve for Here {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let here = [SocketAddr::from(([127, 0, 0, 1], 0))];
+        Box::pin(async move { Ok(Box::new(here.into_iter()) as reqwest::dns::Addrs) })
+    }
+}
+
+#[tokio::test]
+async fn its_name_is_found_by_whom_it_was_given() {
+    let stub = Stub::start(|_, _| reply(200, "")).await;
+    let port = stub.url.rsplit_once(':').unwrap().1;
+    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None).unwrap();
+    let body = || webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
+    assert!(webhook.post(body()).await.is_err(), "the system knows no such name");
+    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None).unwrap().resolving(Arc::new(Here));
+    let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
+    webhook.post(body).await.unwrap();
+}
+
 /// What comes of a POST that is answered with this.
 async fn answered(reply: fn() -> Reply) -> Result<(), Failure> {
     let stub = Stub::start(move |_, _| reply()).await;

@@ -184,7 +184,11 @@ impl Client {
     fn play(&self, port: u16, stage: &Stage) -> io::Result<()> {
         match self {
             Client::Other(part) => part(from(Ipv4Addr::new(127, 0, 0, 2), port)?, stage),
-            Client::Agent(part) => part(from(Ipv4Addr::LOCALHOST, port)?, stage),
+            Client::Agent(part) => {
+                // Another machine has come, and says nothing.
+                let _idle = from(Ipv4Addr::new(127, 0, 0, 2), port)?;
+                part(from(Ipv4Addr::LOCALHOST, port)?, stage)
+            }
             Client::Balancer(until, pause) => {
                 while stage.is_before(*until) {
                     let mut connection = from(Ipv4Addr::new(127, 0, 0, 2), port)?;

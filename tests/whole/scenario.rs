@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,22 +58,35 @@ pub(crate) fn target_group(name: &str, ports: &[u16]) -> TargetGroupSettings {
 /// As the application of this machine does, from now to the end of the tests: a daemon trusts the connections of a port only
 /// where somebody listens, and where another machine has come to. Other runs of the tests may listen on it too.
 pub(crate) fn listen(port: u16) {
-    static LISTENERS: Mutex<BTreeMap<u16, (TcpListener, TcpStream)>> = Mutex::new(BTreeMap::new());
+    static LISTENERS: Mutex<BTreeMap<u16, TcpListener>> = Mutex::new(BTreeMap::new());
     let mut listeners = LISTENERS.lock().expect("no test has died in here");
     listeners.entry(port).or_insert_with(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-        let (listener, client) = runtime.block_on(async {
+        let listener = runtime.block_on(async {
             let socket = TcpSocket::new_v4().expect("a socket");
             socket.set_reuseport(true).expect("a shared port");
             socket.bind((Ipv4Addr::UNSPECIFIED, port).into()).expect("a port of the tests");
-            let listener = socket.listen(16).expect("a listener");
-            let other_machine = TcpSocket::new_v4().expect("a socket");
-            other_machine.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).expect("another machine's address");
-            let client = other_machine.connect((Ipv4Addr::LOCALHOST, port).into()).await.expect("a listener's backlog");
-            (listener, client)
+            socket.listen(16).expect("a listener")
         });
-        (listener.into_std().expect("it outlives the runtime"), client.into_std().expect("it outlives the runtime"))
+        std::thread::spawn(move || stay_connected(&runtime, port));
+        listener.into_std().expect("it goes on without its runtime")
     });
+}
+
+/// As another machine. The listener that takes the connection may belong to another run of the tests, and end with it.
+fn stay_connected(runtime: &tokio::runtime::Runtime, port: u16) {
+    loop {
+        let client = runtime.block_on(async {
+            let other_machine = TcpSocket::new_v4()?;
+            other_machine.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())?;
+            other_machine.connect((Ipv4Addr::LOCALHOST, port).into()).await?.into_std()
+        });
+        let mut client = client.and_then(|client| client.set_nonblocking(false).map(|()| client));
+        let ended = client.as_mut().map(|client| client.read(&mut [0]));
+        if ended.is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 pub(crate) struct Scenario {

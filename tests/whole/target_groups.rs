@@ -140,7 +140,7 @@ fn where_the_metadata_tells_no_vpc_ec2_does_and_without_either_an_address_is_lef
 }
 
 #[test]
-fn a_lattice_target_group_and_a_deleted_one_among_the_traffic_sources_hold_nothing_up() {
+fn a_lattice_target_group_is_waited_for_until_the_reserve_and_a_deleted_one_holds_nothing_up() {
     let deleted = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/old/0123456789abcdef";
     let mut settings =
         of(Owner::auto_scaling_group(), vec![TargetGroupSettings { port: 61_080, ..target_group("web", &[61_080]) }]);
@@ -150,7 +150,10 @@ fn a_lattice_target_group_and_a_deleted_one_among_the_traffic_sources_hold_nothi
     daemon.wait_for_line("its other traffic sources are left to Auto Scaling: arn:aws:vpc-lattice");
     daemon.wait_for_line("target group old is named by the owner, and there is none any more");
     daemon.wait_for_line("ready; on a notice");
-    scenario.sim.notice("terminate", Duration::from_secs(120));
+    scenario.sim.notice("terminate", Duration::from_secs(12));
+    let quiet = daemon.wait_for("quiet");
+    let message = quiet["message"].as_str().unwrap_or_default();
+    assert!(message.contains("the group's other traffic sources: arn:aws:vpc-lattice"), "{message}");
     daemon.wait_for("handed-over");
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     scenario.assert_handed_over(&["web"], "with a Lattice target group beside it");

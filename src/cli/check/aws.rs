@@ -22,7 +22,8 @@ pub(super) async fn look(
     report.looking("the credentials")?;
     let iam_answers = IamAnswers::default();
     let MetadataFacts { identity, clock } = known;
-    let connection = Connection { tally: iam_answers.tally(), ..Connection::new(&identity.region, clock.clone()) };
+    let connection = Connection::beside(&imds, &identity.region, clock.clone());
+    let connection = Connection { tally: iam_answers.tally(), ..connection };
     let aws = match Aws::connect(connection).await {
         Ok(aws) => Arc::new(aws),
         Err(error) => {

@@ -20,11 +20,13 @@ pub(super) fn unusable(error: &anyhow::Error) -> Finding {
 
 /// `None` where it does not tell who this is.
 pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<MetadataFacts>) {
-    let endpoint = imds.endpoint();
+    let first = imds.endpoint();
     let identity = match imds.identity().await {
         Ok(identity) => identity,
-        Err(error) => return (vec![unanswered(endpoint, &error)], None),
+        Err(error) => return (vec![unanswered(first, &error)], None),
     };
+    // The first one that answers is kept.
+    let endpoint = imds.endpoint();
     let answers = format!(
         "{endpoint} answers: {} ({}, {})",
         identity.instance_id, identity.instance_type, identity.availability_zone

@@ -22,7 +22,7 @@ impl Imds {
         let document: Value = serde_json::from_str(&document.unwrap_or_default()).unwrap_or_default();
         let instance_id = self.item(&document, "instanceId", "instance-id").await?;
         let region = self.item(&document, "region", "placement/region").await?;
-        let [vpc_id, subnet_id] = self.of_interface(["vpc-id", "subnet-id"]).await?;
+        let [vpc_id, subnet_id] = self.of_interface(["vpc-id", "subnet-id"]).await;
         let identity = Identity {
             instance_id: InstanceId::new(needed(instance_id, "instanceId")?),
             region: needed(region, "region")?,
@@ -51,25 +51,21 @@ impl Imds {
         self.item(document, key, path).await.ok().flatten().unwrap_or_default()
     }
 
-    /// Items of the first network interface, by its MAC address. `None` where the metadata holds no such item, or answers
-    /// with what can be none; a service that does not answer at all fails this look as any other.
-    async fn of_interface<const N: usize>(&self, names: [&str; N]) -> Result<[Option<String>; N], ImdsError> {
-        let item = async |path: &str| match self.get(path).await {
-            Ok(look) => Ok(look.body.and_then(|body| first_line(&body))),
-            Err(error @ (ImdsError::TimedOut | ImdsError::Unreachable(_))) => Err(error),
-            Err(_) => Ok(None),
-        };
-        let interfaces = "latest/meta-data/network/interfaces/macs/";
-        let mac = match item("latest/meta-data/mac").await? {
-            Some(mac) => Some(mac),
-            None => item(interfaces).await?,
-        };
+    /// Items of the first network interface, by its MAC address. `None` where the metadata does not tell, for whatever reason:
+    /// EC2 tells them too.
+    async fn of_interface<const N: usize>(&self, names: [&str; N]) -> [Option<String>; N] {
+        let item = async |path: &str| first_line(&self.get(path).await.ok()?.body?);
         let mut items = [const { None }; N];
-        let Some(mac) = mac else { return Ok(items) };
+        let interfaces = "latest/meta-data/network/interfaces/macs/";
+        let mac = match item("latest/meta-data/mac").await {
+            None => item(interfaces).await,
+            mac => mac,
+        };
+        let Some(mac) = mac else { return items };
         for (one, name) in items.iter_mut().zip(names) {
-            *one = item(&format!("{interfaces}{mac}/{name}")).await?;
+            *one = item(&format!("{interfaces}{mac}/{name}")).await;
         }
-        Ok(items)
+        items
     }
 
     /// A Spot instance's where the metadata does not say: the notice is what this program waits for.

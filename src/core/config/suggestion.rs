@@ -2,6 +2,10 @@
 
 /// The candidate that is nearest to `written`, if one is near: a letter in every three may be wrong.
 pub(super) fn nearest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    // No key of ours is half as long, and the distance to one that is takes seconds.
+    if written.len() > 100 {
+        return None;
+    }
     let plain = |word: &str| word.to_lowercase().replace('_', "-");
     let written = plain(written);
     let distance = |candidate: &str| strsim::damerau_levenshtein(&written, candidate);

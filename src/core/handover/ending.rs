@@ -2,7 +2,7 @@
 
 use super::outcome::{join, seconds};
 use super::successor::SuccessorDuties;
-use super::{Answer, Handover, Outcome, seed};
+use super::{Answer, Handover, Outcome, Report, seed};
 use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::plan::Plan;
 
@@ -43,6 +43,26 @@ impl Handover {
         self.journal.reach(now, MilestoneKind::HandedOver, message, self.successor_id().into());
         self.outcome = Some(Outcome { complete, duties });
         true
+    }
+
+    /// The fate of each duty so far.
+    pub fn reports(&self) -> Vec<Report> {
+        let mut reports: Vec<Report> = self.look_ups.reports();
+        if self.look_ups.registrations_are_known() && self.leaves.is_empty() && self.missing.is_empty() {
+            reports.push(Report::new("leave", true, "this instance is in no target group"));
+        }
+        let unknown = "target-groups names it, and there is no such target group in this region";
+        // Nothing is tried there: the end does not wait for it.
+        let missing = self.missing.iter().map(|name| Report::new(format!("leave {name}"), false, unknown).settled());
+        reports.extend(missing);
+        let is_alone = |index: usize| self.light.is_alone_in(index);
+        let leaves = self.leaves.iter().enumerate();
+        reports.extend(leaves.map(|(index, leave)| leave.report(self.begun_at, is_alone(index))));
+        reports.push(self.quiet.report(self.begun_at));
+        reports.extend(self.successor.iter().flat_map(|successor| successor.reports(self.begun_at)));
+        reports.extend(self.hooks.iter().map(|hook| hook.report(self.begun_at)));
+        reports.extend(self.mark.report());
+        reports
     }
 
     /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.

@@ -80,7 +80,7 @@ impl Register {
     }
 
     /// This instance was registered on these ports too: the successors are to serve there as well.
-    pub(super) fn learn_targets(&mut self, targets: &[Target]) {
+    fn learn_targets(&mut self, targets: &[Target]) {
         if self.registration.targets == targets {
             return;
         }
@@ -128,6 +128,10 @@ impl Register {
     }
 
     pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
+        let known = view.registrations.iter().find(|known| known.target_group == self.registration.target_group);
+        if let Some(known) = known {
+            self.learn_targets(&known.targets);
+        }
         let batch = self.batch(running);
         let looked_at = self.to_look_at(view.now, running);
         match (batch.is_empty(), looked_at.is_empty()) {

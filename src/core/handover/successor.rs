@@ -265,7 +265,6 @@ impl SuccessorDuties {
     fn keep_registers(&mut self, view: &View<'_>) {
         self.is_nowhere = view.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
-        self.registers.iter_mut().zip(view.registrations).for_each(|(it, known)| it.learn_targets(&known.targets));
         for registration in view.registrations.iter().skip(self.registers.len()) {
             let registered_by_owner = by_owner.contains(&registration.target_group);
             let seed = seed(view.terms, &format!("successor in {}", registration.target_group));

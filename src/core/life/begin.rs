@@ -108,9 +108,12 @@ impl Life {
 
     /// Tells whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
     fn is_over(&self, notice: Notice, at: BootInstant) -> bool {
-        let was_survived = |record: &Record| {
-            record.closed.is_some() && record.time.is_some() && record.time == notice.time && at > record.deadline
+        // Without a time, only a notice that stood before this process is the one of the record.
+        let is_known = |record: &Record| match record.time {
+            Some(time) => notice.time == Some(time),
+            None => record.signal == Signal::Notice && notice.time.is_none() && !self.sight.absent_before,
         };
+        let was_survived = |record: &Record| record.closed.is_some() && is_known(record) && at > record.deadline;
         self.over == Some(notice)
             || self.record_of_this_boot().is_some_and(was_survived)
             || self.over.is_some_and(|over| over.time.is_some() && is_same_interruption(over.time, notice.time))

@@ -10,6 +10,7 @@ use crate::core::config::{Then, When};
 use crate::core::handover::Call;
 use crate::core::life::{Closed, Record};
 use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
+use crate::core::notice::Notice;
 
 use aws::{OWNERS, Owner};
 use story::{Fate, Story, arrives, hands_over_for_events, hands_over_on_recommendation};
@@ -321,6 +322,23 @@ mod notice {
             assert_eq!(story.launched(), successors_of(owner), "{owner:?} {}", story.tale());
             story.withdraw();
             story.run(300).is_as_before();
+        }
+    }
+
+    #[test]
+    fn without_a_time_that_was_survived_is_not_handed_over_again_after_a_restart() {
+        for owner in LIVE_ON {
+            let mut story = Story::of(owner);
+            story.run(10).notice(Action::Terminate);
+            story.notice = Some(Notice { action: Action::Terminate, time: None });
+            story.run(90);
+            assert!(is_complete(&story), "{owner:?}");
+            story.goes_stale();
+            story.run(300).is_as_before();
+            let launched = story.launched();
+            story.restart();
+            story.run(100).is_as_before();
+            assert_eq!(story.launched(), launched, "{owner:?} {}", story.tale());
         }
     }
 

@@ -103,7 +103,7 @@ impl Socket {
     }
 
     pub(super) fn add_to(&self, found: &mut Connections, quiet_for: Duration) {
-        if self.state != State::Listening && !self.is_from_this_machine {
+        if self.state != TcpState::Listening && !self.is_from_this_machine {
             found.reached.insert(self.port);
         }
         let quiet_for = u32::try_from(quiet_for.as_millis()).unwrap_or(u32::MAX);

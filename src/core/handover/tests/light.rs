@@ -132,9 +132,11 @@ impl<'a> Night<'a> {
             Call::DescribeGroupRoom { .. } => {
                 Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 3 }))
             }
-            Call::LookAtConnections { ports, .. } => {
-                Answer::Connections(Connections { listening: ports.clone(), ..Connections::default() })
-            }
+            Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
+                listening: ports.clone(),
+                reached: ports.clone(),
+                ..Connections::default()
+            }),
             _ => Answer::Accepted,
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Story {
     pub(super) boots: Vec<u64>,
     booted_at: u64,
     pub(super) disk: Option<Record>,
-    notice: Option<Notice>,
+    pub(super) notice: Option<Notice>,
     recommendation: Option<Timestamp>,
     events: Vec<ScheduledEvent>,
     looks: u32,
