@@ -312,9 +312,9 @@ impl Life {
             // Gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(record.time, time) => true,
             _ if record.closed.is_some() => false,
-            // A withdrawn interruption is over. A notice of another time is another one, unless the first was handed over
-            // completely and this instance is not back: its successor serves.
-            Signal::Notice if record.survived => record.is_complete(),
+            // A withdrawn interruption is over: a notice of another time is another one, with its own deadline. Until anything
+            // is put back, one is the first one's, however late: its successor stands in.
+            Signal::Notice if record.survived => false,
             Signal::Notice if record.outcome.is_some() => true,
             Signal::Notice => is_same_interruption(record.time, time) && self.handover.is_none(),
             _ => true,
@@ -337,9 +337,7 @@ impl Life {
         let is_weaker =
             earlier.as_ref().is_some_and(|record| record.signal != signal && record.signal != Signal::Drill);
         let has_same_deadline = |record: &&Record| !is_another_signal && is_same_interruption(record.time, time);
-        let is_announced_again = |record: &&Record| !record.survived || is_shifted(record.time, time);
-        let same_deadline = earlier.as_ref().filter(has_same_deadline).filter(is_announced_again);
-        let same_deadline = same_deadline.map(|record| record.deadline);
+        let same_deadline = earlier.as_ref().filter(has_same_deadline).map(|record| record.deadline);
         let terms = Terms {
             identity: self.identity.clone(),
             incident,
