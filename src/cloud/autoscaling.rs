@@ -9,7 +9,7 @@ use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
 use super::caller::Caller;
-use crate::core::handover::HookResult;
+use crate::core::call::HookResult;
 use crate::core::model::{
     AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
 };

@@ -1,13 +1,13 @@
 //! The handover: from a signal to its outcome. What to do next is decided here and nowhere else.
 //!
-//! A handover is a set of duties, each with its own stage and retries. [`Handover::due`] says which calls to begin now,
-//! the daemon performs them, one task a call, and [`Handover::answered`] takes what came back. Invariants: no clock, no
-//! network, no log, no randomness; no call is begun after the deadline; no duty waits for another's success unless the
-//! work itself demands it; one call in flight a duty.
+//! A handover is a list of duties. [`Handover::due`] says which calls to begin now, the daemon performs them, one task a
+//! call, and [`Handover::answered`] takes what came back. Invariants: no clock, no network, no log, no randomness; no call
+//! is begun after the deadline; no duty waits for another's success unless the work itself demands it.
 
-mod call;
+mod ask;
 mod capacity;
 mod crowd;
+mod duties;
 mod ending;
 mod find;
 mod group;
@@ -20,12 +20,11 @@ mod light;
 mod look_ups;
 mod mark;
 mod outcome;
-mod pace;
 mod quiet;
 mod register;
+mod situation;
 mod successor;
 mod terms;
-mod view;
 mod watch;
 mod words;
 
@@ -33,31 +32,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
+use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
 use crate::core::model::{
     Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
 };
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure};
 
-use call::LOOK_UP_LIMIT;
-pub use call::{Answer, CALL_LIMIT, Call, Due, Duty, HookKind, HookResult, LAUNCH_LIMIT};
 use crowd::Crowd;
-use group::AskGroup;
+use duties::{Duties, News};
 use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
-use light::{Light, Look};
-use look_ups::LookUps;
-use mark::Mark;
-pub use outcome::{Outcome, Report};
+use light::Light;
+pub use outcome::Outcome;
 use outcome::{join, seconds};
-pub(crate) use pace::Pace;
-use quiet::Quiet;
+use situation::Situation;
 use successor::SuccessorDuties;
 use terms::Manner;
 pub use terms::{Known, OnNotice, Settings, Terms};
-use view::View;
 pub use words::in_drill;
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
@@ -68,60 +63,53 @@ const ALONE_AT_MOST: Duration = Duration::from_secs(5);
 const LAST_CALLS: Duration = Duration::from_secs(3);
 
 pub struct Handover {
+    facts: Facts,
+    duties: Duties,
+    outcome: Option<Outcome>,
+}
+
+/// Everything of a handover but its duties.
+struct Facts {
     terms: Terms,
     settings: Settings,
     begun_at: BootInstant,
-    look_ups: LookUps,
     registrations: Vec<Registration>,
     missing: Vec<String>,
     unclear: Vec<TargetGroupArn>,
-    leaves: Vec<Leave>,
     /// Once begun, leaving goes on.
     is_leaving: bool,
-    mark: Mark,
     crowd: Crowd,
-    hooks: Vec<Hook>,
-    quiet: Quiet,
-    light: Light,
-    successor: Option<SuccessorDuties>,
     journal: Journal,
-    outcome: Option<Outcome>,
+    /// The last instant at which due calls were asked for.
+    asked_at: BootInstant,
 }
 
 impl Handover {
     pub fn begin(terms: Terms, settings: Settings, known: Known, now: BootInstant) -> Handover {
-        let hook = |kind: HookKind, command: &[String]| {
-            let ended_before = known.hooks_ended.contains(&kind);
-            (!command.is_empty()).then(|| Hook::new(kind, settings.hooks.timeout, ended_before, now))
-        };
-        let hooks = [hook(HookKind::Notice, &settings.hooks.notice), hook(HookKind::Drained, &settings.hooks.drained)];
         let mut handover = Handover {
-            begun_at: now,
-            look_ups: LookUps::none(seed(&terms, "look-ups")),
-            registrations: Vec::new(),
-            missing: known.missing,
-            unclear: known.unclear,
-            leaves: Vec::new(),
-            is_leaving: false,
-            mark: Mark::new(now, seed(&terms, "mark")),
-            crowd: Crowd::new(now),
-            hooks: hooks.into_iter().flatten().collect(),
-            quiet: Quiet::new(now, seed(&terms, "quiet")),
-            light: Light::default(),
-            successor: None,
-            journal: Journal { deadline: terms.announced_deadline(), owner: None, reached: Vec::new(), seen: now },
+            duties: Duties::new(&terms, &settings, &known, now),
+            facts: Facts {
+                begun_at: now,
+                registrations: Vec::new(),
+                missing: known.missing,
+                unclear: known.unclear,
+                is_leaving: false,
+                crowd: Crowd::new(now),
+                journal: Journal { deadline: terms.announced_deadline(), ..Journal::default() },
+                asked_at: now,
+                terms,
+                settings,
+            },
             outcome: None,
-            terms,
-            settings,
         };
         match known.registrations {
             Some(registrations) => handover.learn_registrations(registrations, now),
-            None => handover.look_ups.look_for_registrations(None, now),
+            None => handover.duties.look_for_registrations(None, &handover.facts.terms, now),
         }
         handover.learn_registrations(known.found, now);
         match known.plan {
             Some(plan) => handover.learn_plan(plan, now),
-            None => handover.look_ups.look_for_plan(now),
+            None => handover.duties.look_for_plan(&handover.facts.terms, now),
         }
         handover.look_for_group(now);
         handover.say_begun(now);
@@ -129,24 +117,26 @@ impl Handover {
     }
 
     pub fn terms(&self) -> &Terms {
-        &self.terms
+        &self.facts.terms
     }
 
     /// The facts known by now, which the record keeps for the next process.
     pub fn known(&self) -> Known {
-        let known = self.look_ups.registrations_are_known();
+        let known = self.duties.registrations_are_known();
+        let registrations = self.facts.registrations.clone();
+        let (registrations, found) = if known { (Some(registrations), Vec::new()) } else { (None, registrations) };
         Known {
-            registrations: known.then(|| self.registrations.clone()),
-            found: if known { Vec::new() } else { self.registrations.clone() },
+            registrations,
+            found,
             plan: self.plan().cloned(),
-            missing: self.missing.clone(),
-            unclear: self.unclear.clone(),
-            hooks_ended: self.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
+            missing: self.facts.missing.clone(),
+            unclear: self.facts.unclear.clone(),
+            hooks_ended: self.duties.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
         }
     }
 
     pub fn plan(&self) -> Option<&Plan> {
-        self.successor.as_ref().map(SuccessorDuties::plan)
+        self.duties.plan()
     }
 
     /// Tells whether the group is asked for a successor before this instance leaves.
@@ -156,16 +146,21 @@ impl Handover {
     }
 
     pub fn successor_id(&self) -> Option<InstanceId> {
-        self.successor.as_ref().and_then(SuccessorDuties::id)
+        self.duties.successor.as_ref().and_then(SuccessorDuties::id)
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.quiet.is_quiet()
+        self.duties.quiet.is_quiet()
+    }
+
+    /// Tells whether a call is in flight that changes something at AWS.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.duties.list().any(|duty| duty.attempts().is_writing())
     }
 
     /// Tells whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
     pub fn is_certain(&self) -> bool {
-        !self.terms.is_open() || self.is_leaving
+        !self.facts.terms.is_open() || self.facts.is_leaving
     }
 
     /// A notice, while this handover is under way: the same incident. Of a notice already known only a nearer time counts
@@ -174,20 +169,21 @@ impl Handover {
         if self.outcome.is_some() {
             return;
         }
+        let terms = &mut self.facts.terms;
         // A drill's deadline is nobody's but ours.
-        let is_drill = self.terms.signal == Signal::Drill;
-        let was_open = self.terms.is_open() || is_drill;
-        let is_news = is_drill || (self.terms.signal != Signal::Notice && self.terms.time != time);
-        self.terms.deadline = if was_open { deadline } else { self.terms.deadline.min(deadline) };
-        if self.terms.signal != Signal::Notice {
-            self.terms.incident.action = Some(action);
-            self.terms.time = time;
-            self.terms.owner_sees = Signal::Notice;
+        let is_drill = !terms.signal.is_real();
+        let was_open = terms.is_open() || is_drill;
+        let is_news = is_drill || (terms.signal != Signal::Notice && terms.time != time);
+        terms.deadline = if was_open { deadline } else { terms.deadline.min(deadline) };
+        if terms.signal != Signal::Notice {
+            terms.incident.action = Some(action);
+            terms.time = time;
+            terms.owner_sees = Signal::Notice;
         }
-        if !self.terms.terminating {
-            self.terms.signal = Signal::Notice;
+        if !terms.terminating {
+            terms.signal = Signal::Notice;
         }
-        self.journal.deadline = self.terms.announced_deadline();
+        self.facts.journal.deadline = terms.announced_deadline();
         if is_news {
             self.become_urgent(now);
         }
@@ -195,28 +191,29 @@ impl Handover {
 
     /// AWS's time was in doubt, or of a weaker signal; by this the times of AWS's are reckoned from now on.
     pub fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
-        self.terms.clocks = (aws_now, now);
+        self.facts.terms.clocks = (aws_now, now);
     }
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
     /// was none.
     pub fn group_terminates(&mut self, into_pool: bool, deadline: BootInstant, now: BootInstant) {
-        if self.terms.terminating || self.outcome.is_some() {
+        let terms = &mut self.facts.terms;
+        if terms.terminating || self.outcome.is_some() {
             return;
         }
-        if self.terms.is_open() || self.terms.signal == Signal::Drill {
-            self.terms.signal = Signal::LifecycleState;
-            self.terms.incident.action = Some(Action::Terminate);
-            self.terms.deadline = deadline;
+        if terms.is_open() || !terms.signal.is_real() {
+            terms.signal = Signal::LifecycleState;
+            terms.incident.action = Some(Action::Terminate);
+            terms.deadline = deadline;
         }
-        self.terms.terminating = true;
-        self.terms.into_pool = into_pool;
-        self.journal.deadline = self.terms.announced_deadline();
-        if let Some(successor) = &mut self.successor {
-            successor.group_terminates(&self.terms, now);
+        terms.terminating = true;
+        terms.into_pool = into_pool;
+        self.facts.journal.deadline = terms.announced_deadline();
+        if let Some(successor) = &mut self.duties.successor {
+            successor.group_terminates(terms, now);
         }
         self.look_for_group(now);
-        if self.terms.signal == Signal::LifecycleState {
+        if self.facts.terms.signal == Signal::LifecycleState {
             self.say_begun(now);
         }
     }
@@ -233,119 +230,52 @@ impl Handover {
         if self.end(now) {
             return Vec::new();
         }
-        let mut calls: Vec<(Duty, Call)> = Vec::new();
-        let leave = self.effective_leave();
-        let mut leaves = std::mem::take(&mut self.leaves);
-        let mut hooks = std::mem::take(&mut self.hooks);
-        let mut successor = self.successor.take();
-        let mut quiet = std::mem::replace(&mut self.quiet, Quiet::new(now, 0));
-        let mut mark = std::mem::replace(&mut self.mark, Mark::new(now, 0));
-        let mut journal = std::mem::replace(&mut self.journal, Journal::silent());
-        let view = self.view(now, &leave, &leaves, successor.as_ref(), &quiet, &hooks);
+        let mut situation = self.facts.situation(now, &self.duties);
+        let calls = self.duties.due(&mut situation);
+        let is_found = situation.left_at.is_some();
         // Of target groups that are not found yet nothing is begun.
-        let is_leaving = view.may_leave && (view.left_at.is_some() || !leaves.is_empty());
-        let (looks_who_serves, crowd) = (view.looks_who_serves, view.crowd);
-        // The order matters: deregistrations leave first.
-        for (index, leave) in leaves.iter_mut().enumerate() {
-            calls.extend(leave.due(&view, &mut journal).map(|call| (Duty::Leave(index), call)));
-        }
-        let look = quiet.due(&view, &mut journal).map(|call| (Duty::Quiet, call));
-        let view = View { quiet: quiet.is_quiet(), ..view };
-        if let Some(successor) = &mut successor {
-            calls.extend(successor.due(&view, &mut journal));
-        }
-        calls.extend(look);
-        for hook in &mut hooks {
-            calls.extend(hook.due(&view).map(|call| (Duty::Hook(hook.kind()), call)));
-        }
-        calls.extend(mark.due(&view).map(|call| (Duty::Mark, call)));
-        self.is_leaving |= is_leaving;
-        self.leaves = leaves;
-        self.hooks = hooks;
-        self.successor = successor;
-        self.quiet = quiet;
-        self.mark = mark;
-        self.journal = journal;
-        if looks_who_serves {
-            let (registrations, is_marked) = (&self.registrations, self.mark.is_settled());
-            let taken_out_of = self.successor.as_ref().map(|it| it.taken_out_of(AskGroup::leaves)).unwrap_or_default();
-            let looks = Look { now, terms: &self.terms, registrations, taken_out_of, is_marked, crowd };
-            calls.extend(self.light.due(&looks).into_iter().map(|(index, call)| (Duty::Light(index), call)));
-        }
-        calls.extend(self.look_ups.due(now));
+        let is_leaving = situation.may_leave && (is_found || !self.duties.leaves.is_empty());
+        self.facts.is_leaving |= is_leaving;
         // A group that terminates this instance has no deadline: it waits for its hooks.
-        let left = self.terms.deadline.since(now);
+        let left = self.facts.terms.deadline.since(now);
         let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
     /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
     /// some of AWS's refusals mean that a thing is done.
-    pub fn answered(&mut self, now: BootInstant, duty: Duty, answer: Answer) -> Option<Failure> {
+    pub fn answered(&mut self, now: BootInstant, id: DutyId, answer: Answer) -> Option<Failure> {
         if self.outcome.is_some() {
+            self.duties.find(id)?.attempts_mut().was_answered();
             return None;
         }
         if answer.is_throttled() {
-            self.crowd.was_throttled(now);
+            self.facts.crowd.was_throttled(now);
         }
-        self.take(now, duty, answer);
-        let death = self.successor.as_mut().and_then(SuccessorDuties::take_death);
-        if death.is_some() {
-            return death;
+        if let Some(successor) = &mut self.duties.successor {
+            successor.overhear(now, &self.facts.terms, id, &answer);
         }
-        // The first, the second, the fourth: the log is to be read in a hurry.
-        let pace = self.pace(duty).filter(|pace| pace.failures.is_power_of_two())?;
-        pace.last_failure.clone()
-    }
-
-    fn pace(&self, duty: Duty) -> Option<&Pace> {
-        match duty {
-            Duty::FindRegistrations(_) | Duty::FindPlan | Duty::FindGroup => self.look_ups.pace(duty),
-            Duty::Leave(index) => self.leaves.get(index).map(Leave::pace),
-            Duty::Quiet => Some(self.quiet.pace()),
-            Duty::Mark => Some(self.mark.pace()),
-            Duty::Light(index) => self.light.pace(index),
-            Duty::Hook(_) => None,
-            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::MemberState | Duty::Lifecycle(_) => {
-                self.successor.as_ref().and_then(|successor| successor.pace(duty))
+        let mut situation = self.facts.situation(now, &self.duties);
+        let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
+        match (news, &mut self.duties.successor) {
+            (News::Registrations { found, unclear }, _) => {
+                self.facts.unclear.extend(unclear);
+                self.learn_registrations(found, now);
             }
+            (News::Targets(index, targets), _) => {
+                // A port that the look-ups did not know is drained, succeeded and put back like the others.
+                self.facts
+                    .registrations
+                    .get_mut(index)
+                    .into_iter()
+                    .for_each(|known| known.targets.clone_from(&targets));
+            }
+            (News::Plan(plan), _) => self.learn_plan(*plan, now),
+            (News::Group(plan), _) => self.learn_group(*plan, now),
+            (news, Some(successor)) => return successor.learn(&mut situation, news).or(failure),
+            (_, None) => {}
         }
-    }
-
-    fn take(&mut self, now: BootInstant, duty: Duty, answer: Answer) {
-        match duty {
-            Duty::FindRegistrations(index) => {
-                if let Some((registrations, unclear)) = self.look_ups.registrations_answered(now, index, answer) {
-                    self.unclear.extend(unclear);
-                    self.learn_registrations(registrations, now);
-                }
-            }
-            Duty::FindPlan => match answer {
-                Answer::Plan(plan) if self.look_ups.looks_for_plan() => self.learn_plan(*plan, now),
-                other => self.look_ups.plan_failed(now, other),
-            },
-            Duty::FindGroup => self.group_answered(now, answer),
-            Duty::Leave(index) => {
-                if let (Some(leave), Some(known)) = (self.leaves.get_mut(index), self.registrations.get_mut(index)) {
-                    leave.answered(now, &self.terms, answer, &mut self.journal);
-                    // A port that the look-ups did not know is drained, succeeded and put back like the others.
-                    known.targets = leave.targets().to_vec();
-                }
-            }
-            Duty::Quiet => self.quiet.answered(now, answer),
-            Duty::Mark => self.mark.answered(now, &self.terms, answer),
-            Duty::Light(index) => self.light.answered(now, index, &self.terms, &self.registrations, answer),
-            Duty::Hook(kind) => {
-                if let Some(hook) = self.hooks.iter_mut().find(|hook| hook.kind() == kind) {
-                    hook.answered(now, answer);
-                }
-            }
-            Duty::Ask | Duty::Find | Duty::Watch | Duty::Register(_) | Duty::MemberState | Duty::Lifecycle(_) => {
-                if let Some(successor) = &mut self.successor {
-                    successor.answered(now, &self.terms, duty, answer, &mut self.journal);
-                }
-            }
-        }
+        failure
     }
 
     /// When [`Handover::due`] has to be asked again at the latest, if nothing is answered before.
@@ -353,35 +283,50 @@ impl Handover {
         if self.outcome.is_some() {
             return None;
         }
-        let deadline = self.terms.deadline;
-        let leave = self.effective_leave();
+        let (deadline, leave) = (self.facts.terms.deadline, self.facts.effective_leave());
+        let latest_leave = self.facts.latest_leave(&leave);
         let marks = [
             deadline,
             deadline - leave.reserve,
             deadline - LAST_CALLS,
             deadline - watch::LAST_LOOK,
-            self.latest_leave(&leave),
-            self.latest_leave(&leave) - light::AHEAD,
+            latest_leave,
+            latest_leave - light::AHEAD,
+            self.facts.begun_at + ALONE_AT_MOST,
         ];
-        let paces = self
-            .look_ups
-            .wakes()
-            .chain(self.leaves.iter().filter_map(Leave::wake))
-            .chain(self.quiet.wake())
-            .chain(self.mark.wake())
-            .chain(self.light.wakes())
-            .chain(self.successor.iter().flat_map(SuccessorDuties::wakes));
         // What was due when due calls were last asked for was given out then, or waits for an answer.
-        let fixed = marks.into_iter().chain([self.begun_at + ALONE_AT_MOST]);
-        fixed.chain(paces).filter(|instant| *instant > self.journal.seen).min()
+        let asked_at = self.facts.asked_at;
+        let marks = marks.into_iter().filter(|instant| *instant > asked_at);
+        marks.chain(duty::wake(self.duties.list(), asked_at)).min()
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
-        std::mem::take(&mut self.journal.reached)
+        std::mem::take(&mut self.facts.journal.reached)
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
+    }
+
+    /// The fate of each duty so far.
+    pub fn reports(&self) -> Vec<DutyReport> {
+        let (duties, begun_at) = (&self.duties, self.facts.begun_at);
+        let mut reports = duties.look_ups_reports(begun_at);
+        if duties.registrations_are_known() && duties.leaves.is_empty() && self.facts.missing.is_empty() {
+            reports.push(DutyReport::new("leave", true, "this instance is in no target group"));
+        }
+        let unknown = "target-groups names it, and there is no such target group in this region";
+        // Nothing is tried there: the end does not wait for it.
+        let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
+        reports.extend(self.facts.missing.iter().map(missing));
+        let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
+        let leaves = duties.leaves.iter().enumerate();
+        reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));
+        reports.extend(duties.quiet.report(begun_at));
+        reports.extend(duties.successor.iter().flat_map(|successor| successor.reports(begun_at)));
+        reports.extend(duties.hooks.iter().filter_map(|hook| hook.report(begun_at)));
+        reports.extend(duties.mark.report(begun_at));
+        reports
     }
 
     /// Takes registrations that were found since the beginning; those known already are passed over.
@@ -390,46 +335,60 @@ impl Handover {
             return;
         }
         for registration in registrations {
-            if self.registrations.iter().any(|known| known.target_group == registration.target_group) {
+            if self.facts.registrations.iter().any(|known| known.target_group == registration.target_group) {
                 continue;
             }
-            let seed = seed(&self.terms, registration.target_group.as_str());
-            self.leaves.push(Leave::new(registration.clone(), self.terms.arrival_lands_by, now, seed));
-            self.registrations.push(registration);
+            let seed = seed(&self.facts.terms, registration.target_group.as_str());
+            let attempts = Attempts::new(DutyId::Leave(self.duties.leaves.len()), now, seed);
+            let leave = Leave::new(registration.clone(), self.facts.terms.arrival_lands_by, attempts);
+            self.duties.leaves.push(leave);
+            self.facts.registrations.push(registration);
         }
     }
 
     /// Takes what a scan of all target groups found: nothing is left to look up.
     pub fn learn_all_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
-        self.look_ups.everything_was_scanned();
+        self.duties.everything_was_scanned();
         self.learn_registrations(registrations, now);
     }
 
     fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
-        let plan = plan.at(&self.terms.identity, self.terms.owner_sees);
-        self.look_ups.plan_is_known();
-        self.crowd.learn_fellows(plan.fellows());
-        self.journal.owner = Some(plan.owner().to_owned());
-        if let (Plan::Group { group, .. }, false) = (&plan, self.look_ups.registrations_are_known()) {
-            self.look_ups.look_for_registrations(Some(group.target_groups.clone()), now);
+        let facts = &mut self.facts;
+        let plan = plan.at(&facts.terms.identity, facts.terms.owner_sees);
+        facts.crowd.learn_fellows(plan.fellows());
+        facts.journal.owner = Some(plan.owner().to_owned());
+        self.duties.find_plan = None;
+        if let (Plan::Group { group, .. }, false) = (&plan, self.duties.registrations_are_known()) {
+            self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.terms, now);
         }
-        let manner = self.terms.manner(&self.settings.leave, Some(&plan));
-        self.successor = Some(SuccessorDuties::new(plan, &self.terms, manner, now));
+        let manner = facts.terms.manner(&facts.settings.leave, Some(&plan));
+        self.duties.successor = Some(SuccessorDuties::new(plan, &facts.terms, manner, now));
     }
 
     /// Time is short now: what waited for a better moment goes on at once.
     fn become_urgent(&mut self, now: BootInstant) {
         let manner = self.manner();
-        if let Some(successor) = &mut self.successor {
-            successor.become_urgent(manner, &self.terms, now);
+        if let Some(successor) = &mut self.duties.successor {
+            successor.become_urgent(manner, &self.facts.terms, now);
         }
         self.say_begun(now);
     }
 
     fn manner(&self) -> Manner {
-        self.terms.manner(&self.settings.leave, self.plan())
+        self.facts.terms.manner(&self.facts.settings.leave, self.plan())
     }
 
+    fn say_begun(&mut self, now: BootInstant) {
+        let known = self.duties.registrations_are_known();
+        let registrations = known.then_some(self.facts.registrations.as_slice());
+        let (terms, serves_on) = (&self.facts.terms, self.manner() == Manner::ServeOn);
+        let message = words::begun(terms, registrations, self.plan(), serves_on, now);
+        let kind = if terms.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
+        self.facts.journal.reach(now, kind, message, About::default());
+    }
+}
+
+impl Facts {
     /// The reserve of a short notice is no more than a quarter of it.
     fn effective_leave(&self) -> LeaveSettings {
         let reserve = self.settings.leave.reserve.min(self.terms.deadline.since(self.begun_at) / 4);
@@ -441,15 +400,6 @@ impl Handover {
         let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
         let latest = self.terms.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
         self.crowd.spread_leaving(latest, seed(&self.terms, "leave"))
-    }
-
-    fn say_begun(&mut self, now: BootInstant) {
-        let known = self.look_ups.registrations_are_known();
-        let registrations = known.then_some(self.registrations.as_slice());
-        let serves_on = self.manner() == Manner::ServeOn;
-        let message = words::begun(&self.terms, registrations, self.plan(), serves_on, now);
-        let kind = if self.terms.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
-        self.journal.reach(now, kind, message, About::default());
     }
 }
 

@@ -16,9 +16,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::core::arrival::{Arrival, DueStep, Step};
+use crate::core::arrival::Arrival;
+use crate::core::call::Answer;
 use crate::core::config::{Config, Then};
-use crate::core::handover::{Answer, Call, Due, Duty, Handover, Known};
+use crate::core::duty::{Due, DutyId};
+use crate::core::handover::{Handover, Known};
 use crate::core::model::{BootInstant, Identity, Milestone, Registration};
 use crate::core::notice::Notice;
 use crate::core::retry::Failure;
@@ -27,28 +29,12 @@ pub use record::{Closed, Record};
 pub use sight::Recommendation;
 use sight::Sight;
 
-/// The task that an answer goes back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Task {
-    Leave(Duty),
-    Arrive(Step),
-}
-
-/// A call that is to be begun now, and answered with its ticket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Errand {
-    pub ticket: Ticket,
-    pub call: Call,
-    pub limit: std::time::Duration,
-}
-
 /// The owner of a call. The handover or the arrival that gave it out may be over when the answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    pub task: Task,
+    pub duty: DutyId,
     /// Which handover or arrival it is, of those of this process.
     pub epoch: u32,
-    writes: bool,
 }
 
 /// A line for the log that is no milestone.
@@ -95,8 +81,6 @@ pub struct Life {
     /// The arrival of this boot is still to come.
     is_to_arrive: bool,
     epoch: u32,
-    /// Writes given out by a handover and not answered yet.
-    in_flight: usize,
     /// A notice that stands in the metadata and was dealt with.
     over: Option<Notice>,
     /// A notice that stands in the metadata with a time long past, by what is believed of AWS's time.
@@ -139,7 +123,6 @@ impl Life {
             handover: None,
             arrival: None,
             epoch: 0,
-            in_flight: 0,
             over: None,
             stale: None,
             stood_still: false,
@@ -251,30 +234,21 @@ impl Life {
         std::mem::take(&mut self.wants_look_up)
     }
 
-    /// The calls to begin now.
-    pub fn due(&mut self, now: BootInstant) -> Vec<Errand> {
+    /// The calls to begin now, each to be answered with its ticket.
+    pub fn due(&mut self, now: BootInstant) -> Vec<(Ticket, Due)> {
         self.seen = now;
         self.begin_what_is_announced(now);
         self.go_on_by_group(now);
         self.begin_drill(now);
-        let mut errands: Vec<Errand> = Vec::new();
-        let epoch = self.epoch;
-        if let Some(handover) = &mut self.handover {
-            let due = handover.due(now);
-            self.in_flight += due.iter().filter(|due| due.call.writes()).count();
-            let ticket = |due: &Due| Ticket { task: Task::Leave(due.duty), epoch, writes: due.call.writes() };
-            errands.extend(due.into_iter().map(|it| Errand { ticket: ticket(&it), call: it.call, limit: it.limit }));
-        }
+        let ticketed = |epoch: u32| move |due: Due| (Ticket { duty: due.duty, epoch }, due);
+        let leaving = self.handover.as_mut().map(|handover| handover.due(now)).unwrap_or_default();
+        let mut calls: Vec<(Ticket, Due)> = leaving.into_iter().map(ticketed(self.epoch)).collect();
         self.note_handover();
         self.live_on(now);
-        if let Some(arrival) = &mut self.arrival {
-            let epoch = self.epoch;
-            let ticket = |due: &DueStep| Ticket { task: Task::Arrive(due.step), epoch, writes: due.call.writes() };
-            let due = arrival.due(now).into_iter();
-            errands.extend(due.map(|it| Errand { ticket: ticket(&it), call: it.call, limit: it.limit }));
-        }
+        let coming_back = self.arrival.as_mut().map(|arrival| arrival.due(now)).unwrap_or_default();
+        calls.extend(coming_back.into_iter().map(ticketed(self.epoch)));
         self.note_arrival(now);
-        errands
+        calls
     }
 
     /// Takes the answer to a call that [`Life::due`] gave out. Returns the failure if it is one that is tried again and
@@ -283,15 +257,12 @@ impl Life {
         if ticket.epoch != self.epoch {
             return None;
         }
-        match ticket.task {
-            Task::Leave(duty) => {
-                self.in_flight = self.in_flight.saturating_sub(usize::from(ticket.writes));
-                let failure = self.handover.as_mut().and_then(|handover| handover.answered(now, duty, answer));
-                self.note_handover();
-                failure
-            }
-            Task::Arrive(step) => self.arrival.as_mut().and_then(|arrival| arrival.answered(now, step, answer)),
+        if let Some(arrival) = &mut self.arrival {
+            return arrival.answered(now, ticket.duty, answer);
         }
+        let failure = self.handover.as_mut()?.answered(now, ticket.duty, answer);
+        self.note_handover();
+        failure
     }
 
     /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.

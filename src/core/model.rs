@@ -149,6 +149,16 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Tells whether it comes from AWS; a drill is what a person asks for.
+    pub fn is_real(self) -> bool {
+        self != Self::Drill
+    }
+
+    /// Tells whether an interruption is announced with its time, or a drill plays one.
+    pub fn is_notice(self) -> bool {
+        matches!(self, Self::Notice | Self::Drill)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Notice => "notice",

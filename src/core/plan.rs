@@ -27,7 +27,9 @@ pub use launch_plan::{
 };
 pub use pools::crowded_zones;
 use pools::overrides;
-pub use raised::{Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, units_under_notice};
+pub use raised::{
+    Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, leftover_of_survivor, units_under_notice,
+};
 pub(crate) use raised::{goes_at, noticed_at, weight_hundredths};
 pub use served::served_zones;
 
@@ -206,6 +208,19 @@ impl Plan {
                 Plan::Fleet { kind, fleet, how }
             }
             Plan::Launch(_) | Plan::Nobody { .. } => self,
+        }
+    }
+
+    /// The plan of the same owner in a drill: nobody takes this instance, so nobody terminates it, and an owner that launches
+    /// by itself sees no signal.
+    #[must_use]
+    pub fn for_drill(self) -> Plan {
+        match self {
+            Plan::Group { group, how: GroupRequest::Terminate } => Plan::Group { group, how: GroupRequest::Detach },
+            Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
+                Plan::Nobody { why: format!("{} launches by itself, at a real signal only", self.owner()) }
+            }
+            plan => plan,
         }
     }
 

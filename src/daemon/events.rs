@@ -6,7 +6,7 @@ use super::identify::Identified;
 use super::prepare::Findings;
 use super::watch::{Glanced, Looked};
 use crate::cloud::elb::FoundRegistrations;
-use crate::core::handover::Answer;
+use crate::core::call::Answer;
 use crate::core::life::Ticket;
 use crate::core::model::BootInstant;
 use crate::core::retry::Failure;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::cloud::Aws;
-use crate::core::handover::{Answer, CALL_LIMIT};
-use crate::core::model::{ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId};
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, LEAVING_TAG, Leftover, PutRight, is_under_notice, leftover};
+use crate::core::call::{Answer, CALL_LIMIT};
+use crate::core::model::{Fleet, FleetChange, FleetMember, InstanceId};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::Failure;
 
 /// The state of a fleet that raises may have left something on.
@@ -32,16 +32,9 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ti
 
 async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {
     let mut done = Vec::new();
-    if let Some(base) = right.base {
-        let spot = fleet.capacity.spot.map(|spot| spot + base - fleet.capacity.total);
-        let change = FleetChange { total: Some(base), spot, excess: None };
+    for (change, words) in right.changes(fleet) {
         modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
-        done.push(format!("it was still raised for members that are gone: target capacity is back at {base}"));
-    }
-    if right.terminates_excess {
-        let change = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
-        modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
-        done.push("it terminates excess capacity again, as it did before it was raised".to_owned());
+        done.push(words);
     }
     if right.untag {
         aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
@@ -50,48 +43,26 @@ async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -
     Ok(format!("{}: {}", fleet.id, done.join("; ")))
 }
 
-/// Puts the capacity back, unless another member is under notice: then that member does.
+/// Puts the capacity of a fleet back as far as it is this instance's to do.
 pub(super) async fn put_capacity_back(
     aws: &Aws,
-    identity: &Identity,
+    ours: &InstanceId,
     kind: FleetKind,
     fleet_id: &str,
-    limit: Duration,
 ) -> Result<Answer, Failure> {
-    let Some(fleet) = describe_fleet(aws, kind, fleet_id, limit).await? else {
+    let Some(fleet) = describe_fleet(aws, kind, fleet_id, CALL_LIMIT).await? else {
         return Ok(Answer::Capacity { is_back: true });
     };
-    if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        return Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying });
-    }
-    let members = fleet_members(aws, kind, fleet_id, limit).await?;
-    let now = aws.clock.now();
-    let is_other = |member: &&FleetMember| member.instance_id != identity.instance_id;
-    if members.iter().filter(is_other).any(|member| is_under_notice(member, now)) {
-        return Ok(Answer::Capacity { is_back: true });
-    }
-    match leftover(&fleet, &without_notice(members, &identity.instance_id), now) {
-        Leftover::Nothing => Ok(Answer::Capacity { is_back: true }),
-        // At its base again, with more members than that: the policy is put back by whoever looks when it has fewer.
-        Leftover::Later => Ok(Answer::Capacity { is_back: fleet.state != FleetState::Modifying }),
-        Leftover::Now(right) => {
-            put_right(aws, kind, &fleet, right).await?;
-            // What was put right is looked at once more.
-            Ok(Answer::Capacity { is_back: false })
-        }
-    }
-}
-
-/// This instance lives on, whatever its Spot request says for some minutes more.
-fn without_notice(members: Vec<FleetMember>, ours: &InstanceId) -> Vec<FleetMember> {
-    let lives_on = |mut member: FleetMember| {
-        if member.instance_id == *ours {
-            member.taken_since = None;
-            member.instance.iter_mut().for_each(|instance| drop(instance.tags.remove(LEAVING_TAG)));
-        }
-        member
+    let members = match fleet.tags.contains_key(BASE_CAPACITY_TAG) {
+        true => fleet_members(aws, kind, fleet_id, CALL_LIMIT).await?,
+        false => Vec::new(),
     };
-    members.into_iter().map(lives_on).collect()
+    let left = leftover_of_survivor(&fleet, members, ours, aws.clock.now());
+    if let Leftover::Now(right) = left {
+        // What was put right is looked at once more.
+        put_right(aws, kind, &fleet, right).await?;
+    }
+    Ok(Answer::Capacity { is_back: left == Leftover::Nothing })
 }
 
 pub(super) async fn describe_fleet(

@@ -9,9 +9,9 @@ use tracing::warn;
 use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
 use crate::cloud::imds::Imds;
+use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
-use crate::core::handover::CALL_LIMIT;
 use crate::core::model::{
     AutoScalingGroup, Fleet, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, LifeCycle, Owner,
 };

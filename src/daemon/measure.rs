@@ -12,39 +12,16 @@ use tokio::task::JoinHandle;
 
 use super::watch::{Looked, Miss};
 use crate::cloud::tally::{ACTIONS, Tally};
-use crate::core::arrival::Step;
-use crate::core::handover::{Answer, Duty, Known, Outcome};
-use crate::core::life::{Record, Task, Ticket};
+use crate::core::call::Answer;
+use crate::core::duty::DutyId;
+use crate::core::handover::{Known, Outcome};
+use crate::core::life::{Record, Ticket};
 use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::plan::Plan;
 use crate::core::retry::FailureKind;
 use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, PrometheusMetrics};
 
-/// The work that is tried again after a failure: the label `duty`.
-const DUTIES: [&str; 21] = [
-    IDENTIFY,
-    PREPARE,
-    "find-registrations",
-    "find-plan",
-    "leave",
-    "quiet",
-    "ask",
-    "find",
-    "watch",
-    "register",
-    "lifecycle",
-    "mark",
-    "light",
-    "hook",
-    "arrive-ready",
-    "arrive-find",
-    "arrive-room",
-    "arrive-place",
-    "arrive-unmark",
-    "arrive-capacity",
-    "arrive-terminate",
-];
 /// The identity of this instance.
 const IDENTIFY: &str = "identify";
 /// A round of look-ups before a notice.
@@ -53,15 +30,17 @@ const PREPARE: &str = "prepare";
 pub(super) struct Measures {
     metrics: Arc<PrometheusMetrics>,
     server: Option<JoinHandle<()>>,
-    /// The tasks that failed the last time they were tried, in which handover or arrival.
-    failed: HashSet<(Task, u32)>,
+    /// The duties whose last call failed, in which handover or arrival.
+    failed: HashSet<Ticket>,
 }
 
 impl Measures {
     /// Serves where it is told to, if it is.
     pub(super) fn begin(listen: Option<SocketAddr>, now: BootInstant) -> anyhow::Result<Self> {
+        // The label `duty`: the work that is tried again after a failure.
+        let duties: Vec<&str> = [IDENTIFY, PREPARE].into_iter().chain(DutyId::labels()).collect();
         let metrics =
-            PrometheusMetrics::new(&ACTIONS, &DUTIES, Timestamp::now(), now).context("failed to set up the metrics")?;
+            PrometheusMetrics::new(&ACTIONS, &duties, Timestamp::now(), now).context("failed to set up the metrics")?;
         let metrics = Arc::new(metrics);
         let shared = metrics.clone();
         let server = listen.map(|address| tokio::spawn(metrics::serve(address, move || shared.text(boot::now()))));
@@ -108,19 +87,17 @@ impl Measures {
 
     /// A call of the core begins.
     pub(super) fn calls(&mut self, ticket: Ticket) {
-        if self.failed.contains(&(ticket.task, ticket.epoch)) {
-            self.metrics.retried(duty(ticket.task));
+        if self.failed.contains(&ticket) {
+            self.metrics.retried(ticket.duty.label());
         }
     }
 
     pub(super) fn answered(&mut self, ticket: Ticket, answer: &Answer) {
-        self.failed.retain(|(_, epoch)| *epoch == ticket.epoch);
-        let has_failed = matches!(answer, Answer::Failed(_));
-        match has_failed {
-            true => drop(self.failed.insert((ticket.task, ticket.epoch))),
-            false => drop(self.failed.remove(&(ticket.task, ticket.epoch))),
+        self.failed.retain(|failed| failed.epoch == ticket.epoch && *failed != ticket);
+        if matches!(answer, Answer::Failed(_)) {
+            self.failed.insert(ticket);
         }
-        if let Task::Leave(Duty::Hook(kind)) = ticket.task {
+        if let DutyId::Hook(kind) = ticket.duty {
             self.metrics.hook(kind, matches!(answer, Answer::Hook { succeeded: true, .. }));
         }
     }
@@ -152,62 +129,5 @@ impl Drop for Measures {
         if let Some(server) = &self.server {
             server.abort();
         }
-    }
-}
-
-fn duty(task: Task) -> &'static str {
-    match task {
-        Task::Leave(Duty::FindRegistrations(_)) => "find-registrations",
-        Task::Leave(Duty::FindPlan) => "find-plan",
-        Task::Leave(Duty::FindGroup) => "lifecycle",
-        Task::Leave(Duty::Leave(_)) => "leave",
-        Task::Leave(Duty::Quiet) => "quiet",
-        Task::Leave(Duty::Ask) => "ask",
-        Task::Leave(Duty::Find) => "find",
-        Task::Leave(Duty::Watch) => "watch",
-        Task::Leave(Duty::Register(_)) => "register",
-        Task::Leave(Duty::MemberState | Duty::Lifecycle(_)) => "lifecycle",
-        Task::Leave(Duty::Mark) => "mark",
-        Task::Leave(Duty::Light(_)) => "light",
-        Task::Leave(Duty::Hook(_)) => "hook",
-        Task::Arrive(Step::Ready) => "arrive-ready",
-        Task::Arrive(Step::Find) => "arrive-find",
-        Task::Arrive(Step::Room) => "arrive-room",
-        Task::Arrive(Step::Place(_)) => "arrive-place",
-        Task::Arrive(Step::Unmark) => "arrive-unmark",
-        Task::Arrive(Step::Capacity) => "arrive-capacity",
-        Task::Arrive(Step::Terminate) => "arrive-terminate",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::handover::HookKind;
-
-    #[test]
-    fn every_duty_is_among_those_that_stand_at_zero_from_the_start() {
-        let leaving = [
-            Duty::FindRegistrations(0),
-            Duty::FindPlan,
-            Duty::Leave(7),
-            Duty::Quiet,
-            Duty::Ask,
-            Duty::Find,
-            Duty::Watch,
-            Duty::Register(0),
-            Duty::Lifecycle(0),
-            Duty::Mark,
-            Duty::Light(0),
-            Duty::Hook(HookKind::Notice),
-        ];
-        let arriving =
-            [Step::Ready, Step::Find, Step::Room, Step::Place(0), Step::Unmark, Step::Capacity, Step::Terminate];
-        let tasks = leaving.map(Task::Leave).into_iter().chain(arriving.map(Task::Arrive));
-        let mut names: Vec<&str> = [IDENTIFY, PREPARE].into_iter().chain(tasks.map(duty)).collect();
-        let mut listed = DUTIES.to_vec();
-        names.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(names, listed);
     }
 }

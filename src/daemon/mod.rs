@@ -45,8 +45,10 @@ use crate::cloud::clock::Clock;
 use crate::cloud::credentials::CredentialsState;
 use crate::cloud::elb::FoundRegistrations;
 use crate::cloud::imds::Imds;
-use crate::core::handover::{Answer, Call, Handover};
-use crate::core::life::{self, Errand, Life, Ticket};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::Due;
+use crate::core::handover::Handover;
+use crate::core::life::{self, Life, Ticket};
 use crate::core::model::{BootInstant, Identity};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::retry::Failure;
@@ -270,12 +272,12 @@ impl Daemon {
     /// Lets the core go on and begins the calls it wants.
     fn advance(&mut self, now: BootInstant) {
         let (Some(life), Some(aws)) = (&mut self.life, &self.aws) else { return };
-        let errands = life.due(now);
+        let calls = life.due(now);
         if life.take_wants_look_up() {
             self.preparation.renew_now(now);
             (self.identify, self.identify_at) = (true, now);
         }
-        if errands.is_empty() {
+        if calls.is_empty() {
             return;
         }
         let asked = perform::Parties {
@@ -284,7 +286,7 @@ impl Daemon {
             identity: life.identity().clone(),
             config: Arc::new(self.options.config.clone()),
         };
-        for Errand { ticket, call, limit } in errands {
+        for (ticket, Due { call, limit, .. }) in calls {
             debug!("begins {call}");
             let environment = match (&call, life.handover()) {
                 (Call::RunHook { .. }, Some(handover)) => {
@@ -409,7 +411,7 @@ impl Daemon {
         self.measures.answered(ticket, &answer);
         let Some(life) = &mut self.life else { return };
         if let Some(failure) = life.answered(boot::now(), ticket, answer) {
-            warn!("{}: {failure}; {}", publish::words(ticket.task), publish::tried_again(ticket.task));
+            warn!("{}: {failure}; {}", ticket.duty.failure(), ticket.duty.goes_on());
         }
     }
 

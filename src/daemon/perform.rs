@@ -11,8 +11,8 @@ use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::{LifecycleAction, Placement};
 use crate::cloud::imds::Imds;
+use crate::core::call::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
-use crate::core::handover::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::model::{FleetChange, Identity};
 use crate::core::plan::PREDECESSOR_TAG;
 use crate::core::retry::Failure;
@@ -91,7 +91,9 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::TerminateInstances => with_ec2(aws, identity, call, limit).await,
         Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
         Call::FindTargetGroups => find_target_groups(aws, identity, config).await,
-        Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(aws, identity, kind, &fleet_id, CALL_LIMIT).await,
+        Call::PutCapacityBack { kind, fleet_id } => {
+            put_capacity_back(aws, &identity.instance_id, kind, &fleet_id).await
+        }
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
     }
 }

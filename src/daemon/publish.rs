@@ -14,10 +14,11 @@ use super::options::Options;
 use super::outlook;
 use super::write::{WriteRecord, WriteRuntime};
 use crate::cloud::credentials::CredentialsState;
-use crate::core::arrival::{Arrival, Step};
+use crate::core::arrival::Arrival;
 use crate::core::config::When;
-use crate::core::handover::{Duty, Handover, Known, Outcome, Report};
-use crate::core::life::{self, Life, Record, Remark, Task};
+use crate::core::duty::DutyReport;
+use crate::core::handover::{Handover, Known, Outcome};
+use crate::core::life::{self, Life, Record, Remark};
 use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
 use crate::host::boot;
 use crate::host::files::{CredentialsStatus, DaemonState, Files, MetadataTrouble, Moment, OwnerStatus, Status};
@@ -189,7 +190,7 @@ impl Publisher {
         self.status.handover = life.record().cloned();
         let handover = life.handover().filter(|_| self.status.state == DaemonState::HandingOver);
         let reports = handover.map(Handover::reports).unwrap_or_default();
-        self.status.duties = reports.into_iter().map(Report::so_far).collect();
+        self.status.duties = reports.into_iter().map(DutyReport::so_far).collect();
         if let Some(flags) = life.flags() {
             self.is_dirty |= self.notice_stands != Some(flags.notice) || self.is_drained != flags.drained;
             self.notice_stands = Some(flags.notice);
@@ -291,41 +292,6 @@ impl Publisher {
 
 fn moment() -> Moment {
     Moment { at: Timestamp::now(), boot: boot::now() }
-}
-
-/// The purpose of a call, for the line that tells of its failure.
-pub(super) fn words(task: Task) -> &'static str {
-    match task {
-        Task::Leave(Duty::FindRegistrations(_)) => "failed to find this instance's target groups",
-        Task::Leave(Duty::FindPlan) => "failed to find out who launches a successor",
-        Task::Leave(Duty::FindGroup) => "failed to find the hooks of the group that terminates this instance",
-        Task::Leave(Duty::Leave(_)) => "failed to leave a target group, or to see it left",
-        Task::Leave(Duty::Quiet) => "failed to look at this instance's connections",
-        Task::Leave(Duty::Ask) => "failed to ask for the successor",
-        Task::Leave(Duty::Find) => "failed to find the successor",
-        Task::Leave(Duty::Watch) => "failed to look at the successor",
-        Task::Leave(Duty::Register(_)) => "failed to register the successor, or to see its health",
-        Task::Leave(Duty::MemberState) => "failed to look at this instance's state in its group",
-        Task::Leave(Duty::Lifecycle(_)) => "failed to see the termination hook through",
-        Task::Leave(Duty::Mark) => "failed to tag this instance as one that goes",
-        Task::Leave(Duty::Light(_)) => "failed to see whether anybody else serves",
-        Task::Leave(Duty::Hook(_)) => "failed to run a hook",
-        Task::Arrive(Step::Ready) => "failed to see the application ready",
-        Task::Arrive(Step::Find) => "failed to look the target groups up",
-        Task::Arrive(Step::Room) => "failed to put this instance back into its group",
-        Task::Arrive(Step::Place(_)) => "failed to register this instance, or to see its health",
-        Task::Arrive(Step::Unmark) => "failed to take the tag off this instance",
-        Task::Arrive(Step::Capacity) => "failed to put the fleet's capacity back",
-        Task::Arrive(Step::Terminate) => "failed to terminate this instance",
-    }
-}
-
-/// What follows a failure, for the log.
-pub(super) fn tried_again(task: Task) -> &'static str {
-    match task {
-        Task::Leave(_) => "tried again as long as there is time",
-        Task::Arrive(_) => "tried again until it is done",
-    }
 }
 
 /// The record that a milestone belongs to: the closing ones belong to one that is closed.

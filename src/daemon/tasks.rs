@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::Daemon;
 use super::events::{Event, Purpose};
-use crate::core::handover::Answer;
+use crate::core::call::Answer;
 use crate::core::model::BootInstant;
 use crate::core::retry::Failure;
 use crate::host::boot;

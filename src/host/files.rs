@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::text_file;
-use crate::core::handover::Report;
+use crate::core::duty::DutyReport;
 use crate::core::life::Record;
 use crate::core::model::{BootInstant, Identity, Registration};
 
@@ -52,7 +52,7 @@ pub struct Status {
     /// The last one, or the one that goes on.
     pub handover: Option<Record>,
     /// The duties of the handover that goes on, as they stand now.
-    pub duties: Vec<Report>,
+    pub duties: Vec<DutyReport>,
 }
 
 /// One moment on both clocks: the wall's for people, the boot's for ages, because nobody can set it.

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use prometheus::{Gauge, IntCounter, IntCounterVec, Registry, TextEncoder};
 
-use crate::core::handover::HookKind;
+use crate::core::call::HookKind;
 use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::retry::FailureKind;
 

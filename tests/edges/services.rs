@@ -8,8 +8,8 @@ use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::elb::{FoundRegistrations, SearchScope};
 use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::core::call::HookResult;
 use spot_relay::core::config::ListedTargetGroup;
-use spot_relay::core::handover::HookResult;
 use spot_relay::core::model::{
     AutoScalingGroup, ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState,
     InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target,

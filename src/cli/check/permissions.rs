@@ -13,7 +13,7 @@ use super::owner::PlanWithReads;
 use crate::cli::policy;
 use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
-use crate::core::handover::HookResult;
+use crate::core::call::HookResult;
 use crate::core::model::{
     AutoScalingGroup, FleetChange, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
 };

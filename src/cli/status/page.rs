@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::report::{ReportedHandover, ReportedMilestone, ReportedRegistration, StatusProblem, StatusReport};
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
-use crate::core::handover::Report as Duty;
+use crate::core::duty::DutyReport;
 use crate::core::life::Closed;
 use crate::core::model::{LifeCycle, MilestoneKind, Signal, ports_in_words};
 
@@ -111,7 +111,7 @@ impl StatusPage {
         lines
     }
 
-    fn duty(&self, duty: &Duty, goes_on: bool) -> Vec<String> {
+    fn duty(&self, duty: &DutyReport, goes_on: bool) -> Vec<String> {
         let (tone, word) = match duty.done {
             true => (Tone::Good, "done"),
             false if goes_on => (Tone::Alarm, "open"),

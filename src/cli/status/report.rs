@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::core::handover::{Outcome, Report as Duty};
+use crate::core::duty::DutyReport;
+use crate::core::handover::Outcome;
 use crate::core::life::{Closed, Record};
 use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
 use crate::host::files::{DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
@@ -128,7 +129,7 @@ pub(super) struct ReportedHandover {
     pub(super) seconds: Option<f64>,
     pub(super) closed: Option<Closed>,
     pub(super) milestones: Vec<ReportedMilestone>,
-    pub(super) duties: Vec<Duty>,
+    pub(super) duties: Vec<DutyReport>,
 }
 
 /// A milestone.
@@ -232,7 +233,7 @@ impl ReportedCredentials {
 
 impl ReportedHandover {
     /// `open`: how its duties stand now, while it goes on.
-    pub(super) fn of(record: &Record, open: Option<(Vec<Duty>, BootInstant)>) -> ReportedHandover {
+    pub(super) fn of(record: &Record, open: Option<(Vec<DutyReport>, BootInstant)>) -> ReportedHandover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
         let ended = ended.map(|milestone| milestone.at);
         let until = ended.or(open.as_ref().map(|(_, now)| *now));

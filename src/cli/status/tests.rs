@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::page;
 use super::report::{Presence, StatusReport, StatusSources};
 use crate::cli::screen::Paint;
-use crate::core::handover::{Known, Outcome, Report as Duty};
+use crate::core::duty::DutyReport;
+use crate::core::handover::{Known, Outcome};
 use crate::core::life::Record;
 use crate::core::model::{
     Action, BootInstant, Identity, Incident, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
@@ -136,7 +137,7 @@ fn record(seconds: f64) -> Record {
     }
 }
 
-fn duty(duty: &str, done: bool, what: &str) -> Duty {
+fn duty(duty: &str, done: bool, what: &str) -> DutyReport {
     serde_json::from_value(serde_json::json!({"duty": duty, "done": done, "what": what})).unwrap()
 }
 

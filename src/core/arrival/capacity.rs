@@ -2,65 +2,65 @@
 
 use std::time::Duration;
 
-use super::first_failure;
-use crate::core::handover::{Answer, Call, Pace};
-use crate::core::model::BootInstant;
+use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
+use crate::core::duty::its_attempts;
 use crate::core::plan::{FleetKind, FleetRequest, Plan};
-use crate::core::retry::Failure;
 
 /// A raise that was under way may land on what was put back: it has to be seen twice, so far apart.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
 /// The pauses while another member is under notice, or AWS still shows this one so.
 const PAUSES: [u64; 5] = [2, 5, 10, 30, 60];
 
-pub(super) struct Capacity {
+pub(super) struct PutCapacityBack {
     kind: FleetKind,
     fleet_id: String,
-    seen_back: u8,
+    was_seen_back: bool,
     looks: usize,
-    pace: Pace,
+    attempts: Attempts,
 }
 
-impl Capacity {
-    pub(super) fn of(plan: &Plan, pace: Pace) -> Option<Capacity> {
+impl PutCapacityBack {
+    pub(super) fn of(plan: &Plan, attempts: Attempts) -> Option<PutCapacityBack> {
         match plan {
-            Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
-                Some(Capacity { kind: *kind, fleet_id: fleet.id.clone(), seen_back: 0, looks: 0, pace })
-            }
+            Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => Some(PutCapacityBack {
+                kind: *kind,
+                fleet_id: fleet.id.clone(),
+                was_seen_back: false,
+                looks: 0,
+                attempts,
+            }),
             _ => None,
         }
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.seen_back >= 2
+        self.attempts.is_over()
+    }
+}
+
+impl Duty<Duties> for PutCapacityBack {
+    its_attempts!();
+
+    fn call(&mut self, _: &Situation) -> Option<Call> {
+        Some(Call::PutCapacityBack { kind: self.kind, fleet_id: self.fleet_id.clone() })
     }
 
-    pub(super) fn first_failure(&self) -> Option<Failure> {
-        first_failure(&self.pace)
-    }
-
-    pub(super) fn due(&mut self, now: BootInstant) -> Option<Call> {
-        let begin = !self.is_done() && self.pace.begin(now);
-        begin.then(|| Call::PutCapacityBack { kind: self.kind, fleet_id: self.fleet_id.clone() })
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
+    fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
         match answer {
+            Answer::Capacity { is_back: true } if self.was_seen_back => self.attempts.end(),
             Answer::Capacity { is_back: true } => {
-                self.seen_back += 1;
-                self.pace.succeeded(now + SEEN_TWICE_AFTER);
+                self.was_seen_back = true;
+                self.attempts.succeeded(now + SEEN_TWICE_AFTER);
             }
             Answer::Capacity { is_back: false } => {
-                self.seen_back = 0;
+                self.was_seen_back = false;
                 let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
                 self.looks += 1;
-                self.pace.succeeded(now + Duration::from_secs(pause));
+                self.attempts.succeeded(now + Duration::from_secs(pause));
             }
-            other => self.pace.failed_at_leisure(now, other),
+            other => return Err(other),
         }
-    }
-
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.is_done() { None } else { self.pace.wake() }
+        Ok(News::default())
     }
 }

@@ -6,6 +6,7 @@ use crate::core::model::{
     TargetHealth, TargetState, TargetType,
 };
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest};
+use crate::core::retry::FailureKind;
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
 const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
@@ -102,7 +103,7 @@ fn gone() -> Answer {
 struct Telling {
     arrival: Arrival,
     now: BootInstant,
-    steps: Vec<Step>,
+    steps: Vec<DutyId>,
     milestones: Vec<MilestoneKind>,
     remarks: Vec<String>,
 }
@@ -125,10 +126,10 @@ impl Telling {
             assert!(rounds < 5_000, "it spins: {:?}", self.steps.last());
             let due = self.arrival.due(self.now);
             let is_asked_again = !due.is_empty();
-            for DueStep { step, call, .. } in due {
-                self.steps.push(step);
+            for Due { duty, call, .. } in due {
+                self.steps.push(duty);
                 let answer = answer(self.now, &call);
-                self.arrival.answered(self.now, step, answer);
+                self.arrival.answered(self.now, duty, answer);
             }
             self.milestones.extend(self.arrival.take_milestones().into_iter().map(|milestone| milestone.milestone));
             self.remarks.extend(self.arrival.take_remarks());
@@ -141,7 +142,7 @@ impl Telling {
         self
     }
 
-    fn count(&self, step: Step) -> usize {
+    fn count(&self, step: DutyId) -> usize {
         self.steps.iter().filter(|it| **it == step).count()
     }
 }
@@ -164,7 +165,7 @@ fn an_arrival_registers_where_the_configuration_says_and_follows_health() {
     let told = Telling::of(Arrival::arrive(identity(), Readiness::AtOnce, at(0))).runs(60, fine);
     assert!(told.arrival.is_finished());
     assert_eq!(told.milestones, [MilestoneKind::Arrived]);
-    assert_eq!(told.steps, [Step::Find, Step::Place(0), Step::Place(0), Step::Place(0)]);
+    assert_eq!(told.steps, [DutyId::FindTargetGroups, DutyId::Serve(0), DutyId::Serve(0), DutyId::Serve(0)]);
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn an_arrival_is_not_over_while_a_listed_target_group_is_missing() {
         call => fine(now, call),
     });
     assert_eq!(told.milestones, []);
-    assert_eq!(told.count(Step::Place(0)), 3, "the one that is there is registered all the same, once");
+    assert_eq!(told.count(DutyId::Serve(0)), 3, "the one that is there is registered all the same, once");
     assert_eq!(told.remarks.iter().filter(|remark| remark.contains("shopp")).count(), 1, "said once");
     let told = told.runs(900, |now, call| match call {
         Call::FindTargetGroups => {
@@ -203,7 +204,7 @@ fn nothing_is_registered_before_the_application_is_ready() {
         call => fine(now, call),
     });
     assert_eq!(told.milestones, [MilestoneKind::Arrived]);
-    assert_eq!(told.count(Step::Ready), 91, "every second");
+    assert_eq!(told.count(DutyId::Ready), 91, "every second");
     assert!(told.remarks.is_empty(), "an application that starts is no trouble: {:?}", told.remarks);
 }
 
@@ -231,7 +232,7 @@ fn a_deregistration_that_lands_late_is_registered_over() {
         call => fine(now, call),
     });
     assert_eq!(told.milestones, [MilestoneKind::Reinstated]);
-    assert!(told.count(Step::Place(0)) > 3);
+    assert!(told.count(DutyId::Serve(0)) > 3);
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn an_application_that_never_becomes_healthy_costs_a_call_every_five_minutes() {
         call => fine(now, call),
     });
     assert!(!told.arrival.is_finished());
-    assert!(told.count(Step::Place(0)) < 300, "{}", told.count(Step::Place(0)));
+    assert!(told.count(DutyId::Serve(0)) < 300, "{}", told.count(DutyId::Serve(0)));
 }
 
 #[test]
@@ -258,14 +259,16 @@ fn a_target_group_that_is_gone_holds_nothing_up() {
 #[test]
 fn whatever_fails_is_tried_again_and_stops_nothing_else() {
     let well_from = at(600_000);
-    for failing in [Step::Unmark, Step::Place(0), Step::Room, Step::Capacity] {
-        let plan = if failing == Step::Capacity { fleet() } else { group() };
+    for failing in [DutyId::Unmark, DutyId::Serve(0), DutyId::RejoinGroup, DutyId::PutCapacityBack] {
+        let plan = if failing == DutyId::PutCapacityBack { fleet() } else { group() };
         let told = Telling::after(Errand::Reinstate, Some(&plan)).runs(3_600, |now, call| {
             let fails = match call {
-                Call::UntagInstance { .. } => failing == Step::Unmark,
-                Call::RegisterTargets { target_group, .. } => failing == Step::Place(0) && target_group.as_str() == WEB,
-                Call::DescribeGroupRoom { .. } => failing == Step::Room,
-                Call::PutCapacityBack { .. } => failing == Step::Capacity,
+                Call::UntagInstance { .. } => failing == DutyId::Unmark,
+                Call::RegisterTargets { target_group, .. } => {
+                    failing == DutyId::Serve(0) && target_group.as_str() == WEB
+                }
+                Call::DescribeGroupRoom { .. } => failing == DutyId::RejoinGroup,
+                Call::PutCapacityBack { .. } => failing == DutyId::PutCapacityBack,
                 _ => false,
             };
             match call {
@@ -295,10 +298,10 @@ fn it_goes_back_into_its_group_where_there_is_room_and_is_no_member() {
             Call::DescribeGroupRoom { .. } => room(state, desired),
             call => fine(now, call),
         });
-        let looks = told.steps.iter().filter(|step| **step == Step::Room).count();
+        let looks = told.steps.iter().filter(|step| **step == DutyId::RejoinGroup).count();
         assert_eq!(told.arrival.is_finished(), ends, "{state:?} {desired}");
         assert!(!ends || looks == 1 + attaches, "{state:?} {desired}: {looks}");
-        assert!(ends || told.count(Step::Place(0)) == 0, "a member that is being detached is registered afterwards");
+        assert!(ends || told.count(DutyId::Serve(0)) == 0, "a member that is being detached is registered afterwards");
     }
 }
 
@@ -323,7 +326,7 @@ fn what_its_group_terminates_is_not_registered() {
             call => fine(now, call),
         });
         assert!(told.arrival.is_finished());
-        assert_eq!(told.count(Step::Place(0)) + told.count(Step::Place(1)), 0, "{state}");
+        assert_eq!(told.count(DutyId::Serve(0)) + told.count(DutyId::Serve(1)), 0, "{state}");
         assert_eq!(told.milestones, [], "it is not back");
     }
 }
@@ -332,9 +335,9 @@ fn what_its_group_terminates_is_not_registered() {
 fn staying_out_only_takes_the_mark_off_and_puts_the_capacity_back() {
     let told = Telling::after(Errand::StayOut, Some(&fleet())).runs(600, fine);
     assert!(told.arrival.is_finished());
-    assert_eq!(told.steps, [Step::Unmark, Step::Capacity, Step::Capacity]);
+    assert_eq!(told.steps, [DutyId::Unmark, DutyId::PutCapacityBack, DutyId::PutCapacityBack]);
     let told = Telling::after(Errand::StayOut, Some(&group())).runs(600, fine);
-    assert_eq!(told.steps, [Step::Unmark]);
+    assert_eq!(told.steps, [DutyId::Unmark]);
 }
 
 #[test]
@@ -354,7 +357,7 @@ fn terminating_itself_is_all_that_it_does() {
         call => fine(now, call),
     });
     assert!(told.arrival.is_finished());
-    assert!(told.steps.iter().all(|step| *step == Step::Terminate));
+    assert!(told.steps.iter().all(|step| *step == DutyId::Terminate));
     assert!(told.steps.len() > 2);
 }
 
@@ -363,7 +366,7 @@ fn only_what_was_begun_has_to_be_left_again() {
     let mut arrival = Arrival::arrive(identity(), Readiness::AtOnce, at(0));
     assert_eq!(arrival.registrations().count(), 0);
     arrival.due(at(0));
-    arrival.answered(at(10), Step::Find, fine(at(10), &Call::FindTargetGroups));
+    arrival.answered(at(10), DutyId::FindTargetGroups, fine(at(10), &Call::FindTargetGroups));
     assert_eq!(arrival.registrations().count(), 0);
     // It may have been done, answered or not.
     arrival.due(at(20));

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 
+use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
-use super::successor::Asked;
-use super::{Answer, Call, Pace, Report, Terms, View, seconds};
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
 use crate::core::retry::FailureKind;
@@ -44,7 +46,7 @@ pub(super) struct AskCapacity {
     kind: FleetKind,
     fleet_id: String,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     base: Option<i32>,
     /// The last read.
     fleet: Option<Fleet>,
@@ -101,12 +103,12 @@ enum Stage {
 }
 
 impl AskCapacity {
-    pub(super) fn new(kind: FleetKind, fleet_id: String, pace: Pace) -> AskCapacity {
+    pub(super) fn new(kind: FleetKind, fleet_id: String, attempts: Attempts) -> AskCapacity {
         AskCapacity {
             kind,
             fleet_id,
             stage: Stage::Read,
-            pace,
+            attempts,
             base: None,
             fleet: None,
             wanted: None,
@@ -133,9 +135,9 @@ impl AskCapacity {
         }
     }
 
-    pub(super) fn of(kind: FleetKind, fleet: &Fleet, terms: &Terms, pace: Pace) -> AskCapacity {
+    pub(super) fn of(kind: FleetKind, fleet: &Fleet, terms: &Terms, attempts: Attempts) -> AskCapacity {
         let planned = terms.planned_before.then_some(fleet.capacity.total);
-        AskCapacity { planned, ..AskCapacity::new(kind, fleet.id.clone(), pace) }
+        AskCapacity { planned, ..AskCapacity::new(kind, fleet.id.clone(), attempts) }
     }
 
     /// Everything that decides what comes next, but for when.
@@ -151,74 +153,8 @@ impl AskCapacity {
             self.written,
             self.by_itself,
             self.fulfilled_at_count,
-            self.pace.failures
+            self.attempts.failures
         )
-    }
-
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn has_spare(&self) -> bool {
-        self.has_spare
-    }
-
-    /// Nothing was asked of the fleet, and nothing can be any more.
-    pub(super) fn is_gone_unasked(&self) -> bool {
-        self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
-    }
-
-    /// Tells whether the fleet has launched what was asked of it.
-    pub(super) fn is_fulfilled(&self) -> bool {
-        self.fulfilled || matches!(self.stage, Stage::Done | Stage::Gone)
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
-        let is_back = matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
-        let last_chance = view.reserve_reached() && !is_back && !self.refused;
-        if last_chance && self.may_be_raised(view.terms) && !self.pace.in_flight {
-            self.stage = Stage::PutBack;
-            self.pace.next = view.now.min(self.pace.next);
-        }
-        let another_goes = self.another_goes_at.is_some_and(|goes_at| goes_at.since(view.now) < ABOUT_TO_GO);
-        let raised = self.stage == Stage::Await || (self.stage == Stage::Raise && self.raise_begun);
-        if raised && another_goes && !self.pace.in_flight {
-            self.stage = Stage::StandBack;
-            self.pace.next = view.now;
-        }
-        // Too late to be fulfilled: what is raised now would only have to be put back, and to count again would change nothing.
-        // The fleet replaces after death.
-        let short = view.reserve_reached() || announced_left(view) < TOO_LATE;
-        self.too_late = short && !self.may_be_raised(view.terms);
-        if matches!(self.stage, Stage::Tag | Stage::Raise) {
-            if self.too_late {
-                return None;
-            }
-            if view.now > self.counted_at + COUNT_HOLDS && !self.pace.in_flight {
-                self.stage = Stage::Count;
-            }
-        }
-        view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
-        let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
-        if !self.pace.begin(view.now) {
-            return None;
-        }
-        match self.stage {
-            Stage::Read | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
-            Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
-            Stage::Tag => {
-                let (base, raised, terminates_excess) = (self.base?, self.raised_to_tag()?, self.terminates_excess);
-                let value = RaisedCapacity { base, raised, terminates_excess }.to_string();
-                Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
-            }
-            Stage::Raise => {
-                self.raise_begun = true;
-                self.modify(self.wanted?)
-            }
-            Stage::PutBack | Stage::StandBack => self.modify(self.base?),
-            Stage::Done | Stage::Gone => None,
-        }
     }
 
     /// Tells whether this process or the one before it has raised the capacity.
@@ -227,55 +163,19 @@ impl AskCapacity {
         self.raise_begun || (terms.resumed && is_raised)
     }
 
-    /// A Spot part that the request names moves with the total: else the raise would be on demand. A fleet that keeps its
-    /// excess already is not told to.
+    /// A fleet that keeps its excess already is not told to.
     fn modify(&mut self, total: i32) -> Option<Call> {
-        let read = self.fleet.as_ref()?.capacity;
-        let spot = read.spot.map(|spot| spot + (total - read.total));
+        let change = self.fleet.as_ref()?.with_total(total);
         let excess = self.terminates_excess.then_some(ExcessCapacity::Stays);
         self.writing = Some(total);
-        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot, excess })
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
-        let writing = self.writing.take();
-        if answer == Answer::Accepted {
-            self.written = writing.or(self.written);
-        }
-        match (self.stage, answer) {
-            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, terms, *fleet),
-            (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.gone(now, "AWS knows no such fleet".to_owned()),
-            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, terms, &members),
-            (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
-            (Stage::Raise, Answer::Accepted) => {
-                self.raised_at.get_or_insert(now);
-                self.wait(now);
-            }
-            (Stage::StandBack, Answer::Accepted) => {
-                self.raise_begun = false;
-                self.wanted = None;
-                self.look_again(now);
-            }
-            (Stage::PutBack, Answer::Accepted) => self.back(now),
-            (stage, Answer::Failed(failure)) => {
-                // Why a fleet cannot be changed its state tells.
-                let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
-                self.refused = writes && failure.kind == FailureKind::Rejected;
-                self.pace.failed(now, failure);
-                if self.refused {
-                    self.stage = Stage::Read;
-                }
-            }
-            (_, other) => self.pace.failed_by(now, other),
-        }
-        self.tell()
+        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot: change.spot, excess })
     }
 
     /// Each once: that the fleet was asked, and that it has launched.
     fn tell(&mut self) -> Asked {
         match self.told {
-            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Requested,
-            Asked::Requested if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
+            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Raised,
+            Asked::Raised if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
             _ => return Asked::Pending,
         }
         self.told.clone()
@@ -325,7 +225,7 @@ impl AskCapacity {
         if may_be_raised && is_higher && self.untagged_reads < UNTAGGED_READS {
             self.untagged_reads += 1;
             self.stage = Stage::Read;
-            return self.pace.succeeded(now + UNTAGGED_PAUSE);
+            return self.attempts.succeeded(now + UNTAGGED_PAUSE);
         }
         // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
         // numbers in it, so what is under notice counts too.
@@ -402,21 +302,21 @@ impl AskCapacity {
         self.settling = true;
         self.wanted = None;
         self.stage = Stage::Read;
-        self.pace.succeeded(now + SETTLE_AFTER);
+        self.attempts.succeeded(now + SETTLE_AFTER);
     }
 
     fn wait(&mut self, now: BootInstant) {
         let pause = PAUSES.get(self.reads).or(PAUSES.last()).copied().unwrap_or_default();
         self.reads += 1;
         self.stage = Stage::Await;
-        self.pace.succeeded(now + pause);
+        self.attempts.succeeded(now + pause);
     }
 
     /// Reads and counts anew after a moment.
     fn look_again(&mut self, now: BootInstant) {
         self.stage = Stage::Read;
         self.another_goes_at = None;
-        self.pace.succeeded(now + ABOUT_TO_GO / 5);
+        self.attempts.succeeded(now + ABOUT_TO_GO / 5);
     }
 
     fn gone(&mut self, now: BootInstant, why: String) {
@@ -426,34 +326,138 @@ impl AskCapacity {
 
     fn go_on(&mut self, now: BootInstant, stage: Stage) {
         self.stage = stage;
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
+        if matches!(stage, Stage::Done | Stage::Gone) {
+            self.attempts.end();
+        }
+    }
+}
+
+impl Ask for AskCapacity {
+    fn owner(&self) -> Option<String> {
+        Some(self.fleet_id.clone())
     }
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if matches!(self.stage, Stage::Done | Stage::Gone) { None } else { self.pace.wake() }
+    fn serves_on(&self) -> bool {
+        !self.has_spare
     }
 
-    pub(super) fn words(&self) -> String {
-        self.fleet_id.clone()
+    fn has_spare(&self) -> bool {
+        self.has_spare
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn is_gone_unasked(&self) -> bool {
+        self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
+    }
+
+    /// Until it has launched what was asked of it.
+    fn owner_launches(&self) -> bool {
+        !self.fulfilled && !matches!(self.stage, Stage::Done | Stage::Gone)
+    }
+}
+
+impl Duty<Duties> for AskCapacity {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        let now = situation.now;
+        // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
+        let is_back = matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        let last_chance = situation.reserve_reached() && !is_back && !self.refused;
+        if last_chance && self.may_be_raised(situation.terms) && !self.attempts.in_flight {
+            self.stage = Stage::PutBack;
+            self.attempts.next = now.min(self.attempts.next);
+        }
+        let another_goes = self.another_goes_at.is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO);
+        let raised = self.stage == Stage::Await || (self.stage == Stage::Raise && self.raise_begun);
+        if raised && another_goes && !self.attempts.in_flight {
+            self.stage = Stage::StandBack;
+            self.attempts.next = now;
+        }
+        // Too late to be fulfilled: what is raised now would only have to be put back, and to count again would change
+        // nothing. The fleet replaces after death.
+        let short = situation.reserve_reached() || announced_left(situation) < TOO_LATE;
+        self.too_late = short && !self.may_be_raised(situation.terms);
+        let is_old = now > self.counted_at + COUNT_HOLDS && !self.attempts.in_flight;
+        if matches!(self.stage, Stage::Tag | Stage::Raise) && !self.too_late && is_old {
+            self.stage = Stage::Count;
+        }
+        situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES);
+    }
+
+    fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
+        let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
+        match self.stage {
+            Stage::Read | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
+            Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
+            Stage::Tag | Stage::Raise if self.too_late => None,
+            Stage::Tag => {
+                let (base, raised, terminates_excess) = (self.base?, self.raised_to_tag()?, self.terminates_excess);
+                let value = RaisedCapacity { base, raised, terminates_excess }.to_string();
+                Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
+            }
+            Stage::Raise => {
+                self.raise_begun = true;
+                self.modify(self.wanted?)
+            }
+            Stage::PutBack | Stage::StandBack => self.modify(self.base?),
+            Stage::Done | Stage::Gone => None,
+        }
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let (now, terms) = (situation.now, situation.terms);
+        let writing = self.writing.take();
+        if answer == Answer::Accepted {
+            self.written = writing.or(self.written);
+        }
+        match (self.stage, answer) {
+            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, terms, *fleet),
+            (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.gone(now, "AWS knows no such fleet".to_owned()),
+            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, terms, &members),
+            (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
+            (Stage::Raise, Answer::Accepted) => {
+                self.raised_at.get_or_insert(now);
+                self.wait(now);
+            }
+            (Stage::StandBack, Answer::Accepted) => {
+                self.raise_begun = false;
+                self.wanted = None;
+                self.look_again(now);
+            }
+            (Stage::PutBack, Answer::Accepted) => self.back(now),
+            (stage, other) => {
+                // Why a fleet cannot be changed its state tells.
+                if let Answer::Failed(failure) = &other {
+                    let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
+                    self.refused = writes && failure.kind == FailureKind::Rejected;
+                }
+                if self.refused {
+                    self.stage = Stage::Read;
+                }
+                return Err(other);
+            }
+        }
+        Ok(self.tell().into())
+    }
+
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("capacity of {}", self.fleet_id);
         let base = self.base.unwrap_or_default();
-        match (self.stage, self.back_at) {
-            _ if self.has_spare => Report::new(duty, true, "not needed: it has more than its target"),
-            (Stage::Gone, _) => Report::new(duty, false, self.why_gone.clone()).settled(),
+        Some(match (self.stage, self.back_at) {
+            _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
+            (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
             (_, None) if self.too_late => {
                 let what = "not raised: too little time is left; the fleet replaces this instance when it is gone";
-                Report::new(duty, false, what).settled()
+                DutyReport::new(duty, false, what).settled()
             }
             (_, Some(at)) if self.fulfilled => {
                 let what = format!("reached, and back at {base} after {}", seconds(at.since(begun_at)));
                 // Done; but the end waits for the read that has the last word.
-                Report { settled: self.stage == Stage::Done, ..Report::new(duty, true, what) }
+                DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
-            (_, Some(_)) => Report::new(duty, false, format!("back at {base} before the fleet had launched")),
-            (_, None) => Report::new(duty, false, format!("not back at {base}: {}", self.pace.trouble())),
-        }
+            (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
+            (_, None) => DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble())),
+        })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Pace;
+use super::Attempts;
 use super::light::FEW;
 use crate::core::model::BootInstant;
 use crate::core::retry::fraction;
@@ -81,30 +81,30 @@ impl Crowd {
     /// as often as the bucket fills. Where a refused call costs the bucket nothing, that empties it; where it costs what
     /// the bucket has gathered, that lets it gather. Turns end at the same instants for all who were noticed together, each
     /// twice as late as the one before.
-    pub(super) fn take_turns(&self, pace: &mut Pace, bucket: Bucket) {
-        if !pace.was_throttled() || pace.failures <= SOON_AT_MOST {
+    pub(super) fn take_turns(&self, attempts: &mut Attempts, bucket: Bucket) {
+        if !attempts.was_throttled() || attempts.failures <= SOON_AT_MOST {
             return;
         }
-        let tried_at = pace.begun_at;
+        let tried_at = attempts.begun_at;
         let mut turn = bucket.time_for(self.fellows()).mul_f64(SLACK).clamp(FIRST_TURN.0, FIRST_TURN.1);
         while self.begun_at + turn + LAST_OF_TURN < tried_at {
             turn *= 2;
         }
         let end = (self.begun_at + turn).min(self.deadline - LAST_OF_TURN);
         let left = end.since(tried_at).max(LAST_OF_TURN);
-        let chance = fraction(pace.seed ^ u64::from(pace.failures).rotate_left(17));
-        pace.postpone(tried_at + left.mul_f64(chance));
+        let chance = fraction(attempts.seed ^ u64::from(attempts.failures).rotate_left(17));
+        attempts.postpone(tried_at + left.mul_f64(chance));
     }
 
     /// Puts off a call that comes last in precedence: until the fellows have left by all likelihood, spread by half as long
     /// again, and not into the last fifth of the time that there is.
-    pub(super) fn hold_back(&self, pace: &mut Pace) {
+    pub(super) fn hold_back(&self, attempts: &mut Attempts) {
         let Some(throttled_at) = self.throttled_at else { return };
         let all_leave = Bucket::TARGETS.time_for(self.fellows()).max(HELD_BACK_AT_LEAST);
-        let chance = fraction(pace.seed);
+        let chance = fraction(attempts.seed);
         let wanted = throttled_at + all_leave.mul_f64(1.0 + chance / 2.0);
         let latest = self.begun_at + self.deadline.since(self.begun_at).mul_f64(0.66 + chance / 6.0);
-        pace.postpone(wanted.min(latest));
+        attempts.postpone(wanted.min(latest));
     }
 
     /// Brings the last moment to leave forward, once a call was throttled: by chance, over as long as the deregistrations of
@@ -116,9 +116,9 @@ impl Crowd {
     }
 
     /// Keeps looks apart, so that all fellows together stay within the bucket.
-    pub(super) fn space_out(&self, pace: &mut Pace, bucket: Bucket) {
+    pub(super) fn space_out(&self, attempts: &mut Attempts, bucket: Bucket) {
         if self.throttled_at.is_some() {
-            pace.space_out(self.fair_pause(bucket).mul_f64(0.75 + fraction(pace.seed) / 2.0));
+            attempts.space_out(self.fair_pause(bucket).mul_f64(0.75 + fraction(attempts.seed) / 2.0));
         }
     }
 
@@ -129,10 +129,10 @@ impl Crowd {
 
     /// Puts off the first of the looks that nobody waits for, also where nothing was throttled yet: spread over as long as
     /// the fellows' looks take together.
-    pub(super) fn spread_first(&self, pace: &mut Pace, since: BootInstant, bucket: Bucket) {
+    pub(super) fn spread_first(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
         if let Some(fellows) = self.fellows {
             let known = Crowd { fellows: Some(fellows), ..*self };
-            pace.postpone(since + known.fair_pause(bucket).mul_f64(fraction(pace.seed)));
+            attempts.postpone(since + known.fair_pause(bucket).mul_f64(fraction(attempts.seed)));
         }
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::crowd::Bucket;
-use super::{Answer, Call, Pace, Report, Terms, View};
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms};
+use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
 };
@@ -51,7 +53,7 @@ pub(super) struct Find {
     /// The earliest notice of a victim, by AWS's clock.
     first_notice: Option<Timestamp>,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     first_look_at: BootInstant,
     looks: usize,
     /// Since when a launch is in doubt.
@@ -59,6 +61,8 @@ pub(super) struct Find {
     /// So long it is looked for, by what was seen last.
     doubted_for: Duration,
     reserve_reached: bool,
+    /// The owner is known to be at it still.
+    pub(super) owner_launches: bool,
     /// As many successors as victims are found.
     done: bool,
     begun_at: BootInstant,
@@ -123,7 +127,10 @@ pub(super) enum Found {
 }
 
 impl Find {
-    pub(super) fn new(among: Among, terms: &Terms, now: BootInstant, seed: u64) -> Find {
+    /// `attempts` are due now.
+    pub(super) fn new(among: Among, terms: &Terms, mut attempts: Attempts) -> Find {
+        let now = attempts.next;
+        attempts.next = now + FIRST_LOOK_AFTER;
         let identity = &terms.identity;
         let (ignored, weight) = match &among {
             Among::Group { known, .. } => (known.clone(), 0),
@@ -138,12 +145,13 @@ impl Find {
             leaving: BTreeSet::new(),
             first_notice: None,
             stage: Stage::Members,
-            pace: Pace::new(now + FIRST_LOOK_AFTER, seed).with(Precedence::Last),
-            first_look_at: now + FIRST_LOOK_AFTER,
+            first_look_at: attempts.next,
+            attempts: attempts.with(Precedence::Last),
             looks: 0,
             doubt_since: None,
             doubted_for: LOOKED_FOR_IN_DOUBT,
             reserve_reached: false,
+            owner_launches: false,
             done: false,
             begun_at: now,
             looks_on: false,
@@ -151,9 +159,9 @@ impl Find {
     }
 
     pub(super) fn in_doubt(self, since: BootInstant) -> Find {
-        let mut pace = self.pace;
-        pace.next = pace.next - (FIRST_LOOK_AFTER - FIRST_LOOK_IN_DOUBT_AFTER);
-        Find { doubt_since: self.doubt_since.or(Some(since)), pace, ..self }
+        let mut attempts = self.attempts;
+        attempts.next = attempts.next - (FIRST_LOOK_AFTER - FIRST_LOOK_IN_DOUBT_AFTER);
+        Find { doubt_since: self.doubt_since.or(Some(since)), attempts, ..self }
     }
 
     pub(super) fn is_in_doubt(&self) -> bool {
@@ -177,61 +185,7 @@ impl Find {
         self.ignored.extend(instances.iter().cloned());
         if self.found.len() < before {
             self.done = false;
-            self.pace.next = self.pace.next.max(now + FIRST_LOOK_AFTER);
-        }
-    }
-
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        self.reserve_reached = view.reserve_reached();
-        self.looks_on = match &self.among {
-            // Elsewhere than in the group's own target groups its successors are ours to register.
-            Among::Group { rebalances: true, target_groups, .. } => {
-                view.registrations.iter().any(|ours| !target_groups.contains(&ours.target_group))
-            }
-            _ => false,
-        };
-        if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
-            let bucket = match self.among {
-                Among::Group { .. } => Bucket::AUTO_SCALING,
-                Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
-            };
-            view.crowd.spread_first(&mut self.pace, self.first_look_at, bucket);
-            view.crowd.space_out(&mut self.pace, bucket);
-        }
-        let too_late = view.reserve_reached() && !self.found.is_empty();
-        if (self.done && !self.looks_on(view.now)) || too_late || !self.pace.begin(view.now) {
-            return None;
-        }
-        Some(match (&self.stage, &self.among) {
-            (Stage::Describe { left, .. }, _) => {
-                Call::DescribeInstances { instance_ids: left.iter().take(AT_MOST).cloned().collect() }
-            }
-            (Stage::Members, Among::Group { name, .. }) => Call::DescribeGroupRoom { group: name.clone() },
-            (Stage::Members, Among::Fleet { kind, fleet }) => {
-                Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone() }
-            }
-            (Stage::Members, Among::Tagged) => Call::DescribeSuccessorsByTag,
-        })
-    }
-
-    /// `launching`: the owner is known to be at it still.
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, launching: bool, answer: Answer) -> Found {
-        match (answer, &self.among) {
-            (Answer::Instances(instances), Among::Tagged) => {
-                let new = instances.into_iter().filter(|instance| self.is_successor(instance, terms));
-                self.hand_out(now, new.map(|instance| (instance, 0)).collect(), false)
-            }
-            (Answer::Instances(instances), Among::Group { .. }) => self.described(now, terms, instances),
-            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, terms, room),
-            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, terms, launching, &members),
-            (other, _) => {
-                self.pace.failed_by(now, other);
-                Found::NotYet
-            }
+            self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
         }
     }
 
@@ -246,7 +200,7 @@ impl Find {
             false => return self.group_described(now, terms, &room, Vec::new()),
         };
         self.stage = Stage::Describe { room, left, described: Vec::new() };
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
         Found::NotYet
     }
 
@@ -259,7 +213,7 @@ impl Find {
             return self.group_described(now, terms, &room, described);
         }
         self.stage = Stage::Describe { room, left, described };
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
         Found::NotYet
     }
 
@@ -291,7 +245,7 @@ impl Find {
         self.hand_out(now, new, is_short || !all_known)
     }
 
-    fn fleet_shown(&mut self, now: BootInstant, terms: &Terms, launching: bool, members: &[FleetMember]) -> Found {
+    fn fleet_shown(&mut self, now: BootInstant, terms: &Terms, members: &[FleetMember]) -> Found {
         let Among::Fleet { fleet, .. } = &self.among else { return self.look_again(now) };
         let aws_now = terms.time_of(now);
         let weight = |member: &FleetMember| weight_hundredths(fleet, &member.instance_type);
@@ -304,7 +258,7 @@ impl Find {
         let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, terms)).collect();
         let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
         let lost: u32 = self.victims.values().sum();
-        self.hand_out(now, new, launching || found < lost)
+        self.hand_out(now, new, self.owner_launches || found < lost)
     }
 
     /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.
@@ -336,23 +290,76 @@ impl Find {
     fn look_again(&mut self, now: BootInstant) -> Found {
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
-        self.pace.succeeded(now + if self.looks_on(now) { LOOKS_ON_EVERY } else { pause });
+        self.attempts.succeeded(now + if self.looks_on(now) { LOOKS_ON_EVERY } else { pause });
         let looked_for = self.doubt_since.map(|since| now.since(since));
         let is_enough = looked_for.is_some_and(|looked_for| looked_for >= self.doubted_for);
         if is_enough && !self.reserve_reached { Found::Nothing } else { Found::NotYet }
     }
+}
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.done && !self.looks_on { None } else { self.pace.wake() }
+impl Duty<Duties> for Find {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        self.reserve_reached = situation.reserve_reached();
+        self.looks_on = match &self.among {
+            // Elsewhere than in the group's own target groups its successors are ours to register.
+            Among::Group { rebalances: true, target_groups, .. } => {
+                situation.registrations.iter().any(|ours| !target_groups.contains(&ours.target_group))
+            }
+            _ => false,
+        };
+        if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
+            let bucket = match self.among {
+                Among::Group { .. } => Bucket::AUTO_SCALING,
+                Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
+            };
+            situation.crowd.spread_first(&mut self.attempts, self.first_look_at, bucket);
+            situation.crowd.space_out(&mut self.attempts, bucket);
+        }
     }
 
-    pub(super) fn report(&self) -> Report {
-        let what = match (&self.pace.last_failure, self.found.len()) {
-            (Some(_), _) => format!("which instance it is could not be found out: {}", self.pace.trouble()),
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let too_late = self.reserve_reached && !self.found.is_empty();
+        match (&self.stage, &self.among) {
+            _ if (self.done && !self.looks_on(situation.now)) || too_late => None,
+            (Stage::Describe { left, .. }, _) => {
+                Some(Call::DescribeInstances { instance_ids: left.iter().take(AT_MOST).cloned().collect() })
+            }
+            (Stage::Members, Among::Group { name, .. }) => Some(Call::DescribeGroupRoom { group: name.clone() }),
+            (Stage::Members, Among::Fleet { kind, fleet }) => {
+                Some(Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone() })
+            }
+            (Stage::Members, Among::Tagged) => Some(Call::DescribeSuccessorsByTag),
+        }
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let (now, terms) = (situation.now, situation.terms);
+        let found = match (answer, &self.among) {
+            (Answer::Instances(instances), Among::Tagged) => {
+                let new = instances.into_iter().filter(|instance| self.is_successor(instance, terms));
+                self.hand_out(now, new.map(|instance| (instance, 0)).collect(), false)
+            }
+            (Answer::Instances(instances), Among::Group { .. }) => self.described(now, terms, instances),
+            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, terms, room),
+            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, terms, &members),
+            (other, _) => return Err(other),
+        };
+        Ok(News::Found(found))
+    }
+
+    fn wake(&self, _: BootInstant) -> Option<BootInstant> {
+        if self.done && !self.looks_on { None } else { self.attempts.wake() }
+    }
+
+    fn report(&self, _: BootInstant) -> Option<DutyReport> {
+        let what = match (&self.attempts.last_failure, self.found.len()) {
+            (Some(_), _) => format!("which instance it is could not be found out: {}", self.attempts.trouble()),
             (None, 0) => "it has not shown yet".to_owned(),
             (None, found) => format!("{found} found, and more members went than were replaced"),
         };
-        Report::new("successor", false, what)
+        Some(DutyReport::new("successor", false, what))
     }
 }
 

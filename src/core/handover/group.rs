@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use super::call::HookResult;
+use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
+use super::duties::{Duties, News};
 use super::launch::client_token;
-use super::successor::Asked;
 use super::terms::Manner;
-use super::{Answer, Call, Pace, Report, Terms, View, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use crate::core::call::HookResult;
+use crate::core::duty::its_attempts;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Launched, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -27,7 +29,7 @@ pub(super) struct AskGroup {
     /// Through the termination hook rather than by detaching.
     terminate: bool,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     /// Where to launch, best first; one launch names one zone.
     zones: Vec<String>,
     attempt: u32,
@@ -96,7 +98,13 @@ enum LeftBy {
 }
 
 impl AskGroup {
-    pub(super) fn new(group: AutoScalingGroup, terminate: bool, manner: Manner, terms: &Terms, pace: Pace) -> AskGroup {
+    pub(super) fn new(
+        group: AutoScalingGroup,
+        terminate: bool,
+        manner: Manner,
+        terms: &Terms,
+        attempts: Attempts,
+    ) -> AskGroup {
         AskGroup {
             stage: match manner {
                 // The process before this one may have had a successor launched.
@@ -120,163 +128,7 @@ impl AskGroup {
             unexplained: 0,
             group,
             terminate,
-            pace,
-        }
-    }
-
-    /// The group terminates this instance: no launch is begun any more, and one that is under way counts.
-    pub(super) fn group_terminates(&mut self) {
-        self.overtaken = true;
-        self.open = false;
-    }
-
-    /// This instance leaves the group, or has left it, and by all that is known at our request.
-    pub(super) fn leaves(&self) -> bool {
-        match (self.stage, self.left) {
-            (Stage::Done, Some(left)) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
-            (stage, _) => matches!(stage, Stage::Exit { .. } | Stage::Read { .. } | Stage::Abandon(_) | Stage::Done),
-        }
-    }
-
-    /// Why nobody is known to take this instance's place, as it turned out.
-    pub(super) fn nobody_comes(&self) -> Option<&'static str> {
-        match self.left?.by {
-            LeftBy::Uncounted => Some("none: the group does not count this instance"),
-            LeftBy::Itself => Some("not asked for: this instance had left its group before"),
-            LeftBy::Request | LeftBy::LostReply => None,
-        }
-    }
-
-    /// The group has accepted that this instance leaves.
-    pub(super) fn has_left(&self) -> bool {
-        self.left.is_some_and(|left| left.by == LeftBy::Request)
-    }
-
-    /// Time is short now.
-    pub(super) fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
-        self.open = manner == Manner::Open;
-        if self.stage == Stage::Stay && !self.open {
-            self.stage = Stage::Exit { decrement: false };
-            self.pace.succeeded(now);
-        }
-    }
-
-    pub(super) fn stays(&self) -> Option<String> {
-        let why = self.refused.as_deref().unwrap_or_default();
-        let name = &self.group.name;
-        match self.nobody_comes() {
-            Some(_) if self.open => Some(format!("group {name} does not hold it any more, or does not count it")),
-            _ => (self.stage == Stage::Stay).then(|| format!("group {name} could not launch a successor first: {why}")),
-        }
-    }
-
-    pub(super) fn serves_on(&self) -> bool {
-        let leaves_first = matches!(
-            self.stage,
-            Stage::Exit { decrement: false } | Stage::Read { decrement: false } | Stage::Abandon(_)
-        );
-        !leaves_first && self.refused.is_none() && self.nobody_comes().is_none()
-    }
-
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>) -> (Option<Call>, Asked) {
-        if self.overtaken && matches!(self.stage, Stage::Look | Stage::Launch | Stage::Stay) && !self.pace.in_flight {
-            self.stage = if self.in_doubt { Stage::Doubt } else { Stage::Done };
-            let by = if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
-            self.left.get_or_insert(Left { at: view.now, by });
-            let asked = if self.in_doubt { Asked::InDoubt } else { Asked::Left };
-            return (None, asked);
-        }
-        let is_idle = matches!(self.stage, Stage::Look | Stage::Launch) && !self.unanswered && !self.pace.in_flight;
-        if is_idle && self.open && view.is_in_no_target_group() && !self.group.other_traffic_sources.is_empty() {
-            let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
-            return (None, self.refuse(view.now, why));
-        }
-        // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
-        if is_idle && view.may_leave {
-            let asked = self.refuse(view.now, "time to leave came first".to_owned());
-            return (None, asked);
-        }
-        let is_time = match self.stage {
-            Stage::Exit { decrement } => view.may_leave || !decrement,
-            Stage::Abandon(_) => view.quiet || view.reserve_reached(),
-            Stage::Look | Stage::Launch | Stage::Read { .. } => true,
-            Stage::Doubt | Stage::Stay | Stage::Done => false,
-        };
-        view.crowd.take_turns(&mut self.pace, Bucket::AUTO_SCALING);
-        let call = if is_time && self.pace.begin(view.now) { self.call(view.terms) } else { None };
-        (call, Asked::Pending)
-    }
-
-    fn call(&self, terms: &Terms) -> Option<Call> {
-        let group = self.group.name.clone();
-        Some(match self.stage {
-            Stage::Look | Stage::Read { .. } => Call::DescribeGroupMembers { group },
-            Stage::Launch => Call::LaunchInstances {
-                group,
-                client_token: client_token(terms, self.attempt),
-                availability_zone: self.zones.get(self.attempt as usize).cloned(),
-            },
-            Stage::Exit { decrement } if self.terminate => Call::TerminateInstanceInAutoScalingGroup { decrement },
-            Stage::Exit { decrement } => Call::DetachInstances { group, decrement },
-            Stage::Abandon(index) => Call::CompleteLifecycleAction {
-                group,
-                hook: self.group.launch_hooks.get(index)?.name.clone(),
-                result: HookResult::Abandon,
-            },
-            Stage::Doubt | Stage::Stay | Stage::Done => return None,
-        })
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) -> Asked {
-        match (self.stage, answer) {
-            (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
-                Membership::Leaving if self.may_be_attached(now) => {
-                    self.pace.succeeded(now + LOOK_EVERY);
-                    Asked::Pending
-                }
-                // Out, or on its way, which lasts for minutes.
-                Membership::Leaving => self.leave(now, self.gone_by(), false),
-                Membership::Detachable => self.go_on(now, Stage::Launch),
-                _ if self.open => {
-                    self.pace.succeeded(now + LOOK_EVERY);
-                    Asked::Pending
-                }
-                _ => self.read(now, terms, &members, false),
-            },
-            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, terms, &members, decrement),
-            (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
-            (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
-            (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
-            // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
-            (Stage::Exit { .. }, Answer::Failed(failure)) if is_no_member(&failure) && self.may_be_attached(now) => {
-                self.pace.failed(now, failure);
-                Asked::Pending
-            }
-            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
-                self.leave(now, self.gone_by(), decrement)
-            }
-            // It leaves already, or it has not come yet: the words differ.
-            (Stage::Exit { decrement }, Answer::Failed(failure))
-                if failure.kind == FailureKind::Rejected && !failure.is_busy() =>
-            {
-                self.exit_refused = Some(failure.to_string());
-                self.go_on(now, Stage::Read { decrement })
-            }
-            (Stage::Abandon(_), Answer::Accepted) => self.leave(now, LeftBy::Request, false),
-            (Stage::Abandon(index), Answer::Failed(failure)) if failure.message.contains("No active Lifecycle") => {
-                let is_last = index + 1 >= self.group.launch_hooks.len();
-                self.go_on(now, if is_last { Stage::Read { decrement: false } } else { Stage::Abandon(index + 1) })
-            }
-            (stage, other) => {
-                let may_be_done = matches!(&other, Answer::Failed(failure) if failure.may_have_been_done());
-                self.exit_in_doubt |= may_be_done && matches!(stage, Stage::Exit { .. });
-                self.pace.failed_by(now, other);
-                Asked::Pending
-            }
+            attempts,
         }
     }
 
@@ -286,7 +138,7 @@ impl AskGroup {
 
     fn go_on(&mut self, now: BootInstant, stage: Stage) -> Asked {
         self.stage = stage;
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
         Asked::Pending
     }
 
@@ -303,13 +155,13 @@ impl AskGroup {
             // The state has changed since the refusal, or is no reason for it.
             Membership::Detachable => {
                 self.stage = Stage::Exit { decrement };
-                self.pace.succeeded(now + LOOK_EVERY / 4 * (1 << self.unexplained.min(4)));
+                self.attempts.succeeded(now + LOOK_EVERY / 4 * (1 << self.unexplained.min(4)));
                 self.unexplained += 1;
                 Asked::Pending
             }
             Membership::AtLaunchHook | Membership::NotYet => {
                 self.stage = Stage::Read { decrement };
-                self.pace.succeeded(now + LOOK_EVERY);
+                self.attempts.succeeded(now + LOOK_EVERY);
                 Asked::Pending
             }
         }
@@ -318,7 +170,7 @@ impl AskGroup {
     /// An answer with instances or errors is the last word on its token.
     fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
         if !launched.instances.is_empty() {
-            self.launched(now);
+            Ask::launched(self, now);
             return Asked::Launched(launched.instances);
         }
         if launched.errors.is_empty() {
@@ -339,7 +191,7 @@ impl AskGroup {
         if failure.has_code(&["IdempotentCallInProgress"]) {
             self.in_doubt = true;
             self.unanswered = true;
-            self.pace.succeeded(now + ASK_AGAIN_AFTER);
+            self.attempts.succeeded(now + ASK_AGAIN_AFTER);
             return Asked::Pending;
         }
         self.in_doubt |= failure.may_have_been_done();
@@ -349,20 +201,20 @@ impl AskGroup {
         let refused = match failure.kind {
             FailureKind::Rejected => !failure.is_busy(),
             FailureKind::Denied => true,
-            FailureKind::Fault => failure.code.is_none() && self.pace.failures + 1 >= FAULTS_THAT_REFUSE,
+            FailureKind::Fault => failure.code.is_none() && self.attempts.failures + 1 >= FAULTS_THAT_REFUSE,
             FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
             return self.refuse(now, failure.to_string());
         }
-        self.pace.failed(now, failure);
+        self.attempts.failed(now, failure);
         Asked::Pending
     }
 
     /// LaunchInstances is out: leave as at-once, but not before it is sure that nothing was launched.
     fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
         self.refused = Some(why);
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
         if self.in_doubt {
             self.stage = Stage::Doubt;
             return Asked::InDoubt;
@@ -375,23 +227,10 @@ impl AskGroup {
         if self.open { Stage::Stay } else { Stage::Exit { decrement: false } }
     }
 
-    pub(super) fn launched(&mut self, now: BootInstant) {
-        self.refused = None;
-        self.stage = Stage::Exit { decrement: true };
-        self.pace.succeeded(now);
-    }
-
-    pub(super) fn was_not_done(&mut self, now: BootInstant) {
-        if self.stage == Stage::Doubt {
-            self.stage = self.without_launch();
-            self.pace.succeeded(now);
-        }
-    }
-
     fn leave(&mut self, now: BootInstant, by: LeftBy, decrement: bool) -> Asked {
         self.stage = Stage::Done;
         self.left = Some(Left { at: now, by });
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
         if decrement || self.nobody_comes().is_some() { Asked::Left } else { Asked::Requested }
     }
 
@@ -399,45 +238,202 @@ impl AskGroup {
     fn gone_by(&self) -> LeftBy {
         if self.exit_in_doubt { LeftBy::LostReply } else { LeftBy::Itself }
     }
+}
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
+impl Ask for AskGroup {
+    fn owner(&self) -> Option<String> {
+        Some(format!("group {}", self.group.name))
+    }
+
+    fn decide(&mut self, situation: &Situation<'_>) -> Option<Asked> {
+        let (now, is_open) = (situation.now, matches!(self.stage, Stage::Look | Stage::Launch));
+        if self.overtaken && (is_open || self.stage == Stage::Stay) && !self.attempts.in_flight {
+            self.stage = if self.in_doubt { Stage::Doubt } else { Stage::Done };
+            let by = if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself };
+            self.left.get_or_insert(Left { at: now, by });
+            return Some(if self.in_doubt { Asked::InDoubt } else { Asked::Left });
+        }
+        let is_idle = is_open && !self.unanswered && !self.attempts.in_flight;
+        if is_idle && self.open && situation.is_in_no_target_group() && !self.group.other_traffic_sources.is_empty() {
+            let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
+            return Some(self.refuse(now, why));
+        }
+        // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
+        (is_idle && situation.may_leave).then(|| self.refuse(now, "time to leave came first".to_owned()))
+    }
+
+    /// No launch is begun any more, and one that is under way counts.
+    fn group_terminates(&mut self) {
+        self.overtaken = true;
+        self.open = false;
+    }
+
+    fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
+        self.open = manner == Manner::Open;
+        if self.stage == Stage::Stay && !self.open {
+            self.go_on(now, Stage::Exit { decrement: false });
+        }
+    }
+
+    /// This instance leaves the group, or has left it, and by all that is known at our request.
+    fn has_the_word(&self) -> bool {
+        match (self.stage, self.left) {
+            (Stage::Done, Some(left)) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
+            (stage, _) => matches!(stage, Stage::Exit { .. } | Stage::Read { .. } | Stage::Abandon(_) | Stage::Done),
+        }
+    }
+
+    fn serves_on(&self) -> bool {
+        let leaves_first = matches!(
+            self.stage,
+            Stage::Exit { decrement: false } | Stage::Read { decrement: false } | Stage::Abandon(_)
+        );
+        !leaves_first && self.refused.is_none() && self.nobody_comes().is_none()
+    }
+
+    fn in_vain(&self) -> Option<String> {
+        let why = self.refused.as_deref().unwrap_or_default();
+        let name = &self.group.name;
+        match self.nobody_comes() {
+            Some(_) if self.open => Some(format!("group {name} does not hold it any more, or does not count it")),
+            _ => (self.stage == Stage::Stay).then(|| format!("group {name} could not launch a successor first: {why}")),
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        self.left.is_some_and(|left| left.by == LeftBy::Request)
+    }
+
+    fn nobody_comes(&self) -> Option<&'static str> {
+        match self.left?.by {
+            LeftBy::Uncounted => Some("none: the group does not count this instance"),
+            LeftBy::Itself => Some("not asked for: this instance had left its group before"),
+            LeftBy::Request | LeftBy::LostReply => None,
+        }
+    }
+
+    fn launched(&mut self, now: BootInstant) {
+        self.refused = None;
+        self.go_on(now, Stage::Exit { decrement: true });
+    }
+
+    fn was_not_done(&mut self, now: BootInstant) {
+        if self.stage == Stage::Doubt {
+            self.go_on(now, self.without_launch());
+        }
+    }
+}
+
+impl Duty<Duties> for AskGroup {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        situation.crowd.take_turns(&mut self.attempts, Bucket::AUTO_SCALING);
+    }
+
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let group = self.group.name.clone();
         match self.stage {
-            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } | Stage::Read { .. } => self.pace.wake(),
-            Stage::Abandon(_) => self.pace.wake(),
+            Stage::Look | Stage::Read { .. } => Some(Call::DescribeGroupMembers { group }),
+            Stage::Launch => Some(Call::LaunchInstances {
+                group,
+                client_token: client_token(situation.terms, self.attempt),
+                availability_zone: self.zones.get(self.attempt as usize).cloned(),
+            }),
+            Stage::Exit { decrement: true } if !situation.may_leave => None,
+            Stage::Exit { decrement } if self.terminate => {
+                Some(Call::TerminateInstanceInAutoScalingGroup { decrement })
+            }
+            Stage::Exit { decrement } => Some(Call::DetachInstances { group, decrement }),
+            Stage::Abandon(index) if situation.quiet || situation.reserve_reached() => {
+                let hook = self.group.launch_hooks.get(index)?.name.clone();
+                Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
+            }
+            Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done => None,
+        }
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let (now, terms) = (situation.now, situation.terms);
+        let asked = match (self.stage, answer) {
+            (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
+                Membership::Leaving if self.may_be_attached(now) => {
+                    self.attempts.succeeded(now + LOOK_EVERY);
+                    Asked::Pending
+                }
+                // Out, or on its way, which lasts for minutes.
+                Membership::Leaving => self.leave(now, self.gone_by(), false),
+                Membership::Detachable => self.go_on(now, Stage::Launch),
+                _ if self.open => {
+                    self.attempts.succeeded(now + LOOK_EVERY);
+                    Asked::Pending
+                }
+                _ => self.read(now, terms, &members, false),
+            },
+            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, terms, &members, decrement),
+            (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
+            (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
+            (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
+            // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
+            (Stage::Exit { .. }, Answer::Failed(failure)) if is_no_member(&failure) && self.may_be_attached(now) => {
+                return Err(Answer::Failed(failure));
+            }
+            (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
+                self.leave(now, self.gone_by(), decrement)
+            }
+            // It leaves already, or it has not come yet: the words differ.
+            (Stage::Exit { decrement }, Answer::Failed(failure))
+                if failure.kind == FailureKind::Rejected && !failure.is_busy() =>
+            {
+                self.exit_refused = Some(failure.to_string());
+                self.go_on(now, Stage::Read { decrement })
+            }
+            (Stage::Abandon(_), Answer::Accepted) => self.leave(now, LeftBy::Request, false),
+            (Stage::Abandon(index), Answer::Failed(failure)) if failure.message.contains("No active Lifecycle") => {
+                let is_last = index + 1 >= self.group.launch_hooks.len();
+                self.go_on(now, if is_last { Stage::Read { decrement: false } } else { Stage::Abandon(index + 1) })
+            }
+            (stage, other) => {
+                let may_be_done = matches!(&other, Answer::Failed(failure) if failure.may_have_been_done());
+                self.exit_in_doubt |= may_be_done && matches!(stage, Stage::Exit { .. });
+                return Err(other);
+            }
+        };
+        Ok(asked.into())
+    }
+
+    fn wake(&self, _: BootInstant) -> Option<BootInstant> {
+        match self.stage {
+            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } | Stage::Read { .. } => self.attempts.wake(),
+            Stage::Abandon(_) => self.attempts.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
-            Stage::Exit { decrement: true } if self.pace.failures > 0 => self.pace.wake(),
+            Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
             Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done => None,
         }
     }
 
-    pub(super) fn words(&self) -> String {
-        format!("group {}", self.group.name)
-    }
-
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let how = if self.terminate { "terminate in" } else { "detach from" };
-        let duty = format!("{how} group {}", self.group.name);
         let refused = self.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
         let refused = refused.unwrap_or_default();
-        match (self.left, self.stage, &self.state) {
+        let (done, what) = match (self.left, self.stage, &self.state) {
             (Some(Left { by: LeftBy::Uncounted, .. }), _, state) => {
                 let state = state.as_deref().unwrap_or_default();
-                Report::new(duty, true, format!("not needed: the group does not count a member that is {state}"))
+                (true, format!("not needed: the group does not count a member that is {state}"))
             }
             (Some(Left { by: LeftBy::Itself, .. }), ..) => {
-                Report::new(duty, true, "not needed: this instance had left the group before it was asked")
+                (true, "not needed: this instance had left the group before it was asked".to_owned())
             }
-            (Some(Left { at, .. }), ..) => {
-                Report::new(duty, true, format!("after {}{refused}", seconds(at.since(begun_at))))
-            }
+            (Some(Left { at, .. }), ..) => (true, format!("after {}{refused}", seconds(at.since(begun_at)))),
             (None, Stage::Read { .. } | Stage::Abandon(_), Some(state)) => {
-                Report::new(duty, false, format!("the group does not let go of a member that is {state}{refused}"))
+                (false, format!("the group does not let go of a member that is {state}{refused}"))
             }
             _ => match &self.exit_refused {
-                Some(why) => Report::new(duty, false, format!("refused: {why}{refused}")),
-                None => Report::new(duty, false, format!("{}{refused}", self.pace.trouble())),
+                Some(why) => (false, format!("refused: {why}{refused}")),
+                None => (false, format!("{}{refused}", self.attempts.trouble())),
             },
-        }
+        };
+        Some(DutyReport::new(format!("{how} group {}", self.group.name), done, what))
     }
 }
 

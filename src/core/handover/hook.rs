@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use super::call::HookKind;
-use super::{Answer, Call, Pace, Report, View, seconds};
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, HookKind, Situation, seconds};
+use crate::core::duty::its_attempts;
 use crate::core::model::BootInstant;
 
 pub(super) struct Hook {
     kind: HookKind,
     timeout: Duration,
-    pace: Pace,
+    attempts: Attempts,
     ended: Option<Ended>,
 }
 
@@ -26,7 +27,11 @@ enum Ended {
 
 impl Hook {
     pub(super) fn new(kind: HookKind, timeout: Duration, ended_before: bool, now: BootInstant) -> Hook {
-        Hook { kind, timeout, pace: Pace::new(now, 0), ended: ended_before.then_some(Ended::Before) }
+        let mut attempts = Attempts::new(DutyId::Hook(kind), now, 0);
+        if ended_before {
+            attempts.end();
+        }
+        Hook { kind, timeout, attempts, ended: ended_before.then_some(Ended::Before) }
     }
 
     pub(super) fn kind(&self) -> HookKind {
@@ -36,37 +41,41 @@ impl Hook {
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
+}
 
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
+impl Duty<Duties> for Hook {
+    its_attempts!();
+
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let is_time = match self.kind {
-            HookKind::Notice => view.is_certain,
-            HookKind::Drained => view.quiet,
+            HookKind::Notice => situation.is_certain,
+            HookKind::Drained => situation.quiet,
         };
-        let begin = self.ended.is_none() && is_time && self.pace.begin(view.now);
-        begin.then_some(Call::RunHook { hook: self.kind, timeout: self.timeout })
+        is_time.then_some(Call::RunHook { hook: self.kind, timeout: self.timeout })
     }
 
     /// A command that failed is not run a second time: what it has done by then is not known.
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (succeeded, how) = match answer {
             Answer::Hook { succeeded, how } => (succeeded, how),
             Answer::Failed(failure) => (false, failure.to_string()),
             other => (false, format!("an answer that does not fit: {other:?}")),
         };
-        self.pace.succeeded(now);
-        self.ended = Some(Ended::At { at: now, succeeded, how });
+        self.attempts.end();
+        self.ended = Some(Ended::At { at: situation.now, succeeded, how });
+        Ok(News::None)
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("hook {}", self.kind.as_str());
-        match &self.ended {
-            Some(Ended::Before) => Report::new(duty, true, "by the process before this one"),
+        Some(match &self.ended {
+            Some(Ended::Before) => DutyReport::new(duty, true, "by the process before this one"),
             Some(Ended::At { at, succeeded, how }) => {
                 let what = format!("{how}, {} after the beginning", seconds(at.since(begun_at)));
-                Report::new(duty, *succeeded, what).settled()
+                DutyReport::new(duty, *succeeded, what).settled()
             }
-            None if self.pace.in_flight => Report::new(duty, false, "it has not ended"),
-            None => Report::new(duty, false, "its moment did not come"),
-        }
+            None if self.attempts.in_flight => DutyReport::new(duty, false, "it has not ended"),
+            None => DutyReport::new(duty, false, "its moment did not come"),
+        })
     }
 }

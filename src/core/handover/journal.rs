@@ -3,22 +3,15 @@
 use crate::core::model::{BootInstant, InstanceId, Milestone, MilestoneKind, TargetGroupArn};
 
 /// Milestones reached and not taken yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Journal {
     /// `None`: no interruption is announced.
     pub(super) deadline: Option<BootInstant>,
     pub(super) owner: Option<String>,
     pub(super) reached: Vec<Milestone>,
-    /// The last instant at which due calls were asked for.
-    pub(super) seen: BootInstant,
 }
 
 impl Journal {
-    /// Stands in while the duties write in the real one.
-    pub(super) fn silent() -> Journal {
-        Journal { deadline: None, owner: None, reached: Vec::new(), seen: BootInstant::default() }
-    }
-
     pub(super) fn reach(
         &mut self,
         now: BootInstant,

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
-use super::successor::Asked;
-use super::{Answer, Call, Pace, Report, Terms, View, seconds};
-use crate::core::model::{BootInstant, InstanceId, Market, StateReason};
+use super::duties::{Duties, News};
+use super::watch::Death;
+use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use crate::core::duty::its_attempts;
+use crate::core::model::{BootInstant, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind};
 
@@ -27,7 +30,7 @@ pub(super) struct AskLaunch {
     /// Markets for which CreateFleet was refused as a whole, in this round of attempts.
     fleets_refused: Vec<Market>,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     errors: Vec<String>,
     launched_at: Option<BootInstant>,
     /// Of which reasons successors have died, by their codes.
@@ -73,14 +76,14 @@ pub(super) fn client_token(terms: &Terms, attempt: u32) -> String {
 }
 
 impl AskLaunch {
-    pub(super) fn new(launch: LaunchPlan, pace: Pace) -> AskLaunch {
+    pub(super) fn new(launch: LaunchPlan, attempts: Attempts) -> AskLaunch {
         AskLaunch {
             launch,
             attempt: 0,
             way: Way::Fleet,
             fleets_refused: Vec::new(),
             stage: Stage::Create,
-            pace,
+            attempts,
             errors: Vec::new(),
             launched_at: None,
             deaths: Vec::new(),
@@ -89,80 +92,8 @@ impl AskLaunch {
         }
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    /// Why no successor will come from here any more.
-    pub(super) fn given_up(&self) -> Option<&str> {
-        match &self.stage {
-            Stage::GivenUp(why) => Some(why),
-            _ => None,
-        }
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        view.crowd.take_turns(&mut self.pace, Bucket::EC2_WRITES);
-        if !self.is_asking() || !self.pace.is_due(view.now) {
-            return None;
-        }
-        let token = client_token(view.terms, self.attempt);
-        let call = match self.way {
-            Way::Fleet => Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() },
-            Way::Instance => {
-                let launch = self.launch.single(self.attempt, &view.terms.identity.instance_type)?;
-                Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
-            }
-        };
-        self.pace.begin(view.now);
-        Some(call)
-    }
-
     fn is_asking(&self) -> bool {
         matches!(self.stage, Stage::Create | Stage::Doubt(Doubt::AtWork))
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, _terms: &Terms, answer: Answer) -> Asked {
-        if !self.is_asking() {
-            // The successor was found meanwhile.
-            self.pace.in_flight = false;
-            return Asked::Pending;
-        }
-        match answer {
-            Answer::Launched(launched) if !launched.instances.is_empty() => {
-                self.launched_at.get_or_insert(now);
-                self.launched();
-                self.pace.succeeded(now);
-                Asked::Launched(launched.instances)
-            }
-            // Neither instances nor errors: what AWS answers to a repeat while it is still at work.
-            Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
-            Answer::Launched(launched) if launched.came_at_a_bad_moment() => {
-                let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
-                let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
-                self.errors = launched.errors;
-                self.next_attempt(now);
-                self.pace.failed(now, Failure { kind, code: None, message: self.errors.join(", ") });
-                if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
-            }
-            Answer::Launched(launched) => {
-                self.errors = launched.errors;
-                let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));
-                self.refused(now, of_the_pool)
-            }
-            Answer::Failed(failure) if failure.has_code(&["IdempotentParameterMismatch"]) => {
-                if self.nothing_from_before {
-                    self.next_attempt(now);
-                    return Asked::Pending;
-                }
-                self.doubt(now, Doubt::OtherParameters)
-            }
-            Answer::Failed(failure) => self.failed(now, failure),
-            other => {
-                self.pace.failed_by(now, other);
-                Asked::Pending
-            }
-        }
     }
 
     /// What AWS understood and refused it may take in another way, or for other pools; anything else is asked again as it
@@ -176,11 +107,11 @@ impl AskLaunch {
             FailureKind::Denied if self.way == Way::Instance => self.refused(now, false),
             _ if std::mem::take(&mut self.not_found) => {
                 self.next_attempt(now);
-                self.pace.failed(now, failure);
+                self.attempts.failed(now, failure);
                 Asked::Pending
             }
             _ => {
-                self.pace.failed(now, failure);
+                self.attempts.failed(now, failure);
                 Asked::Pending
             }
         }
@@ -194,14 +125,13 @@ impl AskLaunch {
                 self.fleets_refused.push(market);
                 self.stage = Stage::Create;
                 self.way = Way::Instance;
-                self.pace.in_flight = false;
-                self.pace.next = now;
+                self.attempts.next = now;
             }
             Way::Instance if !of_the_pool => {
                 self.next_attempt(now);
                 // Refused in every way that there is: a person may have to put it right.
                 let failure = Failure { kind: FailureKind::Rejected, code: None, message: self.errors.join(", ") };
-                self.pace.failed(now, failure);
+                self.attempts.failed(now, failure);
             }
             Way::Fleet | Way::Instance => self.next_attempt(now),
         }
@@ -211,23 +141,8 @@ impl AskLaunch {
     fn doubt(&mut self, now: BootInstant, doubt: Doubt) -> Asked {
         let is_new = self.stage == Stage::Create || std::mem::take(&mut self.not_found);
         self.stage = Stage::Doubt(doubt);
-        self.pace.succeeded(now + DOUBT_PAUSE);
+        self.attempts.succeeded(now + DOUBT_PAUSE);
         if is_new { Asked::InDoubt } else { Asked::Pending }
-    }
-
-    pub(super) fn launched(&mut self) {
-        self.stage = Stage::Launched;
-    }
-
-    /// It was looked for long enough: what was in doubt was not done.
-    pub(super) fn was_not_done(&mut self, now: BootInstant) {
-        // The answer to the same token, which is on its way, has the last word.
-        if self.pace.in_flight && self.stage == Stage::Doubt(Doubt::AtWork) {
-            self.not_found = true;
-            return;
-        }
-        self.nothing_from_before |= self.stage == Stage::Doubt(Doubt::OtherParameters);
-        self.next_attempt(now);
     }
 
     /// The next pools, at once; when the plan has come round, after a pause.
@@ -239,55 +154,149 @@ impl AskLaunch {
         if comes_round {
             self.fleets_refused.clear();
             let message = self.errors.join(", ");
-            self.pace.failed(now, Failure { kind: FailureKind::Rejected, code: None, message });
+            self.attempts.failed(now, Failure { kind: FailureKind::Rejected, code: None, message });
         } else {
-            self.pace.in_flight = false;
-            self.pace.next = now;
+            self.attempts.in_flight = false;
+            self.attempts.next = now;
         }
         let market = self.launch.attempt(self.attempt).map(|attempt| attempt.market);
         let is_refused = market.is_some_and(|market| self.fleets_refused.contains(&market));
         self.way = if is_refused { Way::Instance } else { Way::Fleet };
     }
+}
 
-    /// The successor has died: another one after a pause, or none where it would die of the same.
-    pub(super) fn died(&mut self, now: BootInstant, id: &InstanceId, reason: Option<&StateReason>) {
-        let code = reason.map_or("an unknown reason", |reason| reason.code.as_str()).to_owned();
+impl Ask for AskLaunch {
+    fn serves_on(&self) -> bool {
+        self.given_up().is_none()
+    }
+
+    fn in_vain(&self) -> Option<String> {
+        self.given_up().map(str::to_owned)
+    }
+
+    fn given_up(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::GivenUp(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn launched(&mut self, _: BootInstant) {
+        self.stage = Stage::Launched;
+    }
+
+    fn was_not_done(&mut self, now: BootInstant) {
+        // The answer to the same token, which is on its way, has the last word.
+        if self.attempts.in_flight && self.stage == Stage::Doubt(Doubt::AtWork) {
+            self.not_found = true;
+            return;
+        }
+        self.nothing_from_before |= self.stage == Stage::Doubt(Doubt::OtherParameters);
+        self.next_attempt(now);
+    }
+
+    /// Another one after a pause, or none where it would die of the same.
+    fn died(&mut self, now: BootInstant, Death { instance_id, reason, .. }: &Death) -> bool {
+        let code = reason.as_ref().map_or("an unknown reason", |reason| reason.code.as_str()).to_owned();
         self.deaths.push(code.clone());
         self.next_attempt(now);
-        let what = reason.map_or_else(|| code.clone(), StateReason::to_string);
-        self.errors = vec![format!("successor {id} died of {what}")];
+        let what = reason.as_ref().map_or_else(|| code.clone(), StateReason::to_string);
+        self.errors = vec![format!("successor {instance_id} died of {what}")];
         let alike = self.deaths.iter().filter(|death| **death == code).count();
         if alike >= MOST_DEATHS {
             self.stage = Stage::GivenUp(format!("{alike} successors died of {what}; {}", advice(&code)));
-            return;
+            return true;
         }
         let longest = DEATH_PAUSE * (1 << self.deaths.len().saturating_sub(1).min(4));
-        let seed = self.pace.seed ^ u64::from(self.attempt);
-        self.pace.in_flight = false;
-        self.pace.next = now + longest.mul_f64(0.5 + retry::fraction(seed) / 2.0);
+        let seed = self.attempts.seed ^ u64::from(self.attempt);
+        self.attempts.next = now + longest.mul_f64(0.5 + retry::fraction(seed) / 2.0);
+        true
+    }
+}
+
+impl Duty<Duties> for AskLaunch {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES);
     }
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.is_asking() { self.pace.wake() } else { None }
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        if !self.is_asking() {
+            return None;
+        }
+        let token = client_token(situation.terms, self.attempt);
+        Some(match self.way {
+            Way::Fleet => Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() },
+            Way::Instance => {
+                let launch = self.launch.single(self.attempt, &situation.terms.identity.instance_type)?;
+                Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
+            }
+        })
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
+        if !self.is_asking() {
+            // The successor was found meanwhile.
+            return Ok(News::None);
+        }
+        let asked = match answer {
+            Answer::Launched(launched) if !launched.instances.is_empty() => {
+                self.launched_at.get_or_insert(now);
+                self.stage = Stage::Launched;
+                self.attempts.succeeded(now);
+                Asked::Launched(launched.instances)
+            }
+            // Neither instances nor errors: what AWS answers to a repeat while it is still at work.
+            Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
+            Answer::Launched(launched) if launched.came_at_a_bad_moment() => {
+                let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+                let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
+                self.errors = launched.errors;
+                self.next_attempt(now);
+                self.attempts.failed(now, Failure { kind, code: None, message: self.errors.join(", ") });
+                if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+            }
+            Answer::Launched(launched) => {
+                self.errors = launched.errors;
+                let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));
+                self.refused(now, of_the_pool)
+            }
+            Answer::Failed(failure) if failure.has_code(&["IdempotentParameterMismatch"]) => {
+                if self.nothing_from_before {
+                    self.next_attempt(now);
+                    return Ok(News::None);
+                }
+                self.doubt(now, Doubt::OtherParameters)
+            }
+            Answer::Failed(failure) => self.failed(now, failure),
+            other => return Err(other),
+        };
+        Ok(asked.into())
+    }
+
+    fn wake(&self, _: BootInstant) -> Option<BootInstant> {
+        if self.is_asking() { self.attempts.wake() } else { None }
+    }
+
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("launch from {}", self.launch.from);
         let on_demand = self.launch.attempts.iter().any(|attempt| attempt.market == Market::OnDemand);
         let errors = match self.errors.as_slice() {
             [] => String::new(),
             errors => format!(", after {}", errors.join(", ")),
         };
-        match (&self.stage, self.launched_at) {
+        Some(match (&self.stage, self.launched_at) {
             (Stage::Launched, Some(at)) => {
-                Report::new(duty, true, format!("after {}{errors}", seconds(at.since(begun_at))))
+                DutyReport::new(duty, true, format!("after {}{errors}", seconds(at.since(begun_at))))
             }
-            (Stage::Launched, None) => Report::new(duty, true, "by the process before this one"),
-            (Stage::GivenUp(why), _) => Report::new(duty, false, format!("given up: {why}")).settled(),
+            (Stage::Launched, None) => DutyReport::new(duty, true, "by the process before this one"),
+            (Stage::GivenUp(why), _) => DutyReport::new(duty, false, format!("given up: {why}")).settled(),
             (Stage::Doubt(_), _) => {
                 let what =
                     "AWS did not tell whether it launched, and no successor has shown: none is launched beside it";
-                Report::new(duty, false, what)
+                DutyReport::new(duty, false, what)
             }
             (Stage::Create, _) => {
                 let advice = if on_demand {
@@ -295,13 +304,10 @@ impl AskLaunch {
                 } else {
                     "; [successor] on-demand-fallback or more instance-types would widen the choice"
                 };
-                Report::new(
-                    duty,
-                    false,
-                    format!("attempt {}: {}{errors}{advice}", self.attempt + 1, self.pace.trouble()),
-                )
+                let what = format!("attempt {}: {}{errors}{advice}", self.attempt + 1, self.attempts.trouble());
+                DutyReport::new(duty, false, what)
             }
-        }
+        })
     }
 }
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::crowd::Bucket;
-use super::{Answer, Call, Journal, Pace, Report, Terms, View, seconds};
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
+use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, MilestoneKind, Ports, Registration, Target, TargetHealth, TargetState, ZoneChoice,
+    BootInstant, Identity, MilestoneKind, Ports, Registration, Target, TargetHealth, TargetState, ZoneChoice,
 };
 use crate::core::retry::{Precedence, fraction};
 
@@ -21,7 +23,7 @@ pub(super) struct Leave {
     staying: Vec<Target>,
     zone: ZoneChoice,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     tried: bool,
     repeats: u32,
     /// Until then a call from before the handover may register this instance again, after any proof.
@@ -49,15 +51,14 @@ impl Leave {
     pub(super) fn new(
         registration: Registration,
         may_be_registered_until: Option<BootInstant>,
-        now: BootInstant,
-        seed: u64,
+        attempts: Attempts,
     ) -> Leave {
         Leave {
             staying: registration.targets.clone(),
             zone: ZoneChoice::new(registration.zone.clone()),
             registration,
             stage: Stage::Deregister,
-            pace: Pace::new(now, seed).with(Precedence::Deregistration),
+            attempts: attempts.with(Precedence::Deregistration),
             tried: false,
             repeats: 0,
             may_be_registered_until,
@@ -77,11 +78,6 @@ impl Leave {
         self.accepted_at.filter(|_| self.stage != Stage::Deregister)
     }
 
-    /// Every target of ours that was ever seen in the group.
-    pub(super) fn targets(&self) -> &[Target] {
-        &self.registration.targets
-    }
-
     pub(super) fn was_tried(&self) -> bool {
         self.tried
     }
@@ -95,29 +91,6 @@ impl Leave {
         self.left.is_some_and(|(_, unused)| unused)
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Option<Call> {
-        // What the owner does already takes nothing from the bucket that others wait for.
-        let waits = self.stage == Stage::Deregister && self.pace.was_throttled() && !self.pace.in_flight;
-        if waits && view.taken_out_of.contains(&self.registration.target_group) {
-            self.accepted(view.now, journal);
-        }
-        view.crowd.take_turns(&mut self.pace, Bucket::TARGETS);
-        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
-        match self.stage {
-            Stage::Deregister if view.may_leave && self.pace.begin(view.now) => {
-                Some(Call::DeregisterTargets { target_group, targets: self.staying.clone(), zone })
-            }
-            Stage::Prove | Stage::Confirm if self.pace.begin(view.now) => {
-                Some(Call::DescribeTargetHealth { target_group, targets: self.asked_for(), zone })
-            }
-            _ => None,
-        }
-    }
-
     /// The targets whose health is the proof. None, which asks for the whole group, where a port may be ours that is not
     /// known yet; a repeat asks for what is known.
     fn asked_for(&self) -> Vec<Target> {
@@ -128,64 +101,48 @@ impl Leave {
         }
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer, journal: &mut Journal) {
-        self.tried = true;
-        match (self.stage, answer) {
-            (Stage::Deregister, Answer::Accepted) => self.accepted(now, journal),
-            // AWS answers 200 where a target is not registered; emulators, and perhaps one day AWS, answer this.
-            (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
-                self.accepted(now, journal);
-            }
-            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
-            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
-                self.accepted_at.get_or_insert(now);
-                self.leave(now, true, "no such group any more", journal);
-            }
-            (Stage::Prove | Stage::Confirm, Answer::Health(rows)) => self.proved(now, terms, &rows, journal),
-            (_, other) => self.pace.failed_by(now, other),
-        }
-    }
-
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.stage == Stage::Left { None } else { self.pace.wake() }
-    }
-
-    /// `is_alone`: no other target serves the group.
-    pub(super) fn report(&self, begun_at: BootInstant, is_alone: bool) -> Report {
+    /// The fate of the duty. `is_alone`: no other target serves the group.
+    pub(super) fn fate(&self, begun_at: BootInstant, is_alone: bool) -> DutyReport {
         let after = |instant: BootInstant| seconds(instant.since(begun_at));
-        let duty = format!("leave {}", self.registration.name());
-        match (self.left, self.accepted_at) {
+        let (done, what) = match (self.left, self.accepted_at) {
             (Some((left_at, _)), _) if self.stage == Stage::Confirm => {
                 let what = "a registration from before the handover may still land, and is looked for";
-                Report::new(duty, false, format!("left after {}; {what}", after(left_at)))
+                (false, format!("left after {}; {what}", after(left_at)))
             }
-            (Some((left_at, _)), _) => Report::new(duty, true, format!("left after {}", after(left_at))),
+            (Some((left_at, _)), _) => (true, format!("left after {}", after(left_at))),
             (None, Some(accepted_at)) => {
-                let trouble = self.pace.trouble();
-                let what = format!("deregistered after {}, not seen in target health: {trouble}", after(accepted_at));
-                Report::new(duty, false, what)
+                let trouble = self.attempts.trouble();
+                (false, format!("deregistered after {}, not seen in target health: {trouble}", after(accepted_at)))
             }
             (None, None) if is_alone && !self.tried => {
-                Report::new(duty, false, "not deregistered: no other target serves, so that this instance serves on")
+                (false, "not deregistered: no other target serves, so that this instance serves on".to_owned())
             }
-            (None, None) => Report::new(duty, false, format!("not deregistered: {}", self.pace.trouble())),
-        }
+            (None, None) => (false, format!("not deregistered: {}", self.attempts.trouble())),
+        };
+        DutyReport::new(format!("leave {}", self.registration.name()), done, what)
     }
 
-    fn accepted(&mut self, now: BootInstant, journal: &mut Journal) {
+    fn accepted(&mut self, situation: &mut Situation<'_>) {
+        let now = situation.now;
         if self.told < self.registration.targets.len() {
             self.told = self.registration.targets.len();
             let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
-            journal.reach(now, MilestoneKind::Deregistered, message, (&self.registration.target_group).into());
+            situation.journal.reach(
+                now,
+                MilestoneKind::Deregistered,
+                message,
+                (&self.registration.target_group).into(),
+            );
         }
         self.accepted_at = Some(now);
         self.stage = Stage::Prove;
-        self.pace.precedence = Precedence::Look;
-        self.pace.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.pace.seed)));
+        self.attempts.precedence = Precedence::Look;
+        self.attempts.succeeded(now + PROVE_AFTER + PROVE_AFTER.mul_f64(fraction(self.attempts.seed)));
     }
 
-    fn proved(&mut self, now: BootInstant, terms: &Terms, rows: &[TargetHealth], journal: &mut Journal) {
-        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(terms, &row.target)).collect();
+    fn proved(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
+        let (now, identity) = (situation.now, &situation.terms.identity);
+        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
         let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
         if staying.is_empty() {
             let unused = ours.iter().all(|row| row.state == TargetState::Unused);
@@ -193,9 +150,9 @@ impl Leave {
                 Some(until) => {
                     self.left = Some((now, unused));
                     self.stage = Stage::Confirm;
-                    self.pace.succeeded(until.min(now + PROVE_AGAIN_AFTER));
+                    self.attempts.succeeded(until.min(now + PROVE_AGAIN_AFTER));
                 }
-                None => self.leave(now, unused, if unused { "unused" } else { "draining" }, journal),
+                None => self.leave(unused, if unused { "unused" } else { "draining" }, situation),
             }
             return;
         }
@@ -206,27 +163,76 @@ impl Leave {
         self.staying = staying;
         self.left = None;
         self.stage = Stage::Deregister;
-        self.pace.precedence = Precedence::Deregistration;
+        self.attempts.precedence = Precedence::Deregistration;
         self.repeats = self.repeats.saturating_add(1);
-        self.pace.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
+        self.attempts.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
     }
 
-    fn is_ours(&self, terms: &Terms, target: &Target) -> bool {
-        let identity = &terms.identity;
+    fn is_ours(&self, identity: &Identity, target: &Target) -> bool {
         let by_name = || target.id == identity.instance_id.as_str() || target.id == identity.private_ip;
         self.registration.targets.contains(target) || (self.registration.covers == Ports::Every && by_name())
     }
 
-    fn leave(&mut self, now: BootInstant, unused: bool, shown: &str, journal: &mut Journal) {
+    fn leave(&mut self, unused: bool, shown: &str, situation: &mut Situation<'_>) {
+        let now = situation.now;
         self.left = Some((now, unused));
         self.stage = Stage::Left;
-        self.pace.succeeded(now);
+        self.attempts.end();
         let message = format!("left {}: target health shows {shown}", self.registration.name());
-        journal.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
+        situation.journal.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
     }
 
     fn ports(&self) -> String {
         let ports: Vec<String> = self.registration.ports().iter().map(u16::to_string).collect();
         format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
+    }
+}
+
+impl Duty<Duties> for Leave {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        // What the owner does already takes nothing from the bucket that others wait for.
+        let waits = self.stage == Stage::Deregister && self.attempts.was_throttled() && !self.attempts.in_flight;
+        if waits && situation.taken_out_of.contains(&self.registration.target_group) {
+            self.accepted(situation);
+        }
+        situation.crowd.take_turns(&mut self.attempts, Bucket::TARGETS);
+    }
+
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
+        match self.stage {
+            Stage::Deregister if situation.may_leave => {
+                Some(Call::DeregisterTargets { target_group, targets: self.staying.clone(), zone })
+            }
+            Stage::Prove | Stage::Confirm => {
+                Some(Call::DescribeTargetHealth { target_group, targets: self.asked_for(), zone })
+            }
+            Stage::Deregister | Stage::Left => None,
+        }
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
+        self.tried = true;
+        match (self.stage, answer) {
+            (Stage::Deregister, Answer::Accepted) => self.accepted(situation),
+            // AWS answers 200 where a target is not registered; emulators, and perhaps one day AWS, answer this.
+            (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
+                self.accepted(situation);
+            }
+            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
+            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
+                self.accepted_at.get_or_insert(now);
+                self.leave(true, "no such group any more", situation);
+            }
+            (Stage::Prove | Stage::Confirm, Answer::Health(rows)) => self.proved(situation, &rows),
+            (_, other) => return Err(other),
+        }
+        Ok(match self.attempts.duty {
+            DutyId::Leave(index) => News::Targets(index, self.registration.targets.clone()),
+            _ => News::None,
+        })
     }
 }

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use super::call::HookResult;
-use super::{Answer, Call, Pace, Report, View, seconds};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime, InstanceId, LifecycleHook};
-use crate::core::retry::LOOK_UP;
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
+use crate::core::call::HookResult;
+use crate::core::duty::{Patience, its_attempts};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime, InstanceId};
 
 /// A heartbeat at the latest so often, however patient the hook is.
 const HEARTBEAT_AT_LEAST: Duration = Duration::from_secs(60);
@@ -21,25 +22,37 @@ const LOOK_PAUSES: [Duration; 5] = [
     Duration::from_secs(10),
     Duration::from_secs(15),
 ];
-/// After so many failures in a row the pauses grow to minutes.
-const PATIENT_AFTER: u32 = 8;
+/// After so many failures in a row the pauses grow to minutes: there may be an hour until the hook's timeout.
+pub(super) const PATIENT_AFTER: u32 = 8;
 
 /// All termination hooks of the group: they open together, and each is completed by itself.
+#[derive(Default)]
 pub(super) struct Lifecycles {
-    group: String,
-    hooks: Vec<Hook>,
+    /// The look at the member's state; there is one where there are hooks.
+    pub(super) look: Option<MemberState>,
+    pub(super) hooks: Vec<TerminationHook>,
     started: Option<BootInstant>,
+}
+
+/// The duty to know in which lifecycle state the group holds this instance.
+pub(super) struct MemberState {
+    group: String,
     time: HookTime,
     state: Option<String>,
-    look: Pace,
+    /// The state is asked for when something depends on it: a heartbeat, or the completion.
+    wanted_from: Option<BootInstant>,
+    attempts: Attempts,
     looks: usize,
 }
 
-struct Hook {
+/// The duty to see one termination hook through.
+pub(super) struct TerminationHook {
+    group: String,
     name: String,
     heartbeat_every: Duration,
     stage: Stage,
-    pace: Pace,
+    is_open: bool,
+    attempts: Attempts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,50 +64,49 @@ enum Stage {
     Over(BootInstant),
 }
 
-impl Hook {
-    fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Completed(_) | Stage::Over(_))
-    }
-}
-
 impl Lifecycles {
-    pub(super) fn none() -> Lifecycles {
-        Lifecycles::of(String::new(), &[], &|_| 0)
-    }
-
     pub(super) fn new(group: &AutoScalingGroup, seed: &dyn Fn(&str) -> u64) -> Lifecycles {
-        Lifecycles::of(group.name.clone(), &group.termination_hooks, seed)
-    }
-
-    fn of(group: String, hooks: &[LifecycleHook], seed: &dyn Fn(&str) -> u64) -> Lifecycles {
-        let hook = |hook: &LifecycleHook| Hook {
+        let attempts = |id, what: &str| {
+            Attempts::new(id, BootInstant::default(), seed(what)).patient(Patience::After(PATIENT_AFTER))
+        };
+        let hooks = group.termination_hooks.iter().enumerate().map(|(index, hook)| TerminationHook {
+            group: group.name.clone(),
             name: hook.name.clone(),
             heartbeat_every: (hook.heartbeat_timeout / 2).min(HEARTBEAT_AT_LEAST),
             stage: Stage::Working,
-            pace: Pace::new(BootInstant::default(), seed(&hook.name)),
-        };
-        Lifecycles {
-            hooks: hooks.iter().map(hook).collect(),
-            started: None,
+            is_open: false,
+            attempts: attempts(DutyId::Lifecycle(index), &hook.name),
+        });
+        let look = (!group.termination_hooks.is_empty()).then(|| MemberState {
+            group: group.name.clone(),
             time: HookTime::NotYet,
             state: None,
-            look: Pace::new(BootInstant::default(), seed("lifecycle state")),
+            wanted_from: None,
+            attempts: attempts(DutyId::MemberState, "lifecycle state"),
             looks: 0,
-            group,
-        }
+        });
+        Lifecycles { look, hooks: hooks.collect(), started: None }
     }
 
     /// The group as it is now. A hook that it no longer has is tried all the same: it may have opened before.
     pub(super) fn learn(&mut self, group: &AutoScalingGroup, seed: &dyn Fn(&str) -> u64) {
+        let now = Lifecycles::new(group, seed);
         let known = self.hooks.len();
-        for hook in Lifecycles::new(group, seed).hooks {
+        for mut hook in now.hooks {
             if !self.hooks.iter().any(|known| known.name == hook.name) {
+                hook.attempts.duty = DutyId::Lifecycle(self.hooks.len());
                 self.hooks.push(hook);
             }
         }
-        self.group.clone_from(&group.name);
-        if self.hooks.len() > known && self.time != HookTime::Retained {
-            self.time = HookTime::NotYet;
+        self.look = self.look.take().or(now.look);
+        if let Some(look) = &mut self.look {
+            look.group.clone_from(&group.name);
+            if self.hooks.len() > known && look.time != HookTime::Retained {
+                look.time = HookTime::NotYet;
+            }
+        }
+        for hook in &mut self.hooks {
+            hook.group.clone_from(&group.name);
         }
     }
 
@@ -107,157 +119,160 @@ impl Lifecycles {
         self.started.get_or_insert(now);
     }
 
+    fn time(&self) -> HookTime {
+        self.look.as_ref().map_or(HookTime::NotYet, |look| look.time)
+    }
+
     /// The group waits for us, or will.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.started.is_some() && self.time != HookTime::Retained && !self.hooks.iter().all(Hook::is_done)
+        self.started.is_some() && self.time() != HookTime::Retained && !self.hooks.iter().all(TerminationHook::is_done)
     }
 
-    pub(super) fn look_pace(&self) -> &Pace {
-        &self.look
+    /// Heartbeats and completions are taken now.
+    pub(super) fn are_open(&self) -> bool {
+        self.started.is_some() && self.time() == HookTime::Open
     }
 
-    pub(super) fn pace(&self, index: usize) -> Option<&Pace> {
-        self.hooks.get(index).map(|hook| &hook.pace)
-    }
-
-    /// The state is asked for when something depends on it: a heartbeat, or the completion.
-    fn looks_from(&self) -> Option<BootInstant> {
-        let soonest = self.hooks.iter().filter(|hook| !hook.is_done()).map(|hook| hook.heartbeat_every).min()?;
-        Some(self.started? + soonest)
-    }
-
-    /// A look at the member's state, where it has to be known.
-    pub(super) fn look_due(&mut self, view: &View<'_>, may_complete: bool) -> Option<Call> {
-        let wanted = may_complete || self.looks_from().is_some_and(|from| view.now >= from);
-        let looks = self.is_waited_for() && self.time == HookTime::NotYet && wanted;
-        (looks && self.look.begin(view.now)).then(|| Call::DescribeGroupMembers { group: self.group.clone() })
-    }
-
-    /// Heartbeats and completions, by hook.
-    pub(super) fn due(&mut self, view: &View<'_>, may_complete: bool) -> Vec<(usize, Call)> {
-        if self.started.is_none() || self.time != HookTime::Open {
-            return Vec::new();
+    /// Tells the look from when on the state has to be known.
+    pub(super) fn want_state(&mut self) {
+        let waits = self.is_waited_for() && self.time() == HookTime::NotYet;
+        let soonest = self.hooks.iter().filter(|hook| !hook.is_done()).map(|hook| hook.heartbeat_every).min();
+        if let Some(look) = &mut self.look {
+            look.wanted_from = self.started.zip(soonest).filter(|_| waits).map(|(started, soonest)| started + soonest);
         }
-        let group = &self.group;
-        let call = |(index, hook): (usize, &mut Hook)| {
-            if hook.stage == Stage::Working && may_complete && !hook.pace.in_flight {
-                hook.stage = Stage::Completing;
-                hook.pace.succeeded(view.now);
-            }
-            if hook.is_done() || !hook.pace.begin(view.now) {
-                return None;
-            }
-            let (group, name) = (group.clone(), hook.name.clone());
-            Some((
-                index,
-                match hook.stage {
-                    Stage::Completing => {
-                        Call::CompleteLifecycleAction { group, hook: name, result: HookResult::Continue }
-                    }
-                    _ => Call::RecordLifecycleActionHeartbeat { group, hook: name },
-                },
-            ))
-        };
-        self.hooks.iter_mut().enumerate().filter_map(call).collect()
     }
 
     /// The members of the group were read, for whatever reason.
     pub(super) fn saw(&mut self, now: BootInstant, us: &InstanceId, into_pool: bool, members: &[GroupMember]) {
-        if self.started.is_none() || self.hooks.is_empty() {
-            return;
+        let Some(look) = self.look.as_mut().filter(|_| self.started.is_some()) else { return };
+        let state = members.iter().find(|member| member.instance_id == *us).map(|it| it.lifecycle_state.as_str());
+        look.state = state.map(str::to_owned);
+        look.time = HookTime::of(state, into_pool);
+        if look.time == HookTime::Over {
+            self.hooks.iter_mut().filter(|hook| !hook.is_done()).for_each(|hook| hook.end(Stage::Over(now)));
         }
-        let state =
-            members.iter().find(|member| member.instance_id == *us).map(|member| member.lifecycle_state.as_str());
-        self.state = state.map(str::to_owned);
-        self.time = HookTime::of(state, into_pool);
-        if matches!(self.time, HookTime::Over) {
-            self.hooks.iter_mut().filter(|hook| !hook.is_done()).for_each(|hook| {
-                hook.stage = Stage::Over(now);
-                hook.pace.succeeded(now);
-            });
-        }
+        self.want_state();
     }
 
-    pub(super) fn looked(&mut self, now: BootInstant, us: &InstanceId, into_pool: bool, answer: Answer) {
-        match answer {
-            Answer::GroupMembers(members) => {
-                let pause = LOOK_PAUSES.get(self.looks).or(LOOK_PAUSES.last()).copied().unwrap_or_default();
-                self.looks += 1;
-                self.look.succeeded(now + pause);
-                self.saw(now, us, into_pool, &members);
-            }
-            other => failed_patiently(&mut self.look, now, other),
+    /// AWS says that no hook is open: the member's state tells whether it is too early or over.
+    pub(super) fn hook_is_not_open(&mut self, now: BootInstant) {
+        if let Some(look) = &mut self.look {
+            look.time = HookTime::NotYet;
+            look.attempts.next = now;
         }
+        self.want_state();
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, index: usize, answer: Answer) {
-        let Some(hook) = self.hooks.get_mut(index) else { return };
-        match (hook.stage, answer) {
-            (Stage::Working, Answer::Accepted) => hook.pace.succeeded(now + hook.heartbeat_every),
-            (Stage::Completing, Answer::Accepted) => {
-                hook.stage = Stage::Completed(now);
-                hook.pace.succeeded(now);
-            }
-            // While another hook holds the member this one is completed already, by a call whose answer was lost.
-            (_, Answer::Failed(failure)) if failure.message.contains("No active Lifecycle Action") => {
-                let again = hook.pace.failures > 0;
-                failed_patiently(&mut hook.pace, now, Answer::Failed(failure));
-                if again {
-                    hook.stage = Stage::Over(now);
-                    hook.pace.succeeded(now);
-                }
-                self.time = HookTime::NotYet;
-                self.look.next = now;
-            }
-            (_, other) => failed_patiently(&mut hook.pace, now, other),
-        }
-    }
-
-    pub(super) fn wakes(&self) -> Vec<BootInstant> {
-        if !self.is_waited_for() {
-            return Vec::new();
-        }
-        if self.time == HookTime::Open {
-            return self.hooks.iter().filter(|hook| !hook.is_done()).filter_map(|hook| hook.pace.wake()).collect();
-        }
-        let from = self.looks_from().unwrap_or_default();
-        // Quiet may come before; what makes this instance quiet has its own instants.
-        self.look.wake().into_iter().flat_map(|next| [next, next.max(from)]).collect()
-    }
-
-    pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<Report> {
+    pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<DutyReport> {
         self.hooks.iter().map(|hook| self.report(hook, begun_at)).collect()
     }
 
-    fn report(&self, hook: &Hook, begun_at: BootInstant) -> Report {
+    fn report(&self, hook: &TerminationHook, begun_at: BootInstant) -> DutyReport {
         let duty = format!("termination hook {}", hook.name);
-        let state = self.state.as_deref().unwrap_or("gone from the group");
-        match (hook.stage, self.time) {
+        let state = self.look.as_ref().and_then(|look| look.state.as_deref());
+        let shown = state.unwrap_or("gone from the group");
+        match (hook.stage, self.time()) {
             (Stage::Completed(at), _) => {
-                Report::new(duty, true, format!("completed after {}", seconds(at.since(begun_at))))
+                DutyReport::new(duty, true, format!("completed after {}", seconds(at.since(begun_at))))
             }
-            (Stage::Over(_), _) => Report::new(duty, true, format!("over: the group has gone on ({state})")),
+            (Stage::Over(_), _) => DutyReport::new(duty, true, format!("over: the group has gone on ({shown})")),
             (_, HookTime::Retained) => {
-                let what = format!("the group retains this instance ({state}): the hook was abandoned");
-                Report::new(duty, false, what).settled()
+                let what = format!("the group retains this instance ({shown}): the hook was abandoned");
+                DutyReport::new(duty, false, what).settled()
             }
-            _ if self.started.is_none() => Report::new(duty, false, "the group does not terminate this instance yet"),
-            (_, HookTime::NotYet) if self.state.is_some() => {
-                let what = format!("not open yet: the group drains first, for the deregistration delay ({state})");
-                Report::new(duty, false, what)
+            _ if self.started.is_none() => {
+                DutyReport::new(duty, false, "the group does not terminate this instance yet")
+            }
+            (_, HookTime::NotYet) if state.is_some() => {
+                let what = format!("not open yet: the group drains first, for the deregistration delay ({shown})");
+                DutyReport::new(duty, false, what)
             }
             (_, HookTime::NotYet) => {
-                Report::new(duty, false, format!("the member's state is not known: {}", self.look.trouble()))
+                let trouble = self.look.as_ref().map(|look| look.attempts.trouble()).unwrap_or_default();
+                DutyReport::new(duty, false, format!("the member's state is not known: {trouble}"))
             }
-            _ => Report::new(duty, false, format!("not completed: {}", hook.pace.trouble())),
+            _ => DutyReport::new(duty, false, format!("not completed: {}", hook.attempts.trouble())),
         }
     }
 }
 
-/// There may be an hour until the hook's timeout.
-pub(super) fn failed_patiently(pace: &mut Pace, now: BootInstant, answer: Answer) {
-    pace.failed_by(now, answer);
-    if pace.failures > PATIENT_AFTER {
-        pace.next = now + LOOK_UP.pause(pace.failures - PATIENT_AFTER, pace.seed);
+impl Duty<Duties> for MemberState {
+    its_attempts!();
+
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let wanted = self.wanted_from.is_some_and(|from| situation.may_complete || situation.now >= from);
+        wanted.then(|| Call::DescribeGroupMembers { group: self.group.clone() })
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let Answer::GroupMembers(members) = answer else { return Err(answer) };
+        let pause = LOOK_PAUSES.get(self.looks).or(LOOK_PAUSES.last()).copied().unwrap_or_default();
+        self.looks += 1;
+        self.attempts.succeeded(situation.now + pause);
+        Ok(News::Members(members))
+    }
+
+    /// Quiet may come before; what makes this instance quiet has its own instants.
+    fn wake(&self, since: BootInstant) -> Option<BootInstant> {
+        let (next, from) = (self.attempts.wake()?, self.wanted_from?);
+        [next, next.max(from)].into_iter().find(|instant| *instant > since)
+    }
+}
+
+impl TerminationHook {
+    fn is_done(&self) -> bool {
+        self.attempts.is_over()
+    }
+
+    fn end(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.attempts.end();
+    }
+}
+
+impl Duty<Duties> for TerminationHook {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        self.is_open = situation.hooks_are_open;
+        let may_complete = self.is_open && situation.may_complete;
+        if self.stage == Stage::Working && may_complete && !self.attempts.in_flight {
+            self.stage = Stage::Completing;
+            self.attempts.succeeded(situation.now);
+        }
+    }
+
+    fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
+        if !self.is_open {
+            return None;
+        }
+        let (group, hook) = (self.group.clone(), self.name.clone());
+        Some(match self.stage {
+            Stage::Completing => Call::CompleteLifecycleAction { group, hook, result: HookResult::Continue },
+            _ => Call::RecordLifecycleActionHeartbeat { group, hook },
+        })
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
+        match (self.stage, answer) {
+            (Stage::Working, Answer::Accepted) => self.attempts.succeeded(now + self.heartbeat_every),
+            (Stage::Completing, Answer::Accepted) => self.end(Stage::Completed(now)),
+            // While another hook holds the member this one is completed already, by a call whose answer was lost.
+            (_, Answer::Failed(failure)) if failure.message.contains("No active Lifecycle Action") => {
+                let again = self.attempts.failures > 0;
+                self.attempts.failed(now, failure);
+                if again {
+                    self.end(Stage::Over(now));
+                }
+                return Ok(News::HookNotOpen);
+            }
+            (_, other) => return Err(other),
+        }
+        Ok(News::None)
+    }
+
+    fn wake(&self, _: BootInstant) -> Option<BootInstant> {
+        if !self.is_open { None } else { self.attempts.wake() }
     }
 }

@@ -3,7 +3,9 @@
 
 use jiff::Unit;
 
-use super::{Answer, Call, Pace, Report, Terms, View};
+use super::duties::{Duties, News};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms};
+use crate::core::duty::its_attempts;
 use crate::core::model::BootInstant;
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{FailureKind, Precedence};
@@ -12,12 +14,12 @@ pub(super) struct Mark {
     /// The value that AWS has taken.
     marked: Option<String>,
     refused: bool,
-    pace: Pace,
+    attempts: Attempts,
 }
 
 impl Mark {
-    pub(super) fn new(now: BootInstant, seed: u64) -> Mark {
-        Mark { marked: None, refused: false, pace: Pace::new(now, seed).with(Precedence::Last) }
+    pub(super) fn new(attempts: Attempts) -> Mark {
+        Mark { marked: None, refused: false, attempts: attempts.with(Precedence::Last) }
     }
 
     /// AWS has taken a tag, or IAM lets nobody set it.
@@ -25,44 +27,46 @@ impl Mark {
         self.marked.is_some() || self.refused
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
+    /// A group that terminates the instance leads nobody to take it for another's successor.
+    fn is_wanted(&self, terms: &Terms) -> bool {
+        !terms.terminating && !self.refused && self.marked.as_ref() != Some(&value(terms))
+    }
+}
+
+impl Duty<Duties> for Mark {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        if self.is_wanted(situation.terms) {
+            situation.crowd.hold_back(&mut self.attempts);
+        }
     }
 
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        // A group that terminates the instance leads nobody to take it for another's successor.
-        let wanted = !view.terms.terminating && !self.refused && self.marked.as_ref() != Some(&value(view.terms));
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         // What takes traffic away goes first; what is at stake here can wait.
-        let is_time = view.deregistration_tried || view.may_mark;
-        if wanted {
-            view.crowd.hold_back(&mut self.pace);
-        }
-        let begin = wanted && is_time && self.pace.begin(view.now);
-        begin.then(|| Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(view.terms) })
+        let is_time = situation.deregistration_tried || situation.may_mark;
+        let call = || Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(situation.terms) };
+        (self.is_wanted(situation.terms) && is_time).then(call)
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, terms: &Terms, answer: Answer) {
-        match answer {
-            Answer::Accepted => {
-                self.marked = Some(value(terms));
-                self.pace.succeeded(now);
-            }
-            other => {
-                self.pace.failed_by(now, other);
-                self.refused = self.pace.last_failure.as_ref().is_some_and(|it| it.kind == FailureKind::Denied);
-            }
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        if answer != Answer::Accepted {
+            self.refused = matches!(&answer, Answer::Failed(failure) if failure.kind == FailureKind::Denied);
+            return Err(answer);
         }
+        self.marked = Some(value(situation.terms));
+        self.attempts.succeeded(situation.now);
+        Ok(News::None)
     }
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.refused { None } else { self.pace.wake() }
+    fn wake(&self, _: BootInstant) -> Option<BootInstant> {
+        if self.refused { None } else { self.attempts.wake() }
     }
 
     /// Nothing to say where all is well, or where nothing was wanted.
-    pub(super) fn report(&self) -> Option<Report> {
-        let duty = format!("tag {LEAVING_TAG}");
-        let failed = self.marked.is_none() && self.pace.last_failure.is_some();
-        failed.then(|| Report::new(duty, false, self.pace.trouble()).aside())
+    fn report(&self, _: BootInstant) -> Option<DutyReport> {
+        let failed = self.marked.is_none() && self.attempts.last_failure.is_some();
+        failed.then(|| DutyReport::new(format!("tag {LEAVING_TAG}"), false, self.attempts.trouble()).aside())
     }
 }
 

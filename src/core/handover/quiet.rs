@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
-use crate::core::model::{BootInstant, Connections, DEFAULT_DEREGISTRATION_DELAY, MilestoneKind, Registration, Signal};
+use super::duties::{Duties, News};
+use super::{About, Answer, Attempts, Call, Duty, DutyReport, Situation, seconds};
+use crate::core::duty::its_attempts;
+use crate::core::model::{BootInstant, Connections, DEFAULT_DEREGISTRATION_DELAY, MilestoneKind, Registration};
 
 /// Between two looks at the kernel's table of connections, once this instance has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -19,10 +21,9 @@ const LOOK_BEFORE_EVERY: Duration = Duration::from_secs(2);
 const LOOKS_THAT_AGREE: u32 = 3;
 
 pub(super) struct Quiet {
-    pace: Pace,
-    /// The ports of the last look, when it was begun, and what it showed.
+    attempts: Attempts,
+    /// The ports of the last look, and what it showed.
     looked_at: BTreeSet<u16>,
-    begun_at: BootInstant,
     last: Option<Connections>,
     /// On these ports somebody has listened here at some look.
     heard: BTreeSet<u16>,
@@ -76,11 +77,10 @@ enum Blind {
 }
 
 impl Quiet {
-    pub(super) fn new(now: BootInstant, seed: u64) -> Quiet {
+    pub(super) fn new(attempts: Attempts) -> Quiet {
         Quiet {
-            pace: Pace::new(now, seed),
+            attempts,
             looked_at: BTreeSet::new(),
-            begun_at: now,
             last: None,
             heard: BTreeSet::new(),
             reached: BTreeSet::new(),
@@ -94,136 +94,131 @@ impl Quiet {
         self.ended.is_some()
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>, journal: &mut Journal) -> Option<Call> {
-        if self.ended.is_some() {
-            return None;
-        }
-        if self.settles_at.is_none() && view.left_at.is_some() && self.pace.failures == 0 {
-            self.pace.next = self.pace.next.min(view.now);
-        }
-        self.settles_at = view.left_at.map(|left_at| left_at + view.settings.settle);
-        if let Some(by) = self.ended_by(view) {
-            journal.reach(view.now, MilestoneKind::Quiet, by.to_string(), About::default());
-            self.ended = Some((view.now, by));
-            return None;
-        }
-        let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
-        // Who listens, and who comes, is looked at while this instance still serves.
-        let serves = view.deregistration_tried || view.may_leave_later;
-        let learns = serves && (ports != self.looked_at || !ports.is_subset(&self.reached));
-        if (view.left_at.is_none() && !learns) || ports.is_empty() || !self.pace.begin(view.now) {
-            return None;
-        }
-        self.begun_at = view.now;
-        self.looked_at.clone_from(&ports);
-        Some(Call::LookAtConnections { ports, quiet_for: view.settings.quiet_for })
-    }
-
-    fn ended_by(&self, view: &View<'_>) -> Option<EndedBy> {
-        let rest = || self.rest(view);
-        if view.reserve_reached() && view.deregistration_tried {
+    fn ended_by(&self, situation: &Situation<'_>) -> Option<EndedBy> {
+        let rest = || self.rest(situation);
+        if situation.reserve_reached() && situation.deregistration_tried {
             return Some(EndedBy::Reserve(rest()));
         }
-        let left_at = view.left_at?;
-        let has_settled = view.now >= left_at + view.settings.settle;
-        if view.registrations.is_empty() && view.elsewhere.is_none() {
-            return (view.plan_is_known || has_settled).then_some(EndedBy::NotInService);
+        let left_at = situation.left_at?;
+        let has_settled = situation.now >= left_at + situation.settings.settle;
+        if situation.registrations.is_empty() && situation.elsewhere.is_none() {
+            return (situation.plan_is_known || has_settled).then_some(EndedBy::NotInService);
         }
         match &self.last {
-            Some(last) if self.calm_looks >= LOOKS_THAT_AGREE && self.blind(view).is_none() => {
-                let (established, still_for) = (last.established, view.settings.quiet_for);
+            Some(last) if self.calm_looks >= LOOKS_THAT_AGREE && self.blind(situation).is_none() => {
+                let (established, still_for) = (last.established, situation.settings.quiet_for);
                 Some(EndedBy::Connections { established, still_for })
             }
             _ if !has_settled => None,
-            Some(last) if view.all_unused && last.busy == 0 && !self.has_other_ways(view) => Some(EndedBy::Unused),
-            _ if delay_is_over(view, left_at) => Some(EndedBy::Delay(rest())),
+            Some(last) if situation.all_unused && last.busy == 0 && !self.has_other_ways(situation) => {
+                Some(EndedBy::Unused)
+            }
+            _ if delay_is_over(situation, left_at) => Some(EndedBy::Delay(rest())),
             _ => None,
         }
     }
 
     /// Requests come for longer than target health shows, or from elsewhere.
-    fn has_other_ways(&self, view: &View<'_>) -> bool {
-        matches!(self.blind(view), Some(Blind::NetworkLoadBalancer | Blind::Elsewhere(_)))
+    fn has_other_ways(&self, situation: &Situation<'_>) -> bool {
+        matches!(self.blind(situation), Some(Blind::NetworkLoadBalancer | Blind::Elsewhere(_)))
     }
 
-    fn blind(&self, view: &View<'_>) -> Option<Blind> {
-        if let Some(elsewhere) = &view.elsewhere {
+    fn blind(&self, situation: &Situation<'_>) -> Option<Blind> {
+        if let Some(elsewhere) = &situation.elsewhere {
             return Some(Blind::Elsewhere(elsewhere.clone()));
         }
-        if view.registrations.iter().any(|registration| registration.network) {
+        if situation.registrations.iter().any(|registration| registration.network) {
             return Some(Blind::NetworkLoadBalancer);
         }
-        if view.registrations.iter().any(|registration| registration.multiplexed) {
+        if situation.registrations.iter().any(|registration| registration.multiplexed) {
             return Some(Blind::Multiplexed);
         }
-        let ports: BTreeSet<u16> = view.registrations.iter().flat_map(Registration::ports).collect();
+        let ports: BTreeSet<u16> = situation.registrations.iter().flat_map(Registration::ports).collect();
         let deaf = ports.difference(&self.heard).next().copied().map(Blind::NobodyListens);
         deaf.or_else(|| ports.difference(&self.reached).next().copied().map(Blind::NobodyComes))
     }
 
-    fn rest(&self, view: &View<'_>) -> Rest {
+    fn rest(&self, situation: &Situation<'_>) -> Rest {
         match &self.last {
             // There is no port to look at.
-            None if view.registrations.is_empty() => Rest::Still(self.blind(view)),
+            None if situation.registrations.is_empty() => Rest::Still(self.blind(situation)),
             None => Rest::NotSeen,
             Some(Connections { busy, .. }) if *busy > 0 => Rest::Busy(*busy),
             Some(Connections { unclear, .. }) if *unclear > 0 => Rest::Still(Some(Blind::Unclear(*unclear))),
-            Some(_) => Rest::Still(self.blind(view)),
+            Some(_) => Rest::Still(self.blind(situation)),
+        }
+    }
+}
+
+impl Duty<Duties> for Quiet {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        if self.ended.is_some() {
+            return;
+        }
+        if self.settles_at.is_none() && situation.left_at.is_some() && self.attempts.failures == 0 {
+            self.attempts.next = self.attempts.next.min(situation.now);
+        }
+        self.settles_at = situation.left_at.map(|left_at| left_at + situation.settings.settle);
+        if let Some(by) = self.ended_by(situation) {
+            situation.journal.reach(situation.now, MilestoneKind::Quiet, by.to_string(), About::default());
+            self.ended = Some((situation.now, by));
+            self.attempts.end();
         }
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
-        let has_settled = |at: BootInstant| self.settles_at.is_some_and(|settles_at| at >= settles_at);
-        match answer {
-            Answer::Connections(connections) => {
-                let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
-                self.calm_looks = if is_calm && has_settled(self.begun_at) { self.calm_looks + 1 } else { 0 };
-                self.heard.extend(&connections.listening);
-                self.reached.extend(&connections.reached);
-                let soon = now + LOOK_EVERY;
-                let next = match self.settles_at {
-                    Some(settles_at) if soon < settles_at => settles_at.min(now + LOOK_BEFORE_EVERY),
-                    None => now + LOOK_BEFORE_EVERY,
-                    Some(_) => soon,
-                };
-                self.last = Some(connections);
-                self.pace.succeeded(next);
-            }
-            other => {
-                self.last = None;
-                self.calm_looks = 0;
-                self.pace.failed_by(now, other);
-            }
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let ports: BTreeSet<u16> = situation.registrations.iter().flat_map(Registration::ports).collect();
+        // Who listens, and who comes, is looked at while this instance still serves.
+        let serves = situation.deregistration_tried || !situation.may_leave;
+        let learns = serves && (ports != self.looked_at || !ports.is_subset(&self.reached));
+        if (situation.left_at.is_none() && !learns) || ports.is_empty() {
+            return None;
         }
+        self.looked_at.clone_from(&ports);
+        Some(Call::LookAtConnections { ports, quiet_for: situation.settings.quiet_for })
     }
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.ended.is_some() { None } else { self.pace.wake() }
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let Answer::Connections(connections) = answer else {
+            self.last = None;
+            self.calm_looks = 0;
+            return Err(answer);
+        };
+        let has_settled = self.settles_at.is_some_and(|settles_at| self.attempts.begun_at >= settles_at);
+        let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
+        self.calm_looks = if is_calm && has_settled { self.calm_looks + 1 } else { 0 };
+        self.heard.extend(&connections.listening);
+        self.reached.extend(&connections.reached);
+        let soon = situation.now + LOOK_EVERY;
+        let next = match self.settles_at {
+            Some(settles_at) if soon < settles_at => settles_at.min(situation.now + LOOK_BEFORE_EVERY),
+            None => situation.now + LOOK_BEFORE_EVERY,
+            Some(_) => soon,
+        };
+        self.last = Some(connections);
+        self.attempts.succeeded(next);
+        Ok(News::None)
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
-        match &self.ended {
-            Some((at, by)) => {
-                let what = format!("after {}: {}", seconds(at.since(begun_at)), by);
-                Report::new("quiet", by.is_quiet(), what)
-            }
-            None => Report::new("quiet", false, "this instance was not seen quiet"),
-        }
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
+        let (done, what) = match &self.ended {
+            Some((at, by)) => (by.is_quiet(), format!("after {}: {}", seconds(at.since(begun_at)), by)),
+            None => (false, "this instance was not seen quiet".to_owned()),
+        };
+        Some(DutyReport::new("quiet", done, what))
     }
 }
 
 /// No interruption is announced: the load balancer closes at the end of the delay what is left, so nothing is gained by
 /// waiting for longer. A notice leaves its whole time.
-fn delay_is_over(view: &View<'_>, left_at: BootInstant) -> bool {
-    let longest = view.registrations.iter().map(|registration| registration.deregistration_delay).max();
-    let is_announced = matches!(view.terms.signal, Signal::Notice | Signal::Drill);
+fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
+    let longest = situation.registrations.iter().map(|registration| registration.deregistration_delay).max();
     // What sends requests from elsewhere has a delay of its own.
-    let elsewhere = view.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
-    !is_announced && view.now >= left_at + longest.max(elsewhere).unwrap_or_default()
+    let elsewhere = situation.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
+    let delay = longest.max(elsewhere).unwrap_or_default();
+    !situation.terms.signal.is_notice() && situation.now >= left_at + delay
 }
 
 impl EndedBy {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::crowd::Bucket;
-use super::watch::Watch;
-use super::{About, Answer, Call, Journal, Pace, Report, View, seconds};
+use super::duties::{Duties, News};
+use super::{About, Answer, Attempts, Call, Duty, DutyReport, Journal, Situation, seconds};
+use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
 };
@@ -28,13 +29,15 @@ pub(super) struct Register {
     /// Ours: the successors get the same ports.
     registration: Registration,
     by_owner: bool,
+    /// The successors that run.
+    running: Vec<Instance>,
     places: BTreeMap<InstanceId, Place>,
     /// Those that the call under way registers, or looks at.
-    asked: Vec<InstanceId>,
+    asked: Vec<Instance>,
     registers: bool,
     /// Those that are registered on every port, for all that is known.
     registered: BTreeSet<InstanceId>,
-    pace: Pace,
+    attempts: Attempts,
     looks: usize,
     healthy_at: Option<BootInstant>,
     /// How many successors were told of as healthy.
@@ -59,16 +62,17 @@ enum Place {
 }
 
 impl Register {
-    pub(super) fn new(registration: Registration, by_owner: bool, now: BootInstant, seed: u64) -> Register {
+    pub(super) fn new(registration: Registration, by_owner: bool, attempts: Attempts) -> Register {
         let zone = ZoneChoice::new(registration.zone.clone());
         Register {
             registration,
             by_owner,
+            running: Vec::new(),
             places: BTreeMap::new(),
             asked: Vec::new(),
             registers: false,
             registered: BTreeSet::new(),
-            pace: Pace::new(now, seed).with(Precedence::Last),
+            attempts: attempts.with(Precedence::Last),
             looks: 0,
             healthy_at: None,
             told_healthy: 0,
@@ -102,6 +106,7 @@ impl Register {
 
     /// These have died.
     pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
+        self.running.retain(|instance| !instances.contains(&instance.instance_id));
         self.places.retain(|id, _| !instances.contains(id));
         self.registered.retain(|id| !instances.contains(id));
         self.told_healthy = self.told_healthy.min(self.places.len());
@@ -123,41 +128,12 @@ impl Register {
         self.gone || (!self.places.is_empty() && self.places.values().all(|place| *place == Place::Healthy))
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>, running: &[Instance]) -> Option<Call> {
-        let known = view.registrations.iter().find(|known| known.target_group == self.registration.target_group);
-        if let Some(known) = known {
-            self.learn_targets(&known.targets);
-        }
-        let batch = self.batch(running);
-        let looked_at = self.to_look_at(view.now, running);
-        match (batch.is_empty(), looked_at.is_empty()) {
-            (false, _) => view.crowd.hold_back(&mut self.pace),
-            (true, false) => view.crowd.space_out(&mut self.pace, Bucket::ELB_LOOKS),
-            (true, true) => {}
-        }
-        if self.gone || (batch.is_empty() && looked_at.is_empty()) || !self.pace.begin(view.now) {
-            return None;
-        }
-        self.registers = !batch.is_empty();
-        let asked = if self.registers { batch } else { looked_at };
-        let targets: Vec<Target> = asked.iter().flat_map(|instance| self.targets(instance)).collect();
-        self.asked = asked.into_iter().map(|instance| instance.instance_id.clone()).collect();
-        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
-        Some(match self.registers {
-            true => Call::RegisterTargets { target_group, targets, zone },
-            // An owner registers on the group's own port, which need not be one of ours.
-            false if self.by_owner => Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone },
-            false => Call::DescribeTargetHealth { target_group, targets, zone },
-        })
-    }
-
     /// Takes up those that have come to run since the last time. `several`: how many successors there are, where this
     /// instance is not the only victim.
     pub(super) fn admit(&mut self, now: BootInstant, running: &[Instance], several: Option<usize>) {
+        if self.running != running {
+            self.running = running.to_vec();
+        }
         for instance in running {
             let id = &instance.instance_id;
             if self.places.contains_key(id) {
@@ -168,22 +144,22 @@ impl Register {
                 None => Place::Register(self.registration.ports()),
                 Some(count) => {
                     let longest = WAIT_A_SUCCESSOR.saturating_mul(u32::try_from(count.max(2)).unwrap_or(u32::MAX));
-                    let chance = retry::fraction(self.pace.seed ^ retry::seed(id.as_str()));
+                    let chance = retry::fraction(self.attempts.seed ^ retry::seed(id.as_str()));
                     Place::Look(now + longest.min(WAIT_AT_MOST).mul_f64(chance))
                 }
             };
             self.places.insert(id.clone(), place);
-            if self.pace.failures == 0 && !self.pace.in_flight {
-                self.pace.next = self.pace.next.min(now);
+            if self.attempts.failures == 0 && !self.attempts.in_flight {
+                self.attempts.next = self.attempts.next.min(now);
             }
         }
     }
 
     /// Those to be registered that have an address, as many as one call takes.
-    fn batch<'a>(&self, running: &'a [Instance]) -> Vec<&'a Instance> {
+    fn batch(&self) -> Vec<&Instance> {
         let waits = |instance: &&Instance| matches!(self.places.get(&instance.instance_id), Some(Place::Register(_)));
         let ready = |instance: &&Instance| waits(instance) && self.target_id(instance).is_some();
-        let waiting: Vec<&Instance> = running.iter().filter(ready).collect();
+        let waiting: Vec<&Instance> = self.running.iter().filter(ready).collect();
         match self.one_by_one {
             Some(turn) if !waiting.is_empty() => waiting.get(turn % waiting.len()).copied().into_iter().collect(),
             _ => waiting.into_iter().take(self.at_once()).collect(),
@@ -191,7 +167,7 @@ impl Register {
     }
 
     /// Those whose health is to be asked for, as many as one call names.
-    fn to_look_at<'a>(&self, now: BootInstant, running: &'a [Instance]) -> Vec<&'a Instance> {
+    fn to_look_at(&self, now: BootInstant) -> Vec<&Instance> {
         let is_due = |instance: &&Instance| match self.places.get(&instance.instance_id) {
             Some(Place::Look(from)) => now >= *from,
             Some(Place::Follow) => true,
@@ -199,7 +175,7 @@ impl Register {
         };
         let ready = |instance: &&Instance| is_due(instance) && self.target_id(instance).is_some();
         let most = if self.by_owner { usize::MAX } else { self.at_once() };
-        running.iter().filter(ready).take(most).collect()
+        self.running.iter().filter(ready).take(most).collect()
     }
 
     /// As many successors are named in one call.
@@ -224,41 +200,13 @@ impl Register {
         }
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, running: &[Instance], answer: Answer, journal: &mut Journal) {
-        let asked = std::mem::take(&mut self.asked);
-        let registered = std::mem::take(&mut self.registers);
-        match answer {
-            Answer::Accepted if registered => {
-                for id in &asked {
-                    self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
-                }
-                self.pace.succeeded(now + PAUSES[0]);
-                self.say_registered(now, &asked, journal);
-            }
-            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
-            Answer::Failed(failure) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
-            Answer::Failed(failure) => {
-                let is_refused = registered && failure.kind == FailureKind::Rejected;
-                if is_refused && (asked.len() > 1 || self.one_by_one.is_some()) {
-                    self.one_by_one = Some(self.one_by_one.map_or(0, |turn| turn.wrapping_add(1)));
-                }
-                self.pace.failed(now, failure);
-            }
-            Answer::Health(rows) if !registered => {
-                let asked: Vec<&Instance> = running.iter().filter(|it| asked.contains(&it.instance_id)).collect();
-                self.followed(now, &asked, &rows, journal);
-            }
-            other => self.pace.failed_by(now, other),
-        }
-    }
-
     /// There is no such target group any more: nothing to serve there.
     fn is_gone(&mut self, now: BootInstant) {
         self.gone = true;
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
     }
 
-    fn followed(&mut self, now: BootInstant, asked: &[&Instance], rows: &[TargetHealth], journal: &mut Journal) {
+    fn followed(&mut self, now: BootInstant, asked: &[Instance], rows: &[TargetHealth], journal: &mut Journal) {
         let (mut shown, mut at_once) = (Vec::new(), false);
         self.is_unserved = false;
         for instance in asked {
@@ -280,7 +228,7 @@ impl Register {
         }
         self.looks += 1;
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
-        self.pace.succeeded(if at_once { now } else { now + pause });
+        self.attempts.succeeded(if at_once { now } else { now + pause });
         self.say_registered(now, &shown, journal);
         self.say_healthy(now, journal);
     }
@@ -336,25 +284,87 @@ impl Register {
         let target_group = Some(self.registration.target_group.clone());
         journal.reach(now, kind, message, About { target_group, successor_id: Some(id) });
     }
+}
 
-    /// Only while there is somebody to register or to follow.
-    pub(super) fn wakes(&self, watch: Option<&Watch>) -> impl Iterator<Item = BootInstant> {
-        let is_wanted = watch.is_some_and(Watch::is_running) && !self.is_healthy();
-        let next = self.pace.wake().filter(|_| is_wanted);
-        let looks = self.places.values().filter_map(move |place| match place {
-            Place::Look(from) => next.map(|next| next.max(*from)),
-            _ => None,
-        });
-        next.into_iter().chain(looks)
+impl Duty<Duties> for Register {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        let known = situation.registrations.iter().find(|it| it.target_group == self.registration.target_group);
+        if let Some(known) = known {
+            self.learn_targets(&known.targets);
+        }
+        match (self.batch().is_empty(), self.to_look_at(situation.now).is_empty()) {
+            (false, _) => situation.crowd.hold_back(&mut self.attempts),
+            (true, false) => situation.crowd.space_out(&mut self.attempts, Bucket::ELB_LOOKS),
+            (true, true) => {}
+        }
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let batch = self.batch();
+        let registers = !batch.is_empty();
+        let asked = if registers { batch } else { self.to_look_at(situation.now) };
+        if self.gone || asked.is_empty() {
+            return None;
+        }
+        let targets: Vec<Target> = asked.iter().flat_map(|instance| self.targets(instance)).collect();
+        let asked = asked.into_iter().cloned().collect();
+        (self.registers, self.asked) = (registers, asked);
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
+        Some(match registers {
+            true => Call::RegisterTargets { target_group, targets, zone },
+            // An owner registers on the group's own port, which need not be one of ours.
+            false if self.by_owner => Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone },
+            false => Call::DescribeTargetHealth { target_group, targets, zone },
+        })
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let (now, asked) = (situation.now, std::mem::take(&mut self.asked));
+        let registered = std::mem::take(&mut self.registers);
+        match answer {
+            Answer::Accepted if registered => {
+                let ids: Vec<InstanceId> = asked.into_iter().map(|instance| instance.instance_id).collect();
+                for id in &ids {
+                    self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
+                }
+                self.attempts.succeeded(now + PAUSES[0]);
+                self.say_registered(now, &ids, situation.journal);
+            }
+            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
+            Answer::Failed(failure) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
+            Answer::Health(rows) if !registered => self.followed(now, &asked, &rows, situation.journal),
+            other => {
+                let is_refused =
+                    matches!(&other, Answer::Failed(failure) if failure.kind == FailureKind::Rejected) && registered;
+                if is_refused && (asked.len() > 1 || self.one_by_one.is_some()) {
+                    self.one_by_one = Some(self.one_by_one.map_or(0, |turn| turn.wrapping_add(1)));
+                }
+                return Err(other);
+            }
+        }
+        Ok(News::None)
+    }
+
+    /// Only while there is somebody to register or to follow.
+    fn wake(&self, since: BootInstant) -> Option<BootInstant> {
+        let is_wanted = !self.running.is_empty() && !self.is_healthy();
+        let next = self.attempts.wake().filter(|_| is_wanted)?;
+        let looks = self.places.values().filter_map(|place| match place {
+            Place::Look(from) => Some(next.max(*from)),
+            _ => None,
+        });
+        looks.chain([next]).filter(|instant| *instant > since).min()
+    }
+
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("successor in {}", self.registration.name());
         if self.gone {
-            return Report::new(duty, true, "there is no such target group any more");
+            return Some(DutyReport::new(duty, true, "there is no such target group any more"));
         }
         if let Some(at) = self.healthy_at.filter(|_| self.is_healthy()) {
-            return Report::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at))));
+            return Some(DutyReport::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))));
         }
         let (all, registered) = (self.places.len(), self.registered.len());
         let healthy = self.places.values().filter(|place| **place == Place::Healthy).count();
@@ -363,11 +373,11 @@ impl Register {
                 (Target.NotInUse): it gets no requests"
                 .to_owned(),
             () if all > 1 && registered == all => format!("{healthy} of {all} seen healthy yet"),
-            () if all > 1 => format!("{registered} of {all} registered: {}", self.pace.trouble()),
+            () if all > 1 => format!("{registered} of {all} registered: {}", self.attempts.trouble()),
             () if registered > 0 => "registered, not seen healthy yet".to_owned(),
-            () => format!("not registered: {}", self.pace.trouble()),
+            () => format!("not registered: {}", self.attempts.trouble()),
         };
-        Report::new(duty, false, what)
+        Some(DutyReport::new(duty, false, what))
     }
 }
 

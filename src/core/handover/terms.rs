@@ -5,11 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::core::call::HookKind;
 use crate::core::config::{Hooks, Leave as LeaveSettings, When};
 use crate::core::model::{Action, BootInstant, Identity, Incident, Registration, Signal, TargetGroupArn};
 use crate::core::plan::{GroupRequest, Plan};
-
-use super::call::HookKind;
 
 /// The subject of a handover. It is fixed at first sight, but for what a later signal of the same incident adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -510,8 +510,8 @@ fn registrations(victim: &str) -> Vec<Registration> {
 
 /// Something that happens later.
 enum Event {
-    Arrive { process: Process, duty: Duty, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
-    Reply { process: Process, duty: Duty, answer: Answer },
+    Arrive { process: Process, duty: DutyId, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
+    Reply { process: Process, duty: DutyId, answer: Answer },
 }
 
 /// A whole run: victims with their processes, a model of AWS, and what chance brings.
@@ -526,7 +526,7 @@ struct Run {
     generations: Vec<u32>,
     exchanges: Vec<Exchange>,
     next_exchange: usize,
-    lost_in_a_row: BTreeMap<(usize, Duty), u32>,
+    lost_in_a_row: BTreeMap<(usize, DutyId), u32>,
     /// The first process raises a fleet's capacity so slowly, in milliseconds.
     slow_raises_of: Option<(usize, u16)>,
     events: Vec<(u64, Event)>,
@@ -676,7 +676,7 @@ impl Run {
     }
 
     /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
-    fn mended(&mut self, whose: (usize, Duty), fate: Fate, took: u16) -> Exchange {
+    fn mended(&mut self, whose: (usize, DutyId), fate: Fate, took: u16) -> Exchange {
         let lost = self.lost_in_a_row.entry(whose).or_default();
         *lost = if matches!(fate, Fate::Fine | Fate::NoCapacity) && took < 3_000 { 0 } else { *lost + 1 };
         if *lost < 3 {
@@ -800,7 +800,7 @@ fn a_hook_that_opens_after_the_end_is_not_called_completed() {
     let run = Run::new(model, plan, Vec::new()).run(&[]);
     let outcome = run.outcome(0);
     assert!(!outcome.complete);
-    let undone: Vec<&Report> = outcome.duties.iter().filter(|report| !report.done).collect();
+    let undone: Vec<&DutyReport> = outcome.duties.iter().filter(|report| !report.done).collect();
     assert!(matches!(undone.as_slice(), [hook] if hook.what.contains("drains first")), "{undone:#?}");
 }
 
@@ -944,7 +944,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
         )
     };
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
-    handover.answered(at(1_050), Duty::Ask, refused);
+    handover.answered(at(1_050), DutyId::Ask, refused);
     let due = handover.due(at(1_050));
     assert!(due.iter().any(|due| matches!(due.call, Call::DetachInstances { decrement: false, .. })), "{due:?}");
     assert_eq!(leaves_after_a_look(&mut handover, 1_050, due), 2);
@@ -952,7 +952,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
 
 /// How many target groups are left once each look at who serves is answered: many do.
 fn leaves_after_a_look(handover: &mut Handover, now: u64, due: Vec<Due>) -> usize {
-    for due in due.into_iter().filter(|due| matches!(due.duty, Duty::Light(_))) {
+    for due in due.into_iter().filter(|due| matches!(due.duty, DutyId::Light(_))) {
         handover.answered(at(now + 20), due.duty, many_serve());
     }
     handover.due(at(now + 20)).iter().filter(|due| matches!(due.call, Call::DeregisterTargets { .. })).count()
@@ -990,11 +990,11 @@ fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     };
     let first = token(&handover.due(at(0))).expect("a first attempt");
     let launched = Launched { instances: vec![id("i-new")], errors: Vec::new() };
-    handover.answered(at(10), Duty::Ask, Answer::Launched(launched));
-    assert!(handover.due(at(1_500)).iter().any(|due| due.duty == Duty::Watch));
+    handover.answered(at(10), DutyId::Ask, Answer::Launched(launched));
+    assert!(handover.due(at(1_500)).iter().any(|due| due.duty == DutyId::Watch));
     let mut dead = Model::new(&VICTIM).instance(&id("i-new"), 0).expect("an instance");
     dead.state = InstanceState::from_code(0x0120);
-    handover.answered(at(1_510), Duty::Watch, Answer::Instances(vec![dead]));
+    handover.answered(at(1_510), DutyId::Watch, Answer::Instances(vec![dead]));
     assert_eq!(token(&handover.due(at(1_510))), None, "after a pause");
     let second = token(&handover.due(at(7_600))).expect("a second attempt");
     assert_ne!(first, second);
@@ -1024,7 +1024,7 @@ impl Launching {
         let mut asked = Vec::new();
         while self.now < end && self.handover.outcome().is_none() {
             for due in self.handover.due(at(self.now)) {
-                if due.duty == Duty::Ask {
+                if due.duty == DutyId::Ask {
                     asked.push((self.now, due.call.clone()));
                 }
                 let answer = answer(self.now, &due.call);
@@ -1224,15 +1224,15 @@ fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered
     let known = Known { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..Known::default() };
     let mut handover = Handover::begin(terms, at_once(), known, at(0));
     handover.due(at(0));
-    handover.answered(at(10), Duty::Leave(0), Answer::Accepted);
+    handover.answered(at(10), DutyId::Leave(0), Answer::Accepted);
     handover.due(at(2_000));
     let row = |port, state| TargetHealth { target: Target { id: "i-victim".into(), port }, state, reason: None };
     let rows = vec![row(80, TargetState::Draining), row(9090, TargetState::Healthy)];
-    handover.answered(at(2_010), Duty::Leave(0), Answer::Health(rows));
+    handover.answered(at(2_010), DutyId::Leave(0), Answer::Health(rows));
     for now in (3_000..60_000).step_by(500) {
         for due in handover.due(at(now)) {
             match due.duty {
-                Duty::Leave(_) => handover.answered(at(now), due.duty, refusal("RequestLimitExceeded")),
+                DutyId::Leave(_) => handover.answered(at(now), due.duty, refusal("RequestLimitExceeded")),
                 _ => handover.answered(at(now), due.duty, other_calls(&due.call)),
             };
         }
@@ -1247,11 +1247,11 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
-    handover.answered(at(100), Duty::FindPlan, Answer::Plan(Box::new(detach())));
+    handover.answered(at(100), DutyId::FindPlan, Answer::Plan(Box::new(detach())));
     let due = handover.due(at(100));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
-    handover.answered(at(200), Duty::FindRegistrations(1), found(registrations("i-victim")));
+    handover.answered(at(200), DutyId::FindRegistrations(1), found(registrations("i-victim")));
     let due = handover.due(at(200));
     assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
 }
@@ -1264,12 +1264,12 @@ fn no_failure_of_one_duty_stops_another() {
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
     let due = handover.due(at(0));
     assert_eq!(leaves_after_a_look(&mut handover, 0, due), 2);
-    handover.answered(at(10), Duty::Leave(0), Answer::Failed(denied.clone()));
-    handover.answered(at(10), Duty::Ask, Answer::Failed(denied));
-    handover.answered(at(10), Duty::Leave(1), Answer::Accepted);
+    handover.answered(at(10), DutyId::Leave(0), Answer::Failed(denied.clone()));
+    handover.answered(at(10), DutyId::Ask, Answer::Failed(denied));
+    handover.answered(at(10), DutyId::Leave(1), Answer::Accepted);
     let deregistered = handover.take_milestones();
     assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
-    assert!(handover.due(at(20_000)).iter().any(|due| due.duty == Duty::Leave(0)), "retried");
+    assert!(handover.due(at(20_000)).iter().any(|due| due.duty == DutyId::Leave(0)), "retried");
 }
 
 /// Who registers whom, for every combination of when the second is noticed, whose process dies when, and how long the

@@ -5,8 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::crowd::Bucket;
+use super::duties::{Duties, News};
 use super::register::successors;
-use super::{Answer, Call, Journal, Pace, Report, View, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Journal, Situation, seconds};
+use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, StateReason};
 
 /// The pauses between two looks until it runs.
@@ -34,7 +36,7 @@ pub(super) struct Watch {
     /// Those told of as running.
     told: BTreeSet<InstanceId>,
     running_at: Option<BootInstant>,
-    pace: Pace,
+    attempts: Attempts,
     looks: usize,
     seen_at: Option<BootInstant>,
 }
@@ -57,18 +59,12 @@ impl fmt::Display for Death {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
-    Alive,
-    /// These are gone, and watched no more.
-    Died(Vec<Death>),
-}
-
 impl Watch {
-    pub(super) fn new(ids: Vec<InstanceId>, now: BootInstant, seed: u64) -> Watch {
-        let pace = Pace::new(now + PAUSES[0], seed);
+    /// `attempts` are due now.
+    pub(super) fn new(ids: Vec<InstanceId>, mut attempts: Attempts) -> Watch {
+        attempts.next = attempts.next + PAUSES[0];
         let (seen, told) = (BTreeMap::new(), BTreeSet::new());
-        Watch { ids, seen, running: Vec::new(), told, running_at: None, pace, looks: 0, seen_at: None }
+        Watch { ids, seen, running: Vec::new(), told, running_at: None, attempts, looks: 0, seen_at: None }
     }
 
     /// More of them have shown.
@@ -94,9 +90,9 @@ impl Watch {
     /// nothing up.
     pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
         let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
-        let wanted = is_old && self.has_run() && self.pace.failures == 0;
+        let wanted = is_old && self.has_run() && self.attempts.failures == 0;
         if wanted {
-            self.pace.next = self.pace.next.min(now);
+            self.attempts.next = self.attempts.next.min(now);
         }
         wanted
     }
@@ -113,41 +109,20 @@ impl Watch {
         &self.running
     }
 
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    pub(super) fn due(&mut self, view: &View<'_>) -> Option<Call> {
-        view.crowd.space_out(&mut self.pace, Bucket::EC2_LOOKS);
-        if view.now >= view.terms.deadline - LAST_LOOK {
-            self.is_to_look_again(view.now);
-        }
-        let due = self.pace.begin(view.now);
-        due.then(|| Call::DescribeInstances { instance_ids: self.ids.clone() })
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer, journal: &mut Journal) -> Watched {
-        let instances = match answer {
-            Answer::Instances(instances) => instances,
-            // AWS knows a new instance a moment after it has told of it.
-            Answer::Failed(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
-            other => {
-                self.pace.failed_by(now, other);
-                return Watched::Alive;
-            }
-        };
+    /// Takes a look at all of them.
+    pub(super) fn looked(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Vec<Death> {
         self.seen_at = Some(now);
-        let watched = self.learn(now, instances, journal);
+        let dead = self.learn(now, instances, journal);
         self.looks += 1;
         let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         // A running instance may be shown without its address for a while, and address groups need it.
         let is_whole = self.all_run() && self.running.iter().all(|it| it.private_ip.is_some());
-        self.pace.succeeded(now + if is_whole { RUNNING_PAUSE } else { growing });
-        watched
+        self.attempts.succeeded(now + if is_whole { RUNNING_PAUSE } else { growing });
+        dead
     }
 
-    /// Takes what was seen of some of them.
-    pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Watched {
+    /// Takes what was seen of some of them. Those that are gone are watched no more, and returned.
+    pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Vec<Death> {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
         let dead = self.seen.values().filter(|instance| !instance.state.is_alive());
@@ -158,7 +133,7 @@ impl Watch {
         let seen = self.ids.iter().filter_map(|id| self.seen.get(id));
         self.running = seen.filter(|instance| instance.state == InstanceState::Running).cloned().collect();
         self.tell(now, journal);
-        if dead.is_empty() { Watched::Alive } else { Watched::Died(dead) }
+        dead
     }
 
     fn death(&self, instance: &Instance) -> Death {
@@ -178,24 +153,43 @@ impl Watch {
         self.told.extend(ids);
         journal.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
     }
+}
 
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        self.pace.wake()
+impl Duty<Duties> for Watch {
+    its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        situation.crowd.space_out(&mut self.attempts, Bucket::EC2_LOOKS);
+        if situation.now >= situation.terms.deadline - LAST_LOOK {
+            self.is_to_look_again(situation.now);
+        }
     }
 
-    pub(super) fn report(&self, begun_at: BootInstant) -> Report {
+    fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
+        Some(Call::DescribeInstances { instance_ids: self.ids.clone() })
+    }
+
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let instances = match answer {
+            Answer::Instances(instances) => instances,
+            // AWS knows a new instance a moment after it has told of it.
+            Answer::Failed(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
+            other => return Err(other),
+        };
+        Ok(News::Watched(self.looked(situation.now, instances, situation.journal)))
+    }
+
+    fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let ids = self.ids.iter().map(InstanceId::to_string).collect::<Vec<_>>().join(", ");
         let waiting = self.ids.iter().find(|id| !self.running.iter().any(|instance| instance.instance_id == **id));
-        match (waiting, self.running_at) {
-            (None, Some(at)) => {
-                Report::new("successor", true, format!("{ids}, running after {}", seconds(at.since(begun_at))))
+        let seen = waiting.and_then(|id| self.seen.get(id));
+        let (done, what) = match (waiting, self.running_at, seen) {
+            (None, Some(at), _) => (true, format!("{ids}, running after {}", seconds(at.since(begun_at)))),
+            (.., Some(Instance { instance_id, state, .. })) => {
+                (false, format!("{instance_id} is not running yet: {state:?}"))
             }
-            (waiting, _) => match waiting.and_then(|id| self.seen.get(id)) {
-                Some(Instance { instance_id, state, .. }) => {
-                    Report::new("successor", false, format!("{instance_id} is not running yet: {state:?}"))
-                }
-                None => Report::new("successor", false, format!("{ids}: {}", self.pace.trouble())),
-            },
-        }
+            (.., None) => (false, format!("{ids}: {}", self.attempts.trouble())),
+        };
+        Some(DutyReport::new("successor", done, what))
     }
 }

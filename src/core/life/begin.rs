@@ -373,7 +373,6 @@ impl Life {
         // An arrival that gives way takes place once this leads to nothing.
         self.is_to_arrive |= self.arrival.take().is_some_and(|arrival| arrival.errand() == arrival::Errand::Arrive);
         self.epoch += 1;
-        self.in_flight = 0;
         self.sight.event_absent.ends();
         self.stood_still = false;
         let handover = Handover::begin(terms, settings, known, now);

@@ -2,6 +2,7 @@
 
 use crate::core::arrival::{Arrival, Errand};
 use crate::core::config::Then;
+use crate::core::handover::Handover;
 use crate::core::model::{Action, BootInstant, MilestoneKind, Signal};
 use crate::core::notice::SURVIVED_AFTER;
 
@@ -37,7 +38,8 @@ impl Life {
             self.note_handover();
         }
         // A write under way would land on what is put back now.
-        let waits = self.is_handing_over() || self.in_flight > 0 || self.arrival.is_some() || self.dry_run;
+        let is_writing = self.handover.as_ref().is_some_and(Handover::is_writing);
+        let waits = self.is_handing_over() || is_writing || self.arrival.is_some() || self.dry_run;
         if waits || !self.sight.has_looked {
             return;
         }

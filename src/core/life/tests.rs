@@ -6,8 +6,8 @@ mod chance;
 mod drill;
 mod story;
 
+use crate::core::call::Call;
 use crate::core::config::{Then, When};
-use crate::core::handover::Call;
 use crate::core::life::{Closed, Record};
 use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
 use crate::core::notice::Notice;

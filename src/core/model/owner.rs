@@ -195,6 +195,14 @@ pub struct FleetChange {
     pub excess: Option<ExcessCapacity>,
 }
 
+impl Fleet {
+    /// The change to another total. A Spot part that the request names moves with it: else a raise would be on demand.
+    pub fn with_total(&self, total: i32) -> FleetChange {
+        let spot = self.capacity.spot.map(|spot| spot + (total - self.capacity.total));
+        FleetChange { total: Some(total), spot, excess: None }
+    }
+}
+
 /// The capacity that a fleet was asked for and that it has, in its own units: instances, or weights where it has weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCapacity {

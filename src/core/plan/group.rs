@@ -64,7 +64,7 @@ impl GroupRequest {
 
 /// Capacity Rebalancing and the replacement strategies of fleets act on the Spot signals of Spot instances alone.
 pub(super) fn is_replaced_by_owner(life_cycle: LifeCycle, signal: Signal) -> bool {
-    let is_of_spot = matches!(signal, Signal::Notice | Signal::RebalanceRecommendation | Signal::Drill);
+    let is_of_spot = signal.is_notice() || signal == Signal::RebalanceRecommendation;
     life_cycle == LifeCycle::Spot && is_of_spot
 }
 

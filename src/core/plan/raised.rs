@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::launch_plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
-use crate::core::model::{ExcessCapacity, Fleet, FleetMember, FleetState, Identity};
+use crate::core::model::{ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId};
 use crate::core::notice::TWO_MINUTES;
 
 /// A Spot request that said longer ago that AWS takes its instance speaks of an interruption that is over.
@@ -114,6 +114,21 @@ pub struct PutRight {
     pub untag: bool,
 }
 
+impl PutRight {
+    /// The changes to the fleet, each with what it does, in a sentence.
+    pub fn changes(&self, fleet: &Fleet) -> Vec<(FleetChange, String)> {
+        let back = self.base.map(|base| {
+            let words = format!("it was still raised for members that are gone: target capacity is back at {base}");
+            (fleet.with_total(base), words)
+        });
+        let policy = self.terminates_excess.then(|| {
+            let change = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
+            (change, "it terminates excess capacity again, as it did before it was raised".to_owned())
+        });
+        back.into_iter().chain(policy).collect()
+    }
+}
+
 /// Whoever finds the tag and nobody under notice puts the base back (docs/aws.md 4). The policy from before the raise comes
 /// back once no more members live than the target says: else the fleet would terminate one of them.
 pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Leftover {
@@ -134,6 +149,29 @@ pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Lefto
         (None, true) => Leftover::Later,
         (base, true) => Leftover::Now(PutRight { base, terminates_excess: false, untag: false }),
         (base, false) => Leftover::Now(PutRight { base, terminates_excess: has_policy_to_restore, untag: true }),
+    }
+}
+
+/// As [`leftover`], for a member, `ours`, that was under notice and lives on, whatever its Spot request says for some minutes
+/// more. What is another victim's to put right, or nobody's before members go, is nothing to it.
+pub fn leftover_of_survivor(
+    fleet: &Fleet,
+    mut members: Vec<FleetMember>,
+    ours: &InstanceId,
+    now: Timestamp,
+) -> Leftover {
+    let is_tagged = fleet.tags.contains_key(BASE_CAPACITY_TAG);
+    if is_tagged && members.iter().any(|member| member.instance_id != *ours && is_under_notice(member, now)) {
+        return Leftover::Nothing;
+    }
+    for member in members.iter_mut().filter(|member| member.instance_id == *ours) {
+        member.taken_since = None;
+        member.instance.iter_mut().for_each(|instance| drop(instance.tags.remove(LEAVING_TAG)));
+    }
+    match leftover(fleet, &members, now) {
+        right @ Leftover::Now(_) => right,
+        _ if fleet.state == FleetState::Modifying => Leftover::Later,
+        Leftover::Nothing | Leftover::Later => Leftover::Nothing,
     }
 }
 

@@ -458,6 +458,38 @@ fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_fleet_right() {
 }
 
 #[test]
+fn a_survivor_puts_right_what_no_other_victim_does_whatever_its_own_request_says() {
+    let raised = |state| Fleet {
+        capacity: FleetCapacity { total: 5, spot: None, fulfilled: 0 },
+        tags: tags(&[(BASE_CAPACITY_TAG, "4..6")]),
+        launch_configurations: Vec::new(),
+        state,
+        ..fleet(FleetType::Maintain, None)
+    };
+    let us = || member("i-us", "m5.large", true);
+    let ours = InstanceId::new("i-us");
+    let left = |fleet: &Fleet, members: Vec<FleetMember>| leftover_of_survivor(fleet, members, &ours, now());
+    let right = Leftover::Now(PutRight { base: Some(4), terminates_excess: false, untag: true });
+    assert_eq!(left(&raised(FleetState::Active), vec![us()]), right);
+    let another = vec![us(), member("i-b", "m5.large", true)];
+    assert_eq!(left(&raised(FleetState::Active), another), Leftover::Nothing, "the other's to put back");
+    assert_eq!(left(&raised(FleetState::Modifying), vec![us()]), Leftover::Later);
+    let untagged = |state| Fleet { tags: BTreeMap::new(), ..raised(state) };
+    assert_eq!(left(&untagged(FleetState::Modifying), Vec::new()), Leftover::Later, "the last change goes on");
+    assert_eq!(left(&untagged(FleetState::Active), Vec::new()), Leftover::Nothing);
+}
+
+#[test]
+fn in_a_drill_nobody_terminates_this_instance_and_nobody_replaces_it_by_himself() {
+    let drilled = |rebalances, hooks| plan(&Owner::AutoScalingGroup(group(rebalances, hooks))).for_drill();
+    assert!(matches!(drilled(false, 1), Plan::Group { how: GroupRequest::Detach, .. }));
+    assert!(matches!(drilled(false, 0), Plan::Group { how: GroupRequest::Detach, .. }));
+    assert!(matches!(drilled(true, 1), Plan::Nobody { .. }));
+    let replaces = plan(&Owner::Ec2Fleet(fleet(FleetType::Maintain, Some("launch")))).for_drill();
+    assert!(matches!(replaces, Plan::Nobody { .. }));
+}
+
+#[test]
 fn the_tag_keeps_base_raised_and_the_policy_from_before() {
     for (text, terminates_excess) in [("4..6", false), ("4..6 termination", true)] {
         let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess };

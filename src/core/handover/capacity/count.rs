@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::ABOUT_TO_GO;
-use crate::core::handover::{Terms, View};
+use crate::core::handover::Terms;
+use crate::core::handover::situation::Situation;
 use crate::core::model::{BootInstant, Fleet, FleetMember};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{goes_at, is_under_notice, noticed_at, weight_hundredths};
 
 /// What AWS leaves by its own date: a handover tries on for some seconds after it.
-pub(super) fn announced_left(view: &View<'_>) -> Duration {
-    let left = view.terms.deadline.since(view.now);
-    let announced = view.terms.time.map(|time| time.duration_since(view.terms.time_of(view.now)));
+pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
+    let left = situation.terms.deadline.since(situation.now);
+    let announced = situation.terms.time.map(|time| time.duration_since(situation.terms.time_of(situation.now)));
     announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
 }
 

@@ -2,47 +2,41 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ask, Death, SuccessorDuties};
+use super::{Death, SuccessorDuties};
 use crate::core::handover::Terms;
 use crate::core::model::{BootInstant, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
 impl SuccessorDuties {
-    /// Successors are gone: the next attempt, or whatever the owner launches in their place.
-    pub(super) fn successors_died(&mut self, now: BootInstant, terms: &Terms, deaths: Vec<Death>) {
+    /// Successors are gone: the next attempt, or whatever the owner launches in their place. Returns how, for a person.
+    pub(super) fn successors_died(&mut self, now: BootInstant, terms: &Terms, deaths: Vec<Death>) -> Option<Failure> {
+        let last = deaths.last().cloned()?;
         let dead: BTreeSet<InstanceId> = deaths.iter().map(|death| death.instance_id.clone()).collect();
         self.lost.extend(dead.iter().cloned());
         self.registers.iter_mut().for_each(|register| register.lose(&dead));
         if let Some(find) = &mut self.find {
             find.lose(&dead, now);
         }
-        let Some(last) = deaths.last().cloned() else { return };
         let words: Vec<String> = deaths.iter().map(|death| format!("successor {death}")).collect();
         let mut message = words.join("; ");
         self.deaths.extend(deaths);
         let others_live = self.watch.as_ref().is_some_and(|watch| watch.len() > 0);
         if !others_live {
             self.watch = None;
-            match &mut self.ask {
-                Ask::Launch(ask) => {
-                    ask.died(now, &last.instance_id, last.reason.as_ref());
-                    message.extend(ask.given_up().map(|why| format!("; given up: {why}")));
-                }
-                Ask::Group(_) | Ask::Capacity(_) | Ask::Nobody => self.look(now, terms),
+            let launches_again = self.ask.as_mut().is_some_and(|ask| ask.died(now, &last));
+            let given_up = self.ask.as_ref().and_then(|ask| ask.given_up());
+            message.extend(given_up.map(|why| format!("; given up: {why}")));
+            if !launches_again {
+                self.look(now, terms);
             }
         }
         let code = last.reason.map(|reason| reason.code);
-        self.untold = Some(Failure { kind: FailureKind::Rejected, code, message });
-    }
-
-    /// What became of a successor since this was last asked, if it died.
-    pub(in crate::core::handover) fn take_death(&mut self) -> Option<Failure> {
-        self.untold.take()
+        Some(Failure { kind: FailureKind::Rejected, code, message })
     }
 
     /// The owner has gone before it was asked for anything.
     pub(in crate::core::handover) fn owner_is_gone(&self) -> bool {
-        matches!(&self.ask, Ask::Capacity(ask) if ask.is_gone_unasked())
+        self.ask.as_ref().is_some_and(|ask| ask.is_gone_unasked())
     }
 
     /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or

@@ -47,7 +47,7 @@ impl Drain {
         };
         let end = self.terms.deadline.as_duration().as_millis() as u64;
         let mut handover = Handover::begin(self.terms.clone(), self.settings.clone(), known, at(0));
-        let mut looks: Vec<(u64, Duty, Answer)> = Vec::new();
+        let mut looks: Vec<(u64, DutyId, Answer)> = Vec::new();
         for now in (0..end).step_by(100) {
             for (_, duty, answer) in looks.extract_if(.., |(when, _, _)| *when <= now) {
                 handover.answered(at(now), duty, answer);
@@ -59,7 +59,7 @@ impl Drain {
                         looks.push((now + self.look_takes, due.duty, Answer::Connections(shown)));
                         continue;
                     }
-                    _ if matches!(due.duty, Duty::Light(_)) => many_serve(),
+                    _ if matches!(due.duty, DutyId::Light(_)) => many_serve(),
                     Call::DescribeTargetHealth { .. } => Answer::Health(vec![TargetHealth {
                         target: self.registrations[0].targets[0].clone(),
                         state: self.state.clone(),

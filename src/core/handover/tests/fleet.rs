@@ -175,7 +175,7 @@ fn for_a_fleet_that_turns_out_to_be_deleted_something_else_is_looked_for_once() 
     told.until(23_000);
     let looks = |told: &Told| told.calls.iter().filter(|call| matches!(call, Call::FindPlan)).count();
     assert_eq!(looks(&told), 1);
-    told.handover.answered(at(told.now), Duty::FindPlan, Answer::Plan(Box::new(launch_plan())));
+    told.handover.answered(at(told.now), DutyId::FindPlan, Answer::Plan(Box::new(launch_plan())));
     told.until(25_000);
     assert!(told.calls.iter().any(|call| matches!(call, Call::CreateFleet { .. })), "{:?}", told.calls);
     assert_eq!(looks(&told), 1);

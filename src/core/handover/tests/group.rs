@@ -1,6 +1,7 @@
 //! One handover of a member of an Auto Scaling group, answer by answer.
 
 use super::*;
+use crate::core::call::HookResult;
 
 const US: &str = "i-victim";
 
@@ -43,14 +44,14 @@ fn members(state: &str) -> Answer {
 
 impl Told {
     /// The calls of one duty that are due by then, looking every tenth of a second; everything else is answered well.
-    fn until(&mut self, end: u64, duty: Duty) -> Option<Call> {
+    fn until(&mut self, end: u64, duty: DutyId) -> Option<Call> {
         while self.now <= end {
             let due = self.handover.due(at(self.now));
             let mut wanted = None;
             for Due { duty: of, call, .. } in due {
                 if of == duty {
                     wanted = Some(call);
-                } else if self.throttled && of == Duty::Ask {
+                } else if self.throttled && of == DutyId::Ask {
                     let throttled = failed(FailureKind::Throttled, "Throttling", "Rate exceeded");
                     self.handover.answered(at(self.now), of, throttled);
                 } else if let Some(answer) = well(&call) {
@@ -65,7 +66,7 @@ impl Told {
         None
     }
 
-    fn answer(&mut self, duty: Duty, answer: Answer) {
+    fn answer(&mut self, duty: DutyId, answer: Answer) {
         self.handover.answered(at(self.now), duty, answer);
     }
 }
@@ -93,17 +94,20 @@ fn well(call: &Call) -> Option<Answer> {
 #[test]
 fn a_member_that_is_pending_is_detached_once_it_is_in_service() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
-    assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DetachInstances { .. })));
-    told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
+    told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
     for state in ["Pending", "Pending:Wait", "Pending:Proceed"] {
-        assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })), "{state}");
-        told.answer(Duty::Ask, members(state));
+        assert!(
+            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })),
+            "{state}"
+        );
+        told.answer(DutyId::Ask, members(state));
     }
     assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
-    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
-    told.answer(Duty::Ask, members("InService"));
-    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DetachInstances { decrement: false, .. })));
-    told.answer(Duty::Ask, Answer::Accepted);
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::Ask, members("InService"));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
+    told.answer(DutyId::Ask, Answer::Accepted);
     assert!(told.handover.take_milestones().iter().any(|it| it.milestone == MilestoneKind::SuccessorRequested));
 }
 
@@ -114,12 +118,15 @@ fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_
     group.members = pending;
     let mut told = told(plan_of(group), When::SuccessorHealthy, |_| {});
     for state in ["Pending", "Pending:Proceed"] {
-        assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })), "{state}");
-        told.answer(Duty::Ask, members(state));
+        assert!(
+            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })),
+            "{state}"
+        );
+        told.answer(DutyId::Ask, members(state));
     }
-    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
-    told.answer(Duty::Ask, members("InService"));
-    assert!(matches!(told.until(told.now + 5_000, Duty::Ask), Some(Call::DetachInstances { decrement: false, .. })));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::Ask, members("InService"));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
 }
 
 #[test]
@@ -130,9 +137,9 @@ fn a_member_at_a_launching_hook_launches_nothing_first_though_the_metadata_shows
     group.launch_hooks = hooks(&["ready"]);
     let plan = plan_of(group).with_member_state(&id(US), "InService");
     let mut told = told(plan, When::Auto, |_| {});
-    assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DescribeGroupMembers { .. })));
-    told.answer(Duty::Ask, members("Pending:Wait"));
-    let next = told.until(110_000, Duty::Ask);
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::Ask, members("Pending:Wait"));
+    let next = told.until(110_000, DutyId::Ask);
     assert!(matches!(next, Some(Call::CompleteLifecycleAction { result: HookResult::Abandon, .. })), "{next:?}");
 }
 
@@ -146,19 +153,19 @@ fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
     let mut group = group(&[]);
     group.launch_hooks = hooks(&["first", "second"]);
     let mut told = told(plan_of(group), When::AtOnce, |_| {});
-    told.until(2_000, Duty::Ask);
-    told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
-    told.until(2_000, Duty::Ask);
-    told.answer(Duty::Ask, members("Pending:Wait"));
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, members("Pending:Wait"));
     let abandoned = |call: Option<Call>, name: &str| match call {
         Some(Call::CompleteLifecycleAction { hook, result: HookResult::Abandon, .. }) => assert_eq!(hook, name),
         other => panic!("{other:?}"),
     };
-    abandoned(told.until(110_000, Duty::Ask), "first");
+    abandoned(told.until(110_000, DutyId::Ask), "first");
     assert!(told.handover.is_quiet());
-    told.answer(Duty::Ask, refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim"));
-    abandoned(told.until(110_000, Duty::Ask), "second");
-    told.answer(Duty::Ask, Answer::Accepted);
+    told.answer(DutyId::Ask, refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim"));
+    abandoned(told.until(110_000, DutyId::Ask), "second");
+    told.answer(DutyId::Ask, Answer::Accepted);
     assert!(told.handover.take_milestones().iter().any(|it| it.milestone == MilestoneKind::SuccessorRequested));
 }
 
@@ -166,11 +173,11 @@ fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
 fn a_refusal_of_a_member_that_leaves_already_is_done() {
     for state in ["Detaching", "Terminating", "Terminating:Wait"] {
         let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| terms.resumed = true);
-        told.until(2_000, Duty::Ask);
-        told.answer(Duty::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
-        told.until(2_000, Duty::Ask);
-        told.answer(Duty::Ask, members(state));
-        assert!(told.until(20_000, Duty::Ask).is_none(), "{state}");
+        told.until(2_000, DutyId::Ask);
+        told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
+        told.until(2_000, DutyId::Ask);
+        told.answer(DutyId::Ask, members(state));
+        assert!(told.until(20_000, DutyId::Ask).is_none(), "{state}");
     }
 }
 
@@ -181,17 +188,17 @@ fn a_launch_in_progress_is_asked_for_again_under_its_token_and_nothing_else_is()
         Some(Call::LaunchInstances { client_token, .. }) => client_token,
         other => panic!("{other:?}"),
     };
-    let first = token(told.until(1_000, Duty::Ask));
-    told.answer(Duty::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
+    let first = token(told.until(1_000, DutyId::Ask));
+    told.answer(DutyId::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
     // To the reserve, because nobody else serves: the target groups are left, and the group is asked for nothing else.
     while told.now < 111_000 {
-        assert_eq!(token(told.until(told.now + 10_000, Duty::Ask)), first);
-        told.answer(Duty::Ask, refused("IdempotentCallInProgress", "in progress"));
+        assert_eq!(token(told.until(told.now + 10_000, DutyId::Ask)), first);
+        told.answer(DutyId::Ask, refused("IdempotentCallInProgress", "in progress"));
     }
     assert!(told.handover.is_quiet());
-    assert_eq!(token(told.until(told.now + 10_000, Duty::Ask)), first);
-    told.answer(Duty::Ask, Answer::Launched(Launched { instances: vec![id("i-new")], errors: Vec::new() }));
-    assert!(matches!(told.until(told.now, Duty::Ask), Some(Call::DetachInstances { decrement: true, .. })));
+    assert_eq!(token(told.until(told.now + 10_000, DutyId::Ask)), first);
+    told.answer(DutyId::Ask, Answer::Launched(Launched { instances: vec![id("i-new")], errors: Vec::new() }));
+    assert!(matches!(told.until(told.now, DutyId::Ask), Some(Call::DetachInstances { decrement: true, .. })));
 }
 
 #[test]
@@ -200,10 +207,10 @@ fn a_group_that_is_busy_is_no_doubt_whatever_the_status() {
         let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
         let mut launches = 0;
         loop {
-            match told.until(told.now + 20_000, Duty::Ask) {
+            match told.until(told.now + 20_000, DutyId::Ask) {
                 Some(Call::LaunchInstances { .. }) => {
                     launches += 1;
-                    told.answer(Duty::Ask, failed(FailureKind::Fault, code, "HTTP 500"));
+                    told.answer(DutyId::Ask, failed(FailureKind::Fault, code, "HTTP 500"));
                 }
                 Some(Call::DetachInstances { decrement: false, .. }) => break,
                 other => panic!("{other:?}"),
@@ -220,9 +227,9 @@ fn a_member_that_left_before_it_was_asked_has_no_successor_that_is_known_of() {
         let plan = plan_of(group(&[]));
         let plan = state.map_or(plan.clone(), |state| plan.with_member_state(&id(US), state));
         let mut told = told(plan, When::AtOnce, |_| {});
-        assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::DetachInstances { .. })));
-        told.answer(Duty::Ask, refusal());
-        assert!(told.until(122_000, Duty::Find).is_none(), "nobody is looked for");
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
+        told.answer(DutyId::Ask, refusal());
+        assert!(told.until(122_000, DutyId::Find).is_none(), "nobody is looked for");
         assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
         let outcome = told.handover.outcome().expect("the end");
         assert!(outcome.duties.iter().any(|duty| duty.what.contains("had left its group before")), "{outcome:#?}");
@@ -233,15 +240,15 @@ fn a_member_that_left_before_it_was_asked_has_no_successor_that_is_known_of() {
 fn a_refusal_that_the_state_does_not_explain_is_asked_again_less_and_less_often() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
     let (mut detaches, mut reads) = (0, 0);
-    while let Some(call) = told.until(115_000, Duty::Ask) {
+    while let Some(call) = told.until(115_000, DutyId::Ask) {
         match call {
             Call::DetachInstances { .. } => {
                 detaches += 1;
-                told.answer(Duty::Ask, refused("ValidationError", "This is not possible now."));
+                told.answer(DutyId::Ask, refused("ValidationError", "This is not possible now."));
             }
             Call::DescribeGroupMembers { .. } => {
                 reads += 1;
-                told.answer(Duty::Ask, members("InService"));
+                told.answer(DutyId::Ask, members("InService"));
             }
             other => panic!("{other:?}"),
         }
@@ -293,11 +300,11 @@ fn a_launch_has_twenty_seconds() {
 fn an_endpoint_that_lacks_launch_instances_is_a_no() {
     let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
     for _ in 0..3 {
-        assert!(matches!(told.until(60_000, Duty::Ask), Some(Call::LaunchInstances { .. })));
-        told.answer(Duty::Ask, failed(FailureKind::Fault, "", "HTTP 500 without an error that could be read"));
+        assert!(matches!(told.until(60_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(DutyId::Ask, failed(FailureKind::Fault, "", "HTTP 500 without an error that could be read"));
     }
     // It is looked for until it is sure that nothing was launched: the group would show it.
-    let next = told.until(115_000, Duty::Ask);
+    let next = told.until(115_000, DutyId::Ask);
     assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
     assert!(told.now < 15_000, "{}", told.now);
 }
@@ -319,22 +326,22 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
         // Far past any deadline of ours: the deregistration delay may belong to a group that nobody lists.
         let mut looks = 0;
         while told.now < 3_000_000 {
-            let call = told.until(told.now + 40_000, Duty::MemberState);
+            let call = told.until(told.now + 40_000, DutyId::MemberState);
             assert!(matches!(call, Some(Call::DescribeGroupMembers { .. })), "{call:?}");
-            told.answer(Duty::MemberState, members("Terminating"));
+            told.answer(DutyId::MemberState, members("Terminating"));
             looks += 1;
             assert_eq!(told.handover.ends_by(), None, "the watchdog is not to end this process meanwhile");
         }
         assert!((190..240).contains(&looks), "a look every quarter of a minute: {looks}");
         assert!(told.handover.outcome().is_none());
-        told.until(told.now + 20_000, Duty::MemberState);
-        told.answer(Duty::MemberState, members("Terminating:Wait"));
+        told.until(told.now + 20_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, members("Terminating:Wait"));
         for hook in [0, 1] {
             assert!(told.handover.outcome().is_none());
-            let call = told.until(told.now + 1_000, Duty::Lifecycle(hook));
+            let call = told.until(told.now + 1_000, DutyId::Lifecycle(hook));
             let completes = matches!(&call, Some(Call::CompleteLifecycleAction { result: HookResult::Continue, .. }));
             assert!(completes || hook == 1, "{call:?}");
-            told.answer(Duty::Lifecycle(hook), Answer::Accepted);
+            told.answer(DutyId::Lifecycle(hook), Answer::Accepted);
         }
         told.handover.due(at(told.now));
         let outcome = told.handover.outcome().expect("the end");
@@ -381,9 +388,9 @@ fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| {
         (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
     });
-    assert!(told.until(60_000, Duty::FindGroup).is_some());
-    told.answer(Duty::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
-    told.until(100_000, Duty::FindGroup);
+    assert!(told.until(60_000, DutyId::FindGroup).is_some());
+    told.answer(DutyId::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
+    told.until(100_000, DutyId::FindGroup);
     let outcome = told.handover.outcome().expect("the end");
     assert!(!outcome.complete && told.now < 121_000, "{outcome:#?}");
 }
@@ -428,9 +435,9 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
         (Some("Terminating:Retained"), false),
     ] {
         let mut told = scaled_in(&["drain"], true);
-        told.until(120_000, Duty::MemberState);
-        told.answer(Duty::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
-        assert!(told.until(told.now + 30_000, Duty::Lifecycle(0)).is_none(), "{state:?}");
+        told.until(120_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
+        assert!(told.until(told.now + 30_000, DutyId::Lifecycle(0)).is_none(), "{state:?}");
         let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{state:?}: the end"));
         assert_eq!(outcome.complete, is_complete, "{state:?}: {outcome:#?}");
     }
@@ -449,9 +456,9 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
         Handover::begin(terms, Settings::default(), known, at(1_000))
     };
     for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
-        told.until(120_000, Duty::MemberState);
-        told.answer(Duty::MemberState, members(state));
-        let call = told.until(told.now + 1_000, Duty::Lifecycle(0));
+        told.until(120_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, members(state));
+        let call = told.until(told.now + 1_000, DutyId::Lifecycle(0));
         assert_eq!(call.is_some(), completes, "{state}");
     }
 }
@@ -460,18 +467,18 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
 fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_proof() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
     told.throttled = true;
-    assert!(matches!(told.until(2_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    assert!(matches!(told.until(2_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
     told.throttled = false;
-    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
-    told.until(5_000, Duty::Ask);
-    told.answer(Duty::Ask, Answer::Accepted);
-    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
+    told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.until(5_000, DutyId::Ask);
+    told.answer(DutyId::Ask, Answer::Accepted);
+    assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
     // The proof fails: then it is our business again.
-    told.answer(Duty::Leave(0), Answer::Health(vec![row(TargetState::Healthy)]));
-    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
-    told.answer(Duty::Leave(0), Answer::Accepted);
-    assert!(matches!(told.until(40_000, Duty::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
-    told.answer(Duty::Leave(0), Answer::Health(vec![row(TargetState::Draining)]));
+    told.answer(DutyId::Leave(0), Answer::Health(vec![row(TargetState::Healthy)]));
+    assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    told.answer(DutyId::Leave(0), Answer::Accepted);
+    assert!(matches!(told.until(40_000, DutyId::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
+    told.answer(DutyId::Leave(0), Answer::Health(vec![row(TargetState::Draining)]));
     let told_of: Vec<MilestoneKind> = told.handover.take_milestones().iter().map(|it| it.milestone).collect();
     assert!(told_of.contains(&MilestoneKind::Deregistered) && told_of.contains(&MilestoneKind::Left), "{told_of:?}");
 }
@@ -480,16 +487,16 @@ fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_p
 fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_no_say() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
     told.throttled = true;
-    assert!(told.until(2_000, Duty::Leave(0)).is_some());
-    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
-    told.answer(Duty::Ask, failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
-    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    assert!(told.until(2_000, DutyId::Leave(0)).is_some());
+    told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    told.answer(DutyId::Ask, failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
     let mut elsewhere = group(&[]);
     elsewhere.target_groups = vec![TargetGroupArn::new(API)];
     let mut told = super::group::told(plan_of(elsewhere), When::AtOnce, |_| {});
-    assert!(told.until(2_000, Duty::Leave(0)).is_some());
-    told.answer(Duty::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
-    assert!(matches!(told.until(20_000, Duty::Leave(0)), Some(Call::DeregisterTargets { .. })));
+    assert!(told.until(2_000, DutyId::Leave(0)).is_some());
+    told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
+    assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
 }
 
 fn room(names: &[&str], desired_capacity: i32) -> Answer {
@@ -525,7 +532,7 @@ struct Seen {
 
 impl Told {
     /// Lets time pass to this, or to the first call of this duty, while Find sees this.
-    fn seeing(&mut self, seen: &Seen, end: u64, duty: Duty) -> Option<Call> {
+    fn seeing(&mut self, seen: &Seen, end: u64, duty: DutyId) -> Option<Call> {
         while self.now <= end {
             for Due { duty: of, call, .. } in self.handover.due(at(self.now)) {
                 let answer = match &call {
@@ -535,7 +542,7 @@ impl Told {
                         let asked = seen.instances.iter().filter(|it| instance_ids.contains(&it.instance_id));
                         Some(Answer::Instances(asked.cloned().collect()))
                     }
-                    Call::DescribeTargetHealth { targets, .. } if of != Duty::Leave(0) => {
+                    Call::DescribeTargetHealth { targets, .. } if of != DutyId::Leave(0) => {
                         let healthy = |target: &Target| TargetHealth {
                             target: target.clone(),
                             state: TargetState::Healthy,
@@ -558,11 +565,11 @@ impl Told {
 #[test]
 fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successor_is_taken_for_ours() {
     let mut told = told(plan_of(group(&[])), When::Auto, |terms| terms.resumed = true);
-    told.until(2_000, Duty::Ask);
-    told.answer(Duty::Ask, members("InService"));
-    assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::LaunchInstances { .. })));
-    told.answer(Duty::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
-    let next = told.until(2_000, Duty::Ask);
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, members("InService"));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    let next = told.until(2_000, DutyId::Ask);
     assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
 }
 
@@ -570,16 +577,16 @@ fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successo
 fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in_doubt() {
     for (desired, decrements) in [(3, false), (4, true)] {
         let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |terms| terms.resumed = true);
-        told.until(2_000, Duty::Ask);
-        told.answer(Duty::Ask, members("InService"));
-        assert!(matches!(told.until(2_000, Duty::Ask), Some(Call::LaunchInstances { .. })));
-        told.answer(Duty::Ask, refused("ValidationError", "exceeds MaxSize"));
+        told.until(2_000, DutyId::Ask);
+        told.answer(DutyId::Ask, members("InService"));
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(DutyId::Ask, refused("ValidationError", "exceeds MaxSize"));
         let seen = Seen {
             members: vec![US, "i-other", "i-old", "i-new"],
             desired,
             instances: vec![instance("i-other", -900, None), instance("i-old", -900, None), instance("i-new", 5, None)],
         };
-        match told.seeing(&seen, 60_000, Duty::Ask) {
+        match told.seeing(&seen, 60_000, DutyId::Ask) {
             Some(Call::DetachInstances { decrement, .. }) => assert_eq!(decrement, decrements, "{desired}"),
             other => panic!("{desired}: {other:?}"),
         }
@@ -607,10 +614,10 @@ fn a_member_that_ec2_does_not_know_yet_may_be_a_successor() {
     let mut told = with_foreign_target_group(GroupRequest::Detach);
     let mut seen =
         Seen { members: vec!["i-other", "i-one", "i-two"], desired: 3, instances: vec![instance("i-one", 5, None)] };
-    told.seeing(&seen, 60_000, Duty::MemberState);
+    told.seeing(&seen, 60_000, DutyId::MemberState);
     assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
     seen.instances.push(instance("i-two", 6, None));
-    told.seeing(&seen, 110_000, Duty::MemberState);
+    told.seeing(&seen, 110_000, DutyId::MemberState);
     let outcome = told.handover.outcome().expect("the end");
     assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
 }
@@ -624,10 +631,10 @@ fn where_the_mark_of_a_fellow_victim_lags_a_victim_looks_on_for_its_successor() 
         desired: 3,
         instances: vec![instance("i-fellow", -900, None), instance("i-other", -900, None), one, two],
     };
-    told.seeing(&seen, 45_000, Duty::MemberState);
+    told.seeing(&seen, 45_000, DutyId::MemberState);
     assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
     seen.members.push("i-two");
-    told.seeing(&seen, 110_000, Duty::MemberState);
+    told.seeing(&seen, 110_000, DutyId::MemberState);
     let outcome = told.handover.outcome().expect("the end");
     assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
 }

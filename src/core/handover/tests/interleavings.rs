@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::core::call::CALL_LIMIT;
 use crate::core::handover::capacity::AskCapacity;
 use crate::core::handover::crowd::Crowd;
 use crate::core::plan::{RaisedCapacity, leftover};
@@ -59,6 +60,35 @@ fn terms(victim: usize, resumed: bool) -> Terms {
     terms
 }
 
+fn situation<'a>(now: BootInstant, terms: &'a Terms, journal: &'a mut Journal) -> Situation<'a> {
+    Situation {
+        now,
+        terms,
+        settings: LeaveSettings::default(),
+        manner: Manner::AtOnce,
+        may_leave: true,
+        may_mark: false,
+        is_marked: false,
+        looks_who_serves: false,
+        is_certain: true,
+        left_at: None,
+        deregistration_tried: true,
+        all_unused: false,
+        may_be_registered: false,
+        quiet: false,
+        hooks_ended: true,
+        may_complete: false,
+        hooks_are_open: false,
+        registrations: &[],
+        elsewhere: None,
+        plan_is_known: true,
+        taken_out_of: Vec::new(),
+        goes_out_of: Vec::new(),
+        crowd: Crowd::new(at(1_500)).until(at(121_000)),
+        journal,
+    }
+}
+
 impl World {
     fn new() -> World {
         let daemon = |victim| Daemon { ask: World::ask(victim), resumed: false, in_flight: None };
@@ -75,7 +105,7 @@ impl World {
     }
 
     fn ask(victim: usize) -> AskCapacity {
-        AskCapacity::new(FleetKind::Ec2, "fleet-1".into(), Pace::new(at(1_500), victim as u64))
+        AskCapacity::new(FleetKind::Ec2, "fleet-1".into(), Attempts::new(DutyId::Ask, at(1_500), victim as u64))
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -95,7 +125,7 @@ impl World {
     }
 
     fn wake(&self) -> Option<u64> {
-        let wakes = self.daemons.iter().filter_map(|daemon| daemon.ask.wake());
+        let wakes = self.daemons.iter().filter_map(|daemon| daemon.ask.wake(at(self.now)));
         wakes.map(|at| at.as_duration().as_millis() as u64).min().map(|at| at.max(self.now + 1))
     }
 
@@ -106,8 +136,7 @@ impl World {
                 let (_, call) = world.daemons[index].in_flight.take().expect("a call");
                 let answer = world.perform(&call);
                 world.now += 20;
-                let resumed = world.daemons[index].resumed;
-                world.daemons[index].ask.answered(at(world.now), &terms(index, resumed), answer);
+                world.answer(index, answer);
             }
             Step::LoseReply(index) | Step::LoseCall(index) => {
                 world.mishap = true;
@@ -117,8 +146,7 @@ impl World {
                 }
                 world.now = world.now.max(begun + CALL_LIMIT.as_millis() as u64);
                 let lost = Answer::Failed(Failure::unanswered("no answer"));
-                let resumed = world.daemons[index].resumed;
-                world.daemons[index].ask.answered(at(world.now), &terms(index, resumed), lost);
+                world.answer(index, lost);
             }
             Step::ArriveStale => {
                 let (_, call) = world.stale.take().expect("a call");
@@ -140,34 +168,19 @@ impl World {
         world
     }
 
+    fn answer(&mut self, index: usize, answer: Answer) {
+        let (now, daemon) = (at(self.now), &mut self.daemons[index]);
+        let (terms, mut journal) = (terms(index, daemon.resumed), Journal::default());
+        duty::take(&mut daemon.ask, now, &mut situation(now, &terms, &mut journal), answer);
+    }
+
     fn begin(&mut self) {
         for (index, daemon) in self.daemons.iter_mut().enumerate() {
-            let terms = terms(index, daemon.resumed);
-            let settings = LeaveSettings::default();
-            let view = View {
-                now: at(self.now),
-                terms: &terms,
-                settings: &settings,
-                manner: Manner::AtOnce,
-                may_leave: true,
-                may_leave_later: false,
-                may_mark: false,
-                looks_who_serves: false,
-                is_certain: true,
-                left_at: None,
-                deregistration_tried: true,
-                all_unused: false,
-                may_be_registered: false,
-                quiet: false,
-                hooks_ended: true,
-                registrations: &[],
-                elsewhere: None,
-                plan_is_known: true,
-                taken_out_of: Vec::new(),
-                crowd: Crowd::new(at(1_500)).until(at(121_000)),
-            };
+            let (terms, mut journal) = (terms(index, daemon.resumed), Journal::default());
             if daemon.in_flight.is_none() {
-                daemon.in_flight = daemon.ask.due(&view).map(|call| (self.now, call));
+                let mut situation = situation(at(self.now), &terms, &mut journal);
+                let begun = duty::begin(&mut daemon.ask, at(self.now), &mut situation);
+                daemon.in_flight = begun.map(|(_, call)| (self.now, call));
             }
         }
     }
@@ -207,7 +220,10 @@ impl World {
     fn key(&self) -> String {
         let daemon = |daemon: &Daemon| {
             let call = daemon.in_flight.as_ref().map(|(begun, call)| (call, (self.now - begun) / 500));
-            let wake = daemon.ask.wake().map(|at| (at.as_duration().as_millis() as u64).saturating_sub(self.now) / 500);
+            let wake = daemon
+                .ask
+                .wake(at(self.now))
+                .map(|at| (at.as_duration().as_millis() as u64).saturating_sub(self.now) / 500);
             format!("{} {} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.resumed)
         };
         format!(

@@ -72,8 +72,8 @@ impl<'a> Night<'a> {
     }
 
     /// Registered again this instance is healthy after 5 s.
-    fn perform(&self, now: u64, duty: Duty, call: &Call, seen: &mut Seen, serving_since: &mut Option<u64>) -> Answer {
-        let is_light = matches!(duty, Duty::Light(_));
+    fn perform(&self, now: u64, duty: DutyId, call: &Call, seen: &mut Seen, serving_since: &mut Option<u64>) -> Answer {
+        let is_light = matches!(duty, DutyId::Light(_));
         if let (true, Some(kind)) = (is_light && !call.writes(), self.refused) {
             seen.looks += 1;
             return Answer::Failed(Failure { kind, code: Some("Refused".into()), message: String::new() });

@@ -224,8 +224,8 @@ fn victim_id(victim: usize) -> InstanceId {
 
 enum What {
     Wake,
-    Arrive(Duty, Call),
-    Reply(Duty, Answer),
+    Arrive(DutyId, Call),
+    Reply(DutyId, Answer),
 }
 
 struct Happening {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::handover::{Answer, Call, Known};
+use crate::core::call::{Answer, Call};
+use crate::core::handover::Known;
 use crate::core::model::*;
 use crate::core::plan::{
     BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LaunchPlan, Leftover, PREDECESSOR_TAG, Plan, leftover,

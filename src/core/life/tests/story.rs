@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::call::{Answer, Call};
 use crate::core::config::{Config, ListedTargetGroup, Rebalance, ScheduledEvents, TargetGroups, Then};
-use crate::core::handover::{Answer, Call, Terms};
-use crate::core::life::{Life, Recommendation, Record, Task, Ticket};
+use crate::core::duty::{Due, DutyId};
+use crate::core::handover::{Handover, Terms};
+use crate::core::life::{Life, Recommendation, Record, Ticket};
 use crate::core::model::{Action, BootInstant, ExcessCapacity, Milestone, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 use crate::core::plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
@@ -63,9 +65,9 @@ pub(super) struct Story {
     /// Milliseconds.
     pub(super) hook_takes: u64,
     exchanges: std::vec::IntoIter<Exchange>,
-    lost_in_a_row: HashMap<Task, u32>,
+    lost_in_a_row: HashMap<DutyId, u32>,
     pub(super) milestones: Vec<(u64, Milestone)>,
-    pub(super) calls: Vec<(u64, Task, Call)>,
+    pub(super) calls: Vec<(u64, DutyId, Call)>,
     steps: u32,
 }
 
@@ -273,7 +275,7 @@ impl Story {
         let calls = self.calls.iter().rev().take(30).map(|(at, task, _)| format!("{at} {task:?}")).collect::<Vec<_>>();
         format!(
             "{calls:?} in flight {} at {}: {told:#?} {:#?} {:?} {closed:?} {undone:#?}",
-            self.life.as_ref().map_or(0, |life| life.in_flight),
+            self.life.as_ref().map_or(0, |life| usize::from(life.handover().is_some_and(Handover::is_writing))),
             self.now,
             self.aws.writes,
             self.aws.launches
@@ -458,7 +460,7 @@ impl Story {
         let Some(life) = &mut self.life else { return };
         self.steps += 1;
         assert!(u64::from(self.steps) < 2_000 + self.now / 20, "the core spins at {} ms", self.now);
-        let errands = life.due(now);
+        let calls = life.due(now);
         assert!(life.wake().is_none_or(|wake| wake > now), "it is to be asked again at once");
         if life.take_wants_look_up() {
             self.next_look_up = Some(self.now);
@@ -475,22 +477,22 @@ impl Story {
             !life.is_handing_over() || deadline.is_none_or(|deadline| now < deadline),
             "a handover goes on after its deadline"
         );
-        for errand in &errands {
-            let limit = now + errand.limit;
-            match (errand.ticket.task, &errand.call) {
-                (Task::Leave(_), call) => assert!(
+        for (ticket, Due { call, limit, .. }) in &calls {
+            let limit = now + *limit;
+            match (ticket.duty.comes_back(), call) {
+                (false, call) => assert!(
                     deadline.is_none_or(|deadline| now < deadline && limit <= deadline),
                     "{call:?} would go on after the deadline"
                 ),
-                (Task::Arrive(_), Call::TerminateInstances) => {
+                (true, Call::TerminateInstances) => {
                     let outcome = life.record().and_then(|record| record.outcome.as_ref());
                     assert!(outcome.is_some_and(|outcome| outcome.complete), "it terminates itself, though incomplete");
                     assert_eq!(self.config.survive.then, Then::Terminate);
                 }
-                (Task::Arrive(_), Call::RegisterTargets { .. } | Call::AttachInstances { .. }) => {
+                (true, Call::RegisterTargets { .. } | Call::AttachInstances { .. }) => {
                     assert!(!life.sight.is_terminating(), "registered while the group terminates it");
                 }
-                (Task::Arrive(_), _) => {}
+                (true, _) => {}
             }
         }
         let milestones = life.take_milestones();
@@ -501,18 +503,17 @@ impl Story {
         {
             self.disk = Some(record.clone());
         }
-        for errand in errands {
-            self.calls.push((self.now, errand.ticket.task, errand.call.clone()));
-            let (fate, took) = self.fate_of(errand.ticket.task, &errand.call);
-            let limit = errand.limit.as_millis() as u64;
-            let (process, ticket, call) = (self.process, errand.ticket, errand.call);
+        for (ticket, Due { call, limit, .. }) in calls {
+            self.calls.push((self.now, ticket.duty, call.clone()));
+            let (fate, took) = self.fate_of(ticket.duty, &call);
+            let (process, limit) = (self.process, limit.as_millis() as u64);
             let arrive = Flight::Arrive { process, ticket, call, limit, fate, began: self.now, took };
             self.flights.push((self.now + took / 2, arrive));
         }
     }
 
     /// The model loses much, but not three exchanges of one task in a row: against silence no order of calls helps.
-    fn fate_of(&mut self, task: Task, call: &Call) -> (Fate, u64) {
+    fn fate_of(&mut self, task: DutyId, call: &Call) -> (Fate, u64) {
         if matches!(call, Call::RunHook { .. }) {
             return (Fate::Fine, self.hook_takes);
         }

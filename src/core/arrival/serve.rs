@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::first_failure;
-use crate::core::handover::{Answer, Call, Pace};
+use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
+use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Registration, Target, TargetHealth, ZoneChoice};
-use crate::core::retry::{self, Failure, FailureKind};
+use crate::core::retry::{Failure, FailureKind};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
 const PAUSES: [u64; 9] = [1, 2, 3, 5, 10, 15, 30, 60, 300];
@@ -14,11 +14,11 @@ const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
 /// The longest pause between two looks whether a target has drained.
 const DRAINS_LOOK_AT_MOST: Duration = Duration::from_secs(15);
 
-pub(super) struct Place {
+pub(super) struct Serve {
     registration: Registration,
     zone: ZoneChoice,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
     looks: usize,
     is_begun: bool,
     /// Why AWS refused the last registration, until its cause is seen in target health.
@@ -42,12 +42,11 @@ enum Stage {
     Gone,
 }
 
-impl Place {
-    pub(super) fn new(registration: Registration, now: BootInstant) -> Place {
-        let pace = Pace::new(now, retry::seed(registration.target_group.as_str()));
+impl Serve {
+    pub(super) fn new(registration: Registration, attempts: Attempts) -> Serve {
         let zone = ZoneChoice::new(registration.zone.clone());
         let (stage, looks, is_begun) = (Stage::Register, 0, false);
-        Place { registration, zone, stage, pace, looks, is_begun, refusal: None, remark: None }
+        Serve { registration, zone, stage, attempts, looks, is_begun, refusal: None, remark: None }
     }
 
     pub(super) fn registration(&self) -> &Registration {
@@ -60,20 +59,12 @@ impl Place {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Healthy | Stage::Gone)
+        self.attempts.is_over()
     }
 
     /// As far back as it can come: in the group, in a zone that gets no requests.
     pub(super) fn is_unserved(&self) -> bool {
         self.stage == Stage::Unserved
-    }
-
-    pub(super) fn first_failure(&self) -> Option<Failure> {
-        first_failure(&self.pace)
-    }
-
-    pub(super) fn take_remark(&mut self) -> Option<String> {
-        self.remark.take()
     }
 
     /// The reason to wait here, beside AWS's health checks.
@@ -85,44 +76,6 @@ impl Place {
                  deregistration delay ({delay} s)"
             )
         })
-    }
-
-    pub(super) fn due(&mut self, now: BootInstant) -> Option<Call> {
-        if self.is_done() || !self.pace.begin(now) {
-            return None;
-        }
-        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
-        let targets = self.registration.targets.clone();
-        if self.stage == Stage::Register {
-            self.is_begun = true;
-            return Some(Call::RegisterTargets { target_group, targets, zone });
-        }
-        Some(Call::DescribeTargetHealth { target_group, targets, zone })
-    }
-
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) {
-        match (self.stage, answer) {
-            (Stage::Register, Answer::Accepted) => {
-                // A notice that comes later leaves by the zone that AWS took.
-                self.registration.zone = self.zone.zone().clone();
-                self.stage = Stage::Follow;
-                self.look_later(now);
-            }
-            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
-                self.stage = Stage::Gone;
-                self.pace.succeeded(now);
-            }
-            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.pace.succeeded(now),
-            (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {
-                self.refusal = Some(failure);
-                self.stage = Stage::Follow;
-                self.pace.succeeded(now);
-            }
-            (Stage::Drain | Stage::Follow | Stage::Again | Stage::Unserved, Answer::Health(rows)) => {
-                self.followed(now, &rows);
-            }
-            (_, other) => self.pace.failed_at_leisure(now, other),
-        }
     }
 
     fn may_be_refused_while_it_drains(&self, failure: &Failure) -> bool {
@@ -149,16 +102,16 @@ impl Place {
                 self.stage = Stage::Register;
                 // Not for its draining, then: as any other failure.
                 if let Some(refusal) = refusal {
-                    self.pace.failed_at_leisure(now, Answer::Failed(refusal));
+                    self.attempts.failed(now, refusal);
                 }
             }
             Stage::Again if serves => {
                 self.stage = Stage::Healthy;
-                self.pace.succeeded(now);
+                self.attempts.end();
             }
             _ if serves => {
                 self.stage = Stage::Again;
-                self.pace.succeeded(now + SEEN_TWICE_AFTER);
+                self.attempts.succeeded(now + SEEN_TWICE_AFTER);
             }
             _ if is_unserved => self.unserved(now),
             _ => {
@@ -171,7 +124,7 @@ impl Place {
     fn register_at(&mut self, now: BootInstant) {
         self.stage = Stage::Register;
         self.looks = 0;
-        self.pace.succeeded(now);
+        self.attempts.succeeded(now);
     }
 
     fn unserved(&mut self, now: BootInstant) {
@@ -193,11 +146,7 @@ impl Place {
     fn look_within(&mut self, now: BootInstant, longest: Duration) {
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.looks += 1;
-        self.pace.succeeded(now + Duration::from_secs(pause).min(longest));
-    }
-
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.is_done() { None } else { self.pace.wake() }
+        self.attempts.succeeded(now + Duration::from_secs(pause).min(longest));
     }
 
     /// As in "healthy in web".
@@ -208,5 +157,46 @@ impl Place {
             Stage::Unserved => format!("registered in {name}, whose load balancer does not serve this zone"),
             _ => format!("healthy in {name}"),
         }
+    }
+}
+
+impl Duty<Duties> for Serve {
+    its_attempts!();
+
+    fn call(&mut self, _: &Situation) -> Option<Call> {
+        let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
+        let targets = self.registration.targets.clone();
+        if self.stage == Stage::Register {
+            self.is_begun = true;
+            return Some(Call::RegisterTargets { target_group, targets, zone });
+        }
+        Some(Call::DescribeTargetHealth { target_group, targets, zone })
+    }
+
+    fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
+        match (self.stage, answer) {
+            (Stage::Register, Answer::Accepted) => {
+                // A notice that comes later leaves by the zone that AWS took.
+                self.registration.zone = self.zone.zone().clone();
+                self.stage = Stage::Follow;
+                self.look_later(now);
+            }
+            (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
+                self.stage = Stage::Gone;
+                self.attempts.end();
+            }
+            (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
+            (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {
+                self.refusal = Some(failure);
+                self.stage = Stage::Follow;
+                self.attempts.succeeded(now);
+            }
+            (Stage::Drain | Stage::Follow | Stage::Again | Stage::Unserved, Answer::Health(rows)) => {
+                self.followed(now, &rows);
+            }
+            (_, other) => return Err(other),
+        }
+        Ok(News { remarks: self.remark.take().into_iter().collect(), ..News::default() })
     }
 }

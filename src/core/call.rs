@@ -1,4 +1,4 @@
-//! The exchange between core and daemon: calls, answers, and the duties they belong to.
+//! The exchange between core and daemon: calls and their answers.
 //!
 //! A variant bears the name of its API action where it is one exchange. Data only: who decides is the core, who performs is
 //! the daemon.
@@ -19,7 +19,7 @@ use crate::core::retry::{Failure, FailureKind};
 /// One call's limit; shorter when the deadline is nearer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// A look-up's limit: it may ask page by page.
-pub(super) const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The limit of a call that answers once the launch has been made, which takes seconds.
 pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
 
@@ -220,48 +220,13 @@ pub enum Answer {
 
 impl Answer {
     /// AWS had too many calls: of this one, or of those that it made for it.
-    pub(super) fn is_throttled(&self) -> bool {
+    pub(crate) fn is_throttled(&self) -> bool {
         match self {
             Answer::Failed(failure) => failure.kind == FailureKind::Throttled,
             Answer::Launched(launched) => launched.is_throttled(),
             _ => false,
         }
     }
-}
-
-/// Which duty a call belongs to; its answer goes back there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Duty {
-    FindRegistrations(usize),
-    FindPlan,
-    FindGroup,
-    Leave(usize),
-    Quiet,
-    /// Ask for the successor.
-    Ask,
-    /// Find out which instance the owner launched.
-    Find,
-    /// Watch the successor's state.
-    Watch,
-    /// Register the successor in one target group and follow its health there.
-    Register(usize),
-    /// See in which lifecycle state the group holds this instance.
-    MemberState,
-    /// See one termination hook through.
-    Lifecycle(usize),
-    /// Mark this instance as one that goes.
-    Mark,
-    /// See whether anybody else serves one target group.
-    Light(usize),
-    /// A command of the user's.
-    Hook(HookKind),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    pub duty: Duty,
-    pub call: Call,
-    pub limit: Duration,
 }
 
 /// For people: the API's action and what it is about.
@@ -319,9 +284,12 @@ impl Call {
     pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
             Call::FindRegistrations { among: None } => left,
-            Call::FindRegistrations { .. } | Call::FindPlan | Call::FindGroup | Call::DescribeFleetMembers { .. } => {
-                LOOK_UP_LIMIT.min(left)
-            }
+            Call::FindRegistrations { .. }
+            | Call::FindPlan
+            | Call::FindGroup
+            | Call::DescribeFleetMembers { .. }
+            | Call::FindTargetGroups
+            | Call::PutCapacityBack { .. } => LOOK_UP_LIMIT.min(left),
             Call::CreateFleet { .. } | Call::RunInstances { .. } | Call::LaunchInstances { .. } => {
                 LAUNCH_LIMIT.min(left)
             }

@@ -3,18 +3,19 @@
 
 use std::time::Duration;
 
-use super::first_failure;
-use crate::core::handover::{Answer, Call, Pace};
-use crate::core::model::{BootInstant, GroupRoom, Identity};
+use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
+use crate::core::duty::its_attempts;
+use crate::core::model::{BootInstant, GroupRoom, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
 /// A member that is being detached stands in the group for a while.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-pub(super) struct Room {
+pub(super) struct RejoinGroup {
     group: String,
+    us: InstanceId,
     stage: Stage,
-    pace: Pace,
+    attempts: Attempts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +36,19 @@ enum Stage {
     Outside,
 }
 
-impl Room {
-    pub(super) fn new(group: String, pace: Pace) -> Room {
-        Room { group, stage: Stage::Look, pace }
+impl RejoinGroup {
+    pub(super) fn new(group: String, us: InstanceId, attempts: Attempts) -> RejoinGroup {
+        RejoinGroup { group, us, stage: Stage::Look, attempts }
     }
 
     pub(super) fn is_done(&self) -> bool {
-        !matches!(self.stage, Stage::Look | Stage::Attach { .. })
+        self.attempts.is_over()
     }
 
     /// Once it is known that the group does not terminate this instance, or that the group cannot be asked.
     pub(super) fn lets_register(&self) -> bool {
         match self.stage {
-            Stage::Look => self.pace.failures > 0,
+            Stage::Look => self.attempts.failures > 0,
             Stage::Terminating => false,
             _ => true,
         }
@@ -63,89 +64,46 @@ impl Room {
         matches!(self.stage, Stage::Attach { .. } | Stage::Attached { .. })
     }
 
-    pub(super) fn first_failure(&self) -> Option<Failure> {
-        first_failure(&self.pace)
-    }
-
-    pub(super) fn due(&mut self, now: BootInstant) -> Option<Call> {
-        let group = self.group.clone();
-        match self.stage {
-            Stage::Look if self.pace.begin(now) => Some(Call::DescribeGroupRoom { group }),
-            Stage::Attach { .. } if self.pace.begin(now) => Some(Call::AttachInstances { group }),
-            _ => None,
-        }
-    }
-
-    /// Returns what a person has to know.
-    pub(super) fn answered(&mut self, now: BootInstant, identity: &Identity, answer: Answer) -> Option<String> {
-        match (self.stage, answer) {
-            (Stage::Look, Answer::GroupRoom(Some(room))) => self.looked(now, identity, &room),
-            (Stage::Look, Answer::GroupRoom(None)) => {
-                Some(self.outside(now, identity, "there is no such group any more"))
-            }
-            (Stage::Attach { desired }, Answer::Accepted) => {
-                self.end(now, Stage::Attached { desired });
-                None
-            }
-            (Stage::Attach { .. }, Answer::Failed(failure)) if is_refusal(&failure) => {
-                // Attached by a call whose answer was lost.
-                if failure.message.contains("already part of") {
-                    self.end(now, Stage::Member);
-                    return None;
-                }
-                Some(self.outside(now, identity, &failure.to_string()))
-            }
-            (_, other) => {
-                self.pace.failed_at_leisure(now, other);
-                None
-            }
-        }
-    }
-
-    fn looked(&mut self, now: BootInstant, identity: &Identity, room: &GroupRoom) -> Option<String> {
-        let ours = room.members.iter().find(|member| member.instance_id == identity.instance_id);
+    fn looked(&mut self, now: BootInstant, room: &GroupRoom) -> Option<String> {
+        let ours = room.members.iter().find(|member| member.instance_id == self.us);
         let state = ours.map(|member| member.lifecycle_state.as_str());
         match state {
             Some(state) if state.starts_with("Detach") => {
-                self.pace.succeeded(now + LOOK_AGAIN_AFTER);
+                self.attempts.succeeded(now + LOOK_AGAIN_AFTER);
                 None
             }
             Some(state) if state.starts_with("Terminat") => {
-                self.end(now, Stage::Terminating);
+                self.end(Stage::Terminating);
                 Some(format!("group {} is terminating this instance ({state}): it is not put back", self.group))
             }
             Some(_) => {
-                self.end(now, Stage::Member);
+                self.end(Stage::Member);
                 None
             }
             None if room.desired_capacity >= room.max_size => {
-                Some(self.outside(now, identity, &format!("it is full (MaxSize {})", room.max_size)))
+                Some(self.outside(&format!("it is full (MaxSize {})", room.max_size)))
             }
             None => {
                 self.stage = Stage::Attach { desired: room.desired_capacity + 1 };
-                self.pace.succeeded(now);
+                self.attempts.succeeded(now);
                 None
             }
         }
     }
 
-    fn outside(&mut self, now: BootInstant, identity: &Identity, why: &str) -> String {
-        self.end(now, Stage::Outside);
+    fn outside(&mut self, why: &str) -> String {
+        self.end(Stage::Outside);
         format!(
             "this instance cannot go back into group {0}: {why}. It runs on outside of the group, serves, and is paid for, \
              beside its successor: terminate it, or attach it once the group takes it, with: aws autoscaling \
              attach-instances --auto-scaling-group-name {0} --instance-ids {1}",
-            self.group, identity.instance_id
+            self.group, self.us
         )
     }
 
-    fn end(&mut self, now: BootInstant, stage: Stage) {
+    fn end(&mut self, stage: Stage) {
         self.stage = stage;
-        self.pace.succeeded(now);
-    }
-
-    pub(super) fn wake(&self) -> Option<BootInstant> {
-        if self.is_done() { None } else { self.pace.wake() }
+        self.attempts.end();
     }
 
     /// As in ", attached to group shop, which wants 4 instances now"; empty where nothing was changed.
@@ -159,6 +117,43 @@ impl Room {
             Stage::Outside => format!(", outside of group {}", self.group),
             _ => String::new(),
         }
+    }
+}
+
+impl Duty<Duties> for RejoinGroup {
+    its_attempts!();
+
+    fn call(&mut self, _: &Situation) -> Option<Call> {
+        let group = self.group.clone();
+        match self.stage {
+            Stage::Look => Some(Call::DescribeGroupRoom { group }),
+            Stage::Attach { .. } => Some(Call::AttachInstances { group }),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
+        let now = situation.now;
+        let remark = match (self.stage, answer) {
+            (Stage::Look, Answer::GroupRoom(Some(room))) => self.looked(now, &room),
+            (Stage::Look, Answer::GroupRoom(None)) => Some(self.outside("there is no such group any more")),
+            (Stage::Attach { desired }, Answer::Accepted) => {
+                self.end(Stage::Attached { desired });
+                None
+            }
+            // Attached by a call whose answer was lost.
+            (Stage::Attach { .. }, Answer::Failed(failure))
+                if is_refusal(&failure) && failure.message.contains("already part of") =>
+            {
+                self.end(Stage::Member);
+                None
+            }
+            (Stage::Attach { .. }, Answer::Failed(failure)) if is_refusal(&failure) => {
+                Some(self.outside(&failure.to_string()))
+            }
+            (_, other) => return Err(other),
+        };
+        Ok(News { remarks: remark.into_iter().collect(), ..News::default() })
     }
 }
 

@@ -1,0 +1,103 @@
+//! The duties of a comeback as one list, in the order in which their calls go out.
+
+use super::capacity::PutCapacityBack;
+use super::find::FindTargetGroups;
+use super::once::Once;
+use super::ready::Ready;
+use super::rejoin_group::RejoinGroup;
+use super::serve::Serve;
+use crate::core::duty::{Attempts, Course, Duty, DutyId, Patience, each, each_mut};
+use crate::core::model::{BootInstant, Registration};
+use crate::core::retry;
+
+#[derive(Default)]
+pub(super) struct Duties {
+    pub(super) terminate: Option<Once>,
+    pub(super) unmark: Option<Once>,
+    pub(super) ready: Option<Ready>,
+    /// Which target groups, where the configuration lists them.
+    pub(super) find: Option<FindTargetGroups>,
+    pub(super) capacity: Option<PutCapacityBack>,
+    pub(super) rejoin_group: Option<RejoinGroup>,
+    pub(super) serves: Vec<Serve>,
+}
+
+/// The meaning of an answer for the other duties, and for a person.
+#[derive(Default)]
+pub(super) struct News {
+    /// This instance is to serve there.
+    pub(super) wanted: Vec<Registration>,
+    pub(super) remarks: Vec<String>,
+}
+
+pub(super) struct Situation {
+    pub(super) now: BootInstant,
+}
+
+impl Course for Duties {
+    type Situation<'a> = Situation;
+    type News = News;
+}
+
+impl Duties {
+    /// Takes up the target groups that are not known yet.
+    pub(super) fn serve(&mut self, registrations: Vec<Registration>, now: BootInstant) {
+        for registration in registrations {
+            if self.serves.iter().any(|it| it.registration().target_group == registration.target_group) {
+                continue;
+            }
+            let seed = retry::seed(registration.target_group.as_str());
+            let attempts = Attempts::new(DutyId::Serve(self.serves.len()), now, seed).patient(Patience::AtLeisure);
+            self.serves.push(Serve::new(registration, attempts));
+        }
+    }
+
+    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<Duties>> {
+        each(&self.terminate)
+            .chain(each(&self.unmark))
+            .chain(each(&self.ready))
+            .chain(each(&self.find))
+            .chain(each(&self.capacity))
+            .chain(each(&self.rejoin_group))
+            .chain(each(&self.serves))
+    }
+
+    pub(super) fn list_mut(&mut self) -> impl Iterator<Item = &mut dyn Duty<Duties>> {
+        each_mut(&mut self.terminate)
+            .chain(each_mut(&mut self.unmark))
+            .chain(each_mut(&mut self.ready))
+            .chain(each_mut(&mut self.find))
+            .chain(each_mut(&mut self.capacity))
+            .chain(each_mut(&mut self.rejoin_group))
+            .chain(each_mut(&mut self.serves))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_none_or(Ready::is_done)
+    }
+
+    /// A group that is terminating this instance is no place to come back to.
+    pub(super) fn lets_register(&self) -> bool {
+        self.rejoin_group.as_ref().is_none_or(RejoinGroup::lets_register)
+    }
+
+    /// Tells which duties may go on now.
+    pub(super) fn may_go_on(&self) -> impl Fn(DutyId) -> bool + use<> {
+        let (is_ready, lets_register) = (self.is_ready(), self.lets_register());
+        move |id| match id {
+            DutyId::RejoinGroup => is_ready,
+            DutyId::Serve(_) => is_ready && lets_register,
+            _ => true,
+        }
+    }
+
+    /// Tells whether anything but the registrations themselves is still to be done.
+    pub(super) fn are_open(&self) -> bool {
+        self.find.as_ref().is_some_and(|find| !find.is_done())
+            || self.unmark.as_ref().is_some_and(|once| !once.is_done())
+            || self.terminate.as_ref().is_some_and(|once| !once.is_done())
+            || (!self.is_ready() && (!self.serves.is_empty() || self.rejoin_group.is_some()))
+            || self.rejoin_group.as_ref().is_some_and(|group| !group.is_done())
+            || self.capacity.as_ref().is_some_and(|capacity| !capacity.is_done())
+    }
+}

@@ -1,0 +1,47 @@
+//! A duty of one call, made until AWS accepts it.
+
+use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
+use crate::core::duty::its_attempts;
+use crate::core::retry::FailureKind;
+
+pub(super) struct Once {
+    call: Call,
+    attempts: Attempts,
+    /// The remark with which it ends where IAM denies the call.
+    denied: Option<String>,
+}
+
+impl Once {
+    pub(super) fn new(call: Call, attempts: Attempts) -> Once {
+        Once { call, attempts, denied: None }
+    }
+
+    /// Where IAM denies it, this is remarked, and nothing more is tried.
+    pub(super) fn unless_denied(self, remark: String) -> Once {
+        Once { denied: Some(remark), ..self }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.attempts.is_over()
+    }
+}
+
+impl Duty<Duties> for Once {
+    its_attempts!();
+
+    fn call(&mut self, _: &Situation) -> Option<Call> {
+        Some(self.call.clone())
+    }
+
+    fn take(&mut self, _: &mut Situation, answer: Answer) -> Result<News, Answer> {
+        let remark = match (&answer, &self.denied) {
+            (Answer::Accepted, _) => None,
+            (Answer::Failed(failure), Some(remark)) if failure.kind == FailureKind::Denied => {
+                Some(format!("{remark}: {failure}"))
+            }
+            _ => return Err(answer),
+        };
+        self.attempts.end();
+        Ok(News { remarks: remark.into_iter().collect(), ..News::default() })
+    }
+}

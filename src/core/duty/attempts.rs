@@ -1,0 +1,167 @@
+//! When a duty's next call is due: the one place where a failed call is given its next try.
+
+use std::time::Duration;
+
+use super::id::DutyId;
+use crate::core::call::Answer;
+use crate::core::model::BootInstant;
+use crate::core::retry::{Failure, FailureKind, LOOK_UP, Precedence};
+
+/// Why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
+pub(super) const NOT_ANSWERED: &str = "its call was not answered in time";
+pub(super) const TIME_WAS_UP: &str = "time was up";
+
+/// How the pauses grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// There is a deadline: they stay as short as [`Precedence`] allows.
+    None,
+    /// They grow to minutes after so many failures in a row.
+    After(u32),
+    /// There is no deadline: they grow to minutes from the first failure on.
+    AtLeisure,
+}
+
+/// When a duty's next call is due, after its successes and its failures.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    pub(crate) duty: DutyId,
+    pub(crate) next: BootInstant,
+    pub(crate) in_flight: bool,
+    /// No call is to come.
+    over: bool,
+    /// Calls in flight that change something at AWS.
+    writing: u32,
+    pub(crate) failures: u32,
+    pub(crate) last_failure: Option<Failure>,
+    pub(crate) seed: u64,
+    pub(crate) precedence: Precedence,
+    patience: Patience,
+    /// When the last call was begun.
+    pub(crate) begun_at: BootInstant,
+}
+
+impl Attempts {
+    pub(crate) fn new(duty: DutyId, next: BootInstant, seed: u64) -> Attempts {
+        Attempts {
+            duty,
+            next,
+            in_flight: false,
+            over: false,
+            writing: 0,
+            failures: 0,
+            last_failure: None,
+            seed,
+            precedence: Precedence::Look,
+            patience: Patience::None,
+            begun_at: BootInstant::default(),
+        }
+    }
+
+    pub(crate) fn with(self, precedence: Precedence) -> Attempts {
+        Attempts { precedence, ..self }
+    }
+
+    pub(crate) fn patient(self, patience: Patience) -> Attempts {
+        Attempts { patience, ..self }
+    }
+
+    pub(crate) fn is_due(&self, now: BootInstant) -> bool {
+        self.wake().is_some_and(|next| now >= next)
+    }
+
+    pub(super) fn begin(&mut self, now: BootInstant, writes: bool) {
+        self.in_flight = true;
+        self.writing += u32::from(writes);
+        self.begun_at = now;
+    }
+
+    /// A call is in flight that changes something at AWS.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing > 0
+    }
+
+    pub(crate) fn was_answered(&mut self) {
+        self.in_flight = false;
+        self.writing = self.writing.saturating_sub(1);
+    }
+
+    /// No sooner than this.
+    pub(crate) fn postpone(&mut self, until: BootInstant) {
+        self.next = self.next.max(until);
+    }
+
+    /// No sooner than `spacing` after the last call.
+    pub(crate) fn space_out(&mut self, spacing: Duration) {
+        self.postpone(self.begun_at + spacing);
+    }
+
+    pub(crate) fn was_throttled(&self) -> bool {
+        self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Throttled)
+    }
+
+    pub(crate) fn succeeded(&mut self, next: BootInstant) {
+        self.in_flight = false;
+        self.failures = 0;
+        self.last_failure = None;
+        self.next = next;
+    }
+
+    /// The duty is done, or nothing more is tried.
+    pub(crate) fn end(&mut self) {
+        self.succeeded(self.next);
+        self.over = true;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(crate) fn failed(&mut self, now: BootInstant, failure: Failure) {
+        self.in_flight = false;
+        self.failures = self.failures.saturating_add(1);
+        self.next = now
+            + match self.patience {
+                Patience::AtLeisure => LOOK_UP.pause(self.failures, self.seed).max(LOOK_UP.first),
+                Patience::After(calls) if self.failures > calls => LOOK_UP.pause(self.failures - calls, self.seed),
+                _ => self.precedence.pause(failure.kind, self.failures, self.seed),
+            };
+        self.last_failure = Some(failure);
+    }
+
+    /// An answer that does not belong to the question: a fault of the edge, treated as one of AWS.
+    pub(super) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
+        let failure = match answer {
+            Answer::Failed(failure) => failure,
+            other => Failure {
+                kind: FailureKind::Fault,
+                code: None,
+                message: format!("an answer that does not fit: {other:?}"),
+            },
+        };
+        self.failed(now, failure);
+    }
+
+    /// The last failure, if a person is to be told of it: the first, the second, the fourth where there is a deadline, since
+    /// the log is to be read in a hurry; else the first.
+    pub(super) fn failure_to_tell(&self) -> Option<Failure> {
+        let is_told = match self.patience {
+            Patience::AtLeisure => self.failures == 1,
+            Patience::None | Patience::After(_) => self.failures.is_power_of_two(),
+        };
+        self.last_failure.clone().filter(|_| is_told)
+    }
+
+    pub(crate) fn wake(&self) -> Option<BootInstant> {
+        (!self.in_flight && !self.over).then_some(self.next)
+    }
+
+    /// As in "failed 3 times, last with Throttling: Rate exceeded".
+    pub(crate) fn trouble(&self) -> String {
+        match (&self.last_failure, self.in_flight) {
+            (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
+            (None, true) => NOT_ANSWERED.to_owned(),
+            (None, false) => TIME_WAS_UP.to_owned(),
+        }
+    }
+}

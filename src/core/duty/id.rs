@@ -1,0 +1,137 @@
+//! Which duty a call belongs to, and what each is called: in metrics, and in the line that tells of its failure.
+
+use crate::core::call::HookKind;
+
+/// Which duty a call belongs to; its answer goes back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DutyId {
+    FindRegistrations(usize),
+    FindPlan,
+    /// Find the group that terminates this instance, with its hooks.
+    FindGroup,
+    /// Leave one target group.
+    Leave(usize),
+    Quiet,
+    /// Ask for the successor.
+    Ask,
+    /// Find out which instance the owner launched.
+    Find,
+    /// Watch the successor's state.
+    Watch,
+    /// Register the successor in one target group and follow its health there.
+    Register(usize),
+    /// See in which lifecycle state the group holds this instance.
+    MemberState,
+    /// See one termination hook through.
+    Lifecycle(usize),
+    /// Mark this instance as one that goes.
+    Mark,
+    /// See whether anybody else serves one target group.
+    Light(usize),
+    /// A command of the user's.
+    Hook(HookKind),
+    /// Wait until the application serves.
+    Ready,
+    /// Find the target groups that the configuration lists.
+    FindTargetGroups,
+    /// Go back into the Auto Scaling group.
+    RejoinGroup,
+    /// Come into one target group and follow this instance's health there.
+    Serve(usize),
+    /// Take off the mark of one that goes.
+    Unmark,
+    /// Put the capacity of a fleet back.
+    PutCapacityBack,
+    /// Terminate this instance.
+    Terminate,
+}
+
+/// Each kind of duty once: its label in the metrics, and the sentence of its failure.
+const WORDS: [(DutyId, &str, &str); 21] = [
+    (DutyId::FindRegistrations(0), "find-registrations", "failed to find this instance's target groups"),
+    (DutyId::FindPlan, "find-plan", "failed to find out who launches a successor"),
+    (DutyId::Leave(0), "leave", "failed to leave a target group, or to see it left"),
+    (DutyId::Quiet, "quiet", "failed to look at this instance's connections"),
+    (DutyId::Ask, "ask", "failed to ask for the successor"),
+    (DutyId::Find, "find", "failed to find the successor"),
+    (DutyId::Watch, "watch", "failed to look at the successor"),
+    (DutyId::Register(0), "register", "failed to register the successor, or to see its health"),
+    (DutyId::FindGroup, "lifecycle", "failed to find the hooks of the group that terminates this instance"),
+    (DutyId::MemberState, "lifecycle", "failed to look at this instance's state in its group"),
+    (DutyId::Lifecycle(0), "lifecycle", "failed to see the termination hook through"),
+    (DutyId::Mark, "mark", "failed to tag this instance as one that goes"),
+    (DutyId::Light(0), "light", "failed to see whether anybody else serves"),
+    (DutyId::Hook(HookKind::Notice), "hook", "failed to run a hook"),
+    (DutyId::Ready, "arrive-ready", "failed to see the application ready"),
+    (DutyId::FindTargetGroups, "arrive-find", "failed to look the target groups up"),
+    (DutyId::RejoinGroup, "arrive-room", "failed to put this instance back into its group"),
+    (DutyId::Serve(0), "arrive-place", "failed to register this instance, or to see its health"),
+    (DutyId::Unmark, "arrive-unmark", "failed to take the tag off this instance"),
+    (DutyId::PutCapacityBack, "arrive-capacity", "failed to put the fleet's capacity back"),
+    (DutyId::Terminate, "arrive-terminate", "failed to terminate this instance"),
+];
+
+impl DutyId {
+    /// The labels of all duties.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        WORDS.iter().map(|(_, label, _)| *label)
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        let ours = WORDS.iter().find(|(id, ..)| std::mem::discriminant(id) == std::mem::discriminant(&self));
+        ours.map(|(_, label, failure)| (*label, *failure)).unwrap_or_default()
+    }
+
+    /// The label `duty` of the metrics.
+    pub fn label(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What has failed when a call of this duty fails.
+    pub fn failure(self) -> &'static str {
+        self.words().1
+    }
+
+    /// Tells whether it is a duty of a comeback, which has no deadline, rather than of a handover.
+    pub fn comes_back(self) -> bool {
+        self.label().starts_with("arrive-")
+    }
+
+    /// How it goes on after a failure.
+    pub fn goes_on(self) -> &'static str {
+        if self.comes_back() { "tried again until it is done" } else { "tried again as long as there is time" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duty_is_among_those_that_stand_at_zero_from_the_start() {
+        let mut labels: Vec<&str> = DutyId::labels().collect();
+        labels.dedup();
+        let listed = [
+            "find-registrations",
+            "find-plan",
+            "leave",
+            "quiet",
+            "ask",
+            "find",
+            "watch",
+            "register",
+            "lifecycle",
+            "mark",
+            "light",
+            "hook",
+            "arrive-ready",
+            "arrive-find",
+            "arrive-room",
+            "arrive-place",
+            "arrive-unmark",
+            "arrive-capacity",
+            "arrive-terminate",
+        ];
+        assert_eq!(labels, listed);
+    }
+}

@@ -1,0 +1,56 @@
+//! The fate of one duty, for the record and for people.
+
+use serde::{Deserialize, Serialize};
+
+use super::attempts::{NOT_ANSWERED, TIME_WAS_UP};
+
+/// The fate of one duty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DutyReport {
+    /// `leave web`, `quiet`, `successor`, ...
+    pub duty: String,
+    pub done: bool,
+    /// A sentence without its full stop.
+    pub what: String,
+    /// Done or not, nothing more is tried: the end does not wait for it.
+    #[serde(skip)]
+    pub(crate) settled: bool,
+    /// Nothing of the handover itself depends on it: an outcome is complete without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
+}
+
+impl DutyReport {
+    pub(crate) fn new(duty: impl Into<String>, done: bool, what: impl Into<String>) -> DutyReport {
+        DutyReport { duty: duty.into(), done, what: what.into(), settled: done, aside: false }
+    }
+
+    /// As it reads while the handover goes on: no time is up yet.
+    pub fn so_far(self) -> DutyReport {
+        let cut = |what: &str, end: &str| what.strip_suffix(end).map(|rest| rest.trim_end_matches(": ").to_owned());
+        let what = [NOT_ANSWERED, TIME_WAS_UP].iter().find_map(|end| cut(&self.what, end));
+        DutyReport { what: what.unwrap_or(self.what), ..self }
+    }
+
+    pub(crate) fn settled(self) -> DutyReport {
+        DutyReport { settled: true, ..self }
+    }
+
+    /// Neither waited for nor counted.
+    pub(crate) fn aside(self) -> DutyReport {
+        DutyReport { settled: true, aside: true, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_it_goes_on_no_time_is_up() {
+        let so_far = |what: &str| DutyReport::new("leave web", false, what).so_far().what;
+        assert_eq!(so_far("not registered: time was up"), "not registered");
+        assert_eq!(so_far("its call was not answered in time"), "");
+        assert_eq!(so_far("failed 3 times, last with Throttling"), "failed 3 times, last with Throttling");
+    }
+}

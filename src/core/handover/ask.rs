@@ -1,0 +1,107 @@
+//! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
+
+use super::duties::{Duties, News};
+use super::terms::Manner;
+use super::watch::Death;
+use super::{Duty, Situation};
+use crate::core::model::{BootInstant, InstanceId};
+
+/// The meaning of an answer of the owner's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Pending,
+    /// The owner has been asked.
+    Requested,
+    /// It has been asked, and says by itself when there is something to find.
+    Raised,
+    /// The owner launches; which instance it is has to be found out.
+    Launching,
+    /// This instance has left its owner; the successor was launched before.
+    Left,
+    Launched(Vec<InstanceId>),
+    /// It may have been done by a call whose answer was lost: look before asking in another way.
+    InDoubt,
+    /// What was in doubt was not done.
+    NotLaunched,
+}
+
+/// The duty to ask one kind of owner.
+pub(super) trait Ask: Duty<Duties> {
+    /// The owner as the subject of "... launches a successor", where that is not the plan's own word.
+    fn owner(&self) -> Option<String> {
+        None
+    }
+
+    /// What follows from the situation alone, before any call.
+    fn decide(&mut self, _situation: &Situation<'_>) -> Option<Asked> {
+        None
+    }
+
+    /// The group terminates this instance.
+    fn group_terminates(&mut self) {}
+
+    /// Time is short now.
+    fn become_urgent(&mut self, _manner: Manner, _now: BootInstant) {}
+
+    /// The owner was asked, or is, in such a way that it launches a successor, whoever ends this instance.
+    fn has_the_word(&self) -> bool {
+        true
+    }
+
+    /// Tells whether the successor is still to come before this instance leaves.
+    fn serves_on(&self) -> bool {
+        true
+    }
+
+    /// Why no successor will come, or none that this instance could wait for.
+    fn in_vain(&self) -> Option<String> {
+        None
+    }
+
+    /// Nothing more is launched, because of this.
+    fn given_up(&self) -> Option<&str> {
+        None
+    }
+
+    /// The owner has accepted that this instance leaves, and takes it out of its own target groups.
+    fn has_left(&self) -> bool {
+        false
+    }
+
+    /// Why nobody is known to take this instance's place, as it turned out.
+    fn nobody_comes(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The owner has more than it wants: nobody is launched in the place of those that go.
+    fn has_spare(&self) -> bool {
+        false
+    }
+
+    /// The owner has gone before it was asked for anything.
+    fn is_gone_unasked(&self) -> bool {
+        false
+    }
+
+    /// The owner is known to be launching still.
+    fn owner_launches(&self) -> bool {
+        false
+    }
+
+    /// The launch that was in doubt was done.
+    fn launched(&mut self, _now: BootInstant) {}
+
+    /// It was looked for long enough: what was in doubt was not done.
+    fn was_not_done(&mut self, _now: BootInstant) {}
+
+    /// The successor has died. Returns whether the next one is launched from here, or none.
+    fn died(&mut self, _now: BootInstant, _death: &Death) -> bool {
+        false
+    }
+}
+
+impl From<Asked> for News {
+    fn from(asked: Asked) -> News {
+        News::Asked(asked)
+    }
+}

@@ -1,0 +1,197 @@
+//! The duties of a handover as one list, in the order in which their calls go out.
+
+use super::ask::{Ask, Asked};
+use super::crowd::{Bucket, Crowd};
+use super::find::Found;
+use super::hook::Hook;
+use super::leave::Leave;
+use super::light::Light;
+use super::look_ups::{FindGroup, FindPlan, FindRegistrations};
+use super::mark::Mark;
+use super::quiet::Quiet;
+use super::successor::SuccessorDuties;
+use super::watch::Death;
+use super::{DutyReport, Known, Settings, Situation, Terms, join, seed};
+use crate::core::call::{Call, HookKind};
+use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
+use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn};
+use crate::core::plan::Plan;
+
+pub(super) struct Duties {
+    /// More than one where the owner names target groups that are quicker to ask.
+    pub(super) find_registrations: Vec<FindRegistrations>,
+    pub(super) find_plan: Option<FindPlan>,
+    pub(super) find_group: Option<FindGroup>,
+    /// The owner was gone: it was looked for once more.
+    looked_again: bool,
+    pub(super) leaves: Vec<Leave>,
+    pub(super) quiet: Quiet,
+    pub(super) mark: Mark,
+    pub(super) lights: Vec<Light>,
+    pub(super) hooks: Vec<Hook>,
+    /// Once the plan is known.
+    pub(super) successor: Option<SuccessorDuties>,
+}
+
+/// The meaning of an answer for the other duties.
+#[derive(Default)]
+pub(super) enum News {
+    #[default]
+    None,
+    Registrations {
+        found: Vec<Registration>,
+        unclear: Vec<TargetGroupArn>,
+    },
+    /// Every target of ours that was ever seen in the target group of this leave.
+    Targets(usize, Vec<Target>),
+    Plan(Box<Plan>),
+    /// The group that terminates this instance, with the hooks that it has now.
+    Group(Box<Plan>),
+    Asked(Asked),
+    Found(Found),
+    /// The successors were looked at, and these have died.
+    Watched(Vec<Death>),
+    Members(Vec<GroupMember>),
+    /// A termination hook is not open, or not any more.
+    HookNotOpen,
+}
+
+impl Course for Duties {
+    type Situation<'a> = Situation<'a>;
+    type News = News;
+}
+
+impl Duties {
+    pub(super) fn new(terms: &Terms, settings: &Settings, known: &Known, now: BootInstant) -> Duties {
+        let attempts = |id, what| Attempts::new(id, now, seed(terms, what));
+        let hook = |kind: HookKind, command: &[String]| {
+            let ended_before = known.hooks_ended.contains(&kind);
+            (!command.is_empty()).then(|| Hook::new(kind, settings.hooks.timeout, ended_before, now))
+        };
+        let hooks = [hook(HookKind::Notice, &settings.hooks.notice), hook(HookKind::Drained, &settings.hooks.drained)];
+        Duties {
+            find_registrations: Vec::new(),
+            find_plan: None,
+            find_group: None,
+            looked_again: false,
+            leaves: Vec::new(),
+            quiet: Quiet::new(attempts(DutyId::Quiet, "quiet")),
+            mark: Mark::new(attempts(DutyId::Mark, "mark")),
+            lights: Vec::new(),
+            hooks: hooks.into_iter().flatten().collect(),
+            successor: None,
+        }
+    }
+
+    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<Duties>> {
+        each(&self.find_registrations)
+            .chain(each(&self.find_plan))
+            .chain(each(&self.find_group))
+            .chain(each(&self.leaves))
+            .chain(each([&self.quiet]))
+            .chain(each([&self.mark]))
+            .chain(each(&self.lights))
+            .chain(each(&self.hooks))
+            .chain(self.successor.iter().flat_map(SuccessorDuties::list))
+    }
+
+    pub(super) fn find(&mut self, id: DutyId) -> Option<&mut dyn Duty<Duties>> {
+        each_mut(&mut self.find_registrations)
+            .chain(each_mut(&mut self.find_plan))
+            .chain(each_mut(&mut self.find_group))
+            .chain(each_mut(&mut self.leaves))
+            .chain(each_mut([&mut self.quiet]))
+            .chain(each_mut([&mut self.mark]))
+            .chain(each_mut(&mut self.lights))
+            .chain(each_mut(&mut self.hooks))
+            .chain(self.successor.iter_mut().flat_map(SuccessorDuties::list_mut))
+            .find(|duty| duty.attempts().duty == id)
+    }
+
+    /// The calls to begin now. The order matters: deregistrations leave first.
+    pub(super) fn due(&mut self, situation: &mut Situation<'_>) -> Vec<(DutyId, Call)> {
+        let now = situation.now;
+        let mut calls: Vec<(DutyId, Call)> =
+            self.leaves.iter_mut().filter_map(|leave| duty::begin(leave, now, situation)).collect();
+        let look = duty::begin(&mut self.quiet, now, situation);
+        situation.quiet = self.quiet.is_quiet();
+        calls.extend(self.successor.iter_mut().flat_map(|successor| successor.due(situation)));
+        calls.extend(look);
+        calls.extend(self.hooks.iter_mut().filter_map(|hook| duty::begin(hook, now, situation)));
+        calls.extend(duty::begin(&mut self.mark, now, situation));
+        if situation.looks_who_serves {
+            situation.goes_out_of = self.taken_out_of(|ask| ask.has_the_word());
+            Light::keep(&mut self.lights, situation);
+            calls.extend(self.lights.iter_mut().filter_map(|light| duty::begin(light, now, situation)));
+        }
+        calls.extend(self.find_registrations.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
+        calls.extend(self.find_plan.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
+        calls.extend(self.find_group.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
+        calls
+    }
+
+    pub(super) fn plan(&self) -> Option<&Plan> {
+        self.successor.as_ref().map(SuccessorDuties::plan)
+    }
+
+    /// The target groups that the owner takes this instance out of, where what it was asked `is` so.
+    pub(super) fn taken_out_of(&self, is: fn(&dyn Ask) -> bool) -> Vec<TargetGroupArn> {
+        self.successor.as_ref().map(|successor| successor.taken_out_of(is).to_vec()).unwrap_or_default()
+    }
+
+    pub(super) fn look_for_registrations(
+        &mut self,
+        among: Option<Vec<TargetGroupArn>>,
+        terms: &Terms,
+        now: BootInstant,
+    ) {
+        let id = DutyId::FindRegistrations(self.find_registrations.len());
+        let attempts = Attempts::new(id, now, seed(terms, "look-ups"));
+        self.find_registrations.push(FindRegistrations::new(among, attempts));
+    }
+
+    pub(super) fn look_for_plan(&mut self, terms: &Terms, now: BootInstant) {
+        let seed = seed(terms, "look-ups").rotate_left(1);
+        self.find_plan = Some(FindPlan { attempts: Attempts::new(DutyId::FindPlan, now, seed) });
+    }
+
+    /// The owner of the plan is gone; something else may stand in for it.
+    pub(super) fn look_for_plan_again(&mut self, terms: &Terms, now: BootInstant) {
+        if !std::mem::replace(&mut self.looked_again, true) {
+            self.look_for_plan(terms, now);
+        }
+    }
+
+    /// Nobody is asked for a successor any more. The members of a group that are terminated together ask one after the other.
+    pub(super) fn look_for_group(&mut self, terms: &Terms, crowd: Crowd, now: BootInstant) {
+        let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(terms, "look-ups").rotate_left(2));
+        crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING);
+        (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts)));
+    }
+
+    pub(super) fn looks_for_group(&self) -> bool {
+        self.find_group.as_ref().is_some_and(|find| !find.attempts().is_over())
+    }
+
+    pub(super) fn registrations_are_known(&self) -> bool {
+        self.find_registrations.iter().all(|find| find.attempts().is_over())
+    }
+
+    /// A scan of all target groups has found what there is to find.
+    pub(super) fn everything_was_scanned(&mut self) {
+        self.find_registrations.iter_mut().for_each(|find| find.attempts_mut().end());
+    }
+
+    /// The look-ups that have not found anything yet.
+    pub(super) fn look_ups_reports(&self, begun_at: BootInstant) -> Vec<DutyReport> {
+        let open = self.find_registrations.iter().map(Duty::attempts).filter(|attempts| !attempts.is_over());
+        let registrations = (!self.registrations_are_known()).then(|| {
+            let trouble = join(open.map(Attempts::trouble));
+            let what = format!("in which target groups this instance is could not be found out: {trouble}");
+            DutyReport::new("target groups", false, what)
+        });
+        let plan = self.find_plan.iter().filter_map(|find| find.report(begun_at));
+        let group = self.find_group.iter().filter_map(|find| find.report(begun_at));
+        registrations.into_iter().chain(plan).chain(group).collect()
+    }
+}
