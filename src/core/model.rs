@@ -314,8 +314,8 @@ pub struct Connections {
     pub ended_lately: usize,
     /// The ports, of those asked about, on which somebody listens in this network namespace.
     pub listening: BTreeSet<u16>,
-    /// The ports, of those asked about, on which a connection of another machine is open or has just ended: requests reach
-    /// this machine's own sockets there.
+    /// The ports, of those asked about, whose requests reach this namespace's own sockets: somebody listens, and no container
+    /// software is here that could take them elsewhere; or a connection of another machine is open or has just ended.
     #[serde(default)]
     pub reached: BTreeSet<u16>,
 }

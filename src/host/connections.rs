@@ -7,7 +7,9 @@ mod dump;
 mod socket;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +17,11 @@ use tokio::sync::oneshot;
 
 use crate::core::model::Connections;
 use dump::Dump;
+
+/// Where the kernel lists this namespace's network interfaces.
+const INTERFACES: &str = "/sys/class/net";
+/// What the names of container software's bridges begin with: Docker, CNI plugins, Podman, nerdctl.
+const CONTAINER_BRIDGES: [&str; 5] = ["docker", "br-", "cni", "podman", "nerdctl"];
 
 /// Counts the connections of other machines whose local port is one of `ports`, over IPv4 and IPv6.
 ///
@@ -35,5 +42,37 @@ fn count(ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> 
     if ports.is_empty() {
         return Ok(Connections::default());
     }
-    Dump::open()?.count(ports, quiet_for)
+    let mut found = Dump::open()?.count(ports, quiet_for)?;
+    if !has_container_bridge(Path::new(INTERFACES)) {
+        found.reached.extend(&found.listening);
+    }
+    Ok(found)
+}
+
+/// Tells whether container software has made a bridge here: then a port may be published, which sends its requests into another
+/// network namespace although a proxy listens on it in this one.
+fn has_container_bridge(interfaces: &Path) -> bool {
+    let Ok(names) = fs::read_dir(interfaces) else { return false };
+    let names = names.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.into_iter().any(|name| CONTAINER_BRIDGES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_of_containers_is_known_by_its_name() {
+        for (names, expected) in [(vec!["lo", "eth0"], false), (vec!["lo", "docker0"], true), (vec!["br-0a1b2c"], true)]
+        {
+            let folder =
+                std::env::temp_dir().join(format!("spot-relay-interfaces-{}-{}", std::process::id(), names.len()));
+            for name in &names {
+                fs::create_dir_all(folder.join(name)).expect("a folder for the interface");
+            }
+            assert_eq!(has_container_bridge(&folder), expected, "{names:?}");
+            fs::remove_dir_all(&folder).expect("the folder goes");
+        }
+        assert!(!has_container_bridge(Path::new("/nowhere")));
+    }
 }
