@@ -28,6 +28,8 @@ use crate::core::retry::{Failure, FailureKind};
 const PAGE_SIZE: i32 = 400;
 /// Asked for by name or ARN, as many at once.
 const BATCH: usize = 20;
+/// Of so many groups AWS may be silent before the others are not asked for any more in this search.
+const SILENT_AT_MOST: usize = 2;
 
 #[derive(Clone, Debug)]
 pub struct Elb {
@@ -75,6 +77,8 @@ pub enum UnclearReason {
     Vpc,
     /// AWS refuses to tell of the group.
     Refused(Failure),
+    /// AWS has not told of the group this time.
+    Untold(Failure),
 }
 
 /// A group with what is known of it from an earlier look.
@@ -142,7 +146,7 @@ impl Elb {
 
     /// This instance's registrations, in whatever state: by instance id in `instance` groups, by private address in `ip`
     /// groups of its VPC. Groups of `known` are not described again, only asked for their targets. Each call has `limit`. A
-    /// group that AWS refuses to tell of is in doubt; any other failure ends the search.
+    /// group that AWS does not tell of is in doubt, and holds up no other; what is wrong with all of them ends the search.
     pub async fn find_registrations(
         &self,
         identity: &Identity,
@@ -159,9 +163,17 @@ impl Elb {
             SearchScope::Configured(entries) => Source::Configuration(entries),
             SearchScope::These(_) | SearchScope::Everything => Source::Discovery,
         };
+        let mut silent = 0;
         for group in groups {
             let known = known.iter().find(|known| known.target_group == group.arn);
+            // Where AWS is silent about several, it is about all, by all likelihood.
+            if silent > SILENT_AT_MOST {
+                let failure = Failure::unanswered("AWS does not tell of the groups before it");
+                doubt(&mut found, known, group.arn, UnclearReason::Untold(failure));
+                continue;
+            }
             self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
+            silent = found.unclear.iter().filter(|(_, reason)| reason.to_ask_again().is_some()).count();
         }
         Ok(found)
     }
@@ -175,14 +187,35 @@ impl Elb {
         let mut zones_of = BTreeMap::new();
         let arns: Vec<String> = arns.iter().cloned().collect();
         for asked in arns.chunks(BATCH) {
-            let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(asked.to_vec()));
-            let answer = self.caller.call(limit, call.send()).await?;
-            zones_of.extend(answer.load_balancers().iter().filter_map(|one| {
-                let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
-                Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
-            }));
+            match self.zones_of_some(asked, limit).await {
+                Ok(zones) => zones_of.extend(zones),
+                // One that is gone makes AWS refuse the whole list.
+                Err(failure) if failure.kind == FailureKind::Rejected && asked.len() > 1 => {
+                    for one in asked {
+                        match self.zones_of_some(std::slice::from_ref(one), limit).await {
+                            Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
+                            zones => zones_of.extend(zones.unwrap_or_default()),
+                        }
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(zones_of)
+    }
+
+    async fn zones_of_some(
+        &self,
+        arns: &[String],
+        limit: Duration,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
+        let answer = self.caller.call(limit, call.send()).await?;
+        let of = |one: &types::LoadBalancer| {
+            let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
+            Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
+        };
+        Ok(answer.load_balancers().iter().filter_map(of).collect())
     }
 
     /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
@@ -200,7 +233,8 @@ impl Elb {
                 found.missing.push(group.arn.name().to_owned());
                 continue;
             };
-            let deregistration_delay = self.deregistration_delay(&group.arn, limit).await?;
+            let delay = self.deregistration_delay(&group.arn, limit).await;
+            let deregistration_delay = delay.unwrap_or(DEFAULT_DEREGISTRATION_DELAY);
             found.registrations.push(Registration { deregistration_delay, ..registration });
         }
         let is_found = |entry: &ListedTargetGroup| {
@@ -245,12 +279,15 @@ impl Elb {
         limit: Duration,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let mut groups = BTreeMap::new();
-        let (mut arns, mut names) = (Vec::new(), Vec::new());
+        let (mut arns, mut names, mut again) = (Vec::new(), Vec::new(), Vec::new());
         let listed: BTreeSet<&String> = listed.iter().collect();
         for named in listed {
             let is_arn = named.starts_with("arn:");
             match known.iter().find(|known| if is_arn { known.target_group.as_str() } else { known.name() } == named) {
-                Some(known) => drop(groups.insert(known.target_group.clone(), as_known(known))),
+                Some(known) => {
+                    again.push(known.target_group.to_string());
+                    groups.insert(known.target_group.clone(), as_known(known));
+                }
                 None if !is_arn => names.push(named.clone()),
                 // AWS refuses a whole list for an ARN of another service, as VPC Lattice's.
                 None if TargetGroupArn::new(named.as_str()).is_of_elb() => arns.push(named.clone()),
@@ -261,6 +298,11 @@ impl Elb {
             for group in self.describe_some(asked, missing, limit).await? {
                 groups.insert(group.arn.clone(), group);
             }
+        }
+        // Its load balancers may have changed. Where AWS does not tell this time, what was known stands.
+        for asked in again.chunks(BATCH) {
+            let described = self.describe_some(asked, &mut Vec::new(), limit).await.unwrap_or_default();
+            groups.extend(described.into_iter().map(|it| (it.arn.clone(), TargetGroup { vpc_id: None, ..it })));
         }
         Ok(groups.into_values().collect())
     }
@@ -307,16 +349,20 @@ impl Elb {
         limit: Duration,
         found: &mut FoundRegistrations,
     ) -> Result<(), Failure> {
-        let Candidate { mut group, known } = candidate;
+        let Candidate { group, known } = candidate;
         let rows = match self.health(&group.arn, Vec::new(), limit).await {
             // Deleted since it was described.
             Err(failure) if is_missing(&failure) => return Ok(()),
-            Err(failure) if failure.kind == FailureKind::Rejected => {
-                found.registrations.extend(known.cloned());
-                found.unclear.push((group.arn, UnclearReason::Refused(failure)));
+            Err(failure) => {
+                let reason = match failure.kind {
+                    FailureKind::Rejected => UnclearReason::Refused(failure),
+                    FailureKind::Unanswered | FailureKind::Fault => UnclearReason::Untold(failure),
+                    FailureKind::Throttled | FailureKind::Credentials | FailureKind::Denied => return Err(failure),
+                };
+                doubt(found, known, group.arn, reason);
                 return Ok(());
             }
-            rows => rows?,
+            Ok(rows) => rows,
         };
         let shown: Vec<ShownTarget> = rows
             .iter()
@@ -336,12 +382,6 @@ impl Elb {
         let is_all = |is: &dyn Fn(&TargetHealth) -> bool| ours.iter().filter_map(row_of).all(is);
         if let Some(known) = known {
             registration.zone = known.zone.clone();
-            // In use by none, as far as was known: a load balancer may have come since.
-            if is_all(&|row| row.state == TargetState::Unused && registration.is_served(row)) {
-                let again = self.describe_some(&[group.arn.to_string()], &mut Vec::new(), limit).await?;
-                group = again.into_iter().next().unwrap_or(group);
-                registration.load_balancers.clone_from(&group.load_balancers);
-            }
         }
         if is_all(&|row| registration.is_unserved(row)) {
             found.unserved.push(group.arn.clone());
@@ -372,7 +412,28 @@ impl Elb {
     }
 }
 
-/// A group that is not described again: it is known to be ours.
+impl UnclearReason {
+    /// The failure, where asking again in a moment may tell.
+    pub fn to_ask_again(&self) -> Option<Failure> {
+        match self {
+            UnclearReason::Untold(failure) => Some(failure.clone()),
+            UnclearReason::Vpc | UnclearReason::Refused(_) => None,
+        }
+    }
+}
+
+/// What was known of the group stands.
+fn doubt(
+    found: &mut FoundRegistrations,
+    known: Option<&Registration>,
+    target_group: TargetGroupArn,
+    reason: UnclearReason,
+) {
+    found.registrations.extend(known.cloned());
+    found.unclear.push((target_group, reason));
+}
+
+/// A group as it was known before: it is ours.
 fn as_known(known: &Registration) -> TargetGroup {
     TargetGroup {
         arn: known.target_group.clone(),

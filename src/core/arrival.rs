@@ -29,6 +29,11 @@ use ready::Ready;
 use rejoin_group::RejoinGroup;
 use serve::Serve;
 
+/// An arrival holds up what AWS announces for so long after it has begun to register, and since its beginning: where it is not
+/// healthy then it may never be.
+const HOLDS_UP_REGISTERED: Duration = Duration::from_secs(2 * 60);
+const HOLDS_UP_AT_MOST: Duration = Duration::from_secs(10 * 60);
+
 /// The reason for an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
@@ -50,6 +55,8 @@ pub struct Arrival {
     remarks: Vec<String>,
     milestones: Vec<Milestone>,
     finished: bool,
+    /// A handover that is only announced waits no longer than this.
+    holds_up_until: BootInstant,
     /// The last instant at which due calls were asked for.
     asked_at: BootInstant,
 }
@@ -89,7 +96,7 @@ impl Arrival {
             if let Some(Plan::Group { group, .. }) = plan {
                 let attempts = arrival.attempts(DutyId::RejoinGroup, "room", now);
                 let us = arrival.identity.instance_id.clone();
-                arrival.duties.rejoin_group = Some(RejoinGroup::new(group.name.clone(), us, attempts));
+                arrival.duties.rejoin_group = Some(RejoinGroup::new(group, us, attempts));
             }
             arrival.duties.serve(registrations, now);
         }
@@ -106,6 +113,7 @@ impl Arrival {
             remarks: Vec::new(),
             milestones: Vec::new(),
             finished: false,
+            holds_up_until: now + HOLDS_UP_AT_MOST,
             asked_at: now,
         }
     }
@@ -128,6 +136,12 @@ impl Arrival {
     pub fn may_be_registering(&self) -> bool {
         self.duties.serves.iter().any(Serve::is_begun)
             || self.duties.rejoin_group.as_ref().is_some_and(RejoinGroup::may_attach)
+    }
+
+    /// Tells whether a recommendation or a scheduled event waits for the end of this arrival. One that may never come to its end, in
+    /// a group that is not there or that is never healthy, gives way.
+    pub fn holds_up(&self, now: BootInstant) -> bool {
+        self.errand != Errand::Arrive || now < self.holds_up_until
     }
 
     pub fn is_finished(&self) -> bool {
@@ -164,8 +178,11 @@ impl Arrival {
         }
         let (may_go_on, mut situation) = (self.duties.may_go_on(), Situation { now });
         let duties = self.duties.list_mut().filter(|duty| may_go_on(duty.attempts().duty));
-        let calls = duties.filter_map(|duty| duty::begin(duty, now, &mut situation));
-        calls.map(|(duty, call)| Due { duty, limit: call.limit(Duration::MAX), call }).collect()
+        let calls: Vec<(DutyId, Call)> = duties.filter_map(|duty| duty::begin(duty, now, &mut situation)).collect();
+        if calls.iter().any(|(_, call)| matches!(call, Call::RegisterTargets { .. })) {
+            self.holds_up_until = self.holds_up_until.min(now + HOLDS_UP_REGISTERED);
+        }
+        calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(Duration::MAX), call }).collect()
     }
 
     /// Takes the answer to a call that [`Arrival::due`] gave out. Returns the failure if it is one that is tried again and
@@ -183,7 +200,8 @@ impl Arrival {
         let registers = duties.lets_register();
         // Back in a zone that no load balancer serves is back where it was; it is no arrival in service.
         let is_back = |it: &Serve| it.is_done() || (self.errand == Errand::Reinstate && it.is_unserved());
-        if self.finished || duties.are_open() || (registers && !duties.serves.iter().all(is_back)) {
+        let mut places = duties.serves.iter().filter(|it| duties.lets_register_in(it));
+        if self.finished || duties.are_open() || !places.all(is_back) {
             return;
         }
         self.finished = true;
@@ -192,7 +210,8 @@ impl Arrival {
             Errand::Reinstate if registers => MilestoneKind::Reinstated,
             Errand::Reinstate | Errand::StayOut | Errand::Terminate => return,
         };
-        let groups: Vec<String> = duties.serves.iter().map(Serve::words).collect();
+        let places = duties.serves.iter().filter(|it| duties.lets_register_in(it));
+        let groups: Vec<String> = places.map(Serve::words).collect();
         let groups = if groups.is_empty() { "in no target group".to_owned() } else { groups.join(", ") };
         let rejoined = duties.rejoin_group.as_ref().map(RejoinGroup::words).unwrap_or_default();
         let message = match kind {

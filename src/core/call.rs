@@ -188,6 +188,10 @@ pub enum Answer {
         found: Vec<Registration>,
         /// Target groups of which AWS does not tell whether this instance is in them.
         unclear: Vec<TargetGroupArn>,
+        /// Target groups that the configuration names and AWS does not know.
+        missing: Vec<String>,
+        /// The failure of one group of several, of which AWS may tell in a moment.
+        untold: Option<Failure>,
     },
     Plan(Box<Plan>),
     Health(Vec<TargetHealth>),

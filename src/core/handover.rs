@@ -258,8 +258,9 @@ impl Handover {
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
         match (news, &mut self.duties.successor) {
-            (News::Registrations { found, unclear }, _) => {
+            (News::Registrations { found, unclear, missing }, _) => {
                 self.facts.unclear.extend(unclear);
+                self.facts.missing = missing;
                 self.learn_registrations(found, now);
             }
             (News::Targets(index, targets), _) => {

@@ -67,6 +67,9 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
             UnclearReason::Refused(failure) => {
                 format!("AWS does not describe target group {name}, so it is left alone unless this instance is known to be in it: {failure}")
             }
+            UnclearReason::Untold(failure) => {
+                format!("AWS has not told of target group {name}, which is asked for again: {failure}")
+            }
         }
     });
     let unserved = found.unserved.iter().map(|target_group| {

@@ -205,8 +205,14 @@ impl Preparation {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
                 self.served_zones = found.served_zones;
+                let untold = untold(&found);
                 self.unclear = arns_of(found.unclear);
                 self.registrations = Some(found.registrations);
+                if untold.is_some() {
+                    self.scan_wanted = true;
+                    failed.extend(untold);
+                    self.schedule(Round::Incomplete, now);
+                }
                 if failed.is_empty() {
                     self.schedule(Round::Complete, now);
                 }
@@ -301,11 +307,8 @@ impl Preparation {
             None => {}
             Some(Ok(found)) => {
                 lines.extend(self.said.doubts_of(&found));
-                self.missing = found.missing;
-                self.unclear = arns_of(found.unclear);
-                self.served_zones = found.served_zones;
-                self.without_delay = found.without_delay;
-                self.registrations = Some(found.registrations);
+                failed.extend(untold(&found));
+                self.learn_registrations(found);
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
         }
@@ -337,6 +340,14 @@ impl Preparation {
             lines.extend(self.news(&failed));
         }
         lines
+    }
+
+    fn learn_registrations(&mut self, found: FoundRegistrations) {
+        self.missing = found.missing;
+        self.unclear = arns_of(found.unclear);
+        self.served_zones = found.served_zones;
+        self.without_delay = found.without_delay;
+        self.registrations = Some(found.registrations);
     }
 
     /// Keeps what the round before knew, where AWS did not tell it this time.
@@ -419,10 +430,17 @@ fn arns_of(unclear: Vec<(TargetGroupArn, UnclearReason)>) -> Vec<TargetGroupArn>
     unclear.into_iter().map(|(target_group, _)| target_group).collect()
 }
 
+/// The first group that AWS has not told of, and why: it is asked for again soon.
+fn untold(found: &FoundRegistrations) -> Option<String> {
+    let words =
+        |target_group: &TargetGroupArn, failure: Failure| format!("target group {}: {failure}", target_group.name());
+    found.unclear.iter().find_map(|(target_group, reason)| Some(words(target_group, reason.to_ask_again()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{AutoScalingGroup, LifecycleHook, Target, TargetGroupArn, TargetType};
+    use crate::core::model::{AutoScalingGroup, LifecycleHook, Target, TargetType};
     use crate::core::plan::GroupRequest;
 
     fn registration(name: &str) -> Registration {

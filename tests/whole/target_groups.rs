@@ -49,6 +49,26 @@ fn is_healthy(scenario: &Scenario, group: &str, id: &str) -> bool {
 }
 
 #[test]
+fn a_target_group_that_aws_does_not_tell_of_holds_up_no_other_and_is_asked_for_again() {
+    let faults = [("DescribeTargetHealth", Nth::First(1)), ("DescribeTargetGroupAttributes", Nth::All)];
+    for (action, nth) in faults {
+        let groups = vec![target_group("api", &[61_081]), target_group("web", &[61_080])];
+        let scenario = Scenario::listing(of(Owner::Nobody, groups));
+        let kind = FaultKind::Status { status: 500, code: "InternalFailure".to_owned(), message: "no".to_owned() };
+        scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth, kind });
+        let daemon = scenario.ready();
+        scenario.sim.notice("terminate", Duration::from_secs(60));
+        daemon.wait_for("handed-over");
+        for name in ["api", "web"] {
+            let is_left = || scenario.sim.targets(name).iter().all(|(_, _, state)| state != "healthy");
+            assert!(is_left(), "{action}: {name} {}", daemon.lines().join("\n"));
+        }
+        let told = daemon.lines().join("\n");
+        assert_eq!(told.contains("AWS has not told of target group"), action == "DescribeTargetHealth", "{told}");
+    }
+}
+
+#[test]
 fn a_successor_in_another_zone_is_registered_by_its_address_and_no_zone() {
     for owner in
         [Owner::LaunchTemplate, Owner::auto_scaling_group(), Owner::ec2_fleet(spot_relay::sim::FleetType::Maintain)]

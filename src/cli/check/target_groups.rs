@@ -71,6 +71,10 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
                 .means("whether this instance is in it is not known, and it is left alone")
                 .remedy("look at the group, or list this instance's groups in target-groups")
         }
+        UnclearReason::Untold(failure) => Finding::warn("target-group", format!("AWS has not told of it: {failure}"))
+            .of(target_group.name())
+            .means("whether this instance is in it is not known; the daemon asks for it again and again")
+            .remedy("check again"),
     }
 }
 

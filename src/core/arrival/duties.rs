@@ -81,12 +81,18 @@ impl Duties {
         self.rejoin_group.as_ref().is_none_or(RejoinGroup::lets_register)
     }
 
+    pub(super) fn lets_register_in(&self, serve: &Serve) -> bool {
+        let target_group = &serve.registration().target_group;
+        self.rejoin_group.as_ref().is_none_or(|group| group.lets_register_in(target_group))
+    }
+
     /// Tells which duties may go on now.
     pub(super) fn may_go_on(&self) -> impl Fn(DutyId) -> bool + use<> {
-        let (is_ready, lets_register) = (self.is_ready(), self.lets_register());
+        let is_ready = self.is_ready();
+        let lets_register: Vec<bool> = self.serves.iter().map(|serve| self.lets_register_in(serve)).collect();
         move |id| match id {
             DutyId::RejoinGroup => is_ready,
-            DutyId::Serve(_) => is_ready && lets_register,
+            DutyId::Serve(index) => is_ready && lets_register.get(index).is_some_and(|lets| *lets),
             _ => true,
         }
     }

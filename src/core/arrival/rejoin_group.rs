@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, GroupRoom, InstanceId};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, TargetGroupArn};
 use crate::core::retry::{Failure, FailureKind};
 
 /// A member that is being detached stands in the group for a while.
@@ -13,6 +13,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct RejoinGroup {
     group: String,
+    /// The target groups in which the group registers what it has in service.
+    target_groups: Vec<TargetGroupArn>,
     us: InstanceId,
     stage: Stage,
     attempts: Attempts,
@@ -30,6 +32,8 @@ enum Stage {
     },
     /// It never left.
     Member,
+    /// The group holds it out of service, in Standby or in its warm pool, and registers it once that is over.
+    Held,
     /// The group terminates this instance.
     Terminating,
     /// Full, gone, or it refuses.
@@ -37,8 +41,9 @@ enum Stage {
 }
 
 impl RejoinGroup {
-    pub(super) fn new(group: String, us: InstanceId, attempts: Attempts) -> RejoinGroup {
-        RejoinGroup { group, us, stage: Stage::Look, attempts }
+    pub(super) fn new(group: &AutoScalingGroup, us: InstanceId, attempts: Attempts) -> RejoinGroup {
+        let (name, target_groups) = (group.name.clone(), group.target_groups.clone());
+        RejoinGroup { group: name, target_groups, us, stage: Stage::Look, attempts }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -52,6 +57,11 @@ impl RejoinGroup {
             Stage::Terminating => false,
             _ => true,
         }
+    }
+
+    /// False of the group's own target groups while it holds this instance out of service.
+    pub(super) fn lets_register_in(&self, target_group: &TargetGroupArn) -> bool {
+        self.lets_register() && (self.stage != Stage::Held || !self.target_groups.contains(target_group))
     }
 
     /// It is a member again, or never was anything else.
@@ -75,6 +85,12 @@ impl RejoinGroup {
             Some(state) if state.starts_with("Terminat") => {
                 self.end(Stage::Terminating);
                 Some(format!("group {} is terminating this instance ({state}): it is not put back", self.group))
+            }
+            Some(state) if state == "Standby" || state.starts_with("Warmed:") => {
+                self.end(Stage::Held);
+                let why =
+                    "it is not put back into the group's target groups, which the group does once it is in service";
+                Some(format!("group {} holds this instance in {state}: {why}", self.group))
             }
             Some(_) => {
                 self.end(Stage::Member);
@@ -115,6 +131,7 @@ impl RejoinGroup {
                 self.group
             ),
             Stage::Outside => format!(", outside of group {}", self.group),
+            Stage::Held => format!(", held out of service by group {}", self.group),
             _ => String::new(),
         }
     }

@@ -332,6 +332,24 @@ fn what_its_group_terminates_is_not_registered() {
 }
 
 #[test]
+fn what_its_group_holds_out_of_service_is_not_registered_in_the_group_s_own_target_groups() {
+    for state in ["Standby", "Warmed:Running", "Warmed:Stopped"] {
+        let Plan::Group { mut group, how } = group() else { panic!("a group") };
+        group.target_groups = vec![TargetGroupArn::new(WEB)];
+        let told =
+            Telling::after(Errand::Reinstate, Some(&Plan::Group { group, how })).runs(600, |now, call| match call {
+                Call::DescribeGroupRoom { .. } => room(Some(state), 3),
+                call => fine(now, call),
+            });
+        assert!(told.arrival.is_finished(), "{state}");
+        assert_eq!(told.count(DutyId::Serve(0)), 0, "{state}: no traffic for what its group has taken out");
+        assert!(told.count(DutyId::Serve(1)) > 0, "{state}: the group has no say in the other");
+        assert_eq!(told.milestones, [MilestoneKind::Reinstated], "{state}");
+        assert!(told.remarks.iter().any(|remark| remark.contains(state)), "{state}: {:?}", told.remarks);
+    }
+}
+
+#[test]
 fn staying_out_only_takes_the_mark_off_and_puts_the_capacity_back() {
     let told = Telling::after(Errand::StayOut, Some(&fleet())).runs(600, fine);
     assert!(told.arrival.is_finished());

@@ -41,6 +41,7 @@ pub(super) enum News {
     Registrations {
         found: Vec<Registration>,
         unclear: Vec<TargetGroupArn>,
+        missing: Vec<String>,
     },
     /// Every target of ours that was ever seen in the target group of this leave.
     Targets(usize, Vec<Target>),

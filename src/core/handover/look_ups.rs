@@ -27,10 +27,19 @@ impl Duty<Duties> for FindRegistrations {
         Some(Call::FindRegistrations { among: self.among.clone() })
     }
 
-    fn take(&mut self, _: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let Answer::Registrations { found, unclear } = answer else { return Err(answer) };
-        self.attempts.end();
-        Ok(News::Registrations { found, unclear })
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let Answer::Registrations { found, unclear, missing, untold } = answer else { return Err(answer) };
+        let unclear = match untold {
+            Some(failure) => {
+                self.attempts.failed(situation.now, failure);
+                Vec::new()
+            }
+            None => {
+                self.attempts.end();
+                unclear
+            }
+        };
+        Ok(News::Registrations { found, unclear, missing })
     }
 }
 

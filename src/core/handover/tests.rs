@@ -501,7 +501,7 @@ impl Model {
 }
 
 fn found(found: Vec<Registration>) -> Answer {
-    Answer::Registrations { found, unclear: Vec::new() }
+    Answer::Registrations { found, unclear: Vec::new(), missing: Vec::new(), untold: None }
 }
 
 fn registrations(victim: &str) -> Vec<Registration> {
@@ -1254,6 +1254,40 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     handover.answered(at(200), DutyId::FindRegistrations(1), found(registrations("i-victim")));
     let due = handover.due(at(200));
     assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
+}
+
+#[test]
+fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let plan = Some(Plan::Nobody { why: "no tag".into() });
+    let mut handover = Handover::begin(terms, at_once(), Known { plan, ..Known::default() }, at(0));
+    handover.due(at(0));
+    let part = Answer::Registrations {
+        found: registrations("i-victim").into_iter().take(1).collect(),
+        unclear: vec![TargetGroupArn::new(API)],
+        missing: vec!["gone".into()],
+        untold: Some(Failure::unanswered("no answer within 3 s")),
+    };
+    handover.answered(at(3_000), DutyId::FindRegistrations(0), part);
+    let calls = |handover: &mut Handover, now: u64| handover.due(at(now)).into_iter().map(|due| due.call);
+    assert!(handover.known().registrations.is_none() && handover.known().found.len() == 1);
+    assert!(calls(&mut handover, 9_000).any(|call| matches!(call, Call::FindRegistrations { .. })), "asked for again");
+    handover.answered(at(9_100), DutyId::FindRegistrations(0), found(registrations("i-victim")));
+    assert_eq!(handover.known().registrations.map(|known| known.len()), Some(registrations("i-victim").len()));
+}
+
+#[test]
+fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
+    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let plan = Some(Plan::Nobody { why: "no tag".into() });
+    let mut handover = Handover::begin(terms, at_once(), Known { plan, ..Known::default() }, at(0));
+    handover.due(at(0));
+    let (found, unclear, missing) = (Vec::new(), Vec::new(), vec!["gone".to_owned()]);
+    let answer = Answer::Registrations { found, unclear, missing, untold: None };
+    handover.answered(at(100), DutyId::FindRegistrations(0), answer);
+    let reports = handover.reports();
+    assert!(reports.iter().any(|report| report.duty == "leave gone" && !report.done), "{reports:#?}");
+    assert_eq!(handover.known().missing, ["gone"]);
 }
 
 #[test]

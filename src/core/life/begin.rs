@@ -233,7 +233,8 @@ impl Life {
 
     /// An announcement from before that begins now: a recommendation that waited for an arrival, a scheduled event.
     pub(super) fn begin_what_is_announced(&mut self, now: BootInstant) {
-        let busy = self.handover.is_some() || self.arrival.is_some() || !self.sight.absent_before;
+        let arrives = self.arrival.as_ref().is_some_and(|arrival| arrival.holds_up(now));
+        let busy = self.handover.is_some() || arrives || !self.sight.absent_before;
         // What is to be put right first: an interruption of this boot, or of the one before. What the process before this
         // one had begun goes on as it was.
         let open = self.record.as_ref().filter(|record| record.closed.is_none());

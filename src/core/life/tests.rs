@@ -1067,6 +1067,23 @@ mod scheduled_event {
     }
 
     #[test]
+    fn is_handed_over_for_though_an_arrival_never_comes_to_its_end() {
+        for owner in [Owner::Detach, Owner::Instant, Owner::Nobody] {
+            let mut story = Story::with(owner, |config| {
+                arrives(config);
+                hands_over_for_events(config);
+            });
+            // Registered, and never healthy.
+            story.aws.ready = false;
+            story.run(60).event("event-1", "system-reboot", 900);
+            story.run(600);
+            assert_eq!(story.saw(MilestoneKind::Arrived), 0);
+            assert_eq!(story.saw(MilestoneKind::Noticed), 1, "{owner:?} {}", story.tale());
+            assert_eq!(story.launched(), successors_of(owner), "{owner:?}");
+        }
+    }
+
+    #[test]
     fn cancelled_or_completed_at_any_moment_is_undone() {
         for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
             for seconds in [1, 30, 33, 36, 40, 45, 50, 60, 90, 300, 700] {

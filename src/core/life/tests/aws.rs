@@ -506,7 +506,10 @@ impl Aws {
             Call::FindTargetGroups => {
                 Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
             }
-            Call::FindRegistrations { .. } => Answer::Registrations { found: self.shown(), unclear: Vec::new() },
+            Call::FindRegistrations { .. } => {
+                let (unclear, missing) = (Vec::new(), Vec::new());
+                Answer::Registrations { found: self.shown(), unclear, missing, untold: None }
+            }
             Call::FindPlan | Call::FindGroup => Answer::Plan(Box::new(self.plan())),
             Call::TerminateInstances => {
                 self.timers.push((now + 1_000, Timer::Dies));
