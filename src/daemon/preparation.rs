@@ -204,8 +204,8 @@ impl Preparation {
         match found {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
-                self.served_zones = found.served_zones;
                 let untold = untold(&found);
+                self.served_zones = found.served_zones;
                 self.unclear = arns_of(found.unclear);
                 self.registrations = Some(found.registrations);
                 if untold.is_some() {

@@ -122,6 +122,15 @@ impl Crowd {
         }
     }
 
+    /// Keeps apart the looks of fellows that are all at it by all likelihood, as the members of a group that scales in are, also
+    /// where nothing was throttled yet.
+    pub(super) fn keep_apart(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
+        self.spread_first(attempts, since, bucket);
+        if self.fellows.is_some() {
+            attempts.space_out(self.fair_pause(bucket));
+        }
+    }
+
     /// With so long between two calls of each, all fellows together call as often as the bucket fills.
     fn fair_pause(&self, bucket: Bucket) -> Duration {
         (Duration::from_secs(self.fellows().into()) / bucket.per_second).min(LOOKS_APART_AT_MOST)

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
 use crate::core::call::HookResult;
@@ -198,6 +199,12 @@ impl Lifecycles {
 
 impl Duty<Duties> for MemberState {
     its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        if situation.terms.ends_by_group() {
+            situation.crowd.keep_apart(&mut self.attempts, situation.terms.clocks.1, Bucket::AUTO_SCALING);
+        }
+    }
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let wanted = self.wanted_from.is_some_and(|from| situation.may_complete || situation.now >= from);

@@ -384,6 +384,23 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
 }
 
 #[test]
+fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
+    let mut group = group(&["drain"]);
+    let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
+    group.members = us.into_iter().cycle().take(300).collect();
+    let mut told = told(plan_of(group), When::AtOnce, |terms| {
+        (terms.signal, terms.terminating, terms.deadline) = (Signal::LifecycleState, true, at(400_000));
+    });
+    let mut looks = 0;
+    while told.until(600_000, Duty::MemberState).is_some() {
+        told.answer(Duty::MemberState, members("Terminating"));
+        looks += 1;
+    }
+    // Three hundred, ten a second.
+    assert!((15..=21).contains(&looks), "{looks} looks in ten minutes");
+}
+
+#[test]
 fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| {
         (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
