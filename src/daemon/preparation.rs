@@ -300,14 +300,16 @@ impl Preparation {
         let Planned { plan, gaps } = plan;
         let gaps_last = gaps.iter().all(|gap| gap.kind() == FailureKind::Denied);
         let throttled = gaps.iter().any(|gap| gap.kind() == FailureKind::Throttled);
-        let may_scan = failed.is_empty() && !matches!(registrations, Some(Err(_))) && !throttled;
+        let untold = registrations.as_ref().and_then(|found| untold(found.as_ref().ok()?));
+        let is_told = !matches!(registrations, Some(Err(_))) && untold.is_none();
+        let may_scan = failed.is_empty() && is_told && !throttled;
         failed.extend(gaps.iter().map(Gap::to_string));
         self.learn_plan(plan, gaps.iter().any(Gap::is_of_hooks));
         match registrations {
             None => {}
             Some(Ok(found)) => {
                 lines.extend(self.said.doubts_of(&found));
-                failed.extend(untold(&found));
+                failed.extend(untold);
                 self.learn_registrations(found);
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
