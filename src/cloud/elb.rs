@@ -11,9 +11,12 @@ use aws_sdk_elasticloadbalancingv2::types::{
     self, ProtocolEnum, TargetDescription, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum,
 };
 
+mod load_balancers;
 mod scan;
+mod unclear;
 
 pub use scan::ScanPace;
+pub use unclear::UnclearReason;
 
 use super::caller::Caller;
 use crate::core::config::ListedTargetGroup;
@@ -68,17 +71,6 @@ pub struct FoundRegistrations {
     pub in_service: BTreeSet<u16>,
     /// Those of them on which nobody listens in this network namespace: found by whoever knows this machine, not here.
     pub unheard: BTreeSet<u16>,
-}
-
-/// The reason why it is not known whether this instance is in a target group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnclearReason {
-    /// The group holds this instance's address, and which VPC this instance is in is not known.
-    Vpc,
-    /// AWS refuses to tell of the group.
-    Refused(Failure),
-    /// AWS has not told of the group this time.
-    Untold(Failure),
 }
 
 /// A group with what is known of it from an earlier look.
@@ -176,46 +168,6 @@ impl Elb {
             silent = found.unclear.iter().filter(|(_, reason)| reason.to_ask_again().is_some()).count();
         }
         Ok(found)
-    }
-
-    /// The zones that each of these load balancers is enabled for, by its ARN.
-    pub async fn zones_of_load_balancers(
-        &self,
-        arns: &BTreeSet<String>,
-        limit: Duration,
-    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-        let mut zones_of = BTreeMap::new();
-        let arns: Vec<String> = arns.iter().cloned().collect();
-        for asked in arns.chunks(BATCH) {
-            match self.zones_of_some(asked, limit).await {
-                Ok(zones) => zones_of.extend(zones),
-                // One that is gone makes AWS refuse the whole list.
-                Err(failure) if failure.kind == FailureKind::Rejected && asked.len() > 1 => {
-                    for one in asked {
-                        match self.zones_of_some(std::slice::from_ref(one), limit).await {
-                            Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
-                            zones => zones_of.extend(zones.unwrap_or_default()),
-                        }
-                    }
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        Ok(zones_of)
-    }
-
-    async fn zones_of_some(
-        &self,
-        arns: &[String],
-        limit: Duration,
-    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-        let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
-        let answer = self.caller.call(limit, call.send()).await?;
-        let of = |one: &types::LoadBalancer| {
-            let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
-            Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
-        };
-        Ok(answer.load_balancers().iter().filter_map(of).collect())
     }
 
     /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
@@ -409,16 +361,6 @@ impl Elb {
             .find(|attribute| attribute.key() == Some("deregistration_delay.timeout_seconds"));
         let seconds = delay.and_then(|attribute| attribute.value()?.parse().ok());
         Ok(seconds.map_or(DEFAULT_DEREGISTRATION_DELAY, Duration::from_secs))
-    }
-}
-
-impl UnclearReason {
-    /// The failure, where asking again in a moment may tell.
-    pub fn to_ask_again(&self) -> Option<Failure> {
-        match self {
-            UnclearReason::Untold(failure) => Some(failure.clone()),
-            UnclearReason::Vpc | UnclearReason::Refused(_) => None,
-        }
     }
 }
 

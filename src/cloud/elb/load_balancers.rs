@@ -1,0 +1,53 @@
+//! The load balancers that use target groups: the zones that they serve.
+//!
+//! Invariant: one load balancer that is gone makes none of the others unknown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_sdk_elasticloadbalancingv2::types;
+
+use super::{BATCH, Elb};
+use crate::core::retry::{Failure, FailureKind};
+
+impl Elb {
+    /// The zones that each of these load balancers is enabled for, by its ARN.
+    pub async fn zones_of_load_balancers(
+        &self,
+        arns: &BTreeSet<String>,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let mut zones_of = BTreeMap::new();
+        let arns: Vec<String> = arns.iter().cloned().collect();
+        for asked in arns.chunks(BATCH) {
+            match self.zones_of_some(asked, limit).await {
+                Ok(zones) => zones_of.extend(zones),
+                // One that is gone makes AWS refuse the whole list.
+                Err(failure) if failure.kind == FailureKind::Rejected && asked.len() > 1 => {
+                    for one in asked {
+                        match self.zones_of_some(std::slice::from_ref(one), limit).await {
+                            Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
+                            zones => zones_of.extend(zones.unwrap_or_default()),
+                        }
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(zones_of)
+    }
+
+    async fn zones_of_some(
+        &self,
+        arns: &[String],
+        limit: Duration,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
+        let answer = self.caller.call(limit, call.send()).await?;
+        let of = |one: &types::LoadBalancer| {
+            let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
+            Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
+        };
+        Ok(answer.load_balancers().iter().filter_map(of).collect())
+    }
+}

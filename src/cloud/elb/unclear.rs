@@ -1,0 +1,24 @@
+//! Why it is not known whether this instance is in a target group. Data.
+
+use crate::core::retry::Failure;
+
+/// The reason why it is not known whether this instance is in a target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnclearReason {
+    /// The group holds this instance's address, and which VPC this instance is in is not known.
+    Vpc,
+    /// AWS refuses to tell of the group.
+    Refused(Failure),
+    /// AWS has not told of the group this time.
+    Untold(Failure),
+}
+
+impl UnclearReason {
+    /// The failure, where asking again in a moment may tell.
+    pub fn to_ask_again(&self) -> Option<Failure> {
+        match self {
+            UnclearReason::Untold(failure) => Some(failure.clone()),
+            UnclearReason::Vpc | UnclearReason::Refused(_) => None,
+        }
+    }
+}
