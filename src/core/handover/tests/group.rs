@@ -392,8 +392,8 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
         (terms.signal, terms.terminating, terms.deadline) = (Signal::LifecycleState, true, at(400_000));
     });
     let mut looks = 0;
-    while told.until(600_000, Duty::MemberState).is_some() {
-        told.answer(Duty::MemberState, members("Terminating"));
+    while told.until(600_000, DutyId::MemberState).is_some() {
+        told.answer(DutyId::MemberState, members("Terminating"));
         looks += 1;
     }
     // Three hundred, ten a second.
