@@ -191,7 +191,7 @@ pub enum Answer {
         /// Target groups that the configuration names and AWS does not know.
         missing: Vec<String>,
         /// The failure of one group of several, of which AWS may tell in a moment.
-        untold: Option<Failure>,
+        untold: Option<Box<Failure>>,
     },
     Plan(Box<Plan>),
     Health(Vec<TargetHealth>),

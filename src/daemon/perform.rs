@@ -48,7 +48,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
     match call {
         Call::FindRegistrations { among } => {
             let found = registrations::find_registrations(aws, identity, config, among, &[]).await?;
-            let untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again());
+            let untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again()).map(Box::new);
             let unclear = found.unclear.into_iter().map(|(target_group, _)| target_group).collect();
             // Nothing waits for their deregistration delays: the default stands for them.
             Ok(Answer::Registrations { found: found.registrations, unclear, missing: found.missing, untold })

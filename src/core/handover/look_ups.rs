@@ -31,7 +31,7 @@ impl Duty<Duties> for FindRegistrations {
         let Answer::Registrations { found, unclear, missing, untold } = answer else { return Err(answer) };
         let unclear = match untold {
             Some(failure) => {
-                self.attempts.failed(situation.now, failure);
+                self.attempts.failed(situation.now, *failure);
                 Vec::new()
             }
             None => {

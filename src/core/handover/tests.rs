@@ -1266,7 +1266,7 @@ fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again
         found: registrations("i-victim").into_iter().take(1).collect(),
         unclear: vec![TargetGroupArn::new(API)],
         missing: vec!["gone".into()],
-        untold: Some(Failure::unanswered("no answer within 3 s")),
+        untold: Some(Box::new(Failure::unanswered("no answer within 3 s"))),
     };
     handover.answered(at(3_000), DutyId::FindRegistrations(0), part);
     let calls = |handover: &mut Handover, now: u64| handover.due(at(now)).into_iter().map(|due| due.call);
