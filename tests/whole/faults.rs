@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use spot_relay::sim::{Fault, FaultKind, Nth, Owner, Settings};
 
-use crate::scenario::{Daemon, Scenario, eventually, target_group, world};
+use crate::scenario::{AT_ONCE, Daemon, Scenario, eventually, target_group, world};
 
 fn settings(owner: Owner) -> Settings {
     let mut group = target_group("web", &[61_080]);
@@ -290,7 +290,10 @@ fn a_log_that_takes_nothing_holds_nothing_up() {
 
 /// A daemon whose look-ups meet this fault from the start: what it says then.
 fn look_ups_meeting(owner: Owner, action: &str, kind: FaultKind) -> (Scenario, Daemon) {
-    let scenario = Scenario::new(settings(owner));
+    start_meeting(Scenario::new(settings(owner)), action, kind)
+}
+
+fn start_meeting(scenario: Scenario, action: &str, kind: FaultKind) -> (Scenario, Daemon) {
     scenario.sim.fault(fault(action, Nth::All, kind));
     let daemon = scenario.start();
     // Registrations are known.
@@ -344,7 +347,12 @@ fn without_its_hooks_a_group_is_asked_to_detach() {
 #[test]
 fn without_subnets_and_counts_a_template_launches_all_the_same() {
     for action in ["DescribeSubnets", "DescribeInstances"] {
-        let (scenario, daemon) = look_ups_meeting(Owner::LaunchTemplate, action, status(403, "UnauthorizedOperation"));
+        let scenario = Scenario::new(settings(Owner::LaunchTemplate));
+        let world = scenario.sim.snapshot();
+        let (first, second) = (&world["subnets"][0]["id"], &world["subnets"][1]["id"]);
+        // The zone of its own subnet is known from the metadata; for others EC2 is asked.
+        let scenario = scenario.config(&format!("{AT_ONCE}[successor]\nsubnets = [{first}, {second}]\n"));
+        let (scenario, daemon) = start_meeting(scenario, action, status(403, "UnauthorizedOperation"));
         daemon.wait_for_line("not everything could be looked up");
         leaves_at_once(&scenario, &daemon);
         daemon.wait_for("successor-requested");

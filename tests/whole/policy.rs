@@ -123,6 +123,9 @@ fn called_in(settings: &Settings, config: &str, story: Story) -> BTreeSet<String
     scenario.aws_requests().iter().map(|request| format!("{}:{}", request.service, request.action)).collect()
 }
 
+/// The zone of this instance's subnet, where the metadata does not tell the subnet; the simulator's always does.
+const WHERE_THE_METADATA_IS_SILENT: &str = "ec2:DescribeSubnets";
+
 fn check_world(settings: &Settings, more: &str, stories: &[Story]) {
     let config = format!("{CONFIG}{more}");
     let allowed = actions(&policy(&[], &Scenario::new(settings.clone()).config(&config)));
@@ -133,7 +136,8 @@ fn check_world(settings: &Settings, more: &str, stories: &[Story]) {
     // What IAM asks for at another action's call is called by nobody here.
     let comes_with = IN_PASSING.into_iter().filter(|(caller, _)| called.contains(*caller)).flat_map(|(_, with)| with);
     let comes_with: BTreeSet<&str> = comes_with.copied().collect();
-    let unused: Vec<_> = allowed.difference(&called).filter(|action| !comes_with.contains(action.as_str())).collect();
+    let has_reason = |action: &str| comes_with.contains(action) || action == WHERE_THE_METADATA_IS_SILENT;
+    let unused: Vec<_> = allowed.difference(&called).filter(|action| !has_reason(action)).collect();
     let missing: Vec<_> = called.difference(&allowed).collect();
     assert!(unused.is_empty() && missing.is_empty(), "allowed and never called: {unused:?}; missing: {missing:?}");
 }

@@ -62,6 +62,7 @@ fn where_the_owner_names_target_groups_no_other_is_asked_at_start_or_at_a_recomm
     scenario.sim.rebalance();
     eventually(|| (asked(&scenario) >= 2).then_some(())).expect("the known group is asked again");
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!((scenario.count("DescribeTargetGroups"), asked(&scenario)), (1, 2));
+    // The known group's own facts are read again too: its load balancer may be another one by now.
+    assert_eq!((scenario.count("DescribeTargetGroups"), asked(&scenario)), (2, 2));
     drop(daemon);
 }

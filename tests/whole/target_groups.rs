@@ -56,7 +56,8 @@ fn a_target_group_that_aws_does_not_tell_of_holds_up_no_other_and_is_asked_for_a
         let scenario = Scenario::listing(of(Owner::Nobody, groups));
         let kind = FaultKind::Status { status: 500, code: "InternalFailure".to_owned(), message: "no".to_owned() };
         scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth, kind });
-        let daemon = scenario.ready();
+        let daemon = scenario.start();
+        daemon.wait_for_line("deregister from api (port 61081) and web (port 61080)");
         scenario.sim.notice("terminate", Duration::from_secs(60));
         daemon.wait_for("handed-over");
         assert!(daemon.is_complete(), "{action}: {}", daemon.lines().join("\n"));
