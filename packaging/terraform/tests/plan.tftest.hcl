@@ -196,14 +196,26 @@ run "permissions_follow_the_configuration" {
   }
 }
 
-run "a_configuration_that_stays_out_registers_nothing" {
+run "a_configuration_that_stays_out_registers_nothing_where_the_group_launches_by_itself" {
+  command = apply
+  variables {
+    capacity_rebalancing = true
+    config               = "[survive]\nthen = \"stay-out\"\n"
+  }
+  assert {
+    condition     = [for it in jsondecode(output.policy_json).Statement : it.Action if it.Sid == "TargetGroups"][0] == ["elasticloadbalancing:DeregisterTargets"]
+    error_message = "only out"
+  }
+}
+
+run "a_configuration_that_stays_out_registers_to_serve_on_where_the_group_takes_it_out" {
   command = apply
   variables {
     config = "[survive]\nthen = \"stay-out\"\n"
   }
   assert {
-    condition     = [for it in jsondecode(output.policy_json).Statement : it.Action if it.Sid == "TargetGroups"][0] == ["elasticloadbalancing:DeregisterTargets"]
-    error_message = "only out"
+    condition     = contains([for it in jsondecode(output.policy_json).Statement : it.Action if it.Sid == "TargetGroups"][0], "elasticloadbalancing:RegisterTargets")
+    error_message = "in again, where nobody else serves"
   }
 }
 
