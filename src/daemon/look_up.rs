@@ -371,10 +371,11 @@ async fn template_surroundings(
     if !chosen.is_empty() {
         return Ok((id, chosen.clone(), traits));
     }
-    if let Some(subnet) = &identity.subnet_id {
-        return Ok((id, vec![subnet.clone()], traits));
-    }
+    // EC2 is the source of truth; the metadata tells the subnet where EC2 does not.
     let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
-    let us = patiently(identity, us).await?;
+    let us = match (patiently(identity, us).await, &identity.subnet_id) {
+        (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
+        (us, _) => us?,
+    };
     Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
 }
