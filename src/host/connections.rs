@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use crate::core::model::Connections;
 use dump::Dump;
 
-/// Where the kernel lists this namespace's network interfaces.
+/// The folder in which the kernel lists this namespace's network interfaces.
 const INTERFACES: &str = "/sys/class/net";
-/// What the names of container software's bridges begin with: Docker, CNI plugins, Podman, nerdctl.
+/// The beginnings of the names of container software's bridges: Docker, CNI plugins, Podman, nerdctl.
 const CONTAINER_BRIDGES: [&str; 5] = ["docker", "br-", "cni", "podman", "nerdctl"];
 
 /// Counts the connections of other machines whose local port is one of `ports`, over IPv4 and IPv6.
@@ -52,9 +52,9 @@ fn count(ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> 
 /// Tells whether container software has made a bridge here: then a port may be published, which sends its requests into another
 /// network namespace although a proxy listens on it in this one.
 fn has_container_bridge(interfaces: &Path) -> bool {
-    let Ok(names) = fs::read_dir(interfaces) else { return false };
-    let names = names.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.into_iter().any(|name| CONTAINER_BRIDGES.iter().any(|prefix| name.starts_with(prefix)))
+    let Ok(entries) = fs::read_dir(interfaces) else { return false };
+    let is_bridge = |name: &str| CONTAINER_BRIDGES.iter().any(|prefix| name.starts_with(prefix));
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_bridge))
 }
 
 #[cfg(test)]

@@ -259,6 +259,19 @@ fn boot_again(scenario: &Scenario) {
     std::fs::write(record_path(scenario), record.to_string()).expect("written");
 }
 
+/// Hands over by a notice that stops the instance, stops it, and boots it again. Returns the daemon of the second boot.
+fn stopped_and_started_again(scenario: &Scenario) -> Daemon {
+    let mut daemon = scenario.ready();
+    scenario.sim.notice("stop", Duration::from_secs(15));
+    daemon.wait_for("handed-over");
+    daemon.record();
+    daemon.kill();
+    std::thread::sleep(Duration::from_secs(15));
+    scenario.sim.start_again();
+    boot_again(scenario);
+    scenario.start()
+}
+
 #[test]
 fn an_instance_that_was_stopped_and_starts_again_goes_back_once_it_is_ready() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -268,15 +281,7 @@ fn an_instance_that_was_stopped_and_starts_again_goes_back_once_it_is_ready() {
     let settings = Settings { kill_at_deadline: true, ..owned_by(Owner::LaunchTemplate) };
     let scenario = Scenario::listing(settings).config(&config);
     let before = settled(&scenario);
-    let mut daemon = scenario.ready();
-    scenario.sim.notice("stop", Duration::from_secs(15));
-    daemon.wait_for("handed-over");
-    daemon.record();
-    daemon.kill();
-    std::thread::sleep(Duration::from_secs(15));
-    scenario.sim.start_again();
-    boot_again(&scenario);
-    let again = scenario.start();
+    let again = stopped_and_started_again(&scenario);
     again.wait_for("survived");
     again.wait_for_line("waiting until the application is ready");
     std::thread::sleep(Duration::from_secs(1));
@@ -366,15 +371,7 @@ fn one_whose_spot_request_starts_it_again_is_alone_in_its_place_and_does_not_end
     let config = format!("{SHORT}when = \"at-once\"\n[survive]\nthen = \"terminate\"\n");
     let scenario = Scenario::listing(settings).config(&config);
     let before = settled(&scenario);
-    let mut daemon = scenario.ready();
-    scenario.sim.notice("stop", Duration::from_secs(15));
-    daemon.wait_for("handed-over");
-    daemon.record();
-    daemon.kill();
-    std::thread::sleep(Duration::from_secs(15));
-    scenario.sim.start_again();
-    boot_again(&scenario);
-    let again = scenario.start();
+    let again = stopped_and_started_again(&scenario);
     again.wait_for("reinstated");
     as_before(&scenario, &before, &again);
     assert_eq!((scenario.count("CreateFleet"), scenario.count("TerminateInstances")), (0, 0));

@@ -87,14 +87,15 @@ impl DutyId {
         self.words().0
     }
 
-    /// What has failed when a call of this duty fails.
+    /// The sentence that says what failed, when a call of this duty fails.
     pub fn failure(self) -> &'static str {
         self.words().1
     }
 
     /// Tells whether it is a duty of a comeback, which has no deadline, rather than of a handover.
     pub fn comes_back(self) -> bool {
-        self.label().starts_with("arrive-")
+        use DutyId::{FindTargetGroups, PutCapacityBack, Ready, RejoinGroup, Serve, Terminate, Unmark};
+        matches!(self, Ready | FindTargetGroups | RejoinGroup | Serve(_) | Unmark | PutCapacityBack | Terminate)
     }
 
     /// How it goes on after a failure.

@@ -37,6 +37,21 @@ fn id(text: &str) -> InstanceId {
     InstanceId::new(text)
 }
 
+/// A running instance of this name, launched a second after the epoch.
+fn running(name: &str) -> Instance {
+    Instance {
+        instance_id: id(name),
+        state: InstanceState::Running,
+        instance_type: "m5.large".into(),
+        availability_zone: "eu-west-1b".into(),
+        private_ip: Some("10.0.2.9".into()),
+        subnet_id: None,
+        launch_time: Some(epoch() + Duration::from_secs(1)),
+        tags: BTreeMap::new(),
+        state_reason: None,
+    }
+}
+
 fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
     let identity = Identity {
         instance_id: id(instance),
@@ -302,21 +317,6 @@ impl Model {
         })
     }
 
-    /// A running instance of this name, whatever was launched.
-    fn blank(&self, name: &str) -> Instance {
-        Instance {
-            instance_id: id(name),
-            state: InstanceState::Running,
-            instance_type: "m5.large".into(),
-            availability_zone: "eu-west-1b".into(),
-            private_ip: Some("10.0.2.9".into()),
-            subnet_id: None,
-            launch_time: Some(epoch() + Duration::from_secs(1)),
-            tags: BTreeMap::new(),
-            state_reason: None,
-        }
-    }
-
     fn perform(&mut self, now: u64, victim: &str, call: &Call) -> Answer {
         let refused = |code: &str, message: &str| {
             Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
@@ -532,7 +532,7 @@ struct Run {
     events: Vec<(u64, Event)>,
     calls: Vec<(u64, usize, Call)>,
     milestones: Vec<Milestone>,
-    /// For how long nobody was in a target group, up to the first reserve.
+    /// The time in which nobody was in a target group, up to the first reserve.
     dark: u64,
 }
 
@@ -1058,7 +1058,7 @@ fn refusal(code: &str) -> Answer {
 }
 
 fn seen(name: &str, state: InstanceState, reason: Option<&str>) -> Answer {
-    let mut instance = Model::new(&["i-victim"].map(|it| (it, 1_000, 121_000))).blank(name);
+    let mut instance = running(name);
     instance.state = state;
     instance.state_reason = reason.map(|code| StateReason { code: code.into(), message: code.into() });
     Answer::Instances(vec![instance])

@@ -20,17 +20,7 @@ struct Told {
 /// A member: launched, and noticed, so many seconds after the epoch.
 fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
     let time = |seconds: i64| epoch() + jiff::SignedDuration::from_secs(seconds);
-    let instance = Instance {
-        instance_id: id(name),
-        state: InstanceState::Running,
-        instance_type: "m5.large".into(),
-        availability_zone: "eu-west-1b".into(),
-        private_ip: Some("10.0.2.9".into()),
-        subnet_id: None,
-        launch_time: Some(time(launched)),
-        tags: BTreeMap::new(),
-        state_reason: None,
-    };
+    let instance = Instance { launch_time: Some(time(launched)), ..running(name) };
     FleetMember {
         instance_id: id(name),
         instance_type: "m5.large".into(),

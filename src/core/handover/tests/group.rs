@@ -274,7 +274,7 @@ fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
                     Call::LaunchInstances { .. } => {
                         Answer::Launched(Launched { instances: vec![id("i-new")], errors: Vec::new() })
                     }
-                    Call::DescribeInstances { .. } => Answer::Instances(vec![Model::new(&[]).blank("i-new")]),
+                    Call::DescribeInstances { .. } => Answer::Instances(vec![running("i-new")]),
                     other => well(other).unwrap_or(Answer::Accepted),
                 };
                 calls.push(call);
@@ -358,7 +358,7 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
         });
         let mut completed = Vec::new();
         while told.now < 5_000_000 && told.handover.outcome().is_none() {
-            // For an hour AWS does not tell of the group.
+            // AWS does not tell of the group for an hour.
             let tells = told.now > 3_600_000;
             for Due { duty, call, .. } in told.handover.due(at(told.now)) {
                 let answer = match &call {
@@ -528,15 +528,9 @@ fn room(names: &[&str], desired_capacity: i32) -> Answer {
 /// A running instance, launched so many seconds after the notice.
 fn instance(name: &str, launched: i64, tag: Option<&str>) -> Instance {
     Instance {
-        instance_id: id(name),
-        state: InstanceState::Running,
-        instance_type: "m5.large".into(),
-        availability_zone: "eu-west-1b".into(),
-        private_ip: Some("10.0.2.9".into()),
-        subnet_id: None,
         launch_time: Some(epoch() + jiff::SignedDuration::from_secs(launched)),
         tags: tag.map(|tag| (tag.to_owned(), String::new())).into_iter().collect(),
-        state_reason: None,
+        ..running(name)
     }
 }
 

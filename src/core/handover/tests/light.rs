@@ -22,7 +22,7 @@ struct Night<'a> {
     action: Action,
 }
 
-/// What was seen of it, in milliseconds.
+/// The instants that were seen, in milliseconds.
 #[derive(Debug, Default)]
 struct Seen {
     left: Option<u64>,
@@ -79,7 +79,6 @@ impl<'a> Night<'a> {
             return Answer::Failed(Failure { kind, code: Some("Refused".into()), message: String::new() });
         }
         let shown = || self.others.iter().enumerate().map(|(number, other)| (format!("i-{number}"), other(now)));
-        let model = Model::new(&VICTIM);
         match call {
             Call::DeregisterTargets { .. } => {
                 seen.left.get_or_insert(now);
@@ -121,7 +120,7 @@ impl<'a> Night<'a> {
             }
             Call::DescribeInstances { instance_ids } => {
                 let instance = |(name, (_, leaving)): (String, (TargetState, bool))| {
-                    let mut instance = model.blank(&name);
+                    let mut instance = running(&name);
                     instance.tags.extend(leaving.then(|| (LEAVING_TAG.to_owned(), "soon".to_owned())));
                     instance
                 };

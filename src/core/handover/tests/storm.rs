@@ -1,5 +1,5 @@
 //! Many at once, in virtual time: hundreds of handovers against one account, with the buckets of calls that AWS documents
-//! (FIELD.md 3 and 4).
+//! (docs/aws.md 3 and 4).
 //!
 //! Every victim is the real core. The account refuses what its buckets do not hold, charges for a refusal in one of two
 //! ways, launches, registers and takes its victims after two minutes. The figures are what `benches/storm` measures with
