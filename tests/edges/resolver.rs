@@ -15,10 +15,10 @@ const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const A: [u8; 2] = [0, 1];
 const AAAA: [u8; 2] = [0, 28];
 
-/// What a name server does with a question of this type: how late it answers, if it does.
+/// The manner of a name server: how late it answers a question of this type, if it does.
 type Manner = fn([u8; 2]) -> Option<Duration>;
 
-/// Whether this is the process in the namespace. If not, the test has just run there and passed, or this machine lets nobody
+/// Tells whether this is the process in the namespace. If not, the test has just run there and passed, or this machine lets nobody
 /// make one.
 fn in_a_namespace(test: &str, name_servers: &[Ipv4Addr]) -> bool {
     if env::var(ALONE).is_ok_and(|name| name == test) {
@@ -26,6 +26,7 @@ fn in_a_namespace(test: &str, name_servers: &[Ipv4Addr]) -> bool {
     }
     let is_possible = Command::new("unshare").args(["-rmn", "ip", "link", "set", "lo", "up"]).output();
     if !is_possible.is_ok_and(|output| output.status.success()) {
+        assert!(env::var("CI").is_err(), "CI has to be able to make a network namespace: unshare and ip, as root");
         return false;
     }
     let resolv_conf =
