@@ -1,4 +1,4 @@
-//! What every command uses of its surroundings: environment variables, the daemon's files, standard output, a runtime.
+//! The surroundings that every command uses: environment variables, the daemon's files, standard output, a runtime.
 
 use std::io::Write as _;
 

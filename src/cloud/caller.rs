@@ -1,4 +1,4 @@
-//! What every call to AWS has in common: its limit, its count, its credentials, and how DryRun and pages are read.
+//! The parts that every call to AWS shares: its limit, its count, its credentials, and how DryRun and pages are read.
 
 use std::error::Error;
 use std::future::Future;

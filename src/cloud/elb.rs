@@ -31,7 +31,7 @@ use crate::core::retry::{Failure, FailureKind};
 const PAGE_SIZE: i32 = 400;
 /// Asked for by name or ARN, as many at once.
 const BATCH: usize = 20;
-/// Of so many groups AWS may be silent before the others are not asked for any more in this search.
+/// When AWS is silent about more groups than this, the search asks for no others.
 const SILENT_AT_MOST: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl Elb {
         let mut silent = 0;
         for group in groups {
             let known = known.iter().find(|known| known.target_group == group.arn);
-            // Where AWS is silent about several, it is about all, by all likelihood.
+            // AWS that is silent about several groups is most likely silent about all.
             if silent > SILENT_AT_MOST {
                 let failure = Failure::unanswered("AWS does not tell of the groups before it");
                 doubt(&mut found, known, group.arn, UnclearReason::Untold(failure));
@@ -364,7 +364,7 @@ impl Elb {
     }
 }
 
-/// What was known of the group stands.
+/// Keeps what was known of the group, and says that it is in doubt.
 fn doubt(
     found: &mut FoundRegistrations,
     known: Option<&Registration>,

@@ -212,7 +212,7 @@ impl ResolveDns for Names {
     }
 }
 
-/// For the webhook, which speaks to others than AWS.
+/// The webhook uses this resolver too, for names that are not AWS's.
 impl reqwest::dns::Resolve for Names {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let names = self.clone();

@@ -25,7 +25,7 @@ pub struct Due {
     pub limit: Duration,
 }
 
-/// What a list of duties is for: a handover, or a comeback.
+/// The purpose of a list of duties: a handover, or a comeback.
 pub(crate) trait Course {
     /// Everything that a duty may know of the others, as of now.
     type Situation<'a>;

@@ -233,7 +233,7 @@ impl Handover {
         let mut situation = self.facts.situation(now, &self.duties);
         let calls = self.duties.due(&mut situation);
         let is_found = situation.left_at.is_some();
-        // Of target groups that are not found yet nothing is begun.
+        // Nothing is begun for target groups that are not found yet.
         let is_leaving = situation.may_leave && (is_found || !self.duties.leaves.is_empty());
         self.facts.is_leaving |= is_leaving;
         // A group that terminates this instance has no deadline: it waits for its hooks.

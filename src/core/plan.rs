@@ -277,7 +277,7 @@ impl Plan {
         }
     }
 
-    /// Where the owner registers what it launches beside target groups.
+    /// The traffic sources, other than target groups, in which the owner registers what it launches.
     pub fn other_traffic_sources(&self) -> &[String] {
         match self {
             Plan::Group { group, .. } => &group.other_traffic_sources,

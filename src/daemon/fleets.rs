@@ -59,7 +59,7 @@ pub(super) async fn put_capacity_back(
     };
     let left = leftover_of_survivor(&fleet, members, ours, aws.clock.now());
     if let Leftover::Now(right) = left {
-        // What was put right is looked at once more.
+        // The fleet is looked at once more after it was put right.
         put_right(aws, kind, &fleet, right).await?;
     }
     Ok(Answer::Capacity { is_back: left == Leftover::Nothing })

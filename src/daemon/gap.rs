@@ -97,7 +97,7 @@ pub(super) enum Tempo {
 }
 
 impl Tempo {
-    /// What nothing depends on yet is put off, so that all members of a large group are ready soon.
+    /// Look-ups on which nothing depends yet are put off, so that all members of a large group are ready soon.
     pub(super) fn puts_off(self, fellows: Option<usize>) -> bool {
         self != Tempo::AtOnce && fellows.is_some_and(takes_turns)
     }

@@ -38,7 +38,7 @@ pub(super) struct Notifier {
     step: Posting,
     /// Tries that failed since the webhook last took one.
     failures: u32,
-    /// So many of the first are posted each by itself: the webhook refused them together.
+    /// The number of the first that are each posted alone: the webhook refused them together.
     singly: usize,
     /// Since the queue was last empty.
     dropped: usize,
@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(due(&mut notifier, at(901)).unwrap(), ["noticed"]);
         assert!(notifier.settle(at(902), failed(FailureKind::Rejected, None)).unwrap().contains("noticed:"));
         assert_eq!(due(&mut notifier, at(903)).unwrap(), ["quiet"]);
-        // Also after a pause: what was refused together is not posted together again.
+        // After a pause, too, milestones that were refused together are not posted together again.
         notifier.settle(at(904), failed(FailureKind::Throttled, None));
         let wake = notifier.wake().unwrap();
         assert_eq!(due(&mut notifier, wake).unwrap(), ["quiet"]);

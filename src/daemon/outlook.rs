@@ -101,7 +101,7 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
 }
 
 /// The registrations, as in "registered in web (port 80; deregistration delay 300 s)".
-/// Of the groups in `without_delay` the delay is not known yet.
+/// The delay of the groups in `without_delay` is not known yet.
 pub(super) fn registered(registrations: &[Registration], without_delay: &[TargetGroupArn]) -> String {
     if registrations.is_empty() {
         return "registered in no target group".to_owned();

@@ -337,7 +337,7 @@ impl Preparation {
                 .iter()
                 .map(|group| format!("target-groups names {group}, and there is no such target group in this region")),
         );
-        // What a scan is about to find out is no news yet.
+        // Facts that a scan is about to find out are no news yet.
         if !failed.is_empty() || self.registrations.is_some() {
             lines.extend(self.news(&failed));
         }

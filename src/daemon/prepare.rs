@@ -75,7 +75,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         found.served_zones = find_served_zones(aws, &found.registrations).await;
     }
     let tidied = match &plan.plan {
-        // Also one that replaces by itself: a scheduled event raises it all the same.
+        // A fleet that replaces by itself counts too: a scheduled event raises it all the same.
         Some(Plan::Fleet { kind, fleet, .. }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };

@@ -77,7 +77,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         imds: imds.clone(),
         identity: identity.clone(),
         config: options.config.clone(),
-        // What is left over on a fleet is the daemon's to put right.
+        // The daemon puts right what is left over on a fleet.
         dry_run: true,
         known,
         chooses_zones,

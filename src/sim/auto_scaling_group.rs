@@ -90,7 +90,7 @@ impl Member {
         self.state.trim_start_matches("Warmed:").starts_with("Terminating")
     }
 
-    /// What `autoscaling/target-lifecycle-state` says of it.
+    /// The value of `autoscaling/target-lifecycle-state` for this instance.
     pub(crate) fn target_state(&self) -> &'static str {
         match self.state {
             state if state.starts_with("Pending") => "InService",

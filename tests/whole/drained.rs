@@ -17,15 +17,15 @@ use crate::scenario::{Scenario, target_group, world};
 
 const CONFIG: &str =
     "target-groups = [\"web\"]\n[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"2s\"\nquiet-for = \"1500ms\"\n";
-/// So long after the deregistration a request is open: settling, and what counts as still, are long over.
+/// A request stays open this long after the deregistration: settling, and what counts as still, are long over.
 const OPEN_FOR: Duration = Duration::from_millis(4_500);
 /// A pause in a request or in its answer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Of a notice that is so short the reserve is reached soon.
+/// A notice so short that its reserve is reached soon.
 const SHORT_NOTICE: Duration = Duration::from_secs(24);
 const NOTICE: Duration = Duration::from_secs(120);
 
-/// What server, client and test tell each other.
+/// The signals between server, client and test.
 #[derive(Default)]
 struct Stage {
     deregistered: Mutex<Option<Instant>>,

@@ -1,4 +1,4 @@
-//! What every part of `check` asks with, and IAM's answers so far.
+//! The means with which every part of `check` asks, and IAM's answers so far.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

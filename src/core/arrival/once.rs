@@ -16,7 +16,7 @@ impl Once {
         Once { call, attempts, denied: None }
     }
 
-    /// Where IAM denies it, this is remarked, and nothing more is tried.
+    /// Ends the duty with this remark if IAM denies the call.
     pub(super) fn unless_denied(self, remark: String) -> Once {
         Once { denied: Some(remark), ..self }
     }

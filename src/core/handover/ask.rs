@@ -21,7 +21,7 @@ pub(super) enum Asked {
     Launched(Vec<InstanceId>),
     /// It may have been done by a call whose answer was lost: look before asking in another way.
     InDoubt,
-    /// What was in doubt was not done.
+    /// The call that was in doubt was not done.
     NotLaunched,
 }
 
@@ -32,7 +32,7 @@ pub(super) trait Ask: Duty<Duties> {
         None
     }
 
-    /// What follows from the situation alone, before any call.
+    /// Concludes what follows from the situation alone, before any call.
     fn decide(&mut self, _situation: &Situation<'_>) -> Option<Asked> {
         None
     }

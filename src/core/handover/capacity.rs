@@ -236,7 +236,7 @@ impl AskCapacity {
             let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
             self.by_itself = (replaced(&fleet, members, terms, now) - raised).max(0);
         } else {
-            // What the fleet has dropped since, though it lives, it replaces beside what it was raised by.
+            // The fleet replaces, beside the raise, the living members that it has dropped since.
             self.by_itself = self.by_itself.max(dropped(&fleet, members, terms, now)).min(units);
         }
         let wanted = base.saturating_add((units - self.by_itself).max(0));
@@ -350,7 +350,7 @@ impl Ask for AskCapacity {
         self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
     }
 
-    /// Until it has launched what was asked of it.
+    /// Tells whether the owner has yet to launch what was asked of it.
     fn owner_launches(&self) -> bool {
         !self.fulfilled && !matches!(self.stage, Stage::Done | Stage::Gone)
     }

@@ -10,7 +10,7 @@ use super::light::FEW;
 use crate::core::model::BootInstant;
 use crate::core::retry::fraction;
 
-/// A bucket of calls that all instances of an account share in a region (FIELD.md 3 and 4).
+/// A bucket of calls that all instances of an account share in a region (docs/aws.md 3 and 4).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bucket {
     size: u32,

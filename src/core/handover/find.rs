@@ -31,8 +31,8 @@ const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
 /// A group shows its new members itself, however late EC2 tells of them; LaunchInstances takes seconds.
 const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
-/// Where nothing but their tags tells victims from members that stay, and those may lag, and nobody else registers what is
-/// launched for them: so long after the beginning it is looked on, at these intervals.
+/// The look goes on this long, at these intervals, if only tags (which may lag) tell victims from members that stay, and
+/// nobody else registers the successors.
 const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
 /// As many instances are described by one call.

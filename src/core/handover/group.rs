@@ -43,7 +43,7 @@ pub(super) struct AskGroup {
     open: bool,
     /// The group terminates this instance.
     overtaken: bool,
-    /// Until then a call from before the handover may bring this instance into the group.
+    /// The instant until which a call from before the handover may bring this instance into the group.
     may_be_attached_until: Option<BootInstant>,
     /// A call to leave may have been done though its answer was lost.
     exit_in_doubt: bool,

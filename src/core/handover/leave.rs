@@ -30,7 +30,7 @@ pub(super) struct Leave {
     may_be_registered_until: Option<BootInstant>,
     /// The last acceptance of what was still registered.
     accepted_at: Option<BootInstant>,
-    /// So many targets were told of as deregistered.
+    /// The number of targets that were announced as deregistered.
     told: usize,
     /// When health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
@@ -47,7 +47,7 @@ enum Stage {
 }
 
 impl Leave {
-    /// Until `may_be_registered_until` a call from before the handover may still register this instance.
+    /// A call from before the handover may still register this instance until `may_be_registered_until`.
     pub(super) fn new(
         registration: Registration,
         may_be_registered_until: Option<BootInstant>,
@@ -192,7 +192,7 @@ impl Duty<Duties> for Leave {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        // What the owner does already takes nothing from the bucket that others wait for.
+        // If the owner deregisters us already, our own call would only take from the bucket that others wait for.
         let waits = self.stage == Stage::Deregister && self.attempts.was_throttled() && !self.attempts.in_flight;
         if waits && situation.taken_out_of.contains(&self.registration.target_group) {
             self.accepted(situation);

@@ -22,7 +22,7 @@ use crate::core::retry::FailureKind;
 pub(super) const AHEAD: Duration = Duration::from_secs(5);
 /// Between two looks while nobody else serves.
 const AGAIN: Duration = Duration::from_secs(5);
-/// And while this instance is being taken out of the group by its owner.
+/// The same pause while the owner is taking this instance out of the group.
 const AGAIN_WHILE_TAKEN_OUT: Duration = Duration::from_secs(1);
 /// An instance that leaves at once waits no longer for an answer, since it began to look or since the last answer came.
 pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);

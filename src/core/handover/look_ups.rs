@@ -66,7 +66,7 @@ impl Duty<Duties> for FindPlan {
 
 pub(super) struct FindGroup {
     attempts: Attempts,
-    /// What IAM denies is not waited for: the hooks that are known are all there is to go by.
+    /// IAM's refusal. It is not waited for: the handover goes by the hooks that are known.
     denied: Option<Failure>,
 }
 

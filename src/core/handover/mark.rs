@@ -43,7 +43,7 @@ impl Duty<Duties> for Mark {
     }
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
-        // What takes traffic away goes first; what is at stake here can wait.
+        // Calls that take traffic away go first; the tag can wait.
         let is_time = situation.deregistration_tried || situation.may_mark;
         let call = || Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(situation.terms) };
         (self.is_wanted(situation.terms) && is_time).then(call)

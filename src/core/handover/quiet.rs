@@ -215,7 +215,7 @@ impl Duty<Duties> for Quiet {
 /// waiting for longer. A notice leaves its whole time.
 fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
     let longest = situation.registrations.iter().map(|registration| registration.deregistration_delay).max();
-    // What sends requests from elsewhere has a delay of its own.
+    // A source of requests that ELB does not know has a delay of its own.
     let elsewhere = situation.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
     let delay = longest.max(elsewhere).unwrap_or_default();
     !situation.terms.signal.is_notice() && situation.now >= left_at + delay

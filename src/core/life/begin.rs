@@ -108,7 +108,7 @@ impl Life {
 
     /// Tells whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
     fn is_over(&self, notice: Notice, at: BootInstant) -> bool {
-        // Without a time, only a notice that stood before this process is the one of the record.
+        // A notice without a time is the record's only if it stood before this process.
         let is_known = |record: &Record| match record.time {
             Some(time) => notice.time == Some(time),
             None => record.signal == Signal::Notice && notice.time.is_none() && !self.sight.absent_before,
@@ -410,7 +410,7 @@ impl Life {
         let unfinished = self.record.as_ref().filter(|record| record.closed.is_none());
         let left = || unfinished.and_then(|record| record.known.registrations.clone());
         let mut found = unfinished.map(|record| record.known.found.clone()).unwrap_or_default();
-        // Where an arrival registers this instance is to be left, whatever the look-ups know and find so far.
+        // The groups in which an arrival registers this instance are left too, whatever the look-ups know.
         found.extend(self.arrival.iter().flat_map(Arrival::registrations).cloned());
         let registrations = self.all_known_registrations(earlier.registrations.or_else(left));
         let registrations = registrations.filter(|them| !them.is_empty() || self.trusts_empty);

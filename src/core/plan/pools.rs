@@ -92,7 +92,7 @@ pub(super) fn overrides(identity: &Identity, choice: &Successor, surroundings: &
         return types.into_iter().map(pool).collect();
     }
     let Surroundings { zone_of_subnet, subnets_without_zone, unknown_subnets, .. } = surroundings;
-    // Where AWS knows none of them, the launch is to say so: without a subnet it would go anywhere.
+    // If AWS knows none of them, the launch has to fail and say so: without a subnet it would go anywhere.
     let unknown = unknown_subnets.iter().filter(|_| zone_of_subnet.is_empty() && subnets_without_zone.is_empty());
     let without_zone = subnets_without_zone.iter().chain(unknown).map(|subnet| (subnet, None));
     let subnets: Vec<(&String, Option<&String>)> =

@@ -1,4 +1,4 @@
-//! What a successor is launched from, as far as permissions go: templates, subnets, the role, and whatever the templates name.
+//! The sources of a launch that permissions depend on: templates, subnets, the role, and whatever the templates name.
 
 use crate::core::model::LaunchOverride;
 
@@ -34,7 +34,7 @@ pub struct TemplateNames {
 }
 
 impl TemplateNames {
-    /// What an override names in place of its template.
+    /// The names that an override gives in place of its template's.
     pub fn of_override(pool: &LaunchOverride) -> TemplateNames {
         let parameter = pool.image_id.as_deref().and_then(|image| image.strip_prefix("resolve:ssm:"));
         let volumes = pool.block_devices.iter().filter_map(|device| device.volume.as_ref());

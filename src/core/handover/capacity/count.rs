@@ -9,7 +9,7 @@ use crate::core::model::{BootInstant, Fleet, FleetMember};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{goes_at, is_under_notice, noticed_at, weight_hundredths};
 
-/// What AWS leaves by its own date: a handover tries on for some seconds after it.
+/// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
     let left = situation.terms.deadline.since(situation.now);
     let announced = situation.terms.time.map(|time| time.duration_since(situation.terms.time_of(situation.now)));
