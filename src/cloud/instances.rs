@@ -64,7 +64,7 @@ impl Instances {
                 // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
                     let filter = Filter::builder().name("instance-id").set_values(Some(ids)).build();
-                    found.extend(self.filtered(filter, limit).await?);
+                    found.extend(self.filtered(vec![filter], limit).await?);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -87,12 +87,24 @@ impl Instances {
         value: &str,
         limit: Duration,
     ) -> Result<Vec<Instance>, Failure> {
-        self.filtered(filter(&format!("tag:{key}"), value), limit).await
+        self.filtered(vec![filter(&format!("tag:{key}"), value)], limit).await
     }
 
-    async fn filtered(&self, filter: Filter, limit: Duration) -> Result<Vec<Instance>, Failure> {
+    /// The instances of a VPC that hold these private addresses, on whichever of their network interfaces.
+    pub async fn describe_instances_by_address(
+        &self,
+        vpc_id: &str,
+        addresses: &[String],
+        limit: Duration,
+    ) -> Result<Vec<Instance>, Failure> {
+        let held = Filter::builder().name("network-interface.addresses.private-ip-address");
+        let held = held.set_values(Some(addresses.to_vec())).build();
+        self.filtered(vec![held, filter("vpc-id", vpc_id)], limit).await
+    }
+
+    async fn filtered(&self, filters: Vec<Filter>, limit: Duration) -> Result<Vec<Instance>, Failure> {
         pages(|token| {
-            let call = self.client.describe_instances().filters(filter.clone()).set_next_token(token);
+            let call = self.client.describe_instances().set_filters(Some(filters.clone())).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
             async move {
                 let answer = answer.await?;
@@ -229,12 +241,14 @@ fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instan
 fn instance(described: &types::Instance) -> Option<Instance> {
     let code = described.state().and_then(|state| state.code());
     let placement = described.placement();
+    let addresses = described.network_interfaces().iter().flat_map(|interface| interface.private_ip_addresses());
     Some(Instance {
         instance_id: InstanceId::new(described.instance_id()?),
         state: code.map_or(InstanceState::Unknown, InstanceState::from_code),
         instance_type: described.instance_type().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         availability_zone: placement.and_then(|placement| placement.availability_zone()).unwrap_or_default().to_owned(),
         private_ip: described.private_ip_address().map(str::to_owned),
+        addresses: addresses.filter_map(|address| address.private_ip_address()).map(str::to_owned).collect(),
         subnet_id: described.subnet_id().map(str::to_owned),
         launch_time: described.launch_time().and_then(timestamp),
         state_reason: described.state_reason().and_then(|reason| {

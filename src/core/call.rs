@@ -112,6 +112,10 @@ pub enum Call {
     DescribeInstances {
         instance_ids: Vec<InstanceId>,
     },
+    /// The instances of this instance's VPC that hold these private addresses.
+    DescribeInstancesByAddress {
+        addresses: Vec<String>,
+    },
     DescribeSuccessorsByTag,
     /// On this instance.
     TagInstance {
@@ -275,6 +279,7 @@ impl Call {
                 | Call::DescribeFleet { .. }
                 | Call::DescribeFleetMembers { .. }
                 | Call::DescribeInstances { .. }
+                | Call::DescribeInstancesByAddress { .. }
                 | Call::DescribeSuccessorsByTag
                 | Call::RunHook { .. }
                 | Call::LookAtReadiness(_)

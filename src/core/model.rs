@@ -244,6 +244,9 @@ pub struct Instance {
     pub instance_type: String,
     pub availability_zone: String,
     pub private_ip: Option<String>,
+    /// Every private IPv4 address of its network interfaces.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     pub subnet_id: Option<String>,
     /// The time of its launch, by AWS's clock.
     pub launch_time: Option<Timestamp>,

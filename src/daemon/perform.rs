@@ -86,6 +86,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::CreateFleet { .. }
         | Call::RunInstances { .. }
         | Call::DescribeInstances { .. }
+        | Call::DescribeInstancesByAddress { .. }
         | Call::DescribeSuccessorsByTag
         | Call::TagInstance { .. }
         | Call::UntagInstance { .. }
@@ -138,6 +139,14 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -
         }
         Call::DescribeInstances { instance_ids } => {
             instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
+        }
+        Call::DescribeInstancesByAddress { addresses } => {
+            let vpc_id = match &identity.vpc_id {
+                Some(vpc_id) => vpc_id.clone(),
+                // Only where the metadata does not tell it.
+                None => instances.vpc_of(us, limit).await?.unwrap_or_default(),
+            };
+            instances.describe_instances_by_address(&vpc_id, &addresses, limit).await.map(Answer::Instances)
         }
         Call::DescribeSuccessorsByTag => {
             instances.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str(), limit).await.map(Answer::Instances)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::answers::{done, filtered_by_tags, paged, unknown_filter};
-use super::api_ec2_instance::{described, state};
+use super::api_ec2_instance::{described, shown_address, state};
 use super::instance::{Instance, InstanceState};
 use super::query::{Filter, Query};
 use super::refusal::{ApiAnswer, Refusal};
@@ -61,7 +61,7 @@ fn describe_instances(world: &World, query: &Query) -> ApiAnswer {
     for instance in asked.filter(|one| visible(one)) {
         let mut admitted = true;
         for filter in &filters {
-            admitted &= instance_admitted(filter, instance)?;
+            admitted &= instance_admitted(world, filter, instance)?;
         }
         if admitted {
             found.push(instance);
@@ -78,7 +78,7 @@ fn describe_instances(world: &World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("reservationSet", "item", reservations).option("nextToken", next))
 }
 
-fn instance_admitted(filter: &Filter, instance: &Instance) -> Result<bool, Refusal> {
+fn instance_admitted(world: &World, filter: &Filter, instance: &Instance) -> Result<bool, Refusal> {
     if let Some(admitted) = filtered_by_tags(filter, &instance.tags) {
         return Ok(admitted);
     }
@@ -91,7 +91,10 @@ fn instance_admitted(filter: &Filter, instance: &Instance) -> Result<bool, Refus
         "instance-type" => filter.admits(&place.instance_type),
         "availability-zone" => filter.admits(&place.zone),
         "subnet-id" => filter.admits(&place.subnet),
-        "private-ip-address" => filter.admits(&instance.private_ip),
+        "private-ip-address" | "network-interface.addresses.private-ip-address" => {
+            shown_address(world, instance).is_some_and(|address| filter.admits(address))
+        }
+        "vpc-id" => instance.state != InstanceState::Terminated && filter.admits(&world.settings.vpc),
         "instance-lifecycle" => place.life_cycle == LifeCycle::Spot && filter.admits("spot"),
         "spot-instance-request-id" => instance.spot.as_ref().is_some_and(|spot| filter.admits(&spot.id)),
         _ => return Err(unknown_filter(filter)),

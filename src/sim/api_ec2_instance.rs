@@ -9,11 +9,16 @@ pub(crate) fn state(state: InstanceState) -> Xml {
     Xml::new().text("code", state.code_with_high_byte()).text("name", state.name())
 }
 
-pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
-    let gone = instance.state == InstanceState::Terminated;
+/// The private address, once EC2 shows it and as long as the instance has a network interface.
+pub(crate) fn shown_address<'a>(world: &World, instance: &'a Instance) -> Option<&'a str> {
     let timings = &world.settings.timings;
     let has_address = instance.first || world.now >= instance.launched + timings.running_after + timings.address_after;
-    let address = Some(&instance.private_ip).filter(|_| !gone && has_address);
+    Some(instance.private_ip.as_str()).filter(|_| has_address && instance.state != InstanceState::Terminated)
+}
+
+pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
+    let gone = instance.state == InstanceState::Terminated;
+    let address = shown_address(world, instance);
     let place = &instance.place;
     let xml = Xml::new()
         .text("instanceId", &instance.id)
@@ -34,11 +39,17 @@ pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
         .option("spotInstanceRequestId", instance.spot.as_ref().map(|spot| &spot.id))
         .and(tag_set(&instance.tags))
         .list("groupSet", "item", [])
+        .list("networkInterfaceSet", "item", address.map(network_interface))
         .nest("metadataOptions", metadata_options(world));
     if instance.reason.is_empty() {
         return xml;
     }
     xml.nest("stateReason", Xml::new().text("code", &instance.reason).text("message", &instance.reason))
+}
+
+fn network_interface(address: &str) -> Xml {
+    let only = Xml::new().text("privateIpAddress", address).text("primary", true);
+    Xml::new().text("privateIpAddress", address).list("privateIpAddressesSet", "item", [only])
 }
 
 fn metadata_options(world: &World) -> Xml {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use spot_relay::sim::{FleetType, Other, Owner, Settings};
+use spot_relay::sim::{FleetType, Other, Owner, RequestMoment, Settings, TargetType};
 
 use crate::scenario::{Daemon, Scenario, world};
 
@@ -15,6 +15,10 @@ const NOTICE: Duration = Duration::from_secs(20);
 const LIT_FOR: Duration = Duration::from_secs(13);
 /// A group that is asked by detaching takes its member out. The member has to see that and to pass a health check again.
 const TAKEN_OUT_FOR: Duration = Duration::from_secs(6);
+
+/// Longer than from the first member that sees its notice to the last: each sees all the others healthy, and their tags
+/// decide.
+const LOOKS_TAKE: Duration = Duration::from_millis(1_200);
 
 /// Members see their notices up to a second apart, as with the default interval.
 const SERVES_ON: &str = "target-groups = [\"web\"]\n[leave]\nsettle = \"200ms\"\nquiet-for = \"200ms\"\n";
@@ -29,6 +33,30 @@ struct Service {
     settings: Settings,
     config: &'static str,
     dark: Duration,
+    /// How long AWS takes to answer about target health, after it has looked.
+    looks_take: Duration,
+}
+
+/// The names of one instance: its own, and the one under which a target group knows it.
+#[derive(Clone)]
+struct Member {
+    instance_id: String,
+    target: String,
+}
+
+impl Member {
+    fn all(scenario: &Scenario) -> Vec<Member> {
+        let (world, targets) = (scenario.sim.snapshot(), scenario.sim.targets("web"));
+        let instances = world["instances"].as_array().expect("instances").iter();
+        let names =
+            instances.map(|it| ["id", "private_ip"].map(|name| it[name].as_str().unwrap_or_default().to_owned()));
+        let target = |name: &&String| targets.iter().any(|(target, _, _)| target == *name);
+        let member = |names: [String; 2]| {
+            let target = names.iter().find(target).cloned()?;
+            Some(Member { instance_id: names[0].clone(), target })
+        };
+        names.filter_map(member).collect()
+    }
 }
 
 /// No successor comes to run within the notice.
@@ -39,16 +67,26 @@ fn owned_by(owner: Owner) -> Settings {
     settings
 }
 
+/// The target group holds private addresses.
+fn by_address(mut settings: Settings) -> Settings {
+    settings.target_groups[0].kind = TargetType::Ip;
+    settings.target_groups[0].attached = false;
+    settings
+}
+
 fn services(members: usize) -> Vec<Service> {
     let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
     let full = |owner| Settings { max_size: u32::try_from(members).ok(), ..owned_by(owner) };
-    let service = |name, settings, config, dark| Service { name, settings, config, dark };
+    let service = |name, settings, config, dark| Service { name, settings, config, dark, looks_take: Duration::ZERO };
+    let slowly = |service| Service { looks_take: LOOKS_TAKE, ..service };
     let never = Duration::ZERO;
     let mut services = vec![
         service("template", owned_by(Owner::LaunchTemplate), SERVES_ON, never),
-        service("template at once", owned_by(Owner::LaunchTemplate), AT_ONCE, never),
+        slowly(service("template at once", owned_by(Owner::LaunchTemplate), AT_ONCE, never)),
         service("group at once", owned_by(Owner::auto_scaling_group()), AT_ONCE, TAKEN_OUT_FOR),
         service("nobody", owned_by(Owner::Nobody), SERVES_ON, never),
+        service("addresses", by_address(owned_by(Owner::LaunchTemplate)), SERVES_ON, never),
+        slowly(service("addresses at once", by_address(owned_by(Owner::LaunchTemplate)), AT_ONCE, never)),
     ];
     if members == 1 {
         services.extend([
@@ -72,8 +110,9 @@ fn all_noticed_at_once(service: Service) {
     let context = format!("{} of {members}", service.name);
     let first = Scenario::new(service.settings).config(service.config);
     let ours = first.sim.instance_id();
-    let targets = first.sim.targets("web").into_iter().map(|(id, _, _)| id);
-    let others: Vec<String> = targets.filter(|id| *id != ours).collect();
+    let all = Member::all(&first);
+    let others: Vec<String> = all.iter().map(|it| it.instance_id.clone()).filter(|id| *id != ours).collect();
+    assert_eq!(others.len() + 1, members, "{context}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let fellow = |id: &String| {
         let metadata = runtime.block_on(first.sim.metadata_for(id)).expect("its metadata");
@@ -83,6 +122,12 @@ fn all_noticed_at_once(service: Service) {
     // Their metadata is served by this test's own runtime.
     let _serving = thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     let daemons: Vec<Daemon> = std::iter::once(&first).chain(&fellows).map(Scenario::ready).collect();
+    let looks_take = service.looks_take;
+    first.sim.on_request(move |request, moment| {
+        if request.action == "DescribeTargetHealth" && moment == RequestMoment::Done {
+            thread::sleep(looks_take);
+        }
+    });
     let noticed_at = Instant::now();
     others.iter().chain([&ours]).for_each(|id| first.sim.notice_for(id, "terminate", NOTICE));
     let mut dark = Duration::ZERO;
@@ -97,9 +142,9 @@ fn all_noticed_at_once(service: Service) {
     for daemon in &daemons {
         daemon.wait_for("handed-over");
     }
-    for id in others.iter().chain([&ours]) {
-        let is_in = |(target, _, state): &(String, u16, String)| target == id && state != "draining";
-        let targets = first.sim.targets("web");
+    for member in &all {
+        let is_in = |(target, _, state): &(String, u16, String)| *target == member.target && state != "draining";
+        let (id, targets) = (&member.instance_id, first.sim.targets("web"));
         assert!(!targets.iter().any(is_in), "{context}: {id} is out before the end: {targets:?}\n{}", log());
     }
     assert_eq!(first.sim.successors().len(), launches * members, "{context}: {:?}\n{}", first.writes(), log());

@@ -13,7 +13,7 @@ use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyId, Situation, seed};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, InstanceId, Registration, TargetGroupArn, TargetHealth, TargetState, TargetType, TargetZone,
+    BootInstant, Instance, InstanceId, Registration, TargetGroupArn, TargetHealth, TargetState, TargetType, TargetZone,
 };
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::FailureKind;
@@ -50,7 +50,7 @@ pub(super) struct Light {
 enum Stage {
     Health,
     /// The other healthy targets: whether they bear the tag of one that goes. Before that, whether this instance is in service.
-    Tags(bool, Vec<InstanceId>),
+    Tags(bool, Vec<String>),
     /// Nobody else serves, and the owner has taken this instance out.
     Return,
 }
@@ -114,14 +114,21 @@ impl Light {
         let mut others: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
         others.sort_unstable();
         others.dedup();
-        // The tags of an address are not to be asked for.
-        let has_tags = others.iter().all(|id| id.starts_with("i-"));
-        if others.is_empty() || others.len() > FEW || !has_tags {
+        if others.is_empty() || others.len() > FEW {
             return self.decide(now, in_service, !others.is_empty());
         }
-        self.stage = Stage::Tags(in_service, others.into_iter().map(InstanceId::new).collect());
+        self.stage = Stage::Tags(in_service, others.into_iter().map(str::to_owned).collect());
         let begun_at = situation.terms.clocks.1;
         self.attempts.succeeded(now.max(begun_at + TAGGED_WITHIN));
+    }
+
+    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds belongs to something
+    /// else, of which nobody knows that it goes.
+    fn one_stays(&self, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
+        let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
+        let is_held = |address: &String| instances.iter().any(|it| it.addresses.contains(address));
+        let by_address = self.registration.target_type == TargetType::Ip;
+        alive.any(|it| !it.tags.contains_key(LEAVING_TAG)) || (by_address && !others.iter().all(is_held))
     }
 
     fn decide(&mut self, now: BootInstant, in_service: bool, serves: bool) {
@@ -159,7 +166,12 @@ impl Duty<Duties> for Light {
         match &self.stage {
             _ if self.serves == Some(true) => None,
             Stage::Health => Some(Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone }),
-            Stage::Tags(_, others) => Some(Call::DescribeInstances { instance_ids: others.clone() }),
+            Stage::Tags(_, others) => Some(match self.registration.target_type {
+                TargetType::Instance => {
+                    Call::DescribeInstances { instance_ids: others.iter().map(InstanceId::new).collect() }
+                }
+                TargetType::Ip => Call::DescribeInstancesByAddress { addresses: others.clone() },
+            }),
             Stage::Return => {
                 Some(Call::RegisterTargets { target_group, targets: self.registration.targets.clone(), zone })
             }
@@ -173,10 +185,10 @@ impl Duty<Duties> for Light {
         }
         match (&self.stage, answer) {
             (Stage::Health, Answer::Health(rows)) => self.looked(situation, &rows),
-            (Stage::Tags(in_service, _), Answer::Instances(instances)) => {
-                let in_service = *in_service;
-                let mut stay = instances.iter().filter(|it| it.state.is_alive() && !it.tags.contains_key(LEAVING_TAG));
-                self.decide(now, in_service, stay.next().is_some());
+            (Stage::Tags(in_service, others), Answer::Instances(instances)) => {
+                let (in_service, ours) = (*in_service, &situation.terms.identity.instance_id);
+                let one_stays = self.one_stays(ours, others, &instances);
+                self.decide(now, in_service, one_stays);
             }
             (Stage::Return, Answer::Accepted) => {
                 self.is_back = true;

@@ -374,6 +374,7 @@ fn running(id: &str) -> Instance {
         instance_type: "m5.large".into(),
         availability_zone: "eu-west-1a".into(),
         private_ip: None,
+        addresses: Vec::new(),
         subnet_id: None,
         launch_time: None,
         tags: BTreeMap::new(),

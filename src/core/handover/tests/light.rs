@@ -20,6 +20,9 @@ struct Night<'a> {
     /// How long each exchange takes.
     takes: u64,
     action: Action,
+    target_type: TargetType,
+    /// Addresses of others that no instance of this VPC holds.
+    strangers: usize,
 }
 
 /// The instants that were seen, in milliseconds.
@@ -39,13 +42,23 @@ struct Seen {
 
 impl<'a> Night<'a> {
     fn of(when: When, plan: Plan, others: &'a [Other]) -> Night<'a> {
-        Night { when, plan, others, refused: None, takes: 20, action: Action::Terminate }
+        Night {
+            when,
+            plan,
+            others,
+            refused: None,
+            takes: 20,
+            action: Action::Terminate,
+            target_type: TargetType::Instance,
+            strangers: 0,
+        }
     }
 
     fn pass(self) -> Seen {
         let terms = Terms { clocks: (epoch(), at(0)), ..terms_of("i-victim", self.action, 120_000) };
+        let ours = registration(WEB, &self.target_id("i-victim"), &[80]);
         let known = Known {
-            registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
+            registrations: Some(vec![Registration { target_type: self.target_type, ..ours }]),
             plan: Some(self.plan.clone()),
             ..Known::default()
         };
@@ -69,6 +82,20 @@ impl<'a> Night<'a> {
         assert!(handover.outcome().is_some(), "it ends");
         assert!(serving_since.is_none(), "out before the end");
         seen
+    }
+
+    /// The name under which a target group knows this instance.
+    fn target_id(&self, name: &str) -> String {
+        match (self.target_type, name.trim_start_matches("i-")) {
+            (TargetType::Instance, _) => name.to_owned(),
+            (TargetType::Ip, "victim") => "10.0.1.7".to_owned(),
+            (TargetType::Ip, number) => format!("10.0.2.{number}"),
+        }
+    }
+
+    /// The first of the others are strangers, if there are any.
+    fn is_stranger(&self, name: &str) -> bool {
+        name.trim_start_matches("i-").parse().is_ok_and(|number: usize| number < self.strangers)
     }
 
     /// Registered again this instance is healthy after 5 s.
@@ -109,7 +136,11 @@ impl<'a> Night<'a> {
             }
             Call::DescribeTargetHealth { targets, .. } => {
                 seen.looks += usize::from(is_light);
-                let row = |id: String, state| TargetHealth { target: Target { id, port: 80 }, state, reason: None };
+                let row = |name: String, state| TargetHealth {
+                    target: Target { id: self.target_id(&name), port: 80 },
+                    state,
+                    reason: None,
+                };
                 let ours = match *serving_since {
                     None => TargetState::Draining,
                     Some(since) if now < since => TargetState::Initial,
@@ -118,13 +149,20 @@ impl<'a> Night<'a> {
                 let rows = shown().map(|(id, (state, _))| row(id, state)).chain([row("i-victim".into(), ours)]);
                 Answer::Health(TargetHealth::as_asked(rows.collect(), targets))
             }
-            Call::DescribeInstances { instance_ids } => {
+            Call::DescribeInstances { .. } | Call::DescribeInstancesByAddress { .. } => {
                 let instance = |(name, (_, leaving)): (String, (TargetState, bool))| {
                     let mut instance = running(&name);
+                    // A second address of its second interface is the one that is registered.
+                    instance.addresses = vec!["10.0.9.9".to_owned(), self.target_id(&name)];
                     instance.tags.extend(leaving.then(|| (LEAVING_TAG.to_owned(), "soon".to_owned())));
                     instance
                 };
-                let asked = shown().filter(|(name, _)| instance_ids.contains(&id(name)));
+                let is_asked_for = |name: &str| match call {
+                    Call::DescribeInstances { instance_ids } => instance_ids.contains(&id(name)),
+                    Call::DescribeInstancesByAddress { addresses } => addresses.contains(&self.target_id(name)),
+                    _ => false,
+                };
+                let asked = shown().filter(|(name, _)| is_asked_for(name) && !self.is_stranger(name));
                 Answer::Instances(asked.map(instance).collect())
             }
             Call::DescribeGroupMembers { .. } => Answer::GroupMembers(Vec::new()),
@@ -193,6 +231,26 @@ fn where_another_one_serves_an_instance_that_leaves_at_once_is_out_after_three_e
             assert!(seen.asked.is_none_or(|asked| asked == 0), "the successor is asked for first: {seen:?}");
             assert!(seen.looks == 1 && seen.returned.is_empty(), "{seen:?}");
         }
+    }
+}
+
+#[test]
+fn the_others_of_a_group_of_addresses_are_told_by_the_instances_that_hold_them() {
+    let by_address = |when, others, strangers| {
+        let night = Night::of(when, launch_plan(), others);
+        Night { target_type: TargetType::Ip, takes: 100, strangers, ..night }.pass()
+    };
+    for others in ALONE {
+        for when in [When::Auto, When::AtOnce] {
+            let seen = by_address(when, others, 0);
+            assert_eq!((seen.left, seen.dark), (Some(110_000), 0), "{when:?}, {} others", others.len());
+        }
+    }
+    for (others, strangers) in [(&[SERVES][..], 0), (&[GOES, SERVES], 0), (&[GOES], 1), (&[GOES, GOES], 1)] {
+        let seen = by_address(When::AtOnce, others, strangers);
+        assert!(seen.left.is_some_and(|left| left <= 300) && seen.looks == 1, "{strangers} strangers: {seen:?}");
+        let seen = by_address(When::Auto, others, strangers);
+        assert_eq!((seen.left, seen.looks), (Some(80_000), 1), "{strangers} strangers");
     }
 }
 

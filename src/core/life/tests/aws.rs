@@ -449,6 +449,7 @@ impl Aws {
             instance_type: "m5.large".into(),
             availability_zone: "eu-west-1b".into(),
             private_ip: Some("10.0.2.9".into()),
+            addresses: Vec::new(),
             subnet_id: None,
             launch_time: Some(launch_time),
             tags: BTreeMap::new(),
