@@ -18,13 +18,13 @@ mod leave;
 mod lifecycle;
 mod light;
 mod look_ups;
+mod manner;
 mod mark;
 mod outcome;
 mod quiet;
 mod register;
 mod situation;
 mod successor;
-mod terms;
 mod watch;
 mod words;
 
@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
+use crate::core::incident::Incident;
 use crate::core::model::{
     Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
 };
@@ -47,12 +48,12 @@ use hook::Hook;
 use journal::{About, Journal};
 use leave::Leave;
 use light::Light;
+use manner::Manner;
+pub use manner::{Known, OnNotice, Settings};
 pub use outcome::Outcome;
 use outcome::{join, seconds};
 use situation::Situation;
 use successor::SuccessorDuties;
-use terms::Manner;
-pub use terms::{Known, OnNotice, Settings, Terms};
 pub use words::in_drill;
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
@@ -70,7 +71,7 @@ pub struct Handover {
 
 /// Everything of a handover but its duties.
 struct Facts {
-    terms: Terms,
+    incident: Incident,
     settings: Settings,
     begun_at: BootInstant,
     registrations: Vec<Registration>,
@@ -85,9 +86,9 @@ struct Facts {
 }
 
 impl Handover {
-    pub fn begin(terms: Terms, settings: Settings, known: Known, now: BootInstant) -> Handover {
+    pub fn begin(incident: Incident, settings: Settings, known: Known, now: BootInstant) -> Handover {
         let mut handover = Handover {
-            duties: Duties::new(&terms, &settings, &known, now),
+            duties: Duties::new(&incident, &settings, &known, now),
             facts: Facts {
                 begun_at: now,
                 registrations: Vec::new(),
@@ -95,29 +96,29 @@ impl Handover {
                 unclear: known.unclear,
                 is_leaving: false,
                 crowd: Crowd::new(now),
-                journal: Journal { deadline: terms.announced_deadline(), ..Journal::default() },
+                journal: Journal { deadline: incident.announced_deadline(), ..Journal::default() },
                 asked_at: now,
-                terms,
+                incident,
                 settings,
             },
             outcome: None,
         };
         match known.registrations {
             Some(registrations) => handover.learn_registrations(registrations, now),
-            None => handover.duties.look_for_registrations(None, &handover.facts.terms, now),
+            None => handover.duties.look_for_registrations(None, &handover.facts.incident, now),
         }
         handover.learn_registrations(known.found, now);
         match known.plan {
             Some(plan) => handover.learn_plan(plan, now),
-            None => handover.duties.look_for_plan(&handover.facts.terms, now),
+            None => handover.duties.look_for_plan(&handover.facts.incident, now),
         }
         handover.look_for_group(now);
         handover.say_begun(now);
         handover
     }
 
-    pub fn terms(&self) -> &Terms {
-        &self.facts.terms
+    pub fn incident(&self) -> &Incident {
+        &self.facts.incident
     }
 
     /// The facts known by now, which the record keeps for the next process.
@@ -160,7 +161,7 @@ impl Handover {
 
     /// Tells whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
     pub fn is_certain(&self) -> bool {
-        !self.facts.terms.is_open() || self.facts.is_leaving
+        !self.facts.incident.is_open() || self.facts.is_leaving
     }
 
     /// A notice, while this handover is under way: the same incident. Of a notice already known only a nearer time counts
@@ -169,21 +170,21 @@ impl Handover {
         if self.outcome.is_some() {
             return;
         }
-        let terms = &mut self.facts.terms;
+        let incident = &mut self.facts.incident;
         // A drill's deadline is nobody's but ours.
-        let is_drill = !terms.signal.is_real();
-        let was_open = terms.is_open() || is_drill;
-        let is_news = is_drill || (terms.signal != Signal::Notice && terms.time != time);
-        terms.deadline = if was_open { deadline } else { terms.deadline.min(deadline) };
-        if terms.signal != Signal::Notice {
-            terms.incident.action = Some(action);
-            terms.time = time;
-            terms.owner_sees = Signal::Notice;
+        let is_drill = !incident.signal.is_real();
+        let was_open = incident.is_open() || is_drill;
+        let is_news = is_drill || (incident.signal != Signal::Notice && incident.time != time);
+        incident.deadline = if was_open { deadline } else { incident.deadline.min(deadline) };
+        if incident.signal != Signal::Notice {
+            incident.id.action = Some(action);
+            incident.time = time;
+            incident.owner_sees = Signal::Notice;
         }
-        if !terms.terminating {
-            terms.signal = Signal::Notice;
+        if !incident.terminating {
+            incident.signal = Signal::Notice;
         }
-        self.facts.journal.deadline = terms.announced_deadline();
+        self.facts.journal.deadline = incident.announced_deadline();
         if is_news {
             self.become_urgent(now);
         }
@@ -191,29 +192,29 @@ impl Handover {
 
     /// AWS's time was in doubt, or of a weaker signal; by this the times of AWS's are reckoned from now on.
     pub fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
-        self.facts.terms.clocks = (aws_now, now);
+        self.facts.incident.clocks = (aws_now, now);
     }
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
     /// was none.
     pub fn group_terminates(&mut self, into_pool: bool, deadline: BootInstant, now: BootInstant) {
-        let terms = &mut self.facts.terms;
-        if terms.terminating || self.outcome.is_some() {
+        let incident = &mut self.facts.incident;
+        if incident.terminating || self.outcome.is_some() {
             return;
         }
-        if terms.is_open() || !terms.signal.is_real() {
-            terms.signal = Signal::LifecycleState;
-            terms.incident.action = Some(Action::Terminate);
-            terms.deadline = deadline;
+        if incident.is_open() || !incident.signal.is_real() {
+            incident.signal = Signal::LifecycleState;
+            incident.id.action = Some(Action::Terminate);
+            incident.deadline = deadline;
         }
-        terms.terminating = true;
-        terms.into_pool = into_pool;
-        self.facts.journal.deadline = terms.announced_deadline();
+        incident.terminating = true;
+        incident.into_pool = into_pool;
+        self.facts.journal.deadline = incident.announced_deadline();
         if let Some(successor) = &mut self.duties.successor {
-            successor.group_terminates(terms, now);
+            successor.group_terminates(incident, now);
         }
         self.look_for_group(now);
-        if self.facts.terms.signal == Signal::LifecycleState {
+        if self.facts.incident.signal == Signal::LifecycleState {
             self.say_begun(now);
         }
     }
@@ -237,7 +238,7 @@ impl Handover {
         let is_leaving = situation.may_leave && (is_found || !self.duties.leaves.is_empty());
         self.facts.is_leaving |= is_leaving;
         // A group that terminates this instance has no deadline: it waits for its hooks.
-        let left = self.facts.terms.deadline.since(now);
+        let left = self.facts.incident.deadline.since(now);
         let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
@@ -253,7 +254,7 @@ impl Handover {
             self.facts.crowd.was_throttled(now);
         }
         if let Some(successor) = &mut self.duties.successor {
-            successor.overhear(now, &self.facts.terms, id, &answer);
+            successor.overhear(now, &self.facts.incident, id, &answer);
         }
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
@@ -284,7 +285,7 @@ impl Handover {
         if self.outcome.is_some() {
             return None;
         }
-        let (deadline, leave) = (self.facts.terms.deadline, self.facts.effective_leave());
+        let (deadline, leave) = (self.facts.incident.deadline, self.facts.effective_leave());
         let latest_leave = self.facts.latest_leave(&leave);
         let marks = [
             deadline,
@@ -339,9 +340,9 @@ impl Handover {
             if self.facts.registrations.iter().any(|known| known.target_group == registration.target_group) {
                 continue;
             }
-            let seed = seed(&self.facts.terms, registration.target_group.as_str());
+            let seed = seed(&self.facts.incident, registration.target_group.as_str());
             let attempts = Attempts::new(DutyId::Leave(self.duties.leaves.len()), now, seed);
-            let leave = Leave::new(registration.clone(), self.facts.terms.arrival_lands_by, attempts);
+            let leave = Leave::new(registration.clone(), self.facts.incident.arrival_lands_by, attempts);
             self.duties.leaves.push(leave);
             self.facts.registrations.push(registration);
         }
@@ -355,36 +356,36 @@ impl Handover {
 
     fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
         let facts = &mut self.facts;
-        let plan = plan.at(&facts.terms.identity, facts.terms.owner_sees);
+        let plan = plan.at(&facts.incident.identity, facts.incident.owner_sees);
         facts.crowd.learn_fellows(plan.fellows());
         facts.journal.owner = Some(plan.owner().to_owned());
         self.duties.find_plan = None;
         if let (Plan::Group { group, .. }, false) = (&plan, self.duties.registrations_are_known()) {
-            self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.terms, now);
+            self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.incident, now);
         }
-        let manner = facts.terms.manner(&facts.settings.leave, Some(&plan));
-        self.duties.successor = Some(SuccessorDuties::new(plan, &facts.terms, manner, now));
+        let manner = facts.incident.manner(&facts.settings.leave, Some(&plan));
+        self.duties.successor = Some(SuccessorDuties::new(plan, &facts.incident, manner, now));
     }
 
     /// Time is short now: what waited for a better moment goes on at once.
     fn become_urgent(&mut self, now: BootInstant) {
         let manner = self.manner();
         if let Some(successor) = &mut self.duties.successor {
-            successor.become_urgent(manner, &self.facts.terms, now);
+            successor.become_urgent(manner, &self.facts.incident, now);
         }
         self.say_begun(now);
     }
 
     fn manner(&self) -> Manner {
-        self.facts.terms.manner(&self.facts.settings.leave, self.plan())
+        self.facts.incident.manner(&self.facts.settings.leave, self.plan())
     }
 
     fn say_begun(&mut self, now: BootInstant) {
         let known = self.duties.registrations_are_known();
         let registrations = known.then_some(self.facts.registrations.as_slice());
-        let (terms, serves_on) = (&self.facts.terms, self.manner() == Manner::ServeOn);
-        let message = words::begun(terms, registrations, self.plan(), serves_on, now);
-        let kind = if terms.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
+        let (incident, serves_on) = (&self.facts.incident, self.manner() == Manner::ServeOn);
+        let message = words::begun(incident, registrations, self.plan(), serves_on, now);
+        let kind = if incident.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
         self.facts.journal.reach(now, kind, message, About::default());
     }
 }
@@ -392,15 +393,15 @@ impl Handover {
 impl Facts {
     /// The reserve of a short notice is no more than a quarter of it.
     fn effective_leave(&self) -> LeaveSettings {
-        let reserve = self.settings.leave.reserve.min(self.terms.deadline.since(self.begun_at) / 4);
+        let reserve = self.settings.leave.reserve.min(self.incident.deadline.since(self.begun_at) / 4);
         LeaveSettings { reserve, ..self.settings.leave.clone() }
     }
 
     /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
     fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
         let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
-        let latest = self.terms.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
-        self.crowd.spread_leaving(latest, seed(&self.terms, "leave"))
+        let latest = self.incident.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
+        self.crowd.spread_leaving(latest, seed(&self.incident, "leave"))
     }
 }
 
@@ -409,8 +410,8 @@ pub fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> D
     deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
 }
 
-fn seed(terms: &Terms, duty: &str) -> u64 {
-    retry::seed(&format!("{} {} {duty}", terms.identity.instance_id, terms.incident.boot_id))
+fn seed(incident: &Incident, duty: &str) -> u64 {
+    retry::seed(&format!("{} {} {duty}", incident.identity.instance_id, incident.id.boot_id))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub struct Life {
 impl Life {
     /// `record` is this instance's, of whatever boot.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, record: Option<Record>) -> Life {
-        let of_this_boot = record.as_ref().filter(|record| record.incident.boot_id == boot_id);
+        let of_this_boot = record.as_ref().filter(|record| record.id.boot_id == boot_id);
         let is_done = |record: &&&Record| record.outcome.is_some() || record.closed.is_some();
         let events_done = of_this_boot.iter().filter(is_done).filter_map(|record| record.event.clone()).collect();
         Life {
@@ -288,7 +288,7 @@ impl Life {
     }
 
     fn record_of_this_boot(&self) -> Option<&Record> {
-        self.record.as_ref().filter(|record| record.incident.boot_id == self.boot_id)
+        self.record.as_ref().filter(|record| record.id.boot_id == self.boot_id)
     }
 
     fn change_record(&mut self, change: impl FnOnce(&mut Record)) {

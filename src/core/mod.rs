@@ -15,6 +15,8 @@ pub mod ours;
 pub mod plan;
 pub mod policy;
 
+pub mod incident;
+
 pub mod call;
 pub mod duty;
 pub mod handover;

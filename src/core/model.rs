@@ -195,7 +195,7 @@ impl fmt::Display for Action {
 /// The things that the notices of one interruption have in common. The notice's time is no part of it: it can shift between two
 /// looks (aws/aws-node-termination-handler#146).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Incident {
+pub struct IncidentId {
     pub instance_id: InstanceId,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,

@@ -29,7 +29,7 @@ pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -
         region: identity.region,
         account_id: identity.account_id,
         signal: signal.map(|signal| signal.as_str().to_owned()),
-        action: record.and_then(|record| record.incident.action).map(|action| action.to_string()),
+        action: record.and_then(|record| record.id.action).map(|action| action.to_string()),
         deadline: deadline.map(in_words),
         seconds_left: milestone.left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
         owner: plan.and_then(|plan| plan.owner_id().map(str::to_owned)),

@@ -9,18 +9,18 @@ use crate::core::model::Identity;
 
 /// The variables of the contract. What is not known, or does not apply, is empty.
 pub(super) fn environment(identity: &Identity, handover: &Handover, left: Duration) -> Vec<(String, String)> {
-    let terms = handover.terms();
+    let incident = handover.incident();
     let known = handover.known();
     let plan = known.plan.as_ref();
     let text = |value: Option<String>| value.unwrap_or_default();
     let groups = known.registrations.iter().flatten().map(|registration| registration.target_group.to_string());
     let groups: Vec<String> = groups.collect();
-    let deadline = terms.deadline_by_aws().map(|deadline: Timestamp| deadline.to_string());
+    let deadline = incident.deadline_by_aws().map(|deadline: Timestamp| deadline.to_string());
     let is_done =
         handover.reports().iter().all(|report| report.done || report.aside || report.duty.starts_with("hook "));
     let variables = [
-        ("SIGNAL", terms.signal.as_str().to_owned()),
-        ("ACTION", text(terms.incident.action.map(|action| action.to_string()))),
+        ("SIGNAL", incident.signal.as_str().to_owned()),
+        ("ACTION", text(incident.id.action.map(|action| action.to_string()))),
         ("SECONDS_LEFT", text(deadline.as_ref().map(|_| left.as_secs().to_string()))),
         ("DEADLINE", text(deadline)),
         ("INSTANCE_ID", identity.instance_id.to_string()),

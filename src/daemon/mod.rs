@@ -228,7 +228,7 @@ impl Daemon {
             warn!("ended by a second signal in the middle of a handover; not done: {}", undone.join(", "));
             return true;
         }
-        let left = handover.map_or(TWO_MINUTES, |it| it.terms().deadline.since(boot::now()));
+        let left = handover.map_or(TWO_MINUTES, |it| it.incident().deadline.since(boot::now()));
         let says = format!(
             "asked to stop in the middle of a handover: it is finished first, {:.0} s at most; a second signal ends at once",
             left.as_secs_f64()
@@ -290,7 +290,7 @@ impl Daemon {
             debug!("begins {call}");
             let environment = match (&call, life.handover()) {
                 (Call::RunHook { .. }, Some(handover)) => {
-                    let left = handover.terms().deadline.since(now);
+                    let left = handover.incident().deadline.since(now);
                     hook::environment(life.identity(), handover, left)
                 }
                 _ => Vec::new(),

@@ -305,7 +305,7 @@ fn log(milestone: &Milestone, life: &Life) {
     let record = about(milestone, life);
     let outcome = record.and_then(|record| record.outcome.as_ref());
     let outcome = outcome.filter(|_| milestone.milestone == MilestoneKind::HandedOver);
-    let action = record.and_then(|record| record.incident.action).map(|action| action.to_string());
+    let action = record.and_then(|record| record.id.action).map(|action| action.to_string());
     let seconds_left = milestone.left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0);
     info!(
         milestone = milestone.milestone.as_str(),

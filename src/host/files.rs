@@ -164,8 +164,8 @@ impl Files {
         };
         let record: Record = serde_json::from_str(&text)
             .map_err(|error| format!("the record {} is broken, and ignored: {error}", path.display()))?;
-        if record.incident.instance_id != identity.instance_id {
-            let whose = record.incident.instance_id;
+        if record.id.instance_id != identity.instance_id {
+            let whose = record.id.instance_id;
             return Err(format!("the record {} is of instance {whose}, and ignored", path.display()));
         }
         Ok(Some(record))
@@ -276,7 +276,7 @@ fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::core::handover::Known;
-    use crate::core::model::{Action, BootInstant, Incident, InstanceId, LifeCycle, Signal};
+    use crate::core::model::{Action, BootInstant, IncidentId, InstanceId, LifeCycle, Signal};
 
     fn files(name: &str) -> Files {
         let directory = std::env::temp_dir().join(format!("spot-relay-record-{}-{name}", std::process::id()));
@@ -301,7 +301,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            incident: Incident {
+            id: IncidentId {
                 instance_id: InstanceId::new("i-us"),
                 boot_id: "boot".into(),
                 action: Some(Action::Terminate),

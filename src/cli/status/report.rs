@@ -245,9 +245,9 @@ impl ReportedHandover {
             (None, None) => Vec::new(),
         };
         ReportedHandover {
-            instance_id: record.incident.instance_id.to_string(),
+            instance_id: record.id.instance_id.to_string(),
             signal: record.signal,
-            action: record.incident.action,
+            action: record.id.action,
             begun_at: whole(record.begun_at),
             deadline: deadline.map(whole),
             seconds_to_deadline: until.filter(|_| is_announced).map(|until| seconds(record.deadline.since(until))),

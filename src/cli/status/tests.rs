@@ -12,7 +12,7 @@ use crate::core::duty::DutyReport;
 use crate::core::handover::{Known, Outcome};
 use crate::core::life::Record;
 use crate::core::model::{
-    Action, BootInstant, Identity, Incident, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
+    Action, BootInstant, Identity, IncidentId, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
     Target, TargetGroupArn, TargetType,
 };
 use crate::host::files::{CredentialsStatus, DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
@@ -112,7 +112,7 @@ fn record(seconds: f64) -> Record {
         milestone(Kind::SuccessorHealthy, 61.5, Some("web"), "successor i-0fedcba9876543210 is healthy in web"),
     ];
     Record {
-        incident: Incident {
+        id: IncidentId {
             instance_id: InstanceId::new("i-0123456789abcdef0"),
             boot_id: "boot".into(),
             action: Some(Action::Terminate),

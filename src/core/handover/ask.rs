@@ -1,7 +1,7 @@
 //! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
 
 use super::duties::{Duties, News};
-use super::terms::Manner;
+use super::manner::Manner;
 use super::watch::Death;
 use super::{Duty, Situation};
 use crate::core::model::{BootInstant, InstanceId};

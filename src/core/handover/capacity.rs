@@ -13,7 +13,7 @@ use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
@@ -135,8 +135,8 @@ impl AskCapacity {
         }
     }
 
-    pub(super) fn of(kind: FleetKind, fleet: &Fleet, terms: &Terms, attempts: Attempts) -> AskCapacity {
-        let planned = terms.planned_before.then_some(fleet.capacity.total);
+    pub(super) fn of(kind: FleetKind, fleet: &Fleet, incident: &Incident, attempts: Attempts) -> AskCapacity {
+        let planned = incident.planned_before.then_some(fleet.capacity.total);
         AskCapacity { planned, ..AskCapacity::new(kind, fleet.id.clone(), attempts) }
     }
 
@@ -158,9 +158,9 @@ impl AskCapacity {
     }
 
     /// Tells whether this process or the one before it has raised the capacity.
-    fn may_be_raised(&self, terms: &Terms) -> bool {
+    fn may_be_raised(&self, incident: &Incident) -> bool {
         let is_raised = self.base.zip(self.fleet.as_ref()).is_some_and(|(base, fleet)| fleet.capacity.total > base);
-        self.raise_begun || (terms.resumed && is_raised)
+        self.raise_begun || (incident.resumed && is_raised)
     }
 
     /// A fleet that keeps its excess already is not told to.
@@ -186,7 +186,7 @@ impl AskCapacity {
         self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.fulfilled_at_count)
     }
 
-    fn read(&mut self, now: BootInstant, terms: &Terms, fleet: Fleet) {
+    fn read(&mut self, now: BootInstant, incident: &Incident, fleet: Fleet) {
         self.refused = false;
         if let FleetState::Ended(state) = &fleet.state {
             return self.gone(now, format!("it is {state} and launches nothing any more"));
@@ -200,25 +200,25 @@ impl AskCapacity {
         self.fleet = Some(fleet);
         match () {
             () if self.settling && is_settled && Some(total) == self.base => self.go_on(now, Stage::Done),
-            () if reached => self.reached(now, terms),
+            () if reached => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
             () if stale || shrunk => self.go_on(now, Stage::Count),
             () => self.wait(now),
         }
     }
 
-    fn counted(&mut self, now: BootInstant, terms: &Terms, members: &[FleetMember]) {
+    fn counted(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
         let Some(fleet) = self.fleet.clone() else {
             return self.go_on(now, Stage::Read);
         };
-        let about_to_go = |member: &FleetMember| is_about_to_go(member, terms, now);
+        let about_to_go = |member: &FleetMember| is_about_to_go(member, incident, now);
         if members.iter().any(about_to_go) {
             return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
         self.counted_at = now;
-        self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, terms, now)).min();
+        self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
-        let units = units_under_notice(&fleet, members, &terms.identity, terms.time_of(now));
+        let units = units_under_notice(&fleet, members, &incident.identity, incident.time_of(now));
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let may_be_raised = self.base.is_none() && tag.is_none() && self.another_goes_at.is_some();
         let is_higher = self.planned.is_some_and(|planned| capacity.total > planned);
@@ -234,10 +234,10 @@ impl AskCapacity {
         let base = *self.base.get_or_insert(ours.map_or(capacity.total, |tag| tag.base));
         if !self.raise_begun && capacity.total <= base {
             let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
-            self.by_itself = (replaced(&fleet, members, terms, now) - raised).max(0);
+            self.by_itself = (replaced(&fleet, members, incident, now) - raised).max(0);
         } else {
             // The fleet replaces, beside the raise, the living members that it has dropped since.
-            self.by_itself = self.by_itself.max(dropped(&fleet, members, terms, now)).min(units);
+            self.by_itself = self.by_itself.max(dropped(&fleet, members, incident, now)).min(units);
         }
         let wanted = base.saturating_add((units - self.by_itself).max(0));
         self.wanted = Some(wanted);
@@ -248,12 +248,12 @@ impl AskCapacity {
             tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
         };
         let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
-        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !terms.resumed;
+        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.resumed;
         if capacity.fulfilled >= wanted && nobody_asked && capacity.total == base {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
         } else if capacity.fulfilled >= wanted {
-            self.reached(now, terms);
+            self.reached(now, incident);
         } else if capacity.total > wanted && is_ours_alone {
             self.go_on(now, Stage::Raise);
         } else if capacity.total >= wanted {
@@ -274,22 +274,22 @@ impl AskCapacity {
         self.wanted.map(|wanted| wanted.max(ours))
     }
 
-    fn reached(&mut self, now: BootInstant, terms: &Terms) {
+    fn reached(&mut self, now: BootInstant, incident: &Incident) {
         self.fulfilled = true;
         self.another_goes_at = None;
         self.raised_at.get_or_insert(now);
-        if self.is_back(terms) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
+        if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
     }
 
     /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
     /// before it nobody knows.
-    fn is_back(&self, terms: &Terms) -> bool {
+    fn is_back(&self, incident: &Incident) -> bool {
         let Some(fleet) = &self.fleet else { return false };
         let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
         let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
         match self.written {
             Some(written) => shows_base && Some(written) == self.base,
-            None => shows_base && !(terms.resumed && noted),
+            None => shows_base && !(incident.resumed && noted),
         }
     }
 
@@ -364,7 +364,7 @@ impl Duty<Duties> for AskCapacity {
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
         let is_back = matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
         let last_chance = situation.reserve_reached() && !is_back && !self.refused;
-        if last_chance && self.may_be_raised(situation.terms) && !self.attempts.in_flight {
+        if last_chance && self.may_be_raised(situation.incident) && !self.attempts.in_flight {
             self.stage = Stage::PutBack;
             self.attempts.next = now.min(self.attempts.next);
         }
@@ -377,7 +377,7 @@ impl Duty<Duties> for AskCapacity {
         // Too late to be fulfilled: what is raised now would only have to be put back, and to count again would change
         // nothing. The fleet replaces after death.
         let short = situation.reserve_reached() || announced_left(situation) < TOO_LATE;
-        self.too_late = short && !self.may_be_raised(situation.terms);
+        self.too_late = short && !self.may_be_raised(situation.incident);
         let is_old = now > self.counted_at + COUNT_HOLDS && !self.attempts.in_flight;
         if matches!(self.stage, Stage::Tag | Stage::Raise) && !self.too_late && is_old {
             self.stage = Stage::Count;
@@ -406,15 +406,15 @@ impl Duty<Duties> for AskCapacity {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, terms) = (situation.now, situation.terms);
+        let (now, incident) = (situation.now, situation.incident);
         let writing = self.writing.take();
         if answer == Answer::Accepted {
             self.written = writing.or(self.written);
         }
         match (self.stage, answer) {
-            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, terms, *fleet),
+            (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, incident, *fleet),
             (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.gone(now, "AWS knows no such fleet".to_owned()),
-            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, terms, &members),
+            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, incident, &members),
             (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
             (Stage::Raise, Answer::Accepted) => {
                 self.raised_at.get_or_insert(now);

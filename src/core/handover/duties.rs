@@ -11,7 +11,7 @@ use super::mark::Mark;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::watch::Death;
-use super::{DutyReport, Known, Settings, Situation, Terms, join, seed};
+use super::{DutyReport, Incident, Known, Settings, Situation, join, seed};
 use crate::core::call::{Call, HookKind};
 use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
 use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn};
@@ -63,8 +63,8 @@ impl Course for Duties {
 }
 
 impl Duties {
-    pub(super) fn new(terms: &Terms, settings: &Settings, known: &Known, now: BootInstant) -> Duties {
-        let attempts = |id, what| Attempts::new(id, now, seed(terms, what));
+    pub(super) fn new(incident: &Incident, settings: &Settings, known: &Known, now: BootInstant) -> Duties {
+        let attempts = |id, what| Attempts::new(id, now, seed(incident, what));
         let hook = |kind: HookKind, command: &[String]| {
             let ended_before = known.hooks_ended.contains(&kind);
             (!command.is_empty()).then(|| Hook::new(kind, settings.hooks.timeout, ended_before, now))
@@ -143,29 +143,29 @@ impl Duties {
     pub(super) fn look_for_registrations(
         &mut self,
         among: Option<Vec<TargetGroupArn>>,
-        terms: &Terms,
+        incident: &Incident,
         now: BootInstant,
     ) {
         let id = DutyId::FindRegistrations(self.find_registrations.len());
-        let attempts = Attempts::new(id, now, seed(terms, "look-ups"));
+        let attempts = Attempts::new(id, now, seed(incident, "look-ups"));
         self.find_registrations.push(FindRegistrations::new(among, attempts));
     }
 
-    pub(super) fn look_for_plan(&mut self, terms: &Terms, now: BootInstant) {
-        let seed = seed(terms, "look-ups").rotate_left(1);
+    pub(super) fn look_for_plan(&mut self, incident: &Incident, now: BootInstant) {
+        let seed = seed(incident, "look-ups").rotate_left(1);
         self.find_plan = Some(FindPlan { attempts: Attempts::new(DutyId::FindPlan, now, seed) });
     }
 
     /// The owner of the plan is gone; something else may stand in for it.
-    pub(super) fn look_for_plan_again(&mut self, terms: &Terms, now: BootInstant) {
+    pub(super) fn look_for_plan_again(&mut self, incident: &Incident, now: BootInstant) {
         if !std::mem::replace(&mut self.looked_again, true) {
-            self.look_for_plan(terms, now);
+            self.look_for_plan(incident, now);
         }
     }
 
     /// Nobody is asked for a successor any more. The members of a group that are terminated together ask one after the other.
-    pub(super) fn look_for_group(&mut self, terms: &Terms, crowd: Crowd, now: BootInstant) {
-        let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(terms, "look-ups").rotate_left(2));
+    pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
+        let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
         crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING);
         (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts)));
     }

@@ -14,18 +14,18 @@ impl Handover {
             return true;
         }
         if self.duties.successor.as_ref().is_some_and(SuccessorDuties::owner_is_gone) {
-            self.duties.look_for_plan_again(&self.facts.terms, now);
+            self.duties.look_for_plan_again(&self.facts.incident, now);
         }
         // The usual case, and a cheap one.
         let leaves_still = self.duties.leaves.iter().any(|leave| !leave.is_over());
-        if leaves_still && !self.facts.terms.is_open() && now < self.facts.terms.deadline {
+        if leaves_still && !self.facts.incident.is_open() && now < self.facts.incident.deadline {
             return false;
         }
         let reports = self.reports();
         let complete = reports.iter().all(|report| report.done || report.aside);
         let settled = reports.iter().all(|report| report.settled);
         let stays = self.stays(now);
-        let is_early = stays.is_none() && (now < self.facts.terms.deadline || self.group_waits());
+        let is_early = stays.is_none() && (now < self.facts.incident.deadline || self.group_waits());
         // Nothing is told as it was a while ago: the successor may have died since.
         let mut is_to_be_seen =
             || self.duties.successor.as_mut().is_some_and(|successor| successor.is_to_be_seen_again(now));
@@ -48,20 +48,20 @@ impl Handover {
 
     /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.
     pub fn ends_by(&self) -> Option<BootInstant> {
-        (!self.group_waits()).then_some(self.facts.terms.deadline)
+        (!self.group_waits()).then_some(self.facts.incident.deadline)
     }
 
     /// Tells whether the group terminates this instance and waits for its hooks, or may: they have no deadline of ours. Only
     /// an interruption that AWS has announced ends this instance before them.
     pub(super) fn group_waits(&self) -> bool {
         let waits = || self.duties.successor.as_ref().is_some_and(|successor| successor.lifecycles.is_waited_for());
-        self.facts.terms.ends_by_group() && (self.duties.looks_for_group() || waits())
+        self.facts.incident.ends_by_group() && (self.duties.looks_for_group() || waits())
     }
 
     /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor.
     pub(super) fn look_for_group(&mut self, now: BootInstant) {
-        if self.facts.terms.ends_by_group() {
-            self.duties.look_for_group(&self.facts.terms, self.facts.crowd, now);
+        if self.facts.incident.ends_by_group() {
+            self.duties.look_for_group(&self.facts.incident, self.facts.crowd, now);
         }
     }
 
@@ -71,7 +71,7 @@ impl Handover {
         match (&mut self.duties.successor, plan) {
             (None, plan) => self.learn_plan(plan, now),
             (Some(successor), Plan::Group { group, .. }) => {
-                successor.lifecycles.learn(&group, &|hook| seed(&self.facts.terms, hook));
+                successor.lifecycles.learn(&group, &|hook| seed(&self.facts.incident, hook));
             }
             (Some(_), _) => {}
         }
@@ -79,12 +79,13 @@ impl Handover {
 
     /// Why this instance, of which no interruption is announced, does not leave at all.
     fn stays(&self, now: BootInstant) -> Option<String> {
-        if !self.facts.terms.is_open() || self.facts.is_leaving {
+        if !self.facts.incident.is_open() || self.facts.is_leaving {
             return None;
         }
         let in_vain = self.duties.successor.as_ref().and_then(SuccessorDuties::is_in_vain);
-        let waited = seconds(self.facts.terms.deadline.since(self.facts.begun_at));
-        in_vain
-            .or_else(|| (now >= self.facts.terms.deadline).then(|| format!("no successor was healthy within {waited}")))
+        let waited = seconds(self.facts.incident.deadline.since(self.facts.begun_at));
+        in_vain.or_else(|| {
+            (now >= self.facts.incident.deadline).then(|| format!("no successor was healthy within {waited}"))
+        })
     }
 }

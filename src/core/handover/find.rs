@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
@@ -92,16 +92,16 @@ pub(super) enum Among {
 impl Among {
     /// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
     /// successor itself, so then only the launch time tells.
-    pub(super) fn of(plan: &Plan, terms: &Terms) -> Option<Among> {
+    pub(super) fn of(plan: &Plan, incident: &Incident) -> Option<Among> {
         match plan {
             Plan::Group { group, how } => {
                 let members =
-                    group.members.iter().filter(|_| terms.planned_before).map(|member| member.instance_id.clone());
+                    group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
                 Some(Among::Group {
                     name: group.name.clone(),
                     known: members.collect(),
                     rebalances: *how == GroupRequest::Observe,
-                    desired_before: terms.planned_before.then_some(group.desired_capacity),
+                    desired_before: incident.planned_before.then_some(group.desired_capacity),
                     target_groups: group.target_groups.clone(),
                 })
             }
@@ -128,10 +128,10 @@ pub(super) enum Found {
 
 impl Find {
     /// `attempts` are due now.
-    pub(super) fn new(among: Among, terms: &Terms, mut attempts: Attempts) -> Find {
+    pub(super) fn new(among: Among, incident: &Incident, mut attempts: Attempts) -> Find {
         let now = attempts.next;
         attempts.next = now + FIRST_LOOK_AFTER;
-        let identity = &terms.identity;
+        let identity = &incident.identity;
         let (ignored, weight) = match &among {
             Among::Group { known, .. } => (known.clone(), 0),
             Among::Fleet { fleet, .. } => (BTreeSet::new(), weight_hundredths(fleet, &identity.instance_type)),
@@ -189,28 +189,28 @@ impl Find {
         }
     }
 
-    fn group_shown(&mut self, now: BootInstant, terms: &Terms, room: GroupRoom) -> Found {
+    fn group_shown(&mut self, now: BootInstant, incident: &Incident, room: GroupRoom) -> Found {
         let Among::Group { rebalances, .. } = &self.among else { return self.look_again(now) };
-        let members = || staying(&room, terms).map(|member| &member.instance_id);
+        let members = || staying(&room, incident).map(|member| &member.instance_id);
         let is_new = |id: &&InstanceId| !self.ignored.contains(*id) && !self.found.contains_key(*id);
         let left: Vec<InstanceId> = match members().any(|id| is_new(&id)) {
             // Victims are told from the others by their tags alone.
             true if *rebalances => members().cloned().collect(),
             true => members().filter(is_new).cloned().collect(),
-            false => return self.group_described(now, terms, &room, Vec::new()),
+            false => return self.group_described(now, incident, &room, Vec::new()),
         };
         self.stage = Stage::Describe { room, left, described: Vec::new() };
         self.attempts.succeeded(now);
         Found::NotYet
     }
 
-    fn described(&mut self, now: BootInstant, terms: &Terms, instances: Vec<Instance>) -> Found {
+    fn described(&mut self, now: BootInstant, incident: &Incident, instances: Vec<Instance>) -> Found {
         let stage = std::mem::replace(&mut self.stage, Stage::Members);
         let Stage::Describe { room, mut left, mut described } = stage else { return self.look_again(now) };
         left.drain(..left.len().min(AT_MOST));
         described.extend(instances);
         if left.is_empty() {
-            return self.group_described(now, terms, &room, described);
+            return self.group_described(now, incident, &room, described);
         }
         self.stage = Stage::Describe { room, left, described };
         self.attempts.succeeded(now);
@@ -221,33 +221,33 @@ impl Find {
     fn group_described(
         &mut self,
         now: BootInstant,
-        terms: &Terms,
+        incident: &Incident,
         room: &GroupRoom,
         described: Vec<Instance>,
     ) -> Found {
         let Among::Group { desired_before, .. } = self.among else { return self.look_again(now) };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
-        let is_old = |instance: &&Instance| !is_young(instance, terms.successors_since);
+        let is_old = |instance: &&Instance| !is_young(instance, incident.successors_since);
         self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
         // No launch of ours has raised it: what is new is somebody else's.
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
-        let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, terms));
+        let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new = new.map(|instance| (instance, 0)).collect();
-        let stay = staying(room, terms).filter(|member| !self.leaving.contains(&member.instance_id)).count();
+        let stay = staying(room, incident).filter(|member| !self.leaving.contains(&member.instance_id)).count();
         let is_known =
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
-        let all_known = staying(room, terms).all(|member| is_known(&member.instance_id));
+        let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
         let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < room.desired_capacity;
         // EC2 may tell of a member late, and it may be a successor.
         self.hand_out(now, new, is_short || !all_known)
     }
 
-    fn fleet_shown(&mut self, now: BootInstant, terms: &Terms, members: &[FleetMember]) -> Found {
+    fn fleet_shown(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) -> Found {
         let Among::Fleet { fleet, .. } = &self.among else { return self.look_again(now) };
-        let aws_now = terms.time_of(now);
+        let aws_now = incident.time_of(now);
         let weight = |member: &FleetMember| weight_hundredths(fleet, &member.instance_type);
         let (going, staying): (Vec<&FleetMember>, Vec<&FleetMember>) =
             members.iter().partition(|member| is_under_notice(member, aws_now));
@@ -255,22 +255,22 @@ impl Find {
         let notices = going.iter().filter_map(|member| noticed_at(member));
         self.first_notice = self.first_notice.into_iter().chain(notices).min();
         let new = staying.iter().filter_map(|member| Some((member.instance.clone()?, weight(member))));
-        let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, terms)).collect();
+        let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
         let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
         let lost: u32 = self.victims.values().sum();
         self.hand_out(now, new, self.owner_launches || found < lost)
     }
 
     /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.
-    fn is_successor(&self, instance: &Instance, terms: &Terms) -> bool {
-        let since = terms.successors_since.map(|since| match self.first_notice {
+    fn is_successor(&self, instance: &Instance, incident: &Incident) -> bool {
+        let since = incident.successors_since.map(|since| match self.first_notice {
             Some(notice) => since.min(notice - SLACK),
             None => since,
         });
         let id = &instance.instance_id;
         instance.state.is_alive()
             && is_young(instance, since)
-            && *id != terms.identity.instance_id
+            && *id != incident.identity.instance_id
             && !instance.tags.contains_key(LEAVING_TAG)
             && !self.ignored.contains(id)
             && !self.found.contains_key(id)
@@ -335,15 +335,15 @@ impl Duty<Duties> for Find {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, terms) = (situation.now, situation.terms);
+        let (now, incident) = (situation.now, situation.incident);
         let found = match (answer, &self.among) {
             (Answer::Instances(instances), Among::Tagged) => {
-                let new = instances.into_iter().filter(|instance| self.is_successor(instance, terms));
+                let new = instances.into_iter().filter(|instance| self.is_successor(instance, incident));
                 self.hand_out(now, new.map(|instance| (instance, 0)).collect(), false)
             }
-            (Answer::Instances(instances), Among::Group { .. }) => self.described(now, terms, instances),
-            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, terms, room),
-            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, terms, &members),
+            (Answer::Instances(instances), Among::Group { .. }) => self.described(now, incident, instances),
+            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, incident, room),
+            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, incident, &members),
             (other, _) => return Err(other),
         };
         Ok(News::Found(found))
@@ -369,8 +369,8 @@ fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
 }
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
-fn staying<'a>(room: &'a GroupRoom, terms: &Terms) -> impl Iterator<Item = &'a GroupMember> {
-    let ours = terms.identity.instance_id.clone();
+fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
+    let ours = incident.identity.instance_id.clone();
     let counts = |state: &str| state == "InService" || state.starts_with("Pending");
     room.members.iter().filter(move |member| member.instance_id != ours && counts(&member.lifecycle_state))
 }

@@ -10,8 +10,8 @@ use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::launch::client_token;
-use super::terms::Manner;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use super::manner::Manner;
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Launched, Membership};
@@ -102,26 +102,26 @@ impl AskGroup {
         group: AutoScalingGroup,
         terminate: bool,
         manner: Manner,
-        terms: &Terms,
+        incident: &Incident,
         attempts: Attempts,
     ) -> AskGroup {
         AskGroup {
             stage: match manner {
                 // The process before this one may have had a successor launched.
-                Manner::AtOnce if terms.serve_on => Stage::Look,
+                Manner::AtOnce if incident.serve_on => Stage::Look,
                 Manner::AtOnce => Stage::Exit { decrement: false },
-                Manner::ServeOn | Manner::Open if terms.resumed || !was_in_service(&group, terms) => Stage::Look,
+                Manner::ServeOn | Manner::Open if incident.resumed || !was_in_service(&group, incident) => Stage::Look,
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
-            zones: zones(&group, &terms.identity.availability_zone),
+            zones: zones(&group, &incident.identity.availability_zone),
             attempt: 0,
-            in_doubt: terms.resumed,
+            in_doubt: incident.resumed,
             unanswered: false,
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
-            may_be_attached_until: terms.arrival_lands_by,
-            exit_in_doubt: terms.resumed,
+            may_be_attached_until: incident.arrival_lands_by,
+            exit_in_doubt: incident.resumed,
             left: None,
             state: None,
             exit_refused: None,
@@ -143,10 +143,10 @@ impl AskGroup {
     }
 
     /// The group has refused to let this instance go, and these are its members.
-    fn read(&mut self, now: BootInstant, terms: &Terms, members: &[GroupMember], decrement: bool) -> Asked {
-        let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+    fn read(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember], decrement: bool) -> Asked {
+        let ours = members.iter().find(|member| member.instance_id == incident.identity.instance_id);
         self.state = ours.map(|member| member.lifecycle_state.clone());
-        match membership(members, terms) {
+        match membership(members, incident) {
             Membership::Leaving => self.leave(now, self.gone_by(), decrement),
             Membership::Warm => self.leave(now, LeftBy::Uncounted, true),
             Membership::AtLaunchHook if !decrement && !self.group.launch_hooks.is_empty() => {
@@ -337,7 +337,7 @@ impl Duty<Duties> for AskGroup {
             Stage::Look | Stage::Read { .. } => Some(Call::DescribeGroupMembers { group }),
             Stage::Launch => Some(Call::LaunchInstances {
                 group,
-                client_token: client_token(situation.terms, self.attempt),
+                client_token: client_token(situation.incident, self.attempt),
                 availability_zone: self.zones.get(self.attempt as usize).cloned(),
             }),
             Stage::Exit { decrement: true } if !situation.may_leave => None,
@@ -354,9 +354,9 @@ impl Duty<Duties> for AskGroup {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, terms) = (situation.now, situation.terms);
+        let (now, incident) = (situation.now, situation.incident);
         let asked = match (self.stage, answer) {
-            (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, terms) {
+            (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, incident) {
                 Membership::Leaving if self.may_be_attached(now) => {
                     self.attempts.succeeded(now + LOOK_EVERY);
                     Asked::Pending
@@ -368,9 +368,9 @@ impl Duty<Duties> for AskGroup {
                     self.attempts.succeeded(now + LOOK_EVERY);
                     Asked::Pending
                 }
-                _ => self.read(now, terms, &members, false),
+                _ => self.read(now, incident, &members, false),
             },
-            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, terms, &members, decrement),
+            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, incident, &members, decrement),
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
             (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
@@ -446,13 +446,13 @@ fn zones(group: &AutoScalingGroup, ours: &str) -> Vec<String> {
 }
 
 /// As the last look-up saw it. A member that was not among those seen is taken for one in service.
-fn was_in_service(group: &AutoScalingGroup, terms: &Terms) -> bool {
-    let ours = group.members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> bool {
+    let ours = group.members.iter().find(|member| member.instance_id == incident.identity.instance_id);
     ours.is_none_or(|member| member.membership() == Membership::Detachable)
 }
 
-fn membership(members: &[GroupMember], terms: &Terms) -> Membership {
-    let ours = members.iter().find(|member| member.instance_id == terms.identity.instance_id);
+fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
+    let ours = members.iter().find(|member| member.instance_id == incident.identity.instance_id);
     ours.map_or(Membership::Leaving, GroupMember::membership)
 }
 

@@ -9,7 +9,7 @@ use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::watch::Death;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Market, StateReason};
 use crate::core::plan::LaunchPlan;
@@ -68,11 +68,11 @@ enum Doubt {
 }
 
 /// The client token of one attempt: at most 64 ASCII characters, and the same in every process that sees the incident.
-pub(super) fn client_token(terms: &Terms, attempt: u32) -> String {
-    let incident = &terms.incident;
+pub(super) fn client_token(incident: &Incident, attempt: u32) -> String {
+    let id = &incident.id;
     // The action is no part of it: it may change while the interruption stays the same.
-    let hash = retry::seed(&format!("{} {}", incident.boot_id, incident.number));
-    format!("spot-relay-{}-{hash:016x}-{attempt}", incident.instance_id)
+    let hash = retry::seed(&format!("{} {}", id.boot_id, id.number));
+    format!("spot-relay-{}-{hash:016x}-{attempt}", id.instance_id)
 }
 
 impl AskLaunch {
@@ -225,11 +225,11 @@ impl Duty<Duties> for AskLaunch {
         if !self.is_asking() {
             return None;
         }
-        let token = client_token(situation.terms, self.attempt);
+        let token = client_token(situation.incident, self.attempt);
         Some(match self.way {
             Way::Fleet => Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() },
             Way::Instance => {
-                let launch = self.launch.single(self.attempt, &situation.terms.identity.instance_type)?;
+                let launch = self.launch.single(self.attempt, &situation.incident.identity.instance_type)?;
                 Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
             }
         })

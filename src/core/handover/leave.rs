@@ -141,7 +141,7 @@ impl Leave {
     }
 
     fn proved(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
-        let (now, identity) = (situation.now, &situation.terms.identity);
+        let (now, identity) = (situation.now, &situation.incident.identity);
         let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
         let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
         if staying.is_empty() {

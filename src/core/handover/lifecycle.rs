@@ -201,8 +201,8 @@ impl Duty<Duties> for MemberState {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        if situation.terms.ends_by_group() {
-            situation.crowd.keep_apart(&mut self.attempts, situation.terms.clocks.1, Bucket::AUTO_SCALING);
+        if situation.incident.ends_by_group() {
+            situation.crowd.keep_apart(&mut self.attempts, situation.incident.clocks.1, Bucket::AUTO_SCALING);
         }
     }
 

@@ -4,7 +4,7 @@
 use jiff::Unit;
 
 use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation, Terms};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::BootInstant;
 use crate::core::plan::LEAVING_TAG;
@@ -28,8 +28,8 @@ impl Mark {
     }
 
     /// A group that terminates the instance leads nobody to take it for another's successor.
-    fn is_wanted(&self, terms: &Terms) -> bool {
-        !terms.terminating && !self.refused && self.marked.as_ref() != Some(&value(terms))
+    fn is_wanted(&self, incident: &Incident) -> bool {
+        !incident.terminating && !self.refused && self.marked.as_ref() != Some(&value(incident))
     }
 }
 
@@ -37,7 +37,7 @@ impl Duty<Duties> for Mark {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        if self.is_wanted(situation.terms) {
+        if self.is_wanted(situation.incident) {
             situation.crowd.hold_back(&mut self.attempts);
         }
     }
@@ -45,8 +45,8 @@ impl Duty<Duties> for Mark {
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         // Calls that take traffic away go first; the tag can wait.
         let is_time = situation.deregistration_tried || situation.may_mark;
-        let call = || Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(situation.terms) };
-        (self.is_wanted(situation.terms) && is_time).then(call)
+        let call = || Call::TagInstance { key: LEAVING_TAG.to_owned(), value: value(situation.incident) };
+        (self.is_wanted(situation.incident) && is_time).then(call)
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
@@ -54,7 +54,7 @@ impl Duty<Duties> for Mark {
             self.refused = matches!(&answer, Answer::Failed(failure) if failure.kind == FailureKind::Denied);
             return Err(answer);
         }
-        self.marked = Some(value(situation.terms));
+        self.marked = Some(value(situation.incident));
         self.attempts.succeeded(situation.now);
         Ok(News::None)
     }
@@ -71,7 +71,7 @@ impl Duty<Duties> for Mark {
 }
 
 /// The deadline by AWS's clock, to the second, or that there is none yet.
-fn value(terms: &Terms) -> String {
-    let Some(time) = terms.deadline_by_aws() else { return "when a successor serves".to_owned() };
+fn value(incident: &Incident) -> String {
+    let Some(time) = incident.deadline_by_aws() else { return "when a successor serves".to_owned() };
     time.round(Unit::Second).unwrap_or(time).to_string()
 }

@@ -218,7 +218,7 @@ fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
     // A source of requests that ELB does not know has a delay of its own.
     let elsewhere = situation.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
     let delay = longest.max(elsewhere).unwrap_or_default();
-    !situation.terms.signal.is_notice() && situation.now >= left_at + delay
+    !situation.incident.signal.is_notice() && situation.now >= left_at + delay
 }
 
 impl EndedBy {

@@ -5,15 +5,15 @@ use super::crowd::Crowd;
 use super::hook::Hook;
 use super::leave::Leave;
 use super::light::{self, Light};
+use super::manner::Manner;
 use super::successor::SuccessorDuties;
-use super::terms::Manner;
-use super::{ALONE_AT_MOST, Duties, Facts, Journal, LAST_CALLS, LeaveSettings, Terms};
+use super::{ALONE_AT_MOST, Duties, Facts, Incident, Journal, LAST_CALLS, LeaveSettings};
 use crate::core::model::{Action, BootInstant, Registration, Signal, TargetGroupArn};
 use crate::core::plan::Plan;
 
 pub(super) struct Situation<'a> {
     pub(super) now: BootInstant,
-    pub(super) terms: &'a Terms,
+    pub(super) incident: &'a Incident,
     pub(super) settings: LeaveSettings,
     pub(super) manner: Manner,
     /// Leave the target groups now rather than serve on.
@@ -56,7 +56,7 @@ pub(super) struct Situation<'a> {
 
 impl Situation<'_> {
     pub(super) fn reserve_reached(&self) -> bool {
-        self.now >= self.terms.deadline - self.settings.reserve
+        self.now >= self.incident.deadline - self.settings.reserve
     }
 
     /// Looked up, and nothing found.
@@ -68,7 +68,7 @@ impl Situation<'_> {
 impl Facts {
     pub(super) fn situation<'a>(&'a mut self, now: BootInstant, duties: &Duties) -> Situation<'a> {
         let (settings, successor) = (self.effective_leave(), duties.successor.as_ref());
-        let manner = self.terms.manner(&settings, duties.plan());
+        let manner = self.incident.manner(&settings, duties.plan());
         let latest = self.latest_leave(&settings);
         let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
         let waits = manner == Manner::ServeOn && successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
@@ -94,23 +94,23 @@ impl Facts {
             may_mark: !may_leave && marks_at_once,
             is_marked: duties.mark.is_settled(),
             looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
-            is_certain: !self.terms.is_open() || may_leave,
+            is_certain: !self.incident.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
             deregistration_tried: now >= self.begun_at + ALONE_AT_MOST
                 || (known && leaves.iter().all(Leave::was_tried)),
             all_unused: !leaves.is_empty() && leaves.iter().all(Leave::is_unused),
             may_be_registered: leaves.iter().any(Leave::may_be_registered),
             quiet: duties.quiet.is_quiet(),
-            hooks_ended: duties.hooks.iter().all(Hook::has_ended) || now >= self.terms.deadline - LAST_CALLS,
+            hooks_ended: duties.hooks.iter().all(Hook::has_ended) || now >= self.incident.deadline - LAST_CALLS,
             may_complete: false,
             hooks_are_open: false,
             taken_out_of,
             goes_out_of: Vec::new(),
-            crowd: self.crowd.until(self.terms.deadline),
+            crowd: self.crowd.until(self.incident.deadline),
             elsewhere: self.elsewhere(duties.plan()),
             plan_is_known: successor.is_some(),
             settings,
-            terms: &self.terms,
+            incident: &self.incident,
             registrations: &self.registrations,
             journal: &mut self.journal,
         }
@@ -131,16 +131,16 @@ impl Facts {
 
     /// A hibernation has begun when its notice shows, and a group that terminates this instance by itself drains it.
     fn leaves_whoever_serves(&self, successor: Option<&SuccessorDuties>) -> bool {
-        let hibernates = self.terms.incident.action == Some(Action::Hibernate);
-        let by_group = self.terms.terminating && successor.is_none_or(SuccessorDuties::is_decided_by_group);
-        hibernates || by_group || self.terms.signal == Signal::LifecycleState
+        let hibernates = self.incident.id.action == Some(Action::Hibernate);
+        let by_group = self.incident.terminating && successor.is_none_or(SuccessorDuties::is_decided_by_group);
+        hibernates || by_group || self.incident.signal == Signal::LifecycleState
     }
 
     /// Nobody else serves: this instance stays until the reserve. What is not known yet is waited for a moment, also by a
     /// process that has just begun when it is high time.
     fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings, lights: &[Light]) -> bool {
         let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
-        let is_in_reserve = now >= self.terms.deadline - settings.reserve;
+        let is_in_reserve = now >= self.incident.deadline - settings.reserve;
         match Light::others_serve(lights, &self.registrations) {
             Some(others_serve) => !others_serve && !is_in_reserve,
             None => now < latest && !is_in_reserve && !Light::is_unanswered(lights, now, self.crowd),

@@ -11,10 +11,10 @@ use super::find::{Among, Find, Found};
 use super::group::AskGroup;
 use super::launch::AskLaunch;
 use super::lifecycle::Lifecycles;
+use super::manner::Manner;
 use super::register::Register;
-use super::terms::Manner;
 use super::watch::{Death, Watch};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, Terms, seed};
+use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation, seed};
 use crate::core::duty::{self, each, each_mut};
 use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
@@ -40,27 +40,27 @@ pub(super) struct SuccessorDuties {
 }
 
 impl SuccessorDuties {
-    pub(super) fn new(plan: Plan, terms: &Terms, manner: Manner, now: BootInstant) -> SuccessorDuties {
-        let attempts = Attempts::new(DutyId::Ask, now, seed(terms, "ask")).with(Precedence::Request);
-        let (plan, real_plan) = match terms.signal.is_real() {
+    pub(super) fn new(plan: Plan, incident: &Incident, manner: Manner, now: BootInstant) -> SuccessorDuties {
+        let attempts = Attempts::new(DutyId::Ask, now, seed(incident, "ask")).with(Precedence::Request);
+        let (plan, real_plan) = match incident.signal.is_real() {
             true => (plan, None),
             false => (plan.clone().for_drill(), Some(plan)),
         };
         let ask: Option<Box<dyn Ask>> = match &plan {
-            _ if terms.terminating => None,
+            _ if incident.terminating => None,
             Plan::Group { group, how } if how.asks() => {
                 let terminates = *how == GroupRequest::Terminate;
-                Some(Box::new(AskGroup::new(group.clone(), terminates, manner, terms, attempts)))
+                Some(Box::new(AskGroup::new(group.clone(), terminates, manner, incident, attempts)))
             }
             Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
-                Some(Box::new(AskCapacity::of(*kind, fleet, terms, attempts)))
+                Some(Box::new(AskCapacity::of(*kind, fleet, incident, attempts)))
             }
             Plan::Launch(launch) => Some(Box::new(AskLaunch::new(launch.clone(), attempts))),
             Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => None,
         };
         // The hooks of a group that is left in another way run when it terminates this instance by itself.
         let lifecycles = match &plan {
-            Plan::Group { group, how: GroupRequest::Terminate } => Lifecycles::new(group, &|hook| seed(terms, hook)),
+            Plan::Group { group, how: GroupRequest::Terminate } => Lifecycles::new(group, &|hook| seed(incident, hook)),
             _ => Lifecycles::default(),
         };
         let mut duties = SuccessorDuties {
@@ -76,26 +76,26 @@ impl SuccessorDuties {
             plan,
             real_plan,
         };
-        duties.look_where_the_owner_launches_by_itself(terms, now);
-        if terms.terminating {
-            duties.group_terminates(terms, now);
+        duties.look_where_the_owner_launches_by_itself(incident, now);
+        if incident.terminating {
+            duties.group_terminates(incident, now);
         }
         duties
     }
 
-    fn look_where_the_owner_launches_by_itself(&mut self, terms: &Terms, now: BootInstant) {
+    fn look_where_the_owner_launches_by_itself(&mut self, incident: &Incident, now: BootInstant) {
         if self.ask.is_none() && self.plan.has_successor() {
-            self.look(now, terms);
+            self.look(now, incident);
         }
     }
 
     /// The group terminates this instance: its hooks run now, and what was not asked for yet is not asked for.
-    pub(super) fn group_terminates(&mut self, terms: &Terms, now: BootInstant) {
+    pub(super) fn group_terminates(&mut self, incident: &Incident, now: BootInstant) {
         if let Some(plan) = self.real_plan.take() {
             self.plan = plan;
         }
         if let (true, Plan::Group { group, .. }) = (self.lifecycles.is_empty(), &self.plan) {
-            self.lifecycles = Lifecycles::new(group, &|hook| seed(terms, hook));
+            self.lifecycles = Lifecycles::new(group, &|hook| seed(incident, hook));
         }
         self.lifecycles.start(now);
         match &mut self.ask {
@@ -113,10 +113,10 @@ impl SuccessorDuties {
     }
 
     /// An interruption is announced now.
-    pub(super) fn become_urgent(&mut self, manner: Manner, terms: &Terms, now: BootInstant) {
+    pub(super) fn become_urgent(&mut self, manner: Manner, incident: &Incident, now: BootInstant) {
         if let Some(plan) = self.real_plan.take() {
             self.plan = plan;
-            self.look_where_the_owner_launches_by_itself(terms, now);
+            self.look_where_the_owner_launches_by_itself(incident, now);
         }
         if let Some(ask) = &mut self.ask {
             ask.become_urgent(manner, now);
@@ -192,7 +192,7 @@ impl SuccessorDuties {
         let now = situation.now;
         let mut calls = Vec::new();
         // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
-        let alone = situation.terms.incident.action == Some(Action::Hibernate) && !situation.deregistration_tried;
+        let alone = situation.incident.id.action == Some(Action::Hibernate) && !situation.deregistration_tried;
         if let Some(ask) = self.ask.as_mut().filter(|_| !alone) {
             match ask.decide(situation) {
                 Some(asked) => self.follow(situation, asked),
@@ -224,7 +224,7 @@ impl SuccessorDuties {
         let by_owner = self.plan.owners_target_groups();
         for registration in situation.registrations.iter().skip(self.registers.len()) {
             let registered_by_owner = by_owner.contains(&registration.target_group);
-            let seed = seed(situation.terms, &format!("successor in {}", registration.target_group));
+            let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
             self.registers.push(Register::new(registration.clone(), registered_by_owner, attempts));
         }
@@ -240,14 +240,14 @@ impl SuccessorDuties {
     }
 
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.
-    pub(super) fn overhear(&mut self, now: BootInstant, terms: &Terms, asked: DutyId, answer: &Answer) {
+    pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
         let members = match (asked, answer) {
             (DutyId::Ask | DutyId::Find, Answer::GroupMembers(members)) => Some(members),
             (DutyId::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
             _ => None,
         };
         if let Some(members) = members {
-            self.lifecycles.saw(now, &terms.identity.instance_id, terms.into_pool, members);
+            self.lifecycles.saw(now, &incident.identity.instance_id, incident.into_pool, members);
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
@@ -256,16 +256,16 @@ impl SuccessorDuties {
 
     /// Tells the other duties of an answer. Returns how the successor died, if it did.
     pub(super) fn learn(&mut self, situation: &mut Situation<'_>, news: News) -> Option<Failure> {
-        let (now, terms) = (situation.now, situation.terms);
+        let (now, incident) = (situation.now, situation.incident);
         match news {
             News::Asked(asked) => self.follow(situation, asked),
             News::Found(found) => self.follow_find(situation, found),
             News::Watched(deaths) => {
                 self.admit(now);
-                return self.successors_died(now, terms, deaths);
+                return self.successors_died(now, incident, deaths);
             }
             News::Members(members) => {
-                self.lifecycles.saw(now, &terms.identity.instance_id, terms.into_pool, &members);
+                self.lifecycles.saw(now, &incident.identity.instance_id, incident.into_pool, &members);
             }
             News::HookNotOpen => self.lifecycles.hook_is_not_open(now),
             News::None | News::Registrations { .. } | News::Targets(..) | News::Plan(_) | News::Group(_) => {}
@@ -274,24 +274,24 @@ impl SuccessorDuties {
     }
 
     fn follow(&mut self, situation: &mut Situation<'_>, asked: Asked) {
-        let (now, terms) = (situation.now, situation.terms);
+        let (now, incident) = (situation.now, situation.incident);
         match asked {
             Asked::Pending => {}
             Asked::Left => self.lifecycles.start(now),
             Asked::Requested => {
                 self.lifecycles.start(now);
                 self.requested(situation, None);
-                self.look(now, terms);
+                self.look(now, incident);
             }
             Asked::Raised => self.requested(situation, None),
-            Asked::Launching => self.look(now, terms),
+            Asked::Launching => self.look(now, incident),
             Asked::Launched(instances) => {
                 self.requested(situation, instances.first().cloned());
                 self.find = None;
-                self.watch = Some(Watch::new(instances, Attempts::new(DutyId::Watch, now, seed(terms, "watch"))));
+                self.watch = Some(Watch::new(instances, Attempts::new(DutyId::Watch, now, seed(incident, "watch"))));
             }
             Asked::InDoubt => {
-                self.look(now, terms);
+                self.look(now, incident);
                 self.find = self.find.take().map(|find| find.in_doubt(now));
             }
             Asked::NotLaunched => self.find = None,
@@ -307,10 +307,10 @@ impl SuccessorDuties {
         situation.journal.reach(situation.now, MilestoneKind::SuccessorRequested, message, successor.into());
     }
 
-    fn look(&mut self, now: BootInstant, terms: &Terms) {
+    fn look(&mut self, now: BootInstant, incident: &Incident) {
         let unknown = self.find.is_none() && self.watch.is_none();
-        if let (true, Some(among)) = (unknown, Among::of(&self.plan, terms)) {
-            let mut find = Find::new(among, terms, Attempts::new(DutyId::Find, now, seed(terms, "find")));
+        if let (true, Some(among)) = (unknown, Among::of(&self.plan, incident)) {
+            let mut find = Find::new(among, incident, Attempts::new(DutyId::Find, now, seed(incident, "find")));
             find.lose(&self.lost, now);
             self.find = Some(find);
         }
@@ -345,7 +345,7 @@ impl SuccessorDuties {
             }
             None => {
                 let ids = instances.iter().map(|instance| instance.instance_id.clone()).collect();
-                let attempts = Attempts::new(DutyId::Watch, now, seed(situation.terms, "watch"));
+                let attempts = Attempts::new(DutyId::Watch, now, seed(situation.incident, "watch"));
                 let watch = self.watch.insert(Watch::new(ids, attempts));
                 watch.looked(now, instances, situation.journal)
             }

@@ -53,7 +53,7 @@ fn running(name: &str) -> Instance {
     }
 }
 
-fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
+fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
     let identity = Identity {
         instance_id: id(instance),
         region: "eu-west-1".into(),
@@ -65,8 +65,8 @@ fn terms_of(instance: &str, action: Action, deadline: u64) -> Terms {
         subnet_id: None,
         life_cycle: LifeCycle::Spot,
     };
-    Terms {
-        incident: Incident { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
+    Incident {
+        id: IncidentId { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
         identity,
         signal: Signal::Notice,
         owner_sees: Signal::Notice,
@@ -599,13 +599,13 @@ impl Run {
 
     fn begin(&mut self, victim: usize, now: u64) {
         let name = self.model.victims[victim].clone();
-        let mut terms = terms_of(&name, self.action, self.model.deadlines[victim]);
-        terms.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
-        terms.resumed = self.generations[victim] > 0;
-        terms.planned_before = !terms.resumed;
-        let plan = if terms.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
+        let mut incident = incident_of(&name, self.action, self.model.deadlines[victim]);
+        incident.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
+        incident.resumed = self.generations[victim] > 0;
+        incident.planned_before = !incident.resumed;
+        let plan = if incident.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
         let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..Known::default() };
-        self.handovers[victim] = Some(Handover::begin(terms, self.settings.clone(), known, at(now)));
+        self.handovers[victim] = Some(Handover::begin(incident, self.settings.clone(), known, at(now)));
     }
 
     fn happen(&mut self, now: u64) {
@@ -935,11 +935,11 @@ fn by_default_a_denied_launch_costs_its_own_refusal_alone() {
 fn falls_back(when: When, kind: FailureKind, code: &str) {
     let refused = Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
     let mut handover = {
-        let terms = terms_of("i-victim", Action::Terminate, 121_000);
+        let incident = incident_of("i-victim", Action::Terminate, 121_000);
         let leave = LeaveSettings { when, ..LeaveSettings::default() };
         let settings = Settings { leave, ..Settings::default() };
         Handover::begin(
-            terms,
+            incident,
             settings,
             Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() },
             at(1_000),
@@ -969,21 +969,21 @@ fn many_serve() -> Answer {
 
 #[test]
 fn a_shifted_time_only_shortens_the_deadline() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(terms, Settings::default(), Known::default(), at(1_000));
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(incident, Settings::default(), Known::default(), at(1_000));
     handover.noticed(Action::Terminate, None, at(130_000), at(1_000));
-    assert_eq!(handover.terms().deadline, at(121_000));
+    assert_eq!(handover.incident().deadline, at(121_000));
     handover.noticed(Action::Terminate, None, at(60_000), at(1_000));
-    assert_eq!(handover.terms().deadline, at(60_000));
+    assert_eq!(handover.incident().deadline, at(60_000));
     assert!(handover.due(at(60_000)).is_empty());
     assert!(handover.outcome().is_some());
 }
 
 #[test]
 fn a_successor_that_dies_is_followed_by_the_next_attempt() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..Known::default() };
-    let mut handover = Handover::begin(terms, Settings::default(), known, at(0));
+    let mut handover = Handover::begin(incident, Settings::default(), known, at(0));
     let token = |due: &[Due]| {
         due.iter().find_map(|due| match &due.call {
             Call::CreateFleet { client_token, .. } => Some(client_token.clone()),
@@ -1016,9 +1016,9 @@ impl Launching {
 
     /// With target groups to leave and connections that never end.
     fn leaving(registrations: Vec<Registration>) -> Launching {
-        let terms = terms_of("i-victim", Action::Terminate, 121_000);
+        let incident = incident_of("i-victim", Action::Terminate, 121_000);
         let known = Known { registrations: Some(registrations), plan: Some(launch_plan()), ..Known::default() };
-        Launching { handover: Handover::begin(terms, Settings::default(), known, at(0)), now: 0 }
+        Launching { handover: Handover::begin(incident, Settings::default(), known, at(0)), now: 0 }
     }
 
     /// Answers everything until an instant; returns the calls of the duty to ask, with when they were made.
@@ -1222,9 +1222,9 @@ fn deregisters(call: &Call, port: u16) -> bool {
 
 #[test]
 fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..Known::default() };
-    let mut handover = Handover::begin(terms, at_once(), known, at(0));
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
     handover.due(at(0));
     handover.answered(at(10), DutyId::Leave(0), Answer::Accepted);
     handover.due(at(2_000));
@@ -1244,8 +1244,8 @@ fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered
 
 #[test]
 fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(terms, at_once(), Known::default(), at(0));
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(incident, at_once(), Known::default(), at(0));
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
@@ -1260,9 +1260,9 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 
 #[test]
 fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let plan = Some(Plan::Nobody { why: "no tag".into() });
-    let mut handover = Handover::begin(terms, at_once(), Known { plan, ..Known::default() }, at(0));
+    let mut handover = Handover::begin(incident, at_once(), Known { plan, ..Known::default() }, at(0));
     handover.due(at(0));
     let part = Answer::Registrations {
         found: registrations("i-victim").into_iter().take(1).collect(),
@@ -1280,9 +1280,9 @@ fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again
 
 #[test]
 fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let plan = Some(Plan::Nobody { why: "no tag".into() });
-    let mut handover = Handover::begin(terms, at_once(), Known { plan, ..Known::default() }, at(0));
+    let mut handover = Handover::begin(incident, at_once(), Known { plan, ..Known::default() }, at(0));
     handover.due(at(0));
     let (found, unclear, missing) = (Vec::new(), Vec::new(), vec!["gone".to_owned()]);
     let answer = Answer::Registrations { found, unclear, missing, untold: None };
@@ -1294,9 +1294,9 @@ fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
 
 #[test]
 fn no_failure_of_one_duty_stops_another() {
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
-    let mut handover = Handover::begin(terms, at_once(), known, at(0));
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
     let due = handover.due(at(0));
     assert_eq!(leaves_after_a_look(&mut handover, 0, due), 2);

@@ -160,7 +160,7 @@ impl Duty<Duties> for Watch {
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
         situation.crowd.space_out(&mut self.attempts, Bucket::EC2_LOOKS);
-        if situation.now >= situation.terms.deadline - LAST_LOOK {
+        if situation.now >= situation.incident.deadline - LAST_LOOK {
             self.is_to_look_again(situation.now);
         }
     }

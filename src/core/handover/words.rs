@@ -1,18 +1,18 @@
 //! The sentences of a handover's beginning and of its end.
 
-use super::{Terms, join, seconds};
+use super::{Incident, join, seconds};
 use crate::core::model::{Action, BootInstant, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
 /// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
 pub(super) fn begun(
-    terms: &Terms,
+    incident: &Incident,
     registrations: Option<&[Registration]>,
     plan: Option<&Plan>,
     serves_on: bool,
     now: BootInstant,
 ) -> String {
-    let again = if terms.after_restart { ", seen again after a restart" } else { "" };
+    let again = if incident.after_restart { ", seen again after a restart" } else { "" };
     let groups = match registrations {
         None => "leave the target groups once they are found".to_owned(),
         Some([]) => "this instance is in no target group".to_owned(),
@@ -22,15 +22,15 @@ pub(super) fn begun(
     let hooks = plan.is_none_or(|plan| !plan.termination_hooks().is_empty());
     let given = plan;
     let plan = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::to_string);
-    let left = seconds(terms.deadline.since(now));
-    match (terms.signal, terms.incident.action) {
+    let left = seconds(incident.deadline.since(now));
+    match (incident.signal, incident.id.action) {
         (Signal::RebalanceRecommendation, _) => format!(
             "AWS recommends to rebalance: this instance is at a higher risk{again}; first {first}; \
              once the successor is healthy {groups}"
         ),
         (Signal::LifecycleState, _) => {
             let then = if hooks { ", then complete its termination hooks" } else { "" };
-            let does = if terms.into_pool {
+            let does = if incident.into_pool {
                 "takes this instance back into its warm pool"
             } else {
                 "terminates this instance"
@@ -38,7 +38,7 @@ pub(super) fn begun(
             format!("the Auto Scaling group {does}{again}; now: {groups}{then}")
         }
         (Signal::ScheduledEvent, _) => {
-            let event = terms.event.as_deref().unwrap_or("an event");
+            let event = incident.event.as_deref().unwrap_or("an event");
             format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy {groups}")
         }
         (Signal::Drill, _) => {

@@ -8,8 +8,9 @@ use super::sight::Takes;
 use super::{Closed, Life, Record};
 use crate::core::arrival::{self, Arrival};
 use crate::core::config::ScheduledEvents;
-use crate::core::handover::{Handover, Known, Settings, Terms};
-use crate::core::model::{Action, BootInstant, Incident, MilestoneKind, ScheduledEvent, Signal};
+use crate::core::handover::{Handover, Known, Settings};
+use crate::core::incident::Incident;
+use crate::core::model::{Action, BootInstant, IncidentId, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
 
 /// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
@@ -57,14 +58,14 @@ impl Life {
                 handover.correct_time(aws_now, at);
                 self.record.iter_mut().for_each(|record| record.correct_time(aws_now, at));
             }
-            let before = (handover.terms().deadline, handover.terms().incident.action, handover.terms().signal);
+            let before = (handover.incident().deadline, handover.incident().id.action, handover.incident().signal);
             handover.noticed(notice.action, notice.time, notice.deadline(aws_now, at), at);
-            let terms = handover.terms();
-            let nearer = before.0.since(terms.deadline) > Duration::from_secs(2);
+            let incident = handover.incident();
+            let nearer = before.0.since(incident.deadline) > Duration::from_secs(2);
             let other_action = before.1.is_some_and(|action| action != notice.action);
             if before.2 == Signal::Notice && (nearer || other_action) && self.told_change != Some(notice) {
                 self.told_change = Some(notice);
-                let left = terms.deadline.since(at).as_secs_f64();
+                let left = incident.deadline.since(at).as_secs_f64();
                 let text = format!("the notice has changed ({notice}): the same interruption; {left:.0} s left");
                 self.remark(text);
             }
@@ -138,7 +139,7 @@ impl Life {
         let deadline = notice.deadline(aws_now, at);
         self.change_record(|record| {
             record.time = notice.time;
-            record.incident.action = Some(notice.action);
+            record.id.action = Some(notice.action);
             record.deadline = deadline;
             if !record.terminating {
                 record.signal = Signal::Notice;
@@ -238,7 +239,7 @@ impl Life {
         // What is to be put right first: an interruption of this boot, or of the one before. What the process before this
         // one had begun goes on as it was.
         let open = self.record.as_ref().filter(|record| record.closed.is_none());
-        let goes_on = |it: &Record| it.incident.boot_id == self.boot_id && it.outcome.is_none() && !it.survived;
+        let goes_on = |it: &Record| it.id.boot_id == self.boot_id && it.outcome.is_none() && !it.survived;
         let may_begin = |signal| open.is_none_or(|record| goes_on(record) && record.signal == signal);
         let recommendation_may_begin = may_begin(Signal::RebalanceRecommendation);
         let event_may_begin = may_begin(Signal::ScheduledEvent);
@@ -324,24 +325,28 @@ impl Life {
             Some(record) if is_same(&record) => (Some(record), None),
             other => (None, other),
         };
-        let number = earlier.as_ref().map(|record| record.incident.number);
-        let number = number.unwrap_or_else(|| another.as_ref().map_or(0, |record| record.incident.number + 1));
+        let number = earlier.as_ref().map(|record| record.id.number);
+        let number = number.unwrap_or_else(|| another.as_ref().map_or(0, |record| record.id.number + 1));
         let recommended = earlier.as_ref().or(another.as_ref()).is_some_and(|record| record.recommended);
         // What the process before this one has launched is a successor too.
         let begun_before = earlier.as_ref().map(|record| (record.begun_at, record.begun));
         let first_signal = begun_before.map_or(first_signal, |(begun_at, _)| begun_at.min(first_signal));
         let first_signal = self.sight.recommended.map_or(first_signal, |time| time.min(first_signal));
-        let incident =
-            Incident { instance_id: self.identity.instance_id.clone(), boot_id: self.boot_id.clone(), action, number };
+        let id = IncidentId {
+            instance_id: self.identity.instance_id.clone(),
+            boot_id: self.boot_id.clone(),
+            action,
+            number,
+        };
         // A handover that a weaker signal began may have launched already; what it launched is found by asking again.
         let is_another_signal = earlier.as_ref().is_some_and(|record| record.signal != signal);
         let is_weaker =
             earlier.as_ref().is_some_and(|record| record.signal != signal && record.signal != Signal::Drill);
         let has_same_deadline = |record: &&Record| !is_another_signal && is_same_interruption(record.time, time);
         let same_deadline = earlier.as_ref().filter(has_same_deadline).map(|record| record.deadline);
-        let terms = Terms {
+        let incident = Incident {
             identity: self.identity.clone(),
-            incident,
+            id,
             signal,
             owner_sees: match (signal, self.sight.recommended) {
                 (Signal::ScheduledEvent, Some(_)) => Signal::RebalanceRecommendation,
@@ -368,7 +373,7 @@ impl Life {
         let known = self.known_for(earlier.as_ref());
         let settings = Settings { leave: self.config.leave.clone(), hooks: self.config.hooks.clone() };
         if self.dry_run {
-            self.say_what_would_be_done(terms, settings, known, now);
+            self.say_what_would_be_done(incident, settings, known, now);
             return;
         }
         // An arrival that gives way takes place once this leads to nothing.
@@ -376,14 +381,14 @@ impl Life {
         self.epoch += 1;
         self.sight.event_absent.ends();
         self.stood_still = false;
-        let handover = Handover::begin(terms, settings, known, now);
+        let handover = Handover::begin(incident, settings, known, now);
         let (begun_at, begun) = begun_before.unwrap_or((aws_now, now));
         let mut record = Record::of(&handover, begun_at, begun);
         // What a drill takes the place of is remembered.
         let before = || another.as_ref().filter(|_| signal == Signal::Drill).and_then(|record| record.event.clone());
         record.event = event.map(|event| event.id).or_else(before);
         record.recommended = recommended;
-        if let Some(earlier) = earlier.filter(|earlier| earlier.incident == record.incident) {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.id == record.id) {
             record.milestones = earlier.milestones;
         }
         self.record = Some(record);
@@ -430,8 +435,8 @@ impl Life {
         }
     }
 
-    fn say_what_would_be_done(&mut self, terms: Terms, settings: Settings, known: Known, now: BootInstant) {
-        let mut handover = Handover::begin(terms, settings, known, now);
+    fn say_what_would_be_done(&mut self, incident: Incident, settings: Settings, known: Known, now: BootInstant) {
+        let mut handover = Handover::begin(incident, settings, known, now);
         let due = handover.due(now);
         for milestone in handover.take_milestones() {
             self.remark(format!("dry run: {}", milestone.message));

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::handover::{Handover, Known, Outcome};
-use crate::core::model::{BootInstant, Incident, Milestone, MilestoneKind, Signal};
+use crate::core::model::{BootInstant, IncidentId, Milestone, MilestoneKind, Signal};
 
 /// What `/var/lib/spot-relay/handover.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    pub incident: Incident,
+    #[serde(rename = "incident")]
+    pub id: IncidentId,
     #[serde(default)]
     pub signal: Signal,
     /// The Auto Scaling group terminates this instance.
@@ -66,36 +67,36 @@ fn yes() -> bool {
 
 impl Record {
     pub(super) fn of(handover: &Handover, begun_at: Timestamp, begun: BootInstant) -> Record {
-        let terms = handover.terms();
+        let incident = handover.incident();
         Record {
-            incident: terms.incident.clone(),
-            signal: terms.signal,
-            terminating: terms.terminating,
-            time: terms.time,
+            id: incident.id.clone(),
+            signal: incident.signal,
+            terminating: incident.terminating,
+            time: incident.time,
             event: None,
             begun_at,
             begun,
-            deadline: terms.deadline,
+            deadline: incident.deadline,
             known: handover.known(),
-            planned_before: terms.planned_before,
+            planned_before: incident.planned_before,
             milestones: Vec::new(),
             outcome: None,
             certain: handover.is_certain(),
             survived: false,
             recommended: false,
-            launched_first: terms.serve_on,
+            launched_first: incident.serve_on,
             closed: None,
         }
     }
 
     pub(super) fn follow(&mut self, handover: &Handover, milestones: &[Milestone]) {
-        let terms = handover.terms();
+        let incident = handover.incident();
         self.launched_first |= handover.launches_first();
-        self.incident.clone_from(&terms.incident);
-        self.signal = terms.signal;
-        self.terminating = terms.terminating;
-        self.time = terms.time;
-        self.deadline = terms.deadline;
+        self.id.clone_from(&incident.id);
+        self.signal = incident.signal;
+        self.terminating = incident.terminating;
+        self.time = incident.time;
+        self.deadline = incident.deadline;
         self.known = handover.known();
         self.certain = handover.is_certain();
         self.milestones.extend_from_slice(milestones);

@@ -30,7 +30,7 @@ enum Why {
 impl Life {
     /// Ends what is over, and begins what a survivor does, or an arrival.
     pub(super) fn live_on(&mut self, now: BootInstant) {
-        let signal = self.handover.as_ref().filter(|it| it.outcome().is_none()).map(|it| it.terms().signal);
+        let signal = self.handover.as_ref().filter(|it| it.outcome().is_none()).map(|it| it.incident().signal);
         if let (Some(handover), Some(signal)) = (&mut self.handover, signal)
             && self.sight.is_gone(signal)
         {
@@ -56,7 +56,7 @@ impl Life {
 
     fn lives_on(&self, now: BootInstant) -> Option<Why> {
         let record = self.record.as_ref().filter(|record| record.closed.is_none())?;
-        if record.incident.boot_id != self.boot_id {
+        if record.id.boot_id != self.boot_id {
             let no_notice = !self.may_stand();
             if !self.sight.may_serve() {
                 return None;
@@ -71,7 +71,7 @@ impl Life {
             let by_group = record.signal == Signal::LifecycleState;
             return Some(if by_group { Why::InService } else { Why::Withdrawn });
         }
-        let sleeps = matches!(record.incident.action, Some(Action::Hibernate | Action::Stop));
+        let sleeps = matches!(record.id.action, Some(Action::Hibernate | Action::Stop));
         match record.signal {
             _ if record.terminating || self.sight.is_terminating() => None,
             Signal::Notice if self.stood_still && sleeps && now > record.deadline => Some(Why::Resumed),

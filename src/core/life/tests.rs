@@ -297,7 +297,7 @@ mod notice {
                 assert!(flags.notice && !flags.drained, "it serves again: {owner:?} {}", story.tale());
                 story.run(45);
                 let record = story.record().expect("a record");
-                assert_eq!(record.incident.number, 0, "{owner:?} {shift}");
+                assert_eq!(record.id.number, 0, "{owner:?} {shift}");
                 // A group that has attached this instance again keeps the size that it has with it.
                 let twice = if owner == Owner::Detach { 2 } else { 1 };
                 let launched = story.launched();
@@ -441,10 +441,10 @@ mod notice {
             let mut story = noticed(owner, 40);
             story.withdraw();
             story.run(120).is_as_before();
-            let first = story.record().expect("a record").incident.number;
+            let first = story.record().expect("a record").id.number;
             story.notice(Action::Terminate);
             story.run(100);
-            let second = story.record().expect("a record").incident.number;
+            let second = story.record().expect("a record").id.number;
             assert_eq!(second, first + 1, "{owner:?}");
             // A fleet counts: the first successor is a member more than its base, and stands in for the second time.
             let twice = if owner == Owner::Maintain { 1 } else { 2 };
@@ -793,7 +793,7 @@ mod recommendation {
                 assert!(story.aws.places().is_empty(), "{context}");
                 assert!(is_complete(&story), "{context} {}", story.tale());
                 let record = story.record().expect("a record");
-                assert_eq!((record.signal, record.incident.number), (Signal::Notice, 0), "{context}");
+                assert_eq!((record.signal, record.id.number), (Signal::Notice, 0), "{context}");
                 story.withdraw();
                 story.recommend_no_more();
                 story.run(300).is_as_before();
@@ -941,7 +941,7 @@ mod lifecycle {
                 story.run(100);
                 assert!(story.launched() <= 1, "{owner:?} {}", story.tale());
                 assert!(story.aws.places().is_empty());
-                assert_eq!(story.record().map(|record| record.incident.number), Some(0));
+                assert_eq!(story.record().map(|record| record.id.number), Some(0));
                 // Its group's own end may come before ours.
                 let ended = usize::from(story.aws.alive || has_handed_over(&story));
                 assert_eq!(story.saw(MilestoneKind::HandedOver), ended, "{owner:?} {first} {second} {}", story.tale());

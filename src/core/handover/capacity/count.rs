@@ -3,36 +3,36 @@
 use std::time::Duration;
 
 use super::ABOUT_TO_GO;
-use crate::core::handover::Terms;
 use crate::core::handover::situation::Situation;
+use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{goes_at, is_under_notice, noticed_at, weight_hundredths};
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
-    let left = situation.terms.deadline.since(situation.now);
-    let announced = situation.terms.time.map(|time| time.duration_since(situation.terms.time_of(situation.now)));
+    let left = situation.incident.deadline.since(situation.now);
+    let announced = situation.incident.time.map(|time| time.duration_since(situation.incident.time_of(situation.now)));
     announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
 }
 
 /// The units that the fleet replaces, or has replaced, without being asked: what it has too little of, and its members
 /// that are younger than our notice.
-pub(super) fn replaced(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
-    let (young, _) = by_age(fleet, members, terms, now);
+pub(super) fn replaced(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> i32 {
+    let (young, _) = by_age(fleet, members, incident, now);
     (young / 100).saturating_add((fleet.capacity.total - fleet.capacity.fulfilled).max(0))
 }
 
 /// The units of members from before the notices that live and that the fleet counts no more.
-pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> i32 {
-    let (_, old) = by_age(fleet, members, terms, now);
+pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> i32 {
+    let (_, old) = by_age(fleet, members, incident, now);
     (old / 100 - fleet.capacity.fulfilled).max(0)
 }
 
 /// The hundredths of units of the living members: those launched since the first notice of all that go, and the others.
-fn by_age(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstant) -> (i32, i32) {
-    let is_going = |member: &FleetMember| is_under_notice(member, terms.time_of(now));
-    let ours = terms.time.map(|time| time - TWO_MINUTES).or(terms.successors_since);
+fn by_age(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> (i32, i32) {
+    let is_going = |member: &FleetMember| is_under_notice(member, incident.time_of(now));
+    let ours = incident.time.map(|time| time - TWO_MINUTES).or(incident.successors_since);
     let of_others = members.iter().filter(|member| is_going(member)).filter_map(noticed_at);
     let noticed = ours.into_iter().chain(of_others).min();
     let (mut young, mut old) = (0_i32, 0_i32);
@@ -46,13 +46,13 @@ fn by_age(fleet: &Fleet, members: &[FleetMember], terms: &Terms, now: BootInstan
     (young, old)
 }
 
-pub(super) fn is_about_to_go(member: &FleetMember, terms: &Terms, now: BootInstant) -> bool {
-    another_goes_at(member, terms, now).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
+pub(super) fn is_about_to_go(member: &FleetMember, incident: &Incident, now: BootInstant) -> bool {
+    another_goes_at(member, incident, now).is_some_and(|goes_at| goes_at.since(now) < ABOUT_TO_GO)
 }
 
 /// When another victim goes: two minutes after its notice, which AWS's clock dates.
-pub(super) fn another_goes_at(member: &FleetMember, terms: &Terms, now: BootInstant) -> Option<BootInstant> {
-    let is_other = member.instance_id != terms.identity.instance_id;
-    let is_victim = is_other && is_under_notice(member, terms.time_of(now));
-    goes_at(member).filter(|_| is_victim).map(|goes_at| terms.instant_of(goes_at))
+pub(super) fn another_goes_at(member: &FleetMember, incident: &Incident, now: BootInstant) -> Option<BootInstant> {
+    let is_other = member.instance_id != incident.identity.instance_id;
+    let is_victim = is_other && is_under_notice(member, incident.time_of(now));
+    goes_at(member).filter(|_| is_victim).map(|goes_at| incident.instant_of(goes_at))
 }

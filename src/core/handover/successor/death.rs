@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::{Death, SuccessorDuties};
-use crate::core::handover::Terms;
+use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
 impl SuccessorDuties {
     /// Successors are gone: the next attempt, or whatever the owner launches in their place. Returns how, for a person.
-    pub(super) fn successors_died(&mut self, now: BootInstant, terms: &Terms, deaths: Vec<Death>) -> Option<Failure> {
+    pub(super) fn successors_died(
+        &mut self,
+        now: BootInstant,
+        incident: &Incident,
+        deaths: Vec<Death>,
+    ) -> Option<Failure> {
         let last = deaths.last().cloned()?;
         let dead: BTreeSet<InstanceId> = deaths.iter().map(|death| death.instance_id.clone()).collect();
         self.lost.extend(dead.iter().cloned());
@@ -27,7 +32,7 @@ impl SuccessorDuties {
             let given_up = self.ask.as_ref().and_then(|ask| ask.given_up());
             message.extend(given_up.map(|why| format!("; given up: {why}")));
             if !launches_again {
-                self.look(now, terms);
+                self.look(now, incident);
             }
         }
         let code = last.reason.map(|reason| reason.code);

@@ -7,7 +7,7 @@ type Kernel = fn(u64) -> Connections;
 
 struct Drain {
     settings: Settings,
-    terms: Terms,
+    incident: Incident,
     registrations: Vec<Registration>,
     unclear: Vec<TargetGroupArn>,
     plan: Plan,
@@ -22,7 +22,7 @@ impl Drain {
     fn of(kernel: Kernel) -> Drain {
         Drain {
             settings: at_once(),
-            terms: terms_of("i-victim", Action::Terminate, 120_000),
+            incident: incident_of("i-victim", Action::Terminate, 120_000),
             registrations: vec![registration(WEB, "i-victim", &[80])],
             unclear: Vec::new(),
             plan: Plan::Nobody { why: "a test".into() },
@@ -45,8 +45,8 @@ impl Drain {
             unclear: self.unclear.clone(),
             ..Known::default()
         };
-        let end = self.terms.deadline.as_duration().as_millis() as u64;
-        let mut handover = Handover::begin(self.terms.clone(), self.settings.clone(), known, at(0));
+        let end = self.incident.deadline.as_duration().as_millis() as u64;
+        let mut handover = Handover::begin(self.incident.clone(), self.settings.clone(), known, at(0));
         let mut looks: Vec<(u64, DutyId, Answer)> = Vec::new();
         for now in (0..end).step_by(100) {
             for (_, duty, answer) in looks.extract_if(.., |(when, _, _)| *when <= now) {
@@ -245,9 +245,9 @@ fn whoever_wants_it_sooner_says_so() {
 fn without_a_notice_the_same_holds_and_the_deregistration_delay_bounds_it() {
     let scale_in = |kernel: Kernel, delay| {
         let bounded = |drain: &mut Drain| {
-            drain.terms.signal = Signal::LifecycleState;
-            drain.terms.terminating = true;
-            drain.terms.deadline = at(1_000_000);
+            drain.incident.signal = Signal::LifecycleState;
+            drain.incident.terminating = true;
+            drain.incident.deadline = at(1_000_000);
             drain.registrations[0].deregistration_delay = Duration::from_secs(delay);
         };
         Drain::of(kernel).with(bounded).quiet()

@@ -31,9 +31,9 @@ fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
 
 /// Ten members, as many as the fleet is to have; this instance is noticed after twenty seconds.
 fn told(change: impl FnOnce(&mut Told)) -> Told {
-    let mut terms = terms_of(US, Action::Terminate, 141_000);
-    terms.time = Some(epoch() + Duration::from_secs(140));
-    terms.successors_since = Some(epoch() + Duration::from_secs(20));
+    let mut incident = incident_of(US, Action::Terminate, 141_000);
+    incident.time = Some(epoch() + Duration::from_secs(140));
+    incident.successors_since = Some(epoch() + Duration::from_secs(20));
     let settings =
         Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
     let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
@@ -42,7 +42,7 @@ fn told(change: impl FnOnce(&mut Told)) -> Told {
     let mut members: Vec<FleetMember> = (1..10).map(|number| member(&format!("i-{number}"), -900, None)).collect();
     members.push(member(US, -900, Some(20)));
     let mut told = Told {
-        handover: Handover::begin(terms, settings, known, at(21_000)),
+        handover: Handover::begin(incident, settings, known, at(21_000)),
         now: 21_000,
         shown: fleet(10),
         members,

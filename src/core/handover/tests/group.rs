@@ -18,13 +18,13 @@ fn plan_of(group: AutoScalingGroup) -> Plan {
     Plan::Group { group, how }
 }
 
-fn told(plan: Plan, when: When, change: impl FnOnce(&mut Terms)) -> Told {
-    let mut terms = terms_of(US, Action::Terminate, 121_000);
-    change(&mut terms);
+fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
+    let mut incident = incident_of(US, Action::Terminate, 121_000);
+    change(&mut incident);
     let settings = Settings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..Settings::default() };
     let registrations = vec![registration(WEB, US, &[80])];
     let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
-    Told { handover: Handover::begin(terms, settings, known, at(1_000)), now: 1_000, throttled: false }
+    Told { handover: Handover::begin(incident, settings, known, at(1_000)), now: 1_000, throttled: false }
 }
 
 fn refused(code: &str, message: &str) -> Answer {
@@ -172,7 +172,7 @@ fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
 #[test]
 fn a_refusal_of_a_member_that_leaves_already_is_done() {
     for state in ["Detaching", "Terminating", "Terminating:Wait"] {
-        let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| terms.resumed = true);
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| incident.resumed = true);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
         told.until(2_000, DutyId::Ask);
@@ -263,10 +263,10 @@ fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
     for (sources, leaves) in [(&[][..], true), (&["arn:aws:vpc-lattice:tg-1"][..], false)] {
         let mut group = group(&[]);
         group.other_traffic_sources = sources.iter().map(|source| (*source).to_owned()).collect();
-        let mut terms = terms_of(US, Action::Terminate, 3_600_000);
-        (terms.signal, terms.owner_sees) = (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
+        let mut incident = incident_of(US, Action::Terminate, 3_600_000);
+        (incident.signal, incident.owner_sees) = (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
         let known = Known { registrations: Some(Vec::new()), plan: Some(plan_of(group)), ..Known::default() };
-        let mut handover = Handover::begin(terms, Settings::default(), known, at(1_000));
+        let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
         let mut calls = Vec::new();
         for now in (1_000..120_000).step_by(100) {
             for Due { duty, call, .. } in handover.due(at(now)) {
@@ -311,11 +311,11 @@ fn an_endpoint_that_lacks_launch_instances_is_a_no() {
 
 /// The group terminates this instance by itself: nothing but its hooks ends the handover.
 fn scaled_in(hooks: &[&str], resumed: bool) -> Told {
-    told(plan_of(group(hooks)), When::AtOnce, |terms| {
-        terms.signal = Signal::LifecycleState;
-        terms.terminating = true;
-        terms.resumed = resumed;
-        terms.deadline = at(400_000);
+    told(plan_of(group(hooks)), When::AtOnce, |incident| {
+        incident.signal = Signal::LifecycleState;
+        incident.terminating = true;
+        incident.resumed = resumed;
+        incident.deadline = at(400_000);
     })
 }
 
@@ -353,8 +353,8 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
 fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
     let nobody = Plan::Nobody { why: "[successor] owner is \"none\"".into() };
     for known in [plan_of(group(&[])), plan_of(group(&["drain"])), nobody] {
-        let mut told = told(known.clone(), When::AtOnce, |terms| {
-            (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
+        let mut told = told(known.clone(), When::AtOnce, |incident| {
+            (incident.signal, incident.terminating) = (Signal::LifecycleState, true);
         });
         let mut completed = Vec::new();
         while told.now < 5_000_000 && told.handover.outcome().is_none() {
@@ -388,8 +388,8 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
     let mut group = group(&["drain"]);
     let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
     group.members = us.into_iter().cycle().take(300).collect();
-    let mut told = told(plan_of(group), When::AtOnce, |terms| {
-        (terms.signal, terms.terminating, terms.deadline) = (Signal::LifecycleState, true, at(400_000));
+    let mut told = told(plan_of(group), When::AtOnce, |incident| {
+        (incident.signal, incident.terminating, incident.deadline) = (Signal::LifecycleState, true, at(400_000));
     });
     let mut looks = 0;
     while told.until(600_000, DutyId::MemberState).is_some() {
@@ -402,8 +402,8 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
 
 #[test]
 fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
-    let mut told = told(plan_of(group(&[])), When::AtOnce, |terms| {
-        (terms.signal, terms.terminating) = (Signal::LifecycleState, true);
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| {
+        (incident.signal, incident.terminating) = (Signal::LifecycleState, true);
     });
     assert!(told.until(60_000, DutyId::FindGroup).is_some());
     told.answer(DutyId::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
@@ -464,13 +464,13 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
 fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
     let mut told = scaled_in(&["drain"], false);
     told.handover = {
-        let mut terms = terms_of(US, Action::Terminate, 400_000);
-        terms.signal = Signal::LifecycleState;
-        terms.terminating = true;
-        terms.into_pool = true;
+        let mut incident = incident_of(US, Action::Terminate, 400_000);
+        incident.signal = Signal::LifecycleState;
+        incident.terminating = true;
+        incident.into_pool = true;
         let known =
             Known { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..Known::default() };
-        Handover::begin(terms, Settings::default(), known, at(1_000))
+        Handover::begin(incident, Settings::default(), known, at(1_000))
     };
     for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
         told.until(120_000, DutyId::MemberState);
@@ -575,7 +575,7 @@ impl Told {
 
 #[test]
 fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successor_is_taken_for_ours() {
-    let mut told = told(plan_of(group(&[])), When::Auto, |terms| terms.resumed = true);
+    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.resumed = true);
     told.until(2_000, DutyId::Ask);
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
@@ -587,7 +587,7 @@ fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successo
 #[test]
 fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in_doubt() {
     for (desired, decrements) in [(3, false), (4, true)] {
-        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |terms| terms.resumed = true);
+        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.resumed = true);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, members("InService"));
         assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));

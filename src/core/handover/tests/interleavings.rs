@@ -53,17 +53,17 @@ enum Step {
     Wait,
 }
 
-fn terms(victim: usize, resumed: bool) -> Terms {
-    let mut terms = terms_of(NAMES[victim], Action::Terminate, 121_000);
-    terms.time = Some(epoch() + Duration::from_millis(121_000));
-    terms.resumed = resumed;
-    terms
+fn incident(victim: usize, resumed: bool) -> Incident {
+    let mut incident = incident_of(NAMES[victim], Action::Terminate, 121_000);
+    incident.time = Some(epoch() + Duration::from_millis(121_000));
+    incident.resumed = resumed;
+    incident
 }
 
-fn situation<'a>(now: BootInstant, terms: &'a Terms, journal: &'a mut Journal) -> Situation<'a> {
+fn situation<'a>(now: BootInstant, incident: &'a Incident, journal: &'a mut Journal) -> Situation<'a> {
     Situation {
         now,
-        terms,
+        incident,
         settings: LeaveSettings::default(),
         manner: Manner::AtOnce,
         may_leave: true,
@@ -170,15 +170,15 @@ impl World {
 
     fn answer(&mut self, index: usize, answer: Answer) {
         let (now, daemon) = (at(self.now), &mut self.daemons[index]);
-        let (terms, mut journal) = (terms(index, daemon.resumed), Journal::default());
-        duty::take(&mut daemon.ask, now, &mut situation(now, &terms, &mut journal), answer);
+        let (incident, mut journal) = (incident(index, daemon.resumed), Journal::default());
+        duty::take(&mut daemon.ask, now, &mut situation(now, &incident, &mut journal), answer);
     }
 
     fn begin(&mut self) {
         for (index, daemon) in self.daemons.iter_mut().enumerate() {
-            let (terms, mut journal) = (terms(index, daemon.resumed), Journal::default());
+            let (incident, mut journal) = (incident(index, daemon.resumed), Journal::default());
             if daemon.in_flight.is_none() {
-                let mut situation = situation(at(self.now), &terms, &mut journal);
+                let mut situation = situation(at(self.now), &incident, &mut journal);
                 let begun = duty::begin(&mut daemon.ask, at(self.now), &mut situation);
                 daemon.in_flight = begun.map(|(_, call)| (self.now, call));
             }

@@ -55,7 +55,7 @@ impl<'a> Night<'a> {
     }
 
     fn pass(self) -> Seen {
-        let terms = Terms { clocks: (epoch(), at(0)), ..terms_of("i-victim", self.action, 120_000) };
+        let incident = Incident { clocks: (epoch(), at(0)), ..incident_of("i-victim", self.action, 120_000) };
         let ours = registration(WEB, &self.target_id("i-victim"), &[80]);
         let known = Known {
             registrations: Some(vec![Registration { target_type: self.target_type, ..ours }]),
@@ -63,7 +63,7 @@ impl<'a> Night<'a> {
             ..Known::default()
         };
         let leave = LeaveSettings { when: self.when, ..LeaveSettings::default() };
-        let mut handover = Handover::begin(terms, Settings { leave, ..Settings::default() }, known, at(0));
+        let mut handover = Handover::begin(incident, Settings { leave, ..Settings::default() }, known, at(0));
         let mut seen = Seen::default();
         let (mut replies, mut serving_since) = (Vec::new(), Some(0));
         for now in (0..121_000).step_by(20) {
@@ -299,14 +299,14 @@ fn a_throttled_or_denied_look_holds_nobody_up_who_leaves_at_once_among_many() {
 fn a_hibernation_and_a_group_that_terminates_this_instance_leave_whoever_serves() {
     let seen = Night { action: Action::Hibernate, ..Night::of(When::Auto, launch_plan(), &[]) }.pass();
     assert_eq!((seen.left, seen.looks), (Some(0), 0));
-    let terms = terms_of("i-victim", Action::Terminate, 121_000);
-    let terms = Terms { signal: Signal::LifecycleState, terminating: true, ..terms };
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let incident = Incident { signal: Signal::LifecycleState, terminating: true, ..incident };
     let known = Known {
         registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
         plan: Some(hooked()),
         ..Known::default()
     };
-    let mut handover = Handover::begin(terms, Settings::default(), known, at(1_000));
+    let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
     assert!(handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DeregisterTargets { .. })));
 }
 

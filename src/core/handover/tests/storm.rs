@@ -287,10 +287,10 @@ impl Storm {
         };
         let begin = |victim: usize| {
             let name = victim_id(victim);
-            let terms = terms_of(name.as_str(), Action::Terminate, death);
+            let incident = incident_of(name.as_str(), Action::Terminate, death);
             let registrations = Some(vec![registration(WEB, name.as_str(), &[80])]);
             let known = Known { registrations, plan: Some(plan.clone()), ..Known::default() };
-            Handover::begin(terms, settings.clone(), known, at(noticed_at(victim)))
+            Handover::begin(incident, settings.clone(), known, at(noticed_at(victim)))
         };
         let mut storm = Storm {
             account: Account::new(victims, charge, boot),

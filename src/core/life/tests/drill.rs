@@ -97,7 +97,7 @@ fn a_real_notice_in_the_middle_takes_over_with_two_minutes_and_one_successor() {
             let noticed_at = story.now;
             story.run_until(|story| story.record().is_some_and(|record| record.signal == Signal::Notice));
             if let Some(handover) = story.life().handover().filter(|handover| handover.outcome().is_none()) {
-                let left = handover.terms().deadline.as_duration().as_millis() as u64 + story.booted_at();
+                let left = handover.incident().deadline.as_duration().as_millis() as u64 + story.booted_at();
                 assert!(left > noticed_at + 110_000, "{owner:?}: the notice's time counts, not the drill's");
             }
             story.run(100);

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use crate::core::call::{Answer, Call};
 use crate::core::config::{Config, ListedTargetGroup, Rebalance, ScheduledEvents, TargetGroups, Then};
 use crate::core::duty::{Due, DutyId};
-use crate::core::handover::{Handover, Terms};
+use crate::core::handover::Handover;
+use crate::core::incident::Incident;
 use crate::core::life::{Life, Recommendation, Record, Ticket};
 use crate::core::model::{Action, BootInstant, ExcessCapacity, Milestone, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
@@ -267,7 +268,7 @@ impl Story {
         let told: Vec<String> =
             self.milestones.iter().map(|(at, it)| format!("{at} {}: {}", it.milestone.as_str(), it.message)).collect();
         let record = self.record();
-        let closed = record.as_ref().map(|record| (record.incident.number, record.signal, record.closed));
+        let closed = record.as_ref().map(|record| (record.id.number, record.signal, record.closed));
         let undone = record.and_then(|record| record.outcome).map(|outcome| {
             let undone = outcome.duties.into_iter().filter(|duty| !duty.done);
             (outcome.complete, undone.map(|duty| format!("{}: {}", duty.duty, duty.what)).collect::<Vec<_>>())
@@ -468,11 +469,12 @@ impl Story {
         assert!(!(life.is_handing_over() && life.arrival().is_some()), "a handover and an arrival at once");
         // A group that terminates an instance waits for its hooks.
         let is_by_group = |signal| signal != Signal::Notice;
-        let has_deadline = |terms: &Terms| {
-            terms.signal != Signal::RebalanceRecommendation && !(terms.terminating && is_by_group(terms.signal))
+        let has_deadline = |incident: &Incident| {
+            incident.signal != Signal::RebalanceRecommendation
+                && !(incident.terminating && is_by_group(incident.signal))
         };
-        let deadline = life.handover().filter(|it| has_deadline(it.terms()));
-        let deadline = deadline.map(|handover| handover.terms().deadline);
+        let deadline = life.handover().filter(|it| has_deadline(it.incident()));
+        let deadline = deadline.map(|handover| handover.incident().deadline);
         assert!(
             !life.is_handing_over() || deadline.is_none_or(|deadline| now < deadline),
             "a handover goes on after its deadline"

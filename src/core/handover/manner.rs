@@ -1,0 +1,85 @@
+//! The manner in which a handover goes, its settings, and the facts known when it begins. Data, and conclusions from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::call::HookKind;
+use crate::core::config::{Hooks, Leave as LeaveSettings, When};
+use crate::core::incident::Incident;
+use crate::core::model::{Action, Registration, Signal, TargetGroupArn};
+use crate::core::plan::{GroupRequest, Plan};
+
+/// The settings of the handover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub leave: LeaveSettings,
+    pub hooks: Hooks,
+}
+
+/// The facts known when the notice comes. `None` is looked up within the handover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub registrations: Option<Vec<Registration>>,
+    /// Those found so far, where the look-up goes on.
+    #[serde(default)]
+    pub found: Vec<Registration>,
+    pub plan: Option<Plan>,
+    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// Target groups of which AWS does not tell whether this instance is in them.
+    #[serde(default)]
+    pub unclear: Vec<TargetGroupArn>,
+    /// Hooks that have ended: the process after this one does not run them again.
+    #[serde(default)]
+    pub hooks_ended: Vec<HookKind>,
+}
+
+/// In which order a handover goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Everything in the first instant.
+    AtOnce,
+    /// Serve on until the successor does, but never too late to drain.
+    ServeOn,
+    /// No interruption is announced: leave once the successor is healthy, and otherwise stay.
+    Open,
+}
+
+/// Tells whether this instance serves on when a notice comes, by its settings and its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNotice {
+    /// It leaves in the first instant.
+    AtOnce { why: &'static str },
+    /// The owner launches a successor without taking this instance out. A plan that is not known yet is waited for.
+    ServeOn,
+    /// The group is asked to launch one more first (LaunchInstances). A refusal means at once.
+    ServeOnIfAllowed,
+}
+
+impl OnNotice {
+    pub fn of(when: When, plan: Option<&Plan>) -> OnNotice {
+        match (when, plan) {
+            (When::AtOnce, _) => OnNotice::AtOnce { why: "[leave] when is \"at-once\"" },
+            (_, Some(plan)) if !plan.has_successor() => OnNotice::AtOnce { why: "no successor is launched" },
+            (_, Some(Plan::Group { how, .. })) if *how != GroupRequest::Observe => OnNotice::ServeOnIfAllowed,
+            (When::Auto | When::SuccessorHealthy, _) => OnNotice::ServeOn,
+        }
+    }
+}
+
+impl Incident {
+    /// A plan that is not known yet leaves it open whether the owner launches first: serving on waits for it.
+    pub(super) fn manner(&self, settings: &LeaveSettings, plan: Option<&Plan>) -> Manner {
+        match self.signal {
+            _ if self.terminating || self.id.action == Some(Action::Hibernate) => Manner::AtOnce,
+            Signal::LifecycleState => Manner::AtOnce,
+            Signal::RebalanceRecommendation => Manner::Open,
+            Signal::ScheduledEvent => Manner::ServeOn,
+            Signal::Notice | Signal::Drill if self.serve_on => Manner::ServeOn,
+            Signal::Notice | Signal::Drill => match OnNotice::of(settings.when, plan) {
+                OnNotice::ServeOn | OnNotice::ServeOnIfAllowed => Manner::ServeOn,
+                OnNotice::AtOnce { .. } => Manner::AtOnce,
+            },
+        }
+    }
+}
