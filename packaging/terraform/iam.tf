@@ -13,6 +13,7 @@ locals {
   # What of the configuration decides on permissions.
   settings       = local.config == null ? "" : local.config
   launches_first = can(regex("(?m)^[^#\\n]*\\b(when\\s*=\\s*[\"']successor-healthy|(rebalance|scheduled-events)\\s*=\\s*[\"']hand-over)[\"']", local.settings))
+  at_once        = can(regex("(?m)^[^#\\n]*\\bwhen\\s*=\\s*[\"']at-once[\"']", local.settings))
   stays_out      = can(regex("(?m)^[^#\\n]*\\bthen\\s*=\\s*[\"']stay-out[\"']", local.settings))
   ends_itself    = can(regex("(?m)^[^#\\n]*\\bthen\\s*=\\s*[\"']terminate[\"']", local.settings))
   arrives        = can(regex("(?m)^[^#\\n]*\\bregister\\s*=\\s*true\\b", local.settings))
@@ -23,6 +24,9 @@ locals {
   detaches   = local.is_group && !var.capacity_rebalancing && !local.has_hook
   terminates = local.is_group && !var.capacity_rebalancing && local.has_hook
   raises     = !local.is_group && !var.capacity_rebalancing
+
+  # The zone of one that is launched first is chosen among the group's, which are two or more.
+  chooses_zones = (local.detaches || local.terminates) && (local.launches_first || !local.at_once)
 
   group_actions = sort(concat(
     local.detaches ? ["autoscaling:DetachInstances"] : [],
@@ -70,6 +74,7 @@ locals {
             "ec2:DescribeSpotInstanceRequests",
           ],
           local.launches ? ["ec2:DescribeLaunchTemplateVersions"] : [],
+          local.chooses_zones ? ["elasticloadbalancing:DescribeLoadBalancers"] : [],
         ))
         Resource = ["*"]
       },

@@ -20,7 +20,7 @@ use crate::core::model::{
     LifecycleHook, Owner, Signal, TargetGroupArn,
 };
 
-pub use group::{GroupRequest, asks_launch_instances};
+pub use group::{GroupRequest, asks_launch_instances, may_launch_first};
 pub use launch_plan::{
     BASE_CAPACITY_TAG, LEAVING_TAG, LaunchPlan, ORIGIN_FLEET_TAG, OwnSubnet, PREDECESSOR_TAG, Surroundings,
     TEMPLATE_TAG, TemplateMarket, TemplateTraits,

@@ -24,6 +24,7 @@ pub use arn_scope::ArnScope;
 pub use launch_source::{LaunchSource, PassedRole, TemplateNames};
 pub use launching::IN_PASSING;
 use launching::LaunchedBy;
+use owner_needs::ZONES_OF_LOAD_BALANCERS;
 pub use owner_needs::{
     FleetNeeds, GroupNeeds, LaunchNeeds, OwnerKind, OwnerNeeds, held_by, launched_into, reads_on_the_way,
 };
@@ -129,6 +130,7 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
         OwnerNeeds::Group(group) => {
             actions.extend(READS_OF_GROUP);
             actions.extend(group.launches_first().then_some("ec2:DescribeLaunchTemplateVersions"));
+            actions.extend(group.chooses_zones.then_some(ZONES_OF_LOAD_BALANCERS));
         }
         OwnerNeeds::Fleet(FleetNeeds { kind: FleetKind::Ec2, .. }) => {
             actions.extend(["ec2:DescribeFleets", "ec2:DescribeFleetInstances", "ec2:DescribeSpotInstanceRequests"]);

@@ -355,7 +355,7 @@ impl Daemon {
             config: self.options.config.clone(),
             dry_run: self.options.dry_run,
             known: self.preparation.known_in_full(),
-            chooses_zones: self.preparation.chooses_zones(),
+            chooses_zones: self.preparation.chooses_zones(&self.options.config),
             tempo: self.preparation.tempo(),
         };
         if round {

@@ -149,8 +149,8 @@ impl Preparation {
     }
 
     /// The successor's zone is ours to choose: the zones that the load balancers serve come first.
-    pub(super) fn chooses_zones(&self) -> bool {
-        self.plan.as_ref().is_some_and(Plan::chooses_zones)
+    pub(super) fn chooses_zones(&self, config: &Config) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.chooses_zones(config))
     }
 
     /// Begins the next round at once: at a recommendation, or after a standstill.

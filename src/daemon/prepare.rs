@@ -70,7 +70,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         delays = add_delays(aws, identity, found).await;
     }
     if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
-        && plan.chooses_zones()
+        && plan.chooses_zones(config)
     {
         found.served_zones = find_served_zones(aws, &found.registrations).await;
     }

@@ -89,7 +89,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         let known = preparation.known_in_full();
         let began = Instant::now();
         let found: Result<FoundRegistrations, Failure> =
-            prepare::scan(asked(known, preparation.chooses_zones()), pace).await;
+            prepare::scan(asked(known, preparation.chooses_zones(&options.config)), pace).await;
         lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
     }
     let known = preparation.known();

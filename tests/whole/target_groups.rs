@@ -300,3 +300,20 @@ fn a_further_port_in_a_group_that_the_owner_registers_is_registered_by_us() {
         assert!(scenario.sim.targets("web").iter().any(serves), "{port}: {:?}", scenario.sim.targets("web"));
     }
 }
+
+/// A group has the same choice where it launches one first.
+#[test]
+fn a_group_launches_first_in_a_zone_that_the_load_balancer_serves() {
+    let zones = vec!["eu-west-1a".to_owned(), "eu-west-1b".to_owned()];
+    let web = TargetGroupSettings { load_balancer_zones: zones, port: 61_080, ..target_group("web", &[61_080]) };
+    let mut settings = of(Owner::auto_scaling_group(), vec![web]);
+    settings.others = ["eu-west-1b", "eu-west-1b", "eu-west-1c"].map(|zone| Other::new("m5.large", zone)).to_vec();
+    settings.max_size = Some(9);
+    let scenario = Scenario::new(settings).config(SHORT);
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    let launches = requests(&scenario, "LaunchInstances");
+    let asked: Vec<&str> = launches.iter().map(|it| it.parameters["AvailabilityZones.member.1"].as_str()).collect();
+    assert_eq!(asked, ["eu-west-1b"], "and never eu-west-1c, which has fewer members");
+    assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
+}

@@ -42,13 +42,19 @@ pub(super) async fn zones(
     plan: Option<&Plan>,
     registrations: &[Registration],
 ) -> Option<Finding> {
-    let Some(Plan::Launch(launch)) = plan.filter(|plan| plan.chooses_zones()) else { return None };
+    let plan = plan.filter(|plan| plan.chooses_zones(&inspection.config))?;
     let served = registrations::find_served_zones(&inspection.aws, registrations).await?;
-    let unserved: Vec<&str> = launch.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
+    let unserved: Vec<&str> = plan.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
     Some(match unserved.as_slice() {
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),
-        zones => Finding::warn("successor-zones", format!("the load balancers do not serve {}", zones.join(", ")))
-            .means("the successor goes there last: it would be registered and get no requests (Target.NotInUse)")
-            .remedy("enable these zones for the load balancers, or name subnets of other zones under [successor]"),
+        zones => {
+            let (goes, remedy) = match plan {
+                Plan::Group { .. } => ("one that its group launches by itself may go there", "take them out of the group"),
+                _ => ("the successor goes there last", "name subnets of other zones under [successor]"),
+            };
+            Finding::warn("successor-zones", format!("the load balancers do not serve {}", zones.join(", ")))
+                .means(format!("{goes}: it would be registered and get no requests (Target.NotInUse)"))
+                .remedy(format!("enable these zones for the load balancers, or {remedy}"))
+        }
     })
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LaunchPlan, Plan};
+use super::{LaunchPlan, Plan, may_launch_first};
+use crate::core::config::Config;
 use crate::core::model::{InstantFleet, LaunchConfiguration, LaunchOverride, Registration};
 
 /// The zones in which a target of each of these groups gets requests, by the zones of each load balancer's ARN. `None` where
@@ -21,18 +22,35 @@ pub fn served_zones(
 }
 
 impl Plan {
-    /// True if we choose the successor's zone, among several.
-    pub fn chooses_zones(&self) -> bool {
+    /// Tells whether this configuration lets us choose the successor's zone, among several.
+    pub fn chooses_zones(&self, config: &Config) -> bool {
         match self {
-            Plan::Launch(launch) => launch.zones().len() > 1,
-            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => false,
+            Plan::Launch(_) => self.zones().len() > 1,
+            Plan::Group { how, .. } => self.zones().len() > 1 && may_launch_first(config, *how),
+            Plan::Fleet { .. } | Plan::Nobody { .. } => false,
         }
     }
 
-    /// The same plan with the pools in these zones first.
+    /// The zones to which the successor may go, as far as the plan names them.
+    pub fn zones(&self) -> BTreeSet<&str> {
+        match self {
+            Plan::Launch(launch) => launch.zones(),
+            Plan::Group { group, .. } => group.availability_zones.iter().map(String::as_str).collect(),
+            Plan::Fleet { .. } | Plan::Nobody { .. } => BTreeSet::new(),
+        }
+    }
+
+    /// The same plan with the pools in these zones first. A group launches one first in these zones alone, unless it has none of
+    /// them: where AWS refuses it there, the group chooses the zone by itself.
     pub fn preferring(self, served: &BTreeSet<String>) -> Plan {
         match self {
             Plan::Launch(launch) => Plan::Launch(launch.preferring(served)),
+            Plan::Group { mut group, how } => {
+                if group.availability_zones.iter().any(|zone| served.contains(zone)) {
+                    group.availability_zones.retain(|zone| served.contains(zone));
+                }
+                Plan::Group { group, how }
+            }
             other => other,
         }
     }
@@ -40,7 +58,7 @@ impl Plan {
 
 impl LaunchPlan {
     /// The zones to which the successor may go, as far as its pools name zones.
-    pub fn zones(&self) -> BTreeSet<&str> {
+    fn zones(&self) -> BTreeSet<&str> {
         let configurations = self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
         let pools = configurations.flat_map(|configuration| &configuration.overrides);
         pools.filter_map(|pool| self.zone_of(pool)).collect()
@@ -78,7 +96,9 @@ impl LaunchPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{LaunchTemplate, Market, Target, TargetGroupArn, TargetType};
+    use crate::core::plan::GroupRequest;
+    use crate::core::config::When;
+    use crate::core::model::{AutoScalingGroup, LaunchTemplate, Market, Target, TargetGroupArn, TargetType};
 
     fn zones(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -118,6 +138,20 @@ mod tests {
         for served in [zones(&["a", "b", "c"]), zones(&["d"]), zones(&[])] {
             assert_eq!(plan(attempts.clone()).preferring(&served).attempts, attempts, "{served:?}");
         }
+    }
+
+    #[test]
+    fn a_group_launches_first_in_its_served_zones_alone_and_in_all_of_them_where_none_is_served() {
+        let group = |names: &[&str]| Plan::Group {
+            group: AutoScalingGroup { availability_zones: zones(names).into_iter().collect(), ..Default::default() },
+            how: GroupRequest::Detach,
+        };
+        assert_eq!(group(&["a", "b", "c"]).preferring(&zones(&["b", "d"])), group(&["b"]));
+        assert_eq!(group(&["a", "b"]).preferring(&zones(&["d"])), group(&["a", "b"]));
+        assert!(group(&["a", "b"]).chooses_zones(&Config::default()) && !group(&["a"]).chooses_zones(&Config::default()));
+        let mut at_once = Config::default();
+        at_once.leave.when = When::AtOnce;
+        assert!(!group(&["a", "b"]).chooses_zones(&at_once), "nothing is launched first");
     }
 
     #[test]

@@ -8,11 +8,12 @@ use super::launch_source::LaunchSource;
 use crate::core::config::{Config, ScheduledEvents};
 use crate::core::model::TargetGroupArn;
 use crate::core::plan::{
-    Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances, template,
+    Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances,
+    may_launch_first, template,
 };
 
 /// Called where there is a choice: the successor goes where the load balancers serve it.
-const ZONES_OF_LOAD_BALANCERS: &str = "elasticloadbalancing:DescribeLoadBalancers";
+pub(super) const ZONES_OF_LOAD_BALANCERS: &str = "elasticloadbalancing:DescribeLoadBalancers";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnerNeeds {
@@ -31,6 +32,8 @@ pub struct GroupNeeds {
     pub terminate: bool,
     /// It is asked for one more before this instance leaves.
     pub launch: bool,
+    /// The zone of that one is chosen among several.
+    pub chooses_zones: bool,
     /// It has termination hooks.
     pub hooks: bool,
     /// It has launching hooks: abandoned, they make it replace a member that is not in service yet.
@@ -122,6 +125,7 @@ impl OwnerNeeds {
                 detach: how.all(group, config).contains(&GroupRequest::Detach),
                 terminate: how.all(group, config).contains(&GroupRequest::Terminate),
                 launch: asks_launch_instances(config, *how),
+                chooses_zones: plan.chooses_zones(config),
                 hooks: !group.termination_hooks.is_empty(),
                 launch_hooks: !group.launch_hooks.is_empty(),
                 registers_successor: by_us(&group.target_groups),
@@ -133,7 +137,7 @@ impl OwnerNeeds {
                 raise: *how == FleetRequest::Raise || config.watch.scheduled_events == ScheduledEvents::HandOver,
                 registers_successor: by_us(&fleet.target_groups),
             }),
-            Plan::Launch(plan) => OwnerNeeds::Launch(of_launch_plan(plan)),
+            Plan::Launch(launch) => OwnerNeeds::Launch(of_launch_plan(launch, plan.chooses_zones(config))),
             Plan::Nobody { .. } => OwnerNeeds::Nobody,
         }
     }
@@ -208,6 +212,7 @@ fn any_group(arn: Option<String>, config: &Config) -> OwnerNeeds {
         detach: true,
         terminate: true,
         launch,
+        chooses_zones: may_launch_first(config, GroupRequest::Detach),
         hooks: true,
         launch_hooks: true,
         registers_successor: true,
@@ -249,7 +254,7 @@ fn of_template() -> Vec<&'static str> {
     vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets"]
 }
 
-fn of_launch_plan(plan: &LaunchPlan) -> LaunchNeeds {
+fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
     let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
     let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
     let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
@@ -258,7 +263,7 @@ fn of_launch_plan(plan: &LaunchPlan) -> LaunchNeeds {
         Some(_) => of_fleet(FleetKind::Ec2),
         None => std::iter::once(ZONES_OF_LOAD_BALANCERS).chain(of_template()).collect(),
     };
-    reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || plan.zones().len() > 1);
+    reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || chooses_zones);
     // One that is told by its name stands for any id.
     let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
     let source = LaunchSource {
