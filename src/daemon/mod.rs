@@ -356,6 +356,7 @@ impl Daemon {
             dry_run: self.options.dry_run,
             known: self.preparation.known_in_full(),
             chooses_zones: self.preparation.chooses_zones(&self.options.config),
+            renews_delays: self.preparation.renews_delays(now),
             tempo: self.preparation.tempo(),
         };
         if round {

@@ -9,7 +9,7 @@ use super::fleets::Tidied;
 use super::gap::{Gap, Planned, Tempo};
 use super::log_line::LogLine;
 use super::outlook;
-use super::prepare::Findings;
+use super::prepare::{Delays, Findings};
 use crate::cloud::elb::{FoundRegistrations, ScanPace, UnclearReason};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
@@ -17,6 +17,8 @@ use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
 
+/// A deregistration delay that is known for longer is asked for again in a usual round.
+const RENEW_DELAYS: Duration = Duration::from_secs(60 * 60);
 /// Instances that boot together do not ask together.
 pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 /// The pause between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
@@ -64,6 +66,7 @@ pub(super) struct Preparation {
     slow_scan_at: Option<BootInstant>,
     scanning: Option<ScanPace>,
     renew_credentials_at: Option<BootInstant>,
+    renew_delays_at: BootInstant,
     plan: Option<Plan>,
     registrations: Option<Vec<Registration>>,
     served_zones: Option<BTreeSet<String>>,
@@ -120,6 +123,7 @@ impl Preparation {
             slow_scan_at: None,
             scanning: None,
             renew_credentials_at: None,
+            renew_delays_at: now + RENEW_DELAYS,
             plan: None,
             registrations: None,
             served_zones: None,
@@ -163,6 +167,11 @@ impl Preparation {
     /// The tempo of the next round's calls.
     pub(super) fn tempo(&self) -> Tempo {
         if self.in_turn { Tempo::InTurn { seed: self.seed } } else { Tempo::AtOnce }
+    }
+
+    /// The deregistration delays that are known may have changed. They are not asked for where many ask at once.
+    pub(super) fn renews_delays(&self, now: BootInstant) -> bool {
+        !self.in_turn && now >= self.renew_delays_at
     }
 
     /// The pace of a scan that is to begin now: after a round, which looked at what is quick to ask.
@@ -314,8 +323,10 @@ impl Preparation {
             }
             Some(Err(failure)) => failed.push(format!("target groups: {failure}")),
         }
-        if let Err(failure) = delays {
-            failed.push(format!("deregistration delay: {failure}"));
+        match delays {
+            Ok(Delays::Renewed) => self.renew_delays_at = now + RENEW_DELAYS,
+            Ok(Delays::Added) => {}
+            Err(failure) => failed.push(format!("deregistration delay: {failure}")),
         }
         self.in_turn = false;
         // The last way: nobody has named a target group that this instance is in.
@@ -461,7 +472,7 @@ mod tests {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
             plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
-            delays: Ok(()),
+            delays: Ok(Delays::Added),
             tidied: Ok(Tidied::Nothing),
         }
     }
@@ -510,6 +521,20 @@ mod tests {
         }
         let lines = preparation.learn(found(["web", "udp"]), now);
         assert_eq!(beginnings(&lines), ["registered", "ready"]);
+    }
+
+    #[test]
+    fn the_usual_rounds_ask_for_known_delays_again_and_those_of_the_first_hour_do_not() {
+        let (mut preparation, start) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        preparation.learn(found(["web", "api"]), start);
+        assert!(!preparation.renews_delays(start) && preparation.renews_delays(preparation.next));
+        let later = preparation.next;
+        preparation.renew_now(later);
+        assert!(!preparation.renews_delays(later), "all of a group may be recommended to go at once");
+        preparation.learn(found(["web", "api"]), later);
+        assert!(preparation.renews_delays(later), "nobody has asked yet");
+        preparation.learn(Findings { delays: Ok(Delays::Renewed), ..found(["web", "api"]) }, later);
+        assert!(!preparation.renews_delays(later) && preparation.renews_delays(preparation.next));
     }
 
     #[test]

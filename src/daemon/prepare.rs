@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::fleets::{Tidied, tidy};
 use super::gap::{Planned, Tempo};
 use super::look_up::find_plan;
-use super::registrations::{self, add_delays, find_registrations, find_served_zones};
+use super::registrations::{self, add_delays, find_registrations, find_served_zones, renew_delays};
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
@@ -28,6 +28,8 @@ pub(super) struct RoundInput {
     pub(super) known: Vec<Registration>,
     /// The plan chooses the successor's zone: see [`Preparation::chooses_zones`].
     pub(super) chooses_zones: bool,
+    /// The delays of what is known are asked for again: see [`Preparation::renews_delays`].
+    pub(super) renews_delays: bool,
     /// Others may be asking in the same moment: a start, a recommendation.
     pub(super) tempo: Tempo,
 }
@@ -38,15 +40,23 @@ pub(super) struct Findings {
     pub(super) plan: Planned,
     /// The registrations in the groups listed, the owner's and those known; `None` where there are no such groups.
     pub(super) registrations: Option<Result<FoundRegistrations, Failure>>,
-    /// The deregistration delays of these groups.
-    pub(super) delays: Result<(), Failure>,
+    pub(super) delays: Result<Delays, Failure>,
     /// The remains on the fleet that were found and put right.
     pub(super) tidied: Result<Tidied, Failure>,
 }
 
+/// The deregistration delays that a round has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delays {
+    /// Those that were not known.
+    Added,
+    /// All of them.
+    Renewed,
+}
+
 /// One round: credentials first, because everything else needs them.
 pub(super) async fn prepare(asked: RoundInput) -> Findings {
-    let RoundInput { aws, imds, identity, config, dry_run, known, tempo, .. } = &asked;
+    let RoundInput { aws, imds, identity, config, dry_run, known, renews_delays, tempo, .. } = &asked;
     let credentials = renew_credentials(aws).await;
     let plan = find_plan(aws, imds, identity, config, *tempo).await;
     let mut groups: Vec<TargetGroupArn> = known.iter().map(|registration| registration.target_group.clone()).collect();
@@ -65,9 +75,12 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         false => None,
     };
     let puts_off = tempo.puts_off(plan.plan.as_ref().and_then(Plan::fellows));
-    let mut delays = Ok(());
+    let mut delays = Ok(Delays::Added);
     if let Some(Ok(found)) = registrations.as_mut().filter(|_| !puts_off) {
-        delays = add_delays(aws, identity, found).await;
+        delays = match renews_delays {
+            true => renew_delays(aws, identity, found).await.map(|()| Delays::Renewed),
+            false => add_delays(aws, identity, found).await.map(|()| Delays::Added),
+        };
     }
     if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
         && plan.chooses_zones(config)

@@ -36,12 +36,34 @@ pub(crate) async fn find_registrations(
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.
 pub(crate) async fn add_delays(aws: &Aws, identity: &Identity, found: &mut FoundRegistrations) -> Result<(), Failure> {
-    while let Some(arn) = found.without_delay.last() {
-        let delay = patiently(identity, || aws.elb.deregistration_delay(arn, CALL_LIMIT)).await?;
-        let here = found.registrations.iter_mut().filter(|it| it.target_group == *arn);
-        here.for_each(|it| it.deregistration_delay = delay);
+    while let Some(arn) = found.without_delay.last().cloned() {
+        read_delay(aws, identity, found, &arn).await?;
         found.without_delay.pop();
     }
+    Ok(())
+}
+
+/// Asks for the deregistration delays of all these groups: somebody may have changed those that are known. One that cannot be had
+/// stays as it was.
+pub(super) async fn renew_delays(aws: &Aws, identity: &Identity, found: &mut FoundRegistrations) -> Result<(), Failure> {
+    let groups = found.registrations.iter().map(|it| it.target_group.clone());
+    let known: Vec<TargetGroupArn> = groups.filter(|arn| !found.without_delay.contains(arn)).collect();
+    add_delays(aws, identity, found).await?;
+    for arn in known {
+        read_delay(aws, identity, found, &arn).await?;
+    }
+    Ok(())
+}
+
+async fn read_delay(
+    aws: &Aws,
+    identity: &Identity,
+    found: &mut FoundRegistrations,
+    arn: &TargetGroupArn,
+) -> Result<(), Failure> {
+    let delay = patiently(identity, || aws.elb.deregistration_delay(arn, CALL_LIMIT)).await?;
+    let here = found.registrations.iter_mut().filter(|it| it.target_group == *arn);
+    here.for_each(|it| it.deregistration_delay = delay);
     Ok(())
 }
 

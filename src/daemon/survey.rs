@@ -81,6 +81,7 @@ async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity:
         dry_run: true,
         known,
         chooses_zones,
+        renews_delays: false,
         tempo: Tempo::AtOnce,
     };
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
