@@ -384,7 +384,7 @@ fn as_known(known: &Registration) -> TargetGroup {
         multiplexed: known.multiplexed,
         needs_server_id: known.needs_server_id,
         vpc_id: None,
-        port: None,
+        port: known.group_port,
         load_balancers: known.load_balancers.clone(),
     }
 }

@@ -123,6 +123,7 @@ fn zone(identity: &Identity, group: &TargetGroup, shown: Option<&str>) -> Target
 fn registration(group: &TargetGroup, targets: Vec<Target>, covers: Ports, zone: TargetZone) -> Registration {
     Registration {
         covers,
+        group_port: group.port,
         zone,
         deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
         network: group.network,

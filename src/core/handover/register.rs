@@ -174,13 +174,31 @@ impl Register {
             _ => false,
         };
         let ready = |instance: &&Instance| is_due(instance) && self.target_id(instance).is_some();
-        let most = if self.by_owner { usize::MAX } else { self.at_once() };
+        let asks_for_all = self.by_owner && self.registration.group_port.is_none();
+        let most = if asks_for_all { usize::MAX } else { self.at_once() };
         self.running.iter().filter(ready).take(most).collect()
+    }
+
+    /// The targets whose health is asked for. An owner registers on the group's own port, which need not be one of ours. Where
+    /// that port is not known none is named, which asks for the whole group.
+    fn targets_to_look_at(&self, asked: &[Instance]) -> Vec<Target> {
+        let own_port = match (self.by_owner, self.registration.group_port) {
+            (true, None) => return Vec::new(),
+            (by_owner, port) => port.filter(|_| by_owner),
+        };
+        let of = |instance: &Instance| {
+            let mut targets = self.targets(instance);
+            let id = own_port.and_then(|port| Some(Target { id: self.target_id(instance)?, port }));
+            targets.extend(id.filter(|target| !targets.contains(target)));
+            targets
+        };
+        asked.iter().flat_map(of).collect()
     }
 
     /// As many successors are named in one call.
     fn at_once(&self) -> usize {
-        (TARGETS_A_CALL / self.registration.targets.len().max(1)).max(1)
+        let ports = self.registration.targets.len() + usize::from(self.by_owner);
+        (TARGETS_A_CALL / ports.max(1)).max(1)
     }
 
     /// On the ports that it is to be registered on, or on all of ours.
@@ -308,16 +326,16 @@ impl Duty<Duties> for Register {
         if self.gone || asked.is_empty() {
             return None;
         }
-        let targets: Vec<Target> = asked.iter().flat_map(|instance| self.targets(instance)).collect();
-        let asked = asked.into_iter().cloned().collect();
-        (self.registers, self.asked) = (registers, asked);
+        let asked: Vec<Instance> = asked.into_iter().cloned().collect();
         let (target_group, zone) = (self.registration.target_group.clone(), self.zone.zone().clone());
-        Some(match registers {
-            true => Call::RegisterTargets { target_group, targets, zone },
-            // An owner registers on the group's own port, which need not be one of ours.
-            false if self.by_owner => Call::DescribeTargetHealth { target_group, targets: Vec::new(), zone },
-            false => Call::DescribeTargetHealth { target_group, targets, zone },
-        })
+        let call = if registers {
+            let targets = asked.iter().flat_map(|instance| self.targets(instance)).collect();
+            Call::RegisterTargets { target_group, targets, zone }
+        } else {
+            Call::DescribeTargetHealth { target_group, targets: self.targets_to_look_at(&asked), zone }
+        };
+        (self.registers, self.asked) = (registers, asked);
+        Some(call)
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {

@@ -118,6 +118,9 @@ pub struct Registration {
     pub targets: Vec<Target>,
     #[serde(default)]
     pub covers: Ports,
+    /// The group's own port, on which an owner registers its instances; unknown in a record of an earlier version.
+    #[serde(default)]
+    pub group_port: Option<u16>,
     /// The zone of these targets, and of a successor's: it has another address in the same VPC.
     #[serde(default)]
     pub zone: TargetZone,
@@ -143,6 +146,7 @@ impl Registration {
             target_type,
             targets,
             covers: Ports::default(),
+            group_port: None,
             zone: TargetZone::default(),
             deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
             network: false,

@@ -605,6 +605,26 @@ fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in
     }
 }
 
+#[test]
+fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_port_is_known() {
+    for (group_port, named) in [(Some(8080), vec![80, 8080]), (Some(80), vec![80]), (None, Vec::new())] {
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+        let registration = Registration { group_port, ..registration(WEB, US, &[80]) };
+        let plan = Some(plan_of(group(&[])));
+        let known = Known { registrations: Some(vec![registration]), plan, ..Known::default() };
+        let settings =
+            Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
+        told.handover = Handover::begin(told.handover.incident().clone(), settings, known, at(1_000));
+        let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
+        let seen = Seen { members: vec!["i-other", "i-old", "i-new"], desired: 3, instances: instances.to_vec() };
+        let Some(Call::DescribeTargetHealth { targets, .. }) = told.seeing(&seen, 60_000, DutyId::Register(0)) else {
+            panic!("a look at the successor's health")
+        };
+        let expected: Vec<Target> = named.into_iter().map(|port| Target { id: "i-new".into(), port }).collect();
+        assert_eq!(targets, expected, "{group_port:?}");
+    }
+}
+
 /// Two victims of a group whose own target group is another one: their successors are ours to register.
 fn with_foreign_target_group(how: GroupRequest) -> Told {
     let mut group = group(&[]);
