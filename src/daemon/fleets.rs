@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::log_line::LogLine;
 use crate::cloud::Aws;
 use crate::core::call::{Answer, CALL_LIMIT};
 use crate::core::model::{Fleet, FleetChange, FleetMember, InstanceId};
@@ -15,6 +16,15 @@ pub(super) enum Tidied {
     Later,
     /// A sentence for the log.
     Done(String),
+}
+
+/// The news of a round for a person.
+pub(super) fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Vec<LogLine> {
+    match tidied {
+        Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
+        Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
+        Err(failure) => vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))],
+    }
 }
 
 /// Puts right what raises have left on the fleet, if nobody is under notice any more.

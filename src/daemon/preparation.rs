@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fleets::Tidied;
+use super::fleets::{Tidied, told_of_the_fleet};
 use super::gap::{Gap, Planned, Tempo};
 use super::log_line::LogLine;
 use super::outlook;
@@ -79,14 +79,6 @@ pub(super) struct Preparation {
     /// The look-ups that failed in the last round, by name.
     unknown: Vec<String>,
     said: Said,
-}
-
-fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Vec<LogLine> {
-    match tidied {
-        Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
-        Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
-        Err(failure) => vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))],
-    }
 }
 
 /// The last words said.

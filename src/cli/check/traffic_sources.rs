@@ -49,7 +49,9 @@ pub(super) async fn zones(
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),
         zones => {
             let (goes, remedy) = match plan {
-                Plan::Group { .. } => ("one that its group launches by itself may go there", "take them out of the group"),
+                Plan::Group { .. } => {
+                    ("one that its group launches by itself may go there", "take them out of the group")
+                }
                 _ => ("the successor goes there last", "name subnets of other zones under [successor]"),
             };
             Finding::warn("successor-zones", format!("the load balancers do not serve {}", zones.join(", ")))

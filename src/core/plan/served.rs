@@ -96,9 +96,9 @@ impl LaunchPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::plan::GroupRequest;
     use crate::core::config::When;
     use crate::core::model::{AutoScalingGroup, LaunchTemplate, Market, Target, TargetGroupArn, TargetType};
+    use crate::core::plan::GroupRequest;
 
     fn zones(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -148,7 +148,9 @@ mod tests {
         };
         assert_eq!(group(&["a", "b", "c"]).preferring(&zones(&["b", "d"])), group(&["b"]));
         assert_eq!(group(&["a", "b"]).preferring(&zones(&["d"])), group(&["a", "b"]));
-        assert!(group(&["a", "b"]).chooses_zones(&Config::default()) && !group(&["a"]).chooses_zones(&Config::default()));
+        assert!(
+            group(&["a", "b"]).chooses_zones(&Config::default()) && !group(&["a"]).chooses_zones(&Config::default())
+        );
         let mut at_once = Config::default();
         at_once.leave.when = When::AtOnce;
         assert!(!group(&["a", "b"]).chooses_zones(&at_once), "nothing is launched first");
