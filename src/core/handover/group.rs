@@ -19,6 +19,9 @@ use crate::core::retry::{Failure, FailureKind};
 
 /// So many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
+/// A launch that AWS has answered in no way for so long is looked for among the group's members instead: asked in another
+/// way, the group may still launch in time.
+const SILENT_AT_MOST: Duration = Duration::from_secs(30);
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Between two calls under one client token while the first is still in progress.
@@ -35,8 +38,11 @@ pub(super) struct AskGroup {
     attempt: u32,
     /// A launch may have been done though its answer was lost, by this process or the one before.
     in_doubt: bool,
-    /// By this process: the same token is asked for again until AWS has answered it.
+    /// A call of this process got no answer: the same token is asked for again, for [`SILENT_AT_MOST`].
     unanswered: bool,
+    /// AWS says that the launch is under way: its token alone is asked for, to the end.
+    in_progress: bool,
+    first_launch_at: Option<BootInstant>,
     /// The launch was refused, and why: left as at-once, or not at all.
     refused: Option<String>,
     /// Leave only once a successor serves: no interruption is announced.
@@ -117,6 +123,8 @@ impl AskGroup {
             attempt: 0,
             in_doubt: incident.resumed,
             unanswered: false,
+            in_progress: false,
+            first_launch_at: None,
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
@@ -191,6 +199,7 @@ impl AskGroup {
         if failure.has_code(&["IdempotentCallInProgress"]) {
             self.in_doubt = true;
             self.unanswered = true;
+            self.in_progress = true;
             self.attempts.succeeded(now + ASK_AGAIN_AFTER);
             return Asked::Pending;
         }
@@ -198,11 +207,13 @@ impl AskGroup {
         self.unanswered |= failure.may_have_been_done();
         // The process before this one had the same role: it was denied too.
         self.in_doubt &= self.unanswered || failure.kind != FailureKind::Denied;
+        let is_silent = self.first_launch_at.is_some_and(|first| now.since(first) >= SILENT_AT_MOST);
         let refused = match failure.kind {
             FailureKind::Rejected => !failure.is_busy(),
             FailureKind::Denied => true,
             FailureKind::Fault => failure.code.is_none() && self.attempts.failures + 1 >= FAULTS_THAT_REFUSE,
-            FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
+            FailureKind::Unanswered => is_silent && !self.in_progress,
+            FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
             return self.refuse(now, failure.to_string());
@@ -253,12 +264,12 @@ impl Ask for AskGroup {
             self.left.get_or_insert(Left { at: now, by });
             return Some(if self.in_doubt { Asked::InDoubt } else { Asked::Left });
         }
-        let is_idle = is_open && !self.unanswered && !self.attempts.in_flight;
+        let is_idle = is_open && !self.in_progress && !self.attempts.in_flight;
         if is_idle && self.open && situation.is_in_no_target_group() && !self.group.other_traffic_sources.is_empty() {
             let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
             return Some(self.refuse(now, why));
         }
-        // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
+        // Time to leave, and no successor launched: from here on it is as at-once. A launch in progress is asked for again.
         (is_idle && situation.may_leave).then(|| self.refuse(now, "time to leave came first".to_owned()))
     }
 
@@ -335,11 +346,14 @@ impl Duty<Duties> for AskGroup {
         let group = self.group.name.clone();
         match self.stage {
             Stage::Look | Stage::Read { .. } => Some(Call::DescribeGroupMembers { group }),
-            Stage::Launch => Some(Call::LaunchInstances {
-                group,
-                client_token: client_token(situation.incident, self.attempt),
-                availability_zone: self.zones.get(self.attempt as usize).cloned(),
-            }),
+            Stage::Launch => {
+                self.first_launch_at.get_or_insert(situation.now);
+                Some(Call::LaunchInstances {
+                    group,
+                    client_token: client_token(situation.incident, self.attempt),
+                    availability_zone: self.zones.get(self.attempt as usize).cloned(),
+                })
+            }
             Stage::Exit { decrement: true } if !situation.may_leave => None,
             Stage::Exit { decrement } if self.terminate => {
                 Some(Call::TerminateInstanceInAutoScalingGroup { decrement })

@@ -192,9 +192,10 @@ impl Duty<Duties> for Leave {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        // If the owner deregisters us already, our own call would only take from the bucket that others wait for.
-        let waits = self.stage == Stage::Deregister && self.attempts.was_throttled() && !self.attempts.in_flight;
-        if waits && situation.taken_out_of.contains(&self.registration.target_group) {
+        // If the owner deregisters us already, our own call would only take from the bucket that others wait for, or fail
+        // again: only the proof is needed.
+        let failed = self.stage == Stage::Deregister && self.attempts.failures > 0 && !self.attempts.in_flight;
+        if failed && situation.taken_out_of.contains(&self.registration.target_group) {
             self.accepted(situation);
         }
         situation.crowd.take_turns(&mut self.attempts, Bucket::TARGETS);

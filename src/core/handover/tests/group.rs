@@ -481,6 +481,43 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
 }
 
 #[test]
+fn a_launch_that_is_never_answered_is_given_up_for_a_detach_in_time_for_a_successor() {
+    let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+    let mut tokens = std::collections::BTreeSet::new();
+    let decrement = loop {
+        match told.until(told.now + 30_000, DutyId::Ask) {
+            Some(Call::LaunchInstances { client_token, .. }) => {
+                tokens.insert(client_token);
+                told.now += 20_000;
+                told.answer(DutyId::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
+            }
+            Some(Call::DetachInstances { decrement, .. }) => break decrement,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!decrement && tokens.len() == 1, "the group replaces it, and one launch was asked for: {tokens:?}");
+    assert!(told.now < 60_000, "{} ms", told.now);
+}
+
+#[test]
+fn a_detach_leaves_only_the_proof_whatever_fails_a_deregistration() {
+    for failure in [
+        failed(FailureKind::Denied, "AccessDenied", "not authorized"),
+        Answer::Failed(Failure::unanswered("no answer within 3 s")),
+        failed(FailureKind::Fault, "", "HTTP 503"),
+    ] {
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+        // The detach of the same instant is accepted.
+        assert!(matches!(told.until(2_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
+        told.answer(DutyId::Leave(0), failure);
+        assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DescribeTargetHealth { .. })));
+        told.answer(DutyId::Leave(0), Answer::Health(vec![row(TargetState::Draining)]));
+        let told_of: Vec<MilestoneKind> = told.handover.take_milestones().iter().map(|it| it.milestone).collect();
+        assert!(told_of.contains(&MilestoneKind::Left), "{told_of:?}");
+    }
+}
+
+#[test]
 fn an_accepted_detach_needs_no_second_deregistration_of_the_groups_own_but_the_proof() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
     told.throttled = true;
