@@ -46,6 +46,9 @@ pub struct Incident {
     pub serve_on: bool,
     /// The plan was made before the notice: what it names as members is no successor.
     pub planned_before: bool,
+    /// No weaker signal came before the notice, which could have had a successor launched.
+    #[serde(default)]
+    pub begun_by_notice: bool,
 }
 
 impl Incident {

@@ -28,7 +28,7 @@ const PUT_OFF_BY: Duration = Duration::from_secs(2 * 60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
-const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(3 * 60), longest: Duration::from_secs(2 * 60 * 60) };
+const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(2 * 60 * 60) };
 /// The pauses after a denial, which only a person can change: longer than after what may be well in a moment.
 const DENIED: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(30 * 60) };
 /// The rounds without a registration in which all target groups are asked; then only at a recommendation. A worker that

@@ -321,6 +321,7 @@ mod tests {
             deadline: BootInstant::default(),
             known: Known::default(),
             planned_before: true,
+            begun_by_notice: true,
             milestones: Vec::new(),
             outcome: None,
         }

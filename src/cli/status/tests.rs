@@ -132,6 +132,7 @@ fn record(seconds: f64) -> Record {
         deadline: at(NOTICE as f64 + 110.0),
         known: Known::default(),
         planned_before: true,
+        begun_by_notice: true,
         milestones: all.into_iter().filter(|it| it.at <= at(NOTICE as f64 + seconds)).collect(),
         outcome: None,
     }

@@ -8,6 +8,7 @@ mod count;
 
 use std::time::Duration;
 
+pub(super) use count::noticed_by_request;
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 
 use super::ask::{Ask, Asked};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::capacity::noticed_by_request;
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
@@ -52,6 +53,8 @@ pub(super) struct Find {
     leaving: BTreeSet<InstanceId>,
     /// The earliest notice of a victim, by AWS's clock.
     first_notice: Option<Timestamp>,
+    /// Our own, where this instance's Spot request tells it.
+    our_notice: Option<Timestamp>,
     stage: Stage,
     attempts: Attempts,
     first_look_at: BootInstant,
@@ -144,6 +147,7 @@ impl Find {
             victims: BTreeMap::from([(identity.instance_id.clone(), weight)]),
             leaving: BTreeSet::new(),
             first_notice: None,
+            our_notice: None,
             stage: Stage::Members,
             first_look_at: attempts.next,
             attempts: attempts.with(Precedence::Last),
@@ -254,6 +258,7 @@ impl Find {
         self.victims.extend(going.iter().map(|member| (member.instance_id.clone(), weight(member))));
         let notices = going.iter().filter_map(|member| noticed_at(member));
         self.first_notice = self.first_notice.into_iter().chain(notices).min();
+        self.our_notice = noticed_by_request(members, incident).or(self.our_notice);
         let new = staying.iter().filter_map(|member| Some((member.instance.clone()?, weight(member))));
         let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
         let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
@@ -263,10 +268,12 @@ impl Find {
 
     /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.
     fn is_successor(&self, instance: &Instance, incident: &Incident) -> bool {
-        let since = incident.successors_since.map(|since| match self.first_notice {
-            Some(notice) => since.min(notice - SLACK),
-            None => since,
-        });
+        let since = match (self.our_notice, self.first_notice) {
+            // Both are of AWS's own clock, as the launch is.
+            (Some(ours), first) if incident.begun_by_notice => Some(first.map_or(ours, |first| first.min(ours))),
+            (_, Some(notice)) => incident.successors_since.map(|since| since.min(notice - SLACK)),
+            (_, None) => incident.successors_since,
+        };
         let id = &instance.instance_id;
         instance.state.is_alive()
             && is_young(instance, since)

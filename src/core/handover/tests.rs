@@ -82,6 +82,7 @@ fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
         after_restart: false,
         serve_on: false,
         planned_before: true,
+        begun_by_notice: true,
     }
 }
 

@@ -363,6 +363,10 @@ impl Life {
             resumed: earlier.is_some() || !self.sight.absent_before,
             after_restart: earlier.is_some() && !self.record_is_ours,
             serve_on: earlier.as_ref().is_some_and(|record| record.may_have_launched_first(is_weaker)),
+            begun_by_notice: match &earlier {
+                Some(record) => record.begun_by_notice,
+                None => signal == Signal::Notice && self.sight.recommended.is_none(),
+            },
             planned_before: match &earlier {
                 // A process that came after the notice may have met the successor in its look-up, and noted it.
                 Some(record) => record.known.plan.is_some() && record.planned_before,

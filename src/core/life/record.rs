@@ -30,6 +30,9 @@ pub struct Record {
     /// The plan was made before the first signal: its members are no successors, whichever process goes on.
     #[serde(default)]
     pub planned_before: bool,
+    /// No weaker signal came before the notice.
+    #[serde(default)]
+    pub begun_by_notice: bool,
     pub milestones: Vec<Milestone>,
     /// `None` while it goes on.
     pub outcome: Option<Outcome>,
@@ -79,6 +82,7 @@ impl Record {
             deadline: incident.deadline,
             known: handover.known(),
             planned_before: incident.planned_before,
+            begun_by_notice: incident.begun_by_notice,
             milestones: Vec::new(),
             outcome: None,
             certain: handover.is_certain(),

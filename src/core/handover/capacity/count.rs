@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::ABOUT_TO_GO;
 use crate::core::handover::situation::Situation;
 use crate::core::incident::Incident;
@@ -29,11 +31,18 @@ pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], incident: &Inciden
     (old / 100 - fleet.capacity.fulfilled).max(0)
 }
 
+/// AWS's time of our own notice, where this instance's Spot request tells it: the notice's time less two minutes is a guess.
+pub(in crate::core::handover) fn noticed_by_request(members: &[FleetMember], incident: &Incident) -> Option<Timestamp> {
+    members.iter().find(|member| member.instance_id == incident.identity.instance_id)?.taken_since
+}
+
 /// The hundredths of units of the living members: those launched since the first notice of all that go, and the others.
 fn by_age(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> (i32, i32) {
     let is_going = |member: &FleetMember| is_under_notice(member, incident.time_of(now));
-    let ours = incident.time.map(|time| time - TWO_MINUTES).or(incident.successors_since);
-    let of_others = members.iter().filter(|member| is_going(member)).filter_map(noticed_at);
+    let ours = noticed_by_request(members, incident).or(incident.time.map(|time| time - TWO_MINUTES));
+    let ours = ours.or(incident.successors_since);
+    let is_other = |member: &&FleetMember| member.instance_id != incident.identity.instance_id && is_going(member);
+    let of_others = members.iter().filter(is_other).filter_map(noticed_at);
     let noticed = ours.into_iter().chain(of_others).min();
     let (mut young, mut old) = (0_i32, 0_i32);
     for member in members {

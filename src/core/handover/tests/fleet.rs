@@ -109,6 +109,27 @@ fn what_the_fleet_launched_for_a_victim_that_was_noticed_before_is_not_raised_fo
 }
 
 #[test]
+fn a_member_from_just_before_a_short_notice_is_no_successor() {
+    // AWS gives the notice with 45 s left; a fellow had started 2 s before.
+    let mut told = told(|told| told.members[0] = member("i-1", 18, None));
+    let mut incident = incident_of(US, Action::Terminate, 66_000);
+    incident.time = Some(epoch() + Duration::from_secs(65));
+    incident.successors_since = Some(epoch() - Duration::from_secs(85));
+    let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
+    let registrations = vec![registration(WEB, US, &[80])];
+    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    told.handover = Handover::begin(incident, Settings::default(), known, at(21_000));
+    told.until(24_000);
+    assert_eq!(told.written, ["11"]);
+    told.shown.capacity.fulfilled = 11;
+    told.until(45_000);
+    assert!(!told.has(MilestoneKind::SuccessorRunning), "the fellow is no successor");
+    told.members.push(member("i-new", 24, None));
+    told.until(60_000);
+    assert!(told.has(MilestoneKind::SuccessorRunning));
+}
+
+#[test]
 fn a_victim_that_the_fleet_drops_after_the_raise_lowers_the_raise_at_once() {
     let mut told = told(|_| {});
     told.until(23_000);
