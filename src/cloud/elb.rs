@@ -12,6 +12,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 mod load_balancers;
+mod presumed;
 mod scan;
 mod unclear;
 
@@ -65,6 +66,8 @@ pub struct FoundRegistrations {
     pub unserved: Vec<TargetGroupArn>,
     /// Groups of these registrations whose deregistration delay was not asked for: the default stands for it.
     pub without_delay: Vec<TargetGroupArn>,
+    /// True where target health was not asked ([`Elb::presumed_registrations`]).
+    pub is_presumed: bool,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
     /// The ports on which this instance is healthy in some group.
@@ -168,37 +171,6 @@ impl Elb {
             silent = found.unclear.iter().filter(|(_, reason)| reason.to_ask_again().is_some()).count();
         }
         Ok(found)
-    }
-
-    /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
-    /// that name, or it is of another type than `instance` and `ip`. One registration a group, with every port named.
-    pub async fn registrations_to_make(
-        &self,
-        identity: &Identity,
-        entries: &[ListedTargetGroup],
-        limit: Duration,
-    ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
-        let mut found = FoundRegistrations::default();
-        let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found, limit).await?;
-        for group in groups {
-            let Some(registration) = ours::to_register(identity, &group, entries) else {
-                found.missing.push(group.arn.name().to_owned());
-                continue;
-            };
-            let delay = self.deregistration_delay(&group.arn, limit).await;
-            let deregistration_delay = delay.unwrap_or(DEFAULT_DEREGISTRATION_DELAY);
-            found.registrations.push(Registration { deregistration_delay, ..registration });
-        }
-        let is_found = |entry: &ListedTargetGroup| {
-            let mut registered = found.registrations.iter();
-            registered.any(|it| entry.names(&it.target_group)) || found.missing.contains(&entry.arn_or_name)
-        };
-        let mut unusable: Vec<String> =
-            entries.iter().filter(|entry| !is_found(entry)).map(|entry| entry.arn_or_name.clone()).collect();
-        unusable.sort();
-        unusable.dedup();
-        found.missing.extend(unusable);
-        Ok((found.registrations, found.missing))
     }
 
     /// The groups to look into; those that there are not go to `found`.

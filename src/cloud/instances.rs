@@ -114,22 +114,6 @@ impl Instances {
         .await
     }
 
-    /// The number of running instances that carry the tag, by zone. A zone without one is absent.
-    pub async fn running_members_by_zone(
-        &self,
-        key: &str,
-        value: &str,
-        limit: Duration,
-    ) -> Result<BTreeMap<String, usize>, Failure> {
-        let mut zones = BTreeMap::new();
-        for instance in self.describe_instances_by_tag(key, value, limit).await? {
-            if instance.state == InstanceState::Running {
-                *zones.entry(instance.availability_zone).or_default() += 1;
-            }
-        }
-        Ok(zones)
-    }
-
     pub async fn describe_tags(&self, resource: &str, limit: Duration) -> Result<BTreeMap<String, String>, Failure> {
         let call = self.client.describe_tags().filters(filter("resource-id", resource));
         let answer = self.caller.call(limit, call.send()).await?;

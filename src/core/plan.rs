@@ -268,6 +268,12 @@ impl Plan {
         }
     }
 
+    /// False for the member of a group that its group has not put into service, as far as is known.
+    pub fn is_in_service(&self, identity: &Identity) -> bool {
+        let Plan::Group { group, .. } = self else { return true };
+        group.members.iter().any(|it| it.instance_id == identity.instance_id && it.lifecycle_state == "InService")
+    }
+
     /// The target groups in which the owner registers what it launches.
     pub fn owners_target_groups(&self) -> &[TargetGroupArn] {
         match self {

@@ -154,10 +154,11 @@ impl Precedence {
 
 /// The number of instances up to which all start at once.
 const FEW: usize = 20;
-/// The starts in a second, where all of a group start at once: two calls each are within a bucket of ten a second.
-const STARTS_PER_SECOND: u32 = 5;
-/// The longest wait for a turn.
-const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// The starts in a second, where all of a group start at once: one call each is within a bucket of ten a second, three are
+/// within one of twenty.
+const STARTS_PER_SECOND: u32 = 6;
+/// The longest wait for a turn: three hundred that start together are ready within a minute.
+const LONGEST_TURN: Duration = Duration::from_secs(50);
 
 /// Tells whether so many that start together have to think of the others.
 pub fn takes_turns(fellows: usize) -> bool {

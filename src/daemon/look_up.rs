@@ -13,11 +13,14 @@ use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, LaunchConfiguration, LaunchTemplate, LifeCycle, Owner,
+    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, Instance, InstanceState, LaunchConfiguration,
+    LaunchTemplate, LifeCycle, Owner,
 };
 use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
 
+/// The tag that EC2 sets on what was launched from a template.
+const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
 
@@ -64,7 +67,7 @@ pub(crate) async fn find_tags(
         "aws:autoscaling:groupName",
         "aws:ec2:fleet-id",
         "aws:ec2spot:fleet-request-id",
-        "aws:ec2launchtemplate:id",
+        TEMPLATE_ID_TAG,
         "aws:ec2launchtemplate:version",
         plan::PREDECESSOR_TAG,
         plan::ORIGIN_FLEET_TAG,
@@ -128,8 +131,9 @@ async fn make_plan(
         }
         (owner, _) => owner,
     };
+    let fellows = find_fellows(aws, identity, &owner, tempo).await;
     if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle) {
-        match launched_again(aws, identity, template).await {
+        match launched_again(aws, identity, template, tempo).await {
             Ok(None) => {}
             Ok(Some(why)) => return Ok(Plan::Nobody { why }),
             Err(failure) => {
@@ -142,8 +146,22 @@ async fn make_plan(
         }
     }
     // Without them the choice of pools is worse, and a successor is a successor.
-    let surroundings = find_surroundings(aws, identity, config, &owner, gaps).await;
+    let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
     Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
+}
+
+/// The instances of the template that is the owner, as EC2 shows them. `None` for another owner, and for a template that is
+/// known by its name alone.
+async fn find_fellows(
+    aws: &Aws,
+    identity: &Identity,
+    owner: &Owner,
+    tempo: Tempo,
+) -> Option<Result<Vec<Instance>, Failure>> {
+    let Owner::LaunchTemplate(LaunchTemplate { id_or_name, .. }) = owner else { return None };
+    let by_id = id_or_name.starts_with("lt-");
+    let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name, CALL_LIMIT);
+    if by_id { Some(tempo.first(identity, describe, Vec::len).await) } else { None }
 }
 
 async fn find_owner(
@@ -157,24 +175,30 @@ async fn find_owner(
     Ok(match clue {
         Clue::AutoScalingGroup(name) => {
             let ask = || aws.autoscaling.group_without_hooks(&name, CALL_LIMIT);
-            let (group, has_waited) = tempo.first(identity, ask).await?;
-            match group {
+            let members = |group: &Option<AutoScalingGroup>| group.as_ref().map_or(0, |group| group.members.len());
+            match tempo.first(identity, ask, members).await? {
                 Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
-                    if !has_waited {
-                        tempo.wait_among(group.members.len()).await;
-                    }
-                    Owner::AutoScalingGroup(with_hooks(aws, identity, group, tempo, gaps).await)
+                    // The hooks of a large group are asked for later, or at a notice.
+                    let puts_off = tempo.puts_off(Some(group.members.len()));
+                    let group = match puts_off {
+                        true => group,
+                        false => with_hooks(aws, identity, group, tempo, gaps).await,
+                    };
+                    Owner::AutoScalingGroup(group)
                 }
                 Some(_) => Owner::Nobody { why: format!("the instance is no member of group {name} any more") },
                 None => gone(format!("Auto Scaling group {name}")),
             }
         }
-        Clue::Ec2Fleet(id) => match patiently(identity, || aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT)).await? {
-            Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
-            None => gone(format!("EC2 Fleet {id}")),
-        },
+        Clue::Ec2Fleet(id) => {
+            match tempo.first(identity, || aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT), launched_by).await? {
+                Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
+                None => gone(format!("EC2 Fleet {id}")),
+            }
+        }
         Clue::SpotFleet(id) => {
-            match patiently(identity, || aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT)).await? {
+            let ask = || aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT);
+            match tempo.first(identity, ask, launched_by).await? {
                 Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
                 None => gone(format!("Spot Fleet {id}")),
             }
@@ -182,6 +206,11 @@ async fn find_owner(
         Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
         Clue::Nobody(why) => Owner::Nobody { why },
     })
+}
+
+fn launched_by(fleet: &Option<Fleet>) -> usize {
+    let fulfilled = fleet.as_ref().map(|fleet| fleet.capacity.fulfilled);
+    fulfilled.and_then(|fulfilled| usize::try_from(fulfilled).ok()).unwrap_or_default()
 }
 
 /// A deleted, cancelled or failed fleet owns nothing, though its instances live.
@@ -195,9 +224,14 @@ fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
 }
 
 /// The reason why nobody is to be asked: the Spot request of this instance launches again by itself (docs/aws.md 4).
-async fn launched_again(aws: &Aws, identity: &Identity, template: &LaunchTemplate) -> Result<Option<String>, Failure> {
+async fn launched_again(
+    aws: &Aws,
+    identity: &Identity,
+    template: &LaunchTemplate,
+    tempo: Tempo,
+) -> Result<Option<String>, Failure> {
     let ask = || aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT);
-    let request = patiently(identity, ask).await?;
+    let request = tempo.patiently(identity, ask).await?;
     Ok(request.map(|request| {
         let again = match request.behavior.as_str() {
             "terminate" => "launches another instance by itself when this one ends",
@@ -248,17 +282,22 @@ async fn find_surroundings(
     identity: &Identity,
     config: &Config,
     owner: &Owner,
+    fellows: Option<Result<Vec<Instance>, Failure>>,
+    tempo: Tempo,
     gaps: &mut Vec<Gap>,
 ) -> Surroundings {
     let (template_id, subnets, traits) = match owner {
-        Owner::LaunchTemplate(template) => match template_surroundings(aws, identity, config, template).await {
-            Ok(surroundings) => surroundings,
-            Err(failure) => {
-                gaps.push(Gap::new(format!("launch template {}", template.id_or_name), failure));
-                let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-                (id, config.successor.subnets.clone(), TemplateTraits::default())
+        Owner::LaunchTemplate(template) => {
+            let among = fellows.as_ref().and_then(|fellows| fellows.as_deref().ok()).unwrap_or_default();
+            match template_surroundings(aws, identity, config, template, among, tempo).await {
+                Ok(surroundings) => surroundings,
+                Err(failure) => {
+                    gaps.push(Gap::new(format!("launch template {}", template.id_or_name), failure));
+                    let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
+                    (id, config.successor.subnets.clone(), TemplateTraits::default())
+                }
             }
-        },
+        }
         Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
             let configurations = &fleet.launch_configurations;
             let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
@@ -267,21 +306,37 @@ async fn find_surroundings(
         }
         _ => return Surroundings::default(),
     };
-    let around = zones_of(aws, identity, &subnets, gaps).await;
-    let running_by_zone = match template_id {
-        Some(id) => {
-            let instances = &aws.instances;
-            let count = || instances.running_members_by_zone("aws:ec2launchtemplate:id", &id, CALL_LIMIT);
-            known_or(patiently(identity, count).await, "where the template's instances run", gaps)
+    let around = zones_of(aws, identity, &subnets, tempo, gaps).await;
+    let fellows = match (fellows, template_id) {
+        (Some(fellows), _) => fellows,
+        (None, Some(id)) => {
+            let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, &id, CALL_LIMIT);
+            tempo.patiently(identity, describe).await
         }
-        None => BTreeMap::new(),
+        (None, None) => Ok(Vec::new()),
     };
+    let running_by_zone = running_by_zone(known_or(fellows, "where the template's instances run", gaps));
     let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: around.zone_of_subnet.values().next().cloned() });
     Surroundings { running_by_zone, traits: TemplateTraits { own_subnet, ..traits }, ..around }
 }
 
+/// The number of running instances by zone. A zone without one is absent.
+fn running_by_zone(instances: Vec<Instance>) -> BTreeMap<String, usize> {
+    let mut zones = BTreeMap::new();
+    for instance in instances.into_iter().filter(|instance| instance.state == InstanceState::Running) {
+        *zones.entry(instance.availability_zone).or_default() += 1;
+    }
+    zones
+}
+
 /// The surroundings as far as these subnets tell of them.
-async fn zones_of(aws: &Aws, identity: &Identity, subnets: &[String], gaps: &mut Vec<Gap>) -> Surroundings {
+async fn zones_of(
+    aws: &Aws,
+    identity: &Identity,
+    subnets: &[String],
+    tempo: Tempo,
+    gaps: &mut Vec<Gap>,
+) -> Surroundings {
     let mut around = Surroundings::default();
     match subnets {
         [] => return around,
@@ -291,7 +346,7 @@ async fn zones_of(aws: &Aws, identity: &Identity, subnets: &[String], gaps: &mut
         }
         _ => {}
     }
-    match patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
+    match tempo.patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
         Ok(described) => {
             let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
             around.zone_of_subnet.extend(zones);
@@ -340,17 +395,19 @@ fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
 }
 
 /// The template's id, by which its instances are counted; the subnets: the template's own, else the configuration's, else
-/// this instance's; and what it says of the launch.
+/// this instance's; and what it says of the launch. `fellows` are the template's instances, as far as they are known.
 async fn template_surroundings(
     aws: &Aws,
     identity: &Identity,
     config: &Config,
     template: &LaunchTemplate,
+    fellows: &[Instance],
+    tempo: Tempo,
 ) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
     let chosen = &config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
     let describe = || aws.launch_templates.describe_launch_template(template, CALL_LIMIT);
-    let facts = match patiently(identity, describe).await {
+    let facts = match tempo.patiently(identity, describe).await {
         // The launch goes by the configuration then.
         Err(failure) if failure.kind == FailureKind::Denied => {
             warn!("launch template {} cannot be read: {failure}", template.id_or_name);
@@ -372,8 +429,12 @@ async fn template_surroundings(
         return Ok((id, chosen.clone(), traits));
     }
     // EC2 is the source of truth; the metadata tells the subnet where EC2 does not.
+    let ours = fellows.iter().find(|fellow| fellow.instance_id == identity.instance_id);
+    if let Some(subnet) = ours.and_then(|ours| ours.subnet_id.clone()) {
+        return Ok((id, vec![subnet], traits));
+    }
     let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
-    let us = match (patiently(identity, us).await, &identity.subnet_id) {
+    let us = match (tempo.patiently(identity, us).await, &identity.subnet_id) {
         (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
         (us, _) => us?,
     };

@@ -25,6 +25,7 @@ mod posts;
 mod preparation;
 mod prepare;
 mod publish;
+mod put_off;
 pub(crate) mod registrations;
 mod survey;
 mod tasks;

@@ -10,6 +10,7 @@ use super::gap::{Gap, Planned, Tempo};
 use super::log_line::LogLine;
 use super::outlook;
 use super::prepare::{Delays, Findings};
+use super::put_off::PutOff;
 use crate::cloud::elb::{FoundRegistrations, ScanPace, UnclearReason};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
@@ -24,7 +25,7 @@ pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 /// The pause between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
 const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// The delay of what was put off at the start, and up to five times as long, spread over all fellows.
-const PUT_OFF_BY: Duration = Duration::from_secs(2 * 60);
+const PUT_OFF_BY: Duration = Duration::from_secs(60);
 /// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
@@ -68,6 +69,7 @@ pub(super) struct Preparation {
     renew_credentials_at: Option<BootInstant>,
     renew_delays_at: BootInstant,
     plan: Option<Plan>,
+    put_off: PutOff,
     registrations: Option<Vec<Registration>>,
     served_zones: Option<BTreeSet<String>>,
     /// Groups whose deregistration delay is still to be asked for.
@@ -117,6 +119,7 @@ impl Preparation {
             renew_credentials_at: None,
             renew_delays_at: now + RENEW_DELAYS,
             plan: None,
+            put_off: PutOff::default(),
             registrations: None,
             served_zones: None,
             without_delay: Vec::new(),
@@ -277,7 +280,7 @@ impl Preparation {
     pub(super) fn known(&self) -> Known {
         Known {
             registrations: self.registrations.clone(),
-            plan: self.plan.clone().map(|plan| match &self.served_zones {
+            plan: self.plan.clone().filter(|_| self.put_off.knows_hooks()).map(|plan| match &self.served_zones {
                 Some(served) => plan.preferring(served),
                 None => plan,
             }),
@@ -289,7 +292,7 @@ impl Preparation {
 
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
     pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<LogLine> {
-        let Findings { credentials, plan, registrations, delays, tidied } = findings;
+        let Findings { credentials, plan, hooks_put_off, registrations, delays, tidied } = findings;
         let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
         self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
         let mut lines = told_of_the_fleet(tidied);
@@ -305,7 +308,7 @@ impl Preparation {
         let is_told = !matches!(registrations, Some(Err(_))) && untold.is_none();
         let may_scan = failed.is_empty() && is_told && !throttled;
         failed.extend(gaps.iter().map(Gap::to_string));
-        self.learn_plan(plan, gaps.iter().any(Gap::is_of_hooks));
+        self.learn_plan(plan, gaps.iter().any(Gap::is_of_hooks), hooks_put_off);
         match registrations {
             None => {}
             Some(Ok(found)) => {
@@ -349,6 +352,7 @@ impl Preparation {
 
     fn learn_registrations(&mut self, found: FoundRegistrations) {
         self.missing = found.missing;
+        self.put_off.health = found.is_presumed;
         self.unclear = arns_of(found.unclear);
         self.served_zones = found.served_zones;
         self.without_delay = found.without_delay;
@@ -356,9 +360,10 @@ impl Preparation {
     }
 
     /// Keeps what the round before knew, where AWS did not tell it this time.
-    fn learn_plan(&mut self, plan: Option<Plan>, keeps_hooks: bool) {
+    fn learn_plan(&mut self, plan: Option<Plan>, hooks_failed: bool, hooks_put_off: bool) {
+        self.put_off.learn_hooks(self.plan.as_ref(), plan.as_ref(), hooks_put_off);
         self.plan = match (plan, self.plan.take()) {
-            (Some(plan), Some(before)) if keeps_hooks => Some(plan.with_hooks_of(&before)),
+            (Some(plan), Some(before)) if hooks_failed || hooks_put_off => Some(plan.with_hooks_of(&before)),
             (plan, before) => plan.or(before),
         };
     }
@@ -383,7 +388,8 @@ impl Preparation {
         } else {
             self.failures = 0;
             self.empty_rounds = 0;
-            let every = if self.without_delay.is_empty() { RENEW_EVERY } else { PUT_OFF_BY };
+            let is_complete = self.without_delay.is_empty() && self.put_off.is_nothing();
+            let every = if is_complete { RENEW_EVERY } else { PUT_OFF_BY };
             every.mul_f64(1.0 + retry::fraction(self.seed) * if every == RENEW_EVERY { 0.1 } else { 4.0 })
         };
         self.next = now + pause.min(longest);
@@ -408,7 +414,7 @@ impl Preparation {
         }
         let outlook = outlook::on_a_notice(self.registrations.as_deref(), self.plan.as_ref(), self.when);
         let text = match failed {
-            [] => format!("ready; on a notice: {outlook}"),
+            [] => format!("ready; on a notice: {outlook}{}", self.put_off.in_words()),
             failed => format!(
                 "not everything could be looked up, still trying: {}; on a notice as far as known: {outlook}",
                 failed.join("; ")
@@ -463,6 +469,7 @@ mod tests {
         Findings {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
             plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
+            hooks_put_off: false,
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
             delays: Ok(Delays::Added),
             tidied: Ok(Tidied::Nothing),
@@ -497,6 +504,31 @@ mod tests {
         assert_eq!(plan.termination_hooks(), [hook()]);
         assert!(matches!(plan, Plan::Group { how: GroupRequest::Terminate, .. }), "{plan}");
         assert!(known_after(planned(Vec::new(), Vec::new())).termination_hooks().is_empty(), "AWS has told of none");
+    }
+
+    #[test]
+    fn hooks_that_are_put_off_have_the_plan_looked_up_at_a_notice_until_they_were_asked_for_once() {
+        let group = || AutoScalingGroup { name: "shop-asg".to_owned(), ..AutoScalingGroup::default() };
+        let plan = || Plan::Group { group: group(), how: GroupRequest::Detach };
+        let planned = |hooks_put_off| Findings {
+            plan: Planned { plan: Some(plan()), gaps: Vec::new() },
+            hooks_put_off,
+            ..found(["web", "api"])
+        };
+        let (mut preparation, now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        let lines = preparation.learn(planned(true), now);
+        let said = |(LogLine::Info(text) | LogLine::Warn(text)): &LogLine| {
+            text.contains("hooks are asked for in some minutes")
+        };
+        assert!(lines.iter().any(said));
+        assert_eq!(preparation.known().plan, None);
+        assert!(preparation.known().registrations.is_some());
+        assert!(preparation.next <= now + PUT_OFF_BY * 5, "{:?}", preparation.next);
+        preparation.learn(planned(false), now);
+        assert!(preparation.known().plan.is_some() && preparation.next >= now + RENEW_EVERY);
+        // A recommendation has them put off again, and those that are known stay.
+        preparation.learn(planned(true), now);
+        assert!(preparation.known().plan.is_some() && preparation.next <= now + PUT_OFF_BY * 5);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use super::fleets::{Tidied, tidy};
 use super::gap::{Planned, Tempo};
 use super::look_up::find_plan;
-use super::registrations::{self, add_delays, find_registrations, find_served_zones, renew_delays};
+use super::registrations::{
+    self, add_delays, find_registrations, find_served_zones, presume_registrations, renew_delays,
+};
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
@@ -38,6 +40,8 @@ pub(super) struct RoundInput {
 pub(super) struct Findings {
     pub(super) credentials: Result<Option<Duration>, Failure>,
     pub(super) plan: Planned,
+    /// The hooks of its large group were not asked for.
+    pub(super) hooks_put_off: bool,
     /// The registrations in the groups listed, the owner's and those known; `None` where there are no such groups.
     pub(super) registrations: Option<Result<FoundRegistrations, Failure>>,
     pub(super) delays: Result<Delays, Failure>,
@@ -67,14 +71,20 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     };
     groups.extend(named.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
     let listed = config.target_groups != TargetGroups::Discover;
+    let puts_off = tempo.puts_off(plan.plan.as_ref().and_then(Plan::fellows));
+    let is_presumed =
+        puts_off && known.is_empty() && plan.plan.as_ref().is_some_and(|plan| plan.is_in_service(identity));
     let mut registrations = match listed || !groups.is_empty() {
+        true if is_presumed => {
+            let presume = || presume_registrations(aws, identity, config, groups.clone());
+            Some(tempo.patiently(identity, presume).await)
+        }
         true => {
             let find = || find_registrations(aws, identity, config, Some(groups.clone()), known);
             Some(tempo.patiently(identity, find).await)
         }
         false => None,
     };
-    let puts_off = tempo.puts_off(plan.plan.as_ref().and_then(Plan::fellows));
     let mut delays = Ok(Delays::Added);
     if let Some(Ok(found)) = registrations.as_mut().filter(|_| !puts_off) {
         delays = match renews_delays {
@@ -84,6 +94,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     }
     if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
         && plan.chooses_zones(config)
+        && !is_presumed
     {
         found.served_zones = find_served_zones(aws, &found.registrations).await;
     }
@@ -92,7 +103,8 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         Some(Plan::Fleet { kind, fleet, .. }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };
-    Findings { credentials, plan, registrations, delays, tidied }
+    let hooks_put_off = puts_off && matches!(plan.plan, Some(Plan::Group { .. }));
+    Findings { credentials, plan, hooks_put_off, registrations, delays, tidied }
 }
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).

@@ -25,13 +25,28 @@ pub(crate) async fn find_registrations(
     among: Option<Vec<TargetGroupArn>>,
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
-    let among = match (&config.target_groups, among) {
+    let among = scope(config, among);
+    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+}
+
+/// Takes this instance for a target of the groups that the configuration lists; else of those given, in which its owner
+/// registers what it launches. Target health is asked later, and in the two minutes for the proof.
+pub(super) async fn presume_registrations(
+    aws: &Aws,
+    identity: &Identity,
+    config: &Config,
+    among: Vec<TargetGroupArn>,
+) -> Result<FoundRegistrations, Failure> {
+    aws.elb.presumed_registrations(identity, &scope(config, Some(among)), CALL_LIMIT).await
+}
+
+fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
+    match (&config.target_groups, among) {
         (TargetGroups::Listed(listed), _) => SearchScope::Configured(listed.clone()),
         (TargetGroups::Discover, Some(arns)) => SearchScope::These(arns),
         (TargetGroups::Discover, None) => SearchScope::Everything,
-    };
-    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
-    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+    }
 }
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.

@@ -468,7 +468,7 @@ async fn a_template_says_what_it_launches() {
 }
 
 #[tokio::test]
-async fn instances_are_described_by_id_and_by_tag_and_counted_by_zone() {
+async fn instances_are_described_by_id_by_tag_and_by_address() {
     let world = owned_by(Owner::auto_scaling_group()).await;
     let (instances, ours) = (&world.aws.instances, &world.identity.instance_id);
     let instance = instances.describe_instances(std::slice::from_ref(ours), LIMIT).await.unwrap().remove(0);
@@ -478,12 +478,20 @@ async fn instances_are_described_by_id_and_by_tag_and_counted_by_zone() {
     assert!(instance.launch_time.is_some() && instance.tags["Name"] == "web");
     assert_eq!(world.identity.life_cycle, LifeCycle::Spot);
     let tag = ("aws:autoscaling:groupName", "web");
-    assert_eq!(instances.describe_instances_by_tag(tag.0, tag.1, LIMIT).await.unwrap().len(), 3);
-    let zones = instances.running_members_by_zone(tag.0, tag.1, LIMIT).await.unwrap();
-    assert_eq!(zones, BTreeMap::from([("eu-west-1a".to_owned(), 2), ("eu-west-1b".to_owned(), 1)]));
-    instances.terminate_instances(ours, LIMIT).await.unwrap();
-    let zones = instances.running_members_by_zone(tag.0, tag.1, LIMIT).await.unwrap();
-    assert_eq!(zones["eu-west-1a"], 1);
+    let tagged = instances.describe_instances_by_tag(tag.0, tag.1, LIMIT).await.unwrap();
+    let running = tagged.iter().filter(|instance| instance.state == InstanceState::Running);
+    assert_eq!(
+        running.map(|instance| instance.availability_zone.as_str()).filter(|zone| *zone == "eu-west-1a").count(),
+        2
+    );
+    assert_eq!(tagged.len(), 3);
+    let vpc_id = instances.vpc_of(ours, LIMIT).await.unwrap().unwrap();
+    let addresses = [world.identity.private_ip.clone(), "192.0.2.1".to_owned()];
+    let held = async |vpc_id: &str| instances.describe_instances_by_address(vpc_id, &addresses, LIMIT).await.unwrap();
+    let ours_alone = held(&vpc_id).await;
+    assert_eq!(ours_alone.len(), 1);
+    assert_eq!((&ours_alone[0].instance_id, &ours_alone[0].addresses[..]), (ours, &addresses[..1]));
+    assert_eq!(held("vpc-of-others").await, []);
     let unknown = instances.describe_instances(&[InstanceId::new("i-00000000000000000")], LIMIT).await.unwrap_err();
     assert_eq!((unknown.kind, unknown.code.as_deref()), (FailureKind::Rejected, Some("InvalidInstanceID.NotFound")));
 }

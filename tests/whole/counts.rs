@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use spot_relay::sim::{FleetType, Owner, Settings, TargetGroupSettings};
+use spot_relay::sim::{FleetType, Other, Owner, Settings, TargetGroupSettings};
 
 use crate::scenario::{AT_ONCE, SHORT, Scenario, eventually, target_group, world};
 
@@ -37,31 +37,71 @@ fn a_start_costs_no_more_than_these() {
         let daemon = scenario.ready();
         let of_groups = ["DescribeTargetGroupAttributes", "DescribeTargetGroups", "DescribeTargetHealth"];
         let each_once = of_owner.iter().chain(&of_groups).map(|action| ((*action).to_owned(), 1));
-        let mut expected: BTreeMap<String, usize> = each_once.collect();
-        // This instance itself, for its subnet, and the running ones of its template.
-        expected.entry("DescribeInstances".to_owned()).and_modify(|count| *count = 2);
+        let expected: BTreeMap<String, usize> = each_once.collect();
         assert_eq!(calls(&scenario, 0), expected, "{owner:?}");
         drop(daemon);
     }
 }
 
+/// One of twenty-six.
+fn among_many(owner: Owner) -> Settings {
+    let others = (0..25).map(|_| Other::new("m5.large", "eu-west-1b")).collect();
+    Settings { others, max_size: Some(90), ..owned_by(owner) }
+}
+
+#[test]
+fn one_of_many_that_start_together_asks_for_no_more_than_a_notice_needs() {
+    for (owner, of_owner) in [
+        (Owner::auto_scaling_group(), ["DescribeAutoScalingGroups"].as_slice()),
+        (Owner::ec2_fleet(FleetType::Maintain), &["DescribeFleets"]),
+        (
+            Owner::LaunchTemplate,
+            &["DescribeInstances", "DescribeLaunchTemplateVersions", "DescribeSpotInstanceRequests"],
+        ),
+    ] {
+        let scenario = Scenario::listing(among_many(owner.clone()));
+        let daemon = scenario.ready();
+        let expected =
+            of_owner.iter().chain(&["DescribeTargetGroups"]).map(|action| ((*action).to_owned(), 1)).collect();
+        assert_eq!(calls(&scenario, 0), expected, "{owner:?}");
+        let log = || daemon.lines().join("\n");
+        assert!(
+            log().contains("target health is asked in some minutes") || log().contains("hooks and target health"),
+            "{}",
+            log()
+        );
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{owner:?}: {}", log());
+    }
+}
+
 #[test]
 fn a_large_group_puts_off_what_nothing_depends_on_yet() {
-    let others = (0..25).map(|_| spot_relay::sim::Other::new("m5.large", "eu-west-1b")).collect();
-    let scenario = Scenario::new(Settings { others, max_size: Some(90), ..owned_by(Owner::auto_scaling_group()) });
+    let scenario = Scenario::new(among_many(Owner::auto_scaling_group()));
     let daemon = scenario.ready();
-    let expected =
-        ["DescribeAutoScalingGroups", "DescribeLifecycleHooks", "DescribeTargetGroups", "DescribeTargetHealth"];
-    let expected = expected.into_iter().map(|action| (action.to_owned(), 1)).collect();
-    assert_eq!(calls(&scenario, 0), expected);
+    assert_eq!(scenario.count("DescribeLifecycleHooks") + scenario.count("DescribeTargetHealth"), 0);
     assert!(!daemon.lines_with("deregistration delay not asked for yet").is_empty(), "{}", daemon.lines().join("\n"));
     // Another round asks for it, and for nothing that is known.
     scenario.sim.rebalance();
-    eventually(|| (scenario.count("DescribeTargetHealth") >= 2).then_some(())).expect("another round");
+    eventually(|| (scenario.count("DescribeTargetGroups") >= 2).then_some(())).expect("another round");
     assert_eq!(scenario.count("DescribeTargetGroupAttributes"), 0, "others may have been recommended to go as well");
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for("handed-over");
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
+fn hooks_that_were_put_off_are_known_before_a_large_group_is_asked() {
+    let hooked = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
+    let scenario = Scenario::new(among_many(hooked)).config(AT_ONCE);
+    let daemon = scenario.ready();
+    assert_eq!(scenario.count("DescribeLifecycleHooks"), 0);
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("successor-requested");
+    let log = || daemon.lines().join("\n");
+    assert_eq!(scenario.count("TerminateInstanceInAutoScalingGroup"), 1, "{}", log());
+    assert_eq!(scenario.count("DetachInstances"), 0, "{}", log());
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! This instance as a target of groups that name it, by the description of these groups alone.
+//!
+//! What target health shows is not asked here. Invariant: every port is named.
+
+use std::time::Duration;
+
+use super::{Elb, FoundRegistrations, SearchScope};
+use crate::core::config::ListedTargetGroup;
+use crate::core::model::{DEFAULT_DEREGISTRATION_DELAY, Identity, Registration};
+use crate::core::ours;
+use crate::core::retry::Failure;
+
+impl Elb {
+    /// This instance as a target of each group on the ports that the configuration lists, else on the group's own: one call
+    /// for twenty groups. An owner registers there what it launches, and a person says so of the groups that the configuration
+    /// lists. Where that is wrong a deregistration does no harm, and its proof finds every other port.
+    pub async fn presumed_registrations(
+        &self,
+        identity: &Identity,
+        among: &SearchScope,
+        limit: Duration,
+    ) -> Result<FoundRegistrations, Failure> {
+        let entries: Vec<ListedTargetGroup> = match among {
+            SearchScope::Configured(entries) => entries.clone(),
+            SearchScope::These(arns) => {
+                arns.iter().map(|arn| ListedTargetGroup { arn_or_name: arn.to_string(), port: None }).collect()
+            }
+            SearchScope::Everything => Vec::new(),
+        };
+        let mut found = FoundRegistrations { is_presumed: true, ..FoundRegistrations::default() };
+        for group in self.groups(among, &[], &mut found, limit).await? {
+            if let Some(registration) = ours::to_register(identity, &group, &entries) {
+                found.without_delay.push(group.arn);
+                found.registrations.push(registration);
+            }
+        }
+        Ok(found)
+    }
+
+    /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
+    /// that name, or it is of another type than `instance` and `ip`. One registration a group, with every port named.
+    pub async fn registrations_to_make(
+        &self,
+        identity: &Identity,
+        entries: &[ListedTargetGroup],
+        limit: Duration,
+    ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
+        let mut found = FoundRegistrations::default();
+        let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found, limit).await?;
+        for group in groups {
+            let Some(registration) = ours::to_register(identity, &group, entries) else {
+                found.missing.push(group.arn.name().to_owned());
+                continue;
+            };
+            let delay = self.deregistration_delay(&group.arn, limit).await;
+            let deregistration_delay = delay.unwrap_or(DEFAULT_DEREGISTRATION_DELAY);
+            found.registrations.push(Registration { deregistration_delay, ..registration });
+        }
+        let is_found = |entry: &ListedTargetGroup| {
+            let mut registered = found.registrations.iter();
+            registered.any(|it| entry.names(&it.target_group)) || found.missing.contains(&entry.arn_or_name)
+        };
+        let mut unusable: Vec<String> =
+            entries.iter().filter(|entry| !is_found(entry)).map(|entry| entry.arn_or_name.clone()).collect();
+        unusable.sort();
+        unusable.dedup();
+        found.missing.extend(unusable);
+        Ok((found.registrations, found.missing))
+    }
+}
