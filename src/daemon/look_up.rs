@@ -132,6 +132,7 @@ async fn make_plan(
         (owner, _) => owner,
     };
     let fellows = find_fellows(aws, identity, &owner, tempo).await;
+    let mut unknown_request = None;
     if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle) {
         match launched_again(aws, identity, template, tempo).await {
             Ok(None) => {}
@@ -139,15 +140,16 @@ async fn make_plan(
             Err(failure) => {
                 let is_denied = failure.kind == FailureKind::Denied;
                 gaps.push(Gap::new(REQUEST_LAUNCHES_AGAIN, failure));
-                if is_denied {
-                    return Ok(Plan::Nobody { why: unknown_request(template) });
-                }
+                unknown_request = Some(template.id_or_name.clone()).filter(|_| is_denied);
             }
         }
     }
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
-    Ok(Plan::of(&owner, identity, &config.successor, &surroundings))
+    Ok(match unknown_request {
+        Some(template) if surroundings.traits.is_persistent => Plan::Nobody { why: asks_persistently(&template) },
+        _ => Plan::of(&owner, identity, &config.successor, &surroundings),
+    })
 }
 
 /// The instances of the template that is the owner, as EC2 shows them. `None` for another owner, and for a template that is
@@ -245,12 +247,13 @@ async fn launched_again(
     }))
 }
 
-/// Beside a request that launches again a successor of ours is one too many, at every interruption.
-fn unknown_request(template: &LaunchTemplate) -> String {
+/// Beside a request that launches again a successor of ours is one too many, at every interruption. Where the request cannot
+/// be read the template tells how it asks.
+fn asks_persistently(template: &str) -> String {
     format!(
-        "ec2:DescribeSpotInstanceRequests is denied, so nobody knows whether this instance's Spot request launches again by \
-         itself, and a successor from {} could be a second one (allow it: spot-relay policy prints what)",
-        template.id_or_name
+        "{template} asks for a Spot request of type persistent, which launches again by itself, and \
+         ec2:DescribeSpotInstanceRequests is denied, so nobody knows whether this instance's is one: a successor from the \
+         template could be a second one (allow it: spot-relay policy prints what)"
     )
 }
 
@@ -420,6 +423,7 @@ async fn template_surroundings(
     if let Some(facts) = facts {
         traits.market = facts.market;
         traits.tags_spot_requests = facts.names.tags_spot_requests;
+        traits.is_persistent = facts.is_persistent;
         if let Some(subnet) = facts.subnet_id {
             traits.own_subnet = Some(OwnSubnet::default());
             return Ok((id, vec![subnet], traits));

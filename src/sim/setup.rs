@@ -61,6 +61,7 @@ impl World {
             security_groups: vec!["sg-0123456789abcdef0".to_owned()],
             subnet: own_subnet.filter(|_| says.names_its_subnet),
             market: says.asks_for_spot.then(|| "spot".to_owned()),
+            is_persistent: says.asks_persistently,
             max_price: says.max_price,
             spot_request_tags: says
                 .tags_spot_requests

@@ -205,9 +205,9 @@ fn where_the_spot_request_itself_launches_again_nobody_is_asked_and_the_log_says
     assert_eq!(scenario.sim.successors().len(), 1, "one in the place of one");
 }
 
-#[test]
-fn where_nobody_may_read_whether_the_spot_request_launches_again_none_is_launched_beside_it_and_that_is_told() {
-    let scenario = Scenario::new(plain());
+/// Nobody may read the Spot request of an instance of this template. Returns how many were launched, and the log.
+fn hand_over_without_the_spot_request(says: TemplateSettings) -> (usize, Vec<String>) {
+    let scenario = Scenario::new(template(says));
     let message = "not authorized to perform: ec2:DescribeSpotInstanceRequests".to_owned();
     let kind = FaultKind::Status { status: 403, code: "UnauthorizedOperation".to_owned(), message };
     let action = "DescribeSpotInstanceRequests".to_owned();
@@ -217,8 +217,17 @@ fn where_nobody_may_read_whether_the_spot_request_launches_again_none_is_launche
     assert!(line.contains("whether this instance's Spot request launches again"), "{line}");
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for("handed-over");
-    assert_eq!(scenario.count("CreateFleet"), 0);
-    assert!(!daemon.lines_with("ec2:DescribeSpotInstanceRequests is denied").is_empty(), "{:#?}", daemon.lines());
+    (scenario.sim.successors().len(), daemon.lines())
+}
+
+#[test]
+fn where_nobody_may_read_the_spot_request_the_template_tells_whether_it_launches_again() {
+    let (launched, lines) = hand_over_without_the_spot_request(TemplateSettings::default());
+    assert_eq!(launched, 1, "{lines:#?}");
+    let persistent = TemplateSettings { asks_for_spot: true, asks_persistently: true, ..TemplateSettings::default() };
+    let (launched, lines) = hand_over_without_the_spot_request(persistent);
+    assert_eq!(launched, 0, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("ec2:DescribeSpotInstanceRequests is denied")), "{lines:#?}");
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct TemplateTraits {
     pub market: TemplateMarket,
     /// The template tags Spot requests, so that it cannot be launched on demand.
     pub tags_spot_requests: bool,
+    /// Its Spot options ask for a request of type `persistent`.
+    pub is_persistent: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

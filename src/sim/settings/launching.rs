@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct TemplateSettings {
     /// It has `InstanceMarketOptions` for Spot.
     pub asks_for_spot: bool,
+    /// By requests of type `persistent`.
+    pub asks_persistently: bool,
     pub max_price: Option<String>,
     /// It tags `spot-instances-request`.
     pub tags_spot_requests: bool,
