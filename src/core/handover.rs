@@ -49,7 +49,7 @@ use journal::{About, Journal};
 use leave::Leave;
 use light::Light;
 use manner::Manner;
-pub use manner::{Known, OnNotice, Settings};
+pub use manner::{Known, LaunchStep, LaunchWay, OnNotice, Settings};
 pub use outcome::Outcome;
 use outcome::{join, seconds};
 use situation::Situation;
@@ -77,6 +77,8 @@ struct Facts {
     registrations: Vec<Registration>,
     missing: Vec<String>,
     unclear: Vec<TargetGroupArn>,
+    /// The launch that the process before this one had asked for.
+    launch: Option<LaunchStep>,
     /// Once begun, leaving goes on.
     is_leaving: bool,
     crowd: Crowd,
@@ -94,6 +96,7 @@ impl Handover {
                 registrations: Vec::new(),
                 missing: known.missing,
                 unclear: known.unclear,
+                launch: known.launch,
                 is_leaving: false,
                 crowd: Crowd::new(now),
                 journal: Journal { deadline: incident.announced_deadline(), ..Journal::default() },
@@ -133,6 +136,7 @@ impl Handover {
             missing: self.facts.missing.clone(),
             unclear: self.facts.unclear.clone(),
             hooks_ended: self.duties.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
+            launch: self.duties.successor.as_ref().and_then(SuccessorDuties::step).or(self.facts.launch),
         }
     }
 
@@ -364,7 +368,9 @@ impl Handover {
             self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.incident, now);
         }
         let manner = facts.incident.manner(&facts.settings.leave, Some(&plan));
-        self.duties.successor = Some(SuccessorDuties::new(plan, &facts.incident, manner, now));
+        let mut successor = SuccessorDuties::new(plan, &facts.incident, manner, now);
+        facts.launch.into_iter().for_each(|step| successor.resume(step));
+        self.duties.successor = Some(successor);
     }
 
     /// Time is short now: what waited for a better moment goes on at once.

@@ -1,7 +1,7 @@
 //! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
 
 use super::duties::{Duties, News};
-use super::manner::Manner;
+use super::manner::{LaunchStep, Manner};
 use super::watch::Death;
 use super::{Duty, Situation};
 use crate::core::model::{BootInstant, InstanceId};
@@ -87,6 +87,14 @@ pub(super) trait Ask: Duty<Duties> {
     fn owner_launches(&self) -> bool {
         false
     }
+
+    /// The launch that is asked for, or was asked for last, by its token.
+    fn step(&self) -> Option<LaunchStep> {
+        None
+    }
+
+    /// The process before this one had come so far.
+    fn resume(&mut self, _step: LaunchStep) {}
 
     /// The launch that was in doubt was done.
     fn launched(&mut self, _now: BootInstant) {}

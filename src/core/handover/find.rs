@@ -275,10 +275,8 @@ impl Find {
             (_, None) => incident.successors_since,
         };
         let id = &instance.instance_id;
-        instance.state.is_alive()
-            && is_young(instance, since)
+        is_successor(instance, since)
             && *id != incident.identity.instance_id
-            && !instance.tags.contains_key(LEAVING_TAG)
             && !self.ignored.contains(id)
             && !self.found.contains_key(id)
     }
@@ -368,6 +366,11 @@ impl Duty<Duties> for Find {
         };
         Some(DutyReport::new("successor", false, what))
     }
+}
+
+/// It lives, is not about to go, and was launched since.
+pub(super) fn is_successor(instance: &Instance, since: Option<Timestamp>) -> bool {
+    instance.state.is_alive() && is_young(instance, since) && !instance.tags.contains_key(LEAVING_TAG)
 }
 
 /// An instance whose launch time is not told is not ruled out by it.

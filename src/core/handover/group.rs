@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::launch::client_token;
-use super::manner::Manner;
+use super::launch::{NOTED_WITHIN, client_token};
+use super::manner::{LaunchStep, LaunchWay, Manner};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
@@ -189,7 +189,7 @@ impl AskGroup {
         self.unanswered = false;
         if self.attempt as usize + 1 < self.zones.len() {
             self.attempt += 1;
-            return self.go_on(now, Stage::Launch);
+            return self.go_on(now + NOTED_WITHIN, Stage::Launch);
         }
         self.refuse(now, launched.errors.join(", "))
     }
@@ -252,6 +252,14 @@ impl AskGroup {
 }
 
 impl Ask for AskGroup {
+    fn step(&self) -> Option<LaunchStep> {
+        Some(LaunchStep { attempt: self.attempt, way: LaunchWay::default() })
+    }
+
+    fn resume(&mut self, step: LaunchStep) {
+        self.attempt = step.attempt;
+    }
+
     fn owner(&self) -> Option<String> {
         Some(format!("group {}", self.group.name))
     }

@@ -8,13 +8,18 @@ use std::time::Duration;
 use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
+use super::find::is_successor;
+use super::manner::{LaunchStep, LaunchWay};
 use super::watch::Death;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, Market, StateReason};
+use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind};
 
+/// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which asks under
+/// that attempt's token: an earlier one could launch a second time.
+pub(super) const NOTED_WITHIN: Duration = Duration::from_millis(200);
 /// Between two repeats of a call in doubt: AWS answers it once the launch is made.
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
@@ -26,7 +31,7 @@ pub(super) struct AskLaunch {
     launch: LaunchPlan,
     /// Counts on over the end of the plan: its attempts come round again, under new tokens.
     attempt: u32,
-    way: Way,
+    way: LaunchWay,
     /// Markets for which CreateFleet was refused as a whole, in this round of attempts.
     fleets_refused: Vec<Market>,
     stage: Stage,
@@ -41,16 +46,10 @@ pub(super) struct AskLaunch {
     not_found: bool,
 }
 
-/// By which call an attempt is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Fleet,
-    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
-    Instance,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
+    /// After a restart: what the process before this one has launched may be there.
+    Look,
     Create,
     /// The token may have launched: looking for what it launched, and asking again under it.
     Doubt(Doubt),
@@ -76,13 +75,13 @@ pub(super) fn client_token(incident: &Incident, attempt: u32) -> String {
 }
 
 impl AskLaunch {
-    pub(super) fn new(launch: LaunchPlan, attempts: Attempts) -> AskLaunch {
+    pub(super) fn new(launch: LaunchPlan, incident: &Incident, attempts: Attempts) -> AskLaunch {
         AskLaunch {
             launch,
             attempt: 0,
-            way: Way::Fleet,
+            way: LaunchWay::Fleet,
             fleets_refused: Vec::new(),
-            stage: Stage::Create,
+            stage: if incident.resumed { Stage::Look } else { Stage::Create },
             attempts,
             errors: Vec::new(),
             launched_at: None,
@@ -93,7 +92,7 @@ impl AskLaunch {
     }
 
     fn is_asking(&self) -> bool {
-        matches!(self.stage, Stage::Create | Stage::Doubt(Doubt::AtWork))
+        matches!(self.stage, Stage::Look | Stage::Create | Stage::Doubt(Doubt::AtWork))
     }
 
     /// What AWS understood and refused it may take in another way, or for other pools; anything else is asked again as it
@@ -104,7 +103,7 @@ impl AskLaunch {
         match failure.kind {
             FailureKind::Rejected => self.refused(now, of_the_pool),
             // RunInstances is the last resort: without a permission for it the others are tried on.
-            FailureKind::Denied if self.way == Way::Instance => self.refused(now, false),
+            FailureKind::Denied if self.way == LaunchWay::Instance => self.refused(now, false),
             _ if std::mem::take(&mut self.not_found) => {
                 self.next_attempt(now);
                 self.attempts.failed(now, failure);
@@ -121,19 +120,19 @@ impl AskLaunch {
         let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
         let market = self.launch.attempt(self.attempt).map_or(Market::Spot, |attempt| attempt.market);
         match self.way {
-            Way::Fleet if !of_the_pool => {
+            LaunchWay::Fleet if !of_the_pool => {
                 self.fleets_refused.push(market);
                 self.stage = Stage::Create;
-                self.way = Way::Instance;
-                self.attempts.next = now;
+                self.way = LaunchWay::Instance;
+                self.attempts.next = now + NOTED_WITHIN;
             }
-            Way::Instance if !of_the_pool => {
+            LaunchWay::Instance if !of_the_pool => {
                 self.next_attempt(now);
                 // Refused in every way that there is: a person may have to put it right.
                 let failure = Failure { kind: FailureKind::Rejected, code: None, message: self.errors.join(", ") };
                 self.attempts.failed(now, failure);
             }
-            Way::Fleet | Way::Instance => self.next_attempt(now),
+            LaunchWay::Fleet | LaunchWay::Instance => self.next_attempt(now),
         }
         if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
     }
@@ -145,7 +144,7 @@ impl AskLaunch {
         if is_new { Asked::InDoubt } else { Asked::Pending }
     }
 
-    /// The next pools, at once; when the plan has come round, after a pause.
+    /// The next pools, once that is noted; when the plan has come round, after a pause.
     fn next_attempt(&mut self, now: BootInstant) {
         self.stage = Stage::Create;
         self.not_found = false;
@@ -157,11 +156,11 @@ impl AskLaunch {
             self.attempts.failed(now, Failure { kind: FailureKind::Rejected, code: None, message });
         } else {
             self.attempts.in_flight = false;
-            self.attempts.next = now;
+            self.attempts.next = now + NOTED_WITHIN;
         }
         let market = self.launch.attempt(self.attempt).map(|attempt| attempt.market);
         let is_refused = market.is_some_and(|market| self.fleets_refused.contains(&market));
-        self.way = if is_refused { Way::Instance } else { Way::Fleet };
+        self.way = if is_refused { LaunchWay::Instance } else { LaunchWay::Fleet };
     }
 }
 
@@ -183,6 +182,14 @@ impl Ask for AskLaunch {
 
     fn launched(&mut self, _: BootInstant) {
         self.stage = Stage::Launched;
+    }
+
+    fn step(&self) -> Option<LaunchStep> {
+        Some(LaunchStep { attempt: self.attempt, way: self.way })
+    }
+
+    fn resume(&mut self, step: LaunchStep) {
+        (self.attempt, self.way) = (step.attempt, step.way);
     }
 
     fn was_not_done(&mut self, now: BootInstant) {
@@ -225,10 +232,15 @@ impl Duty<Duties> for AskLaunch {
         if !self.is_asking() {
             return None;
         }
+        if self.stage == Stage::Look {
+            return Some(Call::DescribeSuccessorsByTag);
+        }
         let token = client_token(situation.incident, self.attempt);
         Some(match self.way {
-            Way::Fleet => Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() },
-            Way::Instance => {
+            LaunchWay::Fleet => {
+                Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() }
+            }
+            LaunchWay::Instance => {
                 let launch = self.launch.single(self.attempt, &situation.incident.identity.instance_type)?;
                 Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
             }
@@ -242,6 +254,20 @@ impl Duty<Duties> for AskLaunch {
             return Ok(News::None);
         }
         let asked = match answer {
+            Answer::Instances(instances) if self.stage == Stage::Look => {
+                let is_successor = |it: &Instance| is_successor(it, situation.incident.successors_since);
+                let found: Vec<InstanceId> =
+                    instances.into_iter().filter(is_successor).map(|it| it.instance_id).collect();
+                self.stage = if found.is_empty() { Stage::Create } else { Stage::Launched };
+                self.attempts.succeeded(now);
+                if found.is_empty() { Asked::Pending } else { Asked::Launched(found) }
+            }
+            // The token tells.
+            Answer::Failed(_) if self.stage == Stage::Look => {
+                self.stage = Stage::Create;
+                self.attempts.succeeded(now);
+                Asked::Pending
+            }
             Answer::Launched(launched) if !launched.instances.is_empty() => {
                 self.launched_at.get_or_insert(now);
                 self.stage = Stage::Launched;
@@ -298,7 +324,7 @@ impl Duty<Duties> for AskLaunch {
                     "AWS did not tell whether it launched, and no successor has shown: none is launched beside it";
                 DutyReport::new(duty, false, what)
             }
-            (Stage::Create, _) => {
+            (Stage::Look | Stage::Create, _) => {
                 let advice = if on_demand {
                     ""
                 } else {

@@ -32,6 +32,26 @@ pub struct Known {
     /// Hooks that have ended: the process after this one does not run them again.
     #[serde(default)]
     pub hooks_ended: Vec<HookKind>,
+    /// The launch that was asked for last: the process after this one goes on there.
+    #[serde(default)]
+    pub launch: Option<LaunchStep>,
+}
+
+/// One of the launches that are tried one after the other, each under a client token of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchStep {
+    pub attempt: u32,
+    pub way: LaunchWay,
+}
+
+/// The call by which an attempt is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaunchWay {
+    #[default]
+    Fleet,
+    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
+    Instance,
 }
 
 /// In which order a handover goes.

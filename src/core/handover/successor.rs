@@ -11,7 +11,7 @@ use super::find::{Among, Find, Found};
 use super::group::AskGroup;
 use super::launch::AskLaunch;
 use super::lifecycle::Lifecycles;
-use super::manner::Manner;
+use super::manner::{LaunchStep, Manner};
 use super::register::Register;
 use super::watch::{Death, Watch};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation, seed};
@@ -55,7 +55,7 @@ impl SuccessorDuties {
             Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
                 Some(Box::new(AskCapacity::of(*kind, fleet, incident, attempts)))
             }
-            Plan::Launch(launch) => Some(Box::new(AskLaunch::new(launch.clone(), attempts))),
+            Plan::Launch(launch) => Some(Box::new(AskLaunch::new(launch.clone(), incident, attempts))),
             Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => None,
         };
         // The hooks of a group that is left in another way run when it terminates this instance by itself.
@@ -81,6 +81,16 @@ impl SuccessorDuties {
             duties.group_terminates(incident, now);
         }
         duties
+    }
+
+    /// The launch that is asked for, or was asked for last.
+    pub(super) fn step(&self) -> Option<LaunchStep> {
+        self.ask.as_ref()?.step()
+    }
+
+    /// The process before this one had come so far.
+    pub(super) fn resume(&mut self, step: LaunchStep) {
+        self.ask.iter_mut().for_each(|ask| ask.resume(step));
     }
 
     fn look_where_the_owner_launches_by_itself(&mut self, incident: &Incident, now: BootInstant) {

@@ -436,6 +436,7 @@ impl Life {
             unclear: self.known.unclear.clone(),
             // An instance on its way back was told to serve again.
             hooks_ended: if is_anew { Vec::new() } else { earlier.hooks_ended },
+            launch: earlier.launch,
         }
     }
 

@@ -63,3 +63,41 @@ fn a_repeat_that_is_on_its_way_when_the_minute_is_over_has_the_last_word() {
     assert_eq!(tokens.len(), 1, "{tokens:?}");
     assert_eq!(run.handover.successor_id(), Some(id("i-new")));
 }
+
+/// The first attempt was refused as a whole, so that AWS has kept nothing under its token, and would launch under it now.
+#[test]
+fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() {
+    let mut run = Launching::new();
+    let mut record = None;
+    let asked = run.until(60_000, &mut |_, call| match call {
+        Call::CreateFleet { client_token, .. } if client_token.ends_with("-0") => {
+            launched_by_aws(&[], &["InsufficientInstanceCapacity: none here"])
+        }
+        Call::CreateFleet { .. } => Answer::Failed(Failure::unanswered("killed meanwhile")),
+        other => other_calls(other),
+    });
+    let tokens_before = tokens(&asked);
+    assert!(tokens_before[1].ends_with("-1") && asked[1].0 >= asked[0].0 + 200, "noted before it is asked: {asked:?}");
+    record.replace(run.handover.known());
+    for (is_found, is_noted) in [(false, true), (true, true), (true, false)] {
+        let mut known = record.clone().expect("what is known");
+        if !is_noted {
+            known.launch = None;
+        }
+        let mut incident = incident_of("i-victim", Action::Terminate, 121_000);
+        incident.resumed = true;
+        let mut next =
+            Launching { handover: Handover::begin(incident, Settings::default(), known, at(61_000)), now: 61_000 };
+        let asked = next.until(70_000, &mut |_, call| match call {
+            Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+            Call::DescribeSuccessorsByTag if is_found => seen("i-new", InstanceState::Running, None),
+            Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+            other => other_calls(other),
+        });
+        let expected = if is_found { Vec::new() } else { vec![tokens_before[1].clone()] };
+        let asked: Vec<_> =
+            asked.into_iter().filter(|(_, call)| !matches!(call, Call::DescribeSuccessorsByTag)).collect();
+        assert_eq!(tokens(&asked), expected, "found {is_found}, noted {is_noted}");
+        assert_eq!(next.handover.successor_id(), Some(id("i-new")));
+    }
+}
