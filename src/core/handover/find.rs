@@ -14,9 +14,11 @@ use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
+    BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
 };
-use crate::core::plan::{FleetKind, GroupRequest, LEAVING_TAG, Plan, is_under_notice, noticed_at, weight_hundredths};
+use crate::core::plan::{
+    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, noticed_at, weight_hundredths,
+};
 use crate::core::retry::Precedence;
 
 /// The pauses between two looks.
@@ -87,6 +89,7 @@ pub(super) enum Among {
     Fleet {
         kind: FleetKind,
         fleet: Box<Fleet>,
+        how: FleetRequest,
     },
     /// Instances that carry the tag of their predecessor: us.
     Tagged,
@@ -108,7 +111,9 @@ impl Among {
                     target_groups: group.target_groups.clone(),
                 })
             }
-            Plan::Fleet { kind, fleet, .. } => Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()) }),
+            Plan::Fleet { kind, fleet, how } => {
+                Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()), how: *how })
+            }
             Plan::Launch(_) => Some(Among::Tagged),
             Plan::Nobody { .. } => None,
         }
@@ -116,13 +121,21 @@ impl Among {
 }
 
 enum Stage {
+    /// A fleet that is not asked: whether it is still there to launch anybody.
+    Owner,
     Members,
-    Describe { room: GroupRoom, left: Vec<InstanceId>, described: Vec<Instance> },
+    Describe {
+        room: GroupRoom,
+        left: Vec<InstanceId>,
+        described: Vec<Instance>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     NotYet,
+    /// Nobody launches any more.
+    OwnerIsGone,
     /// Those not handed out before; not empty.
     Successors(Vec<Instance>),
     /// Looked often enough to be sure that a launch in doubt was not done.
@@ -135,6 +148,10 @@ impl Find {
         let now = attempts.next;
         attempts.next = now + FIRST_LOOK_AFTER;
         let identity = &incident.identity;
+        let stage = match &among {
+            Among::Fleet { how: FleetRequest::Observe, .. } => Stage::Owner,
+            Among::Fleet { .. } | Among::Group { .. } | Among::Tagged => Stage::Members,
+        };
         let (ignored, weight) = match &among {
             Among::Group { known, .. } => (known.clone(), 0),
             Among::Fleet { fleet, .. } => (BTreeSet::new(), weight_hundredths(fleet, &identity.instance_type)),
@@ -148,7 +165,7 @@ impl Find {
             leaving: BTreeSet::new(),
             first_notice: None,
             our_notice: None,
-            stage: Stage::Members,
+            stage,
             first_look_at: attempts.next,
             attempts: attempts.with(Precedence::Last),
             looks: 0,
@@ -249,6 +266,22 @@ impl Find {
         self.hand_out(now, new, is_short || !all_known)
     }
 
+    fn owner_shown(&mut self, now: BootInstant, fleet: Option<&Fleet>) -> Found {
+        match fleet.map(|fleet| &fleet.state) {
+            Some(FleetState::Active | FleetState::Modifying) => self.owner_is_there(now),
+            Some(FleetState::Ended(_)) | None => {
+                self.attempts.end();
+                Found::OwnerIsGone
+            }
+        }
+    }
+
+    fn owner_is_there(&mut self, now: BootInstant) -> Found {
+        self.stage = Stage::Members;
+        self.attempts.succeeded(now);
+        Found::NotYet
+    }
+
     fn fleet_shown(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) -> Found {
         let Among::Fleet { fleet, .. } = &self.among else { return self.look_again(now) };
         let aws_now = incident.time_of(now);
@@ -332,7 +365,11 @@ impl Duty<Duties> for Find {
                 Some(Call::DescribeInstances { instance_ids: left.iter().take(AT_MOST).cloned().collect() })
             }
             (Stage::Members, Among::Group { name, .. }) => Some(Call::DescribeGroupRoom { group: name.clone() }),
-            (Stage::Members, Among::Fleet { kind, fleet }) => {
+            (Stage::Owner, Among::Fleet { kind, fleet, .. }) => {
+                Some(Call::DescribeFleet { kind: *kind, fleet_id: fleet.id.clone() })
+            }
+            (Stage::Owner, _) => None,
+            (Stage::Members, Among::Fleet { kind, fleet, .. }) => {
                 Some(Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone() })
             }
             (Stage::Members, Among::Tagged) => Some(Call::DescribeSuccessorsByTag),
@@ -348,6 +385,9 @@ impl Duty<Duties> for Find {
             }
             (Answer::Instances(instances), Among::Group { .. }) => self.described(now, incident, instances),
             (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, incident, room),
+            (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
+            // Its members tell as well, only less.
+            (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
             (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, incident, &members),
             (other, _) => return Err(other),
         };

@@ -37,6 +37,8 @@ pub(super) struct SuccessorDuties {
     terminating: bool,
     /// This instance is in no target group: a successor that runs does all that it did.
     is_nowhere: bool,
+    /// The owner that was to launch by itself is not there any more.
+    owner_is_gone: bool,
 }
 
 impl SuccessorDuties {
@@ -73,6 +75,7 @@ impl SuccessorDuties {
             deaths: Vec::new(),
             terminating: false,
             is_nowhere: false,
+            owner_is_gone: false,
             plan,
             real_plan,
         };
@@ -330,6 +333,7 @@ impl SuccessorDuties {
         let in_doubt = self.find.as_ref().is_some_and(Find::is_in_doubt);
         match found {
             Found::NotYet => {}
+            Found::OwnerIsGone => self.owner_is_gone = true,
             Found::Successors(instances) => {
                 if in_doubt {
                     self.ask.iter_mut().for_each(|ask| ask.launched(situation.now));

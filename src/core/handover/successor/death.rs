@@ -41,7 +41,7 @@ impl SuccessorDuties {
 
     /// The owner has gone before it was asked for anything.
     pub(in crate::core::handover) fn owner_is_gone(&self) -> bool {
-        self.ask.as_ref().is_some_and(|ask| ask.is_gone_unasked())
+        self.owner_is_gone || self.ask.as_ref().is_some_and(|ask| ask.is_gone_unasked())
     }
 
     /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or

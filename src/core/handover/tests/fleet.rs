@@ -31,12 +31,19 @@ fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
 
 /// Ten members, as many as the fleet is to have; this instance is noticed after twenty seconds.
 fn told(change: impl FnOnce(&mut Told)) -> Told {
+    told_of(None, change)
+}
+
+/// The same of a fleet with this replacement strategy.
+fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -> Told {
     let mut incident = incident_of(US, Action::Terminate, 141_000);
     incident.time = Some(epoch() + Duration::from_secs(140));
     incident.successors_since = Some(epoch() + Duration::from_secs(20));
     let settings =
         Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
-    let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
+    let planned = Fleet { replacement_strategy: replacement_strategy.map(str::to_owned), ..fleet(10) };
+    // The signal decides how it is asked.
+    let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: planned, how: FleetRequest::Raise };
     let registrations = vec![registration(WEB, US, &[80])];
     let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
     let mut members: Vec<FleetMember> = (1..10).map(|number| member(&format!("i-{number}"), -900, None)).collect();
@@ -190,4 +197,27 @@ fn for_a_fleet_that_turns_out_to_be_deleted_something_else_is_looked_for_once() 
     told.until(25_000);
     assert!(told.calls.iter().any(|call| matches!(call, Call::CreateFleet { .. })), "{:?}", told.calls);
     assert_eq!(looks(&told), 1);
+}
+
+#[test]
+fn a_fleet_that_replaces_by_itself_and_is_deleted_since_the_look_up_is_followed_by_something_else() {
+    let mut told = told_of(Some("launch"), |told| told.shown.state = FleetState::Ended("deleted_running".into()));
+    told.until(30_000);
+    let looks = |told: &Told| told.calls.iter().filter(|call| matches!(call, Call::FindPlan)).count();
+    assert_eq!(looks(&told), 1, "{:?}", told.calls);
+    told.handover.answered(at(told.now), DutyId::FindPlan, Answer::Plan(Box::new(launch_plan())));
+    told.until(35_000);
+    assert!(told.calls.iter().any(|call| matches!(call, Call::CreateFleet { .. })), "{:?}", told.calls);
+    assert_eq!(looks(&told), 1);
+}
+
+#[test]
+fn a_fleet_that_replaces_by_itself_is_looked_at_once_and_its_members_then() {
+    let mut told = told_of(Some("launch"), |_| {});
+    told.members.push(member("i-new", 23, None));
+    told.until(60_000);
+    let fleets = told.calls.iter().filter(|call| matches!(call, Call::DescribeFleet { .. })).count();
+    assert_eq!(fleets, 1, "{:?}", told.calls);
+    assert!(!told.calls.iter().any(|call| matches!(call, Call::FindPlan)), "{:?}", told.calls);
+    assert_eq!(told.handover.successor_id(), Some(id("i-new")));
 }
