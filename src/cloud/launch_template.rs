@@ -192,7 +192,11 @@ pub(super) fn asks_for_spot(data: &ResponseLaunchTemplateData) -> bool {
 }
 
 pub(super) fn tags_spot_requests(data: &ResponseLaunchTemplateData) -> bool {
-    data.tag_specifications().iter().any(|it| it.resource_type() == Some(&ResourceType::SpotInstancesRequest))
+    tags(data, &ResourceType::SpotInstancesRequest)
+}
+
+fn tags(data: &ResponseLaunchTemplateData, kind: &ResourceType) -> bool {
+    data.tag_specifications().iter().any(|it| it.resource_type() == Some(kind))
 }
 
 /// The names in the template for which a caller needs permissions.
@@ -220,5 +224,6 @@ fn names(data: &ResponseLaunchTemplateData) -> TemplateNames {
         parameters: parameter.map(str::to_owned).into_iter().collect(),
         keys: keys.map(str::to_owned).collect(),
         tags_spot_requests: tags_spot_requests(data),
+        tags_volumes: tags(data, &ResourceType::Volume),
     }
 }

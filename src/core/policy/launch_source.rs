@@ -31,6 +31,8 @@ pub struct TemplateNames {
     pub keys: Vec<String>,
     /// Tells whether they tag Spot requests.
     pub tags_spot_requests: bool,
+    /// Tells whether they tag volumes.
+    pub tags_volumes: bool,
 }
 
 impl TemplateNames {
@@ -63,6 +65,7 @@ impl TemplateNames {
             all.dedup();
         }
         self.tags_spot_requests |= other.tags_spot_requests;
+        self.tags_volumes |= other.tags_volumes;
         self
     }
 }

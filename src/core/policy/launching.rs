@@ -60,8 +60,13 @@ impl LaunchSource {
         from.extend(each(scope, "subnet", &any_if_none(&self.subnets)));
         from.push(scope.of_aws("ec2", "image/*"));
         from.extend(each(scope, "placement-group", &self.of(|named| &named.placement_groups)));
-        from.push(scope.arn("ec2", "volume/*"));
+        from.extend(self.tags_volumes().then(|| scope.arn("ec2", "volume/*")));
         from
+    }
+
+    /// CreateFleet and CreateTags know volumes only as something to tag; RunInstances makes them, tagged or not.
+    fn tags_volumes(&self) -> bool {
+        self.named.as_ref().is_none_or(|named| named.tags_volumes)
     }
 
     fn run_resources(&self, scope: &ArnScope) -> Vec<String> {
@@ -80,7 +85,8 @@ impl LaunchSource {
 
     fn tagged(&self, scope: &ArnScope) -> Vec<String> {
         let spot_requests = self.named.as_ref().is_none_or(|named| named.tags_spot_requests);
-        let kinds = ["fleet", "instance", "network-interface", "volume"].into_iter();
+        let kinds = ["fleet", "instance", "network-interface"].into_iter();
+        let kinds = kinds.chain(self.tags_volumes().then_some("volume"));
         let kinds = kinds.chain(spot_requests.then_some("spot-instances-request"));
         kinds.map(|kind| scope.arn("ec2", &format!("{kind}/*"))).collect()
     }

@@ -161,6 +161,23 @@ fn a_role_that_is_not_known_is_a_placeholder_and_no_wildcard() {
 }
 
 #[test]
+fn volumes_are_tagged_only_where_the_template_tags_them_and_made_in_any_case() {
+    for (tags_volumes, granted) in
+        [(true, ["FleetFrom", "LaunchFrom", "TagWhatIsLaunched"].as_slice()), (false, &["LaunchFrom"])]
+    {
+        let config = Config::default();
+        let mut needs = OwnerNeeds::of_kind(OwnerKind::LaunchTemplate, &config);
+        needs.source_mut().unwrap().named = Some(TemplateNames { tags_volumes, ..TemplateNames::default() });
+        let scope = ArnScope::new(None, "eu-west-1", "123456789012");
+        let subject = Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None };
+        let policy = Policy::of(&config, &subject);
+        let names_volumes = |it: &&Statement| it.resource.iter().any(|arn| arn.ends_with(":volume/*"));
+        let sids: Vec<&str> = policy.statement.iter().filter(names_volumes).map(|it| it.sid).collect();
+        assert_eq!(sids, granted, "{tags_volumes}");
+    }
+}
+
+#[test]
 fn a_template_that_is_named_is_the_only_one_to_launch_from() {
     let text = "[successor]\nlaunch-template = \"lt-0abc:3\"\nsubnets = [\"subnet-1\", \"subnet-2\"]\n";
     let policy = policy(OwnerKind::LaunchTemplate, text);
