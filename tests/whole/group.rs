@@ -266,3 +266,32 @@ fn an_instance_of_the_warm_pool_that_is_terminated_has_its_hook_completed() {
     complete(&daemon);
     assert_eq!(scenario.count("CompleteLifecycleAction"), 1);
 }
+
+/// Each of the permissions that LaunchInstances needs of its caller is denied alone.
+#[test]
+fn a_launch_that_lacks_one_of_its_permissions_ends_in_the_at_once_way_and_the_permission_is_named() {
+    let denied = [
+        "autoscaling:LaunchInstances",
+        "ec2:CreateFleet",
+        "ec2:DescribeLaunchTemplateVersions",
+        "ec2:RunInstances",
+        "ec2:CreateTags",
+        "iam:PassRole",
+    ];
+    std::thread::scope(|scope| {
+        for action in denied {
+            scope.spawn(move || {
+                let settings = Settings { denied: vec![action.to_owned()], ..owned_by(group(false, false)) };
+                let scenario = Scenario::new(settings).config(&format!("{SHORT}when = \"successor-healthy\"\n"));
+                let daemon = scenario.hand_over();
+                assert_eq!(scenario.count("LaunchInstances"), 1, "{action}");
+                let detach = first(&scenario, "DetachInstances").expect("a detach");
+                assert_eq!(detach.parameters["ShouldDecrementDesiredCapacity"], "false", "{action}");
+                scenario.assert_handed_over(&["web"], action);
+                let lines = daemon.lines().join("\n");
+                assert!(daemon.is_complete(), "{action}: {lines}");
+                assert!(daemon.lines_with("WARN").iter().any(|line| line.contains(action)), "{action}: {lines}");
+            });
+        }
+    });
+}

@@ -216,7 +216,11 @@ impl AskGroup {
             FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
-            return self.refuse(now, failure.to_string());
+            let asked = self.refuse(now, failure.to_string());
+            // A person is to be told what was refused, and why.
+            self.attempts.failed(now, failure);
+            self.attempts.next = now;
+            return asked;
         }
         self.attempts.failed(now, failure);
         Asked::Pending
