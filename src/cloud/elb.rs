@@ -70,10 +70,18 @@ pub struct FoundRegistrations {
     pub is_presumed: bool,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
+    /// The configuration lists a target group, or a port of one, in which this instance is not registered yet.
+    pub awaits_more: bool,
     /// The ports on which this instance is healthy in some group.
     pub in_service: BTreeSet<u16>,
     /// Those of them on which nobody listens in this network namespace: found by whoever knows this machine, not here.
     pub unheard: BTreeSet<u16>,
+}
+
+impl FoundRegistrations {
+    pub fn unclear_groups(&self) -> Vec<TargetGroupArn> {
+        self.unclear.iter().map(|(target_group, _)| target_group.clone()).collect()
+    }
 }
 
 /// A group with what is known of it from an earlier look.

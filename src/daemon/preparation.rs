@@ -11,7 +11,7 @@ use super::log_line::LogLine;
 use super::outlook;
 use super::prepare::{Delays, Findings};
 use super::put_off::PutOff;
-use crate::cloud::elb::{FoundRegistrations, ScanPace, UnclearReason};
+use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::Known;
 use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
@@ -75,6 +75,7 @@ pub(super) struct Preparation {
     /// Groups whose deregistration delay is still to be asked for.
     without_delay: Vec<TargetGroupArn>,
     missing: Vec<String>,
+    awaits_more: bool,
     /// Target groups of which AWS does not tell whether this instance is in them.
     unclear: Vec<TargetGroupArn>,
     when: When,
@@ -124,6 +125,7 @@ impl Preparation {
             served_zones: None,
             without_delay: Vec::new(),
             missing: Vec::new(),
+            awaits_more: false,
             unclear: Vec::new(),
             when,
             unknown: Vec::new(),
@@ -209,8 +211,8 @@ impl Preparation {
             Ok(found) => {
                 lines = self.said.doubts_of(&found);
                 let untold = untold(&found);
+                self.unclear = found.unclear_groups();
                 self.served_zones = found.served_zones;
-                self.unclear = arns_of(found.unclear);
                 self.registrations = Some(found.registrations);
                 if untold.is_some() {
                     self.scan_wanted = true;
@@ -351,9 +353,10 @@ impl Preparation {
     }
 
     fn learn_registrations(&mut self, found: FoundRegistrations) {
+        self.unclear = found.unclear_groups();
         self.missing = found.missing;
         self.put_off.health = found.is_presumed;
-        self.unclear = arns_of(found.unclear);
+        self.awaits_more = found.awaits_more;
         self.served_zones = found.served_zones;
         self.without_delay = found.without_delay;
         self.registrations = Some(found.registrations);
@@ -381,7 +384,7 @@ impl Preparation {
             self.failures += 1;
             let backoff = if round == Round::Denied { DENIED } else { LOOK_UP };
             backoff.pause(self.failures, self.seed).max(LOOK_UP.first)
-        } else if !self.is_registered() {
+        } else if !self.is_registered() || self.awaits_more {
             self.failures = 0;
             self.empty_rounds += 1;
             NOT_REGISTERED_YET.ceiling(self.empty_rounds)
@@ -435,10 +438,6 @@ enum Round {
     /// Complete but for what IAM denies.
     Denied,
     Incomplete,
-}
-
-fn arns_of(unclear: Vec<(TargetGroupArn, UnclearReason)>) -> Vec<TargetGroupArn> {
-    unclear.into_iter().map(|(target_group, _)| target_group).collect()
 }
 
 /// The first group that AWS has not told of, and why: it is asked for again soon.
@@ -559,6 +558,28 @@ mod tests {
         assert!(preparation.renews_delays(later), "nobody has asked yet");
         preparation.learn(Findings { delays: Ok(Delays::Renewed), ..found(["web", "api"]) }, later);
         assert!(!preparation.renews_delays(later) && preparation.renews_delays(preparation.next));
+    }
+
+    #[test]
+    fn a_listed_registration_that_is_not_there_yet_is_looked_for_soon_and_then_less_and_less_often() {
+        let (mut preparation, mut now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        let mut look = |awaits_more: bool, now: BootInstant| {
+            let mut findings = found(["web", "api"]);
+            if let Some(Ok(found)) = &mut findings.registrations {
+                found.awaits_more = awaits_more;
+            }
+            preparation.learn(findings, now);
+            preparation.next.since(now)
+        };
+        let pauses: Vec<u64> = (0..9)
+            .map(|_| {
+                let pause = look(true, now);
+                now = now + pause;
+                pause.as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 960, 1_800, 1_800]);
+        assert!(look(false, now) >= RENEW_EVERY);
     }
 
     #[test]

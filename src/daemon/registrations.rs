@@ -11,7 +11,7 @@ use super::gap::patiently;
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
 use crate::core::call::CALL_LIMIT;
-use crate::core::config::{Config, TargetGroups};
+use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
 use crate::core::plan;
 use crate::core::retry::Failure;
@@ -26,7 +26,10 @@ pub(crate) async fn find_registrations(
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
     let among = scope(config, among);
-    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    let mut found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    if let SearchScope::Configured(listed) = &among {
+        found.awaits_more = listed.iter().any(|entry| is_awaited(entry, &found));
+    }
     Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
 }
 
@@ -47,6 +50,14 @@ fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
         (TargetGroups::Discover, Some(arns)) => SearchScope::These(arns),
         (TargetGroups::Discover, None) => SearchScope::Everything,
     }
+}
+
+/// There is such a group, and this instance is not registered as the entry says.
+fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
+    let is_at_port = |it: &Registration| entry.port.is_none_or(|port| it.ports().contains(&port));
+    let is_there = found.registrations.iter().any(|it| entry.names(&it.target_group) && is_at_port(it));
+    let is_unclear = found.unclear.iter().any(|(target_group, _)| entry.names(target_group));
+    !is_there && !is_unclear && !found.missing.contains(&entry.arn_or_name)
 }
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.

@@ -12,7 +12,7 @@ use super::faults::{Fault, Faults};
 use super::reply::Reply;
 use super::requests::{Request, RequestMoment, Requests};
 use super::settings::Pool;
-use super::target_group::Reported;
+use super::target_group::{Named, Reported};
 use super::world::World;
 
 /// A running simulation; clones are handles to the same one. It ends with the runtime that it was started on.
@@ -167,6 +167,16 @@ impl Sim {
         let ours = world.ours.clone();
         if let Some(instance) = world.instance_mut(&ours) {
             instance.target_lifecycle_state = Some(state.to_owned()).filter(|state| !state.is_empty());
+        }
+    }
+
+    /// Somebody registers our instance in this target group, on this port.
+    pub fn register(&self, target_group: &str, port: u16) {
+        let mut world = self.world();
+        let id = world.ours.clone();
+        let arn = world.target_groups.iter().find(|group| group.name == target_group).map(|group| group.arn.clone());
+        if let Some(arn) = arn {
+            world.register_target(&arn, &Named { id, port: Some(port), zone: None });
         }
     }
 

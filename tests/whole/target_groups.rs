@@ -9,7 +9,7 @@ use spot_relay::sim::{
     TargetType,
 };
 
-use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
+use crate::scenario::{AT_ONCE, SHORT, Scenario, eventually, target_group, world};
 
 const OUR_ADDRESS: &str = "10.0.1.7";
 const LATTICE: &str = "arn:aws:vpc-lattice:eu-west-1:123456789012:targetgroup/tg-0123456789abcdef0";
@@ -316,4 +316,18 @@ fn a_group_launches_first_in_a_zone_that_the_load_balancer_serves() {
     let asked: Vec<&str> = launches.iter().map(|it| it.parameters["AvailabilityZones.member.1"].as_str()).collect();
     assert_eq!(asked, ["eu-west-1b"], "and never eu-west-1c, which has fewer members");
     assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
+}
+
+#[test]
+fn a_listed_port_that_is_registered_only_later_is_learnt_at_the_next_round_and_left_at_the_notice() {
+    let api = TargetGroupSettings { attached: false, ..target_group("api", &[]) };
+    let config = format!("target-groups = [\"web\", \"api:61082\"]\n{AT_ONCE}");
+    let scenario = Scenario::new(of(Owner::Nobody, vec![target_group("web", &[61_080]), api])).config(&config);
+    let daemon = scenario.ready();
+    scenario.sim.register("api", 61_082);
+    daemon.wait_for_line("api (port 61082)");
+    // Nobody else is in it, so that this instance serves there to the reserve.
+    scenario.sim.notice("terminate", Duration::from_secs(15));
+    daemon.wait_for("handed-over");
+    assert!(!scenario.serves("web") && !scenario.serves("api"), "{:?}", scenario.writes());
 }
