@@ -212,6 +212,7 @@ fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
             _ => ExcessCapacity::Terminates,
         },
         launch_configurations: configurations.filter_map(launch_configuration::of_ec2_fleet).collect(),
+        specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: tags(described.tags()),
     })

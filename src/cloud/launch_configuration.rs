@@ -125,7 +125,7 @@ fn override_request(wanted: &LaunchOverride, weighted: bool) -> FleetLaunchTempl
         .build()
 }
 
-fn hundredths(weight: f64) -> u32 {
+pub(super) fn hundredths(weight: f64) -> u32 {
     (weight * f64::from(ONE)).round().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 

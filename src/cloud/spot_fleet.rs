@@ -2,6 +2,7 @@
 //!
 //! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
@@ -95,13 +96,58 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure>
             .iter()
             .filter_map(launch_configuration::of_spot_fleet)
             .collect(),
+        specification_weights: specification_weights(config),
         target_groups: target_groups(config),
         tags: tags(described.tags()),
     })
+}
+
+/// Of several weights of one type the highest: too little raised launches too few.
+fn specification_weights(config: &SpotFleetRequestConfigData) -> BTreeMap<String, u32> {
+    let mut weights: BTreeMap<String, u32> = BTreeMap::new();
+    for specification in config.launch_specifications() {
+        let (Some(name), Some(weight)) = (specification.instance_type(), specification.weighted_capacity()) else {
+            continue;
+        };
+        let highest = weights.entry(name.as_str().to_owned()).or_default();
+        *highest = launch_configuration::hundredths(weight).max(*highest);
+    }
+    weights
 }
 
 fn target_groups(config: &SpotFleetRequestConfigData) -> Vec<TargetGroupArn> {
     let groups = config.load_balancers_config().and_then(|balancers| balancers.target_groups_config());
     let groups = groups.map(|groups| groups.target_groups()).unwrap_or_default();
     groups.iter().filter_map(|group| group.arn()).map(TargetGroupArn::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::{FleetType as AwsFleetType, InstanceType, SpotFleetLaunchSpecification};
+
+    use super::*;
+    use crate::core::plan::weight_hundredths;
+
+    fn specification(instance_type: &str, weight: f64) -> SpotFleetLaunchSpecification {
+        let specification = SpotFleetLaunchSpecification::builder().instance_type(InstanceType::from(instance_type));
+        specification.weighted_capacity(weight).build()
+    }
+
+    #[test]
+    fn launch_specifications_tell_the_weights_and_nobody_else_can_launch_from_them() {
+        let of = |type_: AwsFleetType| {
+            let config = SpotFleetRequestConfigData::builder().iam_fleet_role("role").target_capacity(8).r#type(type_);
+            let specifications = [("m5.large", 2.0), ("m5.large", 2.5), ("m5.xlarge", 4.0)];
+            let specifications = specifications.map(|(name, weight)| specification(name, weight)).to_vec();
+            let config = config.set_launch_specifications(Some(specifications)).build();
+            let described = SpotFleetRequestConfig::builder().spot_fleet_request_config(config).build();
+            fleet("sfr-1", &described).expect("a fleet")
+        };
+        let maintained = of(AwsFleetType::Maintain);
+        let weights = ["m5.large", "m5.xlarge", "c5.large"].map(|name| weight_hundredths(&maintained, name));
+        assert_eq!(weights, [250, 400, 100]);
+        assert_eq!(maintained.cannot_be_launched_from(), None);
+        let why = of(AwsFleetType::Request).cannot_be_launched_from().expect("a reason");
+        assert!(why.contains("launch specifications") && why.contains("[successor]"), "{why}");
+    }
 }

@@ -182,13 +182,8 @@ impl Plan {
             let how = FleetRequest::of(fleet, identity.life_cycle, Signal::Notice);
             return Plan::Fleet { kind, fleet: fleet.clone(), how };
         }
-        if fleet.launch_configurations.is_empty() {
-            return Plan::Nobody {
-                why: format!(
-                    "{} of type {:?} launches no template that could be launched again",
-                    fleet.id, fleet.request_type
-                ),
-            };
+        if let Some(why) = fleet.cannot_be_launched_from() {
+            return Plan::Nobody { why };
         }
         let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
         let from = format!("the launch templates of {}", fleet.id);

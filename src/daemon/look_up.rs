@@ -215,13 +215,16 @@ fn launched_by(fleet: &Option<Fleet>) -> usize {
     fulfilled.and_then(|fulfilled| usize::try_from(fulfilled).ok()).unwrap_or_default()
 }
 
-/// A deleted, cancelled or failed fleet owns nothing, though its instances live.
+/// A deleted, cancelled or failed fleet owns nothing, though its instances live; and from some nobody else can launch.
 fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
     match &fleet.state {
         FleetState::Ended(state) => {
             Owner::Nobody { why: format!("{} is {state} and launches nothing any more", fleet.id) }
         }
-        FleetState::Active | FleetState::Modifying => owner(fleet),
+        FleetState::Active | FleetState::Modifying => match fleet.cannot_be_launched_from() {
+            Some(why) => Owner::Nobody { why },
+            None => owner(fleet),
+        },
     }
 }
 

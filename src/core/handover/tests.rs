@@ -121,6 +121,7 @@ fn fleet(total: i32) -> Fleet {
         replacement_strategy: None,
         capacity: FleetCapacity { total, spot: None, fulfilled: total },
         launch_configurations: Vec::new(),
+        specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: BTreeMap::new(),
     }

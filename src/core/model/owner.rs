@@ -152,6 +152,9 @@ pub struct Fleet {
     pub excess: ExcessCapacity,
     /// The launch templates; empty where it uses launch specifications instead of templates.
     pub launch_configurations: Vec<LaunchConfiguration>,
+    /// The weights of its launch specifications, in hundredths, by instance type; only a Spot Fleet has any.
+    #[serde(default)]
+    pub specification_weights: BTreeMap<String, u32>,
     /// The target groups in which the fleet registers what it launches; only a Spot Fleet has any.
     pub target_groups: Vec<TargetGroupArn>,
     pub tags: BTreeMap<String, String>,
@@ -196,6 +199,22 @@ pub struct FleetChange {
 }
 
 impl Fleet {
+    /// Why nobody can launch again what it launched: it replaces nothing, and CreateFleet takes templates alone.
+    pub fn cannot_be_launched_from(&self) -> Option<String> {
+        let type_ = match self.request_type {
+            FleetType::Maintain => return None,
+            FleetType::Request => "request",
+            FleetType::Instant => "instant",
+        };
+        self.launch_configurations.is_empty().then(|| {
+            format!(
+                "{} of type {type_} replaces nothing and launches from launch specifications, which nobody else can launch \
+                 from: name a launch template under [successor] to have a successor launched",
+                self.id
+            )
+        })
+    }
+
     /// The change to another total. A Spot part that the request names moves with it: else a raise would be on demand.
     pub fn with_total(&self, total: i32) -> FleetChange {
         let spot = self.capacity.spot.map(|spot| spot + (total - self.capacity.total));

@@ -90,7 +90,9 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
     let of_no_type = overrides().filter(|pool| pool.instance_type.is_none()).filter_map(|pool| pool.weight_hundredths);
     let of_no_type: BTreeSet<u32> = of_no_type.collect();
     let sole = of_no_type.first().copied().filter(|_| of_no_type.len() == 1);
-    of_type.clone().find_map(|pool| pool.weight_hundredths).or(sole.filter(|_| of_type.count() == 0)).unwrap_or(100)
+    let by_specification = fleet.specification_weights.get(instance_type).copied();
+    let by_override = of_type.clone().find_map(|pool| pool.weight_hundredths);
+    by_override.or(sole.filter(|_| of_type.count() == 0)).or(by_specification).unwrap_or(100)
 }
 
 /// The remains of raises on a fleet.

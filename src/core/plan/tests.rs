@@ -105,6 +105,7 @@ fn fleet(request_type: FleetType, replacement_strategy: Option<&str>) -> Fleet {
         replacement_strategy: replacement_strategy.map(str::to_owned),
         capacity: FleetCapacity { total: 4, spot: None, fulfilled: 4 },
         launch_configurations: vec![configuration(&[("m5.large", "eu-west-1a"), ("m5.large", "eu-west-1b")])],
+        specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: BTreeMap::new(),
     }

@@ -371,6 +371,7 @@ impl Aws {
             replacement_strategy: None,
             capacity: FleetCapacity { total: self.total, spot: None, fulfilled: alive },
             launch_configurations: Vec::new(),
+            specification_weights: BTreeMap::new(),
             target_groups: Vec::new(),
             tags: self.fleet_tags.clone(),
         }
