@@ -159,6 +159,25 @@ fn every_milestone_and_every_variable_of_a_hook_is_named() {
 }
 
 /// Every block of `language` on every page, with the page's place.
+/// The numbers of questions, as U1, in a text.
+fn questions(text: &str) -> BTreeSet<u32> {
+    let text = text.replace("\\n", " ");
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.filter_map(|word| word.strip_prefix('U')?.parse().ok()).collect()
+}
+
+#[test]
+fn the_script_asks_every_question_that_is_unverified() {
+    let page = page("aws.md");
+    let (_, section) = page.split_once("## 5. Unverified").expect("the section");
+    let (section, _) = section.split_once("## 6.").expect("the next one");
+    let script = std::fs::read_to_string(root().join("packaging/verify-aws")).expect("the script");
+    let asked: String = script.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let listed = section.lines().filter(|line| line.starts_with("| U")).count();
+    assert!(listed >= 11 && questions(section).len() == listed, "each row has a number of its own");
+    assert_eq!(questions(&asked), questions(section));
+}
+
 fn blocks(language: &str) -> Vec<(PathBuf, String)> {
     let fence = format!("```{language}\n");
     let of_page = |(path, text): (PathBuf, String)| {
