@@ -313,6 +313,10 @@ pub struct Connections {
     pub busy: usize,
     /// The connections that are still, and whose last data may be a request or its answer.
     pub unclear: usize,
+    /// The connections that are still, and on which so little has come that it may be a TLS handshake and one request. The
+    /// server's session tickets, which follow, look like an answer.
+    #[serde(default)]
+    pub begun: usize,
     /// Connections that ended within the time asked about, and are not counted above.
     pub ended_lately: usize,
     /// The ports, of those asked about, on which somebody listens in this network namespace.

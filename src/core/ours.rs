@@ -17,6 +17,7 @@ pub struct TargetGroup {
     pub target_type: TargetType,
     pub network: bool,
     pub multiplexed: bool,
+    pub tls: bool,
     pub needs_server_id: bool,
     pub vpc_id: Option<String>,
     /// The port on which a target is registered that names none.
@@ -128,6 +129,7 @@ fn registration(group: &TargetGroup, targets: Vec<Target>, covers: Ports, zone: 
         deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
         network: group.network,
         multiplexed: group.multiplexed,
+        tls: group.tls,
         needs_server_id: group.needs_server_id,
         load_balancers: group.load_balancers.clone(),
         ..Registration::new(group.arn.clone(), group.target_type, targets)
@@ -159,6 +161,7 @@ mod tests {
             target_type,
             network: false,
             multiplexed: false,
+            tls: false,
             needs_server_id: false,
             vpc_id: Some(vpc_id.into()),
             port: Some(80),

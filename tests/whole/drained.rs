@@ -3,15 +3,23 @@
 //!
 //! The configuration is the default one, with every time in it a tenth: `settle` and `quiet-for`, and so the pauses here.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use spot_relay::sim::{Owner, Settings, Sim};
 use tokio::net::TcpSocket;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::version::TLS13;
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use crate::scenario::{Scenario, target_group, world};
 
@@ -82,6 +90,7 @@ fn rows() -> Vec<Row> {
         row("WebSocket with pauses", web_socket, Client::Other(talk)),
         row("upload after 100 Continue that pauses", take_upload, Client::Other(upload)),
         row("client that reads slowly", send_much, Client::Other(read_late)),
+        Row { settings: https, ..row("first request over TLS 1.3", answer_over_tls, Client::Other(ask_over_tls)) },
         row("second request right after an answer", answer_late, Client::Other(ask_twice)),
         row("pipelined requests", answer_pipelined, Client::Other(pipeline)),
         row(
@@ -115,6 +124,12 @@ fn hooked() -> Settings {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: false, termination_hook: true, mixed_instances: false };
     let mut settings = Settings { owner, ..web() };
     settings.target_groups[0].deregistration_delay = Duration::from_secs(1);
+    settings
+}
+
+fn https() -> Settings {
+    let mut settings = web();
+    "HTTPS".clone_into(&mut settings.target_groups[0].protocol);
     settings
 }
 
@@ -227,7 +242,7 @@ fn serve(listener: &TcpListener, part: Part, stage: &Stage) {
     });
 }
 
-fn line(connection: &mut TcpStream) -> io::Result<()> {
+fn line(connection: &mut impl io::Read) -> io::Result<()> {
     let mut byte = [0];
     while byte != *b"\n" {
         connection.read_exact(&mut byte)?;
@@ -235,7 +250,7 @@ fn line(connection: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn expect(connection: &mut TcpStream, wanted: &[u8]) -> io::Result<()> {
+fn expect(connection: &mut impl io::Read, wanted: &[u8]) -> io::Result<()> {
     let mut read = vec![0; wanted.len()];
     connection.read_exact(&mut read)?;
     if read == wanted { Ok(()) } else { Err(io::Error::other(format!("{:?}", String::from_utf8_lossy(&read)))) }
@@ -328,6 +343,56 @@ fn ask_twice(mut connection: TcpStream, _: &Stage) -> io::Result<()> {
         expect(&mut connection, b"answer\n")?;
     }
     Ok(())
+}
+
+/// A server and a client that speak nothing older than TLS 1.3.
+static TLS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new(|| {
+    let directory = std::env::temp_dir().join(format!("spot-relay-drained-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl").current_dir(&directory).args(arguments.split(' ')).output();
+        let output = output.expect("openssl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    openssl(&format!("req -x509 {key} -keyout authority.key -out authority.pem -subj /CN=authority"));
+    let name = "-subj /CN=here -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
+    openssl(&format!("req -x509 {key} -CA authority.pem -CAkey authority.key -keyout here.key -out here.pem {name}"));
+    let certificate = |file: &str| CertificateDer::from_pem_file(directory.join(file)).expect("a certificate");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate("authority.pem")).expect("an authority");
+    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let key = PrivateKeyDer::from_pem_file(directory.join("here.key")).expect("a key");
+    let server = server.with_protocol_versions(&[&TLS13]).expect("TLS 1.3").with_no_client_auth();
+    let server = server.with_single_cert(vec![certificate("here.pem")], key).expect("a server");
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let client = client.with_protocol_versions(&[&TLS13]).expect("TLS 1.3").with_root_certificates(roots);
+    std::fs::remove_dir_all(&directory).expect("it is removed");
+    (Arc::new(server), Arc::new(client.with_no_client_auth()))
+});
+
+/// The end of the handshake and the request wait for the server together. So its session tickets, which belong to the handshake,
+/// are the last data on the connection, as if they were the answer.
+fn answer_over_tls(mut connection: TcpStream, stage: &Stage) -> io::Result<()> {
+    let mut session = ServerConnection::new(TLS.0.clone()).map_err(io::Error::other)?;
+    session.read_tls(&mut connection)?;
+    session.process_new_packets().map_err(io::Error::other)?;
+    while session.wants_write() {
+        session.write_tls(&mut connection)?;
+    }
+    sleep(Duration::from_millis(100));
+    let mut connection = StreamOwned::new(session, connection);
+    line(&mut connection)?;
+    stage.wait();
+    connection.write_all(b"answer\n")
+}
+
+fn ask_over_tls(connection: TcpStream, _: &Stage) -> io::Result<()> {
+    let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let session = ClientConnection::new(TLS.1.clone(), name).map_err(io::Error::other)?;
+    let mut connection = StreamOwned::new(session, connection);
+    connection.write_all(b"request\n")?;
+    expect(&mut connection, b"answer\n")
 }
 
 /// Reads one request when it has answered the one before it.

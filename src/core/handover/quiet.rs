@@ -181,11 +181,14 @@ impl Duty<Duties> for Quiet {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let Answer::Connections(connections) = answer else {
+        let Answer::Connections(mut connections) = answer else {
             self.last = None;
             self.calm_looks = 0;
             return Err(answer);
         };
+        if situation.registrations.iter().any(|registration| registration.tls) {
+            connections.unclear += connections.begun;
+        }
         let has_settled = self.settles_at.is_some_and(|settles_at| self.attempts.begun_at >= settles_at);
         let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
         self.calm_looks = if is_calm && has_settled { self.calm_looks + 1 } else { 0 };

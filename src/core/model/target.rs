@@ -130,6 +130,9 @@ pub struct Registration {
     /// Tells whether the load balancer speaks HTTP/2 or gRPC to the targets: many requests share a connection.
     #[serde(default)]
     pub multiplexed: bool,
+    /// Tells whether the load balancer speaks TLS to the targets (protocol HTTPS or TLS).
+    #[serde(default)]
+    pub tls: bool,
     /// True for the protocols QUIC and TCP_QUIC: RegisterTargets wants a `QuicServerId`, which only its owner knows.
     #[serde(default)]
     pub needs_server_id: bool,
@@ -151,6 +154,7 @@ impl Registration {
             deregistration_delay: DEFAULT_DEREGISTRATION_DELAY,
             network: false,
             multiplexed: false,
+            tls: false,
             needs_server_id: false,
             load_balancers: Vec::new(),
         }

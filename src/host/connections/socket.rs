@@ -31,6 +31,10 @@ const LAST_ACK_RECV: usize = 56;
 const DATA_SEGMENTS_IN: usize = 152;
 const DATA_SEGMENTS_OUT: usize = 156;
 
+/// Segments of a client: two for its greeting with a key that is hard to break for quantum computers, one for the end of the
+/// handshake, and one for the request (RFC 8446, 2).
+const HANDSHAKE_AND_REQUEST: u32 = 4;
+
 /// The last byte of a close takes one place in the send queue, as data does.
 const ONLY_THE_END: u32 = 1;
 
@@ -121,6 +125,8 @@ impl Socket {
                 found.established += 1;
                 found.busy += usize::from(is_busy);
                 found.unclear += usize::from(!is_busy && request == LastRequest::Unclear);
+                let has_begun = traffic.is_some_and(Traffic::has_begun);
+                found.begun += usize::from(!is_busy && request != LastRequest::Unclear && has_begun);
             }
             TcpState::Ended(ago) => found.ended_lately += usize::from(*ago < quiet_for),
             TcpState::Done => {}
@@ -150,6 +156,11 @@ impl Traffic {
             segments_in: number(info, DATA_SEGMENTS_IN).unwrap_or(0),
             segments_out: number(info, DATA_SEGMENTS_OUT).unwrap_or(0),
         })
+    }
+
+    /// Little has come yet, and something was sent.
+    fn has_begun(self) -> bool {
+        (2..=HANDSHAKE_AND_REQUEST).contains(&self.segments_in)
     }
 
     fn last_request(self) -> LastRequest {
