@@ -1,5 +1,6 @@
 //! The variables that every AWS client honours. The server is in this process, the client in one with the variables.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -139,4 +140,55 @@ fn a_bundle_that_cannot_be_used_is_named() {
     let error = runtime.block_on(Aws::connect(Connection::new("eu-west-1", Clock::default()))).unwrap_err();
     assert!(error.to_string().starts_with("failed to use AWS_CA_BUNDLE=/"), "{error}");
     std::fs::remove_file(rubbish).unwrap();
+}
+
+/// The hosts that a client with these variables asks a proxy for, in order, each once.
+fn hosts_asked_for(test: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in proxy.incoming() {
+            let mut line = String::new();
+            let read = BufReader::new(connection.unwrap()).read_line(&mut line);
+            if read.is_ok() && tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let output = command(&format!("environment::{test}"), &[variables, &[("HTTPS_PROXY", &url)]].concat()).output();
+    assert_passed(&output.unwrap());
+    let host = |line: String| line.strip_prefix("CONNECT ").and_then(|rest| Some(rest.split_once(':')?.0.to_owned()));
+    let mut hosts: Vec<String> = told.try_iter().filter_map(host).collect();
+    hosts.dedup();
+    hosts
+}
+
+#[test]
+fn fips_and_dual_stack_hold_for_sts_as_for_every_service() {
+    let test = "fips_and_dual_stack_hold_for_sts_as_for_every_service";
+    if is_alone(test) {
+        assert!(call().is_err(), "the proxy lets nothing through");
+        return;
+    }
+    let token = std::env::temp_dir().join(format!("spot-relay-web-identity-{}", std::process::id()));
+    std::fs::write(&token, "a token of an identity provider").unwrap();
+    let role = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/web"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+    ];
+    let (fips, dual_stack) = (("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true"));
+    for (variables, fips, domain) in [
+        (&[][..], "", "amazonaws.com"),
+        (&[fips], "-fips", "amazonaws.com"),
+        (&[dual_stack], "", "api.aws"),
+        (&[fips, dual_stack], "-fips", "api.aws"),
+    ] {
+        for (credentials, service) in [(&role, "sts"), (&KEYS, "autoscaling")] {
+            let variables = [&credentials[..], variables, &[("AWS_REGION", "us-west-2")]].concat();
+            let asked = hosts_asked_for(test, &variables);
+            assert_eq!(asked, [format!("{service}{fips}.us-west-2.{domain}")], "{variables:?}");
+        }
+    }
+    std::fs::remove_file(token).unwrap();
 }
