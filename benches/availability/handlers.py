@@ -19,6 +19,9 @@ OWNERS = {
     "spot-fleet": {"kind": "spot-fleet", "type": "maintain"},
     "template": {"kind": "launch-template"},
 }
+# The hardest case: nothing may be open any more when the hook is run, which stops the application. A template launches first,
+# and so does a group, with LaunchInstances.
+STOPPED = ("group", "template")
 WHEN = ("auto", "at-once", "successor-healthy")
 
 # Until the notice is there. The metadata is asked every five seconds, as AWS advises.
@@ -110,7 +113,8 @@ def handlers(pace, binary, aws_cli):
         for owner, settings in OWNERS.items():
             configuration = f'{pace.configuration}\n[leave]\nwhen = "{when}"\n{pace.leave}\n'
             start, ready = spot_relay(binary, configuration)
-            yield Handler(f"{owner}-{when}", f"spot-relay, {owner.replace('-', ' ')}, {when}", settings, start, ready, ours=True)
-        # The hardest case: nothing may be open any more when the hook is run.
-        start, ready = spot_relay(binary, f'{configuration}\n[hooks]\ndrained = ["{{stop}}"]\n')
-        yield Handler(f"template-{when}-stops", f"spot-relay, template, {when}, drained stops nginx", settings, start, ready, ours=True)
+            title = f"spot-relay, {owner.replace('-', ' ')}, {when}"
+            yield Handler(f"{owner}-{when}", title, settings, start, ready, ours=True)
+            if owner in STOPPED:
+                start, ready = spot_relay(binary, f'{configuration}\n[hooks]\ndrained = ["{{stop}}"]\n')
+                yield Handler(f"{owner}-{when}-stops", f"{title}, drained stops nginx", settings, start, ready, ours=True)
