@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
@@ -106,6 +106,8 @@ fn journal() -> Option<JournalLayer> {
 #[derive(Clone)]
 struct Stderr {
     queue: SyncSender<Message>,
+    /// The other end of the queue, until there is a thread to take the lines.
+    unread: Arc<Mutex<Option<Receiver<Message>>>>,
     is_json: bool,
 }
 
@@ -118,8 +120,18 @@ enum Message {
 impl Stderr {
     fn new() -> Stderr {
         let (queue, messages) = sync_channel(QUEUE);
+        let stderr = Stderr { queue, unread: Arc::new(Mutex::new(Some(messages))), is_json: false };
+        stderr.find_a_thread();
+        stderr
+    }
+
+    /// Without a thread the lines wait in the queue, and the next line tries again.
+    fn find_a_thread(&self) {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(messages) = unread.take() else { return };
+        let (give, given) = sync_channel::<Receiver<Message>>(1);
         let write = move || {
-            for message in messages {
+            for message in given.into_iter().flatten() {
                 // Nobody can be told of a failure here.
                 let _ = match message {
                     Message::Line(line) => io::stderr().write_all(&line).is_ok(),
@@ -127,9 +139,10 @@ impl Stderr {
                 };
             }
         };
-        // Without a thread nothing takes the lines, and they are lost: no reason not to watch.
-        let _ = std::thread::Builder::new().name("log".to_owned()).spawn(write);
-        Stderr { queue, is_json: false }
+        match std::thread::Builder::new().name("log".to_owned()).spawn(write) {
+            Ok(_) => drop(give.send(messages)),
+            Err(_) => *unread = Some(messages),
+        }
     }
 
     /// Waits until everything is written, for `limit` at most.
@@ -149,6 +162,7 @@ impl Write for Stderr {
             _ => line.to_owned(),
         };
         let _ = self.queue.try_send(Message::Line(shown));
+        self.find_a_thread();
         Ok(line.len())
     }
 

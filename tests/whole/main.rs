@@ -30,6 +30,7 @@ mod soak;
 mod status;
 mod survivors;
 mod target_groups;
+mod threads;
 mod watchdog;
 mod webhook;
 mod words;
