@@ -52,6 +52,16 @@ pub enum SearchScope {
     Everything,
 }
 
+impl SearchScope {
+    fn source(&self) -> Source<'_> {
+        match self {
+            SearchScope::Configured(entries) => Source::Configuration(entries),
+            SearchScope::These(_) => Source::Owner,
+            SearchScope::Everything => Source::Discovery,
+        }
+    }
+}
+
 /// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundRegistrations {
@@ -81,6 +91,24 @@ pub struct FoundRegistrations {
 impl FoundRegistrations {
     pub fn unclear_groups(&self) -> Vec<TargetGroupArn> {
         self.unclear.iter().map(|(target_group, _)| target_group.clone()).collect()
+    }
+
+    /// Keeps what is known of the group, else what is presumed, and says that it is in doubt.
+    fn doubt(&mut self, identity: &Identity, candidate: Candidate<'_>, source: Source<'_>, reason: UnclearReason) {
+        let Candidate { group, known } = candidate;
+        match known {
+            Some(known) => self.registrations.push(known.clone()),
+            None => self.presume(identity, &group, source),
+        }
+        self.unclear.push((group.arn, reason));
+    }
+
+    /// Takes this instance for a target of the group, if somebody says so.
+    fn presume(&mut self, identity: &Identity, group: &TargetGroup, source: Source<'_>) {
+        if let Some(registration) = ours::presumed(identity, group, source) {
+            self.without_delay.push(group.arn.clone());
+            self.registrations.push(registration);
+        }
     }
 }
 
@@ -162,17 +190,14 @@ impl Elb {
         }
         let mut found = FoundRegistrations::default();
         let groups = self.groups(among, known, &mut found, limit).await?;
-        let source = match among {
-            SearchScope::Configured(entries) => Source::Configuration(entries),
-            SearchScope::These(_) | SearchScope::Everything => Source::Discovery,
-        };
+        let source = among.source();
         let mut silent = 0;
         for group in groups {
             let known = known.iter().find(|known| known.target_group == group.arn);
             // AWS that is silent about several groups is most likely silent about all.
             if silent > SILENT_AT_MOST {
                 let failure = Failure::unanswered("AWS does not tell of the groups before it");
-                doubt(&mut found, known, group.arn, UnclearReason::Untold(failure));
+                found.doubt(identity, Candidate { group, known }, source, UnclearReason::Untold(failure));
                 continue;
             }
             self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
@@ -289,9 +314,11 @@ impl Elb {
                 let reason = match failure.kind {
                     FailureKind::Rejected => UnclearReason::Refused(failure),
                     FailureKind::Unanswered | FailureKind::Fault => UnclearReason::Untold(failure),
+                    // Somebody has named the group: what is to be left is known without.
+                    FailureKind::Denied if source != Source::Discovery => UnclearReason::Untold(failure),
                     FailureKind::Throttled | FailureKind::Credentials | FailureKind::Denied => return Err(failure),
                 };
-                doubt(found, known, group.arn, reason);
+                found.doubt(identity, Candidate { group, known }, source, reason);
                 return Ok(());
             }
             Ok(rows) => rows,
@@ -342,17 +369,6 @@ impl Elb {
         let seconds = delay.and_then(|attribute| attribute.value()?.parse().ok());
         Ok(seconds.map_or(DEFAULT_DEREGISTRATION_DELAY, Duration::from_secs))
     }
-}
-
-/// Keeps what was known of the group, and says that it is in doubt.
-fn doubt(
-    found: &mut FoundRegistrations,
-    known: Option<&Registration>,
-    target_group: TargetGroupArn,
-    reason: UnclearReason,
-) {
-    found.registrations.extend(known.cloned());
-    found.unclear.push((target_group, reason));
 }
 
 /// A group as it was known before: it is ours.

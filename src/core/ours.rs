@@ -37,7 +37,9 @@ pub struct ShownTarget {
 pub enum Source<'a> {
     /// The configuration, with these entries: the group is ours wherever it is.
     Configuration(&'a [ListedTargetGroup]),
-    /// The owner, an earlier look, or a scan of all target groups.
+    /// The owner, which registers there what it launches.
+    Owner,
+    /// A scan of all target groups.
     Discovery,
 }
 
@@ -56,7 +58,7 @@ pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown
     let id = own_id(identity, group);
     let entries = match source {
         Source::Configuration(entries) => entries,
-        Source::Discovery => &[],
+        Source::Owner | Source::Discovery => &[],
     };
     let covers = covers(group, entries);
     let listed: Vec<u16> = entries.iter().filter(|entry| entry.names(&group.arn)).filter_map(|it| it.port).collect();
@@ -65,7 +67,7 @@ pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown
     };
     let ours: Vec<&ShownTarget> = shown.iter().filter(is_ours).collect();
     let Some(first) = ours.first() else { return Whose::NotOurs };
-    if source == Source::Discovery && group.target_type == TargetType::Ip {
+    if !matches!(source, Source::Configuration(_)) && group.target_type == TargetType::Ip {
         match (&identity.vpc_id, &group.vpc_id) {
             (Some(ours), Some(theirs)) if ours != theirs => return Whose::NotOurs,
             (None, Some(_)) => return Whose::Unclear,
@@ -94,6 +96,21 @@ pub fn to_register(identity: &Identity, group: &TargetGroup, entries: &[ListedTa
     let entries: Vec<ListedTargetGroup> = entries.cloned().collect();
     let registration = registration(group, targets, covers(group, &entries), zone(identity, group, None));
     (!id.is_empty() && !registration.targets.is_empty()).then_some(registration)
+}
+
+/// This instance as a target of a group of which AWS does not show the targets: on the ports that the configuration lists, else
+/// on the group's own. `None` where nobody says that it is in the group, or its address may be another instance's.
+pub fn presumed(identity: &Identity, group: &TargetGroup, source: Source<'_>) -> Option<Registration> {
+    let is_inside =
+        group.target_type == TargetType::Instance || (identity.vpc_id.is_some() && identity.vpc_id == group.vpc_id);
+    match source {
+        Source::Configuration(entries) => to_register(identity, group, entries),
+        Source::Owner if is_inside => {
+            let entry = ListedTargetGroup { arn_or_name: group.arn.to_string(), port: None };
+            to_register(identity, group, &[entry])
+        }
+        Source::Owner | Source::Discovery => None,
+    }
 }
 
 /// The configuration covers every port unless each of its entries for the group names one.

@@ -68,7 +68,8 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
                 format!("AWS does not describe target group {name}, so it is left alone unless this instance is known to be in it: {failure}")
             }
             UnclearReason::Untold(failure) => {
-                format!("AWS has not told of target group {name}, which is asked for again: {failure}")
+                format!("AWS has not told of target group {name}, which is asked for again (on a notice this instance leaves it on the ports \
+                 that are known, if the configuration or the owner names it): {failure}")
             }
         }
     });

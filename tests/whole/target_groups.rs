@@ -68,6 +68,23 @@ fn a_target_group_that_aws_does_not_tell_of_holds_up_no_other_and_is_asked_for_a
 }
 
 #[test]
+fn a_listed_target_group_whose_health_nobody_may_read_is_left_all_the_same_and_never_called_complete() {
+    let on = |name, port| TargetGroupSettings { port, ..target_group(name, &[port]) };
+    let groups = vec![on("api", 61_081), on("web", 61_080)];
+    for (status, code) in [(403, "AccessDenied"), (500, "InternalFailure")] {
+        let scenario = Scenario::listing(of(Owner::Nobody, groups.clone()));
+        let kind = FaultKind::Status { status, code: code.to_owned(), message: "no".to_owned() };
+        scenario.sim.fault(Fault { service: None, action: "DescribeTargetHealth".to_owned(), nth: Nth::All, kind });
+        let daemon = scenario.start();
+        daemon.wait_for_line("not everything could be looked up");
+        scenario.sim.notice("terminate", Duration::from_secs(20));
+        daemon.wait_for("handed-over");
+        assert!(!scenario.serves("web") && !scenario.serves("api"), "{code}: {}", daemon.lines().join("\n"));
+        assert!(!daemon.is_complete(), "{code}: nothing was proved: {}", daemon.lines().join("\n"));
+    }
+}
+
+#[test]
 fn a_successor_in_another_zone_is_registered_by_its_address_and_no_zone() {
     for owner in
         [Owner::LaunchTemplate, Owner::auto_scaling_group(), Owner::ec2_fleet(spot_relay::sim::FleetType::Maintain)]

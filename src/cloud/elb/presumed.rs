@@ -20,19 +20,9 @@ impl Elb {
         among: &SearchScope,
         limit: Duration,
     ) -> Result<FoundRegistrations, Failure> {
-        let entries: Vec<ListedTargetGroup> = match among {
-            SearchScope::Configured(entries) => entries.clone(),
-            SearchScope::These(arns) => {
-                arns.iter().map(|arn| ListedTargetGroup { arn_or_name: arn.to_string(), port: None }).collect()
-            }
-            SearchScope::Everything => Vec::new(),
-        };
         let mut found = FoundRegistrations { is_presumed: true, ..FoundRegistrations::default() };
         for group in self.groups(among, &[], &mut found, limit).await? {
-            if let Some(registration) = ours::to_register(identity, &group, &entries) {
-                found.without_delay.push(group.arn);
-                found.registrations.push(registration);
-            }
+            found.presume(identity, &group, among.source());
         }
         Ok(found)
     }
