@@ -165,14 +165,13 @@ fn aws_that_answers_html() {
 
 #[test]
 fn deregistration_that_hangs_once_holds_up_nobody_else() {
-    let (scenario, _daemon) =
-        check_aws(Owner::auto_scaling_group(), "DeregisterTargets", Nth::First(1), FaultKind::Hang);
+    let (scenario, _daemon) = check_aws(Owner::LaunchTemplate, "DeregisterTargets", Nth::First(1), FaultKind::Hang);
     let at = |action: &str, number: usize| {
         let requests = scenario.aws_requests();
         requests.iter().filter(|request| request.action == action).nth(number).map(|request| request.since_start)
     };
-    let (first, detach) = (at("DeregisterTargets", 0).expect("one"), at("DetachInstances", 0).expect("one"));
-    assert!(detach < first, "the owner is asked in the first instant");
+    let (first, launch) = (at("DeregisterTargets", 0).expect("one"), at("CreateFleet", 0).expect("one"));
+    assert!(launch < first, "the owner is asked in the first instant");
     let second = at("DeregisterTargets", 1).expect("a second try");
     assert!(second - first < Duration::from_secs(5), "tried again after the call's limit");
 }
