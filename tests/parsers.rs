@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use spot_relay::core::config::Config;
-use spot_relay::core::life::{Life, Recommendation, Record};
+use spot_relay::core::incident::Incident;
+use spot_relay::core::life::{Life, Recommendation};
 use spot_relay::core::model::{BootInstant, Identity, InstanceId, LifeCycle};
 use spot_relay::core::notice::{self, FirstSight, Notice, TWO_MINUTES, parse_http_date, parse_recommendation};
 use spot_relay::core::plan::RaisedCapacity;
@@ -203,7 +204,7 @@ const RECORDS: [&str; 2] = [
 
 #[test]
 fn a_record_of_whatever_content_begins_no_endless_life() {
-    let read = |text: &str| serde_json::from_str::<Record>(text);
+    let read = |text: &str| Incident::read(text);
     for good in RECORDS {
         read(good).expect("a good record is read");
     }
@@ -218,7 +219,7 @@ fn a_record_of_whatever_content_begins_no_endless_life() {
     });
 }
 
-fn life(record: Option<Record>) -> Life {
+fn life(record: Option<Incident>) -> Life {
     let identity = Identity {
         instance_id: InstanceId::new("i-us"),
         region: "eu-west-1".into(),
@@ -238,7 +239,7 @@ fn live(life: &mut Life) {
     let mut now = now() + Duration::from_secs(6);
     for _ in 0..20 {
         assert!(life.due(now).len() < 50);
-        let _ = (life.take_milestones(), life.take_remarks(), life.flags(), life.standing(), life.record_to_write());
+        let _ = (life.take_milestones(), life.take_remarks(), life.flags(), life.standing(), life.incident_to_write());
         match life.wake() {
             Some(wake) if wake > now => now = wake,
             _ => now = now + Duration::from_secs(1),

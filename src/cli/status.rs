@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::cli::environment::files;
-use crate::core::life::Record;
+use crate::core::incident::Incident;
 use crate::host::boot;
 use crate::host::files::Files;
 use crate::host::processes;
@@ -39,7 +39,7 @@ pub(super) struct Arguments {
 }
 
 /// A handover that is over, as a person reads it.
-pub(super) fn handover(record: &Record, paint: Paint, width: usize) -> Vec<String> {
+pub(super) fn handover(record: &Incident, paint: Paint, width: usize) -> Vec<String> {
     page::handover(&report::ReportedHandover::of(record, None), paint, width)
 }
 

@@ -3,8 +3,8 @@
 //! Invariant: what is said here of the handover is what the handover does; a test of the real binary compares the calls.
 
 use crate::core::config::{Leave, When};
-use crate::core::handover::{Known, in_drill};
-use crate::core::life::Record;
+use crate::core::handover::{LookedUp, in_drill};
+use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupRoom, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
@@ -14,14 +14,14 @@ pub struct Survey {
     pub identity: Identity,
     pub boot_id: String,
     /// The facts that the look-ups found, a plan and registrations among them.
-    pub known: Known,
+    pub known: LookedUp,
     pub others: Vec<OtherTargets>,
     /// The room in this instance's Auto Scaling group.
     pub room: Option<GroupRoom>,
     /// The body of a notice that stands.
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
-    pub record: Option<Record>,
+    pub record: Option<Incident>,
     /// Calls of the way back that the policy of this configuration leaves out: with `[survive] then = "stay-out"` there is
     /// no way back but a drill's.
     pub not_in_the_policy: Vec<&'static str>,
@@ -152,7 +152,7 @@ impl Survey {
         if let Some(state) = self.lifecycle_state.as_deref().filter(|state| state.trim() == "Terminated") {
             obstacles.push(format!("its Auto Scaling group terminates this instance (lifecycle state {state})"));
         }
-        if self.record.as_ref().is_some_and(|record| record.closed.is_none()) {
+        if self.record.as_ref().is_some_and(|record| !record.is_closed()) {
             obstacles.push(
                 "the last handover of this instance is not put back yet: start the daemon, which sees to that"
                     .to_owned(),

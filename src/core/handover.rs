@@ -12,7 +12,6 @@ mod ending;
 mod find;
 mod group;
 mod hook;
-mod journal;
 mod launch;
 mod leave;
 mod lifecycle;
@@ -20,7 +19,6 @@ mod light;
 mod look_ups;
 mod manner;
 mod mark;
-mod outcome;
 mod quiet;
 mod register;
 mod situation;
@@ -35,26 +33,21 @@ use jiff::Timestamp;
 use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
-use crate::core::incident::Incident;
-use crate::core::model::{
-    Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
-};
+use crate::core::incident::{About, Incident, LaunchStep, Outcome, Takes};
+use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure};
 
 use crowd::Crowd;
 use duties::{Duties, News};
-use hook::Hook;
-use journal::{About, Journal};
 use leave::Leave;
 use light::Light;
 use manner::Manner;
-pub use manner::{Known, LaunchStep, LaunchWay, OnNotice, Settings};
-pub use outcome::Outcome;
-use outcome::{join, seconds};
+pub use manner::{LookedUp, OnNotice, Settings};
 use situation::Situation;
 use successor::SuccessorDuties;
 pub use words::in_drill;
+use words::{join, seconds};
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
 pub const COUNTED_DELAY: Duration = Duration::from_secs(30);
@@ -66,7 +59,6 @@ const LAST_CALLS: Duration = Duration::from_secs(3);
 pub struct Handover {
     facts: Facts,
     duties: Duties,
-    outcome: Option<Outcome>,
 }
 
 /// Everything of a handover but its duties.
@@ -74,49 +66,35 @@ struct Facts {
     incident: Incident,
     settings: Settings,
     begun_at: BootInstant,
-    registrations: Vec<Registration>,
-    missing: Vec<String>,
-    unclear: Vec<TargetGroupArn>,
     /// The launch that the process before this one had asked for.
-    launch: Option<LaunchStep>,
-    /// Once begun, leaving goes on.
-    is_leaving: bool,
+    launch_before: Option<LaunchStep>,
     crowd: Crowd,
-    journal: Journal,
     /// The last instant at which due calls were asked for.
     asked_at: BootInstant,
 }
 
 impl Handover {
-    pub fn begin(incident: Incident, settings: Settings, known: Known, now: BootInstant) -> Handover {
+    /// Registrations that the incident holds already are left too.
+    pub fn begin(mut incident: Incident, settings: Settings, looked_up: LookedUp, now: BootInstant) -> Handover {
+        let found = std::mem::take(incident.registrations.known_mut());
+        (incident.missing, incident.unclear) = (looked_up.missing, looked_up.unclear);
+        let (launch_before, crowd) = (incident.launch, Crowd::new(now));
         let mut handover = Handover {
-            duties: Duties::new(&incident, &settings, &known, now),
-            facts: Facts {
-                begun_at: now,
-                registrations: Vec::new(),
-                missing: known.missing,
-                unclear: known.unclear,
-                launch: known.launch,
-                is_leaving: false,
-                crowd: Crowd::new(now),
-                journal: Journal { deadline: incident.announced_deadline(), ..Journal::default() },
-                asked_at: now,
-                incident,
-                settings,
-            },
-            outcome: None,
+            duties: Duties::new(&incident, &settings, now),
+            facts: Facts { begun_at: now, launch_before, crowd, asked_at: now, incident, settings },
         };
-        match known.registrations {
+        match looked_up.registrations {
             Some(registrations) => handover.learn_registrations(registrations, now),
             None => handover.duties.look_for_registrations(None, &handover.facts.incident, now),
         }
-        handover.learn_registrations(known.found, now);
-        match known.plan {
+        handover.learn_registrations(found, now);
+        match looked_up.plan {
             Some(plan) => handover.learn_plan(plan, now),
             None => handover.duties.look_for_plan(&handover.facts.incident, now),
         }
         handover.look_for_group(now);
         handover.say_begun(now);
+        handover.note();
         handover
     }
 
@@ -124,28 +102,32 @@ impl Handover {
         &self.facts.incident
     }
 
-    /// The facts known by now, which the record keeps for the next process.
-    pub fn known(&self) -> Known {
-        let known = self.duties.registrations_are_known();
-        let registrations = self.facts.registrations.clone();
-        let (registrations, found) = if known { (Some(registrations), Vec::new()) } else { (None, registrations) };
-        Known {
-            registrations,
-            found,
-            plan: self.plan().cloned(),
-            missing: self.facts.missing.clone(),
-            unclear: self.facts.unclear.clone(),
-            hooks_ended: self.duties.hooks.iter().filter(|hook| hook.has_ended()).map(Hook::kind).collect(),
-            launch: self.duties.successor.as_ref().and_then(SuccessorDuties::step).or(self.facts.launch),
-        }
+    pub(crate) fn incident_mut(&mut self) -> &mut Incident {
+        &mut self.facts.incident
+    }
+
+    /// Ends the handover where it is.
+    pub(crate) fn into_incident(self) -> Incident {
+        self.facts.incident
+    }
+
+    /// Keeps in the incident what follows from the duties.
+    fn note(&mut self) {
+        let all_are_known = self.duties.registrations_are_known();
+        let launches_first = self.launches_first();
+        let launch = self.duties.successor.as_ref().and_then(SuccessorDuties::step).or(self.facts.launch_before);
+        let incident = &mut self.facts.incident;
+        incident.launch = launch;
+        incident.registrations.are_all_known(all_are_known);
+        incident.launched_first |= launches_first;
     }
 
     pub fn plan(&self) -> Option<&Plan> {
-        self.duties.plan()
+        self.facts.incident.plan.as_ref()
     }
 
     /// Tells whether the group is asked for a successor before this instance leaves.
-    pub(crate) fn launches_first(&self) -> bool {
+    fn launches_first(&self) -> bool {
         let asks = matches!(self.plan(), Some(Plan::Group { how, .. }) if how.asks());
         asks && self.manner() != Manner::AtOnce
     }
@@ -163,15 +145,10 @@ impl Handover {
         self.duties.list().any(|duty| duty.attempts().is_writing())
     }
 
-    /// Tells whether this instance goes: an interruption is announced, or it is leaving its target groups all the same.
-    pub fn is_certain(&self) -> bool {
-        !self.facts.incident.is_open() || self.facts.is_leaving
-    }
-
     /// A notice, while this handover is under way: the same incident. Of a notice already known only a nearer time counts
     /// (aws/aws-node-termination-handler#146); after a recommendation the notice brings the deadline.
     pub fn noticed(&mut self, action: Action, time: Option<Timestamp>, deadline: BootInstant, now: BootInstant) {
-        if self.outcome.is_some() {
+        if self.outcome().is_some() {
             return;
         }
         let incident = &mut self.facts.incident;
@@ -183,27 +160,27 @@ impl Handover {
         if incident.signal != Signal::Notice {
             incident.id.action = Some(action);
             incident.time = time;
-            incident.owner_sees = Signal::Notice;
+            incident.start.owner_sees = Signal::Notice;
         }
-        if !incident.terminating {
+        if !incident.is_terminating() {
             incident.signal = Signal::Notice;
         }
-        self.facts.journal.deadline = incident.announced_deadline();
         if is_news {
             self.become_urgent(now);
         }
+        self.note();
     }
 
     /// AWS's time was in doubt, or of a weaker signal; by this the times of AWS's are reckoned from now on.
     pub fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
-        self.facts.incident.clocks = (aws_now, now);
+        self.facts.incident.correct_time(aws_now, now);
     }
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
     /// was none.
-    pub fn group_terminates(&mut self, into_pool: bool, deadline: BootInstant, now: BootInstant) {
+    pub fn group_terminates(&mut self, takes: Takes, deadline: BootInstant, now: BootInstant) {
         let incident = &mut self.facts.incident;
-        if incident.terminating || self.outcome.is_some() {
+        if incident.is_terminating() || incident.outcome.is_some() {
             return;
         }
         if incident.is_open() || !incident.signal.is_real() {
@@ -211,9 +188,7 @@ impl Handover {
             incident.id.action = Some(Action::Terminate);
             incident.deadline = deadline;
         }
-        incident.terminating = true;
-        incident.into_pool = into_pool;
-        self.facts.journal.deadline = incident.announced_deadline();
+        incident.group_takes = Some(takes);
         if let Some(successor) = &mut self.duties.successor {
             successor.group_terminates(incident, now);
         }
@@ -221,12 +196,13 @@ impl Handover {
         if self.facts.incident.signal == Signal::LifecycleState {
             self.say_begun(now);
         }
+        self.note();
     }
 
     /// The announced interruption is off: no further call is given out.
     pub fn withdraw(&mut self) {
-        if self.outcome.is_none() {
-            self.outcome = Some(Outcome { complete: false, duties: Vec::new() });
+        if self.outcome().is_none() {
+            self.facts.incident.end(Outcome { complete: false, duties: Vec::new() });
         }
     }
 
@@ -240,7 +216,10 @@ impl Handover {
         let is_found = situation.left_at.is_some();
         // Nothing is begun for target groups that are not found yet.
         let is_leaving = situation.may_leave && (is_found || !self.duties.leaves.is_empty());
-        self.facts.is_leaving |= is_leaving;
+        if is_leaving {
+            self.facts.incident.leave(now);
+        }
+        self.note();
         // A group that terminates this instance has no deadline: it waits for its hooks.
         let left = self.facts.incident.deadline.since(now);
         let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
@@ -250,7 +229,7 @@ impl Handover {
     /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
     /// some of AWS's refusals mean that a thing is done.
     pub fn answered(&mut self, now: BootInstant, id: DutyId, answer: Answer) -> Option<Failure> {
-        if self.outcome.is_some() {
+        if self.outcome().is_some() {
             self.duties.find(id)?.attempts_mut().was_answered();
             return None;
         }
@@ -262,31 +241,41 @@ impl Handover {
         }
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
-        match (news, &mut self.duties.successor) {
-            (News::Registrations { found, unclear, missing }, _) => {
-                self.facts.unclear.extend(unclear);
-                self.facts.missing = missing;
+        let failure = match (news, &mut self.duties.successor) {
+            (
+                news @ (News::Asked(_) | News::Found(_) | News::Watched(_) | News::Members(_) | News::HookNotOpen),
+                Some(successor),
+            ) => successor.learn(&mut situation, news).or(failure),
+            (news, _) => {
+                self.learn(news, now);
+                failure
+            }
+        };
+        self.note();
+        failure
+    }
+
+    fn learn(&mut self, news: News, now: BootInstant) {
+        match news {
+            News::Registrations { found, unclear, missing } => {
+                self.facts.incident.unclear.extend(unclear);
+                self.facts.incident.missing = missing;
                 self.learn_registrations(found, now);
             }
-            (News::Targets(index, targets), _) => {
+            News::Targets(index, targets) => {
                 // A port that the look-ups did not know is drained, succeeded and put back like the others.
-                self.facts
-                    .registrations
-                    .get_mut(index)
-                    .into_iter()
-                    .for_each(|known| known.targets.clone_from(&targets));
+                let known = self.facts.incident.registrations.known_mut().get_mut(index);
+                known.into_iter().for_each(|known| known.targets.clone_from(&targets));
             }
-            (News::Plan(plan), _) => self.learn_plan(*plan, now),
-            (News::Group(plan), _) => self.learn_group(*plan, now),
-            (news, Some(successor)) => return successor.learn(&mut situation, news).or(failure),
-            (_, None) => {}
+            News::Plan(plan) => self.learn_plan(*plan, now),
+            News::Group(plan) => self.learn_group(*plan, now),
+            _ => {}
         }
-        failure
     }
 
     /// When [`Handover::due`] has to be asked again at the latest, if nothing is answered before.
     pub fn wake(&self) -> Option<BootInstant> {
-        if self.outcome.is_some() {
+        if self.outcome().is_some() {
             return None;
         }
         let (deadline, leave) = (self.facts.incident.deadline, self.facts.effective_leave());
@@ -307,24 +296,24 @@ impl Handover {
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
-        std::mem::take(&mut self.facts.journal.reached)
+        self.facts.incident.take_untold()
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {
-        self.outcome.as_ref()
+        self.facts.incident.outcome.as_ref()
     }
 
     /// The fate of each duty so far.
     pub fn reports(&self) -> Vec<DutyReport> {
         let (duties, begun_at) = (&self.duties, self.facts.begun_at);
         let mut reports = duties.look_ups_reports(begun_at);
-        if duties.registrations_are_known() && duties.leaves.is_empty() && self.facts.missing.is_empty() {
+        if duties.registrations_are_known() && duties.leaves.is_empty() && self.facts.incident.missing.is_empty() {
             reports.push(DutyReport::new("leave", true, "this instance is in no target group"));
         }
         let unknown = "target-groups names it, and there is no such target group in this region";
         // Nothing is tried there: the end does not wait for it.
         let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
-        reports.extend(self.facts.missing.iter().map(missing));
+        reports.extend(self.facts.incident.missing.iter().map(missing));
         let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
         let leaves = duties.leaves.iter().enumerate();
         reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));
@@ -337,18 +326,25 @@ impl Handover {
 
     /// Takes registrations that were found since the beginning; those known already are passed over.
     pub fn learn_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
-        if self.outcome.is_some() {
+        if self.outcome().is_some() {
             return;
         }
         for registration in registrations {
-            if self.facts.registrations.iter().any(|known| known.target_group == registration.target_group) {
+            if self
+                .facts
+                .incident
+                .registrations
+                .known()
+                .iter()
+                .any(|known| known.target_group == registration.target_group)
+            {
                 continue;
             }
             let seed = seed(&self.facts.incident, registration.target_group.as_str());
             let attempts = Attempts::new(DutyId::Leave(self.duties.leaves.len()), now, seed);
-            let leave = Leave::new(registration.clone(), self.facts.incident.arrival_lands_by, attempts);
+            let leave = Leave::new(registration.clone(), self.facts.incident.start.arrival_lands_by, attempts);
             self.duties.leaves.push(leave);
-            self.facts.registrations.push(registration);
+            self.facts.incident.registrations.known_mut().push(registration);
         }
     }
 
@@ -356,20 +352,21 @@ impl Handover {
     pub fn learn_all_registrations(&mut self, registrations: Vec<Registration>, now: BootInstant) {
         self.duties.everything_was_scanned();
         self.learn_registrations(registrations, now);
+        self.note();
     }
 
     fn learn_plan(&mut self, plan: Plan, now: BootInstant) {
         let facts = &mut self.facts;
-        let plan = plan.at(&facts.incident.identity, facts.incident.owner_sees);
+        let plan = plan.at(&facts.incident.start.identity, facts.incident.start.owner_sees);
         facts.crowd.learn_fellows(plan.fellows());
-        facts.journal.owner = Some(plan.owner().to_owned());
+        facts.incident.plan = Some(plan.clone());
         self.duties.find_plan = None;
         if let (Plan::Group { group, .. }, false) = (&plan, self.duties.registrations_are_known()) {
             self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.incident, now);
         }
         let manner = facts.incident.manner(&facts.settings.leave, Some(&plan));
         let mut successor = SuccessorDuties::new(plan, &facts.incident, manner, now);
-        facts.launch.into_iter().for_each(|step| successor.resume(step));
+        facts.launch_before.into_iter().for_each(|step| successor.resume(step));
         self.duties.successor = Some(successor);
     }
 
@@ -388,11 +385,11 @@ impl Handover {
 
     fn say_begun(&mut self, now: BootInstant) {
         let known = self.duties.registrations_are_known();
-        let registrations = known.then_some(self.facts.registrations.as_slice());
+        let registrations = known.then_some(self.facts.incident.registrations.known());
         let (incident, serves_on) = (&self.facts.incident, self.manner() == Manner::ServeOn);
         let message = words::begun(incident, registrations, self.plan(), serves_on, now);
         let kind = if incident.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
-        self.facts.journal.reach(now, kind, message, About::default());
+        self.facts.incident.reach(now, kind, message, About::default());
     }
 }
 
@@ -405,7 +402,8 @@ impl Facts {
 
     /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
     fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
-        let longest = self.registrations.iter().map(|registration| registration.deregistration_delay).max();
+        let longest =
+            self.incident.registrations.known().iter().map(|registration| registration.deregistration_delay).max();
         let latest = self.incident.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
         self.crowd.spread_leaving(latest, seed(&self.incident, "leave"))
     }
@@ -417,7 +415,7 @@ pub fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> D
 }
 
 fn seed(incident: &Incident, duty: &str) -> u64 {
-    retry::seed(&format!("{} {} {duty}", incident.identity.instance_id, incident.id.boot_id))
+    retry::seed(&format!("{} {} {duty}", incident.id.instance_id, incident.id.boot_id))
 }
 
 #[cfg(test)]

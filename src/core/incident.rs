@@ -1,33 +1,92 @@
-//! One incident: what the signals of one interruption have in common, and what is known of it. Data, and conclusions from it.
+//! One incident: what the signals of one interruption have in common, how far this instance is in it, and what is kept of it.
+//!
+//! The life owns it and lends it to its handover; `handover.json`, the status, the log, the webhook and the hooks are told from
+//! it. It keeps what nobody can look up again. Data, and conclusions from it; who writes it down is an edge.
+
+mod about;
+mod launch_step;
+mod phase;
+mod registrations;
+mod schema;
+mod upgrade;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::model::{BootInstant, Identity, IncidentId, Signal};
+use crate::core::call::HookKind;
+use crate::core::model::{BootInstant, Identity, IncidentId, Milestone, MilestoneKind, Signal, TargetGroupArn};
+use crate::core::plan::Plan;
 
-/// The incident that a handover is about. It is fixed at first sight, but for what a later signal of the same incident adds.
+pub(crate) use about::About;
+pub use launch_step::{LaunchStep, LaunchWay};
+pub use phase::{Closed, Outcome, Phase, Takes};
+pub use registrations::Registrations;
+use schema::Schema;
+
+/// An incident is fixed at its first sight, but for what a later signal adds, and for how far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
-    pub identity: Identity,
+    /// The number of this layout.
+    pub(crate) schema: Schema,
+    #[serde(rename = "incident")]
     pub id: IncidentId,
     pub signal: Signal,
-    /// The signal that the owner goes by: also a recommendation that stands beside a scheduled event.
-    #[serde(default)]
-    pub owner_sees: Signal,
-    /// The Auto Scaling group is terminating this instance, whatever signal came first: nobody asks for a successor, and
-    /// nothing brings the instance back.
-    pub terminating: bool,
-    /// It takes this instance back into its warm pool: `terminating` too, but not the end.
-    #[serde(default)]
-    pub into_pool: bool,
+    /// The Auto Scaling group takes this instance out of service, whatever signal came first: nobody asks for a successor,
+    /// and nothing brings the instance back.
+    pub group_takes: Option<Takes>,
     /// The notice's time, or a scheduled event's, where it had one.
     pub time: Option<Timestamp>,
-    /// The code of a scheduled event.
+    /// The id of a scheduled event.
     pub event: Option<String>,
+    /// When it began, by AWS's clock.
+    pub begun_at: Timestamp,
+    /// When it began, on the boot clock of the incident's boot, as the milestones' instants.
+    pub begun: BootInstant,
     /// The deadline. For a recommendation a successor is waited for until then.
     pub deadline: BootInstant,
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// When this instance began to leave its target groups. Once begun, leaving goes on.
+    pub leaving_since: Option<BootInstant>,
+    pub registrations: Registrations,
+    pub plan: Option<Plan>,
+    /// The plan was made before the first signal: what it names as members is no successor, whichever process goes on.
+    pub planned_before: bool,
+    /// No weaker signal came before the notice, which could have had a successor launched.
+    pub begun_by_notice: bool,
+    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
+    pub missing: Vec<String>,
+    /// Target groups of which AWS does not tell whether this instance is in them.
+    pub unclear: Vec<TargetGroupArn>,
+    /// Hooks that have ended: the process after this one does not run them again.
+    pub hooks_ended: Vec<HookKind>,
+    /// The launch that was asked for last: the process after this one goes on there.
+    pub launch: Option<LaunchStep>,
+    /// A handover by recommendation has taken place in this boot.
+    pub recommended: bool,
+    /// Its group was to launch before this instance leaves, answered or not, whatever came then.
+    pub launched_first: bool,
+    pub milestones: Vec<Milestone>,
+    /// `None` while its handover goes on.
+    pub outcome: Option<Outcome>,
+    /// This process's part.
+    #[serde(skip)]
+    pub start: Start,
+    /// How many of the milestones the daemon has told.
+    #[serde(skip)]
+    pub(crate) told: usize,
+}
+
+/// How one process takes an incident up. The next process finds this anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    pub identity: Identity,
+    /// The signal that the owner goes by: also a recommendation that stands beside a scheduled event.
+    pub owner_sees: Signal,
+    /// The code of a scheduled event.
+    pub event_code: Option<String>,
     /// Both clocks at one moment: AWS's and the boot's.
     pub clocks: (Timestamp, BootInstant),
     /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
@@ -35,30 +94,65 @@ pub struct Incident {
     /// An earlier process of this boot may have begun this handover already.
     pub resumed: bool,
     /// It has: only for the words.
-    #[serde(default)]
     pub after_restart: bool,
     /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
     /// group.
-    #[serde(default)]
     pub arrival_lands_by: Option<BootInstant>,
     /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
-    #[serde(default)]
     pub serve_on: bool,
-    /// The plan was made before the notice: what it names as members is no successor.
-    pub planned_before: bool,
-    /// No weaker signal came before the notice, which could have had a successor launched.
-    #[serde(default)]
-    pub begun_by_notice: bool,
 }
 
 impl Incident {
+    /// An incident that nothing is known of but its signal.
+    pub fn new(id: IncidentId, signal: Signal, deadline: BootInstant, start: Start) -> Incident {
+        let (begun_at, begun) = start.clocks;
+        Incident {
+            schema: Schema,
+            id,
+            signal,
+            group_takes: None,
+            time: None,
+            event: None,
+            begun_at,
+            begun,
+            deadline,
+            phase: Phase::Waiting,
+            leaving_since: None,
+            registrations: Registrations::default(),
+            plan: None,
+            planned_before: false,
+            begun_by_notice: signal == Signal::Notice,
+            missing: Vec::new(),
+            unclear: Vec::new(),
+            hooks_ended: Vec::new(),
+            launch: None,
+            recommended: false,
+            launched_first: start.serve_on,
+            milestones: Vec::new(),
+            outcome: None,
+            start,
+            told: 0,
+        }
+    }
+
+    /// Tells whether no interruption is announced.
     pub(crate) fn is_open(&self) -> bool {
-        self.signal == Signal::RebalanceRecommendation && !self.terminating
+        self.signal == Signal::RebalanceRecommendation && !self.is_terminating()
+    }
+
+    /// Tells whether this instance goes: an interruption is announced, or it left its target groups all the same.
+    pub fn is_certain(&self) -> bool {
+        !self.is_open() || self.leaving_since.is_some()
+    }
+
+    /// Tells whether the Auto Scaling group takes this instance out of service.
+    pub fn is_terminating(&self) -> bool {
+        self.group_takes.is_some()
     }
 
     /// The group terminates this instance, and nothing that AWS has announced ends it at a known time.
     pub(crate) fn ends_by_group(&self) -> bool {
-        self.terminating && self.signal != Signal::Notice
+        self.is_terminating() && self.signal != Signal::Notice
     }
 
     /// A deadline that is one: none while no interruption is announced.
@@ -68,23 +162,142 @@ impl Incident {
 
     /// When that is by AWS's clock.
     pub fn deadline_by_aws(&self) -> Option<Timestamp> {
-        let (aws, boot) = self.clocks;
+        let (aws, boot) = self.start.clocks;
         let deadline = self.announced_deadline()?;
         self.time.or_else(|| aws.checked_add(deadline.since(boot)).ok())
     }
 
     /// The time of an instant by AWS's clock.
     pub(crate) fn time_of(&self, instant: BootInstant) -> Timestamp {
-        let (aws, boot) = self.clocks;
+        let (aws, boot) = self.start.clocks;
         aws.checked_add(instant.since(boot)).unwrap_or(aws)
     }
 
     /// The instant of a time by AWS's clock.
     pub(crate) fn instant_of(&self, time: Timestamp) -> BootInstant {
-        let (aws, boot) = self.clocks;
+        let (aws, boot) = self.start.clocks;
         match Duration::try_from(time.duration_since(aws)) {
             Ok(after) => boot + after,
             Err(_) => boot - Duration::try_from(aws.duration_since(time)).unwrap_or_default(),
         }
+    }
+
+    /// AWS's time at its beginning was by a clock in doubt; this is the right one.
+    pub(crate) fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
+        self.start.clocks = (aws_now, now);
+        self.begun_at = aws_now.saturating_sub(now.since(self.begun)).unwrap_or(aws_now);
+    }
+
+    /// AWS's time of an instant, by the clocks at its beginning.
+    pub(crate) fn aws_time_of(&self, instant: BootInstant) -> Timestamp {
+        self.begun_at.saturating_add(instant.since(self.begun)).unwrap_or(self.begun_at)
+    }
+}
+
+/// How far it is.
+impl Incident {
+    /// This instance begins to leave its target groups.
+    pub(crate) fn leave(&mut self, now: BootInstant) {
+        self.leaving_since.get_or_insert(now);
+        self.phase = Phase::Leaving;
+    }
+
+    /// Its handover is over.
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+        self.phase = Phase::Left;
+    }
+
+    /// How it is closed; `None` while anything is left to be done or to be put right.
+    pub fn closed(&self) -> Option<Closed> {
+        match self.phase {
+            Phase::Closed(how) => Some(how),
+            Phase::Waiting | Phase::Leaving | Phase::Left | Phase::ComingBack => None,
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed().is_some()
+    }
+
+    /// Tells whether its handover goes on, in this process or in the one before.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Leaving)
+    }
+
+    /// Tells whether this instance was to go, and lives on.
+    pub(crate) fn was_survived(&self) -> bool {
+        matches!(self.phase, Phase::ComingBack | Phase::Closed(_))
+    }
+
+    /// Its handover came to its own end, complete or not: nobody withdrew what it was about.
+    pub fn was_seen_through(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| !outcome.duties.is_empty())
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| outcome.complete)
+    }
+
+    /// By AWS's clock: the last that is told of it, once it is closed.
+    pub(crate) fn told_until(&self) -> Timestamp {
+        let last = self.milestones.last().filter(|_| self.is_closed());
+        last.map_or(Timestamp::MIN, |last| self.aws_time_of(last.at))
+    }
+
+    /// A handover by recommendation that goes on.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.signal == Signal::RebalanceRecommendation && self.outcome.is_none()
+    }
+
+    /// Tells whether its group may have launched a successor already, which asking in another way would launch again.
+    pub(crate) fn may_have_launched_first(&self, is_weaker: bool) -> bool {
+        let asked = self.has_reached(MilestoneKind::SuccessorRequested);
+        (self.launched_first && self.outcome.is_none()) || ((self.launched_first || is_weaker) && asked)
+    }
+}
+
+/// Its milestones: reached one by one, and told once.
+impl Incident {
+    pub(crate) fn reach(
+        &mut self,
+        now: BootInstant,
+        milestone: MilestoneKind,
+        message: impl Into<String>,
+        about: About,
+    ) {
+        let owner = match milestone {
+            MilestoneKind::Recommended
+            | MilestoneKind::Noticed
+            | MilestoneKind::SuccessorRequested
+            | MilestoneKind::HandedOver => self.plan.as_ref().map(|plan| Plan::owner(plan).to_owned()),
+            _ => None,
+        };
+        self.milestones.push(Milestone {
+            milestone,
+            at: now,
+            left: self.announced_deadline().map(|deadline| deadline.since(now)),
+            target_group: about.target_group,
+            successor_id: about.successor_id,
+            owner,
+            message: message.into(),
+        });
+    }
+
+    /// The milestones that were not told yet. They count as told from now on.
+    pub(crate) fn take_untold(&mut self) -> Vec<Milestone> {
+        let untold = self.milestones.get(self.told..).unwrap_or_default().to_vec();
+        self.told = self.milestones.len();
+        untold
+    }
+
+    pub(crate) fn has_reached(&self, kind: MilestoneKind) -> bool {
+        self.milestones.iter().any(|milestone| milestone.milestone == kind)
+    }
+
+    /// Quiet, and not told to serve again since.
+    pub fn was_quiet(&self) -> bool {
+        let since = self.milestones.rsplit(|milestone| milestone.milestone == MilestoneKind::Survived).next();
+        since.unwrap_or_default().iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)
     }
 }

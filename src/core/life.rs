@@ -8,24 +8,27 @@
 
 mod begin;
 mod drill;
-mod record;
+mod held;
 mod sight;
 mod survive;
+mod take_up;
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::core::arrival::Arrival;
 use crate::core::call::Answer;
 use crate::core::config::{Config, Then};
 use crate::core::duty::{Due, DutyId};
-use crate::core::handover::{Handover, Known};
+use crate::core::handover::{Handover, LookedUp};
+use crate::core::incident::{Closed, Incident, Phase};
 use crate::core::model::{BootInstant, Identity, Milestone, Registration};
 use crate::core::notice::Notice;
 use crate::core::retry::Failure;
 
-pub use record::{Closed, Record};
+use held::Held;
 pub use sight::Recommendation;
 use sight::Sight;
 
@@ -44,18 +47,35 @@ pub enum Remark {
     Warn(String),
 }
 
-/// How an instance stands with its target groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an instance does, as the status tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// Watching, and in service as far as it is in any target group.
-    InService,
+    /// In service as far as it is in any target group.
+    Watching,
     HandingOver,
     /// Waiting for its end, or to be seen alive after it.
     HandedOver,
+    /// Coming into service, or back.
     Arriving,
+    /// It lives on, out of its target groups.
     StaysOut,
-    /// At its own request.
+    /// AWS terminates it at its own request.
     Terminating,
+}
+
+impl Standing {
+    /// In one word, as every machine reads it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Watching => "watching",
+            Standing::HandingOver => "handing-over",
+            Standing::HandedOver => "handed-over",
+            Standing::Arriving => "arriving",
+            Standing::StaysOut => "stays-out",
+            Standing::Terminating => "terminating",
+        }
+    }
 }
 
 /// The flags that exist while this instance goes.
@@ -70,13 +90,13 @@ pub struct Life {
     boot_id: String,
     config: Config,
     dry_run: bool,
-    known: Known,
+    looked_up: LookedUp,
     /// Tells whether "in no target group" is to be believed without asking again.
     trusts_empty: bool,
     sight: Sight,
-    record: Option<Record>,
-    record_is_ours: bool,
-    handover: Option<Handover>,
+    held: Held,
+    /// This process has made the incident, or changed it.
+    incident_is_ours: bool,
     arrival: Option<Arrival>,
     /// The arrival of this boot is still to come.
     is_to_arrive: bool,
@@ -96,6 +116,7 @@ pub struct Life {
     drill_within: Option<std::time::Duration>,
     /// The last arrival brought this instance back to wherever it was.
     is_wholly_back: bool,
+    /// Milestones to be told.
     milestones: Vec<Milestone>,
     remarks: Vec<Remark>,
     wants_look_up: bool,
@@ -104,23 +125,22 @@ pub struct Life {
 }
 
 impl Life {
-    /// `record` is this instance's, of whatever boot.
-    pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, record: Option<Record>) -> Life {
-        let of_this_boot = record.as_ref().filter(|record| record.id.boot_id == boot_id);
-        let is_done = |record: &&&Record| record.outcome.is_some() || record.closed.is_some();
-        let events_done = of_this_boot.iter().filter(is_done).filter_map(|record| record.event.clone()).collect();
+    /// `incident` is this instance's last, of whatever boot.
+    pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
+        let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
+        let is_done = |incident: &&&Incident| incident.outcome.is_some() || incident.is_closed();
+        let events_done = of_this_boot.iter().filter(is_done).filter_map(|incident| incident.event.clone()).collect();
         Life {
             is_to_arrive: config.arrive.register,
             identity,
             boot_id,
             config,
             dry_run,
-            known: Known::default(),
+            looked_up: LookedUp::default(),
             trusts_empty: false,
             sight: Sight::default(),
-            record,
-            record_is_ours: false,
-            handover: None,
+            held: incident.map_or(Held::Nothing, |incident| Held::Incident(Box::new(incident))),
+            incident_is_ours: false,
             arrival: None,
             epoch: 0,
             over: None,
@@ -148,17 +168,17 @@ impl Life {
     }
 
     /// The facts that the look-ups know by now.
-    pub fn learn(&mut self, known: Known, trusts_empty: bool, now: BootInstant) {
-        if let (Some(handover), Some(registrations)) = (&mut self.handover, &known.registrations) {
+    pub fn learn(&mut self, looked_up: LookedUp, trusts_empty: bool, now: BootInstant) {
+        if let (Some(handover), Some(registrations)) = (self.held.handover_mut(), &looked_up.registrations) {
             handover.learn_registrations(registrations.clone(), now);
         }
-        self.known = known;
+        self.looked_up = looked_up;
         self.trusts_empty = trusts_empty;
     }
 
     /// A scan of all target groups found these.
     pub fn learn_all_registrations(&mut self, registrations: &[Registration], now: BootInstant) {
-        if let Some(handover) = &mut self.handover {
+        if let Some(handover) = self.held.handover_mut() {
             handover.learn_all_registrations(registrations.to_vec(), now);
         }
     }
@@ -171,16 +191,16 @@ impl Life {
     }
 
     pub fn handover(&self) -> Option<&Handover> {
-        self.handover.as_ref()
+        self.held.handover()
     }
 
     pub fn is_handing_over(&self) -> bool {
-        self.handover.as_ref().is_some_and(|handover| handover.outcome().is_none())
+        self.handover().is_some_and(|handover| handover.outcome().is_none())
     }
 
     /// A handover whose interruption is announced: stopping the daemon waits for its end.
     pub fn has_to_finish(&self) -> bool {
-        self.is_handing_over() && self.handover.as_ref().is_some_and(Handover::is_certain)
+        self.is_handing_over() && self.incident().is_some_and(Incident::is_certain)
     }
 
     pub fn arrival(&self) -> Option<&Arrival> {
@@ -189,25 +209,25 @@ impl Life {
 
     /// How this instance stands: what a status says of it.
     pub fn standing(&self) -> Standing {
-        let record = self.record_of_this_boot();
-        match record.and_then(|record| record.closed) {
+        let phase = self.incident_of_this_boot().map(|incident| incident.phase);
+        match phase {
             _ if self.is_handing_over() => Standing::HandingOver,
             _ if self.arrival.is_some() => Standing::Arriving,
-            _ if record.is_some_and(Record::is_over) => Standing::HandedOver,
-            Some(Closed::StayedOut) => Standing::StaysOut,
-            Some(Closed::Terminated) => Standing::Terminating,
-            Some(Closed::Reinstated | Closed::Stayed) | None => Standing::InService,
+            Some(Phase::Left) => Standing::HandedOver,
+            Some(Phase::Closed(Closed::StayedOut)) => Standing::StaysOut,
+            Some(Phase::Closed(Closed::Terminated)) => Standing::Terminating,
+            _ => Standing::Watching,
         }
     }
 
-    /// The last handover of this instance, by this process or one before.
-    pub fn record(&self) -> Option<&Record> {
-        self.record.as_ref()
+    /// The last incident of this instance, by this process or one before.
+    pub fn incident(&self) -> Option<&Incident> {
+        self.held.incident()
     }
 
-    /// The record to be written: one that this process has made or changed.
-    pub fn record_to_write(&self) -> Option<&Record> {
-        self.record.as_ref().filter(|_| self.record_is_ours)
+    /// The incident to be written: one that this process has made or changed.
+    pub fn incident_to_write(&self) -> Option<&Incident> {
+        self.incident().filter(|_| self.incident_is_ours)
     }
 
     /// `None` before the first good look: then the flags stay as they are.
@@ -215,13 +235,13 @@ impl Life {
         if !self.sight.has_looked {
             return None;
         }
-        let stands =
-            self.record_of_this_boot().filter(|record| record.closed.is_none() && record.certain && !record.survived);
-        let drained = stands.is_some_and(Record::was_quiet);
+        let stands = self.incident_of_this_boot().filter(|incident| incident.is_certain() && !incident.was_survived());
+        let drained = stands.is_some_and(Incident::was_quiet);
         Some(Flags { notice: stands.is_some(), drained })
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
+        self.take_untold();
         std::mem::take(&mut self.milestones)
     }
 
@@ -241,9 +261,8 @@ impl Life {
         self.go_on_by_group(now);
         self.begin_drill(now);
         let ticketed = |epoch: u32| move |due: Due| (Ticket { duty: due.duty, epoch }, due);
-        let leaving = self.handover.as_mut().map(|handover| handover.due(now)).unwrap_or_default();
+        let leaving = self.held.handover_mut().map(|handover| handover.due(now)).unwrap_or_default();
         let mut calls: Vec<(Ticket, Due)> = leaving.into_iter().map(ticketed(self.epoch)).collect();
-        self.note_handover();
         self.live_on(now);
         let coming_back = self.arrival.as_mut().map(|arrival| arrival.due(now)).unwrap_or_default();
         calls.extend(coming_back.into_iter().map(ticketed(self.epoch)));
@@ -260,14 +279,12 @@ impl Life {
         if let Some(arrival) = &mut self.arrival {
             return arrival.answered(now, ticket.duty, answer);
         }
-        let failure = self.handover.as_mut()?.answered(now, ticket.duty, answer);
-        self.note_handover();
-        failure
+        self.held.handover_mut()?.answered(now, ticket.duty, answer)
     }
 
     /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.
     pub fn wake(&self) -> Option<BootInstant> {
-        let handover = self.handover.as_ref().and_then(Handover::wake);
+        let handover = self.handover().and_then(Handover::wake);
         let arrival = self.arrival.as_ref().and_then(Arrival::wake);
         let later = self.lives_on_at().into_iter().chain(self.outlives_at()).chain(self.event_begins_at());
         let later = later.filter(|at| *at > self.seen);
@@ -276,8 +293,8 @@ impl Life {
 
     /// Where this instance is registered, or may be, by all that is known.
     fn all_known_registrations(&self, earlier: Option<Vec<Registration>>) -> Option<Vec<Registration>> {
-        let mut registrations = earlier.or_else(|| self.known.registrations.clone())?;
-        let more = self.known.registrations.iter().flatten();
+        let mut registrations = earlier.or_else(|| self.looked_up.registrations.clone())?;
+        let more = self.looked_up.registrations.iter().flatten();
         let more = more.chain(self.arrival.iter().flat_map(Arrival::registrations));
         for registration in more {
             if !registrations.iter().any(|known| known.target_group == registration.target_group) {
@@ -287,30 +304,20 @@ impl Life {
         Some(registrations)
     }
 
-    fn record_of_this_boot(&self) -> Option<&Record> {
-        self.record.as_ref().filter(|record| record.id.boot_id == self.boot_id)
+    fn incident_of_this_boot(&self) -> Option<&Incident> {
+        self.incident().filter(|incident| incident.id.boot_id == self.boot_id)
     }
 
-    fn change_record(&mut self, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = &mut self.record {
-            change(record);
-            self.record_is_ours = true;
-        }
+    /// The incident that something is left to be done of, or to be put right.
+    fn open_incident(&self) -> Option<&Incident> {
+        self.incident().filter(|incident| !incident.is_closed())
     }
 
-    /// Keeps the record as the handover is.
-    fn note_handover(&mut self) {
-        let Some(handover) = &mut self.handover else { return };
-        let milestones = handover.take_milestones();
-        let was_open = self.record.as_ref().is_some_and(|record| record.outcome.is_none());
-        if !was_open && milestones.is_empty() {
-            return;
+    fn change_incident(&mut self, change: impl FnOnce(&mut Incident)) {
+        if let Some(incident) = self.held.incident_mut() {
+            change(incident);
+            self.incident_is_ours = true;
         }
-        let handover = &*handover;
-        if let Some(record) = &mut self.record {
-            record.follow(handover, &milestones);
-        }
-        self.milestones.extend(milestones);
     }
 
     fn note_arrival(&mut self, now: BootInstant) {
@@ -321,20 +328,26 @@ impl Life {
             self.remarks.push(Remark::Info(waits_for.clone()));
             self.told_waiting = Some(waits_for);
         }
-        let milestones = arrival.take_milestones();
-        if !milestones.is_empty() {
-            self.change_record_of_life(&milestones);
-            self.milestones.extend(milestones);
-        }
+        arrival.take_milestones().into_iter().for_each(|milestone| self.tell(milestone));
         if self.arrival.as_ref().is_some_and(Arrival::is_finished) {
             self.arrived(now);
         }
     }
 
-    fn change_record_of_life(&mut self, milestones: &[Milestone]) {
-        if self.record.as_ref().is_some_and(|record| record.closed.is_none()) {
-            self.change_record(|record| record.milestones.extend_from_slice(milestones));
+    /// Tells a milestone, as one of the incident that is open.
+    fn tell(&mut self, milestone: Milestone) {
+        if self.open_incident().is_some() {
+            self.change_incident(|incident| incident.milestones.push(milestone));
+        } else {
+            self.take_untold();
+            self.milestones.push(milestone);
         }
+    }
+
+    /// Takes over the milestones of the incident that are to be told.
+    fn take_untold(&mut self) {
+        let untold = self.held.incident_mut().map(Incident::take_untold);
+        self.milestones.extend(untold.unwrap_or_default());
     }
 
     fn remark(&mut self, text: impl Into<String>) {

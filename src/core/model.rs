@@ -22,7 +22,7 @@ pub use target::*;
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
@@ -109,7 +109,7 @@ impl Sub<Duration> for BootInstant {
 }
 
 /// The identity of this instance: the instance identity document and `instance-life-cycle`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub instance_id: InstanceId,
     pub region: String,
@@ -126,9 +126,10 @@ pub struct Identity {
     pub life_cycle: LifeCycle,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LifeCycle {
+    #[default]
     Spot,
     OnDemand,
 }

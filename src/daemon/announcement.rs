@@ -11,7 +11,7 @@ use crate::telemetry::webhook::Announcement;
 pub(super) fn announcement(milestone: &Milestone, life: &Life, now: Timestamp) -> Announcement {
     let identity = life.identity().clone();
     let record = publish::about(milestone, life);
-    let plan = record.and_then(|record| record.known.plan.as_ref());
+    let plan = record.and_then(|record| record.plan.as_ref());
     let outcome = record.and_then(|record| record.outcome.as_ref());
     let outcome = outcome.filter(|_| milestone.milestone == MilestoneKind::HandedOver);
     let computed = || milestone.left.and_then(|left| now.checked_add(left).ok());

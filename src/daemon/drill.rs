@@ -21,8 +21,8 @@ impl Daemon {
 
     /// Put back, whatever it became meanwhile.
     pub(super) fn drill_is_over(&self) -> bool {
-        let record = self.life.as_ref().and_then(|life| life.record_to_write());
-        self.options.drill.is_some() && record.is_some_and(|record| record.closed.is_some())
+        let record = self.life.as_ref().and_then(|life| life.incident_to_write());
+        self.options.drill.is_some() && record.is_some_and(|record| record.is_closed())
     }
 
     /// Takes a signal in a drill; returns whether to end at once. `None`: what it means to any daemon.

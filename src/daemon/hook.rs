@@ -10,10 +10,14 @@ use crate::core::model::Identity;
 /// The variables of the contract. What is not known, or does not apply, is empty.
 pub(super) fn environment(identity: &Identity, handover: &Handover, left: Duration) -> Vec<(String, String)> {
     let incident = handover.incident();
-    let known = handover.known();
-    let plan = known.plan.as_ref();
+    let plan = incident.plan.as_ref();
     let text = |value: Option<String>| value.unwrap_or_default();
-    let groups = known.registrations.iter().flatten().map(|registration| registration.target_group.to_string());
+    let groups = incident
+        .registrations
+        .all()
+        .unwrap_or_default()
+        .iter()
+        .map(|registration| registration.target_group.to_string());
     let groups: Vec<String> = groups.collect();
     let deadline = incident.deadline_by_aws().map(|deadline: Timestamp| deadline.to_string());
     let is_done =

@@ -10,7 +10,7 @@ use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, Connection};
 use crate::core::error_chain::error_chain;
-use crate::core::life::Record;
+use crate::core::incident::Incident;
 use crate::core::model::Identity;
 use crate::core::retry::Backoff;
 use crate::host::files::Files;
@@ -28,7 +28,7 @@ const READ_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Identified {
     pub(super) identity: Identity,
     pub(super) aws: Aws,
-    pub(super) record: Result<Option<Record>, String>,
+    pub(super) record: Result<Option<Incident>, String>,
 }
 
 pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tally) -> Result<Box<Identified>, String> {

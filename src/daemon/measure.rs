@@ -14,8 +14,9 @@ use super::watch::{Looked, Miss};
 use crate::cloud::tally::{ACTIONS, Tally};
 use crate::core::call::Answer;
 use crate::core::duty::DutyId;
-use crate::core::handover::{Known, Outcome};
-use crate::core::life::{Record, Ticket};
+use crate::core::handover::LookedUp;
+use crate::core::incident::{Incident, Outcome};
+use crate::core::life::Ticket;
 use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::plan::Plan;
 use crate::core::retry::FailureKind;
@@ -108,7 +109,7 @@ impl Measures {
     }
 
     /// `record` is the handover's that the milestone belongs to.
-    pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Record>) {
+    pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Incident>) {
         self.metrics.reached(milestone, record.map(|record| record.begun));
         let outcome = record.and_then(|record| record.outcome.as_ref());
         if let (MilestoneKind::HandedOver, Some(outcome)) = (milestone.milestone, outcome) {
@@ -117,7 +118,7 @@ impl Measures {
     }
 
     /// The look-ups before a notice know this.
-    pub(super) fn prepared(&self, known: &Known) {
+    pub(super) fn prepared(&self, known: &LookedUp) {
         let registrations = known.registrations.as_ref();
         let targets = registrations.map(|all| all.iter().map(|one| one.targets.len()).sum());
         self.metrics.looked_up(targets, known.plan.as_ref().map(Plan::owner_kind));

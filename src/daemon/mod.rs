@@ -49,7 +49,7 @@ use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::Due;
 use crate::core::handover::Handover;
-use crate::core::life::{self, Life, Ticket};
+use crate::core::life::{Life, Standing, Ticket};
 use crate::core::model::{BootInstant, Identity};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::retry::Failure;
@@ -156,7 +156,7 @@ pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<
     info!("stopped");
     let life = daemon.life.as_ref();
     Ok(DaemonEnd {
-        record: life.and_then(Life::record).cloned(),
+        record: life.and_then(Life::incident).cloned(),
         is_wholly_back: life.is_some_and(Life::is_wholly_back),
     })
 }
@@ -435,7 +435,7 @@ impl Daemon {
 
     fn prepared_lines(&mut self, lines: &[LogLine]) {
         // After a notice nobody wants to read what would happen on one.
-        let is_quiet = |life: &Life| matches!(life.standing(), life::Standing::InService | life::Standing::Arriving);
+        let is_quiet = |life: &Life| matches!(life.standing(), Standing::Watching | Standing::Arriving);
         if self.life.as_ref().is_some_and(is_quiet) {
             lines.iter().for_each(LogLine::log);
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::core::config::Config;
-use crate::core::handover::Known;
-use crate::core::life::Record;
+use crate::core::handover::LookedUp;
+use crate::core::incident::Incident;
 use crate::host::files::Files;
 use crate::telemetry::webhook::Webhook;
 
@@ -23,7 +23,7 @@ pub struct Options {
 
 /// The state of things when the daemon ended.
 pub struct DaemonEnd {
-    pub record: Option<Record>,
+    pub record: Option<Incident>,
     /// This instance went back to wherever it was before.
     pub is_wholly_back: bool,
 }
@@ -31,6 +31,6 @@ pub struct DaemonEnd {
 /// A drill to run.
 pub struct Drill {
     /// The facts that the survey found.
-    pub known: Known,
+    pub known: LookedUp,
     pub within: Duration,
 }

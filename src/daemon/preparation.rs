@@ -13,7 +13,7 @@ use super::prepare::{Delays, Findings};
 use super::put_off::PutOff;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::core::config::{Config, TargetGroups, When};
-use crate::core::handover::Known;
+use crate::core::handover::LookedUp;
 use crate::core::model::{BootInstant, Identity, Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Backoff, Failure, FailureKind, LOOK_UP};
@@ -279,8 +279,8 @@ impl Preparation {
         known.filter(|it| !self.without_delay.contains(&it.target_group)).cloned().collect()
     }
 
-    pub(super) fn known(&self) -> Known {
-        Known {
+    pub(super) fn known(&self) -> LookedUp {
+        LookedUp {
             registrations: self.registrations.clone(),
             plan: self.plan.clone().filter(|_| self.put_off.knows_hooks()).map(|plan| match &self.served_zones {
                 Some(served) => plan.preferring(served),
@@ -288,7 +288,6 @@ impl Preparation {
             }),
             missing: self.missing.clone(),
             unclear: self.unclear.clone(),
-            ..Known::default()
         }
     }
 

@@ -17,11 +17,12 @@ use crate::cloud::credentials::CredentialsState;
 use crate::core::arrival::Arrival;
 use crate::core::config::When;
 use crate::core::duty::DutyReport;
-use crate::core::handover::{Handover, Known, Outcome};
-use crate::core::life::{self, Life, Record, Remark};
+use crate::core::handover::{Handover, LookedUp};
+use crate::core::incident::{Incident, Outcome};
+use crate::core::life::{Life, Remark, Standing};
 use crate::core::model::{BootInstant, Identity, Milestone, MilestoneKind};
 use crate::host::boot;
-use crate::host::files::{CredentialsStatus, DaemonState, Files, MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::files::{CredentialsStatus, Files, MetadataTrouble, Moment, OwnerStatus, Status};
 use crate::host::processes;
 use crate::host::systemd::Systemd;
 
@@ -40,7 +41,7 @@ pub(super) struct Publisher {
     is_dry_run: bool,
     status: Status,
     /// The record as it is to be written.
-    record: Option<Record>,
+    record: Option<Incident>,
     /// `None` before the first good look: then the flags stay as they are.
     notice_stands: Option<bool>,
     is_drained: bool,
@@ -66,7 +67,7 @@ impl Publisher {
             last_good_look: None,
             trouble: None,
             credentials: None,
-            state: DaemonState::Watching,
+            state: Standing::Watching,
             says: String::new(),
             instance: None,
             owner: None,
@@ -107,7 +108,7 @@ impl Publisher {
         self.is_dirty = true;
     }
 
-    pub(super) fn prepared(&mut self, known: &Known) {
+    pub(super) fn prepared(&mut self, known: &LookedUp) {
         let outlook = outlook::on_a_notice(known.registrations.as_deref(), known.plan.as_ref(), self.when);
         self.watching = format!("watching; on a notice: {outlook}");
         self.status.on_a_notice = Some(outlook);
@@ -144,7 +145,7 @@ impl Publisher {
 
     /// Says the idle sentence, if nothing happens.
     fn say_watching(&mut self) {
-        if self.status.state != DaemonState::Watching {
+        if self.status.state != Standing::Watching {
             return;
         }
         let says = match &self.status.trouble {
@@ -183,12 +184,12 @@ impl Publisher {
             }
         }
         self.take_state(life);
-        if self.record.as_ref() != life.record_to_write() {
-            self.record = life.record_to_write().cloned();
+        if self.record.as_ref() != life.incident_to_write() {
+            self.record = life.incident_to_write().cloned();
             self.is_dirty = true;
         }
-        self.status.handover = life.record().cloned();
-        let handover = life.handover().filter(|_| self.status.state == DaemonState::HandingOver);
+        self.status.handover = life.incident().cloned();
+        let handover = life.handover().filter(|_| self.status.state == Standing::HandingOver);
         let reports = handover.map(Handover::reports).unwrap_or_default();
         self.status.duties = reports.into_iter().map(DutyReport::so_far).collect();
         if let Some(flags) = life.flags() {
@@ -200,29 +201,22 @@ impl Publisher {
     }
 
     fn take_state(&mut self, life: &Life) {
-        let state = match life.standing() {
-            life::Standing::InService => DaemonState::Watching,
-            life::Standing::HandingOver => DaemonState::HandingOver,
-            life::Standing::HandedOver => DaemonState::HandedOver,
-            life::Standing::Arriving => DaemonState::Arriving,
-            life::Standing::StaysOut => DaemonState::StaysOut,
-            life::Standing::Terminating => DaemonState::Terminating,
-        };
+        let state = life.standing();
         let is_new = state != self.status.state;
         self.is_dirty |= is_new;
         self.status.state = state;
         let says = match state {
-            DaemonState::Watching if is_new => return self.say_watching(),
-            DaemonState::Arriving => match life.arrival().and_then(Arrival::waits_for) {
+            Standing::Watching if is_new => return self.say_watching(),
+            Standing::Arriving => match life.arrival().and_then(Arrival::waits_for) {
                 Some(waits_for) => waits_for.to_owned(),
                 None if is_new => "registering in the target groups, and waiting to be healthy there".to_owned(),
                 None => return,
             },
-            DaemonState::StaysOut if is_new => {
+            Standing::StaysOut if is_new => {
                 "[survive] then = \"stay-out\": out of its target groups, watching".to_owned()
             }
-            DaemonState::Terminating if is_new => "AWS terminates this instance at its own request".to_owned(),
-            DaemonState::HandedOver if is_new && life.handover().is_none() => {
+            Standing::Terminating if is_new => "AWS terminates this instance at its own request".to_owned(),
+            Standing::HandedOver if is_new && life.handover().is_none() => {
                 "handed over by the process before this one: waiting for the end, or for two minutes after it"
                     .to_owned()
             }
@@ -231,7 +225,7 @@ impl Publisher {
         if says == self.status.says {
             return;
         }
-        if is_new && matches!(state, DaemonState::Terminating) {
+        if is_new && matches!(state, Standing::Terminating) {
             info!("{says}");
         }
         self.say(&says);
@@ -241,7 +235,7 @@ impl Publisher {
         if self.is_dry_run {
             return None;
         }
-        let pause = if self.status.state == DaemonState::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
+        let pause = if self.status.state == Standing::HandingOver { BUSY_WRITE } else { IDLE_WRITE };
         let is_old = boot::now().since(self.status.written.boot) >= pause;
         if is_writing || !(self.is_dirty || is_old) {
             return None;
@@ -295,9 +289,9 @@ fn moment() -> Moment {
 }
 
 /// The record that a milestone belongs to: the closing ones belong to one that is closed.
-pub(super) fn about<'a>(milestone: &Milestone, life: &'a Life) -> Option<&'a Record> {
+pub(super) fn about<'a>(milestone: &Milestone, life: &'a Life) -> Option<&'a Incident> {
     let closing = matches!(milestone.milestone, MilestoneKind::Survived | MilestoneKind::Reinstated);
-    life.record().filter(|record| closing || record.closed.is_none())
+    life.incident().filter(|record| closing || !record.is_closed())
 }
 
 /// Each milestone is one info line with the fields of the contract.
@@ -336,6 +330,8 @@ fn log_outcome(outcome: &Outcome) {
 mod tests {
     use super::*;
     use crate::core::config::Config;
+    use crate::core::incident::Start;
+    use crate::core::model::{IncidentId, InstanceId, Signal};
 
     #[test]
     fn a_disk_that_does_not_take_the_record_holds_up_neither_flags_nor_status() {
@@ -364,13 +360,9 @@ mod tests {
         assert!(publisher.last().is_some_and(|(_, record)| record.is_some()));
     }
 
-    fn record() -> Record {
-        let incident = serde_json::json!({ "instance_id": "i-us", "boot_id": "boot", "action": "terminate" });
-        let begun = serde_json::to_value(BootInstant::default()).expect("an instant");
-        serde_json::from_value(serde_json::json!({
-            "incident": incident, "time": null, "begun_at": "2026-01-01T00:00:00Z", "begun": begun, "deadline": begun,
-            "known": Known::default(), "milestones": [], "outcome": null,
-        }))
-        .expect("a record")
+    fn record() -> Incident {
+        let (instance_id, boot_id) = (InstanceId::new("i-us"), "boot".into());
+        let id = IncidentId { instance_id, boot_id, action: None, number: 0 };
+        Incident::new(id, Signal::Notice, BootInstant::default(), Start::default())
     }
 }

@@ -17,7 +17,7 @@ use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, LIMIT};
 use crate::core::drill::{OtherTargets, Survey};
-use crate::core::handover::Known;
+use crate::core::handover::LookedUp;
 use crate::core::model::{Identity, Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::policy;
@@ -71,7 +71,12 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     })
 }
 
-async fn find_all(options: &Options, imds: &Arc<Imds>, aws: &Arc<Aws>, identity: &Identity) -> anyhow::Result<Known> {
+async fn find_all(
+    options: &Options,
+    imds: &Arc<Imds>,
+    aws: &Arc<Aws>,
+    identity: &Identity,
+) -> anyhow::Result<LookedUp> {
     let asked = |known: Vec<Registration>, chooses_zones: bool| prepare::RoundInput {
         aws: aws.clone(),
         imds: imds.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the two are written by tasks of their own, because they lie on two disks, and the record's may not answer.
 
-use crate::core::life::Record;
+use crate::core::incident::Incident;
 use crate::host::files::{Files, Flag, Status};
 
 /// The flags and the status.
@@ -16,7 +16,7 @@ pub(super) struct WriteRuntime {
 
 pub(super) struct WriteRecord {
     pub(super) files: Files,
-    pub(super) record: Record,
+    pub(super) record: Incident,
 }
 
 impl WriteRuntime {

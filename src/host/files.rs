@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::text_file;
 use crate::core::duty::DutyReport;
-use crate::core::life::Record;
+use crate::core::incident::Incident;
+use crate::core::life::Standing;
 use crate::core::model::{BootInstant, Identity, Registration};
 
 /// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of it what
@@ -41,7 +42,7 @@ pub struct Status {
     /// `None` before they were asked for.
     #[serde(default)]
     pub credentials: Option<CredentialsStatus>,
-    pub state: DaemonState,
+    pub state: Standing,
     /// The same in a sentence.
     pub says: String,
     pub instance: Option<Identity>,
@@ -50,7 +51,7 @@ pub struct Status {
     pub on_a_notice: Option<String>,
     pub registrations: Option<Vec<Registration>>,
     /// The last one, or the one that goes on.
-    pub handover: Option<Record>,
+    pub handover: Option<Incident>,
     /// The duties of the handover that goes on, as they stand now.
     pub duties: Vec<DutyReport>,
 }
@@ -82,20 +83,6 @@ pub struct CredentialsStatus {
 pub struct OwnerStatus {
     pub kind: String,
     pub id: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DaemonState {
-    Watching,
-    HandingOver,
-    HandedOver,
-    /// Coming into service, or back.
-    Arriving,
-    /// Lives on, out of its target groups.
-    StaysOut,
-    /// AWS terminates the instance at its own request.
-    Terminating,
 }
 
 /// No record or status of ours is nearly as large.
@@ -155,14 +142,14 @@ impl Files {
     ///
     /// # Errors
     /// A sentence for the log: the file is there and cannot be read, is broken, or is another instance's.
-    pub fn read_record(&self, identity: &Identity) -> Result<Option<Record>, String> {
+    pub fn read_record(&self, identity: &Identity) -> Result<Option<Incident>, String> {
         let path = self.record_path();
         let text = match text_file::read_up_to(&path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("the record {} cannot be read: {error}", path.display())),
         };
-        let record: Record = serde_json::from_str(&text)
+        let record = Incident::read(&text)
             .map_err(|error| format!("the record {} is broken, and ignored: {error}", path.display()))?;
         if record.id.instance_id != identity.instance_id {
             let whose = record.id.instance_id;
@@ -172,8 +159,8 @@ impl Files {
     }
 
     /// The record as it is, whosever it is: for people. `None` where there is none that can be read.
-    pub fn read_any_record(&self) -> Option<Record> {
-        serde_json::from_str(&text_file::read_up_to(&self.record_path(), LARGEST).ok()?).ok()
+    pub fn read_any_record(&self) -> Option<Incident> {
+        Incident::read(&text_file::read_up_to(&self.record_path(), LARGEST).ok()?).ok()
     }
 
     /// The status; `None` where there is none.
@@ -190,8 +177,8 @@ impl Files {
 
     /// # Errors
     /// The directory cannot be made or written.
-    pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Directory::DaemonState)
+    pub fn write_record(&self, record: &Incident) -> io::Result<()> {
+        write_whole(&self.record_path(), &serde_json::to_vec_pretty(record)?, Directory::State)
     }
 
     /// # Errors
@@ -225,7 +212,7 @@ impl Files {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directory {
     /// It has to outlive the machine's sudden death.
-    DaemonState,
+    State,
     /// It does not, and everybody reads it: path units of any user, and `spot-relay status` without root.
     Runtime,
 }
@@ -248,14 +235,14 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
         file.set_permissions(Permissions::from_mode(0o644))?;
     }
     file.write_all(bytes)?;
-    if place == Directory::DaemonState {
+    if place == Directory::State {
         file.sync_data()?;
     }
     drop(file);
     std::fs::rename(&new, path)?;
     match (place, path.parent()) {
         // The name lasts only once its directory does.
-        (Directory::DaemonState, Some(directory)) => File::open(directory)?.sync_all(),
+        (Directory::State, Some(directory)) => File::open(directory)?.sync_all(),
         _ => Ok(()),
     }
 }
@@ -267,7 +254,7 @@ fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     match place {
-        Directory::DaemonState => Ok(()),
+        Directory::State => Ok(()),
         Directory::Runtime => std::fs::set_permissions(directory, Permissions::from_mode(0o755)),
     }
 }
@@ -275,7 +262,7 @@ fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::handover::Known;
+    use crate::core::incident::Start;
     use crate::core::model::{Action, BootInstant, IncidentId, InstanceId, LifeCycle, Signal};
 
     fn files(name: &str) -> Files {
@@ -299,32 +286,10 @@ mod tests {
         }
     }
 
-    fn record() -> Record {
-        Record {
-            id: IncidentId {
-                instance_id: InstanceId::new("i-us"),
-                boot_id: "boot".into(),
-                action: Some(Action::Terminate),
-                number: 0,
-            },
-            signal: Signal::Notice,
-            terminating: false,
-            event: None,
-            certain: true,
-            survived: false,
-            recommended: false,
-            launched_first: false,
-            closed: None,
-            time: None,
-            begun_at: Timestamp::UNIX_EPOCH,
-            begun: BootInstant::default(),
-            deadline: BootInstant::default(),
-            known: Known::default(),
-            planned_before: true,
-            begun_by_notice: true,
-            milestones: Vec::new(),
-            outcome: None,
-        }
+    fn record() -> Incident {
+        let (instance_id, boot_id) = (InstanceId::new("i-us"), "boot".into());
+        let id = IncidentId { instance_id, boot_id, action: Some(Action::Terminate), number: 0 };
+        Incident::new(id, Signal::Notice, BootInstant::default(), Start::default())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::text;
 use crate::cli::screen::Paint;
 use crate::core::config::Leave;
 use crate::core::drill::{OtherTargets, Survey};
-use crate::core::handover::Known;
+use crate::core::handover::LookedUp;
 use crate::core::model::*;
 use crate::core::plan::{GroupRequest, Plan};
 
@@ -53,7 +53,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
             life_cycle: LifeCycle::Spot,
         },
         boot_id: "boot".into(),
-        known: Known { registrations: Some(vec![registration()]), plan: Some(plan), ..Known::default() },
+        known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
         others: vec![OtherTargets { name: "web".into(), healthy }],
         room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size }),
         notice: None,

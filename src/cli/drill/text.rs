@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::cli::status;
 use crate::core::drill::{DrillCall, Survey};
-use crate::core::life::Closed;
+use crate::core::incident::Closed;
 use crate::core::model::Signal;
 use crate::daemon::DaemonEnd;
 
@@ -70,9 +70,7 @@ pub(super) fn calls(calls: &[DrillCall], paint: Paint, width: usize) -> Vec<Stri
 /// The handover was complete, and this instance is back wherever it was.
 pub(super) fn is_complete(ended: &DaemonEnd) -> bool {
     let record = ended.record.as_ref().filter(|record| record.signal == Signal::Drill);
-    let is_complete = record.is_some_and(|record| {
-        record.closed == Some(Closed::Reinstated) && record.outcome.as_ref().is_some_and(|outcome| outcome.complete)
-    });
+    let is_complete = record.is_some_and(|record| record.closed() == Some(Closed::Reinstated) && record.is_complete());
     is_complete && ended.is_wholly_back
 }
 
@@ -84,7 +82,7 @@ pub(super) fn end(ended: &DaemonEnd, paint: Paint, width: usize) -> Vec<String> 
     };
     lines.extend(status::handover(record, paint, width));
     lines.push(String::new());
-    let (tone, sum) = match (is_complete(ended), record.closed) {
+    let (tone, sum) = match (is_complete(ended), record.closed()) {
         (true, _) => (Tone::Good, "The drill was complete: handed over, and everything is put back."),
         (false, None) => (Tone::Bad, "The drill has ended in the middle: not everything is put back yet."),
         (false, Some(_)) if !ended.is_wholly_back => {

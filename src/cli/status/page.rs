@@ -8,7 +8,7 @@ use super::report::{ReportedHandover, ReportedMilestone, ReportedRegistration, S
 use crate::cli::chart::{self, Bar, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::duty::DutyReport;
-use crate::core::life::Closed;
+use crate::core::incident::Closed;
 use crate::core::model::{LifeCycle, MilestoneKind, Signal, ports_in_words};
 
 /// The width of the column on the left.

@@ -10,10 +10,10 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::core::duty::DutyReport;
-use crate::core::handover::Outcome;
-use crate::core::life::{Closed, Record};
+use crate::core::incident::{Closed, Incident, Outcome};
+use crate::core::life::Standing;
 use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind, Registration, Signal};
-use crate::host::files::{DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::files::{MetadataTrouble, Moment, OwnerStatus, Status};
 
 const SCHEMA: u32 = 1;
 /// The daemon writes more often. A status that is older was left by one that stands still.
@@ -26,7 +26,7 @@ const WRITTEN_EVERY: Duration = Duration::from_secs(12);
 pub(super) struct StatusSources {
     pub(super) status: Option<Status>,
     /// The record on the disk, where there is no status.
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<Incident>,
     pub(super) presence: Presence,
     /// The path of the status file.
     pub(super) path: String,
@@ -153,13 +153,13 @@ impl StatusReport {
         let age = |moment: Moment| seconds(now.since(moment.boot));
         let is_running = *presence == Presence::Running;
         let record = status.map_or(found.record.as_ref(), |status| status.handover.as_ref());
-        let goes_on = status.is_some_and(|status| is_running && status.state == DaemonState::HandingOver);
+        let goes_on = status.is_some_and(|status| is_running && status.state == Standing::HandingOver);
         let open = status.filter(|_| goes_on).map(|status| (status.duties.clone(), *now));
         StatusReport {
             schema: SCHEMA,
             running: is_running,
             state: match (presence, status) {
-                (Presence::Running, Some(status)) => state(status.state),
+                (Presence::Running, Some(status)) => status.state.as_str(),
                 (Presence::Silent, _) => "silent",
                 _ => "not-running",
             },
@@ -233,11 +233,11 @@ impl ReportedCredentials {
 
 impl ReportedHandover {
     /// `open`: how its duties stand now, while it goes on.
-    pub(super) fn of(record: &Record, open: Option<(Vec<DutyReport>, BootInstant)>) -> ReportedHandover {
+    pub(super) fn of(record: &Incident, open: Option<(Vec<DutyReport>, BootInstant)>) -> ReportedHandover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
         let ended = ended.map(|milestone| milestone.at);
         let until = ended.or(open.as_ref().map(|(_, now)| *now));
-        let is_announced = record.signal != Signal::RebalanceRecommendation || record.terminating;
+        let is_announced = record.signal != Signal::RebalanceRecommendation || record.is_terminating();
         let deadline = record.begun_at.checked_add(record.deadline.since(record.begun)).ok().filter(|_| is_announced);
         let duties = match (&record.outcome, open) {
             (Some(outcome), _) => outcome.duties.clone(),
@@ -253,7 +253,7 @@ impl ReportedHandover {
             seconds_to_deadline: until.filter(|_| is_announced).map(|until| seconds(record.deadline.since(until))),
             outcome: record.outcome.as_ref().map(Outcome::as_str),
             seconds: until.map(|until| seconds(until.since(record.begun))),
-            closed: record.closed,
+            closed: record.closed(),
             milestones: record.milestones.iter().map(|milestone| ReportedMilestone::of(milestone, record)).collect(),
             duties,
         }
@@ -261,7 +261,7 @@ impl ReportedHandover {
 }
 
 impl ReportedMilestone {
-    fn of(milestone: &Milestone, record: &Record) -> ReportedMilestone {
+    fn of(milestone: &Milestone, record: &Incident) -> ReportedMilestone {
         let after = (milestone.at >= record.begun).then(|| milestone.at.since(record.begun));
         ReportedMilestone {
             milestone: milestone.milestone,
@@ -335,17 +335,6 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         );
     }
     problems
-}
-
-fn state(state: DaemonState) -> &'static str {
-    match state {
-        DaemonState::Watching => "watching",
-        DaemonState::HandingOver => "handing-over",
-        DaemonState::HandedOver => "handed-over",
-        DaemonState::Arriving => "arriving",
-        DaemonState::StaysOut => "stays-out",
-        DaemonState::Terminating => "terminating",
-    }
 }
 
 fn seconds(duration: Duration) -> f64 {

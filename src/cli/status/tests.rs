@@ -9,13 +9,13 @@ use super::page;
 use super::report::{Presence, StatusReport, StatusSources};
 use crate::cli::screen::Paint;
 use crate::core::duty::DutyReport;
-use crate::core::handover::{Known, Outcome};
-use crate::core::life::Record;
+use crate::core::incident::{Incident, Outcome, Start};
+use crate::core::life::Standing;
 use crate::core::model::{
     Action, BootInstant, Identity, IncidentId, InstanceId, LifeCycle, Milestone, MilestoneKind, Registration, Signal,
     Target, TargetGroupArn, TargetType,
 };
-use crate::host::files::{CredentialsStatus, DaemonState, MetadataTrouble, Moment, OwnerStatus, Status};
+use crate::host::files::{CredentialsStatus, MetadataTrouble, Moment, OwnerStatus, Status};
 
 /// When the daemon started, on the boot clock.
 const START: u64 = 1_000;
@@ -59,7 +59,7 @@ fn watching(seconds: f64) -> Status {
         last_good_look: Some(moment(seconds - 0.5)),
         trouble: None,
         credentials: None,
-        state: DaemonState::Watching,
+        state: Standing::Watching,
         says: "watching; on a notice: deregister from web (2 ports)".to_owned(),
         instance: Some(Identity {
             instance_id: InstanceId::new("i-0123456789abcdef0"),
@@ -97,7 +97,7 @@ fn milestone(milestone: MilestoneKind, after: f64, group: Option<&str>, message:
 }
 
 /// A notice with 110 s, and the milestones of the first `seconds`.
-fn record(seconds: f64) -> Record {
+fn record(seconds: f64) -> Incident {
     use MilestoneKind as Kind;
     let all = [
         milestone(Kind::Noticed, 0.0, None, "AWS will terminate this instance in 110.0 s"),
@@ -111,30 +111,12 @@ fn record(seconds: f64) -> Record {
         milestone(Kind::SuccessorRegistered, 33.0, Some("web"), "successor i-0fedcba9876543210 is registered in web"),
         milestone(Kind::SuccessorHealthy, 61.5, Some("web"), "successor i-0fedcba9876543210 is healthy in web"),
     ];
-    Record {
-        id: IncidentId {
-            instance_id: InstanceId::new("i-0123456789abcdef0"),
-            boot_id: "boot".into(),
-            action: Some(Action::Terminate),
-            number: 0,
-        },
-        signal: Signal::Notice,
-        terminating: false,
-        event: None,
-        certain: true,
-        survived: false,
-        recommended: false,
-        launched_first: false,
-        closed: None,
-        time: None,
-        begun_at: moment(NOTICE as f64).at,
-        begun: at(NOTICE as f64),
-        deadline: at(NOTICE as f64 + 110.0),
-        known: Known::default(),
-        planned_before: true,
-        begun_by_notice: true,
+    let (instance_id, boot_id) = (InstanceId::new("i-0123456789abcdef0"), "boot".into());
+    let id = IncidentId { instance_id, boot_id, action: Some(Action::Terminate), number: 0 };
+    let start = Start { clocks: (moment(NOTICE as f64).at, at(NOTICE as f64)), ..Start::default() };
+    Incident {
         milestones: all.into_iter().filter(|it| it.at <= at(NOTICE as f64 + seconds)).collect(),
-        outcome: None,
+        ..Incident::new(id, Signal::Notice, at(NOTICE as f64 + 110.0), start)
     }
 }
 
@@ -144,7 +126,7 @@ fn duty(duty: &str, done: bool, what: &str) -> DutyReport {
 
 fn handing_over() -> Status {
     Status {
-        state: DaemonState::HandingOver,
+        state: Standing::HandingOver,
         says: "no request is open: 2 connections, on which nothing has moved for 3.0 s".to_owned(),
         handover: Some(record(12.0)),
         duties: vec![
@@ -172,14 +154,14 @@ fn in_part() -> Status {
     ));
     record.outcome = Some(Outcome { complete: false, duties: vec![done, undone] });
     Status {
-        state: DaemonState::HandedOver,
+        state: Standing::HandedOver,
         says: message.to_owned(),
         handover: Some(record),
         ..watching(NOTICE as f64 + 115.0)
     }
 }
 
-fn complete() -> Record {
+fn complete() -> Incident {
     let mut record = record(62.0);
     record.milestones.push(milestone(MilestoneKind::HandedOver, 61.5, None, "handed over completely in 61.5 s"));
     record.outcome = Some(Outcome { complete: true, duties: vec![duty("leave web", true, "left after 1.2 s")] });

@@ -1,9 +1,10 @@
 //! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
 
 use super::duties::{Duties, News};
-use super::manner::{LaunchStep, Manner};
+use super::manner::Manner;
 use super::watch::Death;
 use super::{Duty, Situation};
+use crate::core::incident::LaunchStep;
 use crate::core::model::{BootInstant, InstanceId};
 
 /// The meaning of an answer of the owner's.

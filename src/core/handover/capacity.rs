@@ -161,7 +161,7 @@ impl AskCapacity {
     /// Tells whether this process or the one before it has raised the capacity.
     fn may_be_raised(&self, incident: &Incident) -> bool {
         let is_raised = self.base.zip(self.fleet.as_ref()).is_some_and(|(base, fleet)| fleet.capacity.total > base);
-        self.raise_begun || (incident.resumed && is_raised)
+        self.raise_begun || (incident.start.resumed && is_raised)
     }
 
     /// A fleet that keeps its excess already is not told to.
@@ -219,7 +219,7 @@ impl AskCapacity {
         self.counted_at = now;
         self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
-        let units = units_under_notice(&fleet, members, &incident.identity, incident.time_of(now));
+        let units = units_under_notice(&fleet, members, &incident.start.identity, incident.time_of(now));
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let may_be_raised = self.base.is_none() && tag.is_none() && self.another_goes_at.is_some();
         let is_higher = self.planned.is_some_and(|planned| capacity.total > planned);
@@ -249,7 +249,7 @@ impl AskCapacity {
             tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
         };
         let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
-        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.resumed;
+        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.start.resumed;
         if capacity.fulfilled >= wanted && nobody_asked && capacity.total == base {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
@@ -290,7 +290,7 @@ impl AskCapacity {
         let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
         match self.written {
             Some(written) => shows_base && Some(written) == self.base,
-            None => shows_base && !(incident.resumed && noted),
+            None => shows_base && !(incident.start.resumed && noted),
         }
     }
 
@@ -407,7 +407,7 @@ impl Duty<Duties> for AskCapacity {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, incident) = (situation.now, situation.incident);
+        let (now, incident) = (situation.now, &*situation.incident);
         let writing = self.writing.take();
         if answer == Answer::Accepted {
             self.written = writing.or(self.written);

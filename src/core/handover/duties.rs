@@ -11,7 +11,7 @@ use super::mark::Mark;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::watch::Death;
-use super::{DutyReport, Incident, Known, Settings, Situation, join, seed};
+use super::{DutyReport, Incident, Settings, Situation, join, seed};
 use crate::core::call::{Call, HookKind};
 use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
 use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn};
@@ -63,10 +63,10 @@ impl Course for Duties {
 }
 
 impl Duties {
-    pub(super) fn new(incident: &Incident, settings: &Settings, known: &Known, now: BootInstant) -> Duties {
+    pub(super) fn new(incident: &Incident, settings: &Settings, now: BootInstant) -> Duties {
         let attempts = |id, what| Attempts::new(id, now, seed(incident, what));
         let hook = |kind: HookKind, command: &[String]| {
-            let ended_before = known.hooks_ended.contains(&kind);
+            let ended_before = incident.hooks_ended.contains(&kind);
             (!command.is_empty()).then(|| Hook::new(kind, settings.hooks.timeout, ended_before, now))
         };
         let hooks = [hook(HookKind::Notice, &settings.hooks.notice), hook(HookKind::Drained, &settings.hooks.drained)];
@@ -129,10 +129,6 @@ impl Duties {
         calls.extend(self.find_plan.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
         calls.extend(self.find_group.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
         calls
-    }
-
-    pub(super) fn plan(&self) -> Option<&Plan> {
-        self.successor.as_ref().map(SuccessorDuties::plan)
     }
 
     /// The target groups that the owner takes this instance out of, where what it was asked `is` so.

@@ -1,8 +1,9 @@
 //! When a handover has ended, and how that is told.
 
-use super::outcome::{join, seconds};
 use super::successor::SuccessorDuties;
-use super::{Handover, Outcome, seed};
+use super::words::{join, seconds};
+use super::{Handover, seed};
+use crate::core::incident::Outcome;
 use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::plan::Plan;
 
@@ -10,7 +11,7 @@ impl Handover {
     /// Ends the handover when nothing is left to try, or at the deadline. Returns whether it has ended.
     pub(super) fn end(&mut self, now: BootInstant) -> bool {
         self.facts.asked_at = now;
-        if self.outcome.is_some() {
+        if self.outcome().is_some() {
             return true;
         }
         if self.duties.successor.as_ref().is_some_and(SuccessorDuties::owner_is_gone) {
@@ -41,8 +42,9 @@ impl Handover {
             None if settled => format!("handed over in part: {}", undone()),
             None => format!("handed over in part, time is up: {}", undone()),
         };
-        self.facts.journal.reach(now, MilestoneKind::HandedOver, message, self.successor_id().into());
-        self.outcome = Some(Outcome { complete, duties });
+        let successor_id = self.successor_id();
+        self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
+        self.facts.incident.end(Outcome { complete, duties });
         true
     }
 
@@ -79,7 +81,7 @@ impl Handover {
 
     /// Why this instance, of which no interruption is announced, does not leave at all.
     fn stays(&self, now: BootInstant) -> Option<String> {
-        if !self.facts.incident.is_open() || self.facts.is_leaving {
+        if !self.facts.incident.is_open() || self.facts.incident.leaving_since.is_some() {
             return None;
         }
         let in_vain = self.duties.successor.as_ref().and_then(SuccessorDuties::is_in_vain);

@@ -147,7 +147,7 @@ impl Find {
     pub(super) fn new(among: Among, incident: &Incident, mut attempts: Attempts) -> Find {
         let now = attempts.next;
         attempts.next = now + FIRST_LOOK_AFTER;
-        let identity = &incident.identity;
+        let identity = &incident.start.identity;
         let stage = match &among {
             Among::Fleet { how: FleetRequest::Observe, .. } => Stage::Owner,
             Among::Fleet { .. } | Among::Group { .. } | Among::Tagged => Stage::Members,
@@ -249,7 +249,7 @@ impl Find {
         let Among::Group { desired_before, .. } = self.among else { return self.look_again(now) };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
-        let is_old = |instance: &&Instance| !is_young(instance, incident.successors_since);
+        let is_old = |instance: &&Instance| !is_young(instance, incident.start.successors_since);
         self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
         // No launch of ours has raised it: what is new is somebody else's.
@@ -304,12 +304,12 @@ impl Find {
         let since = match (self.our_notice, self.first_notice) {
             // Both are of AWS's own clock, as the launch is.
             (Some(ours), first) if incident.begun_by_notice => Some(first.map_or(ours, |first| first.min(ours))),
-            (_, Some(notice)) => incident.successors_since.map(|since| since.min(notice - SLACK)),
-            (_, None) => incident.successors_since,
+            (_, Some(notice)) => incident.start.successors_since.map(|since| since.min(notice - SLACK)),
+            (_, None) => incident.start.successors_since,
         };
         let id = &instance.instance_id;
         is_successor(instance, since)
-            && *id != incident.identity.instance_id
+            && *id != incident.id.instance_id
             && !self.ignored.contains(id)
             && !self.found.contains_key(id)
     }
@@ -343,7 +343,7 @@ impl Duty<Duties> for Find {
         self.looks_on = match &self.among {
             // Elsewhere than in the group's own target groups its successors are ours to register.
             Among::Group { rebalances: true, target_groups, .. } => {
-                situation.registrations.iter().any(|ours| !target_groups.contains(&ours.target_group))
+                situation.registrations().iter().any(|ours| !target_groups.contains(&ours.target_group))
             }
             _ => false,
         };
@@ -377,7 +377,7 @@ impl Duty<Duties> for Find {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, incident) = (situation.now, situation.incident);
+        let (now, incident) = (situation.now, &*situation.incident);
         let found = match (answer, &self.among) {
             (Answer::Instances(instances), Among::Tagged) => {
                 let new = instances.into_iter().filter(|instance| self.is_successor(instance, incident));
@@ -420,7 +420,7 @@ fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
 fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
-    let ours = incident.identity.instance_id.clone();
+    let ours = incident.id.instance_id.clone();
     let counts = |state: &str| state == "InService" || state.starts_with("Pending");
     room.members.iter().filter(move |member| member.instance_id != ours && counts(&member.lifecycle_state))
 }

@@ -10,10 +10,11 @@ use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::launch::{NOTED_WITHIN, client_token};
-use super::manner::{LaunchStep, LaunchWay, Manner};
+use super::manner::Manner;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
+use crate::core::incident::{LaunchStep, LaunchWay};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Launched, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -114,22 +115,24 @@ impl AskGroup {
         AskGroup {
             stage: match manner {
                 // The process before this one may have had a successor launched.
-                Manner::AtOnce if incident.serve_on => Stage::Look,
+                Manner::AtOnce if incident.start.serve_on => Stage::Look,
                 Manner::AtOnce => Stage::Exit { decrement: false },
-                Manner::ServeOn | Manner::Open if incident.resumed || !was_in_service(&group, incident) => Stage::Look,
+                Manner::ServeOn | Manner::Open if incident.start.resumed || !was_in_service(&group, incident) => {
+                    Stage::Look
+                }
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
-            zones: zones(&group, &incident.identity.availability_zone),
+            zones: group.zones_for_a_successor(&incident.start.identity.availability_zone),
             attempt: 0,
-            in_doubt: incident.resumed,
+            in_doubt: incident.start.resumed,
             unanswered: false,
             in_progress: false,
             first_launch_at: None,
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
-            may_be_attached_until: incident.arrival_lands_by,
-            exit_in_doubt: incident.resumed,
+            may_be_attached_until: incident.start.arrival_lands_by,
+            exit_in_doubt: incident.start.resumed,
             left: None,
             state: None,
             exit_refused: None,
@@ -152,7 +155,7 @@ impl AskGroup {
 
     /// The group has refused to let this instance go, and these are its members.
     fn read(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember], decrement: bool) -> Asked {
-        let ours = members.iter().find(|member| member.instance_id == incident.identity.instance_id);
+        let ours = members.iter().find(|member| member.instance_id == incident.id.instance_id);
         self.state = ours.map(|member| member.lifecycle_state.clone());
         match membership(members, incident) {
             Membership::Leaving => self.leave(now, self.gone_by(), decrement),
@@ -380,7 +383,7 @@ impl Duty<Duties> for AskGroup {
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let (now, incident) = (situation.now, situation.incident);
+        let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
             (Stage::Look, Answer::GroupMembers(members)) => match membership(&members, incident) {
                 Membership::Leaving if self.may_be_attached(now) => {
@@ -463,22 +466,14 @@ impl Duty<Duties> for AskGroup {
     }
 }
 
-/// The zones with the fewest members first, and the one whose pool is being reclaimed last.
-fn zones(group: &AutoScalingGroup, ours: &str) -> Vec<String> {
-    let members = |zone: &String| group.members.iter().filter(|member| member.availability_zone == *zone).count();
-    let mut zones = group.availability_zones.clone();
-    zones.sort_by_key(|zone| (zone == ours, members(zone), zone.clone()));
-    zones
-}
-
 /// As the last look-up saw it. A member that was not among those seen is taken for one in service.
 fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> bool {
-    let ours = group.members.iter().find(|member| member.instance_id == incident.identity.instance_id);
+    let ours = group.members.iter().find(|member| member.instance_id == incident.id.instance_id);
     ours.is_none_or(|member| member.membership() == Membership::Detachable)
 }
 
 fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
-    let ours = members.iter().find(|member| member.instance_id == incident.identity.instance_id);
+    let ours = members.iter().find(|member| member.instance_id == incident.id.instance_id);
     ours.map_or(Membership::Leaving, GroupMember::membership)
 }
 

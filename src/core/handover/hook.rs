@@ -34,10 +34,6 @@ impl Hook {
         Hook { kind, timeout, attempts, ended: ended_before.then_some(Ended::Before) }
     }
 
-    pub(super) fn kind(&self) -> HookKind {
-        self.kind
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -62,6 +58,7 @@ impl Duty<Duties> for Hook {
             other => (false, format!("an answer that does not fit: {other:?}")),
         };
         self.attempts.end();
+        situation.incident.hooks_ended.push(self.kind);
         self.ended = Some(Ended::At { at: situation.now, succeeded, how });
         Ok(News::None)
     }

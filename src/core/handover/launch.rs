@@ -9,10 +9,10 @@ use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::find::is_successor;
-use super::manner::{LaunchStep, LaunchWay};
 use super::watch::Death;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
+use crate::core::incident::{LaunchStep, LaunchWay};
 use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind};
@@ -81,7 +81,7 @@ impl AskLaunch {
             attempt: 0,
             way: LaunchWay::Fleet,
             fleets_refused: Vec::new(),
-            stage: if incident.resumed { Stage::Look } else { Stage::Create },
+            stage: if incident.start.resumed { Stage::Look } else { Stage::Create },
             attempts,
             errors: Vec::new(),
             launched_at: None,
@@ -241,7 +241,7 @@ impl Duty<Duties> for AskLaunch {
                 Call::CreateFleet { client_token: token, fleet: self.launch.attempt(self.attempt)?.clone() }
             }
             LaunchWay::Instance => {
-                let launch = self.launch.single(self.attempt, &situation.incident.identity.instance_type)?;
+                let launch = self.launch.single(self.attempt, &situation.incident.start.identity.instance_type)?;
                 Call::RunInstances { client_token: format!("{token}-run"), launch: Box::new(launch) }
             }
         })
@@ -255,7 +255,7 @@ impl Duty<Duties> for AskLaunch {
         }
         let asked = match answer {
             Answer::Instances(instances) if self.stage == Stage::Look => {
-                let is_successor = |it: &Instance| is_successor(it, situation.incident.successors_since);
+                let is_successor = |it: &Instance| is_successor(it, situation.incident.start.successors_since);
                 let found: Vec<InstanceId> =
                     instances.into_iter().filter(is_successor).map(|it| it.instance_id).collect();
                 self.stage = if found.is_empty() { Stage::Create } else { Stage::Launched };

@@ -127,7 +127,7 @@ impl Leave {
         if self.told < self.registration.targets.len() {
             self.told = self.registration.targets.len();
             let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
-            situation.journal.reach(
+            situation.incident.reach(
                 now,
                 MilestoneKind::Deregistered,
                 message,
@@ -141,7 +141,7 @@ impl Leave {
     }
 
     fn proved(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
-        let (now, identity) = (situation.now, &situation.incident.identity);
+        let (now, identity) = (situation.now, &situation.incident.start.identity);
         let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
         let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
         if staying.is_empty() {
@@ -179,7 +179,7 @@ impl Leave {
         self.stage = Stage::Left;
         self.attempts.end();
         let message = format!("left {}: target health shows {shown}", self.registration.name());
-        situation.journal.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
+        situation.incident.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
     }
 
     fn ports(&self) -> String {

@@ -11,7 +11,8 @@ use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
 use crate::core::call::HookResult;
 use crate::core::duty::{Patience, its_attempts};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime, InstanceId};
+use crate::core::incident::{Incident, Takes};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime};
 
 /// A heartbeat at the latest so often, however patient the hook is.
 const HEARTBEAT_AT_LEAST: Duration = Duration::from_secs(60);
@@ -144,11 +145,14 @@ impl Lifecycles {
     }
 
     /// The members of the group were read, for whatever reason.
-    pub(super) fn saw(&mut self, now: BootInstant, us: &InstanceId, into_pool: bool, members: &[GroupMember]) {
+    pub(super) fn saw(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember]) {
         let Some(look) = self.look.as_mut().filter(|_| self.started.is_some()) else { return };
-        let state = members.iter().find(|member| member.instance_id == *us).map(|it| it.lifecycle_state.as_str());
+        let state = members
+            .iter()
+            .find(|member| member.instance_id == incident.id.instance_id)
+            .map(|it| it.lifecycle_state.as_str());
         look.state = state.map(str::to_owned);
-        look.time = HookTime::of(state, into_pool);
+        look.time = HookTime::of(state, incident.group_takes == Some(Takes::IntoPool));
         if look.time == HookTime::Over {
             self.hooks.iter_mut().filter(|hook| !hook.is_done()).for_each(|hook| hook.end(Stage::Over(now)));
         }
@@ -202,7 +206,7 @@ impl Duty<Duties> for MemberState {
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
         if situation.incident.ends_by_group() {
-            situation.crowd.keep_apart(&mut self.attempts, situation.incident.clocks.1, Bucket::AUTO_SCALING);
+            situation.crowd.keep_apart(&mut self.attempts, situation.incident.start.clocks.1, Bucket::AUTO_SCALING);
         }
     }
 

@@ -58,7 +58,7 @@ enum Stage {
 impl Light {
     /// Keeps one for every registration, also for those found late.
     pub(super) fn keep(lights: &mut Vec<Light>, situation: &Situation<'_>) {
-        for registration in situation.registrations.iter().skip(lights.len()) {
+        for registration in situation.registrations().iter().skip(lights.len()) {
             let seed = seed(situation.incident, &format!("light in {}", registration.target_group));
             lights.push(Light {
                 registration: registration.clone(),
@@ -106,7 +106,7 @@ impl Light {
     }
 
     fn looked(&mut self, situation: &Situation<'_>, rows: &[TargetHealth]) {
-        let (now, identity) = (situation.now, &situation.incident.identity);
+        let (now, identity) = (situation.now, &situation.incident.start.identity);
         let by_name = |id: &str| id == identity.instance_id.as_str() || id == identity.private_ip;
         let is_ours = |id: &str| by_name(id) || self.registration.targets.iter().any(|target| target.id == id);
         let in_service = rows.iter().any(|row| is_ours(&row.target.id) && !row.has_left());
@@ -118,7 +118,7 @@ impl Light {
             return self.decide(now, in_service, !others.is_empty());
         }
         self.stage = Stage::Tags(in_service, others.into_iter().map(str::to_owned).collect());
-        let begun_at = situation.incident.clocks.1;
+        let begun_at = situation.incident.start.clocks.1;
         self.attempts.succeeded(now.max(begun_at + TAGGED_WITHIN));
     }
 
@@ -147,7 +147,7 @@ impl Duty<Duties> for Light {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        let known = situation.registrations.iter().find(|it| it.target_group == self.registration.target_group);
+        let known = situation.registrations().iter().find(|it| it.target_group == self.registration.target_group);
         if let Some(known) = known.filter(|known| known.targets != self.registration.targets) {
             self.registration.targets.clone_from(&known.targets);
         }
@@ -186,7 +186,7 @@ impl Duty<Duties> for Light {
         match (&self.stage, answer) {
             (Stage::Health, Answer::Health(rows)) => self.looked(situation, &rows),
             (Stage::Tags(in_service, others), Answer::Instances(instances)) => {
-                let (in_service, ours) = (*in_service, &situation.incident.identity.instance_id);
+                let (in_service, ours) = (*in_service, &situation.incident.start.identity.instance_id);
                 let one_stays = self.one_stays(ours, others, &instances);
                 self.decide(now, in_service, one_stays);
             }

@@ -1,8 +1,5 @@
 //! The manner in which a handover goes, its settings, and the facts known when it begins. Data, and conclusions from it.
 
-use serde::{Deserialize, Serialize};
-
-use crate::core::call::HookKind;
 use crate::core::config::{Hooks, Leave as LeaveSettings, When};
 use crate::core::incident::Incident;
 use crate::core::model::{Action, Registration, Signal, TargetGroupArn};
@@ -15,43 +12,15 @@ pub struct Settings {
     pub hooks: Hooks,
 }
 
-/// The facts known when the notice comes. `None` is looked up within the handover.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+/// The facts that look-ups have found. `None` is looked up within the handover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookedUp {
     pub registrations: Option<Vec<Registration>>,
-    /// Those found so far, where the look-up goes on.
-    #[serde(default)]
-    pub found: Vec<Registration>,
     pub plan: Option<Plan>,
-    /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
-    #[serde(default)]
+    /// Target groups that the configuration names and AWS does not know.
     pub missing: Vec<String>,
     /// Target groups of which AWS does not tell whether this instance is in them.
-    #[serde(default)]
     pub unclear: Vec<TargetGroupArn>,
-    /// Hooks that have ended: the process after this one does not run them again.
-    #[serde(default)]
-    pub hooks_ended: Vec<HookKind>,
-    /// The launch that was asked for last: the process after this one goes on there.
-    #[serde(default)]
-    pub launch: Option<LaunchStep>,
-}
-
-/// One of the launches that are tried one after the other, each under a client token of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchStep {
-    pub attempt: u32,
-    pub way: LaunchWay,
-}
-
-/// The call by which an attempt is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LaunchWay {
-    #[default]
-    Fleet,
-    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
-    Instance,
 }
 
 /// In which order a handover goes.
@@ -91,11 +60,11 @@ impl Incident {
     /// A plan that is not known yet leaves it open whether the owner launches first: serving on waits for it.
     pub(super) fn manner(&self, settings: &LeaveSettings, plan: Option<&Plan>) -> Manner {
         match self.signal {
-            _ if self.terminating || self.id.action == Some(Action::Hibernate) => Manner::AtOnce,
+            _ if self.is_terminating() || self.id.action == Some(Action::Hibernate) => Manner::AtOnce,
             Signal::LifecycleState => Manner::AtOnce,
             Signal::RebalanceRecommendation => Manner::Open,
             Signal::ScheduledEvent => Manner::ServeOn,
-            Signal::Notice | Signal::Drill if self.serve_on => Manner::ServeOn,
+            Signal::Notice | Signal::Drill if self.start.serve_on => Manner::ServeOn,
             Signal::Notice | Signal::Drill => match OnNotice::of(settings.when, plan) {
                 OnNotice::ServeOn | OnNotice::ServeOnIfAllowed => Manner::ServeOn,
                 OnNotice::AtOnce { .. } => Manner::AtOnce,

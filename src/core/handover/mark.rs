@@ -29,7 +29,7 @@ impl Mark {
 
     /// A group that terminates the instance leads nobody to take it for another's successor.
     fn is_wanted(&self, incident: &Incident) -> bool {
-        !incident.terminating && !self.refused && self.marked.as_ref() != Some(&value(incident))
+        !incident.is_terminating() && !self.refused && self.marked.as_ref() != Some(&value(incident))
     }
 }
 

@@ -101,7 +101,7 @@ impl Quiet {
         }
         let left_at = situation.left_at?;
         let has_settled = situation.now >= left_at + situation.settings.settle;
-        if situation.registrations.is_empty() && situation.elsewhere.is_none() {
+        if situation.registrations().is_empty() && situation.elsewhere.is_none() {
             return (situation.plan_is_known || has_settled).then_some(EndedBy::NotInService);
         }
         match &self.last {
@@ -127,13 +127,13 @@ impl Quiet {
         if let Some(elsewhere) = &situation.elsewhere {
             return Some(Blind::Elsewhere(elsewhere.clone()));
         }
-        if situation.registrations.iter().any(|registration| registration.network) {
+        if situation.registrations().iter().any(|registration| registration.network) {
             return Some(Blind::NetworkLoadBalancer);
         }
-        if situation.registrations.iter().any(|registration| registration.multiplexed) {
+        if situation.registrations().iter().any(|registration| registration.multiplexed) {
             return Some(Blind::Multiplexed);
         }
-        let ports: BTreeSet<u16> = situation.registrations.iter().flat_map(Registration::ports).collect();
+        let ports: BTreeSet<u16> = situation.registrations().iter().flat_map(Registration::ports).collect();
         let deaf = ports.difference(&self.heard).next().copied().map(Blind::NobodyListens);
         deaf.or_else(|| ports.difference(&self.reached).next().copied().map(Blind::NobodyComes))
     }
@@ -141,7 +141,7 @@ impl Quiet {
     fn rest(&self, situation: &Situation<'_>) -> Rest {
         match &self.last {
             // There is no port to look at.
-            None if situation.registrations.is_empty() => Rest::Still(self.blind(situation)),
+            None if situation.registrations().is_empty() => Rest::Still(self.blind(situation)),
             None => Rest::NotSeen,
             Some(Connections { busy, .. }) if *busy > 0 => Rest::Busy(*busy),
             Some(Connections { unclear, .. }) if *unclear > 0 => Rest::Still(Some(Blind::Unclear(*unclear))),
@@ -162,14 +162,14 @@ impl Duty<Duties> for Quiet {
         }
         self.settles_at = situation.left_at.map(|left_at| left_at + situation.settings.settle);
         if let Some(by) = self.ended_by(situation) {
-            situation.journal.reach(situation.now, MilestoneKind::Quiet, by.to_string(), About::default());
+            situation.incident.reach(situation.now, MilestoneKind::Quiet, by.to_string(), About::default());
             self.ended = Some((situation.now, by));
             self.attempts.end();
         }
     }
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
-        let ports: BTreeSet<u16> = situation.registrations.iter().flat_map(Registration::ports).collect();
+        let ports: BTreeSet<u16> = situation.registrations().iter().flat_map(Registration::ports).collect();
         // Who listens, and who comes, is looked at while this instance still serves.
         let serves = situation.deregistration_tried || !situation.may_leave;
         let learns = serves && (ports != self.looked_at || !ports.is_subset(&self.reached));
@@ -186,7 +186,7 @@ impl Duty<Duties> for Quiet {
             self.calm_looks = 0;
             return Err(answer);
         };
-        if situation.registrations.iter().any(|registration| registration.tls) {
+        if situation.registrations().iter().any(|registration| registration.tls) {
             connections.unclear += connections.begun;
         }
         let has_settled = self.settles_at.is_some_and(|settles_at| self.attempts.begun_at >= settles_at);
@@ -217,7 +217,7 @@ impl Duty<Duties> for Quiet {
 /// No interruption is announced: the load balancer closes at the end of the delay what is left, so nothing is gained by
 /// waiting for longer. A notice leaves its whole time.
 fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
-    let longest = situation.registrations.iter().map(|registration| registration.deregistration_delay).max();
+    let longest = situation.registrations().iter().map(|registration| registration.deregistration_delay).max();
     // A source of requests that ELB does not know has a delay of its own.
     let elsewhere = situation.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
     let delay = longest.max(elsewhere).unwrap_or_default();

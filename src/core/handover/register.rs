@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::{About, Answer, Attempts, Call, Duty, DutyReport, Journal, Situation, seconds};
+use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
@@ -224,7 +224,7 @@ impl Register {
         self.attempts.succeeded(now);
     }
 
-    fn followed(&mut self, now: BootInstant, asked: &[Instance], rows: &[TargetHealth], journal: &mut Journal) {
+    fn followed(&mut self, now: BootInstant, asked: &[Instance], rows: &[TargetHealth], incident: &mut Incident) {
         let (mut shown, mut at_once) = (Vec::new(), false);
         self.is_unserved = false;
         for instance in asked {
@@ -247,8 +247,8 @@ impl Register {
         self.looks += 1;
         let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         self.attempts.succeeded(if at_once { now } else { now + pause });
-        self.say_registered(now, &shown, journal);
-        self.say_healthy(now, journal);
+        self.say_registered(now, &shown, incident);
+        self.say_healthy(now, incident);
     }
 
     /// Reads the place of one successor from its rows.
@@ -277,16 +277,16 @@ impl Register {
         self.registration.ports().iter().all(there)
     }
 
-    fn say_registered(&mut self, now: BootInstant, instances: &[InstanceId], journal: &mut Journal) {
+    fn say_registered(&mut self, now: BootInstant, instances: &[InstanceId], incident: &mut Incident) {
         let news: Vec<InstanceId> = instances.iter().filter(|id| !self.registered.contains(*id)).cloned().collect();
         let Some(first) = news.first().cloned() else { return };
         let message = format!("{} registered in {}", successors(&news), self.registration.name());
         self.registered.extend(news);
-        self.say(now, MilestoneKind::SuccessorRegistered, message, first, journal);
+        self.say(now, MilestoneKind::SuccessorRegistered, message, first, incident);
     }
 
     /// Once all that are known are, and again when more have come.
-    fn say_healthy(&mut self, now: BootInstant, journal: &mut Journal) {
+    fn say_healthy(&mut self, now: BootInstant, incident: &mut Incident) {
         let healthy: Vec<InstanceId> = self.places.keys().cloned().collect();
         if !self.is_healthy() || healthy.len() <= self.told_healthy {
             return;
@@ -295,12 +295,12 @@ impl Register {
         self.told_healthy = healthy.len();
         let Some(first) = healthy.first().cloned() else { return };
         let message = format!("{} healthy in {}", successors(&healthy), self.registration.name());
-        self.say(now, MilestoneKind::SuccessorHealthy, message, first, journal);
+        self.say(now, MilestoneKind::SuccessorHealthy, message, first, incident);
     }
 
-    fn say(&self, now: BootInstant, kind: MilestoneKind, message: String, id: InstanceId, journal: &mut Journal) {
+    fn say(&self, now: BootInstant, kind: MilestoneKind, message: String, id: InstanceId, incident: &mut Incident) {
         let target_group = Some(self.registration.target_group.clone());
-        journal.reach(now, kind, message, About { target_group, successor_id: Some(id) });
+        incident.reach(now, kind, message, About { target_group, successor_id: Some(id) });
     }
 }
 
@@ -308,7 +308,7 @@ impl Duty<Duties> for Register {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        let known = situation.registrations.iter().find(|it| it.target_group == self.registration.target_group);
+        let known = situation.registrations().iter().find(|it| it.target_group == self.registration.target_group);
         if let Some(known) = known {
             self.learn_targets(&known.targets);
         }
@@ -348,11 +348,11 @@ impl Duty<Duties> for Register {
                     self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
                 }
                 self.attempts.succeeded(now + PAUSES[0]);
-                self.say_registered(now, &ids, situation.journal);
+                self.say_registered(now, &ids, situation.incident);
             }
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
             Answer::Failed(failure) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
-            Answer::Health(rows) if !registered => self.followed(now, &asked, &rows, situation.journal),
+            Answer::Health(rows) if !registered => self.followed(now, &asked, &rows, situation.incident),
             other => {
                 let is_refused =
                     matches!(&other, Answer::Failed(failure) if failure.kind == FailureKind::Rejected) && registered;

@@ -7,13 +7,14 @@ use super::leave::Leave;
 use super::light::{self, Light};
 use super::manner::Manner;
 use super::successor::SuccessorDuties;
-use super::{ALONE_AT_MOST, Duties, Facts, Incident, Journal, LAST_CALLS, LeaveSettings};
+use super::{ALONE_AT_MOST, Duties, Facts, LAST_CALLS, LeaveSettings};
+use crate::core::incident::Incident;
 use crate::core::model::{Action, BootInstant, Registration, Signal, TargetGroupArn};
 use crate::core::plan::Plan;
 
 pub(super) struct Situation<'a> {
     pub(super) now: BootInstant,
-    pub(super) incident: &'a Incident,
+    pub(super) incident: &'a mut Incident,
     pub(super) settings: LeaveSettings,
     pub(super) manner: Manner,
     /// Leave the target groups now rather than serve on.
@@ -41,7 +42,6 @@ pub(super) struct Situation<'a> {
     pub(super) may_complete: bool,
     /// The group takes heartbeats and completions now.
     pub(super) hooks_are_open: bool,
-    pub(super) registrations: &'a [Registration],
     /// Why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
     pub(super) plan_is_known: bool,
@@ -51,30 +51,33 @@ pub(super) struct Situation<'a> {
     /// Target groups that the owner takes this instance out of, because it was asked for a successor.
     pub(super) goes_out_of: Vec<TargetGroupArn>,
     pub(super) crowd: Crowd,
-    pub(super) journal: &'a mut Journal,
 }
 
 impl Situation<'_> {
+    pub(super) fn registrations(&self) -> &[Registration] {
+        self.incident.registrations.known()
+    }
+
     pub(super) fn reserve_reached(&self) -> bool {
         self.now >= self.incident.deadline - self.settings.reserve
     }
 
     /// Looked up, and nothing found.
     pub(super) fn is_in_no_target_group(&self) -> bool {
-        self.registrations.is_empty() && self.left_at.is_some()
+        self.registrations().is_empty() && self.left_at.is_some()
     }
 }
 
 impl Facts {
     pub(super) fn situation<'a>(&'a mut self, now: BootInstant, duties: &Duties) -> Situation<'a> {
         let (settings, successor) = (self.effective_leave(), duties.successor.as_ref());
-        let manner = self.incident.manner(&settings, duties.plan());
+        let manner = self.incident.manner(&settings, self.incident.plan.as_ref());
         let latest = self.latest_leave(&settings);
         let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
         let waits = manner == Manner::ServeOn && successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
         let keeps_the_light_on = || self.keeps_the_light_on(now, &settings, &duties.lights);
         let may_leave = match manner {
-            _ if self.is_leaving || is_healthy || self.leaves_whoever_serves(successor) => true,
+            _ if self.incident.leaving_since.is_some() || is_healthy || self.leaves_whoever_serves(successor) => true,
             Manner::Open => false,
             Manner::ServeOn if waits => now >= latest && !keeps_the_light_on(),
             Manner::ServeOn | Manner::AtOnce => !keeps_the_light_on(),
@@ -107,32 +110,32 @@ impl Facts {
             taken_out_of,
             goes_out_of: Vec::new(),
             crowd: self.crowd.until(self.incident.deadline),
-            elsewhere: self.elsewhere(duties.plan()),
+            elsewhere: self.elsewhere(),
             plan_is_known: successor.is_some(),
             settings,
-            incident: &self.incident,
-            registrations: &self.registrations,
-            journal: &mut self.journal,
+            incident: &mut self.incident,
         }
     }
 
     /// A Classic Load Balancer or VPC Lattice sends requests without any target group of ours, and so may a target group of
     /// which AWS does not tell whether this instance is in it.
-    fn elsewhere(&self, plan: Option<&Plan>) -> Option<String> {
-        let other_sources = plan.map(Plan::other_traffic_sources).unwrap_or_default();
+    fn elsewhere(&self) -> Option<String> {
+        let other_sources = self.incident.plan.as_ref().map(Plan::other_traffic_sources).unwrap_or_default();
         if !other_sources.is_empty() {
             let sources = other_sources.join(", ");
             return Some(format!("requests may come from the group's other traffic sources: {sources}"));
         }
-        let is_known = |unclear: &&TargetGroupArn| self.registrations.iter().any(|it| it.target_group == **unclear);
-        let unclear = self.unclear.iter().find(|unclear| !is_known(unclear))?;
+        let is_known = |unclear: &&TargetGroupArn| {
+            self.incident.registrations.known().iter().any(|it| it.target_group == **unclear)
+        };
+        let unclear = self.incident.unclear.iter().find(|unclear| !is_known(unclear))?;
         Some(format!("requests may come from {}: it is not known whether this instance is in it", unclear.name()))
     }
 
     /// A hibernation has begun when its notice shows, and a group that terminates this instance by itself drains it.
     fn leaves_whoever_serves(&self, successor: Option<&SuccessorDuties>) -> bool {
         let hibernates = self.incident.id.action == Some(Action::Hibernate);
-        let by_group = self.incident.terminating && successor.is_none_or(SuccessorDuties::is_decided_by_group);
+        let by_group = self.incident.is_terminating() && successor.is_none_or(SuccessorDuties::is_decided_by_group);
         hibernates || by_group || self.incident.signal == Signal::LifecycleState
     }
 
@@ -141,7 +144,7 @@ impl Facts {
     fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings, lights: &[Light]) -> bool {
         let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
         let is_in_reserve = now >= self.incident.deadline - settings.reserve;
-        match Light::others_serve(lights, &self.registrations) {
+        match Light::others_serve(lights, self.incident.registrations.known()) {
             Some(others_serve) => !others_serve && !is_in_reserve,
             None => now < latest && !is_in_reserve && !Light::is_unanswered(lights, now, self.crowd),
         }

@@ -11,11 +11,12 @@ use super::find::{Among, Find, Found};
 use super::group::AskGroup;
 use super::launch::AskLaunch;
 use super::lifecycle::Lifecycles;
-use super::manner::{LaunchStep, Manner};
+use super::manner::Manner;
 use super::register::Register;
 use super::watch::{Death, Watch};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation, seed};
 use crate::core::duty::{self, each, each_mut};
+use crate::core::incident::LaunchStep;
 use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
@@ -49,7 +50,7 @@ impl SuccessorDuties {
             false => (plan.clone().for_drill(), Some(plan)),
         };
         let ask: Option<Box<dyn Ask>> = match &plan {
-            _ if incident.terminating => None,
+            _ if incident.is_terminating() => None,
             Plan::Group { group, how } if how.asks() => {
                 let terminates = *how == GroupRequest::Terminate;
                 Some(Box::new(AskGroup::new(group.clone(), terminates, manner, incident, attempts)))
@@ -80,7 +81,7 @@ impl SuccessorDuties {
             real_plan,
         };
         duties.look_where_the_owner_launches_by_itself(incident, now);
-        if incident.terminating {
+        if incident.is_terminating() {
             duties.group_terminates(incident, now);
         }
         duties
@@ -151,11 +152,6 @@ impl SuccessorDuties {
             (Plan::Group { group, .. }, Some(ask)) if is(ask.as_ref()) => &group.target_groups,
             _ => &[],
         }
-    }
-
-    /// The plan of a real signal, also in a drill.
-    pub(super) fn plan(&self) -> &Plan {
-        self.real_plan.as_ref().unwrap_or(&self.plan)
     }
 
     pub(super) fn id(&self) -> Option<InstanceId> {
@@ -235,7 +231,7 @@ impl SuccessorDuties {
     fn keep_registers(&mut self, situation: &Situation<'_>) {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
-        for registration in situation.registrations.iter().skip(self.registers.len()) {
+        for registration in situation.registrations().iter().skip(self.registers.len()) {
             let registered_by_owner = by_owner.contains(&registration.target_group);
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
@@ -260,7 +256,7 @@ impl SuccessorDuties {
             _ => None,
         };
         if let Some(members) = members {
-            self.lifecycles.saw(now, &incident.identity.instance_id, incident.into_pool, members);
+            self.lifecycles.saw(now, incident, members);
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
@@ -269,16 +265,16 @@ impl SuccessorDuties {
 
     /// Tells the other duties of an answer. Returns how the successor died, if it did.
     pub(super) fn learn(&mut self, situation: &mut Situation<'_>, news: News) -> Option<Failure> {
-        let (now, incident) = (situation.now, situation.incident);
+        let now = situation.now;
         match news {
             News::Asked(asked) => self.follow(situation, asked),
             News::Found(found) => self.follow_find(situation, found),
             News::Watched(deaths) => {
                 self.admit(now);
-                return self.successors_died(now, incident, deaths);
+                return self.successors_died(now, situation.incident, deaths);
             }
             News::Members(members) => {
-                self.lifecycles.saw(now, &incident.identity.instance_id, incident.into_pool, &members);
+                self.lifecycles.saw(now, situation.incident, &members);
             }
             News::HookNotOpen => self.lifecycles.hook_is_not_open(now),
             News::None | News::Registrations { .. } | News::Targets(..) | News::Plan(_) | News::Group(_) => {}
@@ -287,24 +283,25 @@ impl SuccessorDuties {
     }
 
     fn follow(&mut self, situation: &mut Situation<'_>, asked: Asked) {
-        let (now, incident) = (situation.now, situation.incident);
+        let now = situation.now;
         match asked {
             Asked::Pending => {}
             Asked::Left => self.lifecycles.start(now),
             Asked::Requested => {
                 self.lifecycles.start(now);
                 self.requested(situation, None);
-                self.look(now, incident);
+                self.look(now, situation.incident);
             }
             Asked::Raised => self.requested(situation, None),
-            Asked::Launching => self.look(now, incident),
+            Asked::Launching => self.look(now, situation.incident),
             Asked::Launched(instances) => {
                 self.requested(situation, instances.first().cloned());
                 self.find = None;
-                self.watch = Some(Watch::new(instances, Attempts::new(DutyId::Watch, now, seed(incident, "watch"))));
+                self.watch =
+                    Some(Watch::new(instances, Attempts::new(DutyId::Watch, now, seed(situation.incident, "watch"))));
             }
             Asked::InDoubt => {
-                self.look(now, incident);
+                self.look(now, situation.incident);
                 self.find = self.find.take().map(|find| find.in_doubt(now));
             }
             Asked::NotLaunched => self.find = None,
@@ -317,7 +314,7 @@ impl SuccessorDuties {
             Some(owner) => format!("{owner} launches a successor{which}"),
             None => format!("a successor is launched from {}{which}", self.plan.owner()),
         };
-        situation.journal.reach(situation.now, MilestoneKind::SuccessorRequested, message, successor.into());
+        situation.incident.reach(situation.now, MilestoneKind::SuccessorRequested, message, successor.into());
     }
 
     fn look(&mut self, now: BootInstant, incident: &Incident) {
@@ -355,13 +352,13 @@ impl SuccessorDuties {
         let _ = match &mut self.watch {
             Some(watch) => {
                 watch.add(&instances);
-                watch.learn(now, instances, situation.journal)
+                watch.learn(now, instances, situation.incident)
             }
             None => {
                 let ids = instances.iter().map(|instance| instance.instance_id.clone()).collect();
                 let attempts = Attempts::new(DutyId::Watch, now, seed(situation.incident, "watch"));
                 let watch = self.watch.insert(Watch::new(ids, attempts));
-                watch.looked(now, instances, situation.journal)
+                watch.looked(now, instances, situation.incident)
             }
         };
         self.admit(now);

@@ -14,6 +14,7 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::core::config::{Leave as LeaveSettings, When};
+use crate::core::incident::{Registrations, Start, Takes};
 use crate::core::model::*;
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};
@@ -65,25 +66,9 @@ fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
         subnet_id: None,
         life_cycle: LifeCycle::Spot,
     };
-    Incident {
-        id: IncidentId { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 },
-        identity,
-        signal: Signal::Notice,
-        owner_sees: Signal::Notice,
-        terminating: false,
-        into_pool: false,
-        arrival_lands_by: None,
-        time: None,
-        event: None,
-        deadline: at(deadline),
-        clocks: (epoch(), at(0)),
-        successors_since: Some(epoch()),
-        resumed: false,
-        after_restart: false,
-        serve_on: false,
-        planned_before: true,
-        begun_by_notice: true,
-    }
+    let id = IncidentId { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 };
+    let start = Start { identity, clocks: (epoch(), at(0)), successors_since: Some(epoch()), ..Start::default() };
+    Incident { planned_before: true, ..Incident::new(id, Signal::Notice, at(deadline), start) }
 }
 
 fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
@@ -603,10 +588,12 @@ impl Run {
         let name = self.model.victims[victim].clone();
         let mut incident = incident_of(&name, self.action, self.model.deadlines[victim]);
         incident.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
-        incident.resumed = self.generations[victim] > 0;
-        incident.planned_before = !incident.resumed;
-        let plan = if incident.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
-        let known = Known { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..Known::default() };
+        incident.start.resumed = self.generations[victim] > 0;
+        incident.planned_before = !incident.start.resumed;
+        let plan =
+            if incident.start.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
+        let known =
+            LookedUp { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..LookedUp::default() };
         self.handovers[victim] = Some(Handover::begin(incident, self.settings.clone(), known, at(now)));
     }
 
@@ -943,7 +930,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
         Handover::begin(
             incident,
             settings,
-            Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() },
+            LookedUp { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..LookedUp::default() },
             at(1_000),
         )
     };
@@ -972,7 +959,7 @@ fn many_serve() -> Answer {
 #[test]
 fn a_shifted_time_only_shortens_the_deadline() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(incident, Settings::default(), Known::default(), at(1_000));
+    let mut handover = Handover::begin(incident, Settings::default(), LookedUp::default(), at(1_000));
     handover.noticed(Action::Terminate, None, at(130_000), at(1_000));
     assert_eq!(handover.incident().deadline, at(121_000));
     handover.noticed(Action::Terminate, None, at(60_000), at(1_000));
@@ -984,7 +971,7 @@ fn a_shifted_time_only_shortens_the_deadline() {
 #[test]
 fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let known = Known { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..Known::default() };
+    let known = LookedUp { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..LookedUp::default() };
     let mut handover = Handover::begin(incident, Settings::default(), known, at(0));
     let token = |due: &[Due]| {
         due.iter().find_map(|due| match &due.call {
@@ -1019,7 +1006,7 @@ impl Launching {
     /// With target groups to leave and connections that never end.
     fn leaving(registrations: Vec<Registration>) -> Launching {
         let incident = incident_of("i-victim", Action::Terminate, 121_000);
-        let known = Known { registrations: Some(registrations), plan: Some(launch_plan()), ..Known::default() };
+        let known = LookedUp { registrations: Some(registrations), plan: Some(launch_plan()), ..LookedUp::default() };
         Launching { handover: Handover::begin(incident, Settings::default(), known, at(0)), now: 0 }
     }
 
@@ -1214,7 +1201,8 @@ fn a_port_registered_since_the_look_up_is_deregistered_too() {
     assert!(on(80) && on(9090), "{:?}", run.model.targets);
     assert!(run.outcome(0).complete, "{:?}", run.outcome(0));
     // ... and put back, if this instance lives on.
-    let known = run.handovers[0].as_ref().expect("a handover").known().registrations.expect("they are known");
+    let incident = run.handovers[0].as_ref().expect("a handover").incident();
+    let known = incident.registrations.all().expect("they are known");
     assert_eq!(known[0].ports(), BTreeSet::from([80, 9090]));
 }
 
@@ -1225,7 +1213,7 @@ fn deregisters(call: &Call, port: u16) -> bool {
 #[test]
 fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let known = Known { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..Known::default() };
+    let known = LookedUp { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..LookedUp::default() };
     let mut handover = Handover::begin(incident, at_once(), known, at(0));
     handover.due(at(0));
     handover.answered(at(10), DutyId::Leave(0), Answer::Accepted);
@@ -1247,7 +1235,7 @@ fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered
 #[test]
 fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(incident, at_once(), Known::default(), at(0));
+    let mut handover = Handover::begin(incident, at_once(), LookedUp::default(), at(0));
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
     assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
@@ -1264,7 +1252,7 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let plan = Some(Plan::Nobody { why: "no tag".into() });
-    let mut handover = Handover::begin(incident, at_once(), Known { plan, ..Known::default() }, at(0));
+    let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
     handover.due(at(0));
     let part = Answer::Registrations {
         found: registrations("i-victim").into_iter().take(1).collect(),
@@ -1274,30 +1262,32 @@ fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again
     };
     handover.answered(at(3_000), DutyId::FindRegistrations(0), part);
     let calls = |handover: &mut Handover, now: u64| handover.due(at(now)).into_iter().map(|due| due.call);
-    assert!(handover.known().registrations.is_none() && handover.known().found.len() == 1);
+    assert!(matches!(&handover.incident().registrations, Registrations::SoFar(found) if found.len() == 1));
     assert!(calls(&mut handover, 9_000).any(|call| matches!(call, Call::FindRegistrations { .. })), "asked for again");
     handover.answered(at(9_100), DutyId::FindRegistrations(0), found(registrations("i-victim")));
-    assert_eq!(handover.known().registrations.map(|known| known.len()), Some(registrations("i-victim").len()));
+    let all = handover.incident().registrations.all().map(<[_]>::len);
+    assert_eq!(all, Some(registrations("i-victim").len()));
 }
 
 #[test]
 fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let plan = Some(Plan::Nobody { why: "no tag".into() });
-    let mut handover = Handover::begin(incident, at_once(), Known { plan, ..Known::default() }, at(0));
+    let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
     handover.due(at(0));
     let (found, unclear, missing) = (Vec::new(), Vec::new(), vec!["gone".to_owned()]);
     let answer = Answer::Registrations { found, unclear, missing, untold: None };
     handover.answered(at(100), DutyId::FindRegistrations(0), answer);
     let reports = handover.reports();
     assert!(reports.iter().any(|report| report.duty == "leave gone" && !report.done), "{reports:#?}");
-    assert_eq!(handover.known().missing, ["gone"]);
+    assert_eq!(handover.incident().missing, ["gone"]);
 }
 
 #[test]
 fn no_failure_of_one_duty_stops_another() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let known = Known { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..Known::default() };
+    let known =
+        LookedUp { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..LookedUp::default() };
     let mut handover = Handover::begin(incident, at_once(), known, at(0));
     let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
     let due = handover.due(at(0));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::register::successors;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Journal, Situation, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, StateReason};
 
@@ -110,9 +110,9 @@ impl Watch {
     }
 
     /// Takes a look at all of them.
-    pub(super) fn looked(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Vec<Death> {
+    pub(super) fn looked(&mut self, now: BootInstant, instances: Vec<Instance>, incident: &mut Incident) -> Vec<Death> {
         self.seen_at = Some(now);
-        let dead = self.learn(now, instances, journal);
+        let dead = self.learn(now, instances, incident);
         self.looks += 1;
         let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
         // A running instance may be shown without its address for a while, and address groups need it.
@@ -122,7 +122,7 @@ impl Watch {
     }
 
     /// Takes what was seen of some of them. Those that are gone are watched no more, and returned.
-    pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, journal: &mut Journal) -> Vec<Death> {
+    pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, incident: &mut Incident) -> Vec<Death> {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
         let dead = self.seen.values().filter(|instance| !instance.state.is_alive());
@@ -132,7 +132,7 @@ impl Watch {
         self.seen.retain(|id, _| !is_dead(id));
         let seen = self.ids.iter().filter_map(|id| self.seen.get(id));
         self.running = seen.filter(|instance| instance.state == InstanceState::Running).cloned().collect();
-        self.tell(now, journal);
+        self.tell(now, incident);
         dead
     }
 
@@ -142,7 +142,7 @@ impl Watch {
         Death { instance_id, reason: instance.state_reason.clone(), has_run }
     }
 
-    fn tell(&mut self, now: BootInstant, journal: &mut Journal) {
+    fn tell(&mut self, now: BootInstant, incident: &mut Incident) {
         let news = self.running.iter().filter(|instance| !self.told.contains(&instance.instance_id));
         let ids: Vec<InstanceId> = news.clone().map(|instance| instance.instance_id.clone()).collect();
         let zones: BTreeSet<String> = news.map(|instance| instance.availability_zone.clone()).collect();
@@ -151,7 +151,7 @@ impl Watch {
         let zones = zones.into_iter().collect::<Vec<_>>().join(", ");
         let message = format!("{} running in {zones}", successors(&ids));
         self.told.extend(ids);
-        journal.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
+        incident.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
     }
 }
 
@@ -176,7 +176,7 @@ impl Duty<Duties> for Watch {
             Answer::Failed(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
             other => return Err(other),
         };
-        Ok(News::Watched(self.looked(situation.now, instances, situation.journal)))
+        Ok(News::Watched(self.looked(situation.now, instances, situation.incident)))
     }
 
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {

@@ -1,6 +1,8 @@
 //! The sentences of a handover's beginning and of its end.
 
-use super::{Incident, join, seconds};
+use std::time::Duration;
+
+use crate::core::incident::{Incident, Takes};
 use crate::core::model::{Action, BootInstant, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
@@ -12,7 +14,7 @@ pub(super) fn begun(
     serves_on: bool,
     now: BootInstant,
 ) -> String {
-    let again = if incident.after_restart { ", seen again after a restart" } else { "" };
+    let again = if incident.start.after_restart { ", seen again after a restart" } else { "" };
     let groups = match registrations {
         None => "leave the target groups once they are found".to_owned(),
         Some([]) => "this instance is in no target group".to_owned(),
@@ -30,7 +32,7 @@ pub(super) fn begun(
         ),
         (Signal::LifecycleState, _) => {
             let then = if hooks { ", then complete its termination hooks" } else { "" };
-            let does = if incident.into_pool {
+            let does = if incident.group_takes == Some(Takes::IntoPool) {
                 "takes this instance back into its warm pool"
             } else {
                 "terminates this instance"
@@ -76,4 +78,13 @@ pub fn in_drill(plan: &Plan) -> String {
         }
         plan => plan.to_string(),
     }
+}
+
+/// As in "1.4 s".
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+pub(super) fn join(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
 }

@@ -22,7 +22,7 @@ impl Life {
 
     /// A drill that has begun, is not put back yet, and has not become real.
     pub fn is_drilling(&self) -> bool {
-        self.record_of_this_boot().is_some_and(|record| record.signal == Signal::Drill && record.closed.is_none())
+        self.incident_of_this_boot().is_some_and(|incident| incident.signal == Signal::Drill && !incident.is_closed())
     }
 
     /// Tells whether an instance that went back is wherever it was before.
@@ -31,9 +31,8 @@ impl Life {
     }
 
     pub(super) fn begin_drill(&mut self, now: BootInstant) {
-        let busy = self.handover.is_some() || self.arrival.is_some() || self.sight.is_terminating();
-        let is_open = self.record.as_ref().is_some_and(|record| record.closed.is_none());
-        if busy || is_open || !self.sight.notice_absent.has_begun() {
+        let busy = self.handover().is_some() || self.arrival.is_some() || self.sight.is_terminating();
+        if busy || self.open_incident().is_some() || !self.sight.notice_absent.has_begun() {
             return;
         }
         let Some((within, aws_now)) = self.drill_within.zip(self.aws_now(now)) else { return };

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Life, Record, Remark};
+use super::{Life, Remark};
 use crate::core::config::{Rebalance, ScheduledEvents};
+use crate::core::incident::{Incident, Takes};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 
@@ -77,14 +78,6 @@ pub(super) struct Sight {
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,
-}
-
-/// Where the Auto Scaling group takes this instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
-    ToItsEnd,
-    /// Back into its warm pool.
-    IntoPool,
 }
 
 /// The metadata's word on rebalancing.
@@ -163,7 +156,8 @@ impl Life {
         }
         self.sight.recommended = time.or_else(|| self.aws_now(at)).or(Some(Timestamp::UNIX_EPOCH));
         self.wants_look_up = true;
-        let once = self.record_of_this_boot().is_some_and(|record| record.recommended && !record.is_open_ended());
+        let once =
+            self.incident_of_this_boot().is_some_and(|incident| incident.recommended && !incident.is_open_ended());
         let hands_over = self.config.watch.rebalance == Rebalance::HandOver && !once;
         self.sight.recommendation_is_done = !hands_over;
         if !hands_over {
@@ -194,15 +188,15 @@ impl Life {
         self.sight.not_taken.ends();
         self.sight.lifecycle_state = state.map(str::to_owned);
         self.sight.group_takes = takes;
-        if !was_terminating {
-            self.group_terminates(at);
+        if let (false, Some(takes)) = (was_terminating, takes) {
+            self.group_terminates(takes, at);
         }
     }
 
     /// A place in the warm pool is where a new instance waits; only one that was in service goes back into it.
     fn takes(&self, state: Option<&str>) -> Option<Takes> {
-        let leaving = |record: &Record| record.signal == Signal::LifecycleState && record.closed.is_none();
-        let served = self.sight.was_in_service || self.record_of_this_boot().is_some_and(leaving);
+        let leaving = |it: &Incident| it.signal == Signal::LifecycleState && !it.is_closed();
+        let served = self.sight.was_in_service || self.incident_of_this_boot().is_some_and(leaving);
         match state? {
             "Terminated" | "Warmed:Terminated" => Some(Takes::ToItsEnd),
             state if state.starts_with("Warmed:") && served => Some(Takes::IntoPool),
@@ -218,7 +212,7 @@ impl Life {
         let is_news = |event: &&ScheduledEvent| !self.sight.events.iter().any(|known| known == *event);
         let remarks: Vec<Remark> = events.iter().filter(is_news).filter_map(|event| self.words_of(event)).collect();
         self.remarks.extend(remarks);
-        let ours = self.record_of_this_boot().and_then(|record| record.event.clone());
+        let ours = self.incident_of_this_boot().and_then(|incident| incident.event.clone());
         let active = |id: &String| events.iter().any(|event| event.active && event.id == *id);
         match ours {
             Some(id) if !active(&id) => self.sight.event_absent.goes_on(at),

@@ -6,7 +6,8 @@ use crate::core::handover::Handover;
 use crate::core::model::{Action, BootInstant, MilestoneKind, Signal};
 use crate::core::notice::SURVIVED_AFTER;
 
-use super::{Closed, Life, Record};
+use super::Life;
+use crate::core::incident::{Closed, Incident, Phase};
 
 /// By what an instance is known to live on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +31,13 @@ enum Why {
 impl Life {
     /// Ends what is over, and begins what a survivor does, or an arrival.
     pub(super) fn live_on(&mut self, now: BootInstant) {
-        let signal = self.handover.as_ref().filter(|it| it.outcome().is_none()).map(|it| it.incident().signal);
-        if let (Some(handover), Some(signal)) = (&mut self.handover, signal)
-            && self.sight.is_gone(signal)
+        if let Some(handover) = self.held.open_handover()
+            && self.sight.is_gone(handover.incident().signal)
         {
             handover.withdraw();
-            self.note_handover();
         }
         // A write under way would land on what is put back now.
-        let is_writing = self.handover.as_ref().is_some_and(Handover::is_writing);
+        let is_writing = self.handover().is_some_and(Handover::is_writing);
         let waits = self.is_handing_over() || is_writing || self.arrival.is_some() || self.dry_run;
         if waits || !self.sight.has_looked {
             return;
@@ -55,27 +54,29 @@ impl Life {
     }
 
     fn lives_on(&self, now: BootInstant) -> Option<Why> {
-        let record = self.record.as_ref().filter(|record| record.closed.is_none())?;
-        if record.id.boot_id != self.boot_id {
+        let incident = self.open_incident()?;
+        if incident.id.boot_id != self.boot_id {
             let no_notice = !self.may_stand();
             if !self.sight.may_serve() {
                 return None;
             }
             return (no_notice && !self.sight.is_terminating()).then_some(Why::Booted);
         }
-        if record.signal == Signal::Drill {
-            let is_over = record.outcome.is_some() || self.sight.is_gone(Signal::Drill);
+        if incident.signal == Signal::Drill {
+            let is_over = incident.outcome.is_some() || self.sight.is_gone(Signal::Drill);
             return (is_over && !self.sight.is_terminating()).then_some(Why::Drilled);
         }
-        if self.sight.is_gone(record.signal) {
-            let by_group = record.signal == Signal::LifecycleState;
+        if self.sight.is_gone(incident.signal) {
+            let by_group = incident.signal == Signal::LifecycleState;
             return Some(if by_group { Why::InService } else { Why::Withdrawn });
         }
-        let sleeps = matches!(record.id.action, Some(Action::Hibernate | Action::Stop));
-        match record.signal {
-            _ if record.terminating || self.sight.is_terminating() => None,
-            Signal::Notice if self.stood_still && sleeps && now > record.deadline => Some(Why::Resumed),
-            Signal::RebalanceRecommendation if record.outcome.is_some() && !record.certain => Some(Why::Stayed),
+        let sleeps = matches!(incident.id.action, Some(Action::Hibernate | Action::Stop));
+        match incident.signal {
+            _ if incident.is_terminating() || self.sight.is_terminating() => None,
+            Signal::Notice if self.stood_still && sleeps && now > incident.deadline => Some(Why::Resumed),
+            Signal::RebalanceRecommendation if incident.outcome.is_some() && !incident.is_certain() => {
+                Some(Why::Stayed)
+            }
             Signal::Notice | Signal::RebalanceRecommendation => {
                 self.lives_on_at().is_some_and(|at| now >= at).then_some(Why::StillAlive)
             }
@@ -86,40 +87,40 @@ impl Life {
     /// When an instance that is still alive then has survived. A recommendation has no deadline: it counts from the end of
     /// its handover.
     pub(super) fn lives_on_at(&self) -> Option<BootInstant> {
-        let record = self.record_of_this_boot().filter(|it| it.closed.is_none() && !it.terminating)?;
-        let from = match record.signal {
-            Signal::Notice => record.deadline,
-            Signal::RebalanceRecommendation if record.outcome.is_some() => record.milestones.last()?.at,
+        let incident = self.incident_of_this_boot().filter(|it| !it.is_closed() && !it.is_terminating())?;
+        let from = match incident.signal {
+            Signal::Notice => incident.deadline,
+            Signal::RebalanceRecommendation if incident.outcome.is_some() => incident.milestones.last()?.at,
             _ => return None,
         };
         Some(from + SURVIVED_AFTER).filter(|_| self.arrival.is_none())
     }
 
     fn survived(&mut self, why: Why, now: BootInstant) {
-        let Some(record) = self.record.clone() else { return };
-        self.handover = None;
+        self.held.end_handover();
+        let Some(incident) = self.incident().cloned() else { return };
         self.stood_still = false;
         self.over = self.sight.notice;
         self.epoch += 1;
-        let registrations = record.known.registrations.clone().unwrap_or_else(|| record.known.found.clone());
-        let errand = self.errand_after(&record, why);
+        let registrations = incident.registrations.known().to_vec();
+        let errand = self.errand_after(&incident, why);
         let what = match why {
             Why::Withdrawn => "AWS has withdrawn what it had announced: this instance lives on",
             Why::InService => "the Auto Scaling group has put this instance into service again",
-            Why::StillAlive if record.signal == Signal::RebalanceRecommendation => {
+            Why::StillAlive if incident.signal == Signal::RebalanceRecommendation => {
                 "no interruption has followed the recommendation for two minutes: this instance lives on"
             }
             Why::StillAlive => "this instance lives on, two minutes after its end was due",
             Why::Resumed => "this instance was hibernated and has resumed",
             Why::Booted => "this instance has booted again after a handover",
             Why::Stayed => "the recommendation to rebalance leads to nothing",
-            Why::Drilled if record.was_seen_through() => "the drill's handover is over",
+            Why::Drilled if incident.was_seen_through() => "the drill's handover is over",
             Why::Drilled => "the drill has ended before its handover was over",
         };
         let names: Vec<&str> = registrations.iter().map(|registration| registration.name()).collect();
         let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
         let then = match errand {
-            Errand::StayOut if !record.certain => "this instance never left".to_owned(),
+            Errand::StayOut if !incident.is_certain() => "this instance never left".to_owned(),
             Errand::StayOut => {
                 format!("[survive] then = \"stay-out\": it stays out of {names}, runs on, and is paid for")
             }
@@ -133,33 +134,33 @@ impl Life {
             Errand::Arrive | Errand::Reinstate => format!("it goes back to {names}"),
         };
         // Else the process before this one has said so.
-        if !record.survived {
+        if !incident.was_survived() {
             self.reach(MilestoneKind::Survived, format!("{what}; {then}"), now);
         }
         let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
-        let plan = record.known.plan.as_ref();
+        let plan = incident.plan.as_ref();
         self.arrival = Some(Arrival::after_handover(errand, identity, readiness, registrations, plan, now));
-        self.change_record(|record| record.survived = true);
+        self.change_incident(|incident| incident.phase = Phase::ComingBack);
     }
 
-    fn errand_after(&self, record: &Record, why: Why) -> Errand {
+    fn errand_after(&self, incident: &Incident, why: Why) -> Errand {
         match self.then() {
             // Nobody takes it, whatever becomes of instances that live on.
-            _ if why == Why::Drilled || record.signal == Signal::Drill => Errand::Reinstate,
+            _ if why == Why::Drilled || incident.signal == Signal::Drill => Errand::Reinstate,
             _ if why == Why::InService => Errand::Reinstate,
             // It never left.
-            _ if !record.certain => Errand::StayOut,
+            _ if !incident.is_certain() => Errand::StayOut,
             Then::StayOut => Errand::StayOut,
             // Started again, it is wanted again.
             Then::Terminate if is_wanted_again(why) => Errand::Reinstate,
-            Then::Terminate if record.is_complete() => Errand::Terminate,
+            Then::Terminate if incident.is_complete() => Errand::Terminate,
             Then::Reinstate | Then::Terminate => Errand::Reinstate,
         }
     }
 
     /// At every boot, and once the group wants this instance to serve, when it is known that nothing stands against it.
     fn arrive_if_due(&mut self, now: BootInstant) {
-        let leaves = self.handover.is_some() || self.sight.is_terminating() || self.may_stand();
+        let leaves = self.handover().is_some() || self.sight.is_terminating() || self.may_stand();
         if !self.is_to_arrive || leaves {
             return;
         }
@@ -167,9 +168,9 @@ impl Life {
             return self.waits_for_its_group();
         }
         // A process of this boot has said why not.
-        let stays_out = |record: &Record| !matches!(record.closed, Some(Closed::Reinstated | Closed::Stayed));
+        let stays_out = |it: &Incident| !matches!(it.closed(), Some(Closed::Reinstated | Closed::Stayed));
         self.is_to_arrive = false;
-        if self.record_of_this_boot().is_some_and(stays_out) {
+        if self.incident_of_this_boot().is_some_and(stays_out) {
             return;
         }
         self.epoch += 1;
@@ -196,11 +197,11 @@ impl Life {
         let closed = match arrival.errand() {
             Errand::Arrive => return,
             Errand::Reinstate => Closed::Reinstated,
-            Errand::StayOut if self.record.as_ref().is_some_and(|record| !record.certain) => Closed::Stayed,
+            Errand::StayOut if self.incident().is_some_and(|incident| !incident.is_certain()) => Closed::Stayed,
             Errand::StayOut => Closed::StayedOut,
             Errand::Terminate => Closed::Terminated,
         };
-        self.change_record(|record| record.closed = Some(closed));
+        self.change_incident(|incident| incident.phase = Phase::Closed(closed));
     }
 }
 

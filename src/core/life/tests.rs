@@ -4,11 +4,12 @@
 mod aws;
 mod chance;
 mod drill;
+mod golden;
 mod story;
 
 use crate::core::call::Call;
 use crate::core::config::{Then, When};
-use crate::core::life::{Closed, Record};
+use crate::core::incident::{Closed, Incident};
 use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
 use crate::core::notice::Notice;
 
@@ -19,7 +20,7 @@ use story::{Fate, Story, arrives, hands_over_for_events, hands_over_on_recommend
 const LIVE_ON: [Owner; 5] = [Owner::Detach, Owner::Rebalance, Owner::Maintain, Owner::Instant, Owner::Nobody];
 
 fn closed(story: &Story) -> Option<Closed> {
-    story.record().and_then(|record| record.closed)
+    story.record().and_then(|record| record.closed())
 }
 
 fn is_registration_of_us(call: &Call) -> bool {
@@ -346,7 +347,7 @@ mod notice {
     fn after_a_record_of_the_beginning_of_time_is_handed_over_all_the_same() {
         let mut story = noticed(Owner::Instant, 3);
         story.kill();
-        story.disk = story.record().map(|record| Record { begun_at: jiff::Timestamp::MIN, ..record });
+        story.disk = story.record().map(|record| Incident { begun_at: jiff::Timestamp::MIN, ..record });
         story.start();
         story.run(60);
         assert!(is_complete(&story), "{}", story.tale());
@@ -594,7 +595,7 @@ mod notice {
             story.kill();
             story.lose_record();
             story.start();
-            story.run_until(|story| story.record().is_some_and(|record| record.known.plan.is_some()));
+            story.run_until(|story| story.record().is_some_and(|record| record.plan.is_some()));
             story.run(1).restart();
             story.run(100);
             assert_eq!(story.launched(), 1, "{owner:?}");
@@ -608,7 +609,7 @@ mod notice {
         story.run(1).exchanges(vec![(Fate::LostCall, 20); 6]);
         story.notice(Action::Terminate);
         story.run_until(|story| story.launched() == 1);
-        assert!(story.record().is_some_and(|record| record.known.plan.is_none()), "{}", story.tale());
+        assert!(story.record().is_some_and(|record| record.plan.is_none()), "{}", story.tale());
         story.run(100);
         assert!(story.saw(MilestoneKind::SuccessorRunning) > 0, "{}", story.tale());
     }

@@ -52,6 +52,16 @@ pub struct AutoScalingGroup {
     pub mixes_spot_and_on_demand: bool,
 }
 
+impl AutoScalingGroup {
+    /// The zones with the fewest members first, and the one whose pool is being reclaimed last.
+    pub(crate) fn zones_for_a_successor(&self, ours: &str) -> Vec<String> {
+        let members = |zone: &String| self.members.iter().filter(|member| member.availability_zone == *zone).count();
+        let mut zones = self.availability_zones.clone();
+        zones.sort_by_key(|zone| (zone == ours, members(zone), zone.clone()));
+        zones
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifecycleHook {
     pub name: String,

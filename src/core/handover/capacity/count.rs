@@ -33,15 +33,15 @@ pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], incident: &Inciden
 
 /// AWS's time of our own notice, where this instance's Spot request tells it: the notice's time less two minutes is a guess.
 pub(in crate::core::handover) fn noticed_by_request(members: &[FleetMember], incident: &Incident) -> Option<Timestamp> {
-    members.iter().find(|member| member.instance_id == incident.identity.instance_id)?.taken_since
+    members.iter().find(|member| member.instance_id == incident.id.instance_id)?.taken_since
 }
 
 /// The hundredths of units of the living members: those launched since the first notice of all that go, and the others.
 fn by_age(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> (i32, i32) {
     let is_going = |member: &FleetMember| is_under_notice(member, incident.time_of(now));
     let ours = noticed_by_request(members, incident).or(incident.time.map(|time| time - TWO_MINUTES));
-    let ours = ours.or(incident.successors_since);
-    let is_other = |member: &&FleetMember| member.instance_id != incident.identity.instance_id && is_going(member);
+    let ours = ours.or(incident.start.successors_since);
+    let is_other = |member: &&FleetMember| member.instance_id != incident.id.instance_id && is_going(member);
     let of_others = members.iter().filter(is_other).filter_map(noticed_at);
     let noticed = ours.into_iter().chain(of_others).min();
     let (mut young, mut old) = (0_i32, 0_i32);
@@ -61,7 +61,7 @@ pub(super) fn is_about_to_go(member: &FleetMember, incident: &Incident, now: Boo
 
 /// When another victim goes: two minutes after its notice, which AWS's clock dates.
 pub(super) fn another_goes_at(member: &FleetMember, incident: &Incident, now: BootInstant) -> Option<BootInstant> {
-    let is_other = member.instance_id != incident.identity.instance_id;
+    let is_other = member.instance_id != incident.id.instance_id;
     let is_victim = is_other && is_under_notice(member, incident.time_of(now));
     goes_at(member).filter(|_| is_victim).map(|goes_at| incident.instant_of(goes_at))
 }

@@ -39,11 +39,11 @@ impl Drain {
 
     /// When this instance was quiet, in milliseconds, and why.
     fn quiet(self) -> (u64, String) {
-        let known = Known {
+        let known = LookedUp {
             registrations: Some(self.registrations.clone()),
             plan: Some(self.plan.clone()),
             unclear: self.unclear.clone(),
-            ..Known::default()
+            ..LookedUp::default()
         };
         let end = self.incident.deadline.as_duration().as_millis() as u64;
         let mut handover = Handover::begin(self.incident.clone(), self.settings.clone(), known, at(0));
@@ -246,7 +246,7 @@ fn without_a_notice_the_same_holds_and_the_deregistration_delay_bounds_it() {
     let scale_in = |kernel: Kernel, delay| {
         let bounded = |drain: &mut Drain| {
             drain.incident.signal = Signal::LifecycleState;
-            drain.incident.terminating = true;
+            drain.incident.group_takes = Some(Takes::ToItsEnd);
             drain.incident.deadline = at(1_000_000);
             drain.registrations[0].deregistration_delay = Duration::from_secs(delay);
         };

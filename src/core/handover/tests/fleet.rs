@@ -38,14 +38,14 @@ fn told(change: impl FnOnce(&mut Told)) -> Told {
 fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -> Told {
     let mut incident = incident_of(US, Action::Terminate, 141_000);
     incident.time = Some(epoch() + Duration::from_secs(140));
-    incident.successors_since = Some(epoch() + Duration::from_secs(20));
+    incident.start.successors_since = Some(epoch() + Duration::from_secs(20));
     let settings =
         Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
     let planned = Fleet { replacement_strategy: replacement_strategy.map(str::to_owned), ..fleet(10) };
     // The signal decides how it is asked.
     let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: planned, how: FleetRequest::Raise };
     let registrations = vec![registration(WEB, US, &[80])];
-    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     let mut members: Vec<FleetMember> = (1..10).map(|number| member(&format!("i-{number}"), -900, None)).collect();
     members.push(member(US, -900, Some(20)));
     let mut told = Told {
@@ -121,10 +121,10 @@ fn a_member_from_just_before_a_short_notice_is_no_successor() {
     let mut told = told(|told| told.members[0] = member("i-1", 18, None));
     let mut incident = incident_of(US, Action::Terminate, 66_000);
     incident.time = Some(epoch() + Duration::from_secs(65));
-    incident.successors_since = Some(epoch() - Duration::from_secs(85));
+    incident.start.successors_since = Some(epoch() - Duration::from_secs(85));
     let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
     let registrations = vec![registration(WEB, US, &[80])];
-    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     told.handover = Handover::begin(incident, Settings::default(), known, at(21_000));
     told.until(24_000);
     assert_eq!(told.written, ["11"]);

@@ -23,7 +23,7 @@ fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
     change(&mut incident);
     let settings = Settings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..Settings::default() };
     let registrations = vec![registration(WEB, US, &[80])];
-    let known = Known { registrations: Some(registrations), plan: Some(plan), ..Known::default() };
+    let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     Told { handover: Handover::begin(incident, settings, known, at(1_000)), now: 1_000, throttled: false }
 }
 
@@ -172,7 +172,7 @@ fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
 #[test]
 fn a_refusal_of_a_member_that_leaves_already_is_done() {
     for state in ["Detaching", "Terminating", "Terminating:Wait"] {
-        let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| incident.resumed = true);
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| incident.start.resumed = true);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
         told.until(2_000, DutyId::Ask);
@@ -264,8 +264,9 @@ fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
         let mut group = group(&[]);
         group.other_traffic_sources = sources.iter().map(|source| (*source).to_owned()).collect();
         let mut incident = incident_of(US, Action::Terminate, 3_600_000);
-        (incident.signal, incident.owner_sees) = (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
-        let known = Known { registrations: Some(Vec::new()), plan: Some(plan_of(group)), ..Known::default() };
+        (incident.signal, incident.start.owner_sees) =
+            (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
+        let known = LookedUp { registrations: Some(Vec::new()), plan: Some(plan_of(group)), ..LookedUp::default() };
         let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
         let mut calls = Vec::new();
         for now in (1_000..120_000).step_by(100) {
@@ -313,8 +314,8 @@ fn an_endpoint_that_lacks_launch_instances_is_a_no() {
 fn scaled_in(hooks: &[&str], resumed: bool) -> Told {
     told(plan_of(group(hooks)), When::AtOnce, |incident| {
         incident.signal = Signal::LifecycleState;
-        incident.terminating = true;
-        incident.resumed = resumed;
+        incident.group_takes = Some(Takes::ToItsEnd);
+        incident.start.resumed = resumed;
         incident.deadline = at(400_000);
     })
 }
@@ -354,7 +355,7 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
     let nobody = Plan::Nobody { why: "[successor] owner is \"none\"".into() };
     for known in [plan_of(group(&[])), plan_of(group(&["drain"])), nobody] {
         let mut told = told(known.clone(), When::AtOnce, |incident| {
-            (incident.signal, incident.terminating) = (Signal::LifecycleState, true);
+            (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
         });
         let mut completed = Vec::new();
         while told.now < 5_000_000 && told.handover.outcome().is_none() {
@@ -389,7 +390,8 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
     let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
     group.members = us.into_iter().cycle().take(300).collect();
     let mut told = told(plan_of(group), When::AtOnce, |incident| {
-        (incident.signal, incident.terminating, incident.deadline) = (Signal::LifecycleState, true, at(400_000));
+        (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+        incident.deadline = at(400_000);
     });
     let mut looks = 0;
     while told.until(600_000, DutyId::MemberState).is_some() {
@@ -403,7 +405,7 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
 #[test]
 fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| {
-        (incident.signal, incident.terminating) = (Signal::LifecycleState, true);
+        (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
     });
     assert!(told.until(60_000, DutyId::FindGroup).is_some());
     told.answer(DutyId::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
@@ -466,10 +468,9 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
     told.handover = {
         let mut incident = incident_of(US, Action::Terminate, 400_000);
         incident.signal = Signal::LifecycleState;
-        incident.terminating = true;
-        incident.into_pool = true;
+        incident.group_takes = Some(Takes::IntoPool);
         let known =
-            Known { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..Known::default() };
+            LookedUp { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..LookedUp::default() };
         Handover::begin(incident, Settings::default(), known, at(1_000))
     };
     for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
@@ -612,7 +613,7 @@ impl Told {
 
 #[test]
 fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successor_is_taken_for_ours() {
-    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.resumed = true);
+    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.start.resumed = true);
     told.until(2_000, DutyId::Ask);
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
@@ -624,7 +625,7 @@ fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successo
 #[test]
 fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in_doubt() {
     for (desired, decrements) in [(3, false), (4, true)] {
-        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.resumed = true);
+        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.start.resumed = true);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, members("InService"));
         assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
@@ -648,7 +649,7 @@ fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_por
         let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
         let registration = Registration { group_port, ..registration(WEB, US, &[80]) };
         let plan = Some(plan_of(group(&[])));
-        let known = Known { registrations: Some(vec![registration]), plan, ..Known::default() };
+        let known = LookedUp { registrations: Some(vec![registration]), plan, ..LookedUp::default() };
         let settings =
             Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
         told.handover = Handover::begin(told.handover.incident().clone(), settings, known, at(1_000));

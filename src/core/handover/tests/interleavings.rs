@@ -56,11 +56,11 @@ enum Step {
 fn incident(victim: usize, resumed: bool) -> Incident {
     let mut incident = incident_of(NAMES[victim], Action::Terminate, 121_000);
     incident.time = Some(epoch() + Duration::from_millis(121_000));
-    incident.resumed = resumed;
+    incident.start.resumed = resumed;
     incident
 }
 
-fn situation<'a>(now: BootInstant, incident: &'a Incident, journal: &'a mut Journal) -> Situation<'a> {
+fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
     Situation {
         now,
         incident,
@@ -79,13 +79,11 @@ fn situation<'a>(now: BootInstant, incident: &'a Incident, journal: &'a mut Jour
         hooks_ended: true,
         may_complete: false,
         hooks_are_open: false,
-        registrations: &[],
         elsewhere: None,
         plan_is_known: true,
         taken_out_of: Vec::new(),
         goes_out_of: Vec::new(),
         crowd: Crowd::new(at(1_500)).until(at(121_000)),
-        journal,
     }
 }
 
@@ -170,15 +168,15 @@ impl World {
 
     fn answer(&mut self, index: usize, answer: Answer) {
         let (now, daemon) = (at(self.now), &mut self.daemons[index]);
-        let (incident, mut journal) = (incident(index, daemon.resumed), Journal::default());
-        duty::take(&mut daemon.ask, now, &mut situation(now, &incident, &mut journal), answer);
+        let mut incident = incident(index, daemon.resumed);
+        duty::take(&mut daemon.ask, now, &mut situation(now, &mut incident), answer);
     }
 
     fn begin(&mut self) {
         for (index, daemon) in self.daemons.iter_mut().enumerate() {
-            let (incident, mut journal) = (incident(index, daemon.resumed), Journal::default());
+            let mut incident = incident(index, daemon.resumed);
             if daemon.in_flight.is_none() {
-                let mut situation = situation(at(self.now), &incident, &mut journal);
+                let mut situation = situation(at(self.now), &mut incident);
                 let begun = duty::begin(&mut daemon.ask, at(self.now), &mut situation);
                 daemon.in_flight = begun.map(|(_, call)| (self.now, call));
             }

@@ -68,7 +68,6 @@ fn a_repeat_that_is_on_its_way_when_the_minute_is_over_has_the_last_word() {
 #[test]
 fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() {
     let mut run = Launching::new();
-    let mut record = None;
     let asked = run.until(60_000, &mut |_, call| match call {
         Call::CreateFleet { client_token, .. } if client_token.ends_with("-0") => {
             launched_by_aws(&[], &["InsufficientInstanceCapacity: none here"])
@@ -78,14 +77,13 @@ fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() 
     });
     let tokens_before = tokens(&asked);
     assert!(tokens_before[1].ends_with("-1") && asked[1].0 >= asked[0].0 + 200, "noted before it is asked: {asked:?}");
-    record.replace(run.handover.known());
+    let before = run.handover.incident().clone();
     for (is_found, is_noted) in [(false, true), (true, true), (true, false)] {
-        let mut known = record.clone().expect("what is known");
-        if !is_noted {
-            known.launch = None;
-        }
         let mut incident = incident_of("i-victim", Action::Terminate, 121_000);
-        incident.resumed = true;
+        incident.launch = before.launch.filter(|_| is_noted);
+        incident.start.resumed = true;
+        let registrations = before.registrations.all().map(<[_]>::to_vec);
+        let known = LookedUp { registrations, plan: before.plan.clone(), ..LookedUp::default() };
         let mut next =
             Launching { handover: Handover::begin(incident, Settings::default(), known, at(61_000)), now: 61_000 };
         let asked = next.until(70_000, &mut |_, call| match call {

@@ -55,12 +55,12 @@ impl<'a> Night<'a> {
     }
 
     fn pass(self) -> Seen {
-        let incident = Incident { clocks: (epoch(), at(0)), ..incident_of("i-victim", self.action, 120_000) };
+        let incident = incident_of("i-victim", self.action, 120_000);
         let ours = registration(WEB, &self.target_id("i-victim"), &[80]);
-        let known = Known {
+        let known = LookedUp {
             registrations: Some(vec![Registration { target_type: self.target_type, ..ours }]),
             plan: Some(self.plan.clone()),
-            ..Known::default()
+            ..LookedUp::default()
         };
         let leave = LeaveSettings { when: self.when, ..LeaveSettings::default() };
         let mut handover = Handover::begin(incident, Settings { leave, ..Settings::default() }, known, at(0));
@@ -300,11 +300,11 @@ fn a_hibernation_and_a_group_that_terminates_this_instance_leave_whoever_serves(
     let seen = Night { action: Action::Hibernate, ..Night::of(When::Auto, launch_plan(), &[]) }.pass();
     assert_eq!((seen.left, seen.looks), (Some(0), 0));
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let incident = Incident { signal: Signal::LifecycleState, terminating: true, ..incident };
-    let known = Known {
+    let incident = Incident { signal: Signal::LifecycleState, group_takes: Some(Takes::ToItsEnd), ..incident };
+    let known = LookedUp {
         registrations: Some(vec![registration(WEB, "i-victim", &[80])]),
         plan: Some(hooked()),
-        ..Known::default()
+        ..LookedUp::default()
     };
     let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
     assert!(handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DeregisterTargets { .. })));

@@ -293,7 +293,7 @@ impl Storm {
             let name = victim_id(victim);
             let incident = incident_of(name.as_str(), Action::Terminate, death);
             let registrations = Some(vec![registration(WEB, name.as_str(), &[80])]);
-            let known = Known { registrations, plan: Some(plan.clone()), ..Known::default() };
+            let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
             Handover::begin(incident, settings.clone(), known, at(noticed_at(victim)))
         };
         let mut storm = Storm {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::call::{Answer, Call};
-use crate::core::handover::Known;
+use crate::core::handover::LookedUp;
 use crate::core::model::*;
 use crate::core::plan::{
     BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LaunchPlan, Leftover, PREDECESSOR_TAG, Plan, leftover,
@@ -336,8 +336,8 @@ impl Aws {
     }
 
     /// The result of a look-up now.
-    pub(super) fn look_up(&self) -> Known {
-        Known { registrations: Some(self.shown()), plan: Some(self.plan()), ..Known::default() }
+    pub(super) fn look_up(&self) -> LookedUp {
+        LookedUp { registrations: Some(self.shown()), plan: Some(self.plan()), ..LookedUp::default() }
     }
 
     fn group(&self) -> AutoScalingGroup {

@@ -11,7 +11,7 @@ use crate::core::config::{Config, ListedTargetGroup, Rebalance, ScheduledEvents,
 use crate::core::duty::{Due, DutyId};
 use crate::core::handover::Handover;
 use crate::core::incident::Incident;
-use crate::core::life::{Life, Recommendation, Record, Ticket};
+use crate::core::life::{Life, Recommendation, Ticket};
 use crate::core::model::{Action, BootInstant, ExcessCapacity, Milestone, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 use crate::core::plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
@@ -49,7 +49,7 @@ pub(super) struct Story {
     boot: u32,
     pub(super) boots: Vec<u64>,
     booted_at: u64,
-    pub(super) disk: Option<Record>,
+    pub(super) disk: Option<Incident>,
     pub(super) notice: Option<Notice>,
     recommendation: Option<Timestamp>,
     events: Vec<ScheduledEvent>,
@@ -247,9 +247,9 @@ impl Story {
     }
 
     /// As the next process reads it.
-    pub(super) fn record(&self) -> Option<Record> {
+    pub(super) fn record(&self) -> Option<Incident> {
         let text = serde_json::to_string(self.disk.as_ref()?).expect("it is written");
-        Some(serde_json::from_str(&text).expect("it is read"))
+        Some(Incident::read(&text).expect("it is read"))
     }
 
     pub(super) fn saw(&self, kind: MilestoneKind) -> usize {
@@ -268,7 +268,7 @@ impl Story {
         let told: Vec<String> =
             self.milestones.iter().map(|(at, it)| format!("{at} {}: {}", it.milestone.as_str(), it.message)).collect();
         let record = self.record();
-        let closed = record.as_ref().map(|record| (record.id.number, record.signal, record.closed));
+        let closed = record.as_ref().map(|record| (record.id.number, record.signal, record.phase));
         let undone = record.and_then(|record| record.outcome).map(|outcome| {
             let undone = outcome.duties.into_iter().filter(|duty| !duty.done);
             (outcome.complete, undone.map(|duty| format!("{}: {}", duty.duty, duty.what)).collect::<Vec<_>>())
@@ -471,7 +471,7 @@ impl Story {
         let is_by_group = |signal| signal != Signal::Notice;
         let has_deadline = |incident: &Incident| {
             incident.signal != Signal::RebalanceRecommendation
-                && !(incident.terminating && is_by_group(incident.signal))
+                && !(incident.is_terminating() && is_by_group(incident.signal))
         };
         let deadline = life.handover().filter(|it| has_deadline(it.incident()));
         let deadline = deadline.map(|handover| handover.incident().deadline);
@@ -487,7 +487,7 @@ impl Story {
                     "{call:?} would go on after the deadline"
                 ),
                 (true, Call::TerminateInstances) => {
-                    let outcome = life.record().and_then(|record| record.outcome.as_ref());
+                    let outcome = life.incident().and_then(|record| record.outcome.as_ref());
                     assert!(outcome.is_some_and(|outcome| outcome.complete), "it terminates itself, though incomplete");
                     assert_eq!(self.config.survive.then, Then::Terminate);
                 }
@@ -500,7 +500,7 @@ impl Story {
         let milestones = life.take_milestones();
         life.take_remarks();
         self.milestones.extend(milestones.into_iter().map(|milestone| (self.now, milestone)));
-        if let Some(record) = life.record_to_write()
+        if let Some(record) = life.incident_to_write()
             && self.disk.as_ref() != Some(record)
         {
             self.disk = Some(record.clone());

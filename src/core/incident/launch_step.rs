@@ -1,0 +1,20 @@
+//! How far the attempts to launch a successor have come.
+
+use serde::{Deserialize, Serialize};
+
+/// One of the launches that are tried one after the other, each under a client token of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchStep {
+    pub attempt: u32,
+    pub way: LaunchWay,
+}
+
+/// The call by which an attempt is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaunchWay {
+    #[default]
+    Fleet,
+    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
+    Instance,
+}

@@ -1,0 +1,55 @@
+//! How far an instance is in its incident, and how its handover ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::duty::DutyReport;
+
+/// How far an instance is in its incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", content = "closed", rename_all = "kebab-case")]
+pub enum Phase {
+    /// The handover goes on, and the instance serves until its successor does, or until it is high time.
+    Waiting,
+    /// The handover goes on, and the instance leaves its target groups.
+    Leaving,
+    /// The handover is over, and the end of the instance is waited for.
+    Left,
+    /// The instance lives on: what the handover left is being put right.
+    ComingBack,
+    /// Nothing of the handover is left to be put right.
+    Closed(Closed),
+}
+
+/// What became of an instance that lived on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Closed {
+    Reinstated,
+    StayedOut,
+    /// It never left: a recommendation without a successor.
+    Stayed,
+    Terminated,
+}
+
+/// Where the Auto Scaling group takes this instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Takes {
+    ToItsEnd,
+    /// Back into its warm pool.
+    IntoPool,
+}
+
+/// How a handover ended, duty by duty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub complete: bool,
+    pub duties: Vec<DutyReport>,
+}
+
+impl Outcome {
+    /// In one word, as every machine reads it.
+    pub fn as_str(&self) -> &'static str {
+        if self.complete { "complete" } else { "partial" }
+    }
+}
