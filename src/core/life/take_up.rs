@@ -67,7 +67,8 @@ impl Life {
             None => self.looked_up.plan.is_some() && self.sight.absent_before && self.sight.recommended.is_none(),
         };
         incident.begun_by_notice = match earlier {
-            Some(earlier) => earlier.begun_by_notice,
+            // A notice that comes after the end of the first one's handover has a successor already.
+            Some(earlier) => earlier.begun_by_notice && earlier.outcome.is_none(),
             None => signal == Signal::Notice && self.sight.recommended.is_none(),
         };
         incident.recommended = signal == Signal::RebalanceRecommendation
