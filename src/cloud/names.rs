@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// The resolver of the C library asks a dead server for five seconds before it asks the next one, and a second time after
 /// both: so long a name is waited for that was never found.
@@ -41,8 +42,15 @@ impl Default for Names {
     }
 }
 
+/// Asks on a thread, because the C library waits. One that cannot be had is an error, where tokio's own look-up panics.
 fn ask_the_system(name: String) -> Resolving {
-    Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+    let (tell, told) = oneshot::channel();
+    let find = move || (name.as_str(), 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
+    let thread = thread::Builder::new().name("names".to_owned()).spawn(move || drop(tell.send(find())));
+    Box::pin(async move {
+        thread?;
+        told.await.map_err(io::Error::other)?
+    })
 }
 
 #[derive(Default)]
@@ -129,11 +137,11 @@ impl Names {
         entry.look_up = Some(look_up.clone());
         let (names, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
-            // In a task of its own, because the system may have no thread for it, and that is a panic.
+            // In a task of its own: a look-up that dies is an error, too.
             let found = match tokio::spawn((names.ask)(name.clone())).await {
                 Ok(Ok(addresses)) => Ok(addresses),
                 Ok(Err(error)) => Err(format!("the name {name} was not found: {error}")),
-                Err(_) => Err(format!("the name {name} was not looked up: there is no thread for it")),
+                Err(_) => Err(format!("the look-up of the name {name} died")),
             };
             names.found(&name, &found);
             sender.send_replace(Some(found));

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -171,8 +171,7 @@ fn request(http: &Client, url: &Url) -> RequestBuilder {
 async fn connect(url: &Url, names: Option<Arc<dyn Resolve>>) -> anyhow::Result<WebhookClient> {
     let is_https = url.scheme() == "https";
     let trusted = match is_https {
-        // A disk that hangs holds up nothing but the webhook.
-        true => tokio::task::spawn_blocking(system_certificates).await.context("failed to read certificates")??,
+        true => on_a_thread(system_certificates).await.context("failed to read certificates")??,
         false => RootCertStore::empty(),
     };
     let provider = ring::default_provider().into();
@@ -193,6 +192,13 @@ async fn connect(url: &Url, names: Option<Arc<dyn Resolve>>) -> anyhow::Result<W
     let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secrets = secrets(url, authorization);
     Ok(WebhookClient { http, secrets })
+}
+
+/// A disk that hangs holds up nothing but the webhook, and a thread that cannot be had is an error.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new().name("webhook".to_owned()).spawn(move || drop(tell.send(work())))?;
+    Ok(told.await?)
 }
 
 fn system_certificates() -> anyhow::Result<RootCertStore> {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use crate::scenario::{Scenario, eventually, world};
+use crate::scenario::{AT_ONCE, Scenario, eventually, world};
 
 /// Nothing else runs as this user, whose processes and threads the kernel counts.
 const USER: &str = "61077";
@@ -51,7 +51,11 @@ fn without_threads_the_daemon_waits_for_them_at_its_start_and_hands_over_without
     }
     let path = |name: &str| own.join(name).to_str().expect("a path").to_owned();
     let limit = format!("--nproc={MOST}:{MOST}");
-    let scenario = Scenario::listing(world())
+    let scenario = Scenario::listing(world());
+    let by_name = scenario.sim.aws_endpoint().replace("127.0.0.1", "localhost");
+    let scenario = scenario
+        .config(&format!("{AT_ONCE}[notify]\nwebhook = \"https://127.0.0.1:9/\"\n"))
+        .variable("AWS_ENDPOINT_URL", &by_name)
         .started_by(&["prlimit", &limit, "setpriv", "--reuid", USER, "--clear-groups"])
         .variable("STATE_DIRECTORY", &path("state"))
         .variable("RUNTIME_DIRECTORY", &path("run"));
@@ -66,12 +70,16 @@ fn without_threads_the_daemon_waits_for_them_at_its_start_and_hands_over_without
     assert!(!daemon.has_ended(), "{}", daemon.lines().join("\n"));
     drop(others);
     daemon.wait_for_line("ready; on a notice");
+    // An idle thread of the runtime's lives for ten seconds.
+    std::thread::sleep(Duration::from_secs(11));
     let others = Others::start();
     std::thread::sleep(Duration::from_secs(1));
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for("handed-over");
     assert!(!daemon.has_ended() && !scenario.serves("web"), "{}", daemon.lines().join("\n"));
     assert_eq!(scenario.sim.successors().len(), 1, "{}", daemon.lines().join("\n"));
+    // Neither the look-up of a name nor the certificates for the webhook panic.
+    assert!(daemon.lines_with("a bug of this program").is_empty(), "{}", daemon.lines().join("\n"));
     let before = looks();
     eventually(|| (looks() > before + 2).then_some(())).expect("it goes on looking");
     drop((daemon, others));
