@@ -9,6 +9,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::modify_fleet::builders::ModifyFleetFluentBuilder;
 use aws_sdk_ec2::types::{
     ActiveInstance, Filter, FleetData, FleetExcessCapacityTerminationPolicy, TargetCapacitySpecificationRequest,
+    TargetCapacityUnitType,
 };
 use jiff::Timestamp;
 
@@ -16,7 +17,8 @@ use super::caller::{Caller, pages, timestamp, would_be_done};
 use super::instances::{AT_ONCE, Instances, tags};
 use super::launch_configuration;
 use crate::core::model::{
-    ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance, InstanceId,
+    CapacityUnit, ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance,
+    InstanceId,
 };
 use crate::core::retry::{Failure, FailureKind};
 
@@ -72,10 +74,11 @@ impl Ec2Fleet {
     }
 
     fn modifying_fleet(&self, id: &str, change: FleetChange) -> ModifyFleetFluentBuilder {
-        let FleetChange { total, spot, excess } = change;
+        let FleetChange { total, spot, excess, unit } = change;
         let capacity = total.map(|total| {
             TargetCapacitySpecificationRequest::builder()
                 .total_target_capacity(total)
+                .set_target_capacity_unit_type(unit_type(unit))
                 .set_spot_target_capacity(spot)
                 .set_on_demand_target_capacity(spot.map(|spot| total.saturating_sub(spot)))
                 .build()
@@ -184,6 +187,24 @@ pub(super) fn state(name: Option<&str>) -> FleetState {
     }
 }
 
+/// `TargetCapacityUnitType`.
+pub(super) fn unit(name: Option<&TargetCapacityUnitType>) -> CapacityUnit {
+    match name {
+        Some(TargetCapacityUnitType::Vcpu) => CapacityUnit::Vcpus,
+        Some(TargetCapacityUnitType::MemoryMib) => CapacityUnit::MemoryMib,
+        _ => CapacityUnit::Instances,
+    }
+}
+
+/// Instances are what AWS counts where no unit is named.
+fn unit_type(unit: CapacityUnit) -> Option<TargetCapacityUnitType> {
+    match unit {
+        CapacityUnit::Instances => None,
+        CapacityUnit::Vcpus => Some(TargetCapacityUnitType::Vcpu),
+        CapacityUnit::MemoryMib => Some(TargetCapacityUnitType::MemoryMib),
+    }
+}
+
 /// Rounds down to whole units: a part of one does not count.
 pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
     fulfilled.unwrap_or_default().floor() as i32
@@ -212,8 +233,30 @@ fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
             _ => ExcessCapacity::Terminates,
         },
         launch_configurations: configurations.filter_map(launch_configuration::of_ec2_fleet).collect(),
+        unit: unit(target.and_then(|target| target.target_capacity_unit_type())),
         specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: tags(described.tags()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::TargetCapacitySpecification;
+
+    use super::*;
+
+    #[test]
+    fn a_change_names_the_unit_that_the_fleet_counts_in_and_none_for_instances() {
+        for name in [TargetCapacityUnitType::Vcpu, TargetCapacityUnitType::MemoryMib] {
+            let specification = TargetCapacitySpecification::builder().total_target_capacity(8);
+            let specification = specification.target_capacity_unit_type(name.clone()).build();
+            let described = FleetData::builder().target_capacity_specification(specification).build();
+            let change = fleet("fleet-1", &described).expect("a fleet").with_total(10);
+            assert_eq!(unit_type(change.unit), Some(name));
+        }
+        let described = FleetData::builder().build();
+        let change = fleet("fleet-1", &described).expect("a fleet").with_total(10);
+        assert_eq!(unit_type(change.unit), None);
+    }
 }

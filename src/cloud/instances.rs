@@ -240,6 +240,10 @@ fn instance(described: &types::Instance) -> Option<Instance> {
             Some(StateReason { code, message: reason.message().unwrap_or_default().to_owned() })
         }),
         tags: tags(described.tags()),
+        vcpus: described.cpu_options().and_then(|options| {
+            let vcpus = options.core_count()?.checked_mul(options.threads_per_core().unwrap_or(1))?;
+            u32::try_from(vcpus).ok()
+        }),
     })
 }
 

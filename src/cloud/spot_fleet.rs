@@ -9,7 +9,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
 
 use super::caller::{Caller, pages};
-use super::ec2_fleet::{members, request_type, state, whole};
+use super::ec2_fleet::{members, request_type, state, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
 use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, TargetGroupArn};
@@ -58,7 +58,7 @@ impl SpotFleet {
         change: FleetChange,
         limit: Duration,
     ) -> Result<(), Failure> {
-        let FleetChange { total, spot, excess } = change;
+        let FleetChange { total, spot, excess, .. } = change;
         let on_demand = total.zip(spot).map(|(total, spot)| total.saturating_sub(spot));
         let excess = excess.map(|excess| match excess {
             ExcessCapacity::Terminates => ExcessCapacityTerminationPolicy::Default,
@@ -96,6 +96,7 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure>
             .iter()
             .filter_map(launch_configuration::of_spot_fleet)
             .collect(),
+        unit: unit(config.target_capacity_unit_type()),
         specification_weights: specification_weights(config),
         target_groups: target_groups(config),
         tags: tags(described.tags()),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
-    Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId, InstantFleet,
-    Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
+    CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId,
+    InstantFleet, Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
@@ -98,6 +98,7 @@ pub enum Call {
         fleet_id: String,
         total: i32,
         spot: Option<i32>,
+        unit: CapacityUnit,
         /// `None` leaves the policy as it is.
         excess: Option<ExcessCapacity>,
     },

@@ -254,6 +254,9 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// The reason why it stops or has ended.
     pub state_reason: Option<StateReason>,
+    /// Its vCPUs, as EC2 tells them with the instance.
+    #[serde(default)]
+    pub vcpus: Option<u32>,
 }
 
 /// `StateReason` of an instance.

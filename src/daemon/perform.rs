@@ -198,8 +198,8 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
         Call::DescribeFleetMembers { kind, fleet_id } => {
             fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await.map(Answer::FleetMembers)
         }
-        Call::ModifyFleet { kind, fleet_id, total, spot, excess } => {
-            let change = FleetChange { total: Some(total), spot, excess };
+        Call::ModifyFleet { kind, fleet_id, total, spot, unit, excess } => {
+            let change = FleetChange { total: Some(total), spot, unit, excess };
             modify_fleet(aws, kind, &fleet_id, change, limit).await.map(|()| Answer::Accepted)
         }
         other => Err(Failure::unanswered(format!("{other:?} is no call to a fleet"))),

@@ -317,7 +317,7 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
     let spot = fleet.capacity.spot.map(|spot| spot + 1);
     assert_eq!((fleet.state, fleet.excess), (FleetState::Active, ExcessCapacity::Terminates));
-    let raise = FleetChange { total: Some(4), spot, excess: Some(ExcessCapacity::Stays) };
+    let raise = FleetChange { total: Some(4), spot, excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
     fleets.modify_fleet(&id, raise, LIMIT).await.unwrap();
     assert_eq!(world.sent("ModifyFleet")["ExcessCapacityTerminationPolicy"], "no-termination");
     assert_eq!(fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().excess, ExcessCapacity::Stays);
@@ -372,7 +372,7 @@ async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() 
     world.sim.notice("stop", Duration::from_secs(120));
     let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap();
     assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
-    let raise = FleetChange { total: Some(4), spot: None, excess: Some(ExcessCapacity::Stays) };
+    let raise = FleetChange { total: Some(4), excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
     fleets.modify_spot_fleet_request(&id, raise, LIMIT).await.unwrap();
     assert_eq!(world.sent("ModifySpotFleetRequest")["ExcessCapacityTerminationPolicy"], "noTermination");
     let back = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };

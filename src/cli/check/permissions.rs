@@ -15,7 +15,7 @@ use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
 use crate::core::call::HookResult;
 use crate::core::model::{
-    AutoScalingGroup, FleetChange, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
+    AutoScalingGroup, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
 };
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
 use crate::core::policy::{OwnerNeeds, Policy, Subject};
@@ -161,7 +161,7 @@ fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Ve
         if kind == FleetKind::Ec2 {
             let (aws, capacity) = (aws.clone(), fleet.capacity);
             tries.push(trying("ec2:ModifyFleet", None, async move {
-                let change = FleetChange { total: Some(capacity.total), spot: capacity.spot, excess: None };
+                let change = fleet.with_total(capacity.total);
                 aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change, LIMIT).await
             }));
         }

@@ -71,6 +71,7 @@ fn fleet() -> Plan {
         replacement_strategy: None,
         capacity: FleetCapacity { total: 3, spot: None, fulfilled: 3 },
         launch_configurations: Vec::new(),
+        unit: Default::default(),
         specification_weights: Default::default(),
         target_groups: Vec::new(),
         tags: Default::default(),

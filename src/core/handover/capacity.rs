@@ -169,7 +169,8 @@ impl AskCapacity {
         let change = self.fleet.as_ref()?.with_total(total);
         let excess = self.terminates_excess.then_some(ExcessCapacity::Stays);
         self.writing = Some(total);
-        Some(Call::ModifyFleet { kind: self.kind, fleet_id: self.fleet_id.clone(), total, spot: change.spot, excess })
+        let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
+        Some(Call::ModifyFleet { kind, fleet_id, total, spot: change.spot, unit: change.unit, excess })
     }
 
     /// Each once: that the fleet was asked, and that it has launched.

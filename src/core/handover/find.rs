@@ -17,7 +17,8 @@ use crate::core::model::{
     BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
 };
 use crate::core::plan::{
-    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, noticed_at, weight_hundredths,
+    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
+    weight_hundredths,
 };
 use crate::core::retry::Precedence;
 
@@ -285,7 +286,7 @@ impl Find {
     fn fleet_shown(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) -> Found {
         let Among::Fleet { fleet, .. } = &self.among else { return self.look_again(now) };
         let aws_now = incident.time_of(now);
-        let weight = |member: &FleetMember| weight_hundredths(fleet, &member.instance_type);
+        let weight = |member: &FleetMember| member_hundredths(fleet, member);
         let (going, staying): (Vec<&FleetMember>, Vec<&FleetMember>) =
             members.iter().partition(|member| is_under_notice(member, aws_now));
         self.victims.extend(going.iter().map(|member| (member.instance_id.clone(), weight(member))));

@@ -51,6 +51,7 @@ fn running(name: &str) -> Instance {
         launch_time: Some(epoch() + Duration::from_secs(1)),
         tags: BTreeMap::new(),
         state_reason: None,
+        vcpus: None,
     }
 }
 
@@ -106,6 +107,7 @@ fn fleet(total: i32) -> Fleet {
         replacement_strategy: None,
         capacity: FleetCapacity { total, spot: None, fulfilled: total },
         launch_configurations: Vec::new(),
+        unit: Default::default(),
         specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: BTreeMap::new(),
@@ -303,6 +305,7 @@ impl Model {
             launch_time: Some(launch_time),
             tags: self.leaving.get(wanted).map(|_| (LEAVING_TAG.to_owned(), "soon".to_owned())).into_iter().collect(),
             state_reason: None,
+            vcpus: None,
         })
     }
 

@@ -162,6 +162,9 @@ pub struct Fleet {
     pub excess: ExcessCapacity,
     /// The launch templates; empty where it uses launch specifications instead of templates.
     pub launch_configurations: Vec<LaunchConfiguration>,
+    /// The unit of its capacity, where no weight is given.
+    #[serde(default)]
+    pub unit: CapacityUnit,
     /// The weights of its launch specifications, in hundredths, by instance type; only a Spot Fleet has any.
     #[serde(default)]
     pub specification_weights: BTreeMap<String, u32>,
@@ -190,6 +193,16 @@ pub enum FleetState {
     Ended(String),
 }
 
+/// `TargetCapacityUnitType`: the unit of a capacity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapacityUnit {
+    #[default]
+    Instances,
+    Vcpus,
+    MemoryMib,
+}
+
 /// `ExcessCapacityTerminationPolicy`: what becomes of members beyond a target that is lowered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -206,6 +219,8 @@ pub struct FleetChange {
     /// The Spot part of the total, where the request names one; the rest is on demand.
     pub spot: Option<i32>,
     pub excess: Option<ExcessCapacity>,
+    /// The unit that the total is in: AWS may take one that is left out for instances.
+    pub unit: CapacityUnit,
 }
 
 impl Fleet {
@@ -228,7 +243,7 @@ impl Fleet {
     /// The change to another total. A Spot part that the request names moves with it: else a raise would be on demand.
     pub fn with_total(&self, total: i32) -> FleetChange {
         let spot = self.capacity.spot.map(|spot| spot + (total - self.capacity.total));
-        FleetChange { total: Some(total), spot, excess: None }
+        FleetChange { total: Some(total), spot, excess: None, unit: self.unit }
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::launch_plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
-use crate::core::model::{ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId};
+use crate::core::model::{
+    CapacityUnit, ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId,
+};
 use crate::core::notice::TWO_MINUTES;
 
 /// A Spot request that said longer ago that AWS takes its instance speaks of an interruption that is over.
@@ -76,13 +78,28 @@ fn marked(member: &FleetMember) -> Option<Option<Timestamp>> {
 /// The units of the members that are under notice, `ours` among them whether its Spot request says so yet or not.
 pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp) -> i32 {
     let is_other = |member: &&FleetMember| member.instance_id != ours.instance_id && is_under_notice(member, now);
-    let types = members.iter().filter(is_other).map(|member| &member.instance_type).chain([&ours.instance_type]);
-    let hundredths: u32 = types.map(|instance_type| weight_hundredths(fleet, instance_type)).sum();
+    let us = members.iter().find(|member| member.instance_id == ours.instance_id);
+    let our_weight =
+        us.map_or_else(|| weight_hundredths(fleet, &ours.instance_type), |us| member_hundredths(fleet, us));
+    let others = members.iter().filter(is_other).map(|member| member_hundredths(fleet, member));
+    let hundredths = others.sum::<u32>().saturating_add(our_weight);
     i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
 }
 
-/// The units that one instance of this type counts for in the fleet.
+/// The units that a member counts for: its weight, else its vCPUs where the fleet counts those. Of memory EC2 does not tell
+/// with the instance; a raise by one MiB makes the fleet launch one instance.
+pub(crate) fn member_hundredths(fleet: &Fleet, member: &FleetMember) -> u32 {
+    let vcpus = member.instance.as_ref().and_then(|instance| instance.vcpus);
+    let by_vcpus = vcpus.filter(|_| fleet.unit == CapacityUnit::Vcpus).map(|vcpus| vcpus.saturating_mul(100));
+    given_weight(fleet, &member.instance_type).or(by_vcpus).unwrap_or(100)
+}
+
+/// The units that one instance of this type counts for in the fleet, as far as its type tells.
 pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
+    given_weight(fleet, instance_type).unwrap_or(100)
+}
+
+fn given_weight(fleet: &Fleet, instance_type: &str) -> Option<u32> {
     let overrides = || fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
     let of_type = overrides().filter(|pool| pool.instance_type.as_deref() == Some(instance_type));
     // An override of a template's own type, or of types by their attributes, names none: its weight is this one's, where
@@ -92,7 +109,7 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
     let sole = of_no_type.first().copied().filter(|_| of_no_type.len() == 1);
     let by_specification = fleet.specification_weights.get(instance_type).copied();
     let by_override = of_type.clone().find_map(|pool| pool.weight_hundredths);
-    by_override.or(sole.filter(|_| of_type.count() == 0)).or(by_specification).unwrap_or(100)
+    by_override.or(sole.filter(|_| of_type.count() == 0)).or(by_specification)
 }
 
 /// The remains of raises on a fleet.
@@ -180,6 +197,6 @@ pub fn leftover_of_survivor(
 /// Rounded up: a part of a unit exceeds a target too.
 fn living_units(fleet: &Fleet, members: &[FleetMember]) -> i32 {
     let lives = |member: &&FleetMember| member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
-    let weights = members.iter().filter(lives).map(|member| weight_hundredths(fleet, &member.instance_type));
+    let weights = members.iter().filter(lives).map(|member| member_hundredths(fleet, member));
     i32::try_from(weights.sum::<u32>().div_ceil(100)).unwrap_or(i32::MAX).max(fleet.capacity.fulfilled)
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
-use crate::core::model::InstantFleet;
+use crate::core::model::{CapacityUnit, InstantFleet};
 use crate::core::model::{
     ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
     LifeCycle, LifecycleHook, Market,
@@ -105,6 +105,7 @@ fn fleet(request_type: FleetType, replacement_strategy: Option<&str>) -> Fleet {
         replacement_strategy: replacement_strategy.map(str::to_owned),
         capacity: FleetCapacity { total: 4, spot: None, fulfilled: 4 },
         launch_configurations: vec![configuration(&[("m5.large", "eu-west-1a"), ("m5.large", "eu-west-1b")])],
+        unit: Default::default(),
         specification_weights: BTreeMap::new(),
         target_groups: Vec::new(),
         tags: BTreeMap::new(),
@@ -380,6 +381,7 @@ fn running(id: &str) -> Instance {
         launch_time: None,
         tags: BTreeMap::new(),
         state_reason: None,
+        vcpus: None,
     }
 }
 
@@ -427,6 +429,23 @@ fn members_count_by_their_weights() {
     let members = [member("i-us", "m5.large", true), member("i-b", "m5.large", true), member("i-c", "c5.large", true)];
     // Two halves and one without a weight.
     assert_eq!(units_under_notice(&fleet, &members, &identity(), now()), 2);
+}
+
+#[test]
+fn in_a_fleet_of_vcpus_a_member_counts_for_its_own_unless_its_type_has_a_weight() {
+    let of = |id: &str, instance_type: &str, vcpus: u32| FleetMember {
+        instance: Some(Instance { vcpus: Some(vcpus), ..running(id) }),
+        ..member(id, instance_type, true)
+    };
+    let members = [of("i-us", "c5.large", 2), of("i-b", "c5.xlarge", 4)];
+    let counted = |unit: CapacityUnit| {
+        let fleet = Fleet { unit, launch_configurations: Vec::new(), ..fleet(FleetType::Maintain, None) };
+        let us = Identity { instance_type: "c5.large".into(), ..identity() };
+        units_under_notice(&fleet, &members, &us, now())
+    };
+    assert_eq!((counted(CapacityUnit::Instances), counted(CapacityUnit::Vcpus)), (2, 6));
+    let weighted = Fleet { unit: CapacityUnit::Vcpus, ..fleet(FleetType::Maintain, None) };
+    assert_eq!(units_under_notice(&weighted, &[of("i-us", "m5.large", 2)], &identity(), now()), 1, "by its weight");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::core::handover::situation::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember};
 use crate::core::notice::TWO_MINUTES;
-use crate::core::plan::{goes_at, is_under_notice, noticed_at, weight_hundredths};
+use crate::core::plan::{goes_at, is_under_notice, member_hundredths, noticed_at};
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
@@ -48,7 +48,7 @@ fn by_age(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: Boot
     for member in members {
         let Some(instance) = member.instance.as_ref().filter(|instance| instance.state.is_alive()) else { continue };
         let is_young = instance.launch_time.zip(noticed).is_some_and(|(at, since)| at >= since) && !is_going(member);
-        let weight = i32::try_from(weight_hundredths(fleet, &member.instance_type)).unwrap_or(i32::MAX);
+        let weight = i32::try_from(member_hundredths(fleet, member)).unwrap_or(i32::MAX);
         let units = if is_young { &mut young } else { &mut old };
         *units = units.saturating_add(weight);
     }

@@ -134,6 +134,7 @@ impl Account {
             launch_time: Some(epoch() + Duration::from_millis(*launched)),
             tags: BTreeMap::new(),
             state_reason: None,
+            vcpus: None,
         })
     }
 

@@ -371,6 +371,7 @@ impl Aws {
             replacement_strategy: None,
             capacity: FleetCapacity { total: self.total, spot: None, fulfilled: alive },
             launch_configurations: Vec::new(),
+            unit: Default::default(),
             specification_weights: BTreeMap::new(),
             target_groups: Vec::new(),
             tags: self.fleet_tags.clone(),
@@ -455,6 +456,7 @@ impl Aws {
             launch_time: Some(launch_time),
             tags: BTreeMap::new(),
             state_reason: None,
+            vcpus: None,
         })
     }
 
