@@ -1,0 +1,216 @@
+//! The calls of the daemon, as AWS answers them.
+
+use super::*;
+
+impl Aws {
+    pub(in crate::core::life::tests) fn perform(&mut self, now: u64, call: &Call) -> Answer {
+        match call {
+            Call::DeregisterTargets { target_group, targets, .. } => {
+                for target in targets {
+                    let row = (known_arn(target_group), target.id.clone(), target.port);
+                    self.deregister(now, row);
+                }
+                self.write(format!("deregister {}", target_group.name()))
+            }
+            Call::RegisterTargets { target_group, targets, .. } => {
+                for target in targets {
+                    let row = (known_arn(target_group), target.id.clone(), target.port);
+                    self.draining.remove(&row);
+                    self.targets.insert(row);
+                }
+                let who = if targets.iter().all(|target| target.id == US) { "us" } else { "successor" };
+                self.write(format!("register {who} in {}", target_group.name()))
+            }
+            Call::DescribeTargetHealth { target_group, targets, .. } => {
+                Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
+            }
+            Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
+                established: 2,
+                listening: ports.clone(),
+                reached: ports.clone(),
+                ..Connections::default()
+            }),
+            Call::DescribeInstances { instance_ids } => {
+                Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::DescribeSuccessorsByTag => {
+                Answer::Instances(self.tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+            }
+            Call::TagInstance { key, value } => {
+                self.tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::UntagInstance { key } => {
+                self.tags.remove(key);
+                Answer::Accepted
+            }
+            Call::RunHook { hook, .. } => {
+                self.writes.push(format!("hook {}", hook.as_str()));
+                Answer::Hook { succeeded: true, how: "ended".into() }
+            }
+            Call::LookAtReadiness(_) if self.ready => Answer::Accepted,
+            Call::LookAtReadiness(_) => Answer::Failed(Failure::unanswered("connection refused")),
+            Call::FindTargetGroups => {
+                Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
+            }
+            Call::FindRegistrations { .. } => {
+                let (unclear, missing) = (Vec::new(), Vec::new());
+                Answer::Registrations { found: self.shown(), unclear, missing, untold: None }
+            }
+            Call::FindPlan | Call::FindGroup => Answer::Plan(Box::new(self.plan())),
+            Call::TerminateInstances => {
+                self.timers.push((now + 1_000, Timer::Dies));
+                self.write("terminate ourselves".into())
+            }
+            Call::CreateFleet { client_token, fleet } => self.create_fleet(now, client_token, fleet),
+            Call::DescribeFleet { .. }
+            | Call::DescribeFleetMembers { .. }
+            | Call::TagFleet { .. }
+            | Call::ModifyFleet { .. }
+            | Call::PutCapacityBack { .. } => self.perform_fleet(now, call),
+            _ if self.is_group() => self.perform_group(now, call),
+            _ => refused("ValidationError", "no group"),
+        }
+    }
+
+    fn write(&mut self, what: String) -> Answer {
+        self.writes.push(what);
+        Answer::Accepted
+    }
+
+    fn health(&self, arn: &str, now: u64) -> Vec<TargetHealth> {
+        let row = |id: &String, port: u16, state: TargetState| TargetHealth {
+            target: Target { id: id.clone(), port },
+            state,
+            reason: None,
+        };
+        let serves = |id: &str| match self.launches.iter().find(|launch| launch.id.as_str() == id) {
+            Some(launch) => now >= launch.at + self.healthy_after,
+            None => id != US || self.ready,
+        };
+        let state = |id: &str| if serves(id) { TargetState::Healthy } else { TargetState::Unhealthy };
+        let standing = self.targets.iter().filter(|(it, _, _)| *it == arn);
+        let standing = standing.map(|(_, id, port)| row(id, *port, state(id)));
+        let draining = self.draining.iter().filter(|(it, _, _)| *it == arn);
+        standing.chain(draining.map(|(_, id, port)| row(id, *port, TargetState::Draining))).collect()
+    }
+
+    fn create_fleet(&mut self, now: u64, client_token: &str, fleet: &InstantFleet) -> Answer {
+        let parameters = format!("{fleet:?}");
+        match self.tokens.get(client_token) {
+            Some((known, _)) if *known != parameters => refused("IdempotentParameterMismatch", "other parameters"),
+            Some((_, launched)) => Answer::Launched(launched.clone()),
+            None => {
+                let new = self.launch(now, "we asked for it");
+                self.tagged.push(new.clone());
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.to_owned(), (parameters, launched.clone()));
+                self.writes.push("create fleet".into());
+                Answer::Launched(launched)
+            }
+        }
+    }
+
+    fn perform_group(&mut self, now: u64, call: &Call) -> Answer {
+        let state = self.members.get(&us()).cloned();
+        match call {
+            Call::DetachInstances { .. } | Call::TerminateInstanceInAutoScalingGroup { .. }
+                if state.as_deref() != Some("InService") =>
+            {
+                refused("ValidationError", "The instance i-us is not part of Auto Scaling group shop-asg.")
+            }
+            Call::DetachInstances { decrement, .. } => {
+                self.desired -= i32::from(*decrement);
+                self.members.insert(us(), "Detaching".into());
+                self.leave_group_targets(now, US);
+                self.timers.push((now + 4_000, Timer::Detached));
+                self.pass(now);
+                self.write(format!("detach decrement={decrement}"))
+            }
+            Call::TerminateInstanceInAutoScalingGroup { decrement } => {
+                self.desired -= i32::from(*decrement);
+                self.begin_to_terminate(now);
+                self.pass(now);
+                self.write(format!("terminate in group decrement={decrement}"))
+            }
+            Call::LaunchInstances { client_token, .. } => {
+                if let Some((_, launched)) = self.tokens.get(client_token) {
+                    return Answer::Launched(launched.clone());
+                }
+                if self.desired >= self.max {
+                    return refused("ValidationError", "MaxSize");
+                }
+                self.desired += 1;
+                let new = self.launch(now, "we asked for it");
+                self.members.insert(new.clone(), "InService".into());
+                let launched = Launched { instances: vec![new], errors: Vec::new() };
+                self.tokens.insert(client_token.clone(), (String::new(), launched.clone()));
+                self.writes.push("launch".into());
+                Answer::Launched(launched)
+            }
+            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                members: self.group_members(),
+                desired_capacity: self.desired,
+                max_size: self.max,
+            })),
+            Call::AttachInstances { .. } if state.is_some() => {
+                refused("ValidationError", "Instance i-us is already part of AutoScalingGroup:shop-asg.")
+            }
+            Call::AttachInstances { .. } if self.desired >= self.max => refused("ValidationError", "MaxSize"),
+            Call::AttachInstances { .. } => {
+                self.desired += 1;
+                self.members.insert(us(), "InService".into());
+                self.draining.remove(&(WEB, US.to_owned(), 80));
+                self.targets.insert((WEB, US.to_owned(), 80));
+                self.write("attach".into())
+            }
+            Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. }
+                if state.as_deref() != Some("Terminating:Wait") =>
+            {
+                refused("ValidationError", "No active Lifecycle Action found with instance ID i-us")
+            }
+            Call::CompleteLifecycleAction { .. } => {
+                self.members.insert(us(), "Terminating:Proceed".into());
+                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
+                self.timers.push((now + 1_000, Timer::Dies));
+                self.write("complete".into())
+            }
+            Call::RecordLifecycleActionHeartbeat { .. } => {
+                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
+                self.timers.push((now + 120_000, Timer::HookTimesOut));
+                Answer::Accepted
+            }
+            other => panic!("{other:?} is not asked of a group"),
+        }
+    }
+
+    fn perform_fleet(&mut self, now: u64, call: &Call) -> Answer {
+        if self.owner != Owner::Maintain {
+            return Answer::Fleet(None);
+        }
+        match call {
+            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet()))),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
+            Call::TagFleet { key, value, .. } => {
+                self.fleet_tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::ModifyFleet { total, excess, .. } => {
+                self.excess = excess.unwrap_or(self.excess);
+                let fits = self.members.len() as i32 <= *total;
+                assert!(fits || self.excess == ExcessCapacity::Stays, "the fleet would terminate a member");
+                self.total = *total;
+                self.pass(now);
+                self.write(format!("capacity {total}"))
+            }
+            // As daemon/perform.rs.
+            Call::PutCapacityBack { .. } => {
+                let mut members = self.fleet_members(now);
+                members.iter_mut().filter(|it| it.instance_id == us()).for_each(|it| it.taken_since = None);
+                Answer::Capacity { is_back: !self.put_right(members, now) }
+            }
+            other => panic!("{other:?} is not asked of a fleet"),
+        }
+    }
+}

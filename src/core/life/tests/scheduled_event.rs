@@ -1,0 +1,145 @@
+//! A scheduled event that is handed over for.
+
+use super::*;
+
+fn announced(owner: Owner, in_seconds: u64) -> Story {
+    let mut story = Story::with(owner, hands_over_for_events);
+    story.run(10).event("event-1", "system-reboot", in_seconds);
+    story
+}
+
+#[test]
+fn is_only_reported_by_default() {
+    let mut story = Story::of(Owner::Instant);
+    story.run(10).event("event-1", "system-reboot", 300);
+    story.run(600).is_as_before();
+    assert_eq!(story.writes(), Vec::<&str>::new());
+}
+
+#[test]
+fn is_handed_over_for_ten_minutes_before_with_the_successor_first() {
+    for owner in LIVE_ON.into_iter().filter(|owner| *owner != Owner::Rebalance) {
+        let mut story = announced(owner, 3_600);
+        story.run(3_590 - 600);
+        assert_eq!(story.told(), Vec::<&str>::new(), "{owner:?}");
+        story.run(60);
+        assert!(story.saw(MilestoneKind::Noticed) == 1, "{owner:?}");
+        story.run(480);
+        assert!(is_complete(&story), "{owner:?} {}", story.tale());
+        assert_eq!(story.launched(), successors_of(owner));
+    }
+}
+
+#[test]
+fn is_handed_over_for_though_an_arrival_never_comes_to_its_end() {
+    for owner in [Owner::Detach, Owner::Instant, Owner::Nobody] {
+        let mut story = Story::with(owner, |config| {
+            arrives(config);
+            hands_over_for_events(config);
+        });
+        // Registered, and never healthy.
+        story.aws.ready = false;
+        story.run(60).event("event-1", "system-reboot", 900);
+        story.run(600);
+        assert_eq!(story.saw(MilestoneKind::Arrived), 0);
+        assert_eq!(story.saw(MilestoneKind::Noticed), 1, "{owner:?} {}", story.tale());
+        assert_eq!(story.launched(), successors_of(owner), "{owner:?}");
+    }
+}
+
+#[test]
+fn cancelled_or_completed_at_any_moment_is_undone() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
+        for seconds in [1, 30, 33, 36, 40, 45, 50, 60, 90, 300, 700] {
+            let mut story = announced(owner, 400);
+            story.run(seconds).event_is_over();
+            story.run(400).is_as_before();
+            assert!(story.launched() <= successors_of(owner), "{owner:?} {seconds}");
+            if story.record().is_some() {
+                assert_eq!(closed(&story), Some(Closed::Reinstated));
+            }
+        }
+    }
+}
+
+#[test]
+fn is_seen_to_its_end_by_the_process_after_a_restart() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant] {
+        for moment in [30_500, 32_000, 35_000, 38_000, 41_000, 45_000] {
+            let mut story = announced(owner, 400);
+            let end = story.now + moment;
+            story.run_to(end);
+            story.restart();
+            story.run(300);
+            assert!(is_complete(&story), "{owner:?} {moment} {}", story.tale());
+            assert_eq!(story.launched(), 1, "{owner:?} {moment}");
+            assert!(story.aws.places().is_empty());
+            story.event_is_over();
+            story.run(200).is_as_before();
+        }
+    }
+}
+
+#[test]
+fn and_a_recommendation_after_a_restart_is_still_the_events_handover() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant] {
+        for moment in [34_000, 38_000, 50_000, 90_000] {
+            let mut story = announced(owner, 100);
+            story.aws.healthy_after = 200_000;
+            story.run(15).recommend();
+            let end = story.now + moment;
+            story.run_to(end);
+            story.restart();
+            story.run(3).recommend_no_more();
+            story.event_is_over();
+            story.run(400).is_as_before();
+            assert_eq!(story.launched(), 1, "{owner:?} {moment} {}", story.tale());
+        }
+    }
+}
+
+#[test]
+fn finds_its_successor_again_when_it_has_to_leave_after_a_restart() {
+    for owner in [Owner::Detach, Owner::Hook] {
+        let mut story = announced(owner, 60);
+        story.aws.healthy_after = 200_000;
+        story.run(80).restart();
+        story.run(100);
+        assert_eq!(story.launched(), 1, "{owner:?} {}", story.tale());
+    }
+}
+
+#[test]
+fn that_reboots_this_instance_brings_it_back_afterwards() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
+        let mut story = announced(owner, 400);
+        story.run(400).boot_anew(60);
+        story.event_is_over();
+        story.run(120).is_as_before();
+        assert_eq!(closed(&story), Some(Closed::Reinstated), "{owner:?}");
+    }
+}
+
+#[test]
+fn after_another_one_is_handed_over_for_again() {
+    let mut story = announced(Owner::Instant, 400);
+    story.run(300).event_is_over();
+    story.run(200).is_as_before();
+    story.event("event-2", "instance-stop", 400);
+    story.run(300);
+    assert_eq!(story.launched(), 2);
+    assert!(story.aws.places().is_empty(), "{}", story.tale());
+}
+
+#[test]
+fn and_notice_are_one_handover() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant] {
+        for seconds in [31, 33, 36, 40, 60, 200] {
+            let mut story = announced(owner, 400);
+            story.run(seconds).notice(Action::Terminate);
+            story.run(100);
+            assert_eq!(story.launched(), 1, "{owner:?} {seconds} {}", story.tale());
+            assert!(story.aws.places().is_empty(), "{owner:?} {seconds}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `[survive] then = "stay-out"`.
+
+use super::*;
+
+fn stays_out(owner: Owner) -> Story {
+    Story::with(owner, |config| {
+        arrives(config);
+        config.survive.then = Then::StayOut;
+    })
+}
+
+#[test]
+fn is_registered_nowhere_and_otherwise_as_before_for_ever() {
+    for owner in LIVE_ON {
+        let mut story = stays_out(owner);
+        story.run(60).notice(Action::Terminate);
+        story.run(300).goes_stale();
+        story.run(300).is_tidy();
+        assert!(story.aws.places().is_empty(), "{owner:?}");
+        assert_eq!(closed(&story), Some(Closed::StayedOut));
+        story.restart();
+        story.run(300).is_tidy();
+        story.withdraw();
+        story.run(300).is_tidy();
+        story.restart();
+        story.run(300);
+        assert!(story.aws.places().is_empty(), "the next process does not arrive either, {owner:?}");
+    }
+}
+
+#[test]
+fn ends_with_the_next_boot() {
+    let mut story = stays_out(Owner::Instant);
+    story.run(60).notice(Action::Terminate);
+    story.run(60).withdraw();
+    story.run(60).boot_anew(60);
+    story.run(60).is_as_before();
+    assert_eq!(story.saw(MilestoneKind::Arrived), 2);
+}
+
+#[test]
+fn of_a_notice_that_was_never_acted_on_changes_nothing() {
+    for owner in LIVE_ON {
+        let mut story = Story::with(owner, |config| {
+            config.survive.then = Then::StayOut;
+            config.leave.when = When::SuccessorHealthy;
+        });
+        story.run(10).notice(Action::Terminate);
+        story.run(1).withdraw();
+        story.run(120).is_tidy();
+        assert_eq!(registrations_of_us(&story), 0);
+    }
+}
