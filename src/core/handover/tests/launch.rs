@@ -3,6 +3,217 @@
 use super::*;
 
 #[test]
+fn a_successor_that_dies_is_followed_by_the_next_attempt() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let known = LookedUp { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..LookedUp::default() };
+    let mut handover = Handover::begin(incident, Settings::default(), known, at(0));
+    let token = |due: &[Due]| {
+        due.iter().find_map(|due| match &due.call {
+            Call::CreateFleet { client_token, .. } => Some(client_token.clone()),
+            _ => None,
+        })
+    };
+    let first = token(&handover.due(at(0))).expect("a first attempt");
+    let launched = Launched { instances: vec![id("i-new")], errors: Vec::new() };
+    handover.answered(at(10), DutyId::Ask, Answer::Launched(launched));
+    assert!(handover.due(at(1_500)).iter().any(|due| due.duty == DutyId::Watch));
+    let mut dead = Model::new(&VICTIM).instance(&id("i-new"), 0).expect("an instance");
+    dead.state = InstanceState::from_code(0x0120);
+    handover.answered(at(1_510), DutyId::Watch, Answer::Instances(vec![dead]));
+    assert_eq!(token(&handover.due(at(1_510))), None, "after a pause");
+    let second = token(&handover.due(at(7_600))).expect("a second attempt");
+    assert_ne!(first, second);
+    assert!(second.len() <= 64 && second.is_ascii());
+}
+
+/// A handover of [`launch_plan`] alone, in which each call is answered at once.
+pub(super) struct Launching {
+    pub(super) handover: Handover,
+    pub(super) now: u64,
+}
+
+impl Launching {
+    pub(super) fn new() -> Launching {
+        Launching::leaving(Vec::new())
+    }
+
+    /// With target groups to leave and connections that never end.
+    pub(super) fn leaving(registrations: Vec<Registration>) -> Launching {
+        let incident = incident_of("i-victim", Action::Terminate, 121_000);
+        let known = LookedUp { registrations: Some(registrations), plan: Some(launch_plan()), ..LookedUp::default() };
+        Launching { handover: Handover::begin(incident, Settings::default(), known, at(0)), now: 0 }
+    }
+
+    /// Answers everything until an instant; returns the calls of the duty to ask, with when they were made.
+    pub(super) fn until(&mut self, end: u64, answer: &mut dyn FnMut(u64, &Call) -> Answer) -> Vec<(u64, Call)> {
+        let mut asked = Vec::new();
+        while self.now < end && self.handover.outcome().is_none() {
+            for due in self.handover.due(at(self.now)) {
+                if due.duty == DutyId::Ask {
+                    asked.push((self.now, due.call.clone()));
+                }
+                let answer = answer(self.now, &due.call);
+                self.handover.answered(at(self.now), due.duty, answer);
+            }
+            self.now += 100;
+        }
+        asked
+    }
+
+    pub(super) fn outcome(&self) -> String {
+        self.handover.reports().iter().map(|it| format!("{}: {}", it.duty, it.what)).collect::<Vec<_>>().join("; ")
+    }
+}
+
+pub(super) fn tokens(asked: &[(u64, Call)]) -> Vec<String> {
+    let token = |(_, call): &(u64, Call)| match call {
+        Call::CreateFleet { client_token, .. } | Call::RunInstances { client_token, .. } => client_token.clone(),
+        other => format!("{other:?}"),
+    };
+    asked.iter().map(token).collect()
+}
+
+pub(super) fn launched_by_aws(ids: &[&str], errors: &[&str]) -> Answer {
+    let errors = errors.iter().map(|it| (*it).to_owned()).collect();
+    Answer::Launched(Launched { instances: ids.iter().copied().map(id).collect(), errors })
+}
+
+pub(super) fn refusal(code: &str) -> Answer {
+    Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: "no".into() })
+}
+
+pub(super) fn seen(name: &str, state: InstanceState, reason: Option<&str>) -> Answer {
+    let mut instance = running(name);
+    instance.state = state;
+    instance.state_reason = reason.map(|code| StateReason { code: code.into(), message: code.into() });
+    Answer::Instances(vec![instance])
+}
+
+pub(super) fn other_calls(call: &Call) -> Answer {
+    match call {
+        Call::LookAtConnections { .. } => {
+            Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
+        }
+        Call::DescribeSuccessorsByTag => Answer::Instances(Vec::new()),
+        Call::DescribeTargetHealth { target_group, .. } => {
+            let ours = registrations("i-victim").into_iter().filter(|it| it.target_group == *target_group);
+            let ours: Vec<Target> = ours.flat_map(|it| it.targets).collect();
+            let row = |target: Target, state: TargetState| TargetHealth { target, state, reason: None };
+            let left = ours.iter().cloned().map(|target| row(target, TargetState::Draining));
+            let served = ours.iter().map(|target| Target { id: "i-new".into(), ..target.clone() });
+            Answer::Health(left.chain(served.map(|target| row(target, TargetState::Healthy))).collect())
+        }
+        _ => Answer::Accepted,
+    }
+}
+
+#[test]
+fn a_launch_in_doubt_is_asked_for_again_under_its_token_and_never_beside_it() {
+    let mut run = Launching::new();
+    let asked = run.until(55_000, &mut |now, call| match call {
+        // AWS is at work for half a minute, and then tells.
+        Call::CreateFleet { .. } if now < 30_000 => launched_by_aws(&[], &[]),
+        Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        other => other_calls(other),
+    });
+    let tokens = tokens(&asked);
+    assert!(tokens.len() > 3 && tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+    assert_eq!(run.handover.successor_id(), Some(id("i-new")));
+}
+
+#[test]
+fn a_launch_in_doubt_is_given_a_minute_before_the_next_token_is_used() {
+    let mut run = Launching::new();
+    let asked = run.until(120_900, &mut |_, call| match call {
+        Call::CreateFleet { client_token, .. } if client_token.ends_with("-0") => launched_by_aws(&[], &[]),
+        Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        other => other_calls(other),
+    });
+    let second = asked.iter().zip(tokens(&asked)).find(|(_, token)| token.ends_with("-1")).expect("a second token").0.0;
+    assert!((60_000..68_000).contains(&second), "{second}");
+}
+
+#[test]
+fn in_the_reserve_no_other_token_is_used_while_a_launch_is_in_doubt() {
+    let mut run = Launching::new();
+    let mut hangs = true;
+    let asked = run.until(120_900, &mut |now, call| match call {
+        Call::CreateFleet { .. } if now < 70_000 && std::mem::take(&mut hangs) => {
+            refusal("IdempotentParameterMismatch")
+        }
+        Call::CreateFleet { .. } => launched_by_aws(&[], &[]),
+        other => other_calls(other),
+    });
+    let tokens: BTreeSet<String> = tokens(&asked).into_iter().collect();
+    assert!(tokens.len() <= 2, "the second is in doubt when the reserve begins: {tokens:?}");
+}
+
+#[test]
+fn what_create_fleet_does_not_take_is_launched_by_run_instances() {
+    let mut run = Launching::new();
+    let asked = run.until(20_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => refusal("InvalidParameterCombination"),
+        Call::RunInstances { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        other => other_calls(other),
+    });
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(matches!(&asked[1].1, Call::RunInstances { launch, .. } if launch.market == Market::Spot), "{asked:?}");
+    assert_eq!(run.handover.successor_id(), Some(id("i-new")));
+}
+
+#[test]
+fn without_capacity_run_instances_is_not_tried() {
+    let mut run = Launching::new();
+    let asked = run.until(60_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => launched_by_aws(&[], &["InsufficientInstanceCapacity: none"]),
+        other => other_calls(other),
+    });
+    assert!(asked.iter().all(|(_, call)| matches!(call, Call::CreateFleet { .. })), "{asked:?}");
+}
+
+#[test]
+fn successors_that_die_at_birth_are_told_of_and_paused_and_after_three_of_one_reason_no_more_are_launched() {
+    let mut run = Launching::new();
+    let mut number = 0;
+    let asked = run.until(120_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => {
+            number += 1;
+            launched_by_aws(&[&format!("i-new-{number}")], &[])
+        }
+        Call::DescribeInstances { instance_ids } => {
+            seen(instance_ids[0].as_str(), InstanceState::Terminated, Some("Client.InternalError"))
+        }
+        other => other_calls(other),
+    });
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked[1].0 - asked[0].0 >= 4_000 && asked[2].0 - asked[1].0 >= 7_000, "{asked:?}");
+    let told = run.outcome();
+    assert!(told.contains("Client.InternalError") && told.contains("key of an encrypted volume"), "{told}");
+}
+
+#[test]
+fn a_successor_that_dies_after_it_ran_is_told_as_it_is_at_the_end() {
+    let mut run = Launching::leaving(registrations("i-victim"));
+    run.until(121_000, &mut |now, call| match call {
+        Call::CreateFleet { .. } if now > 1_000 => refusal("InvalidParameterCombination"),
+        Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } if now < 115_000 => seen("i-new", InstanceState::Running, None),
+        Call::DescribeInstances { .. } => {
+            seen("i-new", InstanceState::Terminated, Some("Server.SpotInstanceTermination"))
+        }
+        other => other_calls(other),
+    });
+    run.handover.due(at(121_000));
+    let outcome = run.handover.outcome().expect("an outcome");
+    assert!(!outcome.complete, "{outcome:?}");
+    let told = run.outcome();
+    assert!(told.contains("i-new ran and died: Server.SpotInstanceTermination"), "{told}");
+}
+
+#[test]
 fn a_fleet_that_was_throttled_within_is_launched_as_a_fleet_again_after_a_pause() {
     for code in ["RequestLimitExceeded", "InternalError", "Unavailable"] {
         let mut run = Launching::new();

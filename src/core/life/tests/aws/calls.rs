@@ -213,4 +213,26 @@ impl Aws {
             other => panic!("{other:?} is not asked of a fleet"),
         }
     }
+
+    pub(super) fn instance(&self, wanted: &InstanceId, now: u64) -> Option<Instance> {
+        let launched = self.launches.iter().find(|launch| launch.id == *wanted);
+        let state = match launched {
+            Some(launch) if now < launch.at + 3_000 => InstanceState::Pending,
+            _ => InstanceState::Running,
+        };
+        let launch_time = launched.map_or(epoch() - Duration::from_secs(86_400), |launch| time(launch.at));
+        Some(Instance {
+            instance_id: wanted.clone(),
+            state,
+            instance_type: "m5.large".into(),
+            availability_zone: "eu-west-1b".into(),
+            private_ip: Some("10.0.2.9".into()),
+            addresses: Vec::new(),
+            subnet_id: None,
+            launch_time: Some(launch_time),
+            tags: BTreeMap::new(),
+            state_reason: None,
+            vcpus: None,
+        })
+    }
 }

@@ -1,0 +1,174 @@
+//! The group terminates this instance by itself, or takes it back into its warm pool.
+
+use super::*;
+
+/// The group terminates this instance by itself: nothing but its hooks ends the handover.
+fn scaled_in(hooks: &[&str], resumed: bool) -> Told {
+    told(plan_of(group(hooks)), When::AtOnce, |incident| {
+        incident.signal = Signal::LifecycleState;
+        incident.group_takes = Some(Takes::ToItsEnd);
+        incident.start.resumed = resumed;
+        incident.deadline = at(400_000);
+    })
+}
+
+#[test]
+fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
+    for resumed in [false, true] {
+        let mut told = scaled_in(&["drain", "logs"], resumed);
+        // Far past any deadline of ours: the deregistration delay may belong to a group that nobody lists.
+        let mut looks = 0;
+        while told.now < 3_000_000 {
+            let call = told.until(told.now + 40_000, DutyId::MemberState);
+            assert!(matches!(call, Some(Call::DescribeGroupMembers { .. })), "{call:?}");
+            told.answer(DutyId::MemberState, members("Terminating"));
+            looks += 1;
+            assert_eq!(told.handover.ends_by(), None, "the watchdog is not to end this process meanwhile");
+        }
+        assert!((190..240).contains(&looks), "a look every quarter of a minute: {looks}");
+        assert!(told.handover.outcome().is_none());
+        told.until(told.now + 20_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, members("Terminating:Wait"));
+        for hook in [0, 1] {
+            assert!(told.handover.outcome().is_none());
+            let call = told.until(told.now + 1_000, DutyId::Lifecycle(hook));
+            let completes = matches!(&call, Some(Call::CompleteLifecycleAction { result: HookResult::Continue, .. }));
+            assert!(completes || hook == 1, "{call:?}");
+            told.answer(DutyId::Lifecycle(hook), Answer::Accepted);
+        }
+        told.handover.due(at(told.now));
+        let outcome = told.handover.outcome().expect("the end");
+        assert!(outcome.complete, "{outcome:#?}");
+    }
+}
+
+#[test]
+fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
+    let nobody = Plan::Nobody { why: "[successor] owner is \"none\"".into() };
+    for known in [plan_of(group(&[])), plan_of(group(&["drain"])), nobody] {
+        let mut told = told(known.clone(), When::AtOnce, |incident| {
+            (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+        });
+        let mut completed = Vec::new();
+        while told.now < 5_000_000 && told.handover.outcome().is_none() {
+            // AWS does not tell of the group for an hour.
+            let tells = told.now > 3_600_000;
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match &call {
+                    Call::FindGroup if tells => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
+                    Call::FindGroup => failed(FailureKind::Fault, "InternalFailure", ""),
+                    Call::DescribeGroupMembers { .. } => {
+                        members(if tells { "Terminating:Wait" } else { "Terminating" })
+                    }
+                    other => well(other).expect("an answer"),
+                };
+                if let Call::CompleteLifecycleAction { group, hook, .. } = call {
+                    assert_eq!(group, "shop-asg");
+                    completed.push(hook);
+                }
+                told.answer(duty, answer);
+            }
+            told.now += 1_000;
+        }
+        completed.sort();
+        assert_eq!(completed, ["drain", "late"], "{known}");
+        assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{known}");
+    }
+}
+
+#[test]
+fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
+    let mut group = group(&["drain"]);
+    let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
+    group.members = us.into_iter().cycle().take(300).collect();
+    let mut told = told(plan_of(group), When::AtOnce, |incident| {
+        (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+        incident.deadline = at(400_000);
+    });
+    let mut looks = 0;
+    while told.until(600_000, DutyId::MemberState).is_some() {
+        told.answer(DutyId::MemberState, members("Terminating"));
+        looks += 1;
+    }
+    // Three hundred, ten a second.
+    assert!((15..=21).contains(&looks), "{looks} looks in ten minutes");
+}
+
+#[test]
+fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
+    let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| {
+        (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+    });
+    assert!(told.until(60_000, DutyId::FindGroup).is_some());
+    told.answer(DutyId::FindGroup, failed(FailureKind::Denied, "AccessDenied", ""));
+    told.until(100_000, DutyId::FindGroup);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(!outcome.complete && told.now < 121_000, "{outcome:#?}");
+}
+
+#[test]
+fn heartbeats_are_sent_only_while_the_hook_waits() {
+    let mut told = scaled_in(&["drain"], false);
+    let busy = |told: &mut Told, end: u64| {
+        let mut heartbeats = 0;
+        while told.now <= end {
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match call {
+                    Call::LookAtConnections { .. } => {
+                        Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
+                    }
+                    Call::DescribeTargetHealth { .. } => Answer::Health(vec![row(TargetState::Draining)]),
+                    Call::DescribeGroupMembers { .. } if told.now < 100_000 => members("Terminating"),
+                    Call::DescribeGroupMembers { .. } => members("Terminating:Wait"),
+                    Call::RecordLifecycleActionHeartbeat { .. } => {
+                        heartbeats += 1;
+                        Answer::Accepted
+                    }
+                    call => well(&call).expect("an answer"),
+                };
+                told.handover.answered(at(told.now), duty, answer);
+            }
+            told.now += 100;
+        }
+        heartbeats
+    };
+    assert_eq!(busy(&mut told, 99_900), 0);
+    let heartbeats = busy(&mut told, 220_000);
+    assert!(matches!(heartbeats, 3..=4), "{heartbeats}");
+}
+
+#[test]
+fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
+    for (state, is_complete) in [
+        (Some("Terminating:Proceed"), true),
+        (Some("Terminated"), true),
+        (None, true),
+        (Some("Terminating:Retained"), false),
+    ] {
+        let mut told = scaled_in(&["drain"], true);
+        told.until(120_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
+        assert!(told.until(told.now + 30_000, DutyId::Lifecycle(0)).is_none(), "{state:?}");
+        let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{state:?}: the end"));
+        assert_eq!(outcome.complete, is_complete, "{state:?}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
+    let mut told = scaled_in(&["drain"], false);
+    told.handover = {
+        let mut incident = incident_of(US, Action::Terminate, 400_000);
+        incident.signal = Signal::LifecycleState;
+        incident.group_takes = Some(Takes::IntoPool);
+        let known =
+            LookedUp { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..LookedUp::default() };
+        Handover::begin(incident, Settings::default(), known, at(1_000))
+    };
+    for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
+        told.until(120_000, DutyId::MemberState);
+        told.answer(DutyId::MemberState, members(state));
+        let call = told.until(told.now + 1_000, DutyId::Lifecycle(0));
+        assert_eq!(call.is_some(), completes, "{state}");
+    }
+}

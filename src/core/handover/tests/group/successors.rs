@@ -1,0 +1,157 @@
+//! Which member of the group is a successor.
+
+use super::*;
+
+fn room(names: &[&str], desired_capacity: i32) -> Answer {
+    let member = |name: &&str| GroupMember {
+        instance_id: id(name),
+        availability_zone: "eu-west-1a".into(),
+        lifecycle_state: "InService".into(),
+    };
+    Answer::GroupRoom(Some(GroupRoom { members: names.iter().map(member).collect(), desired_capacity, max_size: 9 }))
+}
+
+/// A running instance, launched so many seconds after the notice.
+fn instance(name: &str, launched: i64, tag: Option<&str>) -> Instance {
+    Instance {
+        launch_time: Some(epoch() + jiff::SignedDuration::from_secs(launched)),
+        tags: tag.map(|tag| (tag.to_owned(), String::new())).into_iter().collect(),
+        ..running(name)
+    }
+}
+
+/// The world that Find sees: the group's members, its desired capacity, and what EC2 knows.
+struct Seen {
+    members: Vec<&'static str>,
+    desired: i32,
+    instances: Vec<Instance>,
+}
+
+impl Told {
+    /// Lets time pass to this, or to the first call of this duty, while Find sees this.
+    fn seeing(&mut self, seen: &Seen, end: u64, duty: DutyId) -> Option<Call> {
+        while self.now <= end {
+            for Due { duty: of, call, .. } in self.handover.due(at(self.now)) {
+                let answer = match &call {
+                    _ if of == duty => return Some(call),
+                    Call::DescribeGroupRoom { .. } => Some(room(&seen.members, seen.desired)),
+                    Call::DescribeInstances { instance_ids } => {
+                        let asked = seen.instances.iter().filter(|it| instance_ids.contains(&it.instance_id));
+                        Some(Answer::Instances(asked.cloned().collect()))
+                    }
+                    Call::DescribeTargetHealth { targets, .. } if of != DutyId::Leave(0) => {
+                        let healthy = |target: &Target| TargetHealth {
+                            target: target.clone(),
+                            state: TargetState::Healthy,
+                            reason: None,
+                        };
+                        Some(Answer::Health(targets.iter().map(healthy).collect()))
+                    }
+                    call => well(call),
+                };
+                if let Some(answer) = answer {
+                    self.handover.answered(at(self.now), of, answer);
+                }
+            }
+            self.now += 100;
+        }
+        None
+    }
+}
+
+#[test]
+fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successor_is_taken_for_ours() {
+    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.start.resumed = true);
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, members("InService"));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    let next = told.until(2_000, DutyId::Ask);
+    assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
+}
+
+#[test]
+fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in_doubt() {
+    for (desired, decrements) in [(3, false), (4, true)] {
+        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.start.resumed = true);
+        told.until(2_000, DutyId::Ask);
+        told.answer(DutyId::Ask, members("InService"));
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(DutyId::Ask, refused("ValidationError", "exceeds MaxSize"));
+        let seen = Seen {
+            members: vec![US, "i-other", "i-old", "i-new"],
+            desired,
+            instances: vec![instance("i-other", -900, None), instance("i-old", -900, None), instance("i-new", 5, None)],
+        };
+        match told.seeing(&seen, 60_000, DutyId::Ask) {
+            Some(Call::DetachInstances { decrement, .. }) => assert_eq!(decrement, decrements, "{desired}"),
+            other => panic!("{desired}: {other:?}"),
+        }
+        assert!(told.now < 15_000 || decrements, "{}", told.now);
+    }
+}
+
+#[test]
+fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_port_is_known() {
+    for (group_port, named) in [(Some(8080), vec![80, 8080]), (Some(80), vec![80]), (None, Vec::new())] {
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
+        let registration = Registration { group_port, ..registration(WEB, US, &[80]) };
+        let plan = Some(plan_of(group(&[])));
+        let known = LookedUp { registrations: Some(vec![registration]), plan, ..LookedUp::default() };
+        let settings =
+            Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
+        told.handover = Handover::begin(told.handover.incident().clone(), settings, known, at(1_000));
+        let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
+        let seen = Seen { members: vec!["i-other", "i-old", "i-new"], desired: 3, instances: instances.to_vec() };
+        let Some(Call::DescribeTargetHealth { targets, .. }) = told.seeing(&seen, 60_000, DutyId::Register(0)) else {
+            panic!("a look at the successor's health")
+        };
+        let expected: Vec<Target> = named.into_iter().map(|port| Target { id: "i-new".into(), port }).collect();
+        assert_eq!(targets, expected, "{group_port:?}");
+    }
+}
+
+/// Two victims of a group whose own target group is another one: their successors are ours to register.
+fn with_foreign_target_group(how: GroupRequest) -> Told {
+    let mut group = group(&[]);
+    group.capacity_rebalance = how == GroupRequest::Observe;
+    group.target_groups = Vec::new();
+    group.members = ["i-other", "i-fellow", US]
+        .map(|name| GroupMember {
+            instance_id: id(name),
+            availability_zone: "eu-west-1a".into(),
+            lifecycle_state: "InService".into(),
+        })
+        .to_vec();
+    told(Plan::Group { group, how }, When::AtOnce, |_| {})
+}
+
+#[test]
+fn a_member_that_ec2_does_not_know_yet_may_be_a_successor() {
+    let mut told = with_foreign_target_group(GroupRequest::Detach);
+    let mut seen =
+        Seen { members: vec!["i-other", "i-one", "i-two"], desired: 3, instances: vec![instance("i-one", 5, None)] };
+    told.seeing(&seen, 60_000, DutyId::MemberState);
+    assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
+    seen.instances.push(instance("i-two", 6, None));
+    told.seeing(&seen, 110_000, DutyId::MemberState);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
+}
+
+#[test]
+fn where_the_mark_of_a_fellow_victim_lags_a_victim_looks_on_for_its_successor() {
+    let mut told = with_foreign_target_group(GroupRequest::Observe);
+    let (one, two) = (instance("i-one", 5, None), instance("i-two", 30, None));
+    let mut seen = Seen {
+        members: vec![US, "i-fellow", "i-other", "i-one"],
+        desired: 3,
+        instances: vec![instance("i-fellow", -900, None), instance("i-other", -900, None), one, two],
+    };
+    told.seeing(&seen, 45_000, DutyId::MemberState);
+    assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
+    seen.members.push("i-two");
+    told.seeing(&seen, 110_000, DutyId::MemberState);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
+}

@@ -1,0 +1,124 @@
+//! What is found late: ports, registrations, owners, and target groups that are not there.
+
+use super::*;
+
+#[test]
+fn a_port_registered_since_the_look_up_is_deregistered_too() {
+    let mut model = Model::new(&VICTIM);
+    model.targets.insert((WEB.into(), "i-victim".into(), 9090));
+    let mut run = Run::new(model, launch_plan(), Vec::new());
+    run.settings = at_once();
+    let run = run.run(&[]);
+    assert_eq!(run.targets_of("i-victim"), 0);
+    let (deregistered, _, _) = run.calls.iter().rev().find(|(_, _, call)| deregisters(call, 9090)).expect("a call");
+    // It is drained ...
+    let look = run
+        .calls
+        .iter()
+        .find(|(_, _, call)| matches!(call, Call::LookAtConnections { ports, .. } if ports.contains(&9090)));
+    assert!(look.is_some(), "{:?}", run.calls);
+    let quiet = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
+    assert!(quiet.at >= at(*deregistered) + Duration::from_secs(20), "{quiet:?} after {deregistered}");
+    // ... and succeeded ...
+    let on = |port| run.model.targets.contains(&(WEB.into(), "i-new0".into(), port));
+    assert!(on(80) && on(9090), "{:?}", run.model.targets);
+    assert!(run.outcome(0).complete, "{:?}", run.outcome(0));
+    // ... and put back, if this instance lives on.
+    let incident = run.handovers[0].as_ref().expect("a handover").incident();
+    let known = incident.registrations.all().expect("they are known");
+    assert_eq!(known[0].ports(), BTreeSet::from([80, 9090]));
+}
+
+fn deregisters(call: &Call, port: u16) -> bool {
+    matches!(call, Call::DeregisterTargets { targets, .. } if targets.iter().any(|target| target.port == port))
+}
+
+#[test]
+fn nothing_is_quiet_while_a_port_that_was_found_late_is_still_to_be_deregistered() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let known = LookedUp { registrations: Some(vec![registration(WEB, "i-victim", &[80])]), ..LookedUp::default() };
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
+    handover.due(at(0));
+    handover.answered(at(10), DutyId::Leave(0), Answer::Accepted);
+    handover.due(at(2_000));
+    let row = |port, state| TargetHealth { target: Target { id: "i-victim".into(), port }, state, reason: None };
+    let rows = vec![row(80, TargetState::Draining), row(9090, TargetState::Healthy)];
+    handover.answered(at(2_010), DutyId::Leave(0), Answer::Health(rows));
+    for now in (3_000..60_000).step_by(500) {
+        for due in handover.due(at(now)) {
+            match due.duty {
+                DutyId::Leave(_) => handover.answered(at(now), due.duty, refusal("RequestLimitExceeded")),
+                _ => handover.answered(at(now), due.duty, other_calls(&due.call)),
+            };
+        }
+        assert!(!handover.is_quiet(), "quiet at {now} ms with port 9090 registered");
+    }
+}
+
+#[test]
+fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(incident, at_once(), LookedUp::default(), at(0));
+    let due = handover.due(at(0));
+    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
+    assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
+    handover.answered(at(100), DutyId::FindPlan, Answer::Plan(Box::new(detach())));
+    let due = handover.due(at(100));
+    let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
+    assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
+    handover.answered(at(200), DutyId::FindRegistrations(1), found(registrations("i-victim")));
+    let due = handover.due(at(200));
+    assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
+}
+
+#[test]
+fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let plan = Some(Plan::Nobody { why: "no tag".into() });
+    let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
+    handover.due(at(0));
+    let part = Answer::Registrations {
+        found: registrations("i-victim").into_iter().take(1).collect(),
+        unclear: vec![TargetGroupArn::new(API)],
+        missing: vec!["gone".into()],
+        untold: Some(Box::new(Failure::unanswered("no answer within 3 s"))),
+    };
+    handover.answered(at(3_000), DutyId::FindRegistrations(0), part);
+    let calls = |handover: &mut Handover, now: u64| handover.due(at(now)).into_iter().map(|due| due.call);
+    assert!(matches!(&handover.incident().registrations, Registrations::SoFar(found) if found.len() == 1));
+    assert!(calls(&mut handover, 9_000).any(|call| matches!(call, Call::FindRegistrations { .. })), "asked for again");
+    handover.answered(at(9_100), DutyId::FindRegistrations(0), found(registrations("i-victim")));
+    let all = handover.incident().registrations.all().map(<[_]>::len);
+    assert_eq!(all, Some(registrations("i-victim").len()));
+}
+
+#[test]
+fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let plan = Some(Plan::Nobody { why: "no tag".into() });
+    let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
+    handover.due(at(0));
+    let (found, unclear, missing) = (Vec::new(), Vec::new(), vec!["gone".to_owned()]);
+    let answer = Answer::Registrations { found, unclear, missing, untold: None };
+    handover.answered(at(100), DutyId::FindRegistrations(0), answer);
+    let reports = handover.reports();
+    assert!(reports.iter().any(|report| report.duty == "leave gone" && !report.done), "{reports:#?}");
+    assert_eq!(handover.incident().missing, ["gone"]);
+}
+
+#[test]
+fn no_failure_of_one_duty_stops_another() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let known =
+        LookedUp { registrations: Some(registrations("i-victim")), plan: Some(detach()), ..LookedUp::default() };
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
+    let denied = Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() };
+    let due = handover.due(at(0));
+    assert_eq!(leaves_after_a_look(&mut handover, 0, due), 2);
+    handover.answered(at(10), DutyId::Leave(0), Answer::Failed(denied.clone()));
+    handover.answered(at(10), DutyId::Ask, Answer::Failed(denied));
+    handover.answered(at(10), DutyId::Leave(1), Answer::Accepted);
+    let deregistered = handover.take_milestones();
+    assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
+    assert!(handover.due(at(20_000)).iter().any(|due| due.duty == DutyId::Leave(0)), "retried");
+}

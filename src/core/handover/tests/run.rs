@@ -1,0 +1,211 @@
+//! The daemons of some victims, played against the model of AWS.
+
+use super::*;
+
+/// Something that happens later.
+pub(super) enum Event {
+    Arrive { process: Process, duty: DutyId, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
+    Reply { process: Process, duty: DutyId, answer: Answer },
+}
+
+/// A whole run: victims with their processes, a model of AWS, and what chance brings.
+pub(super) struct Run {
+    pub(super) model: Model,
+    pub(super) plan: Plan,
+    /// The process after a kill finds this out again, where the record is lost.
+    pub(super) plan_after_restart: Option<Plan>,
+    pub(super) settings: Settings,
+    pub(super) action: Action,
+    pub(super) handovers: Vec<Option<Handover>>,
+    pub(super) generations: Vec<u32>,
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) next_exchange: usize,
+    pub(super) lost_in_a_row: BTreeMap<(usize, DutyId), u32>,
+    /// The first process raises a fleet's capacity so slowly, in milliseconds.
+    pub(super) slow_raises_of: Option<(usize, u16)>,
+    pub(super) events: Vec<(u64, Event)>,
+    pub(super) calls: Vec<(u64, usize, Call)>,
+    pub(super) milestones: Vec<Milestone>,
+    /// The time in which nobody was in a target group, up to the first reserve.
+    pub(super) dark: u64,
+}
+
+impl Run {
+    pub(super) fn new(model: Model, plan: Plan, exchanges: Vec<Exchange>) -> Run {
+        let victims = model.victims.len();
+        Run {
+            model,
+            plan,
+            plan_after_restart: None,
+            settings: Settings::default(),
+            action: Action::Terminate,
+            handovers: (0..victims).map(|_| None).collect(),
+            generations: vec![0; victims],
+            exchanges,
+            next_exchange: 0,
+            lost_in_a_row: BTreeMap::new(),
+            slow_raises_of: None,
+            events: Vec::new(),
+            calls: Vec::new(),
+            milestones: Vec::new(),
+            dark: 0,
+        }
+    }
+
+    /// Runs to a minute after the last deadline; `kills` are the instants at which a victim's process dies.
+    pub(super) fn run(mut self, kills: &[(u64, usize)]) -> Run {
+        let end = self.model.deadlines.iter().max().copied().unwrap_or_default() + 60_000;
+        let mut now = 0;
+        let mut steps = 0;
+        while now <= end {
+            steps += 1;
+            assert!(steps < 200_000, "the core spins at {now} ms");
+            self.model.pass(now);
+            for victim in 0..self.handovers.len() {
+                if self.handovers[victim].is_none()
+                    && now >= self.model.noticed_at[victim]
+                    && now < self.model.deadlines[victim]
+                {
+                    self.begin(victim, now);
+                }
+            }
+            for (_, victim) in kills.iter().filter(|(kill, _)| *kill == now) {
+                if self.handovers[*victim].is_some() && now < self.model.deadlines[*victim] {
+                    self.generations[*victim] += 1;
+                    self.begin(*victim, now);
+                }
+            }
+            self.happen(now);
+            for victim in 0..self.handovers.len() {
+                self.ask(victim, now);
+            }
+            let next = self.next_instant(now, kills, end);
+            let first_reserve = self.model.deadlines.iter().min().copied().unwrap_or_default().saturating_sub(10_000);
+            if !self.model.targets.iter().any(|(arn, _, _)| arn == WEB) {
+                self.dark += next.min(first_reserve).saturating_sub(now);
+            }
+            now = next;
+        }
+        self
+    }
+
+    pub(super) fn begin(&mut self, victim: usize, now: u64) {
+        let name = self.model.victims[victim].clone();
+        let mut incident = incident_of(&name, self.action, self.model.deadlines[victim]);
+        incident.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
+        incident.start.resumed = self.generations[victim] > 0;
+        incident.planned_before = !incident.start.resumed;
+        let plan =
+            if incident.start.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
+        let known =
+            LookedUp { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..LookedUp::default() };
+        self.handovers[victim] = Some(Handover::begin(incident, self.settings.clone(), known, at(now)));
+    }
+
+    pub(super) fn happen(&mut self, now: u64) {
+        while let Some(index) = self.events.iter().position(|(when, _)| *when <= now) {
+            match self.events.remove(index).1 {
+                Event::Arrive { process, duty, call, limit, fate, began, took } => {
+                    let answer = self.arrive(now, &process, &call, fate);
+                    let reply_at = (began + took).max(now);
+                    let lost = matches!(fate, Fate::LostCall | Fate::LostReply) || took > limit;
+                    let (when, answer) = if lost {
+                        (began + limit, Answer::Failed(Failure::unanswered("no answer")))
+                    } else {
+                        (reply_at, answer)
+                    };
+                    self.events.push((when.max(now + 1), Event::Reply { process, duty, answer }));
+                }
+                Event::Reply { process, duty, answer } => {
+                    if process.generation == self.generations[process.victim]
+                        && let Some(handover) = &mut self.handovers[process.victim]
+                    {
+                        handover.answered(at(now), duty, answer);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn arrive(&mut self, now: u64, process: &Process, call: &Call, fate: Fate) -> Answer {
+        let victim = self.model.victims[process.victim].clone();
+        let failed =
+            |kind, code: &str| Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
+        match (fate, call) {
+            (_, Call::LookAtConnections { .. }) | (Fate::Fine | Fate::LostReply, _) => {
+                self.model.perform(now, &victim, call)
+            }
+            (Fate::NoCapacity, Call::CreateFleet { client_token, fleet }) => {
+                let errors = vec!["InsufficientInstanceCapacity: none".to_owned()];
+                let launched = Launched { instances: Vec::new(), errors };
+                let known = self.model.tokens.entry(client_token.clone());
+                Answer::Launched(known.or_insert((format!("{fleet:?}"), launched)).1.clone())
+            }
+            (Fate::NoCapacity, _) => self.model.perform(now, &victim, call),
+            (Fate::LostCall, _) => Answer::Accepted,
+            (Fate::Throttled, _) => failed(FailureKind::Throttled, "RequestLimitExceeded"),
+            (Fate::Fault, _) => failed(FailureKind::Fault, "InternalError"),
+        }
+    }
+
+    pub(super) fn ask(&mut self, victim: usize, now: u64) {
+        let Some(handover) = &mut self.handovers[victim] else { return };
+        let deadline = self.model.deadlines[victim];
+        let due = handover.due(at(now));
+        self.milestones.extend(handover.take_milestones());
+        for Due { duty, call, limit } in due {
+            assert!(now < deadline, "{call:?} is begun after the deadline");
+            let limit = limit.as_millis() as u64;
+            assert!(limit <= deadline - now, "{call:?} may last longer than the deadline allows");
+            let (fate, took) = self.exchanges.get(self.next_exchange).copied().unwrap_or((Fate::Fine, 20));
+            self.next_exchange += 1;
+            let (fate, took) = self.mended((victim, duty), fate, took);
+            let first_process = self.generations[victim] == 0 && matches!(call, Call::ModifyFleet { .. });
+            let slow = self.slow_raises_of.filter(|(whose, _)| first_process && *whose == victim);
+            let took = slow.map_or(took, |(_, takes)| takes);
+            let process = Process { victim, generation: self.generations[victim] };
+            let took = u64::from(took).max(2);
+            self.calls.push((now, victim, call.clone()));
+            let arrive = Event::Arrive { process, duty, call, limit, fate, began: now, took };
+            self.events.push((now + took / 2, arrive));
+        }
+    }
+
+    /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
+    pub(super) fn mended(&mut self, whose: (usize, DutyId), fate: Fate, took: u16) -> Exchange {
+        let lost = self.lost_in_a_row.entry(whose).or_default();
+        *lost = if matches!(fate, Fate::Fine | Fate::NoCapacity) && took < 3_000 { 0 } else { *lost + 1 };
+        if *lost < 3 {
+            return (fate, took);
+        }
+        *lost = 0;
+        (Fate::Fine, took % 500)
+    }
+
+    pub(super) fn next_instant(&self, now: u64, kills: &[(u64, usize)], end: u64) -> u64 {
+        let wakes = self.handovers.iter().flatten().filter_map(Handover::wake);
+        let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
+        let kills = kills.iter().map(|(kill, _)| *kill);
+        let marks = self.model.deadlines.iter().chain(&self.model.noticed_at).chain([&self.model.next_launch]).copied();
+        let events = self.events.iter().map(|(when, _)| *when);
+        let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
+        next.unwrap_or(end + 1)
+    }
+
+    pub(super) fn outcome(&self, victim: usize) -> &Outcome {
+        self.handovers[victim].as_ref().and_then(Handover::outcome).expect("the handover has ended")
+    }
+
+    /// Milestones in order, as in "left web".
+    pub(super) fn saw(&self) -> Vec<String> {
+        let words = |milestone: &Milestone| {
+            let group = milestone.target_group.as_ref().map(|arn| format!(" {}", arn.name())).unwrap_or_default();
+            format!("{}{group}", milestone.milestone.as_str())
+        };
+        self.milestones.iter().map(words).collect()
+    }
+
+    pub(super) fn targets_of(&self, victim: &str) -> usize {
+        self.model.targets.iter().filter(|(_, target, _)| target == victim).count()
+    }
+}
