@@ -90,7 +90,7 @@ impl Handover {
         handover.learn_registrations(found, now);
         match looked_up.plan {
             Some(plan) => handover.learn_plan(plan, now),
-            None => handover.duties.look_for_plan(&handover.facts.incident, now),
+            None => handover.duties.look_for_plan(looked_up.doubted, &handover.facts.incident, now),
         }
         handover.look_for_group(now);
         handover.say_begun(now);
@@ -267,7 +267,7 @@ impl Handover {
                 let known = self.facts.incident.registrations.known_mut().get_mut(index);
                 known.into_iter().for_each(|known| known.targets.clone_from(&targets));
             }
-            News::Plan(plan) => self.learn_plan(*plan, now),
+            News::Plan(plan) if self.plan() != Some(&*plan) => self.learn_plan(*plan, now),
             News::Group(plan) => self.learn_group(*plan, now),
             _ => {}
         }
@@ -360,7 +360,9 @@ impl Handover {
         let plan = plan.at(&facts.incident.start.identity, facts.incident.start.owner_sees);
         facts.crowd.learn_fellows(plan.fellows());
         facts.incident.plan = Some(plan.clone());
-        self.duties.find_plan = None;
+        if !plan.is_doubtful() {
+            self.duties.find_plan = None;
+        }
         if let (Plan::Group { group, .. }, false) = (&plan, self.duties.registrations_are_known()) {
             self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.incident, now);
         }

@@ -33,6 +33,9 @@ pub use raised::{
 pub(crate) use raised::{goes_at, member_hundredths, noticed_at, weight_hundredths};
 pub use served::served_zones;
 
+/// The one reason for no successor that the configuration gives, and that nothing AWS shows later changes.
+const NOBODY_WANTED: &str = "[successor] owner is \"none\"";
+
 /// The owner as the tags tell it; AWS has to be asked for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clue {
@@ -71,7 +74,7 @@ impl Clue {
         let missing =
             |what: &str| Clue::Nobody(format!("[successor] owner asks for {what}, but the instance has no tag of one"));
         match choice.owner {
-            OwnerChoice::None => Clue::Nobody("[successor] owner is \"none\"".to_owned()),
+            OwnerChoice::None => Clue::Nobody(NOBODY_WANTED.to_owned()),
             OwnerChoice::AutoScalingGroup => group.unwrap_or_else(|| missing("an Auto Scaling group")),
             OwnerChoice::Ec2Fleet => ec2_fleet.unwrap_or_else(|| missing("an EC2 Fleet")),
             OwnerChoice::SpotFleet => spot_fleet.unwrap_or_else(|| missing("a Spot Fleet")),
@@ -150,6 +153,11 @@ pub enum FleetRequest {
 }
 
 impl Plan {
+    /// Tells whether AWS may show an owner yet: the tags of a young instance, and what they name, show late (docs/aws.md 4).
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Plan::Nobody { why } if why != NOBODY_WANTED)
+    }
+
     /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A `request` or
     /// `instant` fleet and a bare launch template become a [`LaunchPlan`].
     pub fn of(owner: &Owner, identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Plan {

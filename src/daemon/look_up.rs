@@ -63,19 +63,14 @@ pub(crate) async fn find_tags(
     imds: &Imds,
     identity: &Identity,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    const KEYS: [&str; 8] = [
-        "aws:autoscaling:groupName",
-        "aws:ec2:fleet-id",
-        "aws:ec2spot:fleet-request-id",
-        TEMPLATE_ID_TAG,
-        "aws:ec2launchtemplate:version",
-        plan::PREDECESSOR_TAG,
-        plan::ORIGIN_FLEET_TAG,
-        plan::TEMPLATE_TAG,
-    ];
-    match imds.instance_tags(&KEYS).await {
-        Ok(Some(tags)) => Ok(tags),
-        Ok(None) | Err(_) => {
+    const OWNER_TAGS: [&str; 4] =
+        ["aws:autoscaling:groupName", "aws:ec2:fleet-id", "aws:ec2spot:fleet-request-id", TEMPLATE_ID_TAG];
+    const OTHER_TAGS: [&str; 4] =
+        ["aws:ec2launchtemplate:version", plan::PREDECESSOR_TAG, plan::ORIGIN_FLEET_TAG, plan::TEMPLATE_TAG];
+    match imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {
+        Ok(Some(tags)) if OWNER_TAGS.iter().any(|key| tags.contains_key(*key)) => Ok(tags),
+        // The tags of a young instance show late, and not everywhere at once.
+        Ok(_) | Err(_) => {
             patiently(identity, || aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT)).await
         }
     }

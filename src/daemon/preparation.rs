@@ -26,7 +26,7 @@ pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// The delay of what was put off at the start, and up to five times as long, spread over all fellows.
 const PUT_OFF_BY: Duration = Duration::from_secs(60);
-/// An instance that is in no target group yet may just have booted: looked for again soon, then less and less often.
+/// An instance whose tags name no owner, or that is in no target group yet may just have booted: looked for again soon, then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
 const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(2 * 60 * 60) };
@@ -69,6 +69,8 @@ pub(super) struct Preparation {
     renew_credentials_at: Option<BootInstant>,
     renew_delays_at: BootInstant,
     plan: Option<Plan>,
+    /// The last round did not find the owner that is known.
+    owner_is_missed: bool,
     put_off: PutOff,
     registrations: Option<Vec<Registration>>,
     served_zones: Option<BTreeSet<String>>,
@@ -120,6 +122,7 @@ impl Preparation {
             renew_credentials_at: None,
             renew_delays_at: now + RENEW_DELAYS,
             plan: None,
+            owner_is_missed: false,
             put_off: PutOff::default(),
             registrations: None,
             served_zones: None,
@@ -286,6 +289,7 @@ impl Preparation {
                 Some(served) => plan.preferring(served),
                 None => plan,
             }),
+            doubted: None,
             missing: self.missing.clone(),
             unclear: self.unclear.clone(),
         }
@@ -363,6 +367,11 @@ impl Preparation {
 
     /// Keeps what the round before knew, where AWS did not tell it this time.
     fn learn_plan(&mut self, plan: Option<Plan>, hooks_failed: bool, hooks_put_off: bool) {
+        let is_lost =
+            plan.as_ref().is_some_and(Plan::is_doubtful) && self.plan.as_ref().is_some_and(|it| !it.is_doubtful());
+        // One answer without the owner may be a fault of AWS's: the next round has to agree.
+        let plan = plan.filter(|_| !is_lost || self.owner_is_missed);
+        self.owner_is_missed = is_lost && !self.owner_is_missed;
         self.put_off.learn_hooks(self.plan.as_ref(), plan.as_ref(), hooks_put_off);
         self.plan = match (plan, self.plan.take()) {
             (Some(plan), Some(before)) if hooks_failed || hooks_put_off => Some(plan.with_hooks_of(&before)),
@@ -374,6 +383,10 @@ impl Preparation {
         self.registrations.as_ref().is_some_and(|registrations| !registrations.is_empty())
     }
 
+    fn is_without_owner(&self) -> bool {
+        self.owner_is_missed || self.plan.as_ref().is_some_and(Plan::is_doubtful)
+    }
+
     fn schedule(&mut self, round: Round, now: BootInstant) {
         let longest = match self.leftover_rounds {
             0 => Duration::MAX,
@@ -383,7 +396,7 @@ impl Preparation {
             self.failures += 1;
             let backoff = if round == Round::Denied { DENIED } else { LOOK_UP };
             backoff.pause(self.failures, self.seed).max(LOOK_UP.first)
-        } else if !self.is_registered() || self.awaits_more {
+        } else if !self.is_registered() || self.awaits_more || self.is_without_owner() {
             self.failures = 0;
             self.empty_rounds += 1;
             NOT_REGISTERED_YET.ceiling(self.empty_rounds)

@@ -112,7 +112,7 @@ fn a_handover_is_counted_as_it_arrived_at_aws() {
     assert!(before["spot_relay_metadata_last_good_look_age_seconds"] < 5.0);
     scenario.sim.fault(Fault {
         service: None,
-        action: "DeregisterTargets".to_owned(),
+        action: "DetachInstances".to_owned(),
         nth: Nth::First(1),
         kind: FaultKind::Status { status: 503, code: "ServiceUnavailable".to_owned(), message: "made".to_owned() },
     });
@@ -128,9 +128,9 @@ fn a_handover_is_counted_as_it_arrived_at_aws() {
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "no series comes or goes");
     for (name, expected) in [
         ("spot_relay_notices_total", 1.0),
-        ("spot_relay_aws_calls_total{action=\"DeregisterTargets\",result=\"fault\"}", 1.0),
+        ("spot_relay_aws_calls_total{action=\"DetachInstances\",result=\"fault\"}", 1.0),
         ("spot_relay_aws_calls_total{action=\"DeregisterTargets\",result=\"ok\"}", 1.0),
-        ("spot_relay_retries_total{duty=\"leave\"}", 1.0),
+        ("spot_relay_retries_total{duty=\"ask\"}", 1.0),
         ("spot_relay_hooks_total{hook=\"notice\",result=\"ok\"}", 1.0),
         ("spot_relay_hooks_total{hook=\"drained\",result=\"failed\"}", 1.0),
         ("spot_relay_handover_milestone_seconds{milestone=\"noticed\"}", 0.0),

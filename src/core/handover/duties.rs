@@ -147,15 +147,16 @@ impl Duties {
         self.find_registrations.push(FindRegistrations::new(among, attempts));
     }
 
-    pub(super) fn look_for_plan(&mut self, incident: &Incident, now: BootInstant) {
+    /// A plan that is in doubt stands if none can be found.
+    pub(super) fn look_for_plan(&mut self, doubted: Option<Plan>, incident: &Incident, now: BootInstant) {
         let seed = seed(incident, "look-ups").rotate_left(1);
-        self.find_plan = Some(FindPlan { attempts: Attempts::new(DutyId::FindPlan, now, seed) });
+        self.find_plan = Some(FindPlan::new(doubted, Attempts::new(DutyId::FindPlan, now, seed)));
     }
 
     /// The owner of the plan is gone; something else may stand in for it.
     pub(super) fn look_for_plan_again(&mut self, incident: &Incident, now: BootInstant) {
         if !std::mem::replace(&mut self.looked_again, true) {
-            self.look_for_plan(incident, now);
+            self.look_for_plan(None, incident, now);
         }
     }
 

@@ -4,7 +4,11 @@
 //! A refusal says "not in InService or Standby" of a member that has left, and of one that has not come yet: the member's
 //! state is read before either is believed. While a launch is in doubt nothing else is asked than the same launch again.
 
+mod member;
+
 use std::time::Duration;
+
+use member::{Left, LeftBy, is_no_member, membership, was_in_service};
 
 use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
@@ -15,13 +19,13 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, secon
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Launched, Membership};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, InstanceId, Launched, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
 /// So many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
-/// A launch that AWS has answered in no way for so long is looked for among the group's members instead: asked in another
-/// way, the group may still launch in time.
+/// A launch that AWS has answered in no way for so long is given up, if the group has not grown: asked in another way, it may
+/// still launch in time.
 const SILENT_AT_MOST: Duration = Duration::from_secs(30);
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -44,6 +48,8 @@ pub(super) struct AskGroup {
     /// AWS says that the launch is under way: its token alone is asked for, to the end.
     in_progress: bool,
     first_launch_at: Option<BootInstant>,
+    /// The group is known as it was before the notice.
+    planned_before: bool,
     /// The launch was refused, and why: left as at-once, or not at all.
     refused: Option<String>,
     /// Leave only once a successor serves: no interruption is announced.
@@ -68,6 +74,8 @@ enum Stage {
     /// left already, and what has not come yet cannot be taken out after a launch.
     Look,
     Launch,
+    /// AWS has not answered for long: did the group grow?
+    Compare,
     /// Looking whether a launch was done after all.
     Doubt,
     /// Leave the group. With `decrement`, once this instance leaves its target groups: the successor is launched.
@@ -83,25 +91,6 @@ enum Stage {
     /// No successor can be launched first, and nothing forces this instance to leave.
     Stay,
     Done,
-}
-
-/// How this instance came to be out of the group, or on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Left {
-    at: BootInstant,
-    by: LeftBy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LeftBy {
-    /// AWS accepted our call: the group deregisters this instance from its own target groups.
-    Request,
-    /// A call of ours whose answer was lost, by all that is known.
-    LostReply,
-    /// It was out, or on its way, before it was asked for.
-    Itself,
-    /// The group does not count it.
-    Uncounted,
 }
 
 impl AskGroup {
@@ -128,6 +117,7 @@ impl AskGroup {
             unanswered: false,
             in_progress: false,
             first_launch_at: None,
+            planned_before: incident.planned_before,
             refused: None,
             open: manner == Manner::Open,
             overtaken: false,
@@ -210,13 +200,14 @@ impl AskGroup {
         self.unanswered |= failure.may_have_been_done();
         // The process before this one had the same role: it was denied too.
         self.in_doubt &= self.unanswered || failure.kind != FailureKind::Denied;
-        let is_silent = self.first_launch_at.is_some_and(|first| now.since(first) >= SILENT_AT_MOST);
         let refused = match failure.kind {
             FailureKind::Rejected => !failure.is_busy(),
             FailureKind::Denied => true,
             FailureKind::Fault => failure.code.is_none() && self.attempts.failures + 1 >= FAULTS_THAT_REFUSE,
-            FailureKind::Unanswered => is_silent && !self.in_progress,
-            FailureKind::Throttled | FailureKind::Credentials => false,
+            FailureKind::Unanswered if self.is_silent(now) => {
+                return self.go_on(now, Stage::Compare);
+            }
+            FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
             let asked = self.refuse(now, failure.to_string());
@@ -227,6 +218,25 @@ impl AskGroup {
         }
         self.attempts.failed(now, failure);
         Asked::Pending
+    }
+
+    /// Tells whether a launch was asked for long ago and AWS has said nothing to it, and the group tells what came of it.
+    fn is_silent(&self, now: BootInstant) -> bool {
+        let is_old = self.first_launch_at.is_some_and(|first| now.since(first) >= SILENT_AT_MOST);
+        is_old && self.planned_before && !self.in_progress
+    }
+
+    /// The group as it is since AWS has been silent. One that has grown may hold our successor or a fellow's: nothing but the token
+    /// tells which.
+    fn compared(&mut self, now: BootInstant, room: &GroupRoom) -> Asked {
+        let is_known = |id: &InstanceId| self.group.members.iter().any(|known| known.instance_id == *id);
+        let has_grown = room.desired_capacity > self.group.desired_capacity
+            || room.members.iter().any(|member| !is_known(&member.instance_id));
+        if has_grown {
+            return self.go_on(now, Stage::Launch);
+        }
+        (self.in_doubt, self.unanswered) = (false, false);
+        self.refuse(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
     }
 
     /// LaunchInstances is out: leave as at-once, but not before it is sure that nothing was launched.
@@ -279,12 +289,12 @@ impl Ask for AskGroup {
             self.left.get_or_insert(Left { at: now, by });
             return Some(if self.in_doubt { Asked::InDoubt } else { Asked::Left });
         }
-        let is_idle = is_open && !self.in_progress && !self.attempts.in_flight;
+        let is_idle = is_open && !self.unanswered && !self.attempts.in_flight;
         if is_idle && self.open && situation.is_in_no_target_group() && !self.group.other_traffic_sources.is_empty() {
             let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
             return Some(self.refuse(now, why));
         }
-        // Time to leave, and no successor launched: from here on it is as at-once. A launch in progress is asked for again.
+        // Time to leave, and no successor launched: from here on it is as at-once. A launch in doubt is asked for again.
         (is_idle && situation.may_leave).then(|| self.refuse(now, "time to leave came first".to_owned()))
     }
 
@@ -378,6 +388,7 @@ impl Duty<Duties> for AskGroup {
                 let hook = self.group.launch_hooks.get(index)?.name.clone();
                 Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
             }
+            Stage::Compare => Some(Call::DescribeGroupRoom { group }),
             Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done => None,
         }
     }
@@ -402,6 +413,11 @@ impl Duty<Duties> for AskGroup {
             (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, incident, &members, decrement),
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, failure),
+            (Stage::Compare, Answer::GroupRoom(Some(room))) => self.compared(now, &room),
+            (Stage::Compare, other) => {
+                self.stage = Stage::Launch;
+                return Err(other);
+            }
             (Stage::Exit { decrement }, Answer::Accepted) => self.leave(now, LeftBy::Request, decrement),
             // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
             (Stage::Exit { .. }, Answer::Failed(failure)) if is_no_member(&failure) && self.may_be_attached(now) => {
@@ -409,6 +425,12 @@ impl Duty<Duties> for AskGroup {
             }
             (Stage::Exit { decrement }, Answer::Failed(failure)) if is_no_member(&failure) => {
                 self.leave(now, self.gone_by(), decrement)
+            }
+            // Detaching runs no hook, and launches the successor all the same.
+            (Stage::Exit { .. }, Answer::Failed(failure)) if self.terminate && failure.kind == FailureKind::Denied => {
+                self.terminate = false;
+                self.exit_refused = Some(failure.to_string());
+                return Err(Answer::Failed(failure));
             }
             // It leaves already, or it has not come yet: the words differ.
             (Stage::Exit { decrement }, Answer::Failed(failure))
@@ -433,7 +455,8 @@ impl Duty<Duties> for AskGroup {
 
     fn wake(&self, _: BootInstant) -> Option<BootInstant> {
         match self.stage {
-            Stage::Look | Stage::Launch | Stage::Exit { decrement: false } | Stage::Read { .. } => self.attempts.wake(),
+            Stage::Look | Stage::Launch | Stage::Compare => self.attempts.wake(),
+            Stage::Exit { decrement: false } | Stage::Read { .. } => self.attempts.wake(),
             Stage::Abandon(_) => self.attempts.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
@@ -464,21 +487,4 @@ impl Duty<Duties> for AskGroup {
         };
         Some(DutyReport::new(format!("{how} group {}", self.group.name), done, what))
     }
-}
-
-/// As the last look-up saw it. A member that was not among those seen is taken for one in service.
-fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> bool {
-    let ours = group.members.iter().find(|member| member.instance_id == incident.id.instance_id);
-    ours.is_none_or(|member| member.membership() == Membership::Detachable)
-}
-
-fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
-    let ours = members.iter().find(|member| member.instance_id == incident.id.instance_id);
-    ours.map_or(Membership::Leaving, GroupMember::membership)
-}
-
-/// This instance is no member of the group any more.
-fn is_no_member(failure: &Failure) -> bool {
-    const WORDS: [&str; 3] = ["not part of", "No managed instance found", "Instance Id not found"];
-    failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))
 }

@@ -104,6 +104,10 @@ impl AskLaunch {
             FailureKind::Rejected => self.refused(now, of_the_pool),
             // RunInstances is the last resort: without a permission for it the others are tried on.
             FailureKind::Denied if self.way == LaunchWay::Instance => self.refused(now, false),
+            // Nothing was launched under this token: the other call may be allowed.
+            FailureKind::Denied if self.attempts.failures == 0 && self.stage == Stage::Create => {
+                self.refused(now, false)
+            }
             _ if std::mem::take(&mut self.not_found) => {
                 self.next_attempt(now);
                 self.attempts.failed(now, failure);

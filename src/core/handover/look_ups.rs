@@ -2,11 +2,14 @@
 //! successor. They run beside everything else, and what they find joins in at once. Where the group terminates this instance
 //! it is looked up again: the hooks that it had hours ago need not be those that wait for us.
 
+use std::time::Duration;
+
 use super::duties::{Duties, News};
 use super::lifecycle::PATIENT_AFTER;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Situation};
 use crate::core::duty::{Patience, its_attempts};
 use crate::core::model::{BootInstant, TargetGroupArn};
+use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
 pub(super) struct FindRegistrations {
@@ -43,8 +46,21 @@ impl Duty<Duties> for FindRegistrations {
     }
 }
 
+/// The pauses between looks for an owner where AWS shows none: it may show one late.
+const NOBODY_SHOWN: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(12)];
+
 pub(super) struct FindPlan {
-    pub(super) attempts: Attempts,
+    attempts: Attempts,
+    /// The plan that was made before, and stands if none can be found.
+    doubted: Option<Plan>,
+    /// How often AWS has shown no owner.
+    looks: usize,
+}
+
+impl FindPlan {
+    pub(super) fn new(doubted: Option<Plan>, attempts: Attempts) -> FindPlan {
+        FindPlan { attempts, doubted, looks: 0 }
+    }
 }
 
 impl Duty<Duties> for FindPlan {
@@ -54,11 +70,29 @@ impl Duty<Duties> for FindPlan {
         Some(Call::FindPlan)
     }
 
-    fn take(&mut self, _: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        if let Answer::Plan(plan) = answer { Ok(News::Plan(plan)) } else { Err(answer) }
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        match (answer, self.doubted.take()) {
+            (Answer::Plan(plan), _) => {
+                match NOBODY_SHOWN.get(self.looks).filter(|_| plan.is_doubtful()) {
+                    Some(pause) => self.attempts.succeeded(situation.now + *pause),
+                    None => self.attempts.end(),
+                }
+                self.looks += 1;
+                Ok(News::Plan(plan))
+            }
+            (Answer::Failed(failure), Some(doubted)) => {
+                self.attempts.failed(situation.now, failure);
+                self.looks = 1;
+                Ok(News::Plan(Box::new(doubted)))
+            }
+            (other, _) => Err(other),
+        }
     }
 
     fn report(&self, _: BootInstant) -> Option<DutyReport> {
+        if self.looks > 0 {
+            return None;
+        }
         let what = format!("who launches it could not be found out: {}", self.attempts.trouble());
         Some(DutyReport::new("successor", false, what))
     }

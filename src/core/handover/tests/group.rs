@@ -324,12 +324,26 @@ fn a_launch_that_is_never_answered_is_given_up_for_a_detach_in_time_for_a_succes
                 told.now += 20_000;
                 told.answer(DutyId::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
             }
+            Some(Call::DescribeGroupRoom { .. }) => {
+                let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity);
+                told.answer(DutyId::Ask, Answer::GroupRoom(Some(GroupRoom { members, desired_capacity, max_size: 9 })));
+            }
             Some(Call::DetachInstances { decrement, .. }) => break decrement,
             other => panic!("{other:?}"),
         }
     };
     assert!(!decrement && tokens.len() == 1, "the group replaces it, and one launch was asked for: {tokens:?}");
     assert!(told.now < 60_000, "{} ms", told.now);
+}
+
+#[test]
+fn where_terminating_is_denied_the_group_is_asked_to_detach() {
+    let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |_| {});
+    let terminates = |call: &Call| matches!(call, Call::TerminateInstanceInAutoScalingGroup { .. });
+    assert!(told.until(2_000, DutyId::Ask).is_some_and(|call| terminates(&call)));
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    let next = told.until(12_000, DutyId::Ask);
+    assert!(matches!(next, Some(Call::DetachInstances { decrement: false, .. })), "{next:?}");
 }
 
 #[test]

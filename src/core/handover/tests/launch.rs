@@ -310,3 +310,18 @@ fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() 
         assert_eq!(next.handover.successor_id(), Some(id("i-new")));
     }
 }
+
+#[test]
+fn where_a_fleet_may_not_be_created_the_instance_is_run() {
+    let mut run = Launching::new();
+    let asked = run.until(10_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => {
+            let (kind, code) = (FailureKind::Denied, Some("UnauthorizedOperation".to_owned()));
+            Answer::Failed(Failure { kind, code, message: "not authorized".into() })
+        }
+        Call::RunInstances { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        other => other_calls(other),
+    });
+    assert_eq!(run.handover.successor_id(), Some(id("i-new")), "{asked:?}");
+}

@@ -122,3 +122,33 @@ fn no_failure_of_one_duty_stops_another() {
     assert!(deregistered.iter().any(|it| it.milestone == MilestoneKind::Deregistered));
     assert!(handover.due(at(20_000)).iter().any(|due| due.duty == DutyId::Leave(0)), "retried");
 }
+
+#[test]
+fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
+    let doubted = || Plan::Nobody { why: "the instance has no tag".into() };
+    let known =
+        || LookedUp { registrations: Some(registrations("i-victim")), doubted: Some(doubted()), ..LookedUp::default() };
+    let asks = |handover: &mut Handover, from: u64, answer: &dyn Fn(u64) -> Answer| {
+        for now in (from..40_000).step_by(100) {
+            for due in handover.due(at(now)) {
+                match due.call {
+                    Call::FindPlan => drop(handover.answered(at(now), due.duty, answer(now))),
+                    Call::DetachInstances { .. } => return Some(now),
+                    call => drop(handover.answered(at(now), due.duty, other_calls(&call))),
+                }
+            }
+        }
+        None
+    };
+    // The tags show six seconds after the notice.
+    let late = |now: u64| Answer::Plan(Box::new(if now < 6_000 { doubted() } else { detach() }));
+    let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 121_000), at_once(), known(), at(0));
+    assert!(asks(&mut handover, 0, &late).is_some_and(|at| (6_000..20_000).contains(&at)));
+    // Nobody answers: what was known before stands, and does not keep this instance from leaving.
+    let silent = |_| Answer::Failed(Failure::unanswered("no answer within 3 s"));
+    let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 121_000), at_once(), known(), at(0));
+    assert_eq!(asks(&mut handover, 0, &silent), None);
+    let of_quiet = |report: &&DutyReport| report.duty == "quiet";
+    let reports = handover.reports();
+    assert!(reports.iter().filter(|it| !of_quiet(it)).all(|report| report.done), "{reports:#?}");
+}
