@@ -130,10 +130,22 @@ pub fn template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<C
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Plan {
-    Group { group: AutoScalingGroup, how: GroupRequest },
-    Fleet { kind: FleetKind, fleet: Fleet, how: FleetRequest },
+    Group {
+        group: AutoScalingGroup,
+        how: GroupRequest,
+    },
+    Fleet {
+        kind: FleetKind,
+        fleet: Fleet,
+        how: FleetRequest,
+    },
     Launch(LaunchPlan),
-    Nobody { why: String },
+    Nobody {
+        why: String,
+        /// Nothing that AWS shows later changes it.
+        #[serde(default)]
+        is_final: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +167,18 @@ pub enum FleetRequest {
 impl Plan {
     /// Tells whether AWS may show an owner yet: the tags of a young instance, and what they name, show late (docs/aws.md 4).
     pub fn is_doubtful(&self) -> bool {
-        matches!(self, Plan::Nobody { why } if why != NOBODY_WANTED)
+        matches!(self, Plan::Nobody { is_final: false, .. })
+    }
+
+    /// Nobody that AWS shows launches a successor.
+    pub fn nobody(why: impl Into<String>) -> Plan {
+        let why = why.into();
+        Plan::Nobody { is_final: why == NOBODY_WANTED, why }
+    }
+
+    /// Nobody is to be asked, whatever AWS shows later.
+    pub fn nobody_ever(why: impl Into<String>) -> Plan {
+        Plan::Nobody { why: why.into(), is_final: true }
     }
 
     /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A `request` or
@@ -175,7 +198,7 @@ impl Plan {
                 let from = format!("launch template {}", template.id_or_name);
                 Plan::Launch(LaunchPlan::new(from, &[configuration], BTreeMap::new(), identity, choice, surroundings))
             }
-            Owner::Nobody { why } => Plan::Nobody { why: why.clone() },
+            Owner::Nobody { why } => Plan::nobody(why.clone()),
         }
     }
 
@@ -191,7 +214,7 @@ impl Plan {
             return Plan::Fleet { kind, fleet: fleet.clone(), how };
         }
         if let Some(why) = fleet.cannot_be_launched_from() {
-            return Plan::Nobody { why };
+            return Plan::nobody_ever(why);
         }
         let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
         let from = format!("the launch templates of {}", fleet.id);
@@ -221,7 +244,7 @@ impl Plan {
         match self {
             Plan::Group { group, how: GroupRequest::Terminate } => Plan::Group { group, how: GroupRequest::Detach },
             Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. } => {
-                Plan::Nobody { why: format!("{} launches by itself, at a real signal only", self.owner()) }
+                Plan::nobody_ever(format!("{} launches by itself, at a real signal only", self.owner()))
             }
             plan => plan,
         }
@@ -383,7 +406,7 @@ impl fmt::Display for Plan {
                 launch.from
             ),
             Plan::Launch(launch) => write!(f, "launch the successor from {}", launch.from),
-            Plan::Nobody { why } => write!(f, "launch no successor: {why}"),
+            Plan::Nobody { why, .. } => write!(f, "launch no successor: {why}"),
         }
     }
 }

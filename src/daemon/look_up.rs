@@ -131,7 +131,7 @@ async fn make_plan(
     if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle) {
         match launched_again(aws, identity, template, tempo).await {
             Ok(None) => {}
-            Ok(Some(why)) => return Ok(Plan::Nobody { why }),
+            Ok(Some(why)) => return Ok(Plan::nobody_ever(why)),
             Err(failure) => {
                 let is_denied = failure.kind == FailureKind::Denied;
                 gaps.push(Gap::new(REQUEST_LAUNCHES_AGAIN, failure));
@@ -142,7 +142,7 @@ async fn make_plan(
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
     Ok(match unknown_request {
-        Some(template) if surroundings.traits.is_persistent => Plan::Nobody { why: asks_persistently(&template) },
+        Some(template) if surroundings.traits.is_persistent => Plan::nobody_ever(asks_persistently(&template)),
         _ => Plan::of(&owner, identity, &config.successor, &surroundings),
     })
 }

@@ -51,7 +51,7 @@ pub(super) fn owner(plan: &Plan) -> String {
         Plan::Fleet { kind: FleetKind::Ec2, fleet, .. } => format!("owner: EC2 Fleet {}", fleet.id),
         Plan::Fleet { kind: FleetKind::Spot, fleet, .. } => format!("owner: Spot Fleet {}", fleet.id),
         Plan::Launch(launch) => format!("owner: {}", launch.from),
-        Plan::Nobody { why } => format!("owner: nobody ({why})"),
+        Plan::Nobody { why, .. } => format!("owner: nobody ({why})"),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn nobody() -> Plan {
-        Plan::Nobody { why: "no tag".to_owned() }
+        Plan::nobody("no tag")
     }
 
     #[test]

@@ -479,7 +479,7 @@ mod tests {
         let registrations = names.map(registration).to_vec();
         Findings {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
-            plan: Planned { plan: Some(Plan::Nobody { why: "no tag".to_owned() }), gaps: Vec::new() },
+            plan: Planned { plan: Some(Plan::nobody("no tag")), gaps: Vec::new() },
             hooks_put_off: false,
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
             delays: Ok(Delays::Added),

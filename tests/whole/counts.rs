@@ -31,7 +31,8 @@ fn a_start_costs_no_more_than_these() {
         (Owner::ec2_fleet(FleetType::Maintain), &["DescribeFleets"]),
         (Owner::spot_fleet(FleetType::Maintain), &["DescribeSpotFleetRequests"]),
         (Owner::LaunchTemplate, &template),
-        (Owner::Nobody, &[]),
+        // Tags of an owner that the metadata does not show EC2 may.
+        (Owner::Nobody, &["DescribeTags"]),
     ] {
         let scenario = Scenario::listing(owned_by(owner.clone()));
         let daemon = scenario.ready();

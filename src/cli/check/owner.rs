@@ -68,10 +68,10 @@ fn unknown(failure: &Failure) -> Finding {
 
 fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
     match plan {
-        Plan::Nobody { why } if inspection.config.successor.owner == OwnerChoice::None => {
+        Plan::Nobody { why, .. } if inspection.config.successor.owner == OwnerChoice::None => {
             Finding::ok("owner", format!("on a notice: launch no successor: {why}"))
         }
-        Plan::Nobody { why } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
+        Plan::Nobody { why, .. } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
             .means("this instance leaves its target groups, and nothing takes its place")
             .remedy(
                 "run it in an Auto Scaling group or a fleet, name [successor] launch-template, or write owner = \"none\" if \

@@ -140,7 +140,7 @@ impl SuccessorDuties {
     /// Why no successor will come, or none that this instance could wait for.
     pub(super) fn is_in_vain(&self) -> Option<String> {
         match (&self.plan, &self.ask) {
-            (Plan::Nobody { why }, _) => Some(format!("nobody launches a successor: {why}")),
+            (Plan::Nobody { why, .. }, _) => Some(format!("nobody launches a successor: {why}")),
             (plan, None) if !plan.has_successor() => Some(plan.to_string()),
             (_, ask) => ask.as_ref().and_then(|ask| ask.in_vain()),
         }
@@ -367,7 +367,7 @@ impl SuccessorDuties {
     pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<DutyReport> {
         let hooks = self.lifecycles.reports(begun_at);
         let alone = |what: String| std::iter::once(DutyReport::new("successor", true, what));
-        if let Plan::Nobody { why } = &self.plan {
+        if let Plan::Nobody { why, .. } = &self.plan {
             return alone(format!("nobody launches one: {why}")).chain(hooks).collect();
         }
         if self.is_decided_by_group() {

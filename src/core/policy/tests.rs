@@ -89,7 +89,7 @@ fn what_was_asked_on_the_way_to_another_owner_or_to_none_stays_allowed() {
     let config = config("");
     let template = || Clue::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "3".into() });
     let tags = BTreeMap::from([("aws:ec2launchtemplate:id".to_owned(), "lt-1".to_owned())]);
-    let nobody = Plan::Nobody { why: "it launches again".into() };
+    let nobody = Plan::nobody("it launches again");
     let of = |clue: &Clue, tags: &BTreeMap<String, String>| {
         let scope = ArnScope::new(None, "eu-west-1", "123456789012");
         let needs = OwnerNeeds::of_plan(&nobody, &[], &config);
@@ -128,7 +128,7 @@ fn a_drill_comes_back_where_the_policy_of_one_that_stays_out_has_no_way_back() {
         [TargetGroupArn::new("arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef")];
     let left_out =
         |text: &str, plan: &Plan, groups: &[TargetGroupArn]| left_out_of_the_way_back(&config(text), plan, groups);
-    let nobody = Plan::Nobody { why: "no tags".into() };
+    let nobody = Plan::nobody("no tags");
     let stays_out = "[survive]\nthen = \"stay-out\"\n";
     let arrives = format!("target-groups = [\"web\"]\n[arrive]\nregister = true\n{stays_out}");
     assert_eq!(left_out("", &nobody, &web), Vec::<&str>::new());

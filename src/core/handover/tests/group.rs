@@ -85,7 +85,7 @@ fn well(call: &Call) -> Option<Answer> {
         Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
-        Call::FindGroup => Some(Answer::Plan(Box::new(Plan::Nobody { why: "the same as before".into() }))),
+        Call::FindGroup => Some(Answer::Plan(Box::new(Plan::nobody("the same as before")))),
         Call::DescribeGroupRoom { .. } => {
             Some(Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 9 })))
         }

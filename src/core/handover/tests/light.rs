@@ -180,7 +180,7 @@ impl<'a> Night<'a> {
 }
 
 fn nobody() -> Plan {
-    Plan::Nobody { why: "launched by hand".into() }
+    Plan::nobody("launched by hand")
 }
 
 fn hooked() -> Plan {

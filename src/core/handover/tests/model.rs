@@ -354,7 +354,7 @@ impl Model {
         match call {
             Call::FindRegistrations { .. } => found(registrations(victim)),
             Call::FindPlan => refused("AccessDenied", "the test gives the plan"),
-            Call::FindGroup => Answer::Plan(Box::new(Plan::Nobody { why: "the test gives the group".into() })),
+            Call::FindGroup => Answer::Plan(Box::new(Plan::nobody("the test gives the group"))),
             other => panic!("{other:?} is not asked here"),
         }
     }

@@ -432,10 +432,10 @@ impl Aws {
                     zone_of_subnet,
                 });
             }
-            Owner::Nobody => return Plan::Nobody { why: "launched by hand".into() },
+            Owner::Nobody => return Plan::nobody("launched by hand"),
         };
         if !self.is_member() {
-            return Plan::Nobody { why: "the instance is no member of group shop-asg any more".into() };
+            return Plan::nobody("the instance is no member of group shop-asg any more");
         }
         Plan::Group { group: self.group(), how }
     }
