@@ -34,7 +34,9 @@ use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
 use crate::core::incident::{About, Incident, LaunchStep, Outcome, Takes};
-use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
+use crate::core::model::{
+    Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
+};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure};
 
@@ -314,6 +316,11 @@ impl Handover {
         // Nothing is tried there: the end does not wait for it.
         let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
         reports.extend(self.facts.incident.missing.iter().map(missing));
+        let unclear = |group: &TargetGroupArn| {
+            let what = "it is not known whether this instance is in it";
+            DutyReport::new(format!("leave {}", group.name()), false, what).settled()
+        };
+        reports.extend(self.facts.incident.unclear_groups().map(unclear));
         let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
         let leaves = duties.leaves.iter().enumerate();
         reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));

@@ -136,6 +136,13 @@ impl Incident {
     }
 
     /// Tells whether no interruption is announced.
+    /// The target groups of which it is not known whether this instance is in them.
+    pub(crate) fn unclear_groups(&self) -> impl Iterator<Item = &TargetGroupArn> {
+        let is_known =
+            |unclear: &TargetGroupArn| self.registrations.known().iter().any(|it| it.target_group == *unclear);
+        self.unclear.iter().filter(move |unclear| !is_known(unclear))
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.signal == Signal::RebalanceRecommendation && !self.is_terminating()
     }

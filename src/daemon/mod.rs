@@ -27,6 +27,7 @@ mod prepare;
 mod publish;
 mod put_off;
 pub(crate) mod registrations;
+mod said;
 mod survey;
 mod tasks;
 mod watch;

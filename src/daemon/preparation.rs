@@ -11,6 +11,7 @@ use super::log_line::LogLine;
 use super::outlook;
 use super::prepare::{Delays, Findings};
 use super::put_off::PutOff;
+use super::said::Said;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::LookedUp;
@@ -84,24 +85,6 @@ pub(super) struct Preparation {
     /// The look-ups that failed in the last round, by name.
     unknown: Vec<String>,
     said: Said,
-}
-
-/// The last words said.
-#[derive(Default)]
-struct Said {
-    owner: Option<String>,
-    remarks: Vec<String>,
-    registered: Option<String>,
-    ready: Option<String>,
-    doubts: BTreeSet<String>,
-}
-
-impl Said {
-    /// The lines that were not said before.
-    fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
-        let doubts = outlook::doubts(found).into_iter();
-        doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()
-    }
 }
 
 impl Preparation {
@@ -479,7 +462,7 @@ mod tests {
         let registrations = names.map(registration).to_vec();
         Findings {
             credentials: Ok(Some(Duration::from_secs(6 * 60 * 60))),
-            plan: Planned { plan: Some(Plan::nobody("no tag")), gaps: Vec::new() },
+            plan: Planned { plan: Some(Plan::nobody_ever("the configuration wants none")), gaps: Vec::new() },
             hooks_put_off: false,
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
             delays: Ok(Delays::Added),

@@ -204,9 +204,6 @@ impl AskGroup {
             FailureKind::Rejected => !failure.is_busy(),
             FailureKind::Denied => true,
             FailureKind::Fault => failure.code.is_none() && self.attempts.failures + 1 >= FAULTS_THAT_REFUSE,
-            FailureKind::Unanswered if self.is_silent(now) => {
-                return self.go_on(now, Stage::Compare);
-            }
             FailureKind::Unanswered | FailureKind::Throttled | FailureKind::Credentials => false,
         };
         if refused {
@@ -215,6 +212,9 @@ impl AskGroup {
             self.attempts.failed(now, failure);
             self.attempts.next = now;
             return asked;
+        }
+        if failure.may_have_been_done() && self.is_silent(now) {
+            return self.go_on(now, Stage::Compare);
         }
         self.attempts.failed(now, failure);
         Asked::Pending

@@ -125,10 +125,7 @@ impl Facts {
             let sources = other_sources.join(", ");
             return Some(format!("requests may come from the group's other traffic sources: {sources}"));
         }
-        let is_known = |unclear: &&TargetGroupArn| {
-            self.incident.registrations.known().iter().any(|it| it.target_group == **unclear)
-        };
-        let unclear = self.incident.unclear.iter().find(|unclear| !is_known(unclear))?;
+        let unclear = self.incident.unclear_groups().next()?;
         Some(format!("requests may come from {}: it is not known whether this instance is in it", unclear.name()))
     }
 

@@ -315,25 +315,33 @@ fn an_endpoint_that_lacks_launch_instances_is_a_no() {
 
 #[test]
 fn a_launch_that_is_never_answered_is_given_up_for_a_detach_in_time_for_a_successor() {
-    let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
-    let mut tokens = std::collections::BTreeSet::new();
-    let decrement = loop {
-        match told.until(told.now + 30_000, DutyId::Ask) {
-            Some(Call::LaunchInstances { client_token, .. }) => {
-                tokens.insert(client_token);
-                told.now += 20_000;
-                told.answer(DutyId::Ask, Answer::Failed(Failure::unanswered("no answer within 20 s")));
+    for (takes, answer) in [
+        (20_000, Answer::Failed(Failure::unanswered("no answer within 20 s"))),
+        (1_000, failed(FailureKind::Fault, "InternalFailure", "HTTP 500")),
+    ] {
+        let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+        let mut tokens = std::collections::BTreeSet::new();
+        let decrement = loop {
+            match told.until(told.now + 30_000, DutyId::Ask) {
+                Some(Call::LaunchInstances { client_token, .. }) => {
+                    tokens.insert(client_token);
+                    told.now += takes;
+                    told.answer(DutyId::Ask, answer.clone());
+                }
+                Some(Call::DescribeGroupRoom { .. }) => {
+                    let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity);
+                    told.answer(
+                        DutyId::Ask,
+                        Answer::GroupRoom(Some(GroupRoom { members, desired_capacity, max_size: 9 })),
+                    );
+                }
+                Some(Call::DetachInstances { decrement, .. }) => break decrement,
+                other => panic!("{other:?}"),
             }
-            Some(Call::DescribeGroupRoom { .. }) => {
-                let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity);
-                told.answer(DutyId::Ask, Answer::GroupRoom(Some(GroupRoom { members, desired_capacity, max_size: 9 })));
-            }
-            Some(Call::DetachInstances { decrement, .. }) => break decrement,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(!decrement && tokens.len() == 1, "the group replaces it, and one launch was asked for: {tokens:?}");
-    assert!(told.now < 60_000, "{} ms", told.now);
+        };
+        assert!(!decrement && tokens.len() == 1, "the group replaces it, and one launch was asked for: {tokens:?}");
+        assert!(told.now < 60_000, "{} ms", told.now);
+    }
 }
 
 #[test]

@@ -1,0 +1,25 @@
+//! The words that the look-ups have said to a person: nothing is said twice in a row.
+
+use std::collections::BTreeSet;
+
+use super::log_line::LogLine;
+use super::outlook;
+use crate::cloud::elb::FoundRegistrations;
+
+/// The last words said.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) owner: Option<String>,
+    pub(super) remarks: Vec<String>,
+    pub(super) registered: Option<String>,
+    pub(super) ready: Option<String>,
+    doubts: BTreeSet<String>,
+}
+
+impl Said {
+    /// The lines that were not said before.
+    pub(super) fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
+        let doubts = outlook::doubts(found).into_iter();
+        doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()
+    }
+}
