@@ -35,7 +35,7 @@ pub(crate) enum Reply {
     Silence,
     /// Nothing, and the connection is closed.
     HangUp,
-    /// Bytes of a body for ever.
+    /// Bytes of a body for ever, about a KiB each millisecond: a limit of time comes before one of size.
     WithoutEnd,
     /// This status, and a body of which the first byte comes alone.
     Unfinished(u16),
@@ -110,6 +110,7 @@ async fn serve(
                 let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
                 let mut open = stream.write_all(head).await.is_ok();
                 while open {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                     open = stream.write_all(format!("400\r\n{}\r\n", "x".repeat(0x400)).as_bytes()).await.is_ok();
                 }
                 return;
