@@ -103,7 +103,7 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure>
     })
 }
 
-/// Of several weights of one type the highest: too little raised launches too few.
+/// The highest of several weights of one type counts: too little raised launches too few.
 fn specification_weights(config: &SpotFleetRequestConfigData) -> BTreeMap<String, u32> {
     let mut weights: BTreeMap<String, u32> = BTreeMap::new();
     for specification in config.launch_specifications() {

@@ -47,7 +47,7 @@ pub enum Remark {
     Warn(String),
 }
 
-/// What an instance does, as the status tells it.
+/// The occupation of an instance, as the status tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {

@@ -33,9 +33,6 @@ pub use raised::{
 pub(crate) use raised::{goes_at, member_hundredths, noticed_at, weight_hundredths};
 pub use served::served_zones;
 
-/// The one reason for no successor that the configuration gives, and that nothing AWS shows later changes.
-const NOBODY_WANTED: &str = "[successor] owner is \"none\"";
-
 /// The owner as the tags tell it; AWS has to be asked for the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clue {
@@ -74,7 +71,7 @@ impl Clue {
         let missing =
             |what: &str| Clue::Nobody(format!("[successor] owner asks for {what}, but the instance has no tag of one"));
         match choice.owner {
-            OwnerChoice::None => Clue::Nobody(NOBODY_WANTED.to_owned()),
+            OwnerChoice::None => Clue::Nobody("[successor] owner is \"none\"".to_owned()),
             OwnerChoice::AutoScalingGroup => group.unwrap_or_else(|| missing("an Auto Scaling group")),
             OwnerChoice::Ec2Fleet => ec2_fleet.unwrap_or_else(|| missing("an EC2 Fleet")),
             OwnerChoice::SpotFleet => spot_fleet.unwrap_or_else(|| missing("a Spot Fleet")),
@@ -172,8 +169,7 @@ impl Plan {
 
     /// Nobody that AWS shows launches a successor.
     pub fn nobody(why: impl Into<String>) -> Plan {
-        let why = why.into();
-        Plan::Nobody { is_final: why == NOBODY_WANTED, why }
+        Plan::Nobody { why: why.into(), is_final: false }
     }
 
     /// Nobody is to be asked, whatever AWS shows later.
@@ -198,6 +194,7 @@ impl Plan {
                 let from = format!("launch template {}", template.id_or_name);
                 Plan::Launch(LaunchPlan::new(from, &[configuration], BTreeMap::new(), identity, choice, surroundings))
             }
+            Owner::Nobody { why } if choice.owner == OwnerChoice::None => Plan::nobody_ever(why.clone()),
             Owner::Nobody { why } => Plan::nobody(why.clone()),
         }
     }

@@ -20,7 +20,7 @@ pub enum Phase {
     Closed(Closed),
 }
 
-/// What became of an instance that lived on.
+/// The fate of an instance that lived on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Closed {

@@ -24,7 +24,7 @@ impl Life {
     pub(super) fn goes_on_as(&self, incident: &Incident, beginning: &Beginning) -> bool {
         let (signal, time) = (beginning.signal, beginning.time);
         match incident.signal {
-            // What a recommendation had launched is no second successor.
+            // The successor that a recommendation had launched is no second one.
             Signal::RebalanceRecommendation if incident.closed() == Some(Closed::Stayed) => signal == Signal::Notice,
             // Gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(incident.time, time) => true,

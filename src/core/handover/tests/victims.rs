@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Who registers whom, for every combination of when the second is noticed, whose process dies when, and how long the
+/// This tells who registers whom, for every combination of when the second is noticed, whose process dies when, and how long the
 /// successors boot.
 #[test]
 fn two_victims_have_both_successors_registered_whenever_either_is_noticed_killed_and_replaced() {

@@ -44,7 +44,7 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
 
 #[test]
 fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
-    let nobody = Plan::nobody("[successor] owner is \"none\"");
+    let nobody = Plan::nobody_ever("[successor] owner is \"none\"");
     for known in [plan_of(group(&[])), plan_of(group(&["drain"])), nobody] {
         let mut told = told(known.clone(), When::AtOnce, |incident| {
             (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
