@@ -117,9 +117,7 @@ fn a_fleet_that_has_ended_owns_nothing_and_the_template_launches_the_successor()
         scenario.sim.notice("terminate", Duration::from_secs(120));
         daemon.wait_for("handed-over");
         assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-        let mut writes = scenario.writes();
-        writes.sort_unstable();
-        assert_eq!(writes, ["CreateFleet", "DeregisterTargets", "RegisterTargets"], "{state}");
+        scenario.assert_writes(&["CreateFleet", "DeregisterTargets", "RegisterTargets"]);
         scenario.assert_handed_over(&["web"], state);
     }
 }

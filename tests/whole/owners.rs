@@ -29,32 +29,6 @@ const WHOLE: [&str; 9] = [
     "handed-over",
 ];
 
-/// Of each pair the first is asked before the second. Whatever stands in no pair may be begun in one instant.
-const ORDER: [(&str, &str); 7] = [
-    ("CreateTags", "ModifyFleet"),
-    ("CreateTags", "ModifySpotFleetRequest"),
-    ("ModifyFleet", "RegisterTargets"),
-    ("ModifySpotFleetRequest", "RegisterTargets"),
-    ("CreateFleet", "RegisterTargets"),
-    ("DeregisterTargets", "CompleteLifecycleAction"),
-    ("TerminateInstanceInAutoScalingGroup", "CompleteLifecycleAction"),
-];
-
-/// These writes arrived, each as often as it stands here, and none before what it follows from.
-fn assert_writes(scenario: &Scenario, expected: &[&str]) {
-    let writes = scenario.writes();
-    let (mut sorted, mut expected) = (writes.clone(), expected.to_vec());
-    sorted.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(sorted, expected, "in this order: {writes:?}");
-    let place = |name: &str| writes.iter().position(|write| write == name);
-    for (first, second) in ORDER {
-        if let (Some(first), Some(second)) = (place(first), place(second)) {
-            assert!(first < second, "{writes:?}");
-        }
-    }
-}
-
 /// Hands over and checks everything that holds for each owner that launches a successor.
 fn check(owner: Owner, expected_writes: &[&str]) -> Scenario {
     let scenario = Scenario::new(owned_by(owner));
@@ -64,7 +38,7 @@ fn check(owner: Owner, expected_writes: &[&str]) -> Scenario {
     for milestone in WHOLE {
         assert!(milestones.contains(&milestone.to_owned()), "{milestone} in {milestones:?}");
     }
-    assert_writes(&scenario, expected_writes);
+    scenario.assert_writes(expected_writes);
     scenario.assert_handed_over(&["web"], "complete");
     let successor = scenario.sim.successors().remove(0);
     let serves =
@@ -122,7 +96,7 @@ fn an_auto_scaling_group_is_left_by_detaching() {
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     assert_eq!(daemon.milestone_names().last().map(String::as_str), Some("handed-over"));
-    assert_writes(&scenario, &["DeregisterTargets", "DetachInstances"]);
+    scenario.assert_writes(&["DeregisterTargets", "DetachInstances"]);
     scenario.assert_handed_over(&["web"], "detached");
     let detach = scenario.aws_requests().into_iter().find(|request| request.action == "DetachInstances");
     assert_eq!(detach.expect("a detach").parameters["ShouldDecrementDesiredCapacity"], "false");
@@ -136,7 +110,7 @@ fn a_termination_hook_runs_and_is_completed_once_quiet() {
     let scenario = Scenario::new(settings);
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-    assert_writes(&scenario, &["DeregisterTargets", "TerminateInstanceInAutoScalingGroup", "CompleteLifecycleAction"]);
+    scenario.assert_writes(&["DeregisterTargets", "TerminateInstanceInAutoScalingGroup", "CompleteLifecycleAction"]);
     scenario.assert_handed_over(&["web"], "terminated");
 }
 
@@ -174,7 +148,7 @@ fn a_maintain_spot_fleet_is_raised_and_put_back() {
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     let expected =
         ["DeregisterTargets", "CreateTags", "ModifySpotFleetRequest", "ModifySpotFleetRequest", "RegisterTargets"];
-    assert_writes(&scenario, &expected);
+    scenario.assert_writes(&expected);
     scenario.assert_handed_over(&["web"], "raised");
 }
 
@@ -195,7 +169,7 @@ fn a_fleet_with_a_replacement_strategy_is_observed_and_its_successor_registered(
     let scenario = Scenario::new(owned_by(owner));
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-    assert_writes(&scenario, &["DeregisterTargets", "RegisterTargets"]);
+    scenario.assert_writes(&["DeregisterTargets", "RegisterTargets"]);
     scenario.assert_handed_over(&["web"], "observed");
 }
 
@@ -207,7 +181,7 @@ fn fleets_that_do_not_replace_get_an_instant_fleet_with_their_own_configurations
         let scenario = Scenario::new(settings);
         let daemon = scenario.hand_over();
         assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-        assert_writes(&scenario, &["CreateFleet", "DeregisterTargets", "RegisterTargets"]);
+        scenario.assert_writes(&["CreateFleet", "DeregisterTargets", "RegisterTargets"]);
         scenario.assert_handed_over(&["web"], "instant fleet");
     }
 }
@@ -380,7 +354,7 @@ fn serving_on_launches_into_the_group_and_leaves_when_the_successor_is_healthy()
     let scenario = Scenario::new(settings).config(&config);
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-    assert_eq!(scenario.writes(), ["LaunchInstances", "DeregisterTargets", "DetachInstances"]);
+    scenario.assert_writes(&["LaunchInstances", "DeregisterTargets", "DetachInstances"]);
     let detach = scenario.aws_requests().into_iter().find(|request| request.action == "DetachInstances");
     assert_eq!(detach.expect("a detach").parameters["ShouldDecrementDesiredCapacity"], "true");
     let milestones = daemon.milestone_names();

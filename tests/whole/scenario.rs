@@ -102,6 +102,19 @@ pub(crate) struct Scenario {
     starter: Vec<String>,
 }
 
+/// Of each pair the first is asked before the second. Whatever stands in no pair may be begun in one instant.
+const ORDER: [(&str, &str); 9] = [
+    ("LaunchInstances", "DeregisterTargets"),
+    ("LaunchInstances", "DetachInstances"),
+    ("CreateTags", "ModifyFleet"),
+    ("CreateTags", "ModifySpotFleetRequest"),
+    ("ModifyFleet", "RegisterTargets"),
+    ("ModifySpotFleetRequest", "RegisterTargets"),
+    ("CreateFleet", "RegisterTargets"),
+    ("DeregisterTargets", "CompleteLifecycleAction"),
+    ("TerminateInstanceInAutoScalingGroup", "CompleteLifecycleAction"),
+];
+
 impl Scenario {
     pub(crate) fn new(settings: Settings) -> Scenario {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -336,6 +349,21 @@ impl Scenario {
         let row =
             |(id, _, state): &(String, u16, String)| *id == ours && !["draining", "unused"].contains(&state.as_str());
         self.sim.targets(target_group).iter().any(row)
+    }
+
+    /// These writes arrived, each as often as it stands here, and none before one that it follows from.
+    pub(crate) fn assert_writes(&self, expected: &[&str]) {
+        let writes = self.writes();
+        let (mut sorted, mut expected) = (writes.clone(), expected.to_vec());
+        sorted.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(sorted, expected, "in this order: {writes:?}");
+        let place = |name: &str| writes.iter().position(|write| write == name);
+        for (first, second) in ORDER {
+            if let (Some(first), Some(second)) = (place(first), place(second)) {
+                assert!(first < second, "{writes:?}");
+            }
+        }
     }
 
     /// Our instance is out of every group named, and there is exactly one successor.

@@ -58,7 +58,7 @@ fn check_successor_first(owner: Owner) -> (Scenario, Daemon) {
 #[test]
 fn a_recommendation_launches_into_the_group_first_and_leaves_it_smaller_by_one() {
     let (scenario, _daemon) = check_successor_first(group(false));
-    assert_eq!(scenario.writes(), ["LaunchInstances", "DeregisterTargets", "DetachInstances"]);
+    scenario.assert_writes(&["LaunchInstances", "DeregisterTargets", "DetachInstances"]);
     let detach = scenario.aws_requests().into_iter().find(|request| request.action == "DetachInstances");
     let decrement = detach.and_then(|it| it.parameters.get("ShouldDecrementDesiredCapacity").cloned());
     assert_eq!(decrement.as_deref(), Some("true"));
