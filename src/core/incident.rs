@@ -5,6 +5,7 @@
 
 mod about;
 mod launch_step;
+mod milestones;
 mod phase;
 mod registrations;
 mod schema;
@@ -280,7 +281,7 @@ impl Incident {
             | MilestoneKind::HandedOver => self.plan.as_ref().map(|plan| Plan::owner(plan).to_owned()),
             _ => None,
         };
-        self.milestones.push(Milestone {
+        self.keep(Milestone {
             milestone,
             at: now,
             left: self.announced_deadline().map(|deadline| deadline.since(now)),

@@ -337,7 +337,7 @@ impl Life {
     /// Tells a milestone, as one of the incident that is open.
     fn tell(&mut self, milestone: Milestone) {
         if self.open_incident().is_some() {
-            self.change_incident(|incident| incident.milestones.push(milestone));
+            self.change_incident(|incident| incident.keep(milestone));
         } else {
             self.take_untold();
             self.milestones.push(milestone);

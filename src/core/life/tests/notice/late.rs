@@ -223,3 +223,26 @@ fn a_successor_met_by_the_first_look_up_of_a_process_that_saw_the_notice_come_is
     story.run(100);
     assert!(story.saw(MilestoneKind::SuccessorRunning) > 0, "{}", story.tale());
 }
+
+#[test]
+fn a_thousand_times_shown_and_withdrawn_is_one_incident_of_a_bounded_size() {
+    let mut story = Story::with(Owner::Nobody, |config| config.leave.when = When::AtOnce);
+    story.run(10).notice(Action::Terminate);
+    story.run_until(|story| story.aws.places().is_empty());
+    let first = story.record().expect("a record");
+    for round in 1..=1_000 {
+        story.withdraw();
+        story.run_until(|story| story.life().arrival().is_none() && !story.aws.places().is_empty());
+        story.notice(Action::Terminate);
+        story.run_until(|story| story.aws.places().is_empty());
+        assert_eq!(story.saw(MilestoneKind::Noticed), 1 + round, "each is told once");
+    }
+    let last = story.record().expect("a record");
+    assert_eq!(last.id, first.id, "a time that shifts by seconds is the same interruption");
+    assert!(last.milestones.len() < 150, "{}", last.milestones.len());
+    assert_eq!(last.milestones.first(), first.milestones.first(), "how it began stays known");
+    let newest: Vec<_> = story.milestones.iter().rev().take(20).map(|(_, milestone)| milestone).collect();
+    assert_eq!(last.milestones.iter().rev().take(20).collect::<Vec<_>>(), newest, "and how it stands");
+    story.withdraw();
+    story.run(60).is_as_before();
+}
