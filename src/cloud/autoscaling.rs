@@ -204,7 +204,10 @@ impl AutoScaling {
             .chain(overrides.filter_map(|wanted| wanted.launch_template_specification()));
         let template = |one: &types::LaunchTemplateSpecification| {
             let id_or_name = one.launch_template_id().or(one.launch_template_name())?.to_owned();
-            Some(LaunchTemplate { id_or_name, version: one.version().unwrap_or("$Default").to_owned() })
+            Some(LaunchTemplate {
+                id_or_name,
+                version: one.version().unwrap_or(LaunchTemplate::DEFAULT_VERSION).to_owned(),
+            })
         };
         Ok(specifications.filter_map(template).collect())
     }

@@ -43,7 +43,10 @@ pub(super) fn for_one_instance(configurations: &[LaunchConfiguration]) -> Vec<Fl
 fn template(specification: &FleetLaunchTemplateSpecification) -> Option<LaunchTemplate> {
     let id_or_name = specification.launch_template_id().or(specification.launch_template_name())?.to_owned();
     // AWS takes the default version where a specification names none.
-    Some(LaunchTemplate { id_or_name, version: specification.version().unwrap_or("$Default").to_owned() })
+    Some(LaunchTemplate {
+        id_or_name,
+        version: specification.version().unwrap_or(LaunchTemplate::DEFAULT_VERSION).to_owned(),
+    })
 }
 
 fn specification(template: &LaunchTemplate) -> FleetLaunchTemplateSpecificationRequest {

@@ -18,7 +18,7 @@ use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::core::plan::TemplateMarket;
 use crate::core::policy::TemplateNames;
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, FailureKind, VERSION_NOT_FOUND};
 
 #[derive(Clone, Debug)]
 pub struct LaunchTemplates {
@@ -93,7 +93,10 @@ impl LaunchTemplates {
         template: &LaunchTemplate,
         limit: Duration,
     ) -> Result<Option<TemplateFacts>, Failure> {
-        Ok(self.launch_template_version(template, limit).await?.as_ref().map(facts))
+        match self.launch_template_version(template, limit).await {
+            Err(failure) if is_missing(&failure) => Ok(None),
+            version => Ok(Some(facts(&version?))),
+        }
     }
 
     /// The data of one version, under the template's id and the version's number.
@@ -101,31 +104,32 @@ impl LaunchTemplates {
         &self,
         template: &LaunchTemplate,
         limit: Duration,
-    ) -> Result<Option<(LaunchTemplate, ResponseLaunchTemplateData)>, Failure> {
-        let Some(version) = self.launch_template_version(template, limit).await? else { return Ok(None) };
+    ) -> Result<(LaunchTemplate, ResponseLaunchTemplateData), Failure> {
+        let version = self.launch_template_version(template, limit).await?;
         let id_or_name = version.launch_template_id().unwrap_or(&template.id_or_name).to_owned();
         let number = version.version_number().map_or_else(|| template.version.clone(), |number| number.to_string());
         let data =
             version.launch_template_data().cloned().unwrap_or_else(|| ResponseLaunchTemplateData::builder().build());
-        Ok(Some((LaunchTemplate { id_or_name, version: number }, data)))
+        Ok((LaunchTemplate { id_or_name, version: number }, data))
     }
 
     async fn launch_template_version(
         &self,
         template: &LaunchTemplate,
         limit: Duration,
-    ) -> Result<Option<LaunchTemplateVersion>, Failure> {
+    ) -> Result<LaunchTemplateVersion, Failure> {
         let call = self.client.describe_launch_template_versions().versions(&template.version);
         let call = if template.id_or_name.starts_with("lt-") {
             call.launch_template_id(&template.id_or_name)
         } else {
             call.launch_template_name(&template.id_or_name)
         };
-        let answer = match self.caller.call(limit, call.send()).await {
-            Err(failure) if is_missing(&failure) => return Ok(None),
-            answer => answer?,
-        };
-        Ok(answer.launch_template_versions.unwrap_or_default().into_iter().next())
+        let answer = self.caller.call(limit, call.send()).await?;
+        answer.launch_template_versions.unwrap_or_default().into_iter().next().ok_or_else(|| Failure {
+            kind: FailureKind::Rejected,
+            code: Some(VERSION_NOT_FOUND.to_owned()),
+            message: format!("AWS answers nothing for version {} of {}", template.version, template.id_or_name),
+        })
     }
 }
 

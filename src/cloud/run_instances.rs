@@ -26,7 +26,7 @@ use super::caller::would_be_done;
 use super::launch_template::{LaunchTemplates, asks_for_spot, tags_spot_requests};
 use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
 use crate::core::plan::TEMPLATE_TAG;
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::Failure;
 
 impl LaunchTemplates {
     /// One instance. AWS answers a repeat of the token with the same one.
@@ -49,10 +49,7 @@ impl LaunchTemplates {
     }
 
     async fn running(&self, launch: &SingleLaunch, limit: Duration) -> Result<RunInstancesFluentBuilder, Failure> {
-        let Some((template, data)) = self.template_data(&launch.template, limit).await? else {
-            let message = format!("there is no launch template {}", launch.template.id_or_name);
-            return Err(Failure { kind: FailureKind::Rejected, code: None, message });
-        };
+        let (template, data) = self.template_data(&launch.template, limit).await?;
         let is_on_spot_only = asks_for_spot(&data) || tags_spot_requests(&data);
         let cannot_stand = launch.market == Market::OnDemand && is_on_spot_only;
         let call = self.client.run_instances().min_count(1).max_count(1);

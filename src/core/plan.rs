@@ -22,8 +22,8 @@ use crate::core::model::{
 
 pub use group::{GroupRequest, asks_launch_instances, may_launch_first};
 pub use launch_plan::{
-    BASE_CAPACITY_TAG, LEAVING_TAG, LaunchPlan, ORIGIN_FLEET_TAG, OwnSubnet, PREDECESSOR_TAG, Surroundings,
-    TEMPLATE_TAG, TemplateMarket, TemplateTraits,
+    BASE_CAPACITY_TAG, LEAVING_TAG, LaunchPlan, MissingTemplate, ORIGIN_FLEET_TAG, OwnSubnet, PREDECESSOR_TAG,
+    Surroundings, TEMPLATE_TAG, TemplateMarket, TemplateTraits,
 };
 pub use pools::crowded_zones;
 use pools::overrides;
@@ -105,11 +105,12 @@ impl Clue {
 /// The launch template of the configuration, else of the instance's tags.
 pub fn template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
     let tagged = |key: &str| tags.get(key).cloned();
-    let version_of_tag = || tagged("aws:ec2launchtemplate:version").unwrap_or_else(|| "$Default".to_owned());
+    let version_of_tag =
+        || tagged("aws:ec2launchtemplate:version").unwrap_or_else(|| LaunchTemplate::DEFAULT_VERSION.to_owned());
     let template = match &choice.launch_template {
         Some(chosen) => LaunchTemplate {
             id_or_name: chosen.id_or_name.clone(),
-            version: chosen.version.clone().unwrap_or_else(|| "$Default".to_owned()),
+            version: chosen.version.clone().unwrap_or_else(|| LaunchTemplate::DEFAULT_VERSION.to_owned()),
         },
         None => match tagged("aws:ec2launchtemplate:id") {
             Some(id_or_name) => LaunchTemplate { id_or_name, version: version_of_tag() },
@@ -315,10 +316,12 @@ impl Plan {
     }
 
     /// Remarks for a person about the launch: sentences without their full stops.
-    pub fn remarks(&self) -> &[String] {
+    pub fn remarks(&self) -> Vec<String> {
         match self {
-            Plan::Launch(launch) => &launch.remarks,
-            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => &[],
+            Plan::Launch(launch) => {
+                launch.missing.iter().map(ToString::to_string).chain(launch.remarks.iter().cloned()).collect()
+            }
+            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => Vec::new(),
         }
     }
 

@@ -35,6 +35,9 @@ pub enum FailureKind {
     Rejected,
 }
 
+/// AWS's code for a version of a launch template that it does not know, as when it was deleted.
+pub const VERSION_NOT_FOUND: &str = "InvalidLaunchTemplateId.VersionNotFound";
+
 impl FailureKind {
     pub const ALL: [FailureKind; 6] =
         [Self::Unanswered, Self::Throttled, Self::Fault, Self::Credentials, Self::Denied, Self::Rejected];

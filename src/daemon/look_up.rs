@@ -2,6 +2,8 @@
 //!
 //! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
 
+mod surroundings;
+
 use std::collections::BTreeMap;
 
 use tracing::warn;
@@ -12,15 +14,11 @@ use crate::cloud::imds::Imds;
 use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
-use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, Instance, InstanceState, LaunchConfiguration,
-    LaunchTemplate, LifeCycle, Owner,
-};
-use crate::core::plan::{self, Clue, OwnSubnet, Plan, Surroundings, TemplateTraits};
+use crate::core::model::{AutoScalingGroup, Fleet, FleetState, Identity, Instance, LaunchTemplate, LifeCycle, Owner};
+use crate::core::plan::{self, Clue, Plan, Surroundings};
 use crate::core::retry::{Failure, FailureKind};
+use surroundings::{TEMPLATE_ID_TAG, find_surroundings};
 
-/// The tag that EC2 sets on what was launched from a template.
-const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
 
@@ -274,171 +272,4 @@ async fn with_hooks(
             group
         }
     }
-}
-
-/// Subnets with their zones, where the group's members run, and what the templates say of the launch; nothing for owners
-/// that choose by themselves.
-async fn find_surroundings(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    owner: &Owner,
-    fellows: Option<Result<Vec<Instance>, Failure>>,
-    tempo: Tempo,
-    gaps: &mut Vec<Gap>,
-) -> Surroundings {
-    let (template_id, subnets, traits) = match owner {
-        Owner::LaunchTemplate(template) => {
-            let among = fellows.as_ref().and_then(|fellows| fellows.as_deref().ok()).unwrap_or_default();
-            match template_surroundings(aws, identity, config, template, among, tempo).await {
-                Ok(surroundings) => surroundings,
-                Err(failure) => {
-                    gaps.push(Gap::new(format!("launch template {}", template.id_or_name), failure));
-                    let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-                    (id, config.successor.subnets.clone(), TemplateTraits::default())
-                }
-            }
-        }
-        Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
-            let configurations = &fleet.launch_configurations;
-            let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
-            let traits = fleet_traits(aws, configurations).await;
-            (template.filter(|id| id.starts_with("lt-")), subnets_of(configurations), traits)
-        }
-        _ => return Surroundings::default(),
-    };
-    let around = zones_of(aws, identity, &subnets, tempo, gaps).await;
-    let fellows = match (fellows, template_id) {
-        (Some(fellows), _) => fellows,
-        (None, Some(id)) => {
-            let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, &id, CALL_LIMIT);
-            tempo.patiently(identity, describe).await
-        }
-        (None, None) => Ok(Vec::new()),
-    };
-    let running_by_zone = running_by_zone(known_or(fellows, "where the template's instances run", gaps));
-    let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: around.zone_of_subnet.values().next().cloned() });
-    Surroundings { running_by_zone, traits: TemplateTraits { own_subnet, ..traits }, ..around }
-}
-
-/// The number of running instances by zone. A zone without one is absent.
-fn running_by_zone(instances: Vec<Instance>) -> BTreeMap<String, usize> {
-    let mut zones = BTreeMap::new();
-    for instance in instances.into_iter().filter(|instance| instance.state == InstanceState::Running) {
-        *zones.entry(instance.availability_zone).or_default() += 1;
-    }
-    zones
-}
-
-/// The surroundings as far as these subnets tell of them.
-async fn zones_of(
-    aws: &Aws,
-    identity: &Identity,
-    subnets: &[String],
-    tempo: Tempo,
-    gaps: &mut Vec<Gap>,
-) -> Surroundings {
-    let mut around = Surroundings::default();
-    match subnets {
-        [] => return around,
-        [ours] if identity.subnet_id.as_ref() == Some(ours) && !identity.availability_zone.is_empty() => {
-            around.zone_of_subnet.insert(ours.clone(), identity.availability_zone.clone());
-            return around;
-        }
-        _ => {}
-    }
-    match tempo.patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
-        Ok(described) => {
-            let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
-            around.zone_of_subnet.extend(zones);
-            let unknown = subnets.iter().filter(|subnet| !around.zone_of_subnet.contains_key(*subnet)).cloned();
-            around.unknown_subnets = unknown.collect();
-        }
-        Err(failure) => {
-            gaps.push(Gap::new("the zones of the subnets", failure));
-            around.subnets_without_zone.extend(subnets.iter().cloned());
-        }
-    }
-    around
-}
-
-/// A fleet has launched from its templates before: only on demand they may be in the way. What cannot be read says nothing.
-async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> TemplateTraits {
-    let mut traits = TemplateTraits::default();
-    let mut templates: Vec<&LaunchTemplate> = configurations.iter().map(|it| &it.template).collect();
-    templates.dedup();
-    for template in templates {
-        match aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await {
-            Ok(Some(facts)) => traits.tags_spot_requests |= facts.names.tags_spot_requests,
-            Ok(None) => {}
-            Err(failure) => warn!("launch template {} cannot be read: {failure}", template.id_or_name),
-        }
-    }
-    traits
-}
-
-/// Nothing, where it could not be looked up.
-fn known_or<T: Default>(answer: Result<T, Failure>, what: &str, gaps: &mut Vec<Gap>) -> T {
-    answer.unwrap_or_else(|failure| {
-        gaps.push(Gap::new(what, failure));
-        T::default()
-    })
-}
-
-fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
-    let pools = configurations.iter().flat_map(|configuration| &configuration.overrides);
-    let named = pools.filter_map(|pool| pool.subnet_id.as_deref());
-    let named = named.flat_map(|subnets| subnets.split(',').map(str::trim));
-    let mut subnets: Vec<String> = named.filter(|subnet| !subnet.is_empty()).map(str::to_owned).collect();
-    subnets.sort();
-    subnets.dedup();
-    subnets
-}
-
-/// The template's id, by which its instances are counted; the subnets: the template's own, else the configuration's, else
-/// this instance's; and what it says of the launch. `fellows` are the template's instances, as far as they are known.
-async fn template_surroundings(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    template: &LaunchTemplate,
-    fellows: &[Instance],
-    tempo: Tempo,
-) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
-    let chosen = &config.successor.subnets;
-    let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-    let describe = || aws.launch_templates.describe_launch_template(template, CALL_LIMIT);
-    let facts = match tempo.patiently(identity, describe).await {
-        // The launch goes by the configuration then.
-        Err(failure) if failure.kind == FailureKind::Denied => {
-            warn!("launch template {} cannot be read: {failure}", template.id_or_name);
-            None
-        }
-        facts => facts?,
-    };
-    let id = id.or_else(|| facts.as_ref().map(|facts| facts.id.clone()));
-    let mut traits = TemplateTraits::default();
-    if let Some(facts) = facts {
-        traits.market = facts.market;
-        traits.tags_spot_requests = facts.names.tags_spot_requests;
-        traits.is_persistent = facts.is_persistent;
-        if let Some(subnet) = facts.subnet_id {
-            traits.own_subnet = Some(OwnSubnet::default());
-            return Ok((id, vec![subnet], traits));
-        }
-    }
-    if !chosen.is_empty() {
-        return Ok((id, chosen.clone(), traits));
-    }
-    // EC2 is the source of truth; the metadata tells the subnet where EC2 does not.
-    let ours = fellows.iter().find(|fellow| fellow.instance_id == identity.instance_id);
-    if let Some(subnet) = ours.and_then(|ours| ours.subnet_id.clone()) {
-        return Ok((id, vec![subnet], traits));
-    }
-    let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
-    let us = match (tempo.patiently(identity, us).await, &identity.subnet_id) {
-        (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
-        (us, _) => us?,
-    };
-    Ok((id, us.into_iter().filter_map(|instance| instance.subnet_id).collect(), traits))
 }

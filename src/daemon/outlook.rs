@@ -167,6 +167,7 @@ mod tests {
             only_reclaimed: false,
             running: None,
             remarks: Vec::new(),
+            missing: Vec::new(),
             zone_of_subnet: std::collections::BTreeMap::new(),
         });
         let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::Auto);

@@ -401,7 +401,7 @@ impl Preparation {
             lines.push(LogLine::Info(text.clone()));
             self.said.owner = Some(text);
         }
-        let remarks = self.plan.as_ref().map(|plan| plan.remarks().to_vec()).unwrap_or_default();
+        let remarks = self.plan.as_ref().map(Plan::remarks).unwrap_or_default();
         let new = remarks.iter().filter(|remark| !self.said.remarks.contains(remark));
         lines.extend(new.cloned().map(LogLine::Warn));
         self.said.remarks = remarks;

@@ -40,7 +40,7 @@ fn described(world: &World, template: &LaunchTemplate) -> Xml {
         .text("createTime", world.clock.iso_millis(template.created))
         .text("createdBy", format!("arn:aws:iam::{}:root", world.settings.account))
         .text("defaultVersionNumber", template.default_version)
-        .text("latestVersionNumber", template.versions.len())
+        .text("latestVersionNumber", template.latest())
         .and(tag_set(&template.tags))
 }
 
@@ -88,7 +88,7 @@ fn describe_launch_template_versions(world: &World, query: &Query) -> ApiAnswer 
         }
     }
     if asked.is_empty() {
-        numbers = (1..=template.versions.len()).rev().collect();
+        numbers = template.versions.keys().rev().copied().collect();
     }
     let (numbers, next) = paged(numbers, query)?;
     let versions =
@@ -165,7 +165,7 @@ fn create_launch_template(world: &mut World, query: &Query) -> ApiAnswer {
         name,
         created: world.now,
         tags: specified_tags(query, "launch-template"),
-        versions: vec![version],
+        versions: BTreeMap::from([(1, version)]),
         default_version: 1,
     };
     let answer = Xml::new().nest("launchTemplate", described(world, &template));

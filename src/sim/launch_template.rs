@@ -9,8 +9,8 @@ pub(crate) struct LaunchTemplate {
     pub(crate) name: String,
     pub(crate) created: Instant,
     pub(crate) tags: BTreeMap<String, String>,
-    /// Version 1 is the first.
-    pub(crate) versions: Vec<TemplateVersion>,
+    /// By number; version 1 is the first. A deleted one is absent, and its number is never given again.
+    pub(crate) versions: BTreeMap<usize, TemplateVersion>,
     pub(crate) default_version: usize,
 }
 
@@ -47,13 +47,24 @@ impl LaunchTemplate {
     pub(crate) fn number(&self, version: Option<&str>) -> Option<usize> {
         let number = match version {
             None | Some("$Default") => self.default_version,
-            Some("$Latest") => self.versions.len(),
+            Some("$Latest") => self.latest(),
             Some(number) => number.parse().ok()?,
         };
-        (1..=self.versions.len()).contains(&number).then_some(number)
+        self.versions.contains_key(&number).then_some(number)
     }
 
     pub(crate) fn version(&self, number: usize) -> Option<&TemplateVersion> {
-        self.versions.get(number.checked_sub(1)?)
+        self.versions.get(&number)
+    }
+
+    pub(crate) fn latest(&self) -> usize {
+        self.versions.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// A copy of the latest version is the default from now on, and every version before it is deleted.
+    pub(crate) fn renew(&mut self) {
+        let Some((number, version)) = self.versions.pop_last() else { return };
+        self.default_version = number + 1;
+        self.versions = BTreeMap::from([(self.default_version, version)]);
     }
 }

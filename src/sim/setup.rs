@@ -32,6 +32,9 @@ impl World {
             Some(Keeper::Fleet(id)) => world.add_fleet(&id, &members, &template),
             None => {}
         }
+        if world.settings.template.version_is_deleted {
+            world.launch_templates.iter_mut().for_each(LaunchTemplate::renew);
+        }
         world.begin_long_ago();
         world
     }
@@ -78,7 +81,7 @@ impl World {
             name: "web".to_owned(),
             created: self.now,
             tags: BTreeMap::new(),
-            versions: vec![version],
+            versions: BTreeMap::from([(1, version)]),
             default_version: 1,
         });
         TemplateReference { id: Some(id), name: None, version: Some("1".to_owned()) }

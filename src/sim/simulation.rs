@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::faults::{Fault, Faults};
+use super::launch_template::LaunchTemplate;
 use super::reply::Reply;
 use super::requests::{Request, RequestMoment, Requests};
 use super::settings::Pool;
@@ -178,6 +179,11 @@ impl Sim {
         if let Some(arn) = arn {
             world.register_target(&arn, &Named { id, port: Some(port), zone: None });
         }
+    }
+
+    /// Every launch template gets a new version, which is the default, and the versions before it are deleted.
+    pub fn renew_launch_templates(&self) {
+        self.world().launch_templates.iter_mut().for_each(LaunchTemplate::renew);
     }
 
     /// The fleet of our instance comes to this state: `deleted_running`, `cancelled_running`, `failed`.

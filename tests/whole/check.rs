@@ -403,6 +403,14 @@ fn what_is_launched_from() {
             "fail",
             template("owner = \"launch-template\"\nlaunch-template = \"lt-0123456789abcdef0\"\n"),
         ),
+        (
+            "launch-template",
+            "fail",
+            of(Settings {
+                template: TemplateSettings { version_is_deleted: true, ..TemplateSettings::default() },
+                ..owned_by(Owner::LaunchTemplate)
+            }),
+        ),
         ("pools", "warn", template("")),
         ("pools", "ok", in_all_zones(&[])),
         ("successor-zones", "absent", template("")),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spot_relay::sim::{
-    DeathAtBirth, Fault, FaultKind, LifeCycle, Nth, Owner, Pool, Request, Settings, TargetGroupSettings, TargetType,
-    TemplateSettings,
+    DeathAtBirth, Fault, FaultKind, FleetType, LifeCycle, Nth, Owner, Pool, Request, Settings, TargetGroupSettings,
+    TargetType, TemplateSettings,
 };
 
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
@@ -241,4 +241,51 @@ fn a_subnet_that_is_gone_spoils_neither_the_others_nor_the_type() {
     let created = calls(&scenario, "CreateFleet");
     let named = |key: &str| created.iter().flat_map(|it| &it.parameters).any(|(name, _)| name.ends_with(key));
     assert!(named("Overrides.1.SubnetId") && named("Overrides.1.InstanceType"), "{created:#?}");
+}
+
+fn has_no_version(daemon: &Daemon) -> Vec<String> {
+    daemon.lines_with("has no version 1 (any more): the successor is launched from the template's default version")
+}
+
+#[test]
+fn a_version_of_the_template_that_was_deleted_is_told_at_the_start_and_its_default_version_launched() {
+    for owner in [Owner::LaunchTemplate, Owner::ec2_fleet(FleetType::Request)] {
+        let settings = template(TemplateSettings { version_is_deleted: true, ..TemplateSettings::default() });
+        let scenario = Scenario::new(Settings { owner, ..settings });
+        let daemon = complete(&scenario);
+        assert_eq!(has_no_version(&daemon).len(), 1, "{}", daemon.lines().join("\n"));
+        let launches = calls(&scenario, "CreateFleet");
+        assert_eq!(launches.len(), 1, "none is refused: {launches:#?}");
+        assert!(calls(&scenario, "RunInstances").is_empty());
+        let [successor] = scenario.sim.successors().try_into().expect("one successor");
+        assert_eq!(instance(&scenario, &successor)["tags"]["aws:ec2launchtemplate:version"], "2");
+    }
+}
+
+#[test]
+fn a_version_of_the_template_that_is_deleted_after_the_look_up_costs_one_refused_call() {
+    let scenario = Scenario::new(plain());
+    let daemon = scenario.ready();
+    scenario.sim.renew_launch_templates();
+    scenario.sim.notice("terminate", Duration::from_secs(20));
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    let launches = calls(&scenario, "CreateFleet");
+    assert_eq!(launches.len(), 2, "{launches:#?}");
+    assert!(calls(&scenario, "RunInstances").is_empty());
+    assert_eq!(scenario.sim.successors().len(), 1);
+}
+
+#[test]
+fn a_template_that_is_gone_is_told_at_the_start_and_by_its_own_reason_at_the_end() {
+    let config =
+        format!("{SHORT}[successor]\nowner = \"launch-template\"\nlaunch-template = \"lt-0123456789abcdef0\"\n");
+    let scenario = Scenario::new(plain()).config(&config);
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(15));
+    daemon.wait_for("handed-over");
+    assert!(!daemon.is_complete());
+    assert_eq!(daemon.lines_with("AWS knows no launch template lt-0123456789abcdef0").len(), 1);
+    let told = daemon.lines_with("handed over").join("");
+    assert!(told.contains("InvalidLaunchTemplateId.NotFound") && !told.contains("instance-types"), "{told}");
 }

@@ -84,6 +84,14 @@ fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
 async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding> {
     let mut findings = vec![pools(launch)];
     findings.extend(shared_zones(launch));
+    findings.extend(launch.missing.iter().filter(|it| it.has_default).map(|missing| {
+        let LaunchTemplate { id_or_name, version } = &missing.template;
+        Finding::fail("launch-template", format!("{id_or_name} has no version {version} (any more)"))
+            .means("the successor is launched from the template's default version, which may be another image")
+            .remedy(
+                "name a version that is there under [successor] launch-template, or launch the instances anew from one",
+            )
+    }));
     findings.extend(launch.remarks.iter().map(|remark| {
         Finding::warn("launch", remark.clone())
             .means("the successor is launched as described")

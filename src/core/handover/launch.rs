@@ -15,7 +15,7 @@ use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
 use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
-use crate::core::retry::{self, Failure, FailureKind};
+use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND};
 
 /// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which asks under
 /// that attempt's token: an earlier one could launch a second time.
@@ -99,6 +99,9 @@ impl AskLaunch {
     /// was.
     fn failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
         self.errors = vec![failure.to_string()];
+        if failure.has_code(&[VERSION_NOT_FOUND]) && self.launch.takes_default_version() {
+            return self.again_at_once(now);
+        }
         let of_the_pool = failure.code.as_deref().is_some_and(is_of_the_pool);
         match failure.kind {
             FailureKind::Rejected => self.refused(now, of_the_pool),
@@ -138,6 +141,14 @@ impl AskLaunch {
             }
             LaunchWay::Fleet | LaunchWay::Instance => self.next_attempt(now),
         }
+        if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+    }
+
+    /// Nothing was launched under this token. The next one has other parameters, so no pause is needed.
+    fn again_at_once(&mut self, now: BootInstant) -> Asked {
+        let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
+        self.next_attempt(now);
+        self.attempts.succeeded(now + NOTED_WITHIN);
         if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
     }
 
@@ -290,6 +301,10 @@ impl Duty<Duties> for AskLaunch {
             }
             Answer::Launched(launched) => {
                 self.errors = launched.errors;
+                let is_missing = self.errors.iter().any(|error| error.starts_with(VERSION_NOT_FOUND));
+                if is_missing && self.launch.takes_default_version() {
+                    return Ok(self.again_at_once(now).into());
+                }
                 let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));
                 self.refused(now, of_the_pool)
             }
@@ -329,7 +344,7 @@ impl Duty<Duties> for AskLaunch {
                 DutyReport::new(duty, false, what)
             }
             (Stage::Look | Stage::Create, _) => {
-                let advice = if on_demand {
+                let advice = if on_demand || !self.errors.iter().any(|error| is_of_the_pool(error)) {
                     ""
                 } else {
                     "; [successor] on-demand-fallback or more instance-types would widen the choice"

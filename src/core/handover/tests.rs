@@ -139,6 +139,7 @@ fn launch_plan() -> Plan {
         only_reclaimed: false,
         running: None,
         remarks: Vec::new(),
+        missing: Vec::new(),
         zone_of_subnet: BTreeMap::new(),
     })
 }

@@ -285,6 +285,18 @@ pub struct LaunchTemplate {
     pub version: String,
 }
 
+impl LaunchTemplate {
+    /// AWS's word for the version that is launched where none is named.
+    pub const DEFAULT_VERSION: &str = "$Default";
+
+    /// The same template by its default version, which AWS deletes only with the template; `None` where it is that already.
+    #[must_use]
+    pub fn by_default_version(&self) -> Option<LaunchTemplate> {
+        let version = Self::DEFAULT_VERSION.to_owned();
+        (self.version != version).then(|| LaunchTemplate { id_or_name: self.id_or_name.clone(), version })
+    }
+}
+
 /// A launch template with the pools in which a fleet may launch it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LaunchConfiguration {

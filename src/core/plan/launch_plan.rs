@@ -1,11 +1,12 @@
 //! The launches of a successor as data: attempts, what is known of the pools and the templates, and the tags of what is launched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::Successor;
-use crate::core::model::InstantFleet;
+use crate::core::model::{InstantFleet, LaunchTemplate};
 
 /// The tag of every successor that we launch: the id of the instance that it replaces.
 pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
@@ -36,9 +37,38 @@ pub struct LaunchPlan {
     /// Remarks for a person about the launch: sentences without their full stops.
     #[serde(default)]
     pub remarks: Vec<String>,
+    #[serde(default)]
+    pub missing: Vec<MissingTemplate>,
     /// The zones of pools that name only a subnet: see [`Surroundings::zone_of_subnet`].
     #[serde(default)]
     pub zone_of_subnet: BTreeMap<String, String>,
+}
+
+/// A launch template of this launch that AWS does not know by the version named, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingTemplate {
+    pub template: LaunchTemplate,
+    /// The default version, which is launched in the place of a version that was deleted.
+    pub has_default: bool,
+}
+
+impl fmt::Display for MissingTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LaunchTemplate { id_or_name, version } = &self.template;
+        match self.has_default {
+            true => write!(
+                f,
+                "launch template {id_or_name} has no version {version} (any more): the successor is launched from the \
+                 template's default version, which may be another image; name a version that is there under \
+                 [successor] launch-template, or launch the instances anew from one"
+            ),
+            false => write!(
+                f,
+                "AWS knows no launch template {id_or_name} (any more): no successor can be launched from it; name one that \
+                 is there under [successor] launch-template"
+            ),
+        }
+    }
 }
 
 /// The facts about the pools that are needed to choose among them.
@@ -67,6 +97,7 @@ pub struct TemplateTraits {
     pub tags_spot_requests: bool,
     /// Its Spot options ask for a request of type `persistent`.
     pub is_persistent: bool,
+    pub missing: Vec<MissingTemplate>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

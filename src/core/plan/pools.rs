@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::launch_plan::{LaunchPlan, PREDECESSOR_TAG, Surroundings, TemplateMarket};
+use super::launch_plan::{LaunchPlan, MissingTemplate, PREDECESSOR_TAG, Surroundings, TemplateMarket};
 use crate::core::config::Successor;
-use crate::core::model::{Identity, InstantFleet, LaunchConfiguration, LaunchOverride, Market, SingleLaunch};
+use crate::core::model::{
+    Identity, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, Market, SingleLaunch,
+};
 
 /// Subnets of one zone take turns in so many rounds of attempts.
 const MOST_ROUNDS: usize = 4;
@@ -20,7 +22,9 @@ impl LaunchPlan {
         choice: &Successor,
         surroundings: &Surroundings,
     ) -> LaunchPlan {
-        let configurations: Vec<LaunchConfiguration> = configurations.iter().map(one_subnet_each).collect();
+        let missing = surroundings.traits.missing.clone();
+        let configurations: Vec<LaunchConfiguration> =
+            configurations.iter().map(one_subnet_each).map(|it| it.without(&missing)).collect();
         let attempts = attempts(&configurations, tags, identity, choice, surroundings);
         let pools: Vec<&LaunchOverride> = configurations.iter().flat_map(|it| &it.overrides).collect();
         let all_reclaimed = pools.iter().all(|pool| is_reclaimed(pool, identity, surroundings));
@@ -32,12 +36,27 @@ impl LaunchPlan {
         let running = (running > 0).then_some(running);
         let (only_reclaimed, zone_of_subnet) =
             (!pools.is_empty() && all_reclaimed, surroundings.zone_of_subnet.clone());
-        LaunchPlan { from, only_reclaimed, attempts, running, remarks, zone_of_subnet }
+        LaunchPlan { from, only_reclaimed, attempts, running, remarks, missing, zone_of_subnet }
     }
 
     /// The attempt of this number. The numbers count on over the end of the plan: the attempts come round again.
     pub fn attempt(&self, number: u32) -> Option<&InstantFleet> {
         self.attempts.get(number as usize % self.attempts.len().max(1))
+    }
+
+    /// Takes the default version of the one template that everything here is launched from, where AWS does not know the
+    /// version any more; of several nobody tells which it is. `false` where nothing changes.
+    pub fn takes_default_version(&mut self) -> bool {
+        let all = || self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).map(|it| &it.template);
+        let templates: BTreeSet<(&str, &str)> =
+            all().map(|template| (template.id_or_name.as_str(), template.version.as_str())).collect();
+        let Some(default) = all().next().filter(|_| templates.len() == 1).and_then(LaunchTemplate::by_default_version)
+        else {
+            return false;
+        };
+        let configurations = self.attempts.iter_mut().flat_map(|attempt| &mut attempt.launch_configurations);
+        configurations.for_each(|configuration| configuration.template.clone_from(&default));
+        true
     }
 
     /// Tells whether the plan begins again with the attempt of this number.
@@ -69,6 +88,17 @@ impl LaunchPlan {
             market: attempt.market,
             tags: attempt.tags.clone(),
         })
+    }
+}
+
+impl LaunchConfiguration {
+    /// The default version stands in for one that is missing.
+    fn without(mut self, missing: &[MissingTemplate]) -> LaunchConfiguration {
+        let is_missing = missing.iter().any(|it| it.has_default && it.template == self.template);
+        if let Some(default) = self.template.by_default_version().filter(|_| is_missing) {
+            self.template = default;
+        }
+        self
     }
 }
 

@@ -120,6 +120,7 @@ mod tests {
             only_reclaimed: false,
             running: None,
             remarks: Vec::new(),
+            missing: Vec::new(),
             zone_of_subnet: BTreeMap::new(),
         }
     }

@@ -291,6 +291,7 @@ fn launching(templates: &[(&str, &[Option<&str>])]) -> LaunchPlan {
         only_reclaimed: false,
         running: None,
         remarks: Vec::new(),
+        missing: Vec::new(),
         zone_of_subnet: BTreeMap::new(),
     }
 }

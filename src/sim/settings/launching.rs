@@ -16,6 +16,8 @@ pub struct TemplateSettings {
     /// It names the subnet of our instance in a network interface.
     pub names_its_subnet: bool,
     pub image: Option<String>,
+    /// The version that the first instances were launched from has been deleted; a newer one is the default.
+    pub version_is_deleted: bool,
     pub key_name: Option<String>,
     pub kms_key: Option<String>,
     pub user_data: Option<String>,

@@ -429,6 +429,7 @@ impl Aws {
                     only_reclaimed: false,
                     running,
                     remarks,
+                    missing: Vec::new(),
                     zone_of_subnet,
                 });
             }
