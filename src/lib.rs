@@ -28,7 +28,7 @@
 //! Imports go down only; `cloud`, `host` and `telemetry` do not know each other. `tests/tidy.rs` holds this table.
 //!
 //! What is absent: no retry but the core's (the SDK makes one attempt, and nothing below the core tries again), no state
-//! on disk that a handover needs, no call to AWS while nothing happens.
+//! on disk that a handover needs, no call to AWS while nothing happens but a rare round of look-ups.
 //!
 //! All folders but `core` stand behind the feature `daemon`; without it the core builds and is tested in seconds.
 

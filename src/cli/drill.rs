@@ -28,7 +28,7 @@ const EXIT_UNASKED: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Do not ask
+    /// Start without asking for confirmation
     #[arg(long)]
     yes: bool,
     /// The drill's deadline, 10s to 120s: the time that a notice would give

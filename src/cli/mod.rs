@@ -58,7 +58,7 @@ enum Command {
     #[command(after_help = "Exit status: 0, 1 if anything failed, with `--config-only` 78")]
     Check(check::Arguments),
     /// Print the smallest IAM policy for this configuration and this instance's owner
-    #[command(after_help = "Exit status: 0, 1 if it is not known whose")]
+    #[command(after_help = "Exit status: 0, 1 if the owner is unknown")]
     Policy(policy::Arguments),
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
     #[command(after_help = "Exit status: 0 the daemon runs, 3 it does not")]
@@ -77,7 +77,7 @@ enum Command {
     /// Print a manual page: packages install them
     #[command(hide = true)]
     Man(man::Arguments),
-    /// Print what a shell completes: packages install it
+    /// Print a shell completion script: packages install it
     #[command(hide = true)]
     Completions(completions::Arguments),
 }

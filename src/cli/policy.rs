@@ -261,8 +261,8 @@ async fn read_templates(
     };
 }
 
-/// By the template's instance profile: this instance's own, most often, whose role the metadata names. Of another profile
-/// only AWS's console says how its role is called: as the profile.
+/// The role behind the template's instance profile. Most often the profile is this instance's own, whose role the metadata
+/// names. The role of another profile is unknown here.
 async fn passed_role(imds: &Imds, profile: &str) -> PassedRole {
     let ours = imds.instance_profile().await.ok().flatten();
     let is_ours = ours.is_some_and(|ours| ours == profile || ours.rsplit('/').next() == Some(profile));

@@ -119,9 +119,8 @@ impl AutoScaling {
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// Detaches the instance. Without `decrement` the group launches another at once. It deregisters the instance from
-    /// the group's target
-    /// groups, and runs no lifecycle hook.
+    /// Detaches the instance. Without `decrement` the group launches another at once. It deregisters the instance from the
+    /// group's target groups, and runs no lifecycle hook.
     pub async fn detach_instances(
         &self,
         group: &str,

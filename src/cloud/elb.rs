@@ -28,9 +28,9 @@ use crate::core::model::{
 use crate::core::ours::{self, ShownTarget, Source, TargetGroup, Whose};
 use crate::core::retry::{Failure, FailureKind};
 
-/// The most that DescribeTargetGroups lists at once.
+/// The longest page that DescribeTargetGroups gives (its API model).
 const PAGE_SIZE: i32 = 400;
-/// Asked for by name or ARN, as many at once.
+/// DescribeTargetGroups is asked for at most this many names or ARNs in one call: a choice of ours.
 const BATCH: usize = 20;
 /// When AWS is silent about more groups than this, the search asks for no others.
 const SILENT_AT_MOST: usize = 2;

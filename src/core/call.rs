@@ -26,7 +26,8 @@ pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
 /// A call that is to be begun now, or a look at something local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Among the target groups named, or where the configuration says (everywhere, if it says nothing).
+    /// Finds this instance's targets among the target groups named, or where the configuration says (everywhere, if it says
+    /// nothing).
     FindRegistrations {
         among: Option<Vec<TargetGroupArn>>,
     },
@@ -113,12 +114,12 @@ pub enum Call {
     DescribeInstances {
         instance_ids: Vec<InstanceId>,
     },
-    /// The instances of this instance's VPC that hold these private addresses.
+    /// Finds the instances of this instance's VPC that hold these private addresses.
     DescribeInstancesByAddress {
         addresses: Vec<String>,
     },
     DescribeSuccessorsByTag,
-    /// On this instance.
+    /// Sets a tag on this instance.
     TagInstance {
         key: String,
         value: String,
@@ -126,14 +127,14 @@ pub enum Call {
     UntagInstance {
         key: String,
     },
-    /// A command of the user's.
+    /// Runs a command of the user's. It gets SIGTERM after `timeout`, or at the deadline.
     RunHook {
         hook: HookKind,
         timeout: Duration,
     },
     /// Tells whether the application serves.
     LookAtReadiness(Readiness),
-    /// Those that the configuration lists, with this instance's targets in them.
+    /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
     DescribeGroupRoom {
         group: String,
@@ -146,7 +147,7 @@ pub enum Call {
         kind: FleetKind,
         fleet_id: String,
     },
-    /// This instance.
+    /// Terminates this instance.
     TerminateInstances,
 }
 

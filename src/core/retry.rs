@@ -96,9 +96,8 @@ pub struct Backoff {
 
 /// The pauses in the two minutes after silence, a fault or a lost reply: short ones.
 const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(4) };
-/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account) or a
-/// no that only
-/// a person can turn into a yes.
+/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account), and after
+/// a refusal that only a person can turn into a success.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 /// Throttled while first in precedence.
 const EAGER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(4) };

@@ -117,9 +117,8 @@ async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
     found
 }
 
-/// Asks EC2 for this instance's VPC where the metadata does not tell it; where EC2 does not either, what holds this
-/// instance's
-/// address stays in doubt.
+/// Asks EC2 for this instance's VPC where the metadata does not tell it. Where EC2 does not either, a target with this
+/// instance's address stays in doubt.
 async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistrations) -> FoundRegistrations {
     let (in_doubt, others): (Vec<_>, Vec<_>) =
         found.unclear.into_iter().partition(|(_, doubt)| *doubt == UnclearReason::Vpc);

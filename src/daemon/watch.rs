@@ -15,8 +15,8 @@ use crate::core::model::{BootInstant, ScheduledEvent};
 use crate::core::notice::{self, Notice, TWO_MINUTES};
 use crate::host::boot;
 
-/// Weak or early signals are glanced at after every so many looks, and not all after the same one; and no more seldom than
-/// after so many seconds, or each look.
+/// Weak or early signals are looked at after every 5, 5 and 30 looks for the notice, and not all after the same one. With a
+/// longer interval than a second they are looked at after that many seconds, or at each look.
 const REBALANCE_EVERY: u32 = 5;
 const LIFECYCLE_EVERY: u32 = 5;
 const EVENTS_EVERY: u32 = 30;

@@ -52,7 +52,7 @@ drained = ["/usr/local/bin/flush", "--now"]
 timeout = "25s"
 
 [notify]
-webhook = "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXX"
+webhook-file = "webhook"
 template = "/etc/spot-relay/slack.json.j2"
 "#,
     ),

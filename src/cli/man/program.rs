@@ -126,8 +126,8 @@ fn exit_status(page: &mut ManualPage, program: &Command) {
         }
     }
     page.paragraph(
-        "Every command ends with 1 when it fails and with 2 on wrong arguments; those that read the configuration, with 78 where it is \
-         wrong.",
+        "Every command ends with 1 when it fails, and with 2 on wrong arguments. Those that read the configuration end with 75 if it \
+         cannot be read, and with 78 if it is wrong.",
     );
 }
 
@@ -135,10 +135,10 @@ const FILES: [(&str, &str); 6] = [
     (DEFAULT_CONFIG, "The configuration, see `spot-relay.toml`(5). It may be absent."),
     (
         "/var/lib/spot-relay/handover.json",
-        "The record of the last handover: its target groups, milestones and outcome. One of another instance is ignored.",
+        "The record of the last handover: its target groups, milestones and outcome. A record of another instance is ignored.",
     ),
     ("/run/spot-relay/status.json", "What the daemon does now."),
-    ("/run/spot-relay/notice", "Exists while a handover stands."),
+    ("/run/spot-relay/notice", "Exists from the moment that this instance is certain to leave, until it lives on."),
     ("/run/spot-relay/drained", "Exists from the moment that no request is open, or the reserve is reached."),
     (
         "/run/spot-relay, /var/lib/spot-relay",
@@ -177,7 +177,7 @@ const SIGNALS: [(&str, &str); 2] = [
     ),
     (
         "SIGHUP",
-        "As the first of these, and never as a second one. Ignored where it was at the start, as under `nohup`(1).",
+        "Like the first SIGTERM; after one it changes nothing. Ignored if it was ignored at the start, as under `nohup`(1).",
     ),
 ];
 
@@ -189,7 +189,7 @@ const EXAMPLES: [(&str, &str); 4] = [
         "The daemon with another configuration, and its log for machines:",
         "spot-relay --config my.toml --log-format json run",
     ),
-    ("The IAM policy that this takes, for a launch template:", "spot-relay policy --for launch-template"),
+    ("The IAM policy for a launch template:", "spot-relay policy --for launch-template"),
 ];
 
 #[cfg(test)]
@@ -202,8 +202,9 @@ mod tests {
         for command in commands(&program) {
             let told = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let name = command.get_name();
-            let wanted =
-                format!("#[command(after_help = \"{EXIT_STATUS}0 ..., 1 ...\")], in the words of README's table");
+            let wanted = format!(
+                "#[command(after_help = \"{EXIT_STATUS}0 ..., 1 ...\")], in the words of the table in docs/operating.md"
+            );
             assert!(told.len() > EXIT_STATUS.len() && told.starts_with(EXIT_STATUS), "{name} needs {wanted}");
         }
     }

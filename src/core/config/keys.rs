@@ -65,7 +65,7 @@ const TARGET_GROUPS: Table = Table {
 
 const WATCH: Table = Table {
     name: "watch",
-    meaning: "What of the instance metadata is looked at, and what follows from it.",
+    meaning: "Which metadata is read, and what each signal does.",
     keys: &[
         Key {
             name: "interval",
@@ -240,7 +240,7 @@ const ARRIVE: Table = Table {
             name: "ready",
             default: r#""""#,
             note: "tcp://127.0.0.1:80 or http://127.0.0.1/healthz; empty: at once",
-            meaning: "Asked every second before this instance is registered anywhere, also where it comes back: a TCP address \
+            meaning: "Asked every second before this instance is registered anywhere, at its start and after a handover that came to nothing: a TCP address \
                 that has to accept a connection, or an http URL that has to answer with 2xx. Empty: nothing is waited for.",
             read: |config, value| value::readiness(value).map(|read| config.arrive.ready = read),
         },
@@ -249,7 +249,7 @@ const ARRIVE: Table = Table {
 
 const SURVIVE: Table = Table {
     name: "survive",
-    meaning: "What an instance does that lives on although it was to go.",
+    meaning: "What an instance does that lives on after a notice.",
     keys: &[Key {
         name: "then",
         default: r#""reinstate""#,
@@ -269,7 +269,7 @@ const HOOKS: Table = Table {
             name: "notice",
             default: "[]",
             note: r#"as [ "/usr/local/bin/stop-taking-jobs", "--now" ]"#,
-            meaning: "Runs when a handover begins, beside everything else.",
+            meaning: "Runs once this instance is certain to leave: at the notice, when its group terminates it, when the handover of a scheduled event begins; at a recommendation when it leaves.",
             read: |config, value| value::command(value).map(|read| config.hooks.notice = read),
         },
         Key {
@@ -283,7 +283,7 @@ const HOOKS: Table = Table {
             name: "timeout",
             default: r#""20s""#,
             note: "1s to 2m",
-            meaning: "So long may a hook run, from 1s to 2m; then its process group gets SIGTERM, and SIGKILL two seconds \
+            meaning: "A hook may run this long, from 1s to 2m; then its process group gets SIGTERM, and SIGKILL two seconds \
                 later. The deadline ends it in any case.",
             read: |config, value| {
                 let read = value::duration(value, &HOOK_TIMEOUTS, "the default is 20s");

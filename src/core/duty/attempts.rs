@@ -86,12 +86,12 @@ impl Attempts {
         self.writing = self.writing.saturating_sub(1);
     }
 
-    /// No sooner than this.
+    /// Moves the next call to `until`, never to an earlier instant.
     pub(crate) fn postpone(&mut self, until: BootInstant) {
         self.next = self.next.max(until);
     }
 
-    /// No sooner than `spacing` after the last call.
+    /// Moves the next call to `spacing` after the last one, never to an earlier instant.
     pub(crate) fn space_out(&mut self, spacing: Duration) {
         self.postpone(self.begun_at + spacing);
     }

@@ -41,7 +41,7 @@ const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(30);
 /// Fellows, where nobody knows how many there are.
 const ASSUMED_FELLOWS: u32 = 150;
-/// A throttled call is tried again soon so often; then it is a crowd that takes turns.
+/// After this many throttled tries, each soon after the last, a call takes turns with the fellows' calls.
 const SOON_AT_MOST: u32 = 3;
 /// A turn is longer than the bucket needs for all by this factor: less would leave some without one.
 const SLACK: f64 = 1.2;
@@ -131,7 +131,7 @@ impl Crowd {
         }
     }
 
-    /// With so long between two calls of each, all fellows together call as often as the bucket fills.
+    /// The pause between two calls of each at which all fellows together call as often as the bucket fills.
     fn fair_pause(&self, bucket: Bucket) -> Duration {
         (Duration::from_secs(self.fellows().into()) / bucket.per_second).min(LOOKS_APART_AT_MOST)
     }

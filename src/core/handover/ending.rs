@@ -34,7 +34,7 @@ impl Handover {
             return false;
         }
         let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
-        // Of duties that there was no need for nothing is told.
+        // Duties that were never needed are not reported.
         let duties = if stays.is_some() { Vec::new() } else { reports.clone() };
         let message = match stays {
             Some(why) => format!("this instance stays in service: {why}"),

@@ -25,13 +25,13 @@ use crate::core::retry::Precedence;
 /// The pauses between two looks.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(6)];
-/// Where a launch is in doubt, something waits for the answer.
+/// The first look for a launch in doubt begins this early: another way to launch waits for its answer.
 const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
 /// still ask for theirs.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
-/// So long a launch that may have been done is looked for before it counts as not done: EC2 may tell of a new instance that
-/// late. In the reserve it is looked for to the end.
+/// A launch in doubt counts as not made after this time, because EC2 may tell of a new instance that late. In the reserve
+/// it is looked for to the end.
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
 /// A group shows its new members itself, however late EC2 tells of them; LaunchInstances takes seconds.
 const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
@@ -39,9 +39,9 @@ const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
 /// nobody else registers the successors.
 const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
-/// As many instances are described by one call.
-const AT_MOST: usize = 100;
-/// A successor may have been launched so long before its victim's notice: AWS's clocks and ours.
+/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, well below AWS's limit.
+const INSTANCES_A_CALL: usize = 100;
+/// A successor may have been launched this long before its victim's notice, by the difference of AWS's clocks and ours.
 const SLACK: Duration = Duration::from_secs(30);
 
 pub(super) struct Find {
@@ -64,12 +64,12 @@ pub(super) struct Find {
     looks: usize,
     /// Since when a launch is in doubt.
     doubt_since: Option<BootInstant>,
-    /// So long it is looked for, by what was seen last.
+    /// How long it is looked for, by what was seen last.
     doubted_for: Duration,
     reserve_reached: bool,
-    /// The owner is known to be at it still.
+    /// The owner is known to launch still.
     pub(super) owner_launches: bool,
-    /// As many successors as victims are found.
+    /// Every victim has its successor.
     done: bool,
     begun_at: BootInstant,
     /// The members' tags may lag, and their successors are ours to register: see [`LOOKS_ON_FOR`].
@@ -229,7 +229,7 @@ impl Find {
     fn described(&mut self, now: BootInstant, incident: &Incident, instances: Vec<Instance>) -> Found {
         let stage = std::mem::replace(&mut self.stage, Stage::Members);
         let Stage::Describe { room, mut left, mut described } = stage else { return self.look_again(now) };
-        left.drain(..left.len().min(AT_MOST));
+        left.drain(..left.len().min(INSTANCES_A_CALL));
         described.extend(instances);
         if left.is_empty() {
             return self.group_described(now, incident, &room, described);
@@ -363,7 +363,7 @@ impl Duty<Duties> for Find {
         match (&self.stage, &self.among) {
             _ if (self.done && !self.looks_on(situation.now)) || too_late => None,
             (Stage::Describe { left, .. }, _) => {
-                Some(Call::DescribeInstances { instance_ids: left.iter().take(AT_MOST).cloned().collect() })
+                Some(Call::DescribeInstances { instance_ids: left.iter().take(INSTANCES_A_CALL).cloned().collect() })
             }
             (Stage::Members, Among::Group { name, .. }) => Some(Call::DescribeGroupRoom { group: name.clone() }),
             (Stage::Owner, Among::Fleet { kind, fleet, .. }) => {

@@ -1,5 +1,5 @@
-//! The duty to run a command of the user's at its moment: `notice` when this instance is about to leave, `drained` once it
-//! is quiet. Each once; nothing but a termination hook waits for it.
+//! The duty to run a command of the user's at its moment: `notice` once this instance is certain to leave, `drained` once
+//! it is quiet. Each once; nothing but a termination hook waits for it.
 
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ impl Mark {
         self.marked.is_some() || self.refused
     }
 
-    /// A group that terminates the instance leads nobody to take it for another's successor.
+    /// An instance that its group terminates needs no tag, because nobody takes it for a successor.
     fn is_wanted(&self, incident: &Incident) -> bool {
         !incident.is_terminating() && !self.refused && self.marked.as_ref() != Some(&value(incident))
     }

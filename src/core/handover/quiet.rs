@@ -13,11 +13,11 @@ use super::{About, Answer, Attempts, Call, Duty, DutyReport, Situation, seconds}
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Connections, DEFAULT_DEREGISTRATION_DELAY, MilestoneKind, Registration};
 
-/// Between two looks at the kernel's table of connections, once this instance has settled.
+/// The pause between two looks at the kernel's table of connections, once this instance has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// And before.
+/// The pause between two looks before that.
 const LOOK_BEFORE_EVERY: Duration = Duration::from_secs(2);
-/// So many looks in a row have to agree: a client connects again within moments.
+/// This many looks in a row have to agree, because a client connects again within moments.
 const LOOKS_THAT_AGREE: u32 = 3;
 
 pub(super) struct Quiet {
@@ -25,9 +25,9 @@ pub(super) struct Quiet {
     /// The ports of the last look, and what it showed.
     looked_at: BTreeSet<u16>,
     last: Option<Connections>,
-    /// On these ports somebody has listened here at some look.
+    /// Ports on which somebody listened on this machine at some look.
     heard: BTreeSet<u16>,
-    /// On these ports a connection of another machine has ended or was open at some look.
+    /// Ports on which a connection of another machine was seen at some look.
     reached: BTreeSet<u16>,
     /// When the settling time is over.
     settles_at: Option<BootInstant>,

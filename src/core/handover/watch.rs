@@ -20,11 +20,11 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(3),
     Duration::from_secs(4),
 ];
-/// And once it runs.
+/// The pause between two looks at a successor that runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 /// A look older than this does not say that the successor runs: before the end it is looked at once more.
 const LOOK_HOLDS: Duration = Duration::from_secs(5);
-/// So long before the deadline the last look is begun.
+/// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(super) struct Watch {

@@ -243,8 +243,7 @@ impl Life {
             return;
         }
         let Some(aws_now) = self.aws_now(now) else { return };
-        // One that was given before an instance survived was of what it survived.
-        // A drill survives nothing.
+        // A recommendation older than the last survived interruption belongs to that one. A drill is no interruption.
         let of_aws = self.incident_of_this_boot().filter(|incident| incident.signal != Signal::Drill);
         let is_told = |time: Timestamp| of_aws.is_some_and(|incident| time <= incident.told_until());
         let is_news = |time: &Timestamp| !self.sight.recommendation_is_done && !is_told(*time);

@@ -9,7 +9,7 @@ use crate::core::notice::SURVIVED_AFTER;
 use super::Life;
 use crate::core::incident::{Closed, Incident, Phase};
 
-/// By what an instance is known to live on.
+/// How it is known that this instance lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// The signal is gone from the metadata.
@@ -167,7 +167,7 @@ impl Life {
         if !self.sight.may_serve() {
             return self.waits_for_its_group();
         }
-        // A process of this boot has said why not.
+        // An earlier incident of this boot forbids it.
         let stays_out = |it: &Incident| !matches!(it.closed(), Some(Closed::Reinstated | Closed::Stayed));
         self.is_to_arrive = false;
         if self.incident_of_this_boot().is_some_and(stays_out) {

@@ -13,7 +13,7 @@ use crate::core::model::{BootInstant, IncidentId, Registration, Signal};
 
 /// A notice that was gone for some looks and comes back is the same one if its time has shifted by no more than this.
 const FLAPS_WITHIN: Duration = Duration::from_secs(20);
-/// A member launched so long before the first signal may be the successor all the same: AWS's clocks and ours.
+/// A member launched this long before the first signal may still be the successor: AWS's clocks and ours differ.
 const SLACK: Duration = Duration::from_secs(30);
 /// How long after the beginning a call that an arrival made before may still land: AWS answers a registration within seconds,
 /// and a group that attaches an instance registers it some seconds later.
