@@ -6,6 +6,7 @@
 //! come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no instance longer than to the last moment that
 //! leaves time to drain.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::crowd::{Bucket, Crowd};
@@ -45,6 +46,10 @@ pub(super) struct Light {
     is_taken_out: bool,
     /// This instance has registered itself again.
     is_back: bool,
+    /// Other targets that were seen while they did not serve.
+    did_not_serve: BTreeSet<String>,
+    /// One of them serves now.
+    another_is_back: bool,
 }
 
 enum Stage {
@@ -68,6 +73,8 @@ impl Light {
                 serves: None,
                 is_taken_out: false,
                 is_back: false,
+                did_not_serve: BTreeSet::new(),
+                another_is_back: false,
             });
         }
     }
@@ -95,6 +102,12 @@ impl Light {
         self.serves == Some(false)
     }
 
+    /// Tells whether this instance leaves nobody behind who serves, as far as it is known: also none that goes itself and has
+    /// come back until then.
+    pub(super) fn is_the_only_one(&self) -> bool {
+        self.serves != Some(true) && !self.another_is_back
+    }
+
     /// The tags of others decide, and this instance's own is to be seen by them.
     pub(super) fn asks_for_tags(&self) -> bool {
         matches!(self.stage, Stage::Tags(..))
@@ -110,8 +123,11 @@ impl Light {
         let by_name = |id: &str| id == identity.instance_id.as_str() || id == identity.private_ip;
         let is_ours = |id: &str| by_name(id) || self.registration.targets.iter().any(|target| target.id == id);
         let in_service = rows.iter().any(|row| is_ours(&row.target.id) && !row.has_left());
-        let healthy = rows.iter().filter(|row| row.state == TargetState::Healthy && !is_ours(&row.target.id));
-        let mut others: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();
+        let others = rows.iter().filter(|row| !is_ours(&row.target.id));
+        let (healthy, unhealthy): (Vec<_>, Vec<_>) = others.partition(|row| row.state == TargetState::Healthy);
+        let mut others: Vec<&str> = healthy.iter().map(|row| row.target.id.as_str()).collect();
+        self.another_is_back = others.iter().any(|id| self.did_not_serve.contains(*id));
+        self.did_not_serve.extend(unhealthy.iter().map(|row| row.target.id.clone()));
         others.sort_unstable();
         others.dedup();
         if others.is_empty() || others.len() > FEW {

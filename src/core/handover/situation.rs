@@ -23,6 +23,8 @@ pub(super) struct Situation<'a> {
     pub(super) may_mark: bool,
     /// This instance bears its tag, or cannot be given it.
     pub(super) is_marked: bool,
+    /// Nobody else serves, as far as it is known.
+    pub(super) holds_the_light: bool,
     /// It is soon to be known whether anybody else serves.
     pub(super) looks_who_serves: bool,
     /// An interruption is announced, or this instance is leaving all the same.
@@ -82,6 +84,7 @@ impl Facts {
             Manner::ServeOn if waits => now >= latest && !keeps_the_light_on(),
             Manner::ServeOn | Manner::AtOnce => !keeps_the_light_on(),
         };
+        let is_the_only_one = || duties.lights.is_empty() || duties.lights.iter().any(Light::is_the_only_one);
         let looks_from = if waits { latest - light::AHEAD } else { self.begun_at };
         // The tag of one among many can wait for the deregistration.
         let marks_at_once =
@@ -96,6 +99,7 @@ impl Facts {
             may_leave,
             may_mark: !may_leave && marks_at_once,
             is_marked: duties.mark.is_settled(),
+            holds_the_light: !may_leave && is_the_only_one(),
             looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
             is_certain: !self.incident.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),

@@ -314,33 +314,34 @@ fn an_endpoint_that_lacks_launch_instances_is_a_no() {
 }
 
 #[test]
-fn a_launch_that_is_never_answered_is_given_up_for_a_detach_in_time_for_a_successor() {
-    for (takes, answer) in [
-        (20_000, Answer::Failed(Failure::unanswered("no answer within 20 s"))),
-        (1_000, failed(FailureKind::Fault, "InternalFailure", "HTTP 500")),
-    ] {
+fn a_launch_that_aws_leaves_open_is_given_up_for_a_detach_after_twenty_seconds_unless_the_group_grew() {
+    let silence = || Answer::Failed(Failure::unanswered("no answer within 20 s"));
+    let fault = || failed(FailureKind::Fault, "InternalFailure", "HTTP 500");
+    for (takes, answer, grows, gives_up_by) in
+        [(20_000, silence(), 0, 45_000), (100, fault(), 0, 25_000), (100, fault(), 1, u64::MAX)]
+    {
         let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
-        let mut tokens = std::collections::BTreeSet::new();
-        let decrement = loop {
-            match told.until(told.now + 30_000, DutyId::Ask) {
+        let (mut tokens, mut looks) = (std::collections::BTreeSet::new(), 0);
+        let detaches = loop {
+            match told.until(110_000, DutyId::Ask) {
                 Some(Call::LaunchInstances { client_token, .. }) => {
                     tokens.insert(client_token);
                     told.now += takes;
                     told.answer(DutyId::Ask, answer.clone());
                 }
                 Some(Call::DescribeGroupRoom { .. }) => {
-                    let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity);
-                    told.answer(
-                        DutyId::Ask,
-                        Answer::GroupRoom(Some(GroupRoom { members, desired_capacity, max_size: 9 })),
-                    );
+                    let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity + grows);
+                    let room = GroupRoom { members, desired_capacity, max_size: 9 };
+                    told.answer(DutyId::Ask, Answer::GroupRoom(Some(room)));
+                    looks += 1;
                 }
-                Some(Call::DetachInstances { decrement, .. }) => break decrement,
+                Some(Call::DetachInstances { decrement: false, .. }) => break true,
+                None => break false,
                 other => panic!("{other:?}"),
             }
         };
-        assert!(!decrement && tokens.len() == 1, "the group replaces it, and one launch was asked for: {tokens:?}");
-        assert!(told.now < 60_000, "{} ms", told.now);
+        assert_eq!((detaches, tokens.len()), (grows == 0, 1), "the group replaces it, and one launch was asked for");
+        assert!(told.now < gives_up_by && looks < 50, "{} ms, {looks} looks", told.now);
     }
 }
 

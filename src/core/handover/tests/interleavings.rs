@@ -69,6 +69,7 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
         may_leave: true,
         may_mark: false,
         is_marked: false,
+        holds_the_light: false,
         looks_who_serves: false,
         is_certain: true,
         left_at: None,

@@ -223,6 +223,36 @@ fn a_last_one_that_its_group_takes_out_asks_for_its_successor_at_once_and_comes_
 }
 
 #[test]
+fn of_several_that_their_group_takes_out_the_last_by_name_waits_for_another_to_come_back() {
+    const COMES_BACK: Other = |now| match now {
+        0..1_000 | 9_000.. => (TargetState::Healthy, true),
+        1_000..5_000 => (TargetState::Draining, true),
+        5_000..9_000 => (TargetState::Initial, true),
+    };
+    let member = |name: &str| GroupMember {
+        instance_id: id(name),
+        availability_zone: "eu-west-1a".into(),
+        lifecycle_state: "InService".into(),
+    };
+    for (other, members, asked, dark) in [
+        (COMES_BACK, vec!["i-0", "i-victim"], 9_000..11_000, 0),
+        (DRAINS, vec!["i-0", "i-victim"], 15_000..15_100, 9_000),
+        (SERVES, vec!["i-0", "i-victim"], 0..200, 0),
+        // Another one is the last, or nobody else is in the group.
+        (COMES_BACK, vec!["i-0", "i-victim", "i-z"], 0..100, 9_000),
+        (COMES_BACK, vec!["i-victim"], 0..100, 9_000),
+    ] {
+        for when in [When::AtOnce, When::Auto] {
+            let group = AutoScalingGroup { members: members.iter().map(|name| member(name)).collect(), ..group(&[]) };
+            let plan = Plan::Group { group, how: GroupRequest::Detach };
+            let seen = Night::of(when, plan, &[other]).pass();
+            assert!(seen.asked.is_some_and(|at| asked.contains(&at)), "{when:?} {members:?} {seen:?}");
+            assert!(seen.exits == 1 && seen.dark <= dark, "{when:?} {members:?} {seen:?}");
+        }
+    }
+}
+
+#[test]
 fn where_another_one_serves_an_instance_that_leaves_at_once_is_out_after_three_exchanges() {
     for plan in [launch_plan(), nobody(), detach(), hooked()] {
         for others in [&[SERVES][..], &[GOES, SERVES], &[SERVES; 30]] {

@@ -1,0 +1,166 @@
+//! Leaving the group: in which way, and what its answers say of how this instance came to be out of it.
+//!
+//! A refusal says "not in InService or Standby" of a member that has left, and of one that has not come yet: the member's
+//! state is read before either is believed.
+
+use std::time::Duration;
+
+use crate::core::call::{Answer, Call};
+use crate::core::incident::Incident;
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership};
+use crate::core::retry::{Failure, FailureKind};
+
+/// The last member of a group serves so long while the others, taken out before, come back.
+const SERVES_ON_AT_MOST: Duration = Duration::from_secs(15);
+
+pub(super) struct Exit {
+    /// Through the termination hook rather than by detaching.
+    terminate: bool,
+    /// The instant until which a call from before the handover may bring this instance into the group.
+    may_be_attached_until: Option<BootInstant>,
+    /// A call to leave may have been done though its answer was lost.
+    in_doubt: bool,
+    /// The member's lifecycle state, where it stood in the way.
+    pub(super) state: Option<String>,
+    /// Why AWS refused to let this instance go, the last time, and how often the member's state did not say so.
+    pub(super) refused: Option<String>,
+    pub(super) unexplained: u32,
+    turn: Turn,
+}
+
+/// The order in which the members of a group leave it that are noticed together: the last by name after all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    First,
+    Last,
+    /// It is its turn from this instant on, whoever serves.
+    LastAt(BootInstant),
+}
+
+/// How this instance came to be out of the group, or on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) at: BootInstant,
+    pub(super) by: LeftBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeftBy {
+    /// AWS accepted our call: the group deregisters this instance from its own target groups.
+    Request,
+    /// A call of ours whose answer was lost, by all that is known.
+    LostReply,
+    /// It was out, or on its way, before it was asked for.
+    Itself,
+    /// The group does not count it.
+    Uncounted,
+}
+
+/// What an answer to a call to leave says.
+pub(super) enum Said {
+    Left(LeftBy),
+    /// It leaves already, or it has not come yet: its lifecycle state tells.
+    Refused,
+    Failed(Answer),
+}
+
+impl Exit {
+    pub(super) fn new(group: &AutoScalingGroup, terminate: bool, incident: &Incident) -> Exit {
+        let ours = &incident.id.instance_id;
+        let mut others = group.members.iter().filter(|it| it.instance_id != *ours && is_in_service(it)).peekable();
+        let is_last = others.peek().is_some() && others.all(|it| it.instance_id.as_str() < ours.as_str());
+        Exit {
+            terminate,
+            may_be_attached_until: incident.start.arrival_lands_by,
+            in_doubt: incident.start.resumed,
+            state: None,
+            refused: None,
+            unexplained: 0,
+            turn: if is_last { Turn::Last } else { Turn::First },
+        }
+    }
+
+    pub(super) fn may_be_attached(&self, now: BootInstant) -> bool {
+        self.may_be_attached_until.is_some_and(|until| now < until)
+    }
+
+    /// How a member came to be out of the group, or on its way.
+    pub(super) fn gone_by(&self) -> LeftBy {
+        if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself }
+    }
+
+    /// The last member does not leave while nobody else serves, for a while.
+    pub(super) fn consider(&mut self, now: BootInstant) {
+        if self.turn == Turn::Last {
+            self.turn = Turn::LastAt(now + SERVES_ON_AT_MOST);
+        }
+    }
+
+    pub(super) fn turn(&self) -> Option<BootInstant> {
+        match self.turn {
+            Turn::First | Turn::Last => None,
+            Turn::LastAt(at) => Some(at),
+        }
+    }
+
+    pub(super) fn call(&self, group: String, decrement: bool) -> Call {
+        if self.terminate {
+            Call::TerminateInstanceInAutoScalingGroup { decrement }
+        } else {
+            Call::DetachInstances { group, decrement }
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) -> Said {
+        let failure = match answer {
+            Answer::Accepted => return Said::Left(LeftBy::Request),
+            Answer::Failed(failure) => failure,
+            other => return Said::Failed(other),
+        };
+        if is_no_member(&failure) {
+            // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
+            return if self.may_be_attached(now) {
+                Said::Failed(Answer::Failed(failure))
+            } else {
+                Said::Left(self.gone_by())
+            };
+        }
+        // Detaching runs no hook, and launches the successor all the same.
+        if self.terminate && failure.kind == FailureKind::Denied {
+            self.terminate = false;
+            self.refused = Some(failure.to_string());
+        } else if failure.kind == FailureKind::Rejected && !failure.is_busy() {
+            self.refused = Some(failure.to_string());
+            return Said::Refused;
+        }
+        self.in_doubt |= failure.may_have_been_done();
+        Said::Failed(Answer::Failed(failure))
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        if self.terminate { "terminate in" } else { "detach from" }
+    }
+}
+
+fn is_in_service(member: &GroupMember) -> bool {
+    member.membership() == Membership::Detachable
+}
+
+/// As the last look-up saw it. A member that was not among those seen is taken for one in service.
+pub(super) fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> bool {
+    ours(&group.members, incident).is_none_or(is_in_service)
+}
+
+pub(super) fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
+    ours(members, incident).map_or(Membership::Leaving, GroupMember::membership)
+}
+
+pub(super) fn ours<'a>(members: &'a [GroupMember], incident: &Incident) -> Option<&'a GroupMember> {
+    members.iter().find(|member| member.instance_id == incident.id.instance_id)
+}
+
+/// This instance is no member of the group any more.
+fn is_no_member(failure: &Failure) -> bool {
+    const WORDS: [&str; 3] = ["not part of", "No managed instance found", "Instance Id not found"];
+    failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))
+}

@@ -1,0 +1,99 @@
+//! The launch of a successor before this instance leaves: one zone after the other, and what is known of the token asked for.
+
+use std::time::Duration;
+
+use crate::core::incident::Incident;
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId};
+use crate::core::retry::{Failure, FailureKind};
+
+/// So many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
+const FAULTS_THAT_REFUSE: u32 = 3;
+/// A launch that AWS leaves open for so long is given up, if the group has not grown: asked in another way, it may still
+/// launch in time.
+const OPEN_AT_MOST: Duration = Duration::from_secs(20);
+
+pub(super) struct LaunchFirst {
+    /// Where to launch, best first; one launch names one zone.
+    zones: Vec<String>,
+    pub(super) attempt: u32,
+    pub(super) doubt: Doubt,
+    /// The launch was refused, and why: left as at-once, or not at all.
+    pub(super) refused: Option<String>,
+}
+
+/// A launch that may have been done though nobody has heard of it. While there is one, nothing else is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    None,
+    /// A call whose token is not asked for again, as the process before this one may have made it.
+    Past,
+    /// A call of this process, first without an answer at this instant. The same token is asked for again.
+    Unanswered(BootInstant),
+    /// AWS says that the launch is under way: its token alone is asked for, to the end.
+    InProgress,
+}
+
+/// What follows from a failed launch.
+pub(super) enum Failed {
+    Again,
+    Refused,
+    /// AWS has left it open for long: the group tells what came of it.
+    Compare,
+}
+
+impl LaunchFirst {
+    pub(super) fn new(group: &AutoScalingGroup, incident: &Incident) -> LaunchFirst {
+        LaunchFirst {
+            zones: group.zones_for_a_successor(&incident.start.identity.availability_zone),
+            attempt: 0,
+            doubt: if incident.start.resumed { Doubt::Past } else { Doubt::None },
+            refused: None,
+        }
+    }
+
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.doubt != Doubt::None
+    }
+
+    /// Tells whether the same token is to be asked for again, whatever else is so.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.doubt, Doubt::Unanswered(_) | Doubt::InProgress)
+    }
+
+    pub(super) fn zone(&self) -> Option<String> {
+        self.zones.get(self.attempt as usize).cloned()
+    }
+
+    /// The next zone, where there is one.
+    pub(super) fn next_zone(&mut self) -> bool {
+        let has_next = self.attempt as usize + 1 < self.zones.len();
+        self.attempt += u32::from(has_next);
+        has_next
+    }
+
+    /// Takes a failure after so many others in a row.
+    pub(super) fn failed(&mut self, now: BootInstant, failure: &Failure, failures: u32, incident: &Incident) -> Failed {
+        self.doubt = match self.doubt {
+            Doubt::None | Doubt::Past if failure.may_have_been_done() => Doubt::Unanswered(now),
+            // The process before this one had the same role: it was denied too.
+            Doubt::Past if failure.kind == FailureKind::Denied => Doubt::None,
+            doubt => doubt,
+        };
+        match (failure.kind, self.doubt) {
+            (FailureKind::Rejected, _) if !failure.is_busy() => Failed::Refused,
+            (FailureKind::Denied, _) => Failed::Refused,
+            (FailureKind::Fault, _) if failure.code.is_none() && failures + 1 >= FAULTS_THAT_REFUSE => Failed::Refused,
+            // Only a group that is known as it was before the notice tells whether it has grown.
+            (_, Doubt::Unanswered(since)) if incident.planned_before && now.since(since) >= OPEN_AT_MOST => {
+                Failed::Compare
+            }
+            _ => Failed::Again,
+        }
+    }
+}
+
+/// Tells whether the group has grown since it was looked up.
+pub(super) fn has_grown(group: &AutoScalingGroup, room: &GroupRoom) -> bool {
+    let is_known = |id: &InstanceId| group.members.iter().any(|known| known.instance_id == *id);
+    room.desired_capacity > group.desired_capacity || room.members.iter().any(|member| !is_known(&member.instance_id))
+}
