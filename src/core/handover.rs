@@ -91,8 +91,9 @@ impl Handover {
         }
         handover.learn_registrations(found, now);
         match looked_up.plan {
-            Some(plan) => handover.learn_plan(plan, now),
-            None => handover.duties.look_for_plan(looked_up.doubted, &handover.facts.incident, now),
+            Some(plan) if !plan.is_doubtful() => handover.learn_plan(plan, now),
+            // At the notice is the last time to ask.
+            doubted => handover.duties.look_for_plan(doubted, &handover.facts.incident, now),
         }
         handover.look_for_group(now);
         handover.say_begun(now);

@@ -92,15 +92,29 @@ pub struct Start {
     pub clocks: (Timestamp, BootInstant),
     /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
     pub successors_since: Option<Timestamp>,
-    /// An earlier process of this boot may have begun this handover already.
-    pub resumed: bool,
-    /// It has: only for the words.
-    pub after_restart: bool,
+    pub earlier: Earlier,
     /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
     /// group.
     pub arrival_lands_by: Option<BootInstant>,
     /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
     pub serve_on: bool,
+}
+
+/// What came before this part of a handover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Earlier {
+    #[default]
+    Nothing,
+    /// An earlier part of this boot may have begun it already.
+    Perhaps,
+    /// The process before this one has.
+    Restart,
+}
+
+impl Start {
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.earlier != Earlier::Nothing
+    }
 }
 
 impl Incident {
@@ -136,7 +150,6 @@ impl Incident {
         }
     }
 
-    /// Tells whether no interruption is announced.
     /// The target groups of which it is not known whether this instance is in them.
     pub(crate) fn unclear_groups(&self) -> impl Iterator<Item = &TargetGroupArn> {
         let is_known =
@@ -144,6 +157,7 @@ impl Incident {
         self.unclear.iter().filter(move |unclear| !is_known(unclear))
     }
 
+    /// Tells whether no interruption is announced.
     pub(crate) fn is_open(&self) -> bool {
         self.signal == Signal::RebalanceRecommendation && !self.is_terminating()
     }

@@ -272,7 +272,6 @@ impl Preparation {
                 Some(served) => plan.preferring(served),
                 None => plan,
             }),
-            doubted: None,
             missing: self.missing.clone(),
             unclear: self.unclear.clone(),
         }

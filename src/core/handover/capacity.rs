@@ -161,7 +161,7 @@ impl AskCapacity {
     /// Tells whether this process or the one before it has raised the capacity.
     fn may_be_raised(&self, incident: &Incident) -> bool {
         let is_raised = self.base.zip(self.fleet.as_ref()).is_some_and(|(base, fleet)| fleet.capacity.total > base);
-        self.raise_begun || (incident.start.resumed && is_raised)
+        self.raise_begun || (incident.start.is_resumed() && is_raised)
     }
 
     /// A fleet that keeps its excess already is not told to.
@@ -250,7 +250,7 @@ impl AskCapacity {
             tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
         };
         let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
-        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.start.resumed;
+        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.start.is_resumed();
         if capacity.fulfilled >= wanted && nobody_asked && capacity.total == base {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
@@ -291,7 +291,7 @@ impl AskCapacity {
         let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
         match self.written {
             Some(written) => shows_base && Some(written) == self.base,
-            None => shows_base && !(incident.start.resumed && noted),
+            None => shows_base && !(incident.start.is_resumed() && noted),
         }
     }
 

@@ -84,7 +84,7 @@ impl AskGroup {
                 // The process before this one may have had a successor launched.
                 Manner::AtOnce if incident.start.serve_on => Stage::Look,
                 Manner::AtOnce => Stage::Exit { decrement: false },
-                Manner::ServeOn | Manner::Open if incident.start.resumed || !was_in_service(&group, incident) => {
+                Manner::ServeOn | Manner::Open if incident.start.is_resumed() || !was_in_service(&group, incident) => {
                     Stage::Look
                 }
                 Manner::ServeOn | Manner::Open => Stage::Launch,

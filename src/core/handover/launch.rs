@@ -81,7 +81,7 @@ impl AskLaunch {
             attempt: 0,
             way: LaunchWay::Fleet,
             fleets_refused: Vec::new(),
-            stage: if incident.start.resumed { Stage::Look } else { Stage::Create },
+            stage: if incident.start.is_resumed() { Stage::Look } else { Stage::Create },
             attempts,
             errors: Vec::new(),
             launched_at: None,

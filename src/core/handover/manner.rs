@@ -16,9 +16,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LookedUp {
     pub registrations: Option<Vec<Registration>>,
+    /// One that is doubtful is looked up within the handover all the same, and stands if no other can be found.
     pub plan: Option<Plan>,
-    /// A plan that stands if no other can be found: see [`Plan::is_doubtful`].
-    pub doubted: Option<Plan>,
     /// Target groups that the configuration names and AWS does not know.
     pub missing: Vec<String>,
     /// Target groups of which AWS does not tell whether this instance is in them.

@@ -22,7 +22,7 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::core::config::{Leave as LeaveSettings, When};
-use crate::core::incident::{Registrations, Start, Takes};
+use crate::core::incident::{Earlier, Registrations, Start, Takes};
 use crate::core::model::*;
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};

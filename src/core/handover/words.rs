@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::incident::{Incident, Takes};
+use crate::core::incident::{Earlier, Incident, Takes};
 use crate::core::model::{Action, BootInstant, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
@@ -14,7 +14,7 @@ pub(super) fn begun(
     serves_on: bool,
     now: BootInstant,
 ) -> String {
-    let again = if incident.start.after_restart { ", seen again after a restart" } else { "" };
+    let again = if incident.start.earlier == Earlier::Restart { ", seen again after a restart" } else { "" };
     let groups = match registrations {
         None => "leave the target groups once they are found".to_owned(),
         Some([]) => "this instance is in no target group".to_owned(),

@@ -12,7 +12,6 @@ use crate::core::handover::{Handover, LookedUp, Settings};
 use crate::core::incident::{Incident, Phase, Registrations, Takes};
 use crate::core::model::{Action, BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
-use crate::core::plan::Plan;
 
 /// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
 const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
@@ -303,7 +302,7 @@ impl Life {
         };
         let now = beginning.now;
         let mut incident = self.incident_that_begins(&beginning, earlier.as_ref(), another.as_ref());
-        let mut looked_up = self.looked_up_for(earlier.as_ref());
+        let looked_up = self.looked_up_for(earlier.as_ref());
         incident.registrations = Registrations::SoFar(self.found_for());
         let settings = Settings { leave: self.config.leave.clone(), hooks: self.config.hooks.clone() };
         if self.dry_run {
@@ -316,10 +315,6 @@ impl Life {
         self.sight.event_absent.ends();
         self.stood_still = false;
         self.take_untold();
-        // At the notice is the last time to ask.
-        if looked_up.plan.as_ref().is_some_and(Plan::is_doubtful) {
-            looked_up.doubted = looked_up.plan.take();
-        }
         self.held = Held::Handover(Box::new(Handover::begin(incident, settings, looked_up, now)));
         self.incident_is_ours = true;
     }

@@ -8,7 +8,7 @@ use super::Life;
 use super::begin::{Beginning, is_same_interruption};
 use crate::core::arrival::Arrival;
 use crate::core::handover::LookedUp;
-use crate::core::incident::{Closed, Incident, Phase, Start};
+use crate::core::incident::{Closed, Earlier, Incident, Phase, Start};
 use crate::core::model::{BootInstant, IncidentId, Registration, Signal};
 
 /// A notice that was gone for some looks and comes back is the same one if its time has shifted by no more than this.
@@ -105,8 +105,11 @@ impl Life {
             event_code: beginning.event.as_ref().map(|event| event.code.clone()),
             clocks: (aws_now, now),
             successors_since: Some(first_signal.checked_sub(SLACK).unwrap_or(first_signal)),
-            resumed: earlier.is_some() || !self.sight.absent_before,
-            after_restart: earlier.is_some() && !self.incident_is_ours,
+            earlier: match earlier {
+                Some(_) if !self.incident_is_ours => Earlier::Restart,
+                None if self.sight.absent_before => Earlier::Nothing,
+                Some(_) | None => Earlier::Perhaps,
+            },
             arrival_lands_by: self.may_be_registering().then(|| now + ARRIVAL_LANDS_WITHIN),
             serve_on: earlier.is_some_and(|earlier| earlier.may_have_launched_first(is_weaker)),
         }

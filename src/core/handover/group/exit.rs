@@ -72,7 +72,7 @@ impl Exit {
         Exit {
             terminate,
             may_be_attached_until: incident.start.arrival_lands_by,
-            in_doubt: incident.start.resumed,
+            in_doubt: incident.start.is_resumed(),
             state: None,
             refused: None,
             unexplained: 0,

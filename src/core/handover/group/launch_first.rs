@@ -46,7 +46,7 @@ impl LaunchFirst {
         LaunchFirst {
             zones: group.zones_for_a_successor(&incident.start.identity.availability_zone),
             attempt: 0,
-            doubt: if incident.start.resumed { Doubt::Past } else { Doubt::None },
+            doubt: if incident.start.is_resumed() { Doubt::Past } else { Doubt::None },
             refused: None,
         }
     }

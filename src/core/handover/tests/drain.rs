@@ -25,7 +25,7 @@ impl Drain {
             incident: incident_of("i-victim", Action::Terminate, 120_000),
             registrations: vec![registration(WEB, "i-victim", &[80])],
             unclear: Vec::new(),
-            plan: Plan::nobody("a test"),
+            plan: Plan::nobody_ever("a test"),
             state: TargetState::Draining,
             kernel,
             look_takes: 0,

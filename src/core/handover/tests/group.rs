@@ -175,7 +175,7 @@ fn a_member_at_a_launching_hook_is_abandoned_once_quiet() {
 #[test]
 fn a_refusal_of_a_member_that_leaves_already_is_done() {
     for state in ["Detaching", "Terminating", "Terminating:Wait"] {
-        let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| incident.start.resumed = true);
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| incident.start.earlier = Earlier::Perhaps);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
         told.until(2_000, DutyId::Ask);

@@ -19,7 +19,7 @@ const DEPTH: usize = 60;
 #[derive(Clone)]
 struct Daemon {
     ask: AskCapacity,
-    resumed: bool,
+    earlier: Earlier,
     /// Begun at this instant, and not yet done by AWS.
     in_flight: Option<(u64, Call)>,
 }
@@ -53,10 +53,10 @@ enum Step {
     Wait,
 }
 
-fn incident(victim: usize, resumed: bool) -> Incident {
+fn incident(victim: usize, earlier: Earlier) -> Incident {
     let mut incident = incident_of(NAMES[victim], Action::Terminate, 121_000);
     incident.time = Some(epoch() + Duration::from_millis(121_000));
-    incident.start.resumed = resumed;
+    incident.start.earlier = earlier;
     incident
 }
 
@@ -90,7 +90,7 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
 
 impl World {
     fn new() -> World {
-        let daemon = |victim| Daemon { ask: World::ask(victim), resumed: false, in_flight: None };
+        let daemon = |victim| Daemon { ask: World::ask(victim), earlier: Earlier::Nothing, in_flight: None };
         let members = NAMES.iter().copied().chain(["i-other"]).map(id).collect();
         World {
             now: 1_500,
@@ -159,7 +159,7 @@ impl World {
                 world.mishap = true;
                 let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
                 world.stale = call.writes().then_some((begun, call));
-                world.daemons[index] = Daemon { ask: World::ask(index), resumed: true, in_flight: None };
+                world.daemons[index] = Daemon { ask: World::ask(index), earlier: Earlier::Perhaps, in_flight: None };
             }
             Step::Wait => world.now = world.wake().expect("a wake"),
         }
@@ -169,13 +169,13 @@ impl World {
 
     fn answer(&mut self, index: usize, answer: Answer) {
         let (now, daemon) = (at(self.now), &mut self.daemons[index]);
-        let mut incident = incident(index, daemon.resumed);
+        let mut incident = incident(index, daemon.earlier);
         duty::take(&mut daemon.ask, now, &mut situation(now, &mut incident), answer);
     }
 
     fn begin(&mut self) {
         for (index, daemon) in self.daemons.iter_mut().enumerate() {
-            let mut incident = incident(index, daemon.resumed);
+            let mut incident = incident(index, daemon.earlier);
             if daemon.in_flight.is_none() {
                 let mut situation = situation(at(self.now), &mut incident);
                 let begun = duty::begin(&mut daemon.ask, at(self.now), &mut situation);
@@ -223,7 +223,7 @@ impl World {
                 .ask
                 .wake(at(self.now))
                 .map(|at| (at.as_duration().as_millis() as u64).saturating_sub(self.now) / 500);
-            format!("{} {} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.resumed)
+            format!("{} {:?} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.earlier)
         };
         format!(
             "{} {} {:?} {:?} {} {:?} {} {} {}",

@@ -292,7 +292,7 @@ fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() 
     for (is_found, is_noted) in [(false, true), (true, true), (true, false)] {
         let mut incident = incident_of("i-victim", Action::Terminate, 121_000);
         incident.launch = before.launch.filter(|_| is_noted);
-        incident.start.resumed = true;
+        incident.start.earlier = Earlier::Perhaps;
         let registrations = before.registrations.all().map(<[_]>::to_vec);
         let known = LookedUp { registrations, plan: before.plan.clone(), ..LookedUp::default() };
         let mut next =

@@ -180,7 +180,7 @@ impl<'a> Night<'a> {
 }
 
 fn nobody() -> Plan {
-    Plan::nobody("launched by hand")
+    Plan::nobody_ever("launched by hand")
 }
 
 fn hooked() -> Plan {

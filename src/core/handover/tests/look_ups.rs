@@ -74,7 +74,7 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 #[test]
 fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let plan = Some(Plan::nobody("no tag"));
+    let plan = Some(Plan::nobody_ever("no tag"));
     let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
     handover.due(at(0));
     let part = Answer::Registrations {
@@ -95,7 +95,7 @@ fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again
 #[test]
 fn a_target_group_that_is_found_missing_in_the_two_minutes_is_never_complete() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let plan = Some(Plan::nobody("no tag"));
+    let plan = Some(Plan::nobody_ever("no tag"));
     let mut handover = Handover::begin(incident, at_once(), LookedUp { plan, ..LookedUp::default() }, at(0));
     handover.due(at(0));
     let (found, unclear, missing) = (Vec::new(), Vec::new(), vec!["gone".to_owned()]);
@@ -127,7 +127,7 @@ fn no_failure_of_one_duty_stops_another() {
 fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
     let doubted = || Plan::nobody("the instance has no tag");
     let known =
-        || LookedUp { registrations: Some(registrations("i-victim")), doubted: Some(doubted()), ..LookedUp::default() };
+        || LookedUp { registrations: Some(registrations("i-victim")), plan: Some(doubted()), ..LookedUp::default() };
     let asks = |handover: &mut Handover, from: u64, answer: &dyn Fn(u64) -> Answer| {
         for now in (from..40_000).step_by(100) {
             for due in handover.due(at(now)) {

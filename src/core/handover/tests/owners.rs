@@ -78,7 +78,7 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
 
 #[test]
 fn by_default_nobody_to_launch_means_at_once() {
-    let run = Run::new(Model::new(&VICTIM), Plan::nobody("launched by hand"), Vec::new()).run(&[]);
+    let run = Run::new(Model::new(&VICTIM), Plan::nobody_ever("launched by hand"), Vec::new()).run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
     // Three exchanges of 20 ms: another target serves, this instance bears its tag, and the other does not.
     assert_eq!(first.map(|(when, _, _)| *when), Some(1_060));
@@ -101,7 +101,7 @@ fn an_instant_fleet_is_launched_and_its_instance_registered() {
 
 #[test]
 fn nobody_launches_and_the_instance_drains_all_the_same() {
-    let plan = Plan::nobody("launched by hand");
+    let plan = Plan::nobody_ever("launched by hand");
     let run = Run::new(Model::new(&VICTIM), plan, Vec::new()).run(&[]);
     assert!(run.outcome(0).complete);
     assert_eq!(run.targets_of("i-victim"), 0);

@@ -93,10 +93,10 @@ impl Run {
         let name = self.model.victims[victim].clone();
         let mut incident = incident_of(&name, self.action, self.model.deadlines[victim]);
         incident.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
-        incident.start.resumed = self.generations[victim] > 0;
-        incident.planned_before = !incident.start.resumed;
-        let plan =
-            if incident.start.resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
+        let is_resumed = self.generations[victim] > 0;
+        incident.start.earlier = if is_resumed { Earlier::Perhaps } else { Earlier::Nothing };
+        incident.planned_before = !is_resumed;
+        let plan = if is_resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
         let known =
             LookedUp { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..LookedUp::default() };
         self.handovers[victim] = Some(Handover::begin(incident, self.settings.clone(), known, at(now)));

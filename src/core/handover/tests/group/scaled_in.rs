@@ -3,19 +3,19 @@
 use super::*;
 
 /// The group terminates this instance by itself: nothing but its hooks ends the handover.
-fn scaled_in(hooks: &[&str], resumed: bool) -> Told {
+fn scaled_in(hooks: &[&str], earlier: Earlier) -> Told {
     told(plan_of(group(hooks)), When::AtOnce, |incident| {
         incident.signal = Signal::LifecycleState;
         incident.group_takes = Some(Takes::ToItsEnd);
-        incident.start.resumed = resumed;
+        incident.start.earlier = earlier;
         incident.deadline = at(400_000);
     })
 }
 
 #[test]
 fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
-    for resumed in [false, true] {
-        let mut told = scaled_in(&["drain", "logs"], resumed);
+    for earlier in [Earlier::Nothing, Earlier::Perhaps] {
+        let mut told = scaled_in(&["drain", "logs"], earlier);
         // Far past any deadline of ours: the deregistration delay may belong to a group that nobody lists.
         let mut looks = 0;
         while told.now < 3_000_000 {
@@ -108,7 +108,7 @@ fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
 
 #[test]
 fn heartbeats_are_sent_only_while_the_hook_waits() {
-    let mut told = scaled_in(&["drain"], false);
+    let mut told = scaled_in(&["drain"], Earlier::Nothing);
     let busy = |told: &mut Told, end: u64| {
         let mut heartbeats = 0;
         while told.now <= end {
@@ -145,7 +145,7 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
         (None, true),
         (Some("Terminating:Retained"), false),
     ] {
-        let mut told = scaled_in(&["drain"], true);
+        let mut told = scaled_in(&["drain"], Earlier::Perhaps);
         told.until(120_000, DutyId::MemberState);
         told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
         assert!(told.until(told.now + 30_000, DutyId::Lifecycle(0)).is_none(), "{state:?}");
@@ -156,7 +156,7 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
 
 #[test]
 fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
-    let mut told = scaled_in(&["drain"], false);
+    let mut told = scaled_in(&["drain"], Earlier::Nothing);
     told.handover = {
         let mut incident = incident_of(US, Action::Terminate, 400_000);
         incident.signal = Signal::LifecycleState;

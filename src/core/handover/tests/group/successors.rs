@@ -61,7 +61,7 @@ impl Told {
 
 #[test]
 fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successor_is_taken_for_ours() {
-    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.start.resumed = true);
+    let mut told = told(plan_of(group(&[])), When::Auto, |incident| incident.start.earlier = Earlier::Perhaps);
     told.until(2_000, DutyId::Ask);
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
@@ -73,7 +73,8 @@ fn a_denied_launch_leaves_no_doubt_of_the_process_before_and_no_fellows_successo
 #[test]
 fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in_doubt() {
     for (desired, decrements) in [(3, false), (4, true)] {
-        let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.start.resumed = true);
+        let mut told =
+            told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.start.earlier = Earlier::Perhaps);
         told.until(2_000, DutyId::Ask);
         told.answer(DutyId::Ask, members("InService"));
         assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
