@@ -14,7 +14,7 @@ use aws_sdk_ec2::types::{
 use jiff::Timestamp;
 
 use super::caller::{Caller, pages, timestamp, would_be_done};
-use super::instances::{AT_ONCE, Instances, tags};
+use super::instances::{FILTER_VALUES_A_CALL, Instances, tags};
 use super::launch_configuration;
 use crate::core::model::{
     CapacityUnit, ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance,
@@ -129,7 +129,7 @@ async fn taken_instances(
     limit: Duration,
 ) -> Result<BTreeMap<InstanceId, Timestamp>, Failure> {
     let mut taken = BTreeMap::new();
-    for ids in ids.chunks(AT_ONCE) {
+    for ids in ids.chunks(FILTER_VALUES_A_CALL) {
         let values = ids.iter().map(|id| id.as_str().to_owned()).collect();
         let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
         let requests = pages(|token| {

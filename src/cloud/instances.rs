@@ -14,8 +14,10 @@ use super::caller::{Caller, pages, timestamp, would_be_done};
 use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
-/// The most instances that are asked for by id in one call, and the most values of a filter.
-pub(super) const AT_ONCE: usize = 100;
+/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, for which AWS documents no limit.
+const IDS_A_CALL: usize = 500;
+/// The most values of a filter. <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html>
+pub(super) const FILTER_VALUES_A_CALL: usize = 200;
 
 #[derive(Clone, Debug)]
 pub struct Instances {
@@ -56,15 +58,17 @@ impl Instances {
     /// `InvalidInstanceID.NotFound`.
     pub async fn describe_instances(&self, ids: &[InstanceId], limit: Duration) -> Result<Vec<Instance>, Failure> {
         let mut found = Vec::new();
-        for ids in ids.chunks(AT_ONCE) {
+        for ids in ids.chunks(IDS_A_CALL) {
             let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
             let call = self.client.describe_instances().set_instance_ids(Some(ids.clone()));
             match self.caller.call(limit, call.send()).await {
                 Ok(answer) => found.extend(instances(answer.reservations())),
                 // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
-                    let filter = Filter::builder().name("instance-id").set_values(Some(ids)).build();
-                    found.extend(self.filtered(vec![filter], limit).await?);
+                    for ids in ids.chunks(FILTER_VALUES_A_CALL) {
+                        let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
+                        found.extend(self.filtered(vec![filter], limit).await?);
+                    }
                 }
                 Err(failure) => return Err(failure),
             }

@@ -12,6 +12,9 @@ use super::world::World;
 use super::xml::Xml;
 use super::{api_fleets, api_launch_templates, api_run_instances, api_spot};
 
+/// The most values of all filters of a call. <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html>
+const MOST_FILTER_VALUES: usize = 200;
+
 pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     if query.get("DryRun") == Some("true") {
         // What EC2 asks IAM for in passing when it launches.
@@ -21,6 +24,10 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
         }
         let message = "Request would have succeeded, but DryRun flag is set.";
         return Some(Err(Refusal::with_status(412, "DryRunOperation", message)));
+    }
+    if query.filters().iter().map(|filter| filter.values.len()).sum::<usize>() > MOST_FILTER_VALUES {
+        let message = format!("The maximum number of filter values specified on a single call is {MOST_FILTER_VALUES}");
+        return Some(Err(Refusal::new("FilterLimitExceeded", message)));
     }
     Some(match action {
         "DescribeInstances" => describe_instances(world, query),

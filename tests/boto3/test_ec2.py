@@ -45,6 +45,10 @@ def test_instances_are_found_by_filters(world):
     assert filtered(world, instance_id=[world.ours], instance_lifecycle=["spot"]) == [world.ours]
     wrong = [{"Name": "no-such-filter", "Values": ["x"]}]
     assert refused(world.ec2.describe_instances, Filters=wrong)[0] == "InvalidParameterValue"
+    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
+    many = [{"Name": "instance-id", "Values": [f"i-{number:017x}" for number in range(201)]}]
+    assert refused(world.ec2.describe_instances, Filters=many)[0] == "FilterLimitExceeded"
+    assert refused(world.ec2.describe_spot_instance_requests, Filters=many)[0] == "FilterLimitExceeded"
 
 
 def test_instances_come_in_pages(start):

@@ -12,7 +12,7 @@ pub(super) use count::noticed_by_request;
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 
 use super::ask::{Ask, Asked};
-use super::crowd::Bucket;
+use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
@@ -384,7 +384,13 @@ impl Duty<Duties> for AskCapacity {
         if matches!(self.stage, Stage::Tag | Stage::Raise) && !self.too_late && is_old {
             self.stage = Stage::Count;
         }
-        situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES);
+        match self.stage {
+            Stage::Count if self.attempts.failures == 0 => {}
+            Stage::Read | Stage::Count | Stage::Await => {
+                situation.crowd.scatter(&mut self.attempts, Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK));
+            }
+            _ => situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES),
+        }
     }
 
     fn call(&mut self, _: &Situation<'_>) -> Option<Call> {

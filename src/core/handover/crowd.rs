@@ -29,11 +29,20 @@ impl Bucket {
     /// DescribeInstances and the like.
     pub(super) const EC2_LOOKS: Bucket = Bucket { size: 100, per_second: 20 };
 
+    /// The bucket as it is for looks that take this many calls each.
+    pub(super) fn of_looks(self, calls: u32) -> Bucket {
+        Bucket { size: self.size / calls.max(1), per_second: (self.per_second / calls.max(1)).max(1) }
+    }
+
     /// How long so many calls take.
     fn time_for(self, calls: u32) -> Duration {
         Duration::from_secs(calls.saturating_sub(self.size).into()) / self.per_second
     }
 }
+
+/// The calls of one look at the members of a fleet of some hundreds: DescribeFleetInstances, DescribeInstances, and
+/// DescribeSpotInstanceRequests for each two hundred.
+pub(super) const CALLS_A_FLEET_LOOK: u32 = 4;
 
 /// Where a call was throttled, registrations hold back for this long even among few fellows.
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
@@ -119,6 +128,14 @@ impl Crowd {
     pub(super) fn space_out(&self, attempts: &mut Attempts, bucket: Bucket) {
         if self.throttled_at.is_some() {
             attempts.space_out(self.fair_pause(bucket).mul_f64(0.75 + fraction(attempts.seed) / 2.0));
+        }
+    }
+
+    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon.
+    pub(super) fn scatter(&self, attempts: &mut Attempts, bucket: Bucket) {
+        if self.throttled_at.is_some() {
+            let chance = fraction(attempts.seed ^ attempts.begun_at.since(self.begun_at).as_millis() as u64);
+            attempts.space_out(self.fair_pause(bucket).mul_f64(2.0 * chance));
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::capacity::noticed_by_request;
-use super::crowd::Bucket;
+use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
@@ -39,8 +39,8 @@ const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
 /// nobody else registers the successors.
 const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
-/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, well below AWS's limit.
-const INSTANCES_A_CALL: usize = 100;
+/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, for which AWS documents no limit.
+const INSTANCES_A_CALL: usize = 500;
 /// A successor may have been launched this long before its victim's notice, by the difference of AWS's clocks and ours.
 const SLACK: Duration = Duration::from_secs(30);
 
@@ -351,7 +351,8 @@ impl Duty<Duties> for Find {
         if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {
             let bucket = match self.among {
                 Among::Group { .. } => Bucket::AUTO_SCALING,
-                Among::Fleet { .. } | Among::Tagged => Bucket::EC2_LOOKS,
+                Among::Fleet { .. } => Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK),
+                Among::Tagged => Bucket::EC2_LOOKS,
             };
             situation.crowd.spread_first(&mut self.attempts, self.first_look_at, bucket);
             situation.crowd.space_out(&mut self.attempts, bucket);

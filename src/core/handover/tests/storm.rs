@@ -26,6 +26,8 @@ enum Charge {
 enum OwnedBy {
     Template,
     Group,
+    /// Of type `maintain`, which launches once it is raised.
+    Fleet,
 }
 
 struct Bucket {
@@ -68,23 +70,35 @@ struct Account {
     of_victim: BTreeMap<usize, usize>,
     by_id: BTreeMap<InstanceId, usize>,
     group: Vec<InstanceId>,
+    /// The fleet as AWS shows it. Its members are the victims and the successors.
+    fleet: Fleet,
     /// Targets that serve and were not noticed.
     unnoticed: usize,
 }
 
-fn bucket_of(call: &Call) -> Option<(&'static str, &'static str)> {
-    Some(match call {
+/// The buckets that a call takes one token each of, one after the other, and the actions. `members`: of the fleet.
+fn costs(call: &Call, members: usize) -> Vec<(&'static str, &'static str)> {
+    let one = match call {
         Call::DeregisterTargets { .. } => ("elb targets", "DeregisterTargets"),
         Call::RegisterTargets { .. } => ("elb targets", "RegisterTargets"),
         Call::DescribeTargetHealth { .. } => ("elb describe", "DescribeTargetHealth"),
         Call::DetachInstances { .. } => ("auto scaling", "DetachInstances"),
         Call::DescribeGroupRoom { .. } => ("auto scaling", "DescribeAutoScalingGroups"),
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
-        Call::TagInstance { .. } => ("ec2 mutating", "CreateTags"),
+        Call::TagInstance { .. } | Call::TagFleet { .. } => ("ec2 mutating", "CreateTags"),
+        Call::ModifyFleet { .. } => ("ec2 mutating", "ModifyFleet"),
         Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag => ("ec2 describe", "DescribeInstances"),
-        Call::LookAtConnections { .. } => return None,
+        Call::DescribeFleet { .. } => ("ec2 describe", "DescribeFleets"),
+        // As `cloud/ec2_fleet.rs` does it.
+        Call::DescribeFleetMembers { .. } => {
+            let described = vec![("ec2 describe", "DescribeInstances"); members.div_ceil(500)];
+            let requests = vec![("ec2 describe", "DescribeSpotInstanceRequests"); members.div_ceil(200)];
+            return [vec![("ec2 describe", "DescribeFleetInstances")], described, requests].concat();
+        }
+        Call::LookAtConnections { .. } => return Vec::new(),
         other => panic!("{other:?} is not asked in a storm"),
-    })
+    };
+    vec![one]
 }
 
 impl Account {
@@ -106,6 +120,7 @@ impl Account {
             of_victim: BTreeMap::new(),
             by_id: BTreeMap::new(),
             group: (0..victims).map(victim_id).collect(),
+            fleet: fleet(victims as i32),
             unnoticed,
         }
     }
@@ -139,7 +154,7 @@ impl Account {
     }
 
     fn answer(&mut self, now: u64, victim: usize, call: &Call) -> Answer {
-        if let Some((bucket, action)) = bucket_of(call) {
+        for (bucket, action) in costs(call, self.out.len() + self.successors.len()) {
             let charge = self.charge;
             let taken = self.buckets.get_mut(bucket).is_none_or(|bucket| bucket.take(now, charge));
             let calls = self.calls.entry(action).or_default();
@@ -219,8 +234,39 @@ impl Account {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
             Call::TagInstance { .. } => Answer::Accepted,
+            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet.clone()))),
+            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
+            Call::TagFleet { key, value, .. } => {
+                self.fleet.tags.insert(key.clone(), value.clone());
+                Answer::Accepted
+            }
+            Call::ModifyFleet { total, .. } => {
+                self.fleet.capacity.total = *total;
+                for _ in self.fleet.capacity.fulfilled..*total {
+                    self.launch(now, self.successors.len(), false);
+                }
+                self.fleet.capacity.fulfilled = self.fleet.capacity.fulfilled.max(*total);
+                Answer::Accepted
+            }
             other => panic!("{other:?} is not asked in a storm"),
         }
+    }
+
+    fn fleet_members(&self, now: u64) -> Vec<FleetMember> {
+        let member = |instance: Instance, taken_since| FleetMember {
+            instance_id: instance.instance_id.clone(),
+            instance_type: instance.instance_type.clone(),
+            instance: Some(instance),
+            taken_since,
+        };
+        let victims = (0..self.out.len()).map(|victim| {
+            let launch_time = Some(epoch() - Duration::from_secs(900));
+            let noticed = Some(noticed_at(victim)).filter(|at| now >= *at);
+            let taken_since = noticed.map(|at| epoch() + Duration::from_millis(at));
+            member(Instance { launch_time, ..running(victim_id(victim).as_str()) }, taken_since)
+        });
+        let successors = self.successors.iter().filter_map(|(id, ..)| Some(member(self.instance(id, now)?, None)));
+        victims.chain(successors).collect()
     }
 }
 
@@ -288,6 +334,9 @@ impl Storm {
                 };
                 let members = (0..victims).map(member).collect();
                 Plan::Group { group: AutoScalingGroup { members, ..group(&[]) }, how: GroupRequest::Detach }
+            }
+            OwnedBy::Fleet => {
+                Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(victims as i32), how: FleetRequest::Raise }
             }
         };
         let begin = |victim: usize| {
@@ -474,10 +523,27 @@ fn all_are_out_within_the_bucket_s_bound_and_four_tenths() {
     }
 }
 
+/// Every victim of a fleet looks for all successors, and one look at hundreds of members takes several calls.
+#[test]
+fn every_successor_of_a_fleet_is_registered_though_all_victims_look_for_all_of_them() {
+    for boot in BOOTS {
+        for victims in [10, 60, 150] {
+            let figures = Case { unnoticed: 12, ..Case::new(victims, OwnedBy::Fleet, boot) }.run();
+            assert!(figures.quantile(1.0) <= 2 * SEEN_WITHIN + bound(victims) * 14 / 10, "{figures:?}");
+            assert_eq!((figures.launched, figures.registered), (victims, victims), "{figures:?}");
+            assert!(figures.last_launch <= 10_000 && figures.last_registration <= 100_000, "{figures:?}");
+            assert!(figures.complete * 10 >= victims * 6, "{figures:?}");
+            let refused: usize =
+                figures.calls.iter().filter(|(call, _)| call.contains("Instance")).map(|it| it.1.1).sum();
+            assert!(refused <= victims, "{figures:?}");
+        }
+    }
+}
+
 #[test]
 fn a_hundred_and_fifty_get_out_where_a_refused_call_costs_what_the_bucket_has_gathered() {
     for boot in BOOTS {
-        for owner in [OwnedBy::Template, OwnedBy::Group] {
+        for owner in [OwnedBy::Template, OwnedBy::Group, OwnedBy::Fleet] {
             let figures = Case { charge: Charge::LosesFraction, ..Case::new(150, owner, boot) }.run();
             assert!(figures.out.len() >= 146, "{figures:?}");
             assert_eq!(figures.launched, 150, "{figures:?}");
