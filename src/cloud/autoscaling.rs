@@ -26,15 +26,6 @@ pub struct AutoScaling {
     caller: Caller,
 }
 
-/// The zones or subnets into which LaunchInstances may launch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// The group's only zone: for a group with several, AWS wants one of the others.
-    OnlyZone,
-    AvailabilityZones(Vec<String>),
-    Subnets(Vec<String>),
-}
-
 /// Settings of a group that may be in the way of a launch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupTraits {
@@ -145,21 +136,17 @@ impl AutoScaling {
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// One more instance into the group, now: AWS answers when EC2 has (seconds), with its id or with errors.
+    /// One more instance into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a group with
+    /// several zones AWS wants one of them.
     pub async fn launch_instances(
         &self,
         group: &str,
         client_token: &str,
-        placement: &Placement,
+        zone: Option<String>,
         limit: Duration,
     ) -> Result<Launched, Failure> {
         let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
-        let call = call.requested_capacity(1);
-        let call = match placement {
-            Placement::OnlyZone => call,
-            Placement::AvailabilityZones(zones) => call.set_availability_zones(Some(zones.clone())),
-            Placement::Subnets(subnets) => call.set_subnet_ids(Some(subnets.clone())),
-        };
+        let call = call.requested_capacity(1).set_availability_zones(zone.map(|zone| vec![zone]));
         let answer = self.caller.call(limit, call.send()).await?;
         let mut errors: Vec<String> = answer.errors().iter().map(launch_error).collect();
         errors.sort();

@@ -26,7 +26,7 @@ use super::names::Names;
 use crate::core::retry::{Failure, FailureKind};
 
 /// The limit of the whole chain: at the metadata service that is a token, the role's name and its credentials.
-pub const LOAD_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LOAD_LIMIT: Duration = Duration::from_secs(2);
 
 /// After a load that failed, while there is something in hand.
 const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(5);

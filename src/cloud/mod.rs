@@ -5,22 +5,22 @@
 
 pub mod autoscaling;
 pub mod clock;
-pub mod credentials;
-pub mod ec2_fleet;
+pub(crate) mod credentials;
+pub(crate) mod ec2_fleet;
 pub mod elb;
 pub mod imds;
 mod instance_requirements;
-pub mod instances;
-pub mod launch_template;
-pub mod spot_fleet;
-pub mod tally;
+pub(crate) mod instances;
+pub(crate) mod launch_template;
+pub(crate) mod spot_fleet;
+pub(crate) mod tally;
 
 mod caller;
 mod failure;
 mod http;
 mod instance_profile;
 mod launch_configuration;
-pub mod names;
+pub(crate) mod names;
 mod run_instances;
 
 use std::time::Duration;

@@ -30,7 +30,7 @@ type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// A handle; its copies share what was found.
 #[derive(Clone)]
-pub struct Names {
+pub(crate) struct Names {
     shared: Arc<Mutex<NameTable>>,
     /// The resolver.
     ask: fn(String) -> Resolving,

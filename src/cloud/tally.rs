@@ -13,7 +13,7 @@ use crate::core::retry::FailureKind;
 const OTHER: &str = "other";
 
 /// All actions that this program calls, and one for those that are not among them.
-pub const ACTIONS: [&str; 31] = [
+pub(crate) const ACTIONS: [&str; 31] = [
     "AttachInstances",
     "CompleteLifecycleAction",
     "CreateFleet",

@@ -17,7 +17,7 @@ const DOUBTED_FOR: Duration = Duration::from_secs(3);
 
 /// This machine's clocks at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Clocks {
+pub(crate) struct Clocks {
     /// The wall clock, which anybody can set.
     pub wall: Timestamp,
     /// The boot clock, which nobody can set.
@@ -26,7 +26,7 @@ pub struct Clocks {
 
 /// AWS's time, as far as it is believed: its distance from the boot clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AwsTime {
+pub(crate) struct AwsTime {
     believed: Option<SignedDuration>,
     doubted: Option<Doubted>,
 }
@@ -39,7 +39,7 @@ struct Doubted {
 
 impl AwsTime {
     /// Takes the date of an answer that has just come. Returns whether the date is believed.
-    pub fn told(&mut self, date: Timestamp, now: Clocks) -> bool {
+    pub(crate) fn told(&mut self, date: Timestamp, now: Clocks) -> bool {
         if plausible(date).is_none() {
             return false;
         }
@@ -59,24 +59,24 @@ impl AwsTime {
     }
 
     /// AWS has refused a signature, so the date that was doubted is right and what was believed is wrong.
-    pub fn confirm(&mut self) {
+    pub(crate) fn confirm(&mut self) {
         if let Some(doubted) = self.doubted.take() {
             self.believed = Some(doubted.distance);
         }
     }
 
     /// A date was told, and none was believed so far: a second one would decide.
-    pub fn is_in_doubt(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         self.believed.is_none() && self.doubted.is_some()
     }
 
     /// Tells whether a date of AWS's is believed.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.believed.is_some()
     }
 
     /// AWS's time by all that is believed; the wall clock before any date was.
-    pub fn now(&self, now: Clocks) -> Timestamp {
+    pub(crate) fn now(&self, now: Clocks) -> Timestamp {
         let told = self.believed.and_then(|distance| at_distance(distance, now.boot));
         told.unwrap_or(now.wall)
     }

@@ -14,8 +14,8 @@ use crate::core::model::BootInstant;
 use crate::core::retry::Failure;
 
 pub(crate) use attempts::{Attempts, Patience};
-pub use id::DutyId;
-pub use report::DutyReport;
+pub(crate) use id::DutyId;
+pub(crate) use report::DutyReport;
 
 /// A call that is to be begun now.
 #[derive(Clone, Debug, PartialEq, Eq)]

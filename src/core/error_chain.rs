@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// The causes from the outside in, each once, as in "dispatch failure: connection refused".
-pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for cause in causes(error) {
         let words = cause.to_string();
@@ -16,6 +16,6 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// The error, its source, the source of that, and so on.
-pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }

@@ -45,14 +45,14 @@ use duties::{Duties, News};
 use leave::Leave;
 use light::Light;
 use manner::Manner;
-pub use manner::{LookedUp, OnNotice, Settings};
+pub(crate) use manner::{LookedUp, OnNotice, Settings};
 use situation::Situation;
 use successor::SuccessorDuties;
-pub use words::in_drill;
+pub(crate) use words::in_drill;
 use words::{join, seconds};
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
-pub const COUNTED_DELAY: Duration = Duration::from_secs(30);
+pub(crate) const COUNTED_DELAY: Duration = Duration::from_secs(30);
 /// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
 const ALONE_AT_MOST: Duration = Duration::from_secs(5);
 /// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
@@ -172,11 +172,6 @@ impl Handover {
             self.become_urgent(now);
         }
         self.note();
-    }
-
-    /// AWS's time was in doubt, or of a weaker signal; by this the times of AWS's are reckoned from now on.
-    pub fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
-        self.facts.incident.correct_time(aws_now, now);
     }
 
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
@@ -420,7 +415,7 @@ impl Facts {
 }
 
 /// The time that draining is given after serving on, of a target group with this deregistration delay.
-pub fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
+pub(crate) fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
     deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
 }
 

@@ -3,28 +3,33 @@
 //! Invariant: std, serde, jiff and a parser, and nothing else of ours. No clock, no network, no log, no randomness;
 //! instants come in as arguments.
 
-pub mod error_chain;
+#![cfg_attr(
+    not(feature = "daemon"),
+    allow(dead_code, unreachable_pub, unused_imports, reason = "the daemon is who uses it")
+)]
+
+pub(crate) mod error_chain;
 pub mod model;
-pub mod printable;
+pub(crate) mod printable;
 pub mod retry;
 
-pub mod aws_time;
+pub(crate) mod aws_time;
 pub mod config;
 pub mod notice;
-pub mod ours;
+pub(crate) mod ours;
 pub mod plan;
 pub mod policy;
 
 pub mod incident;
 
 pub mod call;
-pub mod duty;
-pub mod handover;
+pub(crate) mod duty;
+pub(crate) mod handover;
 
-pub mod arrival;
+pub(crate) mod arrival;
 
 pub mod life;
 
-pub mod drill;
+pub(crate) mod drill;
 
-pub mod watchdog;
+pub(crate) mod watchdog;

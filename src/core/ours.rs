@@ -12,7 +12,7 @@ use crate::core::model::{
 
 /// A target group as DescribeTargetGroups shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetGroup {
+pub(crate) struct TargetGroup {
     pub arn: TargetGroupArn,
     pub target_type: TargetType,
     pub network: bool,
@@ -27,14 +27,14 @@ pub struct TargetGroup {
 
 /// A target as DescribeTargetHealth shows it, with its zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownTarget {
+pub(crate) struct ShownTarget {
     pub target: Target,
     pub zone: Option<String>,
 }
 
 /// The source that says that this instance may be in a target group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source<'a> {
+pub(crate) enum Source<'a> {
     /// The configuration, with these entries: the group is ours wherever it is.
     Configuration(&'a [ListedTargetGroup]),
     /// The owner, which registers there what it launches.
@@ -45,7 +45,7 @@ pub enum Source<'a> {
 
 /// The relation of this instance to a target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub(crate) enum Whose {
     Ours(Box<Registration>),
     /// This instance is not in it; its address, if the group holds it, is another instance's in another VPC.
     NotOurs,
@@ -54,7 +54,7 @@ pub enum Whose {
 }
 
 /// Selects this instance's targets from `shown`, the targets of `group`.
-pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown: &[ShownTarget]) -> Whose {
+pub(crate) fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown: &[ShownTarget]) -> Whose {
     let id = own_id(identity, group);
     let entries = match source {
         Source::Configuration(entries) => entries,
@@ -83,7 +83,11 @@ pub fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown
 
 /// This instance as it is to be registered in a group that the configuration names: on the ports of its entries, or on the
 /// group's own. `None` if it has no address, or the group no port.
-pub fn to_register(identity: &Identity, group: &TargetGroup, entries: &[ListedTargetGroup]) -> Option<Registration> {
+pub(crate) fn to_register(
+    identity: &Identity,
+    group: &TargetGroup,
+    entries: &[ListedTargetGroup],
+) -> Option<Registration> {
     let id = own_id(identity, group);
     let entries = entries.iter().filter(|entry| entry.names(&group.arn));
     let mut targets: Vec<Target> = entries
@@ -100,7 +104,7 @@ pub fn to_register(identity: &Identity, group: &TargetGroup, entries: &[ListedTa
 
 /// This instance as a target of a group of which AWS does not show the targets: on the ports that the configuration lists, else
 /// on the group's own. `None` where nobody says that it is in the group, or its address may be another instance's.
-pub fn presumed(identity: &Identity, group: &TargetGroup, source: Source<'_>) -> Option<Registration> {
+pub(crate) fn presumed(identity: &Identity, group: &TargetGroup, source: Source<'_>) -> Option<Registration> {
     let is_inside =
         group.target_type == TargetType::Instance || (identity.vpc_id.is_some() && identity.vpc_id == group.vpc_id);
     match source {

@@ -8,17 +8,17 @@ use std::fmt::Write as _;
 
 /// The text with every character escaped that would not be seen as itself: controls, and those that turn or hide what stands
 /// beside them. A line's end is escaped too. What comes out stays as it is when it is made printable again.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     without(text, &[])
 }
 
 /// The same for text of several lines, with tabs.
-pub fn printable_lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     without(text, &['\n', '\t'])
 }
 
 /// The same for a JSON document, in which such a character can only stand within a string.
-pub fn printable_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|letter| is_hidden(letter) && letter != '\n') {
         return Cow::Borrowed(json);
     }

@@ -106,6 +106,11 @@ const LAST: Backoff = Backoff { first: Duration::from_secs(16), longest: Duratio
 /// The pauses between look-ups, outside of the two minutes.
 pub const LOOK_UP: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
 
+/// The pause after so many looks, of a row of seconds: the last one goes on.
+pub(crate) fn growing(seconds: &[u64], looks: usize) -> Duration {
+    Duration::from_secs(seconds.get(looks).or(seconds.last()).copied().unwrap_or_default())
+}
+
 impl Backoff {
     pub fn after(kind: FailureKind) -> Self {
         match kind {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::core::model::BootInstant;
 
 /// The time after its start in which a process is not given up for a metadata service that does not answer.
-pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The time that one look at the metadata may take, with its second try and a new token for each.
 const LOOK: Duration = Duration::from_secs(10);
 /// A call, or a handover, is stuck this long after it was to be over. A hook that is ended takes a moment more.
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The work that the process has before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// The instant at which the handover under way has to be over.
     pub handover_until: Option<BootInstant>,
     /// The instant at which the first of the calls on their way has to be back.
@@ -26,7 +26,7 @@ pub struct Deadlines {
 
 /// The step to take now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// Say that we are alive.
     Alive,
     /// Nothing: it is too early, or there is nothing good to say.
@@ -36,7 +36,7 @@ pub enum Sign {
 }
 
 #[derive(Debug)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     every: Duration,
     begun: BootInstant,
     next: BootInstant,
@@ -48,18 +48,18 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// `limit` is the silence after which systemd restarts this process.
-    pub fn new(limit: Duration, begun: BootInstant) -> Self {
+    pub(crate) fn new(limit: Duration, begun: BootInstant) -> Self {
         let every = limit / 3;
         Self { every, begun, next: begun, answered: begun, answered_until: begun, is_given_up: false }
     }
 
     /// The metadata has answered, with whatever: a 404 is an answer, and so is a 503. The next look is after `interval`.
-    pub fn answered(&mut self, at: BootInstant, interval: Duration) {
+    pub(crate) fn answered(&mut self, at: BootInstant, interval: Duration) {
         self.answered = at;
         self.answered_until = at + interval + LOOK;
     }
 
-    pub fn sign(&mut self, now: BootInstant, deadlines: Deadlines) -> Sign {
+    pub(crate) fn sign(&mut self, now: BootInstant, deadlines: Deadlines) -> Sign {
         match self.trouble(now, deadlines) {
             None if now < self.next => Sign::Silence,
             None => {

@@ -9,7 +9,7 @@ use super::fleets::{describe_fleet, fleet_members, modify_fleet, put_capacity_ba
 use super::gap::Tempo;
 use super::{look_up, registrations};
 use crate::cloud::Aws;
-use crate::cloud::autoscaling::{LifecycleAction, Placement};
+use crate::cloud::autoscaling::LifecycleAction;
 use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
@@ -171,9 +171,7 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
             groups.terminate_instance_in_auto_scaling_group(us, decrement, limit).await.map(accepted)
         }
         Call::LaunchInstances { group, client_token, availability_zone } => {
-            let placement =
-                availability_zone.map_or(Placement::OnlyZone, |zone| Placement::AvailabilityZones(vec![zone]));
-            groups.launch_instances(&group, &client_token, &placement, limit).await.map(Answer::Launched)
+            groups.launch_instances(&group, &client_token, availability_zone, limit).await.map(Answer::Launched)
         }
         Call::CompleteLifecycleAction { group, hook, result } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };

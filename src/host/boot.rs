@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::model::BootInstant;
 
 /// Now on `CLOCK_BOOTTIME`, which counts on while the machine sleeps and which nobody can set.
-pub fn now() -> BootInstant {
+pub(crate) fn now() -> BootInstant {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
@@ -16,6 +16,6 @@ pub fn now() -> BootInstant {
 
 /// The boot's id: another one after every boot, the same one after a resume. Empty where the kernel does not tell, and
 /// then a restart of the daemon cannot tell two boots apart.
-pub fn id() -> String {
+pub(crate) fn id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 
 /// The kind of a process that works for this instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(crate) enum Who {
     Daemon,
     Drill,
 }
@@ -37,20 +37,20 @@ impl Who {
 
 /// The process that has the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     pub who: Who,
     pub pid: u32,
 }
 
 /// Held until it is dropped, or the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 /// The reason why there is no lock.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     #[error("the {} with process id {} has it", .0.who.as_str(), .0.pid)]
     Held(Holder),
     /// The directory cannot be made, the file cannot be written, or a process has it that does not say so.
@@ -63,7 +63,7 @@ impl Lock {
     ///
     /// # Errors
     /// Another process has it, or it cannot be used at all.
-    pub fn take(path: &Path, who: Who) -> Result<Lock, LockError> {
+    pub(crate) fn take(path: &Path, who: Who) -> Result<Lock, LockError> {
         let mut file = open(path)?;
         for tries in 1..=TRIES {
             match file.try_lock() {
@@ -84,15 +84,6 @@ impl Lock {
             Some(holder) => LockError::Held(holder),
             None => LockError::Unusable(io::Error::other("a process that does not say who it is has it")),
         })
-    }
-}
-
-/// The holder of the lock; `None`: nobody, or it cannot be told.
-pub fn holder(path: &Path) -> Option<Holder> {
-    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => read(&mut file).filter(is_alive),
-        _ => None,
     }
 }
 
@@ -148,14 +139,11 @@ mod tests {
     #[test]
     fn one_has_it_and_the_other_learns_who() {
         let path = path("two");
-        assert_eq!(holder(&path), None);
         let lock = Lock::take(&path, Who::Drill).expect("nobody has it");
         let us = Holder { who: Who::Drill, pid: std::process::id() };
-        assert_eq!(holder(&path), Some(us));
         let held = Lock::take(&path, Who::Daemon).expect_err("held");
         assert!(matches!(held, LockError::Held(held) if held == us), "{held}");
         drop(lock);
-        assert_eq!(holder(&path), None);
         Lock::take(&path, Who::Daemon).expect("free again");
     }
 
@@ -192,11 +180,13 @@ mod tests {
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
             .expect("a pipe");
-        assert_eq!(holder(&path), None);
         assert!(matches!(Lock::take(&path, Who::Drill), Err(LockError::Unusable(_))));
         let writer = OpenOptions::new().read(true).write(true).open(&path).expect("a writer");
         writer.try_lock().expect("locked");
-        assert_eq!(holder(&path), None, "nor where somebody has locked it");
+        assert!(
+            matches!(Lock::take(&path, Who::Drill), Err(LockError::Unusable(_))),
+            "nor where somebody has locked it"
+        );
     }
 
     #[test]
@@ -207,7 +197,6 @@ mod tests {
         std::fs::write(&path, "daemon 2147483000\n").expect("written");
         let stranger = File::open(&path).expect("a file");
         stranger.try_lock().expect("locked");
-        assert_eq!(holder(&path), None);
         assert!(matches!(Lock::take(&path, Who::Daemon), Err(LockError::Unusable(_))));
     }
 
@@ -216,6 +205,5 @@ mod tests {
         let path = path("file");
         std::fs::write(path.parent().expect("a directory"), "a file").expect("written");
         assert!(matches!(Lock::take(&path, Who::Daemon), Err(LockError::Unusable(_))));
-        assert_eq!(holder(&path), None);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Invariant: a file here decides nothing, and knows neither the cloud nor the telemetry.
 
-pub mod boot;
+pub(crate) mod boot;
 pub mod connections;
-pub mod files;
+pub(crate) mod files;
 pub mod hooks;
-pub mod lock;
-pub mod processes;
-pub mod readiness;
+pub(crate) mod lock;
+pub(crate) mod processes;
+pub(crate) mod readiness;
 pub mod signals;
 pub mod systemd;
-pub mod text_file;
-pub mod threads;
+pub(crate) mod text_file;
+pub(crate) mod threads;

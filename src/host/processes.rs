@@ -5,7 +5,7 @@ use rustix::process::{Pid, test_kill_process};
 
 /// The start of a process in the kernel's ticks after the boot (`starttime` of proc_pid_stat(5)): with the pid it names
 /// one process of a boot. `None` where it is dead, or the kernel does not tell (`hidepid`).
-pub fn started(pid: u32) -> Option<u64> {
+pub(crate) fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name, in parentheses, may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -14,7 +14,7 @@ pub fn started(pid: u32) -> Option<u64> {
 }
 
 /// Tells whether the process of this pid that was started then is still there.
-pub fn lives(pid: u32, started_then: Option<u64>) -> bool {
+pub(crate) fn lives(pid: u32, started_then: Option<u64>) -> bool {
     match (started(pid), started_then) {
         (Some(now), Some(then)) => now == then,
         // A process that is hidden from us can still be told from none.

@@ -14,11 +14,11 @@ use crate::core::model::Readiness;
 use crate::core::retry::{Failure, FailureKind};
 
 /// An application that needs longer to answer is not ready.
-pub const LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// What stands against it: refused, silent, or an answer other than 2xx.
-pub async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
+pub(crate) async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
     let asked = async {
         match readiness {
             Readiness::AtOnce => Ok(()),

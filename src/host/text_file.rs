@@ -10,13 +10,13 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 /// Nobody writes more by hand.
-pub const LARGEST: u64 = 1024 * 1024;
+pub(crate) const LARGEST: u64 = 1024 * 1024;
 
 /// The text of a regular file.
 ///
 /// # Errors
 /// It cannot be read. Where it is no regular file, larger than [`LARGEST`] or no UTF-8, the kind is `InvalidData`.
-pub fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     read_up_to(path, LARGEST)
 }
 
@@ -24,7 +24,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// As [`read`], with `largest` instead of [`LARGEST`].
-pub fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
+pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {

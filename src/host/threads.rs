@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// There is no thread to be had, or the work died.
-pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     begin(work)?.await
 }
 

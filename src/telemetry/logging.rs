@@ -24,7 +24,7 @@ use crate::core::printable::{printable, printable_json};
 
 /// The format of log lines on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
@@ -36,7 +36,7 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The running log, to be kept as long as there is something to log.
 #[must_use]
-pub struct Logging {
+pub(crate) struct Logging {
     journal: Option<JournalLayer>,
     /// `None` beside a journal.
     stderr: Option<Stderr>,
@@ -54,7 +54,7 @@ impl Drop for Logging {
 }
 
 /// Starts logging as `RUST_LOG` says (`level` or `target=level,...`; `info` unless set).
-pub fn start(log_format: LogFormat) -> Logging {
+pub(crate) fn start(log_format: LogFormat) -> Logging {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let targets = wanted.as_deref().and_then(|text| text.parse::<Targets>().ok());
     let unreadable = wanted.filter(|_| targets.is_none());

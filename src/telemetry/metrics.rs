@@ -19,12 +19,12 @@ use crate::core::retry::FailureKind;
 
 use handover::HandoverGauges;
 use registrar::Registrar;
-pub use server::serve;
+pub(crate) use server::serve;
 use situation::Situation;
 
 /// The result of a look at the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookResult {
+pub(crate) enum LookResult {
     /// There is no notice: a 404.
     Absent,
     Notice,
@@ -54,7 +54,7 @@ impl LookResult {
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
-pub struct PrometheusMetrics {
+pub(crate) struct PrometheusMetrics {
     registry: Registry,
     since_last_look: Gauge,
     looks: IntCounterVec,
@@ -81,7 +81,7 @@ impl PrometheusMetrics {
     ///
     /// # Errors
     /// A name or a label is none that Prometheus has: none of these.
-    pub fn new(
+    pub(crate) fn new(
         actions: &[&'static str],
         duties: &[&'static str],
         started: Timestamp,
@@ -168,7 +168,7 @@ impl PrometheusMetrics {
     }
 
     /// A notice is counted when it appears.
-    pub fn looked(&self, result: LookResult, at: BootInstant) {
+    pub(crate) fn looked(&self, result: LookResult, at: BootInstant) {
         self.looks.with_label_values(&[result.as_str()]).inc();
         if matches!(result, LookResult::Absent | LookResult::Notice) {
             let mut state = self.state();
@@ -182,45 +182,45 @@ impl PrometheusMetrics {
     }
 
     /// `begun` is when the handover began to which it belongs, if it belongs to one.
-    pub fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
+    pub(crate) fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
         let kind = milestone.milestone;
         self.milestones.with_label_values(&[kind.as_str()]).inc();
         self.handover.reached(milestone, begun);
     }
 
     /// `outcome` is `complete` or `partial`.
-    pub fn handed_over(&self, outcome: &'static str) {
+    pub(crate) fn handed_over(&self, outcome: &'static str) {
         self.situation.handed_over(outcome);
     }
 
     /// A look-up found so many targets of this instance, and this owner; `None` where it is not known yet.
-    pub fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
+    pub(crate) fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
         self.situation.registered(targets);
         self.situation.owned_by(owner);
     }
 
-    pub fn credentials_left(&self, seconds: Option<f64>) {
+    pub(crate) fn credentials_left(&self, seconds: Option<f64>) {
         self.credentials_left.set(seconds.unwrap_or(f64::NAN));
     }
 
-    pub fn aws_call(&self, action: &'static str, failure: Option<FailureKind>) {
+    pub(crate) fn aws_call(&self, action: &'static str, failure: Option<FailureKind>) {
         self.aws_calls.with_label_values(&[action, result(failure)]).inc();
     }
 
-    pub fn retried(&self, duty: &'static str) {
+    pub(crate) fn retried(&self, duty: &'static str) {
         self.retries.with_label_values(&[duty]).inc();
     }
 
-    pub fn hook(&self, hook: HookKind, succeeded: bool) {
+    pub(crate) fn hook(&self, hook: HookKind, succeeded: bool) {
         self.hooks.with_label_values(&[hook.as_str(), if succeeded { OK } else { FAILED }]).inc();
     }
 
-    pub fn posted(&self, failure: Option<FailureKind>) {
+    pub(crate) fn posted(&self, failure: Option<FailureKind>) {
         self.webhook_posts.with_label_values(&[result(failure)]).inc();
     }
 
     /// All of it, as it stands at `now`.
-    pub fn text(&self, now: BootInstant) -> String {
+    pub(crate) fn text(&self, now: BootInstant) -> String {
         self.since_last_look.set(now.since(self.state().last_look).as_secs_f64());
         // Its only error is a family without a sample, and no family is.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()

@@ -3,6 +3,6 @@
 //! Invariant: a file here decides nothing, and holds nothing up: what cannot be told now is queued or dropped.
 
 pub mod journal;
-pub mod logging;
-pub mod metrics;
+pub(crate) mod logging;
+pub(crate) mod metrics;
 pub mod webhook;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use spot_relay::cloud::autoscaling::{LifecycleAction, Placement};
+use spot_relay::cloud::autoscaling::LifecycleAction;
 use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::elb::{FoundRegistrations, SearchScope};
 use spot_relay::cloud::imds::Imds;
@@ -277,24 +277,22 @@ async fn a_hook_is_kept_waiting_and_completed() {
 async fn launch_instances_answers_with_an_id_or_with_errors() {
     let world = owned_by(Owner::auto_scaling_group()).await;
     let autoscaling = &world.aws.autoscaling;
-    let zones = Placement::AvailabilityZones(vec!["eu-west-1b".into()]);
+    let zone = |name: &str| Some(name.to_owned());
     world.sim.no_capacity(vec![Pool::spot("m5.large", "eu-west-1b")]);
-    let launched = autoscaling.launch_instances("web", "token-1", &zones, LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-1", zone("eu-west-1b"), LIMIT).await.unwrap();
     assert!(
         launched.instances.is_empty() && launched.errors[0].contains("InsufficientInstanceCapacity"),
         "{launched:?}"
     );
-    let members = world.aws.instances.describe_instances_by_tag("Name", "web", LIMIT).await.unwrap();
-    let subnets = Placement::Subnets(vec![members[0].subnet_id.clone().unwrap()]);
-    let refused = autoscaling.launch_instances("web", "token-0", &Placement::OnlyZone, LIMIT).await.unwrap_err();
+    let refused = autoscaling.launch_instances("web", "token-0", None, LIMIT).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
-    let launched = autoscaling.launch_instances("web", "token-2", &subnets, LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-2", zone("eu-west-1a"), LIMIT).await.unwrap();
     assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
-    let again = autoscaling.launch_instances("web", "token-2", &subnets, LIMIT).await.unwrap();
+    let again = autoscaling.launch_instances("web", "token-2", zone("eu-west-1a"), LIMIT).await.unwrap();
     assert_eq!(again, launched);
-    let mismatch = autoscaling.launch_instances("web", "token-2", &zones, LIMIT).await.unwrap_err();
+    let mismatch = autoscaling.launch_instances("web", "token-2", zone("eu-west-1b"), LIMIT).await.unwrap_err();
     assert_eq!(mismatch.code.as_deref(), Some("IdempotentParameterMismatch"));
-    let full = autoscaling.launch_instances("web", "token-3", &subnets, LIMIT).await;
+    let full = autoscaling.launch_instances("web", "token-3", zone("eu-west-1a"), LIMIT).await;
     assert!(full.is_err_and(|failure| failure.kind == FailureKind::Rejected));
 }
 

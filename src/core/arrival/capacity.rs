@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::plan::{FleetKind, FleetRequest, Plan};
+use crate::core::retry::growing;
 
 /// A raise that was under way may land on what was put back: it has to be seen twice, so far apart.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
@@ -55,9 +56,9 @@ impl Duty<Duties> for PutCapacityBack {
             }
             Answer::Capacity { is_back: false } => {
                 self.was_seen_back = false;
-                let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
+                let pause = growing(&PAUSES, self.looks);
                 self.looks += 1;
-                self.attempts.succeeded(now + Duration::from_secs(pause));
+                self.attempts.succeeded(now + pause);
             }
             other => return Err(other),
         }

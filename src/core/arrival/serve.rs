@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Registration, Target, TargetHealth, ZoneChoice};
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::{Failure, FailureKind, growing};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
 const PAUSES: [u64; 9] = [1, 2, 3, 5, 10, 15, 30, 60, 300];
@@ -144,9 +144,9 @@ impl Serve {
     }
 
     fn look_within(&mut self, now: BootInstant, longest: Duration) {
-        let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
+        let pause = growing(&PAUSES, self.looks);
         self.looks += 1;
-        self.attempts.succeeded(now + Duration::from_secs(pause).min(longest));
+        self.attempts.succeeded(now + pause.min(longest));
     }
 
     /// As in "healthy in web".

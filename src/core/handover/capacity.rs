@@ -18,11 +18,10 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, secon
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
-use crate::core::retry::FailureKind;
+use crate::core::retry::{FailureKind, growing};
 
 /// The pauses between two reads while the fleet launches.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(4), Duration::from_secs(5)];
+const PAUSES: [u64; 4] = [2, 3, 4, 5];
 
 /// A count no older than this is written; an older one is taken again.
 const COUNT_HOLDS: Duration = Duration::from_secs(4);
@@ -308,7 +307,7 @@ impl AskCapacity {
     }
 
     fn wait(&mut self, now: BootInstant) {
-        let pause = PAUSES.get(self.reads).or(PAUSES.last()).copied().unwrap_or_default();
+        let pause = growing(&PAUSES, self.reads);
         self.reads += 1;
         self.stage = Stage::Await;
         self.attempts.succeeded(now + pause);

@@ -20,11 +20,10 @@ use crate::core::plan::{
     FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
     weight_hundredths,
 };
-use crate::core::retry::Precedence;
+use crate::core::retry::{Precedence, growing};
 
 /// The pauses between two looks.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(6)];
+const PAUSES: [u64; 4] = [1, 2, 4, 6];
 /// The first look for a launch in doubt begins this early: another way to launch waits for its answer.
 const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
@@ -327,7 +326,7 @@ impl Find {
     }
 
     fn look_again(&mut self, now: BootInstant) -> Found {
-        let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
+        let pause = growing(&PAUSES, self.looks);
         self.looks += 1;
         self.attempts.succeeded(now + if self.looks_on(now) { LOOKS_ON_EVERY } else { pause });
         let looked_for = self.doubt_since.map(|since| now.since(since));

@@ -126,7 +126,8 @@ impl Leave {
         let now = situation.now;
         if self.told < self.registration.targets.len() {
             self.told = self.registration.targets.len();
-            let message = format!("deregistered from {}: {}", self.registration.name(), self.ports());
+            let message =
+                format!("deregistered from {}: {}", self.registration.name(), self.registration.ports_in_words());
             situation.incident.reach(
                 now,
                 MilestoneKind::Deregistered,
@@ -180,11 +181,6 @@ impl Leave {
         self.attempts.end();
         let message = format!("left {}: target health shows {shown}", self.registration.name());
         situation.incident.reach(now, MilestoneKind::Left, message, (&self.registration.target_group).into());
-    }
-
-    fn ports(&self) -> String {
-        let ports: Vec<String> = self.registration.ports().iter().map(u16::to_string).collect();
-        format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "))
     }
 }
 

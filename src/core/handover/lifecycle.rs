@@ -13,17 +13,12 @@ use crate::core::call::HookResult;
 use crate::core::duty::{Patience, its_attempts};
 use crate::core::incident::{Incident, Takes};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime};
+use crate::core::retry::growing;
 
 /// A heartbeat at the latest so often, however patient the hook is.
 const HEARTBEAT_AT_LEAST: Duration = Duration::from_secs(60);
 /// The pauses between two looks at the member's state. A hook waits for 30 s at least.
-const LOOK_PAUSES: [Duration; 5] = [
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(15),
-];
+const LOOK_PAUSES: [u64; 5] = [2, 3, 5, 10, 15];
 /// After so many failures in a row the pauses grow to minutes: there may be an hour until the hook's timeout.
 pub(super) const PATIENT_AFTER: u32 = 8;
 
@@ -217,7 +212,7 @@ impl Duty<Duties> for MemberState {
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let Answer::GroupMembers(members) = answer else { return Err(answer) };
-        let pause = LOOK_PAUSES.get(self.looks).or(LOOK_PAUSES.last()).copied().unwrap_or_default();
+        let pause = growing(&LOOK_PAUSES, self.looks);
         self.looks += 1;
         self.attempts.succeeded(situation.now + pause);
         Ok(News::Members(members))

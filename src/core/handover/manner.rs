@@ -37,7 +37,7 @@ pub(super) enum Manner {
 
 /// Tells whether this instance serves on when a notice comes, by its settings and its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnNotice {
+pub(crate) enum OnNotice {
     /// It leaves in the first instant.
     AtOnce { why: &'static str },
     /// The owner launches a successor without taking this instance out. A plan that is not known yet is waited for.
@@ -47,7 +47,7 @@ pub enum OnNotice {
 }
 
 impl OnNotice {
-    pub fn of(when: When, plan: Option<&Plan>) -> OnNotice {
+    pub(crate) fn of(when: When, plan: Option<&Plan>) -> OnNotice {
         match (when, plan) {
             (When::AtOnce, _) => OnNotice::AtOnce { why: "[leave] when is \"at-once\"" },
             (_, Some(plan)) if !plan.has_successor() => OnNotice::AtOnce { why: "no successor is launched" },

@@ -14,11 +14,10 @@ use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
 };
-use crate::core::retry::{self, FailureKind, Precedence};
+use crate::core::retry::{self, FailureKind, Precedence, growing};
 
 /// The pauses between two looks at their health.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5)];
+const PAUSES: [u64; 4] = [1, 2, 3, 5];
 /// A victim among several waits up to so long for each successor, the longest wait below, before it registers one.
 const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
@@ -245,7 +244,7 @@ impl Register {
             self.places.insert(instance.instance_id.clone(), seen);
         }
         self.looks += 1;
-        let pause = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
+        let pause = growing(&PAUSES, self.looks);
         self.attempts.succeeded(if at_once { now } else { now + pause });
         self.say_registered(now, &shown, incident);
         self.say_healthy(now, incident);
@@ -347,7 +346,7 @@ impl Duty<Duties> for Register {
                 for id in &ids {
                     self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
                 }
-                self.attempts.succeeded(now + PAUSES[0]);
+                self.attempts.succeeded(now + growing(&PAUSES, 0));
                 self.say_registered(now, &ids, situation.incident);
             }
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),

@@ -10,16 +10,10 @@ use super::register::successors;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, StateReason};
+use crate::core::retry::growing;
 
 /// The pauses between two looks until it runs.
-const PAUSES: [Duration; 6] = [
-    Duration::from_secs(1),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-    Duration::from_secs(4),
-];
+const PAUSES: [u64; 6] = [1, 1, 2, 2, 3, 4];
 /// The pause between two looks at a successor that runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 /// A look older than this does not say that the successor runs: before the end it is looked at once more.
@@ -62,7 +56,7 @@ impl fmt::Display for Death {
 impl Watch {
     /// `attempts` are due now.
     pub(super) fn new(ids: Vec<InstanceId>, mut attempts: Attempts) -> Watch {
-        attempts.next = attempts.next + PAUSES[0];
+        attempts.next = attempts.next + growing(&PAUSES, 0);
         let (seen, told) = (BTreeMap::new(), BTreeSet::new());
         Watch { ids, seen, running: Vec::new(), told, running_at: None, attempts, looks: 0, seen_at: None }
     }
@@ -114,7 +108,7 @@ impl Watch {
         self.seen_at = Some(now);
         let dead = self.learn(now, instances, incident);
         self.looks += 1;
-        let growing = PAUSES.get(self.looks).or(PAUSES.last()).copied().unwrap_or_default();
+        let growing = growing(&PAUSES, self.looks);
         // A running instance may be shown without its address for a while, and address groups need it.
         let is_whole = self.all_run() && self.running.iter().all(|it| it.private_ip.is_some());
         self.attempts.succeeded(now + if is_whole { RUNNING_PAUSE } else { growing });

@@ -66,7 +66,7 @@ pub(super) fn begun(
 }
 
 /// A part of a sentence: what a drill does where a notice would do what the plan says.
-pub fn in_drill(plan: &Plan) -> String {
+pub(crate) fn in_drill(plan: &Plan) -> String {
     match plan {
         Plan::Group { group, how: GroupRequest::Terminate } => format!(
             "detach from group {}, which launches the successor (a notice would terminate this instance in it and complete \

@@ -31,7 +31,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves what `text` says, for ever. A port that is taken is said once and tried again.
-pub async fn serve(address: SocketAddr, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
+pub(crate) async fn serve(address: SocketAddr, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
     let listener = listen(address).await;
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
