@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
-use super::caller::Caller;
+use super::caller::{Caller, pages};
 use crate::core::call::HookResult;
 use crate::core::model::{
     AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
@@ -203,9 +203,15 @@ impl AutoScaling {
         name: &str,
         limit: Duration,
     ) -> Result<Option<types::AutoScalingGroup>, Failure> {
-        let call = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name);
-        let answer = self.caller.call(limit, call.send()).await?;
-        Ok(answer.auto_scaling_groups.unwrap_or_default().into_iter().next())
+        let groups = pages(|token| {
+            let call = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.auto_scaling_groups.unwrap_or_default(), answer.next_token))
+            }
+        });
+        Ok(groups.await?.into_iter().next())
     }
 }
 

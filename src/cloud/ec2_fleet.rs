@@ -35,19 +35,22 @@ impl Ec2Fleet {
 
     /// DescribeFleets of one; `None` if there is no such fleet.
     pub async fn describe_fleet(&self, id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
-        let call = self.client.describe_fleets().fleet_ids(id);
-        let answer = match self.caller.call(limit, call.send()).await {
+        let fleets = pages(|token| {
+            let call = self.client.describe_fleets().fleet_ids(id).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.fleets.unwrap_or_default(), answer.next_token))
+            }
+        });
+        let fleets = match fleets.await {
             Err(failure) if failure.has_code(&["InvalidFleetId.NotFound", "InvalidFleetId.Malformed"]) => {
                 return Ok(None);
             }
-            answer => answer?,
+            fleets => fleets?,
         };
-        answer
-            .fleets()
-            .iter()
-            .find(|fleet| fleet.fleet_id() == Some(id))
-            .map(|described| fleet(id, described))
-            .transpose()
+        let described = fleets.iter().find(|fleet| fleet.fleet_id() == Some(id));
+        described.map(|described| fleet(id, described)).transpose()
     }
 
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type

@@ -19,7 +19,7 @@ mod unclear;
 pub use scan::ScanPace;
 pub use unclear::UnclearReason;
 
-use super::caller::Caller;
+use super::caller::{Caller, pages};
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
     DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
@@ -289,13 +289,19 @@ impl Elb {
 
     /// `asked` are ARNs or names, not both. What is neither `instance` nor `ip` is passed over.
     async fn describe_target_groups(&self, asked: &[String], limit: Duration) -> Result<Vec<TargetGroup>, Failure> {
-        let call = self.client.describe_target_groups();
-        let call = match asked.first() {
-            Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(asked.to_vec())),
-            _ => call.set_names(Some(asked.to_vec())),
-        };
-        let answer = self.caller.call(limit, call.send()).await?;
-        Ok(answer.target_groups().iter().filter_map(group).collect())
+        let groups = pages(|marker| {
+            let call = self.client.describe_target_groups().set_marker(marker);
+            let call = match asked.first() {
+                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(asked.to_vec())),
+                _ => call.set_names(Some(asked.to_vec())),
+            };
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.target_groups.unwrap_or_default(), answer.next_marker))
+            }
+        });
+        Ok(groups.await?.iter().filter_map(group).collect())
     }
 
     async fn look_into(

@@ -60,9 +60,8 @@ impl Instances {
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_A_CALL) {
             let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-            let call = self.client.describe_instances().set_instance_ids(Some(ids.clone()));
-            match self.caller.call(limit, call.send()).await {
-                Ok(answer) => found.extend(instances(answer.reservations())),
+            match self.by_id(&ids, limit).await {
+                Ok(instances) => found.extend(instances),
                 // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
                     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
@@ -74,6 +73,18 @@ impl Instances {
             }
         }
         Ok(found)
+    }
+
+    async fn by_id(&self, ids: &[String], limit: Duration) -> Result<Vec<Instance>, Failure> {
+        pages(|token| {
+            let call = self.client.describe_instances().set_instance_ids(Some(ids.to_vec())).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((instances(answer.reservations()).collect(), answer.next_token))
+            }
+        })
+        .await
     }
 
     /// The VPC of an instance; `None` where EC2 does not tell it.
@@ -119,11 +130,17 @@ impl Instances {
     }
 
     pub async fn describe_tags(&self, resource: &str, limit: Duration) -> Result<BTreeMap<String, String>, Failure> {
-        let call = self.client.describe_tags().filters(filter("resource-id", resource));
-        let answer = self.caller.call(limit, call.send()).await?;
+        let tags = pages(|token| {
+            let call = self.client.describe_tags().filters(filter("resource-id", resource)).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.tags.unwrap_or_default(), answer.next_token))
+            }
+        });
         let pair =
             |tag: &types::TagDescription| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
-        Ok(answer.tags().iter().filter_map(pair).collect())
+        Ok(tags.await?.iter().filter_map(pair).collect())
     }
 
     /// Sets tags of an instance or a fleet; a tag that is there already gets the new value.
@@ -189,14 +206,21 @@ impl Instances {
         id: &InstanceId,
         limit: Duration,
     ) -> Result<Option<PersistentRequest>, Failure> {
-        let call = self.client.describe_spot_instance_requests().filters(filter("instance-id", id.as_str()));
-        let answer = self.caller.call(limit, call.send()).await?;
+        let of_ours = filter("instance-id", id.as_str());
+        let requests = pages(|token| {
+            let call = self.client.describe_spot_instance_requests().filters(of_ours.clone()).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
+            }
+        });
         let launches_again = |request: &&types::SpotInstanceRequest| {
             let over = [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed];
             request.r#type() == Some(&SpotInstanceType::Persistent)
                 && !request.state().is_some_and(|state| over.contains(state))
         };
-        let request = answer.spot_instance_requests().iter().find(launches_again);
+        let request = requests.await?.into_iter().find(|it| launches_again(&it));
         Ok(request.map(|request| PersistentRequest {
             id: request.spot_instance_request_id().unwrap_or_default().to_owned(),
             behavior: request.instance_interruption_behavior().map_or("terminate", |it| it.as_str()).to_owned(),
@@ -207,9 +231,16 @@ impl Instances {
     /// AWS refuse them all.
     pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
         let these = Filter::builder().name("subnet-id").set_values(Some(ids.to_vec())).build();
-        let call = self.client.describe_subnets().set_filters((!ids.is_empty()).then(|| vec![these]));
-        let answer = self.caller.call(limit, call.send()).await?;
-        Ok(answer.subnets().iter().filter_map(subnet).collect())
+        let filters = (!ids.is_empty()).then(|| vec![these]);
+        let subnets = pages(|token| {
+            let call = self.client.describe_subnets().set_filters(filters.clone()).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.subnets.unwrap_or_default(), answer.next_token))
+            }
+        });
+        Ok(subnets.await?.iter().filter_map(subnet).collect())
     }
 }
 

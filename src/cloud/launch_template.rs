@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::{
     SpotInstanceType, SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 
-use super::caller::{Caller, would_be_done};
+use super::caller::{Caller, pages, would_be_done};
 use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::core::plan::TemplateMarket;
@@ -118,14 +118,20 @@ impl LaunchTemplates {
         template: &LaunchTemplate,
         limit: Duration,
     ) -> Result<LaunchTemplateVersion, Failure> {
-        let call = self.client.describe_launch_template_versions().versions(&template.version);
-        let call = if template.id_or_name.starts_with("lt-") {
-            call.launch_template_id(&template.id_or_name)
-        } else {
-            call.launch_template_name(&template.id_or_name)
-        };
-        let answer = self.caller.call(limit, call.send()).await?;
-        answer.launch_template_versions.unwrap_or_default().into_iter().next().ok_or_else(|| Failure {
+        let versions = pages(|token| {
+            let call = self.client.describe_launch_template_versions().versions(&template.version);
+            let call = if template.id_or_name.starts_with("lt-") {
+                call.launch_template_id(&template.id_or_name)
+            } else {
+                call.launch_template_name(&template.id_or_name)
+            };
+            let answer = self.caller.call(limit, call.set_next_token(token).send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.launch_template_versions.unwrap_or_default(), answer.next_token))
+            }
+        });
+        versions.await?.into_iter().next().ok_or_else(|| Failure {
             kind: FailureKind::Rejected,
             code: Some(VERSION_NOT_FOUND.to_owned()),
             message: format!("AWS answers nothing for version {} of {}", template.version, template.id_or_name),

@@ -28,14 +28,20 @@ impl SpotFleet {
 
     /// DescribeSpotFleetRequests of one; `None` if there is no such request.
     pub async fn describe_spot_fleet_request(&self, id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
-        let call = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id);
+        let configs = pages(|token| {
+            let call = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id).set_next_token(token);
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.spot_fleet_request_configs.unwrap_or_default(), answer.next_token))
+            }
+        });
         let missing = ["InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"];
-        let answer = match self.caller.call(limit, call.send()).await {
+        let configs = match configs.await {
             Err(failure) if failure.has_code(&missing) => return Ok(None),
-            answer => answer?,
+            configs => configs?,
         };
-        let configs = answer.spot_fleet_request_configs().iter();
-        let described = configs.clone().find(|config| config.spot_fleet_request_id() == Some(id));
+        let described = configs.iter().find(|config| config.spot_fleet_request_id() == Some(id));
         described.map(|described| fleet(id, described)).transpose()
     }
 

@@ -22,8 +22,14 @@ pub(crate) fn remember_answer(world: &mut World, action: &str, query: &Query, to
 }
 
 /// A page of `all` and the marker of the next one. Markers are opaque; a wrong one is the caller's error.
-pub(crate) fn page<T>(all: Vec<T>, marker: Option<&str>, size: Option<usize>) -> Option<(Vec<T>, Option<String>)> {
-    let start = match marker {
+pub(crate) fn page<T>(
+    all: Vec<T>,
+    query: &Query,
+    marker: &str,
+    size: Option<usize>,
+) -> Option<(Vec<T>, Option<String>)> {
+    let start = match query.get(marker) {
+        None if query.begins_empty => return Some((Vec::new(), Some("bWFya2Vy0".to_owned()))),
         None => 0,
         Some(marker) => marker.strip_prefix("bWFya2Vy").and_then(|number| number.parse().ok())?,
     };
@@ -40,7 +46,7 @@ pub(crate) fn done() -> Xml {
 /// A page as EC2 cuts it, by `MaxResults` and `NextToken`.
 pub(crate) fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("MaxResults")?;
-    page(all, query.get("NextToken"), size).ok_or_else(|| Refusal::new("InvalidNextToken", "The token is not valid"))
+    page(all, query, "NextToken", size).ok_or_else(|| Refusal::new("InvalidNextToken", "The token is not valid"))
 }
 
 pub(crate) fn tag_set(tags: &BTreeMap<String, String>) -> Xml {

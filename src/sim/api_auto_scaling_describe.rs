@@ -12,7 +12,7 @@ use super::xml::Xml;
 fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("MaxRecords")?.unwrap_or(50);
     let wrong = || Refusal::new("InvalidNextToken", "The NextToken value is not valid.");
-    page(all, query.get("NextToken"), Some(size)).ok_or_else(wrong)
+    page(all, query, "NextToken", Some(size)).ok_or_else(wrong)
 }
 
 /// Names that no group has are left out, and that is no error.

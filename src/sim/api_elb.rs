@@ -70,7 +70,7 @@ fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refu
     if !(1..=400).contains(&size) {
         return Err(Refusal::validation("PageSize must be between 1 and 400"));
     }
-    page(all, query.get("Marker"), Some(size)).ok_or_else(|| Refusal::validation("The marker is not valid"))
+    page(all, query, "Marker", Some(size)).ok_or_else(|| Refusal::validation("The marker is not valid"))
 }
 
 fn target_group(group: &TargetGroup) -> Xml {

@@ -44,10 +44,11 @@ pub(crate) fn answer(world: &mut World, call: &ApiCall, headers: &BTreeMap<Strin
 }
 
 fn perform(world: &mut World, call: &ApiCall) -> ApiAnswer {
+    let query = call.query.clone().beginning_empty(world.settings.first_pages_are_empty);
     let answer = match call.service {
-        "elasticloadbalancing" => api_elb::perform(world, &call.action, &call.query),
-        "ec2" => api_ec2::perform(world, &call.action, &call.query),
-        "autoscaling" => api_auto_scaling::perform(world, &call.action, &call.query),
+        "elasticloadbalancing" => api_elb::perform(world, &call.action, &query),
+        "ec2" => api_ec2::perform(world, &call.action, &query),
+        "autoscaling" => api_auto_scaling::perform(world, &call.action, &query),
         "sts" if call.action == "GetCallerIdentity" => Some(Ok(caller_identity(world))),
         _ => None,
     };

@@ -8,30 +8,42 @@ use std::collections::BTreeMap;
 use super::refusal::Refusal;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query {
+    parameters: BTreeMap<String, String>,
+    /// The first page of a listing is empty, and has a token.
+    pub(crate) begins_empty: bool,
+}
 
 impl Query {
+    fn of(parameters: BTreeMap<String, String>) -> Query {
+        Query { parameters, begins_empty: false }
+    }
+
     /// Parses a form (`a=1&b=x%20y`); a piece without `=` has an empty value.
     pub(crate) fn parse(form: &str) -> Query {
         let pairs = form.split('&').filter(|piece| !piece.is_empty());
         let pairs = pairs.map(|piece| piece.split_once('=').unwrap_or((piece, "")));
-        Query(pairs.map(|(key, value)| (decode(key), decode(value))).collect())
+        Query::of(pairs.map(|(key, value)| (decode(key), decode(value))).collect())
+    }
+
+    pub(crate) fn beginning_empty(self, begins_empty: bool) -> Query {
+        Query { begins_empty, ..self }
     }
 
     pub(crate) fn take(&mut self, key: &str) -> String {
-        self.0.remove(key).unwrap_or_default()
+        self.parameters.remove(key).unwrap_or_default()
     }
 
     pub(crate) fn flat(&self) -> &BTreeMap<String, String> {
-        &self.0
+        &self.parameters
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.parameters.get(key).map(String::as_str)
     }
 
     pub(crate) fn string(&self, key: &str) -> Option<String> {
-        self.0.get(key).cloned()
+        self.parameters.get(key).cloned()
     }
 
     pub(crate) fn required(&self, key: &str) -> Result<String, Refusal> {
@@ -60,15 +72,20 @@ impl Query {
 
     /// The structures below `prefix.1.`, `prefix.2.`, ..., each with its members' names alone.
     pub(crate) fn structures(&self, prefix: &str) -> Vec<Query> {
-        (1..).map(|number| self.structure(&format!("{prefix}.{number}"))).take_while(|one| !one.0.is_empty()).collect()
+        (1..)
+            .map(|number| self.structure(&format!("{prefix}.{number}")))
+            .take_while(|one| !one.parameters.is_empty())
+            .collect()
     }
 
     /// The parameters below `prefix.`.
     pub(crate) fn structure(&self, prefix: &str) -> Query {
         let prefix = format!("{prefix}.");
-        let below =
-            self.0.iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone())));
-        Query(below.collect())
+        let below = self
+            .parameters
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone())));
+        Query::of(below.collect())
     }
 
     /// EC2's `Filter.1.Name` with `Filter.1.Value.1`, ...

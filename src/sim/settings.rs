@@ -103,6 +103,8 @@ pub struct Settings {
     pub persistent_request: bool,
     /// Subnets in each zone.
     pub subnets_in_a_zone: usize,
+    /// The first page of every listing is empty and has a token, as EC2's manual warns.
+    pub first_pages_are_empty: bool,
     /// Pools without capacity: every launch into one answers InsufficientInstanceCapacity.
     pub no_capacity: Vec<Pool>,
     /// Rate buckets; none: nothing is throttled.
@@ -161,6 +163,7 @@ impl Default for Settings {
             fleets_take_market_options: false,
             dies_at_birth: None,
             persistent_request: false,
+            first_pages_are_empty: false,
             subnets_in_a_zone: 1,
             no_capacity: Vec::new(),
             rates: None,

@@ -87,6 +87,25 @@ fn by_default_a_group_that_is_denied_a_launch_is_left_at_once_and_nobody_to_laun
     }
 }
 
+/// "A call may return an empty page with a token": <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html>
+#[test]
+fn listings_whose_first_page_is_empty_are_read_on() {
+    for owner in [
+        Owner::LaunchTemplate,
+        Owner::ec2_fleet(FleetType::Maintain),
+        Owner::spot_fleet(FleetType::Maintain),
+        Owner::auto_scaling_group(),
+    ] {
+        let mut settings = Settings { tags_in_metadata: false, ..owned_by(owner.clone()) };
+        settings.target_groups[0].port = TARGET_PORT;
+        settings.first_pages_are_empty = true;
+        let scenario = Scenario::new(settings).config(SHORT);
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{owner:?}: {}", daemon.lines().join("\n"));
+        scenario.assert_handed_over(&["web"], "read on");
+    }
+}
+
 #[test]
 fn an_auto_scaling_group_is_left_by_detaching() {
     // The group registers on its own group's port.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_elasticloadbalancingv2::types;
 
 use super::{BATCH, Elb};
+use crate::cloud::caller::pages;
 use crate::core::retry::{Failure, FailureKind};
 
 impl Elb {
@@ -42,12 +43,18 @@ impl Elb {
         arns: &[String],
         limit: Duration,
     ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-        let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
-        let answer = self.caller.call(limit, call.send()).await?;
+        let load_balancers = pages(|marker| {
+            let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
+            let answer = self.caller.call(limit, call.set_marker(marker).send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.load_balancers.unwrap_or_default(), answer.next_marker))
+            }
+        });
         let of = |one: &types::LoadBalancer| {
             let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
             Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))
         };
-        Ok(answer.load_balancers().iter().filter_map(of).collect())
+        Ok(load_balancers.await?.iter().filter_map(of).collect())
     }
 }
