@@ -1,5 +1,6 @@
 //! The core alone, against a small model of AWS that loses calls, loses replies, is slow, and sees processes die.
 
+pub(crate) mod aws;
 mod drain;
 mod fleet;
 mod group;
@@ -7,7 +8,6 @@ mod interleavings;
 mod launch;
 mod light;
 mod look_ups;
-mod model;
 mod owners;
 mod run;
 mod storm;
@@ -27,8 +27,8 @@ use crate::core::model::*;
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG};
 use crate::core::retry::{Failure, FailureKind};
 
+use aws::{Aws, Exchange, Fate, Launch, Owner, time};
 use launch::*;
-use model::*;
 use run::*;
 
 const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
@@ -64,8 +64,8 @@ fn running(name: &str) -> Instance {
     }
 }
 
-fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
-    let identity = Identity {
+pub(crate) fn identity_of(instance: &str) -> Identity {
+    Identity {
         instance_id: id(instance),
         region: "eu-west-1".into(),
         availability_zone: "eu-west-1a".into(),
@@ -75,7 +75,11 @@ fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
         vpc_id: Some("vpc-1".into()),
         subnet_id: None,
         life_cycle: LifeCycle::Spot,
-    };
+    }
+}
+
+fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
+    let identity = identity_of(instance);
     let id = IncidentId { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 };
     let start = Start { identity, clocks: (epoch(), at(0)), successors_since: Some(epoch()), ..Start::default() };
     Incident { planned_before: true, ..Incident::new(id, Signal::Notice, at(deadline), start) }
@@ -167,18 +171,18 @@ fn raise() -> Plan {
 }
 
 /// The story of one victim when everything goes well.
-fn check(when: When, model: Model, plan: Plan, expected_writes: &[&str], expected_milestones: &[&str]) -> Run {
-    let mut run = Run::new(model, plan, Vec::new());
+fn check(when: When, owner: Owner, plan: Plan, expected_writes: &[&str], expected_milestones: &[&str]) -> Run {
+    let mut run = Run::new(owner, &VICTIM, plan, Vec::new());
     run.settings.leave.when = when;
     let run = run.run(&[]);
-    assert_eq!(run.model.writes, expected_writes);
+    assert_eq!(run.aws.writes, expected_writes);
     let saw: BTreeSet<String> = run.saw().into_iter().collect();
     for milestone in expected_milestones {
         assert!(saw.contains(*milestone), "{milestone} in {saw:?}");
     }
     assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
     assert_eq!(run.targets_of("i-victim"), 0);
-    assert_eq!(run.model.launched.len(), 1, "one successor");
+    assert_eq!(run.aws.launches.len(), 1, "one successor");
     run
 }
 

@@ -1,8 +1,7 @@
-//! One instance's life as stories: [`story`] plays the daemon, [`aws`] is what it calls. [`chance`] tells what holds
+//! One instance's life as stories: [`story`] plays the daemon, [`Aws`](crate::core::handover::tests::aws::Aws) is what it calls. [`chance`] tells what holds
 //! whatever happens in whatever order.
 
 mod arriving;
-mod aws;
 mod chance;
 mod drill;
 mod golden;
@@ -17,12 +16,12 @@ mod terminate;
 
 use crate::core::call::Call;
 use crate::core::config::{Then, When};
+use crate::core::handover::tests::aws::{Fate, OWNERS, Owner};
 use crate::core::incident::{Closed, Incident};
 use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
 use crate::core::notice::Notice;
 
-use aws::{OWNERS, Owner};
-use story::{Fate, Story, arrives, hands_over_for_events, hands_over_on_recommendation};
+use story::{Story, arrives, hands_over_for_events, hands_over_on_recommendation};
 
 /// Those whose instances can live on after a handover: a group that runs hooks terminates the instance itself.
 const LIVE_ON: [Owner; 5] = [Owner::Detach, Owner::Rebalance, Owner::Maintain, Owner::Instant, Owner::Nobody];

@@ -12,7 +12,7 @@ use crate::core::handover::crowd::Crowd;
 use crate::core::plan::{RaisedCapacity, leftover};
 
 const NAMES: [&str; 2] = ["i-victim0", "i-victim1"];
-const BASE: i32 = 3;
+const BASE: i32 = 4;
 /// Steps of one interleaving; longer ones are cut off.
 const DEPTH: usize = 60;
 
@@ -28,9 +28,7 @@ struct Daemon {
 struct World {
     now: u64,
     daemons: [Daemon; 2],
-    fleet: Fleet,
-    members: BTreeSet<InstanceId>,
-    launched: u64,
+    aws: Aws,
     /// A call of a process that is gone, on its way since this instant.
     stale: Option<(u64, Call)>,
     /// One is enough.
@@ -91,16 +89,11 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
 impl World {
     fn new() -> World {
         let daemon = |victim| Daemon { ask: World::ask(victim), earlier: Earlier::Nothing, in_flight: None };
-        let members = NAMES.iter().copied().chain(["i-other"]).map(id).collect();
-        World {
-            now: 1_500,
-            daemons: [daemon(0), daemon(1)],
-            fleet: fleet(BASE),
-            members,
-            launched: 0,
-            stale: None,
-            mishap: false,
-        }
+        let mut aws = Aws::of(Owner::Maintain, &NAMES);
+        NAMES.into_iter().for_each(|name| aws.takes(1_000, id(name)));
+        // It launches when the test says so.
+        (aws.next_launch, aws.launches_apart) = (u64::MAX, u64::MAX / 2);
+        World { now: 1_500, daemons: [daemon(0), daemon(1)], aws, stale: None, mishap: false }
     }
 
     fn ask(victim: usize) -> AskCapacity {
@@ -111,7 +104,7 @@ impl World {
         let mut steps: Vec<Step> =
             (0..2).filter(|index| self.daemons[*index].in_flight.is_some()).map(Step::Arrive).collect();
         steps.extend(self.stale.is_some().then_some(Step::ArriveStale));
-        steps.extend(((self.members.len() as i32) < self.fleet.capacity.total).then_some(Step::Launch));
+        steps.extend(((self.aws.members.len() as i32) < self.aws.total).then_some(Step::Launch));
         if !self.mishap {
             let busy = (0..2).filter(|index| self.daemons[*index].in_flight.is_some());
             steps.extend(busy.flat_map(|index| [Step::Kill(index), Step::LoseReply(index), Step::LoseCall(index)]));
@@ -133,7 +126,7 @@ impl World {
         match step {
             Step::Arrive(index) => {
                 let (_, call) = world.daemons[index].in_flight.take().expect("a call");
-                let answer = world.perform(&call);
+                let answer = world.aws.perform(world.now, &id(NAMES[0]), &call);
                 world.now += 20;
                 world.answer(index, answer);
             }
@@ -141,7 +134,7 @@ impl World {
                 world.mishap = true;
                 let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
                 if matches!(step, Step::LoseReply(_)) {
-                    let _ = world.perform(&call);
+                    let _ = world.aws.perform(world.now, &id(NAMES[0]), &call);
                 }
                 world.now = world.now.max(begun + CALL_LIMIT.as_millis() as u64);
                 let lost = Answer::Failed(Failure::unanswered("no answer"));
@@ -149,11 +142,10 @@ impl World {
             }
             Step::ArriveStale => {
                 let (_, call) = world.stale.take().expect("a call");
-                let _ = world.perform(&call);
+                let _ = world.aws.perform(world.now, &id(NAMES[0]), &call);
             }
             Step::Launch => {
-                world.members.insert(id(&format!("i-new{}", world.launched)));
-                world.launched += 1;
+                world.aws.launch_member(world.now, "the fleet keeps its size");
             }
             Step::Kill(index) => {
                 world.mishap = true;
@@ -184,37 +176,6 @@ impl World {
         }
     }
 
-    fn perform(&mut self, call: &Call) -> Answer {
-        self.fleet.capacity.fulfilled = self.members.len() as i32;
-        match call {
-            Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet.clone()))),
-            Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members(true)),
-            Call::TagFleet { key, value, .. } => {
-                self.fleet.tags.insert(key.clone(), value.clone());
-                Answer::Accepted
-            }
-            Call::ModifyFleet { total, excess, .. } => {
-                self.fleet.excess = excess.unwrap_or(self.fleet.excess);
-                let fits = self.members.len() as i32 <= *total;
-                assert!(fits || self.fleet.excess == ExcessCapacity::Stays, "a member would be terminated");
-                self.fleet.capacity.total = *total;
-                Answer::Accepted
-            }
-            other => panic!("{other:?} is not asked here"),
-        }
-    }
-
-    fn members(&self, noticed: bool) -> Vec<FleetMember> {
-        let is_victim = |id: &InstanceId| NAMES.contains(&id.as_str());
-        let member = |id: &InstanceId| FleetMember {
-            instance_id: id.clone(),
-            instance_type: "m5.large".into(),
-            instance: None,
-            taken_since: (noticed && is_victim(id)).then(|| epoch() + Duration::from_millis(1_000)),
-        };
-        self.members.iter().map(member).collect()
-    }
-
     /// All that decides what comes next; instants count from now on.
     fn key(&self) -> String {
         let daemon = |daemon: &Daemon| {
@@ -229,32 +190,28 @@ impl World {
             "{} {} {:?} {:?} {} {:?} {} {} {}",
             daemon(&self.daemons[0]),
             daemon(&self.daemons[1]),
-            self.fleet.capacity.total,
-            self.fleet.tags,
-            self.launched,
+            self.aws.total,
+            self.aws.fleet_tags,
+            self.aws.launches.len(),
             self.stale.as_ref().map(|(_, call)| call),
             self.mishap,
-            self.fleet.excess == ExcessCapacity::Stays,
+            self.aws.excess == ExcessCapacity::Stays,
             self.stale.as_ref().map(|(begun, _)| (self.now - begun) / 500).unwrap_or_default(),
         )
     }
 
     /// Both have done what they can: one successor each, and the fleet as it was once the victims are gone.
     fn ends_well(mut self, path: &[Step]) {
-        let tale = || format!("{path:?} {:?} total {}", self.fleet.tags, self.fleet.capacity.total);
-        assert_eq!(self.launched, 2, "a successor each: {}", tale());
-        assert_eq!(self.fleet.capacity.total, BASE, "back at base: {}", tale());
-        self.members.retain(|id| !NAMES.contains(&id.as_str()));
-        self.fleet.capacity.fulfilled = self.members.len() as i32;
+        let tale = format!("{path:?} {:?} total {}", self.aws.fleet_tags, self.aws.total);
+        assert_eq!(self.aws.launches.len(), 2, "a successor each: {tale}");
+        assert_eq!(self.aws.total, BASE, "back at base: {tale}");
+        self.aws.members.retain(|id, _| !NAMES.contains(&id.as_str()));
         let gone = epoch() + Duration::from_secs(400);
-        let right = leftover(&self.fleet, &self.members(false), gone);
-        if RaisedCapacity::read(&self.fleet.tags).is_some() {
-            let put_right = crate::core::plan::PutRight {
-                base: None,
-                terminates_excess: self.fleet.excess == ExcessCapacity::Stays,
-                untag: true,
-            };
-            assert_eq!(right, crate::core::plan::Leftover::Now(put_right), "{}", tale());
+        let right = leftover(&self.aws.fleet(), &self.aws.fleet_members(400_000), gone);
+        if RaisedCapacity::read(&self.aws.fleet_tags).is_some() {
+            let terminates_excess = self.aws.excess == ExcessCapacity::Stays;
+            let put_right = crate::core::plan::PutRight { base: None, terminates_excess, untag: true };
+            assert_eq!(right, crate::core::plan::Leftover::Now(put_right), "{tale}");
         }
     }
 }

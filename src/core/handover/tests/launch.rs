@@ -17,8 +17,7 @@ fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     let launched = Launched { instances: vec![id("i-new")], errors: Vec::new() };
     handover.answered(at(10), DutyId::Ask, Answer::Launched(launched));
     assert!(handover.due(at(1_500)).iter().any(|due| due.duty == DutyId::Watch));
-    let mut dead = Model::new(&VICTIM).instance(&id("i-new"), 0).expect("an instance");
-    dead.state = InstanceState::from_code(0x0120);
+    let dead = Instance { state: InstanceState::from_code(0x0120), ..running("i-new") };
     handover.answered(at(1_510), DutyId::Watch, Answer::Instances(vec![dead]));
     assert_eq!(token(&handover.due(at(1_510))), None, "after a pause");
     let second = token(&handover.due(at(7_600))).expect("a second attempt");

@@ -346,19 +346,18 @@ fn of_several_noticed_at_once_somebody_serves_until_the_reserve_and_each_has_one
     for count in 1..=3 {
         for latency in [20, 180, 450] {
             for kills in [vec![], vec![(1_100, 0)], vec![(1_700, 0), (1_900, count - 1)], vec![(100_000, 0)]] {
-                for (when, plan) in [(When::AtOnce, nobody()), (When::AtOnce, raise()), (When::Auto, raise())] {
-                    let mut model = Model::new(&names[..count]);
-                    if !matches!(plan, Plan::Nobody { .. }) {
-                        model = model.with_fleet();
-                    }
-                    model.targets.retain(|(_, target, _)| target != "i-another");
-                    let launches = if matches!(plan, Plan::Nobody { .. }) { 0 } else { count };
-                    let mut run = Run::new(model, plan, vec![(Fate::Fine, latency); 100_000]);
+                for (when, owner, plan, launches) in [
+                    (When::AtOnce, Owner::Nobody, nobody(), 0),
+                    (When::AtOnce, Owner::Maintain, raise(), count),
+                    (When::Auto, Owner::Maintain, raise(), count),
+                ] {
+                    let mut run = Run::new(owner, &names[..count], plan, vec![(Fate::Fine, latency); 100_000]);
+                    run.aws.targets.retain(|(_, target, _)| target != "i-other1");
                     run.settings.leave.when = when;
                     let run = run.run(&kills);
                     let context = format!("{count} {latency} {when:?} {kills:?} {launches}");
                     assert_eq!(run.dark, 0, "{context}: {:?}", run.calls);
-                    assert_eq!(run.model.launched.len(), launches, "{context}");
+                    assert_eq!(run.aws.launches.len(), launches, "{context}");
                     assert!(names[..count].iter().all(|(name, _, _)| run.targets_of(name) == 0), "{context}");
                 }
             }

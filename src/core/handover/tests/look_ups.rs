@@ -4,9 +4,8 @@ use super::*;
 
 #[test]
 fn a_port_registered_since_the_look_up_is_deregistered_too() {
-    let mut model = Model::new(&VICTIM);
-    model.targets.insert((WEB.into(), "i-victim".into(), 9090));
-    let mut run = Run::new(model, launch_plan(), Vec::new());
+    let mut run = Run::new(Owner::Instant, &VICTIM, launch_plan(), Vec::new());
+    run.aws.targets.insert((WEB, "i-victim".into(), 9090));
     run.settings = at_once();
     let run = run.run(&[]);
     assert_eq!(run.targets_of("i-victim"), 0);
@@ -20,8 +19,8 @@ fn a_port_registered_since_the_look_up_is_deregistered_too() {
     let quiet = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
     assert!(quiet.at >= at(*deregistered) + Duration::from_secs(20), "{quiet:?} after {deregistered}");
     // ... and succeeded ...
-    let on = |port| run.model.targets.contains(&(WEB.into(), "i-new0".into(), port));
-    assert!(on(80) && on(9090), "{:?}", run.model.targets);
+    let on = |port| run.aws.targets.contains(&(WEB, "i-new0".into(), port));
+    assert!(on(80) && on(9090), "{:?}", run.aws.targets);
     assert!(run.outcome(0).complete, "{:?}", run.outcome(0));
     // ... and put back, if this instance lives on.
     let incident = run.handovers[0].as_ref().expect("a handover").incident();

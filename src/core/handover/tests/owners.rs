@@ -4,14 +4,14 @@ use super::*;
 
 #[test]
 fn a_group_is_left_by_detaching_and_launches_the_successor() {
-    let writes = ["exit decrement=false", "deregister web", "deregister api", "register in api"];
-    check(When::AtOnce, Model::new(&VICTIM).with_group(), detach(), &writes, &EVERYTHING);
+    let writes = ["detach decrement=false", "deregister web", "deregister api", "register successor in api"];
+    check(When::AtOnce, Owner::Detach, detach(), &writes, &EVERYTHING);
 }
 
 #[test]
 fn a_termination_hook_is_completed_once_quiet() {
     let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
-    let run = Run::new(Model::new(&VICTIM).with_group(), plan, Vec::new()).run(&[]);
+    let run = Run::new(Owner::Hook, &VICTIM, plan, Vec::new()).run(&[]);
     let completed = run.calls.iter().find(|(_, _, call)| matches!(call, Call::CompleteLifecycleAction { .. }));
     let quiet = run.milestones.iter().find(|milestone| milestone.milestone == MilestoneKind::Quiet).expect("quiet");
     let (completed_at, _, _) = completed.expect("the hook is completed");
@@ -22,9 +22,9 @@ fn a_termination_hook_is_completed_once_quiet() {
 #[test]
 fn a_termination_hook_opens_after_the_drain_and_is_completed_then() {
     let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
-    let mut model = Model::new(&VICTIM).with_group();
-    model.drains_for = 80_000;
-    let run = Run::new(model, plan, Vec::new()).run(&[]);
+    let mut run = Run::new(Owner::Hook, &VICTIM, plan, Vec::new());
+    run.aws.drains_for = 80_000;
+    let run = run.run(&[]);
     let completions: Vec<u64> = run
         .calls
         .iter()
@@ -39,9 +39,9 @@ fn a_termination_hook_opens_after_the_drain_and_is_completed_then() {
 #[test]
 fn a_hook_that_opens_after_the_end_is_not_called_completed() {
     let plan = Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate };
-    let mut model = Model::new(&VICTIM).with_group();
-    model.drains_for = 300_000;
-    let run = Run::new(model, plan, Vec::new()).run(&[]);
+    let mut run = Run::new(Owner::Hook, &VICTIM, plan, Vec::new());
+    run.aws.drains_for = 300_000;
+    let run = run.run(&[]);
     let outcome = run.outcome(0);
     assert!(!outcome.complete);
     let undone: Vec<&DutyReport> = outcome.duties.iter().filter(|report| !report.done).collect();
@@ -50,17 +50,32 @@ fn a_hook_that_opens_after_the_end_is_not_called_completed() {
 
 #[test]
 fn a_maintain_fleet_is_raised_and_put_back() {
-    let writes = ["deregister web", "deregister api", "capacity 4", "capacity 3", "register in web", "register in api"];
-    let run = check(When::AtOnce, Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
-    assert_eq!(run.model.fleet.map(|(fleet, _)| fleet.capacity.total), Some(3));
+    let writes = [
+        "deregister web",
+        "deregister api",
+        "capacity 4",
+        "capacity 3",
+        "register successor in web",
+        "register successor in api",
+    ];
+    let run = check(When::AtOnce, Owner::Maintain, raise(), &writes, &EVERYTHING);
+    assert_eq!(run.aws.total, 3);
 }
 
 #[test]
 fn by_default_a_fleet_and_a_template_launch_before_this_instance_leaves() {
-    let writes = ["capacity 4", "capacity 3", "register in web", "register in api", "deregister web", "deregister api"];
-    check(When::Auto, Model::new(&VICTIM).with_fleet(), raise(), &writes, &EVERYTHING);
-    let writes = ["create fleet", "register in web", "register in api", "deregister web", "deregister api"];
-    check(When::Auto, Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
+    let writes = [
+        "capacity 4",
+        "capacity 3",
+        "register successor in web",
+        "register successor in api",
+        "deregister web",
+        "deregister api",
+    ];
+    check(When::Auto, Owner::Maintain, raise(), &writes, &EVERYTHING);
+    let writes =
+        ["create fleet", "register successor in web", "register successor in api", "deregister web", "deregister api"];
+    check(When::Auto, Owner::Instant, launch_plan(), &writes, &EVERYTHING);
 }
 
 #[test]
@@ -68,7 +83,7 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
     let rebalances =
         Plan::Group { group: AutoScalingGroup { capacity_rebalance: true, ..group(&[]) }, how: GroupRequest::Observe };
     for (when, leaves_at_once) in [(When::Auto, false), (When::AtOnce, true)] {
-        let mut run = Run::new(Model::new(&VICTIM).with_group(), rebalances.clone(), Vec::new());
+        let mut run = Run::new(Owner::Detach, &VICTIM, rebalances.clone(), Vec::new());
         run.settings.leave.when = when;
         let run = run.run(&[]);
         let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
@@ -78,7 +93,7 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
 
 #[test]
 fn by_default_nobody_to_launch_means_at_once() {
-    let run = Run::new(Model::new(&VICTIM), Plan::nobody_ever("launched by hand"), Vec::new()).run(&[]);
+    let run = Run::new(Owner::Instant, &VICTIM, Plan::nobody_ever("launched by hand"), Vec::new()).run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
     // Three exchanges of 20 ms: another target serves, this instance bears its tag, and the other does not.
     assert_eq!(first.map(|(when, _, _)| *when), Some(1_060));
@@ -95,26 +110,26 @@ fn the_defaults_count_thirty_seconds_of_a_long_delay_and_settle_of_a_short_one()
 
 #[test]
 fn an_instant_fleet_is_launched_and_its_instance_registered() {
-    let writes = ["create fleet", "deregister web", "deregister api", "register in web", "register in api"];
-    check(When::AtOnce, Model::new(&VICTIM), launch_plan(), &writes, &EVERYTHING);
+    let writes =
+        ["create fleet", "deregister web", "deregister api", "register successor in web", "register successor in api"];
+    check(When::AtOnce, Owner::Instant, launch_plan(), &writes, &EVERYTHING);
 }
 
 #[test]
 fn nobody_launches_and_the_instance_drains_all_the_same() {
     let plan = Plan::nobody_ever("launched by hand");
-    let run = Run::new(Model::new(&VICTIM), plan, Vec::new()).run(&[]);
+    let run = Run::new(Owner::Instant, &VICTIM, plan, Vec::new()).run(&[]);
     assert!(run.outcome(0).complete);
     assert_eq!(run.targets_of("i-victim"), 0);
-    assert_eq!(run.model.launched.len(), 0);
+    assert_eq!(run.aws.launches.len(), 0);
 }
 
 #[test]
 fn the_owner_is_asked_in_the_first_instant_and_one_look_later_every_deregistration_is_begun_where_many_serve() {
-    let mut model = Model::new(&VICTIM).with_group();
+    let mut run = Run::new(Owner::Detach, &VICTIM, detach(), Vec::new());
     for other in 0..11 {
-        model.targets.extend([WEB, API].map(|arn| (arn.into(), format!("i-serving{other}"), 80)));
+        run.aws.targets.extend([WEB, API].map(|arn| (arn, format!("i-serving{other}"), 80)));
     }
-    let mut run = Run::new(model, detach(), Vec::new());
     run.settings.leave.when = When::AtOnce;
     let run = run.run(&[]);
     let at = |instant| run.calls.iter().filter(move |(when, _, _)| *when == instant).map(|(_, _, call)| call);
@@ -126,27 +141,27 @@ fn the_owner_is_asked_in_the_first_instant_and_one_look_later_every_deregistrati
 
 #[test]
 fn a_hibernation_sends_the_deregistrations_alone() {
-    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+    let mut run = Run::new(Owner::Detach, &VICTIM, detach(), Vec::new());
     run.action = Action::Hibernate;
     let run = run.run(&[]);
     let first: Vec<&Call> =
         run.calls.iter().take_while(|(when, _, _)| *when == 1_000).map(|(_, _, call)| call).collect();
     assert!(matches!(first.as_slice(), [Call::DeregisterTargets { .. }, Call::DeregisterTargets { .. }]));
     assert!(run.calls.iter().any(|(_, _, call)| matches!(call, Call::DetachInstances { .. })));
-    assert_eq!(run.model.launched.len(), 1);
+    assert_eq!(run.aws.launches.len(), 1);
 }
 
 #[test]
 fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
-    let mut run = Run::new(Model::new(&VICTIM).with_group(), detach(), Vec::new());
+    let mut run = Run::new(Owner::Detach, &VICTIM, detach(), Vec::new());
     run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
-    let writes = ["launch", "register in api", "deregister web", "deregister api", "exit decrement=true"];
-    assert_eq!(run.model.writes, writes);
+    let writes = ["launch", "register successor in api", "deregister web", "deregister api", "detach decrement=true"];
+    assert_eq!(run.aws.writes, writes);
     let healthy = run.milestones.iter().rfind(|it| it.milestone == MilestoneKind::SuccessorHealthy).expect("healthy");
     let deregistered = run.milestones.iter().find(|it| it.milestone == MilestoneKind::Deregistered).expect("left");
     assert!(deregistered.at >= healthy.at);
-    assert_eq!(run.model.launched.len(), 1);
+    assert_eq!(run.aws.launches.len(), 1);
     assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
 }
 
@@ -154,7 +169,7 @@ fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
 fn serving_on_ends_when_draining_would_come_too_late() {
     let plan = launch_plan();
     let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
-    let mut run = Run::new(Model::new(&VICTIM), plan, never);
+    let mut run = Run::new(Owner::Instant, &VICTIM, plan, never);
     run.settings.leave.when = When::SuccessorHealthy;
     let run = run.run(&[]);
     let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));

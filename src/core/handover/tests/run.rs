@@ -2,6 +2,12 @@
 
 use super::*;
 
+#[derive(Debug)]
+pub(super) struct Process {
+    victim: usize,
+    generation: u32,
+}
+
 /// Something that happens later.
 pub(super) enum Event {
     Arrive { process: Process, duty: DutyId, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
@@ -10,7 +16,9 @@ pub(super) enum Event {
 
 /// A whole run: victims with their processes, a model of AWS, and what chance brings.
 pub(super) struct Run {
-    pub(super) model: Model,
+    pub(super) aws: Aws,
+    /// Name, notice and deadline of each.
+    pub(super) victims: Vec<(InstanceId, u64, u64)>,
     pub(super) plan: Plan,
     /// The process after a kill finds this out again, where the record is lost.
     pub(super) plan_after_restart: Option<Plan>,
@@ -31,16 +39,16 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(model: Model, plan: Plan, exchanges: Vec<Exchange>) -> Run {
-        let victims = model.victims.len();
+    pub(super) fn new(owner: Owner, victims: &[(&str, u64, u64)], plan: Plan, exchanges: Vec<Exchange>) -> Run {
         Run {
-            model,
+            aws: Aws::of_victims(owner, victims),
+            victims: victims.iter().map(|(name, noticed, deadline)| (id(name), *noticed, *deadline)).collect(),
             plan,
             plan_after_restart: None,
             settings: Settings::default(),
             action: Action::Terminate,
-            handovers: (0..victims).map(|_| None).collect(),
-            generations: vec![0; victims],
+            handovers: victims.iter().map(|_| None).collect(),
+            generations: vec![0; victims.len()],
             exchanges,
             next_exchange: 0,
             lost_in_a_row: BTreeMap::new(),
@@ -54,23 +62,22 @@ impl Run {
 
     /// Runs to a minute after the last deadline; `kills` are the instants at which a victim's process dies.
     pub(super) fn run(mut self, kills: &[(u64, usize)]) -> Run {
-        let end = self.model.deadlines.iter().max().copied().unwrap_or_default() + 60_000;
+        let end = self.victims.iter().map(|it| it.2).max().unwrap_or_default() + 60_000;
         let mut now = 0;
         let mut steps = 0;
         while now <= end {
             steps += 1;
             assert!(steps < 200_000, "the core spins at {now} ms");
-            self.model.pass(now);
+            self.aws.pass(now);
             for victim in 0..self.handovers.len() {
-                if self.handovers[victim].is_none()
-                    && now >= self.model.noticed_at[victim]
-                    && now < self.model.deadlines[victim]
-                {
+                let (name, noticed, deadline) = self.victims[victim].clone();
+                if self.handovers[victim].is_none() && (noticed..deadline).contains(&now) {
+                    self.aws.takes(now, name);
                     self.begin(victim, now);
                 }
             }
             for (_, victim) in kills.iter().filter(|(kill, _)| *kill == now) {
-                if self.handovers[*victim].is_some() && now < self.model.deadlines[*victim] {
+                if self.handovers[*victim].is_some() && now < self.victims[*victim].2 {
                     self.generations[*victim] += 1;
                     self.begin(*victim, now);
                 }
@@ -80,8 +87,8 @@ impl Run {
                 self.ask(victim, now);
             }
             let next = self.next_instant(now, kills, end);
-            let first_reserve = self.model.deadlines.iter().min().copied().unwrap_or_default().saturating_sub(10_000);
-            if !self.model.targets.iter().any(|(arn, _, _)| arn == WEB) {
+            let first_reserve = self.victims.iter().map(|it| it.2).min().unwrap_or_default().saturating_sub(10_000);
+            if !self.aws.targets.iter().any(|(arn, _, _)| *arn == WEB) {
                 self.dark += next.min(first_reserve).saturating_sub(now);
             }
             now = next;
@@ -90,15 +97,18 @@ impl Run {
     }
 
     pub(super) fn begin(&mut self, victim: usize, now: u64) {
-        let name = self.model.victims[victim].clone();
-        let mut incident = incident_of(&name, self.action, self.model.deadlines[victim]);
-        incident.time = Some(epoch() + Duration::from_millis(self.model.deadlines[victim]));
+        let (name, _, deadline) = &self.victims[victim];
+        let mut incident = incident_of(name.as_str(), self.action, *deadline);
+        incident.time = Some(time(*deadline));
         let is_resumed = self.generations[victim] > 0;
         incident.start.earlier = if is_resumed { Earlier::Perhaps } else { Earlier::Nothing };
         incident.planned_before = !is_resumed;
         let plan = if is_resumed { self.plan_after_restart.as_ref().unwrap_or(&self.plan) } else { &self.plan };
-        let known =
-            LookedUp { registrations: Some(registrations(&name)), plan: Some(plan.clone()), ..LookedUp::default() };
+        let known = LookedUp {
+            registrations: Some(registrations(name.as_str())),
+            plan: Some(plan.clone()),
+            ..LookedUp::default()
+        };
         self.handovers[victim] = Some(Handover::begin(incident, self.settings.clone(), known, at(now)));
     }
 
@@ -106,9 +116,9 @@ impl Run {
         while let Some(index) = self.events.iter().position(|(when, _)| *when <= now) {
             match self.events.remove(index).1 {
                 Event::Arrive { process, duty, call, limit, fate, began, took } => {
-                    let answer = self.arrive(now, &process, &call, fate);
+                    let answer = self.aws.arrives(now, &self.victims[process.victim].0, &call, fate);
                     let reply_at = (began + took).max(now);
-                    let lost = matches!(fate, Fate::LostCall | Fate::LostReply) || took > limit;
+                    let lost = fate.loses_the_answer() || took > limit;
                     let (when, answer) = if lost {
                         (began + limit, Answer::Failed(Failure::unanswered("no answer")))
                     } else {
@@ -127,30 +137,9 @@ impl Run {
         }
     }
 
-    pub(super) fn arrive(&mut self, now: u64, process: &Process, call: &Call, fate: Fate) -> Answer {
-        let victim = self.model.victims[process.victim].clone();
-        let failed =
-            |kind, code: &str| Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
-        match (fate, call) {
-            (_, Call::LookAtConnections { .. }) | (Fate::Fine | Fate::LostReply, _) => {
-                self.model.perform(now, &victim, call)
-            }
-            (Fate::NoCapacity, Call::CreateFleet { client_token, fleet }) => {
-                let errors = vec!["InsufficientInstanceCapacity: none".to_owned()];
-                let launched = Launched { instances: Vec::new(), errors };
-                let known = self.model.tokens.entry(client_token.clone());
-                Answer::Launched(known.or_insert((format!("{fleet:?}"), launched)).1.clone())
-            }
-            (Fate::NoCapacity, _) => self.model.perform(now, &victim, call),
-            (Fate::LostCall, _) => Answer::Accepted,
-            (Fate::Throttled, _) => failed(FailureKind::Throttled, "RequestLimitExceeded"),
-            (Fate::Fault, _) => failed(FailureKind::Fault, "InternalError"),
-        }
-    }
-
     pub(super) fn ask(&mut self, victim: usize, now: u64) {
         let Some(handover) = &mut self.handovers[victim] else { return };
-        let deadline = self.model.deadlines[victim];
+        let deadline = self.victims[victim].2;
         let due = handover.due(at(now));
         self.milestones.extend(handover.take_milestones());
         for Due { duty, call, limit } in due {
@@ -174,7 +163,7 @@ impl Run {
     /// The model loses much, but not three exchanges of one duty in a row: against silence no order of calls helps.
     pub(super) fn mended(&mut self, whose: (usize, DutyId), fate: Fate, took: u16) -> Exchange {
         let lost = self.lost_in_a_row.entry(whose).or_default();
-        *lost = if matches!(fate, Fate::Fine | Fate::NoCapacity) && took < 3_000 { 0 } else { *lost + 1 };
+        *lost = if fate.is_well() && took < 3_000 { 0 } else { *lost + 1 };
         if *lost < 3 {
             return (fate, took);
         }
@@ -186,7 +175,7 @@ impl Run {
         let wakes = self.handovers.iter().flatten().filter_map(Handover::wake);
         let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
         let kills = kills.iter().map(|(kill, _)| *kill);
-        let marks = self.model.deadlines.iter().chain(&self.model.noticed_at).chain([&self.model.next_launch]).copied();
+        let marks = self.victims.iter().map(|it| it.1).chain([self.aws.next_launch]).chain(self.aws.next_timer());
         let events = self.events.iter().map(|(when, _)| *when);
         let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
         next.unwrap_or(end + 1)
@@ -206,6 +195,6 @@ impl Run {
     }
 
     pub(super) fn targets_of(&self, victim: &str) -> usize {
-        self.model.targets.iter().filter(|(_, target, _)| target == victim).count()
+        self.aws.targets.iter().filter(|(_, target, _)| target == victim).count()
     }
 }

@@ -12,12 +12,10 @@ fn two_victims_have_both_successors_registered_whenever_either_is_noticed_killed
         for later in [0, 1_700, 9_000, 30_000] {
             for boots_differ_by in [0, 9_000, 30_000] {
                 let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + later, 121_000 + later)];
-                for (mut model, plan) in
-                    [(Model::new(&victims).with_fleet(), raise_of(4)), (Model::new(&victims).with_group(), detach())]
-                {
-                    model.boots_differ_by = boots_differ_by;
-                    let run = Run::new(model, plan, Vec::new()).run(&kills);
-                    every_successor_is_registered(&run, 2);
+                for (owner, plan) in [(Owner::Maintain, raise_of(4)), (Owner::Detach, detach())] {
+                    let mut run = Run::new(owner, &victims, plan, Vec::new());
+                    run.aws.boots_differ_by = boots_differ_by;
+                    every_successor_is_registered(&run.run(&kills), 2);
                 }
             }
         }
@@ -32,15 +30,10 @@ fn victims(count: usize) -> Vec<(&'static str, u64, u64)> {
 
 /// Everything that was launched stands in each target group on each port, and everybody knows it.
 fn every_successor_is_registered(run: &Run, count: usize) {
-    assert_eq!(run.model.launched.len(), count, "{:?}", run.model.writes);
-    for (successor, _) in &run.model.launched {
+    assert_eq!(run.aws.launches.len(), count, "{:?}", run.aws.writes);
+    for Launch { id: successor, .. } in &run.aws.launches {
         let reports = run.handovers.iter().flatten().map(Handover::reports).collect::<Vec<_>>();
-        assert_eq!(
-            run.targets_of(successor.as_str()),
-            3,
-            "{successor} of {count}: {:?} {reports:#?}",
-            run.model.writes
-        );
+        assert_eq!(run.targets_of(successor.as_str()), 3, "{successor} of {count}: {:?} {reports:#?}", run.aws.writes);
     }
     for victim in 0..count {
         assert!(run.outcome(victim).complete, "{victim} of {count}: {:#?}", run.outcome(victim));
@@ -51,19 +44,15 @@ fn every_successor_is_registered(run: &Run, count: usize) {
 fn victims_noticed_together_have_every_successor_registered_however_long_each_boots() {
     for count in [1, 2, 3, 10] {
         for boots_differ_by in [8_000, 40_000] {
-            let plan = |group: &AutoScalingGroup| Plan::Group { group: group.clone(), how: GroupRequest::Detach };
             let worlds = [
-                (Model::new(&victims(count)).with_fleet(), raise_of(count as i32 + 2)),
-                (Model::new(&victims(count)).with_group(), plan(&group(&[]))),
-                (
-                    Model::new(&victims(count)).with_group(),
-                    Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate },
-                ),
+                (Owner::Maintain, raise_of(count as i32 + 2)),
+                (Owner::Detach, detach()),
+                (Owner::Hook, Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }),
             ];
-            for (mut model, plan) in worlds {
-                model.boots_differ_by = boots_differ_by;
-                model.launches_apart = 4_000;
-                every_successor_is_registered(&Run::new(model, plan, Vec::new()).run(&[]), count);
+            for (owner, plan) in worlds {
+                let mut run = Run::new(owner, &victims(count), plan, Vec::new());
+                (run.aws.boots_differ_by, run.aws.launches_apart) = (boots_differ_by, 4_000);
+                every_successor_is_registered(&run.run(&[]), count);
             }
         }
     }
@@ -74,12 +63,10 @@ fn victims_of_a_group_that_rebalances_have_every_successor_found_and_registered(
     for count in [2, 10] {
         for (boots_differ_by, launches_apart) in [(8_000, 0), (40_000, 4_000)] {
             for when in [When::Auto, When::AtOnce] {
-                let mut model = Model::new(&victims(count)).with_group();
-                (model.rebalanced, model.boots_differ_by, model.launches_apart) =
-                    (Some(0), boots_differ_by, launches_apart);
-                let members = model.group_members(0);
-                let group = AutoScalingGroup { capacity_rebalance: true, members, ..group(&[]) };
-                let mut run = Run::new(model, Plan::Group { group, how: GroupRequest::Observe }, Vec::new());
+                let victims = victims(count);
+                let plan = Aws::of_victims(Owner::Rebalance, &victims).plan();
+                let mut run = Run::new(Owner::Rebalance, &victims, plan, Vec::new());
+                (run.aws.boots_differ_by, run.aws.launches_apart) = (boots_differ_by, launches_apart);
                 run.settings.leave.when = when;
                 let run = run.run(&[]);
                 every_successor_is_registered(&run, count);
@@ -115,11 +102,11 @@ fn kills(victims: usize) -> impl Strategy<Value = Vec<(u64, usize)>> {
 
 /// Asserts the invariants, however it went.
 fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
-    for (victim, name) in run.model.victims.iter().enumerate() {
+    for (victim, (name, ..)) in run.victims.iter().enumerate() {
         let _ended = run.outcome(victim);
-        prop_assert_eq!(run.targets_of(name), 0, "{} is out of its target groups", name);
+        prop_assert_eq!(run.targets_of(name.as_str()), 0, "{} is out of its target groups", name);
     }
-    prop_assert_eq!(run.model.launched.len(), expected, "successors: {:?}", run.model.writes);
+    prop_assert_eq!(run.aws.launches.len(), expected, "successors: {:?}", run.aws.writes);
     Ok(())
 }
 
@@ -129,13 +116,12 @@ fn a_raise_of_a_dead_process_that_lands_after_the_base_was_put_back_is_put_back_
     let victims = [("i-first", 1_000, 121_000), ("i-victim", 41_000, 161_000)];
     for raise_takes in (500..3_000).step_by(100) {
         for killed_after in [90, 200, 400] {
-            let mut run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), Vec::new());
+            let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), Vec::new());
             run.slow_raises_of = Some((1, raise_takes));
             let run = run.run(&[(41_000 + killed_after, 1), (41_000 + killed_after + 50, 1)]);
-            let what = format!("{raise_takes} ms, killed after {killed_after}: {:?}", run.model.writes);
-            assert_eq!(run.model.launched.len(), 2, "{what}");
-            let (fleet, _) = run.model.fleet.as_ref().expect("a fleet");
-            assert_eq!(fleet.capacity.total, 4, "{what}");
+            let what = format!("{raise_takes} ms, killed after {killed_after}: {:?}", run.aws.writes);
+            assert_eq!(run.aws.launches.len(), 2, "{what}");
+            assert_eq!(run.aws.total, 4, "{what}");
         }
     }
 }
@@ -147,25 +133,22 @@ proptest! {
     fn a_group_launches_exactly_one_successor_whatever_is_lost_and_killed(
         exchanges in exchanges(), kills in kills(1), hook in any::<bool>(), when in when(),
     ) {
-        let plan = if hook {
-            Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }
-        } else {
-            detach()
+        let (owner, plan) = match hook {
+            true => (Owner::Hook, Plan::Group { group: group(&["drain"]), how: GroupRequest::Terminate }),
+            false => (Owner::Detach, detach()),
         };
-        let mut run = Run::new(Model::new(&VICTIM).with_group(), plan, exchanges);
+        let mut run = Run::new(owner, &VICTIM, plan, exchanges);
         run.settings.leave.when = when;
         let run = run.run(&kills);
         held(&run, 1)?;
-        let (members, desired) = run.model.group.as_ref().expect("a group");
-        prop_assert_eq!(members.len(), 3);
-        prop_assert_eq!(*desired, 3);
+        prop_assert_eq!((run.aws.members.len(), run.aws.desired), (3, 3));
     }
 
     #[test]
     fn an_instant_fleet_launches_exactly_one_successor_whatever_is_lost_and_killed(
         exchanges in exchanges(), kills in kills(1), other_zones_after_restart in any::<bool>(), when in when(),
     ) {
-        let mut run = Run::new(Model::new(&VICTIM), launch_plan(), exchanges);
+        let mut run = Run::new(Owner::Instant, &VICTIM, launch_plan(), exchanges);
         run.settings.leave.when = when;
         if let (true, Plan::Launch(mut launch)) = (other_zones_after_restart, launch_plan()) {
             launch.attempts.rotate_left(1);
@@ -183,13 +166,11 @@ proptest! {
         exchanges in exchanges(), kills in kills(2), second in 0u64..110_000, when in when(),
     ) {
         let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
-        let mut run = Run::new(Model::new(&victims).with_fleet(), raise_of(4), exchanges);
+        let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
         run.settings.leave.when = when;
         let run = run.run(&kills);
         held(&run, 2)?;
-        let (fleet, members) = run.model.fleet.as_ref().expect("a fleet");
-        prop_assert_eq!(fleet.capacity.total, 4, "back at base");
-        prop_assert_eq!(members.len(), 4);
+        prop_assert_eq!((run.aws.members.len(), run.aws.total), (4, 4), "back at base");
     }
 }
 
@@ -208,29 +189,25 @@ proptest! {
         let others = names.iter().zip(&offsets).map(|(name, offset)| (*name, 1_000 + offset, 121_000 + offset));
         let victims: Vec<(&str, u64, u64)> = std::iter::once(VICTIM[0]).chain(others).collect();
         let count = victims.len();
-        let (mut model, plan) = match in_group {
-            true => (Model::new(&victims).with_group(), detach()),
-            false => (Model::new(&victims).with_fleet(), raise_of(count as i32 + 2)),
+        let (owner, plan) = match in_group {
+            true => (Owner::Detach, detach()),
+            false => (Owner::Maintain, raise_of(count as i32 + 2)),
         };
-        model.boots_differ_by = boots_differ_by;
-        let run = Run::new(model, plan, exchanges).run(&kills);
+        let mut run = Run::new(owner, &victims, plan, exchanges);
+        run.aws.boots_differ_by = boots_differ_by;
+        let run = run.run(&kills);
         held(&run, count)?;
         if (0..count).all(|victim| run.outcome(victim).complete) {
-            for (successor, _) in &run.model.launched {
-                prop_assert_eq!(run.targets_of(successor.as_str()), 3, "{} {:?}", successor, run.model.writes);
+            for Launch { id: successor, .. } in &run.aws.launches {
+                prop_assert_eq!(run.targets_of(successor.as_str()), 3, "{} {:?}", successor, run.aws.writes);
             }
         }
-        if let Some((fleet, members)) = &run.model.fleet {
-            prop_assert_eq!(fleet.capacity.total, count as i32 + 2, "back at base");
-            prop_assert_eq!(members.len(), count + 2);
+        if !in_group {
+            prop_assert_eq!(run.aws.total, count as i32 + 2, "back at base");
+            prop_assert_eq!(run.aws.members.len(), count + 2);
             // Whoever looks at it next puts the rest back.
-            let members: Vec<FleetMember> = members.iter().map(|id| FleetMember {
-                instance_id: id.clone(),
-                instance_type: "m5.large".into(),
-                instance: None,
-                taken_since: None,
-            }).collect();
-            let left = crate::core::plan::leftover(fleet, &members, epoch() + Duration::from_secs(600));
+            let (fleet, members) = (run.aws.fleet(), run.aws.fleet_members(600_000));
+            let left = crate::core::plan::leftover(&fleet, &members, epoch() + Duration::from_secs(600));
             let policy_is_back = match left {
                 crate::core::plan::Leftover::Nothing => fleet.excess == ExcessCapacity::Terminates,
                 crate::core::plan::Leftover::Now(right) => right.untag

@@ -3,10 +3,10 @@
 
 use proptest::prelude::*;
 
-use super::aws::{OWNERS, Owner};
-use super::story::{Exchange, Fate, Story, arrives, hands_over_for_events, hands_over_on_recommendation};
+use super::story::{Story, arrives, hands_over_for_events, hands_over_on_recommendation};
 use super::{closed, is_complete, registrations_of_us};
 use crate::core::config::{Then, When};
+use crate::core::handover::tests::aws::{Exchange, Fate, OWNERS, Owner};
 use crate::core::handover::tests::chance;
 use crate::core::life::Closed;
 use crate::core::model::{Action, MilestoneKind};

@@ -1,7 +1,7 @@
 //! Drills as stories: whatever becomes of one, the instance is where it was, or its real end is handed over.
 
-use super::aws::home;
 use super::*;
+use crate::core::handover::tests::aws::home;
 
 /// Looked up, and a drill begun after ten seconds.
 fn drilled(owner: Owner) -> Story {

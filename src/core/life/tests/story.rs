@@ -10,29 +10,18 @@ use crate::core::call::{Answer, Call};
 use crate::core::config::{Config, ListedTargetGroup, Rebalance, ScheduledEvents, TargetGroups, Then};
 use crate::core::duty::{Due, DutyId};
 use crate::core::handover::Handover;
+use crate::core::handover::tests::aws::{Aws, Exchange, Fate, Owner, home, time};
+use crate::core::handover::tests::identity_of;
 use crate::core::incident::Incident;
 use crate::core::life::{Life, Recommendation, Ticket};
-use crate::core::model::{Action, BootInstant, ExcessCapacity, Milestone, MilestoneKind, ScheduledEvent, Signal};
+use crate::core::model::{
+    Action, BootInstant, ExcessCapacity, InstanceId, Milestone, MilestoneKind, ScheduledEvent, Signal,
+};
 use crate::core::notice::Notice;
 use crate::core::plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::Failure;
 
-use super::aws::{Aws, Owner, home, identity, time};
-
-/// How an exchange with AWS goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Fine,
-    /// It never arrives.
-    LostCall,
-    /// It is done, and the answer is lost.
-    LostReply,
-    Throttled,
-    Fault,
-}
-
-/// One exchange: its fate, and how long it takes.
-pub(super) type Exchange = (Fate, u16);
+const US: &str = "i-us";
 
 enum Flight {
     Arrive { process: u32, ticket: Ticket, call: Call, limit: u64, fate: Fate, began: u64, took: u64 },
@@ -82,7 +71,7 @@ impl Story {
         change(&mut config);
         let mut story = Story {
             now: 0,
-            aws: Aws::of(owner),
+            aws: Aws::of(owner, &[US]),
             config,
             life: None,
             process: 0,
@@ -191,7 +180,7 @@ impl Story {
         self.process += 1;
         let record = self.record();
         let boot_id = format!("boot-{}", self.boot);
-        self.life = Some(Life::new(identity(), boot_id, self.config.clone(), false, record));
+        self.life = Some(Life::new(identity_of(US), boot_id, self.config.clone(), false, record));
         self.lost_in_a_row.clear();
         (self.looks, self.next_look) = (0, self.now);
         self.next_look_up = Some(self.now + 2_000);
@@ -296,12 +285,12 @@ impl Story {
     /// As before but for its target groups.
     pub(super) fn is_tidy(&self) {
         assert!(self.aws.alive, "it lives on: {}", self.tale());
-        assert!(!self.aws.tags().contains_key(LEAVING_TAG), "its mark is taken off: {}", self.tale());
+        assert!(!self.aws.is_tagged(LEAVING_TAG), "its mark is taken off: {}", self.tale());
         assert_eq!(self.aws.total, 3, "the fleet's capacity is at base: {}", self.tale());
         // A fleet with a member too many keeps it, and its tag keeps the policy for later.
         let may_be_tagged = self.aws.exceeds_target();
         assert!(
-            may_be_tagged || !self.aws.fleet_tags().contains_key(BASE_CAPACITY_TAG),
+            may_be_tagged || !self.aws.fleet_tags.contains_key(BASE_CAPACITY_TAG),
             "and without its tag: {}",
             self.tale()
         );
@@ -384,16 +373,8 @@ impl Story {
     fn land(&mut self, flight: Flight) {
         match flight {
             Flight::Arrive { process, ticket, call, limit, fate, began, took } => {
-                let failed = |kind, code: &str| {
-                    Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() })
-                };
-                let answer = match fate {
-                    Fate::LostCall => Answer::Accepted,
-                    Fate::Throttled => failed(FailureKind::Throttled, "RequestLimitExceeded"),
-                    Fate::Fault => failed(FailureKind::Fault, "InternalError"),
-                    Fate::Fine | Fate::LostReply => self.aws.perform(self.now, &call),
-                };
-                let lost = matches!(fate, Fate::LostCall | Fate::LostReply) || took > limit;
+                let answer = self.aws.arrives(self.now, &InstanceId::new(US), &call, fate);
+                let lost = fate.loses_the_answer() || took > limit;
                 let (at, answer) = if lost {
                     (began + limit, Answer::Failed(Failure::unanswered("no answer")))
                 } else {

@@ -1,9 +1,29 @@
-//! The calls of the daemon, as AWS answers them.
+//! The calls of the daemons, as AWS answers them.
 
 use super::*;
 
 impl Aws {
-    pub(in crate::core::life::tests) fn perform(&mut self, now: u64, call: &Call) -> Answer {
+    /// A call that may get lost, or be answered at a bad moment.
+    pub(crate) fn arrives(&mut self, now: u64, from: &InstanceId, call: &Call, fate: Fate) -> Answer {
+        let failed =
+            |kind, code: &str| Answer::Failed(Failure { kind, code: Some(code.into()), message: String::new() });
+        match (fate, call) {
+            (Fate::NoCapacity, Call::CreateFleet { client_token, fleet }) => {
+                let errors = vec!["InsufficientInstanceCapacity: none".to_owned()];
+                let launched = Launched { instances: Vec::new(), errors };
+                let known = self.tokens.entry(client_token.clone());
+                Answer::Launched(known.or_insert((format!("{fleet:?}"), launched)).1.clone())
+            }
+            (_, Call::LookAtConnections { .. }) | (Fate::Fine | Fate::LostReply | Fate::NoCapacity, _) => {
+                self.perform(now, from, call)
+            }
+            (Fate::LostCall, _) => Answer::Accepted,
+            (Fate::Throttled, _) => failed(FailureKind::Throttled, "RequestLimitExceeded"),
+            (Fate::Fault, _) => failed(FailureKind::Fault, "InternalError"),
+        }
+    }
+
+    pub(in crate::core::handover::tests) fn perform(&mut self, now: u64, from: &InstanceId, call: &Call) -> Answer {
         match call {
             Call::DeregisterTargets { target_group, targets, .. } => {
                 for target in targets {
@@ -18,7 +38,7 @@ impl Aws {
                     self.draining.remove(&row);
                     self.targets.insert(row);
                 }
-                let who = if targets.iter().all(|target| target.id == US) { "us" } else { "successor" };
+                let who = if targets.iter().all(|target| target.id == from.as_str()) { "us" } else { "successor" };
                 self.write(format!("register {who} in {}", target_group.name()))
             }
             Call::DescribeTargetHealth { target_group, targets, .. } => {
@@ -34,14 +54,15 @@ impl Aws {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
             Call::DescribeSuccessorsByTag => {
-                Answer::Instances(self.tagged.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
+                let tagged = self.tagged.get(from).into_iter().flatten();
+                Answer::Instances(tagged.filter_map(|wanted| self.instance(wanted, now)).collect())
             }
             Call::TagInstance { key, value } => {
-                self.tags.insert(key.clone(), value.clone());
+                self.tags.entry(from.clone()).or_default().insert(key.clone(), value.clone());
                 Answer::Accepted
             }
             Call::UntagInstance { key } => {
-                self.tags.remove(key);
+                self.tags.entry(from.clone()).or_default().remove(key);
                 Answer::Accepted
             }
             Call::RunHook { hook, .. } => {
@@ -51,24 +72,21 @@ impl Aws {
             Call::LookAtReadiness(_) if self.ready => Answer::Accepted,
             Call::LookAtReadiness(_) => Answer::Failed(Failure::unanswered("connection refused")),
             Call::FindTargetGroups => {
-                Answer::TargetGroups { wanted: registrations_of(home().into_iter()), missing: Vec::new() }
+                Answer::TargetGroups { wanted: Aws::registrations_of(from, home()), missing: Vec::new() }
             }
-            Call::FindRegistrations { .. } => {
-                let (unclear, missing) = (Vec::new(), Vec::new());
-                Answer::Registrations { found: self.shown(), unclear, missing, untold: None }
-            }
+            Call::FindRegistrations { .. } => found(self.shown(from)),
             Call::FindPlan | Call::FindGroup => Answer::Plan(Box::new(self.plan())),
             Call::TerminateInstances => {
-                self.timers.push((now + 1_000, Timer::Dies));
+                self.timers.push((now + 1_000, from.clone(), Timer::Dies));
                 self.write("terminate ourselves".into())
             }
-            Call::CreateFleet { client_token, fleet } => self.create_fleet(now, client_token, fleet),
+            Call::CreateFleet { client_token, fleet } => self.create_fleet(now, from, client_token, fleet),
             Call::DescribeFleet { .. }
             | Call::DescribeFleetMembers { .. }
             | Call::TagFleet { .. }
             | Call::ModifyFleet { .. }
-            | Call::PutCapacityBack { .. } => self.perform_fleet(now, call),
-            _ if self.is_group() => self.perform_group(now, call),
+            | Call::PutCapacityBack { .. } => self.perform_fleet(now, from, call),
+            _ if self.is_group() => self.perform_group(now, from, call),
             _ => refused("ValidationError", "no group"),
         }
     }
@@ -86,7 +104,7 @@ impl Aws {
         };
         let serves = |id: &str| match self.launches.iter().find(|launch| launch.id.as_str() == id) {
             Some(launch) => now >= launch.at + self.healthy_after,
-            None => id != US || self.ready,
+            None => self.ready || !self.ours.iter().any(|ours| ours.as_str() == id),
         };
         let state = |id: &str| if serves(id) { TargetState::Healthy } else { TargetState::Unhealthy };
         let standing = self.targets.iter().filter(|(it, _, _)| *it == arn);
@@ -95,14 +113,14 @@ impl Aws {
         standing.chain(draining.map(|(_, id, port)| row(id, *port, TargetState::Draining))).collect()
     }
 
-    fn create_fleet(&mut self, now: u64, client_token: &str, fleet: &InstantFleet) -> Answer {
+    fn create_fleet(&mut self, now: u64, from: &InstanceId, client_token: &str, fleet: &InstantFleet) -> Answer {
         let parameters = format!("{fleet:?}");
         match self.tokens.get(client_token) {
             Some((known, _)) if *known != parameters => refused("IdempotentParameterMismatch", "other parameters"),
             Some((_, launched)) => Answer::Launched(launched.clone()),
             None => {
                 let new = self.launch(now, "we asked for it");
-                self.tagged.push(new.clone());
+                self.tagged.entry(from.clone()).or_default().push(new.clone());
                 let launched = Launched { instances: vec![new], errors: Vec::new() };
                 self.tokens.insert(client_token.to_owned(), (parameters, launched.clone()));
                 self.writes.push("create fleet".into());
@@ -111,8 +129,8 @@ impl Aws {
         }
     }
 
-    fn perform_group(&mut self, now: u64, call: &Call) -> Answer {
-        let state = self.members.get(&us()).cloned();
+    fn perform_group(&mut self, now: u64, from: &InstanceId, call: &Call) -> Answer {
+        let state = self.members.get(from).cloned();
         match call {
             Call::DetachInstances { .. } | Call::TerminateInstanceInAutoScalingGroup { .. }
                 if state.as_deref() != Some("InService") =>
@@ -121,15 +139,15 @@ impl Aws {
             }
             Call::DetachInstances { decrement, .. } => {
                 self.desired -= i32::from(*decrement);
-                self.members.insert(us(), "Detaching".into());
-                self.leave_group_targets(now, US);
-                self.timers.push((now + 4_000, Timer::Detached));
+                self.members.insert(from.clone(), "Detaching".into());
+                self.leave_group_targets(now, from);
+                self.timers.push((now + 4_000, from.clone(), Timer::Detached));
                 self.pass(now);
                 self.write(format!("detach decrement={decrement}"))
             }
             Call::TerminateInstanceInAutoScalingGroup { decrement } => {
                 self.desired -= i32::from(*decrement);
-                self.begin_to_terminate(now);
+                self.begin_to_terminate(now, from.clone());
                 self.pass(now);
                 self.write(format!("terminate in group decrement={decrement}"))
             }
@@ -160,9 +178,9 @@ impl Aws {
             Call::AttachInstances { .. } if self.desired >= self.max => refused("ValidationError", "MaxSize"),
             Call::AttachInstances { .. } => {
                 self.desired += 1;
-                self.members.insert(us(), "InService".into());
-                self.draining.remove(&(WEB, US.to_owned(), 80));
-                self.targets.insert((WEB, US.to_owned(), 80));
+                self.members.insert(from.clone(), "InService".into());
+                self.draining.remove(&(WEB, from.to_string(), 80));
+                self.targets.insert((WEB, from.to_string(), 80));
                 self.write("attach".into())
             }
             Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. }
@@ -171,21 +189,21 @@ impl Aws {
                 refused("ValidationError", "No active Lifecycle Action found with instance ID i-us")
             }
             Call::CompleteLifecycleAction { .. } => {
-                self.members.insert(us(), "Terminating:Proceed".into());
-                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
-                self.timers.push((now + 1_000, Timer::Dies));
+                self.members.insert(from.clone(), "Terminating:Proceed".into());
+                self.timers.retain(|(_, whose, timer)| whose != from || *timer != Timer::HookTimesOut);
+                self.timers.push((now + 1_000, from.clone(), Timer::Dies));
                 self.write("complete".into())
             }
             Call::RecordLifecycleActionHeartbeat { .. } => {
-                self.timers.retain(|(_, timer)| *timer != Timer::HookTimesOut);
-                self.timers.push((now + 120_000, Timer::HookTimesOut));
+                self.timers.retain(|(_, whose, timer)| whose != from || *timer != Timer::HookTimesOut);
+                self.timers.push((now + 120_000, from.clone(), Timer::HookTimesOut));
                 Answer::Accepted
             }
             other => panic!("{other:?} is not asked of a group"),
         }
     }
 
-    fn perform_fleet(&mut self, now: u64, call: &Call) -> Answer {
+    fn perform_fleet(&mut self, now: u64, from: &InstanceId, call: &Call) -> Answer {
         if self.owner != Owner::Maintain {
             return Answer::Fleet(None);
         }
@@ -207,7 +225,7 @@ impl Aws {
             // As daemon/perform.rs.
             Call::PutCapacityBack { .. } => {
                 let mut members = self.fleet_members(now);
-                members.iter_mut().filter(|it| it.instance_id == us()).for_each(|it| it.taken_since = None);
+                members.iter_mut().filter(|it| it.instance_id == *from).for_each(|it| it.taken_since = None);
                 Answer::Capacity { is_back: !self.put_right(members, now) }
             }
             other => panic!("{other:?} is not asked of a fleet"),
@@ -215,24 +233,18 @@ impl Aws {
     }
 
     pub(super) fn instance(&self, wanted: &InstanceId, now: u64) -> Option<Instance> {
-        let launched = self.launches.iter().find(|launch| launch.id == *wanted);
-        let state = match launched {
-            Some(launch) if now < launch.at + 3_000 => InstanceState::Pending,
-            _ => InstanceState::Running,
-        };
-        let launch_time = launched.map_or(epoch() - Duration::from_secs(86_400), |launch| time(launch.at));
+        let number = self.launches.iter().position(|launch| launch.id == *wanted);
+        let launched_at = number.map(|number| self.launches[number].at);
+        let boots = 3_000 + number.map_or(0, |number| (number as u64 * 618 % 1_000) * self.boots_differ_by / 1_000);
         Some(Instance {
-            instance_id: wanted.clone(),
-            state,
-            instance_type: "m5.large".into(),
-            availability_zone: "eu-west-1b".into(),
-            private_ip: Some("10.0.2.9".into()),
-            addresses: Vec::new(),
-            subnet_id: None,
-            launch_time: Some(launch_time),
-            tags: BTreeMap::new(),
-            state_reason: None,
-            vcpus: None,
+            state: match launched_at {
+                _ if self.dead.contains(wanted) => InstanceState::Terminated,
+                Some(at) if now < at + boots => InstanceState::Pending,
+                _ => InstanceState::Running,
+            },
+            launch_time: Some(launched_at.map_or(epoch() - Duration::from_secs(86_400), time)),
+            tags: self.tags.get(wanted).cloned().unwrap_or_default(),
+            ..running(wanted.as_str())
         })
     }
 }
