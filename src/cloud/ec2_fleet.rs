@@ -55,7 +55,7 @@ impl Ec2Fleet {
 
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
     /// `instant`. Each call has `limit`.
-    pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
+    pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
         let instances = pages(|token| {
             let call = self.client.describe_fleet_instances().fleet_id(id).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
@@ -65,6 +65,12 @@ impl Ec2Fleet {
             }
         });
         members(&self.client, &self.caller, &instances.await?, limit).await
+    }
+
+    /// DescribeFleetInstances for whether it is allowed.
+    pub async fn one_fleet_member(&self, id: &str, limit: Duration) -> Result<(), Failure> {
+        let call = self.client.describe_fleet_instances().fleet_id(id).max_results(1);
+        self.caller.call(limit, call.send()).await.map(drop)
     }
 
     pub async fn modify_fleet(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
@@ -95,13 +101,28 @@ impl Ec2Fleet {
     }
 }
 
+/// The members of a fleet, as far as AWS tells of them.
+pub struct FleetMembers {
+    pub members: Vec<FleetMember>,
+    /// Why their Spot requests say nothing, so that no member shows that AWS takes it.
+    pub without_requests: Option<Failure>,
+}
+
+impl FleetMembers {
+    /// # Errors
+    /// Their Spot requests could not be read.
+    pub fn with_requests(self) -> Result<Vec<FleetMember>, Failure> {
+        self.without_requests.map_or(Ok(self.members), Err)
+    }
+}
+
 /// The members with what EC2 and their Spot requests say of them.
 pub(super) async fn members(
     client: &Client,
     caller: &Caller,
     active: &[ActiveInstance],
     limit: Duration,
-) -> Result<Vec<FleetMember>, Failure> {
+) -> Result<FleetMembers, Failure> {
     let ids: Vec<InstanceId> =
         active.iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new).collect();
     let described = Instances::new(client.clone(), caller.clone()).describe_instances(&ids, limit).await;
@@ -111,7 +132,10 @@ pub(super) async fn members(
     };
     let mut described: BTreeMap<InstanceId, Instance> =
         described.into_iter().map(|instance| (instance.instance_id.clone(), instance)).collect();
-    let taken = taken_instances(client, caller, &ids, limit).await?;
+    let (taken, without_requests) = match taken_instances(client, caller, &ids, limit).await {
+        Ok(taken) => (taken, None),
+        Err(failure) => (BTreeMap::new(), Some(failure)),
+    };
     let member = |instance: &ActiveInstance| {
         let instance_id = InstanceId::new(instance.instance_id()?);
         Some(FleetMember {
@@ -121,7 +145,7 @@ pub(super) async fn members(
             instance_id,
         })
     };
-    Ok(active.iter().filter_map(member).collect())
+    Ok(FleetMembers { members: active.iter().filter_map(member).collect(), without_requests })
 }
 
 /// The instances among these whose Spot request says that AWS takes them, and since when.

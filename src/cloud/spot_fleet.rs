@@ -9,10 +9,10 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
 
 use super::caller::{Caller, pages};
-use super::ec2_fleet::{members, request_type, state, unit, whole};
+use super::ec2_fleet::{FleetMembers, members, request_type, state, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
-use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, TargetGroupArn};
+use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, TargetGroupArn};
 use crate::core::retry::Failure;
 
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl SpotFleet {
     }
 
     /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
-    pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<Vec<FleetMember>, Failure> {
+    pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
         let instances = pages(|token| {
             let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
@@ -56,6 +56,12 @@ impl SpotFleet {
             }
         });
         members(&self.client, &self.caller, &instances.await?, limit).await
+    }
+
+    /// DescribeSpotFleetInstances for whether it is allowed.
+    pub async fn one_spot_fleet_member(&self, id: &str, limit: Duration) -> Result<(), Failure> {
+        let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).max_results(1);
+        self.caller.call(limit, call.send()).await.map(drop)
     }
 
     pub async fn modify_spot_fleet_request(

@@ -94,6 +94,10 @@ pub enum Call {
         key: String,
         value: String,
     },
+    UntagFleet {
+        fleet_id: String,
+        key: String,
+    },
     ModifyFleet {
         kind: FleetKind,
         fleet_id: String,
@@ -206,6 +210,11 @@ pub enum Answer {
     /// `None`: AWS knows no such fleet.
     Fleet(Option<Box<Fleet>>),
     FleetMembers(Vec<FleetMember>),
+    /// Their Spot requests could not be read, because of this: which of them AWS takes their marks alone tell.
+    FleetMembersByMarks {
+        members: Vec<FleetMember>,
+        failure: Failure,
+    },
     Launched(Launched),
     Instances(Vec<Instance>),
     /// How a command ended, in words.

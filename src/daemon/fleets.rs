@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::log_line::LogLine;
 use crate::cloud::Aws;
+use crate::cloud::ec2_fleet::FleetMembers;
 use crate::core::call::{Answer, CALL_LIMIT};
-use crate::core::model::{Fleet, FleetChange, FleetMember, InstanceId};
+use crate::core::model::{Fleet, FleetChange, FleetMember, Identity, InstanceId};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, FailureKind};
 
 /// The state of a fleet that raises may have left something on.
 pub(super) enum Tidied {
@@ -32,7 +33,7 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ti
     if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
         return Ok(Tidied::Nothing);
     }
-    let members = fleet_members(aws, kind, &fleet.id, CALL_LIMIT).await?;
+    let members = members_to_tidy(aws, kind, &fleet.id).await?;
     Ok(match leftover(fleet, &members, aws.clock.now()) {
         Leftover::Nothing => Tidied::Nothing,
         Leftover::Later => Tidied::Later,
@@ -64,7 +65,7 @@ pub(super) async fn put_capacity_back(
         return Ok(Answer::Capacity { is_back: true });
     };
     let members = match fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        true => fleet_members(aws, kind, fleet_id, CALL_LIMIT).await?,
+        true => members_to_tidy(aws, kind, fleet_id).await?,
         false => Vec::new(),
     };
     let left = leftover_of_survivor(&fleet, members, ours, aws.clock.now());
@@ -87,12 +88,49 @@ pub(super) async fn describe_fleet(
     }
 }
 
+/// Where nobody may read the Spot requests the members' marks tell who goes: a victim that is not marked yet raises again.
+async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet_id: &str) -> Result<Vec<FleetMember>, Failure> {
+    let members = fleet_members(aws, kind, fleet_id, CALL_LIMIT).await?;
+    match members.without_requests {
+        Some(Failure { kind: FailureKind::Denied, .. }) => Ok(members.members),
+        _ => members.with_requests(),
+    }
+}
+
+/// The reads that a raise needs at a notice and that IAM denies, each in a sentence.
+pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind, fleet_id: &str) -> Vec<String> {
+    let us = &identity.instance_id;
+    let (action, members) = match kind {
+        FleetKind::Ec2 => ("DescribeFleetInstances", aws.ec2_fleet.one_fleet_member(fleet_id, CALL_LIMIT).await),
+        FleetKind::Spot => {
+            ("DescribeSpotFleetInstances", aws.spot_fleet.one_spot_fleet_member(fleet_id, CALL_LIMIT).await)
+        }
+    };
+    let described = aws.instances.describe_instances(std::slice::from_ref(us), CALL_LIMIT).await.map(drop);
+    let requests = aws.instances.persistent_request(us, CALL_LIMIT).await.map(drop);
+    let not_raised =
+        "its members cannot be counted, so it is not raised at a notice, and replaces this instance when it is gone";
+    let by_marks = "the members that go together are counted by the tags that spot-relay sets, which show late";
+    let reads = [
+        (action, members, not_raised),
+        ("DescribeInstances", described, not_raised),
+        ("DescribeSpotInstanceRequests", requests, by_marks),
+    ];
+    let denied = reads.into_iter().filter_map(|(action, read, means)| {
+        let failure = read.err().filter(|failure| failure.kind == FailureKind::Denied)?;
+        Some(format!(
+            "ec2:{action} is denied for {fleet_id}: {means} (allow it: spot-relay policy prints what): {failure}"
+        ))
+    });
+    denied.collect()
+}
+
 pub(super) async fn fleet_members(
     aws: &Aws,
     kind: FleetKind,
     fleet_id: &str,
     limit: Duration,
-) -> Result<Vec<FleetMember>, Failure> {
+) -> Result<FleetMembers, Failure> {
     match kind {
         FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, limit).await,
         FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, limit).await,

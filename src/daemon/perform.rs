@@ -10,6 +10,7 @@ use super::gap::Tempo;
 use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::LifecycleAction;
+use crate::cloud::ec2_fleet::FleetMembers;
 use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
@@ -83,6 +84,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
             with_fleet(aws, call, limit).await
         }
         Call::TagFleet { .. }
+        | Call::UntagFleet { .. }
         | Call::CreateFleet { .. }
         | Call::RunInstances { .. }
         | Call::DescribeInstances { .. }
@@ -131,6 +133,7 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -
         Call::TagFleet { fleet_id, key, value } => {
             instances.create_tags(&fleet_id, &[(&key, &value)], limit).await.map(accepted)
         }
+        Call::UntagFleet { fleet_id, key } => instances.delete_tags(&fleet_id, &[&key], limit).await.map(accepted),
         Call::CreateFleet { client_token, fleet } => {
             templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
         }
@@ -194,7 +197,11 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
             describe_fleet(aws, kind, &fleet_id, limit).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
         Call::DescribeFleetMembers { kind, fleet_id } => {
-            fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await.map(Answer::FleetMembers)
+            let FleetMembers { members, without_requests } = fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await?;
+            Ok(match without_requests {
+                None => Answer::FleetMembers(members),
+                Some(failure) => Answer::FleetMembersByMarks { members, failure },
+            })
         }
         Call::ModifyFleet { kind, fleet_id, total, spot, unit, excess } => {
             let change = FleetChange { total: Some(total), spot, unit, excess };

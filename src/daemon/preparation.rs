@@ -70,6 +70,8 @@ pub(super) struct Preparation {
     renew_credentials_at: Option<BootInstant>,
     renew_delays_at: BootInstant,
     plan: Option<Plan>,
+    /// What a raise of the fleet needs and IAM denies, each in a sentence.
+    denied_reads: Vec<String>,
     /// The last round did not find the owner that is known.
     owner_is_missed: bool,
     put_off: PutOff,
@@ -105,6 +107,7 @@ impl Preparation {
             renew_credentials_at: None,
             renew_delays_at: now + RENEW_DELAYS,
             plan: None,
+            denied_reads: Vec::new(),
             owner_is_missed: false,
             put_off: PutOff::default(),
             registrations: None,
@@ -279,10 +282,11 @@ impl Preparation {
 
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
     pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<LogLine> {
-        let Findings { credentials, plan, hooks_put_off, registrations, delays, tidied } = findings;
+        let Findings { credentials, plan, hooks_put_off, registrations, delays, denied_reads, tidied } = findings;
         let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
         self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
         let mut lines = told_of_the_fleet(tidied);
+        self.denied_reads = denied_reads.unwrap_or_else(|| std::mem::take(&mut self.denied_reads));
         let mut failed: Vec<String> = Vec::new();
         match credentials {
             Ok(last) => self.renewed(&Ok(last), now),
@@ -400,7 +404,8 @@ impl Preparation {
             lines.push(LogLine::Info(text.clone()));
             self.said.owner = Some(text);
         }
-        let remarks = self.plan.as_ref().map(Plan::remarks).unwrap_or_default();
+        let mut remarks = self.plan.as_ref().map(Plan::remarks).unwrap_or_default();
+        remarks.extend(self.denied_reads.iter().cloned());
         let new = remarks.iter().filter(|remark| !self.said.remarks.contains(remark));
         lines.extend(new.cloned().map(LogLine::Warn));
         self.said.remarks = remarks;
@@ -465,6 +470,7 @@ mod tests {
             hooks_put_off: false,
             registrations: Some(Ok(FoundRegistrations { registrations, ..FoundRegistrations::default() })),
             delays: Ok(Delays::Added),
+            denied_reads: None,
             tidied: Ok(Tidied::Nothing),
         }
     }

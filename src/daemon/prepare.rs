@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::fleets::{Tidied, tidy};
+use super::fleets::{Tidied, denied_reads, tidy};
 use super::gap::{Planned, Tempo};
 use super::look_up::find_plan;
 use super::registrations::{
@@ -17,7 +17,7 @@ use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
-use crate::core::plan::Plan;
+use crate::core::plan::{FleetRequest, Plan};
 use crate::core::retry::Failure;
 
 pub(super) struct RoundInput {
@@ -45,6 +45,8 @@ pub(super) struct Findings {
     /// The registrations in the groups listed, the owner's and those known; `None` where there are no such groups.
     pub(super) registrations: Option<Result<FoundRegistrations, Failure>>,
     pub(super) delays: Result<Delays, Failure>,
+    /// The reads of the fleet that IAM denies, each in a sentence; `None` where it was not asked.
+    pub(super) denied_reads: Option<Vec<String>>,
     /// The remains on the fleet that were found and put right.
     pub(super) tidied: Result<Tidied, Failure>,
 }
@@ -103,8 +105,14 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         Some(Plan::Fleet { kind, fleet, .. }) if !dry_run => tidy(aws, *kind, fleet).await,
         _ => Ok(Tidied::Nothing),
     };
+    let denied_reads = match &plan.plan {
+        Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !puts_off => {
+            Some(denied_reads(aws, identity, *kind, &fleet.id).await)
+        }
+        _ => None,
+    };
     let hooks_put_off = puts_off && matches!(plan.plan, Some(Plan::Group { .. }));
-    Findings { credentials, plan, hooks_put_off, registrations, delays, tidied }
+    Findings { credentials, plan, hooks_put_off, registrations, delays, denied_reads, tidied }
 }
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).

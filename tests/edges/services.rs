@@ -309,7 +309,7 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     assert_eq!(fleet.launch_configurations[0].overrides[0].instance_type.as_deref(), Some("m5.large"));
     assert!(fleet.target_groups.is_empty());
     world.sim.notice("terminate", Duration::from_secs(120));
-    let members = fleets.fleet_members(&id, LIMIT).await.unwrap();
+    let members = fleets.fleet_members(&id, LIMIT).await.unwrap().members;
     let under_notice: Vec<_> = members.iter().filter(|member| member.taken_since.is_some()).collect();
     assert_eq!((members.len(), under_notice.len()), (3, 1));
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
@@ -368,7 +368,7 @@ async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() 
     assert_eq!(fleet.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
     assert!(!fleet.launch_configurations.is_empty());
     world.sim.notice("stop", Duration::from_secs(120));
-    let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap();
+    let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap().members;
     assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
     let raise = FleetChange { total: Some(4), excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
     fleets.modify_spot_fleet_request(&id, raise, LIMIT).await.unwrap();

@@ -26,10 +26,13 @@ fn calls(scenario: &Scenario, from: usize) -> BTreeMap<String, usize> {
 fn a_start_costs_no_more_than_these() {
     let group = ["DescribeAutoScalingGroups", "DescribeLifecycleHooks"];
     let template = ["DescribeInstances", "DescribeLaunchTemplateVersions", "DescribeSpotInstanceRequests"];
+    let members = ["DescribeInstances", "DescribeSpotInstanceRequests"];
+    let ec2_fleet = [["DescribeFleets", "DescribeFleetInstances"], members].concat();
+    let spot_fleet = [["DescribeSpotFleetRequests", "DescribeSpotFleetInstances"], members].concat();
     for (owner, of_owner) in [
         (Owner::auto_scaling_group(), group.as_slice()),
-        (Owner::ec2_fleet(FleetType::Maintain), &["DescribeFleets"]),
-        (Owner::spot_fleet(FleetType::Maintain), &["DescribeSpotFleetRequests"]),
+        (Owner::ec2_fleet(FleetType::Maintain), &ec2_fleet),
+        (Owner::spot_fleet(FleetType::Maintain), &spot_fleet),
         (Owner::LaunchTemplate, &template),
         // Tags of an owner that the metadata does not show EC2 may.
         (Owner::Nobody, &["DescribeTags"]),

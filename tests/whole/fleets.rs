@@ -121,3 +121,22 @@ fn a_fleet_that_has_ended_owns_nothing_and_the_template_launches_the_successor()
         scenario.assert_handed_over(&["web"], state);
     }
 }
+
+#[test]
+fn what_a_raise_needs_and_iam_denies_is_told_at_the_start_and_at_the_end() {
+    for (denied, is_raised) in [("DescribeSpotInstanceRequests", true), ("DescribeFleetInstances", false)] {
+        let settings = Settings { denied: vec![format!("ec2:{denied}")], ..owned_by(maintain()) };
+        let scenario = Scenario::new(settings);
+        let daemon = scenario.ready();
+        let told = daemon.lines_with(&format!("ec2:{denied} is denied for"));
+        assert_eq!(told.len(), 1, "{}", daemon.lines().join("\n"));
+        scenario.sim.notice("terminate", Duration::from_secs(if is_raised { 120 } else { 15 }));
+        daemon.wait_for("handed-over");
+        assert_eq!(daemon.is_complete(), is_raised, "{}", daemon.lines().join("\n"));
+        assert_eq!(scenario.sim.successors().len(), usize::from(is_raised));
+        let reason =
+            if is_raised { "by their tags alone" } else { "not raised: failed, last with UnauthorizedOperation" };
+        let outcome = daemon.record().to_string();
+        assert!(outcome.contains(reason), "{outcome}");
+    }
+}

@@ -5,6 +5,8 @@
 //! itself is not raised for: AWS may count a member as gone at its notice already.
 
 mod count;
+mod failing;
+mod words;
 
 use std::time::Duration;
 
@@ -14,11 +16,11 @@ use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 use super::ask::{Ask, Asked};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
-use crate::core::retry::{FailureKind, growing};
+use crate::core::retry::{Failure, growing};
 
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [u64; 4] = [2, 3, 4, 5];
@@ -57,8 +59,21 @@ pub(super) struct AskCapacity {
     another_goes_at: Option<BootInstant>,
     /// When the fleet's capacity had been raised for us, whoever wrote it.
     raised_at: Option<BootInstant>,
-    /// A raise of ours may have been done, answered or not.
+    /// A raise of ours may have been done, or is under way.
     raise_begun: bool,
+    /// A raise was accepted, or its answer leaves it open.
+    may_have_been_raised: bool,
+    /// The last failure of what a raise needs, until that succeeds.
+    trouble: Option<(Stage, Failure)>,
+    /// Writes in a row that failed, however often the fleet was read between them.
+    failed_writes: u32,
+    /// The tag on the fleet is ours.
+    tagged: bool,
+    /// Other members are under notice, as of the last count.
+    others_go: bool,
+    another_is_about_to_go: bool,
+    /// Why only the marks of the other members tell whether they go.
+    by_marks: Option<Failure>,
     /// The total of the call under way, and of the last that was accepted: AWS may show an older one for a while.
     writing: Option<i32>,
     written: Option<i32>,
@@ -97,6 +112,8 @@ enum Stage {
     PutBack,
     /// As `PutBack`, until another victim has gone.
     StandBack,
+    /// Nothing was raised.
+    Untag,
     Done,
     /// The fleet is gone, or launches nothing any more.
     Gone,
@@ -116,6 +133,13 @@ impl AskCapacity {
             another_goes_at: None,
             raised_at: None,
             raise_begun: false,
+            may_have_been_raised: false,
+            trouble: None,
+            failed_writes: 0,
+            tagged: false,
+            others_go: false,
+            another_is_about_to_go: false,
+            by_marks: None,
             writing: None,
             written: None,
             by_itself: 0,
@@ -145,8 +169,9 @@ impl AskCapacity {
     pub(super) fn fingerprint(&self) -> String {
         let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
         let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
+        let tag = (self.may_have_been_raised, self.tagged, self.others_go, self.by_marks.is_some());
         format!(
-            "{:?} {:?} {read:?} {:?} {told:?} {:?} {} {} {}",
+            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {:?} {} {} {}",
             self.stage,
             self.base,
             self.wanted,
@@ -203,7 +228,7 @@ impl AskCapacity {
             () if self.settling && is_settled && Some(total) == self.base => self.go_on(now, Stage::Done),
             () if reached => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
-            () if stale || shrunk => self.go_on(now, Stage::Count),
+            () if stale || shrunk || self.by_marks.is_some() => self.go_on(now, Stage::Count),
             () => self.wait(now),
         }
     }
@@ -212,8 +237,8 @@ impl AskCapacity {
         let Some(fleet) = self.fleet.clone() else {
             return self.go_on(now, Stage::Read);
         };
-        let about_to_go = |member: &FleetMember| is_about_to_go(member, incident, now);
-        if members.iter().any(about_to_go) {
+        self.another_is_about_to_go = members.iter().any(|member| is_about_to_go(member, incident, now));
+        if self.another_is_about_to_go {
             return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
         self.counted_at = now;
@@ -221,7 +246,8 @@ impl AskCapacity {
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         let units = units_under_notice(&fleet, members, &incident.start.identity, incident.time_of(now));
         // AWS may show the total that another victim wrote before it shows the victim's tag.
-        let may_be_raised = self.base.is_none() && tag.is_none() && self.another_goes_at.is_some();
+        self.others_go = self.another_goes_at.is_some() || self.by_marks.is_some();
+        let may_be_raised = self.base.is_none() && tag.is_none() && self.others_go;
         let is_higher = self.planned.is_some_and(|planned| capacity.total > planned);
         if may_be_raised && is_higher && self.untagged_reads < UNTAGGED_READS {
             self.untagged_reads += 1;
@@ -381,8 +407,10 @@ impl Duty<Duties> for AskCapacity {
         self.too_late = short && !self.may_be_raised(situation.incident);
         let is_old = now > self.counted_at + COUNT_HOLDS && !self.attempts.in_flight;
         if matches!(self.stage, Stage::Tag | Stage::Raise) && !self.too_late && is_old {
-            self.stage = Stage::Count;
+            self.stage = if self.failed_writes > 0 { Stage::Read } else { Stage::Count };
         }
+        self.spaces_out_what_is_denied();
+        self.takes_tag_off(now);
         match self.stage {
             Stage::Count if self.attempts.failures == 0 => {}
             Stage::Read | Stage::Count | Stage::Await => {
@@ -408,6 +436,7 @@ impl Duty<Duties> for AskCapacity {
                 self.modify(self.wanted?)
             }
             Stage::PutBack | Stage::StandBack => self.modify(self.base?),
+            Stage::Untag => Some(Call::UntagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned() }),
             Stage::Done | Stage::Gone => None,
         }
     }
@@ -418,12 +447,24 @@ impl Duty<Duties> for AskCapacity {
         if answer == Answer::Accepted {
             self.written = writing.or(self.written);
         }
+        let answer = self.judged(answer);
+        if !matches!(answer, Answer::Failed(_)) && self.trouble.as_ref().is_some_and(|(stage, _)| *stage == self.stage)
+        {
+            self.trouble = None;
+        }
         match (self.stage, answer) {
             (Stage::Read | Stage::Await, Answer::Fleet(Some(fleet))) => self.read(now, incident, *fleet),
             (Stage::Read | Stage::Await, Answer::Fleet(None)) => self.gone(now, "AWS knows no such fleet".to_owned()),
-            (Stage::Count, Answer::FleetMembers(members)) => self.counted(now, incident, &members),
-            (Stage::Tag, Answer::Accepted) => self.go_on(now, Stage::Raise),
+            (Stage::Count, Answer::FleetMembers(members) | Answer::FleetMembersByMarks { members, .. }) => {
+                self.counted(now, incident, &members);
+            }
+            (Stage::Tag, Answer::Accepted) => {
+                self.tagged = true;
+                self.go_on(now, Stage::Raise);
+            }
+            (Stage::Untag, Answer::Accepted) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {
+                (self.may_have_been_raised, self.failed_writes) = (true, 0);
                 self.raised_at.get_or_insert(now);
                 self.wait(now);
             }
@@ -434,13 +475,8 @@ impl Duty<Duties> for AskCapacity {
             }
             (Stage::PutBack, Answer::Accepted) => self.back(now),
             (stage, other) => {
-                // Why a fleet cannot be changed its state tells.
                 if let Answer::Failed(failure) = &other {
-                    let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
-                    self.refused = writes && failure.kind == FailureKind::Rejected;
-                }
-                if self.refused {
-                    self.stage = Stage::Read;
+                    self.failed(stage, failure);
                 }
                 return Err(other);
             }
@@ -449,22 +485,6 @@ impl Duty<Duties> for AskCapacity {
     }
 
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
-        let duty = format!("capacity of {}", self.fleet_id);
-        let base = self.base.unwrap_or_default();
-        Some(match (self.stage, self.back_at) {
-            _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
-            (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
-            (_, None) if self.too_late => {
-                let what = "not raised: too little time is left; the fleet replaces this instance when it is gone";
-                DutyReport::new(duty, false, what).settled()
-            }
-            (_, Some(at)) if self.fulfilled => {
-                let what = format!("reached, and back at {base} after {}", seconds(at.since(begun_at)));
-                // Done; but the end waits for the read that has the last word.
-                DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
-            }
-            (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
-            (_, None) => DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble())),
-        })
+        Some(self.in_words(begun_at))
     }
 }

@@ -389,7 +389,9 @@ impl Duty<Duties> for Find {
             (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
             // Its members tell as well, only less.
             (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
-            (Answer::FleetMembers(members), Among::Fleet { .. }) => self.fleet_shown(now, incident, &members),
+            (Answer::FleetMembers(members) | Answer::FleetMembersByMarks { members, .. }, Among::Fleet { .. }) => {
+                self.fleet_shown(now, incident, &members)
+            }
             (other, _) => return Err(other),
         };
         Ok(News::Found(found))

@@ -97,6 +97,8 @@ pub(crate) struct Aws {
     pub(crate) fleet_tags: BTreeMap<String, String>,
     pub(crate) total: i32,
     pub(crate) excess: ExcessCapacity,
+    /// DescribeSpotInstanceRequests is.
+    pub(super) requests_denied: bool,
     /// Their Spot requests' status says so, since this instant.
     marked: BTreeMap<InstanceId, u64>,
     /// A replacement of Capacity Rebalancing stands for their interruption.
@@ -111,6 +113,11 @@ pub(crate) fn time(milliseconds: u64) -> Timestamp {
 
 fn refused(code: &str, message: &str) -> Answer {
     Answer::Failed(Failure { kind: FailureKind::Rejected, code: Some(code.into()), message: message.into() })
+}
+
+pub(crate) fn denied() -> Failure {
+    let code = Some("UnauthorizedOperation".to_owned());
+    Failure { kind: FailureKind::Denied, code, message: "You are not authorized to perform this operation.".into() }
 }
 
 fn known_arn(arn: &TargetGroupArn) -> &'static str {
@@ -156,6 +163,7 @@ impl Aws {
             fleet_tags: BTreeMap::new(),
             total: size,
             excess: ExcessCapacity::Terminates,
+            requests_denied: false,
             marked: BTreeMap::new(),
             rebalanced: BTreeSet::new(),
             timers: Vec::new(),
@@ -402,7 +410,7 @@ impl Aws {
             instance_id: id.clone(),
             instance_type: "m5.large".into(),
             instance: self.instance(id, now),
-            taken_since: self.marked.get(id).copied().map(time),
+            taken_since: self.marked.get(id).filter(|_| !self.requests_denied).copied().map(time),
         };
         self.members.keys().map(member).collect()
     }

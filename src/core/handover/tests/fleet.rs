@@ -15,6 +15,9 @@ struct Told {
     written: Vec<String>,
     calls: Vec<Call>,
     refuses: Option<i32>,
+    /// Calls that IAM denies.
+    denies: fn(&Call) -> bool,
+    requests_denied: bool,
 }
 
 /// A member: launched, and noticed, so many seconds after the epoch.
@@ -56,6 +59,8 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
         written: Vec::new(),
         calls: Vec::new(),
         refuses: None,
+        denies: |_| false,
+        requests_denied: false,
     };
     change(&mut told);
     told
@@ -64,6 +69,16 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
 impl Told {
     fn answer(&mut self, call: &Call) -> Option<Answer> {
         Some(match call {
+            call if (self.denies)(call) => Answer::Failed(aws::denied()),
+            Call::DescribeFleetMembers { .. } if self.requests_denied => {
+                let without = |member: &FleetMember| FleetMember { taken_since: None, ..member.clone() };
+                let members = self.members.iter().map(without).collect();
+                Answer::FleetMembersByMarks { members, failure: aws::denied() }
+            }
+            Call::UntagFleet { key, .. } => {
+                self.shown.tags.remove(key);
+                Answer::Accepted
+            }
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.shown.clone()))),
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members.clone()),
             Call::ModifyFleet { total, .. } => {
@@ -220,4 +235,59 @@ fn a_fleet_that_replaces_by_itself_is_looked_at_once_and_its_members_then() {
     assert_eq!(fleets, 1, "{:?}", told.calls);
     assert!(!told.calls.iter().any(|call| matches!(call, Call::FindPlan)), "{:?}", told.calls);
     assert_eq!(told.handover.successor_id(), Some(id("i-new")));
+}
+
+fn outcome_of(told: &mut Told) -> String {
+    told.until(145_000);
+    format!("{:?}", told.handover.outcome().expect("the end"))
+}
+
+#[test]
+fn without_the_spot_requests_the_marks_of_the_members_tell_who_goes() {
+    let mut told = told(|told| told.requests_denied = true);
+    told.until(23_000);
+    assert_eq!(told.written, ["11"]);
+    // Another one is noticed a second later, and marks itself.
+    let mark = (epoch() + Duration::from_secs(141)).to_string();
+    told.members[0].instance.as_mut().expect("it").tags.insert("spot-relay:leaving".to_owned(), mark);
+    told.until(30_000);
+    assert_eq!(told.written, ["11", "12"]);
+    for number in [1, 2] {
+        told.members.push(member(&format!("i-new{number}"), 31, None));
+    }
+    told.shown.capacity.fulfilled = 12;
+    told.until(60_000);
+    assert_eq!(told.written, ["11", "12", "10"]);
+    let outcome = outcome_of(&mut told);
+    assert!(outcome.contains("by their tags alone, because of UnauthorizedOperation"), "{outcome}");
+}
+
+#[test]
+fn a_read_that_is_denied_is_the_reason_why_nothing_was_raised() {
+    let mut told = told(|told| told.denies = |call| matches!(call, Call::DescribeFleetMembers { .. }));
+    let outcome = outcome_of(&mut told);
+    assert_eq!(told.written, Vec::<String>::new());
+    assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
+    assert!(!outcome.contains("too little time"), "{outcome}");
+}
+
+#[test]
+fn a_tag_that_is_denied_is_the_reason_why_nothing_was_raised() {
+    let mut told = told(|told| told.denies = |call| matches!(call, Call::TagFleet { .. }));
+    let outcome = outcome_of(&mut told);
+    assert_eq!(told.written, Vec::<String>::new());
+    assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
+}
+
+#[test]
+fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
+    let mut told = told(|told| told.denies = |call| matches!(call, Call::ModifyFleet { .. }));
+    told.until(60_000);
+    assert_eq!(told.shown.tags.get(BASE_CAPACITY_TAG).map(String::as_str), Some("10..11 termination"));
+    let tries = |told: &Told| told.calls.iter().filter(|call| matches!(call, Call::ModifyFleet { .. })).count();
+    assert!((4..=12).contains(&tries(&told)), "{} in 40 s", tries(&told));
+    let outcome = outcome_of(&mut told);
+    assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
+    assert!(!outcome.contains("not back at"), "{outcome}");
+    assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
 }

@@ -175,6 +175,24 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(chance(1500))]
+
+    /// DescribeSpotInstanceRequests is denied: the marks, which show late or never, lower the raise and raise nobody twice.
+    #[test]
+    fn any_two_victims_of_a_maintain_fleet_that_know_each_other_by_marks_alone_end_at_base_with_a_successor_each(
+        exchanges in exchanges(), kills in kills(2), second in 0u64..110_000, when in when(),
+    ) {
+        let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
+        let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
+        run.aws.requests_denied = true;
+        run.settings.leave.when = when;
+        let run = run.run(&kills);
+        held(&run, 2)?;
+        prop_assert_eq!((run.aws.members.len(), run.aws.total), (4, 4), "back at base");
+    }
+}
+
+proptest! {
     #![proptest_config(chance(150))]
 
     #[test]

@@ -209,6 +209,9 @@ impl Aws {
         }
         match call {
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet()))),
+            Call::DescribeFleetMembers { .. } if self.requests_denied => {
+                Answer::FleetMembersByMarks { members: self.fleet_members(now), failure: denied() }
+            }
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
             Call::TagFleet { key, value, .. } => {
                 self.fleet_tags.insert(key.clone(), value.clone());

@@ -1,0 +1,80 @@
+//! The failures of a raise: what each means for the next call, and what is left of a raise that never came.
+
+use std::time::Duration;
+
+use super::{AskCapacity, Stage};
+use crate::core::call::Answer;
+use crate::core::model::BootInstant;
+use crate::core::retry::{Failure, FailureKind};
+
+/// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
+/// low then for victims whose mark does not show yet, and never too high.
+const READS_FOR_REQUESTS: u32 = 2;
+
+/// The least pause after a write that IAM denies, for each that failed in a row, up to the longest.
+const DENIED_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_DENIED_PAUSE: Duration = Duration::from_secs(8);
+
+impl AskCapacity {
+    /// Only a person can allow it.
+    pub(super) fn spaces_out_what_is_denied(&mut self) {
+        let is_denied = self.attempts.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Denied);
+        if is_denied && self.failed_writes > 0 {
+            self.attempts.space_out((DENIED_PAUSE * self.failed_writes).min(LONGEST_DENIED_PAUSE));
+        }
+    }
+
+    pub(super) fn takes_tag_off(&mut self, now: BootInstant) {
+        let is_over = matches!(self.stage, Stage::Untag | Stage::Done | Stage::Gone);
+        if self.too_late && self.is_to_be_untagged() && !is_over && !self.attempts.in_flight {
+            self.stage = Stage::Untag;
+            self.attempts.next = now.min(self.attempts.next);
+        }
+    }
+
+    /// The tag of a raise that never came speaks of nothing. Where others go it is left to whoever tidies: it may be theirs.
+    pub(super) fn is_to_be_untagged(&self) -> bool {
+        self.tagged && !self.may_have_been_raised && !self.others_go
+    }
+
+    /// Members without their Spot requests are a failed read, until it is clear that these will not be told.
+    pub(super) fn judged(&mut self, answer: Answer) -> Answer {
+        match answer {
+            Answer::FleetMembersByMarks { failure, .. }
+                if failure.kind != FailureKind::Denied
+                    && self.by_marks.is_none()
+                    && self.attempts.failures < READS_FOR_REQUESTS =>
+            {
+                Answer::Failed(failure)
+            }
+            Answer::FleetMembersByMarks { members, failure } => {
+                self.by_marks = Some(failure.clone());
+                Answer::FleetMembersByMarks { members, failure }
+            }
+            Answer::FleetMembers(members) => {
+                self.by_marks = None;
+                Answer::FleetMembers(members)
+            }
+            other => other,
+        }
+    }
+
+    /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
+    pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
+        let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
+        if stage == Stage::Raise {
+            self.may_have_been_raised |= failure.may_have_been_done();
+            self.raise_begun = self.may_have_been_raised;
+        }
+        if writes || stage == Stage::Tag {
+            self.attempts.failures = self.failed_writes;
+            self.failed_writes += 1;
+        }
+        self.trouble = Some((stage, failure.clone()));
+        // Why a fleet cannot be changed its state tells.
+        self.refused = writes && failure.kind == FailureKind::Rejected;
+        if self.refused {
+            self.stage = Stage::Read;
+        }
+    }
+}

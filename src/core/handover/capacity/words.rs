@@ -1,0 +1,48 @@
+//! The fate of a raise in words: what became of the fleet's capacity, and why, for the end of a handover.
+
+use super::{AskCapacity, Stage};
+use crate::core::duty::DutyReport;
+use crate::core::handover::seconds;
+use crate::core::model::BootInstant;
+
+impl AskCapacity {
+    pub(super) fn in_words(&self, begun_at: BootInstant) -> DutyReport {
+        let duty = format!("capacity of {}", self.fleet_id);
+        let base = self.base.unwrap_or_default();
+        match (self.stage, self.back_at) {
+            _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
+            (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
+            (stage, None) if self.too_late => {
+                let report = DutyReport::new(duty, false, self.why_not_raised());
+                // The tag is still to be taken off.
+                if self.is_to_be_untagged() && stage != Stage::Done { report } else { report.settled() }
+            }
+            (_, Some(at)) if self.fulfilled => {
+                let by_marks = self.by_marks.as_ref().map(|failure| {
+                    format!(" (the other members that go were counted by their tags alone, because of {failure})")
+                });
+                let after = seconds(at.since(begun_at));
+                let what = format!("reached, and back at {base} after {after}{}", by_marks.unwrap_or_default());
+                // Done; but the end waits for the read that has the last word.
+                DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
+            }
+            (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
+            (_, None) if self.may_have_been_raised => {
+                DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble()))
+            }
+            (_, None) => DutyReport::new(duty, false, self.why_not_raised()),
+        }
+    }
+
+    fn why_not_raised(&self) -> String {
+        let why = match &self.trouble {
+            Some((_, failure)) => format!("failed, last with {failure}"),
+            None if self.another_is_about_to_go => {
+                "another member goes in the same seconds, and would be replaced twice".to_owned()
+            }
+            None if self.too_late => "too little time is left".to_owned(),
+            None => self.attempts.trouble(),
+        };
+        format!("not raised: {why}; the fleet replaces this instance when it is gone")
+    }
+}
