@@ -152,7 +152,7 @@ impl Arrival {
     pub fn is_wholly_back(&self) -> bool {
         self.finished
             && self.duties.rejoin_group.as_ref().is_none_or(RejoinGroup::has_us)
-            && self.duties.serves.iter().all(|it| (it.is_done() || it.is_unserved()) && it.is_begun())
+            && self.duties.serves.iter().all(|it| (it.is_over() || it.is_unserved()) && it.is_begun())
     }
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
@@ -199,7 +199,7 @@ impl Arrival {
         let duties = &self.duties;
         let registers = duties.lets_register();
         // Back in a zone that no load balancer serves is back where it was; it is no arrival in service.
-        let is_back = |it: &Serve| it.is_done() || (self.errand == Errand::Reinstate && it.is_unserved());
+        let is_back = |it: &Serve| it.is_over() || (self.errand == Errand::Reinstate && it.is_unserved());
         let mut places = duties.serves.iter().filter(|it| duties.lets_register_in(it));
         if self.finished || duties.are_open() || !places.all(is_back) {
             return;

@@ -39,6 +39,11 @@ pub(crate) trait Duty<C: Course> {
 
     fn attempts_mut(&mut self) -> &mut Attempts;
 
+    /// No call of it is to come.
+    fn is_over(&self) -> bool {
+        self.attempts().is_over()
+    }
+
     /// Takes in the situation before a call is due: what the others have done may change what this duty wants, and when.
     fn consider(&mut self, _situation: &mut C::Situation<'_>) {}
 

@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
-use crate::core::incident::{About, Incident, LaunchStep, Outcome, Takes};
+use crate::core::incident::{About, Incident, Outcome, Takes};
 use crate::core::model::{
     Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
 };
@@ -68,8 +68,6 @@ struct Facts {
     incident: Incident,
     settings: Settings,
     begun_at: BootInstant,
-    /// The launch that the process before this one had asked for.
-    launch_before: Option<LaunchStep>,
     crowd: Crowd,
     /// The last instant at which due calls were asked for.
     asked_at: BootInstant,
@@ -80,10 +78,9 @@ impl Handover {
     pub fn begin(mut incident: Incident, settings: Settings, looked_up: LookedUp, now: BootInstant) -> Handover {
         let found = std::mem::take(incident.registrations.known_mut());
         (incident.missing, incident.unclear) = (looked_up.missing, looked_up.unclear);
-        let (launch_before, crowd) = (incident.launch, Crowd::new(now));
         let mut handover = Handover {
             duties: Duties::new(&incident, &settings, now),
-            facts: Facts { begun_at: now, launch_before, crowd, asked_at: now, incident, settings },
+            facts: Facts { begun_at: now, crowd: Crowd::new(now), asked_at: now, incident, settings },
         };
         match looked_up.registrations {
             Some(registrations) => handover.learn_registrations(registrations, now),
@@ -118,9 +115,9 @@ impl Handover {
     fn note(&mut self) {
         let all_are_known = self.duties.registrations_are_known();
         let launches_first = self.launches_first();
-        let launch = self.duties.successor.as_ref().and_then(SuccessorDuties::step).or(self.facts.launch_before);
+        let launch = self.duties.successor.as_ref().and_then(SuccessorDuties::step);
         let incident = &mut self.facts.incident;
-        incident.launch = launch;
+        incident.launch = launch.or(incident.launch);
         incident.registrations.are_all_known(all_are_known);
         incident.launched_first |= launches_first;
     }
@@ -371,7 +368,7 @@ impl Handover {
         }
         let manner = facts.incident.manner(&facts.settings.leave, Some(&plan));
         let mut successor = SuccessorDuties::new(plan, &facts.incident, manner, now);
-        facts.launch_before.into_iter().for_each(|step| successor.resume(step));
+        facts.incident.launch.into_iter().for_each(|step| successor.resume(step));
         self.duties.successor = Some(successor);
     }
 

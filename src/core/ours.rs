@@ -160,20 +160,11 @@ fn registration(group: &TargetGroup, targets: Vec<Target>, covers: Ports, zone: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::{InstanceId, LifeCycle};
+    use crate::core::handover::tests::identity_of;
 
     fn identity(vpc_id: Option<&str>) -> Identity {
-        Identity {
-            instance_id: InstanceId::new("i-us"),
-            region: "eu-west-1".into(),
-            availability_zone: "eu-west-1a".into(),
-            instance_type: "m5.large".into(),
-            private_ip: "10.0.1.7".into(),
-            account_id: "1".into(),
-            vpc_id: vpc_id.map(str::to_owned),
-            subnet_id: None,
-            life_cycle: LifeCycle::Spot,
-        }
+        let (private_ip, vpc_id) = ("10.0.1.7".into(), vpc_id.map(str::to_owned));
+        Identity { private_ip, vpc_id, ..identity_of("i-us") }
     }
 
     fn group(target_type: TargetType, vpc_id: &str) -> TargetGroup {

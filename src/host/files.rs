@@ -262,28 +262,15 @@ fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::handover::tests::identity_of;
     use crate::core::incident::Start;
-    use crate::core::model::{Action, BootInstant, IncidentId, InstanceId, LifeCycle, Signal};
+    use crate::core::model::{Action, BootInstant, IncidentId, InstanceId, Signal};
 
     fn files(name: &str) -> Files {
         let directory = std::env::temp_dir().join(format!("spot-relay-record-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         let directory = directory.display().to_string();
         Files::new(Some(&directory), Some(&directory))
-    }
-
-    fn identity(id: &str) -> Identity {
-        Identity {
-            instance_id: InstanceId::new(id),
-            region: "eu-west-1".into(),
-            availability_zone: "eu-west-1a".into(),
-            instance_type: "m5.large".into(),
-            private_ip: "10.0.0.1".into(),
-            account_id: "1".into(),
-            vpc_id: Some("vpc-1".into()),
-            subnet_id: None,
-            life_cycle: LifeCycle::Spot,
-        }
     }
 
     fn record() -> Incident {
@@ -295,9 +282,9 @@ mod tests {
     #[test]
     fn a_record_comes_back_as_it_was_written() {
         let files = files("whole");
-        assert_eq!(files.read_record(&identity("i-us")), Ok(None));
+        assert_eq!(files.read_record(&identity_of("i-us")), Ok(None));
         files.write_record(&record()).expect("written");
-        assert_eq!(files.read_record(&identity("i-us")), Ok(Some(record())));
+        assert_eq!(files.read_record(&identity_of("i-us")), Ok(Some(record())));
         assert!(!files.state.join("handover.json.new").exists());
     }
 
@@ -305,7 +292,7 @@ mod tests {
     fn a_record_baked_into_an_image_is_ignored() {
         let files = files("baked");
         files.write_record(&record()).expect("written");
-        let ignored = files.read_record(&identity("i-other")).expect_err("another's");
+        let ignored = files.read_record(&identity_of("i-other")).expect_err("another's");
         assert!(ignored.contains("i-us"), "{ignored}");
     }
 
@@ -314,7 +301,7 @@ mod tests {
         let files = files("broken");
         std::fs::create_dir_all(&files.state).expect("a directory");
         std::fs::write(files.record_path(), b"{\"incident\":").expect("written");
-        assert!(files.read_record(&identity("i-us")).expect_err("broken").contains("broken"));
+        assert!(files.read_record(&identity_of("i-us")).expect_err("broken").contains("broken"));
     }
 
     #[test]
@@ -327,13 +314,13 @@ mod tests {
             rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
                 .expect("a pipe");
         }
-        assert!(files.read_record(&identity("i-us")).expect_err("a pipe").contains("regular"));
+        assert!(files.read_record(&identity_of("i-us")).expect_err("a pipe").contains("regular"));
         assert_eq!(files.read_any_record(), None);
         assert!(files.read_status().is_err());
         std::fs::remove_file(files.record_path()).expect("removed");
         let flood = File::create(files.record_path()).expect("made");
         flood.set_len(10 << 30).expect("a sparse file");
-        assert!(files.read_record(&identity("i-us")).expect_err("a flood").contains("more than"));
+        assert!(files.read_record(&identity_of("i-us")).expect_err("a flood").contains("more than"));
         std::fs::remove_file(files.record_path()).expect("removed");
     }
 
@@ -363,7 +350,7 @@ mod tests {
         std::fs::write(&elsewhere, "somebody's").expect("written");
         std::os::unix::fs::symlink(&elsewhere, files.state.join("handover.json.new")).expect("linked");
         files.write_record(&record()).expect("written");
-        assert_eq!(files.read_record(&identity("i-us")), Ok(Some(record())));
+        assert_eq!(files.read_record(&identity_of("i-us")), Ok(Some(record())));
         assert_eq!(std::fs::read_to_string(&elsewhere).expect("still there"), "somebody's");
     }
 

@@ -7,6 +7,7 @@ use crate::cli::screen::Paint;
 use crate::core::config::Leave;
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::LookedUp;
+use crate::core::handover::tests::identity_of;
 use crate::core::model::*;
 use crate::core::plan::{GroupRequest, Plan};
 
@@ -41,17 +42,7 @@ fn group(hooks: usize, max_size: i32) -> Plan {
 
 fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
     Survey {
-        identity: Identity {
-            instance_id: InstanceId::new("i-0b54cda58fbbee87e"),
-            region: "eu-west-1".into(),
-            availability_zone: "eu-west-1a".into(),
-            instance_type: "m7g.large".into(),
-            private_ip: "10.0.1.17".into(),
-            account_id: "123456789012".into(),
-            vpc_id: Some("vpc-1".into()),
-            subnet_id: None,
-            life_cycle: LifeCycle::Spot,
-        },
+        identity: identity_of("i-0b54cda58fbbee87e"),
         boot_id: "boot".into(),
         known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
         others: vec![OtherTargets { name: "web".into(), healthy }],

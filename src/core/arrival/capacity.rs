@@ -33,10 +33,6 @@ impl PutCapacityBack {
             _ => None,
         }
     }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
 }
 
 impl Duty<Duties> for PutCapacityBack {

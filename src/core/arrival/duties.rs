@@ -73,7 +73,7 @@ impl Duties {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready.as_ref().is_none_or(Ready::is_done)
+        self.ready.as_ref().is_none_or(Ready::is_over)
     }
 
     /// A group that is terminating this instance is no place to come back to.
@@ -99,11 +99,11 @@ impl Duties {
 
     /// Tells whether anything but the registrations themselves is still to be done.
     pub(super) fn are_open(&self) -> bool {
-        self.find.as_ref().is_some_and(|find| !find.is_done())
-            || self.unmark.as_ref().is_some_and(|once| !once.is_done())
-            || self.terminate.as_ref().is_some_and(|once| !once.is_done())
-            || (!self.is_ready() && (!self.serves.is_empty() || self.rejoin_group.is_some()))
-            || self.rejoin_group.as_ref().is_some_and(|group| !group.is_done())
-            || self.capacity.as_ref().is_some_and(|capacity| !capacity.is_done())
+        let may_be_open = |id| match id {
+            DutyId::Serve(_) => false,
+            DutyId::Ready => !self.serves.is_empty() || self.rejoin_group.is_some(),
+            _ => true,
+        };
+        self.list().any(|duty| may_be_open(duty.attempts().duty) && !duty.is_over())
     }
 }

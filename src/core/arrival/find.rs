@@ -14,10 +14,6 @@ impl FindTargetGroups {
     pub(super) fn new(attempts: Attempts) -> FindTargetGroups {
         FindTargetGroups { attempts, lacking: 0 }
     }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
 }
 
 impl Duty<Duties> for FindTargetGroups {

@@ -20,10 +20,6 @@ impl Once {
     pub(super) fn unless_denied(self, remark: String) -> Once {
         Once { denied: Some(remark), ..self }
     }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
 }
 
 impl Duty<Duties> for Once {

@@ -20,10 +20,6 @@ impl Ready {
         Ready { readiness, attempts, waits_for: None }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
-
     /// The first answer that said that it is not ready yet.
     pub(super) fn waits_for(&self) -> Option<String> {
         self.waits_for.clone()

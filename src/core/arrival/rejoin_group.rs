@@ -46,10 +46,6 @@ impl RejoinGroup {
         RejoinGroup { group: name, target_groups, us, stage: Stage::Look, attempts }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
-
     /// Once it is known that the group does not terminate this instance, or that the group cannot be asked.
     pub(super) fn lets_register(&self) -> bool {
         match self.stage {

@@ -58,10 +58,6 @@ impl Serve {
         self.is_begun && self.stage != Stage::Gone
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
-
     /// As far back as it can come: in the group, in a zone that gets no requests.
     pub(super) fn is_unserved(&self) -> bool {
         self.stage == Stage::Unserved

@@ -1,9 +1,10 @@
 //! An arrival alone: its calls in their order, and what failures make of it.
 
 use super::*;
+use crate::core::handover::tests::identity_of;
 use crate::core::model::{
-    ExcessCapacity, FleetCapacity, FleetState, FleetType, GroupMember, GroupRoom, LifeCycle, Target, TargetGroupArn,
-    TargetHealth, TargetState, TargetType,
+    ExcessCapacity, FleetCapacity, FleetState, FleetType, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth,
+    TargetState, TargetType,
 };
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest};
 use crate::core::retry::FailureKind;
@@ -16,17 +17,7 @@ fn at(milliseconds: u64) -> BootInstant {
 }
 
 fn identity() -> Identity {
-    Identity {
-        instance_id: InstanceId::new("i-us"),
-        region: "eu-west-1".into(),
-        availability_zone: "eu-west-1a".into(),
-        instance_type: "m5.large".into(),
-        private_ip: "10.0.0.1".into(),
-        account_id: "1".into(),
-        vpc_id: Some("vpc-1".into()),
-        subnet_id: None,
-        life_cycle: LifeCycle::Spot,
-    }
+    identity_of("i-us")
 }
 
 fn target(port: u16) -> Target {

@@ -168,11 +168,11 @@ impl Duties {
     }
 
     pub(super) fn looks_for_group(&self) -> bool {
-        self.find_group.as_ref().is_some_and(|find| !find.attempts().is_over())
+        self.find_group.as_ref().is_some_and(|find| !find.is_over())
     }
 
     pub(super) fn registrations_are_known(&self) -> bool {
-        self.find_registrations.iter().all(|find| find.attempts().is_over())
+        self.find_registrations.iter().all(Duty::is_over)
     }
 
     /// A scan of all target groups has found what there is to find.

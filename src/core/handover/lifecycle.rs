@@ -122,7 +122,7 @@ impl Lifecycles {
 
     /// The group waits for us, or will.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.started.is_some() && self.time() != HookTime::Retained && !self.hooks.iter().all(TerminationHook::is_done)
+        self.started.is_some() && self.time() != HookTime::Retained && !self.hooks.iter().all(TerminationHook::is_over)
     }
 
     /// Heartbeats and completions are taken now.
@@ -133,7 +133,7 @@ impl Lifecycles {
     /// Tells the look from when on the state has to be known.
     pub(super) fn want_state(&mut self) {
         let waits = self.is_waited_for() && self.time() == HookTime::NotYet;
-        let soonest = self.hooks.iter().filter(|hook| !hook.is_done()).map(|hook| hook.heartbeat_every).min();
+        let soonest = self.hooks.iter().filter(|hook| !hook.is_over()).map(|hook| hook.heartbeat_every).min();
         if let Some(look) = &mut self.look {
             look.wanted_from = self.started.zip(soonest).filter(|_| waits).map(|(started, soonest)| started + soonest);
         }
@@ -149,7 +149,7 @@ impl Lifecycles {
         look.state = state.map(str::to_owned);
         look.time = HookTime::of(state, incident.group_takes == Some(Takes::IntoPool));
         if look.time == HookTime::Over {
-            self.hooks.iter_mut().filter(|hook| !hook.is_done()).for_each(|hook| hook.end(Stage::Over(now)));
+            self.hooks.iter_mut().filter(|hook| !hook.is_over()).for_each(|hook| hook.end(Stage::Over(now)));
         }
         self.want_state();
     }
@@ -226,10 +226,6 @@ impl Duty<Duties> for MemberState {
 }
 
 impl TerminationHook {
-    fn is_done(&self) -> bool {
-        self.attempts.is_over()
-    }
-
     fn end(&mut self, stage: Stage) {
         self.stage = stage;
         self.attempts.end();

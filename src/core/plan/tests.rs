@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
+use crate::core::handover::tests::identity_of;
 use crate::core::model::{CapacityUnit, InstantFleet};
 use crate::core::model::{
     ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
@@ -9,17 +10,7 @@ use crate::core::model::{
 };
 
 fn identity() -> Identity {
-    Identity {
-        instance_id: InstanceId::new("i-us"),
-        region: "eu-west-1".into(),
-        availability_zone: "eu-west-1a".into(),
-        instance_type: "m5.large".into(),
-        private_ip: "10.0.0.1".into(),
-        account_id: "1".into(),
-        vpc_id: Some("vpc-1".into()),
-        subnet_id: None,
-        life_cycle: LifeCycle::Spot,
-    }
+    identity_of("i-us")
 }
 
 fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
