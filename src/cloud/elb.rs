@@ -80,7 +80,7 @@ pub struct FoundRegistrations {
     pub is_presumed: bool,
     /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
     pub served_zones: Option<BTreeSet<String>>,
-    /// The configuration lists a target group, or a port of one, in which this instance is not registered yet.
+    /// A target group that was asked for, or a port of one, does not hold this instance yet.
     pub awaits_more: bool,
     /// The ports on which this instance is healthy in some group.
     pub in_service: BTreeSet<u16>,

@@ -82,10 +82,10 @@ impl Handover {
             duties: Duties::new(&incident, &settings, now),
             facts: Facts { begun_at: now, crowd: Crowd::new(now), asked_at: now, incident, settings },
         };
-        match looked_up.registrations {
-            Some(registrations) => handover.learn_registrations(registrations, now),
-            None => handover.duties.look_for_registrations(None, &handover.facts.incident, now),
+        if looked_up.registrations.is_none() || looked_up.more_expected {
+            handover.duties.look_for_registrations(None, &handover.facts.incident, now);
         }
+        handover.learn_registrations(looked_up.registrations.unwrap_or_default(), now);
         handover.learn_registrations(found, now);
         match looked_up.plan {
             Some(plan) if !plan.is_doubtful() => handover.learn_plan(plan, now),
@@ -386,8 +386,8 @@ impl Handover {
     }
 
     fn say_begun(&mut self, now: BootInstant) {
-        let known = self.duties.registrations_are_known();
-        let registrations = known.then_some(self.facts.incident.registrations.known());
+        let known = self.facts.incident.registrations.known();
+        let registrations = (self.duties.registrations_are_known() || !known.is_empty()).then_some(known);
         let (incident, serves_on) = (&self.facts.incident, self.manner() == Manner::ServeOn);
         let message = words::begun(incident, registrations, self.plan(), serves_on, now);
         let kind = if incident.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };

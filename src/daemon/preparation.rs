@@ -277,6 +277,7 @@ impl Preparation {
             }),
             missing: self.missing.clone(),
             unclear: self.unclear.clone(),
+            more_expected: self.awaits_more,
         }
     }
 

@@ -27,9 +27,11 @@ pub(crate) async fn find_registrations(
 ) -> Result<FoundRegistrations, Failure> {
     let among = scope(config, among);
     let mut found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
-    if let SearchScope::Configured(listed) = &among {
-        found.awaits_more = listed.iter().any(|entry| is_awaited(entry, &found));
-    }
+    found.awaits_more = match &among {
+        SearchScope::Configured(listed) => listed.iter().any(|entry| is_awaited(entry, &found)),
+        SearchScope::These(arns) => arns.iter().any(|arn| is_group_awaited(arn, &found)),
+        SearchScope::Everything => false,
+    };
     Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
 }
 
@@ -58,6 +60,12 @@ fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
     let is_there = found.registrations.iter().any(|it| entry.names(&it.target_group) && is_at_port(it));
     let is_unclear = found.unclear.iter().any(|(target_group, _)| entry.names(target_group));
     !is_there && !is_unclear && !found.missing.contains(&entry.arn_or_name)
+}
+
+/// There is such a group, and this instance is not registered in it.
+fn is_group_awaited(arn: &TargetGroupArn, found: &FoundRegistrations) -> bool {
+    let is_known = found.registrations.iter().map(|it| &it.target_group).chain(found.unclear.iter().map(|it| &it.0));
+    !is_known.into_iter().any(|known| known == arn) && !found.missing.iter().any(|missing| missing == arn.as_str())
 }
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.

@@ -335,6 +335,26 @@ fn a_group_launches_first_in_a_zone_that_the_load_balancer_serves() {
     assert_eq!(scenario.count("DescribeLoadBalancers"), 1);
 }
 
+/// Registered after the look-up, and before the next one: by a script that runs at the end of the boot, as an example.
+#[test]
+fn a_named_target_group_that_is_joined_after_the_look_up_is_left_at_the_notice() {
+    let both =
+        || vec![target_group("web", &[61_080]), TargetGroupSettings { port: 61_082, ..target_group("api", &[]) }];
+    for (owner, config) in [
+        (Owner::Nobody, format!("target-groups = [\"web\", \"api\"]\n{AT_ONCE}")),
+        (Owner::auto_scaling_group(), AT_ONCE.to_owned()),
+    ] {
+        let mut settings = of(owner.clone(), both());
+        settings.target_groups[1].attached = matches!(owner, Owner::AutoScalingGroup { .. });
+        let scenario = Scenario::new(settings).config(&config);
+        let daemon = scenario.ready();
+        scenario.sim.register("api", 61_082);
+        scenario.sim.notice("terminate", Duration::from_secs(15));
+        daemon.wait_for("handed-over");
+        assert!(!scenario.serves("web") && !scenario.serves("api"), "{owner:?}: {:?}", scenario.writes());
+    }
+}
+
 #[test]
 fn a_listed_port_that_is_registered_only_later_is_learnt_at_the_next_round_and_left_at_the_notice() {
     let api = TargetGroupSettings { attached: false, ..target_group("api", &[]) };

@@ -22,6 +22,9 @@ pub struct LookedUp {
     pub missing: Vec<String>,
     /// Target groups of which AWS does not tell whether this instance is in them.
     pub unclear: Vec<TargetGroupArn>,
+    /// The configuration or the owner names a target group, or a port of one, in which this instance was not registered yet.
+    /// Somebody may have registered it since: the handover looks again.
+    pub more_expected: bool,
 }
 
 /// In which order a handover goes.

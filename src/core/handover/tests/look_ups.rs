@@ -71,6 +71,23 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
 }
 
 #[test]
+fn a_target_group_that_awaits_this_instance_is_looked_at_again_at_the_notice() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let registrations = registrations("i-victim");
+    let [first, second] = registrations.as_slice() else { panic!("two of them") };
+    let plan = Some(Plan::nobody_ever("no tag"));
+    let known = LookedUp { registrations: Some(vec![first.clone()]), plan, more_expected: true, ..LookedUp::default() };
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
+    let begun = handover.take_milestones();
+    assert!(begun.iter().any(|it| it.message.contains(first.name())), "what is known is said: {begun:?}");
+    let due = handover.due(at(0));
+    assert!(due.iter().any(|due| matches!(due.call, Call::FindRegistrations { among: None })), "{due:?}");
+    assert!(handover.incident().registrations.all().is_none());
+    handover.answered(at(100), DutyId::FindRegistrations(0), found(registrations.clone()));
+    assert_eq!(handover.incident().registrations.all(), Some([first.clone(), second.clone()].as_slice()));
+}
+
+#[test]
 fn one_target_group_that_is_not_told_of_holds_up_no_other_and_is_asked_for_again() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let plan = Some(Plan::nobody_ever("no tag"));
