@@ -89,6 +89,11 @@ pub enum Call {
         kind: FleetKind,
         fleet_id: String,
     },
+    /// Also those that it has lost.
+    DescribeInstancesOfFleet {
+        kind: FleetKind,
+        fleet_id: String,
+    },
     TagFleet {
         fleet_id: String,
         key: String,
@@ -289,6 +294,7 @@ impl Call {
                 | Call::DescribeGroupMembers { .. }
                 | Call::DescribeFleet { .. }
                 | Call::DescribeFleetMembers { .. }
+                | Call::DescribeInstancesOfFleet { .. }
                 | Call::DescribeInstances { .. }
                 | Call::DescribeInstancesByAddress { .. }
                 | Call::DescribeSuccessorsByTag
@@ -308,6 +314,7 @@ impl Call {
             | Call::FindPlan
             | Call::FindGroup
             | Call::DescribeFleetMembers { .. }
+            | Call::DescribeInstancesOfFleet { .. }
             | Call::FindTargetGroups
             | Call::PutCapacityBack { .. } => LOOK_UP_LIMIT.min(left),
             Call::CreateFleet { .. } | Call::RunInstances { .. } | Call::LaunchInstances { .. } => {

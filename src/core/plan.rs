@@ -22,8 +22,8 @@ use crate::core::model::{
 
 pub use group::{GroupRequest, asks_launch_instances, may_launch_first};
 pub use launch_plan::{
-    BASE_CAPACITY_TAG, LEAVING_TAG, LaunchPlan, MissingTemplate, ORIGIN_FLEET_TAG, OwnSubnet, PREDECESSOR_TAG,
-    Surroundings, TEMPLATE_TAG, TemplateMarket, TemplateTraits,
+    BASE_CAPACITY_TAG, FLEET_TAG, LEAVING_TAG, LaunchPlan, MissingTemplate, ORIGIN_FLEET_TAG, OwnSubnet,
+    PREDECESSOR_TAG, SPOT_FLEET_TAG, Surroundings, TEMPLATE_TAG, TemplateMarket, TemplateTraits,
 };
 pub use pools::crowded_zones;
 use pools::overrides;
@@ -63,10 +63,10 @@ impl Clue {
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
         let group = Clue::group(tags);
-        let spot_fleet = tag("aws:ec2spot:fleet-request-id").map(Clue::SpotFleet);
+        let spot_fleet = tag(SPOT_FLEET_TAG).map(Clue::SpotFleet);
         let ec2_fleet = match tag(ORIGIN_FLEET_TAG) {
             None if tags.contains_key(PREDECESSOR_TAG) => None,
-            origin => origin.or_else(|| tag("aws:ec2:fleet-id")).map(Clue::of_fleet),
+            origin => origin.or_else(|| tag(FLEET_TAG)).map(Clue::of_fleet),
         };
         let missing =
             |what: &str| Clue::Nobody(format!("[successor] owner asks for {what}, but the instance has no tag of one"));

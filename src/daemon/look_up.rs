@@ -61,8 +61,7 @@ pub(crate) async fn find_tags(
     imds: &Imds,
     identity: &Identity,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    const OWNER_TAGS: [&str; 4] =
-        ["aws:autoscaling:groupName", "aws:ec2:fleet-id", "aws:ec2spot:fleet-request-id", TEMPLATE_ID_TAG];
+    const OWNER_TAGS: [&str; 4] = ["aws:autoscaling:groupName", plan::FLEET_TAG, plan::SPOT_FLEET_TAG, TEMPLATE_ID_TAG];
     const OTHER_TAGS: [&str; 4] =
         ["aws:ec2launchtemplate:version", plan::PREDECESSOR_TAG, plan::ORIGIN_FLEET_TAG, plan::TEMPLATE_TAG];
     match imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {

@@ -15,7 +15,7 @@ use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, CALL_LIMIT, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{FleetChange, Identity};
-use crate::core::plan::PREDECESSOR_TAG;
+use crate::core::plan::{FLEET_TAG, FleetKind, PREDECESSOR_TAG, SPOT_FLEET_TAG};
 use crate::core::retry::Failure;
 use crate::host::connections;
 use crate::host::hooks::{self, HookRun};
@@ -80,9 +80,10 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::RecordLifecycleActionHeartbeat { .. }
         | Call::DescribeGroupRoom { .. }
         | Call::AttachInstances { .. } => with_group(aws, identity, call, limit).await,
-        Call::DescribeFleet { .. } | Call::DescribeFleetMembers { .. } | Call::ModifyFleet { .. } => {
-            with_fleet(aws, call, limit).await
-        }
+        Call::DescribeFleet { .. }
+        | Call::DescribeFleetMembers { .. }
+        | Call::DescribeInstancesOfFleet { .. }
+        | Call::ModifyFleet { .. } => with_fleet(aws, call, limit).await,
         Call::TagFleet { .. }
         | Call::UntagFleet { .. }
         | Call::CreateFleet { .. }
@@ -202,6 +203,13 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
                 None => Answer::FleetMembers(members),
                 Some(failure) => Answer::FleetMembersByMarks { members, failure },
             })
+        }
+        Call::DescribeInstancesOfFleet { kind, fleet_id } => {
+            let key = match kind {
+                FleetKind::Ec2 => FLEET_TAG,
+                FleetKind::Spot => SPOT_FLEET_TAG,
+            };
+            aws.instances.describe_instances_by_tag(key, &fleet_id, limit).await.map(Answer::Instances)
         }
         Call::ModifyFleet { kind, fleet_id, total, spot, unit, excess } => {
             let change = FleetChange { total: Some(total), spot, unit, excess };

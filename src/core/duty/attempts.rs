@@ -113,6 +113,12 @@ impl Attempts {
         self.over = true;
     }
 
+    /// What was done is to be done once more.
+    pub(crate) fn begins_again(&mut self, next: BootInstant) {
+        self.over = false;
+        self.succeeded(next);
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }

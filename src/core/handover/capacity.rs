@@ -5,20 +5,22 @@
 //! itself is not raised for: AWS may count a member as gone at its notice already.
 
 mod count;
+mod deaths;
 mod failing;
 mod words;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(super) use count::noticed_by_request;
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
 
-use super::ask::{Ask, Asked};
+use super::ask::Asked;
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
+use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState, InstanceId, StateReason};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, units_under_notice};
 use crate::core::retry::{Failure, growing};
 
@@ -67,6 +69,11 @@ pub(super) struct AskCapacity {
     trouble: Option<(Stage, Failure)>,
     /// Writes in a row that failed, however often the fleet was read between them.
     failed_writes: u32,
+    /// The fleet's capacity when it was reached: base and what is under notice.
+    expected: Option<i32>,
+    /// What the fleet launched since our notice and has lost.
+    dead: BTreeMap<InstanceId, Option<StateReason>>,
+    given_up: Option<String>,
     /// The tag on the fleet is ours.
     tagged: bool,
     /// Other members are under notice, as of the last count.
@@ -114,6 +121,8 @@ enum Stage {
     StandBack,
     /// Nothing was raised.
     Untag,
+    /// The fleet has less than it was raised for: which of its instances are dead, and why.
+    Deaths,
     Done,
     /// The fleet is gone, or launches nothing any more.
     Gone,
@@ -136,6 +145,9 @@ impl AskCapacity {
             may_have_been_raised: false,
             trouble: None,
             failed_writes: 0,
+            expected: None,
+            dead: BTreeMap::new(),
+            given_up: None,
             tagged: false,
             others_go: false,
             another_is_about_to_go: false,
@@ -162,24 +174,6 @@ impl AskCapacity {
     pub(super) fn of(kind: FleetKind, fleet: &Fleet, incident: &Incident, attempts: Attempts) -> AskCapacity {
         let planned = incident.planned_before.then_some(fleet.capacity.total);
         AskCapacity { planned, ..AskCapacity::new(kind, fleet.id.clone(), attempts) }
-    }
-
-    /// Everything that decides what comes next, but for when.
-    #[cfg(test)]
-    pub(super) fn fingerprint(&self) -> String {
-        let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
-        let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
-        let tag = (self.may_have_been_raised, self.tagged, self.others_go, self.by_marks.is_some());
-        format!(
-            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {:?} {} {} {}",
-            self.stage,
-            self.base,
-            self.wanted,
-            self.written,
-            self.by_itself,
-            self.fulfilled_at_count,
-            self.attempts.failures
-        )
     }
 
     /// Tells whether this process or the one before it has raised the capacity.
@@ -225,7 +219,12 @@ impl AskCapacity {
         let shrunk = fleet.capacity.fulfilled < self.fulfilled_at_count;
         self.fleet = Some(fleet);
         match () {
-            () if self.settling && is_settled && Some(total) == self.base => self.go_on(now, Stage::Done),
+            () if self.settling && is_settled && Some(total) == self.base => {
+                let fulfilled = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.fulfilled);
+                let has_lost = self.has_lost(now, incident, fulfilled);
+                self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
+            }
+            () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
             () if reached => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
             () if stale || shrunk || self.by_marks.is_some() => self.go_on(now, Stage::Count),
@@ -303,6 +302,7 @@ impl AskCapacity {
 
     fn reached(&mut self, now: BootInstant, incident: &Incident) {
         self.fulfilled = true;
+        self.expected = self.wanted;
         self.another_goes_at = None;
         self.raised_at.get_or_insert(now);
         if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
@@ -360,29 +360,6 @@ impl AskCapacity {
     }
 }
 
-impl Ask for AskCapacity {
-    fn owner(&self) -> Option<String> {
-        Some(self.fleet_id.clone())
-    }
-
-    fn serves_on(&self) -> bool {
-        !self.has_spare
-    }
-
-    fn has_spare(&self) -> bool {
-        self.has_spare
-    }
-
-    fn is_gone_unasked(&self) -> bool {
-        self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
-    }
-
-    /// Tells whether the owner has yet to launch what was asked of it.
-    fn owner_launches(&self) -> bool {
-        !self.fulfilled && !matches!(self.stage, Stage::Done | Stage::Gone)
-    }
-}
-
 impl Duty<Duties> for AskCapacity {
     its_attempts!();
 
@@ -413,7 +390,7 @@ impl Duty<Duties> for AskCapacity {
         self.takes_tag_off(now);
         match self.stage {
             Stage::Count if self.attempts.failures == 0 => {}
-            Stage::Read | Stage::Count | Stage::Await => {
+            Stage::Read | Stage::Count | Stage::Await | Stage::Deaths => {
                 situation.crowd.scatter(&mut self.attempts, Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK));
             }
             _ => situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES),
@@ -425,6 +402,7 @@ impl Duty<Duties> for AskCapacity {
         match self.stage {
             Stage::Read | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
             Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
+            Stage::Deaths => Some(Call::DescribeInstancesOfFleet { kind, fleet_id }),
             Stage::Tag | Stage::Raise if self.too_late => None,
             Stage::Tag => {
                 let (base, raised, terminates_excess) = (self.base?, self.raised_to_tag()?, self.terminates_excess);
@@ -461,6 +439,18 @@ impl Duty<Duties> for AskCapacity {
             (Stage::Tag, Answer::Accepted) => {
                 self.tagged = true;
                 self.go_on(now, Stage::Raise);
+            }
+            (Stage::Deaths, Answer::Instances(instances)) => {
+                let deaths = self.newly_dead(incident, instances);
+                match (deaths.is_empty(), self.settling) {
+                    // Its count is still to show that.
+                    (true, true) => self.go_on(now, Stage::Done),
+                    (true, false) => self.wait(now),
+                    (false, _) => {
+                        self.after_deaths(now);
+                        return Ok(News::Watched(deaths));
+                    }
+                }
             }
             (Stage::Untag, Answer::Accepted) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {

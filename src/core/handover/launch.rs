@@ -25,7 +25,7 @@ const DOUBT_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
 const DEATH_PAUSE: Duration = Duration::from_secs(6);
 /// After so many successors that died of the same reason the next one would die of it too.
-const MOST_DEATHS: usize = 3;
+pub(super) const MOST_DEATHS: usize = 3;
 
 pub(super) struct AskLaunch {
     launch: LaunchPlan,
@@ -229,9 +229,7 @@ impl Ask for AskLaunch {
             self.stage = Stage::GivenUp(format!("{alike} successors died of {what}; {}", advice(&code)));
             return true;
         }
-        let longest = DEATH_PAUSE * (1 << self.deaths.len().saturating_sub(1).min(4));
-        let seed = self.attempts.seed ^ u64::from(self.attempt);
-        self.attempts.next = now + longest.mul_f64(0.5 + retry::fraction(seed) / 2.0);
+        self.attempts.next = now + pause_after_deaths(self.deaths.len(), self.attempts.seed ^ u64::from(self.attempt));
         true
     }
 }
@@ -372,9 +370,15 @@ fn is_of_the_pool(error: &str) -> bool {
     is_unsupported || OF_THE_POOL.iter().any(|code| error.starts_with(code))
 }
 
+/// The pause after so many successors that died (at least one).
+pub(super) fn pause_after_deaths(deaths: usize, seed: u64) -> Duration {
+    let longest = DEATH_PAUSE * (1 << deaths.saturating_sub(1).min(4));
+    longest.mul_f64(0.5 + retry::fraction(seed) / 2.0)
+}
+
 /// What a person can do about instances that die of this reason.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html>
-fn advice(code: &str) -> &'static str {
+pub(super) fn advice(code: &str) -> &'static str {
     match code {
         "Client.InternalError" => {
             "mostly the key of an encrypted volume: let the role that launches, and the service-linked roles of EC2 Spot and \

@@ -17,6 +17,10 @@ pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
 /// The tag of a successor that was launched by what a template says and not from the template itself: the template, as
 /// `lt-...:3`.
 pub const TEMPLATE_TAG: &str = "spot-relay:launch-template";
+/// The tag that AWS sets on what an EC2 Fleet has launched: the fleet's id.
+pub const FLEET_TAG: &str = "aws:ec2:fleet-id";
+/// The tag that AWS sets on what a Spot Fleet has launched: the id of its request.
+pub const SPOT_FLEET_TAG: &str = "aws:ec2spot:fleet-request-id";
 /// The tag of this instance from a signal to its end, with the deadline: nothing may take it for a successor. It is
 /// deleted if the instance lives on.
 pub const LEAVING_TAG: &str = "spot-relay:leaving";

@@ -12,6 +12,12 @@ impl AskCapacity {
         match (self.stage, self.back_at) {
             _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
             (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
+            (stage, back_at) if self.given_up.is_some() => {
+                let why = self.given_up.clone().unwrap_or_default();
+                let back = if back_at.is_some() { format!("back at {base}, and ") } else { String::new() };
+                let report = DutyReport::new(duty, false, format!("{back}given up: {why}"));
+                if stage == Stage::Done { report.settled() } else { report }
+            }
             (stage, None) if self.too_late => {
                 let report = DutyReport::new(duty, false, self.why_not_raised());
                 // The tag is still to be taken off.
@@ -44,5 +50,23 @@ impl AskCapacity {
             None => self.attempts.trouble(),
         };
         format!("not raised: {why}; the fleet replaces this instance when it is gone")
+    }
+
+    /// Everything that decides what comes next, but for when.
+    #[cfg(test)]
+    pub(in crate::core::handover) fn fingerprint(&self) -> String {
+        let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
+        let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
+        let tag = (self.may_have_been_raised, self.tagged, self.others_go, self.by_marks.is_some(), self.dead.len());
+        format!(
+            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {:?} {} {} {}",
+            self.stage,
+            self.base,
+            self.wanted,
+            self.written,
+            self.by_itself,
+            self.fulfilled_at_count,
+            self.attempts.failures
+        )
     }
 }

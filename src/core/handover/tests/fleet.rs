@@ -18,6 +18,8 @@ struct Told {
     /// Calls that IAM denies.
     denies: fn(&Call) -> bool,
     requests_denied: bool,
+    /// What the fleet has launched and lost.
+    dead: Vec<Instance>,
 }
 
 /// A member: launched, and noticed, so many seconds after the epoch.
@@ -61,6 +63,7 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
         refuses: None,
         denies: |_| false,
         requests_denied: false,
+        dead: Vec::new(),
     };
     change(&mut told);
     told
@@ -75,6 +78,7 @@ impl Told {
                 let members = self.members.iter().map(without).collect();
                 Answer::FleetMembersByMarks { members, failure: aws::denied() }
             }
+            Call::DescribeInstancesOfFleet { .. } => Answer::Instances(self.dead.clone()),
             Call::UntagFleet { key, .. } => {
                 self.shown.tags.remove(key);
                 Answer::Accepted
@@ -290,4 +294,39 @@ fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
     assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
     assert!(!outcome.contains("not back at"), "{outcome}");
     assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
+}
+
+/// The fleet launches one at each raise, which is dead some seconds later.
+fn each_dies(told: &mut Told, until: u64) {
+    while told.now < until {
+        let next = told.now + 500;
+        told.until(next);
+        let is_raised = told.shown.capacity.total > 10;
+        let launched = told.dead.len() + usize::from(told.shown.capacity.fulfilled > 10);
+        let raises = told.written.iter().filter(|total| *total == "11").count();
+        if is_raised && launched < raises {
+            told.shown.capacity.fulfilled = 11;
+        } else if !is_raised && told.shown.capacity.fulfilled > 10 {
+            told.shown.capacity.fulfilled = 10;
+            let reason = StateReason { code: "Client.InternalError".into(), message: "Client error on launch".into() };
+            let launch_time = Some(epoch() + Duration::from_millis(told.now - 2_000));
+            let state = InstanceState::Terminated;
+            let name = format!("i-dead{}", told.dead.len());
+            told.dead.push(Instance { state, launch_time, state_reason: Some(reason), ..running(&name) });
+        }
+    }
+}
+
+#[test]
+fn a_successor_of_a_fleet_that_dies_at_birth_is_told_and_the_fleet_raised_again_until_three_died_of_the_same() {
+    let mut told = told(|_| {});
+    each_dies(&mut told, 40_000);
+    assert_eq!(told.dead.len(), 2, "{:?}", told.written);
+    assert_eq!(told.written, ["11", "10", "11", "10"], "raised again");
+    each_dies(&mut told, 100_000);
+    assert_eq!(told.dead.len(), 3, "{:?}", told.written);
+    assert_eq!(told.shown.capacity.total, 10);
+    let outcome = outcome_of(&mut told);
+    assert!(outcome.contains("given up: 3 that it launched died of Client.InternalError"), "{outcome}");
+    assert!(outcome.contains("i-dead2 died at birth: Client.InternalError"), "{outcome}");
 }

@@ -87,7 +87,9 @@ fn costs(call: &Call, members: usize) -> Vec<(&'static str, &'static str)> {
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
         Call::TagInstance { .. } | Call::TagFleet { .. } => ("ec2 mutating", "CreateTags"),
         Call::ModifyFleet { .. } => ("ec2 mutating", "ModifyFleet"),
-        Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag => ("ec2 describe", "DescribeInstances"),
+        Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag | Call::DescribeInstancesOfFleet { .. } => {
+            ("ec2 describe", "DescribeInstances")
+        }
         Call::DescribeFleet { .. } => ("ec2 describe", "DescribeFleets"),
         // As `cloud/ec2_fleet.rs` does it.
         Call::DescribeFleetMembers { .. } => {
@@ -236,6 +238,7 @@ impl Account {
             Call::TagInstance { .. } => Answer::Accepted,
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.fleet.clone()))),
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
+            Call::DescribeInstancesOfFleet { .. } => Answer::Instances(Vec::new()),
             Call::TagFleet { key, value, .. } => {
                 self.fleet.tags.insert(key.clone(), value.clone());
                 Answer::Accepted

@@ -83,6 +83,7 @@ impl Aws {
             Call::CreateFleet { client_token, fleet } => self.create_fleet(now, from, client_token, fleet),
             Call::DescribeFleet { .. }
             | Call::DescribeFleetMembers { .. }
+            | Call::DescribeInstancesOfFleet { .. }
             | Call::TagFleet { .. }
             | Call::ModifyFleet { .. }
             | Call::PutCapacityBack { .. } => self.perform_fleet(now, from, call),
@@ -213,6 +214,10 @@ impl Aws {
                 Answer::FleetMembersByMarks { members: self.fleet_members(now), failure: denied() }
             }
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.fleet_members(now)),
+            Call::DescribeInstancesOfFleet { .. } => {
+                let launched = self.launches.iter().filter_map(|launch| self.instance(&launch.id, now));
+                Answer::Instances(launched.collect())
+            }
             Call::TagFleet { key, value, .. } => {
                 self.fleet_tags.insert(key.clone(), value.clone());
                 Answer::Accepted
