@@ -70,10 +70,7 @@ fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
         notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
     }
     notes.extend(placeholder(&needs));
-    NotedSubject {
-        subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None },
-        notes,
-    }
+    NotedSubject { subject: Subject::new(scope, needs), notes }
 }
 
 /// A note where the policy passes a role whose name is not known.
@@ -125,10 +122,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
                 in_words(&clue)
             );
             let notes = std::iter::once(note).chain(placeholder(&needs)).collect();
-            Ok(NotedSubject {
-                subject: Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by },
-                notes,
-            })
+            Ok(NotedSubject { subject: Subject { held_by, ..Subject::new(scope, needs) }, notes })
         }
     }
 }
@@ -178,7 +172,7 @@ async fn planned(
     }
     let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
     notes.extend(placeholder(&needs));
-    Ok(NotedSubject { subject: Subject { scope, needs, target_groups, on_the_way: Vec::new(), held_by: None }, notes })
+    Ok(NotedSubject { subject: Subject { target_groups, ..Subject::new(scope, needs) }, notes })
 }
 
 /// The partition, region and account of this instance, as ARNs name them.

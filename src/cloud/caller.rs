@@ -59,7 +59,7 @@ pub(super) fn would_be_done<T>(answer: Result<T, Failure>) -> Result<(), Failure
         Err(failure) => Err(failure),
         Ok(_) => {
             let message = "AWS answered as if DryRun had not been asked for".to_owned();
-            Err(Failure { kind: FailureKind::Rejected, code: None, message })
+            Err(Failure::of(FailureKind::Rejected, message))
         }
     }
 }

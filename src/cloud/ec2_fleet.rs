@@ -195,11 +195,9 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
         None | Some("maintain") => Ok(FleetType::Maintain),
         Some("request") => Ok(FleetType::Request),
         Some("instant") => Ok(FleetType::Instant),
-        Some(other) => Err(Failure {
-            kind: FailureKind::Rejected,
-            code: None,
-            message: format!("{id} is of type {other}, which is not known here"),
-        }),
+        Some(other) => {
+            Err(Failure::of(FailureKind::Rejected, format!("{id} is of type {other}, which is not known here")))
+        }
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
         (None, CredentialsError::ProviderTimedOut(_)) => "loading the credentials took too long".to_owned(),
         (None, error) => error_chain(error),
     };
-    Failure { kind: FailureKind::Credentials, code: None, message }
+    Failure::of(FailureKind::Credentials, message)
 }
 
 /// A failure of the credentials provider, which travels through the SDK as a source.

@@ -63,6 +63,13 @@ pub struct Subject {
     pub held_by: Option<String>,
 }
 
+impl Subject {
+    /// Any target group, and nothing but what the owner needs.
+    pub fn new(scope: ArnScope, needs: OwnerNeeds) -> Subject {
+        Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None }
+    }
+}
+
 impl Policy {
     pub fn of(config: &Config, subject: &Subject) -> Policy {
         let Subject { scope, needs, target_groups, on_the_way, held_by } = subject;

@@ -55,8 +55,13 @@ impl FailureKind {
 }
 
 impl Failure {
+    /// One without a code of AWS's.
+    pub fn of(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, code: None, message: message.into() }
+    }
+
     pub fn unanswered(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Unanswered, code: None, message: message.into() }
+        Self::of(FailureKind::Unanswered, message)
     }
 
     /// Tells whether AWS may have done it all the same.

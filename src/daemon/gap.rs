@@ -53,7 +53,7 @@ impl Gap {
     }
 
     fn into_failure(self) -> Failure {
-        Failure { kind: self.kind(), code: None, message: self.to_string() }
+        Failure::of(self.kind(), self.to_string())
     }
 }
 

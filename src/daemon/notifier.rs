@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn failed(kind: FailureKind, retry_after: Option<u64>) -> Result<(), PostError> {
-        let failure = Failure { kind, code: None, message: "it answered HTTP 5xx".into() };
+        let failure = Failure::of(kind, "it answered HTTP 5xx");
         Err(PostError { failure, retry_after: retry_after.map(Duration::from_secs) })
     }
 

@@ -41,7 +41,7 @@ async fn get(url: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("{url} answers HTTP {}", status.as_u16());
-    Err(Failure { kind: FailureKind::Fault, code: None, message })
+    Err(Failure::of(FailureKind::Fault, message))
 }
 
 /// Plain HTTP; reqwest, which speaks TLS for the webhook, panics where nobody says how.

@@ -137,7 +137,7 @@ impl Webhook {
         } else if let Some(said) = said(&body, &line.secrets) {
             message.push_str(&format!(" ({said})"));
         }
-        let failure = Failure { kind: kind(status), code: None, message };
+        let failure = Failure::of(kind(status), message);
         let retry_after = retry_after.filter(|_| failure.kind != FailureKind::Rejected);
         Err(PostError { failure, retry_after })
     }

@@ -261,29 +261,30 @@ fn tries_of_group(
 
 /// An action that names its group is asked about an instance that cannot exist.
 fn tries_of_owner(inspection: &Inspection, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
-    let aws = || inspection.aws.clone();
-    let name = || group.name.clone();
-    let nobody = || InstanceId::new(NO_INSTANCE);
-    let hook = || group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());
-    let (detaching, of) = (aws(), name());
+    let nobody = InstanceId::new(NO_INSTANCE);
+    let hook = group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());
+    let given = || (inspection.aws.autoscaling.clone(), group.name.clone(), hook.clone(), nobody.clone());
+    let (groups, of, _, us) = given();
     let detach = harmless(policy, "autoscaling:DetachInstances", None, async move {
-        detaching.autoscaling.detach_instances(&of, &nobody(), false, LIMIT).await
+        groups.detach_instances(&of, &us, false, LIMIT).await
     });
-    let (attaching, of) = (aws(), name());
-    let attach = harmless(policy, "autoscaling:AttachInstances", None, async move {
-        attaching.autoscaling.attach_instances(&of, &InstanceId::new(NO_INSTANCE), LIMIT).await
-    });
-    let (completing, of, by) = (aws(), name(), hook());
+    let (groups, of, _, us) = given();
+    let attach =
+        harmless(
+            policy,
+            "autoscaling:AttachInstances",
+            None,
+            async move { groups.attach_instances(&of, &us, LIMIT).await },
+        );
+    let (groups, of, by, us) = given();
     let complete = harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
-        let instance_id = &InstanceId::new(NO_INSTANCE);
-        let action = LifecycleAction { group: &of, hook: &by, instance_id };
-        completing.autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await
+        let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
+        groups.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await
     });
-    let (beating, of, by) = (aws(), name(), hook());
+    let (groups, of, by, us) = given();
     let heartbeat = harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {
-        let instance_id = &InstanceId::new(NO_INSTANCE);
-        let action = LifecycleAction { group: &of, hook: &by, instance_id };
-        beating.autoscaling.record_lifecycle_action_heartbeat(action, LIMIT).await
+        let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
+        groups.record_lifecycle_action_heartbeat(action, LIMIT).await
     });
     [detach, attach, complete, heartbeat].into_iter().flatten().collect()
 }

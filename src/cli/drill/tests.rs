@@ -23,19 +23,13 @@ fn group(hooks: usize, max_size: i32) -> Plan {
     let group = AutoScalingGroup {
         name: "shop-asg".into(),
         arn: "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:1:autoScalingGroupName/shop-asg".into(),
-        capacity_rebalance: false,
         termination_hooks: vec![hook; hooks],
         target_groups: vec![TargetGroupArn::new(WEB)],
-        members: Vec::new(),
-        min_size: 0,
         max_size,
         desired_capacity: 3,
         health_check_type: "ELB".into(),
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
-        subnets: Vec::new(),
-        other_traffic_sources: Vec::new(),
-        launch_hooks: Vec::new(),
-        mixes_spot_and_on_demand: false,
+        ..AutoScalingGroup::default()
     };
     Plan::Group { group, how: if hooks > 0 { GroupRequest::Terminate } else { GroupRequest::Detach } }
 }

@@ -1,20 +1,12 @@
 //! An arrival alone: its calls in their order, and what failures make of it.
 
 use super::*;
-use crate::core::handover::tests::identity_of;
+use crate::core::handover::tests::{self, API, WEB, at, identity_of, raise};
 use crate::core::model::{
-    ExcessCapacity, FleetCapacity, FleetState, FleetType, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth,
-    TargetState, TargetType,
+    AutoScalingGroup, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType,
 };
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest};
+use crate::core::plan::GroupRequest;
 use crate::core::retry::FailureKind;
-
-const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
-const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
-
-fn at(milliseconds: u64) -> BootInstant {
-    BootInstant::since_boot(Duration::from_millis(milliseconds))
-}
 
 fn identity() -> Identity {
     identity_of("i-us")
@@ -33,41 +25,8 @@ fn health(port: u16, state: TargetState) -> TargetHealth {
 }
 
 fn group() -> Plan {
-    let group = crate::core::model::AutoScalingGroup {
-        name: "shop-asg".into(),
-        arn: "arn:asg".into(),
-        capacity_rebalance: false,
-        termination_hooks: Vec::new(),
-        target_groups: Vec::new(),
-        members: Vec::new(),
-        min_size: 0,
-        max_size: 4,
-        desired_capacity: 3,
-        health_check_type: "EC2".into(),
-        availability_zones: Vec::new(),
-        subnets: Vec::new(),
-        other_traffic_sources: Vec::new(),
-        launch_hooks: Vec::new(),
-        mixes_spot_and_on_demand: false,
-    };
+    let group = AutoScalingGroup { max_size: 4, target_groups: Vec::new(), ..tests::group(&[]) };
     Plan::Group { group, how: GroupRequest::Detach }
-}
-
-fn fleet() -> Plan {
-    let fleet = crate::core::model::Fleet {
-        id: "fleet-1".into(),
-        request_type: FleetType::Maintain,
-        state: FleetState::Active,
-        excess: ExcessCapacity::Terminates,
-        replacement_strategy: None,
-        capacity: FleetCapacity { total: 3, spot: None, fulfilled: 3 },
-        launch_configurations: Vec::new(),
-        unit: Default::default(),
-        specification_weights: Default::default(),
-        target_groups: Vec::new(),
-        tags: Default::default(),
-    };
-    Plan::Fleet { kind: FleetKind::Ec2, fleet, how: FleetRequest::Raise }
 }
 
 fn room(state: Option<&str>, desired_capacity: i32) -> Answer {
@@ -253,7 +212,7 @@ fn a_target_group_that_is_gone_holds_nothing_up() {
 fn whatever_fails_is_tried_again_and_stops_nothing_else() {
     let well_from = at(600_000);
     for failing in [DutyId::Unmark, DutyId::Serve(0), DutyId::RejoinGroup, DutyId::PutCapacityBack] {
-        let plan = if failing == DutyId::PutCapacityBack { fleet() } else { group() };
+        let plan = if failing == DutyId::PutCapacityBack { raise() } else { group() };
         let told = Telling::after(Errand::Reinstate, Some(&plan)).runs(3_600, |now, call| {
             let fails = match call {
                 Call::UntagInstance { .. } => failing == DutyId::Unmark,
@@ -344,7 +303,7 @@ fn what_its_group_holds_out_of_service_is_not_registered_in_the_group_s_own_targ
 
 #[test]
 fn staying_out_only_takes_the_mark_off_and_puts_the_capacity_back() {
-    let told = Telling::after(Errand::StayOut, Some(&fleet())).runs(600, fine);
+    let told = Telling::after(Errand::StayOut, Some(&raise())).runs(600, fine);
     assert!(told.arrival.is_finished());
     assert_eq!(told.steps, [DutyId::Unmark, DutyId::PutCapacityBack, DutyId::PutCapacityBack]);
     let told = Telling::after(Errand::StayOut, Some(&group())).runs(600, fine);
@@ -353,7 +312,7 @@ fn staying_out_only_takes_the_mark_off_and_puts_the_capacity_back() {
 
 #[test]
 fn a_capacity_that_is_raised_once_more_is_put_back_once_more() {
-    let told = Telling::after(Errand::StayOut, Some(&fleet())).runs(600, |now, call| match call {
+    let told = Telling::after(Errand::StayOut, Some(&raise())).runs(600, |now, call| match call {
         Call::PutCapacityBack { .. } => Answer::Capacity { is_back: now < at(1_000) || now > at(30_000) },
         call => fine(now, call),
     });
@@ -363,7 +322,7 @@ fn a_capacity_that_is_raised_once_more_is_put_back_once_more() {
 
 #[test]
 fn terminating_itself_is_all_that_it_does() {
-    let told = Telling::after(Errand::Terminate, Some(&fleet())).runs(600, |now, call| match call {
+    let told = Telling::after(Errand::Terminate, Some(&raise())).runs(600, |now, call| match call {
         Call::TerminateInstances if now < at(30_000) => failed(FailureKind::Denied, "no"),
         call => fine(now, call),
     });

@@ -139,11 +139,7 @@ impl Attempts {
     pub(super) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
         let failure = match answer {
             Answer::Failed(failure) => failure,
-            other => Failure {
-                kind: FailureKind::Fault,
-                code: None,
-                message: format!("an answer that does not fit: {other:?}"),
-            },
+            other => Failure::of(FailureKind::Fault, format!("an answer that does not fit: {other:?}")),
         };
         self.failed(now, failure);
     }

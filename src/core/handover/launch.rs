@@ -136,8 +136,7 @@ impl AskLaunch {
             LaunchWay::Instance if !of_the_pool => {
                 self.next_attempt(now);
                 // Refused in every way that there is: a person may have to put it right.
-                let failure = Failure { kind: FailureKind::Rejected, code: None, message: self.errors.join(", ") };
-                self.attempts.failed(now, failure);
+                self.attempts.failed(now, Failure::of(FailureKind::Rejected, self.errors.join(", ")));
             }
             LaunchWay::Fleet | LaunchWay::Instance => self.next_attempt(now),
         }
@@ -168,7 +167,7 @@ impl AskLaunch {
         if comes_round {
             self.fleets_refused.clear();
             let message = self.errors.join(", ");
-            self.attempts.failed(now, Failure { kind: FailureKind::Rejected, code: None, message });
+            self.attempts.failed(now, Failure::of(FailureKind::Rejected, message));
         } else {
             self.attempts.in_flight = false;
             self.attempts.next = now + NOTED_WITHIN;
@@ -294,7 +293,7 @@ impl Duty<Duties> for AskLaunch {
                 let kind = if launched.is_throttled() { FailureKind::Throttled } else { FailureKind::Fault };
                 self.errors = launched.errors;
                 self.next_attempt(now);
-                self.attempts.failed(now, Failure { kind, code: None, message: self.errors.join(", ") });
+                self.attempts.failed(now, Failure::of(kind, self.errors.join(", ")));
                 if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
             }
             Answer::Launched(launched) => {

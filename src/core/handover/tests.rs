@@ -31,15 +31,15 @@ use aws::{Aws, Exchange, Fate, Launch, Owner, time};
 use launch::*;
 use run::*;
 
-const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
-const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
+pub(crate) const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
+pub(crate) const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
 
 /// The wall clock of AWS at boot; the model's clocks agree.
 fn epoch() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
 
-fn at(milliseconds: u64) -> BootInstant {
+pub(crate) fn at(milliseconds: u64) -> BootInstant {
     BootInstant::since_boot(Duration::from_millis(milliseconds))
 }
 
@@ -90,24 +90,18 @@ fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
     Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(target).collect())
 }
 
-fn group(hooks: &[&str]) -> AutoScalingGroup {
+pub(crate) fn group(hooks: &[&str]) -> AutoScalingGroup {
     let hook = |name: &&str| LifecycleHook { name: (*name).into(), heartbeat_timeout: Duration::from_secs(60) };
     AutoScalingGroup {
         name: "shop-asg".into(),
         arn: "arn:asg".into(),
-        capacity_rebalance: false,
         termination_hooks: hooks.iter().map(hook).collect(),
         target_groups: vec![TargetGroupArn::new(WEB)],
-        members: Vec::new(),
-        min_size: 0,
         max_size: 9,
         desired_capacity: 3,
         health_check_type: "EC2".into(),
         availability_zones: vec!["eu-west-1a".into(), "eu-west-1b".into()],
-        subnets: Vec::new(),
-        other_traffic_sources: Vec::new(),
-        launch_hooks: Vec::new(),
-        mixes_spot_and_on_demand: false,
+        ..AutoScalingGroup::default()
     }
 }
 
@@ -166,8 +160,8 @@ fn detach() -> Plan {
     Plan::Group { group: group(&[]), how: GroupRequest::Detach }
 }
 
-fn raise() -> Plan {
-    Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(3), how: FleetRequest::Raise }
+pub(crate) fn raise() -> Plan {
+    raise_of(3)
 }
 
 /// The story of one victim when everything goes well.

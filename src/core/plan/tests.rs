@@ -70,20 +70,12 @@ fn group(capacity_rebalance: bool, hooks: usize) -> AutoScalingGroup {
     let hook = LifecycleHook { name: "drain".into(), heartbeat_timeout: std::time::Duration::from_secs(60) };
     AutoScalingGroup {
         name: "shop-asg".into(),
-        arn: String::new(),
         capacity_rebalance,
         termination_hooks: vec![hook; hooks],
-        target_groups: Vec::new(),
-        members: Vec::new(),
-        min_size: 0,
         max_size: 3,
         desired_capacity: 3,
         health_check_type: "EC2".into(),
-        availability_zones: Vec::new(),
-        subnets: Vec::new(),
-        other_traffic_sources: Vec::new(),
-        launch_hooks: Vec::new(),
-        mixes_spot_and_on_demand: false,
+        ..AutoScalingGroup::default()
     }
 }
 

@@ -5,9 +5,6 @@
 //! ways, launches, registers and takes its victims after two minutes. The figures are what `benches/storm` measures with
 //! real daemons.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-
 use super::*;
 use crate::core::retry::fraction;
 
@@ -283,38 +280,12 @@ enum What {
     Reply(DutyId, Answer),
 }
 
-struct Happening {
-    at: u64,
-    number: u64,
-    victim: usize,
-    what: What,
-}
-
-impl PartialEq for Happening {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Happening {}
-
-impl PartialOrd for Happening {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Happening {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 struct Storm {
     account: Account,
     handovers: Vec<Handover>,
     wakes: Vec<Option<u64>>,
-    queue: BinaryHeap<Reverse<Happening>>,
+    /// What happens to whom, by its instant and its number.
+    queue: BTreeMap<(u64, u64), (usize, What)>,
     number: u64,
     death: u64,
 }
@@ -353,7 +324,7 @@ impl Storm {
             account: Account::new(victims, unnoticed, charge, boot),
             handovers: (0..victims).map(begin).collect(),
             wakes: vec![None; victims],
-            queue: BinaryHeap::new(),
+            queue: BTreeMap::new(),
             number: 0,
             death,
         };
@@ -366,7 +337,7 @@ impl Storm {
 
     fn push(&mut self, at: u64, victim: usize, what: What) {
         self.number += 1;
-        self.queue.push(Reverse(Happening { at, number: self.number, victim, what }));
+        self.queue.insert((at, self.number), (victim, what));
     }
 
     /// How long a message is under way.
@@ -375,7 +346,7 @@ impl Storm {
     }
 
     fn run(mut self) -> Figures {
-        while let Some(Reverse(Happening { at: now, victim, what, .. })) = self.queue.pop() {
+        while let Some(((now, _), (victim, what))) = self.queue.pop_first() {
             match what {
                 What::Wake if self.wakes[victim] != Some(now) => continue,
                 What::Wake => self.wakes[victim] = None,
