@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::Client;
 use aws_sdk_elasticloadbalancingv2::types::{
-    self, ProtocolEnum, TargetDescription, TargetHealthDescription, TargetHealthStateEnum, TargetTypeEnum,
+    ProtocolEnum, TargetDescription, TargetGroup as Described, TargetHealthDescription, TargetHealthStateEnum,
+    TargetTypeEnum,
 };
 
 mod load_balancers;
@@ -175,9 +176,8 @@ impl Elb {
         Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
     }
 
-    /// This instance's registrations, in whatever state: by instance id in `instance` groups, by private address in `ip`
-    /// groups of its VPC. Groups of `known` are not described again, only asked for their targets. Each call has `limit`. A
-    /// group that AWS does not tell of is in doubt, and holds up no other; what is wrong with all of them ends the search.
+    /// This instance's registrations, in whatever state: by instance id, or by private address in `ip` groups of its VPC. Those
+    /// of `known` are only asked for their targets. A group that AWS does not tell of is in doubt, and holds up no other.
     pub async fn find_registrations(
         &self,
         identity: &Identity,
@@ -264,8 +264,8 @@ impl Elb {
         Ok(groups.into_values().collect())
     }
 
-    /// AWS refuses a whole list for one group that is not there, or that it takes for none, and does not say which: then each
-    /// is asked alone.
+    /// AWS refuses a whole list for one group that is not there, and does not say which: then each is asked alone, as where
+    /// it tells of fewer. What is neither `instance` nor `ip` is passed over.
     async fn describe_some(
         &self,
         asked: &[String],
@@ -274,26 +274,27 @@ impl Elb {
     ) -> Result<Vec<TargetGroup>, Failure> {
         match self.describe_target_groups(asked, limit).await {
             Err(failure) if failure.kind == FailureKind::Rejected => {}
-            answer => return answer,
+            Ok(described) if described.len() < asked.len() => {}
+            answer => return Ok(answer?.iter().filter_map(group).collect()),
         }
         let mut groups = Vec::new();
         for one in asked {
             match self.describe_target_groups(std::slice::from_ref(one), limit).await {
-                Ok(found) => groups.extend(found),
-                Err(failure) if failure.kind == FailureKind::Rejected => missing.push(one.clone()),
-                Err(failure) => return Err(failure),
+                Ok(told) if !told.is_empty() => groups.extend(told.iter().filter_map(group)),
+                Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
+                Ok(_) | Err(_) => missing.push(one.clone()),
             }
         }
         Ok(groups)
     }
 
-    /// `asked` are ARNs or names, not both. What is neither `instance` nor `ip` is passed over.
-    async fn describe_target_groups(&self, asked: &[String], limit: Duration) -> Result<Vec<TargetGroup>, Failure> {
+    /// `ids` are ARNs or names, not both.
+    async fn describe_target_groups(&self, ids: &[String], limit: Duration) -> Result<Vec<Described>, Failure> {
         let groups = pages(|marker| {
             let call = self.client.describe_target_groups().set_marker(marker);
-            let call = match asked.first() {
-                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(asked.to_vec())),
-                _ => call.set_names(Some(asked.to_vec())),
+            let call = match ids.first() {
+                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(ids.to_vec())),
+                _ => call.set_names(Some(ids.to_vec())),
             };
             let answer = self.caller.call(limit, call.send());
             async move {
@@ -301,7 +302,7 @@ impl Elb {
                 Ok((answer.target_groups.unwrap_or_default(), answer.next_marker))
             }
         });
-        Ok(groups.await?.iter().filter_map(group).collect())
+        groups.await
     }
 
     async fn look_into(
@@ -396,7 +397,7 @@ fn is_missing(failure: &Failure) -> bool {
     failure.has_code(&["TargetGroupNotFound", "TargetGroupNotFoundException"])
 }
 
-fn group(group: &types::TargetGroup) -> Option<TargetGroup> {
+fn group(group: &Described) -> Option<TargetGroup> {
     let target_type = match group.target_type() {
         Some(TargetTypeEnum::Instance) => TargetType::Instance,
         Some(TargetTypeEnum::Ip) => TargetType::Ip,

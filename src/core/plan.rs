@@ -58,7 +58,7 @@ impl fmt::Display for Clue {
 
 impl Clue {
     /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
-    /// whatever it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
+    /// whichever of AWS's states it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
     /// instance that never was in a group; the group has launched its successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
@@ -80,7 +80,7 @@ impl Clue {
             }),
             OwnerChoice::Discover => match group {
                 Some(group) => group,
-                None if lifecycle_state.is_some() => {
+                None if lifecycle_state.is_some_and(is_lifecycle_state) => {
                     Clue::Nobody("the instance is detached from its Auto Scaling group".to_owned())
                 }
                 None => spot_fleet.or(ec2_fleet).or_else(|| template(tags, choice)).unwrap_or_else(|| {
@@ -100,6 +100,13 @@ impl Clue {
     fn of_fleet(id: String) -> Clue {
         if id.starts_with("sfr-") { Clue::SpotFleet(id) } else { Clue::Ec2Fleet(id) }
     }
+}
+
+/// Tells whether the word is a state of a group's member; anything else is no answer.
+fn is_lifecycle_state(word: &str) -> bool {
+    const STATES: [&str; 8] =
+        ["InService", "Terminat", "Detach", "Standby", "EnteringStandby", "Pending", "Warmed:", "ReplaceRootVolume"];
+    word.chars().all(|char| char.is_ascii_alphanumeric() || char == ':') && STATES.iter().any(|it| word.starts_with(it))
 }
 
 /// The launch template of the configuration, else of the instance's tags.

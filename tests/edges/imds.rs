@@ -302,6 +302,22 @@ async fn what_the_identity_lacks_is_named() {
 }
 
 #[tokio::test]
+async fn an_odd_id_in_the_document_is_not_believed_before_the_item_that_stands_by_itself() {
+    let identity = async |alone: &'static str| {
+        let (_stub, imds) = metadata(move |request, _| match request.line.as_str() {
+            "GET /latest/dynamic/instance-identity/document" => reply(200, r#"{"instanceId": "i-1", "region": "r-1"}"#),
+            "GET /latest/meta-data/instance-id" => reply(200, alone),
+            _ => reply(404, ""),
+        })
+        .await;
+        imds.identity().await.map(|identity| identity.instance_id.to_string())
+    };
+    assert_eq!(identity("i-0123456789abcdef0").await.unwrap(), "i-0123456789abcdef0");
+    assert_eq!(identity("i-1").await.unwrap(), "i-1", "both say so");
+    assert!(identity("i-2").await.is_err(), "asked again");
+}
+
+#[tokio::test]
 async fn an_identity_is_no_less_one_for_what_it_lacks() {
     for (life_cycle, kind) in [("", LifeCycle::Spot), ("<html>", LifeCycle::Spot), ("scheduled", LifeCycle::OnDemand)] {
         assert_eq!(identity_of(DOCUMENT, life_cycle).await.unwrap().life_cycle, kind, "{life_cycle}");

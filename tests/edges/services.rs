@@ -144,6 +144,17 @@ async fn of_a_known_group_the_attributes_are_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_group_that_aws_does_not_answer_is_named() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let body = "<DescribeTargetGroupsResponse><DescribeTargetGroupsResult/></DescribeTargetGroupsResponse>".to_owned();
+    let kind = FaultKind::Body { status: 200, body };
+    world.sim.fault(Fault { service: None, action: "DescribeTargetGroups".to_owned(), nth: Nth::All, kind });
+    assert_eq!(world.find(&configured(&["web", "address"]), &[]).await.missing, ["address", "web"]);
+    world.sim.clear_faults();
+    assert!(world.find(&configured(&["web", "address"]), &[]).await.missing.is_empty());
+}
+
+#[tokio::test]
 async fn a_group_that_does_not_exist_is_named_and_the_others_are_found() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let mut nowhere = world.find(&configured(&["web"]), &[]).await.registrations[0].target_group.to_string();

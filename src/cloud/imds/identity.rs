@@ -20,7 +20,10 @@ impl Imds {
         // An unreadable document tells nothing, like an absent one.
         let document = self.get("latest/dynamic/instance-identity/document").await.ok().and_then(|look| look.body);
         let document: Value = serde_json::from_str(&document.unwrap_or_default()).unwrap_or_default();
-        let instance_id = self.item(&document, "instanceId", "instance-id").await?;
+        let instance_id = match self.item(&document, "instanceId", "instance-id").await? {
+            Some(odd) if !is_instance_id(&odd) => self.confirmed(odd, "instanceId", "instance-id").await?,
+            id => id,
+        };
         let region = self.item(&document, "region", "placement/region").await?;
         let [vpc_id, subnet_id] = self.of_interface(["vpc-id", "subnet-id"]).await;
         let identity = Identity {
@@ -45,6 +48,16 @@ impl Imds {
         }
         let body = self.get(&format!("latest/meta-data/{path}")).await?.body;
         body.map(|body| body.trim().to_owned()).filter(|body| !body.is_empty()).map(|body| sound(body, key)).transpose()
+    }
+
+    /// An odd value of the document, if the item that stands by itself says the same.
+    async fn confirmed(&self, odd: String, key: &'static str, path: &str) -> Result<Option<String>, ImdsError> {
+        let alone = self.item(&Value::Null, key, path).await?;
+        match alone {
+            None => Ok(Some(odd)),
+            Some(alone) if alone == odd || is_instance_id(&alone) => Ok(Some(alone)),
+            _ => Err(ImdsError::Odd(key)),
+        }
     }
 
     async fn optional(&self, document: &Value, key: &'static str, path: &str) -> String {
@@ -76,6 +89,12 @@ impl Imds {
             _ => LifeCycle::Spot,
         }
     }
+}
+
+/// `i-` and 8 or 17 hexadecimal digits.
+fn is_instance_id(id: &str) -> bool {
+    id.strip_prefix("i-")
+        .is_some_and(|digits| matches!(digits.len(), 8 | 17) && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// Tells whether the text can be a part of a path, or an id.

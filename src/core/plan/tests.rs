@@ -578,3 +578,14 @@ fn launch_instances_is_called_only_where_something_launches_first() {
     assert!(!asks(When::SuccessorHealthy, Rebalance::HandOver, ScheduledEvents::Report, observe));
     assert!(asks(When::AtOnce, Rebalance::Prepare, ScheduledEvents::HandOver, observe));
 }
+
+#[test]
+fn a_lifecycle_state_that_is_none_of_aws_s_is_no_answer() {
+    let read = |state| Clue::read(&tags(&[TEMPLATE]), Some(state), &Successor::default());
+    for state in ["InService", "Detached", "Terminated", "Warmed:Running"] {
+        assert!(matches!(read(state), Clue::Nobody(why) if why.contains("detached")), "{state}");
+    }
+    for odd in ["Quux", "<html>Terminated</html>", "Terminated <br>", ""] {
+        assert!(matches!(read(odd), Clue::LaunchTemplate(_)), "{odd}");
+    }
+}
