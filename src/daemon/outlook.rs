@@ -164,11 +164,7 @@ mod tests {
         let launch = Plan::Launch(crate::core::plan::LaunchPlan {
             from: "launch template lt-1".to_owned(),
             attempts: Vec::new(),
-            only_reclaimed: false,
-            running: None,
-            remarks: Vec::new(),
-            missing: Vec::new(),
-            zone_of_subnet: std::collections::BTreeMap::new(),
+            ..Default::default()
         });
         let say = |plan| on_a_notice(Some(&[registration("web", &[80])]), Some(plan), When::Auto);
         assert_eq!(

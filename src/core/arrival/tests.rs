@@ -1,10 +1,8 @@
 //! An arrival alone: its calls in their order, and what failures make of it.
 
 use super::*;
-use crate::core::handover::tests::{self, API, WEB, at, identity_of, raise};
-use crate::core::model::{
-    AutoScalingGroup, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType,
-};
+use crate::core::handover::tests::{self, API, WEB, at, identity_of, member, raise};
+use crate::core::model::{AutoScalingGroup, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType};
 use crate::core::plan::GroupRequest;
 use crate::core::retry::FailureKind;
 
@@ -30,13 +28,8 @@ fn group() -> Plan {
 }
 
 fn room(state: Option<&str>, desired_capacity: i32) -> Answer {
-    let member = |state: &str| GroupMember {
-        instance_id: InstanceId::new("i-us"),
-        availability_zone: "eu-west-1a".into(),
-        lifecycle_state: state.into(),
-    };
     Answer::GroupRoom(Some(GroupRoom {
-        members: state.map(member).into_iter().collect(),
+        members: state.map(|state| member("i-us", state)).into_iter().collect(),
         desired_capacity,
         max_size: 4,
     }))

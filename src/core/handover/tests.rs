@@ -90,6 +90,11 @@ fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
     Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(target).collect())
 }
 
+/// A member of a group, in this lifecycle state.
+pub(crate) fn member(name: &str, state: &str) -> GroupMember {
+    GroupMember { instance_id: id(name), availability_zone: "eu-west-1a".into(), lifecycle_state: state.into() }
+}
+
 pub(crate) fn group(hooks: &[&str]) -> AutoScalingGroup {
     let hook = |name: &&str| LifecycleHook { name: (*name).into(), heartbeat_timeout: Duration::from_secs(60) };
     AutoScalingGroup {
@@ -131,15 +136,7 @@ fn launch_plan() -> Plan {
         tags: BTreeMap::from([(PREDECESSOR_TAG.into(), "i-victim".into())]),
     };
     let attempts = vec![attempt("eu-west-1b"), attempt("eu-west-1c"), attempt("eu-west-1a")];
-    Plan::Launch(LaunchPlan {
-        from: "launch template lt-1".into(),
-        attempts,
-        only_reclaimed: false,
-        running: None,
-        remarks: Vec::new(),
-        missing: Vec::new(),
-        zone_of_subnet: BTreeMap::new(),
-    })
+    Plan::Launch(LaunchPlan { from: "launch template lt-1".into(), attempts, ..LaunchPlan::default() })
 }
 
 fn found(found: Vec<Registration>) -> Answer {

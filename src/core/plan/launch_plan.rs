@@ -28,7 +28,7 @@ pub const LEAVING_TAG: &str = "spot-relay:leaving";
 pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
 
 /// Instant fleets of capacity 1, one after the other until one launches. Not empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
     /// The source for a person, as in "launch template lt-0abc".
     pub from: String,

@@ -114,15 +114,7 @@ mod tests {
     }
 
     fn plan(attempts: Vec<InstantFleet>) -> LaunchPlan {
-        LaunchPlan {
-            from: "launch template lt-1".into(),
-            attempts,
-            only_reclaimed: false,
-            running: None,
-            remarks: Vec::new(),
-            missing: Vec::new(),
-            zone_of_subnet: BTreeMap::new(),
-        }
+        LaunchPlan { from: "launch template lt-1".into(), attempts, ..LaunchPlan::default() }
     }
 
     #[test]

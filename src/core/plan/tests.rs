@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
-use crate::core::handover::tests::identity_of;
+use crate::core::handover::tests::{identity_of, member as member_of_group};
 use crate::core::model::{CapacityUnit, InstantFleet};
 use crate::core::model::{
     ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
@@ -525,11 +525,7 @@ fn owners_that_replace_by_themselves_do_so_at_the_spot_signals_of_spot_instances
 #[test]
 fn a_member_that_the_group_does_not_count_has_no_successor() {
     let mut group = group(false, 0);
-    group.members = vec![crate::core::model::GroupMember {
-        instance_id: InstanceId::new("i-us"),
-        availability_zone: "eu-west-1a".into(),
-        lifecycle_state: "InService".into(),
-    }];
+    group.members = vec![member_of_group("i-us", "InService")];
     let in_service = plan(&Owner::AutoScalingGroup(group));
     assert!(in_service.has_successor());
     for state in ["Standby", "Warmed:Running", "Warmed:Stopped"] {
@@ -550,11 +546,7 @@ fn the_state_that_the_metadata_shows_is_where_the_member_goes_and_not_where_it_i
         ("InService", "Standby", "Standby"),
         ("Pending:Wait", "Terminated", "Terminated"),
     ] {
-        let mut member = crate::core::model::GroupMember {
-            instance_id: InstanceId::new("i-us"),
-            availability_zone: "eu-west-1a".into(),
-            lifecycle_state: seen.into(),
-        };
+        let mut member = member_of_group("i-us", seen);
         member.moves_to(shown);
         assert_eq!(member.lifecycle_state, state, "seen in {seen}, the metadata shows {shown}");
     }

@@ -288,11 +288,7 @@ fn launching(templates: &[(&str, &[Option<&str>])]) -> LaunchPlan {
     LaunchPlan {
         from: "launch template lt-1".into(),
         attempts: vec![InstantFleet { launch_configurations, market: Market::Spot, tags: BTreeMap::new() }],
-        only_reclaimed: false,
-        running: None,
-        remarks: Vec::new(),
-        missing: Vec::new(),
-        zone_of_subnet: BTreeMap::new(),
+        ..LaunchPlan::default()
     }
 }
 

@@ -416,12 +416,7 @@ impl Aws {
     }
 
     pub(super) fn group_members(&self) -> Vec<GroupMember> {
-        let member = |(id, state): (&InstanceId, &String)| GroupMember {
-            instance_id: id.clone(),
-            availability_zone: "eu-west-1b".into(),
-            lifecycle_state: state.clone(),
-        };
-        self.members.iter().map(member).collect()
+        self.members.iter().map(|(id, state)| member(id.as_str(), state)).collect()
     }
 
     pub(crate) fn plan(&self) -> Plan {

@@ -40,9 +40,7 @@ fn failed(kind: FailureKind, code: &str, message: &str) -> Answer {
 }
 
 fn members(state: &str) -> Answer {
-    let lifecycle_state = state.to_owned();
-    let us = GroupMember { instance_id: id(US), availability_zone: "eu-west-1a".into(), lifecycle_state };
-    Answer::GroupMembers(vec![us])
+    Answer::GroupMembers(vec![member(US, state)])
 }
 
 impl Told {

@@ -229,11 +229,6 @@ fn of_several_that_their_group_takes_out_the_last_by_name_waits_for_another_to_c
         1_000..5_000 => (TargetState::Draining, true),
         5_000..9_000 => (TargetState::Initial, true),
     };
-    let member = |name: &str| GroupMember {
-        instance_id: id(name),
-        availability_zone: "eu-west-1a".into(),
-        lifecycle_state: "InService".into(),
-    };
     for (other, members, asked, dark) in [
         (COMES_BACK, vec!["i-0", "i-victim"], 9_000..11_000, 0),
         (DRAINS, vec!["i-0", "i-victim"], 15_000..15_100, 9_000),
@@ -243,7 +238,8 @@ fn of_several_that_their_group_takes_out_the_last_by_name_waits_for_another_to_c
         (COMES_BACK, vec!["i-victim"], 0..100, 9_000),
     ] {
         for when in [When::AtOnce, When::Auto] {
-            let group = AutoScalingGroup { members: members.iter().map(|name| member(name)).collect(), ..group(&[]) };
+            let members_in_service = members.iter().map(|name| member(name, "InService")).collect();
+            let group = AutoScalingGroup { members: members_in_service, ..group(&[]) };
             let plan = Plan::Group { group, how: GroupRequest::Detach };
             let seen = Night::of(when, plan, &[other]).pass();
             assert!(seen.asked.is_some_and(|at| asked.contains(&at)), "{when:?} {members:?} {seen:?}");

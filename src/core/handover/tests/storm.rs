@@ -213,13 +213,8 @@ impl Account {
                 Answer::Accepted
             }
             Call::DescribeGroupRoom { .. } => {
-                let member = |instance_id: &InstanceId| GroupMember {
-                    instance_id: instance_id.clone(),
-                    availability_zone: String::new(),
-                    lifecycle_state: "InService".into(),
-                };
                 let size = self.group.len() as i32;
-                let members = self.group.iter().map(member).collect();
+                let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();
                 Answer::GroupRoom(Some(GroupRoom { members, desired_capacity: size, max_size: size + 1 }))
             }
             Call::CreateFleet { .. } => {
@@ -301,12 +296,7 @@ impl Storm {
                 other => other,
             },
             OwnedBy::Group => {
-                let member = |victim| GroupMember {
-                    instance_id: victim_id(victim),
-                    availability_zone: "eu-west-1a".into(),
-                    lifecycle_state: "InService".into(),
-                };
-                let members = (0..victims).map(member).collect();
+                let members = (0..victims).map(|it| member(victim_id(it).as_str(), "InService")).collect();
                 Plan::Group { group: AutoScalingGroup { members, ..group(&[]) }, how: GroupRequest::Detach }
             }
             OwnedBy::Fleet => {

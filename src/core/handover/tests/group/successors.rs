@@ -3,12 +3,11 @@
 use super::*;
 
 fn room(names: &[&str], desired_capacity: i32) -> Answer {
-    let member = |name: &&str| GroupMember {
-        instance_id: id(name),
-        availability_zone: "eu-west-1a".into(),
-        lifecycle_state: "InService".into(),
-    };
-    Answer::GroupRoom(Some(GroupRoom { members: names.iter().map(member).collect(), desired_capacity, max_size: 9 }))
+    Answer::GroupRoom(Some(GroupRoom {
+        members: names.iter().map(|name| member(name, "InService")).collect(),
+        desired_capacity,
+        max_size: 9,
+    }))
 }
 
 /// A running instance, launched so many seconds after the notice.
@@ -117,13 +116,7 @@ fn with_foreign_target_group(how: GroupRequest) -> Told {
     let mut group = group(&[]);
     group.capacity_rebalance = how == GroupRequest::Observe;
     group.target_groups = Vec::new();
-    group.members = ["i-other", "i-fellow", US]
-        .map(|name| GroupMember {
-            instance_id: id(name),
-            availability_zone: "eu-west-1a".into(),
-            lifecycle_state: "InService".into(),
-        })
-        .to_vec();
+    group.members = ["i-other", "i-fellow", US].map(|name| member(name, "InService")).to_vec();
     told(Plan::Group { group, how }, When::AtOnce, |_| {})
 }
 
