@@ -61,7 +61,7 @@ enum Command {
     #[command(after_help = "Exit status: 0, 1 if the owner is unknown")]
     Policy(policy::Arguments),
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
-    #[command(after_help = "Exit status: 0 the daemon runs, 3 it does not")]
+    #[command(after_help = "Exit status: 0 the daemon runs, 3 it does not, 1 its status cannot be read")]
     Status(status::Arguments),
     /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
     #[command(

@@ -39,7 +39,17 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     for unwise in config.unwise() {
         warn!("{}: {}", unwise.key, unwise.what);
     }
-    let mut first_webhook = webhook(&config.notify)?;
+    let mut first_webhook = match webhook(&config.notify) {
+        // A file that comes late must not cost a handover.
+        Err(error) if error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_unreadable) => {
+            warn!(
+                "{error:#}; the daemon works without the webhook, and nobody is told there; put the file in its place and \
+                 restart the service"
+            );
+            None
+        }
+        webhook => webhook?,
+    };
     for (key, command) in [("notice", &config.hooks.notice), ("drained", &config.hooks.drained)] {
         if let Some(program) = command.first().filter(|program| !is_program(program)) {
             warn!(
@@ -168,8 +178,8 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
 /// The text of a file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
     text_file::read(Path::new(path)).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
-        _ => ConfigError::unreadable(path, &error).into(),
+        ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
+        _ => ConfigError::may_come_to_be_read(path, &error).into(),
     })
 }
 

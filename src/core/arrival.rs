@@ -32,6 +32,8 @@ use serve::Serve;
 /// An arrival holds up what AWS announces for so long after it has begun to register, and since its beginning: where it is not
 /// healthy then it may never be.
 const HOLDS_UP_REGISTERED: Duration = Duration::from_secs(2 * 60);
+/// A target group that is gone is looked for under its name after this pause.
+const LOOKED_FOR_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const HOLDS_UP_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// The reason for an arrival.
@@ -192,7 +194,18 @@ impl Arrival {
         let (news, failure) = duty::take(duty, now, &mut Situation { now }, answer);
         self.remarks.extend(news.remarks);
         self.duties.serve(news.wanted, now);
+        if news.is_gone && self.errand == Errand::Arrive {
+            // Another one may stand under the same name.
+            let at = now + LOOKED_FOR_AGAIN_AFTER;
+            self.duties.find = Some(FindTargetGroups::new(self.attempts(DutyId::FindTargetGroups, "find", at)));
+        }
         failure
+    }
+
+    /// The target groups in which this instance is to serve. One that is gone is no place to arrive in; of a comeback it is told.
+    fn places(&self) -> impl Iterator<Item = &Serve> {
+        let counts = |it: &&Serve| self.errand != Errand::Arrive || !it.is_gone();
+        self.duties.serves.iter().filter(|it| self.duties.lets_register_in(it)).filter(counts)
     }
 
     fn finish(&mut self, now: BootInstant) {
@@ -200,8 +213,7 @@ impl Arrival {
         let registers = duties.lets_register();
         // Back in a zone that no load balancer serves is back where it was; it is no arrival in service.
         let is_back = |it: &Serve| it.is_over() || (self.errand == Errand::Reinstate && it.is_unserved());
-        let mut places = duties.serves.iter().filter(|it| duties.lets_register_in(it));
-        if self.finished || duties.are_open() || !places.all(is_back) {
+        if self.finished || duties.are_open() || !self.places().all(is_back) {
             return;
         }
         self.finished = true;
@@ -210,8 +222,7 @@ impl Arrival {
             Errand::Reinstate if registers => MilestoneKind::Reinstated,
             Errand::Reinstate | Errand::StayOut | Errand::Terminate => return,
         };
-        let places = duties.serves.iter().filter(|it| duties.lets_register_in(it));
-        let groups: Vec<String> = places.map(Serve::words).collect();
+        let groups: Vec<String> = self.places().map(Serve::words).collect();
         let groups = if groups.is_empty() { "in no target group".to_owned() } else { groups.join(", ") };
         let rejoined = duties.rejoin_group.as_ref().map(RejoinGroup::words).unwrap_or_default();
         let message = match kind {

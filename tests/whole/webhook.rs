@@ -61,6 +61,18 @@ fn serve(mut stream: std::net::TcpStream, answer: &dyn Fn(usize) -> String, paus
     }
 }
 
+/// A secret that an agent writes some seconds after the start costs no handover.
+#[test]
+fn a_file_of_the_webhook_that_is_not_there_costs_no_handover() {
+    let template = "webhook = \"http://127.0.0.1:9/\"\ntemplate = \"/nowhere/template\"";
+    for notify in ["webhook-file = \"/nowhere/url\"", template] {
+        let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&format!("{SHORT}[notify]\n{notify}\n"));
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        assert_eq!(daemon.lines_with("the daemon works without the webhook").len(), 1);
+    }
+}
+
 #[test]
 fn every_milestone_is_posted_at_once_and_in_order() {
     let (url, received) = receiver("204 No Content", Duration::ZERO);

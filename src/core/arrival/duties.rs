@@ -27,6 +27,8 @@ pub(super) struct Duties {
 pub(super) struct News {
     /// This instance is to serve there.
     pub(super) wanted: Vec<Registration>,
+    /// AWS knows this target group no more.
+    pub(super) is_gone: bool,
     pub(super) remarks: Vec<String>,
 }
 
@@ -43,12 +45,17 @@ impl Duties {
     /// Takes up the target groups that are not known yet.
     pub(super) fn serve(&mut self, registrations: Vec<Registration>, now: BootInstant) {
         for registration in registrations {
-            if self.serves.iter().any(|it| it.registration().target_group == registration.target_group) {
-                continue;
-            }
+            let is_it = |it: &Serve| it.registration().target_group == registration.target_group;
+            let known = self.serves.iter().position(is_it);
+            let index = known.unwrap_or(self.serves.len());
             let seed = retry::seed(registration.target_group.as_str());
-            let attempts = Attempts::new(DutyId::Serve(self.serves.len()), now, seed).patient(Patience::AtLeisure);
-            self.serves.push(Serve::new(registration, attempts));
+            let attempts = Attempts::new(DutyId::Serve(index), now, seed).patient(Patience::AtLeisure);
+            match known.and_then(|index| self.serves.get_mut(index)) {
+                // AWS did not know it a moment ago, and describes it now.
+                Some(known) if known.is_gone() => *known = Serve::new(registration, attempts),
+                Some(_) => {}
+                None => self.serves.push(Serve::new(registration, attempts)),
+            }
         }
     }
 

@@ -38,6 +38,7 @@ impl Duty<Duties> for FindTargetGroups {
                  instance or ip in this region; looking for it again, less and less often"
             )
         };
-        Ok(News { wanted, remarks: missing.iter().filter(|_| self.lacking == 1).map(remark).collect() })
+        let remarks = missing.iter().filter(|_| self.lacking == 1).map(remark).collect();
+        Ok(News { wanted, remarks, ..News::default() })
     }
 }

@@ -58,6 +58,10 @@ impl Serve {
         self.is_begun && self.stage != Stage::Gone
     }
 
+    pub(super) fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
     /// As far back as it can come: in the group, in a zone that gets no requests.
     pub(super) fn is_unserved(&self) -> bool {
         self.stage == Stage::Unserved
@@ -181,6 +185,7 @@ impl Duty<Duties> for Serve {
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => {
                 self.stage = Stage::Gone;
                 self.attempts.end();
+                return Ok(News { is_gone: true, ..News::default() });
             }
             (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
             (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {

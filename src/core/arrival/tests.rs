@@ -136,6 +136,36 @@ fn an_arrival_is_not_over_while_a_listed_target_group_is_missing() {
     assert_eq!(told.milestones, [MilestoneKind::Arrived]);
 }
 
+/// Deleted while the application started, and made again under its name later.
+#[test]
+fn an_arrival_is_in_no_target_group_that_is_gone_and_finds_the_one_that_stands_under_its_name_now() {
+    let made_at = at(60_000);
+    let arrival = Arrival::arrive(identity(), Readiness::AtOnce, at(0));
+    let told = Telling::of(arrival).runs(900, |now, call| match call {
+        Call::FindTargetGroups if now == at(0) || now >= made_at => {
+            let arn = if now >= made_at { API } else { WEB };
+            Answer::TargetGroups { wanted: vec![registration(arn, &[80])], missing: Vec::new() }
+        }
+        Call::FindTargetGroups => Answer::TargetGroups { wanted: Vec::new(), missing: vec!["web".into()] },
+        Call::RegisterTargets { target_group, .. } if target_group.as_str() == WEB => gone(),
+        call => fine(now, call),
+    });
+    assert_eq!(told.milestones, [MilestoneKind::Arrived]);
+    assert!(told.now >= made_at && told.arrival.registrations().any(|it| it.target_group.as_str() == API));
+    assert_eq!(told.remarks.iter().filter(|remark| remark.contains("web")).count(), 1, "said once: {:?}", told.remarks);
+}
+
+/// AWS describes a target group in which it lets nobody register for a while.
+#[test]
+fn an_arrival_goes_on_with_a_target_group_that_aws_forgets_for_a_minute() {
+    let told = Telling::of(Arrival::arrive(identity(), Readiness::AtOnce, at(0))).runs(900, |now, call| match call {
+        Call::RegisterTargets { .. } if now < at(60_000) => gone(),
+        call => fine(now, call),
+    });
+    assert_eq!(told.milestones, [MilestoneKind::Arrived]);
+    assert!(told.count(DutyId::Serve(0)) < 20, "{}", told.count(DutyId::Serve(0)));
+}
+
 #[test]
 fn nothing_is_registered_before_the_application_is_ready() {
     let ready_at = at(90_000);

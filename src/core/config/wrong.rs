@@ -58,6 +58,11 @@ impl ConfigError {
         ConfigError { is_unreadable: !matches!(error.kind(), NotFound | InvalidData), ..wrong }
     }
 
+    /// The same of a file that another program may write later: one that is not there may come.
+    pub fn may_come_to_be_read(file: &str, error: &std::io::Error) -> ConfigError {
+        ConfigError { is_unreadable: true, ..ConfigError::unreadable(file, error) }
+    }
+
     /// Tells whether a file could not be read, as opposed to one that says something wrong.
     pub fn is_unreadable(&self) -> bool {
         self.is_unreadable
