@@ -98,6 +98,12 @@ impl AutoScaling {
         }))
     }
 
+    /// Tells whether the group replaces its Spot members by itself, at a notice or a recommendation.
+    pub async fn rebalances(&self, name: &str, limit: Duration) -> Result<bool, Failure> {
+        let described = self.describe_auto_scaling_groups(name, limit).await?;
+        Ok(described.and_then(|described| described.capacity_rebalance()).unwrap_or_default())
+    }
+
     /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its
     /// target groups.
     pub async fn attach_instances(

@@ -16,6 +16,8 @@ use crate::core::model::{
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
 
+/// The launch that waits for the group's settings waits no longer.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(2);
 /// One call's limit; shorter when the deadline is nearer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// A look-up's limit: it may ask page by page.
@@ -145,6 +147,10 @@ pub enum Call {
     LookAtReadiness(Readiness),
     /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
+    /// The settings that decide whether the group is asked at all: they may have changed since it was looked up.
+    DescribeGroupSettings {
+        group: String,
+    },
     DescribeGroupRoom {
         group: String,
     },
@@ -235,6 +241,9 @@ pub enum Answer {
     },
     /// `None`: there is no such group.
     GroupRoom(Option<GroupRoom>),
+    GroupSettings {
+        capacity_rebalance: bool,
+    },
     /// Tells whether nothing is raised any more.
     Capacity {
         is_back: bool,
@@ -302,6 +311,7 @@ impl Call {
                 | Call::LookAtReadiness(_)
                 | Call::FindTargetGroups
                 | Call::DescribeGroupRoom { .. }
+                | Call::DescribeGroupSettings { .. }
         )
     }
 
@@ -321,6 +331,7 @@ impl Call {
                 LAUNCH_LIMIT.min(left)
             }
             Call::RunHook { timeout, .. } => (*timeout).min(left),
+            Call::DescribeGroupSettings { .. } => SETTINGS_LIMIT.min(left),
             _ => CALL_LIMIT.min(left),
         }
     }

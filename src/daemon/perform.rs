@@ -79,6 +79,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::CompleteLifecycleAction { .. }
         | Call::RecordLifecycleActionHeartbeat { .. }
         | Call::DescribeGroupRoom { .. }
+        | Call::DescribeGroupSettings { .. }
         | Call::AttachInstances { .. } => with_group(aws, identity, call, limit).await,
         Call::DescribeFleet { .. }
         | Call::DescribeFleetMembers { .. }
@@ -186,6 +187,10 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
             groups.record_lifecycle_action_heartbeat(action, limit).await.map(accepted)
         }
         Call::DescribeGroupRoom { group } => groups.group_room(&group, limit).await.map(Answer::GroupRoom),
+        Call::DescribeGroupSettings { group } => {
+            let capacity_rebalance = groups.rebalances(&group, limit).await?;
+            Ok(Answer::GroupSettings { capacity_rebalance })
+        }
         Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
         Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),
         other => Err(Failure::unanswered(format!("{other:?} is no call to an Auto Scaling group"))),

@@ -18,8 +18,8 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, secon
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, Membership};
-use crate::core::retry::Failure;
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, LifeCycle, Membership};
+use crate::core::retry::{Failure, takes_turns};
 
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -48,6 +48,10 @@ enum Reason {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// Before a launch by what was known before the notice: the group may launch by itself by now.
+    Settings,
+    /// The group launches by itself.
+    Observed,
     /// Before a launch, after a restart or where this instance was not in service when it was last looked at: it may have
     /// left already, and what has not come yet cannot be taken out after a launch.
     Look,
@@ -87,6 +91,7 @@ impl AskGroup {
                 Manner::ServeOn | Manner::Open if incident.start.is_resumed() || !was_in_service(&group, incident) => {
                     Stage::Look
                 }
+                Manner::ServeOn if may_rebalance_by_now(&group, incident) => Stage::Settings,
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
             reason: if manner == Manner::Open { Reason::Open } else { Reason::Announced },
@@ -206,6 +211,13 @@ impl AskGroup {
     }
 }
 
+/// What is known of the group is of up to two hours ago. Many that go together do not ask at once: their launches need the
+/// same bucket.
+fn may_rebalance_by_now(group: &AutoScalingGroup, incident: &Incident) -> bool {
+    let is_spot_s = incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot;
+    is_spot_s && incident.planned_before && !takes_turns(group.members.len())
+}
+
 impl Ask for AskGroup {
     fn step(&self) -> Option<LaunchStep> {
         Some(LaunchStep { attempt: self.launch.attempt, way: LaunchWay::default() })
@@ -221,7 +233,7 @@ impl Ask for AskGroup {
 
     fn decide(&mut self, situation: &Situation<'_>) -> Option<Asked> {
         let now = situation.now;
-        let is_open = matches!(self.stage, Stage::Look | Stage::Launch);
+        let is_open = matches!(self.stage, Stage::Settings | Stage::Look | Stage::Launch);
         if self.attempts.in_flight || !(is_open || self.stage == Stage::Stay) {
             return None;
         }
@@ -340,13 +352,20 @@ impl Duty<Duties> for AskGroup {
                 Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
             }
             Stage::Compare => Some(Call::DescribeGroupRoom { group }),
-            Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
+            Stage::Settings => Some(Call::DescribeGroupSettings { group }),
+            Stage::Observed | Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
+            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true }) => {
+                self.go_on(now, Stage::Observed);
+                Asked::Launching
+            }
+            // The launch does not wait for an answer.
+            (Stage::Settings, _) => self.go_on(now, Stage::Launch),
             (Stage::Look, Answer::GroupMembers(members)) => self.looked(now, incident, &members),
             (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, incident, &members, decrement),
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
@@ -377,12 +396,12 @@ impl Duty<Duties> for AskGroup {
                 let instants = self.attempts.wake().into_iter().chain(self.exit.turn());
                 instants.filter(|instant| *instant > since).min()
             }
-            Stage::Look | Stage::Launch | Stage::Compare | Stage::Read { .. } | Stage::Abandon(_) => {
+            Stage::Settings | Stage::Look | Stage::Launch | Stage::Compare | Stage::Read { .. } | Stage::Abandon(_) => {
                 self.attempts.wake()
             }
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
-            Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
+            Stage::Observed | Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }
 
@@ -390,6 +409,10 @@ impl Duty<Duties> for AskGroup {
         let refused = self.launch.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
         let refused = refused.unwrap_or_default();
         let (done, what) = match (self.stage, &self.exit.state, &self.exit.refused) {
+            (Stage::Observed, ..) => (
+                true,
+                "not needed: its Capacity Rebalancing, switched on since it was looked up, launches one".to_owned(),
+            ),
             (Stage::Done(Left { by: LeftBy::Uncounted, .. }), state, _) => {
                 let state = state.as_deref().unwrap_or_default();
                 (true, format!("not needed: the group does not count a member that is {state}"))

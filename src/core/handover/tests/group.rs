@@ -48,9 +48,12 @@ impl Told {
     fn until(&mut self, end: u64, duty: DutyId) -> Option<Call> {
         while self.now <= end {
             let due = self.handover.due(at(self.now));
-            let mut wanted = None;
+            let (mut wanted, mut again) = (None, false);
             for Due { duty: of, call, .. } in due {
-                if of == duty {
+                if of == duty && matches!(call, Call::DescribeGroupSettings { .. }) {
+                    self.handover.answered(at(self.now), of, Answer::GroupSettings { capacity_rebalance: false });
+                    again = true;
+                } else if of == duty {
                     wanted = Some(call);
                 } else if self.throttled && of == DutyId::Ask {
                     let throttled = failed(FailureKind::Throttled, "Throttling", "Rate exceeded");
@@ -62,7 +65,7 @@ impl Told {
             if wanted.is_some() {
                 return wanted;
             }
-            self.now += 100;
+            self.now += if again { 0 } else { 100 };
         }
         None
     }
@@ -292,7 +295,7 @@ fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
 
 #[test]
 fn a_launch_has_twenty_seconds() {
-    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |incident| incident.planned_before = false);
     let due = told.handover.due(at(1_000));
     let launch = due.iter().find(|due| matches!(due.call, Call::LaunchInstances { .. })).expect("a launch");
     assert_eq!(launch.limit, Duration::from_secs(20));
@@ -405,4 +408,37 @@ fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_
     assert!(told.until(2_000, DutyId::Leave(0)).is_some());
     told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
     assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
+}
+
+#[test]
+fn a_group_that_rebalances_by_now_is_not_asked_and_one_that_does_not_answer_is_not_waited_for() {
+    let settings_of = |when, answer: Answer| {
+        let mut told = told(plan_of(group(&[])), when, |_| {});
+        let due = told.handover.due(at(1_000));
+        let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
+        assert!(matches!(asked.call, Call::DescribeGroupSettings { .. }), "{asked:?}");
+        assert_eq!(asked.limit, Duration::from_secs(2));
+        told.answer(DutyId::Ask, answer);
+        told
+    };
+    for when in [When::Auto, When::SuccessorHealthy] {
+        let mut observing = settings_of(when, Answer::GroupSettings { capacity_rebalance: true });
+        assert_eq!(observing.until(119_000, DutyId::Ask), None, "two would come");
+        assert!(
+            observing.handover.incident().milestones.iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested)
+        );
+        let reports = format!("{:?}", observing.handover.reports());
+        assert!(reports.contains("Capacity Rebalancing, switched on since"), "{reports}");
+        for answer in [
+            Answer::GroupSettings { capacity_rebalance: false },
+            Answer::Failed(Failure::unanswered("no answer within 2.0 s")),
+            failed(FailureKind::Denied, "AccessDenied", "no"),
+        ] {
+            let mut launching = settings_of(when, answer);
+            assert!(matches!(launching.until(1_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        }
+    }
+    // What leaves at once waits for nothing.
+    let mut at_once = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    assert!(at_once.handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DetachInstances { .. })));
 }

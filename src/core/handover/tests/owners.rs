@@ -202,6 +202,8 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
             at(1_000),
         )
     };
+    assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::DescribeGroupSettings { .. }, .. }, ..]));
+    handover.answered(at(1_000), DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false });
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), DutyId::Ask, refused);
     let due = handover.due(at(1_050));

@@ -80,7 +80,9 @@ fn costs(call: &Call, members: usize) -> Vec<(&'static str, &'static str)> {
         Call::RegisterTargets { .. } => ("elb targets", "RegisterTargets"),
         Call::DescribeTargetHealth { .. } => ("elb describe", "DescribeTargetHealth"),
         Call::DetachInstances { .. } => ("auto scaling", "DetachInstances"),
-        Call::DescribeGroupRoom { .. } => ("auto scaling", "DescribeAutoScalingGroups"),
+        Call::DescribeGroupRoom { .. } | Call::DescribeGroupSettings { .. } => {
+            ("auto scaling", "DescribeAutoScalingGroups")
+        }
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
         Call::TagInstance { .. } | Call::TagFleet { .. } => ("ec2 mutating", "CreateTags"),
         Call::ModifyFleet { .. } => ("ec2 mutating", "ModifyFleet"),
@@ -212,6 +214,7 @@ impl Account {
                 self.group.push(new);
                 Answer::Accepted
             }
+            Call::DescribeGroupSettings { .. } => Answer::GroupSettings { capacity_rebalance: false },
             Call::DescribeGroupRoom { .. } => {
                 let size = self.group.len() as i32;
                 let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();

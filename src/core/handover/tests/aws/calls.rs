@@ -168,6 +168,9 @@ impl Aws {
                 Answer::Launched(launched)
             }
             Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
+            Call::DescribeGroupSettings { .. } => {
+                Answer::GroupSettings { capacity_rebalance: self.owner == Owner::Rebalance }
+            }
             Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                 members: self.group_members(),
                 desired_capacity: self.desired,
