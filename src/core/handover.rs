@@ -12,6 +12,7 @@ mod ending;
 mod find;
 mod group;
 mod hook;
+mod last_look;
 mod launch;
 mod leave;
 mod lifecycle;
@@ -241,6 +242,7 @@ impl Handover {
                 news @ (News::Asked(_) | News::Found(_) | News::Watched(_) | News::Members(_) | News::HookNotOpen),
                 Some(successor),
             ) => successor.learn(&mut situation, news).or(failure),
+            (News::LastSeen(index, rows), _) => self.seen_at_last(index, &rows, now).or(failure),
             (news, _) => {
                 self.learn(news, now);
                 failure
@@ -321,6 +323,7 @@ impl Handover {
         reports.extend(duties.successor.iter().flat_map(|successor| successor.reports(begun_at)));
         reports.extend(duties.hooks.iter().filter_map(|hook| hook.report(begun_at)));
         reports.extend(duties.mark.report(begun_at));
+        reports.extend(duties.last_looks.iter().flatten().filter_map(|look| look.report(begun_at)));
         reports
     }
 

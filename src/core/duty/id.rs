@@ -28,6 +28,8 @@ pub enum DutyId {
     Mark,
     /// See whether anybody else serves one target group.
     Light(usize),
+    /// See at the end whether one target group shows still what it showed.
+    LastLook(usize),
     /// A command of the user's.
     Hook(HookKind),
     /// Wait until the application serves.
@@ -47,7 +49,7 @@ pub enum DutyId {
 }
 
 /// Each kind of duty once: its label in the metrics, and the sentence of its failure.
-const WORDS: [(DutyId, &str, &str); 21] = [
+const WORDS: [(DutyId, &str, &str); 22] = [
     (DutyId::FindRegistrations(0), "find-registrations", "failed to find this instance's target groups"),
     (DutyId::FindPlan, "find-plan", "failed to find out who launches a successor"),
     (DutyId::Leave(0), "leave", "failed to leave a target group, or to see it left"),
@@ -61,6 +63,7 @@ const WORDS: [(DutyId, &str, &str); 21] = [
     (DutyId::Lifecycle(0), "lifecycle", "failed to see the termination hook through"),
     (DutyId::Mark, "mark", "failed to tag this instance as one that goes"),
     (DutyId::Light(0), "light", "failed to see whether anybody else serves"),
+    (DutyId::LastLook(0), "last-look", "failed to see at the end what was seen before"),
     (DutyId::Hook(HookKind::Notice), "hook", "failed to run a hook"),
     (DutyId::Ready, "arrive-ready", "failed to see the application ready"),
     (DutyId::FindTargetGroups, "arrive-find", "failed to look the target groups up"),
@@ -124,6 +127,7 @@ mod tests {
             "lifecycle",
             "mark",
             "light",
+            "last-look",
             "hook",
             "arrive-ready",
             "arrive-find",

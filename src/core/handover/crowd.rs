@@ -162,6 +162,12 @@ impl Crowd {
         }
     }
 
+    /// As [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number.
+    pub(super) fn spread_last(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
+        let fellows = self.fellows.or(self.throttled_at.map(|_| ASSUMED_FELLOWS));
+        Crowd { fellows, ..*self }.spread_first(attempts, since, bucket);
+    }
+
     /// Few instances have the same owner, as far as it is known.
     pub(super) fn is_small(&self) -> bool {
         self.fellows.is_some_and(|fellows| usize::try_from(fellows).is_ok_and(|fellows| fellows <= FEW + 1))

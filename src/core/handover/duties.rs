@@ -4,6 +4,7 @@ use super::ask::{Ask, Asked};
 use super::crowd::{Bucket, Crowd};
 use super::find::Found;
 use super::hook::Hook;
+use super::last_look::LastLook;
 use super::leave::Leave;
 use super::light::Light;
 use super::look_ups::{FindGroup, FindPlan, FindRegistrations};
@@ -14,7 +15,7 @@ use super::watch::Death;
 use super::{DutyReport, Incident, Settings, Situation, join, seed};
 use crate::core::call::{Call, HookKind};
 use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
-use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn};
+use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn, TargetHealth};
 use crate::core::plan::Plan;
 
 pub(super) struct Duties {
@@ -31,6 +32,8 @@ pub(super) struct Duties {
     pub(super) hooks: Vec<Hook>,
     /// Once the plan is known.
     pub(super) successor: Option<SuccessorDuties>,
+    /// Once nothing else is left to do.
+    pub(super) last_looks: Option<Vec<LastLook>>,
 }
 
 /// The meaning of an answer for the other duties.
@@ -53,6 +56,8 @@ pub(super) enum News {
     /// The successors were looked at, and these have died.
     Watched(Vec<Death>),
     Members(Vec<GroupMember>),
+    /// The last look at the target group of this leave.
+    LastSeen(usize, Vec<TargetHealth>),
     /// A termination hook is not open, or not any more.
     HookNotOpen,
 }
@@ -81,6 +86,7 @@ impl Duties {
             lights: Vec::new(),
             hooks: hooks.into_iter().flatten().collect(),
             successor: None,
+            last_looks: None,
         }
     }
 
@@ -94,6 +100,7 @@ impl Duties {
             .chain(each(&self.lights))
             .chain(each(&self.hooks))
             .chain(self.successor.iter().flat_map(SuccessorDuties::list))
+            .chain(self.last_looks.iter().flat_map(each))
     }
 
     pub(super) fn find(&mut self, id: DutyId) -> Option<&mut dyn Duty<Duties>> {
@@ -106,6 +113,7 @@ impl Duties {
             .chain(each_mut(&mut self.lights))
             .chain(each_mut(&mut self.hooks))
             .chain(self.successor.iter_mut().flat_map(SuccessorDuties::list_mut))
+            .chain(self.last_looks.iter_mut().flat_map(each_mut))
             .find(|duty| duty.attempts().duty == id)
     }
 
@@ -125,6 +133,8 @@ impl Duties {
             Light::keep(&mut self.lights, situation);
             calls.extend(self.lights.iter_mut().filter_map(|light| duty::begin(light, now, situation)));
         }
+        let last_looks = self.last_looks.iter_mut().flatten();
+        calls.extend(last_looks.filter_map(|look| duty::begin(look, now, situation)));
         calls.extend(self.find_registrations.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
         calls.extend(self.find_plan.iter_mut().filter_map(|find| duty::begin(find, now, situation)));
         calls.extend(self.find_group.iter_mut().filter_map(|find| duty::begin(find, now, situation)));

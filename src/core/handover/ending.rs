@@ -27,10 +27,10 @@ impl Handover {
         let settled = reports.iter().all(|report| report.settled);
         let stays = self.stays(now);
         let is_early = stays.is_none() && (now < self.facts.incident.deadline || self.group_waits());
-        // Nothing is told as it was a while ago: the successor may have died since.
-        let mut is_to_be_seen =
-            || self.duties.successor.as_mut().is_some_and(|successor| successor.is_to_be_seen_again(now));
-        if is_early && (!settled || is_to_be_seen()) {
+        if is_early && !settled {
+            self.duties.last_looks = None;
+        }
+        if is_early && (!settled || self.is_to_be_seen_again(now)) {
             return false;
         }
         let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
@@ -46,6 +46,13 @@ impl Handover {
         self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
         self.facts.incident.end(Outcome { complete, duties });
         true
+    }
+
+    /// Nothing is told as it was a while ago: the successor may have died since, or fallen ill.
+    fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
+        let successor = self.duties.successor.as_mut();
+        let looks_at_successor = successor.is_some_and(|successor| successor.is_to_be_seen_again(now));
+        self.looks_once_more(now) || looks_at_successor
     }
 
     /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.

@@ -7,7 +7,8 @@ use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, Identity, MilestoneKind, Ports, Registration, Target, TargetHealth, TargetState, ZoneChoice,
+    BootInstant, Identity, MilestoneKind, Ports, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
+    TargetZone, ZoneChoice,
 };
 use crate::core::retry::{Precedence, fraction};
 
@@ -157,7 +158,11 @@ impl Leave {
             }
             return;
         }
-        // Registered again by somebody, or on a port that was not known: once more, less and less often.
+        self.stays(now, staying);
+    }
+
+    /// Registered again by somebody, or on a port that was not known: once more, less and less often.
+    fn stays(&mut self, now: BootInstant, staying: Vec<Target>) {
         let unknown = staying.iter().filter(|target| !self.registration.targets.contains(target)).cloned();
         let unknown: Vec<Target> = unknown.collect();
         self.registration.targets.extend(unknown);
@@ -166,7 +171,34 @@ impl Leave {
         self.stage = Stage::Deregister;
         self.attempts.precedence = Precedence::Deregistration;
         self.repeats = self.repeats.saturating_add(1);
-        self.attempts.succeeded(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
+        self.attempts.begins_again(now + PROVE_AFTER.saturating_mul(1 << self.repeats.min(5)));
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.registration.name()
+    }
+
+    /// When target health last showed that this instance has left.
+    pub(super) fn seen_at(&self) -> Option<BootInstant> {
+        self.left.map(|(at, _)| at)
+    }
+
+    /// The question whose answer is the proof.
+    pub(super) fn proof(&self) -> (TargetGroupArn, TargetZone, Vec<Target>) {
+        (self.registration.target_group.clone(), self.zone.zone().clone(), self.registration.targets.clone())
+    }
+
+    /// Takes target health after this instance had left. Returns whether it is in the group again: then it leaves again.
+    pub(super) fn is_seen_again(&mut self, identity: &Identity, rows: &[TargetHealth], now: BootInstant) -> bool {
+        let back = rows.iter().filter(|row| self.is_ours(identity, &row.target) && !row.has_left());
+        let back: Vec<Target> = back.map(|row| row.target.clone()).collect();
+        let is_back = !back.is_empty();
+        match &mut self.left {
+            _ if is_back => self.stays(now, back),
+            Some((seen_at, _)) => *seen_at = now,
+            None => {}
+        }
+        is_back
     }
 
     fn is_ours(&self, identity: &Identity, target: &Target) -> bool {

@@ -94,6 +94,13 @@ impl Quiet {
         self.ended.is_some()
     }
 
+    /// Requests come again: this instance was registered again.
+    pub(super) fn begin_again(&mut self, now: BootInstant) {
+        self.ended = None;
+        self.calm_looks = 0;
+        self.attempts.begins_again(now);
+    }
+
     fn ended_by(&self, situation: &Situation<'_>) -> Option<EndedBy> {
         let rest = || self.rest(situation);
         if situation.reserve_reached() && situation.deregistration_tried {

@@ -14,6 +14,7 @@ use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
 };
+use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{self, FailureKind, Precedence, growing};
 
 /// The pauses between two looks at their health.
@@ -39,6 +40,10 @@ pub(super) struct Register {
     attempts: Attempts,
     looks: usize,
     healthy_at: Option<BootInstant>,
+    /// Those that were healthy and are not any more.
+    fallen: BTreeSet<InstanceId>,
+    /// When target health last showed them healthy.
+    seen_at: Option<BootInstant>,
     /// How many successors were told of as healthy.
     told_healthy: usize,
     /// AWS refused a call for several: it may have been for one of them.
@@ -74,6 +79,8 @@ impl Register {
             attempts: attempts.with(Precedence::Last),
             looks: 0,
             healthy_at: None,
+            fallen: BTreeSet::new(),
+            seen_at: None,
             told_healthy: 0,
             one_by_one: None,
             zone,
@@ -108,6 +115,7 @@ impl Register {
         self.running.retain(|instance| !instances.contains(&instance.instance_id));
         self.places.retain(|id, _| !instances.contains(id));
         self.registered.retain(|id| !instances.contains(id));
+        self.fallen.retain(|id| !instances.contains(id));
         self.told_healthy = self.told_healthy.min(self.places.len());
         if self.places.is_empty() {
             self.healthy_at = None;
@@ -157,7 +165,7 @@ impl Register {
     /// Those to be registered that have an address, as many as one call takes.
     fn batch(&self) -> Vec<&Instance> {
         let waits = |instance: &&Instance| matches!(self.places.get(&instance.instance_id), Some(Place::Register(_)));
-        let ready = |instance: &&Instance| waits(instance) && self.target_id(instance).is_some();
+        let ready = |instance: &&Instance| waits(instance) && !goes(instance) && self.target_id(instance).is_some();
         let waiting: Vec<&Instance> = self.running.iter().filter(ready).collect();
         match self.one_by_one {
             Some(turn) if !waiting.is_empty() => waiting.get(turn % waiting.len()).copied().into_iter().collect(),
@@ -243,6 +251,10 @@ impl Register {
             at_once |= was_looked_for && matches!(seen, Place::Register(_));
             self.places.insert(instance.instance_id.clone(), seen);
         }
+        self.fallen.retain(|id| self.places.get(id).is_some_and(|place| *place != Place::Healthy));
+        if self.is_healthy() {
+            self.seen_at = Some(now);
+        }
         self.looks += 1;
         let pause = growing(&PAUSES, self.looks);
         self.attempts.succeeded(if at_once { now } else { now + pause });
@@ -268,6 +280,49 @@ impl Register {
             _ if self.by_owner && !shown => Place::Follow,
             _ => Place::Register(wanting),
         }
+    }
+
+    /// When they were last seen healthy; `None` where nobody is.
+    pub(super) fn seen_at(&self) -> Option<BootInstant> {
+        self.seen_at.filter(|_| !self.gone && self.is_healthy())
+    }
+
+    /// The targets of those that were seen healthy.
+    pub(super) fn healthy_targets(&self) -> Vec<Target> {
+        let is_healthy =
+            |instance: &&Instance| self.places.get(&instance.instance_id).is_some_and(|place| *place == Place::Healthy);
+        self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
+    }
+
+    /// Takes target health after they were seen healthy. Returns those that are not any more: they are followed again.
+    pub(super) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
+        let mut lost = Vec::new();
+        for instance in self.running.clone() {
+            let (Some(id), instance_id) = (self.target_id(&instance), instance.instance_id) else { continue };
+            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.id == id).collect();
+            let was_healthy = self.places.get(&instance_id) == Some(&Place::Healthy);
+            // Of one that AWS tells nothing of nothing new is known.
+            if !was_healthy || here.is_empty() {
+                continue;
+            }
+            let seen = self.seen(&here, &Place::Follow, now);
+            if seen == Place::Healthy {
+                continue;
+            }
+            if matches!(seen, Place::Register(_)) {
+                self.registered.remove(&instance_id);
+            }
+            self.places.insert(instance_id.clone(), seen);
+            self.fallen.insert(instance_id.clone());
+            lost.push(instance_id);
+        }
+        if lost.is_empty() {
+            self.seen_at = self.seen_at.map(|_| now);
+        } else {
+            (self.told_healthy, self.looks) = (0, 0);
+            self.attempts.succeeded(now);
+        }
+        lost
     }
 
     fn is_on_every_port(&self, rows: &[TargetHealth], id: &str) -> bool {
@@ -385,17 +440,26 @@ impl Duty<Duties> for Register {
         }
         let (all, registered) = (self.places.len(), self.registered.len());
         let healthy = self.places.values().filter(|place| **place == Place::Healthy).count();
-        let what = match () {
-            () if self.is_unserved => "registered in a zone that is enabled for no load balancer of the group \
+        let is_healthy = |it: &Instance| self.places.get(&it.instance_id) == Some(&Place::Healthy);
+        let leaving = self.running.iter().find(|it| goes(it) && !is_healthy(it));
+        let what = match (leaving, self.fallen.first()) {
+            (Some(instance), _) => format!("{} goes itself: it bears the tag {LEAVING_TAG}", instance.instance_id),
+            (None, Some(id)) => format!("{id} was healthy, and is not any more"),
+            _ if self.is_unserved => "registered in a zone that is enabled for no load balancer of the group \
                 (Target.NotInUse): it gets no requests"
                 .to_owned(),
-            () if all > 1 && registered == all => format!("{healthy} of {all} seen healthy yet"),
-            () if all > 1 => format!("{registered} of {all} registered: {}", self.attempts.trouble()),
-            () if registered > 0 => "registered, not seen healthy yet".to_owned(),
-            () => format!("not registered: {}", self.attempts.trouble()),
+            _ if all > 1 && registered == all => format!("{healthy} of {all} seen healthy yet"),
+            _ if all > 1 => format!("{registered} of {all} registered: {}", self.attempts.trouble()),
+            _ if registered > 0 => "registered, not seen healthy yet".to_owned(),
+            _ => format!("not registered: {}", self.attempts.trouble()),
         };
         Some(DutyReport::new(duty, false, what))
     }
+}
+
+/// The successor is itself under notice: its own daemon takes it out.
+fn goes(instance: &Instance) -> bool {
+    instance.tags.contains_key(LEAVING_TAG)
 }
 
 /// Tells whether the load balancer knows the target and is not about to forget it.

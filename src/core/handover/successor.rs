@@ -17,7 +17,9 @@ use super::watch::{Death, Watch};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation, seed};
 use crate::core::duty::{self, each, each_mut};
 use crate::core::incident::LaunchStep;
-use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
+use crate::core::model::{
+    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth,
+};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
 
@@ -248,6 +250,21 @@ impl SuccessorDuties {
         self.registers.iter_mut().for_each(|register| register.admit(now, watch.running(), several));
     }
 
+    /// When the successors were last seen healthy in the target group of this leave, if they are followed there.
+    pub(super) fn seen_in(&self, index: usize) -> Option<BootInstant> {
+        self.registers.get(index).and_then(Register::seen_at)
+    }
+
+    /// The successors' targets in that target group.
+    pub(super) fn targets_in(&self, index: usize) -> Vec<Target> {
+        self.registers.get(index).map(Register::healthy_targets).unwrap_or_default()
+    }
+
+    /// Takes the last look at that target group. Returns those that are healthy there no more: they are followed again.
+    pub(super) fn seen_again(&mut self, index: usize, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
+        self.registers.get_mut(index).map(|register| register.seen_again(rows, now)).unwrap_or_default()
+    }
+
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
         let members = match (asked, answer) {
@@ -277,7 +294,7 @@ impl SuccessorDuties {
                 self.lifecycles.saw(now, situation.incident, &members);
             }
             News::HookNotOpen => self.lifecycles.hook_is_not_open(now),
-            News::None | News::Registrations { .. } | News::Targets(..) | News::Plan(_) | News::Group(_) => {}
+            _ => {}
         }
         None
     }

@@ -5,6 +5,7 @@ mod drain;
 mod fleet;
 mod group;
 mod interleavings;
+mod last_look;
 mod launch;
 mod light;
 mod look_ups;

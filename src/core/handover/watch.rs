@@ -16,8 +16,8 @@ use crate::core::retry::growing;
 const PAUSES: [u64; 6] = [1, 1, 2, 2, 3, 4];
 /// The pause between two looks at a successor that runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
-/// A look older than this does not say that the successor runs: before the end it is looked at once more.
-const LOOK_HOLDS: Duration = Duration::from_secs(5);
+/// A look older than this does not say how things stand: before the end it is taken once more.
+pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 

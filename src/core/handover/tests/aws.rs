@@ -104,6 +104,10 @@ pub(crate) struct Aws {
     /// A replacement of Capacity Rebalancing stands for their interruption.
     rebalanced: BTreeSet<InstanceId>,
     timers: Vec<(u64, InstanceId, Timer)>,
+    /// Targets that are registered and fail their health checks, by their ids.
+    pub(super) sick: BTreeSet<String>,
+    /// Health cannot be read, and this is why.
+    pub(super) health_fails: Option<FailureKind>,
     pub(crate) writes: Vec<String>,
 }
 
@@ -167,6 +171,8 @@ impl Aws {
             marked: BTreeMap::new(),
             rebalanced: BTreeSet::new(),
             timers: Vec::new(),
+            sick: BTreeSet::new(),
+            health_fails: None,
             writes: Vec::new(),
         }
     }
@@ -177,6 +183,11 @@ impl Aws {
         aws.healthy_after = 0;
         aws.timers = victims.iter().map(|(name, _, deadline)| (*deadline, id(name), Timer::Dies)).collect();
         aws
+    }
+
+    /// Its own daemon marks this instance as one that goes.
+    pub(super) fn goes(&mut self, instance: &str) {
+        self.tags.entry(id(instance)).or_default().insert(LEAVING_TAG.to_owned(), "soon".to_owned());
     }
 
     fn us(&self) -> InstanceId {

@@ -32,6 +32,8 @@ pub(super) struct Run {
     /// The first process raises a fleet's capacity so slowly, in milliseconds.
     pub(super) slow_raises_of: Option<(usize, u16)>,
     pub(super) events: Vec<(u64, Event)>,
+    /// What others do at these instants.
+    pub(super) others: Vec<(u64, fn(&mut Aws))>,
     pub(super) calls: Vec<(u64, usize, Call)>,
     pub(super) milestones: Vec<Milestone>,
     /// The time in which nobody was in a target group, up to the first reserve.
@@ -54,6 +56,7 @@ impl Run {
             lost_in_a_row: BTreeMap::new(),
             slow_raises_of: None,
             events: Vec::new(),
+            others: Vec::new(),
             calls: Vec::new(),
             milestones: Vec::new(),
             dark: 0,
@@ -69,6 +72,7 @@ impl Run {
             steps += 1;
             assert!(steps < 200_000, "the core spins at {now} ms");
             self.aws.pass(now);
+            self.others.extract_if(.., |(when, _)| *when <= now).for_each(|(_, act)| act(&mut self.aws));
             for victim in 0..self.handovers.len() {
                 let (name, noticed, deadline) = self.victims[victim].clone();
                 if self.handovers[victim].is_none() && (noticed..deadline).contains(&now) {
@@ -176,7 +180,7 @@ impl Run {
         let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
         let kills = kills.iter().map(|(kill, _)| *kill);
         let marks = self.victims.iter().map(|it| it.1).chain([self.aws.next_launch]).chain(self.aws.next_timer());
-        let events = self.events.iter().map(|(when, _)| *when);
+        let events = self.events.iter().map(|(when, _)| *when).chain(self.others.iter().map(|(when, _)| *when));
         let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
         next.unwrap_or(end + 1)
     }

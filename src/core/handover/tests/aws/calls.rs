@@ -41,6 +41,11 @@ impl Aws {
                 let who = if targets.iter().all(|target| target.id == from.as_str()) { "us" } else { "successor" };
                 self.write(format!("register {who} in {}", target_group.name()))
             }
+            Call::DescribeTargetHealth { .. } if self.health_fails.is_some() => Answer::Failed(Failure {
+                kind: self.health_fails.unwrap_or(FailureKind::Fault),
+                code: Some("Throttling".into()),
+                message: "Rate exceeded".into(),
+            }),
             Call::DescribeTargetHealth { target_group, targets, .. } => {
                 Answer::Health(TargetHealth::as_asked(self.health(known_arn(target_group), now), targets))
             }
@@ -103,9 +108,12 @@ impl Aws {
             state,
             reason: None,
         };
-        let serves = |id: &str| match self.launches.iter().find(|launch| launch.id.as_str() == id) {
-            Some(launch) => now >= launch.at + self.healthy_after,
-            None => self.ready || !self.ours.iter().any(|ours| ours.as_str() == id),
+        let serves = |id: &str| {
+            !self.sick.contains(id)
+                && match self.launches.iter().find(|launch| launch.id.as_str() == id) {
+                    Some(launch) => now >= launch.at + self.healthy_after,
+                    None => self.ready || !self.ours.iter().any(|ours| ours.as_str() == id),
+                }
         };
         let state = |id: &str| if serves(id) { TargetState::Healthy } else { TargetState::Unhealthy };
         let standing = self.targets.iter().filter(|(it, _, _)| *it == arn);

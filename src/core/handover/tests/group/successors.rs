@@ -39,12 +39,12 @@ impl Told {
                         Some(Answer::Instances(asked.cloned().collect()))
                     }
                     Call::DescribeTargetHealth { targets, .. } if of != DutyId::Leave(0) => {
-                        let healthy = |target: &Target| TargetHealth {
+                        let row = |target: &Target| TargetHealth {
                             target: target.clone(),
-                            state: TargetState::Healthy,
+                            state: if target.id == US { TargetState::Draining } else { TargetState::Healthy },
                             reason: None,
                         };
-                        Some(Answer::Health(targets.iter().map(healthy).collect()))
+                        Some(Answer::Health(targets.iter().map(row).collect()))
                     }
                     call => well(call),
                 };
