@@ -32,6 +32,11 @@ impl DutyReport {
         DutyReport { what: what.unwrap_or(self.what), ..self }
     }
 
+    /// The end waits for it, however it stands.
+    pub(crate) fn open(self) -> DutyReport {
+        DutyReport { settled: false, ..self }
+    }
+
     pub(crate) fn settled(self) -> DutyReport {
         DutyReport { settled: true, ..self }
     }

@@ -49,6 +49,9 @@ impl Duty<Duties> for FindRegistrations {
 /// The pauses between looks for an owner where AWS shows none: it may show one late.
 const NOBODY_SHOWN: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(12)];
 
+/// Once a look for an owner has failed so often, the end of a handover does not wait for the next.
+const FAILURES_WAITED_FOR: u32 = 3;
+
 pub(super) struct FindPlan {
     attempts: Attempts,
     /// The plan that was made before, and stands if none can be found.
@@ -91,7 +94,10 @@ impl Duty<Duties> for FindPlan {
 
     fn report(&self, _: BootInstant) -> Option<DutyReport> {
         if self.looks > 0 {
-            return None;
+            // Where AWS does not answer, what was known before has to do.
+            let looks_on = !self.attempts.is_over() && self.attempts.failures < FAILURES_WAITED_FOR;
+            let what = "AWS shows nobody who launches a successor so far, and is asked again";
+            return looks_on.then(|| DutyReport::new("owner", true, what).open());
         }
         let what = format!("who launches it could not be found out: {}", self.attempts.trouble());
         Some(DutyReport::new("successor", false, what))

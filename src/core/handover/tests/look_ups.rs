@@ -160,6 +160,24 @@ fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
     let late = |now: u64| Answer::Plan(Box::new(if now < 6_000 { doubted() } else { detach() }));
     let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 121_000), at_once(), known(), at(0));
     assert!(asks(&mut handover, 0, &late).is_some_and(|at| (6_000..20_000).contains(&at)));
+    // A handover that would end sooner waits for it.
+    let soon = Settings { leave: LeaveSettings { settle: Duration::from_secs(1), ..at_once().leave }, ..at_once() };
+    let nowhere = || LookedUp { registrations: Some(Vec::new()), doubted: Some(doubted()), ..LookedUp::default() };
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let mut handover = Handover::begin(incident.clone(), soon.clone(), nowhere(), at(0));
+    assert!(asks(&mut handover, 0, &late).is_some(), "{:?}", handover.outcome());
+    // And not for ever, where nobody ever shows, or nobody answers.
+    let nobody: fn(u64) -> Answer = |_| Answer::Plan(Box::new(Plan::nobody("the instance has no tag")));
+    let denied: fn(u64) -> Answer = |_| {
+        Answer::Failed(Failure { kind: FailureKind::Denied, code: Some("AccessDenied".into()), message: "no".into() })
+    };
+    for (answer, by) in [(nobody, 30_000), (denied, 20_000)] {
+        let mut handover = Handover::begin(incident.clone(), soon.clone(), nowhere(), at(0));
+        assert_eq!(asks(&mut handover, 0, &answer), None);
+        assert!(handover.outcome().is_some_and(|outcome| outcome.complete), "{:#?}", handover.reports());
+        let end = handover.incident().milestones.last().expect("an end").at;
+        assert!(end < at(by), "{end:?}");
+    }
     // Nobody answers: what was known before stands, and does not keep this instance from leaving.
     let silent = |_| Answer::Failed(Failure::unanswered("no answer within 3 s"));
     let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 121_000), at_once(), known(), at(0));
