@@ -3,7 +3,7 @@
 //! It says what AWS says: that a target has left is for the caller to conclude. Invariant: a target is always named by
 //! id *and* port, because AWS answers 200 to a port left out and does nothing (chaostoolkit/chaostoolkit-aws#60).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::Client;
@@ -12,6 +12,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetTypeEnum,
 };
 
+mod listed;
 mod load_balancers;
 mod presumed;
 mod scan;
@@ -20,7 +21,7 @@ mod unclear;
 pub use scan::ScanPace;
 pub use unclear::UnclearReason;
 
-use super::caller::{Caller, pages};
+use super::caller::Caller;
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
     DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
@@ -228,83 +229,6 @@ impl Elb {
         Ok(groups)
     }
 
-    async fn listed_groups(
-        &self,
-        listed: &[String],
-        known: &[Registration],
-        missing: &mut Vec<String>,
-        limit: Duration,
-    ) -> Result<Vec<TargetGroup>, Failure> {
-        let mut groups = BTreeMap::new();
-        let (mut arns, mut names, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let listed: BTreeSet<&String> = listed.iter().collect();
-        for named in listed {
-            let is_arn = named.starts_with("arn:");
-            match known.iter().find(|known| if is_arn { known.target_group.as_str() } else { known.name() } == named) {
-                Some(known) => {
-                    again.push(known.target_group.to_string());
-                    groups.insert(known.target_group.clone(), as_known(known));
-                }
-                None if !is_arn => names.push(named.clone()),
-                // AWS refuses a whole list for an ARN of another service, as VPC Lattice's.
-                None if TargetGroupArn::new(named.as_str()).is_of_elb() => arns.push(named.clone()),
-                None => missing.push(named.clone()),
-            }
-        }
-        for asked in arns.chunks(BATCH).chain(names.chunks(BATCH)) {
-            for group in self.describe_some(asked, missing, limit).await? {
-                groups.insert(group.arn.clone(), group);
-            }
-        }
-        // Its load balancers may have changed. Where AWS does not tell this time, what was known stands.
-        for asked in again.chunks(BATCH) {
-            let described = self.describe_some(asked, &mut Vec::new(), limit).await.unwrap_or_default();
-            groups.extend(described.into_iter().map(|it| (it.arn.clone(), TargetGroup { vpc_id: None, ..it })));
-        }
-        Ok(groups.into_values().collect())
-    }
-
-    /// AWS refuses a whole list for one group that is not there, and does not say which: then each is asked alone, as where
-    /// it tells of fewer. What is neither `instance` nor `ip` is passed over.
-    async fn describe_some(
-        &self,
-        asked: &[String],
-        missing: &mut Vec<String>,
-        limit: Duration,
-    ) -> Result<Vec<TargetGroup>, Failure> {
-        match self.describe_target_groups(asked, limit).await {
-            Err(failure) if failure.kind == FailureKind::Rejected => {}
-            Ok(described) if described.len() < asked.len() => {}
-            answer => return Ok(answer?.iter().filter_map(group).collect()),
-        }
-        let mut groups = Vec::new();
-        for one in asked {
-            match self.describe_target_groups(std::slice::from_ref(one), limit).await {
-                Ok(told) if !told.is_empty() => groups.extend(told.iter().filter_map(group)),
-                Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
-                Ok(_) | Err(_) => missing.push(one.clone()),
-            }
-        }
-        Ok(groups)
-    }
-
-    /// `ids` are ARNs or names, not both.
-    async fn describe_target_groups(&self, ids: &[String], limit: Duration) -> Result<Vec<Described>, Failure> {
-        let groups = pages(|marker| {
-            let call = self.client.describe_target_groups().set_marker(marker);
-            let call = match ids.first() {
-                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(ids.to_vec())),
-                _ => call.set_names(Some(ids.to_vec())),
-            };
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.target_groups.unwrap_or_default(), answer.next_marker))
-            }
-        });
-        groups.await
-    }
-
     async fn look_into(
         &self,
         identity: &Identity,
@@ -330,6 +254,7 @@ impl Elb {
             }
             Ok(rows) => rows,
         };
+        let group = listed::with_type_of(identity, group, &rows);
         let shown: Vec<ShownTarget> = rows
             .iter()
             .map(|(health, zone)| ShownTarget { target: health.target.clone(), zone: zone.clone() })
@@ -354,6 +279,9 @@ impl Elb {
         }
         let is_healthy = |target: &&Target| row_of(target).is_some_and(|row| row.state == TargetState::Healthy);
         found.in_service.extend(ours.iter().filter(is_healthy).map(|target| target.port));
+        if let Some(failure) = group.undescribed {
+            found.unclear.push((group.arn.clone(), UnclearReason::Undescribed(failure)));
+        }
         match known {
             Some(known) => registration.deregistration_delay = known.deregistration_delay,
             None => found.without_delay.push(group.arn.clone()),
@@ -378,21 +306,6 @@ impl Elb {
     }
 }
 
-/// A group as it was known before: it is ours.
-fn as_known(known: &Registration) -> TargetGroup {
-    TargetGroup {
-        arn: known.target_group.clone(),
-        target_type: known.target_type,
-        network: known.network,
-        multiplexed: known.multiplexed,
-        tls: known.tls,
-        needs_server_id: known.needs_server_id,
-        vpc_id: None,
-        port: known.group_port,
-        load_balancers: known.load_balancers.clone(),
-    }
-}
-
 fn is_missing(failure: &Failure) -> bool {
     failure.has_code(&["TargetGroupNotFound", "TargetGroupNotFoundException"])
 }
@@ -413,6 +326,7 @@ fn group(group: &Described) -> Option<TargetGroup> {
         vpc_id: group.vpc_id().map(str::to_owned),
         port: group.port().and_then(|port| u16::try_from(port).ok()),
         load_balancers: group.load_balancer_arns().to_vec(),
+        undescribed: None,
     })
 }
 

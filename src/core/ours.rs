@@ -9,6 +9,7 @@ use crate::core::model::{
     ALL_ZONES, DEFAULT_DEREGISTRATION_DELAY, Identity, Ports, Registration, Target, TargetGroupArn, TargetType,
     TargetZone,
 };
+use crate::core::retry::Failure;
 
 /// A target group as DescribeTargetGroups shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) struct TargetGroup {
     /// The port on which a target is registered that names none.
     pub port: Option<u16>,
     pub load_balancers: Vec<String>,
+    /// Why AWS did not describe the group: then its ARN is all that is known.
+    pub undescribed: Option<Failure>,
 }
 
 /// A target as DescribeTargetHealth shows it, with its zone.
@@ -178,6 +181,7 @@ mod tests {
             vpc_id: Some(vpc_id.into()),
             port: Some(80),
             load_balancers: Vec::new(),
+            undescribed: None,
         }
     }
 

@@ -71,6 +71,10 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
                 format!("AWS has not told of target group {name}, which is asked for again (on a notice this instance leaves it on the ports \
                  that are known, if the configuration or the owner names it): {failure}")
             }
+            UnclearReason::Undescribed(failure) => {
+                format!("IAM lets nobody describe target group {name}: this instance leaves it on the ports that target health \
+                 shows, and waits as behind a Network Load Balancer; {failure}")
+            }
         }
     });
     let unserved = found.unserved.iter().map(|target_group| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use spot_relay::cloud::autoscaling::LifecycleAction;
 use spot_relay::cloud::clock::Clock;
-use spot_relay::cloud::elb::{FoundRegistrations, SearchScope};
+use spot_relay::cloud::elb::{FoundRegistrations, SearchScope, UnclearReason};
 use spot_relay::cloud::imds::Imds;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
 use spot_relay::core::call::HookResult;
@@ -162,6 +162,27 @@ async fn a_group_that_does_not_exist_is_named_and_the_others_are_found() {
     let found = world.find(&configured(&["typo", &nowhere, "address"]), &[]).await;
     assert_eq!(found.missing, [nowhere, "typo".into()]);
     assert_eq!(found.registrations.iter().map(Registration::name).collect::<Vec<_>>(), ["address"]);
+}
+
+#[tokio::test]
+async fn a_group_that_nobody_may_describe_is_found_by_its_arn_on_the_ports_that_health_shows() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let described = world.find(&configured(&["web", "address"]), &[]).await;
+    let arns: Vec<&str> = described.registrations.iter().map(|it| it.target_group.as_str()).collect();
+    let kind = FaultKind::Status { status: 403, code: "AccessDenied".into(), message: "no".into() };
+    let action = "DescribeTargetGroups".to_owned();
+    world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+    let found = world.find(&configured(&arns), &[]).await;
+    let targets = |found: &FoundRegistrations| -> Vec<(TargetType, Vec<Target>)> {
+        found.registrations.iter().map(|it| (it.target_type, it.targets.clone())).collect()
+    };
+    assert_eq!(targets(&found), targets(&described));
+    let reasons: Vec<&UnclearReason> = found.unclear.iter().map(|(_, reason)| reason).collect();
+    assert!(reasons.iter().all(|reason| matches!(reason, UnclearReason::Undescribed(_))), "{reasons:?}");
+    assert_eq!(reasons.len(), 2);
+    // A group that is known goes on as it was.
+    let again = world.find(&configured(&arns), &described.registrations).await;
+    assert_eq!((again.registrations, again.unclear), (described.registrations, Vec::new()));
 }
 
 #[tokio::test]

@@ -75,6 +75,13 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
             .of(target_group.name())
             .means("whether this instance is in it is not known; the daemon asks for it again and again")
             .remedy("check again"),
+        UnclearReason::Undescribed(failure) => Finding::warn(
+            "target-group",
+            format!("this instance is in it, and IAM lets nobody describe it: {failure}"),
+        )
+        .of(target_group.name())
+        .means("its protocol and its own port are not known, so it is waited for as behind a Network Load Balancer")
+        .remedy("allow elasticloadbalancing:DescribeTargetGroups: spot-relay policy prints it"),
     }
 }
 

@@ -38,6 +38,10 @@ impl Elb {
         let mut found = FoundRegistrations::default();
         let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found, limit).await?;
         for group in groups {
+            // On which port, and by which id, nobody knows.
+            if let Some(failure) = group.undescribed {
+                return Err(failure);
+            }
             let Some(registration) = ours::to_register(identity, &group, entries) else {
                 found.missing.push(group.arn.name().to_owned());
                 continue;

@@ -11,6 +11,8 @@ pub enum UnclearReason {
     Refused(Failure),
     /// AWS has not told of the group this time.
     Untold(Failure),
+    /// The instance is in it, on the ports that target health shows. Nothing else is known of the group.
+    Undescribed(Failure),
 }
 
 impl UnclearReason {
@@ -18,7 +20,7 @@ impl UnclearReason {
     pub fn to_ask_again(&self) -> Option<Failure> {
         match self {
             UnclearReason::Untold(failure) => Some(failure.clone()),
-            UnclearReason::Vpc | UnclearReason::Refused(_) => None,
+            UnclearReason::Vpc | UnclearReason::Refused(_) | UnclearReason::Undescribed(_) => None,
         }
     }
 }

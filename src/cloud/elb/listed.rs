@@ -1,0 +1,141 @@
+//! The target groups that somebody lists, by name or ARN, as DescribeTargetGroups describes them; or, where IAM lets nobody
+//! describe them, as far as their targets tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_sdk_elasticloadbalancingv2::types::TargetGroup as Described;
+
+use super::{BATCH, Elb, group};
+use crate::cloud::caller::pages;
+use crate::core::model::{Identity, Registration, TargetGroupArn, TargetHealth, TargetType};
+use crate::core::ours::TargetGroup;
+use crate::core::retry::{Failure, FailureKind};
+
+impl Elb {
+    pub(super) async fn listed_groups(
+        &self,
+        listed: &[String],
+        known: &[Registration],
+        missing: &mut Vec<String>,
+        limit: Duration,
+    ) -> Result<Vec<TargetGroup>, Failure> {
+        let mut groups = BTreeMap::new();
+        let (mut arns, mut names, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        let listed: BTreeSet<&String> = listed.iter().collect();
+        for named in listed {
+            let is_arn = named.starts_with("arn:");
+            match known.iter().find(|known| if is_arn { known.target_group.as_str() } else { known.name() } == named) {
+                Some(known) => {
+                    again.push(known.target_group.to_string());
+                    groups.insert(known.target_group.clone(), as_known(known));
+                }
+                None if !is_arn => names.push(named.clone()),
+                // AWS refuses a whole list for an ARN of another service, as VPC Lattice's.
+                None if TargetGroupArn::new(named.as_str()).is_of_elb() => arns.push(named.clone()),
+                None => missing.push(named.clone()),
+            }
+        }
+        for asked in arns.chunks(BATCH).chain(names.chunks(BATCH)) {
+            let described = match self.describe_some(asked, missing, limit).await {
+                Err(failure)
+                    if failure.kind == FailureKind::Denied && asked.iter().all(|it| it.starts_with("arn:")) =>
+                {
+                    asked.iter().map(|arn| undescribed(arn, &failure)).collect()
+                }
+                described => described?,
+            };
+            groups.extend(described.into_iter().map(|group| (group.arn.clone(), group)));
+        }
+        // Its load balancers may have changed. Where AWS does not tell this time, what was known stands.
+        for asked in again.chunks(BATCH) {
+            let described = self.describe_some(asked, &mut Vec::new(), limit).await.unwrap_or_default();
+            groups.extend(described.into_iter().map(|it| (it.arn.clone(), TargetGroup { vpc_id: None, ..it })));
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// AWS refuses a whole list for one group that is not there, and does not say which: then each is asked alone, as where
+    /// it tells of fewer. What is neither `instance` nor `ip` is passed over.
+    async fn describe_some(
+        &self,
+        asked: &[String],
+        missing: &mut Vec<String>,
+        limit: Duration,
+    ) -> Result<Vec<TargetGroup>, Failure> {
+        match self.describe_target_groups(asked, limit).await {
+            Err(failure) if failure.kind == FailureKind::Rejected => {}
+            Ok(described) if described.len() < asked.len() => {}
+            answer => return Ok(answer?.iter().filter_map(group).collect()),
+        }
+        let mut groups = Vec::new();
+        for one in asked {
+            match self.describe_target_groups(std::slice::from_ref(one), limit).await {
+                Ok(told) if !told.is_empty() => groups.extend(told.iter().filter_map(group)),
+                Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
+                Ok(_) | Err(_) => missing.push(one.clone()),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// `ids` are ARNs or names, not both.
+    async fn describe_target_groups(&self, ids: &[String], limit: Duration) -> Result<Vec<Described>, Failure> {
+        let groups = pages(|marker| {
+            let call = self.client.describe_target_groups().set_marker(marker);
+            let call = match ids.first() {
+                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(ids.to_vec())),
+                _ => call.set_names(Some(ids.to_vec())),
+            };
+            let answer = self.caller.call(limit, call.send());
+            async move {
+                let answer = answer.await?;
+                Ok((answer.target_groups.unwrap_or_default(), answer.next_marker))
+            }
+        });
+        groups.await
+    }
+}
+
+/// A group as it was known before: it is ours.
+fn as_known(known: &Registration) -> TargetGroup {
+    TargetGroup {
+        arn: known.target_group.clone(),
+        target_type: known.target_type,
+        network: known.network,
+        multiplexed: known.multiplexed,
+        tls: known.tls,
+        needs_server_id: known.needs_server_id,
+        vpc_id: None,
+        port: known.group_port,
+        load_balancers: known.load_balancers.clone(),
+        undescribed: None,
+    }
+}
+
+/// A group whose ARN is all that is known. It may be behind a Network Load Balancer, for which a target waits longest.
+fn undescribed(arn: &str, failure: &Failure) -> TargetGroup {
+    TargetGroup {
+        arn: TargetGroupArn::new(arn),
+        target_type: TargetType::Instance,
+        network: true,
+        multiplexed: false,
+        tls: false,
+        needs_server_id: false,
+        vpc_id: None,
+        port: None,
+        load_balancers: Vec::new(),
+        undescribed: Some(failure.clone()),
+    }
+}
+
+/// The type of a group that is not described, by how its targets name this instance.
+pub(super) fn with_type_of(
+    identity: &Identity,
+    group: TargetGroup,
+    rows: &[(TargetHealth, Option<String>)],
+) -> TargetGroup {
+    let by_address = rows.iter().any(|(row, _)| row.target.id == identity.private_ip);
+    let target_type = if group.undescribed.is_some() && by_address { TargetType::Ip } else { group.target_type };
+    TargetGroup { target_type, ..group }
+}
