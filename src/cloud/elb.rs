@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::Client;
 use aws_sdk_elasticloadbalancingv2::types::{
-    ProtocolEnum, TargetDescription, TargetGroup as Described, TargetHealthDescription, TargetHealthStateEnum,
-    TargetTypeEnum,
+    ProtocolEnum, TargetDescription, TargetGroup as Described, TargetGroupIpAddressTypeEnum, TargetHealthDescription,
+    TargetHealthStateEnum, TargetTypeEnum,
 };
 
 mod listed;
@@ -254,7 +254,7 @@ impl Elb {
             }
             Ok(rows) => rows,
         };
-        let group = listed::with_type_of(identity, group, &rows);
+        let group = with_type_of(identity, group, &rows);
         let shown: Vec<ShownTarget> = rows
             .iter()
             .map(|(health, zone)| ShownTarget { target: health.target.clone(), zone: zone.clone() })
@@ -306,6 +306,13 @@ impl Elb {
     }
 }
 
+/// The type of a group that is not described, by how its targets name this instance.
+fn with_type_of(identity: &Identity, group: TargetGroup, rows: &[(TargetHealth, Option<String>)]) -> TargetGroup {
+    let by_address = rows.iter().any(|(row, _)| identity.is_target(TargetType::Ip, &row.target.id));
+    let target_type = if group.undescribed.is_some() && by_address { TargetType::Ip } else { group.target_type };
+    TargetGroup { target_type, ..group }
+}
+
 fn is_missing(failure: &Failure) -> bool {
     failure.has_code(&["TargetGroupNotFound", "TargetGroupNotFoundException"])
 }
@@ -319,6 +326,7 @@ fn group(group: &Described) -> Option<TargetGroup> {
     Some(TargetGroup {
         arn: TargetGroupArn::new(group.target_group_arn()?),
         target_type,
+        ipv6: group.ip_address_type() == Some(&TargetGroupIpAddressTypeEnum::Ipv6),
         network: !matches!(group.protocol(), Some(ProtocolEnum::Http | ProtocolEnum::Https)),
         multiplexed: group.protocol_version().is_some_and(|version| version != "HTTP1"),
         tls: matches!(group.protocol(), Some(ProtocolEnum::Https | ProtocolEnum::Tls)),

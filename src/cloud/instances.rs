@@ -105,14 +105,19 @@ impl Instances {
         self.filtered(vec![filter(&format!("tag:{key}"), value)], limit).await
     }
 
-    /// The instances of a VPC that hold these private addresses, on whichever of their network interfaces.
+    /// The instances of a VPC that hold these addresses, on whichever of their network interfaces: IPv6 addresses, or private
+    /// IPv4 addresses.
     pub async fn describe_instances_by_address(
         &self,
         vpc_id: &str,
         addresses: &[String],
         limit: Duration,
     ) -> Result<Vec<Instance>, Failure> {
-        let held = Filter::builder().name("network-interface.addresses.private-ip-address");
+        let name = match addresses.first() {
+            Some(first) if first.contains(':') => "network-interface.ipv6-addresses.ipv6-address",
+            _ => "network-interface.addresses.private-ip-address",
+        };
+        let held = Filter::builder().name(name);
         let held = held.set_values(Some(addresses.to_vec())).build();
         self.filtered(vec![held, filter("vpc-id", vpc_id)], limit).await
     }
@@ -260,14 +265,19 @@ fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instan
 fn instance(described: &types::Instance) -> Option<Instance> {
     let code = described.state().and_then(|state| state.code());
     let placement = described.placement();
-    let addresses = described.network_interfaces().iter().flat_map(|interface| interface.private_ip_addresses());
+    let interfaces = described.network_interfaces();
+    let ipv4 = interfaces.iter().flat_map(|interface| interface.private_ip_addresses());
+    let ipv4 = ipv4.filter_map(|address| address.private_ip_address());
+    let ipv6 = interfaces.iter().flat_map(|interface| interface.ipv6_addresses());
+    let ipv6 = ipv6.filter_map(|address| address.ipv6_address());
     Some(Instance {
         instance_id: InstanceId::new(described.instance_id()?),
         state: code.map_or(InstanceState::Unknown, InstanceState::from_code),
         instance_type: described.instance_type().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         availability_zone: placement.and_then(|placement| placement.availability_zone()).unwrap_or_default().to_owned(),
         private_ip: described.private_ip_address().map(str::to_owned),
-        addresses: addresses.filter_map(|address| address.private_ip_address()).map(str::to_owned).collect(),
+        ipv6_address: described.ipv6_address().or(ipv6.clone().next()).map(str::to_owned),
+        addresses: ipv4.chain(ipv6).map(str::to_owned).collect(),
         subnet_id: described.subnet_id().map(str::to_owned),
         launch_time: described.launch_time().and_then(timestamp),
         state_reason: described.state_reason().and_then(|reason| {

@@ -7,6 +7,8 @@ mod owner;
 mod requirements;
 mod target;
 
+// An address as a value: nothing here speaks over a network.
+use ::core::net::Ipv6Addr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -116,6 +118,9 @@ pub struct Identity {
     pub availability_zone: String,
     pub instance_type: String,
     pub private_ip: String,
+    /// The IPv6 addresses of all its network interfaces, each as [`Ipv6Addr`] writes it.
+    #[serde(default)]
+    pub ipv6_addresses: Vec<String>,
     pub account_id: String,
     /// The VPC of its first network interface; unknown where the metadata does not tell it.
     #[serde(default)]
@@ -124,6 +129,21 @@ pub struct Identity {
     #[serde(default)]
     pub subnet_id: Option<String>,
     pub life_cycle: LifeCycle,
+}
+
+impl Identity {
+    /// Tells whether a target of this id, in a group of this type, is this instance.
+    pub fn is_target(&self, target_type: TargetType, id: &str) -> bool {
+        match target_type {
+            TargetType::Instance => id == self.instance_id.as_str(),
+            TargetType::Ip => !id.is_empty() && (id == self.private_ip || self.has_ipv6_address(id)),
+        }
+    }
+
+    fn has_ipv6_address(&self, address: &str) -> bool {
+        let same = |address: Ipv6Addr| self.ipv6_addresses.contains(&address.to_string());
+        address.parse::<Ipv6Addr>().is_ok_and(same)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +265,10 @@ pub struct Instance {
     pub instance_type: String,
     pub availability_zone: String,
     pub private_ip: Option<String>,
-    /// Every private IPv4 address of its network interfaces.
+    /// The first IPv6 address of its first network interface.
+    #[serde(default)]
+    pub ipv6_address: Option<String>,
+    /// Every private IPv4 address and every IPv6 address of its network interfaces.
     #[serde(default)]
     pub addresses: Vec<String>,
     pub subnet_id: Option<String>,

@@ -16,6 +16,8 @@ use crate::core::retry::Failure;
 pub(crate) struct TargetGroup {
     pub arn: TargetGroupArn,
     pub target_type: TargetType,
+    /// Its `IpAddressType` is `ipv6`: an `ip` group holds IPv6 addresses and no others.
+    pub ipv6: bool,
     pub network: bool,
     pub multiplexed: bool,
     pub tls: bool,
@@ -58,7 +60,6 @@ pub(crate) enum Whose {
 
 /// Selects this instance's targets from `shown`, the targets of `group`.
 pub(crate) fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>, shown: &[ShownTarget]) -> Whose {
-    let id = own_id(identity, group);
     let entries = match source {
         Source::Configuration(entries) => entries,
         Source::Owner | Source::Discovery => &[],
@@ -66,7 +67,8 @@ pub(crate) fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>
     let covers = covers(group, entries);
     let listed: Vec<u16> = entries.iter().filter(|entry| entry.names(&group.arn)).filter_map(|it| it.port).collect();
     let is_ours = |one: &&ShownTarget| {
-        !id.is_empty() && one.target.id == id && (covers == Ports::Every || listed.contains(&one.target.port))
+        identity.is_target(group.target_type, &one.target.id)
+            && (covers == Ports::Every || listed.contains(&one.target.port))
     };
     let ours: Vec<&ShownTarget> = shown.iter().filter(is_ours).collect();
     let Some(first) = ours.first() else { return Whose::NotOurs };
@@ -130,6 +132,7 @@ fn covers(group: &TargetGroup, entries: &[ListedTargetGroup]) -> Ports {
 fn own_id<'a>(identity: &'a Identity, group: &TargetGroup) -> &'a str {
     match group.target_type {
         TargetType::Instance => identity.instance_id.as_str(),
+        TargetType::Ip if group.ipv6 => identity.ipv6_addresses.first().map(String::as_str).unwrap_or_default(),
         TargetType::Ip => &identity.private_ip,
     }
 }
@@ -174,6 +177,7 @@ mod tests {
         TargetGroup {
             arn: TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0"),
             target_type,
+            ipv6: false,
             network: false,
             multiplexed: false,
             tls: false,
@@ -254,5 +258,25 @@ mod tests {
         };
         assert_eq!(to_send("vpc-1"), (vec![80, 8080], None));
         assert_eq!(to_send("vpc-2"), (vec![80, 8080], Some("all".into())));
+    }
+
+    #[test]
+    fn a_group_of_ipv6_addresses_holds_ours_however_they_are_spelled() {
+        let us =
+            Identity { ipv6_addresses: vec!["2001:db8::7".into(), "2001:db8::8".into()], ..identity(Some("vpc-1")) };
+        let group = TargetGroup { ipv6: true, ..group(TargetType::Ip, "vpc-1") };
+        let rows = [
+            shown("2001:db8:0:0::8", 80, Some("eu-west-1a")),
+            shown("2001:db8::9", 80, Some("eu-west-1a")),
+            shown("2001:db8::7", 81, None),
+        ];
+        let Whose::Ours(registration) = whose(&us, &group, Source::Discovery, &rows) else { panic!("it is ours") };
+        let ids: Vec<&str> = registration.targets.iter().map(|target| target.id.as_str()).collect();
+        assert_eq!(ids, ["2001:db8:0:0::8", "2001:db8::7"], "as AWS shows them");
+        assert!(registration.holds_ipv6());
+        let made = to_register(&us, &group, &[listed(None)]).expect("a registration");
+        assert_eq!(made.targets, [Target { id: "2001:db8::7".into(), port: 80 }]);
+        assert_eq!(to_register(&identity(Some("vpc-1")), &group, &[listed(None)]), None, "it has no such address");
+        assert_eq!(whose(&us, &group, Source::Discovery, &rows[1..2]), Whose::NotOurs);
     }
 }

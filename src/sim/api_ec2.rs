@@ -101,6 +101,10 @@ fn instance_admitted(world: &World, filter: &Filter, instance: &Instance) -> Res
         "private-ip-address" | "network-interface.addresses.private-ip-address" => {
             shown_address(world, instance).is_some_and(|address| filter.admits(address))
         }
+        "network-interface.ipv6-addresses.ipv6-address" => {
+            let has_one = world.settings.ipv6 && shown_address(world, instance).is_some();
+            has_one && filter.admits(&instance.ipv6_address())
+        }
         "vpc-id" => instance.state != InstanceState::Terminated && filter.admits(&world.settings.vpc),
         "instance-lifecycle" => place.life_cycle == LifeCycle::Spot && filter.admits("spot"),
         "spot-instance-request-id" => instance.spot.as_ref().is_some_and(|spot| filter.admits(&spot.id)),

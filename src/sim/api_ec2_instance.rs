@@ -19,6 +19,7 @@ pub(crate) fn shown_address<'a>(world: &World, instance: &'a Instance) -> Option
 pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
     let gone = instance.state == InstanceState::Terminated;
     let address = shown_address(world, instance);
+    let ipv6 = world.settings.ipv6.then(|| instance.ipv6_address());
     let place = &instance.place;
     let xml = Xml::new()
         .text("instanceId", &instance.id)
@@ -34,12 +35,13 @@ pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
         .option("subnetId", Some(&place.subnet).filter(|_| !gone))
         .option("vpcId", Some(&world.settings.vpc).filter(|_| !gone))
         .option("privateIpAddress", address)
+        .option("ipv6Address", address.and(ipv6.as_ref()))
         .text("architecture", "x86_64")
         .option("instanceLifecycle", instance.spot.as_ref().map(|_| "spot"))
         .option("spotInstanceRequestId", instance.spot.as_ref().map(|spot| &spot.id))
         .and(tag_set(&instance.tags))
         .list("groupSet", "item", [])
-        .list("networkInterfaceSet", "item", address.map(network_interface))
+        .list("networkInterfaceSet", "item", address.map(|address| network_interface(address, ipv6.as_deref())))
         .nest("metadataOptions", metadata_options(world));
     if instance.reason.is_empty() {
         return xml;
@@ -47,9 +49,13 @@ pub(crate) fn described(world: &World, instance: &Instance) -> Xml {
     xml.nest("stateReason", Xml::new().text("code", &instance.reason).text("message", &instance.reason))
 }
 
-fn network_interface(address: &str) -> Xml {
+fn network_interface(address: &str, ipv6: Option<&str>) -> Xml {
     let only = Xml::new().text("privateIpAddress", address).text("primary", true);
-    Xml::new().text("privateIpAddress", address).list("privateIpAddressesSet", "item", [only])
+    Xml::new().text("privateIpAddress", address).list("privateIpAddressesSet", "item", [only]).list(
+        "ipv6AddressesSet",
+        "item",
+        ipv6.map(|address| Xml::new().text("ipv6Address", address)),
+    )
 }
 
 fn metadata_options(world: &World) -> Xml {

@@ -90,7 +90,7 @@ fn target_group(group: &TargetGroup) -> Xml {
         .text("UnhealthyThresholdCount", 2)
         .texts("LoadBalancerArns", "member", group.load_balancer.iter().map(|one| &one.arn))
         .text("TargetType", group.kind.as_str())
-        .text("IpAddressType", "ipv4");
+        .text("IpAddressType", if group.ipv6 { "ipv6" } else { "ipv4" });
     if network {
         return xml;
     }
@@ -173,8 +173,9 @@ fn registrable(world: &World, group: &TargetGroup, target: &Named) -> Result<(),
     }
     if group.kind == TargetType::Ip {
         let address: Result<std::net::IpAddr, _> = id.parse();
-        let wrong = || Refusal::validation(format!("The IP address '{id}' is not a valid IPv4 or IPv6 address"));
-        return address.map(drop).map_err(|_| wrong());
+        let kind = if group.ipv6 { "IPv6" } else { "IPv4" };
+        let wrong = || Refusal::validation(format!("The IP address '{id}' is not a valid {kind} address"));
+        return if address.is_ok_and(|it| it.is_ipv6() == group.ipv6) { Ok(()) } else { Err(wrong()) };
     }
     match world.instance(id).map(|instance| instance.state) {
         Some(InstanceState::Running) => Ok(()),

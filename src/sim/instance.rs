@@ -1,6 +1,7 @@
 //! One instance as the world holds it.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use super::settings::LifeCycle;
@@ -103,6 +104,16 @@ impl InstanceState {
 }
 
 impl Instance {
+    /// Its IPv6 address, in a world that has them: the subnet's number and the IPv4 address tell it.
+    pub(crate) fn ipv6_address(&self) -> String {
+        let [a, b, c, d] = self.private_ip.parse().unwrap_or(Ipv4Addr::UNSPECIFIED).octets().map(u16::from);
+        Ipv6Addr::new(0x2001, 0xdb8, 0, c, 0, a << 8 | b, 0, d).to_string()
+    }
+
+    pub(crate) fn has_address(&self, address: &str) -> bool {
+        self.private_ip == address || self.ipv6_address() == address
+    }
+
     pub(crate) fn alive(&self) -> bool {
         matches!(self.state, InstanceState::Pending | InstanceState::Running)
     }

@@ -138,6 +138,7 @@ fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> 
     };
     match item.strip_prefix(&mac)?.trim_matches('/') {
         "" => Some("device-number\nlocal-ipv4s\nmac\nsubnet-id\nvpc-id".to_owned()),
+        "ipv6s" => world.settings.ipv6.then(|| instance.ipv6_address()),
         "device-number" => Some("0".to_owned()),
         "local-ipv4s" => Some(instance.private_ip.clone()),
         "mac" => Some(mac),

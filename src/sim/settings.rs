@@ -31,6 +31,8 @@ pub struct Settings {
     pub instance_id: Option<String>,
     /// Our instance's private address; without it one of its subnet.
     pub private_ip: Option<String>,
+    /// Every instance has an IPv6 address, too.
+    pub ipv6: bool,
     /// The fate of a registration of an address that drains behind an Application Load Balancer.
     pub draining_address: DrainingAddress,
     /// The Auto Scaling group's traffic sources beside its target groups, as a VPC Lattice target group's ARN.
@@ -126,6 +128,7 @@ impl Default for Settings {
             account: "123456789012".to_owned(),
             instance_id: None,
             private_ip: None,
+            ipv6: false,
             draining_address: DrainingAddress::Refused,
             other_traffic_sources: Vec::new(),
             instance_type: "m5.large".to_owned(),
@@ -297,6 +300,8 @@ impl Pool {
 pub struct TargetGroupSettings {
     pub name: String,
     pub kind: TargetType,
+    /// Its `IpAddressType` is `ipv6`: it holds IPv6 addresses alone.
+    pub ipv6: bool,
     pub protocol: String,
     /// `HTTP1`, `HTTP2` or `GRPC`.
     pub protocol_version: String,
@@ -322,6 +327,7 @@ impl Default for TargetGroupSettings {
         TargetGroupSettings {
             name: "web".to_owned(),
             kind: TargetType::Instance,
+            ipv6: false,
             protocol: "HTTP".to_owned(),
             protocol_version: "HTTP1".to_owned(),
             port: 80,

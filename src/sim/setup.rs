@@ -158,10 +158,14 @@ impl World {
     }
 
     fn register_first(&mut self, id: &str) {
-        let address = self.instance(id).map(|instance| instance.private_ip.clone()).unwrap_or_default();
+        let addresses = self.instance(id).map(|one| (one.private_ip.clone(), one.ipv6_address())).unwrap_or_default();
         for (number, settings) in self.settings.target_groups.clone().into_iter().enumerate() {
             let Some(arn) = self.target_groups.get(number).map(|group| group.arn.clone()) else { continue };
-            let target = if settings.kind == TargetType::Ip { &address } else { id };
+            let target = match settings.kind {
+                TargetType::Instance => id,
+                TargetType::Ip if settings.ipv6 => &addresses.1,
+                TargetType::Ip => &addresses.0,
+            };
             let is_outside =
                 settings.kind == TargetType::Ip && settings.vpc.is_some_and(|vpc| vpc != self.settings.vpc);
             let zone = is_outside.then(|| "all".to_owned());

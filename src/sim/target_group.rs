@@ -12,6 +12,8 @@ pub(crate) struct TargetGroup {
     pub(crate) arn: String,
     pub(crate) name: String,
     pub(crate) kind: TargetType,
+    /// It holds IPv6 addresses alone.
+    pub(crate) ipv6: bool,
     pub(crate) protocol: String,
     pub(crate) protocol_version: String,
     pub(crate) port: u16,
@@ -86,6 +88,7 @@ impl TargetGroup {
             arn: format!("{arn_prefix}:targetgroup/{name}/{id}"),
             name: name.clone(),
             kind: settings.kind,
+            ipv6: settings.ipv6,
             protocol: settings.protocol.clone(),
             protocol_version: settings.protocol_version.clone(),
             port: settings.port,

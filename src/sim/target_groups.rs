@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::instance::InstanceState;
+use super::instance::{Instance, InstanceState};
 use super::settings::{HealthSource, TargetType};
 use super::target_group::{Health, INITIAL, NOT_REGISTERED, Named, Reported, Target, TargetGroup};
 use super::world::{World, WorldEvent};
@@ -58,9 +58,9 @@ impl World {
 
     /// The targets of an instance in one group: its id or its address, under whatever ports.
     pub(crate) fn registrations(&self, arn: &str, instance: &str) -> Vec<Named> {
-        let address = self.instance(instance).map(|one| one.private_ip.as_str());
+        let described = self.instance(instance);
         let targets = self.target_group(arn).map(|group| group.targets.as_slice()).unwrap_or_default();
-        let ours = |target: &&Target| target.id == instance || Some(target.id.as_str()) == address;
+        let ours = |target: &&Target| target.id == instance || described.is_some_and(|one| one.has_address(&target.id));
         let own = targets.iter().filter(|target| !target.is_stranger).filter(ours);
         own.map(|one| Named { id: one.id.clone(), port: Some(one.port), zone: one.zone.clone() }).collect()
     }
@@ -100,8 +100,8 @@ impl World {
     }
 
     pub(crate) fn health(&self, group: &TargetGroup, target: &Target) -> Health {
-        let is_target = |id: &str, address: &str| target.id == id || target.id == address;
-        let instance = self.instances.iter().rev().find(|one| is_target(&one.id, &one.private_ip));
+        let is_target = |one: &&Instance| target.id == one.id || one.has_address(&target.id);
+        let instance = self.instances.iter().rev().find(is_target);
         let state = instance.map(|one| one.state);
         if target.draining_until.is_some() {
             return ("draining", Some("Target.DeregistrationInProgress"), Some("Target deregistration is in progress"));

@@ -21,7 +21,7 @@ impl World {
         if let Some(target) = group.targets.iter().find(|target| target.is_stranger && target.id == address) {
             return AddressPlace::Inside { zone: target.zone.clone().unwrap_or_default() };
         }
-        let of_instance = self.instances.iter().find(|one| one.private_ip == address && group.vpc == self.settings.vpc);
+        let of_instance = self.instances.iter().find(|one| one.has_address(address) && group.vpc == self.settings.vpc);
         if let Some(instance) = of_instance {
             return AddressPlace::Inside { zone: instance.place.zone.clone() };
         }

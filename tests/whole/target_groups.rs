@@ -100,6 +100,34 @@ fn a_successor_in_another_zone_is_registered_by_its_address_and_no_zone() {
 }
 
 #[test]
+fn a_group_of_ipv6_addresses_is_left_and_succeeded_by_ipv6_addresses() {
+    for owner in [Owner::LaunchTemplate, Owner::ec2_fleet(spot_relay::sim::FleetType::Maintain)] {
+        let groups = vec![TargetGroupSettings { ipv6: true, ..by_address("web", &[61_080]) }];
+        let scenario = Scenario::new(Settings { ipv6: true, ..of(owner.clone(), groups) });
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{owner:?} {}", daemon.lines().join("\n"));
+        let (left, came) = (requests(&scenario, "DeregisterTargets"), requests(&scenario, "RegisterTargets"));
+        let ids = [of_targets(&left, ".Id"), of_targets(&came, ".Id")].concat();
+        assert!(ids.len() == 2 && ids.iter().all(|id| id.starts_with("2001:db8:")), "{owner:?} {ids:?}");
+        assert!(is_healthy(&scenario, "web", &ids[1]), "{owner:?}");
+    }
+}
+
+#[test]
+fn the_light_of_a_group_of_ipv6_addresses_is_kept_on_by_whoever_holds_the_others() {
+    // The other one is noticed too, and tags itself: the addresses tell which instances they are.
+    let groups = vec![TargetGroupSettings { ipv6: true, ..by_address("web", &[61_080]) }];
+    let scenario =
+        Scenario::new(Settings { ipv6: true, ..of(Owner::Nobody, groups) }).config("[leave]\nwhen = \"at-once\"\n");
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", Duration::from_secs(30));
+    daemon.wait_for("left");
+    let asked = requests(&scenario, "DescribeInstances");
+    let by_address = asked.iter().any(|it| it.parameters.values().any(|value| value.contains("ipv6-address")));
+    assert!(by_address, "{asked:?}");
+}
+
+#[test]
 fn an_arrival_in_an_ip_group_comes_into_service_with_one_registration() {
     let config = format!("target-groups = [\"web\"]\n{SHORT}[arrive]\nregister = true\n");
     let scenario = Scenario::new(of(Owner::Nobody, vec![by_address("web", &[])])).config(&config);
@@ -255,7 +283,9 @@ fn an_address_that_drains_is_waited_for_on_the_way_back() {
     for draining_address in [DrainingAddress::Refused, DrainingAddress::Kept] {
         let web = TargetGroupSettings { deregistration_delay: Duration::from_secs(8), ..by_address("web", &[61_080]) };
         let settings = Settings { draining_address, ..of(Owner::Nobody, vec![web]) };
-        let scenario = Scenario::new(settings);
+        // An owner that may show late is looked for, for longer than the address drains.
+        let config = format!("{SHORT}[successor]\nowner = \"none\"\n");
+        let scenario = Scenario::new(settings).config(&config);
         let daemon = scenario.hand_over();
         scenario.sim.remove_notice();
         daemon.wait_for_line("waiting until web has drained this instance's address");

@@ -8,7 +8,7 @@ use aws_sdk_elasticloadbalancingv2::types::TargetGroup as Described;
 
 use super::{BATCH, Elb, group};
 use crate::cloud::caller::pages;
-use crate::core::model::{Identity, Registration, TargetGroupArn, TargetHealth, TargetType};
+use crate::core::model::{Registration, TargetGroupArn, TargetType};
 use crate::core::ours::TargetGroup;
 use crate::core::retry::{Failure, FailureKind};
 
@@ -102,6 +102,7 @@ fn as_known(known: &Registration) -> TargetGroup {
     TargetGroup {
         arn: known.target_group.clone(),
         target_type: known.target_type,
+        ipv6: known.holds_ipv6(),
         network: known.network,
         multiplexed: known.multiplexed,
         tls: known.tls,
@@ -118,6 +119,7 @@ fn undescribed(arn: &str, failure: &Failure) -> TargetGroup {
     TargetGroup {
         arn: TargetGroupArn::new(arn),
         target_type: TargetType::Instance,
+        ipv6: false,
         network: true,
         multiplexed: false,
         tls: false,
@@ -127,15 +129,4 @@ fn undescribed(arn: &str, failure: &Failure) -> TargetGroup {
         load_balancers: Vec::new(),
         undescribed: Some(failure.clone()),
     }
-}
-
-/// The type of a group that is not described, by how its targets name this instance.
-pub(super) fn with_type_of(
-    identity: &Identity,
-    group: TargetGroup,
-    rows: &[(TargetHealth, Option<String>)],
-) -> TargetGroup {
-    let by_address = rows.iter().any(|(row, _)| row.target.id == identity.private_ip);
-    let target_type = if group.undescribed.is_some() && by_address { TargetType::Ip } else { group.target_type };
-    TargetGroup { target_type, ..group }
 }

@@ -3,12 +3,17 @@
 //! Invariant: everything is bounded before it is used in a URL, a header or a call. Only the instance's id and its region
 //! have to be known; what else is missing is no reason not to work.
 
+use std::net::Ipv6Addr;
+
 use serde_json::Value;
 
 use super::{Imds, ImdsError};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
+/// No instance type has more network interfaces in one subnet's reach of a load balancer, or more addresses on each.
+const MOST_INTERFACES: usize = 15;
+const MOST_ADDRESSES: usize = 50;
 
 impl Imds {
     /// The instance identity document together with `instance-life-cycle`. What the document does not tell is asked for by
@@ -33,6 +38,7 @@ impl Imds {
             instance_type: self.optional(&document, "instanceType", "instance-type").await,
             // An IPv6-only instance has none; only `ip` target groups want it.
             private_ip: self.optional(&document, "privateIp", "local-ipv4").await,
+            ipv6_addresses: self.ipv6_addresses().await,
             account_id: field(&document, "accountId").unwrap_or_default(),
             vpc_id,
             subnet_id,
@@ -79,6 +85,20 @@ impl Imds {
             *one = item(&format!("{interfaces}{mac}/{name}")).await;
         }
         items
+    }
+
+    /// The IPv6 addresses of all network interfaces; none where the metadata does not tell.
+    async fn ipv6_addresses(&self) -> Vec<String> {
+        let interfaces = "latest/meta-data/network/interfaces/macs/";
+        let body = async |path: &str| self.get(path).await.ok().and_then(|look| look.body).unwrap_or_default();
+        let macs = body(interfaces).await;
+        let mut addresses = Vec::new();
+        for mac in macs.lines().filter_map(first_line).take(MOST_INTERFACES) {
+            let listed = body(&format!("{interfaces}{mac}/ipv6s")).await;
+            let sound = listed.lines().filter_map(|line| line.trim().parse::<Ipv6Addr>().ok());
+            addresses.extend(sound.take(MOST_ADDRESSES).map(|address| address.to_string()));
+        }
+        addresses
     }
 
     /// A Spot instance's where the metadata does not say: the notice is what this program waits for.

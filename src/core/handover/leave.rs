@@ -35,6 +35,8 @@ pub(super) struct Leave {
     told: usize,
     /// When health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
+    /// When health showed so last.
+    seen_at: Option<BootInstant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl Leave {
             accepted_at: None,
             told: 0,
             left: None,
+            seen_at: None,
         }
     }
 
@@ -180,7 +183,7 @@ impl Leave {
 
     /// When target health last showed that this instance has left.
     pub(super) fn seen_at(&self) -> Option<BootInstant> {
-        self.left.map(|(at, _)| at)
+        self.seen_at.max(self.left.map(|(at, _)| at))
     }
 
     /// The question whose answer is the proof.
@@ -193,16 +196,15 @@ impl Leave {
         let back = rows.iter().filter(|row| self.is_ours(identity, &row.target) && !row.has_left());
         let back: Vec<Target> = back.map(|row| row.target.clone()).collect();
         let is_back = !back.is_empty();
-        match &mut self.left {
-            _ if is_back => self.stays(now, back),
-            Some((seen_at, _)) => *seen_at = now,
-            None => {}
+        self.seen_at = (!is_back).then_some(now);
+        if is_back {
+            self.stays(now, back);
         }
         is_back
     }
 
     fn is_ours(&self, identity: &Identity, target: &Target) -> bool {
-        let by_name = || target.id == identity.instance_id.as_str() || target.id == identity.private_ip;
+        let by_name = || identity.is_target(self.registration.target_type, &target.id);
         self.registration.targets.contains(target) || (self.registration.covers == Ports::Every && by_name())
     }
 

@@ -120,7 +120,7 @@ impl Light {
 
     fn looked(&mut self, situation: &Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
-        let by_name = |id: &str| id == identity.instance_id.as_str() || id == identity.private_ip;
+        let by_name = |id: &str| identity.is_target(self.registration.target_type, id);
         let is_ours = |id: &str| by_name(id) || self.registration.targets.iter().any(|target| target.id == id);
         let in_service = rows.iter().any(|row| is_ours(&row.target.id) && !row.has_left());
         let others = rows.iter().filter(|row| !is_ours(&row.target.id));

@@ -221,6 +221,7 @@ impl Register {
     fn target_id(&self, instance: &Instance) -> Option<String> {
         match self.registration.target_type {
             TargetType::Instance => Some(instance.instance_id.to_string()),
+            TargetType::Ip if self.registration.holds_ipv6() => instance.ipv6_address.clone(),
             TargetType::Ip => instance.private_ip.clone(),
         }
     }

@@ -9,7 +9,7 @@ use super::duties::{Duties, News};
 use super::register::successors;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, StateReason};
+use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, StateReason};
 use crate::core::retry::growing;
 
 /// The pauses between two looks until it runs.
@@ -109,8 +109,10 @@ impl Watch {
         let dead = self.learn(now, instances, incident);
         self.looks += 1;
         let growing = growing(&PAUSES, self.looks);
-        // A running instance may be shown without its address for a while, and address groups need it.
-        let is_whole = self.all_run() && self.running.iter().all(|it| it.private_ip.is_some());
+        // A running instance may be shown without its addresses for a while, and address groups need them.
+        let of_ipv6 = incident.registrations.known().iter().any(Registration::holds_ipv6);
+        let has_address = |it: &Instance| if of_ipv6 { &it.ipv6_address } else { &it.private_ip }.is_some();
+        let is_whole = self.all_run() && self.running.iter().all(has_address);
         self.attempts.succeeded(now + if is_whole { RUNNING_PAUSE } else { growing });
         dead
     }

@@ -189,6 +189,12 @@ impl Registration {
         row.is_not_in_use() && !self.load_balancers.is_empty()
     }
 
+    /// True if the group holds IPv6 addresses (its `IpAddressType` is `ipv6`).
+    pub fn holds_ipv6(&self) -> bool {
+        let is_ipv6 = |target: &Target| target.id.contains(':');
+        self.target_type == TargetType::Ip && self.targets.first().is_some_and(is_ipv6)
+    }
+
     /// True if AWS takes a draining target of this group back only after the deregistration delay: an address behind an
     /// Application Load Balancer.
     pub fn drains_to_the_end(&self) -> bool {

@@ -359,6 +359,7 @@ fn running(id: &str) -> Instance {
         instance_type: "m5.large".into(),
         availability_zone: "eu-west-1a".into(),
         private_ip: None,
+        ipv6_address: None,
         addresses: Vec::new(),
         subnet_id: None,
         launch_time: None,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A launch template's victim that leaves at once and is quiet 20 s later; others do this meanwhile.
-fn meanwhile(others: &[(u64, fn(&mut Aws))]) -> Run {
+fn meanwhile(others: &[(u64, Act)]) -> Run {
     let mut run = Run::new(Owner::Instant, &VICTIM, launch_plan(), Vec::new());
     run.settings = at_once();
     run.others = others.to_vec();
@@ -43,6 +43,10 @@ fn one_call_a_target_group_names_our_targets_and_the_successors() {
     let run = meanwhile(&[]);
     assert!(run.outcome(0).complete);
     assert_eq!(looks_since(&run, 15_000), [("web".to_owned(), 2), ("api".to_owned(), 4)]);
+    let left: Vec<&DutyReport> = run.outcome(0).duties.iter().filter(|duty| duty.duty.starts_with("leave")).collect();
+    let is_early =
+        |duty: &&DutyReport| duty.what.starts_with("left after 0.") || duty.what.starts_with("left after 1.");
+    assert!(left.len() == 2 && left.iter().all(is_early), "when it left is told, not when it was seen again: {left:?}");
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn an_instance_that_somebody_registers_again_is_deregistered_again() {
 
 #[test]
 fn one_that_is_registered_again_and_again_is_told_as_it_is() {
-    let others: Vec<(u64, fn(&mut Aws))> = (12..121).map(|second| (second * 1_000, put_back as fn(&mut Aws))).collect();
+    let others: Vec<(u64, Act)> = (12..121).map(|second| (second * 1_000, put_back as Act)).collect();
     let run = meanwhile(&others);
     assert!(!run.outcome(0).complete);
     assert!(undone(&run).iter().any(|it| it.starts_with("leave web")), "{:?}", undone(&run));
@@ -115,7 +119,7 @@ fn a_successor_that_goes_itself_is_left_out_and_named() {
 
 #[test]
 fn a_look_that_fails_holds_nothing_up_and_says_so() {
-    let fails: [(fn(&mut Aws), usize); 2] = [
+    let fails: [(Act, usize); 2] = [
         (|aws| aws.health_fails = Some(FailureKind::Throttled), 2),
         (|aws| aws.health_fails = Some(FailureKind::Fault), 6),
     ];

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Somebody else's act at AWS.
+pub(super) type Act = fn(&mut Aws);
+
 #[derive(Debug)]
 pub(super) struct Process {
     victim: usize,
@@ -33,7 +36,7 @@ pub(super) struct Run {
     pub(super) slow_raises_of: Option<(usize, u16)>,
     pub(super) events: Vec<(u64, Event)>,
     /// What others do at these instants.
-    pub(super) others: Vec<(u64, fn(&mut Aws))>,
+    pub(super) others: Vec<(u64, Act)>,
     pub(super) calls: Vec<(u64, usize, Call)>,
     pub(super) milestones: Vec<Milestone>,
     /// The time in which nobody was in a target group, up to the first reserve.

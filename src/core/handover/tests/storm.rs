@@ -145,6 +145,7 @@ impl Account {
             instance_type: "m5.large".into(),
             availability_zone: "eu-west-1b".into(),
             private_ip: Some("10.0.0.9".into()),
+            ipv6_address: None,
             addresses: Vec::new(),
             subnet_id: None,
             launch_time: Some(epoch() + Duration::from_millis(*launched)),
