@@ -317,6 +317,26 @@ impl Incident {
         self.milestones.iter().any(|milestone| milestone.milestone == kind)
     }
 
+    /// What became of its successor, where this instance lives on beside it: a sentence for a person; `None` if none was asked for.
+    pub(crate) fn successor_beside(&self) -> Option<String> {
+        if !self.has_reached(MilestoneKind::SuccessorRequested) {
+            return None;
+        }
+        let id = self.milestones.iter().rev().find_map(|milestone| milestone.successor_id.as_ref());
+        let is_registered = self.has_reached(MilestoneKind::SuccessorRegistered);
+        Some(match id {
+            Some(id) if is_registered => format!("its successor {id} serves beside it"),
+            Some(id) => format!(
+                "its successor {id} runs on and is registered by nobody else than its owner: register it, or end it with aws \
+                 ec2 terminate-instances --instance-ids {id}"
+            ),
+            None => {
+                "a successor was asked for, and runs on once it comes: find it by its owner, and register it or end it"
+                    .to_owned()
+            }
+        })
+    }
+
     /// Quiet, and not told to serve again since.
     pub fn was_quiet(&self) -> bool {
         let since = self.milestones.rsplit(|milestone| milestone.milestone == MilestoneKind::Survived).next();

@@ -121,6 +121,9 @@ impl Life {
         let names = if names.is_empty() { "what it left".to_owned() } else { names.join(", ") };
         let then = match errand {
             Errand::StayOut if !incident.is_certain() => "this instance never left".to_owned(),
+            Errand::StayOut if !incident.has_reached(MilestoneKind::Deregistered) => {
+                format!("[survive] then = \"stay-out\": it had not left {names} yet, and serves on there")
+            }
             Errand::StayOut => {
                 format!("[survive] then = \"stay-out\": it stays out of {names}, runs on, and is paid for")
             }
@@ -135,7 +138,8 @@ impl Life {
         };
         // Else the process before this one has said so.
         if !incident.was_survived() {
-            self.reach(MilestoneKind::Survived, format!("{what}; {then}"), now);
+            let beside = incident.successor_beside().map(|beside| format!("; {beside}")).unwrap_or_default();
+            self.reach(MilestoneKind::Survived, format!("{what}; {then}{beside}"), now);
         }
         let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
         let plan = incident.plan.as_ref();

@@ -49,5 +49,15 @@ fn of_a_notice_that_was_never_acted_on_changes_nothing() {
         story.run(1).withdraw();
         story.run(120).is_tidy();
         assert_eq!(registrations_of_us(&story), 0);
+        let survived = message_of(&story, MilestoneKind::Survived);
+        assert_eq!(survived.contains("had not left"), story.saw(MilestoneKind::Deregistered) == 0, "{survived}");
+        let is_told = survived.contains("its successor i-") || survived.contains("a successor was asked for");
+        assert_eq!(is_told, story.saw(MilestoneKind::SuccessorRequested) > 0, "{owner:?}: {survived}");
     }
+}
+
+fn message_of(story: &Story, kind: MilestoneKind) -> String {
+    let record = story.record();
+    let milestones = record.iter().flat_map(|record| record.milestones.iter());
+    milestones.filter(|it| it.milestone == kind).map(|it| it.message.clone()).next().unwrap_or_default()
 }
