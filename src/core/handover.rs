@@ -296,6 +296,11 @@ impl Handover {
         self.facts.incident.take_untold()
     }
 
+    /// A warning to a person, beside the milestones.
+    pub(crate) fn take_remark(&mut self) -> Option<String> {
+        self.duties.successor.as_mut()?.take_remark()
+    }
+
     pub fn outcome(&self) -> Option<&Outcome> {
         self.facts.incident.outcome.as_ref()
     }

@@ -279,7 +279,10 @@ impl Life {
         if let Some(arrival) = &mut self.arrival {
             return arrival.answered(now, ticket.duty, answer);
         }
-        self.held.handover_mut()?.answered(now, ticket.duty, answer)
+        let handover = self.held.handover_mut()?;
+        let failure = handover.answered(now, ticket.duty, answer);
+        self.remarks.extend(handover.take_remark().map(Remark::Warn));
+        failure
     }
 
     /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.

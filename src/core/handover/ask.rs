@@ -79,6 +79,16 @@ pub(super) trait Ask: Duty<Duties> {
         false
     }
 
+    /// The units that the owner is to have once this handover is over, where this instance knows it.
+    fn size(&self) -> Option<i32> {
+        None
+    }
+
+    /// A person is to know this.
+    fn take_remark(&mut self) -> Option<String> {
+        None
+    }
+
     /// The owner has gone before it was asked for anything.
     fn is_gone_unasked(&self) -> bool {
         false

@@ -7,13 +7,15 @@
 mod count;
 mod deaths;
 mod failing;
+mod operator;
 mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(super) use count::noticed_by_request;
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
+pub(super) use count::{noticed_by_request, staying_units};
+use operator::Operator;
 
 use super::ask::Asked;
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
@@ -36,11 +38,6 @@ const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
-
-/// A total above the one from before the notice is read again so often, with this pause, before it is taken for the base: the
-/// tag of the victim that raised it may show later.
-const UNTAGGED_READS: u32 = 3;
-const UNTAGGED_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
@@ -90,9 +87,11 @@ pub(super) struct AskCapacity {
     fulfilled_at_count: i32,
     /// The fleet terminated what exceeded its target before it was raised, and is to do so again.
     terminates_excess: bool,
-    /// The fleet's capacity from before the notice, and how often a higher one without a tag was read.
+    /// The highest total that this process has noted in the tag.
+    noted: i32,
+    /// The fleet's capacity from before the notice.
     planned: Option<i32>,
-    untagged_reads: u32,
+    operator: Operator,
     /// It has more than its target: nobody is launched in the place of those that go.
     has_spare: bool,
     /// The last write was refused: the fleet's state tells why.
@@ -123,6 +122,10 @@ enum Stage {
     Untag,
     /// The fleet has less than it was raised for: which of its instances are dead, and why.
     Deaths,
+    /// Notes a raise of ours again.
+    Note,
+    /// Takes off what the raise has left, where that ends nobody: the capacity is somebody else's now.
+    Tidy,
     Done,
     /// The fleet is gone, or launches nothing any more.
     Gone,
@@ -157,8 +160,9 @@ impl AskCapacity {
             by_itself: 0,
             fulfilled_at_count: 0,
             terminates_excess: false,
+            noted: 0,
             planned: None,
-            untagged_reads: 0,
+            operator: Operator::default(),
             has_spare: false,
             refused: false,
             too_late: false,
@@ -191,21 +195,6 @@ impl AskCapacity {
         Some(Call::ModifyFleet { kind, fleet_id, total, spot: change.spot, unit: change.unit, excess })
     }
 
-    /// Each once: that the fleet was asked, and that it has launched.
-    fn tell(&mut self) -> Asked {
-        match self.told {
-            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Raised,
-            Asked::Raised if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
-            _ => return Asked::Pending,
-        }
-        self.told.clone()
-    }
-
-    /// The fleet has launched for one victim or more.
-    fn has_grown(&self) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.fulfilled_at_count)
-    }
-
     fn read(&mut self, now: BootInstant, incident: &Incident, fleet: Fleet) {
         self.refused = false;
         if let FleetState::Ended(state) = &fleet.state {
@@ -219,6 +208,7 @@ impl AskCapacity {
         let shrunk = fleet.capacity.fulfilled < self.fulfilled_at_count;
         self.fleet = Some(fleet);
         match () {
+            () if self.is_strange() => self.go_on(now, Stage::Count),
             () if self.settling && is_settled && Some(total) == self.base => {
                 let fulfilled = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.fulfilled);
                 let has_lost = self.has_lost(now, incident, fulfilled);
@@ -228,6 +218,7 @@ impl AskCapacity {
             () if reached => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
             () if stale || shrunk || self.by_marks.is_some() => self.go_on(now, Stage::Count),
+            () if self.is_unnoted() => self.go_on(now, Stage::Note),
             () => self.wait(now),
         }
     }
@@ -236,31 +227,25 @@ impl AskCapacity {
         let Some(fleet) = self.fleet.clone() else {
             return self.go_on(now, Stage::Read);
         };
+        self.counted_at = now;
+        self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
+        self.others_go = self.another_goes_at.is_some() || self.by_marks.is_some();
+        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
+        let units = units_under_notice(&fleet, members, &incident.start.identity, incident.time_of(now));
+        if !self.settles_base(now, incident, members, units) {
+            return;
+        }
+        let Some(base) = self.base else { return };
         self.another_is_about_to_go = members.iter().any(|member| is_about_to_go(member, incident, now));
         if self.another_is_about_to_go {
             return if self.raise_begun { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
-        self.counted_at = now;
-        self.another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
-        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
-        let units = units_under_notice(&fleet, members, &incident.start.identity, incident.time_of(now));
-        // AWS may show the total that another victim wrote before it shows the victim's tag.
-        self.others_go = self.another_goes_at.is_some() || self.by_marks.is_some();
-        let may_be_raised = self.base.is_none() && tag.is_none() && self.others_go;
-        let is_higher = self.planned.is_some_and(|planned| capacity.total > planned);
-        if may_be_raised && is_higher && self.untagged_reads < UNTAGGED_READS {
-            self.untagged_reads += 1;
-            self.stage = Stage::Read;
-            return self.attempts.succeeded(now + UNTAGGED_PAUSE);
-        }
-        // Fixed at the first count. Two victims that wrote the tag in one moment may have left the lower of their
-        // numbers in it, so what is under notice counts too.
-        let ours =
-            tag.filter(|tag| (tag.base..=tag.raised.max(tag.base.saturating_add(units))).contains(&capacity.total));
-        let base = *self.base.get_or_insert(ours.map_or(capacity.total, |tag| tag.base));
         if !self.raise_begun && capacity.total <= base {
             let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
-            self.by_itself = (replaced(&fleet, members, incident, now) - raised).max(0);
+            let missing = (capacity.total - capacity.fulfilled).max(0);
+            let lacking = (base - staying_units(&fleet, members, incident, now) - missing).max(0);
+            let replaced = replaced(&fleet, members, incident, now) - raised;
+            self.by_itself = replaced.min(units - lacking).max(0);
         } else {
             // The fleet replaces, beside the raise, the living members that it has dropped since.
             self.by_itself = self.by_itself.max(dropped(&fleet, members, incident, now)).min(units);
@@ -274,8 +259,9 @@ impl AskCapacity {
             tag.base == base && tag.covers(wanted) && tag.terminates_excess == self.terminates_excess
         };
         let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
-        let nobody_asked = self.by_itself == 0 && tag.is_none() && !self.raise_begun && !incident.start.is_resumed();
-        if capacity.fulfilled >= wanted && nobody_asked && capacity.total == base {
+        let nobody_asked = self.by_itself == 0 && !self.raise_begun && !incident.start.is_resumed();
+        let is_full = capacity.total == base && staying_units(&fleet, members, incident, now) >= base;
+        if is_full && nobody_asked {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
         } else if capacity.fulfilled >= wanted {
@@ -291,13 +277,6 @@ impl AskCapacity {
         } else {
             self.go_on(now, Stage::Tag);
         }
-    }
-
-    /// Never below what another victim has noted already.
-    fn raised_to_tag(&self) -> Option<i32> {
-        let noted = self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags));
-        let ours = noted.filter(|noted| Some(noted.base) == self.base).map_or(0, |noted| noted.raised);
-        self.wanted.map(|wanted| wanted.max(ours))
     }
 
     fn reached(&mut self, now: BootInstant, incident: &Incident) {
@@ -366,7 +345,8 @@ impl Duty<Duties> for AskCapacity {
     fn consider(&mut self, situation: &mut Situation<'_>) {
         let now = situation.now;
         // Before this instance goes the base is put back, reached or not: else its death is replaced a second time.
-        let is_back = matches!(self.stage, Stage::PutBack | Stage::Done | Stage::Gone);
+        let is_back = matches!(self.stage, Stage::PutBack | Stage::Tidy | Stage::Done | Stage::Gone)
+            || self.operator.is_suspected();
         let last_chance = situation.reserve_reached() && !is_back && !self.refused;
         if last_chance && self.may_be_raised(situation.incident) && !self.attempts.in_flight {
             self.stage = Stage::PutBack;
@@ -404,16 +384,19 @@ impl Duty<Duties> for AskCapacity {
             Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
             Stage::Deaths => Some(Call::DescribeInstancesOfFleet { kind, fleet_id }),
             Stage::Tag | Stage::Raise if self.too_late => None,
-            Stage::Tag => {
+            Stage::Tag | Stage::Note => {
                 let (base, raised, terminates_excess) = (self.base?, self.raised_to_tag()?, self.terminates_excess);
+                self.noted = self.noted.max(raised);
                 let value = RaisedCapacity { base, raised, terminates_excess }.to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
             }
             Stage::Raise => {
                 self.raise_begun = true;
+                self.noted = self.noted.max(self.wanted?);
                 self.modify(self.wanted?)
             }
             Stage::PutBack | Stage::StandBack => self.modify(self.base?),
+            Stage::Tidy => Some(Call::PutCapacityBack { kind, fleet_id }),
             Stage::Untag => Some(Call::UntagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned() }),
             Stage::Done | Stage::Gone => None,
         }
@@ -452,7 +435,8 @@ impl Duty<Duties> for AskCapacity {
                     }
                 }
             }
-            (Stage::Untag, Answer::Accepted) => self.go_on(now, Stage::Done),
+            (Stage::Note, Answer::Accepted) => self.wait(now),
+            (Stage::Untag, Answer::Accepted) | (Stage::Tidy, Answer::Capacity { .. }) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {
                 (self.may_have_been_raised, self.failed_writes) = (true, 0);
                 self.raised_at.get_or_insert(now);

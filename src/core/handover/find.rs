@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::capacity::noticed_by_request;
+use super::capacity::{noticed_by_request, staying_units};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
@@ -68,6 +68,8 @@ pub(super) struct Find {
     reserve_reached: bool,
     /// The owner is known to launch still.
     pub(super) owner_launches: bool,
+    /// The units that the fleet is to have once all that go are gone.
+    pub(super) size: Option<i32>,
     /// Every victim has its successor.
     done: bool,
     begun_at: BootInstant,
@@ -173,6 +175,7 @@ impl Find {
             doubted_for: LOOKED_FOR_IN_DOUBT,
             reserve_reached: false,
             owner_launches: false,
+            size: None,
             done: false,
             begun_at: now,
             looks_on: false,
@@ -267,6 +270,7 @@ impl Find {
     }
 
     fn owner_shown(&mut self, now: BootInstant, fleet: Option<&Fleet>) -> Found {
+        self.size = fleet.map(|fleet| fleet.capacity.total);
         match fleet.map(|fleet| &fleet.state) {
             Some(FleetState::Active | FleetState::Modifying) => self.owner_is_there(now),
             Some(FleetState::Ended(_)) | None => {
@@ -296,7 +300,9 @@ impl Find {
         let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
         let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
         let lost: u32 = self.victims.values().sum();
-        self.hand_out(now, new, self.owner_launches || found < lost)
+        // A victim that was replaced before needs nobody more, though its successor may be going itself.
+        let is_full = self.size.is_some_and(|size| staying_units(fleet, members, incident, now) >= size);
+        self.hand_out(now, new, self.owner_launches || (found < lost && !is_full))
     }
 
     /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.

@@ -94,6 +94,10 @@ impl SuccessorDuties {
         self.ask.as_ref()?.step()
     }
 
+    pub(super) fn take_remark(&mut self) -> Option<String> {
+        self.ask.as_mut()?.take_remark()
+    }
+
     /// The process before this one had come so far.
     pub(super) fn resume(&mut self, step: LaunchStep) {
         self.ask.iter_mut().for_each(|ask| ask.resume(step));
@@ -277,6 +281,7 @@ impl SuccessorDuties {
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
+            find.size = self.ask.as_ref().and_then(|ask| ask.size()).or(find.size);
         }
     }
 

@@ -25,6 +25,27 @@ pub(super) fn replaced(fleet: &Fleet, members: &[FleetMember], incident: &Incide
     (young / 100).saturating_add((fleet.capacity.total - fleet.capacity.fulfilled).max(0))
 }
 
+/// The units of living members that no notice takes, this instance not among them.
+pub(in crate::core::handover) fn staying_units(
+    fleet: &Fleet,
+    members: &[FleetMember],
+    incident: &Incident,
+    now: BootInstant,
+) -> i32 {
+    let stays = |member: &&FleetMember| {
+        let lives = member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
+        let is_ours = member.instance_id == incident.id.instance_id;
+        lives && !is_ours && !is_under_notice(member, incident.time_of(now))
+    };
+    let hundredths = members.iter().filter(stays).map(|member| member_hundredths(fleet, member));
+    i32::try_from(hundredths.sum::<u32>() / 100).unwrap_or(i32::MAX)
+}
+
+/// The units of members that were launched since the first notice of all that go.
+pub(super) fn young(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> i32 {
+    by_age(fleet, members, incident, now).0 / 100
+}
+
 /// The units of members from before the notices that live and that the fleet counts no more.
 pub(super) fn dropped(fleet: &Fleet, members: &[FleetMember], incident: &Incident, now: BootInstant) -> i32 {
     let (_, old) = by_age(fleet, members, incident, now);

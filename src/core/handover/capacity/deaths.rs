@@ -49,7 +49,7 @@ impl AskCapacity {
             .map(|most| format!("{} that it launched died of {most}; {}", alike(&most), advice(&most)));
         (self.settling, self.fulfilled, self.wanted, self.back_at) = (false, false, None, None);
         self.told = Asked::Raised;
-        self.stage = if given_up.is_some() { Stage::PutBack } else { Stage::Read };
+        self.stage = if given_up.is_some() && !self.operator.is_suspected() { Stage::PutBack } else { Stage::Read };
         self.given_up = given_up;
         self.attempts.begins_again(now + pause_after_deaths(self.dead.len(), self.attempts.seed));
     }
@@ -75,12 +75,23 @@ impl Ask for AskCapacity {
     /// The fleet has launched one that is gone: it is counted again, and raised again while there is time.
     fn died(&mut self, now: BootInstant, death: &Death) -> bool {
         self.note_death(death);
-        self.after_deaths(now);
-        true
+        let is_ours_to_raise = self.operator.left_alone.is_none();
+        if is_ours_to_raise {
+            self.after_deaths(now);
+        }
+        is_ours_to_raise
     }
 
     fn has_spare(&self) -> bool {
         self.has_spare
+    }
+
+    fn size(&self) -> Option<i32> {
+        self.base
+    }
+
+    fn take_remark(&mut self) -> Option<String> {
+        self.operator.remark.take()
     }
 
     fn is_gone_unasked(&self) -> bool {

@@ -25,7 +25,7 @@ impl AskCapacity {
     }
 
     pub(super) fn takes_tag_off(&mut self, now: BootInstant) {
-        let is_over = matches!(self.stage, Stage::Untag | Stage::Done | Stage::Gone);
+        let is_over = matches!(self.stage, Stage::Untag | Stage::Tidy | Stage::Done | Stage::Gone);
         if self.too_late && self.is_to_be_untagged() && !is_over && !self.attempts.in_flight {
             self.stage = Stage::Untag;
             self.attempts.next = now.min(self.attempts.next);
@@ -69,6 +69,9 @@ impl AskCapacity {
         if writes || stage == Stage::Tag {
             self.attempts.failures = self.failed_writes;
             self.failed_writes += 1;
+        }
+        if stage == Stage::Note {
+            self.stage = Stage::Await;
         }
         self.trouble = Some((stage, failure.clone()));
         // Why a fleet cannot be changed its state tells.

@@ -2,14 +2,34 @@
 
 use super::{AskCapacity, Stage};
 use crate::core::duty::DutyReport;
+use crate::core::handover::ask::Asked;
 use crate::core::handover::seconds;
 use crate::core::model::BootInstant;
 
 impl AskCapacity {
+    /// Each once: that the fleet was asked, and that it has launched.
+    pub(super) fn tell(&mut self) -> Asked {
+        match self.told {
+            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Raised,
+            Asked::Raised if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
+            _ => return Asked::Pending,
+        }
+        self.told.clone()
+    }
+
+    /// The fleet has launched for one victim or more.
+    fn has_grown(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.fulfilled_at_count)
+    }
+
     pub(super) fn in_words(&self, begun_at: BootInstant) -> DutyReport {
         let duty = format!("capacity of {}", self.fleet_id);
         let base = self.base.unwrap_or_default();
         match (self.stage, self.back_at) {
+            (stage, _) if self.operator.left_alone.is_some() => {
+                let what = format!("left at {base}: somebody else has set it so since it was raised");
+                DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
+            }
             _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
             (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
             (stage, back_at) if self.given_up.is_some() => {
@@ -58,8 +78,9 @@ impl AskCapacity {
         let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
         let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
         let tag = (self.may_have_been_raised, self.tagged, self.others_go, self.by_marks.is_some(), self.dead.len());
+        let whose = (self.noted, &self.operator);
         format!(
-            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {:?} {} {} {}",
+            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {whose:?} {:?} {} {} {}",
             self.stage,
             self.base,
             self.wanted,
@@ -68,5 +89,12 @@ impl AskCapacity {
             self.fulfilled_at_count,
             self.attempts.failures
         )
+    }
+
+    /// What was read last may be the reason for a write, or for one under way.
+    #[cfg(test)]
+    pub(in crate::core::handover) fn is_about_to_write(&self) -> bool {
+        let looks = matches!(self.stage, Stage::Read | Stage::Await | Stage::Deaths | Stage::Tidy);
+        !looks && !matches!(self.stage, Stage::Done | Stage::Gone)
     }
 }

@@ -373,6 +373,20 @@ impl Aws {
         let _ = self.put_right(self.fleet_members(now), now);
     }
 
+    /// Somebody else writes a target capacity; the fleet terminates what exceeds it, the youngest first and the victims last.
+    pub(super) fn operator_sets(&mut self, now: u64, total: i32) {
+        (self.total, self.excess) = (total, ExcessCapacity::Terminates);
+        let launched: Vec<InstanceId> = self.launches.iter().rev().map(|launch| launch.id.clone()).collect();
+        let in_order = launched.into_iter().chain(OTHERS.map(id)).chain(self.ours.clone());
+        for instance in in_order.collect::<Vec<_>>() {
+            if self.members.len() as i32 > total && self.members.contains_key(&instance) {
+                self.ends(instance);
+            }
+        }
+        self.writes.push(format!("capacity {total} by an operator"));
+        self.pass(now);
+    }
+
     pub(crate) fn exceeds_target(&self) -> bool {
         self.owner == Owner::Maintain && self.members.len() as i32 > self.total
     }

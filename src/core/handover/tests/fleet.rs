@@ -99,6 +99,11 @@ impl Told {
                 self.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), value.clone());
                 Answer::Accepted
             }
+            // As daemon/fleets.rs, where nobody else goes.
+            Call::PutCapacityBack { .. } => {
+                self.shown.tags.remove(BASE_CAPACITY_TAG);
+                Answer::Capacity { is_back: false }
+            }
             Call::DescribeTargetHealth { .. } => Answer::Health(Vec::new()),
             Call::LookAtConnections { .. } => Answer::Connections(Connections::default()),
             call if call.writes() => Answer::Accepted,
@@ -329,4 +334,118 @@ fn a_successor_of_a_fleet_that_dies_at_birth_is_told_and_the_fleet_raised_again_
     let outcome = outcome_of(&mut told);
     assert!(outcome.contains("given up: 3 that it launched died of Client.InternalError"), "{outcome}");
     assert!(outcome.contains("i-dead2 died at birth: Client.InternalError"), "{outcome}");
+}
+
+/// An operator, or Application Auto Scaling, writes a target capacity, and the fleet launches up to it.
+fn set_by_somebody_else(told: &mut Told, total: i32, at: i64) {
+    told.shown.capacity.total = total;
+    while (told.members.len() as i32) < total {
+        let name = format!("i-new{}", told.members.len());
+        told.members.push(member(&name, at, None));
+    }
+    told.shown.capacity.fulfilled = total;
+}
+
+#[test]
+fn a_target_that_somebody_else_sets_after_the_raise_is_left_alone_and_said() {
+    for total in [13, 6, 0] {
+        let mut told = told(|_| {});
+        told.until(23_000);
+        assert_eq!(told.written, ["11"]);
+        assert!(told.shown.tags.contains_key(BASE_CAPACITY_TAG));
+        set_by_somebody_else(&mut told, total, 23);
+        told.until(60_000);
+        assert_eq!(told.written, ["11"], "{total} is left alone");
+        assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
+        let remark = told.handover.take_remark().unwrap_or_default();
+        assert!(remark.contains(&format!("somebody else has set its target capacity to {total}")), "{remark:?}");
+        told.until(145_000);
+        assert_eq!(told.written, ["11"]);
+        let outcome = format!("{:?}", told.handover.outcome().expect("the end"));
+        assert!(outcome.contains(&format!("left at {total}")), "{outcome}");
+        assert_eq!(told.has(MilestoneKind::SuccessorRunning), total == 13, "{outcome}");
+    }
+}
+
+#[test]
+fn a_target_that_somebody_else_sets_while_the_tag_stands_is_the_base() {
+    // As much as two victims may have raised it to, and the tag says that one has.
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(8));
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+        told.members.extend([member("i-new", 9, None), member("i-more", 17, None)]);
+        (told.shown.capacity.total, told.shown.capacity.fulfilled) = (12, 12);
+    });
+    told.until(40_000);
+    assert_eq!(told.written, ["14"]);
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "12..14 termination");
+    let remark = told.handover.take_remark().unwrap_or_default();
+    assert!(remark.contains("target capacity of 12"), "{remark:?}");
+    told.members.extend([member("i-new1", 41, None), member("i-new2", 41, None)]);
+    told.shown.capacity.fulfilled = 14;
+    told.until(60_000);
+    assert_eq!(told.written, ["14", "12"]);
+}
+
+#[test]
+fn a_raise_that_shows_before_what_its_victim_has_noted_is_nobody_elses() {
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(15));
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+        told.shown.capacity.total = 12;
+    });
+    told.until(25_000);
+    assert_eq!(told.written, Vec::<String>::new());
+    told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..12 termination".to_owned());
+    told.shown.capacity.fulfilled = 12;
+    told.until(60_000);
+    assert_eq!(told.written, ["10"]);
+    assert_eq!(told.handover.take_remark(), None);
+}
+
+#[test]
+fn a_raise_of_ours_that_a_lower_note_has_overwritten_is_noted_again() {
+    let mut told = told(|told| told.members[0] = member("i-1", -900, Some(20)));
+    told.until(23_000);
+    assert_eq!(told.written, ["12"]);
+    told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+    told.until(30_000);
+    assert_eq!(told.written, ["12"]);
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "10..12 termination");
+}
+
+#[test]
+fn a_fleet_with_a_survivor_beside_its_successor_has_more_than_its_target_though_its_tag_stands() {
+    let mut told = told(|told| {
+        told.members.push(member("i-successor-of-before", -300, None));
+        told.shown.capacity.fulfilled = 11;
+        told.shown.excess = ExcessCapacity::Stays;
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+    });
+    told.until(139_000);
+    assert_eq!(told.written, Vec::<String>::new());
+    assert!(!told.has(MilestoneKind::SuccessorRequested));
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete && format!("{outcome:?}").contains("it has more than its target"), "{outcome:#?}");
+}
+
+#[test]
+fn a_victim_that_was_replaced_before_needs_nobody_more_though_its_successor_goes_now() {
+    // i-1 was noticed 15 s before, and this instance is its successor.
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(5));
+        told.members.pop();
+        told.members.extend([member("i-10", -900, None), member(US, 8, Some(20))]);
+        told.shown.capacity.fulfilled = 11;
+        told.shown.excess = ExcessCapacity::Stays;
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+    });
+    told.until(23_000);
+    assert_eq!(told.written, ["12"]);
+    told.members.push(member("i-new", 24, None));
+    told.shown.capacity.fulfilled = 12;
+    told.until(60_000);
+    assert!(told.has(MilestoneKind::SuccessorRunning));
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(!reports.contains("more members went than were replaced"), "{reports}");
 }

@@ -33,6 +33,19 @@ struct World {
     stale: Option<(u64, Call)>,
     /// One is enough.
     mishap: bool,
+    operator: Operator,
+}
+
+/// Somebody else, who writes this target capacity once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Nobody,
+    Will(i32),
+    /// Whether a victim had decided on a write before.
+    Did {
+        total: i32,
+        crossed: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +60,7 @@ enum Step {
     LoseReply(usize),
     /// The call of this daemon never arrives.
     LoseCall(usize),
+    Operate(i32),
     /// Nothing is under way: time passes until a daemon wakes.
     Wait,
 }
@@ -93,7 +107,8 @@ impl World {
         NAMES.into_iter().for_each(|name| aws.takes(1_000, id(name)));
         // It launches when the test says so.
         (aws.next_launch, aws.launches_apart) = (u64::MAX, u64::MAX / 2);
-        World { now: 1_500, daemons: [daemon(0), daemon(1)], aws, stale: None, mishap: false }
+        let operator = Operator::Nobody;
+        World { now: 1_500, daemons: [daemon(0), daemon(1)], aws, stale: None, mishap: false, operator }
     }
 
     fn ask(victim: usize) -> AskCapacity {
@@ -108,6 +123,9 @@ impl World {
         if !self.mishap {
             let busy = (0..2).filter(|index| self.daemons[*index].in_flight.is_some());
             steps.extend(busy.flat_map(|index| [Step::Kill(index), Step::LoseReply(index), Step::LoseCall(index)]));
+        }
+        if let Operator::Will(total) = self.operator {
+            steps.push(Step::Operate(total));
         }
         // No call takes longer than its limit.
         let under_way = self.daemons.iter().filter_map(|daemon| daemon.in_flight.as_ref()).chain(&self.stale);
@@ -126,7 +144,7 @@ impl World {
         match step {
             Step::Arrive(index) => {
                 let (_, call) = world.daemons[index].in_flight.take().expect("a call");
-                let answer = world.aws.perform(world.now, &id(NAMES[0]), &call);
+                let answer = world.aws.perform(world.now, &id(NAMES[index]), &call);
                 world.now += 20;
                 world.answer(index, answer);
             }
@@ -152,6 +170,11 @@ impl World {
                 let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
                 world.stale = call.writes().then_some((begun, call));
                 world.daemons[index] = Daemon { ask: World::ask(index), earlier: Earlier::Perhaps, in_flight: None };
+            }
+            Step::Operate(total) => {
+                let crossed = world.daemons.iter().any(|daemon| daemon.ask.is_about_to_write());
+                world.operator = Operator::Did { total, crossed };
+                world.aws.operator_sets(world.now, total);
             }
             Step::Wait => world.now = world.wake().expect("a wake"),
         }
@@ -187,7 +210,7 @@ impl World {
             format!("{} {:?} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.earlier)
         };
         format!(
-            "{} {} {:?} {:?} {} {:?} {} {} {}",
+            "{} {} {:?} {:?} {} {:?} {} {} {} {:?} {}",
             daemon(&self.daemons[0]),
             daemon(&self.daemons[1]),
             self.aws.total,
@@ -197,12 +220,19 @@ impl World {
             self.mishap,
             self.aws.excess == ExcessCapacity::Stays,
             self.stale.as_ref().map(|(begun, _)| (self.now - begun) / 500).unwrap_or_default(),
+            self.operator,
+            self.aws.members.len(),
         )
     }
 
     /// Both have done what they can: one successor each, and the fleet as it was once the victims are gone.
     fn ends_well(mut self, path: &[Step]) {
         let tale = format!("{path:?} {:?} total {}", self.aws.fleet_tags, self.aws.total);
+        if let Operator::Did { total, crossed } = self.operator {
+            let may_be_ours = crossed || (BASE..=BASE + 2).contains(&total);
+            let stays = self.aws.total == total || (may_be_ours && self.aws.total == BASE);
+            return assert!(stays, "{total} is the operator's: {tale}");
+        }
         assert_eq!(self.aws.launches.len(), 2, "a successor each: {tale}");
         assert_eq!(self.aws.total, BASE, "back at base: {tale}");
         self.aws.members.retain(|id, _| !NAMES.contains(&id.as_str()));
@@ -218,7 +248,20 @@ impl World {
 
 #[test]
 fn every_order_of_two_victims_aws_and_a_kill_ends_with_a_successor_each_and_the_fleet_as_before() {
-    let mut begun = World::new();
+    every_order_ends_well(World::new());
+}
+
+#[test]
+fn in_every_order_of_two_victims_aws_and_an_operator_the_target_that_the_operator_writes_stays() {
+    for total in [2, 7] {
+        let mut begun = World { mishap: true, operator: Operator::Will(total), ..World::new() };
+        // At once: when it launches is the other test's.
+        (begun.aws.next_launch, begun.aws.launches_apart) = (0, 0);
+        every_order_ends_well(begun);
+    }
+}
+
+fn every_order_ends_well(mut begun: World) {
     begun.begin();
     let (mut seen, mut ended, mut cut) = (HashSet::new(), 0u32, 0u32);
     let mut open = vec![(begun, Vec::new())];

@@ -5,6 +5,9 @@ use super::*;
 /// Somebody else's act at AWS.
 pub(super) type Act = fn(&mut Aws);
 
+/// No call takes longer to arrive.
+const CROSSES: u64 = 4_000;
+
 #[derive(Debug)]
 pub(super) struct Process {
     victim: usize,
@@ -34,6 +37,8 @@ pub(super) struct Run {
     pub(super) lost_in_a_row: BTreeMap<(usize, DutyId), u32>,
     /// The first process raises a fleet's capacity so slowly, in milliseconds.
     pub(super) slow_raises_of: Option<(usize, u16)>,
+    /// Somebody else writes this target capacity at this instant.
+    pub(super) operator: Option<(u64, i32)>,
     pub(super) events: Vec<(u64, Event)>,
     /// What others do at these instants.
     pub(super) others: Vec<(u64, Act)>,
@@ -58,6 +63,7 @@ impl Run {
             next_exchange: 0,
             lost_in_a_row: BTreeMap::new(),
             slow_raises_of: None,
+            operator: None,
             events: Vec::new(),
             others: Vec::new(),
             calls: Vec::new(),
@@ -88,6 +94,9 @@ impl Run {
                     self.generations[*victim] += 1;
                     self.begin(*victim, now);
                 }
+            }
+            if let Some((_, total)) = self.operator.filter(|(at, _)| *at == now) {
+                self.aws.operator_sets(now, total);
             }
             self.happen(now);
             for victim in 0..self.handovers.len() {
@@ -183,9 +192,23 @@ impl Run {
         let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
         let kills = kills.iter().map(|(kill, _)| *kill);
         let marks = self.victims.iter().map(|it| it.1).chain([self.aws.next_launch]).chain(self.aws.next_timer());
-        let events = self.events.iter().map(|(when, _)| *when).chain(self.others.iter().map(|(when, _)| *when));
+        let others = self.others.iter().map(|(when, _)| *when).chain(self.operator.map(|(at, _)| at));
+        let events = self.events.iter().map(|(when, _)| *when).chain(others);
         let next = wakes.chain(kills).chain(marks).chain(events).filter(|instant| *instant > now).min();
         next.unwrap_or(end + 1)
+    }
+
+    /// Tells whether a victim wrote a capacity that it had decided on before the operator's could show.
+    pub(super) fn crossed_the_operator(&self) -> bool {
+        let Some((set_at, _)) = self.operator else { return false };
+        let is_write = |call: &Call| matches!(call, Call::ModifyFleet { .. });
+        let mut writes = self.calls.iter().filter(|(at, _, call)| is_write(call) && *at + CROSSES > set_at);
+        writes.any(|(at, victim, _)| {
+            let mut reads = self.calls.iter().filter(|(read_at, reader, call)| {
+                reader == victim && read_at < at && matches!(call, Call::DescribeFleet { .. })
+            });
+            reads.next_back().is_none_or(|(read_at, ..)| *read_at < set_at)
+        })
     }
 
     pub(super) fn outcome(&self, victim: usize) -> &Outcome {

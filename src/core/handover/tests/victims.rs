@@ -237,3 +237,33 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(chance(1500))]
+
+    /// An operator, or Application Auto Scaling, writes a target capacity at any moment of two handovers.
+    #[test]
+    fn a_target_capacity_that_somebody_else_writes_at_any_moment_stays_and_the_fleet_has_as_many(
+        exchanges in exchanges(),
+        kills in kills(2),
+        second in 0u64..110_000,
+        when in when(),
+        set_at in 1_000u64..150_000,
+        total in prop_oneof![Just(2), Just(3), Just(5), Just(6), Just(7), Just(9)],
+    ) {
+        let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
+        let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
+        run.settings.leave.when = when;
+        run.operator = Some((set_at, total));
+        let run = run.run(&kills);
+        let tale = format!("{:?} {:?}", run.aws.writes, run.aws.fleet_tags);
+        // Two victims may have written it themselves, or had it on its way.
+        let may_be_ours = (4..=6).contains(&total) || run.crossed_the_operator();
+        prop_assert!(run.aws.total == total || (may_be_ours && run.aws.total == 4), "{} {}", run.aws.total, tale);
+        let members = run.aws.members.len() as i32;
+        prop_assert!(members == run.aws.total || may_be_ours, "{} {}", members, tale);
+        for victim in 0..2 {
+            let _ended = run.outcome(victim);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A target capacity that spot-relay cannot have written: an operator's, or Application Auto Scaling's. It is left alone.
+//!
+//! Victims note in the tag how far they raise before they do. But AWS may show total and tag late and in any order, and of two
+//! that write the tag in one moment the lower number may stay. So a strange total is believed only when it stays as it is.
+
+use std::time::Duration;
+
+use super::count::{staying_units, young};
+use super::{AskCapacity, Stage};
+use crate::core::handover::Incident;
+use crate::core::model::{BootInstant, Fleet, FleetMember};
+use crate::core::plan::RaisedCapacity;
+
+/// A strange total is read so often in a row, with this pause, before it is believed.
+const STRANGE_READS: u32 = 3;
+const STRANGE_PAUSE: Duration = Duration::from_secs(2);
+/// The pause where the others that go may have raised it so far: one of them may have yet to see that its note is gone.
+const DOUBTFUL_PAUSE: Duration = Duration::from_secs(5);
+
+/// The signs of somebody else's hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Operator {
+    /// A total that spot-relay may not have written, with the tag beside it, and how often in a row both were read.
+    seen: Option<(i32, Option<RaisedCapacity>)>,
+    times: u32,
+    /// The capacity that somebody else set after it had been raised.
+    pub(super) left_alone: Option<i32>,
+    /// For the log.
+    pub(super) remark: Option<String>,
+}
+
+impl Operator {
+    pub(super) fn is_suspected(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Returns whether this has been read often enough.
+    fn sees(&mut self, total: i32, tag: Option<RaisedCapacity>) -> bool {
+        self.times = if self.seen == Some((total, tag)) { self.times + 1 } else { 1 };
+        self.seen = Some((total, tag));
+        self.times > STRANGE_READS
+    }
+}
+
+impl AskCapacity {
+    fn tag(&self) -> Option<RaisedCapacity> {
+        self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags))
+    }
+
+    /// The highest total that victims have noted for this base, as far as this one knows.
+    fn noted(&self, base: i32) -> i32 {
+        let tag = self.tag().filter(|tag| tag.base == base).map_or(base, |tag| tag.raised);
+        tag.max(self.noted)
+    }
+
+    /// Never below what another victim has noted already.
+    pub(super) fn raised_to_tag(&self) -> Option<i32> {
+        Some(self.wanted?.max(self.noted(self.base?)))
+    }
+
+    /// Tells whether the last total read is none that this victim has written or one has noted, or another victim has noted
+    /// another base: it has seen somebody else's hand first.
+    pub(super) fn is_strange(&self) -> bool {
+        let Some((base, fleet)) = self.base.zip(self.fleet.as_ref()) else { return false };
+        let total = fleet.capacity.total;
+        let has_another_base = self.tag().is_some_and(|tag| tag.base != base && tag.covers(total));
+        has_another_base || !(base..=self.noted(base)).contains(&total)
+    }
+
+    /// Tells whether a raise of ours stands and the tag says less: another victim wrote it in the same moment.
+    pub(super) fn is_unnoted(&self) -> bool {
+        let total = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.total);
+        let covers = || self.tag().is_some_and(|tag| tag.covers(total));
+        self.written == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
+    }
+
+    /// Fixes the base at the first count, and moves it to what somebody else has set. Returns whether the count goes on.
+    pub(super) fn settles_base(
+        &mut self,
+        now: BootInstant,
+        incident: &Incident,
+        members: &[FleetMember],
+        units: i32,
+    ) -> bool {
+        let Some(fleet) = self.fleet.clone() else { return false };
+        let (total, tag) = (fleet.capacity.total, self.tag());
+        let Some(base) = self.base else { return self.fixes_base(now, total, tag, units) };
+        let noted_base = tag.filter(|tag| tag.covers(total)).map(|tag| tag.base);
+        let has_another_base = noted_base.is_some_and(|noted| noted != base);
+        let is_by_fellows = self.others_go && !has_another_base && (base..=base.saturating_add(units)).contains(&total);
+        if !self.is_strange() || is_by_fellows {
+            self.operator.seen = None;
+            return true;
+        }
+        if !self.operator.sees(total, tag) {
+            self.reads_again(now + STRANGE_PAUSE);
+            return false;
+        }
+        self.operator.seen = None;
+        let total = noted_base.unwrap_or(total);
+        self.base = Some(total);
+        if !self.may_have_been_raised && self.raised_at.is_none() {
+            self.says_new_base(total);
+            return true;
+        }
+        self.leaves_alone(now, incident, &fleet, members, total);
+        false
+    }
+
+    fn fixes_base(&mut self, now: BootInstant, total: i32, tag: Option<RaisedCapacity>, units: i32) -> bool {
+        // AWS may show the total that another victim wrote before it shows the victim's tag.
+        let is_strange = match tag {
+            Some(tag) => !tag.covers(total),
+            None => self.planned.is_some_and(|planned| total > planned),
+        };
+        if is_strange && self.others_go && !self.operator.sees(total, tag) {
+            let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));
+            self.reads_again(now + if may_be_raised { DOUBTFUL_PAUSE } else { STRANGE_PAUSE });
+            return false;
+        }
+        self.operator.seen = None;
+        self.base = Some(tag.filter(|_| !is_strange).map_or(total, |tag| tag.base));
+        if is_strange && tag.is_some() {
+            self.says_new_base(total);
+        }
+        true
+    }
+
+    fn reads_again(&mut self, at: BootInstant) {
+        self.stage = Stage::Read;
+        self.attempts.succeeded(at);
+    }
+
+    /// What the fleet is to have is somebody else's now: it launches up to that by itself, and nothing is put back.
+    fn leaves_alone(
+        &mut self,
+        now: BootInstant,
+        incident: &Incident,
+        fleet: &Fleet,
+        members: &[FleetMember],
+        total: i32,
+    ) {
+        self.operator.left_alone = Some(total);
+        self.operator.remark = Some(format!(
+            "{}: somebody else has set its target capacity to {total} while it was raised for this handover: it stays at \
+             {total} and is raised no more; the fleet launches up to it, and replaces members that go, by itself",
+            self.fleet_id
+        ));
+        self.has_spare = staying_units(fleet, members, incident, now) - young(fleet, members, incident, now) >= total;
+        self.fulfilled = true;
+        self.another_goes_at = None;
+        self.go_on(now, Stage::Tidy);
+    }
+
+    fn says_new_base(&mut self, total: i32) {
+        self.operator.remark = Some(format!(
+            "{}: its target capacity of {total} is none that spot-relay has noted on it, so somebody else has set it: it is \
+             {total} again after this handover",
+            self.fleet_id
+        ));
+    }
+}
