@@ -11,7 +11,7 @@ use super::{Imds, ImdsError};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
-/// No instance type has more network interfaces in one subnet's reach of a load balancer, or more addresses on each.
+/// So many network interfaces are asked for their addresses, and so many addresses of each are taken: bounds of ours.
 const MOST_INTERFACES: usize = 15;
 const MOST_ADDRESSES: usize = 50;
 
