@@ -282,8 +282,17 @@ impl Life {
         if self.config.watch.scheduled_events != ScheduledEvents::HandOver {
             return None;
         }
-        let events = self.sight.events.iter().filter(|event| event.active && !self.events_done.contains(&event.id));
+        let is_open = |event: &&ScheduledEvent| event.active && !self.events_done.contains(&event.id);
+        let events = self.sight.events.iter().filter(is_open).filter(|event| !self.has_come_to_pass(event));
         events.filter_map(|event| Some((event.clone(), event.not_before?))).min_by_key(|(_, not_before)| *not_before)
+    }
+
+    /// A reboot or a stop that was due before this machine booted is over, though the metadata may show it for an hour more.
+    fn has_come_to_pass(&self, event: &ScheduledEvent) -> bool {
+        let Some((aws, boot)) = self.sight.clocks else { return false };
+        let booted = aws.checked_sub(boot.since(BootInstant::default())).ok();
+        let is_before = |booted: Timestamp| event.not_before.is_some_and(|not_before| not_before < booted);
+        notice::action_of(event).is_some() && booted.is_some_and(is_before)
     }
 
     pub(super) fn event_begins_at(&self) -> Option<BootInstant> {

@@ -121,6 +121,17 @@ fn that_reboots_this_instance_brings_it_back_afterwards() {
 }
 
 #[test]
+fn that_the_metadata_still_shows_after_the_boot_is_not_handed_over_for_again() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
+        let mut story = announced(owner, 400);
+        story.run(400).boot_anew(60);
+        let launched = story.launched();
+        story.run(600).is_as_before();
+        assert_eq!(story.launched(), launched, "{owner:?} {}", story.tale());
+    }
+}
+
+#[test]
 fn after_another_one_is_handed_over_for_again() {
     let mut story = announced(Owner::Instant, 400);
     story.run(300).event_is_over();
