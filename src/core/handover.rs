@@ -83,8 +83,14 @@ impl Handover {
             duties: Duties::new(&incident, &settings, now),
             facts: Facts { begun_at: now, crowd: Crowd::new(now), asked_at: now, incident, settings },
         };
-        if looked_up.registrations.is_none() || looked_up.more_expected {
-            handover.duties.look_for_registrations(None, &handover.facts.incident, now);
+        let named = || looked_up.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default().to_vec();
+        match looked_up.registrations {
+            None => handover.duties.look_for_registrations(None, &handover.facts.incident, now),
+            // Never all of the account's: that would take what others' proofs need.
+            Some(_) if looked_up.more_expected => {
+                handover.duties.look_for_registrations(Some(named()), &handover.facts.incident, now);
+            }
+            Some(_) => {}
         }
         handover.learn_registrations(looked_up.registrations.unwrap_or_default(), now);
         handover.learn_registrations(found, now);

@@ -65,7 +65,7 @@ fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
 /// There is such a group, and this instance is not registered in it.
 fn is_group_awaited(arn: &TargetGroupArn, found: &FoundRegistrations) -> bool {
     let is_known = found.registrations.iter().map(|it| &it.target_group).chain(found.unclear.iter().map(|it| &it.0));
-    !is_known.into_iter().any(|known| known == arn) && !found.missing.iter().any(|missing| missing == arn.as_str())
+    !is_known.into_iter().any(|known| known == arn) && !found.gone.contains(arn)
 }
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.

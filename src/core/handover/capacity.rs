@@ -13,8 +13,9 @@ mod words;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced};
+use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced, young};
 pub(super) use count::{noticed_by_request, staying_units};
+pub(super) use failing::READS_FOR_REQUESTS;
 use operator::Operator;
 
 use super::ask::Asked;
@@ -207,8 +208,10 @@ impl AskCapacity {
         let stale = self.wanted.is_none_or(|wanted| total < wanted);
         let shrunk = fleet.capacity.fulfilled < self.fulfilled_at_count;
         self.fleet = Some(fleet);
+        self.forgets_suspicion();
         match () {
             () if self.is_strange() => self.go_on(now, Stage::Count),
+            () if self.by_marks.is_some() && self.is_unnoted() => self.go_on(now, Stage::Note),
             () if self.settling && is_settled && Some(total) == self.base => {
                 let fulfilled = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.fulfilled);
                 let has_lost = self.has_lost(now, incident, fulfilled);
@@ -260,7 +263,9 @@ impl AskCapacity {
         };
         let is_ours_alone = self.written == Some(capacity.total) && fleet.state == FleetState::Active;
         let nobody_asked = self.by_itself == 0 && !self.raise_begun && !incident.start.is_resumed();
-        let is_full = capacity.total == base && staying_units(&fleet, members, incident, now) >= base;
+        // The successors that others' raises have launched fill the places, and are not registered by that.
+        let successors = young(&fleet, members, incident, now);
+        let is_full = capacity.total == base && staying_units(&fleet, members, incident, now) - successors >= base;
         if is_full && nobody_asked {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
@@ -371,7 +376,10 @@ impl Duty<Duties> for AskCapacity {
         match self.stage {
             Stage::Count if self.attempts.failures == 0 => {}
             Stage::Read | Stage::Count | Stage::Await | Stage::Deaths => {
-                situation.crowd.scatter(&mut self.attempts, Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK));
+                let bucket = Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK);
+                // Nobody may have counted this instance yet.
+                let is_asked_for = self.raised_at.is_some() && !self.is_unnoted();
+                situation.crowd.scatter(&mut self.attempts, bucket, is_asked_for);
             }
             _ => situation.crowd.take_turns(&mut self.attempts, Bucket::EC2_WRITES),
         }

@@ -131,9 +131,10 @@ impl Crowd {
         }
     }
 
-    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon.
-    pub(super) fn scatter(&self, attempts: &mut Attempts, bucket: Bucket) {
-        if self.throttled_at.is_some() {
+    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon. `may_wait`: else the first
+    /// try after a failure comes soon too, because nobody else may look for it.
+    pub(super) fn scatter(&self, attempts: &mut Attempts, bucket: Bucket, may_wait: bool) {
+        if self.throttled_at.is_some() && (may_wait || attempts.failures > 1) {
             let chance = fraction(attempts.seed ^ attempts.begun_at.since(self.begun_at).as_millis() as u64);
             attempts.space_out(self.fair_pause(bucket).mul_f64(2.0 * chance));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::capacity::{noticed_by_request, staying_units};
+use super::capacity::{READS_FOR_REQUESTS, noticed_by_request, staying_units};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
@@ -20,7 +20,7 @@ use crate::core::plan::{
     FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
     weight_hundredths,
 };
-use crate::core::retry::{Precedence, growing};
+use crate::core::retry::{FailureKind, Precedence, growing};
 
 /// The pauses between two looks.
 const PAUSES: [u64; 4] = [1, 2, 4, 6];
@@ -395,6 +395,13 @@ impl Duty<Duties> for Find {
             (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
             // Its members tell as well, only less.
             (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
+            // Marks may come late, so that a victim looks like one that stays: no end is reached by them before it is clear that
+            // the Spot requests are not told.
+            (Answer::FleetMembersByMarks { failure, .. }, Among::Fleet { .. })
+                if failure.kind != FailureKind::Denied && self.attempts.failures < READS_FOR_REQUESTS =>
+            {
+                return Err(Answer::Failed(failure));
+            }
             (Answer::FleetMembers(members) | Answer::FleetMembersByMarks { members, .. }, Among::Fleet { .. }) => {
                 self.fleet_shown(now, incident, &members)
             }

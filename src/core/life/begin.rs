@@ -287,12 +287,12 @@ impl Life {
         events.filter_map(|event| Some((event.clone(), event.not_before?))).min_by_key(|(_, not_before)| *not_before)
     }
 
-    /// A reboot or a stop that was due before this machine booted is over, though the metadata may show it for an hour more.
+    /// A reboot that was due before this machine booted is over, though the metadata may show it for an hour more.
     fn has_come_to_pass(&self, event: &ScheduledEvent) -> bool {
         let Some((aws, boot)) = self.sight.clocks else { return false };
         let booted = aws.checked_sub(boot.since(BootInstant::default())).ok();
         let is_before = |booted: Timestamp| event.not_before.is_some_and(|not_before| not_before < booted);
-        notice::action_of(event).is_some() && booted.is_some_and(is_before)
+        notice::action_of(event) == Some(Action::Reboot) && booted.is_some_and(is_before)
     }
 
     pub(super) fn event_begins_at(&self) -> Option<BootInstant> {

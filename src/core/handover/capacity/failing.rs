@@ -9,7 +9,7 @@ use crate::core::retry::{Failure, FailureKind};
 
 /// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
 /// low then for victims whose mark does not show yet, and never too high.
-const READS_FOR_REQUESTS: u32 = 2;
+pub(in crate::core::handover) const READS_FOR_REQUESTS: u32 = 2;
 
 /// The least pause after a write that IAM denies, for each that failed in a row, up to the longest.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
@@ -70,7 +70,8 @@ impl AskCapacity {
             self.attempts.failures = self.failed_writes;
             self.failed_writes += 1;
         }
-        if stage == Stage::Note {
+        // The fleet is read on meanwhile.
+        if stage == Stage::Note || (stage == Stage::Deaths && !self.settling) {
             self.stage = Stage::Await;
         }
         self.trouble = Some((stage, failure.clone()));

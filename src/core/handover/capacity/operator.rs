@@ -67,6 +67,13 @@ impl AskCapacity {
         has_another_base || !(base..=self.noted(base)).contains(&total)
     }
 
+    /// A suspicion is over with the first total that is none of somebody else's.
+    pub(super) fn forgets_suspicion(&mut self) {
+        if self.base.is_some() && !self.is_strange() {
+            self.operator.seen = None;
+        }
+    }
+
     /// Tells whether a raise of ours stands and the tag says less: another victim wrote it in the same moment.
     pub(super) fn is_unnoted(&self) -> bool {
         let total = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.total);
