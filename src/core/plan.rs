@@ -255,6 +255,18 @@ impl Plan {
         }
     }
 
+    /// The plan of a group whose Capacity Rebalancing was switched on since it was looked up.
+    #[must_use]
+    pub fn rebalancing(self) -> Plan {
+        match self {
+            Plan::Group { group, .. } => {
+                let group = AutoScalingGroup { capacity_rebalance: true, ..group };
+                Plan::Group { group, how: GroupRequest::Observe }
+            }
+            plan => plan,
+        }
+    }
+
     /// The plan with this instance in the lifecycle state that the metadata shows, which is newer than the last look-up's.
     /// See [`GroupMember::moves_to`].
     #[must_use]

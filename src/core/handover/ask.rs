@@ -17,6 +17,8 @@ pub(super) enum Asked {
     Raised,
     /// The owner launches; which instance it is has to be found out.
     Launching,
+    /// The group launches by itself by now, and is not asked for anything.
+    LaunchesItself,
     /// This instance has left its owner; the successor was launched before.
     Left,
     Launched(Vec<InstanceId>),

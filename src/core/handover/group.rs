@@ -50,8 +50,6 @@ enum Reason {
 enum Stage {
     /// Before a launch by what was known before the notice: the group may launch by itself by now.
     Settings,
-    /// The group launches by itself.
-    Observed,
     /// Before a launch, after a restart or where this instance was not in service when it was last looked at: it may have
     /// left already, and what has not come yet cannot be taken out after a launch.
     Look,
@@ -114,6 +112,7 @@ impl AskGroup {
             Membership::Leaving if self.exit.may_be_attached(now) => self.go_on(now + LOOK_EVERY, Stage::Look),
             // Out, or on its way, which lasts for minutes.
             Membership::Leaving => self.leave(now, self.exit.gone_by(), false),
+            Membership::Detachable if may_rebalance_by_now(&self.group, incident) => self.go_on(now, Stage::Settings),
             Membership::Detachable => self.go_on(now, Stage::Launch),
             _ if self.reason == Reason::Open => self.go_on(now + LOOK_EVERY, Stage::Look),
             _ => self.read(now, incident, members, false),
@@ -353,16 +352,17 @@ impl Duty<Duties> for AskGroup {
             }
             Stage::Compare => Some(Call::DescribeGroupRoom { group }),
             Stage::Settings => Some(Call::DescribeGroupSettings { group }),
-            Stage::Observed | Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
+            Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
-            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true }) => {
-                self.go_on(now, Stage::Observed);
-                Asked::Launching
+            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true })
+                if self.reason != Reason::Terminated =>
+            {
+                Asked::LaunchesItself
             }
             // The launch does not wait for an answer.
             (Stage::Settings, _) => self.go_on(now, Stage::Launch),
@@ -401,7 +401,7 @@ impl Duty<Duties> for AskGroup {
             }
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
-            Stage::Observed | Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
+            Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }
 
@@ -409,10 +409,6 @@ impl Duty<Duties> for AskGroup {
         let refused = self.launch.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
         let refused = refused.unwrap_or_default();
         let (done, what) = match (self.stage, &self.exit.state, &self.exit.refused) {
-            (Stage::Observed, ..) => (
-                true,
-                "not needed: its Capacity Rebalancing, switched on since it was looked up, launches one".to_owned(),
-            ),
             (Stage::Done(Left { by: LeftBy::Uncounted, .. }), state, _) => {
                 let state = state.as_deref().unwrap_or_default();
                 (true, format!("not needed: the group does not count a member that is {state}"))

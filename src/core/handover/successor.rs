@@ -316,6 +316,7 @@ impl SuccessorDuties {
             }
             Asked::Raised => self.requested(situation, None),
             Asked::Launching => self.look(now, situation.incident),
+            Asked::LaunchesItself => self.observe(now, situation.incident),
             Asked::Launched(instances) => {
                 self.requested(situation, instances.first().cloned());
                 self.find = None;
@@ -328,6 +329,15 @@ impl SuccessorDuties {
             }
             Asked::NotLaunched => self.find = None,
         }
+    }
+
+    /// The group launches by itself by now. The process after this one is to know it too, and asks for no second one. Nobody
+    /// has begun to terminate this instance: its hooks are not waited for.
+    fn observe(&mut self, now: BootInstant, incident: &mut Incident) {
+        self.plan = self.plan.clone().rebalancing();
+        incident.plan = Some(self.plan.clone());
+        (self.ask, self.lifecycles) = (None, Lifecycles::default());
+        self.look(now, incident);
     }
 
     fn requested(&self, situation: &mut Situation<'_>, successor: Option<InstanceId>) {

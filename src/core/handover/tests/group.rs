@@ -1,5 +1,6 @@
 //! One handover of a member of an Auto Scaling group, answer by answer.
 
+mod rebalances;
 mod scaled_in;
 mod successors;
 
@@ -14,6 +15,8 @@ struct Told {
     now: u64,
     /// The group is throttled.
     throttled: bool,
+    /// The group's Capacity Rebalancing is on by now.
+    rebalances: bool,
 }
 
 fn plan_of(group: AutoScalingGroup) -> Plan {
@@ -27,7 +30,8 @@ fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
     let settings = Settings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..Settings::default() };
     let registrations = vec![registration(WEB, US, &[80])];
     let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
-    Told { handover: Handover::begin(incident, settings, known, at(1_000)), now: 1_000, throttled: false }
+    let handover = Handover::begin(incident, settings, known, at(1_000));
+    Told { handover, now: 1_000, throttled: false, rebalances: false }
 }
 
 fn refused(code: &str, message: &str) -> Answer {
@@ -51,7 +55,7 @@ impl Told {
             let (mut wanted, mut again) = (None, false);
             for Due { duty: of, call, .. } in due {
                 if of == duty && matches!(call, Call::DescribeGroupSettings { .. }) {
-                    self.handover.answered(at(self.now), of, Answer::GroupSettings { capacity_rebalance: false });
+                    self.handover.answered(at(self.now), of, self.settings());
                     again = true;
                 } else if of == duty {
                     wanted = Some(call);
@@ -68,6 +72,10 @@ impl Told {
             self.now += if again { 0 } else { 100 };
         }
         None
+    }
+
+    fn settings(&self) -> Answer {
+        Answer::GroupSettings { capacity_rebalance: self.rebalances }
     }
 
     fn answer(&mut self, duty: DutyId, answer: Answer) {
@@ -408,37 +416,4 @@ fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_
     assert!(told.until(2_000, DutyId::Leave(0)).is_some());
     told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
     assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
-}
-
-#[test]
-fn a_group_that_rebalances_by_now_is_not_asked_and_one_that_does_not_answer_is_not_waited_for() {
-    let settings_of = |when, answer: Answer| {
-        let mut told = told(plan_of(group(&[])), when, |_| {});
-        let due = told.handover.due(at(1_000));
-        let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
-        assert!(matches!(asked.call, Call::DescribeGroupSettings { .. }), "{asked:?}");
-        assert_eq!(asked.limit, Duration::from_secs(2));
-        told.answer(DutyId::Ask, answer);
-        told
-    };
-    for when in [When::Auto, When::SuccessorHealthy] {
-        let mut observing = settings_of(when, Answer::GroupSettings { capacity_rebalance: true });
-        assert_eq!(observing.until(119_000, DutyId::Ask), None, "two would come");
-        assert!(
-            observing.handover.incident().milestones.iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested)
-        );
-        let reports = format!("{:?}", observing.handover.reports());
-        assert!(reports.contains("Capacity Rebalancing, switched on since"), "{reports}");
-        for answer in [
-            Answer::GroupSettings { capacity_rebalance: false },
-            Answer::Failed(Failure::unanswered("no answer within 2.0 s")),
-            failed(FailureKind::Denied, "AccessDenied", "no"),
-        ] {
-            let mut launching = settings_of(when, answer);
-            assert!(matches!(launching.until(1_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
-        }
-    }
-    // What leaves at once waits for nothing.
-    let mut at_once = told(plan_of(group(&[])), When::AtOnce, |_| {});
-    assert!(at_once.handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DetachInstances { .. })));
 }

@@ -33,6 +33,7 @@ impl Told {
             for Due { duty: of, call, .. } in self.handover.due(at(self.now)) {
                 let answer = match &call {
                     _ if of == duty => return Some(call),
+                    Call::DescribeGroupSettings { .. } => Some(self.settings()),
                     Call::DescribeGroupRoom { .. } => Some(room(&seen.members, seen.desired)),
                     Call::DescribeInstances { instance_ids } => {
                         let asked = seen.instances.iter().filter(|it| instance_ids.contains(&it.instance_id));
@@ -148,4 +149,37 @@ fn where_the_mark_of_a_fellow_victim_lags_a_victim_looks_on_for_its_successor() 
     told.seeing(&seen, 110_000, DutyId::MemberState);
     let outcome = told.handover.outcome().expect("the end");
     assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
+}
+
+#[test]
+fn a_group_that_rebalances_by_now_is_followed_to_the_end_though_it_has_a_hook_and_a_fellow_goes_too() {
+    for hooks in [&[][..], &["drain"]] {
+        let mut group = group(hooks);
+        group.target_groups = Vec::new();
+        group.members = ["i-other", "i-fellow", US].map(|name| member(name, "InService")).to_vec();
+        let mut told = told(plan_of(group), When::Auto, |_| {});
+        told.rebalances = true;
+        let fellow = instance("i-fellow", -900, Some(LEAVING_TAG));
+        let (one, two) = (instance("i-one", 5, None), instance("i-two", 15, None));
+        let mut seen = Seen {
+            members: vec![US, "i-fellow", "i-other", "i-one"],
+            desired: 3,
+            instances: vec![fellow, instance("i-other", -900, None), one, two],
+        };
+        told.seeing(&seen, 20_000, DutyId::MemberState);
+        let reports = format!("{:?}", told.handover.reports());
+        assert!(!reports.contains("i-one, running"), "{hooks:?}: a successor of two is not all: {reports}");
+        seen.members.push("i-two");
+        assert!(
+            told.seeing(&seen, 110_000, DutyId::LastLook(0)).is_some(),
+            "{hooks:?}: {:#?}",
+            told.handover.reports()
+        );
+        let healthy = ["i-one", "i-two"].map(|id| Target { id: id.into(), port: 80 });
+        let row = |target| TargetHealth { target, state: TargetState::Healthy, reason: None };
+        told.answer(DutyId::LastLook(0), Answer::Health(healthy.map(row).to_vec()));
+        told.seeing(&seen, 110_000, DutyId::MemberState);
+        let outcome = told.handover.outcome().expect("the end before the deadline");
+        assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
+    }
 }

@@ -1,0 +1,82 @@
+//! A group whose Capacity Rebalancing was switched on since it was looked up.
+
+use super::*;
+
+#[test]
+fn a_group_that_rebalances_by_now_is_not_asked_and_one_that_does_not_answer_is_not_waited_for() {
+    let settings_of = |when, answer: Answer| {
+        let mut told = told(plan_of(group(&[])), when, |_| {});
+        let due = told.handover.due(at(1_000));
+        let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
+        assert!(matches!(asked.call, Call::DescribeGroupSettings { .. }), "{asked:?}");
+        assert_eq!(asked.limit, Duration::from_secs(2));
+        told.answer(DutyId::Ask, answer);
+        told
+    };
+    for when in [When::Auto, When::SuccessorHealthy] {
+        let mut observing = settings_of(when, Answer::GroupSettings { capacity_rebalance: true });
+        assert_eq!(observing.until(119_000, DutyId::Ask), None, "two would come");
+        assert!(
+            observing.handover.incident().milestones.iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested)
+        );
+        let reports = format!("{:?}", observing.handover.reports());
+        assert!(reports.contains("whose Capacity Rebalancing launches it"), "{reports}");
+        for answer in [
+            Answer::GroupSettings { capacity_rebalance: false },
+            Answer::Failed(Failure::unanswered("no answer within 2.0 s")),
+            failed(FailureKind::Denied, "AccessDenied", "no"),
+        ] {
+            let mut launching = settings_of(when, answer);
+            assert!(matches!(launching.until(1_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        }
+    }
+    // What leaves at once waits for nothing.
+    let mut at_once = told(plan_of(group(&[])), When::AtOnce, |_| {});
+    assert!(at_once.handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DetachInstances { .. })));
+}
+
+#[test]
+fn a_group_that_rebalances_by_now_is_not_asked_after_a_restart_or_once_this_instance_is_in_service() {
+    for (earlier, state) in [(Earlier::Restart, None), (Earlier::Perhaps, None), (Earlier::Nothing, Some("Pending"))] {
+        for rebalances in [true, false] {
+            let mut group = group(&[]);
+            group.members.extend(state.map(|state| member(US, state)));
+            let mut told = told(plan_of(group), When::Auto, |incident| incident.start.earlier = earlier);
+            told.rebalances = rebalances;
+            assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+            told.answer(DutyId::Ask, members("InService"));
+            let next = told.until(119_000, DutyId::Ask);
+            assert_eq!(next.is_none(), rebalances, "{earlier:?} {state:?}: {next:?}");
+        }
+    }
+}
+
+#[test]
+fn the_process_after_this_one_knows_that_the_group_rebalances() {
+    for hooks in [&[][..], &["drain"]] {
+        let mut told = told(plan_of(group(hooks)), When::Auto, |_| {});
+        told.rebalances = true;
+        assert_eq!(told.until(5_000, DutyId::Ask), None);
+        let stored = serde_json::to_string(told.handover.incident()).expect("a record");
+        let mut incident: Incident = serde_json::from_str(&stored).expect("an incident");
+        incident.start = Start { earlier: Earlier::Restart, ..told.handover.incident().start.clone() };
+        let registrations = Some(vec![registration(WEB, US, &[80])]);
+        let known = LookedUp { registrations, plan: incident.plan.clone(), ..LookedUp::default() };
+        told.handover = Handover::begin(incident, told.handover.facts.settings.clone(), known, at(told.now));
+        assert_eq!(told.until(119_000, DutyId::Ask), None, "two would come");
+    }
+}
+
+#[test]
+fn a_group_that_terminates_this_instance_while_its_settings_are_asked_for_has_its_hook_completed() {
+    let mut told = told(plan_of(group(&["drain"])), When::Auto, |_| {});
+    let due = told.handover.due(at(1_000));
+    assert!(due.iter().any(|due| matches!(due.call, Call::DescribeGroupSettings { .. })), "{due:?}");
+    told.handover.group_terminates(Takes::ToItsEnd, at(121_000), at(1_100));
+    told.now = 1_200;
+    told.answer(DutyId::Ask, Answer::GroupSettings { capacity_rebalance: true });
+    assert!(matches!(told.until(119_000, DutyId::MemberState), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::MemberState, members("Terminating:Wait"));
+    let next = told.until(119_000, DutyId::Lifecycle(0));
+    assert!(matches!(next, Some(Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. })));
+}
