@@ -178,8 +178,10 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
 /// The text of a file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
     text_file::read(Path::new(path)).map_err(|error| match error.kind() {
-        ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
-        _ => ConfigError::may_come_to_be_read(path, &error).into(),
+        // A secret may be written later than this starts; a template is part of the configuration.
+        ErrorKind::NotFound if key == "notify.webhook-file" => ConfigError::may_come_to_be_read(path, &error).into(),
+        ErrorKind::NotFound | ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
+        _ => ConfigError::unreadable(path, &error).into(),
     })
 }
 
