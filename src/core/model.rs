@@ -8,7 +8,6 @@ mod requirements;
 mod target;
 
 // An address as a value: nothing here speaks over a network.
-use ::core::net::Ipv6Addr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -118,7 +117,7 @@ pub struct Identity {
     pub availability_zone: String,
     pub instance_type: String,
     pub private_ip: String,
-    /// The IPv6 addresses of all its network interfaces, each as [`Ipv6Addr`] writes it.
+    /// The IPv6 addresses of all its network interfaces, in whatever spelling.
     #[serde(default)]
     pub ipv6_addresses: Vec<String>,
     pub account_id: String,
@@ -141,8 +140,7 @@ impl Identity {
     }
 
     fn has_ipv6_address(&self, address: &str) -> bool {
-        let same = |address: Ipv6Addr| self.ipv6_addresses.contains(&address.to_string());
-        address.parse::<Ipv6Addr>().is_ok_and(same)
+        self.ipv6_addresses.iter().any(|ours| is_same_id(ours, address))
     }
 }
 

@@ -83,7 +83,7 @@ impl Serve {
     }
 
     fn followed(&mut self, now: BootInstant, rows: &[TargetHealth]) {
-        let of = |target: &Target| rows.iter().find(|row| row.target == *target);
+        let of = |target: &Target| rows.iter().find(|row| row.target.is_same(target));
         let ours: Vec<Option<&TargetHealth>> = self.registration.targets.iter().map(of).collect();
         let each = |is: &dyn Fn(&TargetHealth) -> bool| ours.iter().all(|row| row.is_some_and(is));
         let drains = ours.iter().flatten().any(|row| row.drains());

@@ -205,7 +205,8 @@ impl Leave {
 
     fn is_ours(&self, identity: &Identity, target: &Target) -> bool {
         let by_name = || identity.is_target(self.registration.target_type, &target.id);
-        self.registration.targets.contains(target) || (self.registration.covers == Ports::Every && by_name())
+        self.registration.targets.iter().any(|known| known.is_same(target))
+            || (self.registration.covers == Ports::Every && by_name())
     }
 
     fn leave(&mut self, unused: bool, shown: &str, situation: &mut Situation<'_>) {

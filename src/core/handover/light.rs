@@ -15,6 +15,7 @@ use super::{Answer, Attempts, Call, Duty, DutyId, Situation, seed};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, Registration, TargetGroupArn, TargetHealth, TargetState, TargetType, TargetZone,
+    is_same_id,
 };
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::FailureKind;
@@ -121,7 +122,7 @@ impl Light {
     fn looked(&mut self, situation: &Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
         let by_name = |id: &str| identity.is_target(self.registration.target_type, id);
-        let is_ours = |id: &str| by_name(id) || self.registration.targets.iter().any(|target| target.id == id);
+        let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let in_service = rows.iter().any(|row| is_ours(&row.target.id) && !row.has_left());
         let others = rows.iter().filter(|row| !is_ours(&row.target.id));
         let (healthy, unhealthy): (Vec<_>, Vec<_>) = others.partition(|row| row.state == TargetState::Healthy);
@@ -142,7 +143,8 @@ impl Light {
     /// else, of which nobody knows that it goes.
     fn one_stays(&self, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
         let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
-        let is_held = |address: &String| instances.iter().any(|it| it.addresses.contains(address));
+        let is_held =
+            |address: &String| instances.iter().any(|it| it.addresses.iter().any(|held| is_same_id(held, address)));
         let by_address = self.registration.target_type == TargetType::Ip;
         alive.any(|it| !it.tags.contains_key(LEAVING_TAG)) || (by_address && !others.iter().all(is_held))
     }

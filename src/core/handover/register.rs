@@ -243,7 +243,7 @@ impl Register {
                 Place::Look(from) => now >= *from,
                 _ => self.by_owner,
             };
-            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.id == id).collect();
+            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.has_id(&id)).collect();
             let seen = self.seen(&here, place, now);
             self.is_unserved |= here.iter().any(|row| self.registration.is_unserved(row));
             if matches!(seen, Place::Follow | Place::Healthy) && self.is_on_every_port(rows, &id) {
@@ -300,7 +300,7 @@ impl Register {
         let mut lost = Vec::new();
         for instance in self.running.clone() {
             let (Some(id), instance_id) = (self.target_id(&instance), instance.instance_id) else { continue };
-            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.id == id).collect();
+            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.has_id(&id)).collect();
             let was_healthy = self.places.get(&instance_id) == Some(&Place::Healthy);
             // Of one that AWS tells nothing of nothing new is known.
             if !was_healthy || here.is_empty() {
@@ -328,7 +328,7 @@ impl Register {
 
     fn is_on_every_port(&self, rows: &[TargetHealth], id: &str) -> bool {
         let there =
-            |port: &u16| rows.iter().any(|row| row.target.id == id && row.target.port == *port && is_there(row));
+            |port: &u16| rows.iter().any(|row| row.target.has_id(id) && row.target.port == *port && is_there(row));
         self.registration.ports().iter().all(there)
     }
 
@@ -475,5 +475,29 @@ pub(super) fn successors(ids: &[InstanceId]) -> String {
         [one, two] => format!("successors {one} and {two} are"),
         [one, two, rest @ ..] => format!("successors {one}, {two} and {} more are", rest.len()),
         [] => "no successor is".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::duty::DutyId;
+    use crate::core::handover::tests::{at, incident_of, registration, running};
+    use crate::core::model::{Action, TargetState};
+
+    #[test]
+    fn a_successor_is_seen_by_its_address_however_that_is_spelled() {
+        let ours = Registration { target_type: TargetType::Ip, ..registration("arn:web", "2001:db8::7", &[80]) };
+        let mut register = Register::new(ours, false, Attempts::new(DutyId::Register(0), at(0), 0));
+        let mut incident = incident_of("i-us", Action::Terminate, 120_000);
+        let successor = Instance { ipv6_address: Some("2001:db8::9".into()), ..running("i-new") };
+        register.admit(at(0), std::slice::from_ref(&successor), None);
+        let shown = |state| {
+            let target = Target { id: "2001:db8:0:0:0:0:0:9".into(), port: 80 };
+            [TargetHealth { target, state, reason: None }]
+        };
+        register.followed(at(1_000), std::slice::from_ref(&successor), &shown(TargetState::Healthy), &mut incident);
+        assert!(register.is_healthy() && register.is_provided_for(true));
+        assert_eq!(register.seen_again(&shown(TargetState::Unhealthy), at(2_000)), [successor.instance_id]);
     }
 }

@@ -49,7 +49,7 @@ fn id(text: &str) -> InstanceId {
 }
 
 /// A running instance of this name, launched a second after the epoch.
-fn running(name: &str) -> Instance {
+pub(crate) fn running(name: &str) -> Instance {
     Instance {
         instance_id: id(name),
         state: InstanceState::Running,
@@ -81,14 +81,14 @@ pub(crate) fn identity_of(instance: &str) -> Identity {
     }
 }
 
-fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
+pub(crate) fn incident_of(instance: &str, action: Action, deadline: u64) -> Incident {
     let identity = identity_of(instance);
     let id = IncidentId { instance_id: id(instance), boot_id: "boot".into(), action: Some(action), number: 0 };
     let start = Start { identity, clocks: (epoch(), at(0)), successors_since: Some(epoch()), ..Start::default() };
     Incident { planned_before: true, ..Incident::new(id, Signal::Notice, at(deadline), start) }
 }
 
-fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
+pub(crate) fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registration {
     let target = |port: &u16| Target { id: instance.into(), port: *port };
     Registration::new(TargetGroupArn::new(arn), TargetType::Instance, ports.iter().map(target).collect())
 }

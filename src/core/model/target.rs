@@ -3,6 +3,7 @@
 //! Invariant: a target is the same by its id and its port. Its zone belongs to AWS, and is only ever something to be sent
 //! along (see [`TargetZone`]).
 
+use ::core::net::Ipv6Addr;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -19,6 +20,22 @@ pub const ALL_ZONES: &str = "all";
 pub struct Target {
     pub id: String,
     pub port: u16,
+}
+
+impl Target {
+    pub fn has_id(&self, id: &str) -> bool {
+        is_same_id(&self.id, id)
+    }
+
+    pub fn is_same(&self, other: &Target) -> bool {
+        self.port == other.port && self.has_id(&other.id)
+    }
+}
+
+/// Tells whether both are the same instance id or the same address: one IPv6 address has several spellings.
+pub fn is_same_id(one: &str, other: &str) -> bool {
+    let address = |id: &str| id.parse::<Ipv6Addr>().ok();
+    one == other || address(one).is_some_and(|one| address(other) == Some(one))
 }
 
 /// The Availability Zone that a call names beside a target (docs/aws.md 3).
@@ -187,6 +204,11 @@ impl Registration {
     /// True if load balancers use the group, and the target's zone is enabled for none of them: it serves nothing, ever.
     pub fn is_unserved(&self, row: &TargetHealth) -> bool {
         row.is_not_in_use() && !self.load_balancers.is_empty()
+    }
+
+    /// True if one of these targets has that id.
+    pub fn holds(&self, id: &str) -> bool {
+        self.targets.iter().any(|target| target.has_id(id))
     }
 
     /// True if the group holds IPv6 addresses (its `IpAddressType` is `ipv6`).

@@ -21,6 +21,8 @@ struct Night<'a> {
     takes: u64,
     action: Action,
     target_type: TargetType,
+    /// In a group of IPv6 addresses the target health spells them otherwise than everybody else.
+    ipv6: bool,
     /// Addresses of others that no instance of this VPC holds.
     strangers: usize,
 }
@@ -50,6 +52,7 @@ impl<'a> Night<'a> {
             takes: 20,
             action: Action::Terminate,
             target_type: TargetType::Instance,
+            ipv6: false,
             strangers: 0,
         }
     }
@@ -87,10 +90,18 @@ impl<'a> Night<'a> {
     /// The name under which a target group knows this instance.
     fn target_id(&self, name: &str) -> String {
         match (self.target_type, name.trim_start_matches("i-")) {
+            (TargetType::Ip, "victim") if self.ipv6 => "2001:db8::7".to_owned(),
+            (TargetType::Ip, number) if self.ipv6 => format!("2001:db8:1::{number}"),
             (TargetType::Instance, _) => name.to_owned(),
             (TargetType::Ip, "victim") => "10.0.1.7".to_owned(),
             (TargetType::Ip, number) => format!("10.0.2.{number}"),
         }
+    }
+
+    /// The same name as target health shows it.
+    fn shown_id(&self, name: &str) -> String {
+        let id = self.target_id(name);
+        if self.ipv6 { id.replace("::", ":0:0::") } else { id }
     }
 
     /// The first of the others are strangers, if there are any.
@@ -136,8 +147,9 @@ impl<'a> Night<'a> {
             }
             Call::DescribeTargetHealth { targets, .. } => {
                 seen.looks += usize::from(is_light);
+                let shown_id = |name: &str| if targets.is_empty() { self.shown_id(name) } else { self.target_id(name) };
                 let row = |name: String, state| TargetHealth {
-                    target: Target { id: self.target_id(&name), port: 80 },
+                    target: Target { id: shown_id(&name), port: 80 },
                     state,
                     reason: None,
                 };
@@ -159,7 +171,7 @@ impl<'a> Night<'a> {
                 };
                 let is_asked_for = |name: &str| match call {
                     Call::DescribeInstances { instance_ids } => instance_ids.contains(&id(name)),
-                    Call::DescribeInstancesByAddress { addresses } => addresses.contains(&self.target_id(name)),
+                    Call::DescribeInstancesByAddress { addresses } => addresses.contains(&self.shown_id(name)),
                     _ => false,
                 };
                 let asked = shown().filter(|(name, _)| is_asked_for(name) && !self.is_stranger(name));
@@ -262,20 +274,20 @@ fn where_another_one_serves_an_instance_that_leaves_at_once_is_out_after_three_e
 
 #[test]
 fn the_others_of_a_group_of_addresses_are_told_by_the_instances_that_hold_them() {
-    let by_address = |when, others, strangers| {
+    let by_address = |when, others, strangers, ipv6| {
         let night = Night::of(when, launch_plan(), others);
-        Night { target_type: TargetType::Ip, takes: 100, strangers, ..night }.pass()
+        Night { target_type: TargetType::Ip, ipv6, takes: 100, strangers, ..night }.pass()
     };
     for others in ALONE {
-        for when in [When::Auto, When::AtOnce] {
-            let seen = by_address(when, others, 0);
-            assert_eq!((seen.left, seen.dark), (Some(110_000), 0), "{when:?}, {} others", others.len());
+        for (when, ipv6) in [(When::Auto, false), (When::AtOnce, false), (When::Auto, true), (When::AtOnce, true)] {
+            let seen = by_address(when, others, 0, ipv6);
+            assert_eq!((seen.left, seen.dark), (Some(110_000), 0), "{when:?}, {} others, {ipv6}", others.len());
         }
     }
     for (others, strangers) in [(&[SERVES][..], 0), (&[GOES, SERVES], 0), (&[GOES], 1), (&[GOES, GOES], 1)] {
-        let seen = by_address(When::AtOnce, others, strangers);
+        let seen = by_address(When::AtOnce, others, strangers, false);
         assert!(seen.left.is_some_and(|left| left <= 300) && seen.looks == 1, "{strangers} strangers: {seen:?}");
-        let seen = by_address(When::Auto, others, strangers);
+        let seen = by_address(When::Auto, others, strangers, false);
         assert_eq!((seen.left, seen.looks), (Some(80_000), 1), "{strangers} strangers");
     }
 }
