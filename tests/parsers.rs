@@ -226,7 +226,7 @@ fn life(record: Option<Incident>) -> Life {
         availability_zone: "eu-west-1a".into(),
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
-        ipv6_addresses: Vec::new(),
+        ipv6_addresses: Some(Vec::new()),
         account_id: "1".into(),
         vpc_id: None,
         subnet_id: None,

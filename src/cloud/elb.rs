@@ -242,14 +242,7 @@ impl Elb {
             // Deleted since it was described.
             Err(failure) if is_missing(&failure) => return Ok(()),
             Err(failure) => {
-                let reason = match failure.kind {
-                    FailureKind::Rejected => UnclearReason::Refused(failure),
-                    FailureKind::Unanswered | FailureKind::Fault => UnclearReason::Untold(failure),
-                    // Somebody has named the group: what is to be left is known without.
-                    FailureKind::Denied if source != Source::Discovery => UnclearReason::Untold(failure),
-                    FailureKind::Throttled | FailureKind::Credentials | FailureKind::Denied => return Err(failure),
-                };
-                found.doubt(identity, Candidate { group, known }, source, reason);
+                found.doubt(identity, Candidate { group, known }, source, doubt_after(failure, source)?);
                 return Ok(());
             }
             Ok(rows) => rows,
@@ -264,6 +257,13 @@ impl Elb {
             Whose::NotOurs => return Ok(()),
             Whose::Unclear => {
                 found.unclear.push((group.arn, UnclearReason::Vpc));
+                return Ok(());
+            }
+            Whose::Untold => {
+                match known {
+                    Some(known) => found.registrations.push(known.clone()),
+                    None => found.unclear.push((group.arn, UnclearReason::Addresses)),
+                }
                 return Ok(());
             }
         };
@@ -303,6 +303,17 @@ impl Elb {
             .find(|attribute| attribute.key() == Some("deregistration_delay.timeout_seconds"));
         let seconds = delay.and_then(|attribute| attribute.value()?.parse().ok());
         Ok(seconds.map_or(DEFAULT_DEREGISTRATION_DELAY, Duration::from_secs))
+    }
+}
+
+/// The doubt about a group whose health is not told; a failure that is not this group's alone ends the search.
+fn doubt_after(failure: Failure, source: Source<'_>) -> Result<UnclearReason, Failure> {
+    match failure.kind {
+        FailureKind::Rejected => Ok(UnclearReason::Refused(failure)),
+        FailureKind::Unanswered | FailureKind::Fault => Ok(UnclearReason::Untold(failure)),
+        // Somebody has named the group: what is to be left is known without.
+        FailureKind::Denied if source != Source::Discovery => Ok(UnclearReason::Untold(failure)),
+        FailureKind::Throttled | FailureKind::Credentials | FailureKind::Denied => Err(failure),
     }
 }
 

@@ -87,12 +87,15 @@ impl Instances {
         .await
     }
 
-    /// The VPC of an instance; `None` where EC2 does not tell it.
-    pub async fn vpc_of(&self, id: &InstanceId, limit: Duration) -> Result<Option<String>, Failure> {
+    /// The VPC of an instance and its IPv6 addresses; `None` where EC2 does not tell them.
+    pub async fn place_of(&self, id: &InstanceId, limit: Duration) -> Result<Option<(String, Vec<String>)>, Failure> {
         let call = self.client.describe_instances().instance_ids(id.as_str());
         let answer = self.caller.call(limit, call.send()).await?;
         let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
-        Ok(instances.find_map(|instance| instance.vpc_id()).map(str::to_owned))
+        Ok(instances.find_map(|instance| {
+            let addresses = ipv6_addresses(instance).map(str::to_owned).collect();
+            Some((instance.vpc_id()?.to_owned(), addresses))
+        }))
     }
 
     /// The instances that carry the tag, in whatever state, the lately terminated among them.
@@ -262,14 +265,18 @@ fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instan
     reservations.iter().flat_map(|reservation| reservation.instances()).filter_map(instance)
 }
 
+fn ipv6_addresses(described: &types::Instance) -> impl Iterator<Item = &str> + Clone {
+    let addresses = described.network_interfaces().iter().flat_map(|interface| interface.ipv6_addresses());
+    addresses.filter_map(|address| address.ipv6_address())
+}
+
 fn instance(described: &types::Instance) -> Option<Instance> {
     let code = described.state().and_then(|state| state.code());
     let placement = described.placement();
     let interfaces = described.network_interfaces();
     let ipv4 = interfaces.iter().flat_map(|interface| interface.private_ip_addresses());
     let ipv4 = ipv4.filter_map(|address| address.private_ip_address());
-    let ipv6 = interfaces.iter().flat_map(|interface| interface.ipv6_addresses());
-    let ipv6 = ipv6.filter_map(|address| address.ipv6_address());
+    let ipv6 = ipv6_addresses(described);
     Some(Instance {
         instance_id: InstanceId::new(described.instance_id()?),
         state: code.map_or(InstanceState::Unknown, InstanceState::from_code),

@@ -162,9 +162,9 @@ impl Life {
         &self.identity
     }
 
-    /// The identity was read again; the id does not change.
+    /// The identity was read again; the id does not change. What the metadata did not tell this time stands as before.
     pub fn identify(&mut self, identity: Identity) {
-        self.identity = identity;
+        self.identity = identity.completed_by(&self.identity);
     }
 
     /// The facts that the look-ups know by now.

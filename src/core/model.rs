@@ -117,9 +117,9 @@ pub struct Identity {
     pub availability_zone: String,
     pub instance_type: String,
     pub private_ip: String,
-    /// The IPv6 addresses of all its network interfaces, in whatever spelling.
+    /// The IPv6 addresses of all its network interfaces; unknown where the metadata does not tell them.
     #[serde(default)]
-    pub ipv6_addresses: Vec<String>,
+    pub ipv6_addresses: Option<Vec<String>>,
     pub account_id: String,
     /// The VPC of its first network interface; unknown where the metadata does not tell it.
     #[serde(default)]
@@ -131,6 +131,16 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The same with what `before` knew of its network, where this does not tell it.
+    pub fn completed_by(self, before: &Identity) -> Identity {
+        Identity {
+            ipv6_addresses: self.ipv6_addresses.or_else(|| before.ipv6_addresses.clone()),
+            vpc_id: self.vpc_id.or_else(|| before.vpc_id.clone()),
+            subnet_id: self.subnet_id.or_else(|| before.subnet_id.clone()),
+            ..self
+        }
+    }
+
     /// Tells whether a target of this id, in a group of this type, is this instance.
     pub fn is_target(&self, target_type: TargetType, id: &str) -> bool {
         match target_type {
@@ -140,7 +150,7 @@ impl Identity {
     }
 
     fn has_ipv6_address(&self, address: &str) -> bool {
-        self.ipv6_addresses.iter().any(|ours| is_same_id(ours, address))
+        self.ipv6_addresses.iter().flatten().any(|ours| is_same_id(ours, address))
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) enum Whose {
     NotOurs,
     /// The group holds this instance's address, and which VPC this instance is in is not known.
     Unclear,
+    /// The group holds IPv6 addresses, and this instance's are not known.
+    Untold,
 }
 
 /// Selects this instance's targets from `shown`, the targets of `group`.
@@ -71,14 +73,15 @@ pub(crate) fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>
             && (covers == Ports::Every || listed.contains(&one.target.port))
     };
     let ours: Vec<&ShownTarget> = shown.iter().filter(is_ours).collect();
-    let Some(first) = ours.first() else { return Whose::NotOurs };
-    if !matches!(source, Source::Configuration(_)) && group.target_type == TargetType::Ip {
-        match (&identity.vpc_id, &group.vpc_id) {
-            (Some(ours), Some(theirs)) if ours != theirs => return Whose::NotOurs,
-            (None, Some(_)) => return Whose::Unclear,
-            _ => {}
-        }
+    let by_address = !matches!(source, Source::Configuration(_)) && group.target_type == TargetType::Ip;
+    let is_untold = group.ipv6 && identity.ipv6_addresses.is_none() && !shown.is_empty();
+    match (&identity.vpc_id, &group.vpc_id) {
+        (Some(ours), Some(theirs)) if by_address && ours != theirs => return Whose::NotOurs,
+        _ if ours.is_empty() && is_untold => return Whose::Untold,
+        (None, Some(_)) if by_address && !ours.is_empty() => return Whose::Unclear,
+        _ => {}
     }
+    let Some(first) = ours.first() else { return Whose::NotOurs };
     let zone = zone(identity, group, first.zone.as_deref());
     let mut targets: Vec<Target> = ours.iter().map(|one| one.target.clone()).collect();
     targets.sort();
@@ -132,7 +135,9 @@ fn covers(group: &TargetGroup, entries: &[ListedTargetGroup]) -> Ports {
 fn own_id<'a>(identity: &'a Identity, group: &TargetGroup) -> &'a str {
     match group.target_type {
         TargetType::Instance => identity.instance_id.as_str(),
-        TargetType::Ip if group.ipv6 => identity.ipv6_addresses.first().map(String::as_str).unwrap_or_default(),
+        TargetType::Ip if group.ipv6 => {
+            identity.ipv6_addresses.iter().flatten().next().map(String::as_str).unwrap_or_default()
+        }
         TargetType::Ip => &identity.private_ip,
     }
 }
@@ -262,8 +267,10 @@ mod tests {
 
     #[test]
     fn a_group_of_ipv6_addresses_holds_ours_however_they_are_spelled() {
-        let us =
-            Identity { ipv6_addresses: vec!["2001:db8::7".into(), "2001:db8::8".into()], ..identity(Some("vpc-1")) };
+        let us = Identity {
+            ipv6_addresses: Some(vec!["2001:db8::7".into(), "2001:db8::8".into()]),
+            ..identity(Some("vpc-1"))
+        };
         let group = TargetGroup { ipv6: true, ..group(TargetType::Ip, "vpc-1") };
         let rows = [
             shown("2001:db8:0:0::8", 80, Some("eu-west-1a")),
@@ -278,5 +285,20 @@ mod tests {
         assert_eq!(made.targets, [Target { id: "2001:db8::7".into(), port: 80 }]);
         assert_eq!(to_register(&identity(Some("vpc-1")), &group, &[listed(None)]), None, "it has no such address");
         assert_eq!(whose(&us, &group, Source::Discovery, &rows[1..2]), Whose::NotOurs);
+    }
+
+    #[test]
+    fn addresses_that_nobody_has_told_are_not_taken_for_none() {
+        let us = Identity { ipv6_addresses: None, ..identity(Some("vpc-1")) };
+        let ipv6 = |vpc| TargetGroup { ipv6: true, ..group(TargetType::Ip, vpc) };
+        let rows = [shown("2001:db8::7", 80, None)];
+        assert_eq!(whose(&us, &ipv6("vpc-1"), Source::Owner, &rows), Whose::Untold);
+        assert_eq!(whose(&us, &ipv6("vpc-2"), Source::Configuration(&[listed(None)]), &rows), Whose::Untold);
+        assert_eq!(whose(&us, &ipv6("vpc-2"), Source::Owner, &rows), Whose::NotOurs, "in another VPC");
+        assert_eq!(whose(&us, &ipv6("vpc-1"), Source::Owner, &[]), Whose::NotOurs, "the group is empty");
+        assert_eq!(whose(&us, &group(TargetType::Ip, "vpc-1"), Source::Owner, &rows), Whose::NotOurs);
+        assert_eq!(whose(&us, &group(TargetType::Instance, "vpc-1"), Source::Owner, &rows), Whose::NotOurs);
+        let none = Identity { ipv6_addresses: Some(Vec::new()), ..us };
+        assert_eq!(whose(&none, &ipv6("vpc-1"), Source::Owner, &rows), Whose::NotOurs);
     }
 }

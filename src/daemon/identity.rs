@@ -59,11 +59,12 @@ impl Daemon {
         if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
             self.aws = Some(Arc::new(aws));
         }
-        self.publisher.identified(&identity);
         if let Some(life) = &mut self.life {
             life.identify(identity);
+            self.publisher.identified(life.identity());
             return;
         }
+        self.publisher.identified(&identity);
         info!(
             "instance {} ({}, {}, {})",
             identity.instance_id,

@@ -64,6 +64,10 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
                 "{name} holds this instance's address, and neither the metadata nor EC2 tells this instance's VPC: an instance \
                  of another VPC may have the same address, so {name} is left alone; list it in target-groups if it is ours"
             ),
+            UnclearReason::Addresses => format!(
+                "{name} holds IPv6 addresses, and neither the metadata nor EC2 has told those of this instance: whether it \
+                 is in {name} is not known, and is looked into again"
+            ),
             UnclearReason::Refused(failure) => {
                 format!("AWS does not describe target group {name}, so it is left alone unless this instance is known to be in it: {failure}")
             }

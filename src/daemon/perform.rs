@@ -149,7 +149,7 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -
             let vpc_id = match &identity.vpc_id {
                 Some(vpc_id) => vpc_id.clone(),
                 // Only where the metadata does not tell it.
-                None => instances.vpc_of(us, limit).await?.unwrap_or_default(),
+                None => instances.place_of(us, limit).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
             };
             instances.describe_instances_by_address(&vpc_id, &addresses, limit).await.map(Answer::Instances)
         }

@@ -26,13 +26,14 @@ pub(crate) async fn find_registrations(
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
     let among = scope(config, among);
-    let mut found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    let mut found = by_own_vpc(aws, identity, &among, found).await;
     found.awaits_more = match &among {
         SearchScope::Configured(listed) => listed.iter().any(|entry| is_awaited(entry, &found)),
         SearchScope::These(arns) => arns.iter().any(|arn| is_group_awaited(arn, &found)),
         SearchScope::Everything => false,
     };
-    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+    Ok(listened_for(found).await)
 }
 
 /// Takes this instance for a target of the groups that the configuration lists; else of those given, in which its owner
@@ -58,13 +59,14 @@ fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
 fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
     let is_at_port = |it: &Registration| entry.port.is_none_or(|port| it.ports().contains(&port));
     let is_there = found.registrations.iter().any(|it| entry.names(&it.target_group) && is_at_port(it));
-    let is_unclear = found.unclear.iter().any(|(target_group, _)| entry.names(target_group));
+    let is_unclear = found.unclear.iter().any(|(group, doubt)| !doubt.is_open() && entry.names(group));
     !is_there && !is_unclear && !found.missing.contains(&entry.arn_or_name)
 }
 
 /// There is such a group, and this instance is not registered in it.
 fn is_group_awaited(arn: &TargetGroupArn, found: &FoundRegistrations) -> bool {
-    let is_known = found.registrations.iter().map(|it| &it.target_group).chain(found.unclear.iter().map(|it| &it.0));
+    let unclear = found.unclear.iter().filter(|(_, doubt)| !doubt.is_open()).map(|(group, _)| group);
+    let is_known = found.registrations.iter().map(|it| &it.target_group).chain(unclear);
     !is_known.into_iter().any(|known| known == arn) && !found.gone.contains(arn)
 }
 
@@ -113,7 +115,7 @@ pub(super) async fn scan(
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
     let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
-    Ok(listened_for(by_own_vpc(aws, identity, found).await).await)
+    Ok(listened_for(by_own_vpc(aws, identity, &SearchScope::Everything, found).await).await)
 }
 
 /// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
@@ -125,17 +127,25 @@ async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
     found
 }
 
-/// Asks EC2 for this instance's VPC where the metadata does not tell it. Where EC2 does not either, a target with this
-/// instance's address stays in doubt.
-async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistrations) -> FoundRegistrations {
-    let (in_doubt, others): (Vec<_>, Vec<_>) =
-        found.unclear.into_iter().partition(|(_, doubt)| *doubt == UnclearReason::Vpc);
+/// Asks EC2 for this instance's VPC and IPv6 addresses where the metadata does not tell them. Where EC2 does not either, a
+/// target that may be this instance stays in doubt.
+async fn by_own_vpc(
+    aws: &Aws,
+    identity: &Identity,
+    among: &SearchScope,
+    mut found: FoundRegistrations,
+) -> FoundRegistrations {
+    let (in_doubt, others): (Vec<_>, Vec<_>) = found
+        .unclear
+        .into_iter()
+        .partition(|(_, doubt)| matches!(doubt, UnclearReason::Vpc | UnclearReason::Addresses));
     found.unclear = others;
     let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
     let again = async || {
-        let vpc_id = aws.instances.vpc_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
-        let identity = Identity { vpc_id: Some(vpc_id), ..identity.clone() };
-        aws.elb.find_registrations(&identity, &SearchScope::These(groups.clone()), &[], CALL_LIMIT).await.ok()
+        let (vpc_id, addresses) = aws.instances.place_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
+        let told = Identity { vpc_id: Some(vpc_id), ipv6_addresses: Some(addresses), ..identity.clone() };
+        let identity = identity.clone().completed_by(&told);
+        aws.elb.find_registrations(&identity, &only(among, &groups), &[], CALL_LIMIT).await.ok()
     };
     match if groups.is_empty() { None } else { again().await } {
         Some(again) => {
@@ -148,6 +158,15 @@ async fn by_own_vpc(aws: &Aws, identity: &Identity, mut found: FoundRegistration
         None => found.unclear.extend(in_doubt),
     }
     found
+}
+
+/// The part of the search that is about these groups.
+fn only(among: &SearchScope, groups: &[TargetGroupArn]) -> SearchScope {
+    let is_one = |entry: &&ListedTargetGroup| groups.iter().any(|group| entry.names(group));
+    match among {
+        SearchScope::Configured(entries) => SearchScope::Configured(entries.iter().filter(is_one).cloned().collect()),
+        SearchScope::These(_) | SearchScope::Everything => SearchScope::These(groups.to_vec()),
+    }
 }
 
 /// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or where

@@ -291,6 +291,29 @@ async fn the_vpc_is_that_of_the_first_network_interface_where_the_metadata_tells
 }
 
 #[tokio::test]
+async fn ipv6_addresses_that_are_not_told_are_not_none_and_cost_one_limit() {
+    let addresses = async |second: fn() -> Reply| {
+        let (_stub, imds) = metadata(move |request, _| match request.line.as_str() {
+            "GET /latest/dynamic/instance-identity/document" => reply(200, DOCUMENT),
+            "GET /latest/meta-data/instance-life-cycle" => reply(200, "spot"),
+            "GET /latest/meta-data/network/interfaces/macs/" => reply(200, "02:1/\n02:2/\n02:3/\n02:4/"),
+            "GET /latest/meta-data/network/interfaces/macs/02:1/ipv6s" => reply(200, "2001:db8::7"),
+            line if line.ends_with("/ipv6s") => second(),
+            _ => reply(404, ""),
+        })
+        .await;
+        let began = Instant::now();
+        let addresses = imds.identity().await.unwrap().ipv6_addresses;
+        assert!(began.elapsed() < Duration::from_millis(1_900), "{:?}", began.elapsed());
+        addresses
+    };
+    assert_eq!(addresses(|| reply(404, "")).await, Some(vec!["2001:db8::7".to_owned()]));
+    assert_eq!(addresses(|| reply(500, "")).await, None);
+    assert_eq!(addresses(|| Reply::Silence).await, None);
+    assert_eq!(identity_of(DOCUMENT, "spot").await.unwrap().ipv6_addresses, Some(Vec::new()), "there are none");
+}
+
+#[tokio::test]
 async fn what_the_identity_lacks_is_named() {
     let error = identity_of(r#"{"instanceId": "i-1", "region": ""}"#, "spot").await.unwrap_err();
     assert_eq!(error.to_string(), "the metadata has no region");

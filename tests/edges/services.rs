@@ -515,7 +515,7 @@ async fn instances_are_described_by_id_by_tag_and_by_address() {
         2
     );
     assert_eq!(tagged.len(), 3);
-    let vpc_id = instances.vpc_of(ours, LIMIT).await.unwrap().unwrap();
+    let (vpc_id, _) = instances.place_of(ours, LIMIT).await.unwrap().unwrap();
     let addresses = [world.identity.private_ip.clone(), "192.0.2.1".to_owned()];
     let held = async |vpc_id: &str| instances.describe_instances_by_address(vpc_id, &addresses, LIMIT).await.unwrap();
     let ours_alone = held(&vpc_id).await;

@@ -65,6 +65,12 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
             "see that the metadata tells network/interfaces/macs/MAC/vpc-id, or allow ec2:DescribeInstances, or list \
                 the group in target-groups if it is ours",
         ),
+        UnclearReason::Addresses => {
+            Finding::warn("target-group", "it holds IPv6 addresses, and those of this instance are not known")
+                .of(target_group.name())
+                .means("whether this instance is in it is not known; the daemon looks again and again")
+                .remedy("see that the metadata tells network/interfaces/macs/MAC/ipv6s, or allow ec2:DescribeInstances")
+        }
         UnclearReason::Refused(failure) => {
             Finding::warn("target-group", format!("AWS does not describe it: {failure}"))
                 .of(target_group.name())

@@ -67,7 +67,7 @@ fn watching(seconds: f64) -> Status {
             availability_zone: "eu-west-1a".into(),
             instance_type: "m7g.large".into(),
             private_ip: "10.0.0.1".into(),
-            ipv6_addresses: Vec::new(),
+            ipv6_addresses: Some(Vec::new()),
             account_id: "123456789012".into(),
             vpc_id: Some("vpc-1".into()),
             subnet_id: None,

@@ -7,6 +7,8 @@ use crate::core::retry::Failure;
 pub enum UnclearReason {
     /// The group holds this instance's address, and which VPC this instance is in is not known.
     Vpc,
+    /// The group holds IPv6 addresses, and this instance's are not known.
+    Addresses,
     /// AWS refuses to tell of the group.
     Refused(Failure),
     /// AWS has not told of the group this time.
@@ -20,7 +22,15 @@ impl UnclearReason {
     pub fn to_ask_again(&self) -> Option<Failure> {
         match self {
             UnclearReason::Untold(failure) => Some(failure.clone()),
-            UnclearReason::Vpc | UnclearReason::Refused(_) | UnclearReason::Undescribed(_) => None,
+            UnclearReason::Vpc
+            | UnclearReason::Addresses
+            | UnclearReason::Refused(_)
+            | UnclearReason::Undescribed(_) => None,
         }
+    }
+
+    /// Tells whether another look may find this instance in the group.
+    pub fn is_open(&self) -> bool {
+        matches!(self, UnclearReason::Untold(_) | UnclearReason::Addresses)
     }
 }

@@ -6,14 +6,24 @@
 use std::net::Ipv6Addr;
 
 use serde_json::Value;
+use tokio::time::timeout;
 
-use super::{Imds, ImdsError};
+use super::{Imds, ImdsError, LIMIT};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
 /// So many network interfaces are asked for their addresses, and so many addresses of each are taken: bounds of ours.
 const MOST_INTERFACES: usize = 15;
 const MOST_ADDRESSES: usize = 50;
+const INTERFACES: &str = "latest/meta-data/network/interfaces/macs/";
+
+/// Items of the network interfaces; each is `None` where the metadata does not tell it.
+#[derive(Default)]
+struct Network {
+    vpc_id: Option<String>,
+    subnet_id: Option<String>,
+    ipv6_addresses: Option<Vec<String>>,
+}
 
 impl Imds {
     /// The instance identity document together with `instance-life-cycle`. What the document does not tell is asked for by
@@ -30,7 +40,7 @@ impl Imds {
             id => id,
         };
         let region = self.item(&document, "region", "placement/region").await?;
-        let [vpc_id, subnet_id] = self.of_interface(["vpc-id", "subnet-id"]).await;
+        let Network { vpc_id, subnet_id, ipv6_addresses } = self.network().await;
         let identity = Identity {
             instance_id: InstanceId::new(needed(instance_id, "instanceId")?),
             region: needed(region, "region")?,
@@ -38,7 +48,7 @@ impl Imds {
             instance_type: self.optional(&document, "instanceType", "instance-type").await,
             // An IPv6-only instance has none; only `ip` target groups want it.
             private_ip: self.optional(&document, "privateIp", "local-ipv4").await,
-            ipv6_addresses: self.ipv6_addresses().await,
+            ipv6_addresses,
             account_id: field(&document, "accountId").unwrap_or_default(),
             vpc_id,
             subnet_id,
@@ -70,35 +80,40 @@ impl Imds {
         self.item(document, key, path).await.ok().flatten().unwrap_or_default()
     }
 
-    /// Items of the first network interface, by its MAC address. `None` where the metadata does not tell, for whatever reason:
-    /// EC2 tells them too.
-    async fn of_interface<const N: usize>(&self, names: [&str; N]) -> [Option<String>; N] {
-        let item = async |path: &str| first_line(&self.get(path).await.ok()?.body?);
-        let mut items = [const { None }; N];
-        let interfaces = "latest/meta-data/network/interfaces/macs/";
-        let mac = match item("latest/meta-data/mac").await {
-            None => item(interfaces).await,
-            mac => mac,
-        };
-        let Some(mac) = mac else { return items };
-        for (one, name) in items.iter_mut().zip(names) {
-            *one = item(&format!("{interfaces}{mac}/{name}")).await;
+    /// What the metadata tells of the network interfaces, up to the first item that it does not answer: the items after that
+    /// would cost a limit each. EC2 tells these too.
+    async fn network(&self) -> Network {
+        let mut network = Network::default();
+        if self.read_first_interface(&mut network).await.is_ok() {
+            let addresses = timeout(LIMIT, self.ipv6_addresses()).await;
+            network.ipv6_addresses = addresses.ok().and_then(Result::ok);
         }
-        items
+        network
     }
 
-    /// The IPv6 addresses of all network interfaces; none where the metadata does not tell.
-    async fn ipv6_addresses(&self) -> Vec<String> {
-        let interfaces = "latest/meta-data/network/interfaces/macs/";
-        let body = async |path: &str| self.get(path).await.ok().and_then(|look| look.body).unwrap_or_default();
-        let macs = body(interfaces).await;
+    /// The first network interface, by its MAC address.
+    async fn read_first_interface(&self, network: &mut Network) -> Result<(), ImdsError> {
+        let item = async |path: &str| Ok::<_, ImdsError>(self.get(path).await?.body.as_deref().and_then(first_line));
+        let mac = match item("latest/meta-data/mac").await? {
+            None => item(INTERFACES).await?,
+            mac => mac,
+        };
+        let Some(mac) = mac else { return Ok(()) };
+        network.vpc_id = item(&format!("{INTERFACES}{mac}/vpc-id")).await?;
+        network.subnet_id = item(&format!("{INTERFACES}{mac}/subnet-id")).await?;
+        Ok(())
+    }
+
+    /// The IPv6 addresses of all network interfaces.
+    async fn ipv6_addresses(&self) -> Result<Vec<String>, ImdsError> {
+        let macs = self.get(INTERFACES).await?.body.unwrap_or_default();
         let mut addresses = Vec::new();
         for mac in macs.lines().filter_map(first_line).take(MOST_INTERFACES) {
-            let listed = body(&format!("{interfaces}{mac}/ipv6s")).await;
+            let listed = self.get(&format!("{INTERFACES}{mac}/ipv6s")).await?.body.unwrap_or_default();
             let sound = listed.lines().filter_map(|line| line.trim().parse::<Ipv6Addr>().ok());
             addresses.extend(sound.take(MOST_ADDRESSES).map(|address| address.to_string()));
         }
-        addresses
+        Ok(addresses)
     }
 
     /// A Spot instance's where the metadata does not say: the notice is what this program waits for.

@@ -73,7 +73,7 @@ pub(crate) fn identity_of(instance: &str) -> Identity {
         availability_zone: "eu-west-1a".into(),
         instance_type: "m5.large".into(),
         private_ip: "10.0.0.1".into(),
-        ipv6_addresses: Vec::new(),
+        ipv6_addresses: Some(Vec::new()),
         account_id: "1".into(),
         vpc_id: Some("vpc-1".into()),
         subnet_id: None,

@@ -15,12 +15,14 @@ mod story;
 mod terminate;
 
 use crate::core::call::Call;
-use crate::core::config::{Then, When};
+use crate::core::config::{Config, Then, When};
 use crate::core::handover::tests::aws::{Fate, OWNERS, Owner};
+use crate::core::handover::tests::identity_of;
 use crate::core::incident::{Closed, Incident};
-use crate::core::model::{Action, MilestoneKind, Readiness, Signal};
+use crate::core::model::{Action, Identity, MilestoneKind, Readiness, Signal};
 use crate::core::notice::Notice;
 
+use super::Life;
 use story::{Story, arrives, hands_over_for_events, hands_over_on_recommendation};
 
 /// Those whose instances can live on after a handover: a group that runs hooks terminates the instance itself.
@@ -57,4 +59,19 @@ fn noticed(owner: Owner, seconds: u64) -> Story {
     story.run(10).notice(Action::Terminate);
     story.run(seconds);
     story
+}
+
+#[test]
+fn what_the_metadata_does_not_tell_this_time_is_known_as_before() {
+    let before = Identity {
+        ipv6_addresses: Some(vec!["2001:db8::7".into()]),
+        subnet_id: Some("subnet-1".into()),
+        ..identity_of("i-us")
+    };
+    let mut life = Life::new(before.clone(), "boot".into(), Config::default(), false, None);
+    let untold = Identity { ipv6_addresses: None, vpc_id: None, subnet_id: None, ..before.clone() };
+    life.identify(untold.clone());
+    assert_eq!(*life.identity(), before);
+    life.identify(Identity { ipv6_addresses: Some(Vec::new()), ..untold });
+    assert_eq!(life.identity().ipv6_addresses, Some(Vec::new()), "told that it has none any more");
 }
