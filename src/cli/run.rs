@@ -172,17 +172,25 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
             return Err(wrong("notify.webhook-file", what).into());
         }
     };
-    read(&path.display().to_string(), "notify.webhook-file").map(|text| text.trim().to_owned())
+    let shown = path.display().to_string();
+    let text = text_file::read(&path).map_err(|error| match error.kind() {
+        // A secret may be written later than this starts.
+        ErrorKind::NotFound => ConfigError::may_come_to_be_read(&shown, &error).into(),
+        _ => unreadable(&shown, "notify.webhook-file", &error),
+    })?;
+    Ok(text.trim().to_owned())
 }
 
 /// The text of a file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
-    text_file::read(Path::new(path)).map_err(|error| match error.kind() {
-        // A secret may be written later than this starts; a template is part of the configuration.
-        ErrorKind::NotFound if key == "notify.webhook-file" => ConfigError::may_come_to_be_read(path, &error).into(),
+    text_file::read(Path::new(path)).map_err(|error| unreadable(path, key, &error))
+}
+
+fn unreadable(path: &str, key: &'static str, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
-        _ => ConfigError::unreadable(path, &error).into(),
-    })
+        _ => ConfigError::unreadable(path, error).into(),
+    }
 }
 
 fn wrong(key: &'static str, what: String) -> WrongValue {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::modify_fleet::builders::ModifyFleetFluentBuilder;
 use aws_sdk_ec2::types::{
-    ActiveInstance, Filter, FleetData, FleetExcessCapacityTerminationPolicy, TargetCapacitySpecificationRequest,
+    ActiveInstance, FleetData, FleetExcessCapacityTerminationPolicy, TargetCapacitySpecificationRequest,
     TargetCapacityUnitType,
 };
 use jiff::Timestamp;
 
 use super::caller::{Caller, pages, timestamp, would_be_done};
-use super::instances::{FILTER_VALUES_A_CALL, Instances, tags};
+use super::instances::{FILTER_VALUES_A_CALL, Instances, one_of, spot_requests, tags};
 use super::launch_configuration;
 use crate::core::model::{
     CapacityUnit, ExcessCapacity, Fleet, FleetCapacity, FleetChange, FleetMember, FleetState, FleetType, Instance,
@@ -157,16 +157,8 @@ async fn taken_instances(
 ) -> Result<BTreeMap<InstanceId, Timestamp>, Failure> {
     let mut taken = BTreeMap::new();
     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
-        let values = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
-        let requests = pages(|token| {
-            let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
-            let answer = caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
-            }
-        });
+        let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        let requests = spot_requests(client, caller, one_of("instance-id", &ids), limit);
         taken.extend(requests.await?.iter().filter_map(|request| {
             let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
             // AWS dates every status; one without a date is taken for new.

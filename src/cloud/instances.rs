@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
 use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
+use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
 use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
 
 use super::caller::{Caller, pages, timestamp, would_be_done};
@@ -60,31 +61,18 @@ impl Instances {
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_A_CALL) {
             let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-            match self.by_id(&ids, limit).await {
+            match self.described(self.client.describe_instances().set_instance_ids(Some(ids.clone())), limit).await {
                 Ok(instances) => found.extend(instances),
                 // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
                     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
-                        let filter = Filter::builder().name("instance-id").set_values(Some(ids.to_vec())).build();
-                        found.extend(self.filtered(vec![filter], limit).await?);
+                        found.extend(self.filtered(vec![one_of("instance-id", ids)], limit).await?);
                     }
                 }
                 Err(failure) => return Err(failure),
             }
         }
         Ok(found)
-    }
-
-    async fn by_id(&self, ids: &[String], limit: Duration) -> Result<Vec<Instance>, Failure> {
-        pages(|token| {
-            let call = self.client.describe_instances().set_instance_ids(Some(ids.to_vec())).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((instances(answer.reservations()).collect(), answer.next_token))
-            }
-        })
-        .await
     }
 
     /// The VPC of an instance and its IPv6 addresses; `None` where EC2 does not tell them.
@@ -120,15 +108,20 @@ impl Instances {
             Some(first) if first.contains(':') => "network-interface.ipv6-addresses.ipv6-address",
             _ => "network-interface.addresses.private-ip-address",
         };
-        let held = Filter::builder().name(name);
-        let held = held.set_values(Some(addresses.to_vec())).build();
-        self.filtered(vec![held, filter("vpc-id", vpc_id)], limit).await
+        self.filtered(vec![one_of(name, addresses), filter("vpc-id", vpc_id)], limit).await
     }
 
     async fn filtered(&self, filters: Vec<Filter>, limit: Duration) -> Result<Vec<Instance>, Failure> {
+        self.described(self.client.describe_instances().set_filters(Some(filters)), limit).await
+    }
+
+    async fn described(
+        &self,
+        asked: DescribeInstancesFluentBuilder,
+        limit: Duration,
+    ) -> Result<Vec<Instance>, Failure> {
         pages(|token| {
-            let call = self.client.describe_instances().set_filters(Some(filters.clone())).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
+            let answer = self.caller.call(limit, asked.clone().set_next_token(token).send());
             async move {
                 let answer = answer.await?;
                 Ok((instances(answer.reservations()).collect(), answer.next_token))
@@ -214,15 +207,7 @@ impl Instances {
         id: &InstanceId,
         limit: Duration,
     ) -> Result<Option<PersistentRequest>, Failure> {
-        let of_ours = filter("instance-id", id.as_str());
-        let requests = pages(|token| {
-            let call = self.client.describe_spot_instance_requests().filters(of_ours.clone()).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
-            }
-        });
+        let requests = spot_requests(&self.client, &self.caller, filter("instance-id", id.as_str()), limit);
         let launches_again = |request: &&types::SpotInstanceRequest| {
             let over = [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed];
             request.r#type() == Some(&SpotInstanceType::Persistent)
@@ -238,8 +223,7 @@ impl Instances {
     /// All of the account's for an empty list. One that AWS does not know is left out: named as SubnetIds one such would make
     /// AWS refuse them all.
     pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
-        let these = Filter::builder().name("subnet-id").set_values(Some(ids.to_vec())).build();
-        let filters = (!ids.is_empty()).then(|| vec![these]);
+        let filters = (!ids.is_empty()).then(|| vec![one_of("subnet-id", ids)]);
         let subnets = pages(|token| {
             let call = self.client.describe_subnets().set_filters(filters.clone()).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
@@ -257,8 +241,30 @@ pub(super) fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().filter_map(pair).collect()
 }
 
+/// DescribeSpotInstanceRequests of those that the filter admits.
+pub(super) async fn spot_requests(
+    client: &Client,
+    caller: &Caller,
+    filter: Filter,
+    limit: Duration,
+) -> Result<Vec<types::SpotInstanceRequest>, Failure> {
+    pages(|token| {
+        let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
+        let answer = caller.call(limit, call.send());
+        async move {
+            let answer = answer.await?;
+            Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
+        }
+    })
+    .await
+}
+
 fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
+}
+
+pub(super) fn one_of(name: &str, values: &[String]) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.to_vec())).build()
 }
 
 fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instance> {

@@ -12,7 +12,7 @@ use super::{Imds, ImdsError, LIMIT};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
-/// So many network interfaces are asked for their addresses, and so many addresses of each are taken: bounds of ours.
+/// At most this many network interfaces are asked for their addresses, and this many addresses of each taken: bounds of ours.
 const MOST_INTERFACES: usize = 15;
 const MOST_ADDRESSES: usize = 50;
 const INTERFACES: &str = "latest/meta-data/network/interfaces/macs/";
@@ -80,7 +80,7 @@ impl Imds {
         self.item(document, key, path).await.ok().flatten().unwrap_or_default()
     }
 
-    /// What the metadata tells of the network interfaces, up to the first item that it does not answer: the items after that
+    /// Reads the items of the network interfaces, up to the first item that it does not answer: the items after that
     /// would cost a limit each. EC2 tells these too.
     async fn network(&self) -> Network {
         let mut network = Network::default();

@@ -113,7 +113,7 @@ impl Attempts {
         self.over = true;
     }
 
-    /// What was done is to be done once more.
+    /// The duty was done, and is to be done once more.
     pub(crate) fn begins_again(&mut self, next: BootInstant) {
         self.over = false;
         self.succeeded(next);

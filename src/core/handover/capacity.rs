@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use count::{announced_left, another_goes_at, dropped, is_about_to_go, replaced, young};
 pub(super) use count::{noticed_by_request, staying_units};
-pub(super) use failing::READS_FOR_REQUESTS;
+pub(super) use failing::requests_may_be_told;
 use operator::Operator;
 
 use super::ask::Asked;
@@ -69,7 +69,7 @@ pub(super) struct AskCapacity {
     failed_writes: u32,
     /// The fleet's capacity when it was reached: base and what is under notice.
     expected: Option<i32>,
-    /// What the fleet launched since our notice and has lost.
+    /// The instances that the fleet launched since our notice and that are dead, each with its reason.
     dead: BTreeMap<InstanceId, Option<StateReason>>,
     given_up: Option<String>,
     /// The tag on the fleet is ours.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::capacity::{READS_FOR_REQUESTS, noticed_by_request, staying_units};
+use super::capacity::{noticed_by_request, requests_may_be_told, staying_units};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
@@ -20,7 +20,7 @@ use crate::core::plan::{
     FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
     weight_hundredths,
 };
-use crate::core::retry::{FailureKind, Precedence, growing};
+use crate::core::retry::{Precedence, growing};
 
 /// The pauses between two looks.
 const PAUSES: [u64; 4] = [1, 2, 4, 6];
@@ -398,7 +398,7 @@ impl Duty<Duties> for Find {
             // Marks may come late, so that a victim looks like one that stays: no end is reached by them before it is clear that
             // the Spot requests are not told.
             (Answer::FleetMembersByMarks { failure, .. }, Among::Fleet { .. })
-                if failure.kind != FailureKind::Denied && self.attempts.failures < READS_FOR_REQUESTS =>
+                if requests_may_be_told(&failure, self.attempts.failures) =>
             {
                 return Err(Answer::Failed(failure));
             }

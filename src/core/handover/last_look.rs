@@ -6,14 +6,13 @@
 
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
+use super::register::TARGETS_A_CALL;
 use super::watch::{LAST_LOOK, LOOK_HOLDS};
 use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Facts, Handover, Situation, seed};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Target, TargetGroupArn, TargetHealth, TargetZone};
 use crate::core::retry::{Failure, FailureKind};
 
-/// As many targets are named in one call.
-const TARGETS_A_CALL: usize = 100;
 /// A look that fails so often is given up, and a throttled or denied one at once.
 const TRIES: u32 = 3;
 
@@ -109,7 +108,7 @@ impl Handover {
         let theirs =
             lost.iter().map(|id| format!("successor {id} is not healthy in {group} any more, and is followed again"));
         let message = ours.into_iter().chain(theirs).collect::<Vec<_>>().join("; ");
-        Some(Failure { kind: FailureKind::Rejected, code: None, message })
+        Some(Failure::of(FailureKind::Rejected, message))
     }
 }
 

@@ -22,8 +22,8 @@ const PAUSES: [u64; 4] = [1, 2, 3, 5];
 /// A victim among several waits up to so long for each successor, the longest wait below, before it registers one.
 const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
-/// As many targets are named in one call.
-const TARGETS_A_CALL: usize = 100;
+/// At most this many targets are named in one call: a choice of ours.
+pub(super) const TARGETS_A_CALL: usize = 100;
 
 pub(super) struct Register {
     /// Ours: the successors get the same ports.

@@ -9,11 +9,16 @@ use crate::core::retry::{Failure, FailureKind};
 
 /// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
 /// low then for victims whose mark does not show yet, and never too high.
-pub(in crate::core::handover) const READS_FOR_REQUESTS: u32 = 2;
+const READS_FOR_REQUESTS: u32 = 2;
 
 /// The least pause after a write that IAM denies, for each that failed in a row, up to the longest.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_DENIED_PAUSE: Duration = Duration::from_secs(8);
+
+/// Tells whether the Spot requests, which could not be read, are read again before the marks have to do. `failures`: in a row.
+pub(in crate::core::handover) fn requests_may_be_told(failure: &Failure, failures: u32) -> bool {
+    failure.kind != FailureKind::Denied && failures < READS_FOR_REQUESTS
+}
 
 impl AskCapacity {
     /// Only a person can allow it.
@@ -41,9 +46,7 @@ impl AskCapacity {
     pub(super) fn judged(&mut self, answer: Answer) -> Answer {
         match answer {
             Answer::FleetMembersByMarks { failure, .. }
-                if failure.kind != FailureKind::Denied
-                    && self.by_marks.is_none()
-                    && self.attempts.failures < READS_FOR_REQUESTS =>
+                if self.by_marks.is_none() && requests_may_be_told(&failure, self.attempts.failures) =>
             {
                 Answer::Failed(failure)
             }

@@ -138,7 +138,7 @@ impl AskCapacity {
         self.attempts.succeeded(at);
     }
 
-    /// What the fleet is to have is somebody else's now: it launches up to that by itself, and nothing is put back.
+    /// The target capacity is somebody else's now: the fleet launches up to it by itself, and nothing is put back.
     fn leaves_alone(
         &mut self,
         now: BootInstant,

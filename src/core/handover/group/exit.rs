@@ -56,7 +56,7 @@ pub(super) enum LeftBy {
     Uncounted,
 }
 
-/// What an answer to a call to leave says.
+/// The meaning of an answer to a call to leave.
 pub(super) enum Said {
     Left(LeftBy),
     /// It leaves already, or it has not come yet: its lifecycle state tells.

@@ -6,7 +6,7 @@ use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
-/// So many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
+/// This many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
 /// A launch that AWS leaves open for so long is given up, if the group has not grown: asked in another way, it may still
 /// launch in time.
@@ -33,7 +33,7 @@ pub(super) enum Doubt {
     InProgress,
 }
 
-/// What follows from a failed launch.
+/// The step that follows from a failed launch.
 pub(super) enum Failed {
     Again,
     Refused,
