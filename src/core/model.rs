@@ -131,9 +131,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The same with what `before` knew of its network, where this does not tell it.
+    /// The same with what `before`, an identity of the same instance, knew, where this does not tell it.
     pub fn completed_by(self, before: &Identity) -> Identity {
+        let text = |now: String, before: &String| if now.is_empty() { before.clone() } else { now };
         Identity {
+            availability_zone: text(self.availability_zone, &before.availability_zone),
+            instance_type: text(self.instance_type, &before.instance_type),
+            private_ip: text(self.private_ip, &before.private_ip),
+            account_id: text(self.account_id, &before.account_id),
             ipv6_addresses: self.ipv6_addresses.or_else(|| before.ipv6_addresses.clone()),
             vpc_id: self.vpc_id.or_else(|| before.vpc_id.clone()),
             subnet_id: self.subnet_id.or_else(|| before.subnet_id.clone()),

@@ -69,7 +69,8 @@ fn what_the_metadata_does_not_tell_this_time_is_known_as_before() {
         ..identity_of("i-us")
     };
     let mut life = Life::new(before.clone(), "boot".into(), Config::default(), false, None);
-    let untold = Identity { ipv6_addresses: None, vpc_id: None, subnet_id: None, ..before.clone() };
+    let untold =
+        Identity { instance_id: before.instance_id.clone(), region: before.region.clone(), ..Identity::default() };
     life.identify(untold.clone());
     assert_eq!(*life.identity(), before);
     life.identify(Identity { ipv6_addresses: Some(Vec::new()), ..untold });
