@@ -13,18 +13,19 @@ use crate::core::retry::{Failure, FailureKind};
 /// The state of a fleet that raises may have left something on.
 pub(super) enum Tidied {
     Nothing,
-    /// Something is left, to be looked at again soon.
-    Later,
+    /// Something is left, to be looked at again soon; with a sentence for the log where a person may want to act.
+    Later(Option<String>),
     /// A sentence for the log.
     Done(String),
 }
 
 /// The news of a round for a person.
-pub(super) fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Vec<LogLine> {
+pub(super) fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Option<LogLine> {
     match tidied {
-        Ok(Tidied::Nothing | Tidied::Later) => Vec::new(),
-        Ok(Tidied::Done(what)) => vec![LogLine::Info(what)],
-        Err(failure) => vec![LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))],
+        Ok(Tidied::Nothing | Tidied::Later(None)) => None,
+        Ok(Tidied::Later(Some(why))) => Some(LogLine::Warn(why)),
+        Ok(Tidied::Done(what)) => Some(LogLine::Info(what)),
+        Err(failure) => Some(LogLine::Warn(format!("failed to put right what a raise left on the fleet: {failure}"))),
     }
 }
 
@@ -36,9 +37,18 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ti
     let members = members_to_tidy(aws, kind, &fleet.id).await?;
     Ok(match leftover(fleet, &members, aws.clock.now()) {
         Leftover::Nothing => Tidied::Nothing,
-        Leftover::Later => Tidied::Later,
+        Leftover::Later => Tidied::Later(None),
+        Leftover::Surplus { living, target } => Tidied::Later(Some(surplus(&fleet.id, living, target))),
         Leftover::Now(right) => Tidied::Done(put_right(aws, kind, fleet, right).await?),
     })
+}
+
+fn surplus(fleet_id: &str, living: i32, target: i32) -> String {
+    format!(
+        "{fleet_id} has {living} units and a target of {target}, since a member under notice lived on or another was launched: \
+         the tag {BASE_CAPACITY_TAG} and the excess capacity policy no-termination stay until it has no more than its target; \
+         terminate the members that are too many, or raise the target"
+    )
 }
 
 async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {

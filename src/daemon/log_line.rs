@@ -3,6 +3,7 @@
 use tracing::{info, warn};
 
 /// A line for the log.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum LogLine {
     Info(String),
     Warn(String),

@@ -284,9 +284,9 @@ impl Preparation {
     /// Takes a round's findings. What a failed look-up knew before is kept. Returns what is news to a person.
     pub(super) fn learn(&mut self, findings: Findings, now: BootInstant) -> Vec<LogLine> {
         let Findings { credentials, plan, hooks_put_off, registrations, delays, denied_reads, tidied } = findings;
-        let is_left_over = matches!(tidied, Ok(Tidied::Later) | Err(_));
+        let is_left_over = matches!(tidied, Ok(Tidied::Later(_)) | Err(_));
         self.leftover_rounds = if is_left_over { self.leftover_rounds + 1 } else { 0 };
-        let mut lines = told_of_the_fleet(tidied);
+        let mut lines: Vec<LogLine> = self.said.news_of_fleet(told_of_the_fleet(tidied)).into_iter().collect();
         self.denied_reads = denied_reads.unwrap_or_else(|| std::mem::take(&mut self.denied_reads));
         let mut failed: Vec<String> = Vec::new();
         match credentials {
@@ -545,6 +545,22 @@ mod tests {
         }
         let lines = preparation.learn(found(["web", "udp"]), now);
         assert_eq!(beginnings(&lines), ["registered", "ready"]);
+    }
+
+    #[test]
+    fn a_fleet_that_has_more_than_its_target_is_told_once_and_looked_at_again_soon() {
+        let (mut preparation, mut now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        let mut look = |tidied: Tidied| {
+            let lines = preparation.learn(Findings { tidied: Ok(tidied), ..found(["web", "api"]) }, now);
+            let pause = preparation.next.since(now);
+            now = preparation.next;
+            (beginnings(&lines), pause <= RENEW_EVERY / 2)
+        };
+        let surplus = || Tidied::Later(Some("fleet-1 has 4 units".to_owned()));
+        assert_eq!(look(surplus()), (["fleet-1", "owner", "registered", "ready"].map(str::to_owned).to_vec(), true));
+        assert_eq!(look(surplus()), (Vec::new(), true));
+        assert_eq!(look(Tidied::Nothing), (Vec::new(), false));
+        assert_eq!(look(surplus()).0, ["fleet-1"]);
     }
 
     #[test]

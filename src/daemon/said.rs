@@ -14,6 +14,7 @@ pub(super) struct Said {
     pub(super) registered: Option<String>,
     pub(super) ready: Option<String>,
     doubts: BTreeSet<String>,
+    fleet: Option<LogLine>,
 }
 
 impl Said {
@@ -21,5 +22,11 @@ impl Said {
     pub(super) fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
         let doubts = outlook::doubts(found).into_iter();
         doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()
+    }
+
+    /// What a round tells of the fleet, unless the round before told the same.
+    pub(super) fn news_of_fleet(&mut self, line: Option<LogLine>) -> Option<LogLine> {
+        let before = std::mem::replace(&mut self.fleet, line);
+        self.fleet.clone().filter(|_| self.fleet != before)
     }
 }

@@ -116,9 +116,13 @@ fn given_weight(fleet: &Fleet, instance_type: &str) -> Option<u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     Nothing,
-    /// There is something to put right, but not yet: a member is under notice, or more members live than the target
-    /// says.
+    /// There is something to put right, but not yet: a member is under notice, or the fleet is being changed.
     Later,
+    /// More units live than the target says: the policy from before the raise would terminate one of them.
+    Surplus {
+        living: i32,
+        target: i32,
+    },
     Now(PutRight),
 }
 
@@ -163,9 +167,9 @@ pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Lefto
     let total = fleet.capacity.total;
     let base = (tag.covers(total) && total > tag.base).then_some(tag.base);
     let has_policy_to_restore = tag.terminates_excess && fleet.excess == ExcessCapacity::Stays;
-    let fits = living_units(fleet, members) <= base.unwrap_or(total);
-    match (base, has_policy_to_restore && !fits) {
-        (None, true) => Leftover::Later,
+    let (living, target) = (living_units(fleet, members), base.unwrap_or(total));
+    match (base, has_policy_to_restore && living > target) {
+        (None, true) => Leftover::Surplus { living, target },
         (base, true) => Leftover::Now(PutRight { base, terminates_excess: false, untag: false }),
         (base, false) => Leftover::Now(PutRight { base, terminates_excess: has_policy_to_restore, untag: true }),
     }
@@ -190,7 +194,7 @@ pub fn leftover_of_survivor(
     match leftover(fleet, &members, now) {
         right @ Leftover::Now(_) => right,
         _ if fleet.state == FleetState::Modifying => Leftover::Later,
-        Leftover::Nothing | Leftover::Later => Leftover::Nothing,
+        Leftover::Nothing | Leftover::Later | Leftover::Surplus { .. } => Leftover::Nothing,
     }
 }
 

@@ -451,7 +451,8 @@ fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_fleet_right() {
     assert_eq!(leftover(&tagged(5, stays, "4..6 termination"), &living(4)), right(Some(4), true, true));
     let word = "its policy comes back when no member exceeds the target";
     assert_eq!(leftover(&tagged(5, stays, "4..6 termination"), &living(5)), right(Some(4), false, false), "{word}");
-    assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(5)), Leftover::Later, "{word}");
+    let surplus = Leftover::Surplus { living: 5, target: 4 };
+    assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(5)), surplus, "{word}");
     assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(4)), right(None, true, true));
     assert_eq!(leftover(&tagged(4, terminates, "4..6 termination"), &living(5)), right(None, false, true), "by hand");
     assert_eq!(leftover(&tagged(5, stays, "4..6"), &[member("i-b", "m5.large", true)]), Leftover::Later);

@@ -231,7 +231,7 @@ proptest! {
                 crate::core::plan::Leftover::Now(right) => right.untag
                     && right.base.is_none()
                     && (right.terminates_excess || fleet.excess == ExcessCapacity::Terminates),
-                crate::core::plan::Leftover::Later => false,
+                crate::core::plan::Leftover::Later | crate::core::plan::Leftover::Surplus { .. } => false,
             };
             prop_assert!(policy_is_back, "{:?} {:?} {:?}", left, fleet.tags, fleet.excess);
         }
