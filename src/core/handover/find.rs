@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::capacity::{noticed_by_request, requests_may_be_told, staying_units};
+use super::capacity::{Units, noticed_by_request, requests_may_be_told};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
@@ -301,7 +301,7 @@ impl Find {
         let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
         let lost: u32 = self.victims.values().sum();
         // A victim that was replaced before needs nobody more, though its successor may be going itself.
-        let is_full = self.size.is_some_and(|size| staying_units(fleet, members, incident, now) >= size);
+        let is_full = self.size.is_some_and(|size| Units::of(fleet, members, incident, now).staying >= size);
         self.hand_out(now, new, self.owner_launches || (found < lost && !is_full))
     }
 

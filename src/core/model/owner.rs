@@ -276,6 +276,13 @@ pub struct FleetMember {
     pub taken_since: Option<Timestamp>,
 }
 
+impl FleetMember {
+    /// False only for one that EC2 shows as dead or dying.
+    pub fn lives(&self) -> bool {
+        self.instance.as_ref().is_none_or(|instance| instance.state.is_alive())
+    }
+}
+
 /// A launch template as a call names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LaunchTemplate {

@@ -51,12 +51,11 @@ impl fmt::Display for RaisedCapacity {
 
 /// Tells whether the member runs and is about to go: AWS takes it, or its own spot-relay has marked it.
 pub fn is_under_notice(member: &FleetMember, now: Timestamp) -> bool {
-    let lives = member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
     let counts = |since: Timestamp| now <= since + NOTICE_COUNTS;
     let is_taken = member.taken_since.is_some_and(counts);
     // A mark tells the deadline; one without a date stands as long as there is none.
     let is_marked = marked(member).is_some_and(|deadline| deadline.is_none_or(|at| counts(at - TWO_MINUTES)));
-    lives && (is_taken || is_marked)
+    member.lives() && (is_taken || is_marked)
 }
 
 /// The time at which the member goes, by AWS's clock; `None` where that is not known.
@@ -200,7 +199,6 @@ pub fn leftover_of_survivor(
 
 /// Rounded up: a part of a unit exceeds a target too.
 fn living_units(fleet: &Fleet, members: &[FleetMember]) -> i32 {
-    let lives = |member: &&FleetMember| member.instance.as_ref().is_none_or(|instance| instance.state.is_alive());
-    let weights = members.iter().filter(lives).map(|member| member_hundredths(fleet, member));
+    let weights = members.iter().filter(|member| member.lives()).map(|member| member_hundredths(fleet, member));
     i32::try_from(weights.sum::<u32>().div_ceil(100)).unwrap_or(i32::MAX).max(fleet.capacity.fulfilled)
 }

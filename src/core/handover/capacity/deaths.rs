@@ -1,25 +1,37 @@
 //! What a fleet has launched and lost again: told, and asked for again, but not for ever.
 
+use std::collections::BTreeMap;
+
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::{Ask, Asked};
 use crate::core::handover::launch::{MOST_DEATHS, advice, pause_after_deaths};
 use crate::core::handover::watch::Death;
 use crate::core::incident::Incident;
-use crate::core::model::{BootInstant, Instance, StateReason};
+use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
 
 /// A fleet that does not get what it was raised for is asked for the dead after so many reads.
 const READS_WITHOUT_A_DEATH: usize = 5;
 
+/// What the fleet has launched for this handover and lost.
+#[derive(Clone, Default)]
+pub(super) struct Deaths {
+    /// The instances that the fleet launched since our notice and that are dead, each with its reason.
+    pub(super) dead: BTreeMap<InstanceId, Option<StateReason>>,
+    pub(super) given_up: Option<String>,
+    /// The fleet's capacity when it was reached: base and what is under notice.
+    pub(super) expected: Option<i32>,
+}
+
 impl AskCapacity {
     /// The fleet has less than it had for us, with time to launch another: something that it launched is gone.
     pub(super) fn has_lost(&self, now: BootInstant, incident: &Incident, fulfilled: i32) -> bool {
-        let is_short = self.expected.is_some_and(|expected| fulfilled < expected);
-        is_short && self.given_up.is_none() && incident.deadline.since(now) > super::ABOUT_TO_GO
+        let is_short = self.deaths.expected.is_some_and(|expected| fulfilled < expected);
+        is_short && self.deaths.given_up.is_none() && incident.deadline.since(now) > super::ABOUT_TO_GO
     }
 
     /// It is time to look for the dead while the fleet is waited for.
     pub(super) fn misses_births(&self) -> bool {
-        self.reads > 0 && self.reads.is_multiple_of(READS_WITHOUT_A_DEATH) && self.given_up.is_none()
+        self.reads > 0 && self.reads.is_multiple_of(READS_WITHOUT_A_DEATH) && self.deaths.given_up.is_none()
     }
 
     /// The dead among the fleet's instances that were launched since our notice, but for those told of.
@@ -28,13 +40,14 @@ impl AskCapacity {
         let is_young = |it: &Instance| it.launch_time.zip(since).is_some_and(|(launched, since)| launched >= since);
         let dead = instances.into_iter().filter(|it| !it.state.is_alive() && is_young(it));
         let death = |it: Instance| Death { instance_id: it.instance_id, reason: it.state_reason, has_run: false };
-        let deaths: Vec<Death> = dead.map(death).filter(|death| !self.dead.contains_key(&death.instance_id)).collect();
+        let deaths: Vec<Death> =
+            dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();
         deaths.iter().for_each(|death| self.note_death(death));
         deaths
     }
 
     fn note_death(&mut self, death: &Death) {
-        self.dead.entry(death.instance_id.clone()).or_insert_with(|| death.reason.clone());
+        self.deaths.dead.entry(death.instance_id.clone()).or_insert_with(|| death.reason.clone());
     }
 
     /// Counts the fleet again after a pause; or puts it back for good, where the next one would die of the same.
@@ -42,16 +55,16 @@ impl AskCapacity {
         let code = |reason: &Option<StateReason>| {
             reason.as_ref().map_or_else(|| "an unknown reason".to_owned(), |reason| reason.code.clone())
         };
-        let alike = |last: &str| self.dead.values().filter(|reason| code(reason) == last).count();
-        let most = self.dead.values().map(code).max_by_key(|last| alike(last));
+        let alike = |last: &str| self.deaths.dead.values().filter(|reason| code(reason) == last).count();
+        let most = self.deaths.dead.values().map(code).max_by_key(|last| alike(last));
         let given_up = most
             .filter(|most| alike(most) >= MOST_DEATHS)
             .map(|most| format!("{} that it launched died of {most}; {}", alike(&most), advice(&most)));
-        (self.settling, self.fulfilled, self.wanted, self.back_at) = (false, false, None, None);
+        (self.fulfilled, self.count.wanted, self.back_at) = (false, None, None);
         self.told = Asked::Raised;
         self.stage = if given_up.is_some() && !self.operator.is_suspected() { Stage::PutBack } else { Stage::Read };
-        self.given_up = given_up;
-        self.attempts.begins_again(now + pause_after_deaths(self.dead.len(), self.attempts.seed));
+        self.deaths.given_up = given_up;
+        self.attempts.begins_again(now + pause_after_deaths(self.deaths.dead.len(), self.attempts.seed));
     }
 }
 
@@ -61,15 +74,15 @@ impl Ask for AskCapacity {
     }
 
     fn serves_on(&self) -> bool {
-        !self.has_spare && self.given_up.is_none()
+        !self.has_spare && self.deaths.given_up.is_none()
     }
 
     fn in_vain(&self) -> Option<String> {
-        self.given_up.clone()
+        self.deaths.given_up.clone()
     }
 
     fn given_up(&self) -> Option<&str> {
-        self.given_up.as_deref()
+        self.deaths.given_up.as_deref()
     }
 
     /// The fleet has launched one that is gone: it is counted again, and raised again while there is time.
@@ -95,7 +108,7 @@ impl Ask for AskCapacity {
     }
 
     fn is_gone_unasked(&self) -> bool {
-        self.stage == Stage::Gone && !self.raise_begun && self.told == Asked::Pending
+        self.stage == Stage::Gone && !self.raise.is_begun() && self.told == Asked::Pending
     }
 
     /// Tells whether the owner has yet to launch what was asked of it.

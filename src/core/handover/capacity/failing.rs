@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AskCapacity, Stage};
+use super::{AskCapacity, Others, Raise, Stage};
 use crate::core::call::Answer;
 use crate::core::model::BootInstant;
 use crate::core::retry::{Failure, FailureKind};
@@ -24,8 +24,8 @@ impl AskCapacity {
     /// Only a person can allow it.
     pub(super) fn spaces_out_what_is_denied(&mut self) {
         let is_denied = self.attempts.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Denied);
-        if is_denied && self.failed_writes > 0 {
-            self.attempts.space_out((DENIED_PAUSE * self.failed_writes).min(LONGEST_DENIED_PAUSE));
+        if is_denied && self.writes.failed > 0 {
+            self.attempts.space_out((DENIED_PAUSE * self.writes.failed).min(LONGEST_DENIED_PAUSE));
         }
     }
 
@@ -39,49 +39,43 @@ impl AskCapacity {
 
     /// The tag of a raise that never came speaks of nothing. Where others go it is left to whoever tidies: it may be theirs.
     pub(super) fn is_to_be_untagged(&self) -> bool {
-        self.tagged && !self.may_have_been_raised && !self.others_go
+        self.writes.tagged && !self.raise.may_have_been_done() && self.count.others == Others::Stay
     }
 
     /// Members without their Spot requests are a failed read, until it is clear that these will not be told.
     pub(super) fn judged(&mut self, answer: Answer) -> Answer {
-        match answer {
+        match &answer {
             Answer::FleetMembersByMarks { failure, .. }
-                if self.by_marks.is_none() && requests_may_be_told(&failure, self.attempts.failures) =>
+                if self.count.by_marks.is_none() && requests_may_be_told(failure, self.attempts.failures) =>
             {
-                Answer::Failed(failure)
+                return Answer::Failed(failure.clone());
             }
-            Answer::FleetMembersByMarks { members, failure } => {
-                self.by_marks = Some(failure.clone());
-                Answer::FleetMembersByMarks { members, failure }
-            }
-            Answer::FleetMembers(members) => {
-                self.by_marks = None;
-                Answer::FleetMembers(members)
-            }
-            other => other,
+            Answer::FleetMembersByMarks { failure, .. } => self.count.by_marks = Some(failure.clone()),
+            Answer::FleetMembers(_) => self.count.by_marks = None,
+            _ => {}
         }
+        answer
     }
 
     /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
     pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
         let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
         if stage == Stage::Raise {
-            self.may_have_been_raised |= failure.may_have_been_done();
-            self.raise_begun = self.may_have_been_raised;
+            let may_be_done = self.raise.may_have_been_done() || failure.may_have_been_done();
+            self.raise = if may_be_done { Raise::Stands } else { Raise::NotBegun };
         }
         if writes || stage == Stage::Tag {
-            self.attempts.failures = self.failed_writes;
-            self.failed_writes += 1;
+            self.attempts.failures = self.writes.failed;
+            self.writes.failed += 1;
         }
-        // The fleet is read on meanwhile.
-        if stage == Stage::Note || (stage == Stage::Deaths && !self.settling) {
-            self.stage = Stage::Await;
-        }
-        self.trouble = Some((stage, failure.clone()));
-        // Why a fleet cannot be changed its state tells.
-        self.refused = writes && failure.kind == FailureKind::Rejected;
-        if self.refused {
-            self.stage = Stage::Read;
-        }
+        self.writes.trouble = Some((stage, failure.clone()));
+        self.stage = match stage {
+            _ if writes && failure.kind == FailureKind::Rejected => Stage::Refused,
+            Stage::Refused => Stage::Read,
+            // The fleet is read on meanwhile.
+            Stage::Note => Stage::Await,
+            Stage::Deaths if self.back_at.is_none() => Stage::Await,
+            stage => stage,
+        };
     }
 }

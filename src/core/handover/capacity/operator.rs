@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use super::count::{staying_units, young};
-use super::{AskCapacity, Stage};
-use crate::core::handover::Incident;
-use crate::core::model::{BootInstant, Fleet, FleetMember};
+use super::count::Units;
+use super::{AskCapacity, Others, Stage};
+use crate::core::model::BootInstant;
 use crate::core::plan::RaisedCapacity;
 
 /// A strange total is read so often in a row, with this pause, before it is believed.
@@ -27,6 +26,8 @@ pub(super) struct Operator {
     pub(super) left_alone: Option<i32>,
     /// For the log.
     pub(super) remark: Option<String>,
+    /// The fleet's capacity from before the notice.
+    pub(super) planned: Option<i32>,
 }
 
 impl Operator {
@@ -48,14 +49,9 @@ impl AskCapacity {
     }
 
     /// The highest total that victims have noted for this base, as far as this one knows.
-    fn noted(&self, base: i32) -> i32 {
+    pub(super) fn noted(&self, base: i32) -> i32 {
         let tag = self.tag().filter(|tag| tag.base == base).map_or(base, |tag| tag.raised);
-        tag.max(self.noted)
-    }
-
-    /// Never below what another victim has noted already.
-    pub(super) fn raised_to_tag(&self) -> Option<i32> {
-        Some(self.wanted?.max(self.noted(self.base?)))
+        tag.max(self.writes.noted)
     }
 
     /// Tells whether the last total read is none that this victim has written or one has noted, or another victim has noted
@@ -78,39 +74,35 @@ impl AskCapacity {
     pub(super) fn is_unnoted(&self) -> bool {
         let total = self.fleet.as_ref().map_or(0, |fleet| fleet.capacity.total);
         let covers = || self.tag().is_some_and(|tag| tag.covers(total));
-        self.written == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
+        self.writes.accepted == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
     }
 
     /// Fixes the base at the first count, and moves it to what somebody else has set. Returns whether the count goes on.
-    pub(super) fn settles_base(
-        &mut self,
-        now: BootInstant,
-        incident: &Incident,
-        members: &[FleetMember],
-        units: i32,
-    ) -> bool {
-        let Some(fleet) = self.fleet.clone() else { return false };
-        let (total, tag) = (fleet.capacity.total, self.tag());
-        let Some(base) = self.base else { return self.fixes_base(now, total, tag, units) };
+    pub(super) fn settles_base(&mut self, now: BootInstant, units: Units) -> bool {
+        let Some(total) = self.fleet.as_ref().map(|fleet| fleet.capacity.total) else { return false };
+        let tag = self.tag();
+        let Some(base) = self.base else { return self.fixes_base(now, total, tag, units.going) };
         let noted_base = tag.filter(|tag| tag.covers(total)).map(|tag| tag.base);
         let has_another_base = noted_base.is_some_and(|noted| noted != base);
-        let is_by_fellows = self.others_go && !has_another_base && (base..=base.saturating_add(units)).contains(&total);
+        let is_by_fellows = self.count.others != Others::Stay
+            && !has_another_base
+            && (base..=base.saturating_add(units.going)).contains(&total);
         if !self.is_strange() || is_by_fellows {
             self.operator.seen = None;
             return true;
         }
         if !self.operator.sees(total, tag) {
-            self.reads_again(now + STRANGE_PAUSE);
+            self.go_on(now + STRANGE_PAUSE, Stage::Read);
             return false;
         }
         self.operator.seen = None;
         let total = noted_base.unwrap_or(total);
         self.base = Some(total);
-        if !self.may_have_been_raised && self.raised_at.is_none() {
+        if !self.raise.may_have_been_done() && !self.is_raised {
             self.says_new_base(total);
             return true;
         }
-        self.leaves_alone(now, incident, &fleet, members, total);
+        self.leaves_alone(now, units, total);
         false
     }
 
@@ -118,11 +110,11 @@ impl AskCapacity {
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let is_strange = match tag {
             Some(tag) => !tag.covers(total),
-            None => self.planned.is_some_and(|planned| total > planned),
+            None => self.operator.planned.is_some_and(|planned| total > planned),
         };
-        if is_strange && self.others_go && !self.operator.sees(total, tag) {
+        if is_strange && self.count.others != Others::Stay && !self.operator.sees(total, tag) {
             let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));
-            self.reads_again(now + if may_be_raised { DOUBTFUL_PAUSE } else { STRANGE_PAUSE });
+            self.go_on(now + if may_be_raised { DOUBTFUL_PAUSE } else { STRANGE_PAUSE }, Stage::Read);
             return false;
         }
         self.operator.seen = None;
@@ -133,29 +125,17 @@ impl AskCapacity {
         true
     }
 
-    fn reads_again(&mut self, at: BootInstant) {
-        self.stage = Stage::Read;
-        self.attempts.succeeded(at);
-    }
-
     /// The target capacity is somebody else's now: the fleet launches up to it by itself, and nothing is put back.
-    fn leaves_alone(
-        &mut self,
-        now: BootInstant,
-        incident: &Incident,
-        fleet: &Fleet,
-        members: &[FleetMember],
-        total: i32,
-    ) {
+    fn leaves_alone(&mut self, now: BootInstant, units: Units, total: i32) {
         self.operator.left_alone = Some(total);
         self.operator.remark = Some(format!(
             "{}: somebody else has set its target capacity to {total} while it was raised for this handover: it stays at \
              {total} and is raised no more; the fleet launches up to it, and replaces members that go, by itself",
             self.fleet_id
         ));
-        self.has_spare = staying_units(fleet, members, incident, now) - young(fleet, members, incident, now) >= total;
+        self.has_spare = units.staying - units.young >= total;
         self.fulfilled = true;
-        self.another_goes_at = None;
+        self.count.another_goes_at = None;
         self.go_on(now, Stage::Tidy);
     }
 

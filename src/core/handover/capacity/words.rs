@@ -1,16 +1,18 @@
 //! The fate of a raise in words: what became of the fleet's capacity, and why, for the end of a handover.
 
-use super::{AskCapacity, Stage};
+use super::{AskCapacity, Others, Stage};
+#[cfg(test)]
+use super::{Count, Writes};
 use crate::core::duty::DutyReport;
 use crate::core::handover::ask::Asked;
 use crate::core::handover::seconds;
-use crate::core::model::BootInstant;
+use crate::core::model::{BootInstant, FleetState};
 
 impl AskCapacity {
     /// Each once: that the fleet was asked, and that it has launched.
     pub(super) fn tell(&mut self) -> Asked {
         match self.told {
-            Asked::Pending if self.raised_at.is_some() => self.told = Asked::Raised,
+            Asked::Pending if self.is_raised => self.told = Asked::Raised,
             Asked::Raised if self.fulfilled || self.has_grown() => self.told = Asked::Launching,
             _ => return Asked::Pending,
         }
@@ -19,7 +21,7 @@ impl AskCapacity {
 
     /// The fleet has launched for one victim or more.
     fn has_grown(&self) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.fulfilled_at_count)
+        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.count.fulfilled)
     }
 
     pub(super) fn in_words(&self, begun_at: BootInstant) -> DutyReport {
@@ -31,9 +33,9 @@ impl AskCapacity {
                 DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
-            (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone.clone()).settled(),
-            (stage, back_at) if self.given_up.is_some() => {
-                let why = self.given_up.clone().unwrap_or_default();
+            (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone()).settled(),
+            (stage, back_at) if self.deaths.given_up.is_some() => {
+                let why = self.deaths.given_up.clone().unwrap_or_default();
                 let back = if back_at.is_some() { format!("back at {base}, and ") } else { String::new() };
                 let report = DutyReport::new(duty, false, format!("{back}given up: {why}"));
                 if stage == Stage::Done { report.settled() } else { report }
@@ -44,7 +46,7 @@ impl AskCapacity {
                 if self.is_to_be_untagged() && stage != Stage::Done { report } else { report.settled() }
             }
             (_, Some(at)) if self.fulfilled => {
-                let by_marks = self.by_marks.as_ref().map(|failure| {
+                let by_marks = self.count.by_marks.as_ref().map(|failure| {
                     format!(" (the other members that go were counted by their tags alone, because of {failure})")
                 });
                 let after = seconds(at.since(begun_at));
@@ -53,17 +55,24 @@ impl AskCapacity {
                 DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
-            (_, None) if self.may_have_been_raised => {
+            (_, None) if self.raise.may_have_been_done() => {
                 DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble()))
             }
             (_, None) => DutyReport::new(duty, false, self.why_not_raised()),
         }
     }
 
+    fn why_gone(&self) -> String {
+        match self.fleet.as_ref().map(|fleet| &fleet.state) {
+            Some(FleetState::Ended(state)) => format!("it is {state} and launches nothing any more"),
+            _ => "AWS knows no such fleet".to_owned(),
+        }
+    }
+
     fn why_not_raised(&self) -> String {
-        let why = match &self.trouble {
+        let why = match &self.writes.trouble {
             Some((_, failure)) => format!("failed, last with {failure}"),
-            None if self.another_is_about_to_go => {
+            None if self.count.others == Others::AboutToGo => {
                 "another member goes in the same seconds, and would be replaced twice".to_owned()
             }
             None if self.too_late => "too little time is left".to_owned(),
@@ -75,26 +84,19 @@ impl AskCapacity {
     /// Everything that decides what comes next, but for when.
     #[cfg(test)]
     pub(in crate::core::handover) fn fingerprint(&self) -> String {
+        let stage = (self.stage, self.base, self.attempts.failures);
         let read = self.fleet.as_ref().map(|fleet| (fleet.capacity, &fleet.tags, fleet.excess));
-        let told = (self.raised_at.is_some(), self.raise_begun, self.fulfilled, self.settling, self.back_at.is_some());
-        let tag = (self.may_have_been_raised, self.tagged, self.others_go, self.by_marks.is_some(), self.dead.len());
-        let whose = (self.noted, &self.operator);
-        format!(
-            "{:?} {:?} {read:?} {:?} {told:?} {tag:?} {whose:?} {:?} {} {} {}",
-            self.stage,
-            self.base,
-            self.wanted,
-            self.written,
-            self.by_itself,
-            self.fulfilled_at_count,
-            self.attempts.failures
-        )
+        let told = (self.is_raised, self.raise, self.fulfilled, self.back_at.is_some(), self.deaths.dead.len());
+        let Count { others, by_marks, wanted, by_itself, fulfilled, .. } = &self.count;
+        let count = (others, by_marks.is_some(), wanted, by_itself, fulfilled);
+        let Writes { accepted, tagged, noted, .. } = &self.writes;
+        format!("{stage:?} {read:?} {told:?} {count:?} {accepted:?} {tagged} {noted} {:?}", self.operator)
     }
 
     /// What was read last may be the reason for a write, or for one under way.
     #[cfg(test)]
     pub(in crate::core::handover) fn is_about_to_write(&self) -> bool {
-        let looks = matches!(self.stage, Stage::Read | Stage::Await | Stage::Deaths | Stage::Tidy);
+        let looks = matches!(self.stage, Stage::Read | Stage::Refused | Stage::Await | Stage::Deaths | Stage::Tidy);
         !looks && !matches!(self.stage, Stage::Done | Stage::Gone)
     }
 }
