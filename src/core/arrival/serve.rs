@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, Registration, Target, TargetHealth, ZoneChoice};
+use crate::core::model::{BootInstant, Registration, Standing, TargetHealth, ZoneChoice};
 use crate::core::retry::{Failure, FailureKind, growing};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
@@ -78,26 +78,18 @@ impl Serve {
         })
     }
 
-    fn may_be_refused_while_it_drains(&self, failure: &Failure) -> bool {
-        self.registration.drains_to_the_end() && failure.kind == FailureKind::Rejected
-    }
-
     fn followed(&mut self, now: BootInstant, rows: &[TargetHealth]) {
-        let of = |target: &Target| rows.iter().find(|row| row.target.is_same(target));
-        let ours: Vec<Option<&TargetHealth>> = self.registration.targets.iter().map(of).collect();
-        let each = |is: &dyn Fn(&TargetHealth) -> bool| ours.iter().all(|row| row.is_some_and(is));
-        let drains = ours.iter().flatten().any(|row| row.drains());
-        let is_registered = each(&|row| row.is_registered()) && !drains;
-        let serves = each(&|row| self.registration.is_served(row));
-        let is_unserved = each(&|row| self.registration.is_unserved(row) || self.registration.is_served(row));
         let refusal = self.refusal.take();
-        match self.stage {
-            _ if drains && self.registration.drains_to_the_end() => {
+        match (self.stage, self.registration.standing(&self.registration.targets, rows)) {
+            (_, Standing::Wanting { drains: true, .. }) if self.registration.drains_to_the_end() => {
                 self.stage = Stage::Drain;
                 self.look_within(now, DRAINS_LOOK_AT_MOST);
             }
-            Stage::Drain => self.register_at(now),
-            _ if !is_registered => {
+            (Stage::Drain, _) => {
+                (self.stage, self.looks) = (Stage::Register, 0);
+                self.attempts.succeeded(now);
+            }
+            (_, Standing::Wanting { .. }) => {
                 self.look_later(now);
                 self.stage = Stage::Register;
                 // Not for its draining, then: as any other failure.
@@ -105,26 +97,20 @@ impl Serve {
                     self.attempts.failed(now, refusal);
                 }
             }
-            Stage::Again if serves => {
+            (Stage::Again, Standing::Serves) => {
                 self.stage = Stage::Healthy;
                 self.attempts.end();
             }
-            _ if serves => {
+            (_, Standing::Serves) => {
                 self.stage = Stage::Again;
                 self.attempts.succeeded(now + SEEN_TWICE_AFTER);
             }
-            _ if is_unserved => self.unserved(now),
-            _ => {
+            (_, Standing::Unserved) => self.unserved(now),
+            (_, Standing::Registered) => {
                 self.stage = Stage::Follow;
                 self.look_later(now);
             }
         }
-    }
-
-    fn register_at(&mut self, now: BootInstant) {
-        self.stage = Stage::Register;
-        self.looks = 0;
-        self.attempts.succeeded(now);
     }
 
     fn unserved(&mut self, now: BootInstant) {
@@ -188,7 +174,9 @@ impl Duty<Duties> for Serve {
                 return Ok(News { is_gone: true, ..News::default() });
             }
             (_, Answer::Failed(failure)) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
-            (Stage::Register, Answer::Failed(failure)) if self.may_be_refused_while_it_drains(&failure) => {
+            (Stage::Register, Answer::Failed(failure))
+                if failure.kind == FailureKind::Rejected && self.registration.drains_to_the_end() =>
+            {
                 self.refusal = Some(failure);
                 self.stage = Stage::Follow;
                 self.attempts.succeeded(now);

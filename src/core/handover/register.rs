@@ -12,7 +12,8 @@ use super::duties::{Duties, News};
 use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetType, ZoneChoice,
+    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Standing, Target, TargetHealth, TargetType,
+    ZoneChoice,
 };
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{self, FailureKind, Precedence, growing};
@@ -31,27 +32,37 @@ pub(super) struct Register {
     by_owner: bool,
     /// The successors that run.
     running: Vec<Instance>,
-    places: BTreeMap<InstanceId, Place>,
+    successors: BTreeMap<InstanceId, Successor>,
     /// Those that the call under way registers, or looks at.
     asked: Vec<Instance>,
     registers: bool,
-    /// Those that are registered on every port, for all that is known.
-    registered: BTreeSet<InstanceId>,
     attempts: Attempts,
     looks: usize,
     healthy_at: Option<BootInstant>,
-    /// Those that were healthy and are not any more.
-    fallen: BTreeSet<InstanceId>,
     /// When target health last showed them healthy.
     seen_at: Option<BootInstant>,
-    /// How many successors were told of as healthy.
-    told_healthy: usize,
     /// AWS refused a call for several: it may have been for one of them.
     one_by_one: Option<usize>,
     zone: ZoneChoice,
     /// One is registered in a zone that no load balancer of the group serves.
     is_unserved: bool,
-    gone: bool,
+}
+
+struct Successor {
+    place: Place,
+    /// It is so for all that is known.
+    told: Told,
+    /// It was healthy and is not any more.
+    has_fallen: bool,
+}
+
+/// The milestone that was told of a successor last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    /// It is registered on every port.
+    Registered,
+    Healthy,
 }
 
 /// Where one successor stands in this target group.
@@ -72,20 +83,16 @@ impl Register {
             registration,
             by_owner,
             running: Vec::new(),
-            places: BTreeMap::new(),
+            successors: BTreeMap::new(),
             asked: Vec::new(),
             registers: false,
-            registered: BTreeSet::new(),
             attempts: attempts.with(Precedence::Last),
             looks: 0,
             healthy_at: None,
-            fallen: BTreeSet::new(),
             seen_at: None,
-            told_healthy: 0,
             one_by_one: None,
             zone,
             is_unserved: false,
-            gone: false,
         }
     }
 
@@ -97,42 +104,40 @@ impl Register {
         let before = self.registration.ports();
         self.registration.targets = targets.to_vec();
         let news: BTreeSet<u16> = self.registration.ports().difference(&before).copied().collect();
-        for place in self.places.values_mut() {
-            match place {
+        for successor in self.successors.values_mut() {
+            successor.told = Told::Nothing;
+            match &mut successor.place {
                 Place::Register(ports) => ports.extend(&news),
-                Place::Healthy => *place = Place::Follow,
+                place @ Place::Healthy => *place = Place::Follow,
                 Place::Look(_) | Place::Follow => {}
             }
         }
-        self.registered.clear();
-        self.told_healthy = 0;
-        self.healthy_at = None;
-        self.looks = 0;
+        (self.healthy_at, self.looks) = (None, 0);
     }
 
     /// These have died.
     pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
         self.running.retain(|instance| !instances.contains(&instance.instance_id));
-        self.places.retain(|id, _| !instances.contains(id));
-        self.registered.retain(|id| !instances.contains(id));
-        self.fallen.retain(|id| !instances.contains(id));
-        self.told_healthy = self.told_healthy.min(self.places.len());
-        if self.places.is_empty() {
-            self.healthy_at = None;
-            self.looks = 0;
+        self.successors.retain(|id, _| !instances.contains(id));
+        if self.successors.is_empty() {
+            (self.healthy_at, self.looks) = (None, 0);
         }
     }
 
     /// Tells whether this instance need not live on for them: registered, or their owner's business. `all_run`: no successor is
     /// still to come.
     pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
-        let registered = !self.places.is_empty() && self.places.keys().all(|id| self.registered.contains(id));
-        let waits = self.places.values().any(|place| matches!(place, Place::Register(_)));
-        self.gone || (registered && all_run) || (self.by_owner && !waits && self.registration.ports().len() <= 1)
+        let registered = !self.successors.is_empty() && self.successors.values().all(|it| it.told >= Told::Registered);
+        let waits = self.successors.values().any(|it| matches!(it.place, Place::Register(_)));
+        self.is_over() || (registered && all_run) || (self.by_owner && !waits && self.registration.ports().len() <= 1)
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.gone || (!self.places.is_empty() && self.places.values().all(|place| *place == Place::Healthy))
+        self.is_over() || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
+    }
+
+    fn place(&self, instance: &Instance) -> Option<&Place> {
+        self.successors.get(&instance.instance_id).map(|successor| &successor.place)
     }
 
     /// Takes up those that have come to run since the last time. `several`: how many successors there are, where this
@@ -143,7 +148,7 @@ impl Register {
         }
         for instance in running {
             let id = &instance.instance_id;
-            if self.places.contains_key(id) {
+            if self.successors.contains_key(id) {
                 continue;
             }
             let place = match several {
@@ -155,7 +160,7 @@ impl Register {
                     Place::Look(now + longest.min(WAIT_AT_MOST).mul_f64(chance))
                 }
             };
-            self.places.insert(id.clone(), place);
+            self.successors.insert(id.clone(), Successor { place, told: Told::Nothing, has_fallen: false });
             if self.attempts.failures == 0 && !self.attempts.in_flight {
                 self.attempts.next = self.attempts.next.min(now);
             }
@@ -164,7 +169,7 @@ impl Register {
 
     /// Those to be registered that have an address, as many as one call takes.
     fn batch(&self) -> Vec<&Instance> {
-        let waits = |instance: &&Instance| matches!(self.places.get(&instance.instance_id), Some(Place::Register(_)));
+        let waits = |instance: &&Instance| matches!(self.place(instance), Some(Place::Register(_)));
         let ready = |instance: &&Instance| waits(instance) && !goes(instance) && self.target_id(instance).is_some();
         let waiting: Vec<&Instance> = self.running.iter().filter(ready).collect();
         match self.one_by_one {
@@ -175,7 +180,7 @@ impl Register {
 
     /// Those whose health is to be asked for, as many as one call names.
     fn to_look_at(&self, now: BootInstant) -> Vec<&Instance> {
-        let is_due = |instance: &&Instance| match self.places.get(&instance.instance_id) {
+        let is_due = |instance: &&Instance| match self.place(instance) {
             Some(Place::Look(from)) => now >= *from,
             Some(Place::Follow) => true,
             _ => false,
@@ -211,7 +216,7 @@ impl Register {
     /// On the ports that it is to be registered on, or on all of ours.
     fn targets(&self, instance: &Instance) -> Vec<Target> {
         let Some(id) = self.target_id(instance) else { return Vec::new() };
-        let wanted = |target: &Target| match self.places.get(&instance.instance_id) {
+        let wanted = |target: &Target| match self.place(instance) {
             Some(Place::Register(ports)) => ports.contains(&target.port),
             _ => true,
         };
@@ -226,33 +231,22 @@ impl Register {
         }
     }
 
-    /// There is no such target group any more: nothing to serve there.
-    fn is_gone(&mut self, now: BootInstant) {
-        self.gone = true;
-        self.attempts.succeeded(now);
-    }
-
     fn followed(&mut self, now: BootInstant, asked: &[Instance], rows: &[TargetHealth], incident: &mut Incident) {
         let (mut shown, mut at_once) = (Vec::new(), false);
         self.is_unserved = false;
         for instance in asked {
-            let (Some(id), Some(place)) = (self.target_id(instance), self.places.get(&instance.instance_id)) else {
-                continue;
-            };
-            let was_looked_for = match place {
-                Place::Look(from) => now >= *from,
-                _ => self.by_owner,
-            };
-            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.has_id(&id)).collect();
-            let seen = self.seen(&here, place, now);
-            self.is_unserved |= here.iter().any(|row| self.registration.is_unserved(row));
-            if matches!(seen, Place::Follow | Place::Healthy) && self.is_on_every_port(rows, &id) {
+            let (Some(target_id), Some(place)) = (self.target_id(instance), self.place(instance)) else { continue };
+            let (seen, standing) = self.seen(&target_id, rows, place, now);
+            at_once |= (self.by_owner || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
+            self.is_unserved |= standing == Standing::Unserved;
+            if !matches!(standing, Standing::Wanting { .. }) {
                 shown.push(instance.instance_id.clone());
             }
-            at_once |= was_looked_for && matches!(seen, Place::Register(_));
-            self.places.insert(instance.instance_id.clone(), seen);
+            if let Some(successor) = self.successors.get_mut(&instance.instance_id) {
+                successor.has_fallen &= seen != Place::Healthy;
+                successor.place = seen;
+            }
         }
-        self.fallen.retain(|id| self.places.get(id).is_some_and(|place| *place != Place::Healthy));
         if self.is_healthy() {
             self.seen_at = Some(now);
         }
@@ -263,35 +257,29 @@ impl Register {
         self.say_healthy(now, incident);
     }
 
-    /// Reads the place of one successor from its rows.
-    fn seen(&self, rows: &[&TargetHealth], place: &Place, now: BootInstant) -> Place {
-        let there = |port: &u16| rows.iter().any(|row| row.target.port == *port && is_there(row));
-        let serves = |port: &u16| rows.iter().any(|row| row.target.port == *port && self.registration.is_served(row));
-        let ports = self.registration.ports();
-        if ports.iter().all(serves) {
-            return Place::Healthy;
-        }
-        let wanting: BTreeSet<u16> = ports.iter().copied().filter(|port| !there(port)).collect();
-        let shown = rows.iter().any(|row| is_there(row));
-        match place {
-            Place::Healthy => Place::Healthy,
-            Place::Look(from) if now < *from && !wanting.is_empty() => Place::Look(*from),
-            _ if wanting.is_empty() => Place::Follow,
+    /// Reads the place of one successor from target health.
+    fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, Standing) {
+        let standing = self.registration.standing(&self.registration.targets_of(target_id), rows);
+        let is_shown = || rows.iter().any(|row| row.target.has_id(target_id) && row.is_there());
+        let seen = match (&standing, place) {
+            (Standing::Serves, _) | (_, Place::Healthy) => Place::Healthy,
+            (Standing::Registered | Standing::Unserved, _) => Place::Follow,
+            (Standing::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
             // An owner registers on the group's own port alone; until it has, nobody does.
-            _ if self.by_owner && !shown => Place::Follow,
-            _ => Place::Register(wanting),
-        }
+            (Standing::Wanting { .. }, _) if self.by_owner && !is_shown() => Place::Follow,
+            (Standing::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
+        };
+        (seen, standing)
     }
 
     /// When they were last seen healthy; `None` where nobody is.
     pub(super) fn seen_at(&self) -> Option<BootInstant> {
-        self.seen_at.filter(|_| !self.gone && self.is_healthy())
+        self.seen_at.filter(|_| !self.is_over() && self.is_healthy())
     }
 
     /// The targets of those that were seen healthy.
     pub(super) fn healthy_targets(&self) -> Vec<Target> {
-        let is_healthy =
-            |instance: &&Instance| self.places.get(&instance.instance_id).is_some_and(|place| *place == Place::Healthy);
+        let is_healthy = |instance: &&Instance| self.place(instance) == Some(&Place::Healthy);
         self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
     }
 
@@ -299,63 +287,54 @@ impl Register {
     pub(super) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
         let mut lost = Vec::new();
         for instance in self.running.clone() {
-            let (Some(id), instance_id) = (self.target_id(&instance), instance.instance_id) else { continue };
-            let here: Vec<&TargetHealth> = rows.iter().filter(|row| row.target.has_id(&id)).collect();
-            let was_healthy = self.places.get(&instance_id) == Some(&Place::Healthy);
+            let Some(target_id) = self.target_id(&instance) else { continue };
             // Of one that AWS tells nothing of nothing new is known.
-            if !was_healthy || here.is_empty() {
+            let is_told = rows.iter().any(|row| row.target.has_id(&target_id));
+            let was_healthy = self.place(&instance) == Some(&Place::Healthy);
+            let (place, _) = self.seen(&target_id, rows, &Place::Follow, now);
+            if !is_told || !was_healthy || place == Place::Healthy {
                 continue;
             }
-            let seen = self.seen(&here, &Place::Follow, now);
-            if seen == Place::Healthy {
-                continue;
-            }
-            if matches!(seen, Place::Register(_)) {
-                self.registered.remove(&instance_id);
-            }
-            self.places.insert(instance_id.clone(), seen);
-            self.fallen.insert(instance_id.clone());
-            lost.push(instance_id);
+            let told = if matches!(place, Place::Register(_)) { Told::Nothing } else { Told::Registered };
+            lost.push(instance.instance_id.clone());
+            self.successors.insert(instance.instance_id, Successor { place, told, has_fallen: true });
         }
         if lost.is_empty() {
             self.seen_at = self.seen_at.map(|_| now);
         } else {
-            (self.told_healthy, self.looks) = (0, 0);
+            self.looks = 0;
             self.attempts.succeeded(now);
         }
         lost
     }
 
-    fn is_on_every_port(&self, rows: &[TargetHealth], id: &str) -> bool {
-        let there =
-            |port: &u16| rows.iter().any(|row| row.target.has_id(id) && row.target.port == *port && is_there(row));
-        self.registration.ports().iter().all(there)
-    }
-
     fn say_registered(&mut self, now: BootInstant, instances: &[InstanceId], incident: &mut Incident) {
-        let news: Vec<InstanceId> = instances.iter().filter(|id| !self.registered.contains(*id)).cloned().collect();
-        let Some(first) = news.first().cloned() else { return };
-        let message = format!("{} registered in {}", successors(&news), self.registration.name());
-        self.registered.extend(news);
-        self.say(now, MilestoneKind::SuccessorRegistered, message, first, incident);
+        let mut news = Vec::new();
+        for id in instances {
+            if let Some(successor) = self.successors.get_mut(id).filter(|it| it.told < Told::Registered) {
+                successor.told = Told::Registered;
+                news.push(id.clone());
+            }
+        }
+        self.say(now, MilestoneKind::SuccessorRegistered, "registered", &news, incident);
     }
 
     /// Once all that are known are, and again when more have come.
     fn say_healthy(&mut self, now: BootInstant, incident: &mut Incident) {
-        let healthy: Vec<InstanceId> = self.places.keys().cloned().collect();
-        if !self.is_healthy() || healthy.len() <= self.told_healthy {
+        if !self.is_healthy() || self.successors.values().all(|it| it.told == Told::Healthy) {
             return;
         }
         self.healthy_at = Some(now);
-        self.told_healthy = healthy.len();
-        let Some(first) = healthy.first().cloned() else { return };
-        let message = format!("{} healthy in {}", successors(&healthy), self.registration.name());
-        self.say(now, MilestoneKind::SuccessorHealthy, message, first, incident);
+        self.successors.values_mut().for_each(|it| it.told = Told::Healthy);
+        let healthy: Vec<InstanceId> = self.successors.keys().cloned().collect();
+        self.say(now, MilestoneKind::SuccessorHealthy, "healthy", &healthy, incident);
     }
 
-    fn say(&self, now: BootInstant, kind: MilestoneKind, message: String, id: InstanceId, incident: &mut Incident) {
+    fn say(&self, now: BootInstant, kind: MilestoneKind, what: &str, ids: &[InstanceId], incident: &mut Incident) {
+        let Some(first) = ids.first().cloned() else { return };
+        let message = format!("{} {what} in {}", successors(ids), self.registration.name());
         let target_group = Some(self.registration.target_group.clone());
-        incident.reach(now, kind, message, About { target_group, successor_id: Some(id) });
+        incident.reach(now, kind, message, About { target_group, successor_id: Some(first) });
     }
 }
 
@@ -378,7 +357,7 @@ impl Duty<Duties> for Register {
         let batch = self.batch();
         let registers = !batch.is_empty();
         let asked = if registers { batch } else { self.to_look_at(situation.now) };
-        if self.gone || asked.is_empty() {
+        if asked.is_empty() {
             return None;
         }
         let asked: Vec<Instance> = asked.into_iter().cloned().collect();
@@ -400,12 +379,12 @@ impl Duty<Duties> for Register {
             Answer::Accepted if registered => {
                 let ids: Vec<InstanceId> = asked.into_iter().map(|instance| instance.instance_id).collect();
                 for id in &ids {
-                    self.places.entry(id.clone()).and_modify(|place| *place = Place::Follow);
+                    self.successors.entry(id.clone()).and_modify(|it| it.place = Place::Follow);
                 }
                 self.attempts.succeeded(now + growing(&PAUSES, 0));
                 self.say_registered(now, &ids, situation.incident);
             }
-            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.is_gone(now),
+            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => self.attempts.end(),
             Answer::Failed(failure) if self.zone.turns_after(&failure) => self.attempts.succeeded(now),
             Answer::Health(rows) if !registered => self.followed(now, &asked, &rows, situation.incident),
             other => {
@@ -424,8 +403,8 @@ impl Duty<Duties> for Register {
     fn wake(&self, since: BootInstant) -> Option<BootInstant> {
         let is_wanted = !self.running.is_empty() && !self.is_healthy();
         let next = self.attempts.wake().filter(|_| is_wanted)?;
-        let looks = self.places.values().filter_map(|place| match place {
-            Place::Look(from) => Some(next.max(*from)),
+        let looks = self.successors.values().filter_map(|it| match it.place {
+            Place::Look(from) => Some(next.max(from)),
             _ => None,
         });
         looks.chain([next]).filter(|instant| *instant > since).min()
@@ -433,19 +412,20 @@ impl Duty<Duties> for Register {
 
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("successor in {}", self.registration.name());
-        if self.gone {
+        if self.is_over() {
             return Some(DutyReport::new(duty, true, "there is no such target group any more"));
         }
         if let Some(at) = self.healthy_at.filter(|_| self.is_healthy()) {
             return Some(DutyReport::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))));
         }
-        let (all, registered) = (self.places.len(), self.registered.len());
-        let healthy = self.places.values().filter(|place| **place == Place::Healthy).count();
-        let is_healthy = |it: &Instance| self.places.get(&it.instance_id) == Some(&Place::Healthy);
+        let count = |is: fn(&Successor) -> bool| self.successors.values().filter(|it| is(it)).count();
+        let (all, registered) = (self.successors.len(), count(|it| it.told >= Told::Registered));
+        let healthy = count(|it| it.place == Place::Healthy);
+        let is_healthy = |it: &Instance| self.place(it) == Some(&Place::Healthy);
         let leaving = self.running.iter().find(|it| goes(it) && !is_healthy(it));
-        let what = match (leaving, self.fallen.first()) {
+        let what = match (leaving, self.successors.iter().find(|(_, it)| it.has_fallen)) {
             (Some(instance), _) => format!("{} goes itself: it bears the tag {LEAVING_TAG}", instance.instance_id),
-            (None, Some(id)) => format!("{id} was healthy, and is not any more"),
+            (None, Some((id, _))) => format!("{id} was healthy, and is not any more"),
             _ if self.is_unserved => "registered in a zone that is enabled for no load balancer of the group \
                 (Target.NotInUse): it gets no requests"
                 .to_owned(),
@@ -461,11 +441,6 @@ impl Duty<Duties> for Register {
 /// The successor is itself under notice: its own daemon takes it out.
 fn goes(instance: &Instance) -> bool {
     instance.tags.contains_key(LEAVING_TAG)
-}
-
-/// Tells whether the load balancer knows the target and is not about to forget it.
-fn is_there(row: &TargetHealth) -> bool {
-    row.is_registered() && !row.drains()
 }
 
 /// As in "successor i-1 is" or "successors i-1, i-2 and 3 more are".
@@ -499,5 +474,26 @@ mod tests {
         register.followed(at(1_000), std::slice::from_ref(&successor), &shown(TargetState::Healthy), &mut incident);
         assert!(register.is_healthy() && register.is_provided_for(true));
         assert_eq!(register.seen_again(&shown(TargetState::Unhealthy), at(2_000)), [successor.instance_id]);
+    }
+    #[test]
+    fn a_successor_is_told_of_as_healthy_though_another_that_was_so_before_has_died() {
+        let mut register =
+            Register::new(registration("arn:web", "i-us", &[80]), false, Attempts::new(DutyId::Register(0), at(0), 0));
+        let mut incident = incident_of("i-us", Action::Terminate, 120_000);
+        let (first, second) = (running("i-a"), running("i-b"));
+        let healthy = |instance: &Instance| {
+            let target = Target { id: instance.instance_id.to_string(), port: 80 };
+            [TargetHealth { target, state: TargetState::Healthy, reason: None }]
+        };
+        register.admit(at(0), std::slice::from_ref(&first), Some(2));
+        register.followed(at(1_000), std::slice::from_ref(&first), &healthy(&first), &mut incident);
+        register.admit(at(2_000), &[first.clone(), second.clone()], Some(2));
+        register.lose(&BTreeSet::from([first.instance_id]));
+        register.followed(at(3_000), std::slice::from_ref(&second), &healthy(&second), &mut incident);
+        let told = incident.milestones.iter().filter(|it| it.milestone == MilestoneKind::SuccessorHealthy);
+        assert_eq!(
+            told.filter_map(|it| it.successor_id.clone()).collect::<Vec<_>>(),
+            [InstanceId::new("i-a"), second.instance_id]
+        );
     }
 }

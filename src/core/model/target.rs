@@ -206,6 +206,24 @@ impl Registration {
         row.is_not_in_use() && !self.load_balancers.is_empty()
     }
 
+    /// How these targets of one instance stand in the group, by what DescribeTargetHealth shows.
+    pub fn standing(&self, targets: &[Target], rows: &[TargetHealth]) -> Standing {
+        let shows = |target: &Target, is: &dyn Fn(&TargetHealth) -> bool| {
+            rows.iter().any(|row| row.target.is_same(target) && is(row))
+        };
+        let wanting = targets.iter().filter(|target| !shows(target, &TargetHealth::is_there));
+        let wanting: BTreeSet<u16> = wanting.map(|target| target.port).collect();
+        let all = |is: &dyn Fn(&TargetHealth) -> bool| targets.iter().all(|target| shows(target, is));
+        match () {
+            () if !wanting.is_empty() => {
+                Standing::Wanting { ports: wanting, drains: targets.iter().any(|it| shows(it, &TargetHealth::drains)) }
+            }
+            () if all(&|row| self.is_served(row)) => Standing::Serves,
+            () if all(&|row| self.is_served(row) || self.is_unserved(row)) => Standing::Unserved,
+            () => Standing::Registered,
+        }
+    }
+
     /// True if one of these targets has that id.
     pub fn holds(&self, id: &str) -> bool {
         self.targets.iter().any(|target| target.has_id(id))
@@ -222,6 +240,19 @@ impl Registration {
     pub fn drains_to_the_end(&self) -> bool {
         self.target_type == TargetType::Ip && !self.network
     }
+}
+
+/// How targets of one instance stand in their group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// On these ports it is not registered, or drains.
+    Wanting { ports: BTreeSet<u16>, drains: bool },
+    /// On every port, and not served on each yet.
+    Registered,
+    /// On every port, in a zone that is enabled for no load balancer of the group.
+    Unserved,
+    /// It gets requests on every port, as far as the group is for that.
+    Serves,
 }
 
 /// The delay of a target group unless it was changed (its attribute `deregistration_delay.timeout_seconds`).
@@ -281,6 +312,11 @@ impl TargetHealth {
     /// the target's zone. [`Registration::is_unserved`] tells the two apart.
     fn is_not_in_use(&self) -> bool {
         self.state == TargetState::Unused && self.has_reason("Target.NotInUse")
+    }
+
+    /// Tells whether the load balancer knows the target and is not about to forget it.
+    pub fn is_there(&self) -> bool {
+        self.is_registered() && !self.drains()
     }
 
     fn has_reason(&self, reason: &str) -> bool {
