@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{self, Writer};
@@ -31,6 +33,8 @@ pub(crate) enum LogFormat {
 
 /// The most lines that wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
 const QUEUE: usize = 2000;
+/// The thread that writes them ends after so long without a line: a quiet daemon has one thread.
+const QUIET: Duration = Duration::from_secs(1);
 /// The wait at the end of the process for a journal that is slow.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
@@ -125,23 +129,23 @@ impl Stderr {
         stderr
     }
 
-    /// Without a thread the lines wait in the queue, and the next line tries again.
+    /// Where no thread is to be had, what standard error takes at once is written in place. The rest waits in the queue, and the
+    /// next line tries again.
     fn find_a_thread(&self) {
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(messages) = unread.take() else { return };
+        let mut waiting = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(messages) = waiting.take() else { return };
         let (give, given) = sync_channel::<Receiver<Message>>(1);
-        let write = move || {
-            for message in given.into_iter().flatten() {
-                // Nobody can be told of a failure here.
-                let _ = match message {
-                    Message::Line(line) => io::stderr().write_all(&line).is_ok(),
-                    Message::Written(asked) => asked.try_send(()).is_ok(),
-                };
-            }
-        };
-        match std::thread::Builder::new().name("log".to_owned()).spawn(write) {
+        let unread = self.unread.clone();
+        match std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(given, &unread)) {
             Ok(_) => drop(give.send(messages)),
-            Err(_) => *unread = Some(messages),
+            Err(_) => {
+                while takes_more()
+                    && let Ok(message) = messages.try_recv()
+                {
+                    write(message);
+                }
+                *waiting = Some(messages);
+            }
         }
     }
 
@@ -149,9 +153,43 @@ impl Stderr {
     fn wait(&self, limit: Duration) {
         let (asked, answered) = sync_channel(1);
         if self.queue.try_send(Message::Written(asked)).is_ok() {
+            self.find_a_thread();
             let _ = answered.recv_timeout(limit);
         }
     }
+}
+
+/// Writes what is in the queue, and gives the queue back once no line has come for [`QUIET`].
+fn write_all(given: Receiver<Receiver<Message>>, unread: &Mutex<Option<Receiver<Message>>>) {
+    let Ok(messages) = given.recv() else { return };
+    loop {
+        while let Ok(message) = messages.recv_timeout(QUIET) {
+            write(message);
+        }
+        let mut waiting = unread.lock().unwrap_or_else(PoisonError::into_inner);
+        // A line that has come meanwhile found this thread at work.
+        let Ok(message) = messages.try_recv() else {
+            *waiting = Some(messages);
+            return;
+        };
+        drop(waiting);
+        write(message);
+    }
+}
+
+fn write(message: Message) {
+    // Nobody can be told of a failure here.
+    let _ = match message {
+        Message::Line(line) => io::stderr().write_all(&line).is_ok(),
+        Message::Written(asked) => asked.try_send(()).is_ok(),
+    };
+}
+
+/// Tells whether standard error takes a line without a wait.
+fn takes_more() -> bool {
+    let stderr = io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl Write for Stderr {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use spot_relay::sim::{Settings, TargetGroupSettings};
 
 use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
+use crate::soak::held;
 
 /// As many as a quiet hour's first minutes: with each of them everything that comes round has come round.
 const LOOKS: usize = 120;
@@ -29,6 +30,7 @@ fn a_start_says_each_thing_in_one_line_and_what_follows_is_silent() {
     let is_later = || count(LOOK) >= looks + LOOKS && daemon.status()["written"] != written;
     eventually(|| is_later().then_some(())).expect("it goes on looking, and writing its status");
     assert!(count("PUT /latest/api/token") > 5, "tokens were renewed");
+    eventually(|| (held(&daemon).threads == 1).then_some(())).expect("it has one thread");
 
     let instance = scenario.sim.instance_id();
     let wanted = [

@@ -9,13 +9,13 @@ use crate::scenario::{Daemon, SHORT, Scenario, eventually, target_group, world};
 
 /// What the daemon holds, from `/proc`.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+pub(crate) struct Held {
     resident_kib: u64,
     descriptors: usize,
-    threads: u64,
+    pub(crate) threads: u64,
 }
 
-fn held(daemon: &Daemon) -> Held {
+pub(crate) fn held(daemon: &Daemon) -> Held {
     let folder = format!("/proc/{}", daemon.pid());
     let status = std::fs::read_to_string(format!("{folder}/status")).expect("the daemon lives");
     let number = |name: &str| {
