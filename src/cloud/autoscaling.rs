@@ -98,10 +98,17 @@ impl AutoScaling {
         }))
     }
 
-    /// Tells whether the group replaces its Spot members by itself, at a notice or a recommendation.
-    pub async fn rebalances(&self, name: &str, limit: Duration) -> Result<bool, Failure> {
-        let described = self.describe_auto_scaling_groups(name, limit).await?;
-        Ok(described.and_then(|described| described.capacity_rebalance()).unwrap_or_default())
+    /// Tells whether the group replaces its Spot members by itself, at a notice or a recommendation, and how it holds this
+    /// instance.
+    pub async fn rebalances(
+        &self,
+        name: &str,
+        ours: &InstanceId,
+        limit: Duration,
+    ) -> Result<(bool, Option<GroupMember>), Failure> {
+        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else { return Ok((false, None)) };
+        let ours = members(&described).into_iter().find(|member| member.instance_id == *ours);
+        Ok((described.capacity_rebalance().unwrap_or_default(), ours))
     }
 
     /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its

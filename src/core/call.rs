@@ -147,7 +147,8 @@ pub enum Call {
     LookAtReadiness(Readiness),
     /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
-    /// The settings that decide whether the group is asked at all: they may have changed since it was looked up.
+    /// What decides whether the group is asked at all, and may have changed since it was looked up: its settings, and whether it
+    /// takes this instance out by itself.
     DescribeGroupSettings {
         group: String,
     },
@@ -243,6 +244,8 @@ pub enum Answer {
     GroupRoom(Option<GroupRoom>),
     GroupSettings {
         capacity_rebalance: bool,
+        /// This instance as a member; `None` where it is not shown.
+        ours: Option<GroupMember>,
     },
     /// Tells whether nothing is raised any more.
     Capacity {

@@ -241,6 +241,7 @@ impl Handover {
         if let Some(successor) = &mut self.duties.successor {
             successor.overhear(now, &self.facts.incident, id, &answer);
         }
+        let had_begun = self.hooks_have_begun();
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
         let failure = match (news, &mut self.duties.successor) {
@@ -254,6 +255,9 @@ impl Handover {
                 failure
             }
         };
+        if !had_begun && self.hooks_have_begun() {
+            self.look_for_group(now);
+        }
         self.note();
         failure
     }

@@ -188,8 +188,8 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
         }
         Call::DescribeGroupRoom { group } => groups.group_room(&group, limit).await.map(Answer::GroupRoom),
         Call::DescribeGroupSettings { group } => {
-            let capacity_rebalance = groups.rebalances(&group, limit).await?;
-            Ok(Answer::GroupSettings { capacity_rebalance })
+            let (capacity_rebalance, ours) = groups.rebalances(&group, us, limit).await?;
+            Ok(Answer::GroupSettings { capacity_rebalance, ours })
         }
         Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
         Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),

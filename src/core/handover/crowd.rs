@@ -44,6 +44,9 @@ impl Bucket {
 /// DescribeSpotInstanceRequests for each two hundred.
 pub(super) const CALLS_A_FLEET_LOOK: u32 = 4;
 
+/// The calls of one look at a group and its hooks: DescribeAutoScalingGroups and DescribeLifecycleHooks.
+pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
+
 /// Where a call was throttled, registrations hold back for this long even among few fellows.
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// Looks are never further apart than this for the crowd's sake.

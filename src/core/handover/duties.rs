@@ -1,7 +1,7 @@
 //! The duties of a handover as one list, in the order in which their calls go out.
 
 use super::ask::{Ask, Asked};
-use super::crowd::{Bucket, Crowd};
+use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
 use super::find::Found;
 use super::hook::Hook;
 use super::last_look::LastLook;
@@ -173,7 +173,7 @@ impl Duties {
     /// Nobody is asked for a successor any more. The members of a group that are terminated together ask one after the other.
     pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
         let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
-        crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING);
+        crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING.of_looks(CALLS_A_GROUP_LOOK));
         (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts)));
     }
 

@@ -67,11 +67,17 @@ impl Handover {
         self.facts.incident.ends_by_group() && (self.duties.looks_for_group() || waits())
     }
 
-    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor.
+    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor and
+    /// whoever has begun to terminate it.
     pub(super) fn look_for_group(&mut self, now: BootInstant) {
-        if self.facts.incident.ends_by_group() {
+        if self.facts.incident.is_terminating() || self.hooks_have_begun() {
             self.duties.look_for_group(&self.facts.incident, self.facts.crowd, now);
         }
+    }
+
+    /// Tells whether the group terminates this instance, by our own call or by itself, through hooks that are known.
+    pub(super) fn hooks_have_begun(&self) -> bool {
+        self.duties.successor.as_ref().is_some_and(|successor| successor.lifecycles.have_begun())
     }
 
     /// Takes the group that terminates this instance; nobody, where no group holds it any more.

@@ -359,10 +359,16 @@ impl Duty<Duties> for AskGroup {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
-            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true })
+            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true, .. })
                 if self.reason != Reason::Terminated =>
             {
                 Asked::LaunchesItself
+            }
+            // A member that the group takes out by itself has no successor to expect, and makes no room for one.
+            (Stage::Settings, Answer::GroupSettings { ours: Some(ours), .. })
+                if ours.membership() != Membership::Detachable =>
+            {
+                self.looked(now, incident, &[ours])
             }
             // The launch does not wait for an answer.
             (Stage::Settings, _) => self.go_on(now, Stage::Launch),

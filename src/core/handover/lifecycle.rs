@@ -116,6 +116,10 @@ impl Lifecycles {
         self.started.get_or_insert(now);
     }
 
+    pub(super) fn have_begun(&self) -> bool {
+        self.started.is_some() && !self.hooks.is_empty()
+    }
+
     fn time(&self) -> HookTime {
         self.look.as_ref().map_or(HookTime::NotYet, |look| look.time)
     }

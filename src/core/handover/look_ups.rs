@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::crowd::{Bucket, CALLS_A_GROUP_LOOK};
 use super::duties::{Duties, News};
 use super::lifecycle::PATIENT_AFTER;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Situation};
@@ -118,6 +119,10 @@ impl FindGroup {
 
 impl Duty<Duties> for FindGroup {
     its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        situation.crowd.space_out(&mut self.attempts, Bucket::AUTO_SCALING.of_looks(CALLS_A_GROUP_LOOK));
+    }
 
     fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
         Some(Call::FindGroup)

@@ -75,7 +75,7 @@ impl Told {
     }
 
     fn settings(&self) -> Answer {
-        Answer::GroupSettings { capacity_rebalance: self.rebalances }
+        Answer::GroupSettings { capacity_rebalance: self.rebalances, ours: None }
     }
 
     fn answer(&mut self, duty: DutyId, answer: Answer) {

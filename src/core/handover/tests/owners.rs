@@ -203,7 +203,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
         )
     };
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::DescribeGroupSettings { .. }, .. }, ..]));
-    handover.answered(at(1_000), DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false });
+    handover.answered(at(1_000), DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false, ours: None });
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), DutyId::Ask, refused);
     let due = handover.due(at(1_050));

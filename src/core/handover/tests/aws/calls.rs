@@ -177,7 +177,7 @@ impl Aws {
             }
             Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
             Call::DescribeGroupSettings { .. } => {
-                Answer::GroupSettings { capacity_rebalance: self.owner == Owner::Rebalance }
+                Answer::GroupSettings { capacity_rebalance: self.owner == Owner::Rebalance, ours: None }
             }
             Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                 members: self.group_members(),

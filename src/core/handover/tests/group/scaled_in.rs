@@ -77,6 +77,51 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
 }
 
 #[test]
+fn a_hook_that_was_added_since_the_last_look_up_is_completed_at_a_notice_too() {
+    for by_itself in [false, true] {
+        let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |_| {});
+        let mut completed = Vec::new();
+        while told.handover.outcome().is_none() {
+            if by_itself && told.now == 3_000 {
+                told.handover.group_terminates(Takes::ToItsEnd, at(400_000), at(told.now));
+            }
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match &call {
+                    Call::FindGroup => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
+                    Call::DescribeGroupMembers { .. } => members("Terminating:Wait"),
+                    Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                        members: vec![member(US, "Terminating:Wait")],
+                        desired_capacity: 3,
+                        max_size: 9,
+                    })),
+                    other => well(other).expect("an answer"),
+                };
+                if let Call::CompleteLifecycleAction { hook, .. } = call {
+                    completed.push(hook);
+                }
+                told.answer(duty, answer);
+            }
+            told.now += 500;
+        }
+        completed.sort();
+        assert_eq!(completed, ["drain", "late"], "by itself: {by_itself}");
+        assert!(told.now <= 122_000, "the notice has an end");
+    }
+}
+
+#[test]
+fn a_member_that_its_group_takes_out_already_has_no_successor_launched_first() {
+    for state in ["Terminating", "Terminating:Wait", "Detaching", "EnteringStandby"] {
+        let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+        let due = told.handover.due(at(1_000));
+        assert!(due.iter().any(|due| matches!(due.call, Call::DescribeGroupSettings { .. })), "{due:?}");
+        told.answer(DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false, ours: Some(member(US, state)) });
+        let next = told.until(2_000, DutyId::Ask);
+        assert!(!matches!(next, Some(Call::LaunchInstances { .. })), "{state}: {next:?}");
+    }
+}
+
+#[test]
 fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
     let mut group = group(&["drain"]);
     let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
