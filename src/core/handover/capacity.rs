@@ -37,6 +37,10 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 /// fleet replaces after our death: later, but once.
 const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
+/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it is shows
+/// within this. What is in doubt for longer is raised: a fleet that has what it is to have launches nobody by that.
+const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
+
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
 
@@ -87,6 +91,8 @@ struct Count {
     by_itself: i32,
     /// The fleet's capacity.
     fulfilled: i32,
+    /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
+    doubted_since: Option<BootInstant>,
 }
 
 /// What becomes of the other members.
@@ -231,9 +237,9 @@ impl AskCapacity {
                 self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
             }
             () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
-            () if reached => self.reached(now, incident),
+            () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
-            () if stale || shrunk || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
+            () if stale || shrunk || reached || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
             () if self.is_unnoted() => self.go_on(now, Stage::Note),
             () => self.wait(now),
         }
@@ -283,10 +289,17 @@ impl AskCapacity {
         let nobody_asked = self.count.by_itself == 0 && !self.raise.is_begun() && !incident.start.is_resumed();
         // The successors that others' raises have launched fill the places, and are not registered by that.
         let is_full = capacity.total == base && units.staying - units.young >= base;
+        let reached = capacity.fulfilled >= wanted;
+        let is_raised = self.raise.is_begun() || capacity.total >= wanted;
+        let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
+        self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
+        let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + DOUBTED_AT_MOST);
         if is_full && nobody_asked {
             self.has_spare = true;
             self.go_on(now, Stage::Done);
-        } else if capacity.fulfilled >= wanted {
+        } else if waits_for_sight {
+            self.look_again(now);
+        } else if reached && !is_doubtful {
             self.reached(now, incident);
         } else if capacity.total >= wanted && !is_too_high {
             // Another victim that counted the same has written it for both, or the fleet is at it by itself.
@@ -441,8 +454,11 @@ impl Duty<Duties> for AskCapacity {
             (Stage::Deaths, Answer::Instances(instances)) => {
                 let deaths = self.newly_dead(incident, instances);
                 match (deaths.is_empty(), self.back_at.is_some()) {
-                    // Its count is still to show that.
-                    (true, true) => self.go_on(now, Stage::Done),
+                    // A victim has gone, or the number that was read counted a dead member.
+                    (true, true) => {
+                        (self.fulfilled, self.count.wanted, self.deaths.expected) = (false, None, None);
+                        self.go_on(now, Stage::Count);
+                    }
                     (true, false) => self.wait(now),
                     (false, _) => {
                         self.after_deaths(now);

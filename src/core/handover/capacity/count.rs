@@ -29,6 +29,8 @@ pub(in crate::core::handover) struct Units {
     pub(super) young: i32,
     /// The other living ones.
     pub(super) old: i32,
+    /// All living ones, rounded up.
+    pub(super) living: i32,
 }
 
 impl Units {
@@ -46,16 +48,17 @@ impl Units {
         let noticed = ours.into_iter().chain(of_others).min();
         let launched_since = |it: &Instance| it.launch_time.zip(noticed).is_some_and(|(at, since)| at >= since);
         let is_young = |it: &FleetMember| it.instance.as_ref().is_some_and(launched_since) && !is_going(it);
-        let units = |is: &dyn Fn(&FleetMember) -> bool| {
+        let hundredths = |is: &dyn Fn(&FleetMember) -> bool| {
             let living = members.iter().filter(|member| member.lives() && is(member));
-            let hundredths = living.map(|member| member_hundredths(fleet, member)).sum::<u32>();
-            i32::try_from(hundredths / 100).unwrap_or(i32::MAX)
+            living.map(|member| member_hundredths(fleet, member)).sum::<u32>()
         };
+        let units = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
         Units {
             going: units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
             staying: units(&|it| is_other(it) && !is_going(it)),
             young: units(&is_young),
             old: units(&|it| it.instance.is_some() && !is_young(it)),
+            living: i32::try_from(hundredths(&|_| true).div_ceil(100)).unwrap_or(i32::MAX),
         }
     }
 }

@@ -149,6 +149,51 @@ fn what_the_fleet_launched_for_a_victim_that_was_noticed_before_is_not_raised_fo
 }
 
 #[test]
+fn a_dead_victim_that_the_fleet_still_counts_is_no_successor_of_ours() {
+    // The first victim goes fourteen seconds after our notice; its successor has come, and the base is back.
+    for (counted_for, listed_for) in
+        [(2_000, 1_000), (8_000, 2_000), (25_000, 1_000), (25_000, 25_000), (60_000, 2_000)]
+    {
+        let mut told = told(|told| {
+            told.members[0] = member("i-1", -900, Some(-85));
+            told.members.push(member("i-first", -65, None));
+            told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+            told.shown.capacity.fulfilled = 11;
+        });
+        told.until(35_000);
+        assert_eq!(told.written, Vec::<String>::new(), "the first victim's death would be replaced");
+        told.members[0].instance.as_mut().expect("an instance").state = InstanceState::Terminated;
+        told.until(35_000 + listed_for.min(counted_for));
+        told.members.remove(0);
+        told.until(35_000 + counted_for);
+        told.shown.capacity.fulfilled = 10;
+        let raised_by = |told: &Told| told.written.first().cloned();
+        told.until(65_000);
+        assert_eq!(raised_by(&told).as_deref(), Some("11"), "counted for {counted_for} ms");
+        told.until(98_000);
+        told.shown.capacity.fulfilled = 11;
+        told.members.push(member("i-second", 97, None));
+        told.until(139_000);
+        assert_eq!(told.written, ["11", "10"], "counted for {counted_for} ms");
+        assert_eq!(told.shown.capacity.total, 10);
+        let reports = format!("{:?}", told.handover.reports());
+        assert!(reports.contains("reached, and back at 10"), "{reports}");
+    }
+}
+
+#[test]
+fn a_successor_that_the_fleets_list_misses_for_a_while_is_waited_for_and_not_raised_for_again() {
+    let mut told = told(|told| {
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(26_000);
+    told.members.push(member("i-new", 20, None));
+    told.until(60_000);
+    assert_eq!(told.written, Vec::<String>::new());
+}
+
+#[test]
 fn a_member_from_just_before_a_short_notice_is_no_successor() {
     // AWS gives the notice with 45 s left; a fellow had started 2 s before.
     let mut told = told(|told| told.members[0] = member("i-1", 18, None));
