@@ -12,8 +12,8 @@ mod words;
 
 use std::time::Duration;
 
+use count::{Count, Others, announced_left, another_goes_at, is_about_to_go};
 pub(super) use count::{Units, noticed_by_request};
-use count::{announced_left, another_goes_at, is_about_to_go};
 use deaths::Deaths;
 pub(super) use failing::requests_may_be_told;
 use operator::Operator;
@@ -74,36 +74,6 @@ pub(super) struct AskCapacity {
     /// When the base was put back last: from the first time on what is read has the last word.
     back_at: Option<BootInstant>,
     reads: usize,
-}
-
-/// The last count.
-#[derive(Clone, Default)]
-struct Count {
-    at: BootInstant,
-    others: Others,
-    /// When the next of the other victims goes, while the raise may have to wait for that.
-    another_goes_at: Option<BootInstant>,
-    /// Why only the marks of the other members tell whether they go.
-    by_marks: Option<Failure>,
-    /// Base and what is under notice.
-    wanted: Option<i32>,
-    /// Units that the fleet replaces without being asked.
-    by_itself: i32,
-    /// The fleet's capacity.
-    fulfilled: i32,
-    /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
-    doubted_since: Option<BootInstant>,
-}
-
-/// What becomes of the other members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Others {
-    #[default]
-    Stay,
-    /// Some are under notice.
-    Go,
-    /// One of those goes in these seconds: nothing is to be raised until it has gone.
-    AboutToGo,
 }
 
 /// Our own raise.

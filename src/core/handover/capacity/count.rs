@@ -1,4 +1,4 @@
-//! Counting a fleet's members: which of them it replaces by itself, and when another victim goes. No calls, no state.
+//! Counting a fleet's members: which of them it replaces by itself, and when another victim goes. No calls.
 
 use std::time::Duration;
 
@@ -10,12 +10,43 @@ use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{goes_at, is_under_notice, member_hundredths, noticed_at, units_under_notice};
+use crate::core::retry::Failure;
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
     let left = situation.incident.deadline.since(situation.now);
     let announced = situation.incident.time.map(|time| time.duration_since(situation.incident.time_of(situation.now)));
     announced.map_or(left, |announced| Duration::try_from(announced).unwrap_or_default().min(left))
+}
+
+/// The last count.
+#[derive(Clone, Default)]
+pub(super) struct Count {
+    pub(super) at: BootInstant,
+    pub(super) others: Others,
+    /// When the next of the other victims goes, while the raise may have to wait for that.
+    pub(super) another_goes_at: Option<BootInstant>,
+    /// Why only the marks of the other members tell whether they go.
+    pub(super) by_marks: Option<Failure>,
+    /// Base and what is under notice.
+    pub(super) wanted: Option<i32>,
+    /// Units that the fleet replaces without being asked.
+    pub(super) by_itself: i32,
+    /// The fleet's capacity.
+    pub(super) fulfilled: i32,
+    /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
+    pub(super) doubted_since: Option<BootInstant>,
+}
+
+/// What becomes of the other members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Others {
+    #[default]
+    Stay,
+    /// Some are under notice.
+    Go,
+    /// One of those goes in these seconds: nothing is to be raised until it has gone.
+    AboutToGo,
 }
 
 /// A fleet's members in units.
