@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::core::retry::LOOK_UP;
-    use crate::daemon::preparation::START_JITTER;
+    use crate::daemon::rounds::START_JITTER;
 
     /// An account's bucket of calls (docs/aws.md 3 and 4), in milliseconds. A refused call may cost it what it has gathered for
     /// the next one.

@@ -81,7 +81,7 @@ impl Daemon {
             warn!("{why}");
             None
         });
-        self.preparation.begin(&identity, now);
+        self.preparation.rounds.begin(&identity, now);
         let Options { config, dry_run, .. } = &self.options;
         self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
         self.begin_drill();

@@ -27,6 +27,7 @@ mod prepare;
 mod publish;
 mod put_off;
 pub(crate) mod registrations;
+mod rounds;
 mod said;
 mod survey;
 mod tasks;
@@ -206,10 +207,8 @@ impl Daemon {
             self.imds = Arc::new(imds);
         }
         (self.identify, self.reconnect, self.identify_at) = (true, true, now);
-        if let Some(life) = &mut self.life {
-            life.stood_still();
-        }
-        self.preparation.renew_now(now);
+        self.life.iter_mut().for_each(Life::stood_still);
+        self.preparation.rounds.renew_now(now);
     }
 
     /// Returns whether to stop at once.
@@ -276,7 +275,7 @@ impl Daemon {
         let (Some(life), Some(aws)) = (&mut self.life, &self.aws) else { return };
         let calls = life.due(now);
         if life.take_wants_look_up() {
-            self.preparation.renew_now(now);
+            self.preparation.rounds.renew_now(now);
             (self.identify, self.identify_at) = (true, now);
         }
         if calls.is_empty() {
@@ -339,14 +338,14 @@ impl Daemon {
     /// Looks everything up, if it is time and no handover is in the way; then scans, if that is wanted.
     fn prepare_if_due(&mut self, now: BootInstant) {
         let (Some(life), Some(aws)) = (&self.life, &self.aws) else { return };
-        if self.preparation.is_renewal_due(now) && self.may_begin(Purpose::Renew, now) {
+        if self.preparation.rounds.is_renewal_due(now) && self.may_begin(Purpose::Renew, now) {
             let aws = aws.clone();
             self.begin(Purpose::Renew, async move { Event::Renewed(prepare::renew_credentials(&aws).await) });
             return;
         }
-        let round = self.preparation.is_due(now);
+        let round = self.preparation.rounds.is_due(now);
         let scan = self.preparation.is_scan_due(&self.options.config, now).filter(|_| !round);
-        let may_begin = self.may_begin(Purpose::Prepare, now) && !self.preparation.waits_for_scan();
+        let may_begin = self.may_begin(Purpose::Prepare, now) && !self.preparation.rounds.waits_for_scan();
         if !(round || scan.is_some()) || life.has_to_finish() || !may_begin {
             return;
         }
@@ -358,14 +357,14 @@ impl Daemon {
             dry_run: self.options.dry_run,
             known: self.preparation.known_in_full(),
             chooses_zones: self.preparation.chooses_zones(&self.options.config),
-            renews_delays: self.preparation.renews_delays(now),
-            tempo: self.preparation.tempo(),
+            renews_delays: self.preparation.rounds.renews_delays(now),
+            tempo: self.preparation.rounds.tempo(),
         };
         if round {
-            self.measures.prepares(self.preparation.failures());
+            self.measures.prepares(self.preparation.rounds.failures);
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
         } else if let Some(pace) = scan.filter(|_| self.may_begin(Purpose::Scan, now)) {
-            self.preparation.scan_begins(pace);
+            self.preparation.rounds.scanning = Some(pace);
             self.begin(Purpose::Scan, async move {
                 let began = Instant::now();
                 let found = prepare::scan(asked, pace).await;
@@ -444,7 +443,7 @@ impl Daemon {
         self.publisher.prepared(&known);
         self.measures.prepared(&known);
         if let Some(life) = &mut self.life {
-            life.learn(known, self.preparation.trusts_empty(), boot::now());
+            life.learn(known, self.preparation.rounds.scan_was_slow, boot::now());
         }
     }
 }

@@ -30,3 +30,9 @@ impl Said {
         self.fleet.clone().filter(|_| self.fleet != before)
     }
 }
+
+/// The text, unless it was `said` last.
+pub(super) fn news(said: &mut Option<String>, text: String) -> Option<String> {
+    let before = said.replace(text.clone());
+    (before.as_ref() != Some(&text)).then_some(text)
+}

@@ -9,6 +9,7 @@ use tracing::error;
 
 use super::Daemon;
 use super::events::{Event, Purpose};
+use super::rounds::Round;
 use crate::core::call::Answer;
 use crate::core::model::BootInstant;
 use crate::core::retry::Failure;
@@ -45,7 +46,7 @@ impl Daemon {
             (Some(Event::Identified(result)), _) => self.identified(result),
             (Some(Event::Prepared(findings)), _) => self.prepared(*findings),
             (Some(Event::Scanned(found, took)), _) => self.scanned(found, took),
-            (Some(Event::Renewed(result)), _) => self.preparation.renewed(&result, boot::now()),
+            (Some(Event::Renewed(result)), _) => self.preparation.rounds.renewed(&result, boot::now()),
             (Some(Event::Glanced(glanced, at)), _) => self.glanced(glanced, at),
             (Some(Event::Answered(ticket, answer)), _) => self.answered(ticket, answer),
             (Some(Event::Posted(result)), _) => self.posted(result),
@@ -64,9 +65,9 @@ impl Daemon {
         match purpose {
             Purpose::Look => self.next_look = self.deaths.paused_until(purpose).unwrap_or(now),
             Purpose::Identify => self.identified(Err("who this instance is: the task that asked died".to_owned())),
-            Purpose::Prepare => self.preparation.died(now),
+            Purpose::Prepare => self.preparation.rounds.schedule(Round::Incomplete, now),
             Purpose::Scan => self.scanned(Err(failure()), Duration::ZERO),
-            Purpose::Renew => self.preparation.renewed(&Err(failure()), now),
+            Purpose::Renew => self.preparation.rounds.renewed(&Err(failure()), now),
             Purpose::Call { ticket, .. } => self.answered(ticket, Answer::Failed(failure())),
             Purpose::Post => self.posted(Err(failure().into())),
             Purpose::Glance | Purpose::Write | Purpose::WriteRecord => {}

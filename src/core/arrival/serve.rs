@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
 use crate::core::duty::its_attempts;
-use crate::core::model::{BootInstant, Registration, Standing, TargetHealth, ZoneChoice};
+use crate::core::model::{BootInstant, Registration, TargetHealth, TargetStanding, ZoneChoice};
 use crate::core::retry::{Failure, FailureKind, growing};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
@@ -81,7 +81,7 @@ impl Serve {
     fn followed(&mut self, now: BootInstant, rows: &[TargetHealth]) {
         let refusal = self.refusal.take();
         match (self.stage, self.registration.standing(&self.registration.targets, rows)) {
-            (_, Standing::Wanting { drains: true, .. }) if self.registration.drains_to_the_end() => {
+            (_, TargetStanding::Wanting { drains: true, .. }) if self.registration.drains_to_the_end() => {
                 self.stage = Stage::Drain;
                 self.look_within(now, DRAINS_LOOK_AT_MOST);
             }
@@ -89,7 +89,7 @@ impl Serve {
                 (self.stage, self.looks) = (Stage::Register, 0);
                 self.attempts.succeeded(now);
             }
-            (_, Standing::Wanting { .. }) => {
+            (_, TargetStanding::Wanting { .. }) => {
                 self.look_later(now);
                 self.stage = Stage::Register;
                 // Not for its draining, then: as any other failure.
@@ -97,16 +97,16 @@ impl Serve {
                     self.attempts.failed(now, refusal);
                 }
             }
-            (Stage::Again, Standing::Serves) => {
+            (Stage::Again, TargetStanding::Serves) => {
                 self.stage = Stage::Healthy;
                 self.attempts.end();
             }
-            (_, Standing::Serves) => {
+            (_, TargetStanding::Serves) => {
                 self.stage = Stage::Again;
                 self.attempts.succeeded(now + SEEN_TWICE_AFTER);
             }
-            (_, Standing::Unserved) => self.unserved(now),
-            (_, Standing::Registered) => {
+            (_, TargetStanding::Unserved) => self.unserved(now),
+            (_, TargetStanding::Registered) => {
                 self.stage = Stage::Follow;
                 self.look_later(now);
             }

@@ -78,9 +78,10 @@ pub struct Leave {
 }
 
 /// The moment at which this instance leaves its target groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
     /// Serve on where the owner launches a successor first, and leave at once elsewhere.
+    #[default]
     Auto,
     AtOnce,
     /// Serve on until the successor does, but never too late to drain.

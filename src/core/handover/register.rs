@@ -12,7 +12,7 @@ use super::duties::{Duties, News};
 use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Standing, Target, TargetHealth, TargetType,
+    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetStanding, TargetType,
     ZoneChoice,
 };
 use crate::core::plan::LEAVING_TAG;
@@ -238,8 +238,8 @@ impl Register {
             let (Some(target_id), Some(place)) = (self.target_id(instance), self.place(instance)) else { continue };
             let (seen, standing) = self.seen(&target_id, rows, place, now);
             at_once |= (self.by_owner || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
-            self.is_unserved |= standing == Standing::Unserved;
-            if !matches!(standing, Standing::Wanting { .. }) {
+            self.is_unserved |= standing == TargetStanding::Unserved;
+            if !matches!(standing, TargetStanding::Wanting { .. }) {
                 shown.push(instance.instance_id.clone());
             }
             if let Some(successor) = self.successors.get_mut(&instance.instance_id) {
@@ -258,16 +258,16 @@ impl Register {
     }
 
     /// Reads the place of one successor from target health.
-    fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, Standing) {
+    fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, TargetStanding) {
         let standing = self.registration.standing(&self.registration.targets_of(target_id), rows);
         let is_shown = || rows.iter().any(|row| row.target.has_id(target_id) && row.is_there());
         let seen = match (&standing, place) {
-            (Standing::Serves, _) | (_, Place::Healthy) => Place::Healthy,
-            (Standing::Registered | Standing::Unserved, _) => Place::Follow,
-            (Standing::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
+            (TargetStanding::Serves, _) | (_, Place::Healthy) => Place::Healthy,
+            (TargetStanding::Registered | TargetStanding::Unserved, _) => Place::Follow,
+            (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
             // An owner registers on the group's own port alone; until it has, nobody does.
-            (Standing::Wanting { .. }, _) if self.by_owner && !is_shown() => Place::Follow,
-            (Standing::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
+            (TargetStanding::Wanting { .. }, _) if self.by_owner && !is_shown() => Place::Follow,
+            (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
         };
         (seen, standing)
     }

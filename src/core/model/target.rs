@@ -207,7 +207,7 @@ impl Registration {
     }
 
     /// How these targets of one instance stand in the group, by what DescribeTargetHealth shows.
-    pub fn standing(&self, targets: &[Target], rows: &[TargetHealth]) -> Standing {
+    pub fn standing(&self, targets: &[Target], rows: &[TargetHealth]) -> TargetStanding {
         let shows = |target: &Target, is: &dyn Fn(&TargetHealth) -> bool| {
             rows.iter().any(|row| row.target.is_same(target) && is(row))
         };
@@ -215,12 +215,13 @@ impl Registration {
         let wanting: BTreeSet<u16> = wanting.map(|target| target.port).collect();
         let all = |is: &dyn Fn(&TargetHealth) -> bool| targets.iter().all(|target| shows(target, is));
         match () {
-            () if !wanting.is_empty() => {
-                Standing::Wanting { ports: wanting, drains: targets.iter().any(|it| shows(it, &TargetHealth::drains)) }
-            }
-            () if all(&|row| self.is_served(row)) => Standing::Serves,
-            () if all(&|row| self.is_served(row) || self.is_unserved(row)) => Standing::Unserved,
-            () => Standing::Registered,
+            () if !wanting.is_empty() => TargetStanding::Wanting {
+                ports: wanting,
+                drains: targets.iter().any(|it| shows(it, &TargetHealth::drains)),
+            },
+            () if all(&|row| self.is_served(row)) => TargetStanding::Serves,
+            () if all(&|row| self.is_served(row) || self.is_unserved(row)) => TargetStanding::Unserved,
+            () => TargetStanding::Registered,
         }
     }
 
@@ -244,7 +245,7 @@ impl Registration {
 
 /// How targets of one instance stand in their group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum TargetStanding {
     /// On these ports it is not registered, or drains.
     Wanting { ports: BTreeSet<u16>, drains: bool },
     /// On every port, and not served on each yet.
