@@ -113,11 +113,12 @@ resource "aws_ec2_fleet" "this" {
   tags = merge(var.tags, { Name = var.name })
 
   lifecycle {
-    # While a member is under notice spot-relay keeps the fleet's own capacity in the tag, and raises the capacity itself.
+    # While a member is under notice spot-relay keeps the fleet's own capacity in the tag, and raises the capacity itself. It
+    # sets the policy to "no-termination" meanwhile: put back too early, it would end a member.
     # What EC2 fills in by itself is no reason to replace the fleet: that would take every instance with it.
     ignore_changes = [
       tags["spot-relay:base-capacity"], tags_all["spot-relay:base-capacity"],
-      valid_from, terminate_instances_with_expiration, on_demand_options,
+      excess_capacity_termination_policy, valid_from, terminate_instances_with_expiration, on_demand_options,
       spot_options[0].instance_pools_to_use_count,
     ]
   }
