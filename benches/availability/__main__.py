@@ -241,6 +241,8 @@ def arguments():
     parser.add_argument("--victims", type=int, default=1, choices=(1, 2, 3), help="how many of the three instances are noticed (1)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="how many handlers are measured at the same time (1)")
     parser.add_argument("--none-lost", action="store_true", help="fail if a request is lost with spot-relay")
+    parser.add_argument("--most-below", type=float, metavar="SECONDS",
+                        help="fail if fewer than the desired number are in service for longer with spot-relay")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "availability" / "pictures", help="where the pictures go")
     parser.add_argument("--keep", action="store_true", help="keep the files of the runs, and say where")
     return parser.parse_args()
@@ -301,11 +303,14 @@ def main():
     table(results)
     if options.keep:
         print(f"files: {folder}")
-    failed = [result["name"] for result in results if result["ours"] and result["lost"]]
-    if options.none_lost and failed:
-        print(f"requests were lost with {', '.join(failed)}")
-        return 1
-    return 0
+    ours = [result for result in results if result["ours"]]
+    lost = [result["name"] for result in ours if options.none_lost and result["lost"]]
+    below = [result["name"] for result in ours if options.most_below is not None and result["below"] > options.most_below]
+    if lost:
+        print(f"requests were lost with {', '.join(lost)}")
+    if below:
+        print(f"too few were in service for longer than {options.most_below} s with {', '.join(below)}")
+    return 1 if lost or below else 0
 
 
 if __name__ == "__main__":
