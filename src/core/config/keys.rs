@@ -43,8 +43,11 @@ impl Table {
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// The range that two minutes can hold.
 const HOOK_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=TWO_MINUTES;
+
 /// [`Config::parse`] holds the sum to less.
-const PARTS_OF_THE_NOTICE: RangeInclusive<Duration> = Duration::ZERO..=TWO_MINUTES;
+fn part_of_the_notice(value: &Value<'_>, default: &str) -> Result<Duration, Wrong> {
+    value::duration(value, &(Duration::ZERO..=TWO_MINUTES), &format!("the default is {default}"))
+}
 
 /// Every table with every key, in the order of the sample.
 pub static TABLES: [Table; 9] = [TARGET_GROUPS, WATCH, LEAVE, SUCCESSOR, ARRIVE, SURVIVE, HOOKS, NOTIFY, METRICS];
@@ -132,10 +135,7 @@ const LEAVE: Table = Table {
             note: "least time after the deregistration before anything counts as quiet",
             meaning: "For so long after the last accepted deregistration nothing counts as quiet, because a load balancer goes \
                 on sending new requests for a while. Together with reserve it has to be less than two minutes.",
-            read: |config, value| {
-                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 20s")
-                    .map(|read| config.leave.settle = read)
-            },
+            read: |config, value| part_of_the_notice(value, "20s").map(|read| config.leave.settle = read),
         },
         Key {
             name: "quiet-for",
@@ -144,10 +144,7 @@ const LEAVE: Table = Table {
             meaning: "Connections to the target ports that stay open are quiet when each has been still for so long, the last \
                 thing that moved on it was an answer, and nothing waits in its queues. It runs within settle, not after \
                 it. Together with reserve it has to be less than two minutes.",
-            read: |config, value| {
-                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 15s")
-                    .map(|read| config.leave.quiet_for = read)
-            },
+            read: |config, value| part_of_the_notice(value, "15s").map(|read| config.leave.quiet_for = read),
         },
         Key {
             name: "reserve",
@@ -155,10 +152,7 @@ const LEAVE: Table = Table {
             note: "the end of the notice: by then everything is to be done",
             meaning: "The end of the notice that is kept for the hook drained and for the last calls: when only so much is \
                 left, open requests are waited for no longer.",
-            read: |config, value| {
-                value::duration(value, &PARTS_OF_THE_NOTICE, "the default is 10s")
-                    .map(|read| config.leave.reserve = read)
-            },
+            read: |config, value| part_of_the_notice(value, "10s").map(|read| config.leave.reserve = read),
         },
     ],
 };

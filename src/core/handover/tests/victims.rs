@@ -100,6 +100,22 @@ fn kills(victims: usize) -> impl Strategy<Value = Vec<(u64, usize)>> {
     prop::collection::vec((1_000u64..60_000, 0..victims), 0..4)
 }
 
+/// Two victims of a fleet of four, noticed `second` milliseconds apart.
+fn two_of_a_fleet_end_at_base(
+    exchanges: Vec<Exchange>,
+    kills: &[(u64, usize)],
+    second: u64,
+    set: impl Fn(&mut Run),
+) -> Result<(), TestCaseError> {
+    let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
+    let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
+    set(&mut run);
+    let run = run.run(kills);
+    held(&run, 2)?;
+    prop_assert_eq!((run.aws.members.len(), run.aws.total), (4, 4), "back at base");
+    Ok(())
+}
+
 /// Asserts the invariants, however it went.
 fn held(run: &Run, expected: usize) -> Result<(), TestCaseError> {
     for (victim, (name, ..)) in run.victims.iter().enumerate() {
@@ -165,12 +181,7 @@ proptest! {
     fn any_two_victims_of_a_maintain_fleet_end_at_base_with_a_successor_each(
         exchanges in exchanges(), kills in kills(2), second in 0u64..110_000, when in when(),
     ) {
-        let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
-        let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
-        run.settings.leave.when = when;
-        let run = run.run(&kills);
-        held(&run, 2)?;
-        prop_assert_eq!((run.aws.members.len(), run.aws.total), (4, 4), "back at base");
+        two_of_a_fleet_end_at_base(exchanges, &kills, second, |run| run.settings.leave.when = when)?;
     }
 }
 
@@ -182,13 +193,9 @@ proptest! {
     fn any_two_victims_of_a_maintain_fleet_that_know_each_other_by_marks_alone_end_at_base_with_a_successor_each(
         exchanges in exchanges(), kills in kills(2), second in 0u64..110_000, when in when(),
     ) {
-        let victims = [("i-victim", 1_000, 121_000), ("i-second", 1_000 + second, 121_000 + second)];
-        let mut run = Run::new(Owner::Maintain, &victims, raise_of(4), exchanges);
-        run.aws.requests_denied = true;
-        run.settings.leave.when = when;
-        let run = run.run(&kills);
-        held(&run, 2)?;
-        prop_assert_eq!((run.aws.members.len(), run.aws.total), (4, 4), "back at base");
+        two_of_a_fleet_end_at_base(exchanges, &kills, second, |run| {
+            (run.settings.leave.when, run.aws.requests_denied) = (when, true);
+        })?;
     }
 }
 
