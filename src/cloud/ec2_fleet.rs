@@ -2,7 +2,7 @@
 //!
 //! What is written is the caller's: AWS has no compare-and-set. Invariant: nothing is sent but what the caller wants changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
@@ -56,21 +56,24 @@ impl Ec2Fleet {
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
     /// `instant`. Each call has `limit`.
     pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
-        let instances = pages(|token| {
+        members(&self.client, &self.caller, &self.active_instances(id, limit).await?, limit).await
+    }
+
+    async fn active_instances(&self, id: &str, limit: Duration) -> Result<Vec<ActiveInstance>, Failure> {
+        pages(|token| {
             let call = self.client.describe_fleet_instances().fleet_id(id).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
             async move {
                 let answer = answer.await?;
                 Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
             }
-        });
-        members(&self.client, &self.caller, &instances.await?, limit).await
+        })
+        .await
     }
 
-    /// DescribeFleetInstances for whether it is allowed.
-    pub async fn one_fleet_member(&self, id: &str, limit: Duration) -> Result<(), Failure> {
-        let call = self.client.describe_fleet_instances().fleet_id(id).max_results(1);
-        self.caller.call(limit, call.send()).await.map(drop)
+    /// DescribeFleetInstances for the types of the members.
+    pub async fn member_types(&self, id: &str, limit: Duration) -> Result<BTreeSet<String>, Failure> {
+        Ok(types(&self.active_instances(id, limit).await?))
     }
 
     pub async fn modify_fleet(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
@@ -116,6 +119,10 @@ impl FleetMembers {
     }
 }
 
+pub(super) fn types(active: &[ActiveInstance]) -> BTreeSet<String> {
+    active.iter().filter_map(|instance| instance.instance_type()).map(str::to_owned).collect()
+}
+
 /// The members with what EC2 and their Spot requests say of them.
 pub(super) async fn members(
     client: &Client,
@@ -141,6 +148,7 @@ pub(super) async fn members(
         Some(FleetMember {
             instance_type: instance.instance_type().unwrap_or_default().to_owned(),
             instance: described.remove(&instance_id),
+            memory_mib: None,
             taken_since: taken.get(&instance_id).copied(),
             instance_id,
         })

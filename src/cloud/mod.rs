@@ -10,6 +10,7 @@ pub(crate) mod ec2_fleet;
 pub mod elb;
 pub mod imds;
 mod instance_requirements;
+pub(crate) mod instance_types;
 pub(crate) mod instances;
 pub(crate) mod launch_template;
 pub(crate) mod spot_fleet;
@@ -46,6 +47,7 @@ use self::elb::Elb;
 use self::http::Http;
 use self::imds::Imds;
 use self::instance_profile::InstanceProfile;
+use self::instance_types::InstanceTypes;
 use self::instances::Instances;
 use self::launch_template::LaunchTemplates;
 use self::names::Names;
@@ -97,6 +99,7 @@ pub struct Aws {
     pub spot_fleet: SpotFleet,
     pub launch_templates: LaunchTemplates,
     pub instances: Instances,
+    pub instance_types: InstanceTypes,
 }
 
 impl Aws {
@@ -149,7 +152,8 @@ impl Aws {
             ec2_fleet: Ec2Fleet::new(ec2.clone(), caller.clone()),
             spot_fleet: SpotFleet::new(ec2.clone(), caller.clone()),
             launch_templates: LaunchTemplates::new(ec2.clone(), caller.clone()),
-            instances: Instances::new(ec2, caller),
+            instances: Instances::new(ec2.clone(), caller.clone()),
+            instance_types: InstanceTypes::new(ec2, caller),
         })
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData};
+use aws_sdk_ec2::types::{
+    ActiveInstance, ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData,
+};
 
 use super::caller::{Caller, pages};
-use super::ec2_fleet::{FleetMembers, members, request_type, state, unit, whole};
+use super::ec2_fleet::{FleetMembers, members, request_type, state, types, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
 use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, TargetGroupArn};
@@ -47,21 +49,24 @@ impl SpotFleet {
 
     /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
     pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
-        let instances = pages(|token| {
+        members(&self.client, &self.caller, &self.active_instances(id, limit).await?, limit).await
+    }
+
+    async fn active_instances(&self, id: &str, limit: Duration) -> Result<Vec<ActiveInstance>, Failure> {
+        pages(|token| {
             let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).set_next_token(token);
             let answer = self.caller.call(limit, call.send());
             async move {
                 let answer = answer.await?;
                 Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
             }
-        });
-        members(&self.client, &self.caller, &instances.await?, limit).await
+        })
+        .await
     }
 
-    /// DescribeSpotFleetInstances for whether it is allowed.
-    pub async fn one_spot_fleet_member(&self, id: &str, limit: Duration) -> Result<(), Failure> {
-        let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).max_results(1);
-        self.caller.call(limit, call.send()).await.map(drop)
+    /// DescribeSpotFleetInstances for the types of the members.
+    pub async fn member_types(&self, id: &str, limit: Duration) -> Result<BTreeSet<String>, Failure> {
+        Ok(types(&self.active_instances(id, limit).await?))
     }
 
     pub async fn modify_spot_fleet_request(

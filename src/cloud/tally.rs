@@ -13,7 +13,7 @@ use crate::core::retry::FailureKind;
 const OTHER: &str = "other";
 
 /// All actions that this program calls, and one for those that are not among them.
-pub(crate) const ACTIONS: [&str; 31] = [
+pub(crate) const ACTIONS: [&str; 32] = [
     "AttachInstances",
     "CompleteLifecycleAction",
     "CreateFleet",
@@ -23,6 +23,7 @@ pub(crate) const ACTIONS: [&str; 31] = [
     "DescribeAutoScalingGroups",
     "DescribeFleetInstances",
     "DescribeFleets",
+    "DescribeInstanceTypes",
     "DescribeInstances",
     "DescribeLaunchTemplateVersions",
     "DescribeLifecycleHooks",

@@ -90,6 +90,8 @@ pub enum Call {
     DescribeFleetMembers {
         kind: FleetKind,
         fleet_id: String,
+        /// What a member counts for depends on it.
+        unit: CapacityUnit,
     },
     /// Also those that it has lost.
     DescribeInstancesOfFleet {

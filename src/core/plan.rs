@@ -305,7 +305,7 @@ impl Plan {
     pub fn fellows(&self) -> Option<usize> {
         match self {
             Plan::Group { group, .. } => Some(group.members.len()),
-            Plan::Fleet { fleet, .. } => usize::try_from(fleet.capacity.fulfilled).ok(),
+            Plan::Fleet { fleet, .. } => Some(fleet.instances_at_most()),
             Plan::Launch(launch) => launch.running,
             Plan::Nobody { .. } => None,
         }

@@ -139,14 +139,14 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
             actions.extend(group.launches_first().then_some("ec2:DescribeLaunchTemplateVersions"));
             actions.extend(group.chooses_zones.then_some(ZONES_OF_LOAD_BALANCERS));
         }
-        OwnerNeeds::Fleet(FleetNeeds { kind: FleetKind::Ec2, .. }) => {
-            actions.extend(["ec2:DescribeFleets", "ec2:DescribeFleetInstances", "ec2:DescribeSpotInstanceRequests"]);
+        OwnerNeeds::Fleet(FleetNeeds { kind, counts_memory, .. }) => {
+            actions.extend(match kind {
+                FleetKind::Ec2 => ["ec2:DescribeFleets", "ec2:DescribeFleetInstances"],
+                FleetKind::Spot => ["ec2:DescribeSpotFleetRequests", "ec2:DescribeSpotFleetInstances"],
+            });
+            actions.push("ec2:DescribeSpotInstanceRequests");
+            actions.extend(counts_memory.then_some("ec2:DescribeInstanceTypes"));
         }
-        OwnerNeeds::Fleet(FleetNeeds { kind: FleetKind::Spot, .. }) => actions.extend([
-            "ec2:DescribeSpotFleetRequests",
-            "ec2:DescribeSpotFleetInstances",
-            "ec2:DescribeSpotInstanceRequests",
-        ]),
         OwnerNeeds::Launch(launch) => actions.extend(&launch.reads),
         OwnerNeeds::Nobody => {}
     }

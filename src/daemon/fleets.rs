@@ -1,12 +1,15 @@
 //! Calls to the fleet that owns this instance, of either kind, and putting right what a raise of its capacity has left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use tracing::warn;
 
 use super::log_line::LogLine;
 use crate::cloud::Aws;
 use crate::cloud::ec2_fleet::FleetMembers;
 use crate::core::call::{Answer, CALL_LIMIT};
-use crate::core::model::{Fleet, FleetChange, FleetMember, Identity, InstanceId};
+use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity, InstanceId};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -34,7 +37,7 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ti
     if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
         return Ok(Tidied::Nothing);
     }
-    let members = members_to_tidy(aws, kind, &fleet.id).await?;
+    let members = members_to_tidy(aws, kind, fleet).await?;
     Ok(match leftover(fleet, &members, aws.clock.now()) {
         Leftover::Nothing => Tidied::Nothing,
         Leftover::Later => Tidied::Later(None),
@@ -75,7 +78,7 @@ pub(super) async fn put_capacity_back(
         return Ok(Answer::Capacity { is_back: true });
     };
     let members = match fleet.tags.contains_key(BASE_CAPACITY_TAG) {
-        true => members_to_tidy(aws, kind, fleet_id).await?,
+        true => members_to_tidy(aws, kind, &fleet).await?,
         false => Vec::new(),
     };
     let left = leftover_of_survivor(&fleet, members, ours, aws.clock.now());
@@ -99,8 +102,8 @@ pub(super) async fn describe_fleet(
 }
 
 /// Where nobody may read the Spot requests the members' marks tell who goes: a victim that is not marked yet raises again.
-async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet_id: &str) -> Result<Vec<FleetMember>, Failure> {
-    let members = fleet_members(aws, kind, fleet_id, CALL_LIMIT).await?;
+async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Vec<FleetMember>, Failure> {
+    let members = fleet_members(aws, kind, &fleet.id, fleet.unit).await?;
     match members.without_requests {
         Some(Failure { kind: FailureKind::Denied, .. }) => Ok(members.members),
         _ => members.with_requests(),
@@ -108,14 +111,17 @@ async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet_id: &str) -> Result<V
 }
 
 /// The reads that a raise needs at a notice and that IAM denies, each in a sentence.
-pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind, fleet_id: &str) -> Vec<String> {
-    let us = &identity.instance_id;
-    let (action, members) = match kind {
-        FleetKind::Ec2 => ("DescribeFleetInstances", aws.ec2_fleet.one_fleet_member(fleet_id, CALL_LIMIT).await),
-        FleetKind::Spot => {
-            ("DescribeSpotFleetInstances", aws.spot_fleet.one_spot_fleet_member(fleet_id, CALL_LIMIT).await)
-        }
+pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind, fleet: &Fleet) -> Vec<String> {
+    let (us, fleet_id) = (&identity.instance_id, &fleet.id);
+    let (action, types) = match kind {
+        FleetKind::Ec2 => ("DescribeFleetInstances", aws.ec2_fleet.member_types(fleet_id, CALL_LIMIT).await),
+        FleetKind::Spot => ("DescribeSpotFleetInstances", aws.spot_fleet.member_types(fleet_id, CALL_LIMIT).await),
     };
+    let (types, members) = match types {
+        Ok(types) if fleet.unit == CapacityUnit::MemoryMib => (types, Ok(())),
+        answer => (BTreeSet::new(), answer.map(drop)),
+    };
+    let memory = aws.instance_types.learn(types, CALL_LIMIT).await;
     let described = aws.instances.describe_instances(std::slice::from_ref(us), CALL_LIMIT).await.map(drop);
     let requests = aws.instances.persistent_request(us, CALL_LIMIT).await.map(drop);
     let not_raised =
@@ -125,6 +131,11 @@ pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind
         (action, members, not_raised),
         ("DescribeInstances", described, not_raised),
         ("DescribeSpotInstanceRequests", requests, by_marks),
+        (
+            "DescribeInstanceTypes",
+            memory,
+            "it counts memory, and is raised by one MiB for each member that goes, so it may launch too few",
+        ),
     ];
     let denied = reads.into_iter().filter_map(|(action, read, means)| {
         let failure = read.err().filter(|failure| failure.kind == FailureKind::Denied)?;
@@ -139,12 +150,23 @@ pub(super) async fn fleet_members(
     aws: &Aws,
     kind: FleetKind,
     fleet_id: &str,
-    limit: Duration,
+    unit: CapacityUnit,
 ) -> Result<FleetMembers, Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, limit).await,
-        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, limit).await,
+    let mut members = match kind {
+        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, CALL_LIMIT).await?,
+        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, CALL_LIMIT).await?,
+    };
+    if unit == CapacityUnit::MemoryMib {
+        let types = members.members.iter().map(|member| member.instance_type.clone()).collect();
+        // A member whose memory is not known counts for less: the fleet launches too few rather than nobody.
+        if let Err(failure) = aws.instance_types.learn_new(types, CALL_LIMIT).await {
+            warn!("the memory of the members of {fleet_id} is not known: {failure}");
+        }
+        for member in &mut members.members {
+            member.memory_mib = aws.instance_types.memory_mib(&member.instance_type);
+        }
     }
+    Ok(members)
 }
 
 pub(super) async fn modify_fleet(

@@ -203,8 +203,7 @@ async fn find_owner(
 }
 
 fn launched_by(fleet: &Option<Fleet>) -> usize {
-    let fulfilled = fleet.as_ref().map(|fleet| fleet.capacity.fulfilled);
-    fulfilled.and_then(|fulfilled| usize::try_from(fulfilled).ok()).unwrap_or_default()
+    fleet.as_ref().map_or(0, Fleet::instances_at_most)
 }
 
 /// A deleted, cancelled or failed fleet owns nothing, though its instances live; and from some nobody else can launch.

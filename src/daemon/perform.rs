@@ -202,8 +202,8 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
         Call::DescribeFleet { kind, fleet_id } => {
             describe_fleet(aws, kind, &fleet_id, limit).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
-        Call::DescribeFleetMembers { kind, fleet_id } => {
-            let FleetMembers { members, without_requests } = fleet_members(aws, kind, &fleet_id, CALL_LIMIT).await?;
+        Call::DescribeFleetMembers { kind, fleet_id, unit } => {
+            let FleetMembers { members, without_requests } = fleet_members(aws, kind, &fleet_id, unit).await?;
             Ok(match without_requests {
                 None => Answer::FleetMembers(members),
                 Some(failure) => Answer::FleetMembersByMarks { members, failure },

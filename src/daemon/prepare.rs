@@ -107,7 +107,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     };
     let denied_reads = match &plan.plan {
         Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) if !puts_off => {
-            Some(denied_reads(aws, identity, *kind, &fleet.id).await)
+            Some(denied_reads(aws, identity, *kind, fleet).await)
         }
         _ => None,
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::answers::{done, filtered_by_tags, paged, unknown_filter};
 use super::api_ec2_instance::{described, shown_address, state};
 use super::instance::{Instance, InstanceState};
+use super::instance_types::describe_instance_types;
 use super::query::{Filter, Query};
 use super::refusal::{ApiAnswer, Refusal};
 use super::settings::LifeCycle;
@@ -31,6 +32,7 @@ pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<
     }
     Some(match action {
         "DescribeInstances" => describe_instances(world, query),
+        "DescribeInstanceTypes" => describe_instance_types(world, query),
         "TerminateInstances" => terminate_instances(world, query),
         "DescribeTags" => describe_tags(world, query),
         "CreateTags" => create_tags(world, query),

@@ -9,7 +9,7 @@ use super::instance::{Instance, InstancePlace};
 use super::launch_template::TemplateReference;
 use super::query::Query;
 use super::refusal::{ApiAnswer, Refusal};
-use super::settings::{FleetType, LifeCycle};
+use super::settings::{FleetType, LifeCycle, TargetUnit};
 use super::world::World;
 use super::xml::Xml;
 
@@ -102,6 +102,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
     let target: u32 = target.ok_or_else(|| Refusal::missing_parameter("TotalTargetCapacity"))?;
     let spot = capacity.number("SpotTargetCapacity")?.unwrap_or(0);
     let on_demand: u32 = capacity.number("OnDemandTargetCapacity")?.unwrap_or(0);
+    let unit = unit(&capacity)?.unwrap_or_default();
     let default_life_cycle = match capacity.get("DefaultTargetCapacityType") {
         Some("spot") => LifeCycle::Spot,
         _ => LifeCycle::OnDemand,
@@ -114,6 +115,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
         type_,
         state: "active",
         target,
+        unit,
         on_demand_target: on_demand + by_default,
         default_life_cycle,
         replacement_strategy: query.string("SpotOptions.MaintenanceStrategies.CapacityRebalance.ReplacementStrategy"),
@@ -129,6 +131,14 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
         failed: Vec::new(),
         modifying: None,
     })
+}
+
+/// `TargetCapacityUnitType`; this world counts no vCPUs.
+fn unit(capacity: &Query) -> Result<Option<TargetUnit>, Refusal> {
+    let known = [TargetUnit::Units, TargetUnit::MemoryMib];
+    let Some(name) = capacity.get("TargetCapacityUnitType") else { return Ok(None) };
+    let found = known.into_iter().find(|unit| unit.as_str() == name);
+    found.map(Some).ok_or_else(|| Refusal::malformed("TargetCapacityUnitType", name))
 }
 
 /// The launch template configurations of a call; each template has to exist and to be named with its version.
@@ -153,6 +163,7 @@ fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<Te
             zone: one.string("AvailabilityZone"),
             priority: one.string("Priority"),
             weighted_capacity: one.string("WeightedCapacity"),
+            memory_from: one.get("InstanceRequirements.MemoryMiB.Min").and_then(|least| least.parse().ok()),
         });
         configs.push(TemplateConfig { template, overrides: overrides.collect() });
     }
@@ -223,6 +234,13 @@ pub(crate) fn override_(one: &Override) -> Xml {
         .option("availabilityZone", one.zone.as_ref())
         .option("weightedCapacity", one.weighted_capacity.as_ref())
         .option("priority", one.priority.as_ref())
+        .and(requirements(one))
+}
+
+fn requirements(one: &Override) -> Xml {
+    let Some(least) = one.memory_from else { return Xml::new() };
+    let from = |least: u32| Xml::new().text("min", least);
+    Xml::new().nest("instanceRequirements", Xml::new().nest("vCpuCount", from(1)).nest("memoryMiB", from(least)))
 }
 
 pub(crate) fn config(config: &TemplateConfig) -> Xml {
@@ -272,7 +290,7 @@ fn describe_fleets(world: &World, query: &Query) -> ApiAnswer {
 fn described(world: &World, fleet: &Fleet) -> Xml {
     let (state, target) = fleet.shown(world.now);
     let fulfilled = world.fulfilled(fleet, None);
-    let status = if fulfilled < fleet.target as usize { "pending_fulfillment" } else { "fulfilled" };
+    let status = if fulfilled < f64::from(fleet.target) { "pending_fulfillment" } else { "fulfilled" };
     let mut spot = Xml::new().text("allocationStrategy", "price-capacity-optimized");
     if let Some(strategy) = &fleet.replacement_strategy {
         let mut rebalance = Xml::new().text("replacementStrategy", strategy);
@@ -285,7 +303,8 @@ fn described(world: &World, fleet: &Fleet) -> Xml {
         .text("totalTargetCapacity", target)
         .text("onDemandTargetCapacity", fleet.on_demand_target)
         .text("spotTargetCapacity", target.saturating_sub(fleet.on_demand_target))
-        .text("defaultTargetCapacityType", fleet.default_life_cycle.as_str());
+        .text("defaultTargetCapacityType", fleet.default_life_cycle.as_str())
+        .option("targetCapacityUnitType", fleet.named_unit());
     let xml = Xml::new()
         .text("activityStatus", status)
         .text("createTime", world.clock.iso_millis(fleet.created))
@@ -293,8 +312,8 @@ fn described(world: &World, fleet: &Fleet) -> Xml {
         .text("fleetState", state)
         .option("clientToken", fleet.client_token.as_ref())
         .text("excessCapacityTerminationPolicy", if fleet.terminates_excess { "termination" } else { "no-termination" })
-        .text("fulfilledCapacity", format!("{fulfilled}.0"))
-        .text("fulfilledOnDemandCapacity", format!("{}.0", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
+        .text("fulfilledCapacity", format!("{fulfilled:.1}"))
+        .text("fulfilledOnDemandCapacity", format!("{:.1}", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
         .list("launchTemplateConfigs", "item", fleet.configs.iter().map(config))
         .nest("targetCapacitySpecification", capacity)
         .text("terminateInstancesWithExpiration", false)
@@ -337,10 +356,15 @@ pub(crate) fn modifiable(fleet: &Fleet, what: &str) -> Result<(), Refusal> {
 
 fn modify_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     let id = query.required("FleetId")?;
-    modifiable(ec2_fleet(world, &id)?, "Fleet")?;
+    let fleet = ec2_fleet(world, &id)?;
+    modifiable(fleet, "Fleet")?;
     let configs = template_configs(world, query, "LaunchTemplateConfig")?;
     let capacity = query.structure("TargetCapacitySpecification");
     let target = capacity.number("TotalTargetCapacity")?;
+    // What AWS makes of a total without the fleet's unit is unverified: here it is refused.
+    if target.is_some() && unit(&capacity)?.unwrap_or_default() != fleet.unit {
+        return Err(Refusal::new("InvalidParameterValue", "TargetCapacityUnitType is not the fleet's"));
+    }
     let on_demand = capacity.number("OnDemandTargetCapacity")?;
     let fleet = world.fleet_mut(&id).ok_or_else(|| no_such_fleet(&id))?;
     match query.get("ExcessCapacityTerminationPolicy") {

@@ -38,7 +38,7 @@ fn describe_spot_fleet_requests(world: &World, query: &Query) -> ApiAnswer {
     let (found, next) = paged(world.fleets.iter().filter(shown).collect(), query)?;
     let items = found.into_iter().map(|fleet| {
         let fulfilled = world.fulfilled(fleet, None);
-        let status = if fulfilled < fleet.target as usize { "pending_fulfillment" } else { "fulfilled" };
+        let status = if fulfilled < f64::from(fleet.target) { "pending_fulfillment" } else { "fulfilled" };
         Xml::new()
             .text("activityStatus", status)
             .text("createTime", world.clock.iso_millis(fleet.created))
@@ -54,11 +54,12 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
     let mut xml = Xml::new()
         .text("allocationStrategy", "priceCapacityOptimized")
         .text("excessCapacityTerminationPolicy", if fleet.terminates_excess { "default" } else { "noTermination" })
-        .text("fulfilledCapacity", format!("{}.0", world.fulfilled(fleet, None)))
-        .text("onDemandFulfilledCapacity", format!("{}.0", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
+        .text("fulfilledCapacity", format!("{:.1}", world.fulfilled(fleet, None)))
+        .text("onDemandFulfilledCapacity", format!("{:.1}", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
         .text("iamFleetRole", format!("arn:aws:iam::{}:role/aws-ec2-spot-fleet-tagging-role", world.settings.account))
         .list("launchTemplateConfigs", "item", fleet.configs.iter().map(config))
         .text("targetCapacity", fleet.shown(world.now).1)
+        .option("targetCapacityUnitType", fleet.named_unit())
         .text("onDemandTargetCapacity", fleet.on_demand_target)
         .text("type", fleet.type_.as_str())
         .text("replaceUnhealthyInstances", false)

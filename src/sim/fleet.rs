@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::instance::{InstancePlace, Keeper};
 use super::launch_template::TemplateReference;
-use super::settings::{FleetType, LifeCycle};
+use super::settings::{FleetType, LifeCycle, TargetUnit};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Fleet {
@@ -15,6 +15,7 @@ pub(crate) struct Fleet {
     /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
     pub(crate) state: &'static str,
     pub(crate) target: u32,
+    pub(crate) unit: TargetUnit,
     pub(crate) on_demand_target: u32,
     pub(crate) default_life_cycle: LifeCycle,
     pub(crate) replacement_strategy: Option<String>,
@@ -49,6 +50,8 @@ pub(crate) struct Override {
     pub(crate) zone: Option<String>,
     pub(crate) priority: Option<String>,
     pub(crate) weighted_capacity: Option<String>,
+    /// The least memory of `InstanceRequirements`, in MiB.
+    pub(crate) memory_from: Option<u32>,
 }
 
 /// A pool that a fleet may launch into, and by which template and override.
@@ -80,6 +83,18 @@ impl Fleet {
             Some((until, before)) if now < until && self.state == "active" => ("modifying", before),
             _ => (self.state, self.target),
         }
+    }
+
+    /// As AWS shows it: `units` where the request named none is not shown.
+    pub(crate) fn named_unit(&self) -> Option<&'static str> {
+        Some(self.unit.as_str()).filter(|_| self.unit != TargetUnit::Units)
+    }
+
+    /// The weight of an instance of this type.
+    pub(crate) fn weight(&self, instance_type: &str) -> Option<f64> {
+        let is_meant = |one: &&Override| one.instance_type.as_deref().is_none_or(|name| name == instance_type);
+        let mut overrides = self.configs.iter().flat_map(|config| &config.overrides).filter(is_meant);
+        overrides.find_map(|one| one.weighted_capacity.as_ref()?.parse().ok())
     }
 
     pub(crate) fn spot_target(&self) -> u32 {

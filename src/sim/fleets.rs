@@ -5,9 +5,10 @@
 
 use super::fleet::{Choice, Failed, Fleet, Override, TemplateConfig};
 use super::instance::{Instance, InstancePlace, Launch};
+use super::instance_types::memory_mib;
 use super::launch_template::TemplateReference;
 use super::refusal::Refusal;
-use super::settings::{FleetType, LifeCycle};
+use super::settings::{FleetType, LifeCycle, TargetUnit};
 use super::world::{World, WorldEvent};
 
 impl World {
@@ -26,18 +27,24 @@ impl World {
         self.instances.iter().filter(move |one| one.kept_by(&keeper) && counts(one) && (one.alive() || one.paused()))
     }
 
-    pub(crate) fn fulfilled(&self, fleet: &Fleet, life_cycle: Option<LifeCycle>) -> usize {
+    /// In the fleet's units.
+    pub(crate) fn fulfilled(&self, fleet: &Fleet, life_cycle: Option<LifeCycle>) -> f64 {
         let members = self.fleet_members(fleet).filter(|one| one.alive());
-        members.filter(|one| life_cycle.is_none_or(|wanted| one.place.life_cycle == wanted)).count()
+        let wanted = members.filter(|one| life_cycle.is_none_or(|wanted| one.place.life_cycle == wanted));
+        wanted.map(|one| units(fleet, &one.place.instance_type)).sum()
     }
 
+    /// The instances that the fleet has yet to launch.
     fn fleet_wanting(&self, fleet: &Fleet) -> u32 {
         if fleet.type_ != FleetType::Maintain || fleet.state != "active" {
             return 0;
         }
-        let at_risk = self.fleet_members(fleet).filter(|one| one.at_risk).count() as u64;
-        let wanted = u64::from(fleet.target) + at_risk;
-        u32::try_from(wanted.saturating_sub(self.fleet_members(fleet).count() as u64)).unwrap_or(u32::MAX)
+        let held = self.fleet_members(fleet).filter(|one| !one.at_risk);
+        let held: f64 = held.map(|one| units(fleet, &one.place.instance_type)).sum();
+        let choices = self.choices(&fleet.configs, self.next_life_cycle(fleet));
+        let next = choices.iter().find(|choice| self.obstacle(choice).is_none()).or(choices.first());
+        let each = next.map_or(1.0, |choice| units(fleet, &choice.place.instance_type));
+        ((f64::from(fleet.target) - held) / each).ceil().max(0.0) as u32
     }
 
     pub(crate) fn recount_fleet(&mut self, id: &str) {
@@ -184,14 +191,28 @@ impl World {
         fleet.target = target;
         let Some(fleet) = self.fleet(id) else { return };
         if terminates {
-            let alive = self.fleet_members(fleet).filter(|one| one.alive());
-            let mut alive: Vec<String> = alive.map(|one| one.id.clone()).collect();
-            for excess in alive.split_off((target as usize).min(alive.len())) {
+            let mut held = 0.0;
+            let exceeds = |one: &&Instance| {
+                held += units(fleet, &one.place.instance_type);
+                held > f64::from(target)
+            };
+            let excess = self.fleet_members(fleet).filter(|one| one.alive()).filter(exceeds);
+            let excess: Vec<String> = excess.map(|one| one.id.clone()).collect();
+            for excess in excess {
                 self.terminate(&excess, "Server.SpotInstanceTermination");
             }
         }
         self.recount_fleet(id);
     }
+}
+
+/// The units that an instance counts for: the weight of its type, else its memory where the fleet counts that.
+pub(crate) fn units(fleet: &Fleet, instance_type: &str) -> f64 {
+    let by_itself = || match fleet.unit {
+        TargetUnit::Units => 1.0,
+        TargetUnit::MemoryMib => f64::from(memory_mib(instance_type).max(1)),
+    };
+    fleet.weight(instance_type).unwrap_or_else(by_itself)
 }
 
 /// An override with each of the subnets that it names.

@@ -15,6 +15,7 @@ mod auto_scaling_group;
 mod fleet;
 mod fleets;
 mod instance;
+mod instance_types;
 mod instances;
 mod launch_template;
 mod launch_templates;
@@ -59,8 +60,8 @@ pub use faults::{Fault, FaultKind, Nth};
 pub use requests::{Request, RequestMoment};
 pub use server::Tls;
 pub use settings::{
-    DeathAtBirth, DrainingAddress, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner, Pool, Rate,
-    Rates, Settings, TargetGroupSettings, TargetType, TemplateSettings, Timings,
+    DeathAtBirth, DrainingAddress, FleetSettings, FleetType, HealthSource, LifeCycle, LoadBalancerType, Other, Owner,
+    Pool, Rate, Rates, Settings, TargetGroupSettings, TargetType, TargetUnit, TemplateSettings, Timings,
 };
 pub use simulation::Sim;
 pub use standalone::{Standalone, standalone};

@@ -4,6 +4,7 @@
 //! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
 //! balancer. In JSON durations are text with a unit, and an unknown key is an error.
 
+mod fleet;
 mod launching;
 mod rates;
 mod timings;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use super::clock::duration_text;
 
+pub use fleet::{FleetSettings, TargetUnit};
 pub use launching::{DeathAtBirth, TemplateSettings};
 pub use rates::{Rate, Rates};
 pub use timings::Timings;
@@ -97,6 +99,7 @@ pub struct Settings {
     pub timings: Timings,
     /// The launch template from which everything here is launched.
     pub template: TemplateSettings,
+    pub fleet: FleetSettings,
     /// CreateFleet takes a template with `InstanceMarketOptions`; otherwise it refuses it.
     pub fleets_take_market_options: bool,
     /// Instances launched later die at birth.
@@ -163,6 +166,7 @@ impl Default for Settings {
             token_ttl_cap: None,
             timings: Timings::default(),
             template: TemplateSettings::default(),
+            fleet: FleetSettings::default(),
             fleets_take_market_options: false,
             dies_at_birth: None,
             persistent_request: false,

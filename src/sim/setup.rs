@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::auto_scaling_group::{AutoScalingGroup, LifecycleHook, Member};
 use super::fleet::{Choice, Fleet, Override, TemplateConfig};
+use super::fleets::units;
 use super::instance::{InstancePlace, InstanceState, Keeper, Launch};
+use super::instance_types::memory_mib;
 use super::launch_template::{LaunchTemplate, TemplateReference, TemplateVersion};
 use super::members::{LAUNCHING, TERMINATING, known_state};
-use super::settings::{FleetType, LifeCycle, Owner, Settings, TargetGroupSettings, TargetType};
+use super::settings::{FleetType, LifeCycle, Owner, Settings, TargetGroupSettings, TargetType, TargetUnit};
 use super::target_group::{Named, TargetGroup};
 use super::world::{Subnet, World};
 
@@ -270,15 +272,15 @@ impl World {
             _ => return,
         };
         let config = TemplateConfig { template: template.clone(), overrides: self.first_overrides() };
-        let target = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let on_demand = self.settings.life_cycle == LifeCycle::OnDemand;
         let spot_fleet = id.starts_with("sfr-");
-        self.fleets.push(Fleet {
+        let mut fleet = Fleet {
             id: id.to_owned(),
             type_,
             state: "active",
-            target,
-            on_demand_target: if on_demand { target } else { 0 },
+            target: 0,
+            unit: self.settings.fleet.unit,
+            on_demand_target: 0,
             default_life_cycle: self.settings.life_cycle,
             replacement_strategy,
             terminates_excess: true,
@@ -292,17 +294,31 @@ impl World {
             launched: self.first_launched(type_, members, &config),
             failed: Vec::new(),
             modifying: None,
-        });
+        };
+        let types = members.iter().filter_map(|id| Some(self.instance(id)?.place.instance_type.as_str()));
+        fleet.target = types.map(|name| units(&fleet, name)).sum::<f64>() as u32;
+        fleet.on_demand_target = if on_demand { fleet.target } else { 0 };
+        self.fleets.push(fleet);
     }
 
-    /// Every type in every subnet.
+    /// Every type in every subnet; a fleet that counts memory names no type.
     fn first_overrides(&self) -> Vec<Override> {
         let types = self.types();
+        if self.settings.fleet.unit == TargetUnit::MemoryMib {
+            let memory_from = types.iter().map(|name| memory_mib(name)).min();
+            let overrides = self.subnets.iter().map(|subnet| Override {
+                subnet: Some(subnet.id.clone()),
+                memory_from,
+                ..Override::default()
+            });
+            return overrides.collect();
+        }
         let places =
             self.subnets.iter().flat_map(|subnet| types.iter().map(move |instance_type| (subnet, instance_type)));
         let overrides = places.map(|(subnet, instance_type)| Override {
             instance_type: Some(instance_type.clone()),
             subnet: Some(subnet.id.clone()),
+            weighted_capacity: self.settings.fleet.weights.get(instance_type).cloned(),
             ..Override::default()
         });
         overrides.collect()

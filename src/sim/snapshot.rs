@@ -69,7 +69,7 @@ impl World {
             "type": fleet.type_.as_str(),
             "state": fleet.state,
             "target": fleet.target,
-            "fulfilled": self.fulfilled(fleet, None),
+            "fulfilled": self.fulfilled(fleet, None) as u64,
             "launching": fleet.launching,
             "tags": fleet.tags,
             "client_token": fleet.client_token,

@@ -355,3 +355,43 @@ def test_instances_launched_together_boot_at_different_speeds(start):
 
     until(lambda: states() == {"pending", "running"})
     until(lambda: states() == {"running"})
+
+
+def test_the_memory_of_instance_types_is_told(world):
+    """By the types' own data sheets."""
+    memory = {"m5.large": 8192, "m5.xlarge": 16384, "r5.large": 16384, "c5.large": 4096}
+    names = [{"Name": "instance-type", "Values": [*memory, "m9.none"]}]
+    told = world.ec2.describe_instance_types(Filters=names)["InstanceTypes"]
+    assert {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in told} == memory
+    assert {one["VCpuInfo"]["DefaultVCpus"] for one in told} == {2, 4}
+    named = world.ec2.describe_instance_types(InstanceTypes=["m5.large"])["InstanceTypes"]
+    assert [one["InstanceType"] for one in named] == ["m5.large"]
+    assert refused(world.ec2.describe_instance_types, InstanceTypes=["m9.none"])[0] == "InvalidInstanceType"
+
+
+def test_a_fleet_that_counts_memory_launches_as_many_as_have_it(start):
+    world = start(owner=MAINTAINED, fleet={"unit": "memory-mib"})
+    fleet, shown = maintain(world)
+    capacity = shown["TargetCapacitySpecification"]
+    assert (capacity["TotalTargetCapacity"], capacity["TargetCapacityUnitType"]) == (3 * 8192, "memory-mib")
+    assert shown["FulfilledCapacity"] == 3 * 8192
+    for override in shown["LaunchTemplateConfigs"][0]["Overrides"]:
+        assert "InstanceType" not in override and override["InstanceRequirements"]["MemoryMiB"]["Min"] == 8192
+    without_unit = {"FleetId": fleet, "TargetCapacitySpecification": {"TotalTargetCapacity": 4 * 8192}}
+    assert refused(world.ec2.modify_fleet, **without_unit)[0] == "InvalidParameterValue"
+    more = {"TotalTargetCapacity": 3 * 8192 + 8193, "TargetCapacityUnitType": "memory-mib"}
+    world.ec2.modify_fleet(FleetId=fleet, TargetCapacitySpecification=more)
+    until(lambda: fulfilled(world, fleet) == 5 * 8192)
+    time.sleep(0.5)
+    assert len(world.successors()) == 2
+
+
+def test_a_fleet_counts_by_its_weights(start):
+    world = start(owner=MAINTAINED, fleet={"weights": {"m5.large": "2.5"}})
+    fleet, shown = maintain(world)
+    assert (shown["TargetCapacitySpecification"]["TotalTargetCapacity"], shown["FulfilledCapacity"]) == (7, 7.5)
+    assert {one["WeightedCapacity"] for one in shown["LaunchTemplateConfigs"][0]["Overrides"]} == {2.5}
+    set_target(world, fleet, 10)
+    until(lambda: fulfilled(world, fleet) == 10.0)
+    time.sleep(0.5)
+    assert len(world.successors()) == 1

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use serde_json::Value;
 use spot_relay::sim::{
-    Fault, FaultKind, FleetType, LifeCycle, LoadBalancerType, Nth, Other, Owner, Settings, TargetGroupSettings,
-    TargetType, TemplateSettings,
+    Fault, FaultKind, FleetSettings, FleetType, LifeCycle, LoadBalancerType, Nth, Other, Owner, Settings,
+    TargetGroupSettings, TargetType, TargetUnit, TemplateSettings,
 };
 
 use crate::scenario::{PATIENCE, SHORT, Scenario, eventually, target_group, world};
@@ -540,6 +540,16 @@ fn the_permissions_of_a_group() {
 fn the_permissions_of_fleets() {
     check_permissions(Owner::ec2_fleet(FleetType::Maintain), "", &[]);
     check_permissions(Owner::spot_fleet(FleetType::Maintain), "", &["ec2:ModifySpotFleetRequest"]);
+}
+
+#[test]
+fn the_memory_of_instance_types_is_tried_where_the_fleet_counts_memory() {
+    let fleet = FleetSettings { unit: TargetUnit::MemoryMib, ..FleetSettings::default() };
+    for (denied, level) in [(vec![], "ok"), (vec!["ec2:DescribeInstanceTypes".to_owned()], "warn")] {
+        let settings = owned_by(Owner::ec2_fleet(FleetType::Maintain));
+        let checked = Checked::of(&of(Settings { denied, fleet: fleet.clone(), ..settings }));
+        assert_eq!(checked.level("permission", Some("ec2:DescribeInstanceTypes")), level);
+    }
 }
 
 #[test]

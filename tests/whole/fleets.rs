@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::sim::{FleetType, Owner, Settings};
+use spot_relay::sim::{FleetSettings, FleetType, Other, Owner, Settings, TargetUnit};
 
 use crate::scenario::{Scenario, target_group, world};
 
@@ -139,4 +139,69 @@ fn what_a_raise_needs_and_iam_denies_is_told_at_the_start_and_at_the_end() {
         let outcome = daemon.record().to_string();
         assert!(outcome.contains(reason), "{outcome}");
     }
+}
+
+/// Three members of 8 GiB and 16 GiB of memory, ours one of 8 GiB.
+fn counting_memory(owner: Owner) -> Settings {
+    let others = vec![Other::new("m5.large", "eu-west-1b"), Other::new("m5.xlarge", "eu-west-1c")];
+    let fleet = FleetSettings { unit: TargetUnit::MemoryMib, ..FleetSettings::default() };
+    Settings { others, fleet, ..owned_by(owner) }
+}
+
+/// The totals that were written, in order.
+fn totals(scenario: &Scenario) -> Vec<i64> {
+    let written = |name: &str| {
+        let requests = scenario.aws_requests().into_iter();
+        requests.filter_map(|it| it.parameters.get(name)?.parse().ok()).collect::<Vec<i64>>()
+    };
+    [written("TargetCapacitySpecification.TotalTargetCapacity"), written("TargetCapacity")].concat()
+}
+
+#[test]
+fn a_fleet_that_counts_memory_is_raised_by_the_memory_of_those_that_go() {
+    for owner in [maintain(), Owner::spot_fleet(FleetType::Maintain)] {
+        let scenario = Scenario::new(counting_memory(owner));
+        let daemon = scenario.ready();
+        let asked = scenario.count("DescribeInstanceTypes");
+        assert_eq!(asked, 1, "before any notice");
+        // This one runs no daemon, and has as much memory as two.
+        let world = scenario.sim.snapshot();
+        let large = world["instances"].as_array().into_iter().flatten().find(|one| one["type"] == "m5.xlarge");
+        let large = large.and_then(|one| one["id"].as_str()).expect("a large one").to_owned();
+        scenario.sim.notice_for(&large, "terminate", Duration::from_secs(120));
+        scenario.sim.notice("terminate", Duration::from_secs(120));
+        daemon.wait_for("handed-over");
+        assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+        assert_eq!(totals(&scenario), [32_768 + 8_192 + 16_384, 32_768], "{:?}", scenario.writes());
+        assert_all_serve(&scenario, 3);
+        assert_eq!(fleet(&scenario)["target"], 32_768);
+        assert_eq!(scenario.count("DescribeInstanceTypes"), asked, "all types were known");
+    }
+}
+
+#[test]
+fn a_type_that_is_new_at_the_notice_is_asked_for_then_and_once() {
+    let scenario = Scenario::new(counting_memory(maintain()));
+    // A daemon that starts under a notice knows nothing.
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    let daemon = scenario.start();
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(totals(&scenario), [32_768 + 8_192, 32_768], "{:?}", scenario.writes());
+    assert_eq!(scenario.count("DescribeInstanceTypes"), 1);
+}
+
+#[test]
+fn memory_that_iam_does_not_let_it_read_is_told_at_the_start_and_the_fleet_is_raised_by_what_is_known() {
+    let settings = Settings { denied: vec!["ec2:DescribeInstanceTypes".to_owned()], ..counting_memory(maintain()) };
+    let scenario = Scenario::new(settings);
+    let daemon = scenario.ready();
+    let told = daemon.lines_with("ec2:DescribeInstanceTypes is denied for");
+    assert_eq!(told.len(), 1, "{}", daemon.lines().join("\n"));
+    let asked = scenario.count("DescribeInstanceTypes");
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(totals(&scenario), [32_768 + 1, 32_768], "{:?}", scenario.writes());
+    assert_eq!(scenario.count("DescribeInstanceTypes"), asked, "IAM has answered");
 }

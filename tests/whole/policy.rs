@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spot_relay::core::policy::{IN_PASSING, TRIED};
-use spot_relay::sim::{Fault, FaultKind, FleetType, Nth, Owner, Settings, TargetGroupSettings, TemplateSettings};
+use spot_relay::sim::{
+    Fault, FaultKind, FleetSettings, FleetType, Nth, Owner, Settings, TargetGroupSettings, TargetUnit, TemplateSettings,
+};
 
 use crate::scenario::{Scenario, drained_soon, eventually, target_group, world};
 
@@ -190,6 +192,18 @@ fn a_maintain_ec2_fleet() {
     check(Owner::ec2_fleet(FleetType::Maintain), "", BACK);
 }
 
+fn counting_memory(kind: Owner) -> Settings {
+    let fleet = FleetSettings { unit: TargetUnit::MemoryMib, ..FleetSettings::default() };
+    Settings { fleet, ..owned_by(kind) }
+}
+
+#[test]
+fn a_fleet_that_counts_memory() {
+    for owner in [Owner::ec2_fleet(FleetType::Maintain), Owner::spot_fleet(FleetType::Maintain), observed_fleet()] {
+        check_world(&counting_memory(owner), "", BACK);
+    }
+}
+
 #[test]
 fn a_maintain_ec2_fleet_that_replaces_by_itself() {
     check(observed_fleet(), "", BACK);
@@ -278,8 +292,16 @@ fn a_kind_may_need_what_its_variants_need_together() {
     {
         for (kind, owners) in &variants {
             let of = |owner: &Owner| Scenario::new(owned_by(owner.clone())).config(&config);
-            let together: BTreeSet<String> =
+            let mut together: BTreeSet<String> =
                 owners.iter().flat_map(|owner| actions(&policy(&[], &of(owner)))).collect();
+            if matches!(
+                owners[0],
+                Owner::Ec2Fleet { type_: FleetType::Maintain, .. }
+                    | Owner::SpotFleet { type_: FleetType::Maintain, .. }
+            ) {
+                let of_memory = Scenario::new(counting_memory(owners[0].clone())).config(&config);
+                together.extend(actions(&policy(&[], &of_memory)));
+            }
             assert_eq!(actions(&policy(&["--for", kind], &of(&owners[0]))), together, "{kind}");
         }
     }

@@ -2,6 +2,7 @@
 //! can do nothing, because AWS authorises a call before it looks at what the call is about. Nothing is changed, and what
 //! cannot be tried so is said.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -134,6 +135,9 @@ async fn read(inspection: &Inspection, action: &str, plan: Option<&Plan>) {
         }
         (_, Some(Plan::Fleet { kind: FleetKind::Spot, fleet, .. })) if action.contains("Spot") => {
             drop(aws.spot_fleet.spot_fleet_members(&fleet.id, LIMIT).await);
+        }
+        ("DescribeInstanceTypes", _) => {
+            drop(aws.instance_types.learn(BTreeSet::from([identity.instance_type.clone()]), LIMIT).await);
         }
         _ => {}
     }
@@ -349,6 +353,10 @@ fn consequence(action: &str) -> (Level, &'static str) {
         "CreateTags" | "DeleteTags" => (Level::Warn, "other tools are not told that this instance goes, or lives on"),
         "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
         "DescribeSubnets" => (Level::Warn, "the successor's zone cannot be chosen well"),
+        "DescribeInstanceTypes" => (
+            Level::Warn,
+            "the fleet counts memory, and is raised by one MiB for each member that goes: it may launch too few",
+        ),
         "LaunchInstances" => (Level::Warn, "no successor is launched first: this instance leaves at once"),
         "AttachInstances" => (Level::Warn, "an instance that survives stays outside of its group"),
         "RecordLifecycleActionHeartbeat" => (Level::Warn, "the hook may time out before this instance is quiet"),

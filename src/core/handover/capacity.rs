@@ -375,7 +375,10 @@ impl Duty<Duties> for AskCapacity {
         let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
         match self.stage {
             Stage::Read | Stage::Refused | Stage::Await => Some(Call::DescribeFleet { kind, fleet_id }),
-            Stage::Count => Some(Call::DescribeFleetMembers { kind, fleet_id }),
+            Stage::Count => {
+                let unit = self.fleet.as_ref().map(|fleet| fleet.unit).unwrap_or_default();
+                Some(Call::DescribeFleetMembers { kind, fleet_id, unit })
+            }
             Stage::Deaths => Some(Call::DescribeInstancesOfFleet { kind, fleet_id }),
             Stage::Tag | Stage::Raise if self.too_late => None,
             Stage::Tag | Stage::Note => {

@@ -48,9 +48,9 @@ pub(super) struct Find {
     /// Instances that are no successors, whatever else is found out.
     ignored: BTreeSet<InstanceId>,
     /// The successors handed out, with their weights in hundredths.
-    found: BTreeMap<InstanceId, u32>,
+    found: BTreeMap<InstanceId, u64>,
     /// Members under notice that were seen, this instance among them, with their weights in hundredths.
-    victims: BTreeMap<InstanceId, u32>,
+    victims: BTreeMap<InstanceId, u64>,
     /// Members that bear the tag of an instance that goes.
     leaving: BTreeSet<InstanceId>,
     /// The earliest notice of a victim, by AWS's clock.
@@ -297,9 +297,9 @@ impl Find {
         self.first_notice = self.first_notice.into_iter().chain(notices).min();
         self.our_notice = noticed_by_request(members, incident).or(self.our_notice);
         let new = staying.iter().filter_map(|member| Some((member.instance.clone()?, weight(member))));
-        let new: Vec<(Instance, u32)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
-        let found: u32 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
-        let lost: u32 = self.victims.values().sum();
+        let new: Vec<(Instance, u64)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
+        let found: u64 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
+        let lost: u64 = self.victims.values().sum();
         // A victim that was replaced before needs nobody more, though its successor may be going itself.
         let is_full = self.size.is_some_and(|size| Units::of(fleet, members, incident, now).staying >= size);
         self.hand_out(now, new, self.owner_launches || (found < lost && !is_full))
@@ -320,7 +320,7 @@ impl Find {
             && !self.found.contains_key(id)
     }
 
-    fn hand_out(&mut self, now: BootInstant, new: Vec<(Instance, u32)>, more: bool) -> Found {
+    fn hand_out(&mut self, now: BootInstant, new: Vec<(Instance, u64)>, more: bool) -> Found {
         self.found.extend(new.iter().map(|(instance, weight)| (instance.instance_id.clone(), *weight)));
         self.done = !self.found.is_empty() && (self.is_in_doubt() || !more);
         let nothing = self.look_again(now);
@@ -377,7 +377,7 @@ impl Duty<Duties> for Find {
             }
             (Stage::Owner, _) => None,
             (Stage::Members, Among::Fleet { kind, fleet, .. }) => {
-                Some(Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone() })
+                Some(Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone(), unit: fleet.unit })
             }
             (Stage::Members, Among::Tagged) => Some(Call::DescribeSuccessorsByTag),
         }

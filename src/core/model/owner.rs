@@ -240,6 +240,27 @@ impl Fleet {
         })
     }
 
+    /// The most instances that its capacity can stand for: it may count in weights, vCPUs or memory.
+    pub fn instances_at_most(&self) -> usize {
+        /// The smallest EC2 instance has half a GiB.
+        const LEAST_MEMORY_MIB: i32 = 512;
+        let least = |pool: Option<&LaunchOverride>| {
+            let requirements = pool.and_then(|pool| pool.requirements.as_ref());
+            let units = match self.unit {
+                CapacityUnit::Instances => 1,
+                CapacityUnit::Vcpus => requirements.and_then(|it| it.vcpu_count.0).unwrap_or_default().max(1),
+                CapacityUnit::MemoryMib => {
+                    requirements.and_then(|it| it.memory_mib.0).unwrap_or_default().max(LEAST_MEMORY_MIB)
+                }
+            };
+            pool.and_then(|pool| pool.weight_hundredths).map_or(i64::from(units) * 100, i64::from)
+        };
+        let pools = self.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
+        let specified = self.specification_weights.values().copied().map(i64::from);
+        let least = pools.map(|pool| least(Some(pool))).chain(specified).min().unwrap_or_else(|| least(None));
+        usize::try_from(i64::from(self.capacity.fulfilled) * 100 / least.max(1)).unwrap_or_default()
+    }
+
     /// The change to another total. A Spot part that the request names moves with it: else a raise would be on demand.
     pub fn with_total(&self, total: i32) -> FleetChange {
         let spot = self.capacity.spot.map(|spot| spot + (total - self.capacity.total));
@@ -272,6 +293,9 @@ pub struct FleetMember {
     pub instance_type: String,
     /// `None` while EC2 does not know the instance.
     pub instance: Option<Instance>,
+    /// The memory of its type, where the fleet counts memory and AWS has told it.
+    #[serde(default)]
+    pub memory_mib: Option<u32>,
     /// Since when its Spot request says that AWS takes the instance (`Status.UpdateTime`), by AWS's clock.
     pub taken_since: Option<Timestamp>,
 }

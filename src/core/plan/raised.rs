@@ -81,21 +81,29 @@ pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identit
     let our_weight =
         us.map_or_else(|| weight_hundredths(fleet, &ours.instance_type), |us| member_hundredths(fleet, us));
     let others = members.iter().filter(is_other).map(|member| member_hundredths(fleet, member));
-    let hundredths = others.sum::<u32>().saturating_add(our_weight);
+    units(others.sum::<u64>() + our_weight)
+}
+
+/// Rounded up: a part of a unit counts for one.
+fn units(hundredths: u64) -> i32 {
     i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
 }
 
-/// The units that a member counts for: its weight, else its vCPUs where the fleet counts those. Of memory EC2 does not tell
-/// with the instance; a raise by one MiB makes the fleet launch one instance.
-pub(crate) fn member_hundredths(fleet: &Fleet, member: &FleetMember) -> u32 {
-    let vcpus = member.instance.as_ref().and_then(|instance| instance.vcpus);
-    let by_vcpus = vcpus.filter(|_| fleet.unit == CapacityUnit::Vcpus).map(|vcpus| vcpus.saturating_mul(100));
-    given_weight(fleet, &member.instance_type).or(by_vcpus).unwrap_or(100)
+/// The units that a member counts for: its weight, else its vCPUs or its memory where the fleet counts those. Of memory that
+/// is not known one MiB counts, by which the fleet launches one instance.
+pub(crate) fn member_hundredths(fleet: &Fleet, member: &FleetMember) -> u64 {
+    let by_itself = match fleet.unit {
+        CapacityUnit::Instances => None,
+        CapacityUnit::Vcpus => member.instance.as_ref().and_then(|instance| instance.vcpus),
+        CapacityUnit::MemoryMib => member.memory_mib,
+    };
+    let by_itself = || u64::from(by_itself.unwrap_or(1)) * 100;
+    given_weight(fleet, &member.instance_type).map_or_else(by_itself, u64::from)
 }
 
 /// The units that one instance of this type counts for in the fleet, as far as its type tells.
-pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u32 {
-    given_weight(fleet, instance_type).unwrap_or(100)
+pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u64 {
+    given_weight(fleet, instance_type).map_or(100, u64::from)
 }
 
 fn given_weight(fleet: &Fleet, instance_type: &str) -> Option<u32> {
@@ -197,8 +205,8 @@ pub fn leftover_of_survivor(
     }
 }
 
-/// Rounded up: a part of a unit exceeds a target too.
+/// A part of a unit exceeds a target too.
 fn living_units(fleet: &Fleet, members: &[FleetMember]) -> i32 {
     let weights = members.iter().filter(|member| member.lives()).map(|member| member_hundredths(fleet, member));
-    i32::try_from(weights.sum::<u32>().div_ceil(100)).unwrap_or(i32::MAX).max(fleet.capacity.fulfilled)
+    units(weights.sum()).max(fleet.capacity.fulfilled)
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::core::config::{BalanceZones, TemplateChoice};
 use crate::core::handover::tests::{identity_of, member as member_of_group};
-use crate::core::model::{CapacityUnit, InstantFleet};
+use crate::core::model::{CapacityUnit, InstanceRequirements, InstantFleet};
 use crate::core::model::{
     ExcessCapacity, FleetCapacity, FleetMember, FleetState, Instance, InstanceId, InstanceState, LaunchOverride,
     LifeCycle, LifecycleHook, Market,
@@ -373,6 +373,7 @@ fn member(id: &str, instance_type: &str, under_notice: bool) -> FleetMember {
     FleetMember {
         instance_id: InstanceId::new(id),
         instance_type: instance_type.into(),
+        memory_mib: None,
         instance: Some(running(id)),
         taken_since: under_notice.then(|| seconds_ago(60)),
     }
@@ -430,6 +431,44 @@ fn in_a_fleet_of_vcpus_a_member_counts_for_its_own_unless_its_type_has_a_weight(
     assert_eq!((counted(CapacityUnit::Instances), counted(CapacityUnit::Vcpus)), (2, 6));
     let weighted = Fleet { unit: CapacityUnit::Vcpus, ..fleet(FleetType::Maintain, None) };
     assert_eq!(units_under_notice(&weighted, &[of("i-us", "m5.large", 2)], &identity(), now()), 1, "by its weight");
+}
+
+#[test]
+fn in_a_fleet_of_memory_a_member_counts_for_that_of_its_type_and_a_large_fleet_is_counted_too() {
+    let unit = CapacityUnit::MemoryMib;
+    let fleet = Fleet { unit, launch_configurations: Vec::new(), ..fleet(FleetType::Maintain, None) };
+    let of = |id: &str, memory_mib| FleetMember { memory_mib, ..member(id, "m5.large", true) };
+    let counted = |members: &[FleetMember]| units_under_notice(&fleet, members, &identity(), now());
+    assert_eq!(counted(&[of("i-us", Some(8_192)), of("i-b", Some(16_384)), of("i-c", None)]), 24_577);
+    let large = std::iter::once("i-us".to_owned()).chain((1..80).map(|number| format!("i-{number}")));
+    let large: Vec<FleetMember> = large.map(|id| of(&id, Some(786_432))).collect();
+    assert_eq!(counted(&large), 80 * 786_432);
+}
+
+#[test]
+fn a_fleets_units_are_not_taken_for_instances() {
+    let of = |unit, fulfilled, pool: LaunchOverride| {
+        let template = LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() };
+        let launch_configurations = vec![LaunchConfiguration { template, overrides: vec![pool] }];
+        let capacity = FleetCapacity { total: fulfilled, spot: None, fulfilled };
+        let fleet = Fleet { unit, capacity, launch_configurations, ..fleet(FleetType::Maintain, None) };
+        fleet.instances_at_most()
+    };
+    let requiring = |vcpus, memory| {
+        let requirements = InstanceRequirements {
+            vcpu_count: (Some(vcpus), None),
+            memory_mib: (Some(memory), None),
+            ..Default::default()
+        };
+        LaunchOverride { requirements: Some(requirements), ..LaunchOverride::default() }
+    };
+    let weighing = |hundredths| LaunchOverride { weight_hundredths: Some(hundredths), ..LaunchOverride::default() };
+    assert_eq!(of(CapacityUnit::Instances, 3, LaunchOverride::default()), 3);
+    assert_eq!(of(CapacityUnit::Instances, 30, weighing(800)), 3);
+    assert_eq!(of(CapacityUnit::Instances, 3, weighing(50)), 6);
+    assert_eq!(of(CapacityUnit::Vcpus, 12, requiring(2, 0)), 6);
+    assert_eq!(of(CapacityUnit::MemoryMib, 32_768, requiring(1, 8_192)), 4);
+    assert_eq!(of(CapacityUnit::MemoryMib, 32_768, requiring(1, 0)), 64, "none is smaller than half a GiB");
 }
 
 #[test]

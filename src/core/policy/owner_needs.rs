@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::arn_scope::ArnScope;
 use super::launch_source::LaunchSource;
 use crate::core::config::{Config, ScheduledEvents};
-use crate::core::model::TargetGroupArn;
+use crate::core::model::{CapacityUnit, TargetGroupArn};
 use crate::core::plan::{
     Clue, FleetKind, FleetRequest, GroupRequest, LaunchPlan, ORIGIN_FLEET_TAG, Plan, asks_launch_instances,
     may_launch_first, template,
@@ -52,6 +52,8 @@ pub struct FleetNeeds {
     pub id: Option<String>,
     /// Its capacity is raised; otherwise it is observed.
     pub raise: bool,
+    /// Its members count by the memory of their types.
+    pub counts_memory: bool,
     pub registers_successor: bool,
 }
 
@@ -135,6 +137,7 @@ impl OwnerNeeds {
                 kind: *kind,
                 id: Some(fleet.id.clone()),
                 raise: *how == FleetRequest::Raise || config.watch.scheduled_events == ScheduledEvents::HandOver,
+                counts_memory: fleet.unit == CapacityUnit::MemoryMib,
                 registers_successor: by_us(&fleet.target_groups),
             }),
             Plan::Launch(launch) => OwnerNeeds::Launch(of_launch_plan(launch, plan.chooses_zones(config))),
@@ -221,7 +224,7 @@ fn any_group(arn: Option<String>, config: &Config) -> OwnerNeeds {
 }
 
 fn any_fleet(kind: FleetKind, id: Option<String>) -> OwnerNeeds {
-    OwnerNeeds::Fleet(FleetNeeds { kind, id, raise: true, registers_successor: true })
+    OwnerNeeds::Fleet(FleetNeeds { kind, id, raise: true, counts_memory: true, registers_successor: true })
 }
 
 fn launch(mut reads: Vec<&'static str>, config: &Config) -> OwnerNeeds {

@@ -81,7 +81,7 @@ impl Units {
         let is_young = |it: &FleetMember| it.instance.as_ref().is_some_and(launched_since) && !is_going(it);
         let hundredths = |is: &dyn Fn(&FleetMember) -> bool| {
             let living = members.iter().filter(|member| member.lives() && is(member));
-            living.map(|member| member_hundredths(fleet, member)).sum::<u32>()
+            living.map(|member| member_hundredths(fleet, member)).sum::<u64>()
         };
         let units = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
         Units {

@@ -434,6 +434,7 @@ impl Aws {
         let member = |id: &InstanceId| FleetMember {
             instance_id: id.clone(),
             instance_type: "m5.large".into(),
+            memory_mib: None,
             instance: self.instance(id, now),
             taken_since: self.marked.get(id).filter(|_| !self.requests_denied).copied().map(time),
         };

@@ -29,6 +29,7 @@ fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
     FleetMember {
         instance_id: id(name),
         instance_type: "m5.large".into(),
+        memory_mib: None,
         instance: Some(instance),
         taken_since: noticed.map(time),
     }

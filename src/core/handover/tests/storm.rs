@@ -255,6 +255,7 @@ impl Account {
         let member = |instance: Instance, taken_since| FleetMember {
             instance_id: instance.instance_id.clone(),
             instance_type: instance.instance_type.clone(),
+            memory_mib: None,
             instance: Some(instance),
             taken_since,
         };

@@ -1,0 +1,73 @@
+//! EC2's instance types: the memory of each.
+//!
+//! An instance type never changes, so what AWS has told of one is kept, and it is not asked for that again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+
+use super::caller::{Caller, pages};
+use super::instances::{FILTER_VALUES_A_CALL, one_of};
+use crate::core::retry::{Failure, FailureKind};
+
+/// A handle; its copies share what AWS has told.
+#[derive(Clone, Debug)]
+pub struct InstanceTypes {
+    client: Client,
+    caller: Caller,
+    /// In MiB, by type. `None` of one that AWS did not tell when it was asked.
+    memory_mib: Arc<Mutex<BTreeMap<String, Option<u32>>>>,
+}
+
+impl InstanceTypes {
+    pub(super) fn new(client: Client, caller: Caller) -> Self {
+        Self { client, caller, memory_mib: Arc::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Option<u32>>> {
+        self.memory_mib.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory of a type in MiB, where AWS has told it.
+    pub fn memory_mib(&self, name: &str) -> Option<u32> {
+        self.known().get(name).copied().flatten()
+    }
+
+    /// Learns the memory of those among these types that AWS was never asked for.
+    pub async fn learn_new(&self, mut names: BTreeSet<String>, limit: Duration) -> Result<(), Failure> {
+        names.retain(|name| !self.known().contains_key(name));
+        self.learn(names, limit).await
+    }
+
+    /// DescribeInstanceTypes of those among these that AWS has not told of, if there are any.
+    pub async fn learn(&self, mut names: BTreeSet<String>, limit: Duration) -> Result<(), Failure> {
+        names.retain(|name| !name.is_empty() && self.memory_mib(name).is_none());
+        let names: Vec<String> = names.into_iter().collect();
+        for names in names.chunks(FILTER_VALUES_A_CALL) {
+            // A filter leaves out a name that AWS does not know; a list of names is refused for it.
+            let described = pages(|token| {
+                let filter = one_of("instance-type", names);
+                let call = self.client.describe_instance_types().filters(filter).set_next_token(token);
+                let answer = self.caller.call(limit, call.send());
+                async move {
+                    let answer = answer.await?;
+                    Ok((answer.instance_types.unwrap_or_default(), answer.next_token))
+                }
+            })
+            .await;
+            let is_answered =
+                matches!(&described, Ok(_) | Err(Failure { kind: FailureKind::Denied | FailureKind::Rejected, .. }));
+            let mut known = self.known();
+            if is_answered {
+                known.extend(names.iter().map(|name| (name.clone(), None)));
+            }
+            known.extend(described?.iter().filter_map(|one| {
+                let memory = u32::try_from(one.memory_info()?.size_in_mib()?).ok()?;
+                Some((one.instance_type()?.as_str().to_owned(), Some(memory)))
+            }));
+        }
+        Ok(())
+    }
+}
