@@ -377,4 +377,33 @@ mod tests {
         assert!(!registration.is_served(&row) && registration.is_unserved(&row));
         assert!(row.is_registered(), "it is in the group all the same");
     }
+    #[test]
+    fn targets_stand_in_their_group_as_the_worst_of_their_ports() {
+        let targets = [80, 81].map(|port| Target { id: "i-us".into(), port });
+        let arn = TargetGroupArn::new("arn:aws:elasticloadbalancing:r:1:targetgroup/web/0");
+        let mut registration = Registration::new(arn, TargetType::Instance, targets.to_vec());
+        registration.load_balancers.push("arn:lb".into());
+        let (not_in_use, gone) = (Some("Target.NotInUse"), Some("Target.NotRegistered"));
+        let healthy = (TargetState::Healthy, None);
+        let wanting = |drains| TargetStanding::Wanting { ports: BTreeSet::from([81]), drains };
+        for (second, expected) in [
+            (healthy.clone(), TargetStanding::Serves),
+            ((TargetState::Unused, not_in_use), TargetStanding::Unserved),
+            ((TargetState::Initial, None), TargetStanding::Registered),
+            ((TargetState::Draining, None), wanting(true)),
+            ((TargetState::Unused, gone), wanting(false)),
+        ] {
+            let rows = targets
+                .iter()
+                .cloned()
+                .zip([healthy.clone(), second])
+                .map(|(target, (state, reason))| TargetHealth { target, state, reason: reason.map(str::to_owned) });
+            assert_eq!(registration.standing(&targets, &rows.collect::<Vec<_>>()), expected);
+        }
+        assert_eq!(
+            registration.standing(&targets[1..], &[]),
+            wanting(false),
+            "a target without a row is not registered"
+        );
+    }
 }
