@@ -95,6 +95,7 @@ impl AutoScaling {
             members: members(&described),
             desired_capacity: described.desired_capacity().unwrap_or_default(),
             max_size: described.max_size().unwrap_or_default(),
+            target_groups: traffic_sources(&described).0,
         }))
     }
 

@@ -40,7 +40,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
         boot_id: "boot".into(),
         known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
         others: vec![OtherTargets { name: "web".into(), healthy }],
-        room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size }),
+        room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size, ..GroupRoom::default() }),
         notice: None,
         lifecycle_state: Some("InService".into()),
         record: None,

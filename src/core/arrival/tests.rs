@@ -32,6 +32,7 @@ fn room(state: Option<&str>, desired_capacity: i32) -> Answer {
         members: state.map(|state| member("i-us", state)).into_iter().collect(),
         desired_capacity,
         max_size: 4,
+        ..GroupRoom::default()
     }))
 }
 

@@ -12,7 +12,7 @@ use super::mark::Mark;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::watch::Death;
-use super::{DutyReport, Incident, Settings, Situation, join, seed};
+use super::{Answer, DutyReport, Incident, Settings, Situation, join, seed};
 use crate::core::call::{Call, HookKind};
 use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
 use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn, TargetHealth};
@@ -155,6 +155,27 @@ impl Duties {
         let id = DutyId::FindRegistrations(self.find_registrations.len());
         let attempts = Attempts::new(id, now, seed(incident, "look-ups"));
         self.find_registrations.push(FindRegistrations::new(among, attempts));
+    }
+
+    /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is gone, another
+    /// may stand under its name. Each is looked up once.
+    pub(super) fn hear_of_target_groups(&mut self, answer: &Answer, incident: &Incident, now: BootInstant) {
+        let named = incident.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default();
+        let looks = || self.find_registrations.iter().filter_map(FindRegistrations::among);
+        let is_known = |arn: &&TargetGroupArn| {
+            let registrations = incident.registrations.known().iter();
+            named.contains(arn)
+                || looks().flatten().chain(registrations.map(|it| &it.target_group)).any(|it| it == *arn)
+        };
+        let among: Vec<TargetGroupArn> = match answer {
+            Answer::GroupRoom(Some(room)) => room.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
+            Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => named.to_vec(),
+            _ => return,
+        };
+        let is_again = looks().any(|before| before == among);
+        if !is_again && (!among.is_empty() || matches!(answer, Answer::Failed(_))) {
+            self.look_for_registrations(Some(among), incident, now);
+        }
     }
 
     /// A plan that is in doubt stands if none can be found.

@@ -22,6 +22,11 @@ impl FindRegistrations {
     pub(super) fn new(among: Option<Vec<TargetGroupArn>>, attempts: Attempts) -> FindRegistrations {
         FindRegistrations { among, attempts }
     }
+
+    /// The groups that it looks into; all where it scans.
+    pub(super) fn among(&self) -> Option<&[TargetGroupArn]> {
+        self.among.as_deref()
+    }
 }
 
 impl Duty<Duties> for FindRegistrations {

@@ -95,9 +95,12 @@ fn well(call: &Call) -> Option<Answer> {
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
         Call::FindGroup => Some(Answer::Plan(Box::new(Plan::nobody("the same as before")))),
-        Call::DescribeGroupRoom { .. } => {
-            Some(Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 9 })))
-        }
+        Call::DescribeGroupRoom { .. } => Some(Answer::GroupRoom(Some(GroupRoom {
+            members: Vec::new(),
+            desired_capacity: 3,
+            max_size: 9,
+            ..GroupRoom::default()
+        }))),
         call if call.writes() => Some(Answer::Accepted),
         _ => None,
     }
@@ -340,7 +343,7 @@ fn a_launch_that_aws_leaves_open_is_given_up_for_a_detach_after_twenty_seconds_u
                 }
                 Some(Call::DescribeGroupRoom { .. }) => {
                     let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity + grows);
-                    let room = GroupRoom { members, desired_capacity, max_size: 9 };
+                    let room = GroupRoom { members, desired_capacity, max_size: 9, ..GroupRoom::default() };
                     told.answer(DutyId::Ask, Answer::GroupRoom(Some(room)));
                     looks += 1;
                 }

@@ -178,9 +178,12 @@ impl<'a> Night<'a> {
                 Answer::Instances(asked.map(instance).collect())
             }
             Call::DescribeGroupMembers { .. } => Answer::GroupMembers(Vec::new()),
-            Call::DescribeGroupRoom { .. } => {
-                Answer::GroupRoom(Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size: 3 }))
-            }
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                members: Vec::new(),
+                desired_capacity: 3,
+                max_size: 3,
+                ..GroupRoom::default()
+            })),
             Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
                 listening: ports.clone(),
                 reached: ports.clone(),

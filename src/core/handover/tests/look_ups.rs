@@ -190,3 +190,78 @@ fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
     let reports = handover.reports();
     assert!(reports.iter().filter(|it| !of_quiet(it)).all(|report| report.done), "{reports:#?}");
 }
+
+#[test]
+fn a_target_group_that_stands_again_under_its_name_is_left_too() {
+    let no_such_group = || {
+        let (kind, code) = (FailureKind::Rejected, Some("TargetGroupNotFound".to_owned()));
+        Answer::Failed(Failure { kind, code, message: "One or more target groups not found".into() })
+    };
+    let again = registration("arn:aws:elasticloadbalancing:r:1:targetgroup/web/again", "i-victim", &[80]);
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let (registrations, plan) = (vec![registration(WEB, "i-victim", &[80])], Some(Plan::nobody_ever("no tag")));
+    let known = LookedUp { registrations: Some(registrations), plan, ..LookedUp::default() };
+    let mut handover = Handover::begin(incident, at_once(), known, at(0));
+    let (mut looks, mut left) = (0, false);
+    for now in (0..60_000).step_by(100) {
+        for Due { duty, call, .. } in handover.due(at(now)) {
+            let is_first = |target_group: &TargetGroupArn| target_group.as_str() == WEB;
+            let answer = match &call {
+                Call::DeregisterTargets { target_group, .. } | Call::DescribeTargetHealth { target_group, .. }
+                    if is_first(target_group) =>
+                {
+                    no_such_group()
+                }
+                Call::FindRegistrations { among } => {
+                    assert_eq!(*among, Some(Vec::new()), "never the whole account");
+                    looks += 1;
+                    found(vec![again.clone()])
+                }
+                Call::DeregisterTargets { .. } => {
+                    left = true;
+                    Answer::Accepted
+                }
+                other => other_calls(other),
+            };
+            handover.answered(at(now), duty, answer);
+        }
+    }
+    assert!(left && looks == 1, "left: {left}, {looks} looks");
+}
+
+#[test]
+fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
+    for plan in [
+        Plan::Group { group: group(&[]), how: GroupRequest::Observe },
+        Plan::Group { group: group(&[]), how: GroupRequest::Detach },
+    ] {
+        let incident = incident_of("i-victim", Action::Terminate, 121_000);
+        let registrations = Some(vec![registration(WEB, "i-victim", &[80])]);
+        let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
+        let mut handover = Handover::begin(incident, at_once(), known, at(0));
+        let mut deregistered = BTreeSet::new();
+        let mut looks = 0;
+        for now in (0..90_000).step_by(100) {
+            for Due { duty, call, .. } in handover.due(at(now)) {
+                let answer = match &call {
+                    Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                        target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
+                        ..GroupRoom::default()
+                    })),
+                    Call::FindRegistrations { among } => {
+                        assert_eq!(*among, Some(vec![TargetGroupArn::new(API)]));
+                        looks += 1;
+                        found(vec![registration(API, "i-victim", &[80])])
+                    }
+                    Call::DeregisterTargets { target_group, .. } => {
+                        deregistered.insert(target_group.as_str().to_owned());
+                        Answer::Accepted
+                    }
+                    other => other_calls(other),
+                };
+                handover.answered(at(now), duty, answer);
+            }
+        }
+        assert!(deregistered.contains(API) && looks == 1, "{plan}: {deregistered:?}, {looks} looks");
+    }
+}

@@ -219,7 +219,12 @@ impl Account {
             Call::DescribeGroupRoom { .. } => {
                 let size = self.group.len() as i32;
                 let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();
-                Answer::GroupRoom(Some(GroupRoom { members, desired_capacity: size, max_size: size + 1 }))
+                Answer::GroupRoom(Some(GroupRoom {
+                    members,
+                    desired_capacity: size,
+                    max_size: size + 1,
+                    ..GroupRoom::default()
+                }))
             }
             Call::CreateFleet { .. } => {
                 let new = match self.of_victim.get(&victim) {

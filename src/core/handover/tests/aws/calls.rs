@@ -183,6 +183,7 @@ impl Aws {
                 members: self.group_members(),
                 desired_capacity: self.desired,
                 max_size: self.max,
+                ..GroupRoom::default()
             })),
             Call::AttachInstances { .. } if state.is_some() => {
                 refused("ValidationError", "Instance i-us is already part of AutoScalingGroup:shop-asg.")

@@ -93,6 +93,7 @@ fn a_hook_that_was_added_since_the_last_look_up_is_completed_at_a_notice_too() {
                         members: vec![member(US, "Terminating:Wait")],
                         desired_capacity: 3,
                         max_size: 9,
+                        ..GroupRoom::default()
                     })),
                     other => well(other).expect("an answer"),
                 };

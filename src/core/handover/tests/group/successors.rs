@@ -7,6 +7,7 @@ fn room(names: &[&str], desired_capacity: i32) -> Answer {
         members: names.iter().map(|name| member(name, "InService")).collect(),
         desired_capacity,
         max_size: 9,
+        ..GroupRoom::default()
     }))
 }
 
