@@ -13,6 +13,7 @@ use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
+use crate::core::incident::Earlier;
 use crate::core::model::{
     BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
 };
@@ -148,7 +149,9 @@ impl Find {
     /// `attempts` are due now.
     pub(super) fn new(among: Among, incident: &Incident, mut attempts: Attempts) -> Find {
         let now = attempts.next;
-        attempts.next = now + FIRST_LOOK_AFTER;
+        // What the process before this one asked for may be there already, and there may be little time.
+        let is_restart = incident.start.earlier == Earlier::Restart;
+        attempts.next = now + if is_restart { FIRST_LOOK_IN_DOUBT_AFTER } else { FIRST_LOOK_AFTER };
         let identity = &incident.start.identity;
         let stage = match &among {
             Among::Fleet { how: FleetRequest::Observe, .. } => Stage::Owner,

@@ -33,6 +33,8 @@ pub(super) struct AskGroup {
     reason: Reason,
     launch: LaunchFirst,
     exit: Exit,
+    /// A remark for a person.
+    remark: Option<String>,
 }
 
 /// Why this instance is to leave its group.
@@ -95,6 +97,7 @@ impl AskGroup {
             reason: if manner == Manner::Open { Reason::Open } else { Reason::Announced },
             launch: LaunchFirst::new(&group, incident),
             exit: Exit::new(&group, terminate, incident),
+            remark: None,
             group,
             attempts,
         }
@@ -165,11 +168,11 @@ impl AskGroup {
             Failed::Compare => return self.go_on(now, Stage::Compare),
             Failed::Again => self.attempts.failed(now, failure),
             Failed::Refused => {
-                let asked = self.refuse(now, failure.to_string());
-                // A person is to be told what was refused, and why.
-                self.attempts.failed(now, failure);
-                self.attempts.next = now;
-                return asked;
+                let name = &self.group.name;
+                self.remark = Some(format!(
+                    "group {name} launches no successor first, because LaunchInstances is refused: {failure}"
+                ));
+                return self.refuse(now, failure.to_string());
             }
         }
         Asked::Pending
@@ -224,6 +227,10 @@ impl Ask for AskGroup {
 
     fn resume(&mut self, step: LaunchStep) {
         self.launch.attempt = step.attempt;
+    }
+
+    fn take_remark(&mut self) -> Option<String> {
+        self.remark.take()
     }
 
     fn owner(&self) -> Option<String> {
