@@ -143,9 +143,11 @@ pub(super) async fn members(
         Ok(taken) => (taken, None),
         Err(failure) => (BTreeMap::new(), Some(failure)),
     };
+    // A list that changes between two pages may name a member twice.
+    let mut listed = BTreeSet::new();
     let member = |instance: &ActiveInstance| {
         let instance_id = InstanceId::new(instance.instance_id()?);
-        Some(FleetMember {
+        listed.insert(instance_id.clone()).then(|| FleetMember {
             instance_type: instance.instance_type().unwrap_or_default().to_owned(),
             instance: described.remove(&instance_id),
             memory_mib: None,

@@ -41,6 +41,10 @@ const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 /// within this. What is in doubt for longer is raised: a fleet that has what it is to have launches nobody by that.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
+/// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
+/// need nobody is looked at again.
+const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
+
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
 
@@ -241,7 +245,10 @@ impl AskCapacity {
             let missing = (capacity.total - capacity.fulfilled).max(0);
             let lacking = (base - units.staying - missing).max(0);
             let replaced = units.young.saturating_add(missing) - raised;
-            self.count.by_itself = replaced.min(units.going - lacking).max(0);
+            // Where those that stay fill all places, with some that came since the notice, whoever had them launched, nobody
+            // more is needed.
+            let is_filled = lacking == 0 && units.young > 0;
+            self.count.by_itself = if is_filled { units.going } else { replaced.min(units.going - lacking).max(0) };
         } else {
             // The fleet replaces, beside the raise, the living members that it has dropped since.
             let dropped = (units.old - capacity.fulfilled).max(0);
@@ -256,7 +263,9 @@ impl AskCapacity {
         let is_noted = tag.is_some_and(|tag| is_noted(tag) && tag.covers(wanted));
         let is_ours_alone = self.writes.accepted == Some(capacity.total) && fleet.state == FleetState::Active;
         let is_too_high = capacity.total > wanted && is_ours_alone;
-        let nobody_asked = self.count.by_itself == 0 && !self.raise.is_begun() && !incident.start.is_resumed();
+        // Whoever raises sets the tag before.
+        let is_untouched = !incident.start.is_resumed() || tag.is_none();
+        let nobody_asked = self.count.by_itself == 0 && !self.raise.is_begun() && is_untouched;
         // The successors that others' raises have launched fill the places, and are not registered by that.
         let is_full = capacity.total == base && units.staying - units.young >= base;
         let reached = capacity.fulfilled >= wanted;
@@ -264,8 +273,13 @@ impl AskCapacity {
         let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
         self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
         let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + DOUBTED_AT_MOST);
-        if is_full && nobody_asked {
-            self.has_spare = true;
+        self.has_spare = is_full && nobody_asked;
+        let spare_since = *self.count.spare_since.get_or_insert(now);
+        self.count.spare_since.take_if(|_| !self.has_spare);
+        if self.has_spare && now < spare_since + SPARE_IS_SURE_AFTER {
+            self.count.wanted = None;
+            self.look_again(now);
+        } else if self.has_spare {
             self.go_on(now, Stage::Done);
         } else if waits_for_sight {
             self.look_again(now);
@@ -443,7 +457,8 @@ impl Duty<Duties> for AskCapacity {
             (Stage::Untag, Answer::Accepted) | (Stage::Tidy, Answer::Capacity { .. }) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {
                 (self.raise, self.writes.failed) = (Raise::Stands, 0);
-                self.is_raised = true;
+                // What was put back before is to be put back again.
+                (self.is_raised, self.fulfilled, self.back_at) = (true, false, None);
                 self.wait(now);
             }
             (Stage::StandBack, Answer::Accepted) => {

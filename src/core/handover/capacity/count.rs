@@ -36,6 +36,8 @@ pub(super) struct Count {
     pub(super) fulfilled: i32,
     /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
     pub(super) doubted_since: Option<BootInstant>,
+    /// Since when the fleet seems to need nobody.
+    pub(super) spare_since: Option<BootInstant>,
 }
 
 /// What becomes of the other members.

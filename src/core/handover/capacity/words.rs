@@ -32,7 +32,10 @@ impl AskCapacity {
                 let what = format!("left at {base}: somebody else has set it so since it was raised");
                 DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
-            _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
+            (stage, _) if self.has_spare => {
+                let report = DutyReport::new(duty, true, "not needed: it has more than its target");
+                if stage == Stage::Done { report } else { report.open() }
+            }
             (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone()).settled(),
             (stage, back_at) if self.deaths.given_up.is_some() => {
                 let why = self.deaths.given_up.clone().unwrap_or_default();

@@ -183,6 +183,78 @@ fn a_dead_victim_that_the_fleet_still_counts_is_no_successor_of_ours() {
 }
 
 #[test]
+fn a_raise_after_a_put_back_is_put_back_too() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 22, None));
+    told.until(26_000);
+    assert_eq!(told.written, ["11", "10"]);
+    // The put-back takes a while to show, and another member is noticed.
+    told.shown.state = FleetState::Modifying;
+    told.members[0] = member("i-1", -900, Some(26));
+    told.until(36_000);
+    told.shown.state = FleetState::Active;
+    assert_eq!(told.written.last().map(String::as_str), Some("12"), "{:?}", told.written);
+    told.until(60_000);
+    told.shown.capacity.fulfilled = 12;
+    told.members.push(member("i-newer", 59, None));
+    told.until(100_000);
+    assert_eq!(told.written, ["11", "10", "12", "10"]);
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(reports.contains("reached, and back at 10"), "{reports}");
+}
+
+#[test]
+fn a_spare_member_that_turns_out_to_go_too_is_none() {
+    let mut told = told(|told| {
+        told.members.push(member("i-spare", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(23_000);
+    assert!(told.handover.outcome().is_none() && told.written.is_empty());
+    told.members[0].taken_since = Some(epoch() + Duration::from_secs(20));
+    told.until(50_000);
+    assert_eq!(told.written, ["12"], "nine stay of ten, and two go");
+}
+
+#[test]
+fn after_a_restart_a_fleet_that_nobody_has_raised_and_that_has_a_spare_member_needs_nobody() {
+    let mut told = told(|told| {
+        told.members.push(member("i-spare", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    restart(&mut told);
+    told.needs_nobody();
+}
+
+#[test]
+fn after_a_restart_a_fleet_that_has_replaced_by_itself_is_not_raised_again() {
+    let mut told = told(|told| {
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+        told.members.push(member("i-new", 30, None));
+        // It counts this instance as gone since its notice.
+        told.shown.capacity.fulfilled = 10;
+        told.now = 45_000;
+    });
+    restart(&mut told);
+    told.until(139_000);
+    assert!(!told.written.contains(&"11".to_owned()), "{:?}", told.written);
+}
+
+/// The process after the first one takes the incident up.
+fn restart(told: &mut Told) {
+    let mut incident = told.handover.incident().clone();
+    incident.start.earlier = Earlier::Restart;
+    let known = LookedUp {
+        registrations: Some(vec![registration(WEB, US, &[80])]),
+        plan: incident.plan.clone(),
+        ..LookedUp::default()
+    };
+    told.handover = Handover::begin(incident, told.handover.facts.settings.clone(), known, at(told.now));
+}
+
+#[test]
 fn a_successor_that_the_fleets_list_misses_for_a_while_is_waited_for_and_not_raised_for_again() {
     let mut told = told(|told| {
         told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
