@@ -57,7 +57,7 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
         .text("fulfilledCapacity", format!("{:.1}", world.fulfilled(fleet, None)))
         .text("onDemandFulfilledCapacity", format!("{:.1}", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
         .text("iamFleetRole", format!("arn:aws:iam::{}:role/aws-ec2-spot-fleet-tagging-role", world.settings.account))
-        .list("launchTemplateConfigs", "item", fleet.configs.iter().map(config))
+        .and(launched_from(fleet))
         .text("targetCapacity", fleet.shown(world.now).1)
         .option("targetCapacityUnitType", fleet.named_unit())
         .text("onDemandTargetCapacity", fleet.on_demand_target)
@@ -74,6 +74,22 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
         xml = xml.nest("loadBalancersConfig", Xml::new().nest("targetGroupsConfig", groups));
     }
     xml
+}
+
+fn launched_from(fleet: &Fleet) -> Xml {
+    if !fleet.is_specified() {
+        return Xml::new().list("launchTemplateConfigs", "item", fleet.configs.iter().map(config));
+    }
+    let specifications = fleet.configs.iter().flat_map(|config| &config.overrides).map(|one| {
+        Xml::new()
+            .list("groupSet", "item", [Xml::new().text("groupId", "sg-0123456789abcdef0")])
+            .text("imageId", "ami-0123456789abcdef0")
+            .option("instanceType", one.instance_type.as_ref())
+            .nest("monitoring", Xml::new().text("enabled", false))
+            .option("subnetId", one.subnet.as_ref())
+            .option("weightedCapacity", one.weighted_capacity.as_ref())
+    });
+    Xml::new().list("launchSpecifications", "item", specifications)
 }
 
 fn describe_spot_fleet_instances(world: &World, query: &Query) -> ApiAnswer {

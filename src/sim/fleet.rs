@@ -37,6 +37,7 @@ pub(crate) struct Fleet {
     pub(crate) modifying: Option<(Instant, u32)>,
 }
 
+/// Without a template its overrides are launch specifications.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TemplateConfig {
     pub(crate) template: TemplateReference,
@@ -83,6 +84,11 @@ impl Fleet {
             Some((until, before)) if now < until && self.state == "active" => ("modifying", before),
             _ => (self.state, self.target),
         }
+    }
+
+    /// It launches from launch specifications, not from templates.
+    pub(crate) fn is_specified(&self) -> bool {
+        self.configs.iter().any(|config| config.template.id.is_none() && config.template.name.is_none())
     }
 
     /// As AWS shows it: `units` where the request named none is not shown.

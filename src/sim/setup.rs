@@ -21,6 +21,8 @@ impl World {
         let mut world = World::empty(settings);
         world.add_subnets();
         let template = world.add_template();
+        let by_template = !world.settings.fleet.launch_specifications;
+        let template = if by_template { template } else { TemplateReference::default() };
         let keeper = match world.settings.owner.clone() {
             Owner::AutoScalingGroup { .. } => Some(Keeper::AutoScalingGroup(GROUP.to_owned())),
             Owner::Ec2Fleet { .. } => Some(Keeper::Fleet(format!("fleet-{}", world.uuid()))),

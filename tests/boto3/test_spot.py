@@ -117,3 +117,22 @@ def test_an_interruption_withdrawn_leaves_the_instance_alive(world):
     assert world.get("/latest/meta-data/spot/instance-action")[0] == 200
     world.control("/withdraw", {"removed": True})
     assert world.get("/latest/meta-data/spot/instance-action")[0] == 404
+
+
+def test_a_spot_fleet_of_launch_specifications_knows_no_template(start):
+    fleet = {"launch_specifications": True, "weights": {"m5.large": "2.5", "m5.xlarge": "5"}}
+    others = [{"instance_type": "m5.xlarge", "zone": "eu-west-1b"}]
+    world = start(owner=MAINTAIN, fleet=fleet, others=others)
+    shown = config(world)
+    assert "LaunchTemplateConfigs" not in shown
+    assert (shown["TargetCapacity"], shown["FulfilledCapacity"]) == (7, 7.5)
+    pools = {(one["InstanceType"], one["SubnetId"], one["WeightedCapacity"]) for one in shown["LaunchSpecifications"]}
+    weights = {"m5.large": 2.5, "m5.xlarge": 5.0}
+    subnets = [world.subnet(f"eu-west-1{letter}") for letter in "abc"]
+    assert pools == {(name, subnet, weight) for name, weight in weights.items() for subnet in subnets}
+    assert all(one["ImageId"] and one["SecurityGroups"][0]["GroupId"] for one in shown["LaunchSpecifications"])
+    assert not [key for key in world.instances(id=world.ours)[0]["tags"] if "launchtemplate" in key]
+    world.ec2.modify_spot_fleet_request(SpotFleetRequestId=fleet_of(world), TargetCapacity=10)
+    until(lambda: config(world)["FulfilledCapacity"] == 10.0)
+    time.sleep(0.5)
+    assert [one["type"] for one in world.successors()] == ["m5.large"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use spot_relay::sim::{FleetSettings, FleetType, Other, Owner, Settings, TargetUnit};
 
-use crate::scenario::{Scenario, target_group, world};
+use crate::scenario::{SHORT, Scenario, target_group, world};
 
 const TARGET_PORT: u16 = 61_081;
 
@@ -204,4 +204,38 @@ fn memory_that_iam_does_not_let_it_read_is_told_at_the_start_and_the_fleet_is_ra
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     assert_eq!(totals(&scenario), [32_768 + 1, 32_768], "{:?}", scenario.writes());
     assert_eq!(scenario.count("DescribeInstanceTypes"), asked, "IAM has answered");
+}
+
+/// Ours of weight 2, another of weight 2 and one of weight 4.
+fn of_launch_specifications(type_: FleetType) -> Settings {
+    let weights = [("m5.large", "2"), ("m5.xlarge", "4")].map(|(name, weight)| (name.to_owned(), weight.to_owned()));
+    let fleet = FleetSettings { launch_specifications: true, weights: weights.into(), ..FleetSettings::default() };
+    let others = vec![Other::new("m5.large", "eu-west-1b"), Other::new("m5.xlarge", "eu-west-1c")];
+    Settings { fleet, others, ..owned_by(Owner::spot_fleet(type_)) }
+}
+
+#[test]
+fn a_spot_fleet_of_launch_specifications_is_raised_by_their_weights() {
+    let scenario = Scenario::new(of_launch_specifications(FleetType::Maintain));
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(totals(&scenario), [10, 8], "{:?}", scenario.writes());
+    assert_all_serve(&scenario, 1);
+}
+
+#[test]
+fn from_launch_specifications_nobody_else_can_launch_and_the_start_says_so_and_what_helps() {
+    let scenario = Scenario::new(of_launch_specifications(FleetType::Request));
+    let daemon = scenario.hand_over();
+    let told = daemon.lines_with("of type request replaces nothing and launches from launch specifications");
+    assert!(told.iter().any(|line| line.contains("name a launch template under [successor]")), "{told:?}");
+    assert_eq!(scenario.writes(), ["DeregisterTargets"]);
+    assert!(scenario.sim.successors().is_empty());
+
+    let config = format!("{SHORT}[successor]\nlaunch-template = \"web\"\n");
+    let scenario = Scenario::new(of_launch_specifications(FleetType::Request)).config(&config);
+    let daemon = scenario.hand_over();
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    scenario.assert_writes(&["CreateFleet", "DeregisterTargets", "RegisterTargets"]);
+    assert_all_serve(&scenario, 1);
 }

@@ -9,7 +9,9 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct FleetSettings {
     pub unit: TargetUnit,
-    /// `WeightedCapacity` by instance type, a number as text.
+    /// A Spot Fleet that was made of launch specifications, as all were once: it and its instances know no launch template.
+    pub launch_specifications: bool,
+    /// `WeightedCapacity` by instance type, in overrides or launch specifications; a number as text.
     pub weights: BTreeMap<String, String>,
 }
 
