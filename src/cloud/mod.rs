@@ -92,6 +92,7 @@ impl Connection {
 pub struct Aws {
     pub region: String,
     pub clock: Clock,
+    pub tally: Tally,
     pub credentials: Credentials,
     pub elb: Elb,
     pub autoscaling: AutoScaling,
@@ -146,6 +147,7 @@ impl Aws {
         Ok(Self {
             region: region.to_string(),
             clock,
+            tally: caller.tally.clone(),
             credentials,
             elb: Elb::new(aws_sdk_elasticloadbalancingv2::Client::new(&config), caller.clone()),
             autoscaling: AutoScaling::new(aws_sdk_autoscaling::Client::new(&config), caller.clone()),

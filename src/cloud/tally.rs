@@ -1,11 +1,12 @@
-//! Counts calls to AWS by action and by what came of them, for whoever wants to know.
+//! Counts calls to AWS by action and by what came of them, for whoever wants to know, and keeps IAM's word on each action.
 //!
 //! Invariant: every call that is begun is counted once, also one that nobody waits for any more; an action's name is one
 //! of [`ACTIONS`].
 
 use std::any::type_name;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::retry::FailureKind;
 
@@ -50,24 +51,45 @@ pub(crate) const ACTIONS: [&str; 32] = [
 
 type CountCall = dyn Fn(&'static str, Option<FailureKind>) + Send + Sync;
 
-/// Told of each call when it is over: its action, and how it failed if it did. The default one tells nobody.
+/// Told of each call when it is over: its action, and how it failed if it did. The default one tells nobody. Its copies share
+/// what IAM has answered.
 #[derive(Clone, Default)]
-pub struct Tally(Option<Arc<CountCall>>);
+pub struct Tally {
+    count: Option<Arc<CountCall>>,
+    iam_answers: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+}
 
 impl Tally {
     pub fn new(count: impl Fn(&'static str, Option<FailureKind>) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(count)))
+        Self { count: Some(Arc::new(count)), ..Self::default() }
+    }
+
+    /// IAM's last word on an action: what AWS has looked at was allowed, whatever it answered. `None` where there is no word yet.
+    pub fn is_allowed(&self, action: &str) -> Option<bool> {
+        self.iam_answers.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied()
     }
 
     /// A call whose error is `E`. To be ended with what came of it; dropped, it counts as one without an answer.
     pub(super) fn begin<E>(&self) -> Begun<'_> {
         Begun { tally: self, action: action::<E>(), failure: Some(FailureKind::Unanswered) }
     }
+
+    fn end(&self, action: &'static str, failure: Option<FailureKind>) {
+        if let Some(count) = &self.count {
+            count(action, failure);
+        }
+        let is_allowed = match failure {
+            None | Some(FailureKind::Rejected) => true,
+            Some(FailureKind::Denied) => false,
+            Some(_) => return,
+        };
+        self.iam_answers.lock().unwrap_or_else(PoisonError::into_inner).insert(action, is_allowed);
+    }
 }
 
 impl fmt::Debug for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Tally" } else { "Tally(nobody)" })
+        f.write_str(if self.count.is_some() { "Tally" } else { "Tally(nobody)" })
     }
 }
 
@@ -85,9 +107,7 @@ impl Begun<'_> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        if let Some(count) = &self.tally.0 {
-            count(self.action, self.failure);
-        }
+        self.tally.end(self.action, self.failure);
     }
 }
 
@@ -128,6 +148,8 @@ mod tests {
         tally.begin::<ec2::create_tags::CreateTagsError>().end(None);
         tally.begin::<ec2::create_tags::CreateTagsError>().end(Some(FailureKind::Denied));
         drop(tally.begin::<ec2::create_tags::CreateTagsError>());
+        assert_eq!(tally.is_allowed("CreateTags"), Some(false), "an answer that did not come changes nothing");
+        assert_eq!(tally.is_allowed("DeleteTags"), None);
         let expected = [None, Some(FailureKind::Denied), Some(FailureKind::Unanswered)];
         assert_eq!(*told.lock().unwrap(), expected.map(|failure| ("CreateTags", failure)));
         Tally::default().begin::<ec2::create_tags::CreateTagsError>().end(None);

@@ -1,6 +1,5 @@
 //! Calls to the fleet that owns this instance, of either kind, and putting right what a raise of its capacity has left.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::warn;
@@ -12,6 +11,12 @@ use crate::core::call::{Answer, CALL_LIMIT};
 use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity, InstanceId};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::{Failure, FailureKind};
+
+/// What the denial of a read means for a raise.
+const NOT_RAISED: &str =
+    "its members cannot be counted, so it is not raised at a notice, and replaces this instance when it is gone";
+const BY_MARKS: &str = "the members that go together are counted by the tags that spot-relay sets, which show late";
+const TOO_FEW: &str = "it counts memory, and is raised by one MiB for each member that goes, so it may launch too few";
 
 /// The state of a fleet that raises may have left something on.
 pub(super) enum Tidied {
@@ -110,33 +115,36 @@ async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ve
     }
 }
 
-/// The reads that a raise needs at a notice and that IAM denies, each in a sentence.
+/// The reads that a raise needs at a notice and that IAM denies, each in a sentence. What IAM has allowed is not asked again.
 pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind, fleet: &Fleet) -> Vec<String> {
     let (us, fleet_id) = (&identity.instance_id, &fleet.id);
-    let (action, types) = match kind {
-        FleetKind::Ec2 => ("DescribeFleetInstances", aws.ec2_fleet.member_types(fleet_id, CALL_LIMIT).await),
-        FleetKind::Spot => ("DescribeSpotFleetInstances", aws.spot_fleet.member_types(fleet_id, CALL_LIMIT).await),
+    let is_open = |action: &str| aws.tally.is_allowed(action) != Some(true);
+    let mut reads = Vec::new();
+    let action = match kind {
+        FleetKind::Ec2 => "DescribeFleetInstances",
+        FleetKind::Spot => "DescribeSpotFleetInstances",
     };
-    let (types, members) = match types {
-        Ok(types) if fleet.unit == CapacityUnit::MemoryMib => (types, Ok(())),
-        answer => (BTreeSet::new(), answer.map(drop)),
-    };
-    let memory = aws.instance_types.learn(types, CALL_LIMIT).await;
-    let described = aws.instances.describe_instances(std::slice::from_ref(us), CALL_LIMIT).await.map(drop);
-    let requests = aws.instances.persistent_request(us, CALL_LIMIT).await.map(drop);
-    let not_raised =
-        "its members cannot be counted, so it is not raised at a notice, and replaces this instance when it is gone";
-    let by_marks = "the members that go together are counted by the tags that spot-relay sets, which show late";
-    let reads = [
-        (action, members, not_raised),
-        ("DescribeInstances", described, not_raised),
-        ("DescribeSpotInstanceRequests", requests, by_marks),
-        (
-            "DescribeInstanceTypes",
-            memory,
-            "it counts memory, and is raised by one MiB for each member that goes, so it may launch too few",
-        ),
-    ];
+    // A fleet may launch new types at any time.
+    let counts_memory = fleet.unit == CapacityUnit::MemoryMib;
+    if counts_memory || is_open(action) {
+        let types = match kind {
+            FleetKind::Ec2 => aws.ec2_fleet.member_types(fleet_id, CALL_LIMIT).await,
+            FleetKind::Spot => aws.spot_fleet.member_types(fleet_id, CALL_LIMIT).await,
+        };
+        if let (Ok(types), true) = (&types, counts_memory) {
+            let memory = aws.instance_types.learn(types.clone(), CALL_LIMIT).await;
+            reads.push(("DescribeInstanceTypes", memory, TOO_FEW));
+        }
+        reads.push((action, types.map(drop), NOT_RAISED));
+    }
+    if is_open("DescribeInstances") {
+        let described = aws.instances.describe_instances(std::slice::from_ref(us), CALL_LIMIT).await;
+        reads.push(("DescribeInstances", described.map(drop), NOT_RAISED));
+    }
+    if is_open("DescribeSpotInstanceRequests") {
+        let requests = aws.instances.persistent_request(us, CALL_LIMIT).await;
+        reads.push(("DescribeSpotInstanceRequests", requests.map(drop), BY_MARKS));
+    }
     let denied = reads.into_iter().filter_map(|(action, read, means)| {
         let failure = read.err().filter(|failure| failure.kind == FailureKind::Denied)?;
         Some(format!(

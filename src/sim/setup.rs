@@ -288,7 +288,7 @@ impl World {
             terminates_excess: true,
             configs: vec![config.clone()],
             target_groups: if spot_fleet { self.attached_target_groups() } else { Vec::new() },
-            tags: BTreeMap::new(),
+            tags: self.settings.fleet.tags.clone(),
             instance_tags: BTreeMap::new(),
             created: self.now,
             client_token: None,

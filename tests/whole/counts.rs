@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use spot_relay::core::plan::BASE_CAPACITY_TAG;
 use spot_relay::sim::{FleetType, Other, Owner, Settings, TargetGroupSettings};
 
 use crate::scenario::{AT_ONCE, SHORT, Scenario, eventually, target_group, world};
@@ -45,6 +46,35 @@ fn a_start_costs_no_more_than_these() {
         assert_eq!(calls(&scenario, 0), expected, "{owner:?}");
         drop(daemon);
     }
+}
+
+#[test]
+fn reads_of_a_raise_that_iam_allows_are_asked_for_once_and_not_beside_a_look_at_what_a_raise_left() {
+    let reads = ["DescribeFleetInstances", "DescribeInstances", "DescribeSpotInstanceRequests"];
+    for note in [None, Some("3..4")] {
+        let mut settings = owned_by(Owner::ec2_fleet(FleetType::Maintain));
+        settings.fleet.tags = note.map(|note| (BASE_CAPACITY_TAG.to_owned(), note.to_owned())).into_iter().collect();
+        let scenario = Scenario::listing(settings);
+        let daemon = scenario.ready();
+        assert_eq!(reads.map(|action| scenario.count(action)), [1, 1, 1], "{note:?}");
+        assert_eq!(scenario.count("DeleteTags"), note.iter().len(), "{note:?} speaks of nothing");
+        scenario.sim.rebalance();
+        eventually(|| (scenario.count("DescribeTargetHealth") >= 2).then_some(())).expect("another round");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(reads.map(|action| scenario.count(action)), [1, 1, 1], "{note:?}, another round");
+        drop(daemon);
+    }
+}
+
+#[test]
+fn a_read_of_a_raise_that_iam_denies_is_asked_for_again() {
+    let denied = vec!["ec2:DescribeSpotInstanceRequests".to_owned()];
+    let settings = Settings { denied, ..owned_by(Owner::ec2_fleet(FleetType::Maintain)) };
+    let scenario = Scenario::listing(settings);
+    let _daemon = scenario.ready();
+    scenario.sim.rebalance();
+    eventually(|| (scenario.count("DescribeSpotInstanceRequests") >= 2).then_some(())).expect("it is asked again");
+    assert_eq!(scenario.count("DescribeFleetInstances"), 1);
 }
 
 /// One of twenty-six.

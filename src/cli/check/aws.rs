@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::finding::Finding;
-use super::inspection::{IamAnswers, Inspection};
+use super::inspection::Inspection;
 use super::metadata::MetadataFacts;
 use super::report::CheckReport;
 use super::{instance, leave, owner, permissions, target_groups};
@@ -20,10 +20,8 @@ pub(super) async fn look(
     report: &mut CheckReport,
 ) -> anyhow::Result<()> {
     report.looking("the credentials")?;
-    let iam_answers = IamAnswers::default();
     let MetadataFacts { identity, clock } = known;
     let connection = Connection::beside(&imds, &identity.region, clock.clone());
-    let connection = Connection { tally: iam_answers.tally(), ..connection };
     let aws = match Aws::connect(connection).await {
         Ok(aws) => Arc::new(aws),
         Err(error) => {
@@ -38,7 +36,7 @@ pub(super) async fn look(
         let what = "owner, target groups and permissions are not looked at: AWS answers no call without credentials";
         return Ok(report.add(vec![Finding::fail("aws", what).remedy("correct the credentials, then check again")])?);
     }
-    let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()), iam_answers };
+    let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()) };
     report.looking("who launches a successor")?;
     let (options, (findings, planned)) = tokio::join!(instance::look(&inspection), owner::look(&inspection));
     report.add(options)?;

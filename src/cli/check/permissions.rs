@@ -108,10 +108,10 @@ fn verdict(result: Result<(), Failure>, how: &'static str) -> Verdict {
 async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for action in policy.actions().into_iter().filter(|action| is_read(action)) {
-        if inspection.iam_answers.is_allowed(name(action)).is_none() {
+        if inspection.aws.tally.is_allowed(name(action)).is_none() {
             read(&inspection, name(action), plan.as_ref()).await;
         }
-        let verdict = match inspection.iam_answers.is_allowed(name(action)) {
+        let verdict = match inspection.aws.tally.is_allowed(name(action)) {
             Some(true) => Verdict::Allowed("the read succeeded"),
             Some(false) => Verdict::Denied("IAM does not allow the call".to_owned()),
             None => Verdict::Unknown("there was nothing to read, or no answer came".to_owned()),

@@ -13,6 +13,8 @@ pub struct FleetSettings {
     pub launch_specifications: bool,
     /// `WeightedCapacity` by instance type, in overrides or launch specifications; a number as text.
     pub weights: BTreeMap<String, String>,
+    /// The fleet's own tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// `TargetCapacityUnitType`. A fleet that counts memory launches by `InstanceRequirements`, as AWS wants it to.
