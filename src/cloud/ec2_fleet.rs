@@ -274,6 +274,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_says_taken_from_the_notice_on_and_in_no_status_of_an_instance_that_stays() {
+        for code in [
+            "instance-terminated-no-capacity",
+            "instance-terminated-by-price",
+            "instance-terminated-capacity-oversubscribed",
+            "instance-terminated-by-experiment",
+            "instance-stopped-by-experiment",
+            "marked-for-termination",
+            "marked-for-termination-by-experiment",
+            "marked-for-stop",
+            "marked-for-stop-by-experiment",
+        ] {
+            assert!(says_taken(code), "{code}");
+        }
+        // Ended by a person, by the fleet or with its request; not ended; or stopped, so that no notice stands.
+        for code in [
+            "fulfilled",
+            "request-canceled-and-instance-running",
+            "instance-terminated-by-user",
+            "instance-terminated-by-service",
+            "instance-terminated-by-schedule",
+            "instance-terminated-launch-group-constraint",
+            "instance-stopped-by-price",
+            "instance-stopped-by-user",
+            "instance-stopped-no-capacity",
+            "instance-stopped-capacity-oversubscribed",
+            "pending-evaluation",
+            "capacity-not-available",
+            "schedule-expired",
+        ] {
+            assert!(!says_taken(code), "{code}");
+        }
+    }
+
+    #[test]
     fn a_change_names_the_unit_that_the_fleet_counts_in_and_none_for_instances() {
         for name in [TargetCapacityUnitType::Vcpu, TargetCapacityUnitType::MemoryMib] {
             let specification = TargetCapacitySpecification::builder().total_target_capacity(8);

@@ -223,6 +223,36 @@ mod tests {
     }
 
     #[test]
+    fn every_member_of_a_spot_fleets_override_reaches_the_request() {
+        let wanted = LaunchTemplateOverrides::builder()
+            .instance_type(InstanceType::M5Large)
+            .spot_price("0.05")
+            .subnet_id("subnet-1")
+            .availability_zone("eu-west-1a")
+            .weighted_capacity(2.0)
+            .priority(3.0)
+            .instance_requirements(every_requirement())
+            .availability_zone_id("euw1-az1")
+            .build();
+        assert!(!format!("{wanted:?}").contains("None"), "the test says every member: {wanted:?}");
+        let [ours] = spot_fleet_override(&wanted).try_into().expect("one subnet, one override");
+        let spelled = |debug: String| debug.replace("Request", "");
+        let expected = FleetLaunchTemplateOverridesRequest::builder()
+            .instance_type(InstanceType::M5Large)
+            .max_price("0.05")
+            .subnet_id("subnet-1")
+            .availability_zone("eu-west-1a")
+            .weighted_capacity(2.0)
+            .priority(3.0)
+            .availability_zone_id("euw1-az1");
+        let request = override_request(&ours, true);
+        let requirements = format!("{:?}", request.instance_requirements());
+        assert_eq!(spelled(requirements), spelled(format!("{:?}", wanted.instance_requirements())));
+        let expected = expected.set_instance_requirements(request.instance_requirements().cloned()).build();
+        assert_eq!(request, expected);
+    }
+
+    #[test]
     fn an_override_of_several_subnets_becomes_one_for_each() {
         let of = |subnets: &str| FleetLaunchTemplateOverrides::builder().subnet_id(subnets).max_price("1").build();
         let subnets = |wanted: &FleetLaunchTemplateOverrides| -> Vec<Option<String>> {

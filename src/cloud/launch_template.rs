@@ -44,6 +44,8 @@ pub struct TemplateFacts {
     pub market: TemplateMarket,
     /// Its Spot options make a request of type `persistent`.
     pub is_persistent: bool,
+    /// A network interface of it names addresses or prefixes.
+    pub names_addresses: bool,
     pub names: TemplateNames,
 }
 
@@ -193,8 +195,18 @@ fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
         instance_profile: profile.and_then(|profile| profile.arn().or(profile.name())).map(str::to_owned),
         market,
         is_persistent: request_type == Some(&SpotInstanceType::Persistent),
+        names_addresses: data.is_some_and(names_addresses),
         names: data.map(names).unwrap_or_default(),
     }
+}
+
+fn names_addresses(data: &ResponseLaunchTemplateData) -> bool {
+    let primary = data.network_interfaces().iter().any(|interface| {
+        let prefixes = !interface.ipv4_prefixes().is_empty() || !interface.ipv6_prefixes().is_empty();
+        let addresses = !interface.private_ip_addresses().is_empty() || !interface.ipv6_addresses().is_empty();
+        prefixes || addresses || interface.private_ip_address().is_some()
+    });
+    primary || data.secondary_interfaces().iter().any(|interface| !interface.private_ip_addresses().is_empty())
 }
 
 pub(super) fn asks_for_spot(data: &ResponseLaunchTemplateData) -> bool {

@@ -11,15 +11,17 @@ use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, CapacityReservationSpecification, CapacityReservationTarget,
     ConnectionTrackingSpecificationRequest, CpuOptionsRequest, CreditSpecificationRequest, EbsBlockDevice,
-    EnclaveOptionsRequest, HibernationOptionsRequest, HttpTokensState, IamInstanceProfileSpecification,
-    InstanceAutoRecoveryState, InstanceInterruptionBehavior, InstanceMaintenanceOptionsRequest,
-    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
-    InstanceMetadataProtocolState, InstanceMetadataTagsState, InstanceNetworkInterfaceSpecification,
-    InstanceNetworkPerformanceOptionsRequest, InstanceType, LaunchTemplateBlockDeviceMapping,
+    EnaSrdSpecificationRequest, EnaSrdUdpSpecificationRequest, EnclaveOptionsRequest, HibernationOptionsRequest,
+    HttpTokensState, IamInstanceProfileSpecification, InstanceAutoRecoveryState, InstanceInterruptionBehavior,
+    InstanceMaintenanceOptionsRequest, InstanceMarketOptionsRequest, InstanceMetadataEndpointState,
+    InstanceMetadataOptionsRequest, InstanceMetadataProtocolState, InstanceMetadataTagsState,
+    InstanceNetworkInterfaceSpecification, InstanceNetworkPerformanceOptionsRequest,
+    InstanceSecondaryInterfaceSpecificationRequest, InstanceType, LaunchTemplateBlockDeviceMapping,
     LaunchTemplateInstanceMetadataOptions, LaunchTemplateInstanceNetworkInterfaceSpecification,
-    LaunchTemplatePlacement, LaunchTemplateSpecification, LicenseConfigurationRequest, MarketType, Placement,
-    PrivateDnsNameOptionsRequest, ResourceType, ResponseLaunchTemplateData, RunInstancesMonitoringEnabled,
-    SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
+    LaunchTemplateInstanceSecondaryInterfaceSpecification, LaunchTemplatePlacement, LaunchTemplateSpecification,
+    LicenseConfigurationRequest, MarketType, Placement, PrivateDnsNameOptionsRequest, ResourceType,
+    ResponseLaunchTemplateData, RunInstancesMonitoringEnabled, SpotInstanceType, SpotMarketOptions, Tag,
+    TagSpecification,
 };
 
 use super::caller::would_be_done;
@@ -114,6 +116,7 @@ fn spelled_out(
 ) -> RunInstancesFluentBuilder {
     let devices: Vec<BlockDeviceMapping> = data.block_device_mappings().iter().map(device).collect();
     let interfaces: Vec<_> = data.network_interfaces().iter().map(|one| interface(one, None)).collect();
+    let secondary: Vec<_> = data.secondary_interfaces().iter().map(secondary_interface).collect();
     let profile = data.iam_instance_profile().map(|profile| {
         let name = profile.name().filter(|_| profile.arn().is_none()).map(str::to_owned);
         IamInstanceProfileSpecification::builder().set_arn(profile.arn().map(str::to_owned)).set_name(name).build()
@@ -129,6 +132,7 @@ fn spelled_out(
     let call = call
         .set_block_device_mappings(some(devices))
         .set_network_interfaces(some(interfaces))
+        .set_secondary_interfaces(some(secondary))
         .set_iam_instance_profile(profile)
         .set_security_group_ids(some(data.security_group_ids().to_vec()))
         .set_security_groups(some(data.security_groups().to_vec()))
@@ -219,6 +223,7 @@ fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
         .build()
 }
 
+/// Everything but addresses and prefixes that are named: no second instance can have them.
 fn interface(
     described: &LaunchTemplateInstanceNetworkInterfaceSpecification,
     subnet_id: Option<&str>,
@@ -228,6 +233,15 @@ fn interface(
             .set_tcp_established_timeout(tracking.tcp_established_timeout())
             .set_udp_stream_timeout(tracking.udp_stream_timeout())
             .set_udp_timeout(tracking.udp_timeout())
+            .build()
+    });
+    let express = described.ena_srd_specification().map(|express| {
+        let udp = express.ena_srd_udp_specification().and_then(|udp| udp.ena_srd_udp_enabled());
+        EnaSrdSpecificationRequest::builder()
+            .set_ena_srd_enabled(express.ena_srd_enabled())
+            .set_ena_srd_udp_specification(
+                udp.map(|enabled| EnaSrdUdpSpecificationRequest::builder().ena_srd_udp_enabled(enabled).build()),
+            )
             .build()
     });
     InstanceNetworkInterfaceSpecification::builder()
@@ -240,15 +254,28 @@ fn interface(
         .set_interface_type(described.interface_type().map(str::to_owned))
         .set_ipv6_address_count(described.ipv6_address_count())
         .set_network_interface_id(described.network_interface_id().map(str::to_owned))
-        .set_private_ip_address(described.private_ip_address().map(str::to_owned))
         .set_secondary_private_ip_address_count(described.secondary_private_ip_address_count())
         .set_subnet_id(described.subnet_id().or(subnet_id).map(str::to_owned))
         .set_network_card_index(described.network_card_index())
         .set_ipv4_prefix_count(described.ipv4_prefix_count())
         .set_ipv6_prefix_count(described.ipv6_prefix_count())
         .set_primary_ipv6(described.primary_ipv6())
+        .set_ena_srd_specification(express)
         .set_connection_tracking_specification(tracking)
         .set_ena_queue_count(described.ena_queue_count())
+        .build()
+}
+
+fn secondary_interface(
+    described: &LaunchTemplateInstanceSecondaryInterfaceSpecification,
+) -> InstanceSecondaryInterfaceSpecificationRequest {
+    InstanceSecondaryInterfaceSpecificationRequest::builder()
+        .set_delete_on_termination(described.delete_on_termination())
+        .set_device_index(described.device_index())
+        .set_private_ip_address_count(described.private_ip_address_count())
+        .set_secondary_subnet_id(described.secondary_subnet_id().map(str::to_owned))
+        .set_interface_type(described.interface_type().cloned())
+        .set_network_card_index(described.network_card_index())
         .build()
 }
 
@@ -304,4 +331,76 @@ fn tag_specifications(
 /// A list as AWS wants it: left out where it is empty.
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     Some(list).filter(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::*;
+
+    use super::*;
+
+    /// The members, whatever AWS calls their types in a template and in a request, and in whatever order.
+    fn members(it: impl std::fmt::Debug) -> Vec<String> {
+        let text = format!("{it:#?}").replace("LaunchTemplate", "").replace("Request", "");
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn every_member_of_an_interface_reaches_the_request_but_its_own_addresses() {
+        let udp = LaunchTemplateEnaSrdUdpSpecification::builder().ena_srd_udp_enabled(true).build();
+        let express =
+            LaunchTemplateEnaSrdSpecification::builder().ena_srd_enabled(true).ena_srd_udp_specification(udp).build();
+        let tracking = ConnectionTrackingSpecification::builder()
+            .tcp_established_timeout(60)
+            .udp_stream_timeout(61)
+            .udp_timeout(62)
+            .build();
+        let carried = LaunchTemplateInstanceNetworkInterfaceSpecification::builder()
+            .associate_carrier_ip_address(true)
+            .associate_public_ip_address(true)
+            .delete_on_termination(true)
+            .description("ours")
+            .device_index(0)
+            .groups("sg-1")
+            .interface_type("efa")
+            .ipv6_address_count(1)
+            .network_interface_id("eni-1")
+            .secondary_private_ip_address_count(2)
+            .subnet_id("subnet-1")
+            .network_card_index(1)
+            .ipv4_prefix_count(3)
+            .ipv6_prefix_count(4)
+            .primary_ipv6(true)
+            .ena_srd_specification(express)
+            .connection_tracking_specification(tracking)
+            .ena_queue_count(8);
+        let second = PrivateIpAddressSpecification::builder().private_ip_address("10.0.0.8").primary(false).build();
+        let addressed = carried
+            .clone()
+            .ipv6_addresses(InstanceIpv6Address::builder().ipv6_address("2001:db8::7").is_primary_ipv6(true).build())
+            .private_ip_address("10.0.0.7")
+            .private_ip_addresses(second)
+            .ipv4_prefixes(Ipv4PrefixSpecificationResponse::builder().ipv4_prefix("10.0.1.0/28").build())
+            .ipv6_prefixes(Ipv6PrefixSpecificationResponse::builder().ipv6_prefix("2001:db8::/80").build())
+            .build();
+        assert!(!format!("{addressed:?}").contains("None"), "the test says every member: {addressed:?}");
+        assert_eq!(members(interface(&addressed, Some("subnet-2"))), members(carried.build()));
+    }
+
+    #[test]
+    fn every_member_of_a_secondary_interface_reaches_the_request_but_its_own_addresses() {
+        let carried = LaunchTemplateInstanceSecondaryInterfaceSpecification::builder()
+            .delete_on_termination(true)
+            .device_index(1)
+            .private_ip_address_count(2)
+            .secondary_subnet_id("subnet-2")
+            .interface_type(SecondaryInterfaceType::Secondary)
+            .network_card_index(1);
+        let address = SecondaryInterfacePrivateIpAddressSpecification::builder().private_ip_address("10.0.0.9").build();
+        let addressed = carried.clone().private_ip_addresses(address).build();
+        assert!(!format!("{addressed:?}").contains("None"), "{addressed:?}");
+        assert_eq!(members(secondary_interface(&addressed)), members(carried.build()));
+    }
 }

@@ -424,6 +424,9 @@ impl fmt::Display for Plan {
                  name more subnets or instance-types under [successor]",
                 launch.from
             ),
+            Plan::Launch(LaunchPlan { from, stands_in_for: Some(why), .. }) => {
+                write!(f, "launch the successor from {from}, because {why}")
+            }
             Plan::Launch(launch) => write!(f, "launch the successor from {}", launch.from),
             Plan::Nobody { why, .. } => write!(f, "launch no successor: {why}"),
         }

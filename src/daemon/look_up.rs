@@ -6,8 +6,6 @@ mod surroundings;
 
 use std::collections::BTreeMap;
 
-use tracing::warn;
-
 use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
 use crate::cloud::imds::Imds;
@@ -116,12 +114,11 @@ async fn make_plan(
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
     let by_fleet = matches!(clue, Clue::Ec2Fleet(_) | Clue::SpotFleet(_));
     let owner = find_owner(aws, identity, clue, tempo, gaps).await?;
-    let owner = match (owner, plan::template(tags, &config.successor)) {
+    let (owner, stands_in_for) = match (owner, plan::template(tags, &config.successor)) {
         (Owner::Nobody { why }, Some(template)) if by_fleet => {
-            warn!("the launch template that the tags name stands in for the fleet: {why}");
-            find_owner(aws, identity, template, tempo, gaps).await?
+            (find_owner(aws, identity, template, tempo, gaps).await?, Some(why))
         }
-        (owner, _) => owner,
+        (owner, _) => (owner, None),
     };
     let fellows = find_fellows(aws, identity, &owner, tempo).await;
     let mut unknown_request = None;
@@ -138,6 +135,7 @@ async fn make_plan(
     }
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
+    let surroundings = Surroundings { stands_in_for, ..surroundings };
     Ok(match unknown_request {
         Some(template) if surroundings.traits.is_persistent => Plan::nobody_ever(asks_persistently(&template)),
         _ => Plan::of(&owner, identity, &config.successor, &surroundings),

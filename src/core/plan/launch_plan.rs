@@ -46,6 +46,9 @@ pub struct LaunchPlan {
     /// The zones of pools that name only a subnet: see [`Surroundings::zone_of_subnet`].
     #[serde(default)]
     pub zone_of_subnet: BTreeMap<String, String>,
+    /// See [`Surroundings::stands_in_for`].
+    #[serde(default)]
+    pub stands_in_for: Option<String>,
 }
 
 /// A launch template of this launch that AWS does not know by the version named, or not at all.
@@ -88,6 +91,8 @@ pub struct Surroundings {
     pub running_by_zone: BTreeMap<String, usize>,
     /// The traits of the launch templates that decide how they are launched.
     pub traits: TemplateTraits,
+    /// The reason why the fleet that the tags name launches nothing: their launch template stands in for it.
+    pub stands_in_for: Option<String>,
 }
 
 /// The traits of launch templates that decide how they can be launched.
@@ -101,6 +106,8 @@ pub struct TemplateTraits {
     pub tags_spot_requests: bool,
     /// Its Spot options ask for a request of type `persistent`.
     pub is_persistent: bool,
+    /// A network interface of it names addresses or prefixes.
+    pub names_addresses: bool,
     pub missing: Vec<MissingTemplate>,
 }
 
@@ -138,6 +145,14 @@ impl TemplateTraits {
             remarks.push(
                 "the launch template has InstanceMarketOptions: should CreateFleet refuse it, RunInstances launches the \
                  successor from it, one pool at a time; without them AWS chooses among all pools"
+                    .to_owned(),
+            );
+        }
+        if self.names_addresses {
+            remarks.push(
+                "the launch template names addresses or prefixes in a network interface, and no two instances can have the \
+                 same: AWS may refuse to launch from it, and RunInstances launches without them where it describes the \
+                 interface itself; let the template ask for numbers of them instead"
                     .to_owned(),
             );
         }

@@ -32,11 +32,15 @@ impl LaunchPlan {
         remarks.extend(surroundings.unknown_subnets.iter().map(|subnet| {
             format!("AWS knows no {subnet} in this account and region: the successor goes to the other subnets, if any")
         }));
+        let stands_in_for = surroundings.stands_in_for.clone();
+        remarks.extend(
+            stands_in_for.iter().map(|why| format!("{from} stands in for the owner that the tags name: {why}")),
+        );
         let running: usize = surroundings.running_by_zone.values().sum();
         let running = (running > 0).then_some(running);
         let (only_reclaimed, zone_of_subnet) =
             (!pools.is_empty() && all_reclaimed, surroundings.zone_of_subnet.clone());
-        LaunchPlan { from, only_reclaimed, attempts, running, remarks, missing, zone_of_subnet }
+        LaunchPlan { from, only_reclaimed, attempts, running, remarks, missing, zone_of_subnet, stands_in_for }
     }
 
     /// The attempt of this number. The numbers count on over the end of the plan: the attempts come round again.

@@ -112,7 +112,10 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
     for template in templates {
         match describe(aws, template).await {
             Ok((facts, missing)) => {
-                traits.tags_spot_requests |= facts.is_some_and(|facts| facts.names.tags_spot_requests);
+                if let Some(facts) = facts {
+                    traits.tags_spot_requests |= facts.names.tags_spot_requests;
+                    traits.names_addresses |= facts.names_addresses;
+                }
                 traits.missing.extend(missing);
             }
             Err(failure) => warn!("launch template {} cannot be read: {failure}", template.id_or_name),
@@ -183,6 +186,7 @@ async fn template_surroundings(
         traits.market = facts.market;
         traits.tags_spot_requests = facts.names.tags_spot_requests;
         traits.is_persistent = facts.is_persistent;
+        traits.names_addresses = facts.names_addresses;
         if let Some(subnet) = facts.subnet_id {
             traits.own_subnet = Some(OwnSubnet::default());
             return Ok((id, vec![subnet], traits));
