@@ -71,8 +71,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     let screen = Screen::new();
     write(&text::plan(&survey, arguments.within, screen.paint, screen.width))?;
     if arguments.dry_run {
-        let calls = survey.calls(&options.config.leave);
-        write(&text::calls(&calls, screen.paint, screen.width))?;
+        write(&text::calls(&survey.calls(), screen.paint, screen.width))?;
         return Ok(ExitCode::SUCCESS);
     }
     refuse(&survey, arguments)?;

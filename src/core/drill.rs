@@ -3,7 +3,7 @@
 //! Invariant: what is said here of the handover is what the handover does; a test of the real binary compares the calls.
 
 use crate::core::config::{Leave, When};
-use crate::core::handover::{LookedUp, in_drill};
+use crate::core::handover::{LookedUp, OnNotice, asked_in_a_drill};
 use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupRoom, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
@@ -13,6 +13,8 @@ use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest
 pub struct Survey {
     pub identity: Identity,
     pub boot_id: String,
+    /// The settings that decide what comes first.
+    pub leave: Leave,
     /// The facts that the look-ups found, a plan and registrations among them.
     pub known: LookedUp,
     pub others: Vec<OtherTargets>,
@@ -46,8 +48,14 @@ pub struct DrillCall {
 }
 
 impl Survey {
+    /// Tells whether this instance serves on until the successor does.
+    fn serves_on(&self) -> bool {
+        let drilled = self.known.plan.clone().map(Plan::for_drill);
+        !matches!(OnNotice::of(self.leave.when, drilled.as_ref()), OnNotice::AtOnce { .. })
+    }
+
     /// Lists the calls that change something, in order. Each stands once, though some are made several times.
-    pub fn calls(&self, leave: &Leave) -> Vec<DrillCall> {
+    pub fn calls(&self) -> Vec<DrillCall> {
         let forth = |action, on: String| DrillCall { action, on, comes_back: false };
         let back = |action, on: String| DrillCall { action, on, comes_back: true };
         let registrations: Vec<_> = self.known.registrations.iter().flatten().collect();
@@ -55,20 +63,24 @@ impl Survey {
             |ports: Vec<String>| format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "));
         let named =
             |it: &&Registration| format!("{}: {}", it.name(), ports(it.ports().iter().map(u16::to_string).collect()));
-        let mut calls: Vec<DrillCall> = registrations.iter().map(|it| forth("DeregisterTargets", named(it))).collect();
+        // Others alone know the server ids.
+        let registrable = || registrations.iter().filter(|it| !it.needs_server_id);
         let plan = self.known.plan.as_ref();
-        let asked = plan.map(|plan| asks(plan, leave)).unwrap_or_default();
-        calls.extend(asked.into_iter().map(|(action, on)| forth(action, on)));
+        let asked = plan.map(|plan| asks(plan, &self.leave)).unwrap_or_default();
+        let mut successor: Vec<DrillCall> = asked.into_iter().map(|(action, on)| forth(action, on)).collect();
         if plan.is_some_and(launches_in_a_drill) {
             let by_owner = plan.map(Plan::owners_target_groups).unwrap_or_default();
-            let ours = registrations.iter().filter(|it| !by_owner.contains(&it.target_group));
-            calls.extend(ours.map(|it| forth("RegisterTargets", format!("the successor in {}", named(it)))));
+            let ours = registrable().filter(|it| !by_owner.contains(&it.target_group));
+            successor.extend(ours.map(|it| forth("RegisterTargets", format!("the successor in {}", named(it)))));
         }
+        let mut exit: Vec<DrillCall> = registrations.iter().map(|it| forth("DeregisterTargets", named(it))).collect();
+        let asked_group = plan.and_then(group_that_is_asked);
+        exit.extend(asked_group.map(|name| forth("DetachInstances", format!("this instance, from group {name}"))));
+        let (first, then) = if self.serves_on() { (successor, exit) } else { (exit, successor) };
+        let mut calls: Vec<DrillCall> = first.into_iter().chain(then).collect();
         calls.push(forth("CreateTags", format!("{LEAVING_TAG} on this instance")));
-        if let Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) = plan {
-            calls.push(back("AttachInstances", format!("this instance, to group {}", group.name)));
-        }
-        calls.extend(registrations.iter().map(|it| back("RegisterTargets", named(it))));
+        calls.extend(asked_group.map(|name| back("AttachInstances", format!("this instance, to group {name}"))));
+        calls.extend(registrable().map(|it| back("RegisterTargets", named(it))));
         calls.push(back("DeleteTags", format!("{LEAVING_TAG} on this instance")));
         calls
     }
@@ -82,20 +94,24 @@ impl Survey {
             format!("leave {}, and wait until no request is open", names.join(", "))
         };
         let plan = self.known.plan.as_ref();
-        let ask = plan.map(in_drill).unwrap_or_default();
-        let back = match plan {
-            Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) => {
-                format!("attach this instance to group {} again", group.name)
-            }
-            _ => "nothing to put back at the owner".to_owned(),
+        let ask = plan.map(|plan| asked_in_a_drill(plan, self.leave.when)).unwrap_or_default();
+        let back = match plan.and_then(group_that_is_asked) {
+            Some(name) => format!("attach this instance to group {name} again"),
+            None => "nothing to put back at the owner".to_owned(),
         };
         let back = if names.is_empty() { back } else { format!("{back}; register it in {} again", names.join(", ")) };
-        vec![leave, ask, format!("then, as soon as the handover is over: {back}, and see it healthy")]
+        let back = format!("then, as soon as the handover is over: {back}, and see it healthy");
+        match self.serves_on() {
+            true => vec![ask, format!("once the successor is healthy, and early enough to drain: {leave}"), back],
+            false => vec![leave, ask, back],
+        }
     }
 
     /// Lists the lasting effects, and how to take them back.
     pub fn costs(&self) -> Vec<String> {
-        let fewer = "while it lasts this instance serves nothing; its hooks run, and the webhook is told".to_owned();
+        let fewer =
+            "from its leaving to its coming back this instance serves nothing; its hooks run, and the webhook is told"
+                .to_owned();
         let stays = match &self.known.plan {
             Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) => Some(format!(
                 "its successor stays: one instance more runs and is paid for, and the desired capacity of group {} is one \
@@ -235,15 +251,22 @@ fn launches_in_a_drill(plan: &Plan) -> bool {
     plan.has_successor() && !observes
 }
 
-/// The calls that ask the owner, and what each acts on.
+/// The group that is asked for a successor, and that this instance leaves.
+fn group_that_is_asked(plan: &Plan) -> Option<&str> {
+    match plan {
+        Plan::Group { group, how } if how.asks() => Some(&group.name),
+        _ => None,
+    }
+}
+
+/// The calls that ask the owner before anything else, and what each acts on.
 fn asks(plan: &Plan, leave: &Leave) -> Vec<(&'static str, String)> {
     match plan {
-        Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate } => {
-            let detach = ("DetachInstances", format!("this instance, from group {}", group.name));
-            let launch = (leave.when == When::SuccessorHealthy)
-                .then(|| ("LaunchInstances", format!("one more in group {}", group.name)));
-            launch.into_iter().chain([detach]).collect()
-        }
+        Plan::Group { group, how } if how.asks() => match leave.when {
+            When::AtOnce => Vec::new(),
+            When::Auto => vec![("LaunchInstances", format!("one more in group {}, if AWS allows it", group.name))],
+            When::SuccessorHealthy => vec![("LaunchInstances", format!("one more in group {}", group.name))],
+        },
         Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
             let modify = match kind {
                 FleetKind::Ec2 => "ModifyFleet",

@@ -49,7 +49,7 @@ use manner::Manner;
 pub(crate) use manner::{LookedUp, OnNotice, Settings};
 use situation::Situation;
 use successor::SuccessorDuties;
-pub(crate) use words::in_drill;
+pub(crate) use words::{asked_at_a_notice, asked_in_a_drill};
 use words::{join, seconds};
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.

@@ -61,6 +61,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     Ok(Survey {
         identity,
         boot_id,
+        leave: options.config.leave.clone(),
         known,
         others,
         room,

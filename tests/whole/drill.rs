@@ -97,9 +97,14 @@ fn of_every_owner_is_complete_makes_the_calls_it_announced_and_leaves_the_world_
 
 #[test]
 fn where_the_successor_comes_first_the_drill_waits_for_it_as_a_notice_does() {
-    let config = format!("{SHORT}when = \"successor-healthy\"\n");
-    for owner in [group(false, false), Owner::ec2_fleet(FleetType::Maintain), Owner::LaunchTemplate] {
-        let name = format!("{owner:?}");
+    for (when, owner) in [
+        ("successor-healthy", group(false, false)),
+        ("auto", group(false, false)),
+        ("auto", group(true, false)),
+        ("auto", Owner::ec2_fleet(FleetType::Maintain)),
+        ("auto", Owner::LaunchTemplate),
+    ] {
+        let (name, config) = (format!("{when}, {owner:?}"), format!("{SHORT}when = \"{when}\"\n"));
         let drill = is_complete(&name, &Scenario::listing(owned_by(owner)).config(&config), 1);
         let milestones = drill.milestone_names();
         let first = |milestone: &str| milestones.iter().position(|it| it == milestone);

@@ -23,7 +23,7 @@ pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how:
         }
     };
     vec![
-        capacity_rebalancing(group),
+        capacity_rebalancing(group, how),
         processes,
         zones,
         size(group, how, &inspection.config),
@@ -41,10 +41,16 @@ pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
         .remedy("nothing, if that is intended; turned off, spot-relay asks at the notice and knows its successor")
 }
 
-fn capacity_rebalancing(group: &AutoScalingGroup) -> Finding {
+fn capacity_rebalancing(group: &AutoScalingGroup, how: GroupRequest) -> Finding {
+    let name = &group.name;
     match group.capacity_rebalance {
-        true => by_itself("capacity-rebalancing", format!("group {} has Capacity Rebalancing on", group.name)),
-        false => Finding::ok("capacity-rebalancing", format!("off: group {} launches when it is asked", group.name)),
+        // It acts on Spot instances alone (docs/aws.md 4).
+        true if how.asks() => Finding::ok(
+            "capacity-rebalancing",
+            format!("on, and not for this on-demand instance: group {name} is asked for its successor"),
+        ),
+        true => by_itself("capacity-rebalancing", format!("group {name} has Capacity Rebalancing on")),
+        false => Finding::ok("capacity-rebalancing", format!("off: group {name} launches when it is asked")),
     }
 }
 

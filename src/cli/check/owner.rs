@@ -7,6 +7,7 @@ use super::group::{self, by_itself};
 use super::inspection::Inspection;
 use crate::cloud::LIMIT;
 use crate::core::config::OwnerChoice;
+use crate::core::handover::asked_at_a_notice;
 use crate::core::model::LaunchTemplate;
 use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
 use crate::core::policy::{held_by, reads_on_the_way};
@@ -77,7 +78,9 @@ fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
                 "run it in an Auto Scaling group or a fleet, name [successor] launch-template, or write owner = \"none\" if \
                  that is intended",
             ),
-        plan => Finding::ok("owner", format!("on a notice: {plan}")),
+        plan => {
+            Finding::ok("owner", format!("on a notice: {}", asked_at_a_notice(plan, inspection.config.leave.when)))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::text;
 use crate::cli::screen::Paint;
-use crate::core::config::Leave;
+use crate::core::config::{Leave, When};
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::LookedUp;
 use crate::core::handover::tests::identity_of;
@@ -38,6 +38,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
     Survey {
         identity: identity_of("i-0b54cda58fbbee87e"),
         boot_id: "boot".into(),
+        leave: Leave::default(),
         known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
         others: vec![OtherTargets { name: "web".into(), healthy }],
         room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size, ..GroupRoom::default() }),
@@ -53,7 +54,7 @@ fn renderings(survey: &Survey) -> String {
     let one = |(width, coloured)| {
         let paint = Paint { coloured };
         let mut lines = text::plan(survey, Duration::from_secs(120), paint, width);
-        lines.extend(text::calls(&survey.calls(&Leave::default()), paint, width));
+        lines.extend(text::calls(&survey.calls(), paint, width));
         // An ARN is one word, and is never broken.
         let fits = |line: &String| line.contains("arn:") || line.chars().count() <= width;
         assert!(coloured || lines.iter().all(fits), "{lines:#?}");
@@ -66,6 +67,23 @@ fn renderings(survey: &Survey) -> String {
 #[test]
 fn a_dry_run_reads_well() {
     insta::assert_snapshot!("dry_run", renderings(&survey(group(0, 9), 2, 9)));
+}
+
+#[test]
+fn where_the_group_may_launch_one_first_its_successor_comes_first_and_elsewhere_after_the_leaving() {
+    let actions = |survey: &Survey| -> Vec<&str> {
+        survey.calls().iter().filter(|call| !call.comes_back).map(|call| call.action).collect()
+    };
+    let auto = survey(group(0, 9), 2, 9);
+    assert!(auto.steps()[0].starts_with("have group shop-asg launch one more (LaunchInstances) and serve on"));
+    assert!(auto.steps()[1].starts_with("once the successor is healthy, and early enough to drain: leave web"));
+    assert_eq!(actions(&auto), ["LaunchInstances", "DeregisterTargets", "DetachInstances", "CreateTags"]);
+    let at_once = Survey { leave: Leave { when: When::AtOnce, ..Leave::default() }, ..auto.clone() };
+    assert!(at_once.steps()[0].starts_with("leave web") && at_once.steps()[1].starts_with("detach from group"));
+    assert_eq!(actions(&at_once), ["DeregisterTargets", "DetachInstances", "CreateTags"]);
+    let Plan::Group { group, .. } = group(0, 9) else { panic!("a group") };
+    let rebalances = survey(Plan::Group { group, how: GroupRequest::Observe }, 2, 9);
+    assert!(rebalances.steps()[0].starts_with("leave web"), "it launches at a real signal only");
 }
 
 #[test]

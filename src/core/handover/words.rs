@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::manner::OnNotice;
+use crate::core::config::When;
 use crate::core::incident::{Earlier, Incident, Takes};
 use crate::core::model::{Action, BootInstant, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
@@ -44,9 +46,14 @@ pub(super) fn begun(
             format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy {groups}")
         }
         (Signal::Drill, _) => {
-            let plan = given.map_or(plan, in_drill);
-            let how = if serves_on { "serving on; first" } else { "now:" };
-            format!("a drill: handing over within {left} as if AWS took this instance{again}; {how} {groups}; {plan}")
+            let drilled = given.map(|plan| plan.clone().for_drill());
+            let does = match &drilled {
+                Some(drilled) if serves_on && drilled.has_successor() => {
+                    format!("serving on; first {}; once the successor is healthy, {groups}", drilled.successor_first())
+                }
+                _ => format!("now: {groups}; {}", given.map_or(plan, in_drill)),
+            };
+            format!("a drill: handing over within {left} as if AWS took this instance{again}; {does}")
         }
         (Signal::Notice, Some(Action::Hibernate)) => {
             format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
@@ -65,8 +72,28 @@ pub(super) fn begun(
     }
 }
 
+/// A part of a sentence: how the owner is asked at a notice.
+pub(crate) fn asked_at_a_notice(plan: &Plan, when: When) -> String {
+    asked(plan, when, plan.to_string())
+}
+
+/// A part of a sentence: how the owner is asked in a drill.
+pub(crate) fn asked_in_a_drill(plan: &Plan, when: When) -> String {
+    asked(&plan.clone().for_drill(), when, in_drill(plan))
+}
+
+fn asked(plan: &Plan, when: When, at_once: String) -> String {
+    match OnNotice::of(when, Some(plan)) {
+        OnNotice::ServeOnIfAllowed => format!(
+            "{} (LaunchInstances) and serve on until it is healthy, or, if AWS refuses that, leave at once and {at_once}",
+            plan.successor_first()
+        ),
+        OnNotice::ServeOn | OnNotice::AtOnce { .. } => at_once,
+    }
+}
+
 /// A part of a sentence: what a drill does where a notice would do what the plan says.
-pub(crate) fn in_drill(plan: &Plan) -> String {
+fn in_drill(plan: &Plan) -> String {
     match plan {
         Plan::Group { group, how: GroupRequest::Terminate } => format!(
             "detach from group {}, which launches the successor (a notice would terminate this instance in it and complete \
