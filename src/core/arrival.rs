@@ -17,7 +17,10 @@ use std::time::Duration;
 
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, Patience};
-use crate::core::model::{BootInstant, Identity, InstanceId, Milestone, MilestoneKind, Readiness, Registration};
+use crate::core::model::{
+    BootInstant, Identity, InstanceId, Milestone, MilestoneKind, Readiness, Registration, TargetGroupArn,
+    WANTS_SERVER_ID,
+};
 use crate::core::plan::{LEAVING_TAG, Plan};
 use crate::core::retry::{self, Failure};
 
@@ -53,6 +56,8 @@ pub struct Arrival {
     errand: Errand,
     identity: Identity,
     duties: Duties,
+    /// The target groups in which only others, who know the server ids, can register this instance.
+    left_to_others: Vec<TargetGroupArn>,
     /// Remarks for a person, each once.
     remarks: Vec<String>,
     milestones: Vec<Milestone>,
@@ -100,7 +105,7 @@ impl Arrival {
                 let us = arrival.identity.instance_id.clone();
                 arrival.duties.rejoin_group = Some(RejoinGroup::new(group, us, attempts));
             }
-            arrival.duties.serve(registrations, now);
+            arrival.serve(registrations, now);
         }
         arrival
     }
@@ -112,12 +117,22 @@ impl Arrival {
             errand,
             identity,
             duties: Duties { ready, ..Duties::default() },
+            left_to_others: Vec::new(),
             remarks: Vec::new(),
             milestones: Vec::new(),
             finished: false,
             holds_up_until: now + HOLDS_UP_AT_MOST,
             asked_at: now,
         }
+    }
+
+    fn serve(&mut self, registrations: Vec<Registration>, now: BootInstant) {
+        let (others, ours): (Vec<_>, Vec<_>) = registrations.into_iter().partition(|it| it.needs_server_id);
+        for registration in others.iter().filter(|it| !self.left_to_others.contains(&it.target_group)) {
+            self.remarks.push(format!("in {} this instance is {WANTS_SERVER_ID}", registration.name()));
+        }
+        self.left_to_others.extend(others.into_iter().map(|it| it.target_group));
+        self.duties.serve(ours, now);
     }
 
     fn attempts(&self, id: DutyId, what: &str, now: BootInstant) -> Attempts {
@@ -153,6 +168,7 @@ impl Arrival {
     /// Nothing of what was there before is gone or refuses this instance.
     pub fn is_wholly_back(&self) -> bool {
         self.finished
+            && self.left_to_others.is_empty()
             && self.duties.rejoin_group.as_ref().is_none_or(RejoinGroup::has_us)
             && self.duties.serves.iter().all(|it| (it.is_over() || it.is_unserved()) && it.is_begun())
     }
@@ -193,7 +209,7 @@ impl Arrival {
         let duty = self.duties.list_mut().find(|duty| duty.attempts().duty == id)?;
         let (news, failure) = duty::take(duty, now, &mut Situation { now }, answer);
         self.remarks.extend(news.remarks);
-        self.duties.serve(news.wanted, now);
+        self.serve(news.wanted, now);
         if news.is_gone && self.errand == Errand::Arrive {
             // Another one may stand under the same name.
             let at = now + LOOKED_FOR_AGAIN_AFTER;
@@ -218,6 +234,7 @@ impl Arrival {
         }
         self.finished = true;
         let kind = match self.errand {
+            Errand::Arrive if duties.serves.is_empty() => return,
             Errand::Arrive => MilestoneKind::Arrived,
             Errand::Reinstate if registers => MilestoneKind::Reinstated,
             Errand::Reinstate | Errand::StayOut | Errand::Terminate => return,

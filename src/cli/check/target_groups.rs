@@ -253,9 +253,14 @@ fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Fin
     let owners = match plan? {
         Plan::Group { group, .. } => &group.target_groups,
         Plan::Fleet { fleet, .. } => &fleet.target_groups,
-        Plan::Launch(_) => return Some(Finding::ok("successor-registration", "spot-relay registers the successor")),
-        Plan::Nobody { .. } => return None,
+        Plan::Launch(_) if !registration.needs_server_id => {
+            return Some(Finding::ok("successor-registration", "spot-relay registers the successor"));
+        }
+        Plan::Launch(_) | Plan::Nobody { .. } => return None,
     };
+    if registration.needs_server_id && !owners.contains(&registration.target_group) {
+        return None;
+    }
     Some(match owners.contains(&registration.target_group) {
         true => Finding::ok("successor-registration", "the owner registers the successor"),
         false => Finding::ok(

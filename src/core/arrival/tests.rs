@@ -366,3 +366,24 @@ fn only_what_was_begun_has_to_be_left_again() {
     arrival.due(at(20));
     assert_eq!(arrival.registrations().count(), 1);
 }
+
+#[test]
+fn a_group_that_wants_server_ids_is_left_to_others_with_a_word_and_nothing_is_tried_there() {
+    let quic = Registration { needs_server_id: true, ..registration(API, &[8080]) };
+    let places = vec![registration(WEB, &[80]), quic];
+    let back = Arrival::after_handover(Errand::Reinstate, identity(), Readiness::AtOnce, places, None, at(0));
+    let told = Telling::of(back).runs(900, fine);
+    assert_eq!(told.milestones, [MilestoneKind::Reinstated]);
+    assert!(!told.arrival.is_wholly_back());
+    assert_eq!((told.count(DutyId::Serve(0)), told.count(DutyId::Serve(1))), (3, 0));
+    assert!(matches!(told.remarks.as_slice(), [one] if one.contains("QuicServerId")), "{:?}", told.remarks);
+    let arrival = Arrival::arrive(identity(), Readiness::AtOnce, at(0));
+    let told = Telling::of(arrival).runs(900, |now, call| match call {
+        Call::FindTargetGroups => {
+            let wanted = vec![Registration { needs_server_id: true, ..registration(API, &[8080]) }];
+            Answer::TargetGroups { wanted, missing: Vec::new() }
+        }
+        call => fine(now, call),
+    });
+    assert_eq!((told.milestones.len(), told.remarks.len()), (0, 1), "it is in service nowhere: {:?}", told.remarks);
+}

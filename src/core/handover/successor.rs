@@ -18,7 +18,7 @@ use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situatio
 use crate::core::duty::{self, each, each_mut};
 use crate::core::incident::LaunchStep;
 use crate::core::model::{
-    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth,
+    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth, WANTS_SERVER_ID,
 };
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
@@ -32,6 +32,8 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
+    /// For each of them: only others, who know the server ids, can register there.
+    need_server_id: Vec<bool>,
     pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
@@ -73,6 +75,7 @@ impl SuccessorDuties {
             find: None,
             watch: None,
             registers: Vec::new(),
+            need_server_id: Vec::new(),
             lifecycles,
             lost: BTreeSet::new(),
             deaths: Vec::new(),
@@ -238,10 +241,11 @@ impl SuccessorDuties {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
-            let registered_by_owner = by_owner.contains(&registration.target_group);
+            let by_others = registration.needs_server_id || by_owner.contains(&registration.target_group);
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
-            self.registers.push(Register::new(registration.clone(), registered_by_owner, attempts));
+            self.registers.push(Register::new(registration.clone(), by_others, attempts));
+            self.need_server_id.push(registration.needs_server_id);
         }
         self.admit(situation.now);
     }
@@ -427,7 +431,13 @@ impl SuccessorDuties {
                 Some(DutyReport::new("successor", nobody_comes.is_some(), what))
             }
         };
-        let registers = self.registers.iter().filter_map(|register| register.report(begun_at));
+        let unless_unknown = |(report, needs_server_id): (DutyReport, bool)| match needs_server_id && !report.done {
+            true => DutyReport::new(report.duty, false, WANTS_SERVER_ID).settled(),
+            false => report,
+        };
+        let registers = self.registers.iter().zip(&self.need_server_id);
+        let registers = registers.filter_map(|(register, needs)| Some((register.report(begun_at)?, *needs)));
+        let registers = registers.map(unless_unknown);
         let reports = asked.into_iter().chain(successor).chain(registers);
         let given_up = self.ask.as_ref().is_some_and(|ask| ask.given_up().is_some());
         let settle = |report: DutyReport| if given_up { report.settled() } else { report };

@@ -115,6 +115,10 @@ pub enum TargetType {
     Ip,
 }
 
+/// The reason why spot-relay registers nobody in a group that [`Registration::needs_server_id`].
+pub const WANTS_SERVER_ID: &str =
+    "not registered: AWS wants a QuicServerId there, which spot-relay does not know; register it yourself";
+
 /// The part of this instance's targets in a group that is left and put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -20,6 +20,8 @@ struct Told {
     requests_denied: bool,
     /// What the fleet has launched and lost.
     dead: Vec<Instance>,
+    /// What target health shows.
+    healthy: Vec<TargetHealth>,
 }
 
 /// A member: launched, and noticed, so many seconds after the epoch.
@@ -65,6 +67,7 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
         denies: |_| false,
         requests_denied: false,
         dead: Vec::new(),
+        healthy: Vec::new(),
     };
     change(&mut told);
     told
@@ -87,6 +90,10 @@ impl Told {
                 let without = |member: &FleetMember| FleetMember { taken_since: None, ..member.clone() };
                 let members = self.members.iter().map(without).collect();
                 Answer::FleetMembersByMarks { members, failure: aws::denied() }
+            }
+            Call::DescribeInstances { instance_ids } => {
+                let asked = self.members.iter().filter(|member| instance_ids.contains(&member.instance_id));
+                Answer::Instances(asked.filter_map(|member| member.instance.clone()).collect())
             }
             Call::DescribeInstancesOfFleet { .. } => Answer::Instances(self.dead.clone()),
             Call::UntagFleet { key, .. } => {
@@ -114,7 +121,7 @@ impl Told {
                 self.shown.tags.remove(BASE_CAPACITY_TAG);
                 Answer::Capacity { is_back: false }
             }
-            Call::DescribeTargetHealth { .. } => Answer::Health(Vec::new()),
+            Call::DescribeTargetHealth { .. } => Answer::Health(self.healthy.clone()),
             Call::LookAtConnections { .. } => Answer::Connections(Connections::default()),
             call if call.writes() => Answer::Accepted,
             _ => return None,
@@ -567,4 +574,46 @@ fn a_victim_that_was_replaced_before_needs_nobody_more_though_its_successor_goes
     assert!(told.has(MilestoneKind::SuccessorRunning));
     let reports = format!("{:?}", told.handover.reports());
     assert!(!reports.contains("more members went than were replaced"), "{reports}");
+}
+
+#[test]
+fn a_fleet_that_keeps_what_exceeds_its_target_already_is_asked_for_no_policy_and_its_tag_has_no_word() {
+    let mut told = told(|told| told.shown.excess = ExcessCapacity::Stays);
+    told.until(23_000);
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "10..11");
+    told.members.push(member("i-new", 24, None));
+    told.shown.capacity.fulfilled = 11;
+    told.until(60_000);
+    assert_eq!(told.written, ["11", "10"]);
+    let asks = |call: &Call| matches!(call, Call::ModifyFleet { excess: Some(_), .. });
+    assert!(!told.calls.iter().any(asks), "{:?}", told.calls);
+}
+
+#[test]
+fn where_a_target_is_registered_with_a_server_id_the_successor_is_left_to_others_with_a_word() {
+    for (by_others, complete) in [(false, false), (true, true)] {
+        let mut told = told(|_| {});
+        let mut incident = incident_of(US, Action::Terminate, 141_000);
+        incident.time = Some(epoch() + Duration::from_secs(140));
+        incident.start.successors_since = Some(epoch() + Duration::from_secs(20));
+        let quic = Registration { needs_server_id: true, ..registration(WEB, US, &[80]) };
+        let plan = Some(Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise });
+        let known = LookedUp { registrations: Some(vec![quic]), plan, ..LookedUp::default() };
+        let leave = LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() };
+        let settings = Settings { leave, ..Settings::default() };
+        told.handover = Handover::begin(incident, settings, known, at(21_000));
+        told.until(23_000);
+        told.members.push(member("i-new", 24, None));
+        told.shown.capacity.fulfilled = 11;
+        if by_others {
+            let target = Target { id: "i-new".into(), port: 80 };
+            told.healthy = vec![TargetHealth { target, state: TargetState::Healthy, reason: None }];
+        }
+        told.until(139_000);
+        assert!(!told.calls.iter().any(|call| matches!(call, Call::RegisterTargets { .. })), "{:?}", told.calls);
+        let reports = told.handover.reports();
+        let outcome = told.handover.outcome().unwrap_or_else(|| panic!("it waits for its deadline: {reports:#?}"));
+        assert_eq!(outcome.complete, complete, "{outcome:#?}");
+        assert_eq!(format!("{outcome:?}").contains("QuicServerId"), !complete, "{outcome:#?}");
+    }
 }
