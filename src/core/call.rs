@@ -341,3 +341,27 @@ impl Call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::core::model::Market;
+
+    #[test]
+    fn a_launch_may_take_twenty_seconds_and_no_more_than_is_left() {
+        let fleet = InstantFleet { launch_configurations: Vec::new(), market: Market::Spot, tags: BTreeMap::new() };
+        let create = Call::CreateFleet { client_token: "token".to_owned(), fleet };
+        let launch = Call::LaunchInstances {
+            group: "web".to_owned(),
+            client_token: "token".to_owned(),
+            availability_zone: None,
+        };
+        for call in [create, launch] {
+            assert_eq!(call.limit(Duration::from_secs(110)), Duration::from_secs(20), "{call}");
+            assert_eq!(call.limit(Duration::from_secs(7)), Duration::from_secs(7), "{call}");
+        }
+        assert_eq!(Call::DescribeSuccessorsByTag.limit(Duration::from_secs(110)), CALL_LIMIT);
+    }
+}

@@ -220,6 +220,22 @@ mod tests {
     }
 
     #[test]
+    fn where_aws_throttles_the_first_in_precedence_pause_for_seconds_and_the_last_for_a_minute() {
+        let longest = |precedence: Precedence, failures: u32| {
+            let pauses = (0..500).map(|of| precedence.pause(FailureKind::Throttled, failures, of));
+            pauses.max().unwrap_or_default().as_secs_f64().ceil() as u64
+        };
+        for (precedence, ceilings) in [
+            (Precedence::Deregistration, [1, 2, 4, 4]),
+            (Precedence::Request, [1, 2, 4, 4]),
+            (Precedence::Look, [1, 2, 4, 8]),
+            (Precedence::Last, [16, 32, 64, 64]),
+        ] {
+            assert_eq!([1, 2, 3, 9].map(|failures| longest(precedence, failures)), ceilings, "{precedence:?}");
+        }
+    }
+
+    #[test]
     fn a_hundred_instances_spread_over_the_whole_pause() {
         let pauses: Vec<Duration> =
             (0..100).map(|instance| LATER.pause(3, seed(&format!("i-{instance:017x}")))).collect();

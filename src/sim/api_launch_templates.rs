@@ -116,6 +116,13 @@ fn version(world: &World, template: &LaunchTemplate, number: usize, version: &Te
         let device = Xml::new().text("deviceName", "/dev/xvda").nest("ebs", ebs);
         data = data.list("blockDeviceMappingSet", "item", [device]);
     }
+    if let Some(group) = &version.placement_group {
+        data = data.nest("placement", Xml::new().text("groupName", group));
+    }
+    if let Some(id) = &version.capacity_reservation {
+        let target = Xml::new().nest("capacityReservationTarget", Xml::new().text("capacityReservationId", id));
+        data = data.nest("capacityReservationSpecification", target);
+    }
     if let Some(subnet) = &version.subnet {
         let interface = Xml::new().text("deviceIndex", 0).text("subnetId", subnet);
         data = data.list("networkInterfaceSet", "item", [interface]);
@@ -158,6 +165,9 @@ fn create_launch_template(world: &mut World, query: &Query) -> ApiAnswer {
         spot_request_tags: specified_tags(&data, "spot-instances-request"),
         key_name: data.string("KeyName"),
         kms_key: data.string("BlockDeviceMapping.1.Ebs.KmsKeyId"),
+        placement_group: data.string("Placement.GroupName"),
+        capacity_reservation: data
+            .string("CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId"),
         user_data: data.string("UserData"),
     };
     let template = LaunchTemplate {

@@ -31,6 +31,8 @@ pub(crate) struct TemplateVersion {
     pub(crate) key_name: Option<String>,
     /// The key of the root volume.
     pub(crate) kms_key: Option<String>,
+    pub(crate) placement_group: Option<String>,
+    pub(crate) capacity_reservation: Option<String>,
     pub(crate) user_data: Option<String>,
 }
 

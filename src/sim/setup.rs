@@ -77,6 +77,8 @@ impl World {
                 .collect(),
             key_name: says.key_name,
             kms_key: says.kms_key,
+            placement_group: says.placement_group,
+            capacity_reservation: says.capacity_reservation,
             user_data: says.user_data,
             ..TemplateVersion::default()
         };

@@ -36,6 +36,8 @@ def test_stopping_comes_before_the_network_and_before_the_server(installed):
     order = installed.shown("spot-relay", "After", "Before")
     assert {"network-online.target", "nss-lookup.target", "shop.service"} <= set(order[0].split())
     assert "shop.service" not in order[1].split()
+    # Before the ECS agent, which waits for cloud-init's end: a user data that installs this package would wait for itself.
+    assert "ecs.service" in order[1].split() and "ecs.service" not in order[0].split()
     # Servers that are not installed cost nothing: none of them was made or started for the order's sake.
     assert "nginx.service" not in installed.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--state=loaded")
 

@@ -48,6 +48,8 @@ NAMED = {
     "key_name": "operators",
     "image": "resolve:ssm:/images/web:3",
     "kms_key": "arn:aws:kms:eu-west-1:123456789012:key/0a1b2c3d",
+    "placement_group": "rack",
+    "capacity_reservation": "cr-0123456789abcdef0",
     "tags_spot_requests": True,
 }
 WORLDS = [

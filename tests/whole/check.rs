@@ -129,6 +129,13 @@ fn with(settings: Settings, config: &str) -> Scenario {
     Scenario::new(settings).config(&format!("{SHORT}{config}"))
 }
 
+/// The world of an instance whose fleet has come to this state.
+fn ended(fleet: Owner, state: &'static str) -> Scenario {
+    let scenario = of(owned_by(fleet));
+    scenario.sim.fleet_ends(state);
+    scenario
+}
+
 fn answering(settings: Settings, action: &str, kind: FaultKind) -> Scenario {
     let scenario = Scenario::new(settings);
     scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
@@ -290,6 +297,9 @@ fn the_owner() {
         ("owner", "ok", with(in_order(), "[successor]\nowner = \"none\"\n")),
         ("owner", "warn", of(owned_by(Owner::Nobody))),
         ("owner", "fail", of(denying(&["autoscaling:DescribeAutoScalingGroups"]))),
+        ("launch", "warn", ended(Owner::ec2_fleet(FleetType::Maintain), "deleted_running")),
+        ("launch", "warn", ended(Owner::ec2_fleet(FleetType::Maintain), "failed")),
+        ("launch", "warn", ended(Owner::spot_fleet(FleetType::Maintain), "cancelled_running")),
         ("fleet-replacement", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
         ("fleet-replacement", "warn", of(owned_by(observed))),
     ]);
@@ -314,6 +324,18 @@ fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
     ] {
         let said = found(settings, &format!("{config}{more}"), "leave");
         assert!(said.contains(says), "{says:?} in {said:?}");
+    }
+    let first =
+        "have group web launch one more (LaunchInstances) and serve on until it is healthy, or, if AWS refuses that";
+    let said = found(in_order(), config, "owner");
+    assert!(said.contains(first), "{said}");
+    let said = found(in_order(), &format!("{config}[leave]\nwhen = \"at-once\"\n"), "owner");
+    assert!(said.starts_with("on a notice: detach from group"), "{said}");
+    let states = [("Standby", "launch no successor: group web does not count this instance")].into_iter();
+    let states = states.chain([("Warmed:Running", "does not count this instance"), ("Pending", first)]);
+    for (state, says) in states {
+        let said = found(Settings { member_state: state.to_owned(), ..in_order() }, config, "owner");
+        assert!(said.contains(says), "{state}: {said}");
     }
     let said = found(owned_by(Owner::LaunchTemplate), config, "serving-time");
     assert!(
@@ -355,6 +377,11 @@ fn the_group() {
     check(vec![
         ("capacity-rebalancing", "ok", of(in_order())),
         ("capacity-rebalancing", "warn", of(owned_by(group(true, false)))),
+        (
+            "capacity-rebalancing",
+            "ok",
+            of(Settings { life_cycle: LifeCycle::OnDemand, ..owned_by(group(true, false)) }),
+        ),
         ("group-processes", "ok", of(suspending("AZRebalance"))),
         ("group-processes", "fail", of(suspending("Launch"))),
         ("group-processes", "fail", of(suspending("AddToLoadBalancer"))),
@@ -477,6 +504,8 @@ fn the_target_groups() {
         ("drain/web", "absent", of(web(&|group| "TCP".clone_into(&mut group.protocol)))),
         ("protocol/web", "absent", of(in_order())),
         ("protocol/web", "warn", of(web(&quic))),
+        ("successor-registration/web", "absent", of(Settings { owner: Owner::LaunchTemplate, ..web(&quic) })),
+        ("successor-registration/web", "ok", of(owned_by(Owner::LaunchTemplate))),
         ("traffic-source", "absent", of(in_order())),
         ("traffic-source/tg-0123456789abcdef0", "ok", of(sources())),
         ("traffic-source/old", "warn", of(sources())),
@@ -580,6 +609,7 @@ fn what_has_no_form_that_does_nothing_is_said_to_be_untried() {
 fn how_a_launch_template_is_launched() {
     let template = |template: TemplateSettings| Settings { template, ..owned_by(Owner::LaunchTemplate) };
     let spot = || TemplateSettings { asks_for_spot: true, ..TemplateSettings::default() };
+    let own_subnet = || TemplateSettings { names_its_subnet: true, ..TemplateSettings::default() };
     let tags = || TemplateSettings { tags_spot_requests: true, ..TemplateSettings::default() };
     let crowded = Settings { subnets_in_a_zone: 2, ..owned_by(Owner::LaunchTemplate) };
     let subnets = |settings: &Settings| {
@@ -593,6 +623,9 @@ fn how_a_launch_template_is_launched() {
         ("launch", "absent", of(owned_by(Owner::LaunchTemplate))),
         ("launch", "warn", of(template(spot()))),
         ("launch", "absent", of(template(tags()))),
+        ("launch", "absent", of(template(own_subnet()))),
+        ("pools", "warn", of(template(own_subnet()))),
+        ("launch", "warn", with(template(own_subnet()), &alone)),
         ("launch", "warn", with(template(tags()), "[successor]\non-demand-fallback = true\n")),
         ("shared-zones", "absent", with(owned_by(Owner::LaunchTemplate), &alone)),
         ("shared-zones", "warn", with(crowded, &all)),

@@ -60,10 +60,26 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
+/// The README of each folder below `packaging`.
+fn packaged_pages(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    let pages = entries.flat_map(|path| match path.is_dir() {
+        true => packaged_pages(&path),
+        false if path.ends_with("README.md") => {
+            let text = std::fs::read_to_string(&path).expect("a page");
+            vec![(path, text)]
+        }
+        false => Vec::new(),
+    });
+    pages.collect()
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let mut links = 0;
-    for (path, text) in pages() {
+    let packaged = packaged_pages(&root().join("packaging"));
+    assert!(packaged.len() >= 3, "the pages were found");
+    for (path, text) in pages().into_iter().chain(packaged) {
         for rest in text.split("](").skip(1) {
             let link = rest.split(')').next().unwrap_or_default();
             if link.starts_with("http") {

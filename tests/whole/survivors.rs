@@ -98,6 +98,36 @@ fn a_survivor_of_a_maintain_fleet_leaves_its_capacity_as_it_was() {
 }
 
 #[test]
+fn a_fleet_that_has_no_more_than_its_target_again_terminates_excess_capacity_again_and_has_no_tag() {
+    let settings = Settings { kill_at_deadline: true, ..owned_by(Owner::ec2_fleet(FleetType::Maintain)) };
+    let scenario = Scenario::listing(settings).config(SHORT);
+    let before = settled(&scenario)["fleets"].clone();
+    let mut daemon = scenario.hand_over();
+    scenario.sim.remove_notice();
+    daemon.wait_for("reinstated");
+    eventually(|| (daemon.record()["closed"] == "reinstated").then_some(())).expect("closed");
+    assert_ne!(
+        scenario.world_without_successors()["fleets"],
+        before,
+        "it keeps one more than its target, and notes it"
+    );
+    daemon.kill();
+    let successor = scenario.sim.successors().pop().expect("a successor");
+    scenario.sim.notice_for(&successor, "terminate", Duration::from_secs(1));
+    let state = |world: &Value| {
+        let instances = world["instances"].as_array()?.iter();
+        instances.filter(|it| it["id"] == successor.as_str()).find_map(|it| it["state"].as_str().map(str::to_owned))
+    };
+    let is_gone = || state(&scenario.sim.snapshot()).as_deref() == Some("terminated");
+    eventually(|| is_gone().then_some(())).expect("the successor is taken");
+    let daemon = scenario.start();
+    daemon.wait_for_line("it terminates excess capacity again");
+    let last = scenario.aws_requests().into_iter().rfind(|request| request.action == "ModifyFleet").expect("a change");
+    assert_eq!(last.parameters["ExcessCapacityTerminationPolicy"], "termination");
+    assert_eq!(scenario.world_without_successors()["fleets"], before);
+}
+
+#[test]
 fn a_survivor_of_a_spot_fleet_leaves_its_capacity_as_it_was() {
     check_reinstated(Owner::spot_fleet(FleetType::Maintain));
 }

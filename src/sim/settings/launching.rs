@@ -20,6 +20,8 @@ pub struct TemplateSettings {
     pub version_is_deleted: bool,
     pub key_name: Option<String>,
     pub kms_key: Option<String>,
+    pub placement_group: Option<String>,
+    pub capacity_reservation: Option<String>,
     pub user_data: Option<String>,
 }
 

@@ -194,6 +194,18 @@ fn successors_that_die_at_birth_are_told_of_and_paused_and_after_three_of_one_re
 }
 
 #[test]
+fn what_a_person_can_do_about_a_limit_on_volumes_is_told_with_the_reason() {
+    let mut run = Launching::new();
+    run.until(120_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+        Call::DescribeInstances { .. } => seen("i-new", InstanceState::Terminated, Some("Client.VolumeLimitExceeded")),
+        other => other_calls(other),
+    });
+    let told = run.outcome();
+    assert!(told.contains("ask for a higher quota of EBS storage, or delete volumes that nobody needs"), "{told}");
+}
+
+#[test]
 fn a_successor_that_dies_after_it_ran_is_told_as_it_is_at_the_end() {
     let mut run = Launching::leaving(registrations("i-victim"));
     run.until(121_000, &mut |now, call| match call {

@@ -215,6 +215,13 @@ impl Run {
         self.handovers[victim].as_ref().and_then(Handover::outcome).expect("the handover has ended")
     }
 
+    /// When the handover of this victim ended, in milliseconds.
+    pub(super) fn ended(&self, victim: usize) -> u64 {
+        let mut milestones = self.handovers[victim].iter().flat_map(|handover| &handover.incident().milestones);
+        let last = milestones.rfind(|it| it.milestone == MilestoneKind::HandedOver).expect("it has ended");
+        u64::try_from(last.at.as_duration().as_millis()).expect("a time")
+    }
+
     /// Milestones in order, as in "left web".
     pub(super) fn saw(&self) -> Vec<String> {
         let words = |milestone: &Milestone| {
