@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// The kind of owner: it launched the instance, and is asked for its successor
     #[arg(long, value_enum, default_value_t = DemoOwner::AutoScalingGroup)]
     owner: DemoOwner,
-    /// A faster world and a less patient daemon: a few seconds instead of fifteen
+    /// A faster world and a less patient daemon: a quarter of a minute instead of a whole one
     #[arg(long)]
     fast: bool,
     /// The demo starts itself with this, and becomes the daemon

@@ -9,8 +9,8 @@ use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::{FleetKind, Plan};
 
 /// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
-const UNSEEN: &str = "open requests are not seen, and are waited for until the reserve; let the hook `drained` stop the \
-                      application gracefully, which then has the reserve to end them in";
+const UNSEEN: &str = "open requests are not seen, and are waited for until the reserve; let a unit of \
+                      spot-relay-drained.target stop the server gracefully, which then has the reserve to end them in";
 
 /// The effect of a notice, as in "deregister from web (ports 80, 81), detach from group shop, which launches the
 /// successor".

@@ -184,7 +184,8 @@ fn drains(registration: &Registration, unheard: &BTreeSet<u16>) -> Option<Findin
         ),
     };
     let means = "open requests are not seen, so every handover waits for them until the reserve";
-    let remedy = "let the hook `drained` stop the application gracefully: it has [leave] reserve to end them in";
+    let remedy =
+        "let a unit of spot-relay-drained.target stop the server gracefully: it has [leave] reserve to end them in";
     Some(Finding::warn("drain", found).means(means).remedy(remedy))
 }
 
