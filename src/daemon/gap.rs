@@ -169,6 +169,7 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use super::*;
+    use crate::cloud::elb::ScanPace;
     use crate::core::retry::LOOK_UP;
     use crate::daemon::rounds::START_JITTER;
 
@@ -204,11 +205,14 @@ mod tests {
     const FLEET: &[Of] = &[Of::Ec2, Of::Elb];
     /// The template's instances, the Spot request, the template.
     const TEMPLATE: &[Of] = &[Of::Ec2, Of::Ec2, Of::Ec2, Of::Elb];
+    /// The same where nobody names a target group: all are listed, and the only one is asked for its targets.
+    const SCAN: &[Of] = &[Of::Ec2, Of::Ec2, Of::Ec2, Of::Elb, Of::Elb];
 
     struct Start {
         seed: u64,
         pauses: u64,
         tempo: Tempo,
+        scans: bool,
         step: usize,
         has_waited: bool,
         tries: u32,
@@ -216,17 +220,23 @@ mod tests {
     }
 
     impl Start {
-        fn new(number: usize) -> Start {
+        fn new(number: usize, scans: bool) -> Start {
             let id = format!("i-{number:017x}");
             let seed = retry::seed(&format!("look-ups of {id}"));
             let (pauses, tempo) = (retry::seed(&id), Tempo::InTurn { seed });
-            Start { seed, pauses, tempo, step: 0, has_waited: false, tries: 0, failures: 0 }
+            Start { seed, pauses, tempo, scans, step: 0, has_waited: false, tries: 0, failures: 0 }
         }
 
         /// How long until the next call.
         fn answered(&mut self, taken: bool, fellows: usize) -> Duration {
             const ROUND_TRIP: Duration = Duration::from_millis(40);
             let is_first = self.step == 0 && !std::mem::replace(&mut self.has_waited, true);
+            let scan_pause = || ScanPace::last_way(Some(fellows)).pause(1, retry::fraction(self.pauses));
+            if self.scans && self.step >= TEMPLATE.len() - 1 {
+                self.step += usize::from(taken);
+                let is_over = self.step == SCAN.len();
+                return ROUND_TRIP + if is_over { Duration::ZERO } else { scan_pause() * if taken { 1 } else { 4 } };
+            }
             if taken {
                 (self.step, self.tries) = (self.step + 1, 0);
                 return ROUND_TRIP + if is_first { start_in_turn(fellows, self.seed) } else { Duration::ZERO };
@@ -249,7 +259,7 @@ mod tests {
     fn all_start(count: usize, of: &[Of], loses: bool) -> (u64, f64) {
         let bucket = |size: f64, per_second: f64| Bucket { size, per_second, level: size, filled: 0, loses };
         let (mut auto_scaling, mut ec2, mut elb) = (bucket(100.0, 10.0), bucket(100.0, 20.0), bucket(40.0, 10.0));
-        let mut starts: Vec<Start> = (0..count).map(Start::new).collect();
+        let mut starts: Vec<Start> = (0..count).map(|number| Start::new(number, of == SCAN)).collect();
         let first = |start: &Start| START_JITTER.mul_f64(retry::fraction(start.seed)).as_millis() as u64;
         let mut queue: BinaryHeap<_> = starts.iter().map(first).enumerate().map(|(n, at)| Reverse((at, n))).collect();
         let (mut calls, mut last) = (0, 0);
@@ -280,6 +290,15 @@ mod tests {
                     assert!(calls <= 5.0, "{count} start, {of:?}, loses {loses}: {calls} calls each");
                 }
             }
+        }
+    }
+
+    /// A scan leaves most of ELB's calls to others: all fellows together make four a second of the account's ten.
+    #[test]
+    fn three_hundred_that_have_to_scan_are_ready_within_three_minutes_by_six_calls_each() {
+        for loses in [false, true] {
+            let (last, calls) = all_start(300, SCAN, loses);
+            assert!(last <= 180 && calls <= 6.0, "loses {loses}: ready after {last} s, {calls} calls each");
         }
     }
 }

@@ -69,8 +69,8 @@ impl Preparation {
                 lines = self.said.doubts_of(&found);
                 let untold = untold(&found);
                 let known = self.found.take().unwrap_or_default();
-                let FoundRegistrations { registrations, unclear, served_zones, .. } = found;
-                self.found = Some(FoundRegistrations { registrations, unclear, served_zones, ..known });
+                let FoundRegistrations { registrations, unclear, served_zones, without_delay, .. } = found;
+                self.found = Some(FoundRegistrations { registrations, unclear, served_zones, without_delay, ..known });
                 if untold.is_some() {
                     failed.extend(untold);
                     self.rounds.scan_failed(now);

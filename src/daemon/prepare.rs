@@ -118,6 +118,9 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
 pub(super) async fn scan(asked: RoundInput, pace: ScanPace) -> Result<FoundRegistrations, Failure> {
     let mut found = registrations::scan(&asked.aws, &asked.identity, pace, &asked.known).await?;
+    if pace.puts_off {
+        return Ok(found);
+    }
     add_delays(&asked.aws, &asked.identity, &mut found).await?;
     if asked.chooses_zones {
         found.served_zones = find_served_zones(&asked.aws, &found.registrations).await;

@@ -12,7 +12,7 @@ use super::options::Options;
 use super::preparation::Preparation;
 use super::prepare;
 use crate::cloud::clock::Clock;
-use crate::cloud::elb::FoundRegistrations;
+use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::cloud::{Aws, LIMIT};
@@ -92,9 +92,11 @@ async fn find_all(
     };
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
     let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());
-    if let Some(pace) = preparation.is_scan_due(&options.config, boot::now()) {
+    if preparation.is_scan_due(&options.config, boot::now()).is_some() {
         let known = preparation.known_in_full();
         let began = Instant::now();
+        // A drill is of one instance, whatever owns it.
+        let pace = ScanPace::last_way(None);
         let found: Result<FoundRegistrations, Failure> =
             prepare::scan(asked(known, preparation.chooses_zones(&options.config)), pace).await;
         lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));

@@ -111,6 +111,21 @@ fn one_of_many_that_start_together_asks_for_no_more_than_a_notice_needs() {
 }
 
 #[test]
+fn one_of_many_that_has_to_scan_asks_for_nothing_but_owner_and_registrations() {
+    let scenario = Scenario::new(among_many(Owner::LaunchTemplate));
+    let daemon = scenario.ready();
+    let expected = [
+        "DescribeInstances",
+        "DescribeLaunchTemplateVersions",
+        "DescribeSpotInstanceRequests",
+        "DescribeTargetGroups",
+        "DescribeTargetHealth",
+    ];
+    assert_eq!(calls(&scenario, 0), expected.map(|action| (action.to_owned(), 1)).into());
+    assert!(!daemon.lines_with("deregistration delay not asked for yet").is_empty(), "{}", daemon.lines().join("\n"));
+}
+
+#[test]
 fn a_large_group_puts_off_what_nothing_depends_on_yet() {
     let scenario = Scenario::new(among_many(Owner::auto_scaling_group()));
     let daemon = scenario.ready();

@@ -9,7 +9,7 @@ use super::super::caller::{MOST_PAGES, next};
 use super::{Candidate, Elb, FoundRegistrations, PAGE_SIZE, Source, group};
 use crate::core::model::{Identity, Registration};
 use crate::core::ours::TargetGroup;
-use crate::core::retry::{Failure, FailureKind, fraction, seed};
+use crate::core::retry::{Failure, FailureKind, fraction, seed, takes_turns};
 
 /// The pause between two calls of a lone instance: four a second of the account's ten.
 const SHORTEST: Duration = Duration::from_millis(250);
@@ -26,17 +26,21 @@ pub struct ScanPace {
     pause: Duration,
     /// The whole takes at least so long.
     over: Option<Duration>,
+    /// Many may scan in the same moment: what nothing depends on yet is left to a later round.
+    pub puts_off: bool,
 }
 
 impl ScanPace {
     /// The pace where no other way tells the registrations of this instance: its share of the bucket.
     pub fn last_way(fellows: Option<usize>) -> ScanPace {
-        ScanPace { pause: share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST), over: None }
+        let pause = share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST);
+        ScanPace { pause, over: None, puts_off: fellows.is_some_and(takes_turns) }
     }
 
     /// The pace of a scan beside what is known already, over a long while.
     pub fn slow(fellows: Option<usize>, over: Duration) -> ScanPace {
-        ScanPace { pause: share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST), over: Some(over) }
+        let pause = share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST);
+        ScanPace { pause, over: Some(over), puts_off: false }
     }
 
     pub fn is_slow(self) -> bool {
@@ -44,7 +48,7 @@ impl ScanPace {
     }
 
     /// The pause before the next call, where each group takes one.
-    fn pause(self, groups: usize, chance: f64) -> Duration {
+    pub(crate) fn pause(self, groups: usize, chance: f64) -> Duration {
         let calls = u32::try_from(groups).unwrap_or(u32::MAX).max(1);
         let spread = self.over.map_or(Duration::ZERO, |over| over / calls);
         self.pause.max(spread).mul_f64(1.0 + chance)
