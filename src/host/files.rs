@@ -144,6 +144,11 @@ impl Files {
     /// A sentence for the log: the file is there and cannot be read, is broken, or is another instance's.
     pub fn read_record(&self, identity: &Identity) -> Result<Option<Incident>, String> {
         let path = self.record_path();
+        // A process that was killed between writing it and renaming it: where it is whole it is the last word.
+        let new = text_file::read_up_to(&new_of(&path), LARGEST).ok().and_then(|text| Incident::read(&text).ok());
+        if let Some(new) = new.filter(|new| new.id.instance_id == identity.instance_id) {
+            return Ok(Some(new));
+        }
         let text = match text_file::read_up_to(&path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -221,9 +226,7 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         make_directory(directory, place)?;
     }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
+    let new = new_of(path);
     // Left behind by a process that died, and perhaps another user's: a drill runs as root.
     let _ = std::fs::remove_file(&new);
     let mut file = File::create_new(&new)?;
@@ -245,6 +248,13 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
         (Directory::State, Some(directory)) => File::open(directory)?.sync_all(),
         _ => Ok(()),
     }
+}
+
+/// Where a file is written before it takes the place of the old one.
+fn new_of(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    PathBuf::from(new)
 }
 
 /// Under systemd both are there already, as the unit says.
@@ -352,6 +362,26 @@ mod tests {
         files.write_record(&record()).expect("written");
         assert_eq!(files.read_record(&identity_of("i-us")), Ok(Some(record())));
         assert_eq!(std::fs::read_to_string(&elsewhere).expect("still there"), "somebody's");
+    }
+
+    #[test]
+    fn a_record_that_a_killed_process_wrote_whole_and_did_not_rename_is_read() {
+        let files = files("killed");
+        let new = new_of(&files.record_path());
+        for old in [false, true] {
+            let mut newer = record();
+            newer.id.number = 7;
+            if old {
+                files.write_record(&record()).expect("written");
+            }
+            std::fs::create_dir_all(&files.state).expect("a directory");
+            let whole = serde_json::to_vec_pretty(&newer).expect("it is written");
+            std::fs::write(&new, &whole).expect("written");
+            assert_eq!(files.read_record(&identity_of("i-us")), Ok(Some(newer)), "old {old}");
+            // In part it is nothing.
+            std::fs::write(&new, &whole[..whole.len() - 9]).expect("written");
+            assert_eq!(files.read_record(&identity_of("i-us")), Ok(old.then(record)), "old {old}");
+        }
     }
 
     #[test]
