@@ -121,11 +121,9 @@ impl RejoinGroup {
     /// As in ", attached to group shop, which wants 4 instances now"; empty where nothing was changed.
     pub(super) fn words(&self) -> String {
         match self.stage {
-            Stage::Attached { desired } => format!(
-                ", attached to group {}: its desired capacity is {desired} now, one more than before, because its \
-                 successor stays",
-                self.group
-            ),
+            Stage::Attached { desired } => {
+                format!(", attached to group {}, which raises its desired capacity by one, to {desired}", self.group)
+            }
             Stage::Outside => format!(", outside of group {}", self.group),
             Stage::Held => format!(", held out of service by group {}", self.group),
             _ => String::new(),
