@@ -272,6 +272,14 @@ impl Incident {
         self.signal == Signal::RebalanceRecommendation && self.outcome.is_none()
     }
 
+    /// Its group launched a successor as this instance left it, and this instance came back beside it: the group wants one
+    /// more than before. What LaunchInstances launched is found by its token.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let by_leaving =
+            |it: &Milestone| it.milestone == MilestoneKind::SuccessorRequested && it.successor_id.is_none();
+        self.has_reached(MilestoneKind::Reinstated) && self.milestones.iter().any(by_leaving)
+    }
+
     /// Tells whether its group may have launched a successor already, which asking in another way would launch again.
     pub(crate) fn may_have_launched_first(&self, is_weaker: bool) -> bool {
         let asked = self.has_reached(MilestoneKind::SuccessorRequested);

@@ -100,6 +100,10 @@ impl Attempts {
         self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Throttled)
     }
 
+    pub(crate) fn was_denied(&self) -> bool {
+        self.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Denied)
+    }
+
     pub(crate) fn succeeded(&mut self, next: BootInstant) {
         self.in_flight = false;
         self.failures = 0;

@@ -15,7 +15,8 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::incident::Earlier;
 use crate::core::model::{
-    BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, TargetGroupArn,
+    BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, Membership,
+    TargetGroupArn,
 };
 use crate::core::plan::{
     FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
@@ -267,7 +268,9 @@ impl Find {
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
-        let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < room.desired_capacity;
+        let makes_room = incident.is_replaced() && is_member(room, incident);
+        let wanted = room.desired_capacity - i32::from(makes_room);
+        let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < wanted;
         // EC2 may tell of a member late, and it may be a successor.
         self.hand_out(now, new, is_short || !all_known)
     }
@@ -438,6 +441,11 @@ fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
 }
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
+fn is_member(room: &GroupRoom, incident: &Incident) -> bool {
+    let mut ours = room.members.iter().filter(|member| member.instance_id == incident.id.instance_id);
+    ours.any(|ours| ours.membership() != Membership::Leaving)
+}
+
 fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
     let ours = incident.id.instance_id.clone();
     let counts = |state: &str| state == "InService" || state.starts_with("Pending");

@@ -18,7 +18,9 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, secon
 use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, LifeCycle, Membership};
+use crate::core::model::{
+    AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, LifeCycle, Membership, Signal,
+};
 use crate::core::retry::{Failure, takes_turns};
 
 /// Between two looks at a member that cannot be taken out yet.
@@ -44,6 +46,8 @@ enum Reason {
     Announced,
     /// None is: leave only once a successor serves.
     Open,
+    /// A scheduled event is, in minutes: until it is time to leave, only once a successor serves.
+    Scheduled,
     /// The group terminates this instance.
     Terminated,
 }
@@ -70,7 +74,7 @@ enum Stage {
     },
     /// A launching hook holds this instance: abandoned, it makes the group replace it. Counts the hooks.
     Abandon(usize),
-    /// No successor can be launched first, and nothing forces this instance to leave.
+    /// No successor can be launched first, and nothing forces this instance to leave yet.
     Stay,
     Done(Left),
 }
@@ -85,6 +89,7 @@ impl AskGroup {
     ) -> AskGroup {
         AskGroup {
             stage: match manner {
+                _ if incident.is_replaced() => Stage::Exit { decrement: true },
                 // The process before this one may have had a successor launched.
                 Manner::AtOnce if incident.start.serve_on => Stage::Look,
                 Manner::AtOnce => Stage::Exit { decrement: false },
@@ -94,7 +99,11 @@ impl AskGroup {
                 Manner::ServeOn if may_rebalance_by_now(&group, incident) => Stage::Settings,
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
-            reason: if manner == Manner::Open { Reason::Open } else { Reason::Announced },
+            reason: match manner {
+                Manner::Open => Reason::Open,
+                _ if incident.signal == Signal::ScheduledEvent => Reason::Scheduled,
+                Manner::ServeOn | Manner::AtOnce => Reason::Announced,
+            },
             launch: LaunchFirst::new(&group, incident),
             exit: Exit::new(&group, terminate, incident),
             remark: None,
@@ -168,10 +177,12 @@ impl AskGroup {
             Failed::Compare => return self.go_on(now, Stage::Compare),
             Failed::Again => self.attempts.failed(now, failure),
             Failed::Refused => {
-                let name = &self.group.name;
-                self.remark = Some(format!(
-                    "group {name} launches no successor first, because LaunchInstances is refused: {failure}"
-                ));
+                if self.launch.is_first() {
+                    let name = &self.group.name;
+                    self.remark = Some(format!(
+                        "group {name} launches no successor first, because LaunchInstances is refused: {failure}"
+                    ));
+                }
                 return self.refuse(now, failure.to_string());
             }
         }
@@ -188,18 +199,34 @@ impl AskGroup {
         self.refuse(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
     }
 
-    /// LaunchInstances is out: leave as at-once, but not before it is sure that nothing was launched.
+    /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
     fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
         self.launch.refused = Some(why);
         if self.launch.is_in_doubt() {
             self.go_on(now, Stage::Doubt);
             return Asked::InDoubt;
         }
-        self.go_on(now, self.without_launch())
+        self.go_on_without_launch(now)
     }
 
-    fn without_launch(&self) -> Stage {
-        if self.reason == Reason::Open { Stage::Stay } else { Stage::Exit { decrement: false } }
+    fn go_on_without_launch(&mut self, now: BootInstant) -> Asked {
+        match self.reason {
+            Reason::Open => self.go_on(now, Stage::Stay),
+            Reason::Scheduled => {
+                let pause = self.launch.pause();
+                self.remark = self.launch.stays(&self.group.name).or(self.remark.take());
+                self.go_on(now + pause, Stage::Stay)
+            }
+            Reason::Announced | Reason::Terminated => self.go_on(now, Stage::Exit { decrement: false }),
+        }
+    }
+
+    /// Until then a refusal was no reason to leave.
+    fn has_to_leave(&mut self, now: BootInstant) {
+        self.reason = Reason::Announced;
+        if self.stage == Stage::Stay {
+            self.go_on_without_launch(now);
+        }
     }
 
     fn leave(&mut self, now: BootInstant, by: LeftBy, decrement: bool) -> Asked {
@@ -239,6 +266,13 @@ impl Ask for AskGroup {
 
     fn decide(&mut self, situation: &Situation<'_>) -> Option<Asked> {
         let now = situation.now;
+        if self.reason == Reason::Scheduled && situation.may_leave && !self.attempts.in_flight {
+            self.has_to_leave(now);
+        }
+        if self.reason == Reason::Scheduled && self.stage == Stage::Stay && self.attempts.is_due(now) {
+            self.launch.begin_again();
+            self.stage = Stage::Launch;
+        }
         let is_open = matches!(self.stage, Stage::Settings | Stage::Look | Stage::Launch);
         if self.attempts.in_flight || !(is_open || self.stage == Stage::Stay) {
             return None;
@@ -270,11 +304,8 @@ impl Ask for AskGroup {
     }
 
     fn become_urgent(&mut self, manner: Manner, now: BootInstant) {
-        if self.reason == Reason::Open && manner != Manner::Open {
-            self.reason = Reason::Announced;
-            if self.stage == Stage::Stay {
-                self.go_on(now, Stage::Exit { decrement: false });
-            }
+        if matches!(self.reason, Reason::Open | Reason::Scheduled) && manner != Manner::Open {
+            self.has_to_leave(now);
         }
     }
 
@@ -322,7 +353,7 @@ impl Ask for AskGroup {
 
     fn was_not_done(&mut self, now: BootInstant) {
         if self.stage == Stage::Doubt {
-            self.go_on(now, self.without_launch());
+            self.go_on_without_launch(now);
         }
     }
 }
@@ -414,6 +445,7 @@ impl Duty<Duties> for AskGroup {
             }
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
+            Stage::Stay if self.reason == Reason::Scheduled => self.attempts.wake(),
             Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }

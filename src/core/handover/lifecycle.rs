@@ -49,6 +49,8 @@ pub(super) struct TerminationHook {
     heartbeat_every: Duration,
     stage: Stage,
     is_open: bool,
+    /// It is not known whether it is.
+    is_hidden: bool,
     attempts: Attempts,
 }
 
@@ -72,6 +74,7 @@ impl Lifecycles {
             heartbeat_every: (hook.heartbeat_timeout / 2).min(HEARTBEAT_AT_LEAST),
             stage: Stage::Working,
             is_open: false,
+            is_hidden: false,
             attempts: attempts(DutyId::Lifecycle(index), &hook.name),
         });
         let look = (!group.termination_hooks.is_empty()).then(|| MemberState {
@@ -129,9 +132,14 @@ impl Lifecycles {
         self.started.is_some() && self.time() != HookTime::Retained && !self.hooks.iter().all(TerminationHook::is_over)
     }
 
-    /// Heartbeats and completions are taken now.
+    /// Heartbeats and completions are taken now, or may be: IAM hides the member's state, and a call that comes too early does
+    /// no harm.
     pub(super) fn are_open(&self) -> bool {
-        self.started.is_some() && self.time() == HookTime::Open
+        self.started.is_some() && (self.time() == HookTime::Open || self.is_hidden())
+    }
+
+    pub(super) fn is_hidden(&self) -> bool {
+        self.time() == HookTime::NotYet && self.look.as_ref().is_some_and(|look| look.attempts.was_denied())
     }
 
     /// Tells the look from when on the state has to be known.
@@ -162,7 +170,9 @@ impl Lifecycles {
     pub(super) fn hook_is_not_open(&mut self, now: BootInstant) {
         if let Some(look) = &mut self.look {
             look.time = HookTime::NotYet;
-            look.attempts.next = now;
+            if !look.attempts.was_denied() {
+                look.attempts.next = now;
+            }
         }
         self.want_state();
     }
@@ -240,7 +250,7 @@ impl Duty<Duties> for TerminationHook {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        self.is_open = situation.hooks_are_open;
+        (self.is_open, self.is_hidden) = (situation.hooks_are_open, situation.hooks_are_hidden);
         let may_complete = self.is_open && situation.may_complete;
         if self.stage == Stage::Working && may_complete && !self.attempts.in_flight {
             self.stage = Stage::Completing;
@@ -266,7 +276,7 @@ impl Duty<Duties> for TerminationHook {
             (Stage::Completing, Answer::Accepted) => self.end(Stage::Completed(now)),
             // While another hook holds the member this one is completed already, by a call whose answer was lost.
             (_, Answer::Failed(failure)) if failure.message.contains("No active Lifecycle Action") => {
-                let again = self.attempts.failures > 0;
+                let again = self.attempts.failures > 0 && !self.is_hidden;
                 self.attempts.failed(now, failure);
                 if again {
                     self.end(Stage::Over(now));

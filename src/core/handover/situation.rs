@@ -44,6 +44,8 @@ pub(super) struct Situation<'a> {
     pub(super) may_complete: bool,
     /// The group takes heartbeats and completions now.
     pub(super) hooks_are_open: bool,
+    /// It may: the member's state is not ours to see.
+    pub(super) hooks_are_hidden: bool,
     /// Why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
     pub(super) plan_is_known: bool,
@@ -76,7 +78,10 @@ impl Facts {
         let manner = self.incident.manner(&settings, self.incident.plan.as_ref());
         let latest = self.latest_leave(&settings);
         let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
-        let waits = manner == Manner::ServeOn && successor.is_none_or(SuccessorDuties::is_worth_waiting_for);
+        // Nothing is gained by leaving minutes before a scheduled event, whoever comes or does not.
+        let has_time = self.incident.signal == Signal::ScheduledEvent;
+        let waits =
+            manner == Manner::ServeOn && (has_time || successor.is_none_or(SuccessorDuties::is_worth_waiting_for));
         let keeps_the_light_on = || self.keeps_the_light_on(now, &settings, &duties.lights);
         let may_leave = match manner {
             _ if self.incident.leaving_since.is_some() || is_healthy || self.leaves_whoever_serves(successor) => true,
@@ -111,6 +116,7 @@ impl Facts {
             hooks_ended: duties.hooks.iter().all(Hook::has_ended) || now >= self.incident.deadline - LAST_CALLS,
             may_complete: false,
             hooks_are_open: false,
+            hooks_are_hidden: false,
             taken_out_of,
             goes_out_of: Vec::new(),
             crowd: self.crowd.until(self.incident.deadline),

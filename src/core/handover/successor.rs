@@ -40,6 +40,8 @@ pub(super) struct SuccessorDuties {
     deaths: Vec<Death>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
+    /// The process before this one has asked for a successor, or seen one.
+    asked_before: bool,
     /// This instance is in no target group: a successor that runs does all that it did.
     is_nowhere: bool,
     /// The owner that was to launch by itself is not there any more.
@@ -80,12 +82,17 @@ impl SuccessorDuties {
             lost: BTreeSet::new(),
             deaths: Vec::new(),
             terminating: false,
+            asked_before: incident.has_reached(MilestoneKind::SuccessorRequested)
+                || incident.has_reached(MilestoneKind::SuccessorRunning),
             is_nowhere: false,
             owner_is_gone: false,
             plan,
             real_plan,
         };
         duties.look_where_the_owner_launches_by_itself(incident, now);
+        if incident.is_replaced() && matches!(duties.plan, Plan::Group { .. }) {
+            duties.look(now, incident);
+        }
         if incident.is_terminating() {
             duties.group_terminates(incident, now);
         }
@@ -123,7 +130,7 @@ impl SuccessorDuties {
         self.lifecycles.start(now);
         match &mut self.ask {
             Some(ask) => ask.group_terminates(),
-            None if self.watch.is_none() => self.find = None,
+            None if self.watch.is_none() && !self.asked_before => self.find = None,
             None => {}
         }
         self.terminating = true;
@@ -132,7 +139,8 @@ impl SuccessorDuties {
     /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
     /// a successor is on its way.
     pub(super) fn is_decided_by_group(&self) -> bool {
-        self.terminating && self.watch.is_none() && self.ask.as_ref().is_none_or(|ask| !ask.has_the_word())
+        let asked = self.ask.as_ref().map_or(self.asked_before, |ask| ask.has_the_word());
+        self.terminating && self.watch.is_none() && !asked
     }
 
     /// An interruption is announced now.
@@ -230,6 +238,7 @@ impl SuccessorDuties {
         let provided_for = situation.reserve_reached() || (has_successor && !situation.may_be_registered);
         situation.may_complete = situation.quiet && situation.hooks_ended && provided_for;
         situation.hooks_are_open = self.lifecycles.are_open();
+        situation.hooks_are_hidden = self.lifecycles.is_hidden();
         self.lifecycles.want_state();
         calls.extend(self.lifecycles.look.as_mut().and_then(|look| duty::begin(look, now, situation)));
         calls.extend(self.lifecycles.hooks.iter_mut().filter_map(|hook| duty::begin(hook, now, situation)));
@@ -415,6 +424,9 @@ impl SuccessorDuties {
         }
         let asked = match &self.ask {
             Some(ask) => ask.report(begun_at),
+            None if self.asked_before && matches!(&self.plan, Plan::Group { how, .. } if how.asks()) => {
+                Some(DutyReport::new("ask for the successor", true, "done before this process"))
+            }
             None => Some(DutyReport::new("ask for the successor", true, format!("not needed: {}", self.plan))),
         };
         if self.ask.as_ref().is_some_and(|ask| ask.has_spare()) {

@@ -110,8 +110,9 @@ impl Life {
             || self.over.is_some_and(|over| over.time.is_some() && is_same_interruption(over.time, notice.time))
     }
 
-    /// Tells whether the handover of another signal has done already what this notice asks for, or the notice is the one that
-    /// was handed over for.
+    /// Tells whether the handover of the group's termination has done already what this notice asks for, or the notice is the
+    /// one that was handed over for. After a recommendation or a scheduled event minutes or hours have passed: everything is
+    /// gone through once more, as after a restart, and what is so still is found so.
     fn is_told_of(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) -> bool {
         let is_live = self.handover().is_some();
         let Some(incident) = self.incident_of_this_boot().filter(|it| it.phase == Phase::Left) else {
@@ -122,8 +123,8 @@ impl Life {
             let was_seen_through = is_live && incident.was_seen_through();
             return (was_seen_through || incident.is_terminating()) && is_same_interruption(incident.time, notice.time);
         }
-        // It left its target groups, and a successor serves or its group decides: nothing is left to do but to know.
-        if !incident.is_certain() || (incident.signal != Signal::LifecycleState && !incident.is_complete()) {
+        // It left its target groups, and its group decides: nothing is left to do but to know.
+        if incident.signal != Signal::LifecycleState {
             return false;
         }
         let deadline = notice.deadline(aws_now, at);
@@ -131,9 +132,6 @@ impl Life {
             incident.time = notice.time;
             incident.id.action = Some(notice.action);
             incident.deadline = deadline;
-            if !incident.is_terminating() {
-                incident.signal = Signal::Notice;
-            }
         });
         let message = format!("AWS will {} this instance, which has handed over already", notice.action);
         self.reach(MilestoneKind::Noticed, message, at);

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId};
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::{Failure, FailureKind, growing};
 
 /// This many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
 /// A launch that AWS leaves open for so long is given up, if the group has not grown: asked in another way, it may still
 /// launch in time.
 const OPEN_AT_MOST: Duration = Duration::from_secs(20);
+/// Seconds between a refusal that is no reason to leave and the next launch.
+const AGAIN_AFTER: [u64; 3] = [20, 40, 60];
 
 pub(super) struct LaunchFirst {
     /// Where to launch, best first; one launch names one zone.
@@ -19,6 +21,8 @@ pub(super) struct LaunchFirst {
     pub(super) doubt: Doubt,
     /// The launch was refused, and why: left as at-once, or not at all.
     pub(super) refused: Option<String>,
+    /// How often it was begun again, after a refusal that was no reason to leave.
+    begun_again: usize,
 }
 
 /// A launch that may have been done though nobody has heard of it. While there is one, nothing else is asked for.
@@ -48,6 +52,7 @@ impl LaunchFirst {
             attempt: 0,
             doubt: if incident.start.is_resumed() { Doubt::Past } else { Doubt::None },
             refused: None,
+            begun_again: 0,
         }
     }
 
@@ -61,12 +66,39 @@ impl LaunchFirst {
     }
 
     pub(super) fn zone(&self) -> Option<String> {
-        self.zones.get(self.attempt as usize).cloned()
+        self.zones.get(self.attempt as usize % self.zones.len().max(1)).cloned()
+    }
+
+    /// It was not begun again yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.begun_again == 0
+    }
+
+    /// Between a refusal in every zone and the next launch.
+    pub(super) fn pause(&self) -> Duration {
+        growing(&AGAIN_AFTER, self.begun_again)
+    }
+
+    /// What a person is to know of a refusal that is no reason to leave: once.
+    pub(super) fn stays(&self, group: &str) -> Option<String> {
+        let why = self.refused.as_deref().filter(|_| self.is_first())?;
+        Some(format!(
+            "this instance stays in service until it is time to leave: group {group} could not launch a successor first: \
+             {why}"
+        ))
+    }
+
+    /// In every zone, under new tokens.
+    pub(super) fn begin_again(&mut self) {
+        self.begun_again += 1;
+        let zones = self.zones.len().max(1) as u32;
+        self.attempt = (self.attempt / zones + 1) * zones;
+        self.refused = None;
     }
 
     /// The next zone, where there is one.
     pub(super) fn next_zone(&mut self) -> bool {
-        let has_next = self.attempt as usize + 1 < self.zones.len();
+        let has_next = !(self.attempt as usize + 1).is_multiple_of(self.zones.len().max(1));
         self.attempt += u32::from(has_next);
         has_next
     }

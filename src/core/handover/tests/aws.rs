@@ -239,6 +239,20 @@ impl Aws {
         self.targets.retain(|(_, id, _)| id != us.as_str());
     }
 
+    /// Somebody registers our instance again.
+    pub(crate) fn is_put_back(&mut self) {
+        let us = self.us().to_string();
+        self.targets.extend(home().into_iter().map(|(arn, port)| (arn, us.clone(), port)));
+    }
+
+    pub(crate) fn loses_its_successor(&mut self) {
+        if let Some(launch) = self.launches.last() {
+            let dead = launch.id.clone();
+            self.targets.retain(|(_, id, _)| id != dead.as_str());
+            self.dead.insert(dead);
+        }
+    }
+
     pub(crate) fn is_tagged(&self, key: &str) -> bool {
         self.tags.get(&self.us()).is_some_and(|tags| tags.contains_key(key))
     }

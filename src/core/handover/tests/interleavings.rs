@@ -92,6 +92,7 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
         hooks_ended: true,
         may_complete: false,
         hooks_are_open: false,
+        hooks_are_hidden: false,
         elsewhere: None,
         plan_is_known: true,
         taken_out_of: Vec::new(),

@@ -339,3 +339,40 @@ fn withdrawn_before_every_look_up_was_answered_is_undone_where_it_had_left() {
         }
     }
 }
+
+#[test]
+fn of_a_group_that_rebalances_is_complete_after_a_restart_only_once_the_successor_serves() {
+    let mut story = Story::of(Owner::Rebalance);
+    story.aws.healthy_after = 40_000;
+    story.run(10).notice(Action::Terminate);
+    story.run_until(|story| story.saw(MilestoneKind::SuccessorRunning) > 0);
+    let now = story.now;
+    story.aws.group_terminates(now);
+    story.restart();
+    story.run_until(|story| has_handed_over(story) || !story.aws.alive);
+    assert!(!has_handed_over(&story) || story.saw(MilestoneKind::SuccessorHealthy) > 0, "{}", story.tale());
+    assert_eq!(story.launched(), 1, "{}", story.tale());
+}
+
+#[test]
+fn gone_until_this_instance_is_back_and_shown_again_has_no_second_successor() {
+    for when in [When::Auto, When::AtOnce] {
+        for full in [false, true] {
+            let mut story = Story::with(Owner::Detach, |config| config.leave.when = when);
+            if full {
+                // No room to launch one more first.
+                story.aws.max = 3;
+            }
+            story.run(10).notice(Action::Terminate);
+            story.run_until(has_handed_over);
+            story.aws.max = 20;
+            let notice = story.notice.take();
+            story.run_until(|story| story.saw(MilestoneKind::Reinstated) > 0);
+            let desired = story.aws.desired;
+            story.notice = notice;
+            story.run(60);
+            assert_eq!((story.launched(), story.aws.desired), (1, desired - 1), "{when:?} {}", story.tale());
+            assert!(is_complete(&story), "{when:?} {}", story.tale());
+        }
+    }
+}

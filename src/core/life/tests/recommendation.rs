@@ -181,3 +181,34 @@ fn and_notice_at_the_same_time_are_one() {
         assert!(story.aws.places().is_empty());
     }
 }
+
+/// Somebody has registered this instance again after its handover, or its successor has died: AWS is asked, not believed.
+pub(super) fn is_looked_into_at_a_notice(announced: impl Fn(Owner) -> Story) {
+    for owner in [Owner::Detach, Owner::Rebalance, Owner::Maintain, Owner::Instant] {
+        for again in [false, true] {
+            let mut story = announced(owner);
+            story.run_until(is_complete);
+            story.run(5);
+            if again {
+                story.aws.is_put_back();
+            }
+            story.notice(Action::Terminate);
+            story.run(100);
+            assert!(story.aws.places().is_empty(), "{owner:?} {}", story.tale());
+            assert!(is_complete(&story), "{owner:?} {}", story.tale());
+            assert_eq!(story.launched(), 1, "{owner:?} {}", story.tale());
+        }
+    }
+    let mut story = announced(Owner::Instant);
+    story.run_until(is_complete);
+    story.aws.loses_its_successor();
+    story.run(5).notice(Action::Terminate);
+    story.run(100);
+    assert!(is_complete(&story), "{}", story.tale());
+    assert_eq!(story.launched(), 2, "{}", story.tale());
+}
+
+#[test]
+fn that_is_handed_over_for_is_looked_into_once_more_at_the_notice() {
+    is_looked_into_at_a_notice(recommended);
+}

@@ -1,6 +1,8 @@
 //! A scheduled event that is handed over for.
 
+use super::recommendation::is_looked_into_at_a_notice;
 use super::*;
+use crate::core::handover::tests::aws::home;
 
 fn announced(owner: Owner, in_seconds: u64) -> Story {
     let mut story = Story::with(owner, hands_over_for_events);
@@ -24,7 +26,7 @@ fn is_handed_over_for_ten_minutes_before_with_the_successor_first() {
         assert_eq!(story.told(), Vec::<&str>::new(), "{owner:?}");
         story.run(60);
         assert!(story.saw(MilestoneKind::Noticed) == 1, "{owner:?}");
-        story.run(480);
+        story.run(545);
         assert!(is_complete(&story), "{owner:?} {}", story.tale());
         assert_eq!(story.launched(), successors_of(owner));
     }
@@ -153,4 +155,53 @@ fn and_notice_are_one_handover() {
             assert!(story.aws.places().is_empty(), "{owner:?} {seconds}");
         }
     }
+}
+
+#[test]
+fn keeps_this_instance_in_its_group_until_it_has_to_leave_where_no_successor_can_be_launched_first() {
+    for room_after in [None, Some(100)] {
+        let mut story = Story::with(Owner::Detach, hands_over_for_events);
+        story.aws.max = 3;
+        story.run(10).event("event-1", "system-reboot", 400);
+        story.run(room_after.unwrap_or(330));
+        assert_eq!(story.saw(MilestoneKind::Noticed), 1, "{}", story.tale());
+        assert!(story.aws.is_member() && story.launched() == 0, "{}", story.tale());
+        assert_eq!(story.aws.places(), home(), "{}", story.tale());
+        if room_after.is_some() {
+            // With room again it goes as always: the successor first.
+            story.aws.max = 20;
+            story.run(230);
+            assert_eq!(story.writes().first(), Some(&"launch"), "{}", story.tale());
+        }
+        story.run(75);
+        assert!(is_complete(&story), "{}", story.tale());
+        assert_eq!((story.launched(), story.aws.places().len()), (1, 0), "{}", story.tale());
+    }
+}
+
+#[test]
+fn that_no_successor_can_be_launched_for_first_and_a_notice_detach_at_once() {
+    let mut story = Story::with(Owner::Detach, hands_over_for_events);
+    story.aws.max = 3;
+    story.run(10).event("event-1", "system-reboot", 400);
+    story.run(60).notice(Action::Terminate);
+    story.run(3);
+    assert_eq!(story.launched(), 1, "{}", story.tale());
+    story.run(60);
+    assert!(is_complete(&story) && story.aws.places().is_empty(), "{}", story.tale());
+}
+
+#[test]
+fn without_a_successor_is_no_reason_to_leave_before_it_has_to() {
+    let mut story = announced(Owner::Nobody, 400);
+    story.run(330);
+    assert_eq!(story.saw(MilestoneKind::Noticed), 1);
+    assert_eq!(story.aws.places(), home(), "{}", story.tale());
+    story.run(60);
+    assert!(story.aws.places().is_empty(), "{}", story.tale());
+}
+
+#[test]
+fn that_is_handed_over_for_is_looked_into_once_more_at_a_notice() {
+    is_looked_into_at_a_notice(|owner| announced(owner, 400));
 }

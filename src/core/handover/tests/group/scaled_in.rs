@@ -218,3 +218,45 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
         assert_eq!(call.is_some(), completes, "{state}");
     }
 }
+
+#[test]
+fn a_hook_is_completed_though_the_groups_members_may_not_be_read() {
+    let mut told = scaled_in(&["drain"], Earlier::Nothing);
+    let (mut completed_at, mut too_early) = (None, 0);
+    while told.now < 400_000 && told.handover.outcome().is_none() {
+        for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+            let opens = told.now >= 200_000;
+            let answer = match &call {
+                Call::DescribeGroupMembers { .. } | Call::FindGroup => failed(FailureKind::Denied, "AccessDenied", ""),
+                Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. } if !opens => {
+                    too_early += 1;
+                    refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim")
+                }
+                Call::CompleteLifecycleAction { .. } => {
+                    completed_at = Some(told.now);
+                    Answer::Accepted
+                }
+                other => well(other).expect("an answer"),
+            };
+            told.answer(duty, answer);
+        }
+        told.now += 500;
+    }
+    let completed_at = completed_at.expect("it is completed");
+    assert!(completed_at < 300_000, "{completed_at}");
+    assert!((3..40).contains(&too_early), "{too_early}");
+    assert!(told.handover.outcome().is_some(), "its end");
+}
+
+#[test]
+fn the_successor_that_the_process_before_has_asked_for_is_followed() {
+    let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |incident| {
+        incident.group_takes = Some(Takes::ToItsEnd);
+        incident.start.earlier = Earlier::Restart;
+        incident.reach(at(500), MilestoneKind::SuccessorRequested, "asked for", About::default());
+    });
+    assert!(told.until(60_000, DutyId::Find).is_some());
+    told.until(130_000, DutyId::Register(9));
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(!outcome.complete, "{outcome:#?}");
+}
