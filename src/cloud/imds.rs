@@ -4,6 +4,7 @@
 //! a request whose token was refused. Invariant: no request without a token, none through a proxy, none that takes
 //! longer than [`LIMIT`] or holds more than [`BODY_LIMIT`].
 
+mod connection;
 mod identity;
 
 use std::collections::BTreeMap;
@@ -12,16 +13,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{DATE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use reqwest::header::{DATE, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::Url;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::clock::since_boot;
 use crate::core::notice::parse_http_date;
+use connection::{Broken, Idle};
 
 /// The limit from connecting to the last byte of the body.
 pub const LIMIT: Duration = Duration::from_secs(1);
@@ -45,7 +48,7 @@ pub struct Imds {
     endpoints: Vec<String>,
     asked: AtomicUsize,
     has_answered: AtomicBool,
-    http: Client,
+    idle: Idle,
     token: Mutex<Option<Token>>,
 }
 
@@ -65,7 +68,7 @@ pub enum ImdsError {
     #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", LIMIT.as_secs())]
     TimedOut,
     #[error("cannot reach the metadata service")]
-    Unreachable(#[source] reqwest::Error),
+    Unreachable(#[source] Broken),
     #[error("the metadata service is turned off for this instance (HTTP 403); turn on its metadata options")]
     TurnedOff,
     #[error("the metadata service is overloaded (HTTP 503)")]
@@ -117,24 +120,8 @@ impl Imds {
     /// Asks the first of these addresses that answers. Errs when one is not an http URL of a host alone.
     pub fn among(endpoints: &[&str]) -> anyhow::Result<Self> {
         let endpoints = endpoints.iter().copied().map(address).collect::<anyhow::Result<Vec<String>>>()?;
-        // The metadata is plain HTTP, but reqwest, which speaks TLS for the webhook, panics where nobody says how, and
-        // would read the system's certificates.
-        let provider = ring::default_provider().into();
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context("failed to build the metadata client")?;
-        let http = Client::builder()
-            .http1_only()
-            .tls_backend_preconfigured(tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .pool_max_idle_per_host(1)
-            .build()
-            .context("failed to build the metadata client")?;
         let (asked, has_answered) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(Self { endpoints, asked, has_answered, http, token: Mutex::new(None) })
+        Ok(Self { endpoints, asked, has_answered, idle: Idle::default(), token: Mutex::new(None) })
     }
 
     /// The address at which the metadata is asked for.
@@ -224,8 +211,7 @@ impl Imds {
 
     async fn look(&self, path: &str) -> Result<(StatusCode, Look), ImdsError> {
         let token = self.token().await?;
-        let request = self.http.get(format!("{}/{path}", self.endpoint())).header(TOKEN, token);
-        let (response, body) = self.exchange(request).await?;
+        let (response, body) = self.exchange(Method::GET, path, TOKEN, token).await?;
         let body = match response.status {
             StatusCode::OK => Some(String::from_utf8(body?).map_err(|_| ImdsError::NotText)?),
             _ => None,
@@ -247,9 +233,8 @@ impl Imds {
 
     async fn new_token(&self) -> Result<Token, ImdsError> {
         let asked_at = since_boot();
-        let url = format!("{}/latest/api/token", self.endpoint());
-        let request = self.http.put(url).header(TOKEN_TTL_SECONDS, TOKEN_TTL.as_secs());
-        let (response, body) = self.exchange(request).await?;
+        let ttl = HeaderValue::from(TOKEN_TTL.as_secs());
+        let (response, body) = self.exchange(Method::PUT, "latest/api/token", TOKEN_TTL_SECONDS, ttl).await?;
         match response.status {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN => return Err(ImdsError::TurnedOff),
@@ -268,14 +253,52 @@ impl Imds {
     }
 
     /// One request and its reply. As long as no address has ever answered, the next one is asked after a failure.
-    async fn exchange(&self, request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
-        let answer = exchange(request).await;
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        name: HeaderName,
+        value: HeaderValue,
+    ) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
+        let endpoint = self.endpoint();
+        let host = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+        let request = Request::builder().method(method).uri(format!("/{path}")).header(HOST, host).header(name, value);
+        let request = request.header(USER_AGENT, concat!("spot-relay/", env!("CARGO_PKG_VERSION"))).body(Empty::new());
+        let request = request.map_err(|error| ImdsError::Unreachable(error.into()))?;
+        let answer = self.answer_to(endpoint, request).await;
         if answer.is_ok() {
             self.has_answered.store(true, Ordering::Relaxed);
         } else if !self.has_answered.load(Ordering::Relaxed) {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// The reply, within [`LIMIT`]. The body stands apart, with its time: only a reply that is used needs a good one, and a status
+    /// counts also where its body does not end. It is read in every case, for the connection to be used again.
+    async fn answer_to(
+        &self,
+        endpoint: &str,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
+        let until = Instant::now() + LIMIT;
+        let answer = timeout_at(until, self.idle.send(endpoint, request)).await.map_err(|_| ImdsError::TimedOut)?;
+        let (mut connection, response) = answer.map_err(ImdsError::Unreachable)?;
+        let head = Head {
+            status: response.status(),
+            date: header(&response, &DATE).and_then(parse_http_date),
+            token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
+        };
+        let body = match timeout_at(until, connection.read(response.into_body(), BODY_LIMIT)).await {
+            Ok(Ok(Some(body))) => {
+                self.idle.keep(connection);
+                Ok(body)
+            }
+            Ok(Ok(None)) => Err(ImdsError::TooLong),
+            Ok(Err(broken)) => Err(ImdsError::Unreachable(broken)),
+            Err(_) => Err(ImdsError::TimedOut),
+        };
+        Ok((head, body))
     }
 
     fn drop_token(&self) {
@@ -313,33 +336,6 @@ struct Head {
     token_ttl: Option<Duration>,
 }
 
-/// One request and its reply, within [`LIMIT`]. The body stands apart, with its time: only a reply that is used needs a good
-/// one, and a status counts also where its body does not end. It is read in every case, for the connection to be used again.
-async fn exchange(request: RequestBuilder) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
-    let request = request.header(USER_AGENT, concat!("spot-relay/", env!("CARGO_PKG_VERSION")));
-    let until = Instant::now() + LIMIT;
-    let response = timeout_at(until, request.send()).await.map_err(|_| ImdsError::TimedOut)?;
-    let response = response.map_err(ImdsError::Unreachable)?;
-    let head = Head {
-        status: response.status(),
-        date: header(&response, &DATE).and_then(parse_http_date),
-        token_ttl: header(&response, &TOKEN_TTL_SECONDS).and_then(|ttl| ttl.parse().ok().map(Duration::from_secs)),
-    };
-    let body = timeout_at(until, read(response)).await.unwrap_or(Err(ImdsError::TimedOut));
-    Ok((head, body))
-}
-
-fn header<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {
+fn header<'a>(response: &'a Response<Incoming>, name: &HeaderName) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
-}
-
-async fn read(mut response: Response) -> Result<Vec<u8>, ImdsError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ImdsError::Unreachable)? {
-        if body.len() + chunk.len() > BODY_LIMIT {
-            return Err(ImdsError::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

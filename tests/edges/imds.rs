@@ -183,6 +183,23 @@ async fn silence_is_an_error_after_a_second_and_the_next_look_has_a_new_connecti
 }
 
 #[tokio::test]
+async fn a_connection_that_was_closed_between_two_looks_costs_neither_of_them() {
+    for announced in [false, true] {
+        let (stub, imds) = metadata(move |_, _| match announced {
+            true => Reply::Http(404, "connection: close\r\n".into(), Vec::new()),
+            false => Reply::Last(404),
+        })
+        .await;
+        for _ in 0..3 {
+            assert_eq!(imds.instance_action().await.unwrap().body, None);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let connections: Vec<usize> = stub.requests().iter().map(|request| request.connection).collect();
+        assert_eq!(connections, [0, 0, 1, 2], "no look is sent twice");
+    }
+}
+
+#[tokio::test]
 async fn a_body_without_end_is_cut_off_soon() {
     let (_stub, imds) = metadata(|_, _| Reply::WithoutEnd).await;
     let began = Instant::now();

@@ -35,6 +35,8 @@ pub(crate) enum Reply {
     Silence,
     /// Nothing, and the connection is closed.
     HangUp,
+    /// This status, and the connection is closed without a word of it.
+    Last(u16),
     /// Bytes of a body for ever, about a KiB each millisecond: a limit of time comes before one of size.
     WithoutEnd,
     /// This status, and a body of which the first byte comes alone.
@@ -103,6 +105,11 @@ async fn serve(
                 if stream.write_all(head.as_bytes()).await.is_ok() {
                     tokio::time::sleep(Duration::from_secs(60)).await;
                 }
+            }
+            Reply::Last(status) => {
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status} Reason\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
+                return;
             }
             Reply::HangUp => return,
             Reply::Silence => tokio::time::sleep(Duration::from_secs(60)).await,
