@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use super::identify::Identified;
+use super::identify::Connected;
 use super::prepare::Findings;
 use super::watch::{Glanced, Looked};
 use crate::cloud::elb::FoundRegistrations;
 use crate::core::call::Answer;
 use crate::core::life::Ticket;
-use crate::core::model::BootInstant;
+use crate::core::model::{BootInstant, Identity};
 use crate::core::retry::Failure;
 use crate::telemetry::webhook::PostError;
 
 /// The result of a task.
 pub(super) enum Event {
     Looked(Looked),
-    Identified(Result<Box<Identified>, String>),
+    /// It is connected as this identity where it was not before.
+    Identified(Result<(Identity, Option<Box<Connected>>), String>),
     Prepared(Box<Findings>),
     Scanned(Result<FoundRegistrations, Failure>, Duration),
     Renewed(Result<Option<Duration>, Failure>),

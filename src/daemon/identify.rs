@@ -24,18 +24,24 @@ const MOST_READERS: usize = 2;
 /// The wait for the record at the start.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 
-/// The identity of this instance, the clients for its region, and the record of its last handover.
-pub(super) struct Identified {
-    pub(super) identity: Identity,
+/// The clients for this instance's region, and the record of its last handover.
+pub(super) struct Connected {
     pub(super) aws: Aws,
     pub(super) record: Result<Option<Incident>, String>,
 }
 
-pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tally) -> Result<Box<Identified>, String> {
-    let identity = imds
-        .identity()
-        .await
-        .map_err(|error| format!("who this instance is cannot be read from the metadata: {}", error_chain(&error)))?;
+pub(super) async fn identity(imds: &Imds) -> Result<Identity, String> {
+    let identity = imds.identity().await;
+    identity.map_err(|error| format!("who this instance is cannot be read from the metadata: {}", error_chain(&error)))
+}
+
+pub(super) async fn connect_as(
+    identity: &Identity,
+    imds: &Imds,
+    clock: Clock,
+    files: Files,
+    tally: Tally,
+) -> Result<Connected, String> {
     let connection = Connection { tally, ..Connection::beside(imds, &identity.region, clock) };
     let aws = connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
@@ -47,7 +53,7 @@ pub(super) async fn identify(imds: &Imds, clock: Clock, files: Files, tally: Tal
             Err("the record cannot be read: the disk does not answer; going on without it".to_owned())
         }
     };
-    Ok(Box::new(Identified { identity, aws, record }))
+    Ok(Connected { aws, record })
 }
 
 /// Counts among the readers as long as it lives.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Daemon;
-use super::identify::{IDENTIFY, Identified};
+use super::events::{Event, Purpose};
+use super::identify::{self, Connected, IDENTIFY};
 use super::options::Options;
 use crate::core::life::Life;
 use crate::core::model::{BootInstant, Identity, LifeCycle};
@@ -13,6 +14,24 @@ use crate::core::retry;
 use crate::host::boot;
 
 impl Daemon {
+    /// Reads the identity. It connects to AWS where it has not yet, where the connections are dead, and where this may be another
+    /// instance.
+    pub(super) fn begin_identify(&mut self) {
+        let connects = self.aws.is_none() || self.life.is_none() || self.reconnect || self.another.is_some();
+        let (imds, clock) = (self.imds.clone(), self.clock.clone());
+        let (files, tally) = (self.options.files.clone(), self.measures.tally());
+        self.measures.identifies(self.identify_failures);
+        let identify = async move {
+            let identity = identify::identity(&imds).await?;
+            if !connects {
+                return Ok((identity, None));
+            }
+            let connected = identify::connect_as(&identity, &imds, clock, files, tally).await?;
+            Ok((identity, Some(Box::new(connected))))
+        };
+        self.begin(Purpose::Identify, async move { Event::Identified(identify.await) });
+    }
+
     /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
     /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
     fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
@@ -39,10 +58,10 @@ impl Daemon {
         false
     }
 
-    pub(super) fn identified(&mut self, result: Result<Box<Identified>, String>) {
+    pub(super) fn identified(&mut self, result: Result<(Identity, Option<Box<Connected>>), String>) {
         let now = boot::now();
-        let Identified { identity, aws, record } = match result {
-            Ok(identified) => *identified,
+        let (identity, connected) = match result {
+            Ok(identified) => identified,
             Err(why) => {
                 self.identify_failures += 1;
                 if self.identify_failures == 1 {
@@ -55,9 +74,14 @@ impl Daemon {
         if self.is_doubtful(&identity, now) {
             return;
         }
-        (self.identify, self.identify_failures) = (false, 0);
-        if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
-            self.aws = Some(Arc::new(aws));
+        // A machine that stood still meanwhile has to connect again.
+        (self.identify, self.identify_failures) = (self.reconnect && connected.is_none(), 0);
+        let mut record = Ok(None);
+        if let Some(connected) = connected {
+            if self.aws.is_none() || self.life.is_none() || std::mem::take(&mut self.reconnect) {
+                self.aws = Some(Arc::new(connected.aws));
+            }
+            record = connected.record;
         }
         if let Some(life) = &mut self.life {
             life.identify(identity);

@@ -254,12 +254,7 @@ impl Daemon {
         let beside_a_look = self.look_history.looks == 0 || self.is_running(Purpose::Look);
         let unknown = self.identify && self.may_begin(Purpose::Identify, now);
         if unknown && now >= self.identify_at && !beside_a_look {
-            let (imds, clock) = (self.imds.clone(), self.clock.clone());
-            let (files, tally) = (self.options.files.clone(), self.measures.tally());
-            self.measures.identifies(self.identify_failures);
-            self.begin(Purpose::Identify, async move {
-                Event::Identified(identify::identify(&imds, clock, files, tally).await)
-            });
+            self.begin_identify();
         }
         if now >= self.next_look && self.may_begin(Purpose::Look, now) {
             self.next_look = now + self.options.config.watch.interval;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::gap::Tempo;
-use super::identify::{self, Identified};
+use super::identify::{self, Connected};
 use super::log_line::LogLine;
 use super::options::Options;
 use super::preparation::Preparation;
@@ -31,8 +31,9 @@ use crate::host::boot;
 pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
     let files = options.files.clone();
-    let identified = identify::identify(&imds, Clock::default(), files, Tally::default()).await;
-    let Identified { identity, aws, record } = *identified.map_err(anyhow::Error::msg)?;
+    let identity = identify::identity(&imds).await.map_err(anyhow::Error::msg)?;
+    let connected = identify::connect_as(&identity, &imds, Clock::default(), files, Tally::default()).await;
+    let Connected { aws, record } = connected.map_err(anyhow::Error::msg)?;
     let notice = imds.instance_action().await.context("failed to look whether a notice stands")?.body;
     let lifecycle_state = imds.target_lifecycle_state().await.context("failed to look at the lifecycle state")?.body;
     let (imds, aws) = (Arc::new(imds), Arc::new(aws));
