@@ -1,6 +1,7 @@
 //! The daemon's counts, for the metrics.
 //!
-//! Invariant: it counts whether or not anybody reads the metrics, and nothing waits for it.
+//! Invariant: nothing is counted where nobody can read it, because the hundreds of series would be much of an idle daemon's
+//! memory, and nothing waits for it.
 
 use core::net::SocketAddr;
 use std::collections::HashSet;
@@ -29,7 +30,8 @@ const IDENTIFY: &str = "identify";
 const PREPARE: &str = "prepare";
 
 pub(super) struct Measures {
-    metrics: Arc<PrometheusMetrics>,
+    /// `None` where nothing is served.
+    metrics: Option<Arc<PrometheusMetrics>>,
     server: Option<JoinHandle<()>>,
     /// The duties whose last call failed, in which handover or arrival.
     failed: HashSet<Ticket>,
@@ -38,20 +40,27 @@ pub(super) struct Measures {
 impl Measures {
     /// Serves where it is told to, if it is.
     pub(super) fn begin(listen: Option<SocketAddr>, now: BootInstant) -> anyhow::Result<Self> {
+        let Some(address) = listen else { return Ok(Self { metrics: None, server: None, failed: HashSet::new() }) };
         // The label `duty`: the work that is tried again after a failure.
         let duties: Vec<&str> = [IDENTIFY, PREPARE].into_iter().chain(DutyId::labels()).collect();
         let metrics =
             PrometheusMetrics::new(&ACTIONS, &duties, Timestamp::now(), now).context("failed to set up the metrics")?;
         let metrics = Arc::new(metrics);
         let shared = metrics.clone();
-        let server = listen.map(|address| tokio::spawn(metrics::serve(address, move || shared.text(boot::now()))));
-        Ok(Self { metrics, server, failed: HashSet::new() })
+        let server = tokio::spawn(metrics::serve(address, move || shared.text(boot::now())));
+        Ok(Self { metrics: Some(metrics), server: Some(server), failed: HashSet::new() })
     }
 
     /// The counter for the clients of AWS.
     pub(super) fn tally(&self) -> Tally {
-        let metrics = self.metrics.clone();
+        let Some(metrics) = self.metrics.clone() else { return Tally::default() };
         Tally::new(move |action, failure| metrics.aws_call(action, failure))
+    }
+
+    fn tell(&self, count: impl FnOnce(&PrometheusMetrics)) {
+        if let Some(metrics) = &self.metrics {
+            count(metrics);
+        }
     }
 
     pub(super) fn looked(&self, looked: &Looked) {
@@ -64,32 +73,32 @@ impl Measures {
                 Miss::Unusable => LookResult::Unusable,
             },
         };
-        self.metrics.looked(result, looked.at);
+        self.tell(|metrics| metrics.looked(result, looked.at));
     }
 
     /// `now` is AWS's time.
     pub(super) fn credentials(&self, expires: Option<Timestamp>, now: Timestamp) {
-        self.metrics.credentials_left(expires.map(|expires| expires.duration_since(now).as_secs_f64()));
+        self.tell(|metrics| metrics.credentials_left(expires.map(|expires| expires.duration_since(now).as_secs_f64())));
     }
 
     /// The identity is asked for, after so many failures in a row.
     pub(super) fn identifies(&self, failures: u32) {
         if failures > 0 {
-            self.metrics.retried(IDENTIFY);
+            self.tell(|metrics| metrics.retried(IDENTIFY));
         }
     }
 
     /// A round of look-ups begins, after so many in a row that failed.
     pub(super) fn prepares(&self, failures: u32) {
         if failures > 0 {
-            self.metrics.retried(PREPARE);
+            self.tell(|metrics| metrics.retried(PREPARE));
         }
     }
 
     /// A call of the core begins.
     pub(super) fn calls(&mut self, ticket: Ticket) {
         if self.failed.contains(&ticket) {
-            self.metrics.retried(ticket.duty.label());
+            self.tell(|metrics| metrics.retried(ticket.duty.label()));
         }
     }
 
@@ -99,21 +108,21 @@ impl Measures {
             self.failed.insert(ticket);
         }
         if let DutyId::Hook(kind) = ticket.duty {
-            self.metrics.hook(kind, matches!(answer, Answer::Hook { succeeded: true, .. }));
+            self.tell(|metrics| metrics.hook(kind, matches!(answer, Answer::Hook { succeeded: true, .. })));
         }
     }
 
     /// `failure` is the kind of what went wrong, if anything.
     pub(super) fn posted(&self, failure: Option<FailureKind>) {
-        self.metrics.posted(failure);
+        self.tell(|metrics| metrics.posted(failure));
     }
 
     /// `record` is the handover's that the milestone belongs to.
     pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Incident>) {
-        self.metrics.reached(milestone, record.map(|record| record.begun));
+        self.tell(|metrics| metrics.reached(milestone, record.map(|record| record.begun)));
         let outcome = record.and_then(|record| record.outcome.as_ref());
         if let (MilestoneKind::HandedOver, Some(outcome)) = (milestone.milestone, outcome) {
-            self.metrics.handed_over(Outcome::as_str(outcome));
+            self.tell(|metrics| metrics.handed_over(Outcome::as_str(outcome)));
         }
     }
 
@@ -121,7 +130,7 @@ impl Measures {
     pub(super) fn prepared(&self, known: &LookedUp) {
         let registrations = known.registrations.as_ref();
         let targets = registrations.map(|all| all.iter().map(|one| one.targets.len()).sum());
-        self.metrics.looked_up(targets, known.plan.as_ref().map(Plan::owner_kind));
+        self.tell(|metrics| metrics.looked_up(targets, known.plan.as_ref().map(Plan::owner_kind)));
     }
 }
 
