@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cli::environment::{files, runtime, signals, variable};
+use crate::cli::environment::{complain, files, read_enough, runtime, signals, variable};
 use crate::core::config::Config;
 use crate::core::drill::Survey;
 use crate::core::notice::TWO_MINUTES;
@@ -110,7 +110,7 @@ fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
         return Ok(None);
     }
     if !io::stdin().is_terminal() {
-        eprintln!("spot-relay: nobody can be asked here, and a drill is not begun unasked; with --yes it is");
+        complain("spot-relay: nobody can be asked here, and a drill is not begun unasked; with --yes it is");
         return Ok(Some(ExitCode::from(EXIT_UNASKED)));
     }
     let mut stdout = io::stdout().lock();
@@ -146,6 +146,5 @@ fn lock(files: &Files) -> anyhow::Result<Lock> {
 
 fn write(lines: &[String]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
-    stdout.flush()
+    read_enough(lines.iter().try_for_each(|line| writeln!(stdout, "{line}")).and_then(|()| stdout.flush()))
 }

@@ -31,8 +31,18 @@ pub(super) fn signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<Signa
 /// Prints the text on standard output. A reader that has gone is no error.
 pub(super) fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", printable_lines(text)).and_then(|()| stdout.flush()) {
+    read_enough(writeln!(stdout, "{}", printable_lines(text)).and_then(|()| stdout.flush()))
+}
+
+/// A reader that closed standard output has read enough.
+pub(super) fn read_enough(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Says a line on standard error, whether anybody reads it or not.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(text));
 }

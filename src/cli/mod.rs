@@ -23,7 +23,6 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::configuration::{EXIT_CONFIG, EXIT_UNREADABLE, load};
 use crate::core::config::{Config, ConfigError};
-use crate::core::printable::printable_lines;
 use crate::telemetry::logging::{self, LogFormat};
 
 /// Hands a Spot instance's work over when the two-minute notice comes
@@ -122,7 +121,7 @@ pub fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("{}", printable_lines(&format!("spot-relay: {error:#}")));
+        environment::complain(&format!("spot-relay: {error:#}"));
         match error.downcast_ref::<ConfigError>() {
             Some(error) if error.is_unreadable() => ExitCode::from(EXIT_UNREADABLE),
             Some(_) => ExitCode::from(EXIT_CONFIG),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::cli::environment::{print, runtime, variable};
+use crate::cli::environment::{complain, print, runtime, variable};
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection, LIMIT};
@@ -20,7 +20,6 @@ use crate::core::policy::{
     ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, held_by, launched_into,
     reads_on_the_way,
 };
-use crate::core::printable::printable_lines;
 use crate::daemon::{look_up, registrations};
 
 /// All of an account's target groups take a quarter to half a second each.
@@ -56,7 +55,7 @@ pub(super) fn main(arguments: &Arguments, config: &Config) -> anyhow::Result<Exi
     let text = serde_json::to_string_pretty(&policy).context("failed to write the policy")?;
     print(&text)?;
     for note in found.notes {
-        eprintln!("{}", printable_lines(&format!("note: {note}")));
+        complain(&format!("note: {note}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -113,6 +113,17 @@ fn where_the_successor_comes_first_the_drill_waits_for_it_as_a_notice_does() {
 }
 
 #[test]
+fn whose_output_nobody_reads_any_more_ends_with_its_outcome() {
+    let scenario = Scenario::listing(owned_by(Owner::Nobody));
+    let before = settled(&scenario);
+    let mut command = scenario.command_of("drill");
+    let mut drill = command.arg("--yes").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop((drill.stdout.take(), drill.stderr.take()));
+    assert_eq!(drill.wait().expect("it ends").code(), Some(0));
+    assert_eq!(scenario.world_without_successors(), before);
+}
+
+#[test]
 fn tells_hooks_what_it_is() {
     let config = format!("{SHORT}[hooks]\nnotice = [\"/usr/bin/env\"]\n");
     let scenario = Scenario::listing(owned_by(Owner::Nobody)).config(&config);

@@ -6,7 +6,7 @@ use std::io;
 use serde_json::json;
 
 use super::finding::{Finding, Level};
-use crate::cli::environment::print;
+use crate::cli::environment::{print, read_enough};
 use crate::cli::screen::{Paint, Screen, Tone, wrap};
 
 /// The schema of the JSON. It is raised when a key changes its meaning or goes.
@@ -55,14 +55,6 @@ impl CheckReport {
             None => print(&format!("{:#}", document(&self.findings, worst)))?,
         }
         Ok(worst)
-    }
-}
-
-/// A reader that closed standard output has read enough.
-fn read_enough(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
     }
 }
 
