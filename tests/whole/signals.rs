@@ -80,8 +80,7 @@ fn a_recommendation_launches_from_the_template_first() {
 fn a_notice_after_a_handover_by_recommendation_launches_no_second_successor() {
     let (scenario, daemon) = check_successor_first(Owner::LaunchTemplate);
     scenario.sim.notice("terminate", Duration::from_secs(120));
-    let noticed = daemon.wait_for("noticed");
-    assert!(noticed["message"].as_str().is_some_and(|it| it.contains("handed over already")), "{noticed}");
+    daemon.wait_for("noticed");
     eventually(|| (count(&daemon, "handed-over") == 2).then_some(())).expect("all is gone through once more");
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     scenario.assert_handed_over(&["web"], "after the notice");

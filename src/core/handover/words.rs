@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::manner::OnNotice;
 use crate::core::config::When;
 use crate::core::incident::{Earlier, Incident, Takes};
-use crate::core::model::{Action, BootInstant, MilestoneKind, Registration, Signal};
+use crate::core::model::{Action, BootInstant, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
 /// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
@@ -58,12 +58,6 @@ pub(super) fn begun(
         (Signal::Notice, Some(Action::Hibernate)) => {
             format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
         }
-        (Signal::Notice, action) if has_handed_over(incident) => {
-            let action = action.unwrap_or(Action::Terminate);
-            format!(
-                "AWS will {action} this instance in {left}, which has handed over already: all is gone through once more"
-            )
-        }
         (Signal::Notice, action) if serves_on => {
             let action = action.unwrap_or(Action::Terminate);
             format!(
@@ -96,11 +90,6 @@ fn asked(plan: &Plan, when: When, at_once: String) -> String {
         ),
         OnNotice::ServeOn | OnNotice::AtOnce { .. } => at_once,
     }
-}
-
-/// That was the last thing it did.
-fn has_handed_over(incident: &Incident) -> bool {
-    incident.milestones.last().is_some_and(|last| last.milestone == MilestoneKind::HandedOver)
 }
 
 /// A part of a sentence: what a drill does where a notice would do what the plan says.
