@@ -351,6 +351,7 @@ impl Daemon {
             config: self.options.config.clone(),
             dry_run: self.options.dry_run,
             known: self.preparation.known_in_full(),
+            groups: self.preparation.groups(),
             chooses_zones: self.preparation.chooses_zones(&self.options.config),
             renews_delays: self.preparation.rounds.renews_delays(now),
             tempo: self.preparation.rounds.tempo(),

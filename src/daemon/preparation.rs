@@ -110,6 +110,12 @@ impl Preparation {
         known.filter(|it| !found.without_delay.contains(&it.target_group)).cloned().collect()
     }
 
+    /// The groups in which this instance was found: the next round looks into them again.
+    pub(super) fn groups(&self) -> Vec<TargetGroupArn> {
+        let found = self.found.iter().flat_map(|found| &found.registrations);
+        found.map(|registration| registration.target_group.clone()).collect()
+    }
+
     pub(super) fn known(&self) -> LookedUp {
         let found = self.found.clone().unwrap_or_default();
         LookedUp {
@@ -250,6 +256,7 @@ mod tests {
     use super::*;
     use crate::core::model::{AutoScalingGroup, LifecycleHook, Target, TargetType};
     use crate::core::plan::GroupRequest;
+    use crate::daemon::prepare::groups_to_ask;
     use crate::daemon::rounds::{PUT_OFF_BY, RENEW_EVERY};
 
     fn registration(name: &str) -> Registration {
@@ -415,5 +422,21 @@ mod tests {
         assert_eq!(beginnings(&lines), ["registered"]);
         assert_eq!(preparation.known_in_full().len(), 2);
         assert!(preparation.rounds.next > now + RENEW_EVERY);
+    }
+
+    #[test]
+    fn a_delay_that_a_scan_of_one_of_many_put_off_is_asked_for_in_the_next_round_and_then_nothing_for_hours() {
+        let (mut preparation, now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
+        preparation.learn(Findings { registrations: None, ..found(["web", "api"]) }, now);
+        assert!(preparation.is_scan_due(&Config::default(), now).is_some(), "nobody names a target group");
+        let Some(Ok(mut scanned)) = found(["web", "api"]).registrations else { panic!("two of them") };
+        scanned.without_delay = scanned.registrations.iter().map(|it| it.target_group.clone()).collect();
+        preparation.scanned(Ok(scanned.clone()), Duration::from_secs(1), now);
+        let next = preparation.rounds.next;
+        assert!(next <= now + PUT_OFF_BY * 5 && preparation.known_in_full().is_empty(), "{next:?}");
+        let asked = groups_to_ask(&preparation.groups(), &[]);
+        assert_eq!(asked, scanned.without_delay, "the round looks into them, and asks for their delays");
+        preparation.learn(found(["web", "api"]), next);
+        assert!(preparation.rounds.next >= next + RENEW_EVERY && preparation.known_in_full().len() == 2);
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct RoundInput {
     pub(super) dry_run: bool,
     /// The registrations of the last round: their groups need not be described again.
     pub(super) known: Vec<Registration>,
+    /// The groups in which this instance was found, also those that are not known in full: see [`Preparation::groups`].
+    pub(super) groups: Vec<TargetGroupArn>,
     /// The plan chooses the successor's zone: see [`Preparation::chooses_zones`].
     pub(super) chooses_zones: bool,
     /// The delays of what is known are asked for again: see [`Preparation::renews_delays`].
@@ -62,20 +64,19 @@ pub(super) enum Delays {
 
 /// One round: credentials first, because everything else needs them.
 pub(super) async fn prepare(asked: RoundInput) -> Findings {
-    let RoundInput { aws, imds, identity, config, dry_run, known, renews_delays, tempo, .. } = &asked;
+    let RoundInput { aws, imds, identity, config, dry_run, known, groups, renews_delays, tempo, .. } = &asked;
     let credentials = renew_credentials(aws).await;
     let plan = find_plan(aws, imds, identity, config, *tempo).await;
-    let mut groups: Vec<TargetGroupArn> = known.iter().map(|registration| registration.target_group.clone()).collect();
-    let named = match &plan.plan {
-        Some(Plan::Group { group, .. }) => group.target_groups.as_slice(),
-        Some(Plan::Fleet { fleet, .. }) => fleet.target_groups.as_slice(),
-        _ => &[],
-    };
-    groups.extend(named.iter().filter(|arn| !groups.contains(arn)).cloned().collect::<Vec<_>>());
+    let named = plan.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default();
+    // What only a scan has found is never presumed: it knows the ports.
+    let is_named = groups.iter().all(|arn| named.contains(arn));
+    let groups = groups_to_ask(groups, named);
     let listed = config.target_groups != TargetGroups::Discover;
     let puts_off = tempo.puts_off(plan.plan.as_ref().and_then(Plan::fellows));
-    let is_presumed =
-        puts_off && known.is_empty() && plan.plan.as_ref().is_some_and(|plan| plan.is_in_service(identity));
+    let is_presumed = puts_off
+        && known.is_empty()
+        && (listed || is_named)
+        && plan.plan.as_ref().is_some_and(|plan| plan.is_in_service(identity));
     let mut registrations = match listed || !groups.is_empty() {
         true if is_presumed => {
             let presume = || presume_registrations(aws, identity, config, groups.clone());
@@ -113,6 +114,11 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     };
     let hooks_put_off = puts_off && matches!(plan.plan, Some(Plan::Group { .. }));
     Findings { credentials, plan, hooks_put_off, registrations, delays, denied_reads, tidied }
+}
+
+/// Those in which this instance was found, and those that its owner names.
+pub(super) fn groups_to_ask(found: &[TargetGroupArn], named: &[TargetGroupArn]) -> Vec<TargetGroupArn> {
+    found.iter().chain(named.iter().filter(|arn| !found.contains(arn))).cloned().collect()
 }
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).

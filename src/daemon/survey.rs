@@ -87,6 +87,7 @@ async fn find_all(
         // The daemon puts right what is left over on a fleet.
         dry_run: true,
         known,
+        groups: Vec::new(),
         chooses_zones,
         renews_delays: false,
         tempo: Tempo::AtOnce,
