@@ -136,6 +136,11 @@ impl Register {
         self.is_over() || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
     }
 
+    /// One of them is registered, whoever did it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.successors.values().any(|it| it.told >= Told::Registered)
+    }
+
     fn place(&self, instance: &Instance) -> Option<&Place> {
         self.successors.get(&instance.instance_id).map(|successor| &successor.place)
     }
@@ -265,6 +270,7 @@ impl Register {
             (TargetStanding::Serves, _) | (_, Place::Healthy) => Place::Healthy,
             (TargetStanding::Registered | TargetStanding::Unserved, _) => Place::Follow,
             (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
+            (TargetStanding::Wanting { .. }, _) if self.registration.needs_server_id => Place::Follow,
             // An owner registers on the group's own port alone; until it has, nobody does.
             (TargetStanding::Wanting { .. }, _) if self.by_owner && !is_shown() => Place::Follow,
             (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),

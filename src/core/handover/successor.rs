@@ -32,8 +32,8 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    /// For each of them: only others, who know the server ids, can register there.
-    need_server_id: Vec<bool>,
+    /// For each of them: somebody who knows the server ids has to register there, and it is not the owner.
+    need_others: Vec<bool>,
     pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
@@ -77,7 +77,7 @@ impl SuccessorDuties {
             find: None,
             watch: None,
             registers: Vec::new(),
-            need_server_id: Vec::new(),
+            need_others: Vec::new(),
             lifecycles,
             lost: BTreeSet::new(),
             deaths: Vec::new(),
@@ -250,11 +250,12 @@ impl SuccessorDuties {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
-            let by_others = registration.needs_server_id || by_owner.contains(&registration.target_group);
+            let by_owner = by_owner.contains(&registration.target_group);
+            let by_others = registration.needs_server_id || by_owner;
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
             self.registers.push(Register::new(registration.clone(), by_others, attempts));
-            self.need_server_id.push(registration.needs_server_id);
+            self.need_others.push(registration.needs_server_id && !by_owner);
         }
         self.admit(situation.now);
     }
@@ -443,13 +444,11 @@ impl SuccessorDuties {
                 Some(DutyReport::new("successor", nobody_comes.is_some(), what))
             }
         };
-        let unless_unknown = |(report, needs_server_id): (DutyReport, bool)| match needs_server_id && !report.done {
-            true => DutyReport::new(report.duty, false, WANTS_SERVER_ID).settled(),
-            false => report,
-        };
-        let registers = self.registers.iter().zip(&self.need_server_id);
-        let registers = registers.filter_map(|(register, needs)| Some((register.report(begun_at)?, *needs)));
-        let registers = registers.map(unless_unknown);
+        let registers = self.registers.iter().zip(&self.need_others).filter_map(|(register, needs_others)| {
+            let report = register.report(begun_at)?;
+            let nobody_does = *needs_others && !report.done && !register.is_begun();
+            Some(if nobody_does { DutyReport::new(report.duty, false, WANTS_SERVER_ID).settled() } else { report })
+        });
         let reports = asked.into_iter().chain(successor).chain(registers);
         let given_up = self.ask.as_ref().is_some_and(|ask| ask.given_up().is_some());
         let settle = |report: DutyReport| if given_up { report.settled() } else { report };

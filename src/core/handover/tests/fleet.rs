@@ -591,7 +591,8 @@ fn a_fleet_that_keeps_what_exceeds_its_target_already_is_asked_for_no_policy_and
 
 #[test]
 fn where_a_target_is_registered_with_a_server_id_the_successor_is_left_to_others_with_a_word() {
-    for (by_others, complete) in [(false, false), (true, true)] {
+    // Nobody registers it, somebody on another port, or on ours: then it is healthy a minute later.
+    for (port, complete) in [(None, false), (Some(443), false), (Some(80), true)] {
         let mut told = told(|_| {});
         let mut incident = incident_of(US, Action::Terminate, 141_000);
         incident.time = Some(epoch() + Duration::from_secs(140));
@@ -605,10 +606,15 @@ fn where_a_target_is_registered_with_a_server_id_the_successor_is_left_to_others
         told.until(23_000);
         told.members.push(member("i-new", 24, None));
         told.shown.capacity.fulfilled = 11;
-        if by_others {
-            let target = Target { id: "i-new".into(), port: 80 };
-            told.healthy = vec![TargetHealth { target, state: TargetState::Healthy, reason: None }];
-        }
+        let shown = |port, state| {
+            let target = Target { id: "i-new".into(), port };
+            vec![TargetHealth { target, state, reason: None }]
+        };
+        told.healthy = port.map(|port| shown(port, TargetState::Initial)).unwrap_or_default();
+        told.until(90_000);
+        let is_early = told.handover.outcome().is_some();
+        assert!(!(complete && is_early), "it ends before the successor is healthy: {:#?}", told.handover.outcome());
+        told.healthy = port.map(|port| shown(port, TargetState::Healthy)).unwrap_or_default();
         told.until(139_000);
         assert!(!told.calls.iter().any(|call| matches!(call, Call::RegisterTargets { .. })), "{:?}", told.calls);
         let reports = told.handover.reports();
