@@ -25,7 +25,7 @@ use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity};
-use crate::core::retry::{Failure, growing};
+use crate::core::retry::{Failure, fraction, growing};
 
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [u64; 4] = [2, 3, 4, 5];
@@ -38,7 +38,7 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it is shows
-/// within this. What is in doubt for longer is raised: a fleet that has what it is to have launches nobody by that.
+/// within this, or up to twice as long. What is in doubt for longer is raised: a fleet that has what it is to have launches nobody by that.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
@@ -238,17 +238,19 @@ impl AskCapacity {
         }
         let Some(base) = self.base else { return };
         if self.count.others == Others::AboutToGo {
-            return if self.raise.is_begun() { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
+            let is_raised = self.raise.is_begun() && capacity.total > base;
+            return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
-        if !self.raise.is_begun() && capacity.total <= base {
-            let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
-            let missing = (capacity.total - capacity.fulfilled).max(0);
-            let lacking = (base - units.staying - missing).max(0);
+        let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
+        let missing = (capacity.total - capacity.fulfilled).max(0);
+        let lacking = (base - units.staying - missing).max(0);
+        let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
+        if capacity.total <= base && lacking == 0 && has_launched {
+            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
+            self.count.by_itself = units.going;
+        } else if !self.raise.is_begun() && capacity.total <= base {
             let replaced = units.young.saturating_add(missing) - raised;
-            // Where those that stay fill all places, with some that came since the notice, whoever had them launched, nobody
-            // more is needed.
-            let is_filled = lacking == 0 && units.young > 0;
-            self.count.by_itself = if is_filled { units.going } else { replaced.min(units.going - lacking).max(0) };
+            self.count.by_itself = replaced.min(units.going - lacking).max(0);
         } else {
             // The fleet replaces, beside the raise, the living members that it has dropped since.
             let dropped = (units.old - capacity.fulfilled).max(0);
@@ -265,22 +267,25 @@ impl AskCapacity {
         let is_too_high = capacity.total > wanted && is_ours_alone;
         // Whoever raises sets the tag before.
         let is_untouched = !incident.start.is_resumed() || tag.is_none();
-        let nobody_asked = self.count.by_itself == 0 && !self.raise.is_begun() && is_untouched;
+        let nobody_came = self.count.by_itself == 0 || units.young == 0;
+        let nobody_asked = nobody_came && !self.raise.is_begun() && is_untouched;
         // The successors that others' raises have launched fill the places, and are not registered by that.
         let is_full = capacity.total == base && units.staying - units.young >= base;
         let reached = capacity.fulfilled >= wanted;
         let is_raised = self.raise.is_begun() || capacity.total >= wanted;
         let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
         self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
-        let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + DOUBTED_AT_MOST);
-        self.has_spare = is_full && nobody_asked;
-        let spare_since = *self.count.spare_since.get_or_insert(now);
-        self.count.spare_since.take_if(|_| !self.has_spare);
-        if self.has_spare && now < spare_since + SPARE_IS_SURE_AFTER {
+        // One of many that doubt the same raises first, and the others see that.
+        let doubted_for = DOUBTED_AT_MOST.mul_f64(1.0 + fraction(self.attempts.seed));
+        let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + doubted_for);
+        let seems_spare = is_full && nobody_asked;
+        self.count.spare_since = self.count.spare_since.or(Some(now)).filter(|_| seems_spare);
+        self.has_spare = self.count.spare_since.is_some_and(|since| now >= since + SPARE_IS_SURE_AFTER);
+        if self.has_spare {
+            self.go_on(now, Stage::Done);
+        } else if seems_spare {
             self.count.wanted = None;
             self.look_again(now);
-        } else if self.has_spare {
-            self.go_on(now, Stage::Done);
         } else if waits_for_sight {
             self.look_again(now);
         } else if reached && !is_doubtful {
@@ -407,6 +412,8 @@ impl Duty<Duties> for AskCapacity {
                 let wanted = self.count.wanted?;
                 self.raise = if self.raise.may_have_been_done() { Raise::Stands } else { Raise::Begun };
                 self.writes.noted = self.writes.noted.max(wanted);
+                // What was put back before is to be put back again.
+                (self.fulfilled, self.back_at) = (false, None);
                 self.modify(wanted)
             }
             Stage::PutBack | Stage::StandBack => self.modify(self.base?),
@@ -443,7 +450,7 @@ impl Duty<Duties> for AskCapacity {
                 match (deaths.is_empty(), self.back_at.is_some()) {
                     // A victim has gone, or the number that was read counted a dead member.
                     (true, true) => {
-                        (self.fulfilled, self.count.wanted, self.deaths.expected) = (false, None, None);
+                        (self.count.wanted, self.deaths.expected) = (None, None);
                         self.go_on(now, Stage::Count);
                     }
                     (true, false) => self.wait(now),
@@ -457,8 +464,7 @@ impl Duty<Duties> for AskCapacity {
             (Stage::Untag, Answer::Accepted) | (Stage::Tidy, Answer::Capacity { .. }) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {
                 (self.raise, self.writes.failed) = (Raise::Stands, 0);
-                // What was put back before is to be put back again.
-                (self.is_raised, self.fulfilled, self.back_at) = (true, false, None);
+                self.is_raised = true;
                 self.wait(now);
             }
             (Stage::StandBack, Answer::Accepted) => {

@@ -1,6 +1,6 @@
 //! The fate of a raise in words: what became of the fleet's capacity, and why, for the end of a handover.
 
-use super::{AskCapacity, Others, Stage};
+use super::{AskCapacity, Others, Raise, Stage};
 #[cfg(test)]
 use super::{Count, Writes};
 use crate::core::duty::DutyReport;
@@ -32,10 +32,7 @@ impl AskCapacity {
                 let what = format!("left at {base}: somebody else has set it so since it was raised");
                 DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
-            (stage, _) if self.has_spare => {
-                let report = DutyReport::new(duty, true, "not needed: it has more than its target");
-                if stage == Stage::Done { report } else { report.open() }
-            }
+            _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
             (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone()).settled(),
             (stage, back_at) if self.deaths.given_up.is_some() => {
                 let why = self.deaths.given_up.clone().unwrap_or_default();
@@ -58,7 +55,7 @@ impl AskCapacity {
                 DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
-            (_, None) if self.raise.may_have_been_done() => {
+            (_, None) if self.raise == Raise::Stands => {
                 DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble()))
             }
             (_, None) => DutyReport::new(duty, false, self.why_not_raised()),

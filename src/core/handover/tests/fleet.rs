@@ -213,6 +213,22 @@ fn a_raise_after_a_put_back_is_put_back_too() {
 }
 
 #[test]
+fn a_victim_that_the_fleet_drops_after_the_put_back_is_not_raised_for_again() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 22, None));
+    told.until(26_000);
+    assert_eq!(told.written, ["11", "10"]);
+    // The fleet counts this instance as gone.
+    told.shown.capacity.fulfilled = 10;
+    told.until(100_000);
+    assert_eq!(told.written, ["11", "10"]);
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(reports.contains("reached, and back at 10"), "{reports}");
+}
+
+#[test]
 fn a_spare_member_that_turns_out_to_go_too_is_none() {
     let mut told = told(|told| {
         told.members.push(member("i-spare", -900, None));
@@ -220,6 +236,8 @@ fn a_spare_member_that_turns_out_to_go_too_is_none() {
     });
     told.until(23_000);
     assert!(told.handover.outcome().is_none() && told.written.is_empty());
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(!reports.contains("not needed"), "nobody is sure yet: {reports}");
     told.members[0].taken_since = Some(epoch() + Duration::from_secs(20));
     told.until(50_000);
     assert_eq!(told.written, ["12"], "nine stay of ten, and two go");
