@@ -241,7 +241,7 @@ impl Handover {
         if let Some(successor) = &mut self.duties.successor {
             successor.overhear(now, &self.facts.incident, id, &answer);
         }
-        self.duties.hear_of_target_groups(&answer, &self.facts.incident, now);
+        self.duties.hear_of_target_groups(&answer, &self.facts.incident, self.facts.crowd, now);
         let had_begun = self.hooks_have_begun();
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);

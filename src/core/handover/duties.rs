@@ -152,14 +152,29 @@ impl Duties {
         incident: &Incident,
         now: BootInstant,
     ) {
+        let find = self.registrations_among(among, incident, now);
+        self.find_registrations.push(find);
+    }
+
+    fn registrations_among(
+        &self,
+        among: Option<Vec<TargetGroupArn>>,
+        incident: &Incident,
+        now: BootInstant,
+    ) -> FindRegistrations {
         let id = DutyId::FindRegistrations(self.find_registrations.len());
-        let attempts = Attempts::new(id, now, seed(incident, "look-ups"));
-        self.find_registrations.push(FindRegistrations::new(among, attempts));
+        FindRegistrations::new(among, Attempts::new(id, now, seed(incident, "look-ups")))
     }
 
     /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is gone, another
     /// may stand under its name. Each is looked up once.
-    pub(super) fn hear_of_target_groups(&mut self, answer: &Answer, incident: &Incident, now: BootInstant) {
+    pub(super) fn hear_of_target_groups(
+        &mut self,
+        answer: &Answer,
+        incident: &Incident,
+        crowd: Crowd,
+        now: BootInstant,
+    ) {
         let named = incident.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default();
         let looks = || self.find_registrations.iter().filter_map(FindRegistrations::among);
         let is_known = |arn: &&TargetGroupArn| {
@@ -174,7 +189,8 @@ impl Duties {
         };
         let is_again = looks().any(|before| before == among);
         if !is_again && (!among.is_empty() || matches!(answer, Answer::Failed(_))) {
-            self.look_for_registrations(Some(among), incident, now);
+            let find = self.registrations_among(Some(among), incident, now).late(crowd, now);
+            self.find_registrations.push(find);
         }
     }
 
@@ -204,6 +220,11 @@ impl Duties {
 
     pub(super) fn registrations_are_known(&self) -> bool {
         self.find_registrations.iter().all(Duty::is_over)
+    }
+
+    /// The same, of those that were known when the handover began: nothing that changes later takes it back.
+    pub(super) fn first_registrations_are_known(&self) -> bool {
+        self.find_registrations.iter().all(|find| find.is_late() || find.is_over())
     }
 
     /// A scan of all target groups has found what there is to find.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::crowd::{Bucket, CALLS_A_GROUP_LOOK};
+use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
 use super::duties::{Duties, News};
 use super::lifecycle::PATIENT_AFTER;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Situation};
@@ -15,12 +15,28 @@ use crate::core::retry::{Failure, FailureKind};
 
 pub(super) struct FindRegistrations {
     among: Option<Vec<TargetGroupArn>>,
+    /// Begun because something has changed meanwhile. The end waits for it, and nothing else does.
+    is_late: bool,
     attempts: Attempts,
 }
 
+/// The calls of one such look: DescribeTargetGroups and DescribeTargetHealth.
+const CALLS_A_LATE_LOOK: u32 = 2;
+
 impl FindRegistrations {
     pub(super) fn new(among: Option<Vec<TargetGroupArn>>, attempts: Attempts) -> FindRegistrations {
-        FindRegistrations { among, attempts }
+        FindRegistrations { among, is_late: false, attempts }
+    }
+
+    /// All members of a group hear of the same change at once: they do not look at once.
+    pub(super) fn late(self, crowd: Crowd, now: BootInstant) -> FindRegistrations {
+        let mut late = FindRegistrations { is_late: true, ..self };
+        crowd.spread_last(&mut late.attempts, now, Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK));
+        late
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
     }
 
     /// The groups that it looks into; all where it scans.
@@ -31,6 +47,10 @@ impl FindRegistrations {
 
 impl Duty<Duties> for FindRegistrations {
     its_attempts!();
+
+    fn consider(&mut self, situation: &mut Situation<'_>) {
+        situation.crowd.scatter(&mut self.attempts, Bucket::ELB_LOOKS, self.is_late);
+    }
 
     fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
         Some(Call::FindRegistrations { among: self.among.clone() })

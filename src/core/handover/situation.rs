@@ -94,7 +94,7 @@ impl Facts {
         // The tag of one among many can wait for the deregistration.
         let marks_at_once =
             manner != Manner::AtOnce || self.crowd.is_small() || duties.lights.iter().any(Light::asks_for_tags);
-        let (known, leaves) = (duties.registrations_are_known(), &duties.leaves);
+        let (known, leaves) = (duties.first_registrations_are_known(), &duties.leaves);
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         let mut taken_out_of = duties.taken_out_of(|ask| ask.has_left());
         taken_out_of.retain(|group| !duties.lights.iter().any(|light| light.is_back_in(group)));

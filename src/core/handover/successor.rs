@@ -34,6 +34,8 @@ pub(super) struct SuccessorDuties {
     registers: Vec<Register>,
     /// For each of them: somebody who knows the server ids has to register there, and it is not the owner.
     need_others: Vec<bool>,
+    /// The target groups that the owner lists by now, beside those of the plan.
+    owner_lists: Vec<TargetGroupArn>,
     pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
@@ -78,6 +80,7 @@ impl SuccessorDuties {
             watch: None,
             registers: Vec::new(),
             need_others: Vec::new(),
+            owner_lists: Vec::new(),
             lifecycles,
             lost: BTreeSet::new(),
             deaths: Vec::new(),
@@ -250,7 +253,8 @@ impl SuccessorDuties {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         let by_owner = self.plan.owners_target_groups();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
-            let by_owner = by_owner.contains(&registration.target_group);
+            let group = &registration.target_group;
+            let by_owner = by_owner.contains(group) || self.owner_lists.contains(group);
             let by_others = registration.needs_server_id || by_owner;
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
@@ -290,6 +294,9 @@ impl SuccessorDuties {
             (DutyId::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
             _ => None,
         };
+        if let Answer::GroupRoom(Some(room)) = answer {
+            self.owner_lists.clone_from(&room.target_groups);
+        }
         if let Some(members) = members {
             self.lifecycles.saw(now, incident, members);
         }

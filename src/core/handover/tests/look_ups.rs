@@ -191,12 +191,60 @@ fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
     assert!(reports.iter().filter(|it| !of_quiet(it)).all(|report| report.done), "{reports:#?}");
 }
 
+fn no_such_group() -> Answer {
+    let (kind, code) = (FailureKind::Rejected, Some("TargetGroupNotFound".to_owned()));
+    Answer::Failed(Failure { kind, code, message: "One or more target groups not found".into() })
+}
+
+#[test]
+fn a_target_group_that_is_gone_makes_no_crowd_look_at_once_and_what_is_left_stays_left_meanwhile() {
+    let names: Vec<String> = (0..150).map(|number| format!("i-{number}")).collect();
+    let member = |name: &String| GroupMember {
+        instance_id: id(name),
+        availability_zone: "eu-west-1a".into(),
+        lifecycle_state: "InService".into(),
+    };
+    let group = AutoScalingGroup { members: names.iter().map(member).collect(), ..group(&[]) };
+    let plan = Plan::Group { group, how: GroupRequest::Observe };
+    let mut looks = Vec::new();
+    for name in &names {
+        let registrations = Some(vec![registration(WEB, name, &[80]), registration(API, name, &[80])]);
+        let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
+        let mut handover = Handover::begin(incident_of(name, Action::Terminate, 121_000), at_once(), known, at(0));
+        let target = Target { id: name.clone(), port: 80 };
+        for now in (0..60_000).step_by(100) {
+            for Due { duty, call, .. } in handover.due(at(now)) {
+                let answer = match &call {
+                    Call::DeregisterTargets { target_group, .. } if target_group.as_str() == WEB => no_such_group(),
+                    Call::DescribeTargetHealth { .. } => {
+                        let row = |target, state| TargetHealth { target, state, reason: None };
+                        let other = |number: i32| Target { id: format!("i-other{number}"), port: 80 };
+                        let others = (0..20).map(|number| row(other(number), TargetState::Healthy));
+                        Answer::Health(others.chain([row(target.clone(), TargetState::Draining)]).collect())
+                    }
+                    Call::LookAtConnections { ports, .. } => {
+                        let (listening, reached) = (ports.clone(), ports.clone());
+                        Answer::Connections(Connections { listening, reached, ..Connections::default() })
+                    }
+                    // Nobody answers.
+                    Call::FindRegistrations { .. } => {
+                        looks.push(now);
+                        continue;
+                    }
+                    other => other_calls(other),
+                };
+                handover.answered(at(now), duty, answer);
+            }
+        }
+        assert!(handover.is_quiet(), "{name}: {:#?}", handover.reports());
+        assert!(handover.outcome().is_none(), "the end waits for the look");
+    }
+    let soon = looks.iter().filter(|at| **at < 5_000).count();
+    assert!(looks.len() == names.len() && soon <= 40, "{soon} of {} within five seconds", looks.len());
+}
+
 #[test]
 fn a_target_group_that_stands_again_under_its_name_is_left_too() {
-    let no_such_group = || {
-        let (kind, code) = (FailureKind::Rejected, Some("TargetGroupNotFound".to_owned()));
-        Answer::Failed(Failure { kind, code, message: "One or more target groups not found".into() })
-    };
     let again = registration("arn:aws:elasticloadbalancing:r:1:targetgroup/web/again", "i-victim", &[80]);
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let (registrations, plan) = (vec![registration(WEB, "i-victim", &[80])], Some(Plan::nobody_ever("no tag")));
@@ -239,29 +287,42 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
         let registrations = Some(vec![registration(WEB, "i-victim", &[80])]);
         let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
         let mut handover = Handover::begin(incident, at_once(), known, at(0));
-        let mut deregistered = BTreeSet::new();
+        let (mut deregistered, mut registered) = (BTreeSet::new(), BTreeSet::new());
+        let member = |name: &str| GroupMember {
+            instance_id: id(name),
+            availability_zone: "eu-west-1a".into(),
+            lifecycle_state: "InService".into(),
+        };
         let mut looks = 0;
         for now in (0..90_000).step_by(100) {
             for Due { duty, call, .. } in handover.due(at(now)) {
                 let answer = match &call {
                     Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                         target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
+                        members: vec![member("i-victim"), member("i-new")],
                         ..GroupRoom::default()
                     })),
                     Call::FindRegistrations { among } => {
                         assert_eq!(*among, Some(vec![TargetGroupArn::new(API)]));
                         looks += 1;
-                        found(vec![registration(API, "i-victim", &[80])])
+                        found(super::registrations("i-victim").split_off(1))
                     }
                     Call::DeregisterTargets { target_group, .. } => {
                         deregistered.insert(target_group.as_str().to_owned());
                         Answer::Accepted
                     }
+                    Call::RegisterTargets { target_group, .. } => {
+                        registered.insert(target_group.as_str().to_owned());
+                        Answer::Accepted
+                    }
+                    Call::DescribeInstances { .. } => Answer::Instances(vec![running("i-new")]),
                     other => other_calls(other),
                 };
                 handover.answered(at(now), duty, answer);
             }
         }
+        assert_eq!(handover.successor_id(), Some(id("i-new")), "{plan}");
+        assert!(registered.is_empty(), "the owner registers there, {plan}: {registered:?}");
         assert!(deregistered.contains(API) && looks == 1, "{plan}: {deregistered:?}, {looks} looks");
     }
 }
