@@ -90,7 +90,7 @@ pub enum Call {
     DescribeFleetMembers {
         kind: FleetKind,
         fleet_id: String,
-        /// What a member counts for depends on it.
+        /// The weight of a member depends on it.
         unit: CapacityUnit,
     },
     /// Also those that it has lost.
@@ -149,8 +149,8 @@ pub enum Call {
     LookAtReadiness(Readiness),
     /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
-    /// What decides whether the group is asked at all, and may have changed since it was looked up: its settings, and whether it
-    /// takes this instance out by itself.
+    /// The settings that decide whether the group is asked at all, and whether it takes this instance out by itself: both may
+    /// have changed since it was looked up.
     DescribeGroupSettings {
         group: String,
     },

@@ -12,7 +12,7 @@ use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::{Failure, FailureKind};
 
-/// What the denial of a read means for a raise.
+/// The consequences for a raise where a read is denied.
 const NOT_RAISED: &str =
     "its members cannot be counted, so it is not raised at a notice, and replaces this instance when it is gone";
 const BY_MARKS: &str = "the members that go together are counted by the tags that spot-relay sets, which show late";

@@ -32,7 +32,7 @@ pub(super) struct RoundInput {
     pub(super) groups: Vec<TargetGroupArn>,
     /// The plan chooses the successor's zone: see [`Preparation::chooses_zones`].
     pub(super) chooses_zones: bool,
-    /// The delays of what is known are asked for again: see [`Preparation::renews_delays`].
+    /// The delays of what is known are asked for again: see [`Rounds::renews_delays`].
     pub(super) renews_delays: bool,
     /// Others may be asking in the same moment: a start, a recommendation.
     pub(super) tempo: Tempo,
@@ -68,7 +68,7 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     let credentials = renew_credentials(aws).await;
     let plan = find_plan(aws, imds, identity, config, *tempo).await;
     let named = plan.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default();
-    // What only a scan has found is never presumed: it knows the ports.
+    // A registration that only a scan has found is never presumed: the scan knows the ports.
     let is_named = groups.iter().all(|arn| named.contains(arn));
     let groups = groups_to_ask(groups, named);
     let listed = config.target_groups != TargetGroups::Discover;

@@ -24,7 +24,7 @@ impl Said {
         doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()
     }
 
-    /// What a round tells of the fleet, unless the round before told the same.
+    /// The line that a round tells of the fleet, unless the round before told the same.
     pub(super) fn news_of_fleet(&mut self, line: Option<LogLine>) -> Option<LogLine> {
         let before = std::mem::replace(&mut self.fleet, line);
         self.fleet.clone().filter(|_| self.fleet != before)

@@ -250,7 +250,7 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
     }
 }
 
-/// Where a file is written before it takes the place of the old one.
+/// The path at which a file is written before it takes the place of the old one.
 fn new_of(path: &Path) -> PathBuf {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -361,7 +361,7 @@ fn modify_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     let configs = template_configs(world, query, "LaunchTemplateConfig")?;
     let capacity = query.structure("TargetCapacitySpecification");
     let target = capacity.number("TotalTargetCapacity")?;
-    // What AWS makes of a total without the fleet's unit is unverified: here it is refused.
+    // A total without the fleet's unit is refused here; AWS's answer is unverified.
     if target.is_some() && unit(&capacity)?.unwrap_or_default() != fleet.unit {
         return Err(Refusal::new("InvalidParameterValue", "TargetCapacityUnitType is not the fleet's"));
     }

@@ -129,8 +129,8 @@ impl Stderr {
         stderr
     }
 
-    /// Where no thread is to be had, what standard error takes at once is written in place. The rest waits in the queue, and the
-    /// next line tries again.
+    /// Gives the queue to a thread. Where none is to be had it writes what standard error takes at once; the rest waits in the
+    /// queue, and the next line tries again.
     fn find_a_thread(&self) {
         let mut waiting = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(messages) = waiting.take() else { return };

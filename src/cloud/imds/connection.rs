@@ -109,7 +109,7 @@ async fn beside<T>(wire: &mut Option<Http1>, work: impl Future<Output = T>) -> T
             return Poll::Ready(result);
         }
         if wire.as_mut().is_some_and(|wire| Pin::new(wire).poll(context).is_ready()) {
-            // What waits for it is told by its drop.
+            // Its drop tells those that wait for it.
             *wire = None;
         }
         work.as_mut().poll(context)

@@ -38,7 +38,8 @@ const COUNT_HOLDS: Duration = Duration::from_secs(4);
 const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it is shows
-/// within this, or up to twice as long. What is in doubt for longer is raised: a fleet that has what it is to have launches nobody by that.
+/// within this, or up to twice as long. A capacity that is in doubt for longer is raised: a fleet that has what it is to have
+/// launches nobody by that.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
@@ -241,21 +242,7 @@ impl AskCapacity {
             let is_raised = self.raise.is_begun() && capacity.total > base;
             return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
         }
-        let raised = tag.filter(|tag| tag.base == base).map_or(0, |tag| tag.raised - base);
-        let missing = (capacity.total - capacity.fulfilled).max(0);
-        let lacking = (base - units.staying - missing).max(0);
-        let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
-        if capacity.total <= base && lacking == 0 && has_launched {
-            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
-            self.count.by_itself = units.going;
-        } else if !self.raise.is_begun() && capacity.total <= base {
-            let replaced = units.young.saturating_add(missing) - raised;
-            self.count.by_itself = replaced.min(units.going - lacking).max(0);
-        } else {
-            // The fleet replaces, beside the raise, the living members that it has dropped since.
-            let dropped = (units.old - capacity.fulfilled).max(0);
-            self.count.by_itself = self.count.by_itself.max(dropped).min(units.going);
-        }
+        self.count.by_itself = self.replaced_by_itself(&fleet, base, units);
         let wanted = base.saturating_add((units.going - self.count.by_itself).max(0));
         self.count.wanted = Some(wanted);
         self.count.fulfilled = capacity.fulfilled;
@@ -412,7 +399,7 @@ impl Duty<Duties> for AskCapacity {
                 let wanted = self.count.wanted?;
                 self.raise = if self.raise.may_have_been_done() { Raise::Stands } else { Raise::Begun };
                 self.writes.noted = self.writes.noted.max(wanted);
-                // What was put back before is to be put back again.
+                // The raise before was put back, and this one is to be put back too.
                 (self.fulfilled, self.back_at) = (false, None);
                 self.modify(wanted)
             }

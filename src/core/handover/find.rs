@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::capacity::{Units, noticed_by_request, requests_may_be_told};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
+use super::group::membership;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::incident::Earlier;
@@ -150,7 +151,7 @@ impl Find {
     /// `attempts` are due now.
     pub(super) fn new(among: Among, incident: &Incident, mut attempts: Attempts) -> Find {
         let now = attempts.next;
-        // What the process before this one asked for may be there already, and there may be little time.
+        // The successor that the process before this one asked for may be there already, and there may be little time.
         let is_restart = incident.start.earlier == Earlier::Restart;
         attempts.next = now + if is_restart { FIRST_LOOK_IN_DOUBT_AFTER } else { FIRST_LOOK_AFTER };
         let identity = &incident.start.identity;
@@ -268,7 +269,7 @@ impl Find {
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
-        let makes_room = incident.is_replaced() && is_member(room, incident);
+        let makes_room = incident.is_replaced() && membership(&room.members, incident) != Membership::Leaving;
         let wanted = room.desired_capacity - i32::from(makes_room);
         let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < wanted;
         // EC2 may tell of a member late, and it may be a successor.
@@ -441,11 +442,6 @@ fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
 }
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
-fn is_member(room: &GroupRoom, incident: &Incident) -> bool {
-    let mut ours = room.members.iter().filter(|member| member.instance_id == incident.id.instance_id);
-    ours.any(|ours| ours.membership() != Membership::Leaving)
-}
-
 fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
     let ours = incident.id.instance_id.clone();
     let counts = |state: &str| state == "InService" || state.starts_with("Pending");

@@ -6,7 +6,8 @@ mod launch_first;
 
 use std::time::Duration;
 
-use exit::{Exit, Left, LeftBy, Said, membership, ours, was_in_service};
+pub(super) use exit::membership;
+use exit::{Exit, Left, LeftBy, Said, ours, was_in_service};
 use launch_first::{Doubt, Failed, LaunchFirst, has_grown};
 
 use super::ask::{Ask, Asked};

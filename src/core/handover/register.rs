@@ -13,7 +13,7 @@ use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation
 use crate::core::duty::its_attempts;
 use crate::core::model::{
     BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetStanding, TargetType,
-    ZoneChoice,
+    WANTS_SERVER_ID, ZoneChoice,
 };
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{self, FailureKind, Precedence, growing};
@@ -129,15 +129,22 @@ impl Register {
     pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
         let registered = !self.successors.is_empty() && self.successors.values().all(|it| it.told >= Told::Registered);
         let waits = self.successors.values().any(|it| matches!(it.place, Place::Register(_)));
-        self.is_over() || (registered && all_run) || (self.by_owner && !waits && self.registration.ports().len() <= 1)
+        self.is_over()
+            || (registered && all_run)
+            || (self.is_left_to_others() && !waits && self.registration.ports().len() <= 1)
     }
 
     pub(super) fn is_healthy(&self) -> bool {
         self.is_over() || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
     }
 
+    /// Nobody but the owner registers there, or whoever knows the server ids.
+    fn is_left_to_others(&self) -> bool {
+        self.by_owner || self.registration.needs_server_id
+    }
+
     /// One of them is registered, whoever did it.
-    pub(super) fn is_begun(&self) -> bool {
+    fn is_begun(&self) -> bool {
         self.successors.values().any(|it| it.told >= Told::Registered)
     }
 
@@ -157,7 +164,7 @@ impl Register {
                 continue;
             }
             let place = match several {
-                _ if self.by_owner => Place::Follow,
+                _ if self.is_left_to_others() => Place::Follow,
                 None => Place::Register(self.registration.ports()),
                 Some(count) => {
                     let longest = WAIT_A_SUCCESSOR.saturating_mul(u32::try_from(count.max(2)).unwrap_or(u32::MAX));
@@ -191,7 +198,7 @@ impl Register {
             _ => false,
         };
         let ready = |instance: &&Instance| is_due(instance) && self.target_id(instance).is_some();
-        let asks_for_all = self.by_owner && self.registration.group_port.is_none();
+        let asks_for_all = self.is_left_to_others() && self.registration.group_port.is_none();
         let most = if asks_for_all { usize::MAX } else { self.at_once() };
         self.running.iter().filter(ready).take(most).collect()
     }
@@ -199,7 +206,7 @@ impl Register {
     /// The targets whose health is asked for. An owner registers on the group's own port, which need not be one of ours. Where
     /// that port is not known none is named, which asks for the whole group.
     fn targets_to_look_at(&self, asked: &[Instance]) -> Vec<Target> {
-        let own_port = match (self.by_owner, self.registration.group_port) {
+        let own_port = match (self.is_left_to_others(), self.registration.group_port) {
             (true, None) => return Vec::new(),
             (by_owner, port) => port.filter(|_| by_owner),
         };
@@ -214,7 +221,7 @@ impl Register {
 
     /// As many successors are named in one call.
     fn at_once(&self) -> usize {
-        let ports = self.registration.targets.len() + usize::from(self.by_owner);
+        let ports = self.registration.targets.len() + usize::from(self.is_left_to_others());
         (TARGETS_A_CALL / ports.max(1)).max(1)
     }
 
@@ -242,7 +249,8 @@ impl Register {
         for instance in asked {
             let (Some(target_id), Some(place)) = (self.target_id(instance), self.place(instance)) else { continue };
             let (seen, standing) = self.seen(&target_id, rows, place, now);
-            at_once |= (self.by_owner || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
+            at_once |=
+                (self.is_left_to_others() || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
             self.is_unserved |= standing == TargetStanding::Unserved;
             if !matches!(standing, TargetStanding::Wanting { .. }) {
                 shown.push(instance.instance_id.clone());
@@ -272,7 +280,7 @@ impl Register {
             (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
             (TargetStanding::Wanting { .. }, _) if self.registration.needs_server_id => Place::Follow,
             // An owner registers on the group's own port alone; until it has, nobody does.
-            (TargetStanding::Wanting { .. }, _) if self.by_owner && !is_shown() => Place::Follow,
+            (TargetStanding::Wanting { .. }, _) if self.is_left_to_others() && !is_shown() => Place::Follow,
             (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
         };
         (seen, standing)
@@ -424,6 +432,9 @@ impl Duty<Duties> for Register {
         if let Some(at) = self.healthy_at.filter(|_| self.is_healthy()) {
             return Some(DutyReport::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))));
         }
+        if self.registration.needs_server_id && !self.by_owner && !self.is_begun() {
+            return Some(DutyReport::new(duty, false, WANTS_SERVER_ID).settled());
+        }
         let count = |is: fn(&Successor) -> bool| self.successors.values().filter(|it| is(it)).count();
         let (all, registered) = (self.successors.len(), count(|it| it.told >= Told::Registered));
         let healthy = count(|it| it.place == Place::Healthy);
@@ -481,6 +492,7 @@ mod tests {
         assert!(register.is_healthy() && register.is_provided_for(true));
         assert_eq!(register.seen_again(&shown(TargetState::Unhealthy), at(2_000)), [successor.instance_id]);
     }
+
     #[test]
     fn a_successor_is_told_of_as_healthy_though_another_that_was_so_before_has_died() {
         let mut register =

@@ -18,7 +18,7 @@ use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situatio
 use crate::core::duty::{self, each, each_mut};
 use crate::core::incident::LaunchStep;
 use crate::core::model::{
-    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth, WANTS_SERVER_ID,
+    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth,
 };
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
@@ -32,8 +32,6 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    /// For each of them: somebody who knows the server ids has to register there, and it is not the owner.
-    need_others: Vec<bool>,
     /// The target groups that the owner lists by now, beside those of the plan.
     owner_lists: Vec<TargetGroupArn>,
     pub(super) lifecycles: Lifecycles,
@@ -79,7 +77,6 @@ impl SuccessorDuties {
             find: None,
             watch: None,
             registers: Vec::new(),
-            need_others: Vec::new(),
             owner_lists: Vec::new(),
             lifecycles,
             lost: BTreeSet::new(),
@@ -255,11 +252,9 @@ impl SuccessorDuties {
         for registration in situation.registrations().iter().skip(self.registers.len()) {
             let group = &registration.target_group;
             let by_owner = by_owner.contains(group) || self.owner_lists.contains(group);
-            let by_others = registration.needs_server_id || by_owner;
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
-            self.registers.push(Register::new(registration.clone(), by_others, attempts));
-            self.need_others.push(registration.needs_server_id && !by_owner);
+            self.registers.push(Register::new(registration.clone(), by_owner, attempts));
         }
         self.admit(situation.now);
     }
@@ -451,11 +446,7 @@ impl SuccessorDuties {
                 Some(DutyReport::new("successor", nobody_comes.is_some(), what))
             }
         };
-        let registers = self.registers.iter().zip(&self.need_others).filter_map(|(register, needs_others)| {
-            let report = register.report(begun_at)?;
-            let nobody_does = *needs_others && !report.done && !register.is_begun();
-            Some(if nobody_does { DutyReport::new(report.duty, false, WANTS_SERVER_ID).settled() } else { report })
-        });
+        let registers = self.registers.iter().filter_map(|register| register.report(begun_at));
         let reports = asked.into_iter().chain(successor).chain(registers);
         let given_up = self.ask.as_ref().is_some_and(|ask| ask.given_up().is_some());
         let settle = |report: DutyReport| if given_up { report.settled() } else { report };

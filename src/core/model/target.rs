@@ -381,6 +381,7 @@ mod tests {
         assert!(!registration.is_served(&row) && registration.is_unserved(&row));
         assert!(row.is_registered(), "it is in the group all the same");
     }
+
     #[test]
     fn targets_stand_in_their_group_as_the_worst_of_their_ports() {
         let targets = [80, 81].map(|port| Target { id: "i-us".into(), port });

@@ -85,7 +85,7 @@ pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identit
 }
 
 /// Rounded up: a part of a unit counts for one.
-fn units(hundredths: u64) -> i32 {
+pub(crate) fn units(hundredths: u64) -> i32 {
     i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
 }
 

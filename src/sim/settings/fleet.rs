@@ -1,4 +1,4 @@
-//! What the fleet counts, where it is the owner.
+//! The units that the fleet counts in, where it is the owner.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,17 @@
-//! Counting a fleet's members: which of them it replaces by itself, and when another victim goes. No calls.
+//! Counts a fleet's members: which of them it replaces by itself, and when another victim goes. It makes no calls.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ABOUT_TO_GO;
+use super::{ABOUT_TO_GO, AskCapacity};
 use crate::core::handover::situation::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
 use crate::core::notice::TWO_MINUTES;
-use crate::core::plan::{goes_at, is_under_notice, member_hundredths, noticed_at, units_under_notice};
+use crate::core::plan::{
+    RaisedCapacity, goes_at, is_under_notice, member_hundredths, noticed_at, units, units_under_notice,
+};
 use crate::core::retry::Failure;
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
@@ -40,7 +42,7 @@ pub(super) struct Count {
     pub(super) spare_since: Option<BootInstant>,
 }
 
-/// What becomes of the other members.
+/// The fate of the other members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Others {
     #[default]
@@ -85,13 +87,36 @@ impl Units {
             let living = members.iter().filter(|member| member.lives() && is(member));
             living.map(|member| member_hundredths(fleet, member)).sum::<u64>()
         };
-        let units = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
+        let whole = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
         Units {
             going: units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
-            staying: units(&|it| is_other(it) && !is_going(it)),
-            young: units(&is_young),
-            old: units(&|it| it.instance.is_some() && !is_young(it)),
-            living: i32::try_from(hundredths(&|_| true).div_ceil(100)).unwrap_or(i32::MAX),
+            staying: whole(&|it| is_other(it) && !is_going(it)),
+            young: whole(&is_young),
+            old: whole(&|it| it.instance.is_some() && !is_young(it)),
+            living: units(hundredths(&|_| true)),
+        }
+    }
+}
+
+impl AskCapacity {
+    /// The units that the fleet replaces without being asked.
+    pub(super) fn replaced_by_itself(&self, fleet: &Fleet, base: i32, units: Units) -> i32 {
+        let (capacity, is_begun) = (fleet.capacity, self.raise.is_begun());
+        let tag = RaisedCapacity::read(&fleet.tags).filter(|tag| tag.base == base);
+        let raised = tag.map_or(0, |tag| tag.raised - base);
+        let missing = (capacity.total - capacity.fulfilled).max(0);
+        let lacking = (base - units.staying - missing).max(0);
+        let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
+        if capacity.total <= base && lacking == 0 && has_launched {
+            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
+            units.going
+        } else if capacity.total <= base && !is_begun {
+            let replaced = units.young.saturating_add(missing) - raised;
+            replaced.min(units.going - lacking).max(0)
+        } else {
+            // The fleet replaces, beside the raise, the living members that it has dropped since.
+            let dropped = (units.old - capacity.fulfilled).max(0);
+            self.count.by_itself.max(dropped).min(units.going)
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
 /// A fleet that does not get what it was raised for is asked for the dead after so many reads.
 const READS_WITHOUT_A_DEATH: usize = 5;
 
-/// What the fleet has launched for this handover and lost.
+/// The instances that the fleet has launched for this handover and lost.
 #[derive(Clone, Default)]
 pub(super) struct Deaths {
     /// The instances that the fleet launched since our notice and that are dead, each with its reason.

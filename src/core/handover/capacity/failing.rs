@@ -23,8 +23,7 @@ pub(in crate::core::handover) fn requests_may_be_told(failure: &Failure, failure
 impl AskCapacity {
     /// Only a person can allow it.
     pub(super) fn spaces_out_what_is_denied(&mut self) {
-        let is_denied = self.attempts.last_failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Denied);
-        if is_denied && self.writes.failed > 0 {
+        if self.attempts.was_denied() && self.writes.failed > 0 {
             self.attempts.space_out((DENIED_PAUSE * self.writes.failed).min(LONGEST_DENIED_PAUSE));
         }
     }

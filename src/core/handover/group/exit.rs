@@ -151,7 +151,7 @@ pub(super) fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> b
     ours(&group.members, incident).is_none_or(is_in_service)
 }
 
-pub(super) fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
+pub(in crate::core::handover) fn membership(members: &[GroupMember], incident: &Incident) -> Membership {
     ours(members, incident).map_or(Membership::Leaving, GroupMember::membership)
 }
 

@@ -79,7 +79,7 @@ impl LaunchFirst {
         growing(&AGAIN_AFTER, self.begun_again)
     }
 
-    /// What a person is to know of a refusal that is no reason to leave: once.
+    /// Tells a person of a refusal that is no reason to leave, once.
     pub(super) fn stays(&self, group: &str) -> Option<String> {
         let why = self.refused.as_deref().filter(|_| self.is_first())?;
         Some(format!(

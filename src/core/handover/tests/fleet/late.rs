@@ -1,0 +1,142 @@
+//! The fleet's numbers and its list lag behind each other and behind the notices of its members, and a process that takes up
+//! another one's handover finds them as they are.
+
+use super::*;
+
+/// The fleet has launched a successor for this instance, and is back at its base.
+fn raised_and_put_back() -> Told {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 22, None));
+    told.until(26_000);
+    assert_eq!(told.written, ["11", "10"]);
+    told
+}
+
+fn assert_back(told: &Told) {
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(reports.contains("reached, and back at 10"), "{reports}");
+}
+
+#[test]
+fn a_dead_victim_that_the_fleet_still_counts_is_no_successor_of_ours() {
+    // The first victim goes fourteen seconds after our notice; its successor has come, and the base is back.
+    for (counted_for, listed_for) in
+        [(2_000, 1_000), (8_000, 2_000), (25_000, 1_000), (25_000, 25_000), (60_000, 2_000)]
+    {
+        let mut told = told(|told| {
+            told.members[0] = member("i-1", -900, Some(-85));
+            told.members.push(member("i-first", -65, None));
+            told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+            told.shown.capacity.fulfilled = 11;
+        });
+        told.until(35_000);
+        assert_eq!(told.written, Vec::<String>::new(), "the first victim's death would be replaced");
+        told.members[0].instance.as_mut().expect("an instance").state = InstanceState::Terminated;
+        told.until(35_000 + listed_for.min(counted_for));
+        told.members.remove(0);
+        told.until(35_000 + counted_for);
+        told.shown.capacity.fulfilled = 10;
+        let raised_by = |told: &Told| told.written.first().cloned();
+        told.until(65_000);
+        assert_eq!(raised_by(&told).as_deref(), Some("11"), "counted for {counted_for} ms");
+        told.until(98_000);
+        told.shown.capacity.fulfilled = 11;
+        told.members.push(member("i-second", 97, None));
+        told.until(139_000);
+        assert_eq!(told.written, ["11", "10"], "counted for {counted_for} ms");
+        assert_eq!(told.shown.capacity.total, 10);
+        assert_back(&told);
+    }
+}
+
+#[test]
+fn a_raise_after_a_put_back_is_put_back_too() {
+    let mut told = raised_and_put_back();
+    // The put-back takes a while to show, and another member is noticed.
+    told.shown.state = FleetState::Modifying;
+    told.members[0] = member("i-1", -900, Some(26));
+    told.until(36_000);
+    told.shown.state = FleetState::Active;
+    assert_eq!(told.written.last().map(String::as_str), Some("12"), "{:?}", told.written);
+    told.until(60_000);
+    told.shown.capacity.fulfilled = 12;
+    told.members.push(member("i-newer", 59, None));
+    told.until(100_000);
+    assert_eq!(told.written, ["11", "10", "12", "10"]);
+    assert_back(&told);
+}
+
+#[test]
+fn a_victim_that_the_fleet_drops_after_the_put_back_is_not_raised_for_again() {
+    let mut told = raised_and_put_back();
+    // The fleet counts this instance as gone.
+    told.shown.capacity.fulfilled = 10;
+    told.until(100_000);
+    assert_eq!(told.written, ["11", "10"]);
+    assert_back(&told);
+}
+
+#[test]
+fn a_spare_member_that_turns_out_to_go_too_is_none() {
+    let mut told = told(|told| {
+        told.members.push(member("i-spare", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(23_000);
+    assert!(told.handover.outcome().is_none() && told.written.is_empty());
+    let reports = format!("{:?}", told.handover.reports());
+    assert!(!reports.contains("not needed"), "nobody is sure yet: {reports}");
+    told.members[0].taken_since = Some(epoch() + Duration::from_secs(20));
+    told.until(50_000);
+    assert_eq!(told.written, ["12"], "nine stay of ten, and two go");
+}
+
+#[test]
+fn after_a_restart_a_fleet_that_nobody_has_raised_and_that_has_a_spare_member_needs_nobody() {
+    let mut told = told(|told| {
+        told.members.push(member("i-spare", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    restart(&mut told);
+    told.needs_nobody();
+}
+
+#[test]
+fn after_a_restart_a_fleet_that_has_replaced_by_itself_is_not_raised_again() {
+    let mut told = told(|told| {
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11 termination".to_owned());
+        told.members.push(member("i-new", 30, None));
+        // It counts this instance as gone since its notice.
+        told.shown.capacity.fulfilled = 10;
+        told.now = 45_000;
+    });
+    restart(&mut told);
+    told.until(139_000);
+    assert!(!told.written.contains(&"11".to_owned()), "{:?}", told.written);
+}
+
+/// The process after the first one takes the incident up.
+fn restart(told: &mut Told) {
+    let mut incident = told.handover.incident().clone();
+    incident.start.earlier = Earlier::Restart;
+    let known = LookedUp {
+        registrations: Some(vec![registration(WEB, US, &[80])]),
+        plan: incident.plan.clone(),
+        ..LookedUp::default()
+    };
+    told.handover = Handover::begin(incident, told.handover.facts.settings.clone(), known, at(told.now));
+}
+
+#[test]
+fn a_successor_that_the_fleets_list_misses_for_a_while_is_waited_for_and_not_raised_for_again() {
+    let mut told = told(|told| {
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(26_000);
+    told.members.push(member("i-new", 20, None));
+    told.until(60_000);
+    assert_eq!(told.written, Vec::<String>::new());
+}
