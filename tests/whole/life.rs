@@ -229,7 +229,9 @@ fn a_hibernation_sends_the_deregistration_first_and_alone() {
     daemon.wait_for("handed-over");
     let requests = scenario.aws_requests().split_off(before);
     let actions: Vec<&str> = requests.iter().map(|request| request.action.as_str()).collect();
-    assert_eq!(actions[..2], ["DeregisterTargets", "DetachInstances"]);
+    // What follows its answer begins in one instant, and arrives in any order.
+    assert_eq!(actions[0], "DeregisterTargets", "{actions:?}");
+    assert!(actions.contains(&"DetachInstances"), "{actions:?}");
     scenario.assert_handed_over(&["web"], "hibernated");
 }
 
