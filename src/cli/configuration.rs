@@ -7,7 +7,7 @@ use crate::host::text_file;
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h): the unit does not restart on it.
 pub(super) const EXIT_CONFIG: u8 = 78;
-/// A file of the configuration cannot be read now (`EX_TEMPFAIL`): the unit starts again and tries again.
+/// A file of the configuration cannot be read, or is not there yet (`EX_TEMPFAIL`): the unit starts again and tries again.
 pub(super) const EXIT_UNREADABLE: u8 = 75;
 pub(super) const DEFAULT_CONFIG: &str = "/etc/spot-relay/config.toml";
 
@@ -36,6 +36,11 @@ pub(super) fn load(named: Option<&Path>) -> Result<Loaded, ConfigError> {
         Err(error) => return Err(ConfigError::unreadable(&file, &error)),
     };
     Ok(Loaded { config: Config::parse(&text, &file)?, text, file })
+}
+
+/// Tells whether it is a file of the configuration that cannot be read, which may pass.
+pub(super) fn is_unreadable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_unreadable)
 }
 
 impl Loaded {

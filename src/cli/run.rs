@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::cli::configuration::WrongValue;
+use crate::cli::configuration::{WrongValue, is_unreadable};
 use crate::cli::environment::{files, runtime, signals, variable};
 use crate::cloud::names::Names;
 use crate::core::config::{Config, ConfigError, Notify};
@@ -41,7 +41,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     }
     let mut first_webhook = match webhook(&config.notify) {
         // A file that comes late must not cost a handover.
-        Err(error) if error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_unreadable) => {
+        Err(error) if is_unreadable(&error) => {
             warn!(
                 "{error:#}; the daemon works without the webhook, and nobody is told there; put the file in its place and \
                  restart the service"
@@ -173,24 +173,16 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
         }
     };
     let shown = path.display().to_string();
-    let text = text_file::read(&path).map_err(|error| match error.kind() {
-        // A secret may be written later than this starts.
-        ErrorKind::NotFound => ConfigError::may_come_to_be_read(&shown, &error).into(),
-        _ => unreadable(&shown, "notify.webhook-file", &error),
-    })?;
+    let text = read(&shown, "notify.webhook-file")?;
     Ok(text.trim().to_owned())
 }
 
 /// The text of a file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
-    text_file::read(Path::new(path)).map_err(|error| unreadable(path, key, &error))
-}
-
-fn unreadable(path: &str, key: &'static str, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
-        _ => ConfigError::unreadable(path, error).into(),
-    }
+    text_file::read(Path::new(path)).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),
+        _ => ConfigError::unreadable(path, &error).into(),
+    })
 }
 
 fn wrong(key: &'static str, what: String) -> WrongValue {

@@ -149,6 +149,23 @@ fn a_configuration_that_cannot_be_read_ends_with_75_so_that_it_is_tried_again() 
 }
 
 #[test]
+fn a_configuration_that_is_named_and_not_there_ends_with_75_too() {
+    let scenario = Scenario::new(settings());
+    let config = scenario.directory().join("config.toml");
+    std::os::unix::fs::symlink("/nowhere/at-all", config).expect("a link in its place");
+    let output = scenario.command().output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "it may be mounted later: {text}");
+    assert!(text.contains("config.toml") && text.contains("cannot be read: No such file"), "{text}");
+    let told = scenario.command_of("check").arg("--config-only").stdout(Stdio::piped()).output().expect("it runs");
+    let text = String::from_utf8_lossy(&told.stdout).replace("\n      ", " ");
+    assert!(
+        told.status.code() == Some(78) && text.contains("exit code 75") && !text.contains("exit code 78"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     let scenario = Scenario::new(settings()).argument("--dry-run");
     let daemon = scenario.ready();

@@ -61,14 +61,17 @@ fn serve(mut stream: std::net::TcpStream, answer: &dyn Fn(usize) -> String, paus
     }
 }
 
-/// A secret that an agent writes some seconds after the start costs no handover.
+/// A secret, or a template, that an agent writes some seconds after the start costs no handover.
 #[test]
 fn a_file_of_the_webhook_that_is_not_there_costs_no_handover() {
-    let config = format!("{SHORT}[notify]\nwebhook-file = \"/nowhere/url\"\n");
-    let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
-    let daemon = scenario.hand_over();
-    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-    assert_eq!(daemon.lines_with("the daemon works without the webhook").len(), 1);
+    for file in ["webhook-file = \"/nowhere/it\"", "webhook = \"https://x/y\"\ntemplate = \"/nowhere/it\""] {
+        let config = format!("{SHORT}[notify]\n{file}\n");
+        let scenario = Scenario::new(owned_by(Owner::LaunchTemplate)).config(&config);
+        let daemon = scenario.hand_over();
+        assert!(daemon.is_complete(), "{file}: {}", daemon.lines().join("\n"));
+        assert_eq!(daemon.lines_with("/nowhere/it: this file of the configuration cannot be read").len(), 1, "{file}");
+        assert_eq!(daemon.lines_with("the daemon works without the webhook").len(), 1, "{file}");
+    }
 }
 
 #[test]

@@ -32,8 +32,8 @@ fn what_only_the_webhook_finds_out_is_told_with_its_line_and_without_its_secret(
             "line 2, column 11: notify.webhook: the webhook is no URL",
         ),
         (
-            "[notify]\nwebhook = \"https://x/secret\"\n\ntemplate = \"/no/such/file\"\n",
-            "line 4, column 12: notify.template: /no/such/file cannot be read: No such file",
+            "[notify]\nwebhook = \"https://x/secret\"\n\ntemplate = \"/\"\n",
+            "line 4, column 12: notify.template: / cannot be read: it is no regular file",
         ),
     ] {
         let output = Scenario::new(world()).config(config).command().output().expect("it runs");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::cli::configuration::load;
+use crate::cli::configuration::{is_unreadable, load};
 use crate::cli::run::{is_program, webhook};
 use crate::core::config::{Config, OwnerChoice, Successor};
 
@@ -11,7 +11,7 @@ use crate::core::config::{Config, OwnerChoice, Successor};
 pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
     let loaded = match load(named) {
         Ok(loaded) => loaded,
-        Err(error) => return (None, vec![wrong("configuration", &error.into())]),
+        Err(error) => return (None, vec![unusable(&error.into())]),
     };
     let found = match loaded.text.is_empty() {
         true => format!("{} is not there, or empty: every key has its default", loaded.file),
@@ -25,11 +25,24 @@ pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
         Ok(Some(_)) => {
             findings.push(Finding::ok("webhook", "its address and its template can be used; nothing was posted"));
         }
+        Err(error) if is_unreadable(&error) => findings.push(
+            Finding::fail("webhook", format!("{error:#}"))
+                .means("the daemon works without the webhook, and nobody is told there")
+                .remedy("put the file in its place and restart the service"),
+        ),
         Err(error) => findings.push(wrong("webhook", &loaded.placed(error))),
     }
     findings.extend(subnets(&loaded.config.successor));
     findings.extend(of_hooks(&loaded.config));
     (Some(loaded.config), findings)
+}
+
+fn unusable(error: &anyhow::Error) -> Finding {
+    if !is_unreadable(error) {
+        return wrong("configuration", error);
+    }
+    let means = "the daemon ends with exit code 75, and the service starts it again every two seconds until the file can be read";
+    Finding::fail("configuration", format!("{error:#}")).means(means).remedy("put the file in its place")
 }
 
 fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {

@@ -11,7 +11,8 @@ pub(super) fn page() -> String {
     page.heading("DESCRIPTION");
     page.paragraph(&format!(
         "`spot-relay` reads `{DEFAULT_CONFIG}`, or the file that is named with `--config`. The former may be absent: every \
-         key is optional, and without any it finds out by itself which target groups and which owner there are."
+         key is optional, and without any it finds out by itself which target groups and which owner there are. A file that \
+         cannot be read, or that is named and not there, ends the program with exit status 75: the service tries again."
     ));
     page.paragraph(
         "The file is TOML: keys stand below the `[table]` that they belong to. A duration is a string with its unit, as \

@@ -126,8 +126,8 @@ fn exit_status(page: &mut ManualPage, program: &Command) {
         }
     }
     page.paragraph(
-        "Every command ends with 1 when it fails, and with 2 on wrong arguments. Those that read the configuration end with 75 if it \
-         cannot be read, and with 78 if it is wrong.",
+        "Every command ends with 1 when it fails, and with 2 on wrong arguments. `run`, `policy` and `drill` end with 75 if the \
+         configuration cannot be read, or is named and not there, and with 78 if it is wrong. `check` reports either as a failure.",
     );
 }
 

@@ -42,7 +42,7 @@ const LONGEST: usize = 100;
 const TAB: &str = "    ";
 
 impl ConfigError {
-    /// The file that was named is not there (which is wrong), or cannot be read (which may pass).
+    /// A file that is named cannot be read, which may pass: it may be mounted, written or made readable later.
     pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
         let remedy = match error.kind() {
             std::io::ErrorKind::PermissionDenied => {
@@ -53,14 +53,8 @@ impl ConfigError {
         };
         let wrong =
             ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}{remedy}"));
-        use std::io::ErrorKind::{InvalidData, NotFound};
-        // What is no text, or no file at all, stays so.
-        ConfigError { is_unreadable: !matches!(error.kind(), NotFound | InvalidData), ..wrong }
-    }
-
-    /// The same of a file that another program may write later: one that is not there may come.
-    pub fn may_come_to_be_read(file: &str, error: &std::io::Error) -> ConfigError {
-        ConfigError { is_unreadable: true, ..ConfigError::unreadable(file, error) }
+        // What is no text stays so.
+        ConfigError { is_unreadable: error.kind() != std::io::ErrorKind::InvalidData, ..wrong }
     }
 
     /// Tells whether a file could not be read, as opposed to one that says something wrong.
