@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use self::finding::{Finding, Level};
-use self::report::CheckReport;
+use self::report::{CheckReport, Scope};
 use crate::cli::configuration::EXIT_CONFIG;
 use crate::cli::environment::{runtime, variable};
 use crate::cloud::imds::Imds;
@@ -40,7 +40,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut report = CheckReport::new(arguments.json);
+    let scope = if arguments.config_only { Scope::Configuration } else { Scope::Everything };
+    let mut report = CheckReport::new(arguments.json, scope);
     let (config, findings) = configuration::look(named);
     report.add(findings)?;
     if let Some(config) = config.filter(|_| !arguments.config_only) {

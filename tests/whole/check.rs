@@ -227,6 +227,8 @@ fn the_configuration_alone_asks_nobody() {
         );
         assert_eq!(output.status.code(), Some(code), "{config}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(scenario.sim.requests().is_empty(), "{config}");
+        let end = text.replace('\n', " ");
+        assert!(end.contains(": the configuration can") && !end.contains("stands in the way"), "no more: {text}");
     }
 }
 

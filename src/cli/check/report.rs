@@ -14,15 +14,23 @@ const SCHEMA: u32 = 1;
 /// A level, and two blanks.
 const INDENT: usize = 6;
 
+/// The things that were looked at: no more is said than was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Everything,
+    Configuration,
+}
+
 pub(super) struct CheckReport {
     /// `None`: JSON.
     screen: Option<Screen>,
+    scope: Scope,
     findings: Vec<Finding>,
 }
 
 impl CheckReport {
-    pub(super) fn new(json: bool) -> CheckReport {
-        CheckReport { screen: (!json).then(Screen::new), findings: Vec::new() }
+    pub(super) fn new(json: bool, scope: Scope) -> CheckReport {
+        CheckReport { screen: (!json).then(Screen::new), scope, findings: Vec::new() }
     }
 
     /// # Errors
@@ -49,7 +57,7 @@ impl CheckReport {
         let worst = self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
         match &mut self.screen {
             Some(screen) => {
-                let last = summary(&self.findings, screen.paint, screen.width);
+                let last = summary(&self.findings, self.scope, screen.paint, screen.width);
                 read_enough(screen.show(&last, &[]))?;
             }
             None => print(&format!("{:#}", document(&self.findings, worst)))?,
@@ -108,14 +116,19 @@ fn level(level: Level, paint: Paint) -> String {
     format!("{}{:blanks$}", paint.with(tone, level.as_str()), "")
 }
 
-fn summary(findings: &[Finding], paint: Paint, width: usize) -> Vec<String> {
+fn summary(findings: &[Finding], scope: Scope, paint: Paint, width: usize) -> Vec<String> {
     let count = |level: Level| findings.iter().filter(|finding| finding.level == level).count();
     let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
-    let (tone, meaning) = match (failures, warnings) {
-        (0, 0) => (Tone::Good, "nothing stands in the way of a handover"),
-        (0, _) => (Tone::Alarm, "a handover can work; read the warnings"),
-        _ => (Tone::Bad, "a handover would go wrong; correct what failed"),
+    let (tone, meaning) = match (scope, failures, warnings) {
+        (Scope::Everything, 0, 0) => (Tone::Good, "nothing stands in the way of a handover"),
+        (Scope::Everything, 0, _) => (Tone::Alarm, "a handover can work; read the warnings"),
+        (Scope::Everything, ..) => (Tone::Bad, "a handover would go wrong; correct what failed"),
+        (Scope::Configuration, 0, 0) => {
+            (Tone::Good, "the configuration can be used; without --config-only everything else is looked at")
+        }
+        (Scope::Configuration, 0, _) => (Tone::Alarm, "the configuration can be used; read the warnings"),
+        (Scope::Configuration, ..) => (Tone::Bad, "the configuration cannot be used as it is; correct what failed"),
     };
     let counts = format!("{} ok, {}, {}", count(Level::Ok), plural(warnings, "warning"), plural(failures, "failure"));
     let text = wrap(&format!("{counts}: {meaning}"), width);
@@ -147,7 +160,7 @@ mod tests {
     fn shown(paint: Paint, width: usize) -> String {
         let findings = findings();
         let lines = findings.iter().flat_map(|finding| lines(finding, paint, width));
-        lines.chain(summary(&findings, paint, width)).collect::<Vec<_>>().join("\n")
+        lines.chain(summary(&findings, Scope::Everything, paint, width)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
