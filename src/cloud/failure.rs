@@ -8,6 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use tracing::debug;
 
 use super::instance_profile::NoProfile;
 use crate::core::error_chain::{causes, error_chain};
@@ -69,6 +70,10 @@ where
         (None, None) => FailureKind::Unanswered,
     };
     let message = match (error.message(), status) {
+        (Some(message), _) if kind == FailureKind::Denied => {
+            debug!("denied: {message}");
+            denial(message)
+        }
         (Some(message), _) => message.to_owned(),
         (None, Some(status)) if code.is_none() => {
             format!("HTTP {status} without an error that could be read{}", beginning(error))
@@ -77,6 +82,33 @@ where
         (None, None) => error_chain(error),
     };
     Failure { kind, code, message }
+}
+
+/// AWS's long no in a few words: who may not call what, on what, and why. The whole of it is logged at `debug`.
+fn denial(message: &str) -> String {
+    // Some thousand letters, which only the caller of sts:DecodeAuthorizationMessage can read.
+    let message = message.split(" Encoded authorization failure message").next().unwrap_or(message);
+    in_few_words(message).unwrap_or_else(|| message.to_owned())
+}
+
+/// `None`: it is not worded as AWS words it.
+fn in_few_words(message: &str) -> Option<String> {
+    let (user, rest) = message.split_once("User: ")?.1.split_once(" is not authorized to perform: ")?;
+    let (action, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (resource, why) = match rest.strip_prefix("on resource: ") {
+        Some(rest) => rest.split_once(' ').unwrap_or((rest, "")),
+        None => ("*", rest),
+    };
+    let who = match (user.split_once(":assumed-role/"), user.split_once(":user/")) {
+        (Some((_, role)), _) => format!("role {}", role.split('/').next().unwrap_or(role)),
+        (None, Some((_, name))) => format!("user {}", name.rsplit('/').next().unwrap_or(name)),
+        (None, None) => user.to_owned(),
+    };
+    // The end of an ARN says which resource it is.
+    let on = resource.rsplit(':').next().filter(|name| *name != "*").map(|name| format!(" on {name}"));
+    let why = why.trim_end_matches('.').replace(&format!("allows the {action} action"), "allows it");
+    let why = if why.is_empty() { why } else { format!(", {why}") };
+    Some(format!("{who} may not call {}{}{why}", action.trim_end_matches('.'), on.unwrap_or_default()))
 }
 
 /// Missing or unusable credentials, for a person.
@@ -134,5 +166,47 @@ fn beginning<E>(error: &SdkError<E, HttpResponse>) -> String {
         _ if text.is_empty() => String::new(),
         Some(end) => format!(": {}...", text.get(..end).unwrap_or_default()),
         None => format!(": {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denial;
+
+    #[test]
+    fn a_denial_says_who_may_not_call_what_on_what_and_why_and_nothing_else() {
+        let who = "User: arn:aws:sts::123456789012:assumed-role/web/i-0123456789abcdef0";
+        let tags = "ec2:CreateTags on resource: arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0";
+        let encoded = format!("Encoded authorization failure message: {}", "aZ09-_".repeat(200));
+        for (message, told) in [
+            (
+                format!(
+                    "You are not authorized to perform this operation. {who} is not authorized to perform: {tags} because no \
+                     identity-based policy allows the ec2:CreateTags action. {encoded}"
+                ),
+                "role web may not call ec2:CreateTags on instance/i-0123456789abcdef0, because no identity-based policy allows it",
+            ),
+            (
+                format!(
+                    "{who} is not authorized to perform: autoscaling:DetachInstances on resource: arn:aws:autoscaling:eu-west-1:\
+                     123456789012:autoScalingGroup:*:autoScalingGroupName/web with an explicit deny in a service control policy"
+                ),
+                "role web may not call autoscaling:DetachInstances on autoScalingGroupName/web, with an explicit deny in a service \
+                 control policy",
+            ),
+            (
+                "User: arn:aws:iam::123456789012:user/ops/ann is not authorized to perform: ec2:DescribeTags because no \
+                 identity-based policy allows the ec2:DescribeTags action"
+                    .to_owned(),
+                "user ann may not call ec2:DescribeTags, because no identity-based policy allows it",
+            ),
+            (
+                format!("You are not authorized to perform this operation. {encoded}"),
+                "You are not authorized to perform this operation.",
+            ),
+            ("Access Denied".to_owned(), "Access Denied"),
+        ] {
+            assert_eq!(denial(&message), told);
+        }
     }
 }

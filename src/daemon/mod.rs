@@ -409,7 +409,7 @@ impl Daemon {
         self.measures.answered(ticket, &answer);
         let Some(life) = &mut self.life else { return };
         if let Some(failure) = life.answered(boot::now(), ticket, answer) {
-            warn!("{}: {failure}; {}", ticket.duty.failure(), ticket.duty.goes_on());
+            warn!("{}: {failure}; {}", ticket.duty.failure(), ticket.duty.goes_on(failure.kind));
         }
     }
 

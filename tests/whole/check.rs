@@ -570,6 +570,12 @@ fn the_permissions_of_a_group() {
 fn the_permissions_of_fleets() {
     check_permissions(Owner::ec2_fleet(FleetType::Maintain), "", &[]);
     check_permissions(Owner::spot_fleet(FleetType::Maintain), "", &["ec2:ModifySpotFleetRequest"]);
+    let denied = vec!["ec2:CreateTags".to_owned()];
+    let checked = Checked::of(&of(Settings { denied, ..owned_by(Owner::ec2_fleet(FleetType::Maintain)) }));
+    let of_tags = |it: &&Value| it["subject"].as_str().is_some_and(|subject| subject.starts_with("ec2:CreateTags"));
+    let means: Vec<String> = checked.findings.iter().filter(of_tags).map(|it| it["means"].to_string()).collect();
+    assert!(means.len() == 2 && means.iter().any(|it| it.contains("spot-relay:leaving")), "{means:?}");
+    assert!(means.iter().any(|it| it.contains("the fleet is not raised")), "{means:?}");
 }
 
 #[test]

@@ -367,3 +367,12 @@ fn a_look_up_that_is_throttled_is_made_again_and_the_others_are_not() {
     daemon.wait_for_line("ready; on a notice");
     assert_eq!((scenario.count("DescribeAutoScalingGroups"), scenario.count("DescribeLifecycleHooks")), (1, 2));
 }
+
+#[test]
+fn a_denied_tag_says_what_it_is_for_and_what_to_allow_and_is_not_tried_again() {
+    let settings = Settings { denied: vec!["ec2:CreateTags".to_owned()], ..settings(Owner::auto_scaling_group()) };
+    let daemon = Scenario::new(settings).hand_over();
+    let lines = daemon.lines_with("failed to set the tag spot-relay:leaving, by which instances that go together");
+    let denial = "role web may not call ec2:CreateTags, because no identity-based policy allows it; not tried again";
+    assert!(lines.len() == 1 && lines[0].contains(denial) && lines[0].contains("policy prints"), "{lines:#?}");
+}

@@ -312,10 +312,11 @@ fn findings(trials: Vec<Trial>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut untried: Vec<String> = Vec::new();
     for Trial { action, on, verdict } in trials {
+        let of_fleet = on.is_some();
         let subject = on.map_or_else(|| action.to_owned(), |on| format!("{action} on {on}"));
         match verdict {
             Verdict::Allowed(how) => findings.push(Finding::ok("permission", format!("allowed: {how}")).of(subject)),
-            Verdict::Denied(message) => findings.push(denied(action, subject, message)),
+            Verdict::Denied(message) => findings.push(denied(consequence(action, of_fleet), subject, message)),
             Verdict::Unknown(reason) => untried.push(format!("{subject} ({reason})")),
         }
     }
@@ -330,16 +331,15 @@ fn findings(trials: Vec<Trial>) -> Vec<Finding> {
     findings
 }
 
-fn denied(action: &str, subject: String, message: String) -> Finding {
-    let (level, means) = consequence(action);
+fn denied((level, means): (Level, &'static str), subject: String, message: String) -> Finding {
     let found = format!("denied: {message}");
     let finding =
         if level == Level::Fail { Finding::fail("permission", found) } else { Finding::warn("permission", found) };
     finding.of(subject).means(means).remedy("allow it: spot-relay policy prints what, for this instance's role")
 }
 
-/// The consequence for a handover without this action.
-fn consequence(action: &str) -> (Level, &'static str) {
+/// The consequence for a handover without this action. `of_fleet`: tags are those of the fleet.
+fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
     match name(action) {
         "DeregisterTargets" => {
             (Level::Fail, "this instance stays in its target groups to its end, and requests are cut")
@@ -350,7 +350,21 @@ fn consequence(action: &str) -> (Level, &'static str) {
         "DescribeTargetGroupAttributes" => {
             (Level::Warn, "the deregistration delay is not known, and 300 s are assumed")
         }
-        "CreateTags" | "DeleteTags" => (Level::Warn, "other tools are not told that this instance goes, or lives on"),
+        "CreateTags" if of_fleet => {
+            (Level::Fail, "the fleet is not raised, and replaces this instance once it is gone")
+        }
+        "DeleteTags" if of_fleet => (
+            Level::Warn,
+            "the tag spot-relay:base-capacity stays on the fleet, and a handover tries to take it off to its end",
+        ),
+        "CreateTags" => (
+            Level::Warn,
+            "without the tag spot-relay:leaving instances that go together do not know of each other: all may leave at once, \
+             before a successor serves",
+        ),
+        "DeleteTags" => {
+            (Level::Warn, "an instance that lives on keeps the tag spot-relay:leaving, and is taken for one that goes")
+        }
         "DescribeLoadBalancers" => (Level::Warn, "the successor may go to a zone that no load balancer serves"),
         "DescribeSubnets" => (Level::Warn, "the successor's zone cannot be chosen well"),
         "DescribeInstanceTypes" => (

@@ -165,6 +165,7 @@ impl Attempts {
     /// As in "failed 3 times, last with Throttling: Rate exceeded".
     pub(crate) fn trouble(&self) -> String {
         match (&self.last_failure, self.in_flight) {
+            (Some(failure), _) if self.failures == 1 => format!("failed once, with {failure}"),
             (Some(failure), _) => format!("failed {} times, last with {failure}", self.failures),
             (None, true) => NOT_ANSWERED.to_owned(),
             (None, false) => TIME_WAS_UP.to_owned(),

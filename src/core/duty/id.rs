@@ -1,6 +1,7 @@
 //! Which duty a call belongs to, and what each is called: in metrics, and in the line that tells of its failure.
 
 use crate::core::call::HookKind;
+use crate::core::retry::FailureKind;
 
 /// Which duty a call belongs to; its answer goes back there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +62,11 @@ const WORDS: [(DutyId, &str, &str); 22] = [
     (DutyId::FindGroup, "lifecycle", "failed to find the hooks of the group that terminates this instance"),
     (DutyId::MemberState, "lifecycle", "failed to look at this instance's state in its group"),
     (DutyId::Lifecycle(0), "lifecycle", "failed to see the termination hook through"),
-    (DutyId::Mark, "mark", "failed to tag this instance as one that goes"),
+    (
+        DutyId::Mark,
+        "mark",
+        "failed to set the tag spot-relay:leaving, by which instances that go together know of each other",
+    ),
     (DutyId::Light(0), "light", "failed to see whether anybody else serves"),
     (DutyId::LastLook(0), "last-look", "failed to see at the end what was seen before"),
     (DutyId::Hook(HookKind::Notice), "hook", "failed to run a hook"),
@@ -69,7 +74,7 @@ const WORDS: [(DutyId, &str, &str); 22] = [
     (DutyId::FindTargetGroups, "arrive-find", "failed to look the target groups up"),
     (DutyId::RejoinGroup, "arrive-room", "failed to put this instance back into its group"),
     (DutyId::Serve(0), "arrive-place", "failed to register this instance, or to see its health"),
-    (DutyId::Unmark, "arrive-unmark", "failed to take the tag off this instance"),
+    (DutyId::Unmark, "arrive-unmark", "failed to take the tag spot-relay:leaving off this instance"),
     (DutyId::PutCapacityBack, "arrive-capacity", "failed to put the fleet's capacity back"),
     (DutyId::Terminate, "arrive-terminate", "failed to terminate this instance"),
 ];
@@ -101,9 +106,17 @@ impl DutyId {
         matches!(self, Ready | FindTargetGroups | RejoinGroup | Serve(_) | Unmark | PutCapacityBack | Terminate)
     }
 
-    /// How it goes on after a failure.
-    pub fn goes_on(self) -> &'static str {
-        if self.comes_back() { "tried again until it is done" } else { "tried again as long as there is time" }
+    /// How it goes on after a failure, and what a person has to do.
+    pub fn goes_on(self, failure: FailureKind) -> &'static str {
+        match (self, failure) {
+            (DutyId::Mark, FailureKind::Denied) => "not tried again; spot-relay policy prints what to allow",
+            (_, FailureKind::Denied) if self.comes_back() => {
+                "tried again until it is done; spot-relay policy prints what to allow"
+            }
+            (_, FailureKind::Denied) => "tried again as long as there is time; spot-relay policy prints what to allow",
+            _ if self.comes_back() => "tried again until it is done",
+            _ => "tried again as long as there is time",
+        }
     }
 }
 
