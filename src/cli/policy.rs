@@ -14,8 +14,9 @@ use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection, LIMIT};
 use crate::core::config::{Config, TargetGroups};
+use crate::core::handover::asked_at_a_notice;
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
-use crate::core::plan::{Clue, LaunchPlan, Plan};
+use crate::core::plan::{Clue, LaunchPlan, Plan, may_launch_first};
 use crate::core::policy::{
     ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, held_by, launched_into,
     reads_on_the_way,
@@ -144,7 +145,10 @@ async fn planned(
     plan: Plan,
     scope: ArnScope,
 ) -> anyhow::Result<NotedSubject> {
-    let mut notes = vec![format!("on a notice this instance is to {plan}; this policy allows that and no other way")];
+    let asks = asked_at_a_notice(&plan, config.leave.when);
+    let mut notes = vec![format!(
+        "on a notice this instance is to {asks}; print the policy again when its owner or the configuration changes"
+    )];
     let owners = match &plan {
         Plan::Group { group, .. } => group.target_groups.as_slice(),
         Plan::Fleet { fleet, .. } => &fleet.target_groups,
@@ -170,8 +174,24 @@ async fn planned(
         notes.push("it names the target groups of today: run this again after adding one".to_owned());
     }
     let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
+    notes.extend(launches_first(&plan, &needs, config));
     notes.extend(placeholder(&needs));
     Ok(NotedSubject { subject: Subject { target_groups, ..Subject::new(scope, needs) }, notes })
+}
+
+/// A note on LaunchInstances, where the group may be asked for it.
+fn launches_first(plan: &Plan, needs: &OwnerNeeds, config: &Config) -> Option<String> {
+    match (plan, needs) {
+        (_, OwnerNeeds::Group(group)) if group.launches_first() => Some(
+            "it allows LaunchInstances, by which the group launches the successor before this instance leaves"
+                .to_owned(),
+        ),
+        (Plan::Group { how, .. }, _) if may_launch_first(config, *how) => Some(
+            "it leaves LaunchInstances out, so AWS will refuse that; [leave] when = \"successor-healthy\" grants it"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 /// The partition, region and account of this instance, as ARNs name them.
