@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::model::{
     CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId,
     InstantFleet, Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
+    ports_in_words,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
@@ -275,24 +276,64 @@ impl fmt::Display for Call {
             Call::FindPlan => f.write_str("a look-up of who launches a successor"),
             Call::FindGroup => f.write_str("a look-up of the hooks of the group that terminates this instance"),
             Call::DeregisterTargets { target_group, targets, .. } => {
-                let ports: Vec<String> = targets.iter().map(|target| target.port.to_string()).collect();
-                write!(f, "DeregisterTargets from {}, ports {}", target_group.name(), ports.join(", "))
+                write!(f, "DeregisterTargets from {}, {}", target_group.name(), ports(targets))
             }
-            Call::DescribeTargetHealth { target_group, targets, .. } if targets.is_empty() => {
-                write!(f, "DescribeTargetHealth of all targets of {}", target_group.name())
+            Call::RegisterTargets { target_group, targets, .. } => {
+                write!(f, "RegisterTargets in {}, {}", target_group.name(), ports(targets))
+            }
+            Call::DescribeTargetHealth { target_group, targets, .. } => {
+                let whose = if targets.is_empty() { "all" } else { "some" };
+                write!(f, "DescribeTargetHealth of {whose} targets of {}", target_group.name())
+            }
+            Call::LookAtConnections { ports, .. } => {
+                write!(f, "a look at this machine's connections, {}", ports_in_words(ports))
             }
             Call::DetachInstances { group, .. } => write!(f, "DetachInstances from group {group}"),
             Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
+            Call::DescribeGroupMembers { group } => write!(f, "DescribeAutoScalingGroups, for the members of {group}"),
+            Call::DescribeGroupSettings { group } => {
+                write!(f, "DescribeAutoScalingGroups, for the settings of {group}")
+            }
+            Call::DescribeGroupRoom { group } => write!(f, "DescribeAutoScalingGroups, for the capacity of {group}"),
+            Call::AttachInstances { group } => write!(f, "AttachInstances to group {group}"),
+            Call::CompleteLifecycleAction { group, hook, result } => {
+                write!(f, "CompleteLifecycleAction of hook {hook} of group {group} with {}", result.as_str())
+            }
+            Call::RecordLifecycleActionHeartbeat { group, hook } => {
+                write!(f, "RecordLifecycleActionHeartbeat of hook {hook} of group {group}")
+            }
             Call::DescribeFleet { fleet_id, .. } => write!(f, "a look at the capacity of {fleet_id}, to raise it"),
+            Call::DescribeFleetMembers { fleet_id, .. } => write!(f, "a look at the members of {fleet_id}"),
+            Call::DescribeInstancesOfFleet { fleet_id, .. } => write!(f, "DescribeInstances, for those of {fleet_id}"),
+            Call::ModifyFleet { fleet_id, total, .. } => write!(f, "a change of {fleet_id} to a target of {total}"),
+            Call::TagFleet { fleet_id, key, .. } => write!(f, "CreateTags on {fleet_id}: {key}"),
+            Call::UntagFleet { fleet_id, key } => write!(f, "DeleteTags on {fleet_id}: {key}"),
+            Call::PutCapacityBack { fleet_id, .. } => write!(f, "a look whether the capacity of {fleet_id} is raised"),
             Call::CreateFleet { .. } => f.write_str("CreateFleet of type instant, one instance"),
             Call::RunInstances { launch, .. } => {
                 write!(f, "RunInstances from {}, one instance", launch.template.id_or_name)
             }
+            Call::DescribeInstances { instance_ids } => {
+                let ids: Vec<&str> = instance_ids.iter().map(InstanceId::as_str).collect();
+                write!(f, "DescribeInstances of {}", ids.join(", "))
+            }
+            Call::DescribeInstancesByAddress { addresses } => {
+                write!(f, "DescribeInstances, for the addresses {}", addresses.join(", "))
+            }
+            Call::DescribeSuccessorsByTag => f.write_str("DescribeInstances, for a successor of this instance"),
+            Call::TagInstance { key, .. } => write!(f, "CreateTags on this instance: {key}"),
+            Call::UntagInstance { key } => write!(f, "DeleteTags on this instance: {key}"),
+            Call::TerminateInstances => f.write_str("TerminateInstances of this instance"),
             Call::RunHook { hook, .. } => write!(f, "the hook {}", hook.as_str()),
-            other => write!(f, "{other:?}"),
+            Call::LookAtReadiness(_) => f.write_str("a look whether the application is ready"),
+            Call::FindTargetGroups => f.write_str("a look-up of the target groups that the configuration lists"),
         }
     }
+}
+
+fn ports(targets: &[Target]) -> String {
+    ports_in_words(&targets.iter().map(|target| target.port).collect())
 }
 
 impl Call {

@@ -161,7 +161,7 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -
         }
         Call::UntagInstance { key } => instances.delete_tags(us.as_str(), &[&key], limit).await.map(accepted),
         Call::TerminateInstances => instances.terminate_instances(us, limit).await.map(accepted),
-        other => Err(Failure::unanswered(format!("{other:?} is no call to EC2"))),
+        other => Err(Failure::unanswered(format!("{other} is no call to EC2"))),
     }
 }
 
@@ -193,7 +193,7 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
         }
         Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
         Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),
-        other => Err(Failure::unanswered(format!("{other:?} is no call to an Auto Scaling group"))),
+        other => Err(Failure::unanswered(format!("{other} is no call to an Auto Scaling group"))),
     }
 }
 
@@ -220,6 +220,6 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
             let change = FleetChange { total: Some(total), spot, unit, excess };
             modify_fleet(aws, kind, &fleet_id, change, limit).await.map(|()| Answer::Accepted)
         }
-        other => Err(Failure::unanswered(format!("{other:?} is no call to a fleet"))),
+        other => Err(Failure::unanswered(format!("{other} is no call to a fleet"))),
     }
 }

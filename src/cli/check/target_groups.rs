@@ -221,7 +221,7 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
             let reason = row.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
             Finding::warn(
                 "target-group",
-                format!("in it with {ports}; port {} is not in service ({:?}{reason})", row.target.port, row.state),
+                format!("in it with {ports}; port {} is not in service ({}{reason})", row.target.port, row.state),
             )
             .means("it gets no requests now; a handover leaves it all the same, and its successor may not be healthy either")
             .remedy("see its health check, and that a load balancer uses the group")

@@ -5,6 +5,7 @@
 
 use ::core::net::Ipv6Addr;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -274,6 +275,22 @@ pub enum TargetState {
     Unused,
     Unavailable,
     Other(String),
+}
+
+/// As AWS spells it.
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TargetState::Initial => "initial",
+            TargetState::Healthy => "healthy",
+            TargetState::Unhealthy => "unhealthy",
+            TargetState::UnhealthyDraining => "unhealthy.draining",
+            TargetState::Draining => "draining",
+            TargetState::Unused => "unused",
+            TargetState::Unavailable => "unavailable",
+            TargetState::Other(other) => other,
+        })
+    }
 }
 
 /// One row of DescribeTargetHealth.
