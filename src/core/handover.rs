@@ -72,6 +72,8 @@ struct Facts {
     crowd: Crowd,
     /// The last instant at which due calls were asked for.
     asked_at: BootInstant,
+    /// The reserve was reached, and what was not done then was told.
+    told_unfinished: bool,
 }
 
 impl Handover {
@@ -81,7 +83,14 @@ impl Handover {
         (incident.missing, incident.unclear) = (looked_up.missing, looked_up.unclear);
         let mut handover = Handover {
             duties: Duties::new(&incident, &settings, now),
-            facts: Facts { begun_at: now, crowd: Crowd::new(now), asked_at: now, incident, settings },
+            facts: Facts {
+                begun_at: now,
+                crowd: Crowd::new(now),
+                asked_at: now,
+                incident,
+                settings,
+                told_unfinished: false,
+            },
         };
         let named = || looked_up.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default().to_vec();
         match looked_up.registrations {
@@ -221,6 +230,7 @@ impl Handover {
         if is_leaving {
             self.facts.incident.leave(now);
         }
+        self.say_what_is_unfinished(now);
         self.note();
         // A group that terminates this instance has no deadline: it waits for its hooks.
         let left = self.facts.incident.deadline.since(now);
@@ -305,6 +315,11 @@ impl Handover {
 
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
         self.facts.incident.take_untold()
+    }
+
+    /// What a person may want to know, beside the milestones.
+    pub(crate) fn take_news(&mut self) -> Option<String> {
+        self.duties.quiet.take_news()
     }
 
     /// A warning to a person, beside the milestones.

@@ -282,6 +282,7 @@ impl Life {
         let handover = self.held.handover_mut()?;
         let failure = handover.answered(now, ticket.duty, answer);
         self.remarks.extend(handover.take_remark().map(Remark::Warn));
+        self.remarks.extend(handover.take_news().map(Remark::Info));
         failure
     }
 

@@ -368,8 +368,7 @@ pub struct Connections {
     pub reached: BTreeSet<u16>,
 }
 
-/// A step of a handover that a person wants to know of: one vocabulary for the log, the record, `status`, the webhook
-/// and the metrics.
+/// A step that a person wants to know of: one vocabulary for log, record, `status`, webhook and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MilestoneKind {
@@ -383,6 +382,8 @@ pub enum MilestoneKind {
     SuccessorRunning,
     SuccessorRegistered,
     SuccessorHealthy,
+    /// The reserve is reached, and something is not done that should be.
+    Unfinished,
     HandedOver,
     /// This instance lives on after all.
     Survived,
@@ -394,7 +395,7 @@ pub enum MilestoneKind {
 
 impl MilestoneKind {
     /// All milestones, in the order in which they can come.
-    pub const ALL: [MilestoneKind; 13] = [
+    pub const ALL: [MilestoneKind; 14] = [
         Self::Recommended,
         Self::Noticed,
         Self::Deregistered,
@@ -404,6 +405,7 @@ impl MilestoneKind {
         Self::SuccessorRunning,
         Self::SuccessorRegistered,
         Self::SuccessorHealthy,
+        Self::Unfinished,
         Self::HandedOver,
         Self::Survived,
         Self::Reinstated,
@@ -421,6 +423,7 @@ impl MilestoneKind {
             Self::SuccessorRunning => "successor-running",
             Self::SuccessorRegistered => "successor-registered",
             Self::SuccessorHealthy => "successor-healthy",
+            Self::Unfinished => "unfinished",
             Self::HandedOver => "handed-over",
             Self::Survived => "survived",
             Self::Reinstated => "reinstated",

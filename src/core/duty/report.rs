@@ -18,11 +18,24 @@ pub struct DutyReport {
     /// Nothing of the handover itself depends on it: an outcome is complete without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aside: bool,
+    /// Its own time is the end of a handover.
+    #[serde(skip)]
+    pub(crate) comes_last: bool,
 }
 
 impl DutyReport {
     pub(crate) fn new(duty: impl Into<String>, done: bool, what: impl Into<String>) -> DutyReport {
-        DutyReport { duty: duty.into(), done, what: what.into(), settled: done, aside: false }
+        DutyReport { duty: duty.into(), done, what: what.into(), settled: done, aside: false, comes_last: false }
+    }
+
+    /// As in "leave web: left after 1.2 s".
+    pub(crate) fn in_words(&self) -> String {
+        if self.what.is_empty() { self.duty.clone() } else { format!("{}: {}", self.duty, self.what) }
+    }
+
+    /// Tells whether it should have been done before the reserve.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.done && !self.aside && !self.comes_last
     }
 
     /// As it reads while the handover goes on: no time is up yet.
@@ -39,6 +52,11 @@ impl DutyReport {
 
     pub(crate) fn settled(self) -> DutyReport {
         DutyReport { settled: true, ..self }
+    }
+
+    /// Done at the end as a rule.
+    pub(crate) fn last(self) -> DutyReport {
+        DutyReport { comes_last: true, ..self }
     }
 
     /// Neither waited for nor counted.

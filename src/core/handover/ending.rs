@@ -1,8 +1,9 @@
 //! When a handover has ended, and how that is told.
 
 use super::successor::SuccessorDuties;
-use super::words::{join, seconds};
+use super::words::seconds;
 use super::{Handover, seed};
+use crate::core::duty::DutyReport;
 use crate::core::incident::Outcome;
 use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::plan::Plan;
@@ -33,7 +34,7 @@ impl Handover {
         if is_early && (!settled || self.is_to_be_seen_again(now)) {
             return false;
         }
-        let undone = || join(reports.iter().filter(|it| !it.done).map(|it| format!("{}: {}", it.duty, it.what)));
+        let undone = || listed(reports.iter().filter(|it| !it.done).map(DutyReport::in_words));
         // Duties that were never needed are not reported.
         let duties = if stays.is_some() { Vec::new() } else { reports.clone() };
         let message = match stays {
@@ -46,6 +47,27 @@ impl Handover {
         self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
         self.facts.incident.end(Outcome { complete, duties });
         true
+    }
+
+    /// Says once, when the reserve is reached, what is not done yet, and who sees to it when this machine is gone: what is said
+    /// at the end may be lost with it.
+    pub(super) fn say_what_is_unfinished(&mut self, now: BootInstant) {
+        let incident = &self.facts.incident;
+        let ends = incident.signal.is_real() && incident.announced_deadline().is_some() && !self.group_waits();
+        let is_time = now >= incident.deadline - self.facts.effective_leave().reserve;
+        if self.facts.told_unfinished || !(ends && is_time) {
+            return;
+        }
+        self.facts.told_unfinished = true;
+        let unfinished = self.reports().into_iter().filter(DutyReport::is_unfinished);
+        let unfinished = listed(unfinished.map(|report| report.so_far().in_words()));
+        if unfinished.is_empty() {
+            return;
+        }
+        let then = self.duties.successor.as_ref().and_then(SuccessorDuties::afterwards);
+        let then = then.map(|then| format!("; {then}")).unwrap_or_default();
+        let (message, successor_id) = (format!("not done yet: {unfinished}{then}"), self.successor_id());
+        self.facts.incident.reach(now, MilestoneKind::Unfinished, message, successor_id.into());
     }
 
     /// Nothing is told as it was a while ago: the successor may have died since, or fallen ill.
@@ -103,4 +125,9 @@ impl Handover {
             (now >= self.facts.incident.deadline).then(|| format!("no successor was healthy within {waited}"))
         })
     }
+}
+
+/// Each has commas of its own.
+fn listed(reports: impl Iterator<Item = String>) -> String {
+    reports.collect::<Vec<_>>().join("; ")
 }

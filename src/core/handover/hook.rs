@@ -71,8 +71,8 @@ impl Duty<Duties> for Hook {
                 let what = format!("{how}, {} after the beginning", seconds(at.since(begun_at)));
                 DutyReport::new(duty, *succeeded, what).settled()
             }
-            None if self.attempts.in_flight => DutyReport::new(duty, false, "it has not ended"),
-            None => DutyReport::new(duty, false, "its moment did not come"),
+            None if self.attempts.in_flight => DutyReport::new(duty, false, "it has not ended").last(),
+            None => DutyReport::new(duty, false, "its moment did not come").last(),
         })
     }
 }

@@ -178,7 +178,7 @@ impl Lifecycles {
     }
 
     pub(super) fn reports(&self, begun_at: BootInstant) -> Vec<DutyReport> {
-        self.hooks.iter().map(|hook| self.report(hook, begun_at)).collect()
+        self.hooks.iter().map(|hook| self.report(hook, begun_at).last()).collect()
     }
 
     fn report(&self, hook: &TerminationHook, begun_at: BootInstant) -> DutyReport {

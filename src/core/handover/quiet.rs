@@ -32,7 +32,20 @@ pub(super) struct Quiet {
     /// When the settling time is over.
     settles_at: Option<BootInstant>,
     calm_looks: u32,
+    told: Told,
+    /// A sentence for a person.
+    news: Option<String>,
     ended: Option<(BootInstant, EndedBy)>,
+}
+
+/// How much of the wait a person has been told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// That it drains, and how long at most.
+    Draining,
+    /// That something is still open, once the load balancer sends nothing new.
+    StillBusy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +99,14 @@ impl Quiet {
             reached: BTreeSet::new(),
             settles_at: None,
             calm_looks: 0,
+            told: Told::Nothing,
+            news: None,
             ended: None,
         }
+    }
+
+    pub(super) fn take_news(&mut self) -> Option<String> {
+        self.news.take()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -98,7 +117,34 @@ impl Quiet {
     pub(super) fn begin_again(&mut self, now: BootInstant) {
         self.ended = None;
         self.calm_looks = 0;
+        self.told = Told::Nothing;
         self.attempts.begins_again(now);
+    }
+
+    /// Says once what is waited for, and how long at most; and once more where that is not over when it could be.
+    fn tell(&mut self, situation: &Situation<'_>, has_settled: bool) {
+        let (Some(left_at), Some(last)) = (situation.left_at, &self.last) else { return };
+        let settles_in = (left_at + situation.settings.settle).since(situation.now);
+        let most = seconds(latest_end(situation, left_at).since(situation.now).max(settles_in));
+        let least = seconds(settles_in);
+        let (told, news) = match (self.told, self.blind(situation)) {
+            (Told::Nothing, None) => (
+                Told::Draining,
+                format!("draining: {}; this takes {least} at least, and {most} at most", in_words(last)),
+            ),
+            (Told::Nothing, Some(_)) => (
+                Told::Draining,
+                format!(
+                    "draining: {}; connections do not show every request here, so this takes {most}",
+                    in_words(last)
+                ),
+            ),
+            (Told::Draining, _) if has_settled && last.busy > 0 => {
+                (Told::StillBusy, format!("still draining: {}; this takes {most} more at most", in_words(last)))
+            }
+            _ => return,
+        };
+        (self.told, self.news) = (told, Some(news));
     }
 
     fn ended_by(&self, situation: &Situation<'_>) -> Option<EndedBy> {
@@ -209,6 +255,7 @@ impl Duty<Duties> for Quiet {
         };
         self.last = Some(connections);
         self.attempts.succeeded(next);
+        self.tell(situation, has_settled);
         Ok(News::None)
     }
 
@@ -224,11 +271,30 @@ impl Duty<Duties> for Quiet {
 /// No interruption is announced: the load balancer closes at the end of the delay what is left, so nothing is gained by
 /// waiting for longer. A notice leaves its whole time.
 fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
+    !situation.incident.signal.is_notice() && situation.now >= end_of_delay(situation, left_at)
+}
+
+fn end_of_delay(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant {
     let longest = situation.registrations().iter().map(|registration| registration.deregistration_delay).max();
     // A source of requests that ELB does not know has a delay of its own.
     let elsewhere = situation.elsewhere.as_ref().map(|_| DEFAULT_DEREGISTRATION_DELAY);
-    let delay = longest.max(elsewhere).unwrap_or_default();
-    !situation.incident.signal.is_notice() && situation.now >= left_at + delay
+    left_at + longest.max(elsewhere).unwrap_or_default()
+}
+
+/// When the wait ends, whatever is open then.
+fn latest_end(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant {
+    let reserve = situation.incident.deadline - situation.settings.reserve;
+    if situation.incident.signal.is_notice() { reserve } else { reserve.min(end_of_delay(situation, left_at)) }
+}
+
+/// As in "12 connections are open, 3 of them busy".
+fn in_words(connections: &Connections) -> String {
+    match (connections.established, connections.busy) {
+        (0, _) => "no connection is open now".to_owned(),
+        (1, 0) => "one connection is open, and still".to_owned(),
+        (1, _) => "one connection is open, and busy".to_owned(),
+        (open, busy) => format!("{open} connections are open, {busy} of them busy"),
+    }
 }
 
 impl EndedBy {

@@ -163,6 +163,19 @@ impl SuccessorDuties {
         }
     }
 
+    /// Who sees to what is not done when this instance is gone: a part of a sentence.
+    pub(super) fn afterwards(&self) -> Option<String> {
+        let all_are_provided_for = || self.registers.iter().all(|register| register.is_provided_for(true));
+        Some(match (&self.plan, self.id()) {
+            (plan, _) if !plan.has_successor() => return None,
+            (_, Some(id)) if all_are_provided_for() => format!("the load balancer goes on looking at successor {id}"),
+            (_, Some(id)) => format!("see that successor {id} is registered, because nobody else does it"),
+            (Plan::Launch(_), None) => "nobody launches a successor afterwards: launch one by hand".to_owned(),
+            (Plan::Group { group, .. }, None) => format!("group {} replaces this instance once it is gone", group.name),
+            (plan, None) => format!("{} replaces this instance once it is gone", plan.owner()),
+        })
+    }
+
     /// The target groups that the group takes this instance out of, where what it was asked `is` so.
     pub(super) fn taken_out_of(&self, is: fn(&dyn Ask) -> bool) -> &[TargetGroupArn] {
         match (&self.plan, &self.ask) {

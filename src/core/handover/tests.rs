@@ -12,6 +12,7 @@ mod look_ups;
 mod owners;
 mod run;
 mod storm;
+mod unfinished;
 mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -39,6 +39,13 @@ impl Drain {
 
     /// When this instance was quiet, in milliseconds, and why.
     fn quiet(self) -> (u64, String) {
+        let (_, milestones) = self.told();
+        let quiet = milestones.into_iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
+        (quiet.at.as_duration().as_millis() as u64, quiet.message)
+    }
+
+    /// What a person is told of the wait, and the milestones up to the instant at which this instance is quiet.
+    fn told(self) -> (Vec<String>, Vec<Milestone>) {
         let known = LookedUp {
             registrations: Some(self.registrations.clone()),
             plan: Some(self.plan.clone()),
@@ -48,6 +55,7 @@ impl Drain {
         let end = self.incident.deadline.as_duration().as_millis() as u64;
         let mut handover = Handover::begin(self.incident.clone(), self.settings.clone(), known, at(0));
         let mut looks: Vec<(u64, DutyId, Answer)> = Vec::new();
+        let (mut news, mut milestones) = (Vec::new(), Vec::new());
         for now in (0..end).step_by(100) {
             for (_, duty, answer) in looks.extract_if(.., |(when, _, _)| *when <= now) {
                 handover.answered(at(now), duty, answer);
@@ -69,9 +77,10 @@ impl Drain {
                 };
                 handover.answered(at(now), due.duty, answer);
             }
-            let quiet = handover.take_milestones().into_iter().find(|it| it.milestone == MilestoneKind::Quiet);
-            if let Some(quiet) = quiet {
-                return (quiet.at.as_duration().as_millis() as u64, quiet.message);
+            news.extend(handover.take_news());
+            milestones.extend(handover.take_milestones());
+            if milestones.iter().any(|it| it.milestone == MilestoneKind::Quiet) {
+                return (news, milestones);
             }
         }
         panic!("never quiet")
@@ -261,4 +270,33 @@ fn without_a_notice_the_same_holds_and_the_deregistration_delay_bounds_it() {
     // A short delay does not shorten the settling.
     let (when, _) = scale_in(|_| open(1, 1), 5);
     assert!((20_000..20_600).contains(&when), "{when}");
+}
+
+#[test]
+fn a_person_is_told_what_is_waited_for_and_how_long_and_once_more_if_it_lasts() {
+    let (news, _) = Drain::of(|now| open(3, usize::from(now < 40_000))).told();
+    assert_eq!(
+        news,
+        [
+            "draining: 3 connections are open, 1 of them busy; this takes 19.8 s at least, and 109.7 s at most",
+            "still draining: 3 connections are open, 1 of them busy; this takes 89.8 s more at most",
+        ]
+    );
+    let (news, _) = Drain::of(idle).told();
+    assert_eq!(news, ["draining: no connection is open now; this takes 19.8 s at least, and 109.7 s at most"]);
+}
+
+#[test]
+fn a_wait_until_the_reserve_is_said_to_be_one_and_is_nothing_unfinished() {
+    let behind_network = Drain::of(idle).with(|drain| {
+        drain.registrations[0].network = true;
+        drain.settings.hooks.drained = vec!["/usr/bin/true".to_owned()];
+    });
+    let (news, milestones) = behind_network.told();
+    assert_eq!(
+        news,
+        ["draining: no connection is open now; connections do not show every request here, so this takes 109.7 s"]
+    );
+    let names: Vec<&str> = milestones.iter().map(|it| it.milestone.as_str()).collect();
+    assert_eq!(names, ["noticed", "deregistered", "left", "quiet"]);
 }
