@@ -112,5 +112,6 @@ fn look(files: &Files) -> anyhow::Result<StatusSources> {
     let record = if status.is_none() { files.read_any_record() } else { None };
     let now = boot::now();
     let presence = Presence::of(status.as_ref(), lives, now);
-    Ok(StatusSources { status, record, presence, path: path.display().to_string(), now })
+    let path = path.display().to_string();
+    Ok(StatusSources { status, record, presence, dry_runs: processes::dry_runs(), path, now })
 }

@@ -28,6 +28,20 @@ fn is_visible() -> bool {
     std::fs::exists("/proc/1/stat").unwrap_or(false)
 }
 
+/// The processes that are `spot-relay run --dry-run`, as far as the kernel shows them to this user.
+pub(crate) fn dry_runs() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().map_while(Result::ok);
+    let is_dry_run = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let is_ours =
+            words.next().is_some_and(|program| program.rsplit(|byte| *byte == b'/').next() == Some(b"spot-relay"));
+        let words: Vec<&[u8]> = words.collect();
+        is_ours && [&b"run"[..], b"--dry-run"].iter().all(|word| words.contains(word))
+    };
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_dry_run).collect()
+}
+
 /// Tells whether there is a process of this pid, a dead one that nobody has reaped included.
 pub(super) fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

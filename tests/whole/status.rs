@@ -125,7 +125,7 @@ fn a_handover_is_told_afterwards_and_when_the_daemon_has_been_stopped() {
     assert!(report["ended"].is_string() && report["handover"]["outcome"] == "complete", "{report:#}");
     let (text, code) = told(&scenario, &[]);
     assert_eq!(code, Some(3));
-    for part in ["is not running\n", "was stopped", "systemctl start spot-relay", "complete in "] {
+    for part in ["is not running", "was stopped", "systemctl start spot-relay", "complete in "] {
         assert!(text.contains(part), "{part:?} in:\n{text}");
     }
 }
@@ -144,6 +144,24 @@ fn a_daemon_that_was_killed_is_not_taken_for_one_that_watches() {
     assert_eq!(code, Some(3));
     let died = format!("has died (process {} is gone)", daemon.pid());
     assert!(text.contains(&died) && text.contains("journalctl -u spot-relay -e"), "{text}");
+}
+
+#[test]
+fn a_dry_run_is_told_alone_and_beside_the_daemon() {
+    let alone = Scenario::new(world()).argument("--dry-run");
+    let dry_run = alone.ready();
+    let (text, code) = told(&alone, &[]);
+    let said = text.replace('\n', " ");
+    assert_eq!(code, Some(3), "nothing would be handed over: {text}");
+    assert!(text.starts_with("spot-relay is not running; a dry run watches\n"), "{text}");
+    assert!(said.contains("only says what it would do") && !said.contains("no notice is seen"), "{text}");
+
+    let beside = Scenario::new(world());
+    let _daemon = beside.ready();
+    report_once(&beside, |report| report["state"] == "watching");
+    let (text, code) = told(&beside, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("  dry run      ") && text.contains(" watches beside it"), "{}: {text}", dry_run.pid());
 }
 
 #[test]

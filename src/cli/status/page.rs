@@ -61,7 +61,8 @@ impl StatusPage {
             "stays-out" => (Tone::Alarm, "is watching; this instance stays out of its target groups"),
             "terminating" => (Tone::Alarm, "has had this instance terminated"),
             "silent" => (Tone::Bad, "hangs"),
-            _ => (Tone::Bad, "is not running"),
+            _ if report.dry_runs.is_empty() => (Tone::Bad, "is not running"),
+            _ => (Tone::Bad, "is not running; a dry run watches"),
         };
         let version = report.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
         let text = format!("spot-relay{version} {says}");
@@ -118,8 +119,7 @@ impl StatusPage {
             false if duty.aside => (Tone::Alarm, "not done"),
             false => (Tone::Bad, "not done"),
         };
-        let text = if duty.what.is_empty() { duty.duty.clone() } else { format!("{}: {}", duty.duty, duty.what) };
-        self.row(word, &text, if duty.done { Tone::Plain } else { tone })
+        self.row(word, &duty.in_words(), if duty.done { Tone::Plain } else { tone })
     }
 }
 
@@ -128,6 +128,9 @@ fn rows(report: &StatusReport) -> Vec<(&'static str, String)> {
     if let (Some(pid), Some(since)) = (report.pid, report.since) {
         let lasted = report.running_seconds.map(|seconds| format!(", for {}", lasting(seconds))).unwrap_or_default();
         rows.push(("process", format!("{pid}{lasted} (since {})", time(since))));
+    }
+    if let Some(pid) = report.dry_runs.first().filter(|_| report.running) {
+        rows.push(("dry run", format!("{pid} watches beside it, and writes nothing")));
     }
     if let Some(ended) = report.ended {
         rows.push(("stopped", time(ended)));
@@ -259,7 +262,7 @@ fn is_end(step: &ReportedMilestone) -> bool {
 
 fn tone(milestone: MilestoneKind) -> Tone {
     match milestone {
-        MilestoneKind::Recommended | MilestoneKind::Noticed => Tone::Alarm,
+        MilestoneKind::Recommended | MilestoneKind::Noticed | MilestoneKind::Unfinished => Tone::Alarm,
         MilestoneKind::Deregistered | MilestoneKind::Left | MilestoneKind::Quiet => Tone::Good,
         MilestoneKind::HandedOver => Tone::Strong,
         _ => Tone::Call,

@@ -28,6 +28,8 @@ pub(super) struct StatusSources {
     /// The record on the disk, where there is no status.
     pub(super) record: Option<Incident>,
     pub(super) presence: Presence,
+    /// Processes that watch and would do nothing: they write no status.
+    pub(super) dry_runs: Vec<u32>,
     /// The path of the status file.
     pub(super) path: String,
     pub(super) now: BootInstant,
@@ -64,6 +66,8 @@ pub(super) struct StatusReport {
     /// The state in a sentence, as `systemctl status` shows it.
     pub(super) says: Option<String>,
     pub(super) problems: Vec<StatusProblem>,
+    #[serde(skip)]
+    pub(super) dry_runs: Vec<u32>,
     pub(super) version: Option<String>,
     pub(super) pid: Option<u32>,
     pub(super) since: Option<Timestamp>,
@@ -165,6 +169,7 @@ impl StatusReport {
             },
             says: status.map(|status| status.says.clone()),
             problems: problems(found),
+            dry_runs: found.dry_runs.clone(),
             version: status.map(|status| status.version.clone()),
             pid: status.map(|status| status.pid),
             since: status.map(|status| whole(status.since.at)),
@@ -200,7 +205,8 @@ impl StatusReport {
             Some(_) => it,
         });
         let credentials = self.credentials.clone().map(|it| ReportedCredentials { seconds_left: None, ..it });
-        StatusReport { running_seconds: None, age_seconds: None, metadata, credentials, handover, ..self.clone() }
+        let (running_seconds, age_seconds, dry_runs) = (None, None, Vec::new());
+        StatusReport { running_seconds, age_seconds, dry_runs, metadata, credentials, handover, ..self.clone() }
     }
 }
 
@@ -297,7 +303,10 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         problems.push(StatusProblem { what, remedy: remedy.iter().map(|&line| line.to_owned()).collect() });
     };
     const START: [&str; 2] = ["start it: systemctl start spot-relay", "see why it ended: journalctl -u spot-relay -e"];
-    let nothing = "no notice is seen, and nothing would be handed over";
+    let nothing = match found.dry_runs.first() {
+        Some(pid) => format!("a dry run (process {pid}) only says what it would do, and nothing would be handed over"),
+        None => "no notice is seen, and nothing would be handed over".to_owned(),
+    };
     let Some(status) = &found.status else {
         add(format!("spot-relay does not run on this machine, there is no {}: {nothing}", found.path), &START);
         return problems;

@@ -183,7 +183,8 @@ fn found(status: Option<Status>, lives: bool, after: f64) -> StatusSources {
     let written = status.as_ref().map_or(at(NOTICE as f64), |status| status.written.boot);
     let now = written + Duration::from_secs_f64(after);
     let presence = Presence::of(status.as_ref(), lives, now);
-    StatusSources { status, record: None, presence, path: "/run/spot-relay/status.json".to_owned(), now }
+    let path = "/run/spot-relay/status.json".to_owned();
+    StatusSources { status, record: None, presence, dry_runs: Vec::new(), path, now }
 }
 
 fn rendered(found: &StatusSources, coloured: bool, width: usize) -> Vec<String> {
