@@ -11,13 +11,16 @@ mod registrations;
 mod schema;
 mod upgrade;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::call::HookKind;
-use crate::core::model::{BootInstant, Identity, IncidentId, Milestone, MilestoneKind, Signal, TargetGroupArn};
+use crate::core::model::{
+    BootInstant, Identity, IncidentId, InstanceId, Milestone, MilestoneKind, Signal, TargetGroupArn,
+};
 use crate::core::plan::Plan;
 
 pub(crate) use about::About;
@@ -69,6 +72,9 @@ pub struct Incident {
     pub recommended: bool,
     /// Its group was to launch before this instance leaves, answered or not, whatever came then.
     pub launched_first: bool,
+    /// The successors of the incident before this one in the same boot: none of them is this one's, however young.
+    #[serde(default)]
+    pub successors_before: BTreeSet<InstanceId>,
     pub milestones: Vec<Milestone>,
     /// `None` while its handover goes on.
     pub outcome: Option<Outcome>,
@@ -143,6 +149,7 @@ impl Incident {
             launch: None,
             recommended: false,
             launched_first: start.serve_on,
+            successors_before: BTreeSet::new(),
             milestones: Vec::new(),
             outcome: None,
             start,
@@ -324,6 +331,11 @@ impl Incident {
 
     pub(crate) fn has_reached(&self, kind: MilestoneKind) -> bool {
         self.milestones.iter().any(|milestone| milestone.milestone == kind)
+    }
+
+    /// Its successors, as far as a milestone names them.
+    pub(crate) fn successors(&self) -> BTreeSet<InstanceId> {
+        self.milestones.iter().filter_map(|milestone| milestone.successor_id.clone()).collect()
     }
 
     /// What became of its successor, where this instance lives on beside it: a sentence for a person; `None` if none was asked for.

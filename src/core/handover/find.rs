@@ -159,11 +159,12 @@ impl Find {
             Among::Fleet { how: FleetRequest::Observe, .. } => Stage::Owner,
             Among::Fleet { .. } | Among::Group { .. } | Among::Tagged => Stage::Members,
         };
-        let (ignored, weight) = match &among {
-            Among::Group { known, .. } => (known.clone(), 0),
-            Among::Fleet { fleet, .. } => (BTreeSet::new(), weight_hundredths(fleet, &identity.instance_type)),
-            Among::Tagged => (BTreeSet::new(), 0),
-        };
+        let (mut ignored, mut weight) = (incident.successors_before.clone(), 0);
+        match &among {
+            Among::Group { known, .. } => ignored.extend(known.iter().cloned()),
+            Among::Fleet { fleet, .. } => weight = weight_hundredths(fleet, &identity.instance_type),
+            Among::Tagged => {}
+        }
         Find {
             among,
             ignored,

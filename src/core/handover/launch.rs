@@ -267,7 +267,11 @@ impl Duty<Duties> for AskLaunch {
         }
         let asked = match answer {
             Answer::Instances(instances) if self.stage == Stage::Look => {
-                let is_successor = |it: &Instance| is_successor(it, situation.incident.start.successors_since);
+                let incident = &situation.incident;
+                let is_successor = |it: &Instance| {
+                    is_successor(it, incident.start.successors_since)
+                        && !incident.successors_before.contains(&it.instance_id)
+                };
                 let found: Vec<InstanceId> =
                     instances.into_iter().filter(is_successor).map(|it| it.instance_id).collect();
                 self.stage = if found.is_empty() { Stage::Create } else { Stage::Launched };

@@ -59,6 +59,10 @@ impl Life {
         incident.time = time;
         // What a drill takes the place of is remembered.
         let before = || another.filter(|_| signal == Signal::Drill).and_then(|another| another.event.clone());
+        incident.successors_before = match earlier {
+            Some(earlier) => earlier.successors_before.clone(),
+            None => another.map(Incident::successors).unwrap_or_default(),
+        };
         incident.event = beginning.event.as_ref().map(|event| event.id.clone()).or_else(before);
         incident.planned_before = match earlier {
             // A process that came after the notice may have met the successor in its look-up, and noted it.

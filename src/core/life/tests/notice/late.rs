@@ -246,3 +246,33 @@ fn a_thousand_times_shown_and_withdrawn_is_one_incident_of_a_bounded_size() {
     story.withdraw();
     story.run(60).is_as_before();
 }
+
+/// The instances that the milestones of the last incident name as successors.
+fn successors(story: &Story) -> Vec<String> {
+    let record = story.record().expect("a record");
+    record.successors().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn again_within_seconds_has_its_own_successor_though_the_process_is_killed_while_it_is_launched() {
+    for owner in [Owner::Instant, Owner::Detach, Owner::Rebalance] {
+        for killed in [None, Some(1_100), Some(1_600), Some(2_500), Some(4_000)] {
+            let mut story = noticed(owner, 9);
+            story.withdraw();
+            story.run_until(|story| closed(story) == Some(Closed::Reinstated));
+            assert!(story.now < 35_000, "within the time by which clocks may differ: {}", story.tale());
+            story.run(2).notice(Action::Terminate);
+            story.exchanges(vec![(Fate::Fine, 1_200); 12]);
+            if let Some(killed) = killed {
+                let end = story.now + killed;
+                story.run_to(end);
+                story.restart();
+            }
+            story.run(100);
+            let case = format!("{owner:?} {killed:?}: {}", story.tale());
+            assert_eq!(story.launched(), 2, "{case}");
+            assert!(is_complete(&story), "{case}");
+            assert_eq!(successors(&story), ["i-new1"], "{case}");
+        }
+    }
+}
