@@ -98,6 +98,9 @@ pub struct Start {
     pub clocks: (Timestamp, BootInstant),
     /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
     pub successors_since: Option<Timestamp>,
+    /// No process of ours can have launched for this incident before this: what a client token brings that is older was launched
+    /// for another incident, whose record is lost. `None` where the token is known to be this incident's, or the time is not sure.
+    pub launches_since: Option<Timestamp>,
     pub earlier: Earlier,
     /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
     /// group.

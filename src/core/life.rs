@@ -187,7 +187,7 @@ impl Life {
     pub fn stood_still(&mut self) {
         self.stood_still = true;
         // What was not there before may have come and gone meanwhile.
-        self.sight.absent_before = false;
+        (self.sight.absent_before, self.sight.absent_until) = (false, None);
     }
 
     pub fn handover(&self) -> Option<&Handover> {

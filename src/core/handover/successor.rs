@@ -50,22 +50,9 @@ pub(super) struct SuccessorDuties {
 
 impl SuccessorDuties {
     pub(super) fn new(plan: Plan, incident: &Incident, manner: Manner, now: BootInstant) -> SuccessorDuties {
-        let attempts = Attempts::new(DutyId::Ask, now, seed(incident, "ask")).with(Precedence::Request);
         let (plan, real_plan) = match incident.signal.is_real() {
             true => (plan, None),
             false => (plan.clone().for_drill(), Some(plan)),
-        };
-        let ask: Option<Box<dyn Ask>> = match &plan {
-            _ if incident.is_terminating() => None,
-            Plan::Group { group, how } if how.asks() => {
-                let terminates = *how == GroupRequest::Terminate;
-                Some(Box::new(AskGroup::new(group.clone(), terminates, manner, incident, attempts)))
-            }
-            Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
-                Some(Box::new(AskCapacity::of(*kind, fleet, incident, attempts)))
-            }
-            Plan::Launch(launch) => Some(Box::new(AskLaunch::new(launch.clone(), incident, attempts))),
-            Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => None,
         };
         // The hooks of a group that is left in another way run when it terminates this instance by itself.
         let lifecycles = match &plan {
@@ -73,7 +60,7 @@ impl SuccessorDuties {
             _ => Lifecycles::default(),
         };
         let mut duties = SuccessorDuties {
-            ask,
+            ask: ask_of(&plan, incident, manner, now),
             find: None,
             watch: None,
             registers: Vec::new(),
@@ -322,7 +309,7 @@ impl SuccessorDuties {
             News::Found(found) => self.follow_find(situation, found),
             News::Watched(deaths) => {
                 self.admit(now);
-                return self.successors_died(now, situation.incident, deaths);
+                return self.successors_died(situation, deaths);
             }
             News::Members(members) => {
                 self.lifecycles.saw(now, situation.incident, &members);
@@ -349,8 +336,8 @@ impl SuccessorDuties {
             Asked::Launched(instances) => {
                 self.requested(situation, instances.first().cloned());
                 self.find = None;
-                self.watch =
-                    Some(Watch::new(instances, Attempts::new(DutyId::Watch, now, seed(situation.incident, "watch"))));
+                let attempts = Attempts::new(DutyId::Watch, now, seed(situation.incident, "watch"));
+                self.watch = Some(Watch::by_token(instances, attempts, situation.incident));
             }
             Asked::InDoubt => {
                 self.look(now, situation.incident);
@@ -465,4 +452,21 @@ impl SuccessorDuties {
         let settle = |report: DutyReport| if given_up { report.settled() } else { report };
         reports.map(settle).chain(hooks).collect()
     }
+}
+
+/// The duty to ask the plan's owner; `None` where it launches by itself, or nobody does.
+fn ask_of(plan: &Plan, incident: &Incident, manner: Manner, now: BootInstant) -> Option<Box<dyn Ask>> {
+    let attempts = Attempts::new(DutyId::Ask, now, seed(incident, "ask")).with(Precedence::Request);
+    Some(match plan {
+        _ if incident.is_terminating() => return None,
+        Plan::Group { group, how } if how.asks() => {
+            let terminates = *how == GroupRequest::Terminate;
+            Box::new(AskGroup::new(group.clone(), terminates, manner, incident, attempts))
+        }
+        Plan::Fleet { kind, fleet, how: FleetRequest::Raise } => {
+            Box::new(AskCapacity::of(*kind, fleet, incident, attempts))
+        }
+        Plan::Launch(launch) => Box::new(AskLaunch::new(launch.clone(), incident, attempts)),
+        Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => return None,
+    })
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::register::successors;
@@ -18,12 +20,16 @@ const PAUSES: [u64; 6] = [1, 1, 2, 2, 3, 4];
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 /// A look older than this does not say how things stand: before the end it is taken once more.
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
+/// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more than these.
+const TOLD_APART: u32 = 4;
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(super) struct Watch {
     /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
     ids: Vec<InstanceId>,
+    /// A client token brought them, and one that was launched before this is another incident's.
+    since: Option<Timestamp>,
     /// The last sight of each.
     seen: BTreeMap<InstanceId, Instance>,
     running: Vec<Instance>,
@@ -41,10 +47,19 @@ pub(super) struct Death {
     pub(super) instance_id: InstanceId,
     pub(super) reason: Option<StateReason>,
     pub(super) has_run: bool,
+    /// It lives, and was launched for an incident before this one.
+    pub(super) is_anothers: bool,
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_anothers {
+            return write!(
+                f,
+                "{} was launched for an earlier interruption, and another one is launched",
+                self.instance_id
+            );
+        }
         let when = if self.has_run { "ran and died" } else { "died at birth" };
         match &self.reason {
             Some(reason) => write!(f, "{} {when}: {reason}", self.instance_id),
@@ -58,7 +73,13 @@ impl Watch {
     pub(super) fn new(ids: Vec<InstanceId>, mut attempts: Attempts) -> Watch {
         attempts.next = attempts.next + growing(&PAUSES, 0);
         let (seen, told) = (BTreeMap::new(), BTreeSet::new());
-        Watch { ids, seen, running: Vec::new(), told, running_at: None, attempts, looks: 0, seen_at: None }
+        Watch { ids, since: None, seen, running: Vec::new(), told, running_at: None, attempts, looks: 0, seen_at: None }
+    }
+
+    /// The same, of those that a client token brought.
+    pub(super) fn by_token(ids: Vec<InstanceId>, attempts: Attempts, incident: &Incident) -> Watch {
+        let since = incident.start.launches_since.filter(|_| incident.id.number < TOLD_APART);
+        Watch { since, ..Watch::new(ids, attempts) }
     }
 
     /// More of them have shown.
@@ -121,7 +142,7 @@ impl Watch {
     pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, incident: &mut Incident) -> Vec<Death> {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
-        let dead = self.seen.values().filter(|instance| !instance.state.is_alive());
+        let dead = self.seen.values().filter(|instance| !instance.state.is_alive() || self.is_anothers(instance));
         let dead: Vec<Death> = dead.map(|instance| self.death(instance)).collect();
         let is_dead = |id: &InstanceId| dead.iter().any(|death| death.instance_id == *id);
         self.ids.retain(|id| !is_dead(id));
@@ -135,7 +156,11 @@ impl Watch {
     fn death(&self, instance: &Instance) -> Death {
         let instance_id = instance.instance_id.clone();
         let has_run = self.told.contains(&instance_id);
-        Death { instance_id, reason: instance.state_reason.clone(), has_run }
+        Death { instance_id, reason: instance.state_reason.clone(), has_run, is_anothers: self.is_anothers(instance) }
+    }
+
+    fn is_anothers(&self, instance: &Instance) -> bool {
+        instance.launch_time.zip(self.since).is_some_and(|(launched, since)| launched < since)
     }
 
     fn tell(&mut self, now: BootInstant, incident: &mut Incident) {

@@ -14,7 +14,7 @@ use crate::core::model::{Action, BootInstant, MilestoneKind, ScheduledEvent, Sig
 use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
 
 /// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
-const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
+pub(super) const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
 /// How long a successor is waited for on a mere recommendation. Until it is healthy this instance serves.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// The handover of a scheduled event begins so long before it.

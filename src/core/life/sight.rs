@@ -51,7 +51,7 @@ pub(super) struct Sight {
     /// AWS's time and the boot clock at the last look that told.
     pub(super) clocks: Option<(Timestamp, BootInstant)>,
     /// That time was a mere guess by the wall clock, at the last look and at the one before.
-    is_in_doubt: bool,
+    pub(super) is_in_doubt: bool,
     pub(super) was_in_doubt: bool,
     pub(super) has_looked: bool,
     /// The notice that stands.
@@ -60,6 +60,8 @@ pub(super) struct Sight {
     pub(super) absent_before: bool,
     /// Looks in a row that were answered so.
     pub(super) notice_absent: Absence,
+    /// The last of so many in a row that no notice can have stood then.
+    pub(super) absent_until: Option<BootInstant>,
     /// The recommendation that stands: AWS's time of it.
     pub(super) recommended: Option<Timestamp>,
     pub(super) recommendation_absent: Absence,
@@ -133,6 +135,7 @@ impl Life {
                 self.sight.absent_before = true;
                 self.sight.notice_absent.goes_on(at);
                 if self.sight.notice_absent.withdraws() {
+                    self.sight.absent_until = Some(at);
                     (self.over, self.stale) = (None, None);
                 }
             }

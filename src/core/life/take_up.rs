@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Life;
-use super::begin::{Beginning, is_same_interruption};
+use super::begin::{Beginning, SHIFTS_AT_MOST, is_same_interruption};
 use crate::core::arrival::Arrival;
+use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::handover::LookedUp;
 use crate::core::incident::{Closed, Earlier, Incident, Phase, Start};
 use crate::core::model::{BootInstant, IncidentId, Registration, Signal};
@@ -109,6 +110,7 @@ impl Life {
             event_code: beginning.event.as_ref().map(|event| event.code.clone()),
             clocks: (aws_now, now),
             successors_since: Some(first_signal.checked_sub(SLACK).unwrap_or(first_signal)),
+            launches_since: self.launches_since(beginning).filter(|_| earlier.is_none()),
             earlier: match earlier {
                 Some(_) if !self.incident_is_ours => Earlier::Restart,
                 None if self.sight.absent_before => Earlier::Nothing,
@@ -117,6 +119,20 @@ impl Life {
             arrival_lands_by: self.may_be_registering().then(|| now + ARRIVAL_LANDS_WITHIN),
             serve_on: earlier.is_some_and(|earlier| earlier.may_have_launched_first(is_weaker)),
         }
+    }
+
+    /// The bound on this incident's own launches, where no weaker signal can have had one made: since the last look that did not
+    /// show the notice, or since AWS may have given it, however far its time has shifted.
+    fn launches_since(&self, beginning: &Beginning) -> Option<Timestamp> {
+        let (watch, sight) = (&self.config.watch, &self.sight);
+        let by_recommendation = watch.rebalance == Rebalance::HandOver && sight.recommended.is_some();
+        let by_event = watch.scheduled_events == ScheduledEvents::HandOver && !sight.events.is_empty();
+        if !beginning.signal.is_notice() || by_recommendation || by_event || sight.is_in_doubt {
+            return None;
+        }
+        let came_after = |at| beginning.aws_now.checked_sub(beginning.now.since(at) + SLACK);
+        let may_be_given = || beginning.first_signal.checked_sub(SHIFTS_AT_MOST);
+        sight.absent_until.map_or_else(may_be_given, came_after).ok()
     }
 
     /// True if a registration of this instance may be under way: by an arrival of this process, or of the one before, which

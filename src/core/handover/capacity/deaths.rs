@@ -39,7 +39,12 @@ impl AskCapacity {
         let since = incident.start.successors_since;
         let is_young = |it: &Instance| it.launch_time.zip(since).is_some_and(|(launched, since)| launched >= since);
         let dead = instances.into_iter().filter(|it| !it.state.is_alive() && is_young(it));
-        let death = |it: Instance| Death { instance_id: it.instance_id, reason: it.state_reason, has_run: false };
+        let death = |it: Instance| Death {
+            instance_id: it.instance_id,
+            reason: it.state_reason,
+            has_run: false,
+            is_anothers: false,
+        };
         let deaths: Vec<Death> =
             dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();
         deaths.iter().for_each(|death| self.note_death(death));

@@ -2,19 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Death, SuccessorDuties};
-use crate::core::incident::Incident;
+use super::{Death, Situation, SuccessorDuties, ask_of};
 use crate::core::model::{BootInstant, InstanceId};
 use crate::core::retry::{Failure, FailureKind};
 
 impl SuccessorDuties {
     /// Successors are gone: the next attempt, or whatever the owner launches in their place. Returns how, for a person.
-    pub(super) fn successors_died(
-        &mut self,
-        now: BootInstant,
-        incident: &Incident,
-        deaths: Vec<Death>,
-    ) -> Option<Failure> {
+    pub(super) fn successors_died(&mut self, situation: &mut Situation<'_>, deaths: Vec<Death>) -> Option<Failure> {
+        let now = situation.now;
         let last = deaths.last().cloned()?;
         let dead: BTreeSet<InstanceId> = deaths.iter().map(|death| death.instance_id.clone()).collect();
         self.lost.extend(dead.iter().cloned());
@@ -28,15 +23,25 @@ impl SuccessorDuties {
         let others_live = self.watch.as_ref().is_some_and(|watch| watch.len() > 0);
         if !others_live {
             self.watch = None;
-            let launches_again = self.ask.as_mut().is_some_and(|ask| ask.died(now, &last));
+            let launches_again = match last.is_anothers {
+                true => self.ask_under_the_next_number(situation),
+                false => self.ask.as_mut().is_some_and(|ask| ask.died(now, &last)),
+            };
             let given_up = self.ask.as_ref().and_then(|ask| ask.given_up());
             message.extend(given_up.map(|why| format!("; given up: {why}")));
             if !launches_again {
-                self.look(now, incident);
+                self.look(now, situation.incident);
             }
         }
         let code = last.reason.map(|reason| reason.code);
         Some(Failure { kind: FailureKind::Rejected, code, message })
+    }
+
+    /// The client token was one of an incident whose record is lost: the next number's have yet to be used.
+    fn ask_under_the_next_number(&mut self, situation: &mut Situation<'_>) -> bool {
+        situation.incident.id.number += 1;
+        self.ask = ask_of(&self.plan, situation.incident, situation.manner, situation.now);
+        true
     }
 
     /// The owner has gone before it was asked for anything.

@@ -254,6 +254,54 @@ fn successors(story: &Story) -> Vec<String> {
 }
 
 #[test]
+fn again_after_one_whose_record_is_lost_has_a_successor_of_its_own() {
+    // Killed so many milliseconds after the second notice, and without a record again.
+    for killed in [None, Some(200), Some(600), Some(1_100), Some(1_900), Some(2_600), Some(9_000)] {
+        for owner in [Owner::Instant, Owner::Detach] {
+            let mut story = noticed(owner, 40);
+            story.withdraw();
+            story.run(120).is_as_before();
+            for lost in 2..4 {
+                story.kill();
+                story.lose_record();
+                story.start();
+                story.run(15).notice(Action::Terminate);
+                story.exchanges(vec![(Fate::Fine, 700); 40]);
+                if let Some(killed) = killed {
+                    let end = story.now + killed;
+                    story.run_to(end);
+                    story.kill();
+                    story.lose_record();
+                    story.start();
+                }
+                story.run(100);
+                let case = format!("{owner:?} {killed:?} {lost}: {}", story.tale());
+                assert_eq!(story.launched(), lost, "{case}");
+                assert!(is_complete(&story) && story.aws.places().is_empty(), "{case}");
+                assert_eq!(successors(&story).last(), Some(&format!("i-new{}", lost - 1)), "{case}");
+                story.withdraw();
+                story.run(200);
+            }
+        }
+    }
+}
+
+#[test]
+fn whose_time_shifts_and_whose_record_is_lost_has_one_successor() {
+    for shift in [-100_000, -40_000, 0, 40_000, 100_000] {
+        for killed in [1, 5, 20, 60] {
+            let mut story = noticed(Owner::Instant, killed);
+            story.kill();
+            story.lose_record();
+            story.shift(shift, Action::Terminate);
+            story.start();
+            story.run(100);
+            assert_eq!(story.launched(), 1, "{shift} {killed}: {}", story.tale());
+        }
+    }
+}
+
+#[test]
 fn again_within_seconds_has_its_own_successor_though_the_process_is_killed_while_it_is_launched() {
     for owner in [Owner::Instant, Owner::Detach, Owner::Rebalance] {
         for killed in [None, Some(1_100), Some(1_600), Some(2_500), Some(4_000)] {
