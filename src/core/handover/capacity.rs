@@ -16,7 +16,7 @@ use count::{Count, Others, announced_left, another_goes_at, is_about_to_go};
 pub(super) use count::{Units, noticed_by_request};
 use deaths::Deaths;
 pub(super) use failing::requests_may_be_told;
-use operator::Operator;
+use operator::{Operator, STRANGE_PAUSE};
 
 use super::ask::Asked;
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
@@ -100,6 +100,8 @@ struct Writes {
     /// The total of the call under way, and of the last that was accepted: AWS may show an older one for a while.
     under_way: Option<i32>,
     accepted: Option<i32>,
+    /// The fleet was seen settled since: what changes it now is another's.
+    is_settled: bool,
     /// The tag on the fleet is ours.
     tagged: bool,
     /// The highest total that this process has noted in the tag.
@@ -193,6 +195,9 @@ impl AskCapacity {
     }
 
     fn read(&mut self, now: BootInstant, incident: &Incident, fleet: Fleet) {
+        if self.is_changed_by_another(now, &fleet) {
+            return self.go_on(now + STRANGE_PAUSE, self.stage);
+        }
         // While it is changed AWS shows the number from before.
         let is_settled = fleet.state == FleetState::Active;
         let has_ended = matches!(fleet.state, FleetState::Ended(_));
@@ -413,8 +418,8 @@ impl Duty<Duties> for AskCapacity {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let under_way = self.writes.under_way.take();
-        if answer == Answer::Accepted {
-            self.writes.accepted = under_way.or(self.writes.accepted);
+        if answer == Answer::Accepted && under_way.is_some() {
+            (self.writes.accepted, self.writes.is_settled) = (under_way, false);
         }
         let answer = self.judged(answer);
         if !matches!(answer, Answer::Failed(_)) {

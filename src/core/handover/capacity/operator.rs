@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use super::count::Units;
 use super::{AskCapacity, Others, Stage};
-use crate::core::model::BootInstant;
+use crate::core::model::{BootInstant, Fleet, FleetState};
 use crate::core::plan::RaisedCapacity;
 
 /// A strange total is read so often in a row, with this pause, before it is believed.
 const STRANGE_READS: u32 = 3;
-const STRANGE_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const STRANGE_PAUSE: Duration = Duration::from_secs(2);
 /// The pause where the others that go may have raised it so far: one of them may have yet to see that its note is gone.
 const DOUBTFUL_PAUSE: Duration = Duration::from_secs(5);
+
+/// A change of somebody else's is waited for as long: until then AWS shows the total from before.
+const CHANGE_SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The signs of somebody else's hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(super) struct Operator {
     /// A total that spot-relay may not have written, with the tag beside it, and how often in a row both were read.
     seen: Option<(i32, Option<RaisedCapacity>)>,
     times: u32,
+    /// Since when somebody else changes the fleet.
+    changing_since: Option<BootInstant>,
     /// The capacity that somebody else set after it had been raised.
     pub(super) left_alone: Option<i32>,
     /// For the log.
@@ -61,6 +66,20 @@ impl AskCapacity {
         let total = fleet.capacity.total;
         let has_another_base = self.tag().is_some_and(|tag| tag.base != base && tag.covers(total));
         has_another_base || !(base..=self.noted(base)).contains(&total)
+    }
+
+    /// Tells whether somebody else changes the fleet in these seconds, so that its total is no ground for a write. A raise that is
+    /// noted and does not show yet is a fellow's.
+    pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
+        let is_settled = fleet.state != FleetState::Modifying;
+        self.writes.is_settled |= is_settled;
+        let is_ours = self.writes.accepted.is_some() && !self.writes.is_settled;
+        let is_noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.raised);
+        if is_settled || is_ours || is_noted {
+            self.operator.changing_since = None;
+            return false;
+        }
+        now < *self.operator.changing_since.get_or_insert(now) + CHANGE_SHOWS_WITHIN
     }
 
     /// A suspicion is over with the first total that is none of somebody else's.

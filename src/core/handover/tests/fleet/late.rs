@@ -140,3 +140,38 @@ fn a_successor_that_the_fleets_list_misses_for_a_while_is_waited_for_and_not_rai
     told.until(60_000);
     assert_eq!(told.written, Vec::<String>::new());
 }
+
+#[test]
+fn a_total_that_somebody_else_is_changing_is_no_ground_for_a_write() {
+    // Nobody has raised it yet.
+    let mut told = told(|told| told.shown.state = FleetState::Modifying);
+    told.until(24_500);
+    (told.shown.state, told.shown.capacity.total) = (FleetState::Active, 15);
+    told.until(40_000);
+    assert_eq!(told.written, ["16"]);
+    // A fellow has raised it, and what it has launched is there.
+    let mut told = super::told(|told| {
+        told.members[0] = member("i-1", -900, Some(10));
+        told.members.push(member("i-new", 12, None));
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+        (told.shown.state, told.shown.capacity.total, told.shown.capacity.fulfilled) = (FleetState::Modifying, 11, 11);
+    });
+    told.until(24_500);
+    (told.shown.state, told.shown.capacity.total) = (FleetState::Active, 14);
+    told.until(139_000);
+    assert!(!told.written.iter().any(|total| ["10", "11", "12"].contains(&total.as_str())), "{:?}", told.written);
+}
+
+#[test]
+fn a_fleet_that_is_being_changed_holds_up_a_raise_for_seconds_and_a_fellows_noted_raise_does_not() {
+    let mut told = told(|told| told.shown.state = FleetState::Modifying);
+    told.until(29_000);
+    assert_eq!(told.written, ["11"], "AWS says so for ever");
+    let mut told = super::told(|told| {
+        told.members[0] = member("i-1", -900, Some(19));
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..11".to_owned());
+        told.shown.state = FleetState::Modifying;
+    });
+    told.until(22_000);
+    assert_eq!(told.written, ["12"]);
+}
