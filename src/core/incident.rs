@@ -105,6 +105,8 @@ pub struct Start {
     /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
     /// group.
     pub arrival_lands_by: Option<BootInstant>,
+    /// This process has told that it has handed over completely: what is still so is told no more.
+    pub has_handed_over: bool,
     /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
     pub serve_on: bool,
 }
@@ -306,6 +308,14 @@ impl Incident {
         message: impl Into<String>,
         about: About,
     ) {
+        let About { target_group, successor_id } = about;
+        let is_such = |it: &Milestone| {
+            (it.milestone, &it.target_group, &it.successor_id) == (milestone, &target_group, &successor_id)
+        };
+        let is_news = || matches!(milestone, MilestoneKind::Noticed | MilestoneKind::HandedOver);
+        if self.start.has_handed_over && !is_news() && self.milestones.iter().any(is_such) {
+            return;
+        }
         let owner = match milestone {
             MilestoneKind::Recommended
             | MilestoneKind::Noticed
@@ -318,8 +328,8 @@ impl Incident {
             milestone,
             at: now,
             left: self.announced_deadline().map(|deadline| deadline.since(now)),
-            target_group: about.target_group,
-            successor_id: about.successor_id,
+            target_group,
+            successor_id,
             owner,
             message: message.into(),
         });

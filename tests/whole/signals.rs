@@ -81,8 +81,10 @@ fn a_notice_after_a_handover_by_recommendation_launches_no_second_successor() {
     let (scenario, daemon) = check_successor_first(Owner::LaunchTemplate);
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for("noticed");
-    eventually(|| (count(&daemon, "handed-over") == 2).then_some(())).expect("all is gone through once more");
+    eventually(|| (scenario.count("DeregisterTargets") == 2).then_some(())).expect("all is gone through once more");
+    eventually(|| (daemon.status()["state"] == "handed-over").then_some(())).expect("to its end");
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(count(&daemon, "handed-over"), 1, "one interruption is handed over once: {}", daemon.lines().join("\n"));
     scenario.assert_handed_over(&["web"], "after the notice");
     assert_eq!(scenario.sim.successors().len(), 1);
 }

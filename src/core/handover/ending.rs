@@ -43,8 +43,10 @@ impl Handover {
             None if settled => format!("handed over in part: {}", undone()),
             None => format!("handed over in part, time is up: {}", undone()),
         };
-        let successor_id = self.successor_id();
-        self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
+        if !(complete && self.facts.incident.start.has_handed_over) {
+            let successor_id = self.successor_id();
+            self.facts.incident.reach(now, MilestoneKind::HandedOver, message, successor_id.into());
+        }
         self.facts.incident.end(Outcome { complete, duties });
         true
     }

@@ -55,6 +55,12 @@ pub(super) fn begun(
             };
             format!("a drill: handing over within {left} as if AWS took this instance{again}; {does}")
         }
+        (Signal::Notice, action) if incident.start.has_handed_over => {
+            let action = action.unwrap_or(Action::Terminate);
+            format!(
+                "AWS will {action} this instance in {left}, which has handed over already; what has changed since is put right"
+            )
+        }
         (Signal::Notice, Some(Action::Hibernate)) => {
             format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
         }

@@ -84,8 +84,6 @@ impl Life {
             let hooks_ended = if earlier.was_survived() { &[] } else { earlier.hooks_ended.as_slice() };
             incident.hooks_ended = hooks_ended.to_vec();
             incident.launch = earlier.launch;
-        }
-        if let Some(earlier) = earlier.filter(|earlier| earlier.id == incident.id) {
             incident.milestones.clone_from(&earlier.milestones);
             incident.told = incident.milestones.len();
         }
@@ -117,6 +115,8 @@ impl Life {
                 Some(_) | None => Earlier::Perhaps,
             },
             arrival_lands_by: self.may_be_registering().then(|| now + ARRIVAL_LANDS_WITHIN),
+            has_handed_over: self.handover().is_some()
+                && earlier.is_some_and(|earlier| earlier.phase == Phase::Left && earlier.is_complete()),
             serve_on: earlier.is_some_and(|earlier| earlier.may_have_launched_first(is_weaker)),
         }
     }

@@ -197,6 +197,7 @@ pub(super) fn is_looked_into_at_a_notice(announced: impl Fn(Owner) -> Story) {
             assert!(story.aws.places().is_empty(), "{owner:?} {}", story.tale());
             assert!(is_complete(&story), "{owner:?} {}", story.tale());
             assert_eq!(story.launched(), 1, "{owner:?} {}", story.tale());
+            is_told_once(&story);
         }
     }
     let mut story = announced(Owner::Instant);
@@ -206,6 +207,20 @@ pub(super) fn is_looked_into_at_a_notice(announced: impl Fn(Owner) -> Story) {
     story.run(100);
     assert!(is_complete(&story), "{}", story.tale());
     assert_eq!(story.launched(), 2, "{}", story.tale());
+    is_told_once(&story);
+    assert!(story.record().is_some_and(|record| record.successors().len() == 2), "{}", story.tale());
+}
+
+/// One handover, though two signals tell of it: what is still so at the second one is told no more.
+fn is_told_once(story: &Story) {
+    let told = story.milestones.iter().map(|(_, told)| told).filter(|told| told.milestone != MilestoneKind::Noticed);
+    let told: Vec<_> = told.map(|told| (told.milestone, &told.target_group, &told.successor_id)).collect();
+    let once: std::collections::BTreeSet<_> = told.iter().map(|told| format!("{told:?}")).collect();
+    assert_eq!(told.len(), once.len(), "{}", story.tale());
+    assert_eq!(story.saw(MilestoneKind::HandedOver), 1, "{}", story.tale());
+    let noticed = story.milestones.iter().rev().find(|(_, told)| told.milestone == MilestoneKind::Noticed);
+    let words = noticed.map(|(_, told)| told.message.as_str()).unwrap_or_default();
+    assert!(words.contains("which has handed over already"), "{words}");
 }
 
 #[test]
