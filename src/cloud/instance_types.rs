@@ -35,10 +35,15 @@ impl InstanceTypes {
         self.known().get(name).copied().flatten()
     }
 
-    /// Learns the memory of those among these types that AWS was never asked for.
+    /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited for again,
+    /// until the next round of look-ups asks.
     pub async fn learn_new(&self, mut names: BTreeSet<String>, limit: Duration) -> Result<(), Failure> {
         names.retain(|name| !self.known().contains_key(name));
-        self.learn(names, limit).await
+        let learned = self.learn(names.clone(), limit).await;
+        if matches!(&learned, Err(Failure { kind: FailureKind::Unanswered, .. })) {
+            self.known().extend(names.into_iter().map(|name| (name, None)));
+        }
+        learned
     }
 
     /// DescribeInstanceTypes of those among these that AWS has not told of, if there are any.

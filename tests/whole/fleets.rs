@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spot_relay::sim::{FleetSettings, FleetType, Other, Owner, Settings, TargetUnit};
+use spot_relay::sim::{Fault, FaultKind, FleetSettings, FleetType, Nth, Other, Owner, Settings, TargetUnit};
 
 use crate::scenario::{SHORT, Scenario, target_group, world};
 
@@ -204,6 +204,19 @@ fn memory_that_iam_does_not_let_it_read_is_told_at_the_start_and_the_fleet_is_ra
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
     assert_eq!(totals(&scenario), [32_768 + 1, 32_768], "{:?}", scenario.writes());
     assert_eq!(scenario.count("DescribeInstanceTypes"), asked, "IAM has answered");
+}
+
+#[test]
+fn memory_that_aws_does_not_answer_about_is_waited_for_once() {
+    let scenario = Scenario::new(counting_memory(maintain()));
+    let action = "DescribeInstanceTypes".to_owned();
+    scenario.sim.fault(Fault { service: None, action, nth: Nth::All, kind: FaultKind::Hang });
+    scenario.sim.notice("terminate", Duration::from_secs(120));
+    let daemon = scenario.start();
+    daemon.wait_for("handed-over");
+    assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
+    assert_eq!(totals(&scenario), [32_768 + 1, 32_768], "{:?}", scenario.writes());
+    assert_eq!(scenario.count("DescribeInstanceTypes"), 1);
 }
 
 /// Ours of weight 2, another of weight 2 and one of weight 4.
