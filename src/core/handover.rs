@@ -378,6 +378,10 @@ impl Handover {
             let attempts = Attempts::new(DutyId::Leave(self.duties.leaves.len()), now, seed);
             let leave = Leave::new(registration.clone(), self.facts.incident.start.arrival_lands_by, attempts);
             self.duties.leaves.push(leave);
+            if self.is_quiet() {
+                // Its requests were not looked at.
+                self.duties.quiet.begin_again(now);
+            }
             self.facts.incident.registrations.known_mut().push(registration);
         }
     }

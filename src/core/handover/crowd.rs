@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Attempts;
 use super::light::FEW;
+use super::watch::LAST_LOOK;
 use crate::core::model::BootInstant;
 use crate::core::retry::fraction;
 
@@ -166,10 +167,12 @@ impl Crowd {
         }
     }
 
-    /// As [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number.
-    pub(super) fn spread_last(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
+    /// As [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number. It is begun in time to be
+    /// answered before the deadline.
+    pub(super) fn spread_last(&self, attempts: &mut Attempts, now: BootInstant, deadline: BootInstant, bucket: Bucket) {
         let fellows = self.fellows.or(self.throttled_at.map(|_| ASSUMED_FELLOWS));
-        Crowd { fellows, ..*self }.spread_first(attempts, since, bucket);
+        Crowd { fellows, ..*self }.spread_first(attempts, now, bucket);
+        attempts.next = attempts.next.min(now.max(deadline - LAST_LOOK));
     }
 
     /// Few instances have the same owner, as far as it is known.

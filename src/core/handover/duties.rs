@@ -189,7 +189,7 @@ impl Duties {
         };
         let is_again = looks().any(|before| before == among);
         if !is_again && (!among.is_empty() || matches!(answer, Answer::Failed(_))) {
-            let find = self.registrations_among(Some(among), incident, now).late(crowd, now);
+            let find = self.registrations_among(Some(among), incident, now).late(crowd, incident.deadline, now);
             self.find_registrations.push(find);
         }
     }

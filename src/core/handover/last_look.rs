@@ -115,7 +115,6 @@ impl Handover {
 impl Duties {
     /// A look at each target group that was not seen a moment ago.
     fn last_looks_at(&self, facts: &mut Facts, now: BootInstant) -> Vec<LastLook> {
-        let latest = facts.incident.deadline - LAST_LOOK;
         let is_old = |seen_at: Option<BootInstant>| seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
         let groups = self.leaves.iter().enumerate().filter(|(index, leave)| {
             let successor = self.successor.as_ref().and_then(|successor| successor.seen_in(*index));
@@ -124,8 +123,7 @@ impl Duties {
         let look = |(index, leave): (usize, &super::leave::Leave)| {
             let seed = seed(&facts.incident, &format!("last look at {}", leave.name()));
             let mut attempts = Attempts::new(DutyId::LastLook(index), now, seed);
-            facts.crowd.spread_last(&mut attempts, now, Bucket::ELB_LOOKS);
-            attempts.next = attempts.next.min(latest.max(now));
+            facts.crowd.spread_last(&mut attempts, now, facts.incident.deadline, Bucket::ELB_LOOKS);
             let (target_group, zone, mut targets) = leave.proof();
             targets.extend(self.successor.iter().flat_map(|successor| successor.targets_in(index)));
             targets.truncate(TARGETS_A_CALL);

@@ -29,9 +29,9 @@ impl FindRegistrations {
     }
 
     /// All members of a group hear of the same change at once: they do not look at once.
-    pub(super) fn late(self, crowd: Crowd, now: BootInstant) -> FindRegistrations {
+    pub(super) fn late(self, crowd: Crowd, deadline: BootInstant, now: BootInstant) -> FindRegistrations {
         let mut late = FindRegistrations { is_late: true, ..self };
-        crowd.spread_last(&mut late.attempts, now, Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK));
+        crowd.spread_last(&mut late.attempts, now, deadline, Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK));
         late
     }
 

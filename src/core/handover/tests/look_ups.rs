@@ -199,12 +199,8 @@ fn no_such_group() -> Answer {
 #[test]
 fn a_target_group_that_is_gone_makes_no_crowd_look_at_once_and_what_is_left_stays_left_meanwhile() {
     let names: Vec<String> = (0..150).map(|number| format!("i-{number}")).collect();
-    let member = |name: &String| GroupMember {
-        instance_id: id(name),
-        availability_zone: "eu-west-1a".into(),
-        lifecycle_state: "InService".into(),
-    };
-    let group = AutoScalingGroup { members: names.iter().map(member).collect(), ..group(&[]) };
+    let members = names.iter().map(|name| member(name, "InService")).collect();
+    let group = AutoScalingGroup { members, ..group(&[]) };
     let plan = Plan::Group { group, how: GroupRequest::Observe };
     let mut looks = Vec::new();
     for name in &names {
@@ -288,18 +284,13 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
         let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
         let mut handover = Handover::begin(incident, at_once(), known, at(0));
         let (mut deregistered, mut registered) = (BTreeSet::new(), BTreeSet::new());
-        let member = |name: &str| GroupMember {
-            instance_id: id(name),
-            availability_zone: "eu-west-1a".into(),
-            lifecycle_state: "InService".into(),
-        };
         let mut looks = 0;
         for now in (0..90_000).step_by(100) {
             for Due { duty, call, .. } in handover.due(at(now)) {
                 let answer = match &call {
                     Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                         target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
-                        members: vec![member("i-victim"), member("i-new")],
+                        members: vec![member("i-victim", "InService"), member("i-new", "InService")],
                         ..GroupRoom::default()
                     })),
                     Call::FindRegistrations { among } => {
@@ -324,5 +315,56 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
         assert_eq!(handover.successor_id(), Some(id("i-new")), "{plan}");
         assert!(registered.is_empty(), "the owner registers there, {plan}: {registered:?}");
         assert!(deregistered.contains(API) && looks == 1, "{plan}: {deregistered:?}, {looks} looks");
+    }
+}
+
+#[test]
+fn a_target_group_that_is_found_once_it_is_quiet_makes_it_wait_to_be_quiet_again() {
+    let incident = incident_of("i-victim", Action::Terminate, 121_000);
+    let (registrations, plan) = (vec![registration(WEB, "i-victim", &[80])], Some(Plan::nobody_ever("no tag")));
+    let known = LookedUp { registrations: Some(registrations), plan, ..LookedUp::default() };
+    let mut run = Launching { handover: Handover::begin(incident, at_once(), known, at(0)), now: 0 };
+    let mut calm = |_: u64, call: &Call| match call {
+        Call::LookAtConnections { ports, .. } => {
+            let (listening, reached) = (ports.clone(), ports.clone());
+            Answer::Connections(Connections { listening, reached, ..Connections::default() })
+        }
+        // The end is not told yet.
+        Call::DescribeTargetHealth { .. } => Answer::Failed(Failure::unanswered("no answer")),
+        other => other_calls(other),
+    };
+    run.until(40_000, &mut calm);
+    assert!(run.handover.is_quiet() && run.handover.outcome().is_none(), "{}", run.outcome());
+    run.handover.learn_registrations(vec![registration(API, "i-victim", &[8080])], at(run.now));
+    run.until(50_000, &mut calm);
+    assert!(!run.handover.is_quiet(), "{}", run.outcome());
+    run.until(80_000, &mut calm);
+    assert!(run.handover.is_quiet(), "{}", run.outcome());
+}
+
+#[test]
+fn a_late_look_among_many_is_begun_before_the_deadline() {
+    let members = (0..300).map(|number| member(&format!("i-{number}"), "InService")).collect();
+    let group = AutoScalingGroup { members, ..group(&[]) };
+    let plan = Plan::Group { group, how: GroupRequest::Observe };
+    for number in 0..20 {
+        let name = format!("i-{number}");
+        let known = LookedUp {
+            registrations: Some(vec![registration(WEB, &name, &[80])]),
+            plan: Some(plan.clone()),
+            ..LookedUp::default()
+        };
+        let incident = incident_of(&name, Action::Terminate, 15_000);
+        let mut run = Launching { handover: Handover::begin(incident, at_once(), known, at(0)), now: 0 };
+        let mut looked_at = None;
+        run.until(15_000, &mut |now, call| match call {
+            Call::DeregisterTargets { .. } => no_such_group(),
+            Call::FindRegistrations { .. } => {
+                looked_at.get_or_insert(now);
+                found(Vec::new())
+            }
+            other => other_calls(other),
+        });
+        assert!(looked_at.is_some_and(|at| at <= 11_100), "{name}: {looked_at:?}");
     }
 }
