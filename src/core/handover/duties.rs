@@ -129,7 +129,6 @@ impl Duties {
         calls.extend(self.hooks.iter_mut().filter_map(|hook| duty::begin(hook, now, situation)));
         calls.extend(duty::begin(&mut self.mark, now, situation));
         if situation.looks_who_serves {
-            situation.goes_out_of = self.taken_out_of(|ask| ask.has_the_word());
             Light::keep(&mut self.lights, situation);
             calls.extend(self.lights.iter_mut().filter_map(|light| duty::begin(light, now, situation)));
         }

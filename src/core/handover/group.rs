@@ -380,7 +380,8 @@ impl Duty<Duties> for AskGroup {
             }),
             Stage::Exit { decrement: true } if !situation.may_leave => None,
             Stage::Exit { decrement: false }
-                if situation.holds_the_light && self.exit.turn().is_some_and(|turn| situation.now < turn) =>
+                if situation.waits_for_another
+                    && self.exit.waits_until().is_some_and(|until| situation.now < until) =>
             {
                 None
             }
@@ -438,7 +439,7 @@ impl Duty<Duties> for AskGroup {
     fn wake(&self, since: BootInstant) -> Option<BootInstant> {
         match self.stage {
             Stage::Exit { decrement: false } => {
-                let instants = self.attempts.wake().into_iter().chain(self.exit.turn());
+                let instants = self.attempts.wake().into_iter().chain(self.exit.waits_until());
                 instants.filter(|instant| *instant > since).min()
             }
             Stage::Settings | Stage::Look | Stage::Launch | Stage::Compare | Stage::Read { .. } | Stage::Abandon(_) => {

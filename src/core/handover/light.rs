@@ -2,9 +2,9 @@
 //! target of each group does. Where none does, it stays until the reserve, because a request that is cut at the end is better
 //! than every request refused before. Where its Auto Scaling group has taken it out meanwhile, it registers itself again.
 //!
-//! Invariant: one DescribeTargetHealth a group decides, after everything that asks for a successor. An answer that does not
-//! come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no instance longer than to the last moment that
-//! leaves time to drain.
+//! Invariant: one DescribeTargetHealth a group decides, after everything that asks for a successor without taking this instance
+//! out. An answer that does not come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no instance longer than
+//! to the last moment that leaves time to drain.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,6 +51,9 @@ pub(super) struct Light {
     did_not_serve: BTreeSet<String>,
     /// One of them serves now.
     another_is_back: bool,
+    /// This instance is healthy, others come back by all likelihood, and none that is healthy has a later name. Unknown before the
+    /// first answer.
+    is_last: Option<bool>,
 }
 
 enum Stage {
@@ -59,6 +62,16 @@ enum Stage {
     Tags(bool, Vec<String>),
     /// Nobody else serves, and the owner has taken this instance out.
     Return,
+}
+
+/// Owners register instances, not addresses.
+pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGroupArn]) -> bool {
+    registration.target_type == TargetType::Instance && goes_out_of.contains(&registration.target_group)
+}
+
+/// It serves now, or it is new, or it comes back where its owner has taken it out.
+fn may_serve_soon(state: &TargetState) -> bool {
+    matches!(state, TargetState::Healthy | TargetState::Initial | TargetState::Draining)
 }
 
 impl Light {
@@ -76,6 +89,7 @@ impl Light {
                 is_back: false,
                 did_not_serve: BTreeSet::new(),
                 another_is_back: false,
+                is_last: None,
             });
         }
     }
@@ -103,10 +117,11 @@ impl Light {
         self.serves == Some(false)
     }
 
-    /// Tells whether this instance leaves nobody behind who serves, as far as it is known: also none that goes itself and has
-    /// come back until then.
-    pub(super) fn is_the_only_one(&self) -> bool {
-        self.serves != Some(true) && !self.another_is_back
+    /// Tells whether this instance serves on until another one is back, or does not know yet whether it should: of the healthy
+    /// targets that go together, the last one by name does.
+    pub(super) fn waits_for_another(&self, now: BootInstant) -> bool {
+        let is_last = self.is_last.unwrap_or(now < self.asked_at + LOOKED_AT_MOST);
+        is_last && self.serves != Some(true) && !self.another_is_back
     }
 
     /// The tags of others decide, and this instance's own is to be seen by them.
@@ -123,9 +138,15 @@ impl Light {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
         let by_name = |id: &str| identity.is_target(self.registration.target_type, id);
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
-        let in_service = rows.iter().any(|row| is_ours(&row.target.id) && !row.has_left());
-        let others = rows.iter().filter(|row| !is_ours(&row.target.id));
-        let (healthy, unhealthy): (Vec<_>, Vec<_>) = others.partition(|row| row.state == TargetState::Healthy);
+        let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
+        let in_service = ours.iter().any(|row| !row.has_left());
+        let comes_back = others.iter().any(|row| may_serve_soon(&row.state));
+        let (healthy, unhealthy): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|row| row.state == TargetState::Healthy);
+        let is_last = |ours: &&TargetHealth| {
+            ours.state == TargetState::Healthy && healthy.iter().all(|row| row.target.id < ours.target.id)
+        };
+        self.is_last = Some(comes_back && ours.iter().any(is_last));
         let mut others: Vec<&str> = healthy.iter().map(|row| row.target.id.as_str()).collect();
         self.another_is_back = others.iter().any(|id| self.did_not_serve.contains(*id));
         self.did_not_serve.extend(unhealthy.iter().map(|row| row.target.id.clone()));
@@ -169,9 +190,7 @@ impl Duty<Duties> for Light {
         if let Some(known) = known.filter(|known| known.targets != self.registration.targets) {
             self.registration.targets.clone_from(&known.targets);
         }
-        // Owners register instances, not addresses.
-        self.is_taken_out = self.registration.target_type == TargetType::Instance
-            && situation.goes_out_of.contains(&self.registration.target_group);
+        self.is_taken_out = is_taken_out(&self.registration, &situation.goes_out_of);
         match self.stage {
             Stage::Tags(..) if situation.is_marked && self.attempts.failures == 0 => self.attempts.next = situation.now,
             Stage::Return => situation.crowd.hold_back(&mut self.attempts),

@@ -23,8 +23,8 @@ pub(super) struct Situation<'a> {
     pub(super) may_mark: bool,
     /// This instance bears its tag, or cannot be given it.
     pub(super) is_marked: bool,
-    /// Nobody else serves, as far as it is known.
-    pub(super) holds_the_light: bool,
+    /// Others go too, and nobody would serve until one of them is back, as far as it is known.
+    pub(super) waits_for_another: bool,
     /// It is soon to be known whether anybody else serves.
     pub(super) looks_who_serves: bool,
     /// An interruption is announced, or this instance is leaving all the same.
@@ -89,7 +89,6 @@ impl Facts {
             Manner::ServeOn if waits => now >= latest && !keeps_the_light_on(),
             Manner::ServeOn | Manner::AtOnce => !keeps_the_light_on(),
         };
-        let is_the_only_one = || duties.lights.is_empty() || duties.lights.iter().any(Light::is_the_only_one);
         let looks_from = if waits { latest - light::AHEAD } else { self.begun_at };
         // The tag of one among many can wait for the deregistration.
         let marks_at_once =
@@ -98,13 +97,18 @@ impl Facts {
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         let mut taken_out_of = duties.taken_out_of(|ask| ask.has_left());
         taken_out_of.retain(|group| !duties.lights.iter().any(|light| light.is_back_in(group)));
+        let goes_out_of = duties.taken_out_of(|ask| ask.has_the_word());
+        let waits_for_another = self.incident.registrations.known().iter().enumerate().any(|(index, registration)| {
+            let light = duties.lights.get(index);
+            light::is_taken_out(registration, &goes_out_of) && light.is_none_or(|light| light.waits_for_another(now))
+        });
         Situation {
             now,
             manner,
             may_leave,
             may_mark: !may_leave && marks_at_once,
             is_marked: duties.mark.is_settled(),
-            holds_the_light: !may_leave && is_the_only_one(),
+            waits_for_another: !may_leave && waits_for_another,
             looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
             is_certain: !self.incident.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
@@ -118,7 +122,7 @@ impl Facts {
             hooks_are_open: false,
             hooks_are_hidden: false,
             taken_out_of,
-            goes_out_of: Vec::new(),
+            goes_out_of,
             crowd: self.crowd.until(self.incident.deadline),
             elsewhere: self.elsewhere(),
             plan_is_known: successor.is_some(),

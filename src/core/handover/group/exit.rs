@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use crate::core::call::{Answer, Call};
+use crate::core::handover::light::FEW;
 use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
-/// The last member of a group serves so long while the others, taken out before, come back.
+/// The last healthy member of a group serves so long while the others, taken out before, come back.
 const SERVES_ON_AT_MOST: Duration = Duration::from_secs(15);
 
 pub(super) struct Exit {
@@ -25,16 +26,10 @@ pub(super) struct Exit {
     /// Why AWS refused to let this instance go, the last time, and how often the member's state did not say so.
     pub(super) refused: Option<String>,
     pub(super) unexplained: u32,
-    turn: Turn,
-}
-
-/// The order in which the members of a group leave it that are noticed together: the last by name after all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    First,
-    Last,
-    /// It is its turn from this instant on, whoever serves.
-    LastAt(BootInstant),
+    /// Few others are in service: of those that go together the last healthy one waits until another is back.
+    has_few_fellows: bool,
+    /// It does not wait from this instant on, whoever serves.
+    waits_until: Option<BootInstant>,
 }
 
 /// How this instance came to be out of the group, or on its way.
@@ -67,8 +62,7 @@ pub(super) enum Said {
 impl Exit {
     pub(super) fn new(group: &AutoScalingGroup, terminate: bool, incident: &Incident) -> Exit {
         let ours = &incident.id.instance_id;
-        let mut others = group.members.iter().filter(|it| it.instance_id != *ours && is_in_service(it)).peekable();
-        let is_last = others.peek().is_some() && others.all(|it| it.instance_id.as_str() < ours.as_str());
+        let others = group.members.iter().filter(|it| it.instance_id != *ours && is_in_service(it)).count();
         Exit {
             terminate,
             may_be_attached_until: incident.start.arrival_lands_by,
@@ -76,7 +70,9 @@ impl Exit {
             state: None,
             refused: None,
             unexplained: 0,
-            turn: if is_last { Turn::Last } else { Turn::First },
+            // Of more than a few some stay by all likelihood.
+            has_few_fellows: (1..=FEW).contains(&others),
+            waits_until: None,
         }
     }
 
@@ -91,16 +87,13 @@ impl Exit {
 
     /// The last member does not leave while nobody else serves, for a while.
     pub(super) fn consider(&mut self, now: BootInstant) {
-        if self.turn == Turn::Last {
-            self.turn = Turn::LastAt(now + SERVES_ON_AT_MOST);
+        if self.has_few_fellows {
+            self.waits_until.get_or_insert(now + SERVES_ON_AT_MOST);
         }
     }
 
-    pub(super) fn turn(&self) -> Option<BootInstant> {
-        match self.turn {
-            Turn::First | Turn::Last => None,
-            Turn::LastAt(at) => Some(at),
-        }
+    pub(super) fn waits_until(&self) -> Option<BootInstant> {
+        self.waits_until
     }
 
     pub(super) fn call(&self, group: String, decrement: bool) -> Call {

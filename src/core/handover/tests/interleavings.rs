@@ -81,7 +81,7 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
         may_leave: true,
         may_mark: false,
         is_marked: false,
-        holds_the_light: false,
+        waits_for_another: false,
         looks_who_serves: false,
         is_certain: true,
         left_at: None,

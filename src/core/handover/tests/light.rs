@@ -9,6 +9,7 @@ type Other = fn(u64) -> (TargetState, bool);
 const SERVES: Other = |_| (TargetState::Healthy, false);
 const GOES: Other = |_| (TargetState::Healthy, true);
 const DRAINS: Other = |_| (TargetState::Draining, true);
+const FAILS: Other = |_| (TargetState::Unhealthy, true);
 
 /// One handover from a notice at 0 to its deadline two minutes later.
 struct Night<'a> {
@@ -25,6 +26,10 @@ struct Night<'a> {
     ipv6: bool,
     /// Addresses of others that no instance of this VPC holds.
     strangers: usize,
+    /// The name of the last of the others, where it comes after this instance's.
+    last: Option<&'a str>,
+    /// This instance does not pass its health checks.
+    fails: bool,
 }
 
 /// The instants that were seen, in milliseconds.
@@ -54,7 +59,17 @@ impl<'a> Night<'a> {
             target_type: TargetType::Instance,
             ipv6: false,
             strangers: 0,
+            last: None,
+            fails: false,
         }
+    }
+
+    /// The names of the others, with how they are at this millisecond.
+    fn shown(&self, now: u64) -> impl Iterator<Item = (String, (TargetState, bool))> {
+        self.others.iter().enumerate().map(move |(number, other)| {
+            let last = self.last.filter(|_| number + 1 == self.others.len());
+            (last.map_or_else(|| format!("i-{number}"), str::to_owned), other(now))
+        })
     }
 
     fn pass(self) -> Seen {
@@ -116,7 +131,7 @@ impl<'a> Night<'a> {
             seen.looks += 1;
             return Answer::Failed(Failure { kind, code: Some("Refused".into()), message: String::new() });
         }
-        let shown = || self.others.iter().enumerate().map(|(number, other)| (format!("i-{number}"), other(now)));
+        let shown = || self.shown(now);
         match call {
             Call::DeregisterTargets { .. } => {
                 seen.left.get_or_insert(now);
@@ -156,6 +171,7 @@ impl<'a> Night<'a> {
                 let ours = match *serving_since {
                     None => TargetState::Draining,
                     Some(since) if now < since => TargetState::Initial,
+                    Some(_) if self.fails => TargetState::Unhealthy,
                     Some(_) => TargetState::Healthy,
                 };
                 let rows = shown().map(|(id, (state, _))| row(id, state)).chain([row("i-victim".into(), ours)]);
@@ -237,28 +253,60 @@ fn a_last_one_that_its_group_takes_out_asks_for_its_successor_at_once_and_comes_
     }
 }
 
+/// Taken out in the first second, and healthy again after nine.
+const COMES_BACK: Other = |now| match now {
+    0..1_000 | 9_000.. => (TargetState::Healthy, true),
+    1_000..5_000 => (TargetState::Draining, true),
+    5_000..9_000 => (TargetState::Initial, true),
+};
+
+/// The member of a group of these others, which it leaves by detaching.
+fn fellow_of<'a>(when: When, others: &'a [Other], last: Option<&'a str>) -> Night<'a> {
+    let mut night = Night::of(when, nobody(), others);
+    night.last = last;
+    let names = night.shown(0).map(|(name, _)| name).chain(["i-victim".to_owned()]);
+    let members = names.map(|name| member(&name, "InService")).collect();
+    let group = AutoScalingGroup { members, ..group(&[]) };
+    Night { plan: Plan::Group { group, how: GroupRequest::Detach }, ..night }
+}
+
 #[test]
-fn of_several_that_their_group_takes_out_the_last_by_name_waits_for_another_to_come_back() {
-    const COMES_BACK: Other = |now| match now {
-        0..1_000 | 9_000.. => (TargetState::Healthy, true),
-        1_000..5_000 => (TargetState::Draining, true),
-        5_000..9_000 => (TargetState::Initial, true),
-    };
-    for (other, members, asked, dark) in [
-        (COMES_BACK, vec!["i-0", "i-victim"], 9_000..11_000, 0),
-        (DRAINS, vec!["i-0", "i-victim"], 15_000..15_100, 9_000),
-        (SERVES, vec!["i-0", "i-victim"], 0..200, 0),
-        // Another one is the last, or nobody else is in the group.
-        (COMES_BACK, vec!["i-0", "i-victim", "i-z"], 0..100, 9_000),
-        (COMES_BACK, vec!["i-victim"], 0..100, 9_000),
+fn of_several_that_their_group_takes_out_the_last_healthy_one_by_name_waits_for_another_to_come_back() {
+    let late = Some("i-z");
+    for (others, last, asked, dark) in [
+        (&[COMES_BACK][..], None, 9_000..11_000, 0),
+        (&[DRAINS], None, 15_000..15_100, 9_000),
+        (&[SERVES], None, 0..200, 0),
+        // Another one is the last, or the last one is not healthy.
+        (&[COMES_BACK, GOES], late, 0..200, 0),
+        (&[COMES_BACK, FAILS], late, 9_000..11_000, 0),
+        // Nobody comes back.
+        (&[FAILS], late, 0..200, 9_000),
+        (&[FAILS], None, 0..200, 9_000),
+        (&[], None, 0..100, 9_000),
     ] {
         for when in [When::AtOnce, When::Auto] {
-            let members_in_service = members.iter().map(|name| member(name, "InService")).collect();
-            let group = AutoScalingGroup { members: members_in_service, ..group(&[]) };
-            let plan = Plan::Group { group, how: GroupRequest::Detach };
-            let seen = Night::of(when, plan, &[other]).pass();
-            assert!(seen.asked.is_some_and(|at| asked.contains(&at)), "{when:?} {members:?} {seen:?}");
-            assert!(seen.exits == 1 && seen.dark <= dark, "{when:?} {members:?} {seen:?}");
+            let seen = fellow_of(when, others, last).pass();
+            let context = format!("{when:?} {} others, {last:?} {seen:?}", others.len());
+            assert!(seen.asked.is_some_and(|at| asked.contains(&at)), "{context}");
+            assert!(seen.exits == 1 && seen.dark <= dark, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_not_healthy_or_has_many_fellows_or_is_not_answered_asks_its_group_at_once() {
+    for when in [When::AtOnce, When::Auto] {
+        let fellow = || fellow_of(when, &[COMES_BACK], None);
+        let unanswered = Some(FailureKind::Unanswered);
+        for (night, asked) in [
+            (Night { fails: true, ..fellow() }, 0..200),
+            (fellow_of(when, &[COMES_BACK; 11], None), 0..100),
+            (Night { refused: Some(FailureKind::Denied), ..fellow() }, 0..200),
+            (Night { refused: unanswered, ..fellow() }, 2_500..2_700),
+        ] {
+            let seen = night.pass();
+            assert!(seen.asked.is_some_and(|at| asked.contains(&at)), "{when:?} {seen:?}");
         }
     }
 }
