@@ -1,7 +1,8 @@
 //! Drained means drained: real connections to a real server, and the application is stopped when the daemon says that this
 //! instance is quiet. Whatever is open then is lost.
 //!
-//! The configuration is the default one, with every time in it a tenth: `settle` and `quiet-for`, and so the pauses here.
+//! The notice is a real one of two minutes and the configuration the default one. Nearly all of that is waiting, so that all rows
+//! are played at the same time.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -23,14 +24,12 @@ use tokio_rustls::rustls::{
 
 use crate::scenario::{Scenario, target_group, world};
 
-const CONFIG: &str =
-    "target-groups = [\"web\"]\n[watch]\ninterval = \"100ms\"\n[leave]\nsettle = \"2s\"\nquiet-for = \"1500ms\"\n";
+/// The name of the target group. Everything else has its default.
+const CONFIG: &str = "target-groups = [\"web\"]\n";
 /// A request stays open this long after the deregistration: settling, and what counts as still, are long over.
-const OPEN_FOR: Duration = Duration::from_millis(4_500);
+const OPEN_FOR: Duration = Duration::from_secs(45);
 /// A pause in a request or in its answer.
-const PAUSE: Duration = Duration::from_millis(500);
-/// A notice so short that its reserve is reached soon.
-const SHORT_NOTICE: Duration = Duration::from_secs(24);
+const PAUSE: Duration = Duration::from_secs(6);
 const NOTICE: Duration = Duration::from_secs(120);
 
 /// The signals between server, client and test.
@@ -66,7 +65,6 @@ struct Row {
     server: Part,
     client: Client,
     settings: fn() -> Settings,
-    notice: Duration,
     /// The quiet milestone says so.
     says: &'static str,
 }
@@ -81,10 +79,8 @@ enum Client {
 }
 
 fn rows() -> Vec<Row> {
-    let row =
-        |name, server, client| Row { name, server, client, settings: web, notice: NOTICE, says: "no request is open" };
-    let until_the_reserve = |row: Row| Row { notice: SHORT_NOTICE, says: "the reserve is reached", ..row };
-    let balancer = |until, pause| Client::Balancer(until, Duration::from_millis(pause));
+    let row = |name, server, client| Row { name, server, client, settings: web, says: "no request is open" };
+    let until_the_reserve = |row: Row| Row { says: "the reserve is reached", ..row };
     vec![
         row("streamed response or server-sent events with pauses", stream, Client::Other(read_stream)),
         row("WebSocket with pauses", web_socket, Client::Other(talk)),
@@ -96,9 +92,13 @@ fn rows() -> Vec<Row> {
         row(
             "load balancer that goes on sending after the deregistration",
             answer,
-            balancer(Duration::from_millis(1_800), 400),
+            Client::Balancer(Duration::from_secs(18), Duration::from_secs(4)),
         ),
-        row("connection closed after each answer, twenty a second", answer, balancer(OPEN_FOR, 50)),
+        row(
+            "connection closed after each answer, twenty a second",
+            answer,
+            Client::Balancer(OPEN_FOR, Duration::from_millis(50)),
+        ),
         Row {
             settings: hooked,
             ..row("termination hook in the midst of a stream", stream, Client::Other(read_stream))
@@ -139,11 +139,11 @@ fn multiplexed() -> Settings {
     settings
 }
 
-/// The kernel of this machine redirects it to the server's: nobody listens on it.
+/// The kernel of this machine redirects it to the server's. No test listens there, and the kernel gives it to nobody who asks for
+/// any port.
 fn redirected() -> Settings {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its port").port();
     let mut settings = web();
-    settings.target_groups[0].ports = vec![free];
+    settings.target_groups[0].ports = vec![61_099];
     settings
 }
 
@@ -179,10 +179,10 @@ impl Row {
     /// From the notice until this instance is quiet.
     fn watch(&self, scenario: &Scenario, stage: &Stage, client: &thread::ScopedJoinHandle<'_, io::Result<()>>) {
         let daemon = scenario.ready();
-        scenario.sim.notice("terminate", self.notice);
+        scenario.sim.notice("terminate", NOTICE);
         daemon.wait_for("deregistered");
         *stage.deregistered.lock().expect("the stage") = Some(Instant::now());
-        let quiet = daemon.wait_for("quiet");
+        let quiet = daemon.wait_patiently_for("quiet", NOTICE);
         let context = format!("{}: {quiet}\n{}", self.name, daemon.lines().join("\n"));
         let is_agent = matches!(self.client, Client::Agent(_));
         assert!(is_agent || client.is_finished(), "a request is lost: {context}");

@@ -426,8 +426,14 @@ impl Daemon {
     }
 
     pub(crate) fn wait_for(&self, milestone: &str) -> Value {
+        self.wait_patiently_for(milestone, PATIENCE)
+    }
+
+    /// For what takes longer than any other test waits.
+    pub(crate) fn wait_patiently_for(&self, milestone: &str, patience: Duration) -> Value {
         let find = || self.milestones().into_iter().find(|line| line["milestone"] == milestone);
-        eventually(find).unwrap_or_else(|| panic!("{milestone} was not reached:\n{}", self.lines().join("\n")))
+        let found = within(patience, find);
+        found.unwrap_or_else(|| panic!("{milestone} was not reached:\n{}", self.lines().join("\n")))
     }
 
     pub(crate) fn record(&self) -> Value {
@@ -480,11 +486,15 @@ impl Drop for Daemon {
 }
 
 /// Asks until there is an answer, or patience ends.
-pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn eventually<T>(ask: impl FnMut() -> Option<T>) -> Option<T> {
+    within(PATIENCE, ask)
+}
+
+fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
         match ask() {
-            None if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            None if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
             answer => return answer,
         }
     }
