@@ -32,7 +32,6 @@ from instances import PORT, Instance, wait
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-DESIRED = 3
 RATE = 100
 
 
@@ -107,13 +106,16 @@ class Run:
         if handler.owner.get("capacity_rebalance"):
             timings["owner_reacts_after"] = "2s"
         group = {"name": "web", "ports": [PORT], "deregistration_delay": f"{pace.delay}s", "health": "reported"}
-        self.sim = Simulator(options.binary, directory, {"owner": handler.owner, "target_groups": [group], "timings": timings})
+        others = [{"instance_type": "m5.large", "zone": zone} for zone in ("eu-west-1a", "eu-west-1b")][:options.of - 1]
+        # A group has room for all of its successors.
+        self.sim = Simulator(options.binary, directory, {"owner": handler.owner, "target_groups": [group], "timings": timings,
+                                                         "others": others, "max_size": 2 * options.of})
         self.balancer = balancer.Balancer(options.tools, directory, pace.balancer, self.sim.report)
         self.instances, self.samples = {}, []
 
     def follow(self):
         """Once: the world of the simulator becomes true."""
-        world = self.sim.world()
+        asked_at, world = time.monotonic(), self.sim.world()
         for one in world["instances"]:
             instance = self.instances.get(one["id"])
             if instance is None and one["state"] in ("pending", "running"):
@@ -121,14 +123,14 @@ class Run:
                 self.instances[one["id"]] = Instance(number, one, self.directory, self.options.tools, self.pace.boot, self.handler)
             elif instance is not None and one["state"] not in ("pending", "running"):
                 instance.take()
-        self.balancer.follow(world["target_groups"][0], {one["id"]: one["private_ip"] for one in world["instances"]})
+        self.balancer.follow(world["target_groups"][0], {one["id"]: one["private_ip"] for one in world["instances"]}, asked_at)
         in_service = [one for one in self.balancer.in_service() if one in self.instances and self.instances[one].serves()]
         self.samples.append((time.monotonic(), len(in_service)))
         return world
 
     def all_serve(self):
         self.follow()
-        return self.samples[-1][1] == DESIRED
+        return self.samples[-1][1] == self.options.of
 
     def measure(self):
         wait(self.all_serve, 60, lambda: "the first instances never served")
@@ -158,8 +160,8 @@ class Run:
         handover = self.directory / self.sim.world()["ours"] / "handover.json"
         return {
             "name": self.handler.name, "title": self.handler.title, "note": self.handler.note, "ours": self.handler.ours,
-            "requests": len(answers), "lost": sum(lost.values()), "why": lost, "desired": DESIRED, "notice": self.pace.notice,
-            "below": self.below(DESIRED, noticed, ended), "nobody": self.below(1, noticed, ended),
+            "requests": len(answers), "lost": sum(lost.values()), "why": lost, "desired": self.options.of, "notice": self.pace.notice,
+            "below": self.below(self.options.of, noticed, ended), "nobody": self.below(1, noticed, ended),
             "begins": min(answer["at"] for answer in answers) - noticed, "ends": ended - noticed,
             "answers": [(round(answer["end"] - noticed, 3), answer["lost"]) for answer in answers],
             "in_service": [(round(at - noticed, 3), count) for at, count in changes(self.samples)],
@@ -238,7 +240,8 @@ def arguments():
     parser.add_argument("--short", action="store_true", help="a notice of thirty seconds, and everything else in proportion")
     parser.add_argument("--lingers", type=float, metavar="SECONDS",
                         help="the load balancer sends new requests for so long after a deregistration (10, short: 3)")
-    parser.add_argument("--victims", type=int, default=1, choices=(1, 2, 3), help="how many of the three instances are noticed (1)")
+    parser.add_argument("--of", type=int, default=3, choices=(1, 2, 3), metavar="N", help="how many instances there are (3)")
+    parser.add_argument("--victims", type=int, default=1, choices=(1, 2, 3), metavar="N", help="how many of them are noticed (1)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="how many handlers are measured at the same time (1)")
     parser.add_argument("--none-lost", action="store_true", help="fail if a request is lost with spot-relay")
     parser.add_argument("--most-below", type=float, metavar="SECONDS",

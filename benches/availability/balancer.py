@@ -6,6 +6,7 @@ connections that are left are cut.
 """
 
 import http.client
+import math
 import socket
 import subprocess
 import threading
@@ -58,6 +59,8 @@ class Target:
     # initial, healthy, unhealthy: what the probes say.
     health: str = "initial"
     failures: int = 0
+    # When the simulator had heard of that.
+    told_at: float = math.inf
     draining_since: float = 0.0
     gone: threading.Event = field(default_factory=threading.Event)
 
@@ -98,8 +101,8 @@ class Balancer:
         if answer and "changed" not in answer and "no need to change" not in answer:
             raise RuntimeError(f"HAProxy, {command}: {answer}")
 
-    def follow(self, group, addresses):
-        """Makes HAProxy what this target group of the simulator says; `addresses` are those of the instances."""
+    def follow(self, group, addresses, asked_at):
+        """Makes HAProxy what this target group of the simulator said then; `addresses` are those of the instances."""
         registered = set()
         for one in group["targets"]:
             key = one["id"], one["port"]
@@ -110,6 +113,9 @@ class Balancer:
                 target.draining_since = time.monotonic()
             elif not draining:
                 target.draining_since = 0.0
+            if one["state"] == "initial" and asked_at > target.told_at:
+                # Registered again: it gets requests once it is probed again.
+                target.health, target.failures, target.told_at = "initial", 0, math.inf
         for key in set(self.targets) - registered:
             self.cut(key)
         serving = [target for target in self.targets.values() if not self.leaves(target)]
@@ -149,8 +155,9 @@ class Balancer:
                 target.failures += 1
                 found = "unhealthy" if target.failures >= 2 else target.health
             if found != target.health:
-                target.health = found
+                target.health, target.told_at = found, math.inf
                 self.report(*key, found)
+                target.told_at = time.monotonic()
             target.gone.wait(max(0.0, began + self.pace.probe_every - time.monotonic()))
 
     def answers(self, target):
