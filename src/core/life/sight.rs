@@ -14,6 +14,7 @@ use crate::core::notice::Notice;
 /// among answers is a fault of the metadata, and so are ten of them within a second.
 const LOOKS_THAT_WITHDRAW: u32 = 3;
 const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);
+const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
 
 /// Looks in a row that did not show a signal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +61,7 @@ pub(super) struct Sight {
     pub(super) absent_before: bool,
     /// Looks in a row that were answered so.
     pub(super) notice_absent: Absence,
-    /// The last of so many in a row that no notice can have stood then.
+    /// The last of those that lasted too long for a fault of the metadata: no notice stood then.
     pub(super) absent_until: Option<BootInstant>,
     /// The recommendation that stands: AWS's time of it.
     pub(super) recommended: Option<Timestamp>,
@@ -134,8 +135,10 @@ impl Life {
             None => {
                 self.sight.absent_before = true;
                 self.sight.notice_absent.goes_on(at);
-                if self.sight.notice_absent.withdraws() {
+                if self.sight.notice_absent.lasted >= TIME_THAT_IS_NO_FAULT {
                     self.sight.absent_until = Some(at);
+                }
+                if self.sight.notice_absent.withdraws() {
                     (self.over, self.stale) = (None, None);
                 }
             }

@@ -265,7 +265,7 @@ fn again_after_one_whose_record_is_lost_has_a_successor_of_its_own() {
                 story.kill();
                 story.lose_record();
                 story.start();
-                story.run(15).notice(Action::Terminate);
+                story.run(if lost == 2 { 3 } else { 15 }).notice(Action::Terminate);
                 story.exchanges(vec![(Fate::Fine, 700); 40]);
                 if let Some(killed) = killed {
                     let end = story.now + killed;
