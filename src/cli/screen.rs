@@ -111,7 +111,7 @@ pub(super) struct Screen {
     /// Tells whether the picture under the lines can be drawn again.
     is_live: bool,
     /// The most lines of a picture whose first line the cursor can still reach.
-    height: usize,
+    pub(super) height: usize,
     /// The lines of the picture that stands there.
     drawn: usize,
 }

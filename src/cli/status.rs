@@ -82,7 +82,7 @@ fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
         let report = StatusReport::of(&look(files)?);
         if screen.is_live() && !json {
             screen.measure();
-            screen.show(&[], &page::lines(&report, screen.paint, screen.width))?;
+            screen.show(&[], &page::lines_within(&report, screen.paint, screen.width, screen.height))?;
         } else if told.as_ref().is_none_or(|told| report.is_news_after(told)) {
             if json {
                 writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;

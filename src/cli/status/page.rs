@@ -17,39 +17,58 @@ const MARGIN: usize = 2;
 
 /// The lines, none wider than `width` unless a word is.
 pub(super) fn lines(report: &StatusReport, paint: Paint, width: usize) -> Vec<String> {
-    let page = StatusPage { paint, width };
-    let mut lines = page.headline(report);
-    lines.extend(report.problems.iter().flat_map(|problem| page.problem(problem)));
-    let rows = rows(report);
-    if !rows.is_empty() {
-        lines.push(String::new());
-    }
-    lines.extend(rows.iter().flat_map(|(label, text)| page.row(label, text, Tone::Plain)));
-    if let Some(handover) = &report.handover {
-        lines.push(String::new());
-        let goes_on = report.state == "handing-over";
-        let title = if goes_on { "The handover" } else { "The last handover" };
-        lines.push(paint.with(Tone::Strong, title));
-        lines.push(String::new());
-        if report.instance.is_none() {
-            lines.extend(page.row("instance", &handover.instance_id, Tone::Plain));
-        }
-        lines.extend(page.handover(handover, goes_on));
-    }
-    lines
+    StatusPage { paint, width, has_rows: true, has_chart: true }.lines(report)
+}
+
+/// The same for a terminal of so many lines. While a handover goes on, the rows of the daemon are left out first, and its chart
+/// then: its duties stay. Otherwise the chart of the last one is.
+pub(super) fn lines_within(report: &StatusReport, paint: Paint, width: usize, height: usize) -> Vec<String> {
+    let goes_on = ["handing-over", "handed-over"].contains(&report.state);
+    let smaller = [(!goes_on, goes_on), (!goes_on, false)].into_iter().map(|(has_rows, has_chart)| {
+        let lines = StatusPage { paint, width, has_rows, has_chart }.lines(report);
+        lines.into_iter().filter(|line| !line.is_empty()).collect()
+    });
+    let all: Vec<Vec<String>> = std::iter::once(lines(report, paint, width)).chain(smaller).collect();
+    let smallest = all.last().cloned().unwrap_or_default();
+    all.into_iter().find(|lines| lines.len() <= height).unwrap_or(smallest)
 }
 
 /// One handover alone, which is over.
 pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) -> Vec<String> {
-    StatusPage { paint, width }.handover(handover, false)
+    StatusPage { paint, width, has_rows: true, has_chart: true }.handover(handover, false)
 }
 
 struct StatusPage {
     paint: Paint,
     width: usize,
+    /// What is told of the daemon and its instance.
+    has_rows: bool,
+    has_chart: bool,
 }
 
 impl StatusPage {
+    fn lines(&self, report: &StatusReport) -> Vec<String> {
+        let mut lines = self.headline(report);
+        lines.extend(report.problems.iter().flat_map(|problem| self.problem(problem)));
+        let rows = if self.has_rows { rows(report) } else { Vec::new() };
+        if !rows.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(rows.iter().flat_map(|(label, text)| self.row(label, text, Tone::Plain)));
+        if let Some(handover) = &report.handover {
+            lines.push(String::new());
+            let goes_on = report.state == "handing-over";
+            let title = if goes_on { "The handover" } else { "The last handover" };
+            lines.push(self.paint.with(Tone::Strong, title));
+            lines.push(String::new());
+            if report.instance.is_none() {
+                lines.extend(self.row("instance", &handover.instance_id, Tone::Plain));
+            }
+            lines.extend(self.handover(handover, goes_on));
+        }
+        lines
+    }
+
     fn headline(&self, report: &StatusReport) -> Vec<String> {
         let (tone, says) = match report.state {
             "watching" if report.lacks_credentials_alone() => (Tone::Bad, "is watching, and cannot call AWS"),
@@ -93,7 +112,7 @@ impl StatusPage {
         let (tone, text) = outcome(handover, goes_on);
         lines.extend(self.row("outcome", &text, tone));
         let chart = chart::lines(&bars(handover, goes_on), budget(handover), self.width, self.paint);
-        if !chart.is_empty() {
+        if !chart.is_empty() && self.has_chart {
             lines.push(String::new());
             lines.extend(chart);
         }

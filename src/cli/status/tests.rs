@@ -229,6 +229,26 @@ fn a_daemon_that_died_or_stands_still_or_is_blind_reads_well() {
 }
 
 #[test]
+fn on_a_low_terminal_what_the_duties_do_is_seen_first() {
+    for (status, last) in [(handing_over(), "not registered"), (in_part(), "lives on")] {
+        let report = StatusReport::of(&found(Some(status), true, 1.0));
+        for height in [23, 15] {
+            let lines = page::lines_within(&report, Paint { coloured: false }, 80, height);
+            let end = lines.last().cloned().unwrap_or_default();
+            assert!(lines.len() <= height && end.contains(last), "{height}: {lines:#?}");
+            assert_eq!(lines.iter().any(|line| line.contains("left to the deadline")), height == 23, "{lines:#?}");
+        }
+        let tall = page::lines_within(&report, Paint { coloured: false }, 80, 60);
+        assert_eq!(tall, page::lines(&report, Paint { coloured: false }, 80));
+    }
+    let mut status = in_part();
+    status.state = Standing::Watching;
+    let report = StatusReport::of(&found(Some(status), true, 1.0));
+    let lines = page::lines_within(&report, Paint { coloured: false }, 80, 23);
+    assert!(lines.len() <= 23 && lines.iter().any(|line| line.contains("on a notice")), "{lines:#?}");
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal_and_colours_change_nothing_else() {
     let states = [watching(NOTICE as f64), handing_over(), in_part(), blind()];
     for found in states.map(|status| found(Some(status), true, 1.0)) {
