@@ -28,7 +28,8 @@ fn text(bytes: &[u8]) -> String {
 fn timeline(stdout: &str) -> Vec<(f64, String)> {
     let lines = stdout.lines().skip_while(|line| !line.contains("The notice, and what follows"));
     let lines = lines.take_while(|line| !line.contains("in seconds after the notice"));
-    lines.filter_map(|line| Some((line.split_whitespace().next()?.parse().ok()?, line.to_owned()))).collect()
+    // A line that is broken may go on with a number.
+    lines.filter_map(|line| Some((line.get(..8)?.trim().parse().ok()?, line.to_owned()))).collect()
 }
 
 /// The seconds of a bar of the chart.
