@@ -50,7 +50,7 @@ struct Cli {
 enum Command {
     /// Watch the metadata and hand over when a notice comes: the daemon, also in the foreground for debugging
     #[command(
-        after_help = "Exit status: 0 stopped, 1 another daemon runs, 75 configuration unreadable, 78 configuration wrong, 2 wrong arguments"
+        after_help = "Exit status: 0 stopped, 1 another daemon runs, 75 configuration unreadable or not there, 78 configuration wrong, 2 wrong arguments"
     )]
     Run(run::Arguments),
     /// Find out now what would go wrong in the two minutes: metadata, permissions, owner, target groups, and more
@@ -62,7 +62,7 @@ enum Command {
     /// Tell what the daemon is doing, and the last handover as a timeline; no privilege is needed
     #[command(after_help = "Exit status: 0 the daemon runs, 3 it does not, 1 its status cannot be read")]
     Status(status::Arguments),
-    /// Hand this instance over for real, as if the notice had come, and put everything back: asks before
+    /// Hand this instance over for real, as if the notice had come, and bring it back; it asks before
     #[command(
         after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 no terminal to ask on, or wrong arguments"
     )]

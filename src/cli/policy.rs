@@ -28,7 +28,7 @@ const SCAN_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Ask nobody: everything that an owner of this kind may need, with wildcards for what is not known
+    /// Print what an owner of this kind may need, without asking anybody: what is not known becomes a wildcard
     #[arg(long = "for", value_name = "KIND", value_parser = owner_kinds())]
     kind: Option<OwnerKind>,
 }
@@ -171,7 +171,7 @@ async fn planned(
     if registered_in.is_empty() {
         target_groups.clear();
     } else if config.target_groups == TargetGroups::Discover {
-        notes.push("it names the target groups of today: run this again after adding one".to_owned());
+        notes.push("the policy names the target groups of today: print it again after adding one".to_owned());
     }
     let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
     notes.extend(launches_first(&plan, &needs, config));
@@ -183,11 +183,11 @@ async fn planned(
 fn launches_first(plan: &Plan, needs: &OwnerNeeds, config: &Config) -> Option<String> {
     match (plan, needs) {
         (_, OwnerNeeds::Group(group)) if group.launches_first() => Some(
-            "it allows LaunchInstances, by which the group launches the successor before this instance leaves"
+            "the policy allows LaunchInstances, by which the group launches the successor before this instance leaves"
                 .to_owned(),
         ),
         (Plan::Group { how, .. }, _) if may_launch_first(config, *how) => Some(
-            "it leaves LaunchInstances out, so AWS will refuse that; [leave] when = \"successor-healthy\" grants it"
+            "the policy leaves LaunchInstances out, so AWS will refuse that; [leave] when = \"successor-healthy\" grants it"
                 .to_owned(),
         ),
         _ => None,

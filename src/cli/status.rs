@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Print it as JSON, for other programs
     #[arg(long)]
     json: bool,
-    /// Go on: redraw it on a terminal, print it again at every change elsewhere (JSON: one line each)
+    /// Show it until interrupted: drawn again on a terminal, and elsewhere printed at every change (JSON: one line each)
     #[arg(long)]
     watch: bool,
 }

@@ -31,7 +31,8 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
             plan.successor_first()
         ),
         OnNotice::ServeOnIfAllowed => format!(
-            "{} (LaunchInstances) and serve on until it is healthy; at once where others serve, if AWS refuses that: {leave}, {plan}",
+            "{} (LaunchInstances), serve on until it is healthy, then {leave}; if AWS refuses that, do so at once where others \
+             serve, and {plan}",
             plan.successor_first()
         ),
     }

@@ -270,8 +270,8 @@ impl Publisher {
             let file = failure.split(':').next().unwrap_or_default().to_owned();
             if self.said_failures.insert(file) {
                 warn!(
-                    "failed to write {failure}; a handover does without; without its record an instance that lives on \
-                     cannot be put back after a restart, and people and path units do not see the rest"
+                    "failed to write {failure}; no handover needs it, but without the record an instance that lives on cannot be \
+                     put back after a restart, and without the others status and path units tell nothing"
                 );
             }
         }

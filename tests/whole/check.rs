@@ -321,7 +321,7 @@ fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
         (owned_by(Owner::LaunchTemplate), "", "serves on until its successor is healthy, because"),
         (owned_by(group(true, false)), "", "serves on until its successor is healthy, because"),
         (owned_by(Owner::LaunchTemplate), "[leave]\nwhen = \"at-once\"\n", "with \"auto\" it serves on"),
-        (in_order(), "", "when = \"successor-healthy\" and the policy"),
+        (in_order(), "", "set [leave] when = \"successor-healthy\" and print the policy"),
         (owned_by(Owner::Nobody), "", "leaves at once where others serve, because no successor is launched"),
     ] {
         let said = found(settings, &format!("{config}{more}"), "leave");

@@ -386,9 +386,9 @@ fn serving_on_is_granted_only_where_the_configuration_asks_for_it() {
     }
     let notes = |scenario: Scenario| String::from_utf8_lossy(&run(&[], &scenario).stderr).into_owned();
     let auto = notes(group().config(CONFIG));
-    assert!(auto.contains("it leaves LaunchInstances out"), "{auto}");
+    assert!(auto.contains("the policy leaves LaunchInstances out"), "{auto}");
     let granted = notes(group().config(&config));
-    assert!(granted.contains("it allows LaunchInstances"), "{granted}");
+    assert!(granted.contains("the policy allows LaunchInstances"), "{granted}");
     let rebalancing = notes(Scenario::new(owned_by(self::group(false, true))));
     assert!(!rebalancing.contains("LaunchInstances") && rebalancing.contains("Capacity Rebalancing"), "{rebalancing}");
     let text = asked.to_string();

@@ -32,9 +32,9 @@ fn when(config: &Config, plan: &Plan, on_notice: OnNotice) -> Finding {
             plan.owner()
         ),
         OnNotice::ServeOnIfAllowed => format!(
-            "on a notice this instance leaves at once where others serve, unless AWS allows it LaunchInstances in group {}; \
-             it serves on until its successor is healthy with [leave] when = \"successor-healthy\" and the policy that spot-relay policy \
-             prints then, or with Capacity Rebalancing on",
+            "on a notice group {} is asked to launch one more first (LaunchInstances), which the policy of this configuration does \
+             not grant: then this instance leaves at once where others serve; to serve on until its successor is healthy, set \
+             [leave] when = \"successor-healthy\" and print the policy again",
             plan.owner()
         ),
         OnNotice::AtOnce { why } if matches!(auto_would, OnNotice::AtOnce { .. }) => {
@@ -67,12 +67,12 @@ fn serving_time(config: &Config, registrations: &[Registration]) -> Finding {
         Some(longest) => Finding::ok(
             "serving-time",
             format!(
-                "{found}; where every request is answered within {} s, the same deregistration delay (that of {} is {} \
-                 s) lets it serve on for {} s longer",
+                "{found}; where every request is answered within {} s, a deregistration delay of so long lets it serve on for \
+                 {} s longer (that of {} is {} s)",
                 (drain - gain).as_secs(),
+                gain.as_secs(),
                 longest.name(),
-                delay.as_secs(),
-                gain.as_secs()
+                delay.as_secs()
             ),
         ),
     }

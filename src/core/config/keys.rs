@@ -149,7 +149,7 @@ const LEAVE: Table = Table {
         Key {
             name: "reserve",
             default: r#""10s""#,
-            note: "the end of the notice: by then everything is to be done",
+            note: "the end of the notice, kept for the hook drained and the last calls",
             meaning: "The end of the notice that is kept for the hook drained and for the last calls: when only so much is \
                 left, open requests are waited for no longer.",
             read: |config, value| part_of_the_notice(value, "10s").map(|read| config.leave.reserve = read),
@@ -226,7 +226,7 @@ const ARRIVE: Table = Table {
             name: "register",
             default: "false",
             note: "register this instance in the target groups listed above once it is ready",
-            meaning: "With true this instance registers itself at every start in the listed target-groups, on the listed \
+            meaning: "With true this instance registers itself at every start of the daemon in the listed target-groups, on the listed \
                 ports or else on each group's own. It needs that list.",
             read: |config, value| value::truth(value).map(|read| config.arrive.register = read),
         },
@@ -234,8 +234,9 @@ const ARRIVE: Table = Table {
             name: "ready",
             default: r#""""#,
             note: "tcp://127.0.0.1:80 or http://127.0.0.1/healthz; empty: at once",
-            meaning: "Asked every second before this instance is registered anywhere, at its start and after a handover that came to nothing: a TCP address \
-                that has to accept a connection, or an http URL that has to answer with 2xx. Empty: nothing is waited for.",
+            meaning: "A TCP address that has to accept a connection, or an http URL that has to answer with 2xx, before this \
+                instance is registered anywhere: at a start with register, and when it lives on after a handover. It is asked \
+                every second. Empty: nothing is waited for.",
             read: |config, value| value::readiness(value).map(|read| config.arrive.ready = read),
         },
     ],
