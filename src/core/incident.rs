@@ -44,6 +44,8 @@ pub struct Incident {
     pub time: Option<Timestamp>,
     /// The id of a scheduled event.
     pub event: Option<String>,
+    /// The boot in which it began, where the machine has rebooted since: its client tokens stay the same.
+    pub first_boot: Option<String>,
     /// When it began, by AWS's clock.
     pub begun_at: Timestamp,
     /// When it began, on the boot clock of the incident's boot, as the milestones' instants.
@@ -139,6 +141,7 @@ impl Incident {
             group_takes: None,
             time: None,
             event: None,
+            first_boot: None,
             begun_at,
             begun,
             deadline,
@@ -159,6 +162,25 @@ impl Incident {
             outcome: None,
             start,
             told: 0,
+        }
+    }
+
+    /// The same in the boot after a reboot, whose clock is another one: what came before counts as of its first instant. What
+    /// was done on this machine is not done any more, and what was done at AWS is.
+    pub(crate) fn after_reboot(self, boot_id: String, booted_at: Timestamp, deadline: BootInstant) -> Incident {
+        let first_boot = self.first_boot.or(Some(self.id.boot_id));
+        let is_at_aws = |milestone: &Milestone| milestone.milestone != MilestoneKind::Quiet;
+        let milestones = self.milestones.into_iter().filter(is_at_aws);
+        Incident {
+            id: IncidentId { boot_id, ..self.id },
+            first_boot,
+            begun_at: booted_at,
+            begun: BootInstant::default(),
+            deadline,
+            leaving_since: None,
+            hooks_ended: Vec::new(),
+            milestones: milestones.map(|it| Milestone { at: BootInstant::default(), ..it }).collect(),
+            ..self
         }
     }
 

@@ -70,7 +70,8 @@ enum Doubt {
 pub(super) fn client_token(incident: &Incident, attempt: u32) -> String {
     let id = &incident.id;
     // The action is no part of it: it may change while the interruption stays the same.
-    let hash = retry::seed(&format!("{} {}", id.boot_id, id.number));
+    let boot_id = incident.first_boot.as_ref().unwrap_or(&id.boot_id);
+    let hash = retry::seed(&format!("{boot_id} {}", id.number));
     format!("spot-relay-{}-{hash:016x}-{attempt}", id.instance_id)
 }
 

@@ -302,8 +302,8 @@ impl Life {
 
     pub(super) fn begin_handover(&mut self, beginning: Beginning) {
         // The incident is of this boot and the same: the process before this one has begun, or a weaker signal has.
-        let of_this_boot = self.incident_of_this_boot().cloned();
-        let (earlier, another) = match of_this_boot {
+        let before = self.incident_of_this_boot().cloned().or_else(|| self.incident_before_reboot(&beginning));
+        let (earlier, another) = match before {
             Some(incident) if self.goes_on_as(&incident, &beginning) => (Some(incident), None),
             other => (None, other),
         };

@@ -39,6 +39,18 @@ impl Life {
         }
     }
 
+    /// The incident of the notice that begins, where the machine was rebooted in the midst of it.
+    pub(super) fn incident_before_reboot(&self, beginning: &Beginning) -> Option<Incident> {
+        let &Beginning { signal, action, time, deadline, aws_now, now, .. } = beginning;
+        let is_same = |it: &&Incident| {
+            let is_open = it.signal == Signal::Notice && !it.was_survived();
+            is_open && signal == it.signal && it.id.action == action && it.time == time && time > Some(aws_now)
+        };
+        let incident = self.incident().filter(is_same)?.clone();
+        let booted_at = aws_now.saturating_sub(now.as_duration()).unwrap_or(aws_now);
+        Some(incident.after_reboot(self.boot_id.clone(), booted_at, deadline))
+    }
+
     /// The incident as it begins: what `earlier` keeps of the same one goes on. `another` is the one before it in this boot.
     pub(super) fn incident_that_begins(
         &self,
@@ -84,6 +96,7 @@ impl Life {
             let hooks_ended = if earlier.was_survived() { &[] } else { earlier.hooks_ended.as_slice() };
             incident.hooks_ended = hooks_ended.to_vec();
             incident.launch = earlier.launch;
+            incident.first_boot.clone_from(&earlier.first_boot);
             incident.milestones.clone_from(&earlier.milestones);
             incident.told = incident.milestones.len();
         }

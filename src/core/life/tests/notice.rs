@@ -376,3 +376,33 @@ fn gone_until_this_instance_is_back_and_shown_again_has_no_second_successor() {
         }
     }
 }
+
+#[test]
+fn a_reboot_in_the_midst_of_it_is_no_other_interruption() {
+    for owner in OWNERS {
+        for when in [When::Auto, When::AtOnce] {
+            for after in [1, 2, 5, 20] {
+                let mut story = Story::with(owner, |config| config.leave.when = when);
+                story.run(10).notice(Action::Terminate);
+                story.run(after);
+                story.boot_anew(10);
+                story.run(200);
+                let context = format!("{owner:?} {when:?} {after} s: {}", story.tale());
+                assert_eq!(story.launched(), successors_of(owner), "{context}");
+                let seen = owner == Owner::Nobody || story.saw(MilestoneKind::SuccessorHealthy) > 0;
+                assert!(is_complete(&story) && seen, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_reboot_a_notice_of_another_time_is_another_interruption() {
+    let mut story = Story::with(Owner::Detach, |_| {});
+    story.run(10).notice(Action::Terminate);
+    story.run(60).withdraw();
+    story.boot_anew(600);
+    story.run(60).notice(Action::Terminate);
+    story.run(200);
+    assert_eq!(story.launched(), 2, "{}", story.tale());
+}
