@@ -94,7 +94,9 @@ impl AutoScaling {
         Ok(described.map(|described| GroupRoom {
             members: members(&described),
             desired_capacity: described.desired_capacity().unwrap_or_default(),
+            min_size: described.min_size().unwrap_or_default(),
             max_size: described.max_size().unwrap_or_default(),
+            capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
             target_groups: traffic_sources(&described).0,
         }))
     }
@@ -150,17 +152,18 @@ impl AutoScaling {
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// One more instance into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a group with
-    /// several zones AWS wants one of them.
+    /// So much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a group
+    /// with several zones AWS wants one of them.
     pub async fn launch_instances(
         &self,
         group: &str,
         client_token: &str,
+        capacity: i32,
         zone: Option<String>,
         limit: Duration,
     ) -> Result<Launched, Failure> {
         let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
-        let call = call.requested_capacity(1).set_availability_zones(zone.map(|zone| vec![zone]));
+        let call = call.requested_capacity(capacity).set_availability_zones(zone.map(|zone| vec![zone]));
         let answer = self.caller.call(limit, call.send()).await?;
         let mut errors: Vec<String> = answer.errors().iter().map(launch_error).collect();
         errors.sort();
@@ -275,11 +278,14 @@ fn traffic_sources(described: &types::AutoScalingGroup) -> (Vec<TargetGroupArn>,
 }
 
 fn members(described: &types::AutoScalingGroup) -> Vec<GroupMember> {
+    let protects_new = described.new_instances_protected_from_scale_in().unwrap_or_default();
     let member = |instance: &types::Instance| {
         Some(GroupMember {
             instance_id: InstanceId::new(instance.instance_id()?),
             availability_zone: instance.availability_zone().unwrap_or_default().to_owned(),
             lifecycle_state: instance.lifecycle_state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+            weight: instance.weighted_capacity().and_then(|weight| weight.parse().ok()),
+            loses_protection: instance.protected_from_scale_in().unwrap_or_default() && !protects_new,
         })
     };
     described.instances().iter().filter_map(member).collect()

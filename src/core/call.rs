@@ -69,6 +69,8 @@ pub enum Call {
     LaunchInstances {
         group: String,
         client_token: String,
+        /// One instance, in the group's units.
+        capacity: i32,
         /// AWS takes one zone, and wants it named where the group has several.
         availability_zone: Option<String>,
     },
@@ -397,6 +399,7 @@ mod tests {
         let launch = Call::LaunchInstances {
             group: "web".to_owned(),
             client_token: "token".to_owned(),
+            capacity: 1,
             availability_zone: None,
         };
         for call in [create, launch] {

@@ -335,15 +335,6 @@ pub enum Readiness {
     Http(String),
 }
 
-/// The room in an Auto Scaling group, and the target groups that it registers its members in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupRoom {
-    pub members: Vec<GroupMember>,
-    pub desired_capacity: i32,
-    pub max_size: i32,
-    pub target_groups: Vec<TargetGroupArn>,
-}
-
 /// The kernel's word on the TCP connections of other machines to the registered ports, at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {

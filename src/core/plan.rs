@@ -255,16 +255,13 @@ impl Plan {
         }
     }
 
-    /// The plan of a group whose Capacity Rebalancing was switched on since it was looked up.
+    /// The plan of a group whose Capacity Rebalancing was switched on or off since it was looked up.
     #[must_use]
-    pub fn rebalancing(self) -> Plan {
-        match self {
-            Plan::Group { group, .. } => {
-                let group = AutoScalingGroup { capacity_rebalance: true, ..group };
-                Plan::Group { group, how: GroupRequest::Observe }
-            }
-            plan => plan,
+    pub fn with_rebalancing(mut self, rebalances: bool, identity: &Identity, signal: Signal) -> Plan {
+        if let Plan::Group { group, .. } = &mut self {
+            group.capacity_rebalance = rebalances;
         }
+        self.at(identity, signal)
     }
 
     /// The plan with this instance in the lifecycle state that the metadata shows, which is newer than the last look-up's.

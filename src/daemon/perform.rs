@@ -175,8 +175,9 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
         Call::TerminateInstanceInAutoScalingGroup { decrement } => {
             groups.terminate_instance_in_auto_scaling_group(us, decrement, limit).await.map(accepted)
         }
-        Call::LaunchInstances { group, client_token, availability_zone } => {
-            groups.launch_instances(&group, &client_token, availability_zone, limit).await.map(Answer::Launched)
+        Call::LaunchInstances { group, client_token, capacity, availability_zone } => {
+            let launched = groups.launch_instances(&group, &client_token, capacity, availability_zone, limit);
+            launched.await.map(Answer::Launched)
         }
         Call::CompleteLifecycleAction { group, hook, result } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };

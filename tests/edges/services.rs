@@ -311,20 +311,20 @@ async fn launch_instances_answers_with_an_id_or_with_errors() {
     let autoscaling = &world.aws.autoscaling;
     let zone = |name: &str| Some(name.to_owned());
     world.sim.no_capacity(vec![Pool::spot("m5.large", "eu-west-1b")]);
-    let launched = autoscaling.launch_instances("web", "token-1", zone("eu-west-1b"), LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-1", 1, zone("eu-west-1b"), LIMIT).await.unwrap();
     assert!(
         launched.instances.is_empty() && launched.errors[0].contains("InsufficientInstanceCapacity"),
         "{launched:?}"
     );
-    let refused = autoscaling.launch_instances("web", "token-0", None, LIMIT).await.unwrap_err();
+    let refused = autoscaling.launch_instances("web", "token-0", 1, None, LIMIT).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
-    let launched = autoscaling.launch_instances("web", "token-2", zone("eu-west-1a"), LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a"), LIMIT).await.unwrap();
     assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
-    let again = autoscaling.launch_instances("web", "token-2", zone("eu-west-1a"), LIMIT).await.unwrap();
+    let again = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a"), LIMIT).await.unwrap();
     assert_eq!(again, launched);
-    let mismatch = autoscaling.launch_instances("web", "token-2", zone("eu-west-1b"), LIMIT).await.unwrap_err();
+    let mismatch = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1b"), LIMIT).await.unwrap_err();
     assert_eq!(mismatch.code.as_deref(), Some("IdempotentParameterMismatch"));
-    let full = autoscaling.launch_instances("web", "token-3", zone("eu-west-1a"), LIMIT).await;
+    let full = autoscaling.launch_instances("web", "token-3", 1, zone("eu-west-1a"), LIMIT).await;
     assert!(full.is_err_and(|failure| failure.kind == FailureKind::Rejected));
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::capacity::{Units, noticed_by_request, requests_may_be_told};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
-use super::group::membership;
+use super::group::{membership, ours};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::incident::Earlier;
@@ -141,6 +141,8 @@ pub(super) enum Found {
     NotYet,
     /// Nobody launches any more.
     OwnerIsGone,
+    /// The group does not launch by itself any more, and lacks a member once this instance is gone.
+    HasToBeAsked,
     /// Those not handed out before; not empty.
     Successors(Vec<Instance>),
     /// Looked often enough to be sure that a launch in doubt was not done.
@@ -255,7 +257,7 @@ impl Find {
         room: &GroupRoom,
         described: Vec<Instance>,
     ) -> Found {
-        let Among::Group { desired_before, .. } = self.among else { return self.look_again(now) };
+        let Among::Group { desired_before, rebalances, .. } = self.among else { return self.look_again(now) };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
         let is_old = |instance: &&Instance| !is_young(instance, incident.start.successors_since);
@@ -265,14 +267,21 @@ impl Find {
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new = new.map(|instance| (instance, 0)).collect();
-        let stay = staying(room, incident).filter(|member| !self.leaving.contains(&member.instance_id)).count();
+        let stay = staying(room, incident).filter(|member| !self.leaving.contains(&member.instance_id));
+        let stay: i32 = stay.map(GroupMember::units).sum();
         let is_known =
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
-        let makes_room = incident.is_replaced() && membership(&room.members, incident) != Membership::Leaving;
-        let wanted = room.desired_capacity - i32::from(makes_room);
-        let is_short = i32::try_from(stay).unwrap_or(i32::MAX) < wanted;
+        let membership = membership(&room.members, incident);
+        let makes_room = incident.is_replaced() && membership != Membership::Leaving;
+        let units = ours(&room.members, incident).map_or(1, GroupMember::units);
+        let is_short = stay < room.desired_capacity - if makes_room { units } else { 0 };
+        let launches_nobody = rebalances && !room.capacity_rebalance && membership == Membership::Detachable;
+        if launches_nobody && is_short && self.found.is_empty() {
+            self.look_again(now);
+            return Found::HasToBeAsked;
+        }
         // EC2 may tell of a member late, and it may be a successor.
         self.hand_out(now, new, is_short || !all_known)
     }

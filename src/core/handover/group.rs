@@ -6,8 +6,8 @@ mod launch_first;
 
 use std::time::Duration;
 
-pub(super) use exit::membership;
-use exit::{Exit, Left, LeftBy, Said, ours, was_in_service};
+use exit::{Exit, Left, LeftBy, Said, was_in_service};
+pub(super) use exit::{membership, ours};
 use launch_first::{Doubt, Failed, LaunchFirst, has_grown};
 
 use super::ask::{Ask, Asked};
@@ -372,10 +372,11 @@ impl Duty<Duties> for AskGroup {
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let group = self.group.name.clone();
         match self.stage {
-            Stage::Look | Stage::Read { .. } => Some(Call::DescribeGroupMembers { group }),
+            Stage::Look | Stage::Read { decrement: false } => Some(Call::DescribeGroupMembers { group }),
             Stage::Launch => Some(Call::LaunchInstances {
                 group,
                 client_token: client_token(situation.incident, self.launch.attempt),
+                capacity: ours(&self.group.members, situation.incident).map_or(1, GroupMember::units),
                 availability_zone: self.launch.zone(),
             }),
             Stage::Exit { decrement: true } if !situation.may_leave => None,
@@ -390,7 +391,7 @@ impl Duty<Duties> for AskGroup {
                 let hook = self.group.launch_hooks.get(index)?.name.clone();
                 Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
             }
-            Stage::Compare => Some(Call::DescribeGroupRoom { group }),
+            Stage::Compare | Stage::Read { decrement: true } => Some(Call::DescribeGroupRoom { group }),
             Stage::Settings => Some(Call::DescribeGroupSettings { group }),
             Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
@@ -413,7 +414,14 @@ impl Duty<Duties> for AskGroup {
             // The launch does not wait for an answer.
             (Stage::Settings, _) => self.go_on(now, Stage::Launch),
             (Stage::Look, Answer::GroupMembers(members)) => self.looked(now, incident, &members),
-            (Stage::Read { decrement }, Answer::GroupMembers(members)) => self.read(now, incident, &members, decrement),
+            (Stage::Read { decrement: false }, Answer::GroupMembers(members)) => {
+                self.read(now, incident, &members, false)
+            }
+            (Stage::Read { decrement: true }, Answer::GroupRoom(room)) => {
+                let room = room.unwrap_or_default();
+                self.remark = self.exit.keep_size(&self.group.name, &room, incident);
+                self.read(now, incident, &room.members, true)
+            }
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, incident, failure),
             (Stage::Compare, Answer::GroupRoom(Some(room))) => self.compared(now, &room),
@@ -446,7 +454,9 @@ impl Duty<Duties> for AskGroup {
                 self.attempts.wake()
             }
             // Due when the target groups are left; that has its own instants. Retries have theirs.
-            Stage::Exit { decrement: true } if self.attempts.failures > 0 => self.attempts.wake(),
+            Stage::Exit { decrement: true } if self.attempts.failures > 0 || self.exit.refused.is_some() => {
+                self.attempts.wake()
+            }
             Stage::Stay if self.reason == Reason::Scheduled => self.attempts.wake(),
             Stage::Exit { decrement: true } | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }

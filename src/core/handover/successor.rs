@@ -286,7 +286,7 @@ impl SuccessorDuties {
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
         let members = match (asked, answer) {
             (DutyId::Ask | DutyId::Find, Answer::GroupMembers(members)) => Some(members),
-            (DutyId::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
+            (DutyId::Ask | DutyId::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
             _ => None,
         };
         if let Answer::GroupRoom(Some(room)) = answer {
@@ -350,10 +350,24 @@ impl SuccessorDuties {
     /// The group launches by itself by now. The process after this one is to know it too, and asks for no second one. Nobody
     /// has begun to terminate this instance: its hooks are not waited for.
     fn observe(&mut self, now: BootInstant, incident: &mut Incident) {
-        self.plan = self.plan.clone().rebalancing();
+        let (identity, sees) = (&incident.start.identity, incident.start.owner_sees);
+        self.plan = self.plan.clone().with_rebalancing(true, identity, sees);
         incident.plan = Some(self.plan.clone());
         (self.ask, self.lifecycles) = (None, Lifecycles::default());
         self.look(now, incident);
+    }
+
+    /// The group does not launch by itself any more: it is asked as any other is, from the beginning.
+    fn ask_after_all(&mut self, situation: &mut Situation<'_>) {
+        let incident = &mut *situation.incident;
+        let (identity, sees) = (&incident.start.identity, incident.start.owner_sees);
+        let plan = self.plan.clone().with_rebalancing(false, identity, sees);
+        incident.plan = Some(plan.clone());
+        *self = SuccessorDuties {
+            owner_lists: std::mem::take(&mut self.owner_lists),
+            lost: std::mem::take(&mut self.lost),
+            ..SuccessorDuties::new(plan, incident, situation.manner, situation.now)
+        };
     }
 
     fn requested(&self, situation: &mut Situation<'_>, successor: Option<InstanceId>) {
@@ -379,6 +393,10 @@ impl SuccessorDuties {
         match found {
             Found::NotYet => {}
             Found::OwnerIsGone => self.owner_is_gone = true,
+            Found::HasToBeAsked if self.ask.is_none() && self.watch.is_none() && !self.terminating => {
+                self.ask_after_all(situation);
+            }
+            Found::HasToBeAsked => {}
             Found::Successors(instances) => {
                 if in_doubt {
                     self.ask.iter_mut().for_each(|ask| ask.launched(situation.now));

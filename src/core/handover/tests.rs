@@ -96,7 +96,13 @@ pub(crate) fn registration(arn: &str, instance: &str, ports: &[u16]) -> Registra
 
 /// A member of a group, in this lifecycle state.
 pub(crate) fn member(name: &str, state: &str) -> GroupMember {
-    GroupMember { instance_id: id(name), availability_zone: "eu-west-1a".into(), lifecycle_state: state.into() }
+    GroupMember {
+        instance_id: id(name),
+        availability_zone: "eu-west-1a".into(),
+        lifecycle_state: state.into(),
+        weight: None,
+        loses_protection: false,
+    }
 }
 
 pub(crate) fn group(hooks: &[&str]) -> AutoScalingGroup {

@@ -53,6 +53,11 @@ pub struct AutoScalingGroup {
 }
 
 impl AutoScalingGroup {
+    /// The member that is this instance.
+    pub(crate) fn member(&self, id: &InstanceId) -> Option<&GroupMember> {
+        self.members.iter().find(|member| member.instance_id == *id)
+    }
+
     /// The zones with the fewest members first, and the one whose pool is being reclaimed last.
     pub(crate) fn zones_for_a_successor(&self, ours: &str) -> Vec<String> {
         let members = |zone: &String| self.members.iter().filter(|member| member.availability_zone == *zone).count();
@@ -60,6 +65,17 @@ impl AutoScalingGroup {
         zones.sort_by_key(|zone| (zone == ours, members(zone), zone.clone()));
         zones
     }
+}
+
+/// The room in an Auto Scaling group, and its settings that may have changed since it was looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupRoom {
+    pub members: Vec<GroupMember>,
+    pub desired_capacity: i32,
+    pub min_size: i32,
+    pub max_size: i32,
+    pub capacity_rebalance: bool,
+    pub target_groups: Vec<TargetGroupArn>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +90,20 @@ pub struct GroupMember {
     pub availability_zone: String,
     /// `Pending`, `InService`, `Terminating:Wait`, ...
     pub lifecycle_state: String,
+    /// `WeightedCapacity`, where the group has weights: its sizes count in their units, and else in instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// It is protected from scale-in, and the group's new members are not: once detached it is protected no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loses_protection: bool,
 }
 
 impl GroupMember {
+    /// What it counts for in the group's sizes.
+    pub fn units(&self) -> i32 {
+        self.weight.unwrap_or(1)
+    }
+
     /// Tells whether the group's desired capacity counts it: not in Standby, and not in the warm pool.
     pub fn is_counted(&self) -> bool {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")

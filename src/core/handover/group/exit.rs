@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::call::{Answer, Call};
 use crate::core::handover::light::FEW;
 use crate::core::incident::Incident;
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
 /// The last healthy member of a group serves so long while the others, taken out before, come back.
@@ -30,6 +30,8 @@ pub(super) struct Exit {
     has_few_fellows: bool,
     /// It does not wait from this instant on, whoever serves.
     waits_until: Option<BootInstant>,
+    /// The group is as small as it may be: its desired capacity stays as it is.
+    keeps_size: bool,
 }
 
 /// How this instance came to be out of the group, or on its way.
@@ -73,6 +75,7 @@ impl Exit {
             // Of more than a few some stay by all likelihood.
             has_few_fellows: (1..=FEW).contains(&others),
             waits_until: None,
+            keeps_size: false,
         }
     }
 
@@ -96,7 +99,22 @@ impl Exit {
         self.waits_until
     }
 
+    /// The group has refused to let this instance go, and this is its room. Somebody may have lowered its desired capacity to
+    /// its MinSize since a successor was launched: then it wants as many members without this instance as with it. Returns a
+    /// remark, once.
+    pub(super) fn keep_size(&mut self, group: &str, room: &GroupRoom, incident: &Incident) -> Option<String> {
+        let units = ours(&room.members, incident).map_or(1, GroupMember::units);
+        let kept = std::mem::replace(&mut self.keeps_size, room.desired_capacity - units < room.min_size);
+        (self.keeps_size && !kept).then(|| {
+            format!(
+                "group {group} is at its MinSize ({}): this instance leaves it without lowering the desired capacity",
+                room.min_size
+            )
+        })
+    }
+
     pub(super) fn call(&self, group: String, decrement: bool) -> Call {
+        let decrement = decrement && !self.keeps_size;
         if self.terminate {
             Call::TerminateInstanceInAutoScalingGroup { decrement }
         } else {
@@ -148,7 +166,7 @@ pub(in crate::core::handover) fn membership(members: &[GroupMember], incident: &
     ours(members, incident).map_or(Membership::Leaving, GroupMember::membership)
 }
 
-pub(super) fn ours<'a>(members: &'a [GroupMember], incident: &Incident) -> Option<&'a GroupMember> {
+pub(in crate::core::handover) fn ours<'a>(members: &'a [GroupMember], incident: &Incident) -> Option<&'a GroupMember> {
     members.iter().find(|member| member.instance_id == incident.id.instance_id)
 }
 

@@ -291,6 +291,7 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
                     Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                         target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
                         members: vec![member("i-victim", "InService"), member("i-new", "InService")],
+                        capacity_rebalance: true,
                         ..GroupRoom::default()
                     })),
                     Call::FindRegistrations { among } => {

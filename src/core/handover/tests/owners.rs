@@ -83,8 +83,10 @@ fn by_default_a_group_that_rebalances_launches_before_this_instance_leaves() {
     let rebalances =
         Plan::Group { group: AutoScalingGroup { capacity_rebalance: true, ..group(&[]) }, how: GroupRequest::Observe };
     for (when, leaves_at_once) in [(When::Auto, false), (When::AtOnce, true)] {
-        let mut run = Run::new(Owner::Detach, &VICTIM, rebalances.clone(), Vec::new());
+        let mut run = Run::new(Owner::Rebalance, &VICTIM, rebalances.clone(), Vec::new());
         run.settings.leave.when = when;
+        // It has not launched anybody yet.
+        run.aws.next_launch = 1_000_000;
         let run = run.run(&[]);
         let first = run.calls.iter().find(|(_, _, call)| matches!(call, Call::DeregisterTargets { .. }));
         assert_eq!(first.map(|(when, _, _)| *when), Some(if leaves_at_once { 1_040 } else { 81_000 }), "{when:?}");

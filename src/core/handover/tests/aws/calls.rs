@@ -183,6 +183,7 @@ impl Aws {
                 members: self.group_members(),
                 desired_capacity: self.desired,
                 max_size: self.max,
+                capacity_rebalance: self.owner == Owner::Rebalance,
                 ..GroupRoom::default()
             })),
             Call::AttachInstances { .. } if state.is_some() => {

@@ -1,4 +1,4 @@
-//! A group whose Capacity Rebalancing was switched on since it was looked up.
+//! A group whose Capacity Rebalancing was switched on, or off, since it was looked up.
 
 use super::*;
 
@@ -79,4 +79,74 @@ fn a_group_that_terminates_this_instance_while_its_settings_are_asked_for_has_it
     told.answer(DutyId::MemberState, members("Terminating:Wait"));
     let next = told.until(119_000, DutyId::Lifecycle(0));
     assert!(matches!(next, Some(Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. })));
+}
+
+/// A group that rebalanced when it was looked up.
+fn rebalancing(hooks: &[&str]) -> Plan {
+    let members = [US, "i-a", "i-b", "i-c"].map(|name| member(name, "InService")).to_vec();
+    let group = AutoScalingGroup { capacity_rebalance: true, members, ..group(hooks) };
+    Plan::Group { group, how: GroupRequest::Observe }
+}
+
+fn room_of(names: &[&str], capacity_rebalance: bool) -> Answer {
+    let members = names.iter().map(|name| member(name, "InService")).collect();
+    Answer::GroupRoom(Some(GroupRoom {
+        members,
+        desired_capacity: 3,
+        max_size: 9,
+        capacity_rebalance,
+        ..GroupRoom::default()
+    }))
+}
+
+#[test]
+fn a_group_that_rebalances_no_more_is_asked_as_any_other_is() {
+    for (hooks, when, launches_first) in [
+        (&[][..], When::Auto, true),
+        (&["drain"], When::Auto, true),
+        (&[], When::AtOnce, false),
+        (&["drain"], When::AtOnce, false),
+    ] {
+        let mut told = told(rebalancing(hooks), when, |_| {});
+        assert!(matches!(told.until(20_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+        told.answer(DutyId::Find, room_of(&[US, "i-a", "i-b"], false));
+        if launches_first {
+            let next = told.until(told.now + 5_000, DutyId::Ask);
+            assert!(matches!(next, Some(Call::LaunchInstances { .. })), "{hooks:?}: {next:?}");
+            told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+        }
+        let next = told.until(told.now + 20_000, DutyId::Ask);
+        let is_right = match &next {
+            Some(Call::DetachInstances { decrement: false, .. }) => hooks.is_empty(),
+            Some(Call::TerminateInstanceInAutoScalingGroup { decrement: false }) => !hooks.is_empty(),
+            _ => false,
+        };
+        assert!(is_right, "{hooks:?} {when:?}: {next:?}");
+        told.answer(DutyId::Ask, Answer::Accepted);
+        assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+        told.answer(DutyId::Find, room_of(&["i-a", "i-b", "i-new"], false));
+        assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
+        told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
+        assert_eq!(told.handover.successor_id(), Some(id("i-new")));
+    }
+}
+
+#[test]
+fn a_group_that_launches_or_has_a_member_too_many_or_holds_this_instance_no_more_is_not_asked() {
+    for (names, rebalances) in
+        [(&[US, "i-a", "i-b"][..], true), (&[US, "i-a", "i-b", "i-c"], false), (&["i-a", "i-b"], false)]
+    {
+        let mut told = told(rebalancing(&[]), When::Auto, |_| {});
+        while told.until(100_000, DutyId::Find).is_some() {
+            told.answer(DutyId::Find, room_of(names, rebalances));
+            assert!(told.handover.due(at(told.now)).iter().all(|due| due.duty != DutyId::Ask), "{names:?}");
+        }
+    }
+    // What it launched before it was switched off is the successor.
+    let mut told = told(rebalancing(&[]), When::Auto, |_| {});
+    told.until(20_000, DutyId::Find);
+    told.answer(DutyId::Find, room_of(&[US, "i-a", "i-b", "i-new"], false));
+    assert!(matches!(told.until(20_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
+    told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
+    assert_eq!(told.handover.successor_id(), Some(id("i-new")));
 }

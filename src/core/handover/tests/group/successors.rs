@@ -7,6 +7,7 @@ fn room(names: &[&str], desired_capacity: i32) -> Answer {
         members: names.iter().map(|name| member(name, "InService")).collect(),
         desired_capacity,
         max_size: 9,
+        capacity_rebalance: true,
         ..GroupRoom::default()
     }))
 }
@@ -183,4 +184,59 @@ fn a_group_that_rebalances_by_now_is_followed_to_the_end_though_it_has_a_hook_an
         let outcome = told.handover.outcome().expect("the end before the deadline");
         assert!(outcome.complete && format!("{outcome:?}").contains("i-one, i-two, running"), "{outcome:#?}");
     }
+}
+
+#[test]
+fn a_group_that_somebody_has_lowered_to_its_least_size_is_left_without_lowering_it_further() {
+    for (desired, min, decrements) in [(3, 3, false), (4, 4, false), (4, 3, true)] {
+        let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        let launched = Launched { instances: vec![id("i-new")], errors: Vec::new() };
+        told.answer(DutyId::Ask, Answer::Launched(launched));
+        let seen = Seen { members: Vec::new(), desired, instances: vec![instance("i-new", 5, None)] };
+        let next = told.seeing(&seen, 119_000, DutyId::Ask);
+        assert!(matches!(next, Some(Call::DetachInstances { decrement: true, .. })), "{next:?}");
+        let refusal = "Currently, desiredSize equals minSize (3). Terminating instance without replacement will violate \
+                       group's min size constraint.";
+        told.answer(DutyId::Ask, refused("ValidationError", refusal));
+        assert!(matches!(told.seeing(&seen, 119_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+        told.answer(
+            DutyId::Ask,
+            Answer::GroupRoom(Some(GroupRoom {
+                members: [US, "i-old", "i-new"].map(|name| member(name, "InService")).to_vec(),
+                desired_capacity: desired,
+                min_size: min,
+                max_size: 9,
+                ..GroupRoom::default()
+            })),
+        );
+        assert_eq!(told.handover.take_remark().is_some(), !decrements, "a person is told");
+        let wake = told.handover.wake();
+        assert!(wake.is_some_and(|wake| wake <= at(told.now + 500)), "soon: {wake:?} at {}", told.now);
+        match told.seeing(&seen, told.now + 1_000, DutyId::Ask) {
+            Some(Call::DetachInstances { decrement, .. }) => assert_eq!(decrement, decrements, "{desired} {min}"),
+            other => panic!("{desired} {min}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_group_with_weights_is_asked_for_the_weight_of_this_instance_and_counted_in_weights() {
+    let weighted = |name: &str| GroupMember { weight: Some(4), ..member(name, "InService") };
+    let mut group = group(&[]);
+    group.members = [US, "i-a", "i-b"].map(weighted).to_vec();
+    group.desired_capacity = 12;
+    let mut told = told(plan_of(group), When::Auto, |_| {});
+    let launch = told.until(2_000, DutyId::Ask);
+    assert!(matches!(launch, Some(Call::LaunchInstances { capacity: 4, .. })), "{launch:?}");
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
+    told.answer(DutyId::Ask, Answer::Accepted);
+    assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+    let members = ["i-a", "i-b", "i-new"].map(weighted).to_vec();
+    let room = GroupRoom { members, desired_capacity: 12, max_size: 40, ..GroupRoom::default() };
+    told.answer(DutyId::Find, Answer::GroupRoom(Some(room)));
+    assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
+    told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
+    assert_eq!(told.until(100_000, DutyId::Find), None, "as many weigh in as are wanted");
 }
