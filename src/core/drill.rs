@@ -113,7 +113,7 @@ impl Survey {
             "from its leaving to its coming back this instance serves nothing; its hooks run, and the webhook is told"
                 .to_owned();
         let stays = match &self.known.plan {
-            Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }) => Some(format!(
+            Some(Plan::Group { group, how }) if how.asks() => Some(format!(
                 "its successor stays: one instance more runs and is paid for, and the desired capacity of group {} is one \
                  higher. To take both back: aws autoscaling terminate-instance-in-auto-scaling-group --instance-id SUCCESSOR \
                  --should-decrement-desired-capacity",
@@ -140,7 +140,17 @@ impl Survey {
             ),
             _ => None,
         };
-        std::iter::once(fewer).chain(stays).chain(self.late_returns()).collect()
+        let unprotected = self
+            .group_that_it_leaves()
+            .filter(|group| group.member(&self.identity.instance_id).is_some_and(|member| member.loses_protection));
+        let unprotected = unprotected.map(|group| {
+            format!(
+                "this instance's scale-in protection is lost once it is detached. To set it again: aws autoscaling \
+                 set-instance-protection --auto-scaling-group-name {} --instance-ids {} --protected-from-scale-in",
+                group.name, self.identity.instance_id
+            )
+        });
+        std::iter::once(fewer).chain(stays).chain(unprotected).chain(self.late_returns()).collect()
     }
 
     /// AWS takes an address back only when it has drained to the end (docs/aws.md 3).
@@ -183,8 +193,7 @@ impl Survey {
         let mut objections: Vec<String> = alone
             .map(|others| format!("{} has no other healthy target: its requests would fail", others.name))
             .collect();
-        if let (Some(Plan::Group { group, how: GroupRequest::Detach | GroupRequest::Terminate }), Some(room)) =
-            (&self.known.plan, &self.room)
+        if let (Some(group), Some(room)) = (self.group_that_it_leaves(), &self.room)
             && room.desired_capacity >= room.max_size
         {
             objections.push(format!(
@@ -210,6 +219,13 @@ impl Survey {
             ));
         }
         objections
+    }
+
+    fn group_that_it_leaves(&self) -> Option<&AutoScalingGroup> {
+        match &self.known.plan {
+            Some(Plan::Group { group, how }) if how.asks() => Some(group),
+            _ => None,
+        }
     }
 
     /// A drill asks nothing of a group that launches by itself, and takes nobody out of it.

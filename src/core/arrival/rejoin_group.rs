@@ -16,6 +16,8 @@ pub(super) struct RejoinGroup {
     /// The target groups in which the group registers what it has in service.
     target_groups: Vec<TargetGroupArn>,
     us: InstanceId,
+    /// It was protected from scale-in, and is no more once it was detached.
+    loses_protection: bool,
     stage: Stage,
     attempts: Attempts,
 }
@@ -43,7 +45,8 @@ enum Stage {
 impl RejoinGroup {
     pub(super) fn new(group: &AutoScalingGroup, us: InstanceId, attempts: Attempts) -> RejoinGroup {
         let (name, target_groups) = (group.name.clone(), group.target_groups.clone());
-        RejoinGroup { group: name, target_groups, us, stage: Stage::Look, attempts }
+        let loses_protection = group.member(&us).is_some_and(|member| member.loses_protection);
+        RejoinGroup { group: name, target_groups, us, loses_protection, stage: Stage::Look, attempts }
     }
 
     /// Once it is known that the group does not terminate this instance, or that the group cannot be asked.
@@ -122,7 +125,11 @@ impl RejoinGroup {
     pub(super) fn words(&self) -> String {
         match self.stage {
             Stage::Attached { desired } => {
-                format!(", attached to group {}, which raises its desired capacity by one, to {desired}", self.group)
+                let unprotected = if self.loses_protection { "; its scale-in protection is lost" } else { "" };
+                format!(
+                    ", attached to group {}, which raises its desired capacity by one, to {desired}{unprotected}",
+                    self.group
+                )
             }
             Stage::Outside => format!(", outside of group {}", self.group),
             Stage::Held => format!(", held out of service by group {}", self.group),

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::core::handover::tests::{self, API, WEB, at, identity_of, member, raise};
-use crate::core::model::{AutoScalingGroup, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType};
+use crate::core::model::{
+    AutoScalingGroup, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType,
+};
 use crate::core::plan::GroupRequest;
 use crate::core::retry::FailureKind;
 
@@ -51,12 +53,20 @@ struct Telling {
     now: BootInstant,
     steps: Vec<DutyId>,
     milestones: Vec<MilestoneKind>,
+    messages: Vec<String>,
     remarks: Vec<String>,
 }
 
 impl Telling {
     fn of(arrival: Arrival) -> Telling {
-        Telling { arrival, now: at(0), steps: Vec::new(), milestones: Vec::new(), remarks: Vec::new() }
+        Telling {
+            arrival,
+            now: at(0),
+            steps: Vec::new(),
+            milestones: Vec::new(),
+            messages: Vec::new(),
+            remarks: Vec::new(),
+        }
     }
 
     fn after(errand: Errand, plan: Option<&Plan>) -> Telling {
@@ -77,7 +87,10 @@ impl Telling {
                 let answer = answer(self.now, &call);
                 self.arrival.answered(self.now, duty, answer);
             }
-            self.milestones.extend(self.arrival.take_milestones().into_iter().map(|milestone| milestone.milestone));
+            for milestone in self.arrival.take_milestones() {
+                self.milestones.push(milestone.milestone);
+                self.messages.push(milestone.message);
+            }
             self.remarks.extend(self.arrival.take_remarks());
             let wake = self.arrival.wake();
             assert!(wake.is_none_or(|wake| wake > self.now), "it is to be asked again at once");
@@ -278,6 +291,21 @@ fn it_goes_back_into_its_group_where_there_is_room_and_is_no_member() {
         assert_eq!(told.arrival.is_finished(), ends, "{state:?} {desired}");
         assert!(!ends || looks == 1 + attaches, "{state:?} {desired}: {looks}");
         assert!(ends || told.count(DutyId::Serve(0)) == 0, "a member that is being detached is registered afterwards");
+    }
+}
+
+#[test]
+fn a_protection_from_scale_in_that_is_lost_is_told() {
+    for (loses_protection, attaches) in [(true, true), (false, true), (true, false)] {
+        let Plan::Group { mut group, how } = group() else { panic!("a group") };
+        group.members = vec![GroupMember { loses_protection, ..member("i-us", "InService") }];
+        let told =
+            Telling::after(Errand::Reinstate, Some(&Plan::Group { group, how })).runs(60, |now, call| match call {
+                Call::DescribeGroupRoom { .. } => room((!attaches).then_some("InService"), 3),
+                call => fine(now, call),
+            });
+        let message = told.messages.join("\n");
+        assert_eq!(message.contains("scale-in protection is lost"), loses_protection && attaches, "{message}");
     }
 }
 
