@@ -61,11 +61,23 @@ impl AutoScaling {
 
     /// Adds the lifecycle hooks, which DescribeLifecycleHooks tells.
     pub async fn add_hooks(&self, group: &mut AutoScalingGroup, limit: Duration) -> Result<(), Failure> {
-        let hooks = self.client.describe_lifecycle_hooks().auto_scaling_group_name(&group.name).send();
-        let hooks = self.caller.call(limit, hooks).await?;
-        let of = |transition: &str| hooks_of(hooks.lifecycle_hooks(), transition);
-        (group.termination_hooks, group.launch_hooks) = (of(TERMINATING), of(LAUNCHING));
+        let hooks = self.describe_lifecycle_hooks(&group.name, limit).await?;
+        (group.termination_hooks, group.launch_hooks) = (hooks_of(&hooks, TERMINATING), hooks_of(&hooks, LAUNCHING));
         Ok(())
+    }
+
+    /// The termination hooks of the group alone.
+    pub async fn termination_hooks(&self, group: &str, limit: Duration) -> Result<Vec<LifecycleHook>, Failure> {
+        Ok(hooks_of(&self.describe_lifecycle_hooks(group, limit).await?, TERMINATING))
+    }
+
+    async fn describe_lifecycle_hooks(
+        &self,
+        group: &str,
+        limit: Duration,
+    ) -> Result<Vec<types::LifecycleHook>, Failure> {
+        let call = self.client.describe_lifecycle_hooks().auto_scaling_group_name(group).send();
+        Ok(self.caller.call(limit, call).await?.lifecycle_hooks.unwrap_or_default())
     }
 
     /// The instances of the group in one call; none if there is no such group.

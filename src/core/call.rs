@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
     CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId,
-    InstantFleet, Launched, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
-    ports_in_words,
+    InstantFleet, Launched, LifecycleHook, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth,
+    TargetZone, ports_in_words,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
@@ -152,10 +152,11 @@ pub enum Call {
     LookAtReadiness(Readiness),
     /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
-    /// The settings that decide whether the group is asked at all, and whether it takes this instance out by itself: both may
-    /// have changed since it was looked up.
+    /// The settings that decide whether the group is asked at all and in which way, and whether it holds this instance: all of
+    /// that may have changed since it was looked up.
     DescribeGroupSettings {
         group: String,
+        asks_hooks: bool,
     },
     DescribeGroupRoom {
         group: String,
@@ -251,6 +252,8 @@ pub enum Answer {
         capacity_rebalance: bool,
         /// This instance as a member; `None` where it is not shown.
         ours: Option<GroupMember>,
+        /// `None`: not asked for, or not told.
+        termination_hooks: Option<Vec<LifecycleHook>>,
     },
     /// Tells whether nothing is raised any more.
     Capacity {
@@ -294,7 +297,7 @@ impl fmt::Display for Call {
             Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
             Call::DescribeGroupMembers { group } => write!(f, "DescribeAutoScalingGroups, for the members of {group}"),
-            Call::DescribeGroupSettings { group } => {
+            Call::DescribeGroupSettings { group, .. } => {
                 write!(f, "DescribeAutoScalingGroups, for the settings of {group}")
             }
             Call::DescribeGroupRoom { group } => write!(f, "DescribeAutoScalingGroups, for the capacity of {group}"),

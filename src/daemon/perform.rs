@@ -188,9 +188,11 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration)
             groups.record_lifecycle_action_heartbeat(action, limit).await.map(accepted)
         }
         Call::DescribeGroupRoom { group } => groups.group_room(&group, limit).await.map(Answer::GroupRoom),
-        Call::DescribeGroupSettings { group } => {
-            let (capacity_rebalance, ours) = groups.rebalances(&group, us, limit).await?;
-            Ok(Answer::GroupSettings { capacity_rebalance, ours })
+        Call::DescribeGroupSettings { group, asks_hooks } => {
+            let hooks = async { if asks_hooks { groups.termination_hooks(&group, limit).await.ok() } else { None } };
+            let (settings, termination_hooks) = tokio::join!(groups.rebalances(&group, us, limit), hooks);
+            let (capacity_rebalance, ours) = settings?;
+            Ok(Answer::GroupSettings { capacity_rebalance, ours, termination_hooks })
         }
         Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
         Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),

@@ -182,6 +182,10 @@ impl Duties {
                 || looks().flatten().chain(registrations.map(|it| &it.target_group)).any(|it| it == *arn)
         };
         let among: Vec<TargetGroupArn> = match answer {
+            // It has another owner than was known.
+            Answer::Plan(plan) if !named.is_empty() => {
+                plan.owners_target_groups().iter().filter(|arn| !is_known(arn)).cloned().collect()
+            }
             Answer::GroupRoom(Some(room)) => room.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => named.to_vec(),
             _ => return,

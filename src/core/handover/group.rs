@@ -3,12 +3,14 @@
 
 mod exit;
 mod launch_first;
+mod stage;
 
 use std::time::Duration;
 
 use exit::{Exit, Left, LeftBy, Said, was_in_service};
 pub(super) use exit::{membership, ours};
 use launch_first::{Doubt, Failed, LaunchFirst, has_grown};
+use stage::{Reason, Stage};
 
 use super::ask::{Ask, Asked};
 use super::crowd::Bucket;
@@ -36,48 +38,10 @@ pub(super) struct AskGroup {
     reason: Reason,
     launch: LaunchFirst,
     exit: Exit,
+    /// It had left before it was asked for anything: it may have another owner by now.
+    is_gone_unasked: bool,
     /// A remark for a person.
     remark: Option<String>,
-}
-
-/// Why this instance is to leave its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    /// An interruption is announced.
-    Announced,
-    /// None is: leave only once a successor serves.
-    Open,
-    /// A scheduled event is, in minutes: until it is time to leave, only once a successor serves.
-    Scheduled,
-    /// The group terminates this instance.
-    Terminated,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Before a launch by what was known before the notice: the group may launch by itself by now.
-    Settings,
-    /// Before a launch, after a restart or where this instance was not in service when it was last looked at: it may have
-    /// left already, and what has not come yet cannot be taken out after a launch.
-    Look,
-    Launch,
-    /// AWS has not answered for long: did the group grow?
-    Compare,
-    /// Looking whether a launch was done after all.
-    Doubt,
-    /// Leave the group. With `decrement`, once this instance leaves its target groups: the successor is launched.
-    Exit {
-        decrement: bool,
-    },
-    /// The group refuses to let this instance go: its lifecycle state tells why.
-    Read {
-        decrement: bool,
-    },
-    /// A launching hook holds this instance: abandoned, it makes the group replace it. Counts the hooks.
-    Abandon(usize),
-    /// No successor can be launched first, and nothing forces this instance to leave yet.
-    Stay,
-    Done(Left),
 }
 
 impl AskGroup {
@@ -93,11 +57,14 @@ impl AskGroup {
                 _ if incident.is_replaced() => Stage::Exit { decrement: true },
                 // The process before this one may have had a successor launched.
                 Manner::AtOnce if incident.start.serve_on => Stage::Look,
+                Manner::AtOnce if terminate && may_have_changed(&group, incident) => {
+                    Stage::Settings { launches: false }
+                }
                 Manner::AtOnce => Stage::Exit { decrement: false },
                 Manner::ServeOn | Manner::Open if incident.start.is_resumed() || !was_in_service(&group, incident) => {
                     Stage::Look
                 }
-                Manner::ServeOn if may_rebalance_by_now(&group, incident) => Stage::Settings,
+                Manner::ServeOn if may_have_changed(&group, incident) => Stage::Settings { launches: true },
                 Manner::ServeOn | Manner::Open => Stage::Launch,
             },
             reason: match manner {
@@ -107,6 +74,7 @@ impl AskGroup {
             },
             launch: LaunchFirst::new(&group, incident),
             exit: Exit::new(&group, terminate, incident),
+            is_gone_unasked: false,
             remark: None,
             group,
             attempts,
@@ -121,11 +89,14 @@ impl AskGroup {
 
     /// This instance may be on its way into the group, or it is not to be taken out as it is.
     fn looked(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember]) -> Asked {
+        self.exit.state = ours(members, incident).map(|member| member.lifecycle_state.clone());
         match membership(members, incident) {
             Membership::Leaving if self.exit.may_be_attached(now) => self.go_on(now + LOOK_EVERY, Stage::Look),
             // Out, or on its way, which lasts for minutes.
             Membership::Leaving => self.leave(now, self.exit.gone_by(), false),
-            Membership::Detachable if may_rebalance_by_now(&self.group, incident) => self.go_on(now, Stage::Settings),
+            Membership::Detachable if may_have_changed(&self.group, incident) => {
+                self.go_on(now, Stage::Settings { launches: true })
+            }
             Membership::Detachable => self.go_on(now, Stage::Launch),
             _ if self.reason == Reason::Open => self.go_on(now + LOOK_EVERY, Stage::Look),
             _ => self.read(now, incident, members, false),
@@ -230,22 +201,51 @@ impl AskGroup {
         }
     }
 
+    /// The group as it is now, before it is asked for anything.
+    fn settings(&mut self, now: BootInstant, incident: &Incident, answer: Answer, launches: bool) -> Asked {
+        if let Answer::GroupSettings { capacity_rebalance, ours, termination_hooks } = answer {
+            if capacity_rebalance && is_replaced_by_group(incident) && self.reason != Reason::Terminated {
+                return Asked::LaunchesItself;
+            }
+            self.exit.go_by_hooks(termination_hooks);
+            // A member that the group takes out by itself has no successor to expect, and makes no room for one.
+            if ours.as_ref().map(GroupMember::membership) != Some(Membership::Detachable) {
+                return self.looked(now, incident, ours.as_slice());
+            }
+        }
+        // Nothing waits for an answer.
+        self.go_on(now, if launches { Stage::Launch } else { Stage::Exit { decrement: false } })
+    }
+
     fn leave(&mut self, now: BootInstant, by: LeftBy, decrement: bool) -> Asked {
+        let is_outside = self.exit.state.as_deref().is_none_or(|state| state.starts_with("Detach"));
+        self.is_gone_unasked = by == LeftBy::Itself && !decrement && is_outside;
         self.go_on(now, Stage::Done(Left { at: now, by }));
         if decrement || self.nobody_comes().is_some() { Asked::Left } else { Asked::Requested }
     }
 
     /// Tells whether this instance leaves before a successor is launched.
     fn leaves_first(&self) -> bool {
-        matches!(self.stage, Stage::Exit { decrement: false } | Stage::Read { decrement: false } | Stage::Abandon(_))
+        matches!(
+            self.stage,
+            Stage::Settings { launches: false }
+                | Stage::Exit { decrement: false }
+                | Stage::Read { decrement: false }
+                | Stage::Abandon(_)
+        )
     }
 }
 
 /// What is known of the group is of up to two hours ago. Many that go together do not ask at once: their launches need the
 /// same bucket.
-fn may_rebalance_by_now(group: &AutoScalingGroup, incident: &Incident) -> bool {
-    let is_spot_s = incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot;
-    is_spot_s && incident.planned_before && !takes_turns(group.members.len())
+fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
+    let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
+    matters && incident.planned_before && !takes_turns(group.members.len())
+}
+
+/// Capacity Rebalancing, where it is on, launches in its place.
+fn is_replaced_by_group(incident: &Incident) -> bool {
+    incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot
 }
 
 impl Ask for AskGroup {
@@ -274,7 +274,7 @@ impl Ask for AskGroup {
             self.launch.begin_again();
             self.stage = Stage::Launch;
         }
-        let is_open = matches!(self.stage, Stage::Settings | Stage::Look | Stage::Launch);
+        let is_open = matches!(self.stage, Stage::Settings { launches: true } | Stage::Look | Stage::Launch);
         if self.attempts.in_flight || !(is_open || self.stage == Stage::Stay) {
             return None;
         }
@@ -314,7 +314,8 @@ impl Ask for AskGroup {
     fn has_the_word(&self) -> bool {
         match self.stage {
             Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
-            stage => matches!(stage, Stage::Exit { .. } | Stage::Read { .. } | Stage::Abandon(_)),
+            Stage::Exit { .. } | Stage::Read { .. } => true,
+            _ => self.leaves_first(),
         }
     }
 
@@ -345,6 +346,10 @@ impl Ask for AskGroup {
             }
             _ => None,
         }
+    }
+
+    fn is_gone_unasked(&self) -> bool {
+        self.is_gone_unasked
     }
 
     fn launched(&mut self, now: BootInstant) {
@@ -392,7 +397,10 @@ impl Duty<Duties> for AskGroup {
                 Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
             }
             Stage::Compare | Stage::Read { decrement: true } => Some(Call::DescribeGroupRoom { group }),
-            Stage::Settings => Some(Call::DescribeGroupSettings { group }),
+            Stage::Settings { .. } => {
+                let asks_hooks = !self.group.termination_hooks.is_empty();
+                Some(Call::DescribeGroupSettings { group, asks_hooks })
+            }
             Stage::Abandon(_) | Stage::Doubt | Stage::Stay | Stage::Done(_) => None,
         }
     }
@@ -400,19 +408,7 @@ impl Duty<Duties> for AskGroup {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
-            (Stage::Settings, Answer::GroupSettings { capacity_rebalance: true, .. })
-                if self.reason != Reason::Terminated =>
-            {
-                Asked::LaunchesItself
-            }
-            // A member that the group takes out by itself has no successor to expect, and makes no room for one.
-            (Stage::Settings, Answer::GroupSettings { ours: Some(ours), .. })
-                if ours.membership() != Membership::Detachable =>
-            {
-                self.looked(now, incident, &[ours])
-            }
-            // The launch does not wait for an answer.
-            (Stage::Settings, _) => self.go_on(now, Stage::Launch),
+            (Stage::Settings { launches }, answer) => self.settings(now, incident, answer, launches),
             (Stage::Look, Answer::GroupMembers(members)) => self.looked(now, incident, &members),
             (Stage::Read { decrement: false }, Answer::GroupMembers(members)) => {
                 self.read(now, incident, &members, false)
@@ -450,9 +446,12 @@ impl Duty<Duties> for AskGroup {
                 let instants = self.attempts.wake().into_iter().chain(self.exit.waits_until());
                 instants.filter(|instant| *instant > since).min()
             }
-            Stage::Settings | Stage::Look | Stage::Launch | Stage::Compare | Stage::Read { .. } | Stage::Abandon(_) => {
-                self.attempts.wake()
-            }
+            Stage::Settings { .. }
+            | Stage::Look
+            | Stage::Launch
+            | Stage::Compare
+            | Stage::Read { .. }
+            | Stage::Abandon(_) => self.attempts.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 || self.exit.refused.is_some() => {
                 self.attempts.wake()

@@ -69,6 +69,8 @@ pub(super) struct Sight {
     /// It has been acted on, or it is not to be.
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
+    /// The last state that was told, whatever was not told since.
+    told_state: Option<String>,
     /// The metadata has told of the group, be it that there is none.
     pub(super) knows_lifecycle: bool,
     /// This process has seen this instance in service in its group.
@@ -180,6 +182,12 @@ impl Life {
         let state = state.map(str::trim).filter(|state| !state.is_empty());
         let was_terminating = self.sight.is_terminating();
         let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
+        let is_another = state.is_some() && state != self.sight.told_state.as_deref();
+        // Somebody has put it into a group, out of one, or elsewhere in it. A handover of ours does that too.
+        self.wants_look_up |= is_another && self.sight.knows_lifecycle && self.open_incident().is_none();
+        if is_another {
+            self.sight.told_state = state.map(str::to_owned);
+        }
         self.sight.knows_lifecycle = true;
         self.sight.was_in_service |= state == Some("InService");
         if takes.is_none() {

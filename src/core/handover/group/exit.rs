@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::call::{Answer, Call};
 use crate::core::handover::light::FEW;
 use crate::core::incident::Incident;
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Membership};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, LifecycleHook, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
 /// The last healthy member of a group serves so long while the others, taken out before, come back.
@@ -77,6 +77,11 @@ impl Exit {
             waits_until: None,
             keeps_size: false,
         }
+    }
+
+    /// Without a hook the group would end this instance at once, long before its time: it is detached. `None`: not known.
+    pub(super) fn go_by_hooks(&mut self, termination_hooks: Option<Vec<LifecycleHook>>) {
+        self.terminate &= termination_hooks.is_none_or(|hooks| !hooks.is_empty());
     }
 
     pub(super) fn may_be_attached(&self, now: BootInstant) -> bool {

@@ -43,6 +43,12 @@ fn failed(kind: FailureKind, code: &str, message: &str) -> Answer {
     Answer::Failed(Failure { kind, code, message: message.into() })
 }
 
+/// The group's settings, and how it holds this instance.
+fn settings(capacity_rebalance: bool, state: Option<&str>) -> Answer {
+    let ours = state.map(|state| member(US, state));
+    Answer::GroupSettings { capacity_rebalance, ours, termination_hooks: None }
+}
+
 fn members(state: &str) -> Answer {
     Answer::GroupMembers(vec![member(US, state)])
 }
@@ -75,7 +81,7 @@ impl Told {
     }
 
     fn settings(&self) -> Answer {
-        Answer::GroupSettings { capacity_rebalance: self.rebalances, ours: None }
+        settings(self.rebalances, Some("InService"))
     }
 
     fn answer(&mut self, duty: DutyId, answer: Answer) {
@@ -94,6 +100,7 @@ fn well(call: &Call) -> Option<Answer> {
         Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
+        Call::DescribeGroupSettings { .. } => Some(settings(false, Some("InService"))),
         Call::FindGroup => Some(Answer::Plan(Box::new(Plan::nobody("the same as before")))),
         Call::DescribeGroupRoom { .. } => Some(Answer::GroupRoom(Some(GroupRoom {
             members: Vec::new(),
@@ -419,4 +426,58 @@ fn a_deregistration_goes_on_while_the_detach_is_refused_and_where_the_group_has_
     assert!(told.until(2_000, DutyId::Leave(0)).is_some());
     told.answer(DutyId::Leave(0), failed(FailureKind::Throttled, "Throttling", "Rate exceeded"));
     assert!(matches!(told.until(20_000, DutyId::Leave(0)), Some(Call::DeregisterTargets { .. })));
+}
+
+#[test]
+fn a_group_whose_hook_is_gone_is_asked_to_detach_and_not_to_end_this_instance_early() {
+    for when in [When::Auto, When::AtOnce] {
+        for (hooks, terminates) in [(Some(Vec::new()), false), (Some(hooks(&["another"])), true), (None, true)] {
+            let mut told = told(plan_of(group(&["drain"])), when, |_| {});
+            let due = told.handover.due(at(1_000));
+            let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
+            assert!(matches!(asked.call, Call::DescribeGroupSettings { asks_hooks: true, .. }), "{asked:?}");
+            let ours = Some(member(US, "InService"));
+            let answer = Answer::GroupSettings { capacity_rebalance: false, ours, termination_hooks: hooks };
+            told.answer(DutyId::Ask, answer);
+            let mut next = told.until(2_000, DutyId::Ask);
+            if when == When::Auto {
+                assert!(matches!(next, Some(Call::LaunchInstances { .. })), "{next:?}");
+                told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+                next = told.until(20_000, DutyId::Ask);
+            }
+            let is_right = match &next {
+                Some(Call::DetachInstances { decrement: false, .. }) => !terminates,
+                Some(Call::TerminateInstanceInAutoScalingGroup { decrement: false }) => terminates,
+                _ => false,
+            };
+            assert!(is_right, "{when:?} {terminates}: {next:?}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_was_moved_to_another_group_leaves_that_one() {
+    let mut other = group(&[]);
+    (other.name, other.target_groups) = ("blue".into(), vec![TargetGroupArn::new(API)]);
+    for when in [When::Auto, When::AtOnce] {
+        let mut told = told(plan_of(group(&[])), when, |_| {});
+        if when == When::Auto {
+            assert!(told.handover.due(at(1_000)).iter().any(|due| due.duty == DutyId::Ask));
+            told.answer(DutyId::Ask, settings(false, None));
+        } else {
+            assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
+            let gone = "The instance i-victim is not part of Auto Scaling group shop-asg.";
+            told.answer(DutyId::Ask, refused("ValidationError", gone));
+        }
+        assert!(matches!(told.until(2_000, DutyId::FindPlan), Some(Call::FindPlan)), "who launches it is asked again");
+        told.answer(DutyId::FindPlan, Answer::Plan(Box::new(plan_of(other.clone()))));
+        let look = told.until(told.now + 10_000, DutyId::FindRegistrations(0));
+        let Some(Call::FindRegistrations { among: Some(among) }) = look else { panic!("{look:?}") };
+        assert_eq!(among, other.target_groups, "{when:?}");
+        told.answer(DutyId::FindRegistrations(0), found(vec![registration(API, US, &[8080])]));
+        assert!(matches!(told.until(110_000, DutyId::Leave(1)), Some(Call::DeregisterTargets { .. })), "{when:?}");
+        told.until(110_000, DutyId::Lifecycle(0));
+        let reports = told.handover.reports();
+        assert!(reports.iter().any(|it| it.done && it.duty == "detach from group blue"), "{when:?}: {reports:#?}");
+    }
 }

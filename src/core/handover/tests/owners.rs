@@ -205,7 +205,9 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
         )
     };
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::DescribeGroupSettings { .. }, .. }, ..]));
-    handover.answered(at(1_000), DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false, ours: None });
+    let ours = Some(member("i-victim", "InService"));
+    let settings = Answer::GroupSettings { capacity_rebalance: false, ours, termination_hooks: None };
+    handover.answered(at(1_000), DutyId::Ask, settings);
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), DutyId::Ask, refused);
     let due = handover.due(at(1_050));

@@ -215,7 +215,11 @@ impl Account {
                 self.group.push(new);
                 Answer::Accepted
             }
-            Call::DescribeGroupSettings { .. } => Answer::GroupSettings { capacity_rebalance: false, ours: None },
+            Call::DescribeGroupSettings { .. } => Answer::GroupSettings {
+                capacity_rebalance: false,
+                ours: Some(member(victim_id(victim).as_str(), "InService")),
+                termination_hooks: None,
+            },
             Call::DescribeGroupRoom { .. } => {
                 let size = self.group.len() as i32;
                 let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();

@@ -1,6 +1,7 @@
 //! The Auto Scaling group takes the instance out of service.
 
 use super::*;
+use crate::core::handover::tests::at;
 
 #[test]
 fn termination_by_the_group_is_drained_and_its_hook_completed_with_no_successor() {
@@ -137,4 +138,25 @@ fn termination_seen_by_many_processes_ends_once() {
         );
         assert_eq!(registrations_of_us(&story), 0);
     }
+}
+
+#[test]
+fn in_another_state_has_an_idle_instance_look_everything_up() {
+    let mut life = Life::new(identity_of("i-us"), "boot".into(), Config::default(), false, None);
+    let states = [
+        (Some("InService"), false),
+        (None, false),
+        (Some("InService"), false),
+        (Some("Detached"), true),
+        (Some("Detached"), false),
+        (Some("InService"), true),
+    ];
+    for (second, (state, looks_up)) in (10..).zip(states) {
+        life.saw_lifecycle_state(state, at(second * 1_000));
+        assert_eq!(life.take_wants_look_up(), looks_up, "{second} {state:?}");
+    }
+    let mut outside = Life::new(identity_of("i-us"), "boot".into(), Config::default(), false, None);
+    outside.saw_lifecycle_state(None, at(1_000));
+    outside.saw_lifecycle_state(Some("InService"), at(6_000));
+    assert!(outside.take_wants_look_up(), "somebody attached it to a group");
 }

@@ -176,9 +176,11 @@ impl Aws {
                 Answer::Launched(launched)
             }
             Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
-            Call::DescribeGroupSettings { .. } => {
-                Answer::GroupSettings { capacity_rebalance: self.owner == Owner::Rebalance, ours: None }
-            }
+            Call::DescribeGroupSettings { .. } => Answer::GroupSettings {
+                capacity_rebalance: self.owner == Owner::Rebalance,
+                ours: state.map(|state| member(from.as_str(), &state)),
+                termination_hooks: None,
+            },
             Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                 members: self.group_members(),
                 desired_capacity: self.desired,

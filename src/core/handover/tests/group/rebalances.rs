@@ -14,7 +14,7 @@ fn a_group_that_rebalances_by_now_is_not_asked_and_one_that_does_not_answer_is_n
         told
     };
     for when in [When::Auto, When::SuccessorHealthy] {
-        let mut observing = settings_of(when, Answer::GroupSettings { capacity_rebalance: true, ours: None });
+        let mut observing = settings_of(when, settings(true, Some("InService")));
         assert_eq!(observing.until(119_000, DutyId::Ask), None, "two would come");
         assert!(
             observing.handover.incident().milestones.iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested)
@@ -22,7 +22,7 @@ fn a_group_that_rebalances_by_now_is_not_asked_and_one_that_does_not_answer_is_n
         let reports = format!("{:?}", observing.handover.reports());
         assert!(reports.contains("whose Capacity Rebalancing launches it"), "{reports}");
         for answer in [
-            Answer::GroupSettings { capacity_rebalance: false, ours: None },
+            settings(false, Some("InService")),
             Answer::Failed(Failure::unanswered("no answer within 2.0 s")),
             failed(FailureKind::Denied, "AccessDenied", "no"),
         ] {
@@ -74,7 +74,7 @@ fn a_group_that_terminates_this_instance_while_its_settings_are_asked_for_has_it
     assert!(due.iter().any(|due| matches!(due.call, Call::DescribeGroupSettings { .. })), "{due:?}");
     told.handover.group_terminates(Takes::ToItsEnd, at(121_000), at(1_100));
     told.now = 1_200;
-    told.answer(DutyId::Ask, Answer::GroupSettings { capacity_rebalance: true, ours: None });
+    told.answer(DutyId::Ask, settings(true, Some("InService")));
     assert!(matches!(told.until(119_000, DutyId::MemberState), Some(Call::DescribeGroupMembers { .. })));
     told.answer(DutyId::MemberState, members("Terminating:Wait"));
     let next = told.until(119_000, DutyId::Lifecycle(0));

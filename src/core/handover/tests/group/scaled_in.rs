@@ -116,7 +116,7 @@ fn a_member_that_its_group_takes_out_already_has_no_successor_launched_first() {
         let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
         let due = told.handover.due(at(1_000));
         assert!(due.iter().any(|due| matches!(due.call, Call::DescribeGroupSettings { .. })), "{due:?}");
-        told.answer(DutyId::Ask, Answer::GroupSettings { capacity_rebalance: false, ours: Some(member(US, state)) });
+        told.answer(DutyId::Ask, settings(false, Some(state)));
         let next = told.until(2_000, DutyId::Ask);
         assert!(!matches!(next, Some(Call::LaunchInstances { .. })), "{state}: {next:?}");
     }
