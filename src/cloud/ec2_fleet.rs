@@ -314,11 +314,11 @@ mod tests {
             let specification = TargetCapacitySpecification::builder().total_target_capacity(8);
             let specification = specification.target_capacity_unit_type(name.clone()).build();
             let described = FleetData::builder().target_capacity_specification(specification).build();
-            let change = fleet("fleet-1", &described).expect("a fleet").with_total(10);
+            let change = fleet("fleet-1", &described).expect("a fleet").with_total(10, None);
             assert_eq!(unit_type(change.unit), Some(name));
         }
         let described = FleetData::builder().build();
-        let change = fleet("fleet-1", &described).expect("a fleet").with_total(10);
+        let change = fleet("fleet-1", &described).expect("a fleet").with_total(10, None);
         assert_eq!(unit_type(change.unit), None);
     }
 }

@@ -298,6 +298,7 @@ fn instance(described: &types::Instance) -> Option<Instance> {
             Some(StateReason { code, message: reason.message().unwrap_or_default().to_owned() })
         }),
         tags: tags(described.tags()),
+        is_on_demand: described.instance_lifecycle().is_none() && described.spot_instance_request_id().is_none(),
         vcpus: described.cpu_options().and_then(|options| {
             let vcpus = options.core_count()?.checked_mul(options.threads_per_core().unwrap_or(1))?;
             u32::try_from(vcpus).ok()

@@ -293,6 +293,9 @@ pub struct Instance {
     /// Its vCPUs, as EC2 tells them with the instance.
     #[serde(default)]
     pub vcpus: Option<u32>,
+    /// It was not bought as Spot.
+    #[serde(default)]
+    pub is_on_demand: bool,
 }
 
 /// `StateReason` of an instance.

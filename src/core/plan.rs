@@ -30,7 +30,9 @@ use pools::overrides;
 pub use raised::{
     Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, leftover_of_survivor, units_under_notice,
 };
-pub(crate) use raised::{goes_at, member_hundredths, noticed_at, units, weight_hundredths};
+pub(crate) use raised::{
+    goes_at, member_hundredths, noticed_at, on_demand_under_notice, spot_of_base, units, weight_hundredths,
+};
 pub use served::served_zones;
 
 /// The owner as the tags tell it; AWS has to be asked for the rest.

@@ -165,7 +165,7 @@ fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Ve
         if kind == FleetKind::Ec2 {
             let (aws, capacity) = (aws.clone(), fleet.capacity);
             tries.push(trying("ec2:ModifyFleet", None, async move {
-                let change = fleet.with_total(capacity.total);
+                let change = fleet.with_total(capacity.total, capacity.spot);
                 aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change, LIMIT).await
             }));
         }

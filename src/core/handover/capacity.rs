@@ -24,7 +24,7 @@ use super::duties::{Duties, News};
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetMember, FleetState};
-use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity};
+use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, RaisedCapacity, spot_of_base};
 use crate::core::retry::{Failure, fraction, growing};
 
 /// The pauses between two reads while the fleet launches.
@@ -59,6 +59,8 @@ pub(super) struct AskCapacity {
     stage: Stage,
     attempts: Attempts,
     base: Option<i32>,
+    /// The Spot part of this base, where the request names one.
+    base_spot: (i32, Option<i32>),
     /// The last read.
     fleet: Option<Fleet>,
     count: Count,
@@ -156,6 +158,7 @@ impl AskCapacity {
             stage: Stage::Read,
             attempts,
             base: None,
+            base_spot: (0, None),
             fleet: None,
             count: Count::default(),
             raise: Raise::default(),
@@ -187,7 +190,10 @@ impl AskCapacity {
 
     /// A fleet that keeps its excess already is not told to.
     fn modify(&mut self, total: i32) -> Option<Call> {
-        let change = self.fleet.as_ref()?.with_total(total);
+        let raised = total - self.base?;
+        // Only the part that a member counts in is raised for it.
+        let spot = self.base_spot.1.map(|spot| spot + raised - self.count.on_demand.min(raised));
+        let change = self.fleet.as_ref()?.with_total(total, spot);
         let excess = self.terminates_excess.then_some(ExcessCapacity::Stays);
         self.writes.under_way = Some(total);
         let (kind, fleet_id) = (self.kind, self.fleet_id.clone());
@@ -243,6 +249,10 @@ impl AskCapacity {
             return;
         }
         let Some(base) = self.base else { return };
+        if self.base_spot.0 != base {
+            self.base_spot = (base, spot_of_base(&fleet, base));
+        }
+        self.count.on_demand = units.on_demand;
         if self.count.others == Others::AboutToGo {
             let is_raised = self.raise.is_begun() && capacity.total > base;
             return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
@@ -253,8 +263,7 @@ impl AskCapacity {
         self.count.fulfilled = capacity.fulfilled;
         self.terminates_excess |=
             fleet.excess == ExcessCapacity::Terminates || tag.is_some_and(|tag| tag.terminates_excess);
-        let is_noted = |tag: RaisedCapacity| (tag.base, tag.terminates_excess) == (base, self.terminates_excess);
-        let is_noted = tag.is_some_and(|tag| is_noted(tag) && tag.covers(wanted));
+        let is_noted = tag.is_some_and(|tag| self.noting(base, tag.raised) == tag && tag.covers(wanted));
         let is_ours_alone = self.writes.accepted == Some(capacity.total) && fleet.state == FleetState::Active;
         let is_too_high = capacity.total > wanted && is_ours_alone;
         // Whoever raises sets the tag before.
@@ -393,11 +402,11 @@ impl Duty<Duties> for AskCapacity {
             Stage::Deaths => Some(Call::DescribeInstancesOfFleet { kind, fleet_id }),
             Stage::Tag | Stage::Raise if self.too_late => None,
             Stage::Tag | Stage::Note => {
-                let (base, terminates_excess) = (self.base?, self.terminates_excess);
+                let base = self.base?;
                 // Never below what another victim has noted already.
                 let raised = self.count.wanted?.max(self.noted(base));
                 self.writes.noted = self.writes.noted.max(raised);
-                let value = RaisedCapacity { base, raised, terminates_excess }.to_string();
+                let value = self.noting(base, raised).to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
             }
             Stage::Raise => {

@@ -64,6 +64,7 @@ pub(crate) fn running(name: &str) -> Instance {
         tags: BTreeMap::new(),
         state_reason: None,
         vcpus: None,
+        is_on_demand: false,
     }
 }
 

@@ -288,9 +288,8 @@ impl Fleet {
         usize::try_from(i64::from(self.capacity.fulfilled) * 100 / least.max(1)).unwrap_or_default()
     }
 
-    /// The change to another total. A Spot part that the request names moves with it: else a raise would be on demand.
-    pub fn with_total(&self, total: i32) -> FleetChange {
-        let spot = self.capacity.spot.map(|spot| spot + (total - self.capacity.total));
+    /// The change to another total with this Spot part; the request may name none.
+    pub fn with_total(&self, total: i32, spot: Option<i32>) -> FleetChange {
         FleetChange { total: Some(total), spot, excess: None, unit: self.unit }
     }
 }

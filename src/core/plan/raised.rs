@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::launch_plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
 use crate::core::model::{
-    CapacityUnit, ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId,
+    CapacityUnit, ExcessCapacity, Fleet, FleetChange, FleetMember, FleetState, Identity, InstanceId, LifeCycle,
 };
 use crate::core::notice::TWO_MINUTES;
 
@@ -18,23 +18,28 @@ const NOTICE_COUNTS: Duration = Duration::from_secs(180);
 
 /// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
 /// written since. A target outside of them was set by somebody else, and is the new base. With the word `termination`
-/// behind it the fleet terminated what exceeded its target, and is to do so again.
+/// behind it the fleet terminated what exceeded its target, and is to do so again. `spot-N` behind it is the Spot part of the
+/// base, where a member on demand goes: without it all that was raised is Spot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedCapacity {
     pub base: i32,
     pub raised: i32,
     pub terminates_excess: bool,
+    pub spot: Option<i32>,
 }
 
 /// AWS's word for the policy.
 const TERMINATION: &str = "termination";
+const SPOT: &str = "spot-";
 
 impl RaisedCapacity {
     pub fn read(tags: &BTreeMap<String, String>) -> Option<RaisedCapacity> {
         let mut words = tags.get(BASE_CAPACITY_TAG)?.split_whitespace();
         let (base, raised) = words.next()?.split_once("..")?;
-        let terminates_excess = words.next() == Some(TERMINATION);
-        Some(RaisedCapacity { base: base.parse().ok()?, raised: raised.parse().ok()?, terminates_excess })
+        let (base, raised) = (base.parse().ok()?, raised.parse().ok()?);
+        let words: Vec<&str> = words.collect();
+        let spot = words.iter().find_map(|word| word.strip_prefix(SPOT)?.parse().ok());
+        Some(RaisedCapacity { base, raised, terminates_excess: words.contains(&TERMINATION), spot })
     }
 
     pub fn covers(self, total: i32) -> bool {
@@ -45,7 +50,8 @@ impl RaisedCapacity {
 impl fmt::Display for RaisedCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let policy = if self.terminates_excess { format!(" {TERMINATION}") } else { String::new() };
-        write!(f, "{}..{}{policy}", self.base, self.raised)
+        let spot = self.spot.map(|spot| format!(" {SPOT}{spot}")).unwrap_or_default();
+        write!(f, "{}..{}{policy}{spot}", self.base, self.raised)
     }
 }
 
@@ -74,12 +80,33 @@ fn marked(member: &FleetMember) -> Option<Option<Timestamp>> {
     Some(mark.parse().ok())
 }
 
+/// The Spot part of the capacity from before a raise, where the request names one.
+pub(crate) fn spot_of_base(fleet: &Fleet, base: i32) -> Option<i32> {
+    let capacity = fleet.capacity;
+    let tag = RaisedCapacity::read(&fleet.tags).filter(|tag| tag.base == base && tag.covers(capacity.total));
+    let spot = capacity.spot?;
+    Some(tag.and_then(|tag| tag.spot).unwrap_or(spot - (capacity.total - base)))
+}
+
 /// The units of the members that are under notice, `ours` among them whether its Spot request says so yet or not.
 pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp) -> i32 {
-    let is_other = |member: &&FleetMember| member.instance_id != ours.instance_id && is_under_notice(member, now);
+    going(fleet, members, ours, now, |_| true)
+}
+
+/// Those of them that are on demand: a fleet keeps either part of its capacity by itself.
+pub(crate) fn on_demand_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp) -> i32 {
+    going(fleet, members, ours, now, |is_on_demand| is_on_demand)
+}
+
+fn going(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp, counts: fn(bool) -> bool) -> i32 {
+    let is_on_demand = |member: &FleetMember| member.instance.as_ref().is_some_and(|instance| instance.is_on_demand);
+    let is_other = |member: &&FleetMember| {
+        member.instance_id != ours.instance_id && is_under_notice(member, now) && counts(is_on_demand(member))
+    };
     let us = members.iter().find(|member| member.instance_id == ours.instance_id);
     let our_weight =
         us.map_or_else(|| weight_hundredths(fleet, &ours.instance_type), |us| member_hundredths(fleet, us));
+    let our_weight = if counts(ours.life_cycle == LifeCycle::OnDemand) { our_weight } else { 0 };
     let others = members.iter().filter(is_other).map(|member| member_hundredths(fleet, member));
     units(others.sum::<u64>() + our_weight)
 }
@@ -149,7 +176,7 @@ impl PutRight {
     pub fn changes(&self, fleet: &Fleet) -> Vec<(FleetChange, String)> {
         let back = self.base.map(|base| {
             let words = format!("it was still raised for members that are gone: target capacity is back at {base}");
-            (fleet.with_total(base), words)
+            (fleet.with_total(base, spot_of_base(fleet, base)), words)
         });
         let policy = self.terminates_excess.then(|| {
             let change = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };

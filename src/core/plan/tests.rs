@@ -366,6 +366,7 @@ fn running(id: &str) -> Instance {
         tags: BTreeMap::new(),
         state_reason: None,
         vcpus: None,
+        is_on_demand: false,
     }
 }
 
@@ -495,6 +496,12 @@ fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_fleet_right() {
     assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(4)), right(None, true, true));
     assert_eq!(leftover(&tagged(4, terminates, "4..6 termination"), &living(5)), right(None, false, true), "by hand");
     assert_eq!(leftover(&tagged(5, stays, "4..6"), &[member("i-b", "m5.large", true)]), Leftover::Later);
+    for (value, spot) in [("4..6", 1), ("4..6 spot-2", 2)] {
+        let mixed = tagged(5, stays, value);
+        let mixed = Fleet { capacity: FleetCapacity { spot: Some(2), ..mixed.capacity }, ..mixed };
+        let Leftover::Now(right) = leftover(&mixed, &living(4)) else { panic!("{value}") };
+        assert_eq!(right.changes(&mixed)[0].0, mixed.with_total(4, Some(spot)), "{value}");
+    }
     let ended = Fleet { state: FleetState::Ended("deleted_running".into()), ..tagged(5, stays, "4..6 termination") };
     assert_eq!(leftover(&ended, &living(5)), right(None, false, true));
     let modifying = Fleet { state: FleetState::Modifying, ..tagged(5, stays, "4..6") };
@@ -536,8 +543,13 @@ fn in_a_drill_nobody_terminates_this_instance_and_nobody_replaces_it_by_himself(
 
 #[test]
 fn the_tag_keeps_base_raised_and_the_policy_from_before() {
-    for (text, terminates_excess) in [("4..6", false), ("4..6 termination", true)] {
-        let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess };
+    for (text, terminates_excess, spot) in [
+        ("4..6", false, None),
+        ("4..6 termination", true, None),
+        ("4..6 spot-0", false, Some(0)),
+        ("4..6 termination spot-2", true, Some(2)),
+    ] {
+        let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess, spot };
         assert_eq!(RaisedCapacity::read(&tags(&[(BASE_CAPACITY_TAG, text)])), Some(capacity));
         assert_eq!(capacity.to_string(), text);
     }

@@ -10,7 +10,8 @@ use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{
-    RaisedCapacity, goes_at, is_under_notice, member_hundredths, noticed_at, units, units_under_notice,
+    RaisedCapacity, goes_at, is_under_notice, member_hundredths, noticed_at, on_demand_under_notice, units,
+    units_under_notice,
 };
 use crate::core::retry::Failure;
 
@@ -32,6 +33,8 @@ pub(super) struct Count {
     pub(super) by_marks: Option<Failure>,
     /// Base and what is under notice.
     pub(super) wanted: Option<i32>,
+    /// Units under notice that are on demand.
+    pub(super) on_demand: i32,
     /// Units that the fleet replaces without being asked.
     pub(super) by_itself: i32,
     /// The fleet's capacity.
@@ -58,6 +61,8 @@ pub(super) enum Others {
 pub(in crate::core::handover) struct Units {
     /// Those under notice, this instance among them.
     pub(super) going: i32,
+    /// Those of them that are on demand.
+    pub(super) on_demand: i32,
     /// The living ones that no notice takes, this instance not among them.
     pub(in crate::core::handover) staying: i32,
     /// The living ones that were launched since the first notice of all that go.
@@ -90,6 +95,7 @@ impl Units {
         let whole = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
         Units {
             going: units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
+            on_demand: on_demand_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
             staying: whole(&|it| is_other(it) && !is_going(it)),
             young: whole(&is_young),
             old: whole(&|it| it.instance.is_some() && !is_young(it)),

@@ -53,6 +53,13 @@ impl AskCapacity {
         self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags))
     }
 
+    /// What is to stand in the tag.
+    pub(super) fn noting(&self, base: i32, raised: i32) -> RaisedCapacity {
+        let is_noted = self.count.on_demand > 0 || self.tag().is_some_and(|tag| tag.spot.is_some());
+        let spot = self.base_spot.1.filter(|_| is_noted);
+        RaisedCapacity { base, raised, terminates_excess: self.terminates_excess, spot }
+    }
+
     /// The highest total that victims have noted for this base, as far as this one knows.
     pub(super) fn noted(&self, base: i32) -> i32 {
         let tag = self.tag().filter(|tag| tag.base == base).map_or(base, |tag| tag.raised);

@@ -104,14 +104,14 @@ impl Told {
             }
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.shown.clone()))),
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members.clone()),
-            Call::ModifyFleet { total, .. } => {
+            Call::ModifyFleet { total, spot, .. } => {
                 self.written.push(total.to_string());
                 if self.refuses == Some(*total) {
                     self.shown.state = FleetState::Ended("deleted_running".into());
                     let (kind, code) = (FailureKind::Rejected, Some("InvalidFleetState".to_owned()));
                     return Some(Answer::Failed(Failure { kind, code, message: "deleted".into() }));
                 }
-                self.shown.capacity.total = *total;
+                (self.shown.capacity.total, self.shown.capacity.spot) = (*total, *spot);
                 Answer::Accepted
             }
             Call::TagFleet { value, .. } => {
@@ -156,6 +156,34 @@ fn what_the_fleet_launched_for_a_victim_that_was_noticed_before_is_not_raised_fo
     });
     told.until(60_000);
     assert_eq!(told.written, Vec::<String>::new());
+}
+
+#[test]
+fn only_the_part_that_a_member_counts_in_is_raised_and_put_back() {
+    for (life_cycle, spot_goes_too, raised) in [
+        (LifeCycle::OnDemand, false, (11, Some(4))),
+        (LifeCycle::OnDemand, true, (12, Some(5))),
+        (LifeCycle::Spot, false, (11, Some(5))),
+    ] {
+        let mut told = told(|told| {
+            told.shown.capacity.spot = Some(4);
+            told.members[0].taken_since = spot_goes_too.then(|| epoch() + Duration::from_secs(19));
+            let mut incident = told.handover.incident().clone();
+            incident.start.identity.life_cycle = life_cycle;
+            let known = LookedUp { plan: incident.plan.clone(), ..LookedUp::default() };
+            told.handover = Handover::begin(incident, told.handover.facts.settings.clone(), known, at(21_000));
+        });
+        told.until(30_000);
+        told.shown.capacity.fulfilled = raised.0;
+        told.members.extend((10..raised.0).map(|number| member(&format!("i-new-{number}"), 29, None)));
+        told.until(100_000);
+        let parts = |call: &Call| match call {
+            Call::ModifyFleet { total, spot, .. } => Some((*total, *spot)),
+            _ => None,
+        };
+        let written: Vec<_> = told.calls.iter().filter_map(parts).collect();
+        assert_eq!(written, [raised, (10, Some(4))], "{life_cycle:?}");
+    }
 }
 
 #[test]

@@ -152,6 +152,7 @@ impl Account {
             tags: BTreeMap::new(),
             state_reason: None,
             vcpus: None,
+            is_on_demand: false,
         })
     }
 
