@@ -102,8 +102,6 @@ struct Writes {
     /// The total of the call under way, and of the last that was accepted: AWS may show an older one for a while.
     under_way: Option<i32>,
     accepted: Option<i32>,
-    /// The fleet was seen settled since: what changes it now is another's.
-    is_settled: bool,
     /// The tag on the fleet is ours.
     tagged: bool,
     /// The highest total that this process has noted in the tag.
@@ -427,8 +425,8 @@ impl Duty<Duties> for AskCapacity {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (now, incident) = (situation.now, &*situation.incident);
         let under_way = self.writes.under_way.take();
-        if answer == Answer::Accepted && under_way.is_some() {
-            (self.writes.accepted, self.writes.is_settled) = (under_way, false);
+        if answer == Answer::Accepted {
+            self.writes.accepted = under_way.or(self.writes.accepted);
         }
         let answer = self.judged(answer);
         if !matches!(answer, Answer::Failed(_)) {

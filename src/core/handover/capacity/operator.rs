@@ -16,7 +16,7 @@ pub(super) const STRANGE_PAUSE: Duration = Duration::from_secs(2);
 /// The pause where the others that go may have raised it so far: one of them may have yet to see that its note is gone.
 const DOUBTFUL_PAUSE: Duration = Duration::from_secs(5);
 
-/// A change of somebody else's is waited for as long: until then AWS shows the total from before.
+/// A change of somebody else's is waited for so long: until it is done AWS shows the total from before.
 const CHANGE_SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The signs of somebody else's hand.
@@ -75,18 +75,14 @@ impl AskCapacity {
         has_another_base || !(base..=self.noted(base)).contains(&total)
     }
 
-    /// Tells whether somebody else changes the fleet in these seconds, so that its total is no ground for a write. A raise that is
-    /// noted and does not show yet is a fellow's.
+    /// Tells whether somebody else changes the fleet before this victim's first count, so that its total is no ground for one. A
+    /// raise that is noted and does not show yet is a fellow's.
     pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
-        let is_settled = fleet.state != FleetState::Modifying;
-        self.writes.is_settled |= is_settled;
-        let is_ours = self.writes.accepted.is_some() && !self.writes.is_settled;
-        let is_noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.raised);
-        if is_settled || is_ours || is_noted {
-            self.operator.changing_since = None;
-            return false;
-        }
-        now < *self.operator.changing_since.get_or_insert(now) + CHANGE_SHOWS_WITHIN
+        let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.raised);
+        self.base.is_none()
+            && fleet.state == FleetState::Modifying
+            && !is_noted()
+            && now < *self.operator.changing_since.get_or_insert(now) + CHANGE_SHOWS_WITHIN
     }
 
     /// A suspicion is over with the first total that is none of somebody else's.
