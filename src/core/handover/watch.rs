@@ -48,12 +48,12 @@ pub(super) struct Death {
     pub(super) reason: Option<StateReason>,
     pub(super) has_run: bool,
     /// It lives, and was launched for an incident before this one.
-    pub(super) is_anothers: bool,
+    pub(super) is_of_another: bool,
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_anothers {
+        if self.is_of_another {
             return write!(
                 f,
                 "{} was launched for an earlier interruption, and another one is launched",
@@ -142,7 +142,7 @@ impl Watch {
     pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, incident: &mut Incident) -> Vec<Death> {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
-        let dead = self.seen.values().filter(|instance| !instance.state.is_alive() || self.is_anothers(instance));
+        let dead = self.seen.values().filter(|instance| !instance.state.is_alive() || self.is_of_another(instance));
         let dead: Vec<Death> = dead.map(|instance| self.death(instance)).collect();
         let is_dead = |id: &InstanceId| dead.iter().any(|death| death.instance_id == *id);
         self.ids.retain(|id| !is_dead(id));
@@ -156,10 +156,15 @@ impl Watch {
     fn death(&self, instance: &Instance) -> Death {
         let instance_id = instance.instance_id.clone();
         let has_run = self.told.contains(&instance_id);
-        Death { instance_id, reason: instance.state_reason.clone(), has_run, is_anothers: self.is_anothers(instance) }
+        Death {
+            instance_id,
+            reason: instance.state_reason.clone(),
+            has_run,
+            is_of_another: self.is_of_another(instance),
+        }
     }
 
-    fn is_anothers(&self, instance: &Instance) -> bool {
+    fn is_of_another(&self, instance: &Instance) -> bool {
         instance.launch_time.zip(self.since).is_some_and(|(launched, since)| launched < since)
     }
 

@@ -43,7 +43,7 @@ impl AskCapacity {
             instance_id: it.instance_id,
             reason: it.state_reason,
             has_run: false,
-            is_anothers: false,
+            is_of_another: false,
         };
         let deaths: Vec<Death> =
             dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();

@@ -23,7 +23,7 @@ impl SuccessorDuties {
         let others_live = self.watch.as_ref().is_some_and(|watch| watch.len() > 0);
         if !others_live {
             self.watch = None;
-            let launches_again = match last.is_anothers {
+            let launches_again = match last.is_of_another {
                 true => self.ask_under_the_next_number(situation),
                 false => self.ask.as_mut().is_some_and(|ask| ask.died(now, &last)),
             };
