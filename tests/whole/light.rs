@@ -13,7 +13,8 @@ use crate::scenario::{Daemon, Scenario, world};
 const NOTICE: Duration = Duration::from_secs(20);
 /// Somebody serves until then; AWS's times are full seconds.
 const LIT_FOR: Duration = Duration::from_secs(13);
-/// A group that is asked by detaching takes its member out. The member has to see that and to pass a health check again.
+/// A group that is asked by detaching takes its only member out, which has to see that and to pass a health check again. Of several
+/// members the last one waits until another is back.
 const TAKEN_OUT_FOR: Duration = Duration::from_secs(6);
 
 /// Longer than from the first member that sees its notice to the last: each sees all the others healthy, and their tags
@@ -80,10 +81,13 @@ fn services(members: usize) -> Vec<Service> {
     let service = |name, settings, config, dark| Service { name, settings, config, dark, looks_take: Duration::ZERO };
     let slowly = |service| Service { looks_take: LOOKS_TAKE, ..service };
     let never = Duration::ZERO;
+    let taken_out = if members == 1 { TAKEN_OUT_FOR } else { never };
     let mut services = vec![
         service("template", owned_by(Owner::LaunchTemplate), SERVES_ON, never),
         slowly(service("template at once", owned_by(Owner::LaunchTemplate), AT_ONCE, never)),
-        service("group at once", owned_by(Owner::auto_scaling_group()), AT_ONCE, TAKEN_OUT_FOR),
+        service("group at once", owned_by(Owner::auto_scaling_group()), AT_ONCE, taken_out),
+        service("group that refuses", full(Owner::auto_scaling_group()), SERVES_ON, taken_out),
+        service("group with a hook", full(hooked), AT_ONCE, taken_out),
         service("nobody", owned_by(Owner::Nobody), SERVES_ON, never),
         service("addresses", by_address(owned_by(Owner::LaunchTemplate)), SERVES_ON, never),
         slowly(service("addresses at once", by_address(owned_by(Owner::LaunchTemplate)), AT_ONCE, never)),
@@ -92,8 +96,6 @@ fn services(members: usize) -> Vec<Service> {
         services.extend([
             service("fleet at once", owned_by(Owner::ec2_fleet(FleetType::Maintain)), AT_ONCE, never),
             service("group that launches first", owned_by(Owner::auto_scaling_group()), SERVES_ON, never),
-            service("group that refuses", full(Owner::auto_scaling_group()), SERVES_ON, TAKEN_OUT_FOR),
-            service("group with a hook", full(hooked), AT_ONCE, TAKEN_OUT_FOR),
         ]);
     }
     for service in &mut services {

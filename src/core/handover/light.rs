@@ -29,8 +29,11 @@ const AGAIN_WHILE_TAKEN_OUT: Duration = Duration::from_secs(1);
 /// An instance that leaves at once waits no longer for an answer, since it began to look or since the last answer came.
 pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);
 /// Others that were noticed together with this instance have set their tag by then. Where this instance's own tag is set, no
-/// time has to pass: of several that look after they have set theirs, the last one sees all the others'.
+/// time has to pass: of several that look after they have set theirs, the last one sees all the others' and stays. One that its
+/// owner takes out cannot stay, and looks then whether it has to come back.
 const TAGGED_WITHIN: Duration = Duration::from_secs(3);
+/// Others that their owner has taken out are registered again within this.
+const BACK_WITHIN: Duration = Duration::from_secs(7);
 /// Of more others than this some stay; they are not asked for their tags.
 pub(super) const FEW: usize = 10;
 
@@ -67,11 +70,6 @@ enum Stage {
 /// Owners register instances, not addresses.
 pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGroupArn]) -> bool {
     registration.target_type == TargetType::Instance && goes_out_of.contains(&registration.target_group)
-}
-
-/// It serves now, or it is new, or it comes back where its owner has taken it out.
-fn may_serve_soon(state: &TargetState) -> bool {
-    matches!(state, TargetState::Healthy | TargetState::Initial | TargetState::Draining)
 }
 
 impl Light {
@@ -140,7 +138,13 @@ impl Light {
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
         let in_service = ours.iter().any(|row| !row.has_left());
-        let comes_back = others.iter().any(|row| may_serve_soon(&row.state));
+        let begun_at = situation.incident.start.clocks.1;
+        let is_early = now < begun_at + BACK_WITHIN;
+        let comes_back = (is_early && others.is_empty())
+            || others.iter().any(|row| match row.state {
+                TargetState::Draining => is_early,
+                ref state => matches!(state, TargetState::Healthy | TargetState::Initial),
+            });
         let (healthy, unhealthy): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|row| row.state == TargetState::Healthy);
         let is_last = |ours: &&TargetHealth| {
@@ -155,9 +159,13 @@ impl Light {
         if others.is_empty() || others.len() > FEW {
             return self.decide(now, in_service, !others.is_empty());
         }
+        let tagged_at = begun_at + TAGGED_WITHIN;
+        if self.is_taken_out && now < tagged_at {
+            self.asked_at = tagged_at;
+            return self.attempts.succeeded(tagged_at);
+        }
         self.stage = Stage::Tags(in_service, others.into_iter().map(str::to_owned).collect());
-        let begun_at = situation.incident.start.clocks.1;
-        self.attempts.succeeded(now.max(begun_at + TAGGED_WITHIN));
+        self.attempts.succeeded(now.max(tagged_at));
     }
 
     /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds belongs to something
