@@ -148,13 +148,17 @@ fn a_recommendation_and_a_date_are_times_or_nothing() {
         [r#"{"noticeTime": "2026-01-31T12:00:00Z"}"#, "Sat, 31 Jan 2026 12:00:00 GMT", "8 May 2026 16:00:00 GMT"];
     each(texts(&GOOD), |text| {
         let recommended = parse_recommendation(text);
-        for time in recommended.into_iter().chain(parse_http_date(text)) {
+        let recommended_at = match recommended {
+            Some(Recommendation::Given(time)) => time,
+            _ => None,
+        };
+        for time in recommended_at.into_iter().chain(parse_http_date(text)) {
             assert!(notice::plausible(time).is_some(), "{text}: {time}");
         }
-        if recommended.is_some() {
+        if let Some(recommended) = recommended {
             let mut life = life(None);
             life.saw_notice(None, aws_now(), now());
-            life.saw_recommendation(Recommendation::Given(recommended), now());
+            life.saw_recommendation(recommended, now());
             live(&mut life);
         }
     });

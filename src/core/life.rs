@@ -24,12 +24,12 @@ use crate::core::config::{Config, Then};
 use crate::core::duty::{Due, DutyId};
 use crate::core::handover::{Handover, LookedUp};
 use crate::core::incident::{Closed, Incident, Phase};
-use crate::core::model::{BootInstant, Identity, Milestone, Registration};
+use crate::core::model::{BootInstant, Identity, Milestone, Registration, Signal};
 use crate::core::notice::Notice;
+pub use crate::core::notice::Recommendation;
 use crate::core::retry::Failure;
 
 use held::Held;
-pub use sight::Recommendation;
 use sight::Sight;
 
 /// The owner of a call. The handover or the arrival that gave it out may be over when the answer comes.
@@ -128,7 +128,10 @@ impl Life {
     /// `incident` is this instance's last, of whatever boot.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
         let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
-        let is_done = |incident: &&&Incident| incident.outcome.is_some() || incident.is_closed();
+        // Of a notice that came within, it is not: the event stands when that is withdrawn.
+        let is_done = |incident: &&&Incident| {
+            incident.signal != Signal::Notice && (incident.outcome.is_some() || incident.is_closed())
+        };
         let events_done = of_this_boot.iter().filter(is_done).filter_map(|incident| incident.event.clone()).collect();
         Life {
             is_to_arrive: config.arrive.register,

@@ -92,11 +92,20 @@ pub enum FirstSight {
     },
 }
 
-/// Reads the time of a rebalance recommendation, `{"noticeTime": "2020-10-27T08:22:00Z"}`: the body of
-/// `events/recommendations/rebalance`. `None` where it does not say.
-pub fn parse_recommendation(body: &str) -> Option<Timestamp> {
+/// The metadata's word on rebalancing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recommendation {
+    Absent,
+    /// With its time, where it could be read.
+    Given(Option<Timestamp>),
+}
+
+/// Reads a rebalance recommendation, `{"noticeTime": "2020-10-27T08:22:00Z"}`: the body of
+/// `events/recommendations/rebalance`. `None`: it is none. A time that cannot be read makes it no less of one.
+pub fn parse_recommendation(body: &str) -> Option<Recommendation> {
     let parsed: serde_json::Value = serde_json::from_str(body).ok()?;
-    parsed.get("noticeTime")?.as_str()?.parse().ok().and_then(plausible)
+    let time = parsed.get("noticeTime")?.as_str().and_then(|time| time.parse().ok()).and_then(plausible);
+    Some(Recommendation::Given(time))
 }
 
 /// The body of `events/maintenance/scheduled`, a list of rows like
@@ -254,8 +263,11 @@ mod tests {
     #[test]
     fn the_time_of_a_recommendation_is_read() {
         let at_noon = parse_recommendation(r#"{"noticeTime": "2020-10-27T12:00:00Z"}"#);
-        assert_eq!(at_noon, Some(at("2020-10-27T12:00:00Z")));
-        assert_eq!(parse_recommendation("<html>"), None);
+        assert_eq!(at_noon, Some(Recommendation::Given(Some(at("2020-10-27T12:00:00Z")))));
+        assert_eq!(parse_recommendation(r#"{"noticeTime": "soon"}"#), Some(Recommendation::Given(None)));
+        for body in ["", "null", "{}", "[]", "<html>", "Service Unavailable", "2020-10-27T12:00:00Z"] {
+            assert_eq!(parse_recommendation(body), None, "{body}");
+        }
     }
 
     #[test]

@@ -141,9 +141,9 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
         glanced.lifecycle_state = imds.target_lifecycle_state().await.ok().map(|look| look.body);
     }
     if glances.rebalance {
-        glanced.recommendation = imds.rebalance_recommendation().await.ok().map(|look| match look.body {
-            Some(body) => Recommendation::Given(notice::parse_recommendation(&body)),
-            None => Recommendation::Absent,
+        glanced.recommendation = imds.rebalance_recommendation().await.ok().and_then(|look| match look.body {
+            Some(body) => notice::parse_recommendation(&body),
+            None => Some(Recommendation::Absent),
         });
     }
     if glances.events {

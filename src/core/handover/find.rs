@@ -266,7 +266,7 @@ impl Find {
         // No launch of ours has raised it: what is new is somebody else's.
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
-        let new = new.map(|instance| (instance, 0)).collect();
+        let new: Vec<(Instance, u64)> = new.map(|instance| (instance, 0)).collect();
         let stay = staying(room, incident).filter(|member| !self.leaving.contains(&member.instance_id));
         let stay: i32 = stay.map(GroupMember::units).sum();
         let is_known =
@@ -281,6 +281,12 @@ impl Find {
         if launches_nobody && is_short && self.found.is_empty() {
             self.look_again(now);
             return Found::HasToBeAsked;
+        }
+        // It replaces a member that it holds: this instance may have another owner by now.
+        let is_outside = rebalances && ours(&room.members, incident).is_none();
+        if is_outside && new.is_empty() && self.found.is_empty() && !incident.start.is_resumed() {
+            self.look_again(now);
+            return Found::OwnerIsGone;
         }
         // EC2 may tell of a member late, and it may be a successor.
         self.hand_out(now, new, is_short || !all_known)

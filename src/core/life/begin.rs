@@ -70,21 +70,36 @@ impl Life {
             FirstSight::Survived { past } => self.notice_is_stale(notice, past, at),
             FirstSight::New { deadline } => {
                 self.stale = None;
-                let first_signal = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES;
-                self.begin_handover(Beginning {
-                    signal: Signal::Notice,
-                    action: Some(notice.action),
-                    time: notice.time,
-                    event: None,
-                    deadline,
-                    first_signal,
-                    aws_now,
-                    now: at,
-                });
-                if self.dry_run {
-                    self.over = Some(notice);
-                }
+                self.begin_by_notice(notice, deadline, aws_now, at);
             }
+        }
+    }
+
+    /// Its group has put this instance into service, out of Standby or from outside, while a notice stands: nothing that was
+    /// done of it holds, and everything is gone through once more.
+    pub(super) fn serves_under_a_notice(&mut self, at: BootInstant) {
+        let stands = |it: &&Incident| it.signal == Signal::Notice && !it.was_survived() && !it.is_terminating();
+        let deadline = self.incident_of_this_boot().filter(stands).map(|it| it.deadline).filter(|it| at < *it);
+        let notice = self.sight.notice.filter(|_| self.may_stand());
+        if let (Some(notice), Some(deadline), Some(aws_now)) = (notice, deadline, self.aws_now(at)) {
+            self.begin_by_notice(notice, deadline, aws_now, at);
+        }
+    }
+
+    fn begin_by_notice(&mut self, notice: Notice, deadline: BootInstant, aws_now: Timestamp, at: BootInstant) {
+        let first_signal = notice.time.map_or(aws_now, |time| time.min(aws_now + TWO_MINUTES)) - TWO_MINUTES;
+        self.begin_handover(Beginning {
+            signal: Signal::Notice,
+            action: Some(notice.action),
+            time: notice.time,
+            event: None,
+            deadline,
+            first_signal,
+            aws_now,
+            now: at,
+        });
+        if self.dry_run {
+            self.over = Some(notice);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Life, Remark};
 use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::incident::{Incident, Takes};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
-use crate::core::notice::Notice;
+use crate::core::notice::{Notice, Recommendation};
 
 /// A signal that stood is withdrawn after so many looks in a row without it, and so long after the first of them: a 404
 /// among answers is a fault of the metadata, and so are ten of them within a second.
@@ -83,14 +83,6 @@ pub(super) struct Sight {
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,
-}
-
-/// The metadata's word on rebalancing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recommendation {
-    Absent,
-    /// With its time, where it could be read.
-    Given(Option<Timestamp>),
 }
 
 impl Sight {
@@ -188,6 +180,7 @@ impl Life {
         if is_another {
             self.sight.told_state = state.map(str::to_owned);
         }
+        let enters_service = is_another && self.sight.knows_lifecycle && state == Some("InService");
         self.sight.knows_lifecycle = true;
         self.sight.was_in_service |= state == Some("InService");
         if takes.is_none() {
@@ -196,6 +189,9 @@ impl Life {
             if !was_terminating || self.sight.not_taken.withdraws() {
                 self.sight.lifecycle_state = state.map(str::to_owned);
                 self.sight.group_takes = None;
+            }
+            if enters_service {
+                self.serves_under_a_notice(at);
             }
             return;
         }

@@ -49,7 +49,7 @@ impl Life {
     }
 
     /// Tells whether the metadata holds a notice that is to be acted on, by the last look.
-    fn may_stand(&self) -> bool {
+    pub(super) fn may_stand(&self) -> bool {
         !self.sight.notice_absent.has_begun() && self.over.is_none() && self.stale.is_none()
     }
 
@@ -100,6 +100,12 @@ impl Life {
         self.held.end_handover();
         let Some(incident) = self.incident().cloned() else { return };
         self.stood_still = false;
+        // The notice is off, and the scheduled event in whose handover it came is still to come.
+        if incident.signal == Signal::Notice
+            && let Some(event) = &incident.event
+        {
+            self.events_done.remove(event);
+        }
         self.over = self.sight.notice;
         self.epoch += 1;
         let registrations = incident.registrations.known().to_vec();

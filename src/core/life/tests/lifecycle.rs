@@ -160,3 +160,15 @@ fn in_another_state_has_an_idle_instance_look_everything_up() {
     outside.saw_lifecycle_state(Some("InService"), at(6_000));
     assert!(outside.take_wants_look_up(), "somebody attached it to a group");
 }
+
+#[test]
+fn that_serves_again_while_the_notice_stands_is_taken_out_again() {
+    let mut story = noticed(Owner::Detach, 80);
+    assert!(is_complete(&story) && story.aws.places().is_empty(), "{}", story.tale());
+    let attach = Call::AttachInstances { group: "shop-asg".into() };
+    story.aws.arrives(story.now, &identity_of("i-us").instance_id, &attach, Fate::Fine);
+    assert!(!story.aws.places().is_empty(), "somebody has attached it");
+    story.run(20);
+    assert!(story.aws.places().is_empty(), "{}", story.tale());
+    assert_eq!(story.launched(), 1, "{}", story.tale());
+}

@@ -206,3 +206,19 @@ fn without_a_successor_is_no_reason_to_leave_before_it_has_to() {
 fn that_is_handed_over_for_is_looked_into_once_more_at_a_notice() {
     is_looked_into_at_a_notice(|owner| announced(owner, 400));
 }
+
+#[test]
+fn is_handed_over_for_though_a_notice_came_within_and_was_withdrawn() {
+    for (owner, restarts) in [(Owner::Detach, false), (Owner::Instant, false), (Owner::Instant, true)] {
+        let mut story = announced(owner, 900);
+        story.run(310).notice(Action::Terminate);
+        story.run(40).withdraw();
+        story.run(120);
+        assert_eq!(story.saw(MilestoneKind::Reinstated), 1, "{owner:?} {}", story.tale());
+        if restarts {
+            story.restart();
+        }
+        story.run(410);
+        assert!(story.aws.places().is_empty(), "{owner:?} {restarts}: {}", story.tale());
+    }
+}

@@ -150,3 +150,11 @@ fn a_group_that_launches_or_has_a_member_too_many_or_holds_this_instance_no_more
     told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
     assert_eq!(told.handover.successor_id(), Some(id("i-new")));
 }
+
+#[test]
+fn a_group_that_rebalances_and_does_not_hold_this_instance_is_no_owner_of_it() {
+    let mut told = told(rebalancing(&[]), When::AtOnce, |_| {});
+    told.until(20_000, DutyId::Find);
+    told.answer(DutyId::Find, room_of(&["i-a", "i-b"], true));
+    assert!(matches!(told.until(20_000, DutyId::FindPlan), Some(Call::FindPlan)));
+}
