@@ -15,7 +15,7 @@ use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
 use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
-use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND};
+use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing};
 
 /// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which asks under
 /// that attempt's token: an earlier one could launch a second time.
@@ -24,6 +24,11 @@ pub(super) const NOTED_WITHIN: Duration = Duration::from_millis(200);
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
 const DEATH_PAUSE: Duration = Duration::from_secs(6);
+/// The pauses between launches that fail for capacity, in seconds: every pool of a short plan is tried at once, and then one
+/// victim makes some fifteen launches in two minutes, of the fifty that an account may make.
+const CAPACITY_PAUSES: [u64; 11] = [0, 0, 0, 1, 2, 4, 6, 8, 10, 12, 15];
+/// A quota is not raised within seconds.
+const QUOTA_PAUSE: Duration = Duration::from_secs(30);
 /// After so many successors that died of the same reason the next one would die of it too.
 pub(super) const MOST_DEATHS: usize = 3;
 
@@ -139,9 +144,24 @@ impl AskLaunch {
                 // Refused in every way that there is: a person may have to put it right.
                 self.attempts.failed(now, Failure::of(FailureKind::Rejected, self.errors.join(", ")));
             }
-            LaunchWay::Fleet | LaunchWay::Instance => self.next_attempt(now),
+            LaunchWay::Fleet | LaunchWay::Instance => self.next_pools(now, market),
         }
         if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
+    }
+
+    /// The pools have nothing. What a quota refuses in one of a market's pools it refuses in all of them.
+    fn next_pools(&mut self, now: BootInstant, market: Market) {
+        let is_quota = self.errors.iter().all(|error| starts_with_one_of(error, &QUOTAS));
+        let is_refused = |attempt: u32| self.launch.attempt(attempt).is_some_and(|next| next.market == market);
+        while is_quota && !self.launch.comes_round(self.attempt + 1) && is_refused(self.attempt + 1) {
+            self.attempt += 1;
+        }
+        let pause = growing(&CAPACITY_PAUSES, self.attempt as usize);
+        self.next_attempt(now);
+        let comes_round = self.launch.comes_round(self.attempt);
+        let pause = if is_quota && comes_round { pause.max(QUOTA_PAUSE) } else { pause };
+        let chance = retry::fraction(self.attempts.seed ^ u64::from(self.attempt).rotate_left(29));
+        self.attempts.postpone(now + pause.mul_f64(0.5 + chance / 2.0));
     }
 
     /// Nothing was launched under this token. The next one has other parameters, so no pause is needed.
@@ -360,18 +380,17 @@ impl Duty<Duties> for AskLaunch {
 
 /// Tells whether an error is about these pools, so that another way to launch into them would get the same.
 fn is_of_the_pool(error: &str) -> bool {
-    const OF_THE_POOL: [&str; 7] = [
-        "Insufficient",
-        "UnfulfillableCapacity",
-        "SpotMaxPriceTooLow",
-        "MaxSpotInstanceCountExceeded",
-        "InstanceLimitExceeded",
-        "VcpuLimitExceeded",
-        "InvalidSubnet",
-    ];
+    const OF_THE_POOL: [&str; 4] = ["Insufficient", "UnfulfillableCapacity", "SpotMaxPriceTooLow", "InvalidSubnet"];
     // UnsupportedOperation is about the request.
     let is_unsupported = error.split(':').next() == Some("Unsupported");
-    is_unsupported || OF_THE_POOL.iter().any(|code| error.starts_with(code))
+    is_unsupported || starts_with_one_of(error, &OF_THE_POOL) || starts_with_one_of(error, &QUOTAS)
+}
+
+/// AWS's codes for a quota of the account, which either market has for itself.
+const QUOTAS: [&str; 3] = ["MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "VcpuLimitExceeded"];
+
+fn starts_with_one_of(error: &str, codes: &[&str]) -> bool {
+    codes.iter().any(|code| error.starts_with(code))
 }
 
 /// The pause after so many successors that died (at least one).

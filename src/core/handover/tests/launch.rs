@@ -174,6 +174,46 @@ fn without_capacity_run_instances_is_not_tried() {
 }
 
 #[test]
+fn without_capacity_the_pools_are_tried_at_once_and_then_some_fifteen_times_in_two_minutes() {
+    for error in ["InsufficientInstanceCapacity", "UnfulfillableCapacity"] {
+        let mut run = Launching::new();
+        let asked = run.until(120_000, &mut |_, call| match call {
+            Call::CreateFleet { .. } if error.starts_with('I') => launched_by_aws(&[], &[error]),
+            Call::CreateFleet { .. } => refusal(error),
+            other => other_calls(other),
+        });
+        assert!((12..=20).contains(&asked.len()), "{}", asked.len());
+        assert!(asked[2].0 < 1_000 && asked[9].0 < 40_000, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_quota_is_asked_for_on_demand_and_else_is_waited_for() {
+    for (code, fallback) in [("MaxSpotInstanceCountExceeded", true), ("VcpuLimitExceeded", false)] {
+        let mut run = Launching::new();
+        let Plan::Launch(mut launch) = launch_plan() else { panic!("no launch") };
+        let on_demand = InstantFleet { market: Market::OnDemand, ..launch.attempts[2].clone() };
+        launch.attempts.extend(fallback.then_some(on_demand));
+        let incident = incident_of("i-victim", Action::Terminate, 121_000);
+        let known = LookedUp { plan: Some(Plan::Launch(launch)), ..LookedUp::default() };
+        run.handover = Handover::begin(incident, Settings::default(), known, at(0));
+        let is_on_demand =
+            |call: &Call| matches!(call, Call::CreateFleet { fleet, .. } if fleet.market == Market::OnDemand);
+        let asked = run.until(119_000, &mut |_, call| match call {
+            call if is_on_demand(call) => launched_by_aws(&["i-new"], &[]),
+            Call::CreateFleet { .. } => launched_by_aws(&[], &[&format!("{code}: no")]),
+            Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+            other => other_calls(other),
+        });
+        if fallback {
+            assert!(asked.len() == 2 && is_on_demand(&asked[1].1) && asked[1].0 < 1_000, "{asked:?}");
+        } else {
+            assert!((3..=8).contains(&asked.len()), "{asked:?}");
+        }
+    }
+}
+
+#[test]
 fn successors_that_die_at_birth_are_told_of_and_paused_and_after_three_of_one_reason_no_more_are_launched() {
     let mut run = Launching::new();
     let mut number = 0;
