@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{AskCapacity, Others, Raise, Stage};
 use crate::core::call::Answer;
 use crate::core::model::BootInstant;
-use crate::core::retry::{Failure, FailureKind};
+use crate::core::retry::{Failure, FailureKind, Precedence};
 
 /// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
 /// low then for victims whose mark does not show yet, and never too high.
@@ -58,6 +58,8 @@ impl AskCapacity {
 
     /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
     pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
+        let reads = matches!(stage, Stage::Read | Stage::Refused | Stage::Count | Stage::Await | Stage::Deaths);
+        self.attempts.precedence = if reads { Precedence::Look } else { Precedence::Request };
         let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
         if stage == Stage::Raise {
             let may_be_done = self.raise.may_have_been_done() || failure.may_have_been_done();

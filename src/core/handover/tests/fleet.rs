@@ -344,6 +344,26 @@ fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
     assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
 }
 
+#[test]
+fn a_throttled_read_backs_off_as_reads_do() {
+    let mut told = told(|_| {});
+    let mut reads = 0;
+    while told.now < 141_000 {
+        for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+            let counts = duty == DutyId::Ask && matches!(call, Call::DescribeFleetMembers { .. });
+            reads += usize::from(counts);
+            let throttled =
+                Failure { code: Some("RequestLimitExceeded".into()), ..Failure::of(FailureKind::Throttled, "") };
+            let answer = if counts { Some(Answer::Failed(throttled)) } else { told.answer(&call) };
+            if let Some(answer) = answer {
+                told.handover.answered(at(told.now), duty, answer);
+            }
+        }
+        told.now += 100;
+    }
+    assert!((8..=30).contains(&reads), "{reads} in two minutes");
+}
+
 /// The fleet launches one at each raise, which is dead some seconds later.
 fn each_dies(told: &mut Told, until: u64) {
     while told.now < until {
