@@ -110,13 +110,19 @@ impl Crowd {
     }
 
     /// Puts off a call that comes last in precedence: until the fellows have left by all likelihood, spread by half as long
-    /// again, and not into the last fifth of the time that there is.
+    /// again, and not into the last fifth of the time that there is. There one that was refused is tried again, however
+    /// long its pause, and twice more later. More tries would take from those that have not left.
     pub(super) fn hold_back(&self, attempts: &mut Attempts) {
+        let chance = fraction(attempts.seed);
+        let after = |share: f64| self.begun_at + self.deadline.since(self.begun_at).mul_f64(share);
+        let latest = after(0.66 + chance / 6.0);
+        let last = [latest, after(0.84 + chance / 12.0), after(0.93 + chance / 20.0)];
+        if let (true, Some(again)) = (attempts.failures > 0, last.into_iter().find(|at| *at > attempts.begun_at)) {
+            attempts.next = attempts.next.min(again);
+        }
         let Some(throttled_at) = self.throttled_at else { return };
         let all_leave = Bucket::TARGETS.time_for(self.fellows()).max(HELD_BACK_AT_LEAST);
-        let chance = fraction(attempts.seed);
         let wanted = throttled_at + all_leave.mul_f64(1.0 + chance / 2.0);
-        let latest = self.begun_at + self.deadline.since(self.begun_at).mul_f64(0.66 + chance / 6.0);
         attempts.postpone(wanted.min(latest));
     }
 

@@ -270,6 +270,16 @@ impl Register {
         self.say_healthy(now, incident);
     }
 
+    /// Nobody knows whether another victim was faster: those whose wait is over are registered unseen, since twice is harmless.
+    fn cannot_look(&mut self, now: BootInstant) {
+        let ports = self.registration.ports();
+        for successor in self.successors.values_mut() {
+            if matches!(successor.place, Place::Look(from) if now >= from) {
+                successor.place = Place::Register(ports.clone());
+            }
+        }
+    }
+
     /// Reads the place of one successor from target health.
     fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, TargetStanding) {
         let standing = self.registration.standing(&self.registration.targets_of(target_id), rows);
@@ -406,6 +416,9 @@ impl Duty<Duties> for Register {
                     matches!(&other, Answer::Failed(failure) if failure.kind == FailureKind::Rejected) && registered;
                 if is_refused && (asked.len() > 1 || self.one_by_one.is_some()) {
                     self.one_by_one = Some(self.one_by_one.map_or(0, |turn| turn.wrapping_add(1)));
+                }
+                if !registered && matches!(&other, Answer::Failed(_)) {
+                    self.cannot_look(now);
                 }
                 return Err(other);
             }

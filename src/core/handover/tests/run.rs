@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) next_exchange: usize,
     pub(super) lost_in_a_row: BTreeMap<(usize, DutyId), u32>,
+    /// How a call at an instant goes, whatever its turn among the exchanges says.
+    pub(super) fate_of: fn(u64, &Call) -> Option<Fate>,
     /// The first process raises a fleet's capacity so slowly, in milliseconds.
     pub(super) slow_raises_of: Option<(usize, u16)>,
     /// Somebody else writes this target capacity at this instant.
@@ -62,6 +64,7 @@ impl Run {
             exchanges,
             next_exchange: 0,
             lost_in_a_row: BTreeMap::new(),
+            fate_of: |_, _| None,
             slow_raises_of: None,
             operator: None,
             events: Vec::new(),
@@ -165,6 +168,7 @@ impl Run {
             let (fate, took) = self.exchanges.get(self.next_exchange).copied().unwrap_or((Fate::Fine, 20));
             self.next_exchange += 1;
             let (fate, took) = self.mended((victim, duty), fate, took);
+            let fate = (self.fate_of)(now, &call).unwrap_or(fate);
             let first_process = self.generations[victim] == 0 && matches!(call, Call::ModifyFleet { .. });
             let slow = self.slow_raises_of.filter(|(whose, _)| first_process && *whose == victim);
             let took = slow.map_or(took, |(_, takes)| takes);

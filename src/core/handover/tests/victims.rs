@@ -80,6 +80,37 @@ fn victims_of_a_group_that_rebalances_have_every_successor_found_and_registered(
     }
 }
 
+#[test]
+fn successors_are_registered_though_nobody_can_look_whether_another_victim_did_it() {
+    let fates: [fn(u64, &Call) -> Option<Fate>; 3] = [
+        |_, call| matches!(call, Call::DescribeTargetHealth { .. }).then_some(Fate::Throttled),
+        |_, call| matches!(call, Call::DescribeTargetHealth { .. }).then_some(Fate::LostCall),
+        |_, call| matches!(call, Call::DescribeTargetHealth { .. }).then_some(Fate::Fault),
+    ];
+    for fate_of in fates {
+        let mut run = Run::new(Owner::Maintain, &victims(2), raise_of(4), Vec::new());
+        run.fate_of = fate_of;
+        let run = run.run(&[]);
+        for Launch { id, .. } in &run.aws.launches {
+            assert_eq!(run.targets_of(id.as_str()), 3, "{id}: {:?}", run.aws.writes);
+        }
+    }
+}
+
+#[test]
+fn a_registration_that_was_throttled_is_tried_again_while_there_is_time() {
+    for name in ["i-victim", "i-second", "i-third", "i-fourth", "i-fifth", "i-sixth", "i-seventh", "i-eighth"] {
+        let mut run = Run::new(Owner::Maintain, &[(name, 1_000, 76_000)], raise_of(4), Vec::new());
+        run.fate_of =
+            |now, call| (now < 41_000 && matches!(call, Call::RegisterTargets { .. })).then_some(Fate::Throttled);
+        let run = run.run(&[]);
+        let successor = &run.aws.launches.first().expect("a successor").id;
+        assert_eq!(run.targets_of(successor.as_str()), 3, "{name}: {:?}", run.aws.writes);
+        let tries = run.calls.iter().filter(|(_, _, call)| matches!(call, Call::RegisterTargets { .. })).count();
+        assert!(tries < 40, "{tries} tries");
+    }
+}
+
 fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {
     let fate = prop_oneof![
         6 => Just(Fate::Fine),
