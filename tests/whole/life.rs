@@ -172,7 +172,6 @@ fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for_line("nothing was written to AWS");
     for first in [
-        "would begin with DetachInstances",
         "would begin with DescribeTargetHealth of all targets of web",
         "would begin with a look at this machine's connections, port 61080",
         "would begin with CreateTags on this instance: spot-relay:leaving",
