@@ -205,6 +205,10 @@ impl Find {
         self.done
     }
 
+    pub(super) fn is_victim(&self, id: &InstanceId) -> bool {
+        self.victims.contains_key(id) || self.leaving.contains(id)
+    }
+
     /// Tells whether it is looked on, though all that are known of are found.
     pub(super) fn looks_on(&self, now: BootInstant) -> bool {
         self.looks_on && self.done && !self.reserve_reached && now < self.begun_at + LOOKS_ON_FOR

@@ -115,10 +115,13 @@ impl Register {
         (self.healthy_at, self.looks) = (None, 0);
     }
 
-    /// These have died.
+    /// These have died, or go themselves.
     pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
         self.running.retain(|instance| !instances.contains(&instance.instance_id));
         self.successors.retain(|id, _| !instances.contains(id));
+        // The others were not told of as healthy yet.
+        let untold = self.successors.values_mut().filter(|it| it.place == Place::Healthy && it.told < Told::Healthy);
+        untold.for_each(|it| it.place = Place::Follow);
         if self.successors.is_empty() {
             (self.healthy_at, self.looks) = (None, 0);
         }

@@ -261,9 +261,9 @@ impl SuccessorDuties {
 
     /// Whoever has come to run is to be registered: nothing is complete without.
     fn admit(&mut self, now: BootInstant) {
-        let more = self.more_are_to_come();
+        self.leave_out_those_that_go();
         let Some(watch) = &self.watch else { return };
-        let several = (more || watch.len() > 1).then_some(watch.len());
+        let several = (self.more_are_to_come() || watch.len() > 1).then_some(watch.len());
         self.registers.iter_mut().for_each(|register| register.admit(now, watch.running(), several));
     }
 

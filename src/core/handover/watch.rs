@@ -12,6 +12,7 @@ use super::register::successors;
 use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, StateReason};
+use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::growing;
 
 /// The pauses between two looks until it runs.
@@ -93,6 +94,21 @@ impl Watch {
         self.ids.first().cloned()
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.ids.iter()
+    }
+
+    /// It bears the tag of an instance that goes.
+    pub(super) fn goes(&self, id: &InstanceId) -> bool {
+        self.seen.get(id).is_some_and(|instance| instance.tags.contains_key(LEAVING_TAG))
+    }
+
+    pub(super) fn leave_out(&mut self, instances: &BTreeSet<InstanceId>) {
+        self.ids.retain(|id| !instances.contains(id));
+        self.seen.retain(|id, _| !instances.contains(id));
+        self.running.retain(|instance| !instances.contains(&instance.instance_id));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
@@ -144,9 +160,7 @@ impl Watch {
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
         let dead = self.seen.values().filter(|instance| !instance.state.is_alive() || self.is_of_another(instance));
         let dead: Vec<Death> = dead.map(|instance| self.death(instance)).collect();
-        let is_dead = |id: &InstanceId| dead.iter().any(|death| death.instance_id == *id);
-        self.ids.retain(|id| !is_dead(id));
-        self.seen.retain(|id, _| !is_dead(id));
+        self.leave_out(&dead.iter().map(|death| death.instance_id.clone()).collect());
         let seen = self.ids.iter().filter_map(|id| self.seen.get(id));
         self.running = seen.filter(|instance| instance.state == InstanceState::Running).cloned().collect();
         self.tell(now, incident);

@@ -37,6 +37,17 @@ impl SuccessorDuties {
         Some(Failure { kind: FailureKind::Rejected, code, message })
     }
 
+    /// A successor that goes itself is a victim: once the others are as many as all that go, it is followed no more.
+    pub(super) fn leave_out_those_that_go(&mut self) {
+        let (Some(watch), Some(find)) = (&mut self.watch, &self.find) else { return };
+        let going: BTreeSet<InstanceId> =
+            watch.ids().filter(|id| find.is_victim(id) || watch.goes(id)).cloned().collect();
+        if find.is_done() && !going.is_empty() && going.len() < watch.len() {
+            watch.leave_out(&going);
+            self.registers.iter_mut().for_each(|register| register.lose(&going));
+        }
+    }
+
     /// The client token was one of an incident whose record is lost: the next number's have yet to be used.
     fn ask_under_the_next_number(&mut self, situation: &mut Situation<'_>) -> bool {
         situation.incident.id.number += 1;
