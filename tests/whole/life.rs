@@ -171,6 +171,7 @@ fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     let daemon = scenario.ready();
     scenario.sim.notice("terminate", Duration::from_secs(120));
     daemon.wait_for_line("nothing was written to AWS");
+    // The group is asked to let it go once that look is answered.
     for first in [
         "would begin with DescribeTargetHealth of all targets of web",
         "would begin with a look at this machine's connections, port 61080",
@@ -540,7 +541,7 @@ fn a_recommendation_that_hangs_does_not_hold_up_the_notice() {
         request.action.ends_with("spot/instance-action") && request.status == Some(200)
     };
     let noticed = requests.iter().find(showed).expect("the notice was seen").since_start;
-    let left = requests.iter().find(|request| request.action == "DeregisterTargets").expect("left").since_start;
+    let left = requests.iter().find(|request| request.action == "DetachInstances").expect("left").since_start;
     assert!(left - noticed < Duration::from_millis(500), "{:?}", left - noticed);
 }
 
