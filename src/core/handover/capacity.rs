@@ -8,6 +8,7 @@ mod count;
 mod deaths;
 mod failing;
 mod operator;
+mod raise;
 mod words;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(super) use count::{Units, noticed_by_request};
 use deaths::Deaths;
 pub(super) use failing::requests_may_be_told;
 use operator::{Operator, STRANGE_PAUSE};
+use raise::Raise;
 
 use super::ask::Asked;
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
@@ -43,8 +45,11 @@ const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
-/// need nobody is looked at again.
+/// need nobody is looked at again, and so is one that has what was counted.
 const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
+
+/// About so many of the victims count again before they put the base back.
+const COUNT_AGAIN: f64 = 10.0;
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
@@ -64,6 +69,9 @@ pub(super) struct AskCapacity {
     /// The last read.
     fleet: Option<Fleet>,
     count: Count,
+    /// A count from then on holds all that were noticed with this instance or before it. Those that are noticed later count
+    /// this one.
+    sees_all_from: BootInstant,
     raise: Raise,
     /// The fleet's capacity had been raised for us, whoever wrote it.
     is_raised: bool,
@@ -81,19 +89,6 @@ pub(super) struct AskCapacity {
     /// When the base was put back last: from the first time on what is read has the last word.
     back_at: Option<BootInstant>,
     reads: usize,
-}
-
-/// Our own raise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Raise {
-    #[default]
-    NotBegun,
-    /// The first call is under way.
-    Begun,
-    /// It was accepted, or the answer leaves it open.
-    Stands,
-    /// It stood, and was put back until another victim has gone.
-    StoodBack,
 }
 
 /// The writes to the fleet and its tag.
@@ -138,22 +133,13 @@ enum Stage {
     Gone,
 }
 
-impl Raise {
-    fn is_begun(self) -> bool {
-        matches!(self, Raise::Begun | Raise::Stands)
-    }
-
-    fn may_have_been_done(self) -> bool {
-        matches!(self, Raise::Stands | Raise::StoodBack)
-    }
-}
-
 impl AskCapacity {
     pub(super) fn new(kind: FleetKind, fleet_id: String, attempts: Attempts) -> AskCapacity {
         AskCapacity {
             kind,
             fleet_id,
             stage: Stage::Read,
+            sees_all_from: attempts.next + SPARE_IS_SURE_AFTER,
             attempts,
             base: None,
             base_spot: (0, None),
@@ -221,6 +207,9 @@ impl AskCapacity {
                 self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
             }
             () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
+            () if reached && self.may_miss_others(self.count.at) => {
+                self.go_on(now.max(self.sees_all_from), Stage::Count);
+            }
             () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
             () if stale || shrunk || reached || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
@@ -287,6 +276,8 @@ impl AskCapacity {
             self.look_again(now);
         } else if waits_for_sight {
             self.look_again(now);
+        } else if reached && !is_doubtful && self.may_miss_others(now) {
+            self.go_on(self.sees_all_from, Stage::Count);
         } else if reached && !is_doubtful {
             self.reached(now, incident);
         } else if capacity.total >= wanted && !is_too_high {
@@ -296,6 +287,14 @@ impl AskCapacity {
         } else {
             self.go_on(now, if is_too_high || is_noted { Stage::Raise } else { Stage::Tag });
         }
+    }
+
+    /// Tells whether a count at that instant is to be taken again before the base is put back. Of many victims some are enough:
+    /// each counts for all.
+    fn may_miss_others(&self, counted_at: BootInstant) -> bool {
+        let raised_for = self.count.wanted.zip(self.base).map_or(0, |(wanted, base)| wanted - base);
+        let is_chosen = fraction(self.attempts.seed) * f64::from(raised_for) <= COUNT_AGAIN;
+        counted_at < self.sees_all_from && is_chosen
     }
 
     fn reached(&mut self, now: BootInstant, incident: &Incident) {

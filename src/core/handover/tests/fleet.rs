@@ -412,7 +412,7 @@ fn each_dies(told: &mut Told, until: u64) {
 #[test]
 fn a_successor_of_a_fleet_that_dies_at_birth_is_told_and_the_fleet_raised_again_until_three_died_of_the_same() {
     let mut told = told(|_| {});
-    each_dies(&mut told, 40_000);
+    each_dies(&mut told, 46_000);
     assert_eq!(told.dead.len(), 2, "{:?}", told.written);
     assert_eq!(told.written, ["11", "10", "11", "10"], "raised again");
     each_dies(&mut told, 100_000);

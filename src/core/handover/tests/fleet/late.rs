@@ -9,7 +9,7 @@ fn raised_and_put_back() -> Told {
     told.until(23_000);
     told.shown.capacity.fulfilled = 11;
     told.members.push(member("i-new", 22, None));
-    told.until(26_000);
+    told.until(31_000);
     assert_eq!(told.written, ["11", "10"]);
     told
 }
@@ -56,8 +56,8 @@ fn a_raise_after_a_put_back_is_put_back_too() {
     let mut told = raised_and_put_back();
     // The put-back takes a while to show, and another member is noticed.
     told.shown.state = FleetState::Modifying;
-    told.members[0] = member("i-1", -900, Some(26));
-    told.until(36_000);
+    told.members[0] = member("i-1", -900, Some(31));
+    told.until(41_000);
     told.shown.state = FleetState::Active;
     assert_eq!(told.written.last().map(String::as_str), Some("12"), "{:?}", told.written);
     told.until(60_000);
@@ -174,4 +174,17 @@ fn a_fleet_that_is_being_changed_holds_up_a_raise_for_seconds_and_a_fellows_note
     });
     told.until(22_000);
     assert_eq!(told.written, ["12"]);
+}
+
+#[test]
+fn a_victim_whose_marks_show_only_after_the_raise_is_counted_before_the_base_is_put_back() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    assert_eq!(told.written, ["11"]);
+    // A fellow that was noticed in the same moment, whose Spot request shows it three seconds late; the fleet was quick.
+    told.members[0] = member("i-1", -900, Some(21));
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 23, None));
+    told.until(60_000);
+    assert_eq!(told.written.get(1).map(String::as_str), Some("12"), "{:?}", told.written);
 }
