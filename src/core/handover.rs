@@ -74,6 +74,8 @@ struct Facts {
     asked_at: BootInstant,
     /// The reserve was reached, and what was not done then was told.
     told_unfinished: bool,
+    /// A person is to know this.
+    warning: Option<String>,
 }
 
 impl Handover {
@@ -90,6 +92,7 @@ impl Handover {
                 incident,
                 settings,
                 told_unfinished: false,
+                warning: None,
             },
         };
         let named = || looked_up.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default().to_vec();
@@ -324,7 +327,7 @@ impl Handover {
 
     /// A warning to a person, beside the milestones.
     pub(crate) fn take_remark(&mut self) -> Option<String> {
-        self.duties.successor.as_mut()?.take_remark()
+        self.facts.warning.take().or_else(|| self.duties.successor.as_mut()?.take_remark())
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {

@@ -342,7 +342,6 @@ impl Incident {
             MilestoneKind::Recommended
             | MilestoneKind::Noticed
             | MilestoneKind::SuccessorRequested
-            | MilestoneKind::Unfinished
             | MilestoneKind::HandedOver => self.plan.as_ref().map(|plan| Plan::owner(plan).to_owned()),
             _ => None,
         };

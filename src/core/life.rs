@@ -265,6 +265,7 @@ impl Life {
         self.begin_drill(now);
         let ticketed = |epoch: u32| move |due: Due| (Ticket { duty: due.duty, epoch }, due);
         let leaving = self.held.handover_mut().map(|handover| handover.due(now)).unwrap_or_default();
+        self.take_words();
         let mut calls: Vec<(Ticket, Due)> = leaving.into_iter().map(ticketed(self.epoch)).collect();
         self.live_on(now);
         let coming_back = self.arrival.as_mut().map(|arrival| arrival.due(now)).unwrap_or_default();
@@ -284,9 +285,15 @@ impl Life {
         }
         let handover = self.held.handover_mut()?;
         let failure = handover.answered(now, ticket.duty, answer);
-        self.remarks.extend(handover.take_remark().map(Remark::Warn));
-        self.remarks.extend(handover.take_news().map(Remark::Info));
+        self.take_words();
         failure
+    }
+
+    fn take_words(&mut self) {
+        if let Some(handover) = self.held.handover_mut() {
+            self.remarks.extend(handover.take_remark().map(Remark::Warn));
+            self.remarks.extend(handover.take_news().map(Remark::Info));
+        }
     }
 
     /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.

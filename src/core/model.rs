@@ -376,8 +376,6 @@ pub enum MilestoneKind {
     SuccessorRunning,
     SuccessorRegistered,
     SuccessorHealthy,
-    /// The reserve is reached, and something is not done that should be.
-    Unfinished,
     HandedOver,
     /// This instance lives on after all.
     Survived,
@@ -389,7 +387,7 @@ pub enum MilestoneKind {
 
 impl MilestoneKind {
     /// All milestones, in the order in which they can come.
-    pub const ALL: [MilestoneKind; 14] = [
+    pub const ALL: [MilestoneKind; 13] = [
         Self::Recommended,
         Self::Noticed,
         Self::Deregistered,
@@ -399,7 +397,6 @@ impl MilestoneKind {
         Self::SuccessorRunning,
         Self::SuccessorRegistered,
         Self::SuccessorHealthy,
-        Self::Unfinished,
         Self::HandedOver,
         Self::Survived,
         Self::Reinstated,
@@ -417,7 +414,6 @@ impl MilestoneKind {
             Self::SuccessorRunning => "successor-running",
             Self::SuccessorRegistered => "successor-registered",
             Self::SuccessorHealthy => "successor-healthy",
-            Self::Unfinished => "unfinished",
             Self::HandedOver => "handed-over",
             Self::Survived => "survived",
             Self::Reinstated => "reinstated",

@@ -295,34 +295,26 @@ pub(super) fn about<'a>(milestone: &Milestone, life: &'a Life) -> Option<&'a Inc
     life.incident().filter(|record| closing || !record.is_closed())
 }
 
-/// Each milestone is one line with the fields of the contract.
+/// Each milestone is one info line with the fields of the contract.
 fn log(milestone: &Milestone, life: &Life) {
     let record = about(milestone, life);
     let outcome = record.and_then(|record| record.outcome.as_ref());
     let outcome = outcome.filter(|_| milestone.milestone == MilestoneKind::HandedOver);
     let action = record.and_then(|record| record.id.action).map(|action| action.to_string());
     let seconds_left = milestone.left.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0);
-    macro_rules! line {
-        ($level:ident) => {
-            $level!(
-                milestone = milestone.milestone.as_str(),
-                instance_id = life.identity().instance_id.as_str(),
-                signal = record.map(|record| record.signal.as_str()),
-                action = action.as_deref(),
-                seconds_left,
-                target_group = milestone.target_group.as_ref().map(|arn| arn.as_str()),
-                successor_id = milestone.successor_id.as_ref().map(|id| id.as_str()),
-                owner = milestone.owner.as_deref(),
-                outcome = outcome.map(Outcome::as_str),
-                "{}",
-                milestone.message
-            )
-        };
-    }
-    match milestone.milestone {
-        MilestoneKind::Unfinished => line!(warn),
-        _ => line!(info),
-    }
+    info!(
+        milestone = milestone.milestone.as_str(),
+        instance_id = life.identity().instance_id.as_str(),
+        signal = record.map(|record| record.signal.as_str()),
+        action = action.as_deref(),
+        seconds_left,
+        target_group = milestone.target_group.as_ref().map(|arn| arn.as_str()),
+        successor_id = milestone.successor_id.as_ref().map(|id| id.as_str()),
+        owner = milestone.owner.as_deref(),
+        outcome = outcome.map(Outcome::as_str),
+        "{}",
+        milestone.message
+    );
 }
 
 /// Per duty what was done.

@@ -201,11 +201,11 @@ fn an_owner_that_never_answers_does_not_keep_the_instance_from_leaving() {
     scenario.sim.fault(fault("DetachInstances", Nth::All, FaultKind::Hang));
     scenario.sim.notice("terminate", Duration::from_secs(15));
     let began = Instant::now();
-    let early = daemon.wait_for("unfinished");
-    let (text, left) = (early["message"].to_string(), early["seconds_left"].as_f64().unwrap_or_default());
-    assert!(text.contains("not done yet: ") && text.contains("detach from group web"), "{early}");
-    assert!(text.contains("group web replaces this instance once it is gone"), "{early}");
-    assert!(early["level"] == "WARN" && (2.0..=4.0).contains(&left), "while this machine lives: {early}");
+    daemon.wait_for_line("not done yet: ");
+    let early = daemon.lines_with("not done yet: ").remove(0);
+    assert!(early.contains("detach from group web") && early.contains("\"WARN\""), "{early}");
+    assert!(early.contains("group web replaces this instance once it is gone"), "{early}");
+    assert!(began.elapsed() < Duration::from_secs(13), "while this machine lives: {:?}", began.elapsed());
     let end = daemon.wait_for("handed-over");
     assert!(began.elapsed() < Duration::from_secs(17), "{:?}", began.elapsed());
     assert!(!scenario.serves("web"));

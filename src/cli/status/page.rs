@@ -281,7 +281,7 @@ fn is_end(step: &ReportedMilestone) -> bool {
 
 fn tone(milestone: MilestoneKind) -> Tone {
     match milestone {
-        MilestoneKind::Recommended | MilestoneKind::Noticed | MilestoneKind::Unfinished => Tone::Alarm,
+        MilestoneKind::Recommended | MilestoneKind::Noticed => Tone::Alarm,
         MilestoneKind::Deregistered | MilestoneKind::Left | MilestoneKind::Quiet => Tone::Good,
         MilestoneKind::HandedOver => Tone::Strong,
         _ => Tone::Call,

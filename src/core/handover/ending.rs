@@ -68,8 +68,7 @@ impl Handover {
         }
         let then = self.duties.successor.as_ref().and_then(SuccessorDuties::afterwards);
         let then = then.map(|then| format!("; {then}")).unwrap_or_default();
-        let (message, successor_id) = (format!("not done yet: {unfinished}{then}"), self.successor_id());
-        self.facts.incident.reach(now, MilestoneKind::Unfinished, message, successor_id.into());
+        self.facts.warning = Some(format!("not done yet: {unfinished}{then}"));
     }
 
     /// Nothing is told as it was a while ago: the successor may have died since, or fallen ill.

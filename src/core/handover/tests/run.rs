@@ -46,6 +46,8 @@ pub(super) struct Run {
     pub(super) others: Vec<(u64, Act)>,
     pub(super) calls: Vec<(u64, usize, Call)>,
     pub(super) milestones: Vec<Milestone>,
+    /// What was told beside them, and when.
+    pub(super) remarks: Vec<(u64, String)>,
     /// The time in which nobody was in a target group, up to the first reserve.
     pub(super) dark: u64,
 }
@@ -71,6 +73,7 @@ impl Run {
             others: Vec::new(),
             calls: Vec::new(),
             milestones: Vec::new(),
+            remarks: Vec::new(),
             dark: 0,
         }
     }
@@ -161,6 +164,7 @@ impl Run {
         let deadline = self.victims[victim].2;
         let due = handover.due(at(now));
         self.milestones.extend(handover.take_milestones());
+        self.remarks.extend(handover.take_remark().map(|remark| (now, remark)));
         for Due { duty, call, limit } in due {
             assert!(now < deadline, "{call:?} is begun after the deadline");
             let limit = limit.as_millis() as u64;
