@@ -208,6 +208,7 @@ impl AskCapacity {
             }
             () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
             () if reached && self.may_miss_others(self.count.at, incident) => {
+                self.fulfilled = true;
                 self.go_on(now.max(self.sees_all_from), Stage::Count);
             }
             () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
@@ -277,6 +278,7 @@ impl AskCapacity {
         } else if waits_for_sight {
             self.look_again(now);
         } else if reached && !is_doubtful && self.may_miss_others(now, incident) {
+            self.fulfilled = true;
             self.go_on(self.sees_all_from, Stage::Count);
         } else if reached && !is_doubtful {
             self.reached(now, incident);
