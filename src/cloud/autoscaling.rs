@@ -164,7 +164,7 @@ impl AutoScaling {
         self.caller.call(limit, call.send()).await.map(drop)
     }
 
-    /// So much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a group
+    /// Launches so much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a group
     /// with several zones AWS wants one of them.
     pub async fn launch_instances(
         &self,

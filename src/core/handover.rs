@@ -320,7 +320,7 @@ impl Handover {
         self.facts.incident.take_untold()
     }
 
-    /// What a person may want to know, beside the milestones.
+    /// News for a person, beside the milestones.
     pub(crate) fn take_news(&mut self) -> Option<String> {
         self.duties.quiet.take_news()
     }

@@ -41,7 +41,7 @@ pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) 
 struct StatusPage {
     paint: Paint,
     width: usize,
-    /// What is told of the daemon and its instance.
+    /// The rows tell of the daemon and its instance.
     has_rows: bool,
     has_chart: bool,
 }

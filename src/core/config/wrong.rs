@@ -53,7 +53,7 @@ impl ConfigError {
         };
         let wrong =
             ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}{remedy}"));
-        // What is no text stays so.
+        // A file that is no text stays so.
         ConfigError { is_unreadable: error.kind() != std::io::ErrorKind::InvalidData, ..wrong }
     }
 

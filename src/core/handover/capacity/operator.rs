@@ -53,7 +53,7 @@ impl AskCapacity {
         self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags))
     }
 
-    /// What is to stand in the tag.
+    /// Returns the value that is to stand in the tag.
     pub(super) fn noting(&self, base: i32, raised: i32) -> RaisedCapacity {
         let is_noted = self.count.on_demand > 0 || self.tag().is_some_and(|tag| tag.spot.is_some());
         let spot = self.base_spot.1.filter(|_| is_noted);
