@@ -207,10 +207,6 @@ impl AskCapacity {
                 self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
             }
             () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
-            () if reached && self.may_miss_others(self.count.at, incident) => {
-                self.fulfilled = true;
-                self.go_on(now.max(self.sees_all_from), Stage::Count);
-            }
             () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
             // First read, or another victim wrote a lower number since, or a member has gone: count again.
             () if stale || shrunk || reached || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
@@ -277,9 +273,6 @@ impl AskCapacity {
             self.look_again(now);
         } else if waits_for_sight {
             self.look_again(now);
-        } else if reached && !is_doubtful && self.may_miss_others(now, incident) {
-            self.fulfilled = true;
-            self.go_on(self.sees_all_from, Stage::Count);
         } else if reached && !is_doubtful {
             self.reached(now, incident);
         } else if capacity.total >= wanted && !is_too_high {
@@ -291,17 +284,20 @@ impl AskCapacity {
         }
     }
 
-    /// Tells whether a count at that instant is to be taken again before the base is put back. Of many victims some are enough:
+    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
     /// each counts for all. It has to be put back before the first of them goes.
-    fn may_miss_others(&self, counted_at: BootInstant, incident: &Incident) -> bool {
+    fn may_miss_others(&self, incident: &Incident) -> bool {
         let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
         let raised_for = self.count.wanted.zip(self.base).map_or(0, |(wanted, base)| wanted - base);
         let is_chosen = fraction(self.attempts.seed) * f64::from(raised_for) <= COUNT_AGAIN;
-        counted_at < self.sees_all_from && is_chosen && !is_about_to_go(first_goes_at, self.sees_all_from)
+        self.count.at < self.sees_all_from && is_chosen && !is_about_to_go(first_goes_at, self.sees_all_from)
     }
 
     fn reached(&mut self, now: BootInstant, incident: &Incident) {
         self.fulfilled = true;
+        if self.may_miss_others(incident) {
+            return self.go_on(now.max(self.sees_all_from), Stage::Count);
+        }
         self.deaths.expected = self.count.wanted;
         self.count.another_goes_at = None;
         self.is_raised = true;
