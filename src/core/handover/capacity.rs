@@ -377,7 +377,7 @@ impl Duty<Duties> for AskCapacity {
         self.takes_tag_off(now);
         match self.stage {
             Stage::Count if self.attempts.failures == 0 => {}
-            Stage::Read | Stage::Refused | Stage::Count | Stage::Await | Stage::Deaths => {
+            stage if stage.reads() => {
                 let bucket = Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK);
                 // Nobody may have counted this instance yet.
                 let is_asked_for = self.is_raised && !self.is_unnoted();

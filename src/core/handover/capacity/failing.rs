@@ -20,6 +20,12 @@ pub(in crate::core::handover) fn requests_may_be_told(failure: &Failure, failure
     failure.kind != FailureKind::Denied && failures < READS_FOR_REQUESTS
 }
 
+impl Stage {
+    pub(super) fn reads(self) -> bool {
+        matches!(self, Stage::Read | Stage::Refused | Stage::Count | Stage::Await | Stage::Deaths)
+    }
+}
+
 impl AskCapacity {
     /// Only a person can allow it.
     pub(super) fn spaces_out_what_is_denied(&mut self) {
@@ -58,8 +64,7 @@ impl AskCapacity {
 
     /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
     pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
-        let reads = matches!(stage, Stage::Read | Stage::Refused | Stage::Count | Stage::Await | Stage::Deaths);
-        self.attempts.precedence = if reads { Precedence::Look } else { Precedence::Request };
+        self.attempts.precedence = if stage.reads() { Precedence::Look } else { Precedence::Request };
         let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
         if stage == Stage::Raise {
             let may_be_done = self.raise.may_have_been_done() || failure.may_have_been_done();
