@@ -57,7 +57,7 @@ const ASSUMED_FELLOWS: u32 = 150;
 /// After this many throttled tries, each soon after the last, a call takes turns with the fellows' calls.
 const SOON_AT_MOST: u32 = 3;
 /// A turn is longer than the bucket needs for all by this factor: less would leave some without one.
-const SLACK: f64 = 1.2;
+const SLACK: f64 = 1.1;
 /// The shortest and the longest first turn.
 const FIRST_TURN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(38));
 /// A call whose turn ends within this, or has just ended, is tried within this.
