@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
+use super::words::{seconds, successors};
+use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{
-    BootInstant, Instance, InstanceId, MilestoneKind, Registration, Target, TargetHealth, TargetStanding, TargetType,
-    WANTS_SERVER_ID, ZoneChoice,
+    BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, Target, TargetHealth,
+    TargetStanding, TargetType, WANTS_SERVER_ID, ZoneChoice,
 };
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{self, FailureKind, Precedence, growing};
@@ -23,6 +24,8 @@ const PAUSES: [u64; 4] = [1, 2, 3, 5];
 /// A victim among several waits up to so long for each successor, the longest wait below, before it registers one.
 const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
+/// The pause between two tries to register one of which AWS does not tell that it runs.
+const UNSEEN_PAUSE: Duration = Duration::from_secs(10);
 /// At most this many targets are named in one call: a choice of ours.
 pub(super) const TARGETS_A_CALL: usize = 100;
 
@@ -30,7 +33,7 @@ pub(super) struct Register {
     /// Ours: the successors get the same ports.
     registration: Registration,
     by_owner: bool,
-    /// The successors that run.
+    /// The successors that run, or that nobody tells of.
     running: Vec<Instance>,
     successors: BTreeMap<InstanceId, Successor>,
     /// Those that the call under way registers, or looks at.
@@ -373,6 +376,9 @@ impl Duty<Duties> for Register {
         if let Some(known) = known {
             self.learn_targets(&known.targets);
         }
+        if self.batch().iter().any(|instance| instance.state != InstanceState::Running) {
+            self.attempts.space_out(UNSEEN_PAUSE);
+        }
         match (self.batch().is_empty(), self.to_look_at(situation.now).is_empty()) {
             (false, _) => situation.crowd.hold_back(&mut self.attempts),
             (true, false) => situation.crowd.space_out(&mut self.attempts, Bucket::ELB_LOOKS),
@@ -474,16 +480,6 @@ impl Duty<Duties> for Register {
 /// The successor is itself under notice: its own daemon takes it out.
 fn goes(instance: &Instance) -> bool {
     instance.tags.contains_key(LEAVING_TAG)
-}
-
-/// As in "successor i-1 is" or "successors i-1, i-2 and 3 more are".
-pub(super) fn successors(ids: &[InstanceId]) -> String {
-    match ids {
-        [one] => format!("successor {one} is"),
-        [one, two] => format!("successors {one} and {two} are"),
-        [one, two, rest @ ..] => format!("successors {one}, {two} and {} more are", rest.len()),
-        [] => "no successor is".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl SuccessorDuties {
         self.leave_out_those_that_go();
         let Some(watch) = &self.watch else { return };
         let several = (self.more_are_to_come() || watch.len() > 1).then_some(watch.len());
-        self.registers.iter_mut().for_each(|register| register.admit(now, watch.running(), several));
+        self.registers.iter_mut().for_each(|register| register.admit(now, &watch.to_register(now), several));
     }
 
     /// When the successors were last seen healthy in the target group of this leave, if they are followed there.

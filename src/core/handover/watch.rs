@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
-use super::register::successors;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
+use super::words::{seconds, successors};
+use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
 use crate::core::duty::its_attempts;
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, StateReason};
 use crate::core::plan::LEAVING_TAG;
@@ -23,6 +23,10 @@ const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
 /// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more than these.
 const TOLD_APART: u32 = 4;
+/// A new instance of which AWS has told nothing for so long is registered unseen: it runs by then, and twice is harmless. Where the
+/// look is denied nothing will be told.
+const UNTOLD_AFTER: Duration = Duration::from_secs(20);
+const DENIED_AFTER: Duration = Duration::from_secs(8);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 
@@ -39,6 +43,7 @@ pub(super) struct Watch {
     running_at: Option<BootInstant>,
     attempts: Attempts,
     looks: usize,
+    begun_at: BootInstant,
     seen_at: Option<BootInstant>,
 }
 
@@ -72,9 +77,10 @@ impl fmt::Display for Death {
 impl Watch {
     /// `attempts` are due now.
     pub(super) fn new(ids: Vec<InstanceId>, mut attempts: Attempts) -> Watch {
-        attempts.next = attempts.next + growing(&PAUSES, 0);
-        let (seen, told) = (BTreeMap::new(), BTreeSet::new());
-        Watch { ids, since: None, seen, running: Vec::new(), told, running_at: None, attempts, looks: 0, seen_at: None }
+        let begun_at = attempts.next;
+        attempts.next = begun_at + growing(&PAUSES, 0);
+        let (seen, told, running) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Watch { ids, since: None, seen, running, told, running_at: None, attempts, looks: 0, begun_at, seen_at: None }
     }
 
     /// The same, of those that a client token brought.
@@ -136,8 +142,17 @@ impl Watch {
         self.running.len() == self.ids.len()
     }
 
-    pub(super) fn running(&self) -> &[Instance] {
-        &self.running
+    /// Those that run, and those of which AWS does not tell whether they do: a target group takes them by their ids alone, and
+    /// refuses who does not run yet.
+    pub(super) fn to_register(&self, now: BootInstant) -> Vec<Instance> {
+        let patience = if self.attempts.was_denied() { DENIED_AFTER } else { UNTOLD_AFTER };
+        let is_untold = |id: &&InstanceId| {
+            let told_at = self.seen_at.filter(|_| self.seen.contains_key(*id)).unwrap_or(self.begun_at);
+            now.since(told_at) >= patience && !self.running.iter().any(|instance| instance.instance_id == **id)
+        };
+        let shown = |id: &InstanceId| self.seen.get(id).cloned().unwrap_or_else(|| untold(id));
+        let untold = self.ids.iter().filter(is_untold).map(shown);
+        self.running.iter().cloned().chain(untold).collect()
     }
 
     /// Takes a look at all of them.
@@ -192,6 +207,25 @@ impl Watch {
         let message = format!("{} running in {zones}", successors(&ids));
         self.told.extend(ids);
         incident.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
+    }
+}
+
+/// An instance of which nothing is known but its id.
+fn untold(id: &InstanceId) -> Instance {
+    Instance {
+        instance_id: id.clone(),
+        state: InstanceState::Unknown,
+        instance_type: String::new(),
+        availability_zone: String::new(),
+        private_ip: None,
+        ipv6_address: None,
+        addresses: Vec::new(),
+        subnet_id: None,
+        launch_time: None,
+        tags: BTreeMap::new(),
+        state_reason: None,
+        vcpus: None,
+        is_on_demand: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::manner::OnNotice;
 use crate::core::config::When;
 use crate::core::incident::{Earlier, Incident, Takes};
-use crate::core::model::{Action, BootInstant, Registration, Signal};
+use crate::core::model::{Action, BootInstant, InstanceId, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
 /// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
@@ -120,4 +120,14 @@ pub(super) fn seconds(duration: Duration) -> String {
 
 pub(super) fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
+}
+
+/// As in "successor i-1 is" or "successors i-1, i-2 and 3 more are".
+pub(super) fn successors(ids: &[InstanceId]) -> String {
+    match ids {
+        [one] => format!("successor {one} is"),
+        [one, two] => format!("successors {one} and {two} are"),
+        [one, two, rest @ ..] => format!("successors {one}, {two} and {} more are", rest.len()),
+        [] => "no successor is".to_owned(),
+    }
 }

@@ -376,3 +376,29 @@ fn where_a_fleet_may_not_be_created_the_instance_is_run() {
     });
     assert_eq!(run.handover.successor_id(), Some(id("i-new")), "{asked:?}");
 }
+
+#[test]
+fn a_successor_of_a_known_id_is_registered_though_nobody_tells_of_it() {
+    let (refused, silent) = (Answer::Failed(aws::denied()), Answer::Failed(Failure::unanswered("no answer within 3s")));
+    // EC2 may not know a new instance for a minute and a half.
+    for blind in [refused, silent, refusal("InvalidInstanceID.NotFound"), refusal("RequestLimitExceeded")] {
+        let mut run = Launching::leaving(registrations("i-victim"));
+        let (mut registered, mut refused) = (BTreeSet::new(), 0);
+        run.until(121_000, &mut |now, call| match call {
+            Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+            Call::DescribeInstances { .. } => blind.clone(),
+            Call::RegisterTargets { .. } if now < 30_000 => {
+                refused += 1;
+                refusal("InvalidTarget")
+            }
+            Call::RegisterTargets { target_group, targets, .. } => {
+                assert!(targets.iter().all(|target| target.id == "i-new"), "{targets:?}");
+                registered.insert(target_group.name().to_owned());
+                Answer::Accepted
+            }
+            other => other_calls(other),
+        });
+        assert_eq!(registered, BTreeSet::from(["web".to_owned(), "api".to_owned()]), "{blind:?}");
+        assert!(refused <= 6, "{refused} in half a minute, of two target groups: {blind:?}");
+    }
+}
