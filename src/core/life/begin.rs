@@ -240,54 +240,64 @@ impl Life {
     pub(super) fn begin_what_is_announced(&mut self, now: BootInstant) {
         let arrives = self.arrival.as_ref().is_some_and(|arrival| arrival.holds_up(now));
         let busy = self.handover().is_some() || arrives || !self.sight.absent_before;
-        // What is to be put right first: an interruption of this boot, or of the one before. What the process before this
-        // one had begun goes on as it was.
-        let open = self.open_incident();
-        let goes_on = |it: &Incident| it.id.boot_id == self.boot_id && it.goes_on();
-        let may_begin = |signal| open.is_none_or(|incident| goes_on(incident) && incident.signal == signal);
-        let recommendation_may_begin = may_begin(Signal::RebalanceRecommendation);
-        let event_may_begin = may_begin(Signal::ScheduledEvent);
-        if busy
-            || !(recommendation_may_begin || event_may_begin)
-            || !self.sight.notice_absent.has_begun()
-            || self.sight.is_terminating()
-        {
+        if busy || !self.sight.notice_absent.has_begun() || self.sight.is_terminating() {
             return;
         }
         let Some(aws_now) = self.aws_now(now) else { return };
+        let announced = [self.recommendation_that_begins(aws_now, now), self.event_that_begins(aws_now, now)];
+        let Some(beginning) = announced.into_iter().flatten().find(|beginning| self.may_begin(beginning)) else {
+            return;
+        };
+        match &beginning.event {
+            Some(event) => _ = self.events_done.insert(event.id.clone()),
+            None => self.sight.recommendation_is_done = true,
+        }
+        self.begin_handover(beginning);
+    }
+
+    /// What is to be put right comes first: an interruption of this boot, or of the one before. What the process before this one
+    /// had begun goes on as it was, also across a reboot.
+    fn may_begin(&self, beginning: &Beginning) -> bool {
+        let goes_on = |it: &Incident| it.goes_on() && it.signal == beginning.signal;
+        self.open_incident().is_none_or(|open| match open.id.boot_id == self.boot_id {
+            true => goes_on(open),
+            false => self.incident_before_reboot(beginning).is_some(),
+        })
+    }
+
+    fn recommendation_that_begins(&self, aws_now: Timestamp, now: BootInstant) -> Option<Beginning> {
         // A recommendation older than the last survived interruption belongs to that one. A drill is no interruption.
         let of_aws = self.incident_of_this_boot().filter(|incident| incident.signal != Signal::Drill);
         let is_told = |time: Timestamp| of_aws.is_some_and(|incident| time <= incident.told_until());
         let is_news = |time: &Timestamp| !self.sight.recommendation_is_done && !is_told(*time);
-        let recommended = self.sight.recommended.filter(|time| recommendation_may_begin && is_news(time));
-        if let Some(recommended) = recommended {
-            self.sight.recommendation_is_done = true;
-            self.begin_handover(Beginning {
-                signal: Signal::RebalanceRecommendation,
-                action: None,
-                time: None,
-                event: None,
-                deadline: now + PATIENCE,
-                first_signal: recommended.min(aws_now),
-                aws_now,
-                now,
-            });
-        } else if let Some((event, not_before)) =
-            self.next_event().filter(|(_, at)| event_may_begin && aws_now + LEAD >= *at)
-        {
-            self.events_done.insert(event.id.clone());
-            let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
-            self.begin_handover(Beginning {
-                signal: Signal::ScheduledEvent,
-                action: notice::action_of(&event),
-                time: None,
-                deadline: now + left.max(TWO_MINUTES),
-                event: Some(event),
-                first_signal: aws_now,
-                aws_now,
-                now,
-            });
-        }
+        let recommended = self.sight.recommended.filter(is_news)?;
+        Some(Beginning {
+            signal: Signal::RebalanceRecommendation,
+            action: None,
+            time: None,
+            event: None,
+            deadline: now + PATIENCE,
+            first_signal: recommended.min(aws_now),
+            aws_now,
+            now,
+        })
+    }
+
+    fn event_that_begins(&self, aws_now: Timestamp, now: BootInstant) -> Option<Beginning> {
+        let (event, not_before) = self.next_event().filter(|(_, at)| aws_now + LEAD >= *at)?;
+        let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
+        // A reboot since has moved nothing: its successor may be of then.
+        let before = self.incident().filter(|it| it.event.as_ref() == Some(&event.id)).map(|it| it.begun_at);
+        Some(Beginning {
+            signal: Signal::ScheduledEvent,
+            action: notice::action_of(&event),
+            time: None,
+            deadline: now + left.max(TWO_MINUTES),
+            event: Some(event),
+            first_signal: before.map_or(aws_now, |before| before.min(aws_now)),
+            aws_now,
+            now,
+        })
     }
 
     /// The next scheduled event that is to be handed over for.

@@ -79,6 +79,8 @@ pub(super) struct Sight {
     /// Looks in a row at which the group takes this instance nowhere.
     pub(super) not_taken: Absence,
     pub(super) events: Vec<ScheduledEvent>,
+    /// The metadata has told of them, be it that there are none.
+    pub(super) knows_events: bool,
     /// The scheduled event that a handover is about.
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
@@ -228,7 +230,7 @@ impl Life {
             Some(id) if !active(&id) => self.sight.event_absent.goes_on(at),
             _ => self.sight.event_absent.ends(),
         }
-        self.sight.events = events;
+        (self.sight.events, self.sight.knows_events) = (events, true);
     }
 
     fn words_of(&self, event: &ScheduledEvent) -> Option<Remark> {

@@ -1,7 +1,7 @@
 //! When an instance that was to go is seen to live on, and what it does then.
 
 use crate::core::arrival::{Arrival, Errand};
-use crate::core::config::Then;
+use crate::core::config::{ScheduledEvents, Then};
 use crate::core::handover::Handover;
 use crate::core::model::{Action, BootInstant, MilestoneKind, Signal};
 use crate::core::notice::SURVIVED_AFTER;
@@ -39,7 +39,7 @@ impl Life {
         // A write under way would land on what is put back now.
         let is_writing = self.handover().is_some_and(Handover::is_writing);
         let waits = self.is_handing_over() || is_writing || self.arrival.is_some() || self.dry_run;
-        if waits || !self.sight.has_looked {
+        if waits || !self.sight.has_looked || self.may_go_on_by_event() {
             return;
         }
         match self.lives_on(now) {
@@ -51,6 +51,13 @@ impl Life {
     /// Tells whether the metadata holds a notice that is to be acted on, by the last look.
     pub(super) fn may_stand(&self) -> bool {
         !self.sight.notice_absent.has_begun() && self.over.is_none() && self.stale.is_none()
+    }
+
+    /// A reboot came in the midst of a scheduled event's handover, and it was not seen yet whether the event stands.
+    fn may_go_on_by_event(&self) -> bool {
+        let is_of_event = |it: &Incident| it.id.boot_id != self.boot_id && it.signal == Signal::ScheduledEvent;
+        let watches = self.config.watch.scheduled_events == ScheduledEvents::HandOver;
+        watches && !self.sight.knows_events && self.open_incident().is_some_and(is_of_event)
     }
 
     fn lives_on(&self, now: BootInstant) -> Option<Why> {

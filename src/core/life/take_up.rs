@@ -39,12 +39,16 @@ impl Life {
         }
     }
 
-    /// The incident of the notice that begins, where the machine was rebooted in the midst of it.
+    /// The incident of the notice, event or recommendation that begins, where the machine was rebooted in the midst of it.
     pub(super) fn incident_before_reboot(&self, beginning: &Beginning) -> Option<Incident> {
         let &Beginning { signal, action, time, deadline, aws_now, now, .. } = beginning;
-        let is_same = |it: &&Incident| {
-            let is_open = it.signal == Signal::Notice && !it.was_survived();
-            is_open && signal == it.signal && it.id.action == action && it.time == time && time > Some(aws_now)
+        let event = beginning.event.as_ref().map(|event| &event.id);
+        let is_same = |it: &&Incident| match signal {
+            _ if it.signal != signal || it.was_survived() => false,
+            Signal::Notice => it.id.action == action && it.time == time && time > Some(aws_now),
+            Signal::ScheduledEvent => it.event.as_ref() == event,
+            Signal::RebalanceRecommendation => beginning.first_signal <= it.begun_at,
+            Signal::LifecycleState | Signal::Drill => false,
         };
         let incident = self.incident().filter(is_same)?.clone();
         let booted_at = aws_now.saturating_sub(now.as_duration()).unwrap_or(aws_now);

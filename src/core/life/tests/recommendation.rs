@@ -227,3 +227,18 @@ fn is_told_once(story: &Story) {
 fn that_is_handed_over_for_is_looked_into_once_more_at_the_notice() {
     is_looked_into_at_a_notice(recommended);
 }
+
+#[test]
+fn a_reboot_in_the_midst_of_it_is_no_other_recommendation() {
+    for owner in LIVE_ON {
+        for after in [6, 8, 12, 30, 100] {
+            let mut story = recommended(owner);
+            story.run(after).boot_anew(10);
+            story.run(100);
+            assert_eq!(story.launched(), successors_of(owner), "{owner:?} {after} s: {}", story.tale());
+            story.recommend_no_more();
+            story.run(400).is_as_before();
+            assert_eq!(story.launched(), successors_of(owner), "{owner:?} {after} s: {}", story.tale());
+        }
+    }
+}

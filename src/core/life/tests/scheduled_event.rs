@@ -5,8 +5,12 @@ use super::*;
 use crate::core::handover::tests::aws::home;
 
 fn announced(owner: Owner, in_seconds: u64) -> Story {
+    announced_as(owner, "system-reboot", in_seconds)
+}
+
+fn announced_as(owner: Owner, code: &str, in_seconds: u64) -> Story {
     let mut story = Story::with(owner, hands_over_for_events);
-    story.run(10).event("event-1", "system-reboot", in_seconds);
+    story.run(10).event("event-1", code, in_seconds);
     story
 }
 
@@ -220,5 +224,28 @@ fn is_handed_over_for_though_a_notice_came_within_and_was_withdrawn() {
         }
         story.run(410);
         assert!(story.aws.places().is_empty(), "{owner:?} {restarts}: {}", story.tale());
+    }
+}
+
+#[test]
+fn a_reboot_of_another_cause_in_the_midst_of_it_is_no_other_event() {
+    for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
+        for code in ["instance-stop", "system-reboot"] {
+            for (after, is_silent) in [(31, false), (33, false), (33, true), (40, false), (100, true), (250, false)] {
+                let mut story = announced_as(owner, code, 500);
+                story.run(after);
+                story.fails_first_events = is_silent;
+                story.boot_anew(10);
+                story.run(200);
+                let context = format!("{owner:?} {code} {after} s: {}", story.tale());
+                assert_eq!(story.launched(), successors_of(owner), "{context}");
+                story.run(250);
+                let context = format!("{owner:?} {code} {after} s: {}", story.tale());
+                assert!(is_complete(&story) && story.aws.places().is_empty(), "{context}");
+                assert_eq!(story.launched(), successors_of(owner), "{context}");
+                story.event_is_over();
+                story.run(200).is_as_before();
+            }
+        }
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Story {
     pub(super) notice: Option<Notice>,
     recommendation: Option<Timestamp>,
     events: Vec<ScheduledEvent>,
+    /// The first look of a process at them is not answered.
+    pub(super) fails_first_events: bool,
     looks: u32,
     next_look: u64,
     /// Milliseconds between two looks.
@@ -82,6 +84,7 @@ impl Story {
             notice: None,
             recommendation: None,
             events: Vec::new(),
+            fails_first_events: false,
             looks: 0,
             next_look: 0,
             interval: 1_000,
@@ -421,7 +424,7 @@ impl Story {
             let given = |time| Recommendation::Given(Some(time));
             life.saw_recommendation(self.recommendation.map_or(Recommendation::Absent, given), at);
         }
-        if is_turn(30, 4) {
+        if is_turn(30, 4) && !(looks == 1 && self.fails_first_events) {
             life.saw_scheduled_events(self.events.clone(), at);
         }
     }
