@@ -115,6 +115,9 @@ pub(super) trait Ask: Duty<Duties> {
     /// It was looked for long enough: what was in doubt was not done.
     fn was_not_done(&mut self, _now: BootInstant) {}
 
+    /// So many units go, and some of them nobody has replaced.
+    fn hears_of_victims(&mut self, _situation: &Situation<'_>, _units: i32) {}
+
     /// The successor has died. Returns whether the next one is launched from here, or none.
     fn died(&mut self, _now: BootInstant, _death: &Death) -> bool {
         false

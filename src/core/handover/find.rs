@@ -20,10 +20,10 @@ use crate::core::model::{
     TargetGroupArn,
 };
 use crate::core::plan::{
-    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
+    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at, units,
     weight_hundredths,
 };
-use crate::core::retry::{Precedence, growing};
+use crate::core::retry::{Precedence, fraction, growing};
 
 /// The pauses between two looks.
 const PAUSES: [u64; 4] = [1, 2, 4, 6];
@@ -43,6 +43,8 @@ const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
 /// DescribeInstances is asked for at most this many ids in one call: a choice of ours, for which AWS documents no limit.
 const INSTANCES_A_CALL: usize = 500;
+/// A victim's own daemon has the owner launch within this, or up to twice as long.
+const REPLACED_WITHIN: Duration = Duration::from_secs(12);
 /// A successor may have been launched this long before its victim's notice, by the difference of AWS's clocks and ours.
 const SLACK: Duration = Duration::from_secs(30);
 
@@ -54,6 +56,8 @@ pub(super) struct Find {
     found: BTreeMap<InstanceId, u64>,
     /// Members under notice that were seen, this instance among them, with their weights in hundredths.
     victims: BTreeMap<InstanceId, u64>,
+    /// When the last of them showed.
+    last_victim_at: BootInstant,
     /// Members that bear the tag of an instance that goes.
     leaving: BTreeSet<InstanceId>,
     /// The earliest notice of a victim, by AWS's clock.
@@ -172,6 +176,7 @@ impl Find {
             ignored,
             found: BTreeMap::new(),
             victims: BTreeMap::from([(identity.instance_id.clone(), weight)]),
+            last_victim_at: now,
             leaving: BTreeSet::new(),
             first_notice: None,
             our_notice: None,
@@ -207,6 +212,14 @@ impl Find {
 
     pub(super) fn is_victim(&self, id: &InstanceId) -> bool {
         self.victims.contains_key(id) || self.leaving.contains(id)
+    }
+
+    /// The units of a fleet that go, where nobody has replaced some of them in time.
+    pub(super) fn unreplaced(&self, now: BootInstant) -> Option<i32> {
+        let replaced_within = REPLACED_WITHIN.mul_f64(1.0 + fraction(self.attempts.seed));
+        let is_fleet = matches!(self.among, Among::Fleet { .. });
+        let is_short = is_fleet && !self.done && now.since(self.last_victim_at) >= replaced_within;
+        is_short.then(|| units(self.victims.values().sum()))
     }
 
     /// Tells whether it is looked on, though all that are known of are found.
@@ -319,7 +332,11 @@ impl Find {
         let weight = |member: &FleetMember| member_hundredths(fleet, member);
         let (going, staying): (Vec<&FleetMember>, Vec<&FleetMember>) =
             members.iter().partition(|member| is_under_notice(member, aws_now));
+        let before = self.victims.len();
         self.victims.extend(going.iter().map(|member| (member.instance_id.clone(), weight(member))));
+        if self.victims.len() > before {
+            self.last_victim_at = now;
+        }
         let notices = going.iter().filter_map(|member| noticed_at(member));
         self.first_notice = self.first_notice.into_iter().chain(notices).min();
         self.our_notice = noticed_by_request(members, incident).or(self.our_notice);

@@ -33,6 +33,8 @@ pub(super) struct Count {
     pub(super) by_marks: Option<Failure>,
     /// Base and what is under notice.
     pub(super) wanted: Option<i32>,
+    /// The most units under notice that were counted, or heard of.
+    pub(super) heard_of: i32,
     /// Units under notice that are on demand.
     pub(super) on_demand: i32,
     /// Units that the fleet replaces without being asked.

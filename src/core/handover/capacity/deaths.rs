@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::{Ask, Asked};
 use crate::core::handover::launch::{MOST_DEATHS, advice, pause_after_deaths};
+use crate::core::handover::situation::Situation;
 use crate::core::handover::watch::Death;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
@@ -98,6 +99,19 @@ impl Ask for AskCapacity {
             self.after_deaths(now);
         }
         is_ours_to_raise
+    }
+
+    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since: it is counted again.
+    fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
+        let may_raise = self.raise.is_begun() && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
+        let is_late = situation.incident.deadline.since(situation.now) < super::ABOUT_TO_GO;
+        if self.stage != Stage::Done || units <= self.count.heard_of || !may_raise || is_late {
+            return;
+        }
+        self.count.heard_of = units;
+        (self.fulfilled, self.count.wanted, self.back_at) = (false, None, None);
+        self.stage = Stage::Read;
+        self.attempts.begins_again(situation.now);
     }
 
     fn has_spare(&self) -> bool {

@@ -48,6 +48,14 @@ impl SuccessorDuties {
         }
     }
 
+    /// The fleet is counted again for victims that have shown since.
+    pub(super) fn tell_of_victims(&mut self, situation: &Situation<'_>) {
+        let units = self.find.as_ref().and_then(|find| find.unreplaced(situation.now));
+        if let (Some(ask), Some(units)) = (&mut self.ask, units) {
+            ask.hears_of_victims(situation, units);
+        }
+    }
+
     /// The client token was one of an incident whose record is lost: the next number's have yet to be used.
     fn ask_under_the_next_number(&mut self, situation: &mut Situation<'_>) -> bool {
         situation.incident.id.number += 1;

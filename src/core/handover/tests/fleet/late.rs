@@ -188,3 +188,47 @@ fn a_victim_whose_marks_show_only_after_the_raise_is_counted_before_the_base_is_
     told.until(60_000);
     assert_eq!(told.written.get(1).map(String::as_str), Some("12"), "{:?}", told.written);
 }
+
+/// It is still to be found out which instance the fleet has launched.
+fn raised_and_counted_for_the_last_time() -> Told {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 22, None));
+    told.until(29_500);
+    assert_eq!(told.written, ["11", "10"]);
+    told
+}
+
+#[test]
+fn a_further_victim_that_shows_after_the_raise_is_done_is_raised_for_once_nobody_else_has() {
+    for its_daemon_raises in [false, true] {
+        let mut told = raised_and_counted_for_the_last_time();
+        told.members[0] = member("i-1", -900, Some(29));
+        told.until(37_000);
+        if its_daemon_raises {
+            told.shown.capacity.fulfilled = 12;
+            told.members.push(member("i-newer", 36, None));
+        }
+        told.until(80_000);
+        let expected: &[&str] = if its_daemon_raises { &["11", "10"] } else { &["11", "10", "12"] };
+        assert_eq!(told.written, expected);
+        if !its_daemon_raises {
+            told.shown.capacity.fulfilled = 12;
+            told.members.push(member("i-newer", 79, None));
+        }
+        told.until(100_000);
+        assert_eq!(told.written.last().map(String::as_str), Some("10"));
+        assert_back(&told);
+        let reports = format!("{:?}", told.handover.reports());
+        assert!(!reports.contains("more members went than were replaced"), "{reports}");
+    }
+}
+
+#[test]
+fn a_successor_that_is_noticed_itself_after_the_raise_is_done_is_raised_for() {
+    let mut told = raised_and_counted_for_the_last_time();
+    *told.members.last_mut().expect("it") = member("i-new", 22, Some(29));
+    told.until(80_000);
+    assert_eq!(told.written.last().map(String::as_str), Some("12"), "{:?}", told.written);
+}
