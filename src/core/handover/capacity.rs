@@ -162,7 +162,7 @@ impl AskCapacity {
 
     pub(super) fn of(kind: FleetKind, fleet: &Fleet, incident: &Incident, attempts: Attempts) -> AskCapacity {
         let mut ask = AskCapacity::new(kind, fleet.id.clone(), attempts);
-        ask.operator.planned = incident.planned_before.then_some(fleet.capacity.total);
+        ask.operator.planned = incident.planned_before.then_some((fleet.capacity.total, fleet.excess));
         ask
     }
 
@@ -203,6 +203,9 @@ impl AskCapacity {
             () if self.is_strange() => self.go_on(now, Stage::Count),
             () if self.count.by_marks.is_some() && self.is_unnoted() => self.go_on(now, Stage::Note),
             () if self.back_at.is_some() && is_settled && Some(total) == self.base => {
+                if self.is_forgotten() {
+                    return self.go_on(now, Stage::Note);
+                }
                 let has_lost = self.has_lost(now, incident, fulfilled);
                 self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
             }
@@ -229,14 +232,14 @@ impl AskCapacity {
         };
         let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         let units = Units::of(&fleet, members, incident, now);
-        if !self.settles_base(now, units) {
+        if !self.settles_base(now, incident, units) {
             return;
         }
         let Some(base) = self.base else { return };
         if self.base_spot.0 != base {
             self.base_spot = (base, spot_of_base(&fleet, base));
         }
-        self.count.on_demand = units.on_demand;
+        (self.count.on_demand, self.count.heard_of) = (units.on_demand, self.count.heard_of.max(units.going));
         if self.count.others == Others::AboutToGo {
             let is_raised = self.raise.is_begun() && capacity.total > base;
             return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
@@ -245,8 +248,7 @@ impl AskCapacity {
         let wanted = base.saturating_add((units.going - self.count.by_itself).max(0));
         self.count.wanted = Some(wanted);
         self.count.fulfilled = capacity.fulfilled;
-        self.terminates_excess |=
-            fleet.excess == ExcessCapacity::Terminates || tag.is_some_and(|tag| tag.terminates_excess);
+        self.terminates_excess |= self.terminated_excess(&fleet, incident);
         let is_noted = tag.is_some_and(|tag| self.noting(base, tag.raised) == tag && tag.covers(wanted));
         let is_ours_alone = self.writes.accepted == Some(capacity.total) && fleet.state == FleetState::Active;
         let is_too_high = capacity.total > wanted && is_ours_alone;
@@ -400,7 +402,7 @@ impl Duty<Duties> for AskCapacity {
             Stage::Tag | Stage::Note => {
                 let base = self.base?;
                 // Never below what another victim has noted already.
-                let raised = self.count.wanted?.max(self.noted(base));
+                let raised = self.count.wanted.unwrap_or(base).max(self.noted(base));
                 self.writes.noted = self.writes.noted.max(raised);
                 let value = self.noting(base, raised).to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::count::Units;
 use super::{AskCapacity, Others, Stage};
-use crate::core::model::{BootInstant, Fleet, FleetState};
+use crate::core::incident::Incident;
+use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetState, MilestoneKind};
 use crate::core::plan::RaisedCapacity;
 
 /// A strange total is read so often in a row, with this pause, before it is believed.
@@ -31,8 +32,8 @@ pub(super) struct Operator {
     pub(super) left_alone: Option<i32>,
     /// For the log.
     pub(super) remark: Option<String>,
-    /// The fleet's capacity from before the notice.
-    pub(super) planned: Option<i32>,
+    /// The fleet's capacity from before the notice, and its policy.
+    pub(super) planned: Option<(i32, ExcessCapacity)>,
 }
 
 impl Operator {
@@ -99,11 +100,25 @@ impl AskCapacity {
         self.writes.accepted == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
     }
 
+    /// Tells whether the fleet terminated what exceeded its target before anybody raised it: by its tag; and where that is gone,
+    /// by what it was before the notice, if others or the process before this one may have changed that.
+    pub(super) fn terminated_excess(&self, fleet: &Fleet, incident: &Incident) -> bool {
+        let may_be_changed = self.count.others != Others::Stay || incident.start.is_resumed();
+        let was_planned = self.operator.planned.is_some_and(|(_, excess)| excess == ExcessCapacity::Terminates);
+        fleet.excess == ExcessCapacity::Terminates
+            || self.tag().map_or(may_be_changed && was_planned, |tag| tag.terminates_excess)
+    }
+
+    /// Tells whether a raise has changed the policy, and the tag that says so is gone.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.terminates_excess && self.is_raised && self.tag().is_none()
+    }
+
     /// Fixes the base at the first count, and moves it to what somebody else has set. Returns whether the count goes on.
-    pub(super) fn settles_base(&mut self, now: BootInstant, units: Units) -> bool {
+    pub(super) fn settles_base(&mut self, now: BootInstant, incident: &Incident, units: Units) -> bool {
         let Some(total) = self.fleet.as_ref().map(|fleet| fleet.capacity.total) else { return false };
         let tag = self.tag();
-        let Some(base) = self.base else { return self.fixes_base(now, total, tag, units.going) };
+        let Some(base) = self.base else { return self.fixes_base(now, incident, total, units.going) };
         let noted_base = tag.filter(|tag| tag.covers(total)).map(|tag| tag.base);
         let has_another_base = noted_base.is_some_and(|noted| noted != base);
         let is_by_fellows = self.count.others != Others::Stay
@@ -128,11 +143,20 @@ impl AskCapacity {
         false
     }
 
-    fn fixes_base(&mut self, now: BootInstant, total: i32, tag: Option<RaisedCapacity>, units: i32) -> bool {
+    fn fixes_base(&mut self, now: BootInstant, incident: &Incident, total: i32, units: i32) -> bool {
+        let (tag, planned) = (self.tag(), self.operator.planned.map(|(planned, _)| planned));
+        // The process before this one has raised it, and somebody has taken the tag off.
+        let has_raised =
+            tag.is_none() && incident.start.is_resumed() && incident.has_reached(MilestoneKind::SuccessorRequested);
+        let raised_from = |planned: &i32| has_raised && (*planned..=planned.saturating_add(units)).contains(&total);
+        if let Some(planned) = planned.filter(raised_from) {
+            (self.base, self.writes.noted) = (Some(planned), total);
+            return true;
+        }
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let is_strange = match tag {
             Some(tag) => !tag.covers(total),
-            None => self.operator.planned.is_some_and(|planned| total > planned),
+            None => planned.is_some_and(|planned| total > planned),
         };
         if is_strange && self.count.others != Others::Stay && !self.operator.sees(total, tag) {
             let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));

@@ -232,3 +232,35 @@ fn a_successor_that_is_noticed_itself_after_the_raise_is_done_is_raised_for() {
     told.until(80_000);
     assert_eq!(told.written.last().map(String::as_str), Some("12"), "{:?}", told.written);
 }
+
+#[test]
+fn a_tag_that_somebody_takes_off_while_the_fleet_is_raised_costs_neither_base_nor_policy() {
+    for is_restarted in [true, false] {
+        let mut told = told(|_| {});
+        told.until(23_000);
+        assert_eq!(told.written, ["11"]);
+        (told.shown.tags, told.shown.excess) = (BTreeMap::new(), ExcessCapacity::Stays);
+        if is_restarted {
+            restart(&mut told);
+            told.until(25_000);
+        }
+        told.shown.capacity.fulfilled = 11;
+        told.members.push(member("i-new", 23, None));
+        told.until(60_000);
+        assert_eq!(told.written, ["11", "10"], "restarted: {is_restarted}");
+        let tag = told.shown.tags.get(BASE_CAPACITY_TAG).map(String::as_str);
+        assert_eq!(tag, Some("10..11 termination"), "restarted: {is_restarted}");
+        assert_back(&told);
+    }
+}
+
+#[test]
+fn a_policy_that_a_fellow_has_changed_is_noted_though_its_tag_is_gone() {
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(10));
+        told.shown.excess = ExcessCapacity::Stays;
+    });
+    told.until(35_000);
+    assert_eq!(told.written, ["12"]);
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "10..12 termination");
+}
