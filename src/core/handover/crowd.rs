@@ -51,7 +51,7 @@ pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
 /// Where a call was throttled, registrations hold back for this long even among few fellows.
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// Looks are never further apart than this for the crowd's sake.
-const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(30);
+const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);
 /// Fellows, where nobody knows how many there are.
 const ASSUMED_FELLOWS: u32 = 150;
 /// After this many throttled tries, each soon after the last, a call takes turns with the fellows' calls.
@@ -132,6 +132,13 @@ impl Crowd {
         let all_leave = Bucket::TARGETS.time_for(self.fellows()).min(latest.since(self.begun_at) / 2);
         let earlier = self.throttled_at.map(|_| all_leave.mul_f64(fraction(seed)));
         latest - earlier.unwrap_or_default()
+    }
+
+    /// When the fellows' calls of the same bucket that somebody waits for are through by all likelihood, once a call was
+    /// throttled. Looks begin no earlier.
+    pub(super) fn are_through_at(&self, bucket: Bucket) -> BootInstant {
+        let through = bucket.time_for(self.fellows()).mul_f64(SLACK).min(FIRST_TURN.1);
+        self.throttled_at.map_or(self.begun_at, |_| self.begun_at + through)
     }
 
     /// Keeps looks apart, so that all fellows together stay within the bucket.

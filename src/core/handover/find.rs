@@ -403,7 +403,11 @@ impl Duty<Duties> for Find {
                 Among::Fleet { .. } => Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK),
                 Among::Tagged => Bucket::EC2_LOOKS,
             };
-            situation.crowd.spread_first(&mut self.attempts, self.first_look_at, bucket);
+            let from = match self.among {
+                Among::Group { .. } => self.first_look_at.max(situation.crowd.are_through_at(bucket)),
+                Among::Fleet { .. } | Among::Tagged => self.first_look_at,
+            };
+            situation.crowd.spread_first(&mut self.attempts, from, bucket);
             situation.crowd.space_out(&mut self.attempts, bucket);
         }
     }

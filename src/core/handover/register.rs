@@ -196,7 +196,7 @@ impl Register {
         }
     }
 
-    /// Those whose health is to be asked for, as many as one call names.
+    /// Those whose health is to be asked for by one call.
     fn to_look_at(&self, now: BootInstant) -> Vec<&Instance> {
         let is_due = |instance: &&Instance| match self.place(instance) {
             Some(Place::Look(from)) => now >= *from,
@@ -204,15 +204,14 @@ impl Register {
             _ => false,
         };
         let ready = |instance: &&Instance| is_due(instance) && self.target_id(instance).is_some();
-        let asks_for_all = self.is_left_to_others() && self.registration.group_port.is_none();
-        let most = if asks_for_all { usize::MAX } else { self.at_once() };
-        self.running.iter().filter(ready).take(most).collect()
+        self.running.iter().filter(ready).collect()
     }
 
     /// The targets whose health is asked for. An owner registers on the group's own port, which need not be one of ours. Where
-    /// that port is not known none is named, which asks for the whole group.
+    /// that port is not known, or there are more than one call names, none is named, which asks for the whole group.
     fn targets_to_look_at(&self, asked: &[Instance]) -> Vec<Target> {
         let own_port = match (self.is_left_to_others(), self.registration.group_port) {
+            _ if asked.len() > self.at_once() => return Vec::new(),
             (true, None) => return Vec::new(),
             (by_owner, port) => port.filter(|_| by_owner),
         };

@@ -36,13 +36,16 @@ use run::*;
 pub(crate) const WEB: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/0123";
 pub(crate) const API: &str = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/4567";
 
-/// The wall clock of AWS at boot; the model's clocks agree.
+/// The wall clock of AWS as a test begins; the model's clocks agree.
 fn epoch() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
 
+/// The instance has run for a while: what has never happened was not a moment ago.
+const BOOTED_FOR: Duration = Duration::from_secs(3 * 3600);
+
 pub(crate) fn at(milliseconds: u64) -> BootInstant {
-    BootInstant::since_boot(Duration::from_millis(milliseconds))
+    BootInstant::since_boot(BOOTED_FOR + Duration::from_millis(milliseconds))
 }
 
 fn id(text: &str) -> InstanceId {

@@ -41,7 +41,7 @@ impl Drain {
     fn quiet(self) -> (u64, String) {
         let (_, milestones) = self.told();
         let quiet = milestones.into_iter().find(|it| it.milestone == MilestoneKind::Quiet).expect("quiet");
-        (quiet.at.as_duration().as_millis() as u64, quiet.message)
+        (quiet.at.since(at(0)).as_millis() as u64, quiet.message)
     }
 
     /// What a person is told of the wait, and the milestones up to the instant at which this instance is quiet.
@@ -52,7 +52,7 @@ impl Drain {
             unclear: self.unclear.clone(),
             ..LookedUp::default()
         };
-        let end = self.incident.deadline.as_duration().as_millis() as u64;
+        let end = self.incident.deadline.since(at(0)).as_millis() as u64;
         let mut handover = Handover::begin(self.incident.clone(), self.settings.clone(), known, at(0));
         let mut looks: Vec<(u64, DutyId, Answer)> = Vec::new();
         let (mut news, mut milestones) = (Vec::new(), Vec::new());

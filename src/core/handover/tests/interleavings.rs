@@ -137,7 +137,7 @@ impl World {
 
     fn wake(&self) -> Option<u64> {
         let wakes = self.daemons.iter().filter_map(|daemon| daemon.ask.wake(at(self.now)));
-        wakes.map(|at| at.as_duration().as_millis() as u64).min().map(|at| at.max(self.now + 1))
+        wakes.map(|wake| wake.since(at(0)).as_millis() as u64).min().map(|at| at.max(self.now + 1))
     }
 
     fn after(&self, step: Step) -> World {
@@ -207,7 +207,7 @@ impl World {
             let wake = daemon
                 .ask
                 .wake(at(self.now))
-                .map(|at| (at.as_duration().as_millis() as u64).saturating_sub(self.now) / 500);
+                .map(|wake| (wake.since(at(0)).as_millis() as u64).saturating_sub(self.now) / 500);
             format!("{} {:?} {call:?} {wake:?}", daemon.ask.fingerprint(), daemon.earlier)
         };
         format!(

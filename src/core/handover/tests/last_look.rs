@@ -56,7 +56,7 @@ fn a_proof_of_a_moment_ago_is_not_read_again() {
     run.settings.leave.settle = Duration::from_secs(5);
     let run = run.run(&[]);
     let healthy = run.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::SuccessorHealthy);
-    let healthy = healthy.expect("it is healthy").at.as_duration().as_millis() as u64;
+    let healthy = healthy.expect("it is healthy").at.since(at(0)).as_millis() as u64;
     assert!(run.outcome(0).complete);
     assert!(looks_since(&run, healthy).len() <= 2, "{:?}", looks_since(&run, healthy));
 }

@@ -197,7 +197,7 @@ impl Run {
 
     pub(super) fn next_instant(&self, now: u64, kills: &[(u64, usize)], end: u64) -> u64 {
         let wakes = self.handovers.iter().flatten().filter_map(Handover::wake);
-        let wakes = wakes.map(|instant| instant.as_duration().as_nanos().div_ceil(1_000_000) as u64);
+        let wakes = wakes.map(|instant| instant.since(at(0)).as_nanos().div_ceil(1_000_000) as u64);
         let kills = kills.iter().map(|(kill, _)| *kill);
         let marks = self.victims.iter().map(|it| it.1).chain([self.aws.next_launch]).chain(self.aws.next_timer());
         let others = self.others.iter().map(|(when, _)| *when).chain(self.operator.map(|(at, _)| at));
@@ -227,7 +227,7 @@ impl Run {
     pub(super) fn ended(&self, victim: usize) -> u64 {
         let mut milestones = self.handovers[victim].iter().flat_map(|handover| &handover.incident().milestones);
         let last = milestones.rfind(|it| it.milestone == MilestoneKind::HandedOver).expect("it has ended");
-        u64::try_from(last.at.as_duration().as_millis()).expect("a time")
+        u64::try_from(last.at.since(at(0)).as_millis()).expect("a time")
     }
 
     /// Milestones in order, as in "left web".
