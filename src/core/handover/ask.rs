@@ -96,6 +96,11 @@ pub(super) trait Ask: Duty<Duties> {
         false
     }
 
+    /// It does not hold this instance any more, and by all that is known because of a call whose answer was lost.
+    fn is_gone_by_lost_reply(&self) -> bool {
+        false
+    }
+
     /// The owner is known to be launching still.
     fn owner_launches(&self) -> bool {
         false

@@ -210,6 +210,14 @@ impl Duties {
         }
     }
 
+    /// The plan's group does not hold this instance any more, as after a call of the process before this one: or another does.
+    pub(super) fn look_for_another_group(&mut self, plan: Plan, incident: &Incident, now: BootInstant) {
+        if !std::mem::replace(&mut self.looked_again, true) {
+            let seed = seed(incident, "look-ups").rotate_left(1);
+            self.find_plan = Some(FindPlan::of_another_group(plan, Attempts::new(DutyId::FindPlan, now, seed)));
+        }
+    }
+
     /// Nobody is asked for a successor any more. The members of a group that are terminated together ask one after the other.
     pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
         let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));

@@ -15,8 +15,11 @@ impl Handover {
         if self.outcome().is_some() {
             return true;
         }
-        if self.duties.successor.as_ref().is_some_and(SuccessorDuties::owner_is_gone) {
+        let successor = self.duties.successor.as_ref();
+        if successor.is_some_and(SuccessorDuties::owner_is_gone) {
             self.duties.look_for_plan_again(&self.facts.incident, now);
+        } else if let Some(plan) = successor.and_then(SuccessorDuties::may_have_another_group) {
+            self.duties.look_for_another_group(plan, &self.facts.incident, now);
         }
         // The usual case, and a cheap one.
         let leaves_still = self.duties.leaves.iter().any(|leave| !leave.is_over());

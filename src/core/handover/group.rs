@@ -352,6 +352,10 @@ impl Ask for AskGroup {
         self.is_gone_unasked
     }
 
+    fn is_gone_by_lost_reply(&self) -> bool {
+        matches!(self.stage, Stage::Done(Left { by: LeftBy::LostReply, .. }))
+    }
+
     fn launched(&mut self, now: BootInstant) {
         self.launch.refused = None;
         self.go_on(now, Stage::Exit { decrement: true });

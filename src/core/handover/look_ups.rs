@@ -82,13 +82,20 @@ pub(super) struct FindPlan {
     attempts: Attempts,
     /// The plan that was made before, and stands if none can be found.
     doubted: Option<Plan>,
+    /// Only another group than that of the plan before counts: this instance has left that one, by all that is known.
+    wants_another_group: bool,
     /// How often AWS has shown no owner.
     looks: usize,
 }
 
 impl FindPlan {
     pub(super) fn new(doubted: Option<Plan>, attempts: Attempts) -> FindPlan {
-        FindPlan { attempts, doubted, looks: 0 }
+        FindPlan { attempts, doubted, wants_another_group: false, looks: 0 }
+    }
+
+    /// Asks whether another group than this plan's holds this instance by now. Nothing fails where AWS does not tell.
+    pub(super) fn of_another_group(left: Plan, attempts: Attempts) -> FindPlan {
+        FindPlan { wants_another_group: true, ..FindPlan::new(Some(left), attempts) }
     }
 }
 
@@ -101,6 +108,13 @@ impl Duty<Duties> for FindPlan {
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         match (answer, self.doubted.take()) {
+            (Answer::Plan(plan), left) if self.wants_another_group => {
+                self.attempts.end();
+                self.looks += 1;
+                let is_another =
+                    matches!(*plan, Plan::Group { .. }) && left.is_none_or(|it| it.owner() != plan.owner());
+                Ok(if is_another { News::Plan(plan) } else { News::None })
+            }
             (Answer::Plan(plan), _) => {
                 match NOBODY_SHOWN.get(self.looks).filter(|_| plan.is_doubtful()) {
                     Some(pause) => self.attempts.succeeded(situation.now + *pause),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Death, Situation, SuccessorDuties, ask_of};
 use crate::core::model::{BootInstant, InstanceId};
+use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
 impl SuccessorDuties {
@@ -66,6 +67,11 @@ impl SuccessorDuties {
     /// The owner has gone before it was asked for anything.
     pub(in crate::core::handover) fn owner_is_gone(&self) -> bool {
         self.owner_is_gone || self.ask.as_ref().is_some_and(|ask| ask.is_gone_unasked())
+    }
+
+    /// The plan whose group does not hold this instance any more, be it that it left at our request before a restart.
+    pub(in crate::core::handover) fn may_have_another_group(&self) -> Option<Plan> {
+        self.ask.as_ref().is_some_and(|ask| ask.is_gone_by_lost_reply()).then(|| self.plan.clone())
     }
 
     /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or

@@ -459,8 +459,10 @@ fn a_group_whose_hook_is_gone_is_asked_to_detach_and_not_to_end_this_instance_ea
 fn a_member_that_was_moved_to_another_group_leaves_that_one() {
     let mut other = group(&[]);
     (other.name, other.target_groups) = ("blue".into(), vec![TargetGroupArn::new(API)]);
-    for when in [When::Auto, When::AtOnce] {
-        let mut told = told(plan_of(group(&[])), when, |_| {});
+    for (when, restarts) in [(When::Auto, false), (When::AtOnce, false), (When::AtOnce, true)] {
+        let mut told = told(plan_of(group(&[])), when, |incident| {
+            incident.start.earlier = if restarts { Earlier::Restart } else { Earlier::Nothing };
+        });
         if when == When::Auto {
             assert!(told.handover.due(at(1_000)).iter().any(|due| due.duty == DutyId::Ask));
             told.answer(DutyId::Ask, settings(false, None));
@@ -479,5 +481,21 @@ fn a_member_that_was_moved_to_another_group_leaves_that_one() {
         told.until(110_000, DutyId::Lifecycle(0));
         let reports = told.handover.reports();
         assert!(reports.iter().any(|it| it.done && it.duty == "detach from group blue"), "{when:?}: {reports:#?}");
+    }
+}
+
+#[test]
+fn a_member_that_left_its_group_before_a_restart_and_is_in_no_other_is_asked_for_once() {
+    for answer in [Answer::Plan(Box::new(Plan::nobody("its tag is gone"))), failed(FailureKind::Denied, "", "no")] {
+        let mut told = told(plan_of(group(&[])), When::AtOnce, |it| it.start.earlier = Earlier::Restart);
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
+        let gone = "The instance i-victim is not part of Auto Scaling group shop-asg.";
+        told.answer(DutyId::Ask, refused("ValidationError", gone));
+        assert!(matches!(told.until(2_000, DutyId::FindPlan), Some(Call::FindPlan)));
+        told.answer(DutyId::FindPlan, answer);
+        assert_eq!(told.until(100_000, DutyId::Ask), None);
+        let reports = told.handover.reports();
+        assert!(reports.iter().any(|it| it.done && it.duty == "detach from group shop-asg"), "{reports:#?}");
+        assert!(reports.iter().all(|it| !it.what.contains("could not be found out")), "{reports:#?}");
     }
 }
