@@ -150,13 +150,15 @@ impl Facts {
         hibernates || by_group || self.incident.signal == Signal::LifecycleState
     }
 
-    /// Nobody else serves: this instance stays until the reserve. What is not known yet is waited for a moment, also by a
-    /// process that has just begun when it is high time.
+    /// Nobody else serves: this instance stays until the reserve, and in a drill, which ends no instance, to the end. What is not
+    /// known yet is waited for a moment, also by a process that has just begun when it is high time.
     fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings, lights: &[Light]) -> bool {
         let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
         let is_in_reserve = now >= self.incident.deadline - settings.reserve;
+        let ends = self.incident.signal.is_real();
         match Light::others_serve(lights, self.incident.registrations.known()) {
-            Some(others_serve) => !others_serve && !is_in_reserve,
+            Some(others_serve) => !others_serve && (!ends || !is_in_reserve),
+            None if !ends => true,
             None => now < latest && !is_in_reserve && !Light::is_unanswered(lights, now, self.crowd),
         }
     }

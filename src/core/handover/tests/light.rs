@@ -446,3 +446,26 @@ fn of_several_noticed_at_once_somebody_serves_until_the_reserve_and_each_has_one
         }
     }
 }
+
+#[test]
+fn a_drill_does_not_take_the_last_healthy_target_out_in_the_reserve() {
+    for (when, plan) in [(When::AtOnce, nobody()), (When::Auto, nobody()), (When::Auto, launch_plan())] {
+        let incident = Incident { signal: Signal::Drill, ..incident_of("i-victim", Action::Terminate, 60_000) };
+        let registrations = Some(vec![registration(WEB, "i-victim", &[80])]);
+        let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
+        let leave = LeaveSettings { when, ..LeaveSettings::default() };
+        let settings = Settings { leave, ..Settings::default() };
+        let mut run = Launching { handover: Handover::begin(incident, settings, known, at(0)), now: 0 };
+        run.until(61_000, &mut |_, call| match call {
+            Call::DescribeTargetHealth { .. } => {
+                let target = Target { id: "i-victim".into(), port: 80 };
+                Answer::Health(vec![TargetHealth { target, state: TargetState::Healthy, reason: None }])
+            }
+            Call::CreateFleet { .. } => launched_by_aws(&[], &["InsufficientInstanceCapacity: none"]),
+            Call::DeregisterTargets { .. } => panic!("it leaves nobody behind: {when:?}, {plan}"),
+            other => other_calls(other),
+        });
+        let outcome = run.handover.outcome().expect("the end");
+        assert!(!outcome.complete && run.outcome().contains("no other target serves"), "{outcome:#?}");
+    }
+}
