@@ -42,6 +42,8 @@ pub(super) struct AskLaunch {
     stage: Stage,
     attempts: Attempts,
     errors: Vec<String>,
+    /// For the log.
+    remark: Option<String>,
     launched_at: Option<BootInstant>,
     /// Of which reasons successors have died, by their codes.
     deaths: Vec<String>,
@@ -90,6 +92,7 @@ impl AskLaunch {
             stage: if incident.start.is_resumed() { Stage::Look } else { Stage::Create },
             attempts,
             errors: Vec::new(),
+            remark: None,
             launched_at: None,
             deaths: Vec::new(),
             nothing_from_before: false,
@@ -105,7 +108,7 @@ impl AskLaunch {
     /// was.
     fn failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
         self.errors = vec![failure.to_string()];
-        if failure.has_code(&[VERSION_NOT_FOUND]) && self.launch.takes_default_version() {
+        if failure.has_code(&[VERSION_NOT_FOUND]) && self.takes_default_version() {
             return self.again_at_once(now);
         }
         let of_the_pool = failure.code.as_deref().is_some_and(is_of_the_pool);
@@ -127,6 +130,13 @@ impl AskLaunch {
                 Asked::Pending
             }
         }
+    }
+
+    /// The version that the look-up found has been deleted since.
+    fn takes_default_version(&mut self) -> bool {
+        let missing = self.launch.takes_default_version();
+        self.remark = missing.as_ref().map(ToString::to_string).or(self.remark.take());
+        missing.is_some()
     }
 
     fn refused(&mut self, now: BootInstant, of_the_pool: bool) -> Asked {
@@ -217,6 +227,10 @@ impl Ask for AskLaunch {
 
     fn launched(&mut self, _: BootInstant) {
         self.stage = Stage::Launched;
+    }
+
+    fn take_remark(&mut self) -> Option<String> {
+        self.remark.take()
     }
 
     fn step(&self) -> Option<LaunchStep> {
@@ -324,7 +338,7 @@ impl Duty<Duties> for AskLaunch {
             Answer::Launched(launched) => {
                 self.errors = launched.errors;
                 let is_missing = self.errors.iter().any(|error| error.starts_with(VERSION_NOT_FOUND));
-                if is_missing && self.launch.takes_default_version() {
+                if is_missing && self.takes_default_version() {
                     return Ok(self.again_at_once(now).into());
                 }
                 let of_the_pool = self.errors.iter().any(|error| is_of_the_pool(error));

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::launch_plan::{LaunchPlan, MissingTemplate, PREDECESSOR_TAG, Surroundings, TemplateMarket};
 use crate::core::config::Successor;
-use crate::core::model::{
-    Identity, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, Market, SingleLaunch,
-};
+use crate::core::model::{Identity, InstantFleet, LaunchConfiguration, LaunchOverride, Market, SingleLaunch};
 
 /// Subnets of one zone take turns in so many rounds of attempts.
 const MOST_ROUNDS: usize = 4;
@@ -49,18 +47,16 @@ impl LaunchPlan {
     }
 
     /// Takes the default version of the one template that everything here is launched from, where AWS does not know the
-    /// version any more; of several nobody tells which it is. `false` where nothing changes.
-    pub fn takes_default_version(&mut self) -> bool {
+    /// version any more; of several nobody tells which it is. Returns the version that is missing; `None` where nothing changes.
+    pub fn takes_default_version(&mut self) -> Option<MissingTemplate> {
         let all = || self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).map(|it| &it.template);
         let templates: BTreeSet<(&str, &str)> =
             all().map(|template| (template.id_or_name.as_str(), template.version.as_str())).collect();
-        let Some(default) = all().next().filter(|_| templates.len() == 1).and_then(LaunchTemplate::by_default_version)
-        else {
-            return false;
-        };
+        let template = all().next().filter(|_| templates.len() == 1)?.clone();
+        let default = template.by_default_version()?;
         let configurations = self.attempts.iter_mut().flat_map(|attempt| &mut attempt.launch_configurations);
         configurations.for_each(|configuration| configuration.template.clone_from(&default));
-        true
+        Some(MissingTemplate { template, has_default: true })
     }
 
     /// Tells whether the plan begins again with the attempt of this number.

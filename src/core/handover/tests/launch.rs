@@ -402,3 +402,22 @@ fn a_successor_of_a_known_id_is_registered_though_nobody_tells_of_it() {
         assert!(refused <= 6, "{refused} in half a minute, of two target groups: {blind:?}");
     }
 }
+
+#[test]
+fn a_version_that_was_deleted_since_the_look_up_is_named_at_the_launch_with_what_stands_in() {
+    let code = "InvalidLaunchTemplateId.VersionNotFound";
+    for refused in [refusal(code), launched_by_aws(&[], &[&format!("{code}: no")])] {
+        let mut run = Launching::new();
+        run.until(2_000, &mut |_, call| match call {
+            Call::CreateFleet { fleet, .. } if fleet.launch_configurations[0].template.version == "1" => {
+                refused.clone()
+            }
+            Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+            Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+            other => other_calls(other),
+        });
+        let remark = run.handover.take_remark().unwrap_or_default();
+        assert!(remark.contains("lt-1 has no version 1") && remark.contains("default version"), "{remark:?}");
+        assert_eq!(run.handover.take_remark(), None);
+    }
+}
