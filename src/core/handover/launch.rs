@@ -225,7 +225,8 @@ impl Ask for AskLaunch {
         }
     }
 
-    fn launched(&mut self, _: BootInstant) {
+    fn launched(&mut self, now: BootInstant) {
+        self.launched_at.get_or_insert(now);
         self.stage = Stage::Launched;
     }
 

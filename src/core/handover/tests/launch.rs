@@ -421,3 +421,15 @@ fn a_version_that_was_deleted_since_the_look_up_is_named_at_the_launch_with_what
         assert_eq!(run.handover.take_remark(), None);
     }
 }
+
+#[test]
+fn a_launch_that_was_in_doubt_and_is_found_is_told_as_this_processs_own() {
+    let mut run = Launching::new();
+    run.until(20_000, &mut |_, call| match call {
+        Call::CreateFleet { .. } => launched_by_aws(&[], &[]),
+        Call::DescribeSuccessorsByTag | Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        other => other_calls(other),
+    });
+    let told = run.outcome();
+    assert!(told.contains("launch from launch template lt-1: after ") && !told.contains("process before"), "{told}");
+}
