@@ -41,7 +41,8 @@ impl InstanceTypes {
         names.retain(|name| !self.known().contains_key(name));
         let learned = self.learn(names.clone(), limit).await;
         if matches!(&learned, Err(Failure { kind: FailureKind::Unanswered, .. })) {
-            self.known().extend(names.into_iter().map(|name| (name, None)));
+            let mut known = self.known();
+            names.into_iter().for_each(|name| _ = known.entry(name).or_insert(None));
         }
         learned
     }

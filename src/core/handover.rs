@@ -404,7 +404,7 @@ impl Handover {
         if !plan.is_doubtful() {
             self.duties.find_plan = None;
         }
-        if let (Plan::Group { group, .. }, false) = (&plan, self.duties.registrations_are_known()) {
+        if let (Plan::Group { group, .. }, false) = (&plan, self.duties.first_registrations_are_known()) {
             self.duties.look_for_registrations(Some(group.target_groups.clone()), &facts.incident, now);
         }
         let manner = facts.incident.manner(&facts.settings.leave, Some(&plan));

@@ -43,6 +43,11 @@ pub(super) trait Ask: Duty<Duties> {
     /// The group terminates this instance.
     fn group_terminates(&mut self) {}
 
+    /// The group's termination hooks run, now that this instance has left it.
+    fn runs_hooks(&self) -> bool {
+        true
+    }
+
     /// Time is short now.
     fn become_urgent(&mut self, _manner: Manner, _now: BootInstant) {}
 

@@ -239,7 +239,12 @@ impl AskCapacity {
         if self.base_spot.0 != base {
             self.base_spot = (base, spot_of_base(&fleet, base));
         }
+        let hears_of_more = units.going > self.count.heard_of;
         (self.count.on_demand, self.count.heard_of) = (units.on_demand, self.count.heard_of.max(units.going));
+        self.count.victims = units.victims;
+        if self.counts_again() && !hears_of_more {
+            return self.reached(now, incident);
+        }
         if self.count.others == Others::AboutToGo {
             let is_raised = self.raise.is_begun() && capacity.total > base;
             return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
@@ -284,15 +289,6 @@ impl AskCapacity {
         } else {
             self.go_on(now, if is_too_high || is_noted { Stage::Raise } else { Stage::Tag });
         }
-    }
-
-    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
-    /// each counts for all. It has to be put back before the first of them goes.
-    fn may_miss_others(&self, incident: &Incident) -> bool {
-        let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
-        let raised_for = self.count.wanted.zip(self.base).map_or(0, |(wanted, base)| wanted - base);
-        let is_chosen = fraction(self.attempts.seed) * f64::from(raised_for) <= COUNT_AGAIN;
-        self.count.at < self.sees_all_from && is_chosen && !is_about_to_go(first_goes_at, self.sees_all_from)
     }
 
     fn reached(&mut self, now: BootInstant, incident: &Incident) {

@@ -238,6 +238,18 @@ impl Find {
         }
     }
 
+    /// Successors that go themselves are victims: nobody is in their place until another is found.
+    pub(super) fn hears_of_victims<'a>(&mut self, ids: impl Iterator<Item = &'a InstanceId>, now: BootInstant) {
+        for id in ids.filter(|_| self.among != Among::Tagged) {
+            if let Some(weight) = self.found.remove(id) {
+                self.victims.insert(id.clone(), weight);
+                self.leaving.insert(id.clone());
+                self.done = false;
+                self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
+            }
+        }
+    }
+
     fn group_shown(&mut self, now: BootInstant, incident: &Incident, room: GroupRoom) -> Found {
         let Among::Group { rebalances, .. } = &self.among else { return self.look_again(now) };
         let members = || staying(&room, incident).map(|member| &member.instance_id);

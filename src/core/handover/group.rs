@@ -300,6 +300,10 @@ impl Ask for AskGroup {
     }
 
     /// No launch is begun any more, and one that is under way counts.
+    fn runs_hooks(&self) -> bool {
+        self.exit.terminates()
+    }
+
     fn group_terminates(&mut self) {
         self.reason = Reason::Terminated;
     }

@@ -138,7 +138,7 @@ impl Light {
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
         let in_service = ours.iter().any(|row| !row.has_left());
-        let begun_at = situation.incident.start.clocks.1;
+        let begun_at = situation.incident.begun;
         let is_early = now < begun_at + BACK_WITHIN;
         let comes_back = (is_early && others.is_empty())
             || others.iter().any(|row| match row.state {

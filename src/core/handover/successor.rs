@@ -262,7 +262,7 @@ impl SuccessorDuties {
 
     /// Whoever has come to run is to be registered: nothing is complete without.
     fn admit(&mut self, now: BootInstant) {
-        self.leave_out_those_that_go();
+        self.leave_out_those_that_go(now);
         let Some(watch) = &self.watch else { return };
         let several = (self.more_are_to_come() || watch.len() > 1).then_some(watch.len());
         self.registers.iter_mut().for_each(|register| register.admit(now, &watch.to_register(now), several));
@@ -328,9 +328,9 @@ impl SuccessorDuties {
         let now = situation.now;
         match asked {
             Asked::Pending => {}
-            Asked::Left => self.lifecycles.start(now),
+            Asked::Left => self.start_hooks(now),
             Asked::Requested => {
-                self.lifecycles.start(now);
+                self.start_hooks(now);
                 self.requested(situation, None);
                 self.look(now, situation.incident);
             }
@@ -348,6 +348,14 @@ impl SuccessorDuties {
                 self.find = self.find.take().map(|find| find.in_doubt(now));
             }
             Asked::NotLaunched => self.find = None,
+        }
+    }
+
+    /// The hooks of a member that was detached do not run, whatever the plan was.
+    fn start_hooks(&mut self, now: BootInstant) {
+        match &self.ask {
+            Some(ask) if !self.terminating && !ask.runs_hooks() => self.lifecycles = Lifecycles::default(),
+            _ => self.lifecycles.start(now),
         }
     }
 

@@ -82,6 +82,7 @@ impl Life {
         let deadline = self.incident_of_this_boot().filter(stands).map(|it| it.deadline).filter(|it| at < *it);
         let notice = self.sight.notice.filter(|_| self.may_stand());
         if let (Some(notice), Some(deadline), Some(aws_now)) = (notice, deadline, self.aws_now(at)) {
+            self.sight.put_into_service_at = Some(at);
             self.begin_by_notice(notice, deadline, aws_now, at);
         }
     }

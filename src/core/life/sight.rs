@@ -73,6 +73,8 @@ pub(super) struct Sight {
     told_state: Option<String>,
     /// The metadata has told of the group, be it that there is none.
     pub(super) knows_lifecycle: bool,
+    /// When its group put it into service while a notice stood.
+    pub(super) put_into_service_at: Option<BootInstant>,
     /// This process has seen this instance in service in its group.
     pub(super) was_in_service: bool,
     pub(super) group_takes: Option<Takes>,
@@ -178,7 +180,8 @@ impl Life {
         let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
         let is_another = state.is_some() && state != self.sight.told_state.as_deref();
         // Somebody has put it into a group, out of one, or elsewhere in it. A handover of ours does that too.
-        self.wants_look_up |= is_another && self.sight.knows_lifecycle && self.open_incident().is_none();
+        self.wants_look_up |=
+            is_another && takes.is_none() && self.sight.knows_lifecycle && self.open_incident().is_none();
         if is_another {
             self.sight.told_state = state.map(str::to_owned);
         }

@@ -107,16 +107,17 @@ impl Life {
         self.held.end_handover();
         let Some(incident) = self.incident().cloned() else { return };
         self.stood_still = false;
-        // The notice is off, and the scheduled event in whose handover it came is still to come.
-        if incident.signal == Signal::Notice
-            && let Some(event) = &incident.event
-        {
-            self.events_done.remove(event);
-        }
         self.over = self.sight.notice;
         self.epoch += 1;
         let registrations = incident.registrations.known().to_vec();
         let errand = self.errand_after(&incident, why);
+        // The notice is off, and the scheduled event in whose handover it came is still to come.
+        if incident.signal == Signal::Notice
+            && errand == Errand::Reinstate
+            && let Some(event) = &incident.event
+        {
+            self.events_done.remove(event);
+        }
         let what = match why {
             Why::Withdrawn => "AWS has withdrawn what it had announced: this instance lives on",
             Why::InService => "the Auto Scaling group has put this instance into service again",

@@ -10,7 +10,7 @@ use crate::core::arrival::Arrival;
 use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::handover::LookedUp;
 use crate::core::incident::{Closed, Earlier, Incident, Phase, Start};
-use crate::core::model::{BootInstant, IncidentId, Registration, Signal};
+use crate::core::model::{BootInstant, IncidentId, MilestoneKind, Registration, Signal};
 
 /// A notice that was gone for some looks and comes back is the same one if its time has shifted by no more than this.
 const FLAPS_WITHIN: Duration = Duration::from_secs(20);
@@ -97,11 +97,14 @@ impl Life {
         if let Some(earlier) = earlier {
             (incident.begun_at, incident.begun) = (earlier.begun_at, earlier.begun);
             // An instance on its way back was told to serve again.
-            let hooks_ended = if earlier.was_survived() { &[] } else { earlier.hooks_ended.as_slice() };
-            incident.hooks_ended = hooks_ended.to_vec();
+            let is_put_into_service = self.sight.put_into_service_at == Some(now);
+            let serves_again = earlier.was_survived() || (is_put_into_service && earlier.outcome.is_some());
+            incident.hooks_ended = if serves_again { Vec::new() } else { earlier.hooks_ended.clone() };
             incident.launch = earlier.launch;
             incident.first_boot.clone_from(&earlier.first_boot);
             incident.milestones.clone_from(&earlier.milestones);
+            // What was quiet then is not now.
+            incident.milestones.retain(|it| !is_put_into_service || it.milestone != MilestoneKind::Quiet);
             incident.told = incident.milestones.len();
         }
         incident
@@ -131,7 +134,7 @@ impl Life {
                 None if self.sight.absent_before => Earlier::Nothing,
                 Some(_) | None => Earlier::Perhaps,
             },
-            arrival_lands_by: self.may_be_registering().then(|| now + ARRIVAL_LANDS_WITHIN),
+            arrival_lands_by: self.may_be_registering(now).then(|| now + ARRIVAL_LANDS_WITHIN),
             has_handed_over: self.handover().is_some()
                 && earlier.is_some_and(|earlier| earlier.phase == Phase::Left && earlier.is_complete()),
             serve_on: earlier.is_some_and(|earlier| earlier.may_have_launched_first(is_weaker)),
@@ -153,11 +156,12 @@ impl Life {
     }
 
     /// True if a registration of this instance may be under way: by an arrival of this process, or of the one before, which
-    /// ended in the midst of it.
-    fn may_be_registering(&self) -> bool {
+    /// ended in the midst of it, or by the group, which has just put it into service.
+    fn may_be_registering(&self, now: BootInstant) -> bool {
+        let by_group = self.sight.put_into_service_at == Some(now);
         let by_us = self.arrival.as_ref().is_some_and(Arrival::may_be_registering);
         let is_coming_back = self.incident_of_this_boot().is_some_and(|it| it.phase == Phase::ComingBack);
-        by_us || is_coming_back || (self.config.arrive.register && !self.sight.absent_before)
+        by_group || by_us || is_coming_back || (self.config.arrive.register && !self.sight.absent_before)
     }
 
     /// The facts of the process before this one, which were frozen then; else those found since the start. An empty list of

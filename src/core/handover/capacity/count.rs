@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ABOUT_TO_GO, AskCapacity};
+use super::{ABOUT_TO_GO, AskCapacity, COUNT_AGAIN, Stage};
 use crate::core::handover::situation::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
@@ -13,7 +13,7 @@ use crate::core::plan::{
     RaisedCapacity, goes_at, is_under_notice, member_hundredths, noticed_at, on_demand_under_notice, units,
     units_under_notice,
 };
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, fraction};
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
@@ -35,6 +35,8 @@ pub(super) struct Count {
     pub(super) wanted: Option<i32>,
     /// The most units under notice that were counted, or heard of.
     pub(super) heard_of: i32,
+    /// Members under notice, this instance among them.
+    pub(super) victims: usize,
     /// Units under notice that are on demand.
     pub(super) on_demand: i32,
     /// Units that the fleet replaces without being asked.
@@ -63,6 +65,8 @@ pub(super) enum Others {
 pub(in crate::core::handover) struct Units {
     /// Those under notice, this instance among them.
     pub(super) going: i32,
+    /// How many members those are.
+    pub(super) victims: usize,
     /// Those of them that are on demand.
     pub(super) on_demand: i32,
     /// The living ones that no notice takes, this instance not among them.
@@ -97,6 +101,7 @@ impl Units {
         let whole = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
         Units {
             going: units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
+            victims: members.iter().filter(|it| is_going(it)).count().max(1),
             on_demand: on_demand_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
             staying: whole(&|it| is_other(it) && !is_going(it)),
             young: whole(&is_young),
@@ -107,6 +112,20 @@ impl Units {
 }
 
 impl AskCapacity {
+    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone: what the
+    /// fleet has replaced by itself may not show in it.
+    pub(super) fn counts_again(&self) -> bool {
+        self.stage == Stage::Count && self.fulfilled && self.count.wanted.is_some()
+    }
+
+    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
+    /// each counts for all. It has to be put back before the first of them goes.
+    pub(super) fn may_miss_others(&self, incident: &Incident) -> bool {
+        let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
+        let is_chosen = fraction(self.attempts.seed) * self.count.victims as f64 <= COUNT_AGAIN;
+        self.count.at < self.sees_all_from && is_chosen && !is_about_to_go(first_goes_at, self.sees_all_from)
+    }
+
     /// The units that the fleet replaces without being asked.
     pub(super) fn replaced_by_itself(&self, fleet: &Fleet, base: i32, units: Units) -> i32 {
         let (capacity, is_begun) = (fleet.capacity, self.raise.is_begun());
@@ -120,6 +139,8 @@ impl AskCapacity {
             units.going
         } else if capacity.total <= base && !is_begun {
             let replaced = units.young.saturating_add(missing) - raised;
+            // Those that it was seen to replace once may not show in a later count.
+            let replaced = if self.fulfilled { replaced.max(self.count.by_itself) } else { replaced };
             replaced.min(units.going - lacking).max(0)
         } else {
             // The fleet replaces, beside the raise, the living members that it has dropped since.

@@ -78,6 +78,8 @@ impl AskCapacity {
         self.stage = match stage {
             _ if writes && failure.kind == FailureKind::Rejected => Stage::Refused,
             Stage::Refused => Stage::Read,
+            // It was counted before, and the base is to be back before the first victim goes.
+            Stage::Count if self.counts_again() && self.attempts.failures > 0 => Stage::PutBack,
             // The fleet is read on meanwhile.
             Stage::Note => Stage::Await,
             Stage::Deaths if self.back_at.is_none() => Stage::Await,

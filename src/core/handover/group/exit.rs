@@ -84,6 +84,10 @@ impl Exit {
         self.terminate &= termination_hooks.is_none_or(|hooks| !hooks.is_empty());
     }
 
+    pub(super) fn terminates(&self) -> bool {
+        self.terminate
+    }
+
     pub(super) fn may_be_attached(&self, now: BootInstant) -> bool {
         self.may_be_attached_until.is_some_and(|until| now < until)
     }

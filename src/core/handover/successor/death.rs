@@ -39,8 +39,9 @@ impl SuccessorDuties {
     }
 
     /// A successor that goes itself is a victim: once the others are as many as all that go, it is followed no more.
-    pub(super) fn leave_out_those_that_go(&mut self) {
-        let (Some(watch), Some(find)) = (&mut self.watch, &self.find) else { return };
+    pub(super) fn leave_out_those_that_go(&mut self, now: BootInstant) {
+        let (Some(watch), Some(find)) = (&mut self.watch, &mut self.find) else { return };
+        find.hears_of_victims(watch.ids().filter(|id| watch.goes(id)), now);
         let going: BTreeSet<InstanceId> =
             watch.ids().filter(|id| find.is_victim(id) || watch.goes(id)).cloned().collect();
         if find.is_done() && !going.is_empty() && going.len() < watch.len() {

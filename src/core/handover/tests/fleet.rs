@@ -369,6 +369,23 @@ fn a_successor_that_goes_itself_and_is_replaced_holds_up_nobodys_end() {
 }
 
 #[test]
+fn a_successor_that_goes_itself_before_anybody_is_in_its_place_is_no_success() {
+    let mut told = told(|told| told.members[0].taken_since = Some(epoch() + Duration::from_secs(19)));
+    told.until(30_000);
+    told.shown.capacity.fulfilled = 12;
+    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 29, None)));
+    told.until(50_000);
+    let goer = told.members.iter_mut().find(|member| member.instance_id == id("i-new-1"));
+    let instance = goer.and_then(|member| member.instance.as_mut()).expect("an instance");
+    instance.tags.insert(LEAVING_TAG.to_owned(), "by itself".to_owned());
+    let target = Target { id: "i-new-2".into(), port: 80 };
+    told.healthy = vec![TargetHealth { target, state: TargetState::Healthy, reason: None }];
+    told.until(141_000);
+    let outcome = outcome_of(&mut told);
+    assert!(told.handover.outcome().is_some_and(|outcome| !outcome.complete), "{outcome}");
+}
+
+#[test]
 fn a_throttled_read_backs_off_as_reads_do() {
     let mut told = told(|_| {});
     let mut reads = 0;

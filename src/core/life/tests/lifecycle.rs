@@ -150,6 +150,8 @@ fn in_another_state_has_an_idle_instance_look_everything_up() {
         (Some("Detached"), true),
         (Some("Detached"), false),
         (Some("InService"), true),
+        // Its group ends it: where it belongs does not matter any more.
+        (Some("Terminated"), false),
     ];
     for (second, (state, looks_up)) in (10..).zip(states) {
         life.saw_lifecycle_state(state, at(second * 1_000));

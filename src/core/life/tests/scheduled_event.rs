@@ -228,6 +228,19 @@ fn is_handed_over_for_though_a_notice_came_within_and_was_withdrawn() {
 }
 
 #[test]
+fn has_no_second_successor_for_an_instance_that_stays_out_after_a_notice_within() {
+    let mut story = Story::with(Owner::Instant, |config| {
+        hands_over_for_events(config);
+        config.survive.then = Then::StayOut;
+    });
+    story.run(10).event("event-1", "system-reboot", 900);
+    story.run(310).notice(Action::Terminate);
+    story.run(40).withdraw();
+    story.run(300);
+    assert_eq!(story.launched(), 1, "{}", story.tale());
+}
+
+#[test]
 fn a_reboot_of_another_cause_in_the_midst_of_it_is_no_other_event() {
     for owner in [Owner::Detach, Owner::Maintain, Owner::Instant, Owner::Nobody] {
         for code in ["instance-stop", "system-reboot"] {

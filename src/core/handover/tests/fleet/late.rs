@@ -264,3 +264,45 @@ fn a_policy_that_a_fellow_has_changed_is_noted_though_its_tag_is_gone() {
     assert_eq!(told.written, ["12"]);
     assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "10..12 termination");
 }
+
+#[test]
+fn what_a_fleet_has_replaced_by_itself_is_not_raised_for_while_its_list_does_not_show_it() {
+    let mut told = told(|told| told.shown.capacity.fulfilled = 9);
+    told.until(24_000);
+    told.shown.capacity.fulfilled = 10;
+    told.until(40_000);
+    told.members.push(member("i-new", 23, None));
+    told.until(60_000);
+    assert_eq!(told.written, Vec::<String>::new());
+}
+
+#[test]
+fn those_that_count_again_are_as_many_whatever_a_member_weighs() {
+    let weighty = |member: &mut FleetMember| member.memory_mib = Some(16_384);
+    let mut told = told(|told| {
+        (told.shown.unit, told.shown.capacity.total) = (CapacityUnit::MemoryMib, 163_840);
+        told.shown.capacity.fulfilled = 163_840;
+        told.members.iter_mut().for_each(weighty);
+    });
+    told.until(23_000);
+    assert_eq!(told.written, ["180224"]);
+    told.members[0].taken_since = Some(epoch() + Duration::from_secs(21));
+    told.shown.capacity.fulfilled = 180_224;
+    told.members.push(member("i-new", 23, None));
+    told.members.iter_mut().for_each(weighty);
+    told.until(60_000);
+    assert_eq!(told.written.get(1).map(String::as_str), Some("196608"), "{:?}", told.written);
+}
+
+#[test]
+fn a_last_count_that_fails_leaves_no_raise_standing() {
+    let mut told = told(|told| told.members[0] = member("i-1", -900, Some(-20)));
+    told.until(23_000);
+    assert_eq!(told.written, ["12"]);
+    told.shown.capacity.fulfilled = 12;
+    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 23, None)));
+    told.denies = |call| matches!(call, Call::DescribeFleetMembers { .. });
+    // The first victim goes at a hundred seconds.
+    told.until(75_000);
+    assert_eq!(told.written, ["12", "10"]);
+}
