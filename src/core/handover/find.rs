@@ -3,6 +3,8 @@
 //!
 //! Nobody can tell whose successor an instance is. So a victim looks on until as many are there as there were victims.
 
+mod victims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -20,10 +22,10 @@ use crate::core::model::{
     TargetGroupArn,
 };
 use crate::core::plan::{
-    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at, units,
+    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
     weight_hundredths,
 };
-use crate::core::retry::{Precedence, fraction, growing};
+use crate::core::retry::{Precedence, growing};
 
 /// The pauses between two looks.
 const PAUSES: [u64; 4] = [1, 2, 4, 6];
@@ -210,44 +212,9 @@ impl Find {
         self.done
     }
 
-    pub(super) fn is_victim(&self, id: &InstanceId) -> bool {
-        self.victims.contains_key(id) || self.leaving.contains(id)
-    }
-
-    /// The units of a fleet that go, where nobody has replaced some of them in time.
-    pub(super) fn unreplaced(&self, now: BootInstant) -> Option<i32> {
-        let replaced_within = REPLACED_WITHIN.mul_f64(1.0 + fraction(self.attempts.seed));
-        let is_fleet = matches!(self.among, Among::Fleet { .. });
-        let is_short = is_fleet && !self.done && now.since(self.last_victim_at) >= replaced_within;
-        is_short.then(|| units(self.victims.values().sum()))
-    }
-
     /// Tells whether it is looked on, though all that are known of are found.
     pub(super) fn looks_on(&self, now: BootInstant) -> bool {
         self.looks_on && self.done && !self.reserve_reached && now < self.begun_at + LOOKS_ON_FOR
-    }
-
-    /// These have died: they are no successors, and others are looked for in their place.
-    pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>, now: BootInstant) {
-        let before = self.found.len();
-        self.found.retain(|id, _| !instances.contains(id));
-        self.ignored.extend(instances.iter().cloned());
-        if self.found.len() < before {
-            self.done = false;
-            self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
-        }
-    }
-
-    /// Successors that go themselves are victims: nobody is in their place until another is found.
-    pub(super) fn hears_of_victims<'a>(&mut self, ids: impl Iterator<Item = &'a InstanceId>, now: BootInstant) {
-        for id in ids.filter(|_| self.among != Among::Tagged) {
-            if let Some(weight) = self.found.remove(id) {
-                self.victims.insert(id.clone(), weight);
-                self.leaving.insert(id.clone());
-                self.done = false;
-                self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
-            }
-        }
     }
 
     fn group_shown(&mut self, now: BootInstant, incident: &Incident, room: GroupRoom) -> Found {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use exit::{Exit, Left, LeftBy, Said, was_in_service};
 pub(super) use exit::{membership, ours};
-use launch_first::{Doubt, Failed, LaunchFirst, has_grown};
+use launch_first::{Doubt, Failed, LaunchFirst, has_grown, is_replaced_by_group, may_have_changed};
 use stage::{Reason, Stage};
 
 use super::ask::{Ask, Asked};
@@ -22,9 +22,9 @@ use crate::core::call::HookResult;
 use crate::core::duty::its_attempts;
 use crate::core::incident::{LaunchStep, LaunchWay};
 use crate::core::model::{
-    AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, LifeCycle, Membership, Signal,
+    AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, Membership, MilestoneKind, Signal,
 };
-use crate::core::retry::{Failure, takes_turns};
+use crate::core::retry::Failure;
 
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -236,18 +236,6 @@ impl AskGroup {
     }
 }
 
-/// What is known of the group is of up to two hours ago. Many that go together do not ask at once: their launches need the
-/// same bucket.
-fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
-    let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
-    matters && incident.planned_before && !takes_turns(group.members.len())
-}
-
-/// Capacity Rebalancing, where it is on, launches in its place.
-fn is_replaced_by_group(incident: &Incident) -> bool {
-    incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot
-}
-
 impl Ask for AskGroup {
     fn step(&self) -> Option<LaunchStep> {
         Some(LaunchStep { attempt: self.launch.attempt, way: LaunchWay::default() })
@@ -279,6 +267,12 @@ impl Ask for AskGroup {
             return None;
         }
         if self.reason == Reason::Terminated {
+            // The process before this one may have asked for just that.
+            if self.exit.gone_by() == LeftBy::LostReply
+                && situation.incident.has_reached(MilestoneKind::SuccessorRequested)
+            {
+                return Some(self.leave(now, LeftBy::LostReply, false));
+            }
             if self.launch.is_in_doubt() {
                 self.stage = Stage::Doubt;
                 return Some(Asked::InDoubt);
@@ -299,11 +293,11 @@ impl Ask for AskGroup {
         situation.may_leave.then(|| self.refuse(now, "time to leave came first".to_owned()))
     }
 
-    /// No launch is begun any more, and one that is under way counts.
     fn runs_hooks(&self) -> bool {
         self.exit.terminates()
     }
 
+    /// No launch is begun any more, and one that is under way counts.
     fn group_terminates(&mut self) {
         self.reason = Reason::Terminated;
     }

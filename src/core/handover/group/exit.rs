@@ -153,6 +153,10 @@ impl Exit {
             self.refused = Some(failure.to_string());
             return Said::Refused;
         }
+        // What it is busy with may be the same call of before.
+        if self.in_doubt && failure.is_busy() {
+            return Said::Refused;
+        }
         self.in_doubt |= failure.may_have_been_done();
         Said::Failed(Answer::Failed(failure))
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::core::incident::Incident;
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId};
-use crate::core::retry::{Failure, FailureKind, growing};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, LifeCycle};
+use crate::core::retry::{Failure, FailureKind, growing, takes_turns};
 
 /// This many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
@@ -128,4 +128,16 @@ impl LaunchFirst {
 pub(super) fn has_grown(group: &AutoScalingGroup, room: &GroupRoom) -> bool {
     let is_known = |id: &InstanceId| group.members.iter().any(|known| known.instance_id == *id);
     room.desired_capacity > group.desired_capacity || room.members.iter().any(|member| !is_known(&member.instance_id))
+}
+
+/// What is known of the group is of up to two hours ago. Many that go together do not ask at once: their launches need the
+/// same bucket.
+pub(super) fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
+    let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
+    matters && incident.planned_before && !takes_turns(group.members.len())
+}
+
+/// Capacity Rebalancing, where it is on, launches in its place.
+pub(super) fn is_replaced_by_group(incident: &Incident) -> bool {
+    incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot
 }

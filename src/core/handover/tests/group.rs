@@ -499,3 +499,27 @@ fn a_member_that_left_its_group_before_a_restart_and_is_in_no_other_is_asked_for
         assert!(reports.iter().all(|it| !it.what.contains("could not be found out")), "{reports:#?}");
     }
 }
+
+#[test]
+fn a_member_that_the_process_before_had_the_group_terminate_has_a_successor_to_expect() {
+    let asked_before = |incident: &mut Incident| {
+        (incident.start.earlier, incident.start.serve_on) = (Earlier::Restart, true);
+        incident.reach(at(500), MilestoneKind::SuccessorRequested, "asked for", About::default());
+    };
+    let mut terminated = told(plan_of(group(&["drain"])), When::Auto, asked_before);
+    terminated.handover.group_terminates(Takes::ToItsEnd, at(121_000), at(1_000));
+    assert!(terminated.until(20_000, DutyId::Find).is_some());
+    let reports = format!("{:?}", terminated.handover.reports());
+    assert!(!reports.contains("decides on its place"), "{reports}");
+    // The metadata may show it later than the group does.
+    let mut told = told(plan_of(group(&["drain"])), When::Auto, asked_before);
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::Ask, members("InService"));
+    told.until(2_000, DutyId::Ask);
+    told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
+    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::TerminateInstanceInAutoScalingGroup { .. })));
+    told.answer(DutyId::Ask, refused("ScalingActivityInProgress", "Scaling activity in progress"));
+    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    told.answer(DutyId::Ask, members("Terminating"));
+    assert!(told.until(40_000, DutyId::Find).is_some());
+}

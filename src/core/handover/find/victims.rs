@@ -1,0 +1,49 @@
+//! Who goes with this instance, as far as the search for successors knows, and successors that are none any more.
+
+use std::collections::BTreeSet;
+
+use super::{Among, FIRST_LOOK_AFTER, Find, REPLACED_WITHIN};
+use crate::core::model::{BootInstant, InstanceId};
+use crate::core::plan::units;
+use crate::core::retry::fraction;
+
+impl Find {
+    pub(in crate::core::handover) fn is_victim(&self, id: &InstanceId) -> bool {
+        self.victims.contains_key(id) || self.leaving.contains(id)
+    }
+
+    /// The units of a fleet that go, where nobody has replaced some of them in time.
+    pub(in crate::core::handover) fn unreplaced(&self, now: BootInstant) -> Option<i32> {
+        let replaced_within = REPLACED_WITHIN.mul_f64(1.0 + fraction(self.attempts.seed));
+        let is_fleet = matches!(self.among, Among::Fleet { .. });
+        let is_short = is_fleet && !self.done && now.since(self.last_victim_at) >= replaced_within;
+        is_short.then(|| units(self.victims.values().sum()))
+    }
+
+    /// These have died: they are no successors, and others are looked for in their place.
+    pub(in crate::core::handover) fn lose(&mut self, instances: &BTreeSet<InstanceId>, now: BootInstant) {
+        let before = self.found.len();
+        self.found.retain(|id, _| !instances.contains(id));
+        self.ignored.extend(instances.iter().cloned());
+        if self.found.len() < before {
+            self.done = false;
+            self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
+        }
+    }
+
+    /// Successors that go themselves are victims: nobody is in their place until another is found.
+    pub(in crate::core::handover) fn hears_of_victims<'a>(
+        &mut self,
+        ids: impl Iterator<Item = &'a InstanceId>,
+        now: BootInstant,
+    ) {
+        for id in ids.filter(|_| self.among != Among::Tagged) {
+            if let Some(weight) = self.found.remove(id) {
+                self.victims.insert(id.clone(), weight);
+                self.leaving.insert(id.clone());
+                (self.done, self.last_victim_at) = (false, now);
+                self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
+            }
+        }
+    }
+}
