@@ -25,7 +25,7 @@ use super::caller::Caller;
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
     DEFAULT_DEREGISTRATION_DELAY, Identity, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
-    TargetType, TargetZone,
+    TargetType, TargetZone, ZONAL_SHIFTS,
 };
 use crate::core::ours::{self, ShownTarget, Source, TargetGroup, Whose};
 use crate::core::retry::{Failure, FailureKind};
@@ -361,10 +361,12 @@ fn descriptions(targets: &[Target], zone: &TargetZone) -> Vec<TargetDescription>
 fn target_health(described: &TargetHealthDescription) -> Option<(TargetHealth, Option<String>)> {
     let target = described.target()?;
     let health = described.target_health();
+    let state_of_override = described.administrative_override().and_then(|it| it.state()).map(|state| state.as_str());
+    let shift = state_of_override.filter(|state| ZONAL_SHIFTS.contains(state));
     let health = TargetHealth {
         target: Target { id: target.id()?.to_owned(), port: u16::try_from(target.port()?).ok()? },
         state: health.and_then(|health| health.state()).map_or_else(|| TargetState::Other(String::new()), state),
-        reason: health.and_then(|health| health.reason()).map(|reason| reason.as_str().to_owned()),
+        reason: health.and_then(|health| health.reason()).map(|reason| reason.as_str()).or(shift).map(str::to_owned),
     };
     Some((health, target.availability_zone().map(str::to_owned)))
 }

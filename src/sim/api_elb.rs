@@ -5,7 +5,7 @@ use super::instance::InstanceState;
 use super::query::Query;
 use super::refusal::{ApiAnswer, Refusal};
 use super::settings::{DrainingAddress, LoadBalancerType, TargetGroupSettings, TargetType};
-use super::target_group::{Health, LoadBalancer, Named, TargetGroup};
+use super::target_group::{Health, LoadBalancer, Named, Target, TargetGroup};
 use super::world::World;
 use super::xml::Xml;
 
@@ -121,8 +121,12 @@ fn describe_target_health(world: &World, query: &Query) -> ApiAnswer {
     let group = group(world, query)?;
     let wanted = named(query)?;
     let descriptions: Vec<Xml> = if wanted.is_empty() {
-        let targets = group.targets.iter();
-        targets.map(|one| description(&one.id, one.port, one.zone.as_deref(), world.health(group, one))).collect()
+        let shown = |one: &Target| {
+            let shown = description(&one.id, one.port, one.zone.as_deref(), world.health(group, one));
+            let shift = Xml::new().text("State", "zonal_shift_active");
+            if world.is_shifted(one) { shown.nest("AdministrativeOverride", shift) } else { shown }
+        };
+        group.targets.iter().map(shown).collect()
     } else {
         let describe = |named: &Named| {
             let port = named.port.unwrap_or(group.port);

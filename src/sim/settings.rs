@@ -110,6 +110,8 @@ pub struct Settings {
     pub subnets_in_a_zone: usize,
     /// The first page of every listing is empty and has a token, as EC2's manual warns.
     pub first_pages_are_empty: bool,
+    /// Zones whose targets a zonal shift has taken out of every load balancer.
+    pub shifted_zones: Vec<String>,
     /// Pools without capacity: every launch into one answers InsufficientInstanceCapacity.
     pub no_capacity: Vec<Pool>,
     /// Rate buckets; none: nothing is throttled.
@@ -172,6 +174,7 @@ impl Default for Settings {
             persistent_request: false,
             first_pages_are_empty: false,
             subnets_in_a_zone: 1,
+            shifted_zones: Vec::new(),
             no_capacity: Vec::new(),
             rates: None,
             clock_offset: SignedDuration::ZERO,

@@ -78,10 +78,19 @@ impl World {
         self.subnets.iter().map(|subnet| subnet.zone.as_str()).filter(enabled)
     }
 
+    fn zone_of<'a>(&'a self, target: &'a Target) -> Option<&'a str> {
+        let of_instance = || self.instance(&target.id).map(|instance| instance.place.zone.as_str());
+        target.zone.as_deref().or_else(of_instance)
+    }
+
+    /// True for a target in a zone from which a zonal shift has taken the traffic.
+    pub(crate) fn is_shifted(&self, target: &Target) -> bool {
+        self.zone_of(target).is_some_and(|zone| self.settings.shifted_zones.iter().any(|shifted| shifted == zone))
+    }
+
     /// False for a target in a zone that the load balancer is not enabled for.
     pub(crate) fn is_in_served_zone(&self, group: &TargetGroup, target: &Target) -> bool {
-        let of_instance = || self.instance(&target.id).map(|instance| instance.place.zone.as_str());
-        let zone = target.zone.as_deref().or_else(of_instance);
+        let zone = self.zone_of(target);
         target.is_stranger || zone.is_none_or(|zone| zone == "all" || self.served_zones(group).any(|one| one == zone))
     }
 }

@@ -176,3 +176,17 @@ fn of_two_of_two_noticed_at_once_somebody_serves_until_the_reserve() {
 fn of_three_of_three_noticed_at_once_somebody_serves_until_the_reserve() {
     all_services(3);
 }
+
+#[test]
+fn whoever_is_shifted_away_with_its_zone_is_nobody_who_serves() {
+    let mut settings = owned_by(Owner::Nobody);
+    settings.others = vec![Other::new("m5.large", "eu-west-1b")];
+    settings.shifted_zones = vec!["eu-west-1b".to_owned()];
+    let scenario = Scenario::new(settings).config(AT_ONCE);
+    let daemon = scenario.ready();
+    scenario.sim.notice("terminate", NOTICE);
+    thread::sleep(LIT_FOR);
+    assert!(scenario.serves("web"), "{:#?}", daemon.lines());
+    daemon.wait_for("handed-over");
+    assert!(!scenario.serves("web"));
+}

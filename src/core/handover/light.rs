@@ -145,8 +145,7 @@ impl Light {
                 TargetState::Draining => is_early,
                 ref state => matches!(state, TargetState::Healthy | TargetState::Initial),
             });
-        let (healthy, unhealthy): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|row| row.state == TargetState::Healthy);
+        let (healthy, unhealthy): (Vec<_>, Vec<_>) = others.into_iter().partition(|row| row.gets_requests());
         let is_last = |ours: &&TargetHealth| {
             ours.state == TargetState::Healthy && healthy.iter().all(|row| row.target.id < ours.target.id)
         };

@@ -298,14 +298,22 @@ impl fmt::Display for TargetState {
 pub struct TargetHealth {
     pub target: Target,
     pub state: TargetState,
-    /// `Target.NotRegistered`, `Target.NotInUse`, ...
+    /// `Target.NotRegistered`, `Target.NotInUse`, ..., or of a healthy one the zonal shift that is active for it.
     pub reason: Option<String>,
 }
+
+/// `AdministrativeOverride.State` of a target to which the load balancer, or its DNS, sends nothing (docs/aws.md 3).
+pub const ZONAL_SHIFTS: [&str; 2] = ["zonal_shift_active", "zonal_shift_delegated_to_dns"];
 
 impl TargetHealth {
     /// True if the load balancer sends the target no new requests, or is about to stop.
     pub fn has_left(&self) -> bool {
         self.drains() || self.state == TargetState::Unused
+    }
+
+    /// Healthy, and not shifted away with its zone.
+    pub fn gets_requests(&self) -> bool {
+        self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
     /// As DescribeTargetHealth answers about `targets`: a row each, also for one that is not in the group; without any, `rows`,

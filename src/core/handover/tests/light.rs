@@ -30,6 +30,8 @@ struct Night<'a> {
     last: Option<&'a str>,
     /// This instance does not pass its health checks.
     fails: bool,
+    /// The override of the others that AWS shows.
+    shift: Option<&'static str>,
 }
 
 /// The instants that were seen, in milliseconds.
@@ -61,6 +63,7 @@ impl<'a> Night<'a> {
             strangers: 0,
             last: None,
             fails: false,
+            shift: None,
         }
     }
 
@@ -164,9 +167,9 @@ impl<'a> Night<'a> {
                 seen.looks += usize::from(is_light);
                 let shown_id = |name: &str| if targets.is_empty() { self.shown_id(name) } else { self.target_id(name) };
                 let row = |name: String, state| TargetHealth {
+                    reason: self.shift.filter(|_| name != "i-victim").map(str::to_owned),
                     target: Target { id: shown_id(&name), port: 80 },
                     state,
-                    reason: None,
                 };
                 let ours = match *serving_since {
                     None => TargetState::Draining,
@@ -467,5 +470,17 @@ fn a_drill_does_not_take_the_last_healthy_target_out_in_the_reserve() {
         });
         let outcome = run.handover.outcome().expect("the end");
         assert!(!outcome.complete && run.outcome().contains("no other target serves"), "{outcome:#?}");
+    }
+}
+
+#[test]
+fn others_whose_zone_is_shifted_away_do_not_serve() {
+    for (shift, serves) in
+        [("zonal_shift_active", false), ("zonal_shift_delegated_to_dns", false), ("no_override", true)]
+    {
+        for when in [When::Auto, When::AtOnce] {
+            let seen = Night { shift: Some(shift), ..Night::of(when, nobody(), &[SERVES, SERVES]) }.pass();
+            assert_eq!(seen.left == Some(110_000), !serves, "{shift} {when:?}: {seen:?}");
+        }
     }
 }
