@@ -3,6 +3,7 @@
 //! Invariant: an unknown key, a bad value or a bad duration is an error that names file, line, column and key and says what
 //! would be right; nothing that this version does not do is accepted silently.
 
+mod aws_name;
 mod keys;
 mod read;
 mod sample;

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::aws_name::{INSTANCE_TYPE, SUBNET};
 use super::settings::{BalanceZones, Config, Hooks};
 use super::value::{self, Value, Wrong};
 use crate::core::notice::TWO_MINUTES;
@@ -186,7 +187,8 @@ const SUCCESSOR: Table = Table {
             meaning: "The subnets that a successor may be launched in from a template. Empty: the template's own, else the \
                 subnet of this instance, which lies in the zone that is being reclaimed.",
             read: |config, value| {
-                value::texts(value, r#"["subnet-0123", "subnet-4567"]"#).map(|read| config.successor.subnets = read)
+                value::names(value, &SUBNET, r#"["subnet-0123", "subnet-4567"]"#)
+                    .map(|read| config.successor.subnets = read)
             },
         },
         Key {
@@ -196,7 +198,8 @@ const SUCCESSOR: Table = Table {
             meaning: "The instance types that a successor launched from a template may have. Empty: the type of this \
                 instance.",
             read: |config, value| {
-                value::texts(value, r#"["m7g.large", "m6g.large"]"#).map(|read| config.successor.instance_types = read)
+                value::names(value, &INSTANCE_TYPE, r#"["m7g.large", "m6g.large"]"#)
+                    .map(|read| config.successor.instance_types = read)
             },
         },
         Key {

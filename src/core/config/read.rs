@@ -211,7 +211,10 @@ mod tests {
             ("watch = true", "column 1: watch: it is a table: write [watch]"),
             ("[[hooks]]\nnotice = []", "column 3: hooks: it is a table: write [hooks]"),
             ("[successor]\nsubnets = \"subnet-1\"", "write [\"subnet-1\"]"),
-            ("[successor]\nsubnets = [\"a\", 3]", "line 2, column 17: successor.subnets: expected a string in a list"),
+            (
+                "[successor]\nsubnets = [\"subnet-1\", 3]",
+                "line 2, column 24: successor.subnets: expected a string in a list",
+            ),
             ("[successor]\nlaunch-template = \"lt-1:\"", "write \"lt-1\" or \"lt-1:7\""),
             (
                 "[hooks]\nnotice = [\"/bin/x\", 3]",
@@ -225,6 +228,52 @@ mod tests {
         ] {
             let first = first(text);
             assert!(first.contains(expected), "{expected:?} in {first}");
+        }
+    }
+
+    #[test]
+    fn a_name_or_address_that_can_never_be_is_told_at_the_start() {
+        const ELB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
+        let long = "w".repeat(33);
+        let lattice = "arn:aws:vpc-lattice:eu-west-1:123456789012:targetgroup/tg-0123456789abcdef0";
+        for (key, wrong, right) in [
+            ("target-groups", vec!["we b", "-web", "web-", &long, lattice], vec![&long[1..], "a-1", "web:80", ELB]),
+            ("successor.subnets", vec!["x", "subnet-", "subnet 1"], vec!["subnet-1", "subnet-0123456789abcdef0"]),
+            (
+                "successor.instance-types",
+                vec!["m5", ".large", "m5 .large", "m5,m6.large"],
+                vec!["m5.large", "u-6tb1.112xlarge", "mac2-m2pro.metal"],
+            ),
+        ] {
+            wrong.into_iter().for_each(|value| _ = problems(&format!("{key} = [{value:?}]")));
+            right.into_iter().for_each(|value| _ = read(&format!("{key} = [{value:?}]"), "c").expect(value));
+        }
+        for (key, wrong, right) in [
+            (
+                "successor.launch-template",
+                vec!["web:x", "web:0", "web:$latest", "we", "w b c"],
+                vec!["web:1", "lt-0123456789abcdef0:$Latest", "web(1).a/b_c-d:$Default"],
+            ),
+            (
+                "arrive.ready",
+                vec![
+                    "http://127.0.0.1:99999/",
+                    "http://h:0/",
+                    "http://h:8o80/x:1",
+                    "http://[::1]:70000",
+                    "http://a b/",
+                ],
+                vec![
+                    "http://127.0.0.1:8080/a:99999",
+                    "http://[::1]/",
+                    "http://[::1]:80/",
+                    "http://h",
+                    "http://h?a=b:c",
+                ],
+            ),
+        ] {
+            wrong.into_iter().for_each(|value| _ = problems(&format!("{key} = {value:?}")));
+            right.into_iter().for_each(|value| _ = read(&format!("{key} = {value:?}"), "c").expect(value));
         }
     }
 

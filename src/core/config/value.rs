@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::aws_name::{AwsName, LAUNCH_TEMPLATE, TARGET_GROUP, is_version};
 use super::settings::{ConfigWord, ListedTargetGroup, TargetGroups, TemplateChoice};
 use super::suggestion::nearest;
 use crate::core::model::Readiness;
@@ -89,7 +90,7 @@ pub(super) fn address(value: &Value<'_>, example: &str) -> Result<Option<String>
 }
 
 /// `example` is the whole list.
-pub(super) fn texts(value: &Value<'_>, example: &str) -> Result<Vec<String>, Wrong> {
+pub(super) fn names(value: &Value<'_>, kind: &AwsName, example: &str) -> Result<Vec<String>, Wrong> {
     let list = value.get_ref().as_array();
     let list = list.ok_or_else(|| match value.get_ref().as_str() {
         Some(word) if !word.is_empty() => wrong(value, format!("expected a list, found one string: write [{word:?}]")),
@@ -97,7 +98,7 @@ pub(super) fn texts(value: &Value<'_>, example: &str) -> Result<Vec<String>, Wro
     })?;
     let entry = |entry: &Value<'_>| match entry.get_ref().as_str() {
         Some("") => Err(wrong(entry, "an entry of the list is empty: leave it out")),
-        Some(text) => Ok(text.to_owned()),
+        Some(text) => kind.check(text).map(|()| text.to_owned()).map_err(|what| wrong(entry, what)),
         None => Err(unexpected(entry, &format!("a string in a list, as {example}"))),
     };
     list.iter().map(entry).collect()
@@ -161,7 +162,19 @@ pub(super) fn readiness(value: &Value<'_>) -> Result<Readiness, Wrong> {
         return port.map(|_| Readiness::Tcp(address.to_owned())).ok_or_else(no_address);
     }
     let host = text.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']));
+    let host = host.filter(|rest| has_possible_authority(rest));
     host.map(|_| Readiness::Http(text.to_owned())).ok_or_else(no_address)
+}
+
+/// False for a port that is none, or a host with a space: no request is ever made of such a URL.
+fn has_possible_authority(after_scheme: &str) -> bool {
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    // The colons of an IPv6 address stand in brackets.
+    let after_address = host_and_port.rsplit(']').next().unwrap_or_default();
+    let port = after_address.split_once(':').map(|(_, port)| port);
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0);
+    port.is_none_or(is_port) && !authority.contains(char::is_whitespace)
 }
 
 pub(super) fn launch_template(value: &Value<'_>) -> Result<Option<TemplateChoice>, Wrong> {
@@ -174,7 +187,14 @@ pub(super) fn launch_template(value: &Value<'_>) -> Result<Option<TemplateChoice
         ("", None) => Ok(None),
         ("", Some(_)) => Err(wrong(value, format!("{text:?} names no template before the colon"))),
         (name, Some("")) => Err(wrong(value, format!("{text:?} names no version: write {name:?} or \"{name}:7\""))),
+        (name, Some(version)) if !is_version(version) => Err(wrong(
+            value,
+            format!(
+                "{text:?}: {version:?} is no version: write \"{name}:7\", \"{name}:$Latest\" or \"{name}:$Default\""
+            ),
+        )),
         (id_or_name, version) => {
+            LAUNCH_TEMPLATE.check(id_or_name).map_err(|what| wrong(value, what))?;
             Ok(Some(TemplateChoice { id_or_name: id_or_name.to_owned(), version: version.map(str::to_owned) }))
         }
     }
@@ -204,19 +224,27 @@ fn listed(entry: &str) -> Result<ListedTargetGroup, String> {
         return Err("an entry is empty: write an ARN or a name".to_owned());
     }
     let is_arn = entry.starts_with("arn:");
-    if is_arn && !entry.contains(":targetgroup/") {
-        return Err(format!("{entry:?} is no target group's ARN, which contains \":targetgroup/\""));
+    let is_of_elb = entry.split(':').nth(2) == Some("elasticloadbalancing") && entry.contains(":targetgroup/");
+    if is_arn && !is_of_elb {
+        return Err(format!(
+            "{entry:?} is no target group's ARN, which is as \
+             \"arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID\""
+        ));
     }
     let port = match is_arn {
         true => entry.rsplit_once('/').and_then(|(_, hash)| hash.split_once(':')),
         false => entry.split_once(':'),
     };
-    let Some((_, port)) = port else {
-        return Ok(ListedTargetGroup { arn_or_name: entry.to_owned(), port: None });
-    };
-    let arn_or_name = entry.strip_suffix(port).and_then(|rest| rest.strip_suffix(':')).unwrap_or(entry);
+    let port = port.map(|(_, port)| port);
+    let without = |port| entry.strip_suffix(port).and_then(|rest: &str| rest.strip_suffix(':')).unwrap_or(entry);
+    let arn_or_name = port.map_or(entry, without);
+    if !is_arn {
+        TARGET_GROUP.check(arn_or_name)?;
+    }
+    let listed = |port| ListedTargetGroup { arn_or_name: arn_or_name.to_owned(), port };
+    let Some(port) = port else { return Ok(listed(None)) };
     match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(ListedTargetGroup { arn_or_name: arn_or_name.to_owned(), port: Some(port) }),
+        Ok(port) if port > 0 => Ok(listed(Some(port))),
         _ => Err(format!("{entry:?}: {port:?} is no port; write {arn_or_name:?} or \"{arn_or_name}:8080\"")),
     }
 }
