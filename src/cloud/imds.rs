@@ -2,13 +2,13 @@
 //!
 //! It hands out bodies and the identity; what a notice means is not known here, and nothing is tried a second time but
 //! a request whose token was refused. Invariant: no request without a token, none through a proxy, none that takes
-//! longer than [`LIMIT`] or holds more than [`BODY_LIMIT`].
+//! longer than its limit or holds more than [`BODY_LIMIT`].
 
 mod connection;
 mod identity;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +26,10 @@ use super::clock::since_boot;
 use crate::core::notice::parse_http_date;
 use connection::{Broken, Idle};
 
-/// The limit from connecting to the last byte of the body.
+/// The limit from connecting to the last byte of the body, where the service answers in time.
 pub const LIMIT: Duration = Duration::from_secs(1);
+/// After timeouts in a row the limit grows to so many times [`LIMIT`]: a slow service is understood, too.
+const GROWS_TO: u32 = 3;
 /// The longest body that is read. No item that we read is larger than a few KiB; user data, the largest, ends at 16
 /// KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -48,6 +50,8 @@ pub struct Imds {
     endpoints: Vec<String>,
     asked: AtomicUsize,
     has_answered: AtomicBool,
+    /// Timeouts since the last answer within [`LIMIT`], as far as they count.
+    timeouts: AtomicU32,
     idle: Idle,
     token: Mutex<Option<Token>>,
 }
@@ -65,8 +69,8 @@ pub struct Look {
 /// the text.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
-    #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", LIMIT.as_secs())]
-    TimedOut,
+    #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", .0.as_secs())]
+    TimedOut(Duration),
     #[error("cannot reach the metadata service")]
     Unreachable(#[source] Broken),
     #[error("the metadata service is turned off for this instance (HTTP 403); turn on its metadata options")]
@@ -121,7 +125,8 @@ impl Imds {
     pub fn among(endpoints: &[&str]) -> anyhow::Result<Self> {
         let endpoints = endpoints.iter().copied().map(address).collect::<anyhow::Result<Vec<String>>>()?;
         let (asked, has_answered) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(Self { endpoints, asked, has_answered, idle: Idle::default(), token: Mutex::new(None) })
+        let (timeouts, idle, token) = (AtomicU32::new(0), Idle::default(), Mutex::new(None));
+        Ok(Self { endpoints, asked, has_answered, timeouts, idle, token })
     }
 
     /// The address at which the metadata is asked for.
@@ -274,15 +279,21 @@ impl Imds {
         answer
     }
 
-    /// The reply, within [`LIMIT`]. The body stands apart, with its time: only a reply that is used needs a good one, and a status
+    /// The reply, within its limit. The body stands apart, with its time: only a reply that is used needs a good one, and a status
     /// counts also where its body does not end. It is read in every case, for the connection to be used again.
     async fn answer_to(
         &self,
         endpoint: &str,
         request: Request<Empty<Bytes>>,
     ) -> Result<(Head, Result<Vec<u8>, ImdsError>), ImdsError> {
-        let until = Instant::now() + LIMIT;
-        let answer = timeout_at(until, self.idle.send(endpoint, request)).await.map_err(|_| ImdsError::TimedOut)?;
+        let (began, timeouts) = (Instant::now(), self.timeouts.load(Ordering::Relaxed));
+        let limit = LIMIT * (timeouts + 1);
+        let until = began + limit;
+        let timed_out = |_| {
+            self.timeouts.store((timeouts + 1).min(GROWS_TO - 1), Ordering::Relaxed);
+            ImdsError::TimedOut(limit)
+        };
+        let answer = timeout_at(until, self.idle.send(endpoint, request)).await.map_err(timed_out)?;
         let (mut connection, response) = answer.map_err(ImdsError::Unreachable)?;
         let head = Head {
             status: response.status(),
@@ -296,8 +307,11 @@ impl Imds {
             }
             Ok(Ok(None)) => Err(ImdsError::TooLong),
             Ok(Err(broken)) => Err(ImdsError::Unreachable(broken)),
-            Err(_) => Err(ImdsError::TimedOut),
+            Err(late) => Err(timed_out(late)),
         };
+        if began.elapsed() <= LIMIT {
+            self.timeouts.store(0, Ordering::Relaxed);
+        }
         Ok((head, body))
     }
 

@@ -11,7 +11,7 @@ use crate::core::model::BootInstant;
 /// The time after its start in which a process is not given up for a metadata service that does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The time that one look at the metadata may take, with its second try and a new token for each.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(15);
 /// A call, or a handover, is stuck this long after it was to be over. A hook that is ended takes a moment more.
 const GRACE: Duration = Duration::from_secs(10);
 

@@ -54,7 +54,7 @@ pub(super) enum Miss {
 impl Missed {
     fn of(error: &ImdsError) -> Missed {
         let kind = match error {
-            ImdsError::TimedOut | ImdsError::Unreachable(_) => Miss::Unanswered,
+            ImdsError::TimedOut(_) | ImdsError::Unreachable(_) => Miss::Unanswered,
             ImdsError::TurnedOff
             | ImdsError::Overloaded
             | ImdsError::TokenRefused(_)

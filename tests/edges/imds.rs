@@ -1,5 +1,7 @@
 //! The metadata client: tokens, limits, and everything that a metadata service can do wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use spot_relay::cloud::Connection;
@@ -176,10 +178,39 @@ async fn a_redirect_is_not_followed() {
 async fn silence_is_an_error_after_a_second_and_the_next_look_has_a_new_connection() {
     let (stub, imds) = metadata(|_, before| if before == 1 { Reply::Silence } else { reply(404, "") }).await;
     let began = Instant::now();
-    assert!(matches!(imds.instance_action().await, Err(ImdsError::TimedOut)));
+    assert!(matches!(imds.instance_action().await, Err(ImdsError::TimedOut(_))));
     assert!((Duration::from_millis(950)..Duration::from_millis(1200)).contains(&began.elapsed()));
     assert_eq!(imds.instance_action().await.unwrap().body, None);
     assert_eq!(stub.requests().last().unwrap().connection, 1);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_longer_than_a_second_is_understood_and_a_hang_costs_a_second_again_after_it() {
+    let is_slow = Arc::new(AtomicBool::new(true));
+    let slow = Arc::clone(&is_slow);
+    let stub = Stub::start(move |request, _| {
+        let after = Duration::from_millis(if slow.load(Ordering::Relaxed) { 1_500 } else { 0 });
+        match request.line.ends_with("/hangs") {
+            true => Reply::Silence,
+            false => Reply::After(after, if request.is_token_request() { "token" } else { "it" }.to_owned()),
+        }
+    })
+    .await;
+    let imds = Imds::new(Some(&stub.url)).unwrap();
+    assert!(imds.instance_action().await.is_err(), "nobody knows yet that it is slow");
+    for _ in 0..3 {
+        assert_eq!(imds.instance_action().await.unwrap().body.as_deref(), Some("it"));
+    }
+    is_slow.store(false, Ordering::Relaxed);
+    assert!(imds.instance_action().await.is_ok());
+    let began = Instant::now();
+    assert!(imds.get("hangs").await.is_err());
+    assert!(began.elapsed() < Duration::from_millis(1_200), "{:?}", began.elapsed());
+    for seconds in [2, 3, 3] {
+        let began = Instant::now();
+        assert!(imds.get("hangs").await.is_err());
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ impl Request {
 pub(crate) enum Reply {
     /// Status, further header lines (each with its line end), body.
     Http(u16, String, Vec<u8>),
+    /// 200 with this body, so much later.
+    After(Duration, String),
     /// Nothing, and the connection stays.
     Silence,
     /// Nothing, and the connection is closed.
@@ -97,6 +99,13 @@ async fn serve(
             Reply::Http(status, headers, body) => {
                 let head = format!("HTTP/1.1 {status} Reason\r\n{headers}content-length: {}\r\n\r\n", body.len());
                 if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
+                    return;
+                }
+            }
+            Reply::After(pause, body) => {
+                tokio::time::sleep(pause).await;
+                let whole = format!("HTTP/1.1 200 Reason\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                if stream.write_all(whole.as_bytes()).await.is_err() {
                     return;
                 }
             }

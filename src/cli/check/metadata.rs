@@ -43,7 +43,7 @@ fn unanswered(endpoint: &str, error: &ImdsError) -> Finding {
             "turn it on: aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled --http-tokens \
              required"
         }
-        ImdsError::TimedOut | ImdsError::TokenRefused(_) | ImdsError::Unreachable(_) => {
+        ImdsError::TimedOut(_) | ImdsError::TokenRefused(_) | ImdsError::Unreachable(_) => {
             "run this on the EC2 instance itself; in a container its hop limit has to be 2: aws ec2 \
              modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2"
         }
