@@ -181,7 +181,8 @@ impl Handover {
             incident.time = time;
             incident.start.owner_sees = Signal::Notice;
         }
-        if !incident.is_terminating() {
+        // Else what a group began alone ends by its hooks.
+        if incident.signal != Signal::LifecycleState {
             incident.signal = Signal::Notice;
         }
         if is_news {

@@ -262,3 +262,20 @@ fn a_reboot_of_another_cause_in_the_midst_of_it_is_no_other_event() {
         }
     }
 }
+
+#[test]
+fn and_its_groups_termination_and_then_a_notice_is_told_as_the_notice() {
+    for owner in [Owner::Detach, Owner::Hook] {
+        let mut story = announced(owner, 400);
+        story.aws.healthy_after = 200_000;
+        let now = story.run(60).now;
+        story.aws.group_terminates(now);
+        story.run(6).notice_in(Action::Terminate, 75);
+        story.run(3);
+        let last = story.milestones.iter().rfind(|(_, it)| it.milestone == MilestoneKind::Noticed);
+        assert!(last.is_some_and(|(_, it)| it.message.contains("AWS will terminate")), "{owner:?} {}", story.tale());
+        assert_eq!(story.record().map(|record| record.signal), Some(Signal::Notice), "{owner:?}");
+        story.run(70);
+        assert!(story.aws.places().is_empty() && story.launched() == 1, "{owner:?} {}", story.tale());
+    }
+}
