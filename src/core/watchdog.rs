@@ -205,14 +205,14 @@ mod tests {
         assert_eq!(watchdog.sign(at(1_000), Deadlines::default()), Sign::Alive);
         assert_eq!(watchdog.sign(at(1_001), Deadlines::default()), Sign::Silence);
         assert_eq!(
-            watchdog.sign(at(1_012), Deadlines::default()),
-            Sign::GivenUp("the instance metadata has not answered for 12 s".to_owned())
+            watchdog.sign(at(1_017), Deadlines::default()),
+            Sign::GivenUp("the instance metadata has not answered for 17 s".to_owned())
         );
-        assert_eq!(watchdog.sign(at(1_013), Deadlines::default()), Sign::Silence);
-        watchdog.answered(at(1_014), SECOND);
-        assert_eq!(watchdog.sign(at(1_014), Deadlines::default()), Sign::Alive);
+        assert_eq!(watchdog.sign(at(1_018), Deadlines::default()), Sign::Silence);
+        watchdog.answered(at(1_019), SECOND);
+        assert_eq!(watchdog.sign(at(1_019), Deadlines::default()), Sign::Alive);
         assert!(
-            matches!(watchdog.sign(at(1_026), Deadlines::default()), Sign::GivenUp(_)),
+            matches!(watchdog.sign(at(1_036), Deadlines::default()), Sign::GivenUp(_)),
             "a second time is said again"
         );
     }
