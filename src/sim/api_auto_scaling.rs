@@ -209,6 +209,8 @@ fn launch_instances(world: &mut World, query: &Query, token: &str) -> ApiAnswer 
     let name = group.name.clone();
     let count = query.number("RequestedCapacity")?;
     let count: u32 = count.ok_or_else(|| Refusal::missing_parameter("RequestedCapacity"))?;
+    // A part of a member is a member.
+    let count = count.div_ceil(group.units(1));
     if group.desired + count > group.max {
         let message = format!("The requested capacity would exceed the MaxSize {} of group {name}.", group.max);
         return Err(Refusal::validation(message));
@@ -373,6 +375,7 @@ fn create_auto_scaling_group(world: &mut World, query: &Query) -> ApiAnswer {
         life_cycle: if spot { LifeCycle::Spot } else { LifeCycle::OnDemand },
         template,
         mixed_types: Vec::new(),
+        weight: None,
         on_demand_percentage: 100,
         hooks: Vec::new(),
         members: Vec::new(),

@@ -45,9 +45,9 @@ fn described(world: &World, group: &AutoScalingGroup) -> Xml {
     let xml = Xml::new()
         .text("AutoScalingGroupName", &group.name)
         .text("AutoScalingGroupARN", &group.arn)
-        .text("MinSize", group.min)
-        .text("MaxSize", group.max)
-        .text("DesiredCapacity", group.desired)
+        .text("MinSize", group.units(group.min))
+        .text("MaxSize", group.units(group.max))
+        .text("DesiredCapacity", group.units(group.desired))
         .text("DefaultCooldown", 300)
         .texts("AvailabilityZones", "member", subnets.map(|subnet| &subnet.zone))
         .texts("LoadBalancerNames", "member", [""; 0])
@@ -108,7 +108,8 @@ fn member(world: &World, group: &AutoScalingGroup, member: &Member) -> Xml {
         .text("LifecycleState", member.state)
         .text("HealthStatus", if alive { "Healthy" } else { "Unhealthy" })
         .nest("LaunchTemplate", template(world, &group.template))
-        .text("ProtectedFromScaleIn", false)
+        .text("ProtectedFromScaleIn", member.is_protected)
+        .option("WeightedCapacity", group.weight)
 }
 
 /// Instances that are in no group are left out, and that is no error.

@@ -29,6 +29,8 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) members: Vec<Member>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) created: Instant,
+    /// The units of each member, in which the sizes are told. They are held in instances.
+    pub(crate) weight: Option<u32>,
     /// Launches decided and not yet made.
     pub(crate) launching: u32,
 }
@@ -54,6 +56,11 @@ impl AutoScalingGroup {
         self.members.iter().filter(|member| member.is_active())
     }
 
+    /// A size as AWS tells it.
+    pub(crate) fn units(&self, instances: u32) -> u32 {
+        instances * self.weight.unwrap_or(1)
+    }
+
     pub(crate) fn keeper(&self) -> Keeper {
         Keeper::AutoScalingGroup(self.name.clone())
     }
@@ -67,6 +74,7 @@ pub(crate) struct Member {
     pub(crate) actions: Vec<LifecycleAction>,
     /// The place in the warm pool to which it goes back.
     pub(crate) pool: &'static str,
+    pub(crate) is_protected: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +86,13 @@ pub(crate) struct LifecycleAction {
 
 impl Member {
     pub(crate) fn new(instance: &str, state: &'static str) -> Member {
-        Member { instance: instance.to_owned(), state, actions: Vec::new(), pool: "Warmed:Running" }
+        Member {
+            instance: instance.to_owned(),
+            state,
+            actions: Vec::new(),
+            pool: "Warmed:Running",
+            is_protected: false,
+        }
     }
 
     /// Counted by the desired capacity: on its way in, or in service.

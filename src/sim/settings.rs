@@ -55,6 +55,10 @@ pub struct Settings {
     pub max_size: Option<u32>,
     /// The Auto Scaling group's `MinSize`.
     pub min_size: u32,
+    /// The `WeightedCapacity` of each of the Auto Scaling group's members; without it the group counts instances.
+    pub member_weight: Option<u32>,
+    /// Our instance is protected from scale-in, and new members are not.
+    pub protected_from_scale_in: bool,
     /// Processes of the Auto Scaling group that are suspended; without `Launch` it launches nothing.
     pub suspended_processes: Vec<String>,
     /// The Auto Scaling group's `CapacityDistributionStrategy` is `balanced-only`.
@@ -174,6 +178,8 @@ impl Default for Settings {
             persistent_request: false,
             first_pages_are_empty: false,
             subnets_in_a_zone: 1,
+            member_weight: None,
+            protected_from_scale_in: false,
             shifted_zones: Vec::new(),
             no_capacity: Vec::new(),
             rates: None,

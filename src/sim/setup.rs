@@ -197,7 +197,11 @@ impl World {
             "930d940e-891e-4781-a11a-7b0acd480f03"
         );
         let state = known_state(&self.settings.member_state).unwrap_or("InService");
-        let member = |id: &String| Member::new(id, if *id == self.ours { state } else { "InService" });
+        let protects = self.settings.protected_from_scale_in;
+        let member = |id: &String| match *id == self.ours {
+            true => Member { is_protected: protects, ..Member::new(id, state) },
+            false => Member::new(id, "InService"),
+        };
         let members: Vec<Member> = members.iter().map(member).collect();
         let counted = members.iter().filter(|member| member.is_active()).count();
         let desired = u32::try_from(counted).unwrap_or(u32::MAX);
@@ -221,6 +225,7 @@ impl World {
             members,
             tags: BTreeMap::new(),
             created: self.now,
+            weight: self.settings.member_weight,
             launching: 0,
         });
         self.first_member_state(state);

@@ -236,6 +236,24 @@ async fn group_with_hooks(aws: &Aws, name: &str) -> Option<AutoScalingGroup> {
 }
 
 #[tokio::test]
+async fn what_may_have_changed_of_a_group_is_read_with_its_hooks_its_weights_and_its_protection() {
+    let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: true, mixed_instances: false };
+    let settings = Settings { owner, launch_hook: true, member_weight: Some(4), ..Settings::default() };
+    let world = world(Settings { protected_from_scale_in: true, ..settings }).await;
+    let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
+    let hooks = autoscaling.termination_hooks("web", LIMIT).await.unwrap();
+    assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["drain"], "and no launching hook");
+    let (rebalances, member) = autoscaling.rebalances("web", ours, LIMIT).await.unwrap();
+    let member = member.unwrap();
+    assert_eq!((rebalances, member.units(), member.loses_protection), (true, 4, true));
+    let room = autoscaling.group_room("web", LIMIT).await.unwrap().unwrap();
+    assert_eq!((room.min_size, room.desired_capacity, room.max_size), (4, 12, 16));
+    assert!(room.members.iter().all(|it| it.units() == 4 && it.loses_protection == (it.instance_id == *ours)));
+    let stranger = InstanceId::new("i-0123456789abcdef0");
+    assert_eq!(autoscaling.rebalances("web", &stranger, LIMIT).await.unwrap(), (true, None));
+}
+
+#[tokio::test]
 async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members() {
     let owner = Owner::AutoScalingGroup { capacity_rebalance: true, termination_hook: true, mixed_instances: true };
     let world = world(Settings { owner, launch_hook: true, ..Settings::default() }).await;

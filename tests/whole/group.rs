@@ -295,3 +295,21 @@ fn a_launch_that_lacks_one_of_its_permissions_ends_in_the_at_once_way_and_the_pe
         }
     });
 }
+
+#[test]
+fn a_weighted_and_protected_member_is_replaced_by_its_own_weight_and_comes_back_without_its_protection() {
+    let mut settings = drained_soon(owned_by(group(false, false)));
+    (settings.member_weight, settings.protected_from_scale_in) = (Some(4), true);
+    let scenario = Scenario::new(settings).config(&format!("{SHORT}when = \"successor-healthy\"\n"));
+    let daemon = scenario.ready();
+    let desired = || scenario.sim.snapshot()["groups"][0]["desired"].clone();
+    let before = desired();
+    scenario.sim.notice("terminate", Duration::from_secs(100));
+    complete(&daemon);
+    let launch = first(&scenario, "LaunchInstances").expect("it is asked for one more");
+    assert_eq!(launch.parameters["RequestedCapacity"], "4");
+    assert_eq!((scenario.sim.successors().len(), desired()), (1, before));
+    scenario.sim.remove_notice();
+    let back = daemon.wait_for("reinstated");
+    assert!(back["message"].to_string().contains("its scale-in protection is lost"), "{back}");
+}
