@@ -3,17 +3,17 @@
 //! The system's certificates are read when the first HTTPS call is made, and never where the endpoints are plain HTTP
 //! (tests, `demo`, emulators). HTTPS goes through the proxy that the environment names; plain HTTP never does, because the
 //! credentials of a container come that way. Every answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end
-//! ([`LONGEST_ANSWER`]); a name is looked up before the time for the connection begins ([`Names`]).
+//! ([`LONGEST_ANSWER`]); a name is looked up before the time for the connection begins ([`Names`]). A connection has little time,
+//! and more once that was too little for a while: a slow path is a path.
 
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::mem;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -25,6 +25,7 @@ use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
@@ -41,6 +42,10 @@ use crate::core::notice::parse_http_date;
 
 /// Proxy and TLS included. A connection that is not there after this is a dead one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// The same once connections have come too late for [`SLOW_AFTER`]. The limit of the call itself may be shorter.
+const SLOW_CONNECT_LIMIT: Duration = Duration::from_secs(8);
+/// The time from the first connection that came too late, with none in time since.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// The longest page that AWS sends us (target groups, launch template versions) has some hundred KiB.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// The variables that name a proxy for HTTPS; the first one that is set counts.
@@ -57,10 +62,13 @@ struct Connectors {
     names: Names,
     /// The name of the proxy for HTTPS, if there is one.
     proxy: Option<String>,
-    /// Empty once the first HTTPS call has taken it: a bundle of certificates is large.
-    trusted: Mutex<TrustStore>,
+    trusted: TrustStore,
     plain: OnceLock<Connector>,
     tls: OnceLock<Connector>,
+    /// As `tls`, for a slow path.
+    slow_tls: OnceLock<Connector>,
+    /// Since when connections come too late.
+    late_since: Mutex<Option<Instant>>,
 }
 
 impl Http {
@@ -74,26 +82,46 @@ impl Http {
         let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
         let proxy =
             proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
-        let (trusted, plain, tls) = (Mutex::new(trusted), OnceLock::new(), OnceLock::new());
-        let shared = Connectors { clock, names, proxy, trusted, plain, tls };
+        let (plain, tls, slow_tls) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let shared = Connectors { clock, names, proxy, trusted, plain, tls, slow_tls, late_since: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
 
 impl Connectors {
-    fn connector(&self, request: &HttpRequest) -> &Connector {
-        if request.uri().starts_with("https:") {
-            return self.tls.get_or_init(|| {
-                let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-                let trusted = mem::replace(&mut *trusted, TrustStore::empty());
-                self.build(trusted, Connector::builder().proxy_config(ProxyConfig::from_env()))
-            });
+    fn connector(&self, request: &HttpRequest, is_slow: bool) -> &Connector {
+        if !request.uri().starts_with("https:") {
+            return self.plain.get_or_init(|| self.build(TrustStore::empty(), Connector::builder(), CONNECT_LIMIT));
         }
-        self.plain.get_or_init(|| self.build(TrustStore::empty(), Connector::builder()))
+        let (connector, limit) =
+            if is_slow { (&self.slow_tls, SLOW_CONNECT_LIMIT) } else { (&self.tls, CONNECT_LIMIT) };
+        let through_proxy = || Connector::builder().proxy_config(ProxyConfig::from_env());
+        connector.get_or_init(|| self.build(self.trusted.clone(), through_proxy(), limit))
     }
 
-    fn build(&self, trusted: TrustStore, builder: ConnectorBuilder) -> Connector {
-        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_LIMIT).build();
+    fn late_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.late_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_slow(&self) -> bool {
+        self.late_since().is_some_and(|since| since.elapsed() >= SLOW_AFTER)
+    }
+
+    /// Learns from a call whether connections come in time. One that came in more time tells nothing of a short one.
+    fn learn(&self, answer: &Result<HttpResponse, ConnectorError>, is_slow: bool) {
+        let is_late = answer.as_ref().is_err_and(ConnectorError::is_timeout);
+        let mut since = self.late_since();
+        match (is_late, is_slow) {
+            (true, false) => *since = since.or_else(|| Some(Instant::now())),
+            // It is dead after all.
+            (true, true) => *since = None,
+            (false, false) if answer.is_ok() => *since = None,
+            (false, _) => {}
+        }
+    }
+
+    fn build(&self, trusted: TrustStore, builder: ConnectorBuilder, limit: Duration) -> Connector {
+        let settings = HttpConnectorSettings::builder().connect_timeout(limit).build();
         let builder = builder.connector_settings(settings).sleep_impl(TokioSleep::new());
         let builder = builder.tls_provider(Provider::rustls(CryptoMode::Ring));
         // Its only error is one that no version has: the builder is infallible in all but type.
@@ -152,7 +180,10 @@ impl HttpConnector for Http {
         let shared = self.shared.clone();
         HttpConnectorFuture::new(async move {
             shared.look_up(request.uri()).await;
-            let answer = shared.connector(&request).call(request).await?;
+            let is_slow = shared.is_slow();
+            let answer = shared.connector(&request, is_slow).call(request).await;
+            shared.learn(&answer, is_slow);
+            let answer = answer?;
             if let Some(date) = date(&answer) {
                 shared.clock.learn(date);
             }

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::{Aws, Connection, LIMIT};
@@ -126,6 +127,49 @@ fn https_trusts_the_bundle_and_nobody_without_it() {
             assert_passed(&output);
             assert_eq!(sim.requests().len(), arrived);
         }
+    });
+}
+
+/// Passes connections on, each after this time.
+async fn late(listener: TcpListener, to: std::net::SocketAddr, after: Duration) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+    }
+}
+
+#[test]
+fn a_path_whose_handshakes_take_more_than_two_seconds_is_slow_and_not_dead() {
+    let test = "a_path_whose_handshakes_take_more_than_two_seconds_is_slow_and_not_dead";
+    if is_alone(test) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(async {
+            let aws = Aws::connect(Connection::new("eu-west-1", Clock::default())).await.unwrap();
+            let mut failures = Vec::new();
+            while let Err(failure) = aws.autoscaling.group_members("web", Duration::from_secs(20)).await {
+                failures.push(failure);
+                assert!(failures.len() <= 3, "{failures:?}");
+            }
+            assert!(failures.iter().all(|failure| failure.message.contains("connect timeout")), "{failures:?}");
+        });
+    }
+    let (authority, certificates, key) = certificates(test);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tls = Some(Tls { certificate: certificates, key });
+        let sim = Sim::start_on(Settings::default(), listener().await, listener().await, tls).await.unwrap();
+        let to = sim.aws_endpoint().trim_start_matches("https://").parse().unwrap();
+        let slow = listener().await;
+        let endpoint = format!("https://{}", slow.local_addr().unwrap());
+        tokio::spawn(late(slow, to, Duration::from_millis(2_400)));
+        let mut command = command(&format!("environment::{test}"), &KEYS);
+        command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_CA_BUNDLE", authority);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert_passed(&output);
     });
 }
 
