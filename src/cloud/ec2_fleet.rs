@@ -50,7 +50,7 @@ impl Ec2Fleet {
             fleets => fleets?,
         };
         let described = fleets.iter().find(|fleet| fleet.fleet_id() == Some(id));
-        described.map(|described| fleet(id, described)).transpose()
+        described.map(|described| fleet(id, described, self.caller.clock.now())).transpose()
     }
 
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
@@ -203,14 +203,23 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
     }
 }
 
-/// `FleetState` and `SpotFleetRequestState` have the same words but for the end.
-pub(super) fn state(name: Option<&str>) -> FleetState {
+/// `FleetState` and `SpotFleetRequestState` have the same words but for the end. A fleet that maintains its capacity until a time
+/// that has passed launches no more than one that was deleted.
+pub(super) fn state(
+    name: Option<&str>,
+    type_: FleetType,
+    valid_until: Option<&aws_smithy_types::DateTime>,
+    now: Timestamp,
+) -> FleetState {
+    let ended_at = valid_until.and_then(timestamp).filter(|until| type_ == FleetType::Maintain && *until <= now);
     match name {
         Some("modifying") => FleetState::Modifying,
         Some(ended) if ["deleted", "cancelled", "failed"].iter().any(|word| ended.starts_with(word)) => {
             FleetState::Ended(ended.to_owned())
         }
-        _ => FleetState::Active,
+        _ => {
+            ended_at.map_or(FleetState::Active, |until| FleetState::Ended(format!("past its end (ValidUntil {until})")))
+        }
     }
 }
 
@@ -237,7 +246,7 @@ pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
     fulfilled.unwrap_or_default().floor() as i32
 }
 
-fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
+fn fleet(id: &str, described: &FleetData, now: Timestamp) -> Result<Fleet, Failure> {
     let target = described.target_capacity_specification();
     let strategies = described.spot_options().and_then(|options| options.maintenance_strategies());
     let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
@@ -245,10 +254,12 @@ fn fleet(id: &str, described: &FleetData) -> Result<Fleet, Failure> {
     let total = target.and_then(|target| target.total_target_capacity()).unwrap_or_default();
     let spot = target.and_then(|target| target.spot_target_capacity());
     let on_demand = target.and_then(|target| target.on_demand_target_capacity());
+    let request_type = request_type(id, described.r#type().map(|name| name.as_str()))?;
+    let name = described.fleet_state().map(|state| state.as_str());
     Ok(Fleet {
         id: id.to_owned(),
-        state: state(described.fleet_state().map(|state| state.as_str())),
-        request_type: request_type(id, described.r#type().map(|name| name.as_str()))?,
+        state: state(name, request_type, described.valid_until(), now),
+        request_type,
         replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
         capacity: FleetCapacity {
             total,
@@ -314,11 +325,11 @@ mod tests {
             let specification = TargetCapacitySpecification::builder().total_target_capacity(8);
             let specification = specification.target_capacity_unit_type(name.clone()).build();
             let described = FleetData::builder().target_capacity_specification(specification).build();
-            let change = fleet("fleet-1", &described).expect("a fleet").with_total(10, None);
+            let change = fleet("fleet-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet").with_total(10, None);
             assert_eq!(unit_type(change.unit), Some(name));
         }
         let described = FleetData::builder().build();
-        let change = fleet("fleet-1", &described).expect("a fleet").with_total(10, None);
+        let change = fleet("fleet-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet").with_total(10, None);
         assert_eq!(unit_type(change.unit), None);
     }
 }

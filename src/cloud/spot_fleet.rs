@@ -10,6 +10,8 @@ use aws_sdk_ec2::types::{
     ActiveInstance, ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData,
 };
 
+use jiff::Timestamp;
+
 use super::caller::{Caller, pages};
 use super::ec2_fleet::{FleetMembers, members, request_type, state, types, unit, whole};
 use super::instances::tags;
@@ -44,7 +46,7 @@ impl SpotFleet {
             configs => configs?,
         };
         let described = configs.iter().find(|config| config.spot_fleet_request_id() == Some(id));
-        described.map(|described| fleet(id, described)).transpose()
+        described.map(|described| fleet(id, described, self.caller.clock.now())).transpose()
     }
 
     /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
@@ -87,17 +89,19 @@ impl SpotFleet {
     }
 }
 
-fn fleet(id: &str, described: &SpotFleetRequestConfig) -> Result<Fleet, Failure> {
+fn fleet(id: &str, described: &SpotFleetRequestConfig, now: Timestamp) -> Result<Fleet, Failure> {
     let none = SpotFleetRequestConfigData::builder().build();
     let config = described.spot_fleet_request_config().unwrap_or(&none);
     let strategies = config.spot_maintenance_strategies();
     let strategy = strategies.and_then(|strategies| strategies.capacity_rebalance()?.replacement_strategy());
     let total = config.target_capacity().unwrap_or_default();
     let on_demand = config.on_demand_target_capacity().filter(|on_demand| *on_demand > 0);
+    let request_type = request_type(id, config.r#type().map(|name| name.as_str()))?;
+    let name = described.spot_fleet_request_state().map(|state| state.as_str());
     Ok(Fleet {
         id: id.to_owned(),
-        state: state(described.spot_fleet_request_state().map(|state| state.as_str())),
-        request_type: request_type(id, config.r#type().map(|name| name.as_str()))?,
+        state: state(name, request_type, config.valid_until(), now),
+        request_type,
         replacement_strategy: strategy.map(|strategy| strategy.as_str().to_owned()),
         capacity: FleetCapacity {
             total,
@@ -141,6 +145,7 @@ fn target_groups(config: &SpotFleetRequestConfigData) -> Vec<TargetGroupArn> {
 
 #[cfg(test)]
 mod tests {
+    use crate::core::model::FleetState;
     use aws_sdk_ec2::types::{FleetType as AwsFleetType, InstanceType, SpotFleetLaunchSpecification};
 
     use super::*;
@@ -159,7 +164,7 @@ mod tests {
             let specifications = specifications.map(|(name, weight)| specification(name, weight)).to_vec();
             let config = config.set_launch_specifications(Some(specifications)).build();
             let described = SpotFleetRequestConfig::builder().spot_fleet_request_config(config).build();
-            fleet("sfr-1", &described).expect("a fleet")
+            fleet("sfr-1", &described, Timestamp::UNIX_EPOCH).expect("a fleet")
         };
         let maintained = of(AwsFleetType::Maintain);
         let weights = ["m5.large", "m5.xlarge", "c5.large"].map(|name| weight_hundredths(&maintained, name));
@@ -167,5 +172,20 @@ mod tests {
         assert_eq!(maintained.cannot_be_launched_from(), None);
         let why = of(AwsFleetType::Request).cannot_be_launched_from().expect("a reason");
         assert!(why.contains("launch specifications") && why.contains("[successor]"), "{why}");
+    }
+
+    #[test]
+    fn a_fleet_whose_end_has_passed_launches_nothing_any_more() {
+        let of = |type_: AwsFleetType, valid_until: i64| {
+            let config = SpotFleetRequestConfigData::builder().iam_fleet_role("role").target_capacity(8).r#type(type_);
+            let config = config.valid_until(aws_smithy_types::DateTime::from_secs(1_800_000_000 + valid_until)).build();
+            let described = SpotFleetRequestConfig::builder().spot_fleet_request_config(config).build();
+            let now = Timestamp::from_second(1_800_000_000).expect("a time");
+            fleet("sfr-1", &described, now).expect("a fleet").state
+        };
+        assert_eq!(of(AwsFleetType::Maintain, 1), FleetState::Active);
+        assert_eq!(of(AwsFleetType::Request, -1), FleetState::Active, "its template can be launched from as ever");
+        let FleetState::Ended(how) = of(AwsFleetType::Maintain, -1) else { panic!("it is over") };
+        assert!(how.starts_with("past its end (ValidUntil 2027-"), "{how}");
     }
 }

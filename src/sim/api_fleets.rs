@@ -114,6 +114,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
         id: format!("fleet-{}", world.uuid()),
         type_,
         state: "active",
+        is_expired: false,
         target,
         unit,
         on_demand_target: on_demand + by_default,
@@ -310,6 +311,7 @@ fn described(world: &World, fleet: &Fleet) -> Xml {
         .text("createTime", world.clock.iso_millis(fleet.created))
         .text("fleetId", &fleet.id)
         .text("fleetState", state)
+        .option("validUntil", fleet.is_expired.then(|| world.clock.iso_millis(fleet.created)))
         .option("clientToken", fleet.client_token.as_ref())
         .text("excessCapacityTerminationPolicy", if fleet.terminates_excess { "termination" } else { "no-termination" })
         .text("fulfilledCapacity", format!("{fulfilled:.1}"))

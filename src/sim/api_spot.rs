@@ -58,6 +58,7 @@ fn request_config(world: &World, fleet: &Fleet) -> Xml {
         .text("onDemandFulfilledCapacity", format!("{:.1}", world.fulfilled(fleet, Some(LifeCycle::OnDemand))))
         .text("iamFleetRole", format!("arn:aws:iam::{}:role/aws-ec2-spot-fleet-tagging-role", world.settings.account))
         .and(launched_from(fleet))
+        .option("validUntil", fleet.is_expired.then(|| world.clock.iso_millis(fleet.created)))
         .text("targetCapacity", fleet.shown(world.now).1)
         .option("targetCapacityUnitType", fleet.named_unit())
         .text("onDemandTargetCapacity", fleet.on_demand_target)

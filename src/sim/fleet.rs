@@ -14,6 +14,8 @@ pub(crate) struct Fleet {
     pub(crate) type_: FleetType,
     /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
     pub(crate) state: &'static str,
+    /// Its `ValidUntil` has passed: it launches no more.
+    pub(crate) is_expired: bool,
     pub(crate) target: u32,
     pub(crate) unit: TargetUnit,
     pub(crate) on_demand_target: u32,

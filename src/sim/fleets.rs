@@ -36,7 +36,7 @@ impl World {
 
     /// The instances that the fleet has yet to launch.
     fn fleet_wanting(&self, fleet: &Fleet) -> u32 {
-        if fleet.type_ != FleetType::Maintain || fleet.state != "active" {
+        if fleet.type_ != FleetType::Maintain || fleet.state != "active" || fleet.is_expired {
             return 0;
         }
         let held = self.fleet_members(fleet).filter(|one| !one.at_risk);

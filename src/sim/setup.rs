@@ -287,6 +287,7 @@ impl World {
             id: id.to_owned(),
             type_,
             state: "active",
+            is_expired: false,
             target: 0,
             unit: self.settings.fleet.unit,
             on_demand_target: 0,

@@ -193,6 +193,11 @@ impl Sim {
         fleets.for_each(|fleet| fleet.state = state);
     }
 
+    /// The time until which the fleets maintain their capacity has passed.
+    pub fn fleet_expires(&self) {
+        self.world().fleets.iter_mut().for_each(|fleet| fleet.is_expired = true);
+    }
+
     /// The group really terminates our instance, as when it scales in: the desired capacity falls by one.
     pub fn scale_in(&self) {
         let mut world = self.world();

@@ -136,6 +136,12 @@ fn ended(fleet: Owner, state: &'static str) -> Scenario {
     scenario
 }
 
+fn expired(fleet: Owner) -> Scenario {
+    let scenario = of(owned_by(fleet));
+    scenario.sim.fleet_expires();
+    scenario
+}
+
 fn answering(settings: Settings, action: &str, kind: FaultKind) -> Scenario {
     let scenario = Scenario::new(settings);
     scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
@@ -302,6 +308,8 @@ fn the_owner() {
         ("launch", "warn", ended(Owner::ec2_fleet(FleetType::Maintain), "deleted_running")),
         ("launch", "warn", ended(Owner::ec2_fleet(FleetType::Maintain), "failed")),
         ("launch", "warn", ended(Owner::spot_fleet(FleetType::Maintain), "cancelled_running")),
+        ("launch", "warn", expired(Owner::ec2_fleet(FleetType::Maintain))),
+        ("launch", "warn", expired(Owner::spot_fleet(FleetType::Maintain))),
         ("fleet-replacement", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
         ("fleet-replacement", "warn", of(owned_by(observed))),
     ]);
