@@ -46,6 +46,8 @@ pub struct TemplateFacts {
     pub is_persistent: bool,
     /// A network interface of it names addresses or prefixes.
     pub names_addresses: bool,
+    /// It names a network interface that exists.
+    pub names_interface: bool,
     pub names: TemplateNames,
 }
 
@@ -196,6 +198,8 @@ fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
         market,
         is_persistent: request_type == Some(&SpotInstanceType::Persistent),
         names_addresses: data.is_some_and(names_addresses),
+        names_interface: data
+            .is_some_and(|data| data.network_interfaces().iter().any(|it| it.network_interface_id().is_some())),
         names: data.map(names).unwrap_or_default(),
     }
 }

@@ -223,7 +223,8 @@ fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
         .build()
 }
 
-/// Everything but addresses and prefixes that are named: no second instance can have them.
+/// Everything but addresses and prefixes that are named: no second instance can have them. An interface that is named lies in a
+/// subnet already.
 fn interface(
     described: &LaunchTemplateInstanceNetworkInterfaceSpecification,
     subnet_id: Option<&str>,
@@ -244,6 +245,7 @@ fn interface(
             )
             .build()
     });
+    let subnet_id = subnet_id.filter(|_| described.network_interface_id().is_none());
     InstanceNetworkInterfaceSpecification::builder()
         .set_associate_carrier_ip_address(described.associate_carrier_ip_address())
         .set_associate_public_ip_address(described.associate_public_ip_address())
@@ -387,6 +389,14 @@ mod tests {
             .build();
         assert!(!format!("{addressed:?}").contains("None"), "the test says every member: {addressed:?}");
         assert_eq!(members(interface(&addressed, Some("subnet-2"))), members(carried.build()));
+    }
+
+    #[test]
+    fn an_interface_that_is_named_lies_in_its_own_subnet() {
+        let builder = LaunchTemplateInstanceNetworkInterfaceSpecification::builder;
+        let subnet = |described| interface(&described, Some("subnet-2")).subnet_id().map(str::to_owned);
+        assert_eq!(subnet(builder().network_interface_id("eni-1").build()), None);
+        assert_eq!(subnet(builder().device_index(0).build()).as_deref(), Some("subnet-2"));
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct TemplateTraits {
     pub is_persistent: bool,
     /// A network interface of it names addresses or prefixes.
     pub names_addresses: bool,
+    /// It names a network interface that exists: `NetworkInterfaceId`.
+    pub names_interface: bool,
     pub missing: Vec<MissingTemplate>,
 }
 
@@ -153,6 +155,13 @@ impl TemplateTraits {
                 "the launch template names addresses or prefixes in a network interface, and no two instances can have the \
                  same: AWS may refuse to launch from it, and RunInstances launches without them where it describes the \
                  interface itself; let the template ask for numbers of them instead"
+                    .to_owned(),
+            );
+        }
+        if self.names_interface {
+            remarks.push(
+                "the launch template names a network interface (NetworkInterfaceId), and no two instances can have the same: AWS \
+                 launches no successor from it while that is in use; let the template describe the interface instead"
                     .to_owned(),
             );
         }

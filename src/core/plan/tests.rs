@@ -334,6 +334,15 @@ fn a_template_that_names_its_subnet_in_an_interface_gets_none() {
 }
 
 #[test]
+fn what_is_unwise_about_a_launch_is_told() {
+    let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
+    let remarks = |around: Surroundings| Plan::of(&owner, &identity(), &Successor::default(), &around).remarks();
+    let traits = TemplateTraits { names_interface: true, ..TemplateTraits::default() };
+    let named = remarks(Surroundings { traits, ..three_zones() });
+    assert!(matches!(named.as_slice(), [one] if one.contains("NetworkInterfaceId")), "{named:?}");
+}
+
+#[test]
 fn each_round_of_single_launches_takes_another_pool() {
     let owner = Owner::LaunchTemplate(LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() });
     let choice = Successor { balance_zones: BalanceZones(false), ..Successor::default() };

@@ -115,6 +115,7 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
                 if let Some(facts) = facts {
                     traits.tags_spot_requests |= facts.names.tags_spot_requests;
                     traits.names_addresses |= facts.names_addresses;
+                    traits.names_interface |= facts.names_interface;
                 }
                 traits.missing.extend(missing);
             }
@@ -187,6 +188,7 @@ async fn template_surroundings(
         traits.tags_spot_requests = facts.names.tags_spot_requests;
         traits.is_persistent = facts.is_persistent;
         traits.names_addresses = facts.names_addresses;
+        traits.names_interface = facts.names_interface;
         if let Some(subnet) = facts.subnet_id {
             traits.own_subnet = Some(OwnSubnet::default());
             return Ok((id, vec![subnet], traits));
