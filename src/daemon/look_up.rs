@@ -12,7 +12,9 @@ use crate::cloud::imds::Imds;
 use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
-use crate::core::model::{AutoScalingGroup, Fleet, FleetState, Identity, Instance, LaunchTemplate, LifeCycle, Owner};
+use crate::core::model::{
+    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, Instance, LaunchTemplate, LifeCycle, Owner,
+};
 use crate::core::plan::{self, Clue, Plan, Surroundings};
 use crate::core::retry::{Failure, FailureKind};
 use surroundings::{TEMPLATE_ID_TAG, find_surroundings};
@@ -135,7 +137,11 @@ async fn make_plan(
     }
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
-    let surroundings = Surroundings { stands_in_for, ..surroundings };
+    let replaced_too = match Clue::beside_the_template(tags, &config.successor) {
+        Some(other) => replaces_too(aws, identity, other, tempo).await,
+        None => None,
+    };
+    let surroundings = Surroundings { stands_in_for, replaced_too, ..surroundings };
     Ok(match unknown_request {
         Some(template) if surroundings.traits.is_persistent => Plan::nobody_ever(asks_persistently(&template)),
         _ => Plan::of(&owner, identity, &config.successor, &surroundings),
@@ -197,6 +203,25 @@ async fn find_owner(
         }
         Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
         Clue::Nobody(why) => Owner::Nobody { why },
+    })
+}
+
+/// Tells in a sentence that the owner of the tags launches too, beside the template that the configuration names. A fleet that
+/// cannot be read says nothing.
+async fn replaces_too(aws: &Aws, identity: &Identity, other: Clue, tempo: Tempo) -> Option<String> {
+    let name = other.to_string();
+    let maintains = match other {
+        Clue::AutoScalingGroup(_) => true,
+        other => match find_owner(aws, identity, other, tempo, &mut Vec::new()).await {
+            Ok(Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet)) => fleet.request_type == FleetType::Maintain,
+            _ => false,
+        },
+    };
+    maintains.then(|| {
+        format!(
+            "[successor] owner is \"launch-template\", and {name}, which the tags name, replaces this instance too once it is \
+             gone: two are launched in its place (leave owner at \"discover\" to have one)"
+        )
     })
 }
 

@@ -310,6 +310,16 @@ fn the_owner() {
         ("launch", "warn", ended(Owner::spot_fleet(FleetType::Maintain), "cancelled_running")),
         ("launch", "warn", expired(Owner::ec2_fleet(FleetType::Maintain))),
         ("launch", "warn", expired(Owner::spot_fleet(FleetType::Maintain))),
+        (
+            "launch",
+            "warn",
+            with(owned_by(Owner::ec2_fleet(FleetType::Maintain)), "[successor]\nowner = \"launch-template\"\n"),
+        ),
+        (
+            "launch",
+            "absent",
+            with(owned_by(Owner::ec2_fleet(FleetType::Instant)), "[successor]\nowner = \"launch-template\"\n"),
+        ),
         ("fleet-replacement", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
         ("fleet-replacement", "warn", of(owned_by(observed))),
     ]);

@@ -93,6 +93,8 @@ pub struct Surroundings {
     pub traits: TemplateTraits,
     /// The reason why the fleet that the tags name launches nothing: their launch template stands in for it.
     pub stands_in_for: Option<String>,
+    /// Who replaces this instance beside this launch, in a sentence.
+    pub replaced_too: Option<String>,
 }
 
 /// The traits of launch templates that decide how they can be launched.

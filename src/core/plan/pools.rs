@@ -30,6 +30,7 @@ impl LaunchPlan {
         remarks.extend(surroundings.unknown_subnets.iter().map(|subnet| {
             format!("AWS knows no {subnet} in this account and region: the successor goes to the other subnets, if any")
         }));
+        remarks.extend(surroundings.replaced_too.clone());
         let stands_in_for = surroundings.stands_in_for.clone();
         remarks.extend(
             stands_in_for.iter().map(|why| format!("{from} stands in for the owner that the tags name: {why}")),

@@ -340,6 +340,20 @@ fn what_is_unwise_about_a_launch_is_told() {
     let traits = TemplateTraits { names_interface: true, ..TemplateTraits::default() };
     let named = remarks(Surroundings { traits, ..three_zones() });
     assert!(matches!(named.as_slice(), [one] if one.contains("NetworkInterfaceId")), "{named:?}");
+    let replaced_too = Some("fleet-1 replaces it too".to_owned());
+    assert_eq!(remarks(Surroundings { replaced_too, ..three_zones() }), ["fleet-1 replaces it too"]);
+}
+
+#[test]
+fn beside_a_launch_template_that_is_named_the_owner_of_the_tags_may_replace_too() {
+    let choice = |owner| Successor { owner, ..Successor::default() };
+    let of = |pairs: &[(&str, &str)], owner| Clue::beside_the_template(&tags(pairs), &choice(owner));
+    let fleet = [(FLEET_TAG, "fleet-1"), ("aws:ec2launchtemplate:id", "lt-1")];
+    assert_eq!(of(&fleet, OwnerChoice::LaunchTemplate), Some(Clue::Ec2Fleet("fleet-1".into())));
+    assert_eq!(of(&fleet, OwnerChoice::Discover), None);
+    assert_eq!(of(&fleet[1..], OwnerChoice::LaunchTemplate), None);
+    let successor = [fleet[0], (PREDECESSOR_TAG, "i-before")];
+    assert_eq!(of(&successor, OwnerChoice::LaunchTemplate), None, "its instant fleet replaces nobody");
 }
 
 #[test]

@@ -172,7 +172,9 @@ pub fn reads_on_the_way(
     plan: &Plan,
     config: &Config,
 ) -> Vec<&'static str> {
-    let mut reads = match clue {
+    let beside = Clue::beside_the_template(tags, &config.successor);
+    let mut reads = match beside.as_ref().unwrap_or(clue) {
+        Clue::AutoScalingGroup(_) if beside.is_some() => Vec::new(),
         Clue::AutoScalingGroup(_) => vec!["autoscaling:DescribeAutoScalingGroups"],
         Clue::Ec2Fleet(_) => vec!["ec2:DescribeFleets"],
         Clue::SpotFleet(_) => vec!["ec2:DescribeSpotFleetRequests"],
