@@ -597,3 +597,20 @@ fn where_a_target_is_registered_with_a_server_id_the_successor_is_left_to_others
         assert_eq!(format!("{outcome:?}").contains("QuicServerId"), !complete, "{outcome:#?}");
     }
 }
+
+#[test]
+fn a_fleet_that_an_operator_lowers_to_what_it_has_lacks_nobody() {
+    for (lowered_at, total) in [(24_000, 9), (40_000, 9), (40_000, 8), (100_000, 9)] {
+        let mut told = told(|told| told.members[0] = member("i-1", -900, Some(20)));
+        told.until(23_500);
+        assert_eq!(told.written, ["12"]);
+        told.members.push(member("i-new", 24, None));
+        told.shown.capacity.fulfilled = 11;
+        told.until(lowered_at);
+        told.shown.capacity.total = total;
+        told.until(139_000);
+        let reports = format!("{:?}", told.handover.reports());
+        assert!(!reports.contains("more members went"), "{lowered_at} {total}: {reports}");
+        assert_eq!(told.written, ["12"], "the operator's number stands");
+    }
+}
