@@ -6,8 +6,10 @@
 
 mod calls;
 mod child;
+mod facts;
 mod stage;
 mod story;
+mod story_line;
 mod web;
 mod world;
 

@@ -4,6 +4,7 @@
 //! call, and [`Handover::answered`] takes what came back. Invariants: no clock, no network, no log, no randomness; no call
 //! is begun after the deadline; no duty waits for another's success unless the work itself demands it.
 
+mod among;
 mod ask;
 mod capacity;
 mod crowd;
@@ -35,16 +36,13 @@ use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
 use crate::core::incident::{About, Incident, Outcome, Takes};
-use crate::core::model::{
-    Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal, TargetGroupArn,
-};
+use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::Plan;
 use crate::core::retry::{self, Failure};
 
 use crowd::Crowd;
 use duties::{Duties, News};
 use leave::Leave;
-use light::Light;
 use manner::Manner;
 pub(crate) use manner::{LookedUp, OnNotice, Settings};
 use situation::Situation;
@@ -333,33 +331,6 @@ impl Handover {
 
     pub fn outcome(&self) -> Option<&Outcome> {
         self.facts.incident.outcome.as_ref()
-    }
-
-    /// The fate of each duty so far.
-    pub fn reports(&self) -> Vec<DutyReport> {
-        let (duties, begun_at) = (&self.duties, self.facts.begun_at);
-        let mut reports = duties.look_ups_reports(begun_at);
-        if duties.registrations_are_known() && duties.leaves.is_empty() && self.facts.incident.missing.is_empty() {
-            reports.push(DutyReport::new("leave", true, "this instance is in no target group"));
-        }
-        let unknown = "target-groups names it, and there is no such target group in this region";
-        // Nothing is tried there: the end does not wait for it.
-        let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
-        reports.extend(self.facts.incident.missing.iter().map(missing));
-        let unclear = |group: &TargetGroupArn| {
-            let what = "it is not known whether this instance is in it";
-            DutyReport::new(format!("leave {}", group.name()), false, what).settled()
-        };
-        reports.extend(self.facts.incident.unclear_groups().map(unclear));
-        let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
-        let leaves = duties.leaves.iter().enumerate();
-        reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));
-        reports.extend(duties.quiet.report(begun_at));
-        reports.extend(duties.successor.iter().flat_map(|successor| successor.reports(begun_at)));
-        reports.extend(duties.hooks.iter().filter_map(|hook| hook.report(begun_at)));
-        reports.extend(duties.mark.report(begun_at));
-        reports.extend(duties.last_looks.iter().flatten().filter_map(|look| look.report(begun_at)));
-        reports
     }
 
     /// Takes registrations that were found since the beginning; those known already are passed over.

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::child::{DaemonProcess, Home, SimulatorEndpoints};
-use super::story::{Story, StoryLine};
+use super::story::Story;
+use super::story_line::StoryLine;
 use super::web::{RequestCount, Web};
 use super::world::{self, DemoOwner, Glimpse, INSTANCE_ID, TARGET_GROUP};
 use crate::cli::chart;

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::calls;
+use super::facts::{Facts, first};
+use super::story_line::StoryLine;
 use super::web::RequestCount;
 use super::world::{Change, Glimpse, changes};
-use crate::cli::chart::{self, Bar, Budget};
+use crate::cli::chart::{self, Budget};
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::notice::TWO_MINUTES;
 use crate::sim::{Request, RequestMoment};
@@ -20,35 +22,8 @@ use crate::sim::{Request, RequestMoment};
 const NOTICE: &str = "GET /latest/meta-data/spot/instance-action";
 /// Lines of the daemon's log that are kept for the case that it dies.
 const LAST: usize = 8;
-const WHO: usize = 10;
 /// Two witnesses of one moment may be heard so far apart.
 const APART: Duration = Duration::from_millis(100);
-
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoryLine {
-    /// The time after the notice; `None` before it.
-    at: Option<Duration>,
-    who: &'static str,
-    text: String,
-    tone: Tone,
-}
-
-/// First sights, in time after the notice.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    seen: Option<Duration>,
-    out: Option<Duration>,
-    answered: Option<Duration>,
-    quiet: Option<Duration>,
-    asked: Option<Duration>,
-    launched: Option<Duration>,
-    runs: Option<Duration>,
-    registered: Option<Duration>,
-    serves: Option<Duration>,
-    restored: Option<Duration>,
-    handed_over: Option<Duration>,
-}
 
 #[derive(Default)]
 pub(super) struct Story {
@@ -87,7 +62,7 @@ impl Story {
     }
 
     fn line(&self, now: Instant, who: &'static str, tone: Tone, text: impl AsRef<str>) -> StoryLine {
-        StoryLine { at: self.since_notice(now), who, text: shortened(text.as_ref()), tone }
+        StoryLine::new(self.since_notice(now), who, tone, text.as_ref())
     }
 
     /// The notice is in the metadata from now on.
@@ -252,28 +227,6 @@ impl Story {
         self.facts.answered.is_none_or(|answered| answered > quiet + APART)
     }
 
-    /// The bars of what was seen, in the order of a handover.
-    pub(super) fn bars(&self) -> Vec<Bar> {
-        let facts = &self.facts;
-        let bar = |label: &str, from: Option<Duration>, until: Option<Duration>, tone| {
-            Some(Bar { label: label.to_owned(), from: from.unwrap_or_default(), until: until?, tone })
-        };
-        let bars = [
-            bar("notice seen", None, facts.seen, Tone::Alarm),
-            bar("out of the load balancer", facts.seen, facts.out, Tone::Good),
-            bar("last request answered", None, facts.answered, Tone::Good),
-            bar("connections quiet", facts.out, facts.quiet, Tone::Good),
-            bar("successor requested", facts.seen, facts.asked, Tone::Call),
-            bar("successor launched", facts.asked, facts.launched, Tone::Call),
-            bar("successor running", facts.launched, facts.runs, Tone::Call),
-            bar("successor registered", facts.runs, facts.registered, Tone::Call),
-            bar("successor serves", facts.registered, facts.serves, Tone::Call),
-            bar("capacity put back", facts.asked, facts.restored, Tone::Call),
-            bar("handed over", facts.seen, facts.handed_over, Tone::Strong),
-        ];
-        bars.into_iter().flatten().collect()
-    }
-
     /// The number of calls to AWS, as in "15 AWS calls: 2 that change something, 13 that look".
     pub(super) fn calls(&self) -> String {
         let Story { reads, writes, .. } = self;
@@ -285,7 +238,7 @@ impl Story {
         let mut lines =
             vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
         let budget = Budget { label: "left of the two minutes", whole: TWO_MINUTES };
-        lines.extend(chart::lines(&self.bars(), Some(budget), width, paint));
+        lines.extend(chart::lines(&self.facts.bars(), Some(budget), width, paint));
         lines.push(String::new());
         let tone = if complete { Tone::Good } else { Tone::Bad };
         let sum = self.sum(count);
@@ -323,54 +276,6 @@ impl Story {
             parts.push("the daemon took the instance for quiet while a request was open".to_owned());
         }
         format!("{}.", parts.join("; "))
-    }
-}
-
-fn first(fact: &mut Option<Duration>, at: Option<Duration>) {
-    *fact = fact.or(at);
-}
-
-/// Fleets' ids are too long to read: their first eight digits tell them apart here.
-fn shortened(text: &str) -> String {
-    let is_id = |part: &str| part.len() == 28 && part.chars().all(|one| one == '-' || one.is_ascii_hexdigit());
-    let mut rest = text;
-    let mut short = String::new();
-    while let Some(at) = ["fleet-", "sfr-"].iter().filter_map(|kind| Some(rest.find(kind)? + kind.len())).min() {
-        let (before, after) = rest.split_at(at);
-        short.push_str(before);
-        let cut = after.get(8..36).filter(|part| is_id(part)).and_then(|_| Some((after.get(..8)?, after.get(36..)?)));
-        rest = match cut {
-            Some((digits, after)) => {
-                short.push_str(digits);
-                short.push('…');
-                after
-            }
-            None => after,
-        };
-    }
-    short + rest
-}
-
-impl StoryLine {
-    /// The line, broken where it is wider than `width`: seconds after the notice, seconds left, who, what.
-    pub(super) fn rendered(&self, width: usize, paint: Paint) -> Vec<String> {
-        let (times, margin) = match self.at {
-            Some(at) => {
-                let left = TWO_MINUTES.saturating_sub(at).as_secs_f64();
-                (format!("  {:>6.2}  {left:>4.0}  ", at.as_secs_f64()), 16)
-            }
-            None => ("  ".to_owned(), 2),
-        };
-        let room = width.saturating_sub(margin + WHO).max(20);
-        let paragraphs = wrap(&self.text, room).into_iter().enumerate();
-        let lines = paragraphs.map(|(number, text)| match number {
-            0 => {
-                let who = paint.with(Tone::Faint, &format!("{:WHO$}", self.who));
-                format!("{}{who}{}", paint.with(Tone::Faint, &times), paint.with(self.tone, &text))
-            }
-            _ => format!("{}{}", " ".repeat(margin + WHO), paint.with(self.tone, &text)),
-        });
-        lines.collect()
     }
 }
 
@@ -443,7 +348,7 @@ mod tests {
             "   13.00   107  daemon    handed over completely in 12.0 s",
         ];
         assert_eq!(lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>(), expected);
-        let untils: Vec<u64> = story.bars().iter().map(|bar| bar.until.as_secs()).collect();
+        let untils: Vec<u64> = story.facts.bars().iter().map(|bar| bar.until.as_secs()).collect();
         assert_eq!(untils, [1, 1, 3, 5, 2, 10, 10, 12, 13]);
         assert!(story.is_proved(ALL_ANSWERED));
     }
@@ -513,12 +418,5 @@ mod tests {
         let lines = story.hear_log(Instant::now(), "spot-relay: failed to start");
         assert_eq!(lines[0].rendered(80, PLAIN), ["  daemon    spot-relay: failed to start"]);
         assert_eq!(story.last_log_lines().collect::<Vec<_>>(), ["spot-relay: failed to start"]);
-    }
-
-    #[test]
-    fn ids_of_fleets_are_shortened() {
-        let id = "1715609f-7c74-4c69-abcb-652190787c9d";
-        assert_eq!(shortened(&format!("raise fleet-{id} and sfr-{id}")), "raise fleet-1715609f… and sfr-1715609f…");
-        assert_eq!(shortened("a fleet-wide change, ModifyFleet fleet-1"), "a fleet-wide change, ModifyFleet fleet-1");
     }
 }

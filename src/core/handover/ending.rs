@@ -1,14 +1,42 @@
 //! When a handover has ended, and how that is told.
 
+use super::light::Light;
 use super::successor::SuccessorDuties;
 use super::words::seconds;
 use super::{Handover, seed};
-use crate::core::duty::DutyReport;
+use crate::core::duty::{Duty, DutyReport};
 use crate::core::incident::Outcome;
-use crate::core::model::{BootInstant, MilestoneKind};
+use crate::core::model::{BootInstant, MilestoneKind, TargetGroupArn};
 use crate::core::plan::Plan;
 
 impl Handover {
+    /// The fate of each duty so far.
+    pub fn reports(&self) -> Vec<DutyReport> {
+        let (duties, begun_at) = (&self.duties, self.facts.begun_at);
+        let mut reports = duties.look_ups_reports(begun_at);
+        if duties.registrations_are_known() && duties.leaves.is_empty() && self.facts.incident.missing.is_empty() {
+            reports.push(DutyReport::new("leave", true, "this instance is in no target group"));
+        }
+        let unknown = "target-groups names it, and there is no such target group in this region";
+        // Nothing is tried there: the end does not wait for it.
+        let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
+        reports.extend(self.facts.incident.missing.iter().map(missing));
+        let unclear = |group: &TargetGroupArn| {
+            let what = "it is not known whether this instance is in it";
+            DutyReport::new(format!("leave {}", group.name()), false, what).settled()
+        };
+        reports.extend(self.facts.incident.unclear_groups().map(unclear));
+        let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
+        let leaves = duties.leaves.iter().enumerate();
+        reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));
+        reports.extend(duties.quiet.report(begun_at));
+        reports.extend(duties.successor.iter().flat_map(|successor| successor.reports(begun_at)));
+        reports.extend(duties.hooks.iter().filter_map(|hook| hook.report(begun_at)));
+        reports.extend(duties.mark.report(begun_at));
+        reports.extend(duties.last_looks.iter().flatten().filter_map(|look| look.report(begun_at)));
+        reports
+    }
+
     /// Ends the handover when nothing is left to try, or at the deadline. Returns whether it has ended.
     pub(super) fn end(&mut self, now: BootInstant) -> bool {
         self.facts.asked_at = now;

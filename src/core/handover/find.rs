@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub(super) use super::among::Among;
 use super::capacity::{Units, noticed_by_request, requests_may_be_told};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use super::duties::{Duties, News};
@@ -19,12 +20,8 @@ use crate::core::duty::its_attempts;
 use crate::core::incident::Earlier;
 use crate::core::model::{
     BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, Membership,
-    TargetGroupArn,
 };
-use crate::core::plan::{
-    FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan, is_under_notice, member_hundredths, noticed_at,
-    weight_hundredths,
-};
+use crate::core::plan::{FleetRequest, LEAVING_TAG, is_under_notice, member_hundredths, noticed_at, weight_hundredths};
 use crate::core::retry::{Precedence, growing};
 
 /// The pauses between two looks.
@@ -84,51 +81,6 @@ pub(super) struct Find {
     begun_at: BootInstant,
     /// The members' tags may lag, and their successors are ours to register: see [`LOOKS_ON_FOR`].
     looks_on: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Among {
-    Group {
-        name: String,
-        known: BTreeSet<InstanceId>,
-        /// Its victims stay members in service until they are replaced.
-        rebalances: bool,
-        /// Its desired capacity from before the notice, which LaunchInstances raises.
-        desired_before: Option<i32>,
-        target_groups: Vec<TargetGroupArn>,
-    },
-    Fleet {
-        kind: FleetKind,
-        fleet: Box<Fleet>,
-        how: FleetRequest,
-    },
-    /// Instances that carry the tag of their predecessor: us.
-    Tagged,
-}
-
-impl Among {
-    /// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
-    /// successor itself, so then only the launch time tells.
-    pub(super) fn of(plan: &Plan, incident: &Incident) -> Option<Among> {
-        match plan {
-            Plan::Group { group, how } => {
-                let members =
-                    group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
-                Some(Among::Group {
-                    name: group.name.clone(),
-                    known: members.collect(),
-                    rebalances: *how == GroupRequest::Observe,
-                    desired_before: incident.planned_before.then_some(group.desired_capacity),
-                    target_groups: group.target_groups.clone(),
-                })
-            }
-            Plan::Fleet { kind, fleet, how } => {
-                Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()), how: *how })
-            }
-            Plan::Launch(_) => Some(Among::Tagged),
-            Plan::Nobody { .. } => None,
-        }
-    }
 }
 
 enum Stage {

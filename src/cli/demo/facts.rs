@@ -1,0 +1,50 @@
+//! What the witnesses of the demo saw, and when.
+
+use std::time::Duration;
+
+use crate::cli::chart::Bar;
+use crate::cli::screen::Tone;
+
+/// First sights, in time after the notice.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) seen: Option<Duration>,
+    pub(super) out: Option<Duration>,
+    pub(super) answered: Option<Duration>,
+    pub(super) quiet: Option<Duration>,
+    pub(super) asked: Option<Duration>,
+    pub(super) launched: Option<Duration>,
+    pub(super) runs: Option<Duration>,
+    pub(super) registered: Option<Duration>,
+    pub(super) serves: Option<Duration>,
+    pub(super) restored: Option<Duration>,
+    pub(super) handed_over: Option<Duration>,
+}
+
+impl Facts {
+    /// The bars of what was seen, in the order of a handover.
+    pub(super) fn bars(&self) -> Vec<Bar> {
+        let bar = |label: &str, from: Option<Duration>, until: Option<Duration>, tone| {
+            Some(Bar { label: label.to_owned(), from: from.unwrap_or_default(), until: until?, tone })
+        };
+        let bars = [
+            bar("notice seen", None, self.seen, Tone::Alarm),
+            bar("out of the load balancer", self.seen, self.out, Tone::Good),
+            bar("last request answered", None, self.answered, Tone::Good),
+            bar("connections quiet", self.out, self.quiet, Tone::Good),
+            bar("successor requested", self.seen, self.asked, Tone::Call),
+            bar("successor launched", self.asked, self.launched, Tone::Call),
+            bar("successor running", self.launched, self.runs, Tone::Call),
+            bar("successor registered", self.runs, self.registered, Tone::Call),
+            bar("successor serves", self.registered, self.serves, Tone::Call),
+            bar("capacity put back", self.asked, self.restored, Tone::Call),
+            bar("handed over", self.seen, self.handed_over, Tone::Strong),
+        ];
+        bars.into_iter().flatten().collect()
+    }
+}
+
+/// Notes the first sight of something.
+pub(super) fn first(fact: &mut Option<Duration>, at: Option<Duration>) {
+    *fact = fact.or(at);
+}

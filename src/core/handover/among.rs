@@ -1,0 +1,52 @@
+//! Among which instances a successor shows.
+
+use std::collections::BTreeSet;
+
+use crate::core::incident::Incident;
+use crate::core::model::{Fleet, InstanceId, TargetGroupArn};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, Plan};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Among {
+    Group {
+        name: String,
+        known: BTreeSet<InstanceId>,
+        /// Its victims stay members in service until they are replaced.
+        rebalances: bool,
+        /// Its desired capacity from before the notice, which LaunchInstances raises.
+        desired_before: Option<i32>,
+        target_groups: Vec<TargetGroupArn>,
+    },
+    Fleet {
+        kind: FleetKind,
+        fleet: Box<Fleet>,
+        how: FleetRequest,
+    },
+    /// Instances that carry the tag of their predecessor: us.
+    Tagged,
+}
+
+impl Among {
+    /// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
+    /// successor itself, so then only the launch time tells.
+    pub(super) fn of(plan: &Plan, incident: &Incident) -> Option<Among> {
+        match plan {
+            Plan::Group { group, how } => {
+                let members =
+                    group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
+                Some(Among::Group {
+                    name: group.name.clone(),
+                    known: members.collect(),
+                    rebalances: *how == GroupRequest::Observe,
+                    desired_before: incident.planned_before.then_some(group.desired_capacity),
+                    target_groups: group.target_groups.clone(),
+                })
+            }
+            Plan::Fleet { kind, fleet, how } => {
+                Some(Among::Fleet { kind: *kind, fleet: Box::new(fleet.clone()), how: *how })
+            }
+            Plan::Launch(_) => Some(Among::Tagged),
+            Plan::Nobody { .. } => None,
+        }
+    }
+}
