@@ -314,6 +314,13 @@ impl Incident {
         self.has_reached(MilestoneKind::Reinstated) && self.milestones.iter().any(by_leaving)
     }
 
+    /// A recommendation was over before anybody was asked for a successor, and this instance never left.
+    pub(crate) fn led_to_nothing(&self) -> bool {
+        let has_begun = [MilestoneKind::SuccessorRequested, MilestoneKind::Deregistered];
+        let is_weak = self.signal == Signal::RebalanceRecommendation && self.outcome.is_some();
+        is_weak && has_begun.iter().all(|kind| !self.has_reached(*kind))
+    }
+
     /// Tells whether its group may have launched a successor already, which asking in another way would launch again.
     pub(crate) fn may_have_launched_first(&self, is_weaker: bool) -> bool {
         let asked = self.has_reached(MilestoneKind::SuccessorRequested);

@@ -131,6 +131,7 @@ impl Life {
             launches_since: self.launches_since(beginning).filter(|_| earlier.is_none()),
             earlier: match earlier {
                 Some(_) if !self.incident_is_ours => Earlier::Restart,
+                Some(it) if it.led_to_nothing() => Earlier::Nothing,
                 None if self.sight.absent_before => Earlier::Nothing,
                 Some(_) | None => Earlier::Perhaps,
             },

@@ -105,6 +105,19 @@ fn that_gave_up_is_followed_by_the_notice_as_if_it_had_not_been() {
 }
 
 #[test]
+fn that_gave_up_is_followed_by_the_notice_and_nobody_elses_launch_is_taken_for_ours() {
+    let mut story = Story::with(Owner::Detach, hands_over_on_recommendation);
+    story.aws.max = 3;
+    story.run(10).recommend();
+    story.run(100);
+    // An operator scales out by one, or a fellow has launched its own.
+    (story.aws.max, story.aws.desired) = (4, 4);
+    story.run(20).notice(Action::Terminate);
+    story.run(100);
+    assert_eq!((story.launched(), story.aws.desired), (2, 4), "{}", story.tale());
+}
+
+#[test]
 fn that_was_taken_back_is_followed_by_the_notice_with_no_second_successor() {
     for owner in LIVE_ON {
         let mut story = recommended(owner);
