@@ -48,6 +48,8 @@ pub(super) struct Light {
     serves: Option<bool>,
     /// The owner takes this instance out of the group, which takes it back at once.
     is_taken_out: bool,
+    /// Before anything was asked for, target health did not show this instance: somebody else has taken it out.
+    was_never_there: bool,
     /// This instance has registered itself again.
     is_back: bool,
     /// Other targets that were seen while they did not serve.
@@ -84,6 +86,7 @@ impl Light {
                 asked_at: situation.now,
                 serves: None,
                 is_taken_out: false,
+                was_never_there: false,
                 is_back: false,
                 did_not_serve: BTreeSet::new(),
                 another_is_back: false,
@@ -138,6 +141,8 @@ impl Light {
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
         let in_service = ours.iter().any(|row| !row.has_left());
+        let is_asked = situation.taken_out_of.contains(&self.registration.target_group);
+        self.was_never_there |= self.serves.is_none() && ours.is_empty() && !is_asked;
         let begun_at = situation.incident.begun;
         let is_early = now < begun_at + BACK_WITHIN;
         let comes_back = (is_early && others.is_empty())
@@ -178,7 +183,7 @@ impl Light {
     }
 
     fn decide(&mut self, now: BootInstant, in_service: bool, serves: bool) {
-        let has_no_light = !in_service && !self.is_taken_out;
+        let has_no_light = !in_service && (!self.is_taken_out || self.was_never_there);
         self.serves = Some(serves || has_no_light);
         self.stage = if serves || in_service || has_no_light { Stage::Health } else { Stage::Return };
         self.attempts.succeeded(match self.stage {

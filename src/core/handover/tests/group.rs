@@ -523,3 +523,20 @@ fn a_member_that_the_process_before_had_the_group_terminate_has_a_successor_to_e
     told.answer(DutyId::Ask, members("Terminating"));
     assert!(told.until(40_000, DutyId::Find).is_some());
 }
+
+#[test]
+fn an_instance_that_somebody_else_has_taken_out_of_its_target_group_does_not_register_itself_there() {
+    let members = [US, "i-1", "i-2"].map(|name| member(name, "InService")).into();
+    let mut told = told(plan_of(AutoScalingGroup { members, ..group(&[]) }), When::AtOnce, |_| {});
+    while told.now < 60_000 {
+        for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+            assert!(!matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::Light(_))), "{call:?}");
+            let nobody = matches!(call, Call::DescribeTargetHealth { .. }).then(|| Answer::Health(Vec::new()));
+            if let Some(answer) = nobody.or_else(|| well(&call)) {
+                told.answer(duty, answer);
+            }
+        }
+        told.now += 100;
+    }
+    assert!(told.handover.is_quiet());
+}
