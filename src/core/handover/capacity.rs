@@ -191,7 +191,7 @@ impl AskCapacity {
         // While it is changed AWS shows the number from before.
         let is_settled = fleet.state == FleetState::Active;
         let has_ended = matches!(fleet.state, FleetState::Ended(_));
-        let fulfilled = fleet.capacity.fulfilled;
+        let fulfilled = fleet.capacity.fulfilled - self.count.idle;
         let total = self.writes.accepted.filter(|_| !is_settled).unwrap_or(fleet.capacity.total);
         let reached = self.count.wanted.is_some_and(|wanted| fulfilled >= wanted);
         let stale = self.count.wanted.is_none_or(|wanted| total < wanted);
@@ -219,7 +219,7 @@ impl AskCapacity {
     }
 
     fn counted(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
-        let Some(fleet) = self.fleet.clone() else {
+        let Some(mut fleet) = self.fleet.clone() else {
             return self.go_on(now, Stage::Read);
         };
         let another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
@@ -230,8 +230,10 @@ impl AskCapacity {
             None if self.count.by_marks.is_none() => Others::Stay,
             _ => Others::Go,
         };
-        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         let units = Units::of(&fleet, members, incident, now);
+        self.count.idle = units.idle;
+        fleet.capacity.fulfilled -= units.idle;
+        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
         if !self.settles_base(now, incident, units) {
             return;
         }

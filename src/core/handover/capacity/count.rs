@@ -41,7 +41,9 @@ pub(super) struct Count {
     pub(super) on_demand: i32,
     /// Units that the fleet replaces without being asked.
     pub(super) by_itself: i32,
-    /// The fleet's capacity.
+    /// See [`Units::idle`].
+    pub(super) idle: i32,
+    /// The fleet's capacity without them.
     pub(super) fulfilled: i32,
     /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
     pub(super) doubted_since: Option<BootInstant>,
@@ -69,6 +71,9 @@ pub(in crate::core::handover) struct Units {
     pub(super) victims: usize,
     /// Those of them that are on demand.
     pub(super) on_demand: i32,
+    /// Those that exceed the other part of the target, where all that go are Spot or all are on demand: a fleet fills either part by
+    /// itself. They count nowhere below.
+    pub(super) idle: i32,
     /// The living ones that no notice takes, this instance not among them.
     pub(in crate::core::handover) staying: i32,
     /// The living ones that were launched since the first notice of all that go.
@@ -99,14 +104,23 @@ impl Units {
             living.map(|member| member_hundredths(fleet, member)).sum::<u64>()
         };
         let whole = |is: &dyn Fn(&FleetMember) -> bool| i32::try_from(hundredths(is) / 100).unwrap_or(i32::MAX);
+        let going = units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now));
+        let on_demand = on_demand_under_notice(fleet, members, &incident.start.identity, incident.time_of(now));
+        let idle = fleet.capacity.spot.filter(|_| on_demand == 0 || on_demand == going).map_or(0, |spot| {
+            let is_spot = on_demand > 0;
+            let target = if is_spot { spot } else { fleet.capacity.total - spot };
+            let is_of_part = |it: &FleetMember| it.instance.as_ref().is_some_and(|it| it.is_on_demand != is_spot);
+            (whole(&|it| is_other(it) && !is_going(it) && is_of_part(it)) - target).max(0)
+        });
         Units {
-            going: units_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
+            going,
             victims: members.iter().filter(|it| is_going(it)).count().max(1),
-            on_demand: on_demand_under_notice(fleet, members, &incident.start.identity, incident.time_of(now)),
-            staying: whole(&|it| is_other(it) && !is_going(it)),
+            on_demand,
+            idle,
+            staying: whole(&|it| is_other(it) && !is_going(it)) - idle,
             young: whole(&is_young),
-            old: whole(&|it| it.instance.is_some() && !is_young(it)),
-            living: units(hundredths(&|_| true)),
+            old: whole(&|it| it.instance.is_some() && !is_young(it)) - idle,
+            living: units(hundredths(&|_| true)) - idle,
         }
     }
 }

@@ -21,7 +21,7 @@ impl AskCapacity {
 
     /// The fleet has launched for one victim or more.
     fn has_grown(&self) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled > self.count.fulfilled)
+        self.fleet.as_ref().is_some_and(|fleet| fleet.capacity.fulfilled - self.count.idle > self.count.fulfilled)
     }
 
     pub(super) fn in_words(&self, begun_at: BootInstant) -> DutyReport {

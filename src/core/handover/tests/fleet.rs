@@ -165,8 +165,18 @@ fn only_the_part_that_a_member_counts_in_is_raised_and_put_back() {
         (LifeCycle::OnDemand, true, (12, Some(5))),
         (LifeCycle::Spot, false, (11, Some(5))),
     ] {
+        let is_on_demand = life_cycle == LifeCycle::OnDemand;
+        let bought = |name: &str, is_on_demand| {
+            let mut member = member(name, 29, None);
+            member.instance.iter_mut().for_each(|instance| instance.is_on_demand = is_on_demand);
+            member
+        };
         let mut told = told(|told| {
             told.shown.capacity.spot = Some(4);
+            let (us, others) = told.members.split_last_mut().expect("it");
+            let on_demand = others.iter_mut().skip(if is_on_demand { 4 } else { 3 });
+            on_demand.filter_map(|it| it.instance.as_mut()).for_each(|instance| instance.is_on_demand = true);
+            us.instance.iter_mut().for_each(|instance| instance.is_on_demand = is_on_demand);
             told.members[0].taken_since = spot_goes_too.then(|| epoch() + Duration::from_secs(19));
             let mut incident = told.handover.incident().clone();
             incident.start.identity.life_cycle = life_cycle;
@@ -175,7 +185,8 @@ fn only_the_part_that_a_member_counts_in_is_raised_and_put_back() {
         });
         told.until(30_000);
         told.shown.capacity.fulfilled = raised.0;
-        told.members.extend((10..raised.0).map(|number| member(&format!("i-new-{number}"), 29, None)));
+        told.members.push(bought("i-new-1", is_on_demand));
+        told.members.extend(spot_goes_too.then(|| bought("i-new-2", false)));
         told.until(100_000);
         let parts = |call: &Call| match call {
             Call::ModifyFleet { total, spot, .. } => Some((*total, *spot)),
@@ -184,6 +195,24 @@ fn only_the_part_that_a_member_counts_in_is_raised_and_put_back() {
         let written: Vec<_> = told.calls.iter().filter_map(parts).collect();
         assert_eq!(written, [raised, (10, Some(4))], "{life_cycle:?}");
     }
+}
+
+#[test]
+fn what_exceeds_one_part_of_the_target_fills_no_place_in_the_other() {
+    let mut told = told(|told| {
+        told.shown.capacity.spot = Some(8);
+        let on_demand = told.members.iter_mut().take(3).filter_map(|member| member.instance.as_mut());
+        on_demand.for_each(|instance| instance.is_on_demand = true);
+        told.members.push(member("i-10", -900, None));
+        told.shown.capacity.fulfilled = 11;
+    });
+    told.until(33_000);
+    assert_eq!((told.written.clone(), told.shown.capacity.spot), (vec!["11".to_owned()], Some(9)));
+    told.members.push(member("i-new", 31, None));
+    told.shown.capacity.fulfilled = 12;
+    told.until(60_000);
+    assert_eq!((told.written.clone(), told.shown.capacity.spot), (vec!["11".to_owned(), "10".to_owned()], Some(8)));
+    assert!(told.has(MilestoneKind::SuccessorRunning));
 }
 
 #[test]
