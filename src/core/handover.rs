@@ -222,7 +222,7 @@ impl Handover {
     /// The calls to begin now. Each is performed once, within its limit, and answered with [`Handover::answered`].
     pub fn due(&mut self, now: BootInstant) -> Vec<Due> {
         if self.end(now) {
-            return Vec::new();
+            return self.look_after(now);
         }
         let mut situation = self.facts.situation(now, &self.duties);
         let calls = self.duties.due(&mut situation);
@@ -243,7 +243,7 @@ impl Handover {
     /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
     /// some of AWS's refusals mean that a thing is done.
     pub fn answered(&mut self, now: BootInstant, id: DutyId, answer: Answer) -> Option<Failure> {
-        if self.outcome().is_some() {
+        if self.outcome().is_some() && !self.begins_again(now, id, &answer) {
             self.duties.find(id)?.attempts_mut().was_answered();
             return None;
         }
@@ -296,7 +296,7 @@ impl Handover {
     /// When [`Handover::due`] has to be asked again at the latest, if nothing is answered before.
     pub fn wake(&self) -> Option<BootInstant> {
         if self.outcome().is_some() {
-            return None;
+            return self.looks_after_at();
         }
         let (deadline, leave) = (self.facts.incident.deadline, self.facts.effective_leave());
         let latest_leave = self.facts.latest_leave(&leave);

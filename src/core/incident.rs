@@ -258,6 +258,12 @@ impl Incident {
         self.phase = Phase::Leaving;
     }
 
+    /// Its handover was over, and is not any more.
+    pub(crate) fn go_on_again(&mut self) {
+        self.outcome = None;
+        self.phase = Phase::Leaving;
+    }
+
     /// Its handover is over.
     pub(crate) fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);

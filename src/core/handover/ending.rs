@@ -1,13 +1,18 @@
 //! When a handover has ended, and how that is told.
 
+use std::time::Duration;
+
 use super::light::Light;
 use super::successor::SuccessorDuties;
 use super::words::seconds;
-use super::{Handover, seed};
+use super::{Answer, Due, DutyId, Handover, seed};
 use crate::core::duty::{Duty, DutyReport};
 use crate::core::incident::Outcome;
-use crate::core::model::{BootInstant, MilestoneKind, TargetGroupArn};
+use crate::core::model::{BootInstant, Instance, MilestoneKind, Signal, TargetGroupArn};
 use crate::core::plan::Plan;
+
+/// With less time than this nobody is launched any more in the place of a successor that has died.
+const LEAST_LEFT: Duration = Duration::from_secs(25);
 
 impl Handover {
     /// The fate of each duty so far.
@@ -107,6 +112,38 @@ impl Handover {
         let successor = self.duties.successor.as_mut();
         let looks_at_successor = successor.is_some_and(|successor| successor.is_to_be_seen_again(now));
         self.looks_once_more(now) || looks_at_successor
+    }
+
+    /// When the successor is looked at again, now that this instance has handed over and waits for its end.
+    pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
+        let incident = &self.facts.incident;
+        let is_looked_after = incident.signal == Signal::Notice && incident.is_complete();
+        let at = self.duties.successor.as_ref().filter(|_| is_looked_after)?.looks_after_at()?;
+        (at + LEAST_LEFT < incident.deadline).then_some(at)
+    }
+
+    pub(super) fn look_after(&mut self, now: BootInstant) -> Vec<Due> {
+        if self.looks_after_at().is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let left = self.facts.incident.deadline.since(now);
+        let mut situation = self.facts.situation(now, &self.duties);
+        let look = self.duties.successor.as_mut().and_then(|successor| successor.look_after(&mut situation));
+        look.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
+    }
+
+    /// Tells whether the answer shows that the successor is gone since: the handover goes on then.
+    pub(super) fn begins_again(&mut self, now: BootInstant, id: DutyId, answer: &Answer) -> bool {
+        let is_gone = |instances: &Vec<Instance>| instances.iter().any(|instance| !instance.state.is_alive());
+        let incident = &mut self.facts.incident;
+        let has_time =
+            now + LEAST_LEFT < incident.deadline && incident.signal == Signal::Notice && incident.is_complete();
+        let begins = id == DutyId::Watch && has_time && matches!(answer, Answer::Instances(seen) if is_gone(seen));
+        if begins {
+            incident.go_on_again();
+            self.duties.last_looks = None;
+        }
+        begins
     }
 
     /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.

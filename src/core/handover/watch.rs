@@ -9,16 +9,18 @@ use jiff::Timestamp;
 use super::crowd::Bucket;
 use super::duties::{Duties, News};
 use super::words::{seconds, successors};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
-use crate::core::duty::its_attempts;
+use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation};
+use crate::core::duty::{self, its_attempts};
 use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, StateReason};
 use crate::core::plan::LEAVING_TAG;
-use crate::core::retry::growing;
+use crate::core::retry::{fraction, growing};
 
 /// The pauses between two looks until it runs.
 const PAUSES: [u64; 6] = [1, 1, 2, 2, 3, 4];
 /// The pause between two looks at a successor that runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
+/// About the pause between two looks once the handover is over.
+const LOOKS_AFTER_EVERY: Duration = Duration::from_secs(24);
 /// A look older than this does not say how things stand: before the end it is taken once more.
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
 /// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more than these.
@@ -132,6 +134,17 @@ impl Watch {
             self.attempts.next = self.attempts.next.min(now);
         }
         wanted
+    }
+
+    /// When they are looked at again after the end: seldom, and at an instant of this instance's own.
+    pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
+        let last = self.seen_at.unwrap_or_default().max(self.attempts.begun_at);
+        let pause = LOOKS_AFTER_EVERY.mul_f64(0.75 + fraction(self.attempts.seed) / 2.0);
+        (!self.attempts.in_flight).then_some(self.attempts.next.max(last + pause))
+    }
+
+    pub(super) fn look_after(&mut self, situation: &mut Situation<'_>) -> Option<(DutyId, Call)> {
+        duty::begin(self, situation.now, situation)
     }
 
     pub(super) fn is_running(&self) -> bool {

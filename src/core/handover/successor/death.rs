@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Death, Situation, SuccessorDuties, ask_of};
+use super::{Call, Death, DutyId, Situation, SuccessorDuties, Watch, ask_of};
 use crate::core::model::{BootInstant, InstanceId};
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
@@ -36,6 +36,16 @@ impl SuccessorDuties {
         }
         let code = last.reason.map(|reason| reason.code);
         Some(Failure { kind: FailureKind::Rejected, code, message })
+    }
+
+    /// When the successors are looked at again after the end.
+    pub(in crate::core::handover) fn looks_after_at(&self) -> Option<BootInstant> {
+        self.watch.as_ref().and_then(Watch::looks_after_at)
+    }
+
+    /// One look at them.
+    pub(in crate::core::handover) fn look_after(&mut self, situation: &mut Situation<'_>) -> Option<(DutyId, Call)> {
+        self.watch.as_mut()?.look_after(situation)
     }
 
     /// A successor that goes itself is a victim: once the others are as many as all that go, it is followed no more.

@@ -134,3 +134,22 @@ fn a_look_that_fails_holds_nothing_up_and_says_so() {
         assert!(looks <= most, "{looks} looks");
     }
 }
+
+fn dies_soon_after_the_end(aws: &mut Aws) {
+    aws.loses_its_successor();
+}
+
+#[test]
+fn a_successor_that_dies_after_the_end_is_replaced_while_there_is_time() {
+    for (at, launches) in [(40_000, 2), (100_000, 1)] {
+        let run = meanwhile(&[(at, dies_soon_after_the_end)]);
+        assert_eq!(run.aws.launches.len(), launches, "dead at {at}");
+        assert!(run.outcome(0).complete, "{:?}", undone(&run));
+        let looks = |(made, _, call): &&(u64, usize, Call)| {
+            *made > 30_000 && *made < 120_000 && matches!(call, Call::DescribeInstances { .. })
+        };
+        let looks = run.calls.iter().filter(looks).count();
+        assert!((1..=8).contains(&looks), "{looks} looks after the end");
+        assert_eq!(run.milestones.iter().filter(|it| it.milestone == MilestoneKind::HandedOver).count(), launches);
+    }
+}
