@@ -38,7 +38,7 @@ impl ArnScope {
 
     /// The ARN of an Auto Scaling group by its name, whatever its own id.
     pub(super) fn group(&self, name: &str) -> String {
-        self.arn("autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{name}"))
+        self.arn("autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{}", literal(name)))
     }
 
     /// The ARN of a role without a path.
@@ -53,4 +53,13 @@ impl ArnScope {
             _ => &["ec2.amazonaws.com"],
         }
     }
+}
+
+/// A name in which IAM takes no sign for a wildcard or the beginning of a variable. AWS allows them in a group's name.
+fn literal(name: &str) -> String {
+    let sign = |sign: char| match sign {
+        '*' | '?' | '$' => format!("${{{sign}}}"),
+        sign => sign.to_string(),
+    };
+    name.chars().map(sign).collect()
 }

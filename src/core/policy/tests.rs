@@ -321,3 +321,9 @@ fn what_an_override_names_is_allowed_as_what_its_template_names() {
     assert_eq!((named.placement_groups, named.keys), (vec!["rack".to_owned()], vec!["key-1".to_owned()]));
     assert_eq!(named.parameters, ["/images/web"]);
 }
+
+#[test]
+fn a_sign_of_iam_s_in_a_group_s_name_is_the_sign_itself() {
+    let scope = ArnScope::new(None, "eu-west-1", "1");
+    assert!(scope.group("web*$?").ends_with("autoScalingGroupName/web${*}${$}${?}"), "{}", scope.group("web*$?"));
+}
