@@ -128,6 +128,11 @@ pub(super) trait Ask: Duty<Duties> {
     /// So many units go, and some of them nobody has replaced.
     fn hears_of_victims(&mut self, _situation: &Situation<'_>, _units: i32) {}
 
+    /// One that it had launched is missed though others of them live: it launches for all that go.
+    fn launches_for_all(&self) -> bool {
+        false
+    }
+
     /// The successor has died. Returns whether the next one is launched from here, or none.
     fn died(&mut self, _now: BootInstant, _death: &Death) -> bool {
         false

@@ -188,6 +188,10 @@ impl Crowd {
         attempts.next = attempts.next.min(now.max(deadline - LAST_LOOK));
     }
 
+    pub(super) fn is_throttled(&self) -> bool {
+        self.throttled_at.is_some()
+    }
+
     /// Few instances have the same owner, as far as it is known.
     pub(super) fn is_small(&self) -> bool {
         self.fellows.is_some_and(|fellows| usize::try_from(fellows).is_ok_and(|fellows| fellows <= FEW + 1))

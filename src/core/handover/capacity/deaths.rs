@@ -1,6 +1,7 @@
 //! What a fleet has launched and lost again: told, and asked for again, but not for ever.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::{Ask, Asked};
@@ -12,6 +13,9 @@ use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
 
 /// A fleet that does not get what it was raised for is asked for the dead after so many reads.
 const READS_WITHOUT_A_DEATH: usize = 5;
+
+/// A successor that has not shown so long after the last count is missed.
+const MISSED_AFTER: Duration = Duration::from_secs(20);
 
 /// The instances that the fleet has launched for this handover and lost.
 #[derive(Clone, Default)]
@@ -91,6 +95,10 @@ impl Ask for AskCapacity {
         self.deaths.given_up.as_deref()
     }
 
+    fn launches_for_all(&self) -> bool {
+        true
+    }
+
     /// The fleet has launched one that is gone: it is counted again, and raised again while there is time.
     fn died(&mut self, now: BootInstant, death: &Death) -> bool {
         self.note_death(death);
@@ -101,14 +109,18 @@ impl Ask for AskCapacity {
         is_ours_to_raise
     }
 
-    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since: it is counted again.
+    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or nobody has shown
+    /// for them long after it: it is counted again.
     fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
         let may_raise = self.raise.is_begun() && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
         let is_late = situation.incident.deadline.since(situation.now) < super::ABOUT_TO_GO;
-        if self.stage != Stage::Done || units <= self.count.heard_of || !may_raise || is_late {
+        // What was launched for the others may have died before any look showed it.
+        let is_overdue = situation.now >= self.count.at + MISSED_AFTER && !situation.crowd.is_throttled();
+        let is_news = units > self.count.heard_of || is_overdue;
+        if self.stage != Stage::Done || !is_news || !may_raise || is_late {
             return;
         }
-        self.count.heard_of = units;
+        (self.count.heard_of, self.count.at) = (self.count.heard_of.max(units), situation.now);
         (self.fulfilled, self.count.wanted, self.back_at) = (false, None, None);
         self.stage = Stage::Read;
         self.attempts.begins_again(situation.now);

@@ -20,8 +20,12 @@ impl SuccessorDuties {
         }
         let words: Vec<String> = deaths.iter().map(|death| format!("successor {death}")).collect();
         let mut message = words.join("; ");
-        self.deaths.extend(deaths);
+        self.deaths.extend(deaths.iter().cloned());
         let others_live = self.watch.as_ref().is_some_and(|watch| watch.len() > 0);
+        let launches_for_all = self.ask.as_ref().is_some_and(|ask| ask.launches_for_all());
+        if let (true, true, Some(ask)) = (others_live, launches_for_all, &mut self.ask) {
+            deaths.iter().for_each(|death| _ = ask.died(now, death));
+        }
         if !others_live {
             self.watch = None;
             let launches_again = match last.is_of_another {

@@ -415,6 +415,33 @@ fn a_successor_that_goes_itself_before_anybody_is_in_its_place_is_no_success() {
 }
 
 #[test]
+fn a_successor_that_dies_while_another_lives_is_raised_for_again() {
+    let mut told = told(|told| told.members[0].taken_since = Some(epoch() + Duration::from_secs(19)));
+    told.until(30_000);
+    told.shown.capacity.fulfilled = 12;
+    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 29, None)));
+    told.until(50_000);
+    assert_eq!(told.written, ["12", "10"]);
+    let lost = told.members.iter_mut().find(|member| member.instance_id == id("i-new-1"));
+    lost.and_then(|member| member.instance.as_mut()).expect("an instance").state = InstanceState::Terminated;
+    told.shown.capacity.fulfilled = 11;
+    told.until(90_000);
+    assert_eq!(told.written.get(2).map(String::as_str), Some("12"), "{:?}", told.written);
+}
+
+#[test]
+fn a_successor_that_died_before_any_look_showed_it_is_raised_for_again() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.until(37_000);
+    assert_eq!(told.written, ["11", "10"]);
+    told.shown.capacity.fulfilled = 10;
+    told.until(90_000);
+    assert_eq!(told.written.get(2).map(String::as_str), Some("11"), "{:?}", told.written);
+}
+
+#[test]
 fn a_throttled_read_backs_off_as_reads_do() {
     let mut told = told(|_| {});
     let mut reads = 0;
