@@ -189,6 +189,14 @@ impl Handover {
         self.note();
     }
 
+    /// What it hands over for has moved nearer. A second or two are the clocks'.
+    pub fn has_to_end_by(&mut self, deadline: BootInstant) {
+        if deadline + Duration::from_secs(2) < self.facts.incident.deadline {
+            self.facts.incident.deadline = deadline;
+            self.note();
+        }
+    }
+
     /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
     /// was none.
     pub fn group_terminates(&mut self, takes: Takes, deadline: BootInstant, now: BootInstant) {

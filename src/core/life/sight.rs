@@ -14,6 +14,8 @@ use crate::core::notice::{Notice, Recommendation};
 /// among answers is a fault of the metadata, and so are ten of them within a second.
 const LOOKS_THAT_WITHDRAW: u32 = 3;
 const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);
+/// An event that begins now leaves its handover this long.
+const EVENT_LEAVES_AT_LEAST: Duration = Duration::from_secs(30);
 const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
 
 /// Looks in a row that did not show a signal.
@@ -234,6 +236,21 @@ impl Life {
             _ => self.sight.event_absent.ends(),
         }
         (self.sight.events, self.sight.knows_events) = (events, true);
+        self.follow_the_event(at);
+    }
+
+    /// The event that is handed over for may have moved nearer.
+    fn follow_the_event(&mut self, at: BootInstant) {
+        let incident = self.incident_of_this_boot().filter(|it| it.signal == Signal::ScheduledEvent);
+        let ours = incident.and_then(|incident| incident.event.as_ref());
+        let event = self.sight.events.iter().find(|event| event.active && Some(&event.id) == ours);
+        let not_before = event.and_then(|event| event.not_before);
+        if let (Some(not_before), Some(aws_now)) = (not_before, self.aws_now(at)) {
+            let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
+            if let Some(handover) = self.held.open_handover() {
+                handover.has_to_end_by(at + left.max(EVENT_LEAVES_AT_LEAST));
+            }
+        }
     }
 
     fn words_of(&self, event: &ScheduledEvent) -> Option<Remark> {

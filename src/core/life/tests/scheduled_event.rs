@@ -228,6 +228,15 @@ fn is_handed_over_for_though_a_notice_came_within_and_was_withdrawn() {
 }
 
 #[test]
+fn that_moves_nearer_within_its_handover_is_left_for_in_time() {
+    let mut story = Story::with(Owner::Nobody, hands_over_for_events);
+    story.run(10).event("event-1", "system-reboot", 400);
+    story.run(30).event("event-1", "system-reboot", 60);
+    story.run(60);
+    assert!(story.aws.places().is_empty(), "{}", story.tale());
+}
+
+#[test]
 fn has_no_second_successor_for_an_instance_that_stays_out_after_a_notice_within() {
     let mut story = Story::with(Owner::Instant, |config| {
         hands_over_for_events(config);
