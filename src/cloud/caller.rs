@@ -74,19 +74,32 @@ pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> 
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
 }
 
-/// The items of every page of a listing. `page` asks for one page, by its token, and returns its items and the next token.
+/// The items of every page of a listing. `page` asks for one page, by its token, and returns its items and the next token. A
+/// page that names its own token as the next is the last.
 pub(super) async fn pages<T, F>(page: impl Fn(Option<String>) -> F) -> Result<Vec<T>, Failure>
 where
     F: Future<Output = Result<(Vec<T>, Option<String>), Failure>>,
 {
     let (mut all, mut token) = (Vec::new(), None);
     for _ in 0..MOST_PAGES {
-        let (items, following) = page(token).await?;
+        let (items, following) = page(token.clone()).await?;
         all.extend(items);
-        token = next(following.as_deref());
-        if token.is_none() {
+        let following = next(following.as_deref());
+        if following.is_none() || following == token {
             break;
         }
+        token = following;
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_does_not_move_on_ends_a_listing() {
+        let again = |token: Option<String>| async { Ok((vec![token], Some("again".to_owned()))) };
+        assert_eq!(pages(again).await, Ok(vec![None, Some("again".to_owned())]));
+    }
 }

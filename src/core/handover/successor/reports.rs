@@ -37,7 +37,9 @@ impl SuccessorDuties {
                 Some(DutyReport::new("successor", nobody_comes.is_some(), what))
             }
         };
-        let registers = self.registers.iter().filter_map(|register| register.report(begun_at));
+        // Nobody who does not come is to be registered.
+        let is_expected = nobody_comes.is_none() || self.watch.is_some();
+        let registers = self.registers.iter().filter(|_| is_expected).filter_map(|register| register.report(begun_at));
         let reports = asked.into_iter().chain(successor).chain(registers);
         let given_up = self.ask.as_ref().is_some_and(|ask| ask.given_up().is_some());
         let settle = |report: DutyReport| if given_up { report.settled() } else { report };

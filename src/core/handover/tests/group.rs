@@ -255,6 +255,7 @@ fn a_member_that_left_before_it_was_asked_has_no_successor_that_is_known_of() {
         assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
         let outcome = told.handover.outcome().expect("the end");
         assert!(outcome.duties.iter().any(|duty| duty.what.contains("had left its group before")), "{outcome:#?}");
+        assert!(outcome.duties.iter().all(|duty| !duty.duty.starts_with("successor in")), "{outcome:#?}");
     }
 }
 
