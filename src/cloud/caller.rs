@@ -92,14 +92,3 @@ where
     }
     Ok(all)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_token_that_does_not_move_on_ends_a_listing() {
-        let again = |token: Option<String>| async { Ok((vec![token], Some("again".to_owned()))) };
-        assert_eq!(pages(again).await, Ok(vec![None, Some("again".to_owned())]));
-    }
-}

@@ -263,12 +263,14 @@ async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_e
     };
     let (stub, aws) = aws(move |request, _| {
         let more = "<nextToken>more</nextToken>";
+        let token = request.body.split("NextToken=").nth(1).and_then(|rest| rest.split('&').next());
         reply(
             200,
-            &match (request.body.contains("for-ever"), request.body.contains("NextToken=more")) {
-                (true, _) => page("i-0", more),
-                (false, false) => page("i-1", more),
-                (false, true) => page("i-2", "<nextToken></nextToken>"),
+            &match (request.body.contains("for-ever"), request.body.contains("again"), token) {
+                (true, ..) => page("i-0", &format!("<nextToken>{}x</nextToken>", token.unwrap_or_default())),
+                (_, true, _) => page("i-0", more),
+                (.., None) => page("i-1", more),
+                (.., Some(_)) => page("i-2", "<nextToken></nextToken>"),
             },
         )
     })
@@ -279,4 +281,6 @@ async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_e
     assert!(found.iter().all(|instance| instance.state == spot_relay::core::model::InstanceState::Running));
     assert_eq!(calls(&stub).len(), 2);
     assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever", LIMIT).await.unwrap().len(), 100);
+    // A page that names itself as the next.
+    assert_eq!(aws.instances.describe_instances_by_tag("key", "again", LIMIT).await.unwrap().len(), 2);
 }
