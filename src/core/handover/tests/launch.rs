@@ -423,7 +423,7 @@ fn a_version_that_was_deleted_since_the_look_up_is_named_at_the_launch_with_what
 }
 
 #[test]
-fn a_launch_that_was_in_doubt_and_is_found_is_told_as_this_processs_own() {
+fn a_launch_in_doubt_that_is_found_is_told_as_made_by_this_very_process() {
     let mut run = Launching::new();
     run.until(20_000, &mut |_, call| match call {
         Call::CreateFleet { .. } => launched_by_aws(&[], &[]),
