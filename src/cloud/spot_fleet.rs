@@ -9,7 +9,6 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     ActiveInstance, ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData,
 };
-
 use jiff::Timestamp;
 
 use super::caller::{Caller, pages};
@@ -145,10 +144,10 @@ fn target_groups(config: &SpotFleetRequestConfigData) -> Vec<TargetGroupArn> {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::model::FleetState;
     use aws_sdk_ec2::types::{FleetType as AwsFleetType, InstanceType, SpotFleetLaunchSpecification};
 
     use super::*;
+    use crate::core::model::FleetState;
     use crate::core::plan::weight_hundredths;
 
     fn specification(instance_type: &str, weight: f64) -> SpotFleetLaunchSpecification {

@@ -189,7 +189,7 @@ impl Handover {
         self.note();
     }
 
-    /// What it hands over for has moved nearer. A second or two are the clocks'.
+    /// The event that it hands over for has moved nearer. A difference of a second or two is the clocks'.
     pub fn has_to_end_by(&mut self, deadline: BootInstant) {
         if deadline + Duration::from_secs(2) < self.facts.incident.deadline {
             self.facts.incident.deadline = deadline;

@@ -125,7 +125,7 @@ pub(super) trait Ask: Duty<Duties> {
     /// It was looked for long enough: what was in doubt was not done.
     fn was_not_done(&mut self, _now: BootInstant) {}
 
-    /// So many units go, and some of them nobody has replaced.
+    /// The search for successors tells that so many units go, and that nobody has replaced some of them.
     fn hears_of_victims(&mut self, _situation: &Situation<'_>, _units: i32) {}
 
     /// One that it had launched is missed though others of them live: it launches for all that go.

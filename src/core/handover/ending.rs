@@ -116,10 +116,14 @@ impl Handover {
 
     /// When the successor is looked at again, now that this instance has handed over and waits for its end.
     pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
+        let at = self.duties.successor.as_ref()?.looks_after_at()?;
+        self.is_looked_after(at).then_some(at)
+    }
+
+    /// This instance has handed over at a notice, and there is time at this instant to replace the successor.
+    fn is_looked_after(&self, at: BootInstant) -> bool {
         let incident = &self.facts.incident;
-        let is_looked_after = incident.signal == Signal::Notice && incident.is_complete();
-        let at = self.duties.successor.as_ref().filter(|_| is_looked_after)?.looks_after_at()?;
-        (at + LEAST_LEFT < incident.deadline).then_some(at)
+        incident.signal == Signal::Notice && incident.is_complete() && at + LEAST_LEFT < incident.deadline
     }
 
     pub(super) fn look_after(&mut self, now: BootInstant) -> Vec<Due> {
@@ -135,12 +139,10 @@ impl Handover {
     /// Tells whether the answer shows that the successor is gone since: the handover goes on then.
     pub(super) fn begins_again(&mut self, now: BootInstant, id: DutyId, answer: &Answer) -> bool {
         let is_gone = |instances: &Vec<Instance>| instances.iter().any(|instance| !instance.state.is_alive());
-        let incident = &mut self.facts.incident;
-        let has_time =
-            now + LEAST_LEFT < incident.deadline && incident.signal == Signal::Notice && incident.is_complete();
-        let begins = id == DutyId::Watch && has_time && matches!(answer, Answer::Instances(seen) if is_gone(seen));
+        let shows = matches!(answer, Answer::Instances(seen) if is_gone(seen));
+        let begins = id == DutyId::Watch && shows && self.is_looked_after(now);
         if begins {
-            incident.go_on_again();
+            self.facts.incident.go_on_again();
             self.duties.last_looks = None;
         }
         begins

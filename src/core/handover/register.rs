@@ -210,11 +210,11 @@ impl Register {
     /// The targets whose health is asked for. An owner registers on the group's own port, which need not be one of ours. Where
     /// that port is not known, or there are more than one call names, none is named, which asks for the whole group.
     fn targets_to_look_at(&self, asked: &[Instance]) -> Vec<Target> {
-        let own_port = match (self.is_left_to_others(), self.registration.group_port) {
-            _ if asked.len() > self.at_once() => return Vec::new(),
-            (true, None) => return Vec::new(),
-            (by_owner, port) => port.filter(|_| by_owner),
-        };
+        let is_left_to_others = self.is_left_to_others();
+        let own_port = self.registration.group_port.filter(|_| is_left_to_others);
+        if asked.len() > self.at_once() || (is_left_to_others && own_port.is_none()) {
+            return Vec::new();
+        }
         let of = |instance: &Instance| {
             let mut targets = self.targets(instance);
             let id = own_port.and_then(|port| Some(Target { id: self.target_id(instance)?, port }));

@@ -26,8 +26,7 @@ impl Find {
         self.found.retain(|id, _| !instances.contains(id));
         self.ignored.extend(instances.iter().cloned());
         if self.found.len() < before {
-            self.done = false;
-            self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
+            self.looks_for_another(now);
         }
     }
 
@@ -37,13 +36,21 @@ impl Find {
         ids: impl Iterator<Item = &'a InstanceId>,
         now: BootInstant,
     ) {
-        for id in ids.filter(|_| self.among != Among::Tagged) {
+        if self.among == Among::Tagged {
+            return;
+        }
+        for id in ids {
             if let Some(weight) = self.found.remove(id) {
                 self.victims.insert(id.clone(), weight);
                 self.leaving.insert(id.clone());
-                (self.done, self.last_victim_at) = (false, now);
-                self.attempts.next = self.attempts.next.max(now + FIRST_LOOK_AFTER);
+                self.last_victim_at = now;
+                self.looks_for_another(now);
             }
         }
+    }
+
+    fn looks_for_another(&mut self, now: BootInstant) {
+        self.done = false;
+        self.attempts.postpone(now + FIRST_LOOK_AFTER);
     }
 }

@@ -153,7 +153,7 @@ impl Exit {
             self.refused = Some(failure.to_string());
             return Said::Refused;
         }
-        // What it is busy with may be the same call of before.
+        // The group may be busy with this very call of the process before.
         if self.in_doubt && failure.is_busy() {
             return Said::Refused;
         }

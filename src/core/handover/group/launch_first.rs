@@ -130,8 +130,7 @@ pub(super) fn has_grown(group: &AutoScalingGroup, room: &GroupRoom) -> bool {
     room.desired_capacity > group.desired_capacity || room.members.iter().any(|member| !is_known(&member.instance_id))
 }
 
-/// What is known of the group is of up to two hours ago. Many that go together do not ask at once: their launches need the
-/// same bucket.
+/// The group was last looked at up to two hours ago. Many that go together do not ask at once: their launches need the same bucket.
 pub(super) fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
     let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
     matters && incident.planned_before && !takes_turns(group.members.len())

@@ -1,6 +1,7 @@
 //! One handover of a member of a `maintain` fleet, answer by answer.
 
 mod late;
+mod successors;
 
 use super::*;
 use crate::core::plan::{BASE_CAPACITY_TAG, LEAVING_TAG};
@@ -371,74 +372,6 @@ fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
     assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
     assert!(!outcome.contains("not back at"), "{outcome}");
     assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
-}
-
-#[test]
-fn a_successor_that_goes_itself_and_is_replaced_holds_up_nobodys_end() {
-    let noticed = || Some(epoch() + Duration::from_secs(19));
-    let mut told = told(|told| told.members[0].taken_since = noticed());
-    told.until(30_000);
-    told.shown.capacity.fulfilled = 12;
-    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 29, None)));
-    told.until(50_000);
-    let goer = told.members.iter_mut().find(|member| member.instance_id == id("i-new-1"));
-    let instance = goer.and_then(|member| member.instance.as_mut()).expect("an instance");
-    instance.tags.insert(LEAVING_TAG.to_owned(), "by itself".to_owned());
-    told.members.push(member("i-new-3", 51, None));
-    told.shown.capacity.fulfilled = 13;
-    let row = |name: &str| TargetHealth {
-        target: Target { id: name.into(), port: 80 },
-        state: TargetState::Healthy,
-        reason: None,
-    };
-    told.healthy = ["i-new-2", "i-new-3"].map(row).into();
-    told.until(141_000);
-    let outcome = outcome_of(&mut told);
-    assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{outcome}");
-}
-
-#[test]
-fn a_successor_that_goes_itself_before_anybody_is_in_its_place_is_no_success() {
-    let mut told = told(|told| told.members[0].taken_since = Some(epoch() + Duration::from_secs(19)));
-    told.until(30_000);
-    told.shown.capacity.fulfilled = 12;
-    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 29, None)));
-    told.until(50_000);
-    let goer = told.members.iter_mut().find(|member| member.instance_id == id("i-new-1"));
-    let instance = goer.and_then(|member| member.instance.as_mut()).expect("an instance");
-    instance.tags.insert(LEAVING_TAG.to_owned(), "by itself".to_owned());
-    let target = Target { id: "i-new-2".into(), port: 80 };
-    told.healthy = vec![TargetHealth { target, state: TargetState::Healthy, reason: None }];
-    told.until(141_000);
-    let outcome = outcome_of(&mut told);
-    assert!(told.handover.outcome().is_some_and(|outcome| !outcome.complete), "{outcome}");
-}
-
-#[test]
-fn a_successor_that_dies_while_another_lives_is_raised_for_again() {
-    let mut told = told(|told| told.members[0].taken_since = Some(epoch() + Duration::from_secs(19)));
-    told.until(30_000);
-    told.shown.capacity.fulfilled = 12;
-    told.members.extend(["i-new-1", "i-new-2"].map(|name| member(name, 29, None)));
-    told.until(50_000);
-    assert_eq!(told.written, ["12", "10"]);
-    let lost = told.members.iter_mut().find(|member| member.instance_id == id("i-new-1"));
-    lost.and_then(|member| member.instance.as_mut()).expect("an instance").state = InstanceState::Terminated;
-    told.shown.capacity.fulfilled = 11;
-    told.until(90_000);
-    assert_eq!(told.written.get(2).map(String::as_str), Some("12"), "{:?}", told.written);
-}
-
-#[test]
-fn a_successor_that_died_before_any_look_showed_it_is_raised_for_again() {
-    let mut told = told(|_| {});
-    told.until(23_000);
-    told.shown.capacity.fulfilled = 11;
-    told.until(37_000);
-    assert_eq!(told.written, ["11", "10"]);
-    told.shown.capacity.fulfilled = 10;
-    told.until(90_000);
-    assert_eq!(told.written.get(2).map(String::as_str), Some("11"), "{:?}", told.written);
 }
 
 #[test]
