@@ -38,11 +38,11 @@ impl Notice {
     /// The body is no JSON object, or has no `action`.
     pub fn parse(body: &str) -> Result<Notice, NotANotice> {
         #[derive(Deserialize)]
-        struct Body {
+        struct ActionBody {
             action: String,
             time: Option<serde_json::Value>,
         }
-        let parsed: Body = serde_json::from_str(body).map_err(|error| NotANotice(error.to_string()))?;
+        let parsed: ActionBody = serde_json::from_str(body).map_err(|error| NotANotice(error.to_string()))?;
         let action = match parsed.action.as_str() {
             "stop" => Action::Stop,
             "hibernate" => Action::Hibernate,

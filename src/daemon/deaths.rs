@@ -14,7 +14,7 @@ const PAUSES: Backoff =
     Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(10) };
 
 #[derive(Debug, Default)]
-pub(super) struct Deaths {
+pub(super) struct DeadTasks {
     by_purpose: HashMap<Discriminant<Purpose>, TaskDeath>,
 }
 
@@ -24,7 +24,7 @@ struct TaskDeath {
     until: BootInstant,
 }
 
-impl Deaths {
+impl DeadTasks {
     /// A task died. Returns the line that tells of it, the first time in a row.
     pub(super) fn died(&mut self, purpose: Purpose, now: BootInstant) -> Option<String> {
         let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(TaskDeath { in_a_row: 0, until: now });
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_dies_again_and_again_is_paused_longer_and_told_of_once() {
-        let mut deaths = Deaths::default();
+        let mut deaths = DeadTasks::default();
         let mut now = BootInstant::default();
         let pauses: Vec<u64> = (0..6)
             .map(|time| {

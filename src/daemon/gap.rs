@@ -175,7 +175,7 @@ mod tests {
 
     /// An account's bucket of calls (docs/aws.md 3 and 4), in milliseconds. A refused call may cost it what it has gathered for
     /// the next one.
-    struct Bucket {
+    struct CallBudget {
         size: f64,
         per_second: f64,
         level: f64,
@@ -183,7 +183,7 @@ mod tests {
         loses: bool,
     }
 
-    impl Bucket {
+    impl CallBudget {
         fn take(&mut self, now: u64) -> bool {
             self.level = (self.level + (now - self.filled) as f64 / 1_000.0 * self.per_second).min(self.size);
             self.filled = now;
@@ -208,7 +208,7 @@ mod tests {
     /// The same where nobody names a target group: all are listed, and the only one is asked for its targets.
     const SCAN: &[Of] = &[Of::Ec2, Of::Ec2, Of::Ec2, Of::Elb, Of::Elb];
 
-    struct Start {
+    struct Starting {
         seed: u64,
         pauses: u64,
         tempo: Tempo,
@@ -219,12 +219,12 @@ mod tests {
         failures: u32,
     }
 
-    impl Start {
-        fn new(number: usize, scans: bool) -> Start {
+    impl Starting {
+        fn new(number: usize, scans: bool) -> Starting {
             let id = format!("i-{number:017x}");
             let seed = retry::seed(&format!("look-ups of {id}"));
             let (pauses, tempo) = (retry::seed(&id), Tempo::InTurn { seed });
-            Start { seed, pauses, tempo, scans, step: 0, has_waited: false, tries: 0, failures: 0 }
+            Starting { seed, pauses, tempo, scans, step: 0, has_waited: false, tries: 0, failures: 0 }
         }
 
         /// How long until the next call.
@@ -257,10 +257,10 @@ mod tests {
 
     /// When the last of so many that start at once is ready, in seconds, and the calls of each.
     fn all_start(count: usize, of: &[Of], loses: bool) -> (u64, f64) {
-        let bucket = |size: f64, per_second: f64| Bucket { size, per_second, level: size, filled: 0, loses };
+        let bucket = |size: f64, per_second: f64| CallBudget { size, per_second, level: size, filled: 0, loses };
         let (mut auto_scaling, mut ec2, mut elb) = (bucket(100.0, 10.0), bucket(100.0, 20.0), bucket(40.0, 10.0));
-        let mut starts: Vec<Start> = (0..count).map(|number| Start::new(number, of == SCAN)).collect();
-        let first = |start: &Start| START_JITTER.mul_f64(retry::fraction(start.seed)).as_millis() as u64;
+        let mut starts: Vec<Starting> = (0..count).map(|number| Starting::new(number, of == SCAN)).collect();
+        let first = |start: &Starting| START_JITTER.mul_f64(retry::fraction(start.seed)).as_millis() as u64;
         let mut queue: BinaryHeap<_> = starts.iter().map(first).enumerate().map(|(n, at)| Reverse((at, n))).collect();
         let (mut calls, mut last) = (0, 0);
         while let Some(Reverse((now, number))) = queue.pop() {

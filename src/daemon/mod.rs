@@ -60,7 +60,7 @@ use crate::host::boot;
 use crate::host::signals::{Signals, StopRequest};
 use crate::host::threads;
 
-use deaths::Deaths;
+use deaths::DeadTasks;
 use events::{Event, Purpose};
 use log_line::LogLine;
 use measure::Measures;
@@ -105,7 +105,7 @@ struct Daemon {
     watchdog: Option<Watchdog>,
     tasks: JoinSet<Event>,
     purposes: HashMap<Id, Purpose>,
-    deaths: Deaths,
+    deaths: DeadTasks,
     /// The state of the credentials as it was last told.
     credentials: CredentialsState,
     stopping: bool,
@@ -143,7 +143,7 @@ pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<
         notifier: Notifier::new(options.webhook.take()),
         tasks: JoinSet::new(),
         purposes: HashMap::new(),
-        deaths: Deaths::default(),
+        deaths: DeadTasks::default(),
         credentials: CredentialsState::default(),
         stopping: false,
         drill_is_called_off: false,

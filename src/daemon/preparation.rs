@@ -11,7 +11,7 @@ use super::outlook;
 use super::prepare::{Delays, Findings};
 use super::put_off::PutOff;
 use super::rounds::{RENEW_DELAYS, Round, Rounds};
-use super::said::{Said, news};
+use super::said::{SaidBefore, news};
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::LookedUp;
@@ -33,7 +33,7 @@ pub(super) struct Preparation {
     when: When,
     /// The look-ups that failed in the last round, by name.
     unknown: Vec<String>,
-    said: Said,
+    said: SaidBefore,
 }
 
 impl Preparation {

@@ -8,7 +8,7 @@ use crate::cloud::elb::FoundRegistrations;
 
 /// The last words said.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct SaidBefore {
     pub(super) owner: Option<String>,
     pub(super) remarks: Vec<String>,
     pub(super) registered: Option<String>,
@@ -17,7 +17,7 @@ pub(super) struct Said {
     fleet: Option<LogLine>,
 }
 
-impl Said {
+impl SaidBefore {
     /// The lines that were not said before.
     pub(super) fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
         let doubts = outlook::doubts(found).into_iter();

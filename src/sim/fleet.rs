@@ -34,7 +34,7 @@ pub(crate) struct Fleet {
     pub(crate) launching: u32,
     /// The launches of an instant fleet, and its failures.
     pub(crate) launched: Vec<(Choice, Vec<String>)>,
-    pub(crate) failed: Vec<(Choice, Failed)>,
+    pub(crate) failed: Vec<(Choice, Obstacle)>,
     /// The end of a change that does not show yet, and the target that shows meanwhile.
     pub(crate) modifying: Option<(Instant, u32)>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Choice {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Failed {
+pub(crate) struct Obstacle {
     pub(crate) code: &'static str,
     pub(crate) message: String,
 }

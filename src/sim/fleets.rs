@@ -3,7 +3,7 @@
 //! Only `maintain` fleets launch after their start: up to their target, counting what lives; and one for each member at
 //! risk if they have a replacement strategy. A target lowered cancels launches decided and not yet made.
 
-use super::fleet::{Choice, Failed, Fleet, Override, TemplateConfig};
+use super::fleet::{Choice, Fleet, Obstacle, Override, TemplateConfig};
 use super::instance::{Instance, InstancePlace, Launch};
 use super::instance_types::memory_mib;
 use super::launch_template::TemplateReference;
@@ -124,20 +124,20 @@ impl World {
     }
 
     /// The error of this pool alone, if nothing can be launched by this choice.
-    pub(crate) fn obstacle(&self, choice: &Choice) -> Option<Failed> {
+    pub(crate) fn obstacle(&self, choice: &Choice) -> Option<Obstacle> {
         let place = &choice.place;
         if self.subnet(&place.subnet).is_none() {
             let message = format!("The subnet ID '{}' does not exist", place.subnet);
-            return Some(Failed { code: "InvalidSubnetID.NotFound", message });
+            return Some(Obstacle { code: "InvalidSubnetID.NotFound", message });
         }
         let version = self.template_version(&choice.template);
         if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| !it.spot_request_tags.is_empty()) {
             let failure = Refusal::no_spot_request();
-            return Some(Failed { code: "InvalidParameterValue", message: failure.message });
+            return Some(Obstacle { code: "InvalidParameterValue", message: failure.message });
         }
         if place.life_cycle == LifeCycle::OnDemand && version.is_some_and(|it| it.market.is_some()) {
             let message = "The launch template asks for Spot, and the fleet for On-Demand.".to_owned();
-            return Some(Failed { code: "InvalidParameterCombination", message });
+            return Some(Obstacle { code: "InvalidParameterCombination", message });
         }
         if self.has_capacity(place) {
             return None;
@@ -145,7 +145,7 @@ impl World {
         let (market, instance_type, zone) = (place.life_cycle.as_str(), &place.instance_type, &place.zone);
         let message =
             format!("There is no {market} capacity available that matches your request for {instance_type} in {zone}.");
-        Some(Failed { code: "InsufficientInstanceCapacity", message })
+        Some(Obstacle { code: "InsufficientInstanceCapacity", message })
     }
 
     pub(crate) fn launch_fleet_member(&mut self, id: &str, choice: &Choice) -> String {

@@ -167,9 +167,9 @@ fn left_out(lines: u64) -> JournalLine {
 
 impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut told = Told::default();
+        let mut told = EventFields::default();
         event.record(&mut told);
-        let Told { mut message, left, fields } = told;
+        let EventFields { mut message, left, fields } = told;
         if let Some(left) = left {
             // What is left is told to people, too.
             let _ = write!(message, " ({left} s left)");
@@ -201,14 +201,14 @@ impl JournalLine {
 
 /// The fields of an event.
 #[derive(Default)]
-struct Told {
+struct EventFields {
     message: String,
     left: Option<String>,
     /// The line in the protocol's form.
     fields: Vec<u8>,
 }
 
-impl Visit for Told {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         let value = &*printable(value);
         if field.name() == "message" {

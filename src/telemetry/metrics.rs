@@ -20,7 +20,7 @@ use crate::core::retry::FailureKind;
 use handover::HandoverGauges;
 use registrar::Registrar;
 pub(crate) use server::serve;
-use situation::Situation;
+use situation::StandingGauges;
 
 /// The result of a look at the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) struct PrometheusMetrics {
     notices: IntCounter,
     milestones: IntCounterVec,
     handover: HandoverGauges,
-    situation: Situation,
+    situation: StandingGauges,
     credentials_left: Gauge,
     aws_calls: IntCounterVec,
     retries: IntCounterVec,
@@ -110,7 +110,7 @@ impl PrometheusMetrics {
                 &["milestone"],
             )?,
             handover: HandoverGauges::new(&register)?,
-            situation: Situation::new(&register)?,
+            situation: StandingGauges::new(&register)?,
             credentials_left: register.gauge(
                 "spot_relay_credentials_left_seconds",
                 "Seconds until the credentials for AWS end; NaN if they never do, or there are none.",

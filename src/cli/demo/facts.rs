@@ -7,7 +7,7 @@ use crate::cli::screen::Tone;
 
 /// First sights, in time after the notice.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct Witnessed {
     pub(super) seen: Option<Duration>,
     pub(super) out: Option<Duration>,
     pub(super) answered: Option<Duration>,
@@ -21,7 +21,7 @@ pub(super) struct Facts {
     pub(super) handed_over: Option<Duration>,
 }
 
-impl Facts {
+impl Witnessed {
     /// The bars of what was seen, in the order of a handover.
     pub(super) fn bars(&self) -> Vec<Bar> {
         let bar = |label: &str, from: Option<Duration>, until: Option<Duration>, tone| {

@@ -47,7 +47,7 @@ pub(super) enum DemoResult {
 }
 
 /// Somebody said something, at that instant.
-enum News {
+enum Observed {
     Log(String),
     LogEnded,
     Request(Box<Request>, RequestMoment),
@@ -75,8 +75,8 @@ pub(super) struct Demo {
     signals: Signals,
     /// The instant of what was told last: the timeline never goes back.
     latest: Instant,
-    teller: UnboundedSender<(Instant, News)>,
-    news: UnboundedReceiver<(Instant, News)>,
+    teller: UnboundedSender<(Instant, Observed)>,
+    news: UnboundedReceiver<(Instant, Observed)>,
 }
 
 impl Demo {
@@ -91,12 +91,12 @@ impl Demo {
         let (teller, news) = unbounded_channel();
         let tell = teller.clone();
         sim.on_request(move |request, moment| {
-            let _ = tell.send((Instant::now(), News::Request(Box::new(request.clone()), moment)));
+            let _ = tell.send((Instant::now(), Observed::Request(Box::new(request.clone()), moment)));
         });
         let home = Home::new()?;
         let tell = teller.clone();
         let said = move |line: Option<String>| {
-            let _ = tell.send((Instant::now(), line.map_or(News::LogEnded, News::Log)));
+            let _ = tell.send((Instant::now(), line.map_or(Observed::LogEnded, Observed::Log)));
         };
         let endpoints = SimulatorEndpoints { metadata: sim.metadata_endpoint(), aws: sim.aws_endpoint() };
         let daemon = DaemonProcess::start(&home, if fast { FAST_CONFIG } else { CONFIG }, &endpoints, said)?;
@@ -176,7 +176,7 @@ impl Demo {
         }
         let tell = self.teller.clone();
         self.web.ask_slowly(move |answered| {
-            let _ = tell.send((Instant::now(), News::Answer(answered)));
+            let _ = tell.send((Instant::now(), Observed::Answer(answered)));
         });
         let line = self.story.sent(Instant::now(), self.slow);
         self.show(&[line])?;
@@ -223,15 +223,15 @@ impl Demo {
         }
     }
 
-    fn hear(&mut self, at: Instant, news: News) -> anyhow::Result<()> {
+    fn hear(&mut self, at: Instant, news: Observed) -> anyhow::Result<()> {
         let at = self.moment(at);
         let lines = match news {
-            News::Log(line) => self.story.hear_log(at, &line),
-            News::LogEnded => {
+            Observed::Log(line) => self.story.hear_log(at, &line),
+            Observed::LogEnded => {
                 self.story.log_has_ended = true;
                 Vec::new()
             }
-            News::Request(request, moment) => {
+            Observed::Request(request, moment) => {
                 let line = self.story.hear_request(at, &request, moment);
                 let line: Vec<StoryLine> = line.into_iter().collect();
                 self.show(&line)?;
@@ -242,7 +242,7 @@ impl Demo {
                     Ok(())
                 };
             }
-            News::Answer(answered) => vec![self.story.hear_answer(at, answered)],
+            Observed::Answer(answered) => vec![self.story.hear_answer(at, answered)],
         };
         self.show(&lines)
     }

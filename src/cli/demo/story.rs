@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::calls;
-use super::facts::{Facts, first};
+use super::facts::{Witnessed, first};
 use super::story_line::StoryLine;
 use super::web::RequestCount;
 use super::world::{Change, Glimpse, changes};
@@ -29,7 +29,7 @@ const APART: Duration = Duration::from_millis(100);
 pub(super) struct Story {
     notice: Option<Instant>,
     glimpse: Glimpse,
-    facts: Facts,
+    facts: Witnessed,
     /// The calls before the notice, in order.
     asked: Vec<String>,
     told: BTreeSet<String>,

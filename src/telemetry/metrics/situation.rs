@@ -10,15 +10,15 @@ use super::registrar::Registrar;
 const OWNERS: [&str; 5] = ["auto-scaling-group", "ec2-fleet", "spot-fleet", "launch-template", "none"];
 const OUTCOMES: [&str; 2] = ["complete", "partial"];
 
-pub(super) struct Situation {
+pub(super) struct StandingGauges {
     handovers: IntCounterVec,
     targets: Gauge,
     owner: GaugeVec,
 }
 
-impl Situation {
-    pub(super) fn new(register: &Registrar) -> prometheus::Result<Situation> {
-        let situation = Situation {
+impl StandingGauges {
+    pub(super) fn new(register: &Registrar) -> prometheus::Result<StandingGauges> {
+        let situation = StandingGauges {
             handovers: register.counters(
                 "spot_relay_handovers_total",
                 "Handovers that ended, by outcome.",
