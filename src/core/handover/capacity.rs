@@ -247,10 +247,6 @@ impl AskCapacity {
         if self.counts_again() && !hears_of_more {
             return self.reached(now, incident);
         }
-        if self.count.others == Others::AboutToGo {
-            let is_raised = self.raise.is_begun() && capacity.total > base;
-            return if is_raised { self.go_on(now, Stage::StandBack) } else { self.look_again(now) };
-        }
         self.count.by_itself = self.replaced_by_itself(&fleet, base, units);
         let wanted = base.saturating_add((units.going - self.count.by_itself).max(0));
         self.count.wanted = Some(wanted);
@@ -284,6 +280,10 @@ impl AskCapacity {
             self.look_again(now);
         } else if reached && !is_doubtful {
             self.reached(now, incident);
+        } else if self.count.others == Others::AboutToGo {
+            let stands = self.raise.is_begun() && capacity.total > base;
+            self.count.wanted = None;
+            if stands { self.go_on(now, Stage::StandBack) } else { self.look_again(now) }
         } else if capacity.total >= wanted && !is_too_high {
             // Another victim that counted the same has written it for both, or the fleet is at it by itself.
             self.is_raised = true;

@@ -40,6 +40,10 @@ fn member(name: &str, launched: i64, noticed: Option<i64>) -> FleetMember {
     }
 }
 
+fn healthy(name: &str) -> TargetHealth {
+    TargetHealth { target: Target { id: name.into(), port: 80 }, state: TargetState::Healthy, reason: None }
+}
+
 /// Ten members, as many as the fleet is to have; this instance is noticed after twenty seconds.
 fn told(change: impl FnOnce(&mut Told)) -> Told {
     told_of(None, change)

@@ -117,6 +117,24 @@ fn after_a_restart_a_fleet_that_has_replaced_by_itself_is_not_raised_again() {
     assert!(!told.written.contains(&"11".to_owned()), "{:?}", told.written);
 }
 
+#[test]
+fn what_is_done_is_found_done_after_a_restart_though_another_member_goes_in_the_same_seconds() {
+    let mut told = told(|told| {
+        told.members[0] = member("i-1", -900, Some(15));
+        told.members.extend([member("i-new-1", 18, None), member("i-new-2", 24, None)]);
+        told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..12 termination".to_owned());
+        (told.shown.excess, told.shown.capacity.fulfilled) = (ExcessCapacity::Stays, 12);
+        told.healthy = ["i-new-1", "i-new-2"].map(healthy).into();
+        told.now = 112_000;
+    });
+    restart(&mut told);
+    told.until(125_000);
+    assert!(told.handover.successor_id().is_some());
+    told.until(139_000);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete, "{outcome:#?}");
+}
+
 /// The process after the first one takes the incident up.
 fn restart(told: &mut Told) {
     let mut incident = told.handover.incident().clone();

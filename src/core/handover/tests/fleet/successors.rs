@@ -17,10 +17,6 @@ fn first_of_them(told: &mut Told) -> &mut Instance {
     member.and_then(|member| member.instance.as_mut()).expect("an instance")
 }
 
-fn healthy(name: &str) -> TargetHealth {
-    TargetHealth { target: Target { id: name.into(), port: 80 }, state: TargetState::Healthy, reason: None }
-}
-
 #[test]
 fn a_successor_that_goes_itself_and_is_replaced_holds_up_nobodys_end() {
     let mut told = two_launched_for_two();
