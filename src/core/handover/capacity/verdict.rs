@@ -1,0 +1,177 @@
+//! The meaning of what was read of the fleet and its members: whether to raise it, to wait, or to put the base back.
+
+use std::time::Duration;
+
+use super::count::{Others, Units, another_goes_at, is_about_to_go};
+use super::operator::STRANGE_PAUSE;
+use super::{ABOUT_TO_GO, AskCapacity, SPARE_IS_SURE_AFTER, Stage};
+use crate::core::incident::Incident;
+use crate::core::model::{BootInstant, Fleet, FleetMember, FleetState};
+use crate::core::plan::{RaisedCapacity, spot_of_base};
+use crate::core::retry::{fraction, growing};
+
+/// The pauses between two reads while the fleet launches.
+const PAUSES: [u64; 4] = [2, 3, 4, 5];
+
+/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it is shows
+/// within this, or up to twice as long. A capacity that is in doubt for longer is raised: a fleet that has what it is to have
+/// launches nobody by that.
+const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
+
+/// Longer than any call takes to arrive.
+const SETTLE_AFTER: Duration = Duration::from_secs(4);
+
+impl AskCapacity {
+    pub(super) fn read(&mut self, now: BootInstant, incident: &Incident, fleet: Fleet) {
+        if self.is_changed_by_another(now, &fleet) {
+            return self.go_on(now + STRANGE_PAUSE, self.stage);
+        }
+        // While it is changed AWS shows the number from before.
+        let is_settled = fleet.state == FleetState::Active;
+        let has_ended = matches!(fleet.state, FleetState::Ended(_));
+        let fulfilled = fleet.capacity.fulfilled - self.count.idle;
+        let total = self.writes.accepted.filter(|_| !is_settled).unwrap_or(fleet.capacity.total);
+        let reached = self.count.wanted.is_some_and(|wanted| fulfilled >= wanted);
+        let stale = self.count.wanted.is_none_or(|wanted| total < wanted);
+        let shrunk = fulfilled < self.count.fulfilled;
+        self.fleet = Some(fleet);
+        self.forgets_suspicion();
+        match () {
+            () if has_ended => self.go_on(now, Stage::Gone),
+            () if self.is_strange() => self.go_on(now, Stage::Count),
+            () if self.count.by_marks.is_some() && self.is_unnoted() => self.go_on(now, Stage::Note),
+            () if self.back_at.is_some() && is_settled && Some(total) == self.base => {
+                if self.is_forgotten() {
+                    return self.go_on(now, Stage::Note);
+                }
+                let has_lost = self.has_lost(now, incident, fulfilled);
+                self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
+            }
+            () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
+            () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
+            // First read, or another victim wrote a lower number since, or a member has gone: count again.
+            () if stale || shrunk || reached || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
+            () if self.is_unnoted() => self.go_on(now, Stage::Note),
+            () => self.wait(now),
+        }
+    }
+
+    pub(super) fn counted(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
+        let Some(mut fleet) = self.fleet.clone() else {
+            return self.go_on(now, Stage::Read);
+        };
+        let another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
+        self.count.at = now;
+        self.count.another_goes_at = another_goes_at;
+        self.count.others = match another_goes_at {
+            Some(goes_at) if is_about_to_go(goes_at, now) => Others::AboutToGo,
+            None if self.count.by_marks.is_none() => Others::Stay,
+            _ => Others::Go,
+        };
+        let units = Units::of(&fleet, members, incident, now);
+        self.count.idle = units.idle;
+        fleet.capacity.fulfilled -= units.idle;
+        let (capacity, tag) = (fleet.capacity, RaisedCapacity::read(&fleet.tags));
+        if !self.settles_base(now, incident, units) {
+            return;
+        }
+        let Some(base) = self.base else { return };
+        if self.base_spot.0 != base {
+            self.base_spot = (base, spot_of_base(&fleet, base));
+        }
+        let hears_of_more = units.going > self.count.heard_of;
+        (self.count.on_demand, self.count.heard_of) = (units.on_demand, self.count.heard_of.max(units.going));
+        self.count.victims = units.victims;
+        if self.counts_again() && !hears_of_more {
+            return self.reached(now, incident);
+        }
+        self.count.by_itself = self.replaced_by_itself(&fleet, base, units);
+        let wanted = base.saturating_add((units.going - self.count.by_itself).max(0));
+        self.count.wanted = Some(wanted);
+        self.count.fulfilled = capacity.fulfilled;
+        self.terminates_excess |= self.terminated_excess(&fleet, incident);
+        let is_noted = tag.is_some_and(|tag| self.noting(base, tag.raised) == tag && tag.covers(wanted));
+        let is_ours_alone = self.writes.accepted == Some(capacity.total) && fleet.state == FleetState::Active;
+        let is_too_high = capacity.total > wanted && is_ours_alone;
+        // Whoever raises sets the tag before.
+        let is_untouched = !incident.start.is_resumed() || tag.is_none();
+        let nobody_came = self.count.by_itself == 0 || units.young == 0;
+        let nobody_asked = nobody_came && !self.raise.is_begun() && is_untouched;
+        // The successors that others' raises have launched fill the places, and are not registered by that.
+        let is_full = capacity.total == base && units.staying - units.young >= base;
+        let reached = capacity.fulfilled >= wanted;
+        let is_raised = self.raise.is_begun() || capacity.total >= wanted;
+        let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
+        self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
+        // One of many that doubt the same raises first, and the others see that.
+        let doubted_for = DOUBTED_AT_MOST.mul_f64(1.0 + fraction(self.attempts.seed));
+        let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + doubted_for);
+        let seems_spare = is_full && nobody_asked;
+        self.count.spare_since = self.count.spare_since.or(Some(now)).filter(|_| seems_spare);
+        self.has_spare = self.count.spare_since.is_some_and(|since| now >= since + SPARE_IS_SURE_AFTER);
+        if self.has_spare {
+            self.go_on(now, Stage::Done);
+        } else if seems_spare {
+            self.count.wanted = None;
+            self.look_again(now);
+        } else if waits_for_sight {
+            self.look_again(now);
+        } else if reached && !is_doubtful {
+            self.reached(now, incident);
+        } else if self.count.others == Others::AboutToGo {
+            let stands = self.raise.is_begun() && capacity.total > base;
+            self.count.wanted = None;
+            if stands { self.go_on(now, Stage::StandBack) } else { self.look_again(now) }
+        } else if capacity.total >= wanted && !is_too_high {
+            // Another victim that counted the same has written it for both, or the fleet is at it by itself.
+            self.is_raised = true;
+            self.wait(now);
+        } else {
+            self.go_on(now, if is_too_high || is_noted { Stage::Raise } else { Stage::Tag });
+        }
+    }
+
+    pub(super) fn reached(&mut self, now: BootInstant, incident: &Incident) {
+        self.fulfilled = true;
+        if self.may_miss_others(incident) {
+            return self.go_on(now.max(self.sees_all_from), Stage::Count);
+        }
+        self.deaths.expected = self.count.wanted;
+        self.count.another_goes_at = None;
+        self.is_raised = true;
+        if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
+    }
+
+    /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
+    /// before it nobody knows.
+    fn is_back(&self, incident: &Incident) -> bool {
+        let Some(fleet) = &self.fleet else { return false };
+        let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
+        let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
+        match self.writes.accepted {
+            Some(written) => shows_base && Some(written) == self.base,
+            None => shows_base && !(incident.start.is_resumed() && noted),
+        }
+    }
+
+    /// The base stands; but a raise that is still under way, of a process that died, may land on it. One more read.
+    pub(super) fn back(&mut self, now: BootInstant) {
+        if self.back_at.replace(now).is_some() {
+            return self.go_on(now, Stage::Done);
+        }
+        self.count.wanted = None;
+        self.go_on(now + SETTLE_AFTER, Stage::Read);
+    }
+
+    pub(super) fn wait(&mut self, now: BootInstant) {
+        let pause = growing(&PAUSES, self.reads);
+        self.reads += 1;
+        self.go_on(now + pause, Stage::Await);
+    }
+
+    /// Reads and counts anew after a moment.
+    pub(super) fn look_again(&mut self, now: BootInstant) {
+        self.count.another_goes_at = None;
+        self.go_on(now + ABOUT_TO_GO / 5, Stage::Read);
+    }
+}
