@@ -12,7 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crate::cli::environment::{complain, print, runtime, variable};
 use crate::cloud::clock::Clock;
 use crate::cloud::imds::Imds;
-use crate::cloud::{Aws, Connection, LIMIT};
+use crate::cloud::{Aws, Connection};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::asked_at_a_notice;
 use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
@@ -219,7 +219,7 @@ pub(super) async fn needs_of(
             configurations.map(|configuration| configuration.template.clone()).collect()
         }
         (Plan::Group { group, .. }, OwnerNeeds::Group(of_group)) if of_group.launches_first() => {
-            let templates = aws.autoscaling.launch_templates(&group.name, LIMIT).await.unwrap_or_default();
+            let templates = aws.autoscaling.launch_templates(&group.name).await.unwrap_or_default();
             if let OwnerNeeds::Group(of_group) = &mut needs {
                 let ids = templates.iter().map(|template| template.id_or_name.clone());
                 of_group.source.templates = ids.filter(|id| id.starts_with("lt-")).collect();
@@ -249,7 +249,7 @@ async fn read_templates(
         return;
     }
     for template in &templates {
-        let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template, LIMIT).await else { return };
+        let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template).await else { return };
         own_subnets.extend(facts.subnet_id.map(|subnet| (template.id_or_name.clone(), subnet)));
         named = named.and(facts.names);
         profiles.insert(facts.instance_profile);

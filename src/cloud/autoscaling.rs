@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInstancesError};
 
-use super::caller::{Caller, pages};
+use super::caller::Caller;
 use crate::core::call::HookResult;
 use crate::core::model::{
     AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
@@ -23,7 +23,7 @@ const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 #[derive(Clone, Debug)]
 pub struct AutoScaling {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 /// Settings of a group that may be in the way of a launch.
@@ -54,41 +54,37 @@ impl AutoScaling {
     }
 
     /// The group as DescribeAutoScalingGroups alone tells of it; `None` if there is no such group.
-    pub async fn group_without_hooks(&self, name: &str, limit: Duration) -> Result<Option<AutoScalingGroup>, Failure> {
-        let described = self.describe_auto_scaling_groups(name, limit).await?;
+    pub async fn group_without_hooks(&self, name: &str) -> Result<Option<AutoScalingGroup>, Failure> {
+        let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| group(name, &described)))
     }
 
     /// Adds the lifecycle hooks, which DescribeLifecycleHooks tells.
-    pub async fn add_hooks(&self, group: &mut AutoScalingGroup, limit: Duration) -> Result<(), Failure> {
-        let hooks = self.describe_lifecycle_hooks(&group.name, limit).await?;
+    pub async fn add_hooks(&self, group: &mut AutoScalingGroup) -> Result<(), Failure> {
+        let hooks = self.describe_lifecycle_hooks(&group.name).await?;
         (group.termination_hooks, group.launch_hooks) = (hooks_of(&hooks, TERMINATING), hooks_of(&hooks, LAUNCHING));
         Ok(())
     }
 
     /// The termination hooks of the group alone.
-    pub async fn termination_hooks(&self, group: &str, limit: Duration) -> Result<Vec<LifecycleHook>, Failure> {
-        Ok(hooks_of(&self.describe_lifecycle_hooks(group, limit).await?, TERMINATING))
+    pub async fn termination_hooks(&self, group: &str) -> Result<Vec<LifecycleHook>, Failure> {
+        Ok(hooks_of(&self.describe_lifecycle_hooks(group).await?, TERMINATING))
     }
 
-    async fn describe_lifecycle_hooks(
-        &self,
-        group: &str,
-        limit: Duration,
-    ) -> Result<Vec<types::LifecycleHook>, Failure> {
+    async fn describe_lifecycle_hooks(&self, group: &str) -> Result<Vec<types::LifecycleHook>, Failure> {
         let call = self.client.describe_lifecycle_hooks().auto_scaling_group_name(group).send();
-        Ok(self.caller.call(limit, call).await?.lifecycle_hooks.unwrap_or_default())
+        Ok(self.caller.call(call).await?.lifecycle_hooks.unwrap_or_default())
     }
 
     /// The instances of the group in one call; none if there is no such group.
-    pub async fn group_members(&self, name: &str, limit: Duration) -> Result<Vec<GroupMember>, Failure> {
-        let described = self.describe_auto_scaling_groups(name, limit).await?;
+    pub async fn group_members(&self, name: &str) -> Result<Vec<GroupMember>, Failure> {
+        let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| members(&described)).unwrap_or_default())
     }
 
     /// `None` if there is no such group.
-    pub async fn group_traits(&self, name: &str, limit: Duration) -> Result<Option<GroupTraits>, Failure> {
-        let described = self.describe_auto_scaling_groups(name, limit).await?;
+    pub async fn group_traits(&self, name: &str) -> Result<Option<GroupTraits>, Failure> {
+        let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| {
             let processes = described.suspended_processes().iter().filter_map(|process| process.process_name());
             let distribution = described.availability_zone_distribution();
@@ -101,8 +97,8 @@ impl AutoScaling {
     }
 
     /// The group's members and sizes in one call; `None` if there is no such group.
-    pub async fn group_room(&self, name: &str, limit: Duration) -> Result<Option<GroupRoom>, Failure> {
-        let described = self.describe_auto_scaling_groups(name, limit).await?;
+    pub async fn group_room(&self, name: &str) -> Result<Option<GroupRoom>, Failure> {
+        let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| GroupRoom {
             members: members(&described),
             desired_capacity: described.desired_capacity().unwrap_or_default(),
@@ -115,27 +111,17 @@ impl AutoScaling {
 
     /// Tells whether the group replaces its Spot members by itself, at a notice or a recommendation, and how it holds this
     /// instance.
-    pub async fn rebalances(
-        &self,
-        name: &str,
-        ours: &InstanceId,
-        limit: Duration,
-    ) -> Result<(bool, Option<GroupMember>), Failure> {
-        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else { return Ok((false, None)) };
+    pub async fn rebalances(&self, name: &str, ours: &InstanceId) -> Result<(bool, Option<GroupMember>), Failure> {
+        let Some(described) = self.describe_auto_scaling_groups(name).await? else { return Ok((false, None)) };
         let ours = members(&described).into_iter().find(|member| member.instance_id == *ours);
         Ok((described.capacity_rebalance().unwrap_or_default(), ours))
     }
 
     /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its
     /// target groups.
-    pub async fn attach_instances(
-        &self,
-        group: &str,
-        instance_id: &InstanceId,
-        limit: Duration,
-    ) -> Result<(), Failure> {
+    pub async fn attach_instances(&self, group: &str, instance_id: &InstanceId) -> Result<(), Failure> {
         let call = self.client.attach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// Detaches the instance. Without `decrement` the group launches another at once. It deregisters the instance from the
@@ -145,11 +131,10 @@ impl AutoScaling {
         group: &str,
         instance_id: &InstanceId,
         decrement: bool,
-        limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.detach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
         let call = call.should_decrement_desired_capacity(decrement);
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// Runs the termination hooks; without `decrement` the group launches another.
@@ -157,11 +142,10 @@ impl AutoScaling {
         &self,
         instance_id: &InstanceId,
         decrement: bool,
-        limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.terminate_instance_in_auto_scaling_group().instance_id(instance_id.as_str());
         let call = call.should_decrement_desired_capacity(decrement);
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// Launches so much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a
@@ -172,11 +156,10 @@ impl AutoScaling {
         client_token: &str,
         capacity: i32,
         zone: Option<String>,
-        limit: Duration,
     ) -> Result<Launched, Failure> {
         let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
         let call = call.requested_capacity(capacity).set_availability_zones(zone.map(|zone| vec![zone]));
-        let answer = self.caller.call(limit, call.send()).await?;
+        let answer = self.caller.call(call.send()).await?;
         let mut errors: Vec<String> = answer.errors().iter().map(launch_error).collect();
         errors.sort();
         errors.dedup();
@@ -189,27 +172,22 @@ impl AutoScaling {
         &self,
         action: LifecycleAction<'_>,
         result: HookResult,
-        limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.complete_lifecycle_action().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
-        self.caller.call(limit, call.lifecycle_action_result(result.as_str()).send()).await.map(drop)
+        self.caller.call(call.lifecycle_action_result(result.as_str()).send()).await.map(drop)
     }
 
     /// Starts the hook's heartbeat timeout again.
-    pub async fn record_lifecycle_action_heartbeat(
-        &self,
-        action: LifecycleAction<'_>,
-        limit: Duration,
-    ) -> Result<(), Failure> {
+    pub async fn record_lifecycle_action_heartbeat(&self, action: LifecycleAction<'_>) -> Result<(), Failure> {
         let call = self.client.record_lifecycle_action_heartbeat().auto_scaling_group_name(action.group);
         let call = call.lifecycle_hook_name(action.hook).instance_id(action.instance_id.as_str());
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// The launch templates that a group launches from; none where it has a launch configuration.
-    pub async fn launch_templates(&self, name: &str, limit: Duration) -> Result<Vec<LaunchTemplate>, Failure> {
-        let Some(described) = self.describe_auto_scaling_groups(name, limit).await? else { return Ok(Vec::new()) };
+    pub async fn launch_templates(&self, name: &str) -> Result<Vec<LaunchTemplate>, Failure> {
+        let Some(described) = self.describe_auto_scaling_groups(name).await? else { return Ok(Vec::new()) };
         let mixed = described.mixed_instances_policy().and_then(|policy| policy.launch_template());
         let overrides = mixed.into_iter().flat_map(|mixed| mixed.overrides());
         let specifications = described
@@ -227,19 +205,10 @@ impl AutoScaling {
         Ok(specifications.filter_map(template).collect())
     }
 
-    async fn describe_auto_scaling_groups(
-        &self,
-        name: &str,
-        limit: Duration,
-    ) -> Result<Option<types::AutoScalingGroup>, Failure> {
-        let groups = pages(|token| {
-            let call = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.auto_scaling_groups.unwrap_or_default(), answer.next_token))
-            }
-        });
+    async fn describe_auto_scaling_groups(&self, name: &str) -> Result<Option<types::AutoScalingGroup>, Failure> {
+        let asked = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name);
+        let page = |token| asked.clone().set_next_token(token).send();
+        let groups = self.caller.pages(page, |answer| (answer.auto_scaling_groups, answer.next_token));
         Ok(groups.await?.into_iter().next())
     }
 }

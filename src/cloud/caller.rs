@@ -24,6 +24,8 @@ pub(super) const MOST_PAGES: usize = 100;
 /// Makes calls: what every one of them has in common.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
+    /// A call's limit; see [`Aws::within`].
+    pub(super) limit: Duration,
     pub(super) credentials: Credentials,
     pub(super) clock: Clock,
     pub(super) names: Names,
@@ -31,24 +33,47 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The answer within `limit`, or why there is none; only the first look-up of a name may take longer ([`Names`]).
+    /// The answer within the limit, or why there is none; only the first look-up of a name may take longer ([`Names`]).
     /// Credentials that AWS does not accept are loaded again by the next call.
     pub(super) async fn call<T, E>(
         &self,
-        limit: Duration,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, Failure>
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
         let counted = self.tally.begin::<E>();
-        let Some(answer) = self.names.within(limit, call).await else {
-            return Err(Failure::unanswered(format!("no answer within {limit:?}")));
+        let Some(answer) = self.names.within(self.limit, call).await else {
+            return Err(Failure::unanswered(format!("no answer within {:?}", self.limit)));
         };
         let answer = answer.map_err(|error| failure(&error));
         self.credentials.learn(answer.as_ref().err());
         counted.end(answer.as_ref().err().map(|failure| failure.kind));
         answer
+    }
+
+    /// The items of every page of a listing. `page` asks for one page, by its token; `items` tells its items and the next token.
+    /// A page that names its own token as the next is the last.
+    pub(super) async fn pages<A, E, T, F>(
+        &self,
+        page: impl Fn(Option<String>) -> F,
+        items: impl Fn(A) -> (Option<Vec<T>>, Option<String>),
+    ) -> Result<Vec<T>, Failure>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        F: Future<Output = Result<A, SdkError<E, HttpResponse>>>,
+    {
+        let (mut all, mut token) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let (found, following) = items(self.call(page(token.clone())).await?);
+            all.extend(found.unwrap_or_default());
+            let following = next(following.as_deref());
+            if following.is_none() || following == token {
+                break;
+            }
+            token = following;
+        }
+        Ok(all)
     }
 }
 
@@ -72,23 +97,4 @@ pub(super) fn next(token: Option<&str>) -> Option<String> {
 /// AWS's spelling of a time as ours; what is out of all range is none.
 pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
-}
-
-/// The items of every page of a listing. `page` asks for one page, by its token, and returns its items and the next token. A
-/// page that names its own token as the next is the last.
-pub(super) async fn pages<T, F>(page: impl Fn(Option<String>) -> F) -> Result<Vec<T>, Failure>
-where
-    F: Future<Output = Result<(Vec<T>, Option<String>), Failure>>,
-{
-    let (mut all, mut token) = (Vec::new(), None);
-    for _ in 0..MOST_PAGES {
-        let (items, following) = page(token.clone()).await?;
-        all.extend(items);
-        let following = next(following.as_deref());
-        if following.is_none() || following == token {
-            break;
-        }
-        token = following;
-    }
-    Ok(all)
 }

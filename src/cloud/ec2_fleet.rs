@@ -3,7 +3,6 @@
 //! What is written is the caller's: AWS has no compare-and-set. Invariant: nothing is sent but what the caller wants changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::modify_fleet::builders::ModifyFleetFluentBuilder;
@@ -13,7 +12,7 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 
-use super::caller::{Caller, pages, timestamp, would_be_done};
+use super::caller::{Caller, timestamp, would_be_done};
 use super::instances::{FILTER_VALUES_A_CALL, Instances, one_of, spot_requests, tags};
 use super::launch_configuration;
 use crate::core::model::{
@@ -25,7 +24,7 @@ use crate::core::retry::{Failure, FailureKind};
 #[derive(Clone, Debug)]
 pub struct Ec2Fleet {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 impl Ec2Fleet {
@@ -34,15 +33,10 @@ impl Ec2Fleet {
     }
 
     /// DescribeFleets of one; `None` if there is no such fleet.
-    pub async fn describe_fleet(&self, id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
-        let fleets = pages(|token| {
-            let call = self.client.describe_fleets().fleet_ids(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.fleets.unwrap_or_default(), answer.next_token))
-            }
-        });
+    pub async fn describe_fleet(&self, id: &str) -> Result<Option<Fleet>, Failure> {
+        let asked = self.client.describe_fleets().fleet_ids(id);
+        let page = |token| asked.clone().set_next_token(token).send();
+        let fleets = self.caller.pages(page, |answer| (answer.fleets, answer.next_token));
         let fleets = match fleets.await {
             Err(failure) if failure.has_code(&["InvalidFleetId.NotFound", "InvalidFleetId.Malformed"]) => {
                 return Ok(None);
@@ -55,34 +49,28 @@ impl Ec2Fleet {
 
     /// DescribeFleetInstances, joined with what EC2 and the Spot requests say of each. AWS refuses it for a fleet of type
     /// `instant`. Each call has `limit`.
-    pub async fn fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
-        members(&self.client, &self.caller, &self.active_instances(id, limit).await?, limit).await
+    pub async fn fleet_members(&self, id: &str) -> Result<FleetMembers, Failure> {
+        members(&self.client, &self.caller, &self.active_instances(id).await?).await
     }
 
-    async fn active_instances(&self, id: &str, limit: Duration) -> Result<Vec<ActiveInstance>, Failure> {
-        pages(|token| {
-            let call = self.client.describe_fleet_instances().fleet_id(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
-            }
-        })
-        .await
+    async fn active_instances(&self, id: &str) -> Result<Vec<ActiveInstance>, Failure> {
+        let asked = self.client.describe_fleet_instances().fleet_id(id);
+        let page = |token| asked.clone().set_next_token(token).send();
+        self.caller.pages(page, |answer| (answer.active_instances, answer.next_token)).await
     }
 
     /// DescribeFleetInstances for the types of the members.
-    pub async fn member_types(&self, id: &str, limit: Duration) -> Result<BTreeSet<String>, Failure> {
-        Ok(types(&self.active_instances(id, limit).await?))
+    pub async fn member_types(&self, id: &str) -> Result<BTreeSet<String>, Failure> {
+        Ok(types(&self.active_instances(id).await?))
     }
 
-    pub async fn modify_fleet(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
-        self.caller.call(limit, self.modifying_fleet(id, change).send()).await.map(drop)
+    pub async fn modify_fleet(&self, id: &str, change: FleetChange) -> Result<(), Failure> {
+        self.caller.call(self.modifying_fleet(id, change).send()).await.map(drop)
     }
 
     /// Tells whether that would be allowed.
-    pub async fn modify_fleet_dry_run(&self, id: &str, change: FleetChange, limit: Duration) -> Result<(), Failure> {
-        would_be_done(self.caller.call(limit, self.modifying_fleet(id, change).dry_run(true).send()).await)
+    pub async fn modify_fleet_dry_run(&self, id: &str, change: FleetChange) -> Result<(), Failure> {
+        would_be_done(self.caller.call(self.modifying_fleet(id, change).dry_run(true).send()).await)
     }
 
     fn modifying_fleet(&self, id: &str, change: FleetChange) -> ModifyFleetFluentBuilder {
@@ -128,18 +116,17 @@ pub(super) async fn members(
     client: &Client,
     caller: &Caller,
     active: &[ActiveInstance],
-    limit: Duration,
 ) -> Result<FleetMembers, Failure> {
     let ids: Vec<InstanceId> =
         active.iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new).collect();
-    let described = Instances::new(client.clone(), caller.clone()).describe_instances(&ids, limit).await;
+    let described = Instances::new(client.clone(), caller.clone()).describe_instances(&ids).await;
     let described = match described {
         Err(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
         described => described?,
     };
     let mut described: BTreeMap<InstanceId, Instance> =
         described.into_iter().map(|instance| (instance.instance_id.clone(), instance)).collect();
-    let (taken, without_requests) = match taken_instances(client, caller, &ids, limit).await {
+    let (taken, without_requests) = match taken_instances(client, caller, &ids).await {
         Ok(taken) => (taken, None),
         Err(failure) => (BTreeMap::new(), Some(failure)),
     };
@@ -163,12 +150,11 @@ async fn taken_instances(
     client: &Client,
     caller: &Caller,
     ids: &[InstanceId],
-    limit: Duration,
 ) -> Result<BTreeMap<InstanceId, Timestamp>, Failure> {
     let mut taken = BTreeMap::new();
     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
         let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        let requests = spot_requests(client, caller, one_of("instance-id", &ids), limit);
+        let requests = spot_requests(client, caller, one_of("instance-id", &ids));
         taken.extend(requests.await?.iter().filter_map(|request| {
             let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
             // AWS dates every status; one without a date is taken for new.

@@ -40,7 +40,7 @@ const SILENT_AT_MOST: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Elb {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 /// The target groups among which registrations are looked for.
@@ -131,11 +131,10 @@ impl Elb {
         target_group: &TargetGroupArn,
         targets: &[Target],
         zone: &TargetZone,
-        limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.deregister_targets().target_group_arn(target_group.as_str());
         let call = call.set_targets(Some(descriptions(targets, zone)));
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// AWS wants the instance `running`, otherwise it answers `InvalidTarget`.
@@ -144,11 +143,10 @@ impl Elb {
         target_group: &TargetGroupArn,
         targets: &[Target],
         zone: &TargetZone,
-        limit: Duration,
     ) -> Result<(), Failure> {
         let call = self.client.register_targets().target_group_arn(target_group.as_str());
         let call = call.set_targets(Some(descriptions(targets, zone)));
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 
     /// The health of these targets, a row each: one that is not in the group is `unused`. Without any, of every target of the
@@ -158,9 +156,8 @@ impl Elb {
         target_group: &TargetGroupArn,
         targets: &[Target],
         zone: &TargetZone,
-        limit: Duration,
     ) -> Result<Vec<TargetHealth>, Failure> {
-        let rows = self.health(target_group, descriptions(targets, zone), limit).await?;
+        let rows = self.health(target_group, descriptions(targets, zone)).await?;
         Ok(rows.into_iter().map(|(health, _)| health).collect())
     }
 
@@ -169,11 +166,10 @@ impl Elb {
         &self,
         target_group: &TargetGroupArn,
         targets: Vec<TargetDescription>,
-        limit: Duration,
     ) -> Result<Vec<(TargetHealth, Option<String>)>, Failure> {
         let call = self.client.describe_target_health().target_group_arn(target_group.as_str());
         let call = call.set_targets(Some(targets).filter(|targets| !targets.is_empty()));
-        let answer = self.caller.call(limit, call.send()).await?;
+        let answer = self.caller.call(call.send()).await?;
         Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
     }
 
@@ -184,13 +180,12 @@ impl Elb {
         identity: &Identity,
         among: &SearchScope,
         known: &[Registration],
-        limit: Duration,
     ) -> Result<FoundRegistrations, Failure> {
         if *among == SearchScope::Everything {
-            return self.scan(identity, ScanPace::last_way(None), known, limit).await;
+            return self.scan(identity, ScanPace::last_way(None), known).await;
         }
         let mut found = FoundRegistrations::default();
-        let groups = self.groups(among, known, &mut found, limit).await?;
+        let groups = self.groups(among, known, &mut found).await?;
         let source = among.source();
         let mut silent = 0;
         for group in groups {
@@ -201,7 +196,7 @@ impl Elb {
                 found.doubt(identity, Candidate { group, known }, source, UnclearReason::Untold(failure));
                 continue;
             }
-            self.look_into(identity, Candidate { group, known }, source, limit, &mut found).await?;
+            self.look_into(identity, Candidate { group, known }, source, &mut found).await?;
             silent = found.unclear.iter().filter(|(_, reason)| reason.to_ask_again().is_some()).count();
         }
         Ok(found)
@@ -213,7 +208,6 @@ impl Elb {
         among: &SearchScope,
         known: &[Registration],
         found: &mut FoundRegistrations,
-        limit: Duration,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let listed: Vec<String> = match among {
             SearchScope::Everything => return Ok(Vec::new()),
@@ -221,7 +215,7 @@ impl Elb {
             SearchScope::These(arns) => arns.iter().map(ToString::to_string).collect(),
         };
         let mut missing = Vec::new();
-        let groups = self.listed_groups(&listed, known, &mut missing, limit).await?;
+        let groups = self.listed_groups(&listed, known, &mut missing).await?;
         match among {
             SearchScope::These(_) => found.gone.extend(missing.into_iter().map(TargetGroupArn::new)),
             SearchScope::Configured(_) | SearchScope::Everything => found.missing.extend(missing),
@@ -234,11 +228,10 @@ impl Elb {
         identity: &Identity,
         candidate: Candidate<'_>,
         source: Source<'_>,
-        limit: Duration,
         found: &mut FoundRegistrations,
     ) -> Result<(), Failure> {
         let Candidate { group, known } = candidate;
-        let rows = match self.health(&group.arn, Vec::new(), limit).await {
+        let rows = match self.health(&group.arn, Vec::new()).await {
             // Deleted since it was described.
             Err(failure) if is_missing(&failure) => return Ok(()),
             Err(failure) => {
@@ -291,9 +284,9 @@ impl Elb {
     }
 
     /// The deregistration delay of a group; the default where IAM does not let us read it.
-    pub async fn deregistration_delay(&self, arn: &TargetGroupArn, limit: Duration) -> Result<Duration, Failure> {
+    pub async fn deregistration_delay(&self, arn: &TargetGroupArn) -> Result<Duration, Failure> {
         let call = self.client.describe_target_group_attributes().target_group_arn(arn.as_str());
-        let answer = match self.caller.call(limit, call.send()).await {
+        let answer = match self.caller.call(call.send()).await {
             Err(failure) if failure.kind == FailureKind::Denied => return Ok(DEFAULT_DEREGISTRATION_DELAY),
             answer => answer?,
         };

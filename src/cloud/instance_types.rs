@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 
-use super::caller::{Caller, pages};
+use super::caller::Caller;
 use super::instances::{FILTER_VALUES_A_CALL, one_of};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -16,7 +15,7 @@ use crate::core::retry::{Failure, FailureKind};
 #[derive(Clone, Debug)]
 pub struct InstanceTypes {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
     /// In MiB, by type. `None` of one that AWS did not tell when it was asked.
     memory_mib: Arc<Mutex<BTreeMap<String, Option<u32>>>>,
 }
@@ -37,9 +36,9 @@ impl InstanceTypes {
 
     /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited for again,
     /// until the next round of look-ups asks.
-    pub async fn learn_new(&self, mut names: BTreeSet<String>, limit: Duration) -> Result<(), Failure> {
+    pub async fn learn_new(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !self.known().contains_key(name));
-        let learned = self.learn(names.clone(), limit).await;
+        let learned = self.learn(names.clone()).await;
         if matches!(&learned, Err(Failure { kind: FailureKind::Unanswered, .. })) {
             let mut known = self.known();
             names.into_iter().for_each(|name| _ = known.entry(name).or_insert(None));
@@ -48,21 +47,14 @@ impl InstanceTypes {
     }
 
     /// DescribeInstanceTypes of those among these that AWS has not told of, if there are any.
-    pub async fn learn(&self, mut names: BTreeSet<String>, limit: Duration) -> Result<(), Failure> {
+    pub async fn learn(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !name.is_empty() && self.memory_mib(name).is_none());
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(FILTER_VALUES_A_CALL) {
             // A filter leaves out a name that AWS does not know; a list of names is refused for it.
-            let described = pages(|token| {
-                let filter = one_of("instance-type", names);
-                let call = self.client.describe_instance_types().filters(filter).set_next_token(token);
-                let answer = self.caller.call(limit, call.send());
-                async move {
-                    let answer = answer.await?;
-                    Ok((answer.instance_types.unwrap_or_default(), answer.next_token))
-                }
-            })
-            .await;
+            let asked = self.client.describe_instance_types().filters(one_of("instance-type", names));
+            let page = |token| asked.clone().set_next_token(token).send();
+            let described = self.caller.pages(page, |answer| (answer.instance_types, answer.next_token)).await;
             let is_answered =
                 matches!(&described, Ok(_) | Err(Failure { kind: FailureKind::Denied | FailureKind::Rejected, .. }));
             let mut known = self.known();

@@ -3,7 +3,6 @@
 //! Who is whose successor is not known here. Invariant: the state of an instance is its state code's low byte.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
@@ -11,7 +10,7 @@ use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
 use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
 use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
 
-use super::caller::{Caller, pages, timestamp, would_be_done};
+use super::caller::{Caller, timestamp, would_be_done};
 use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
@@ -23,7 +22,7 @@ pub(super) const FILTER_VALUES_A_CALL: usize = 200;
 #[derive(Clone, Debug)]
 pub struct Instances {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 /// One row of DescribeSubnets.
@@ -57,16 +56,16 @@ impl Instances {
 
     /// The instances among these that AWS knows. For a single one that it does not know, or not yet, it errs with
     /// `InvalidInstanceID.NotFound`.
-    pub async fn describe_instances(&self, ids: &[InstanceId], limit: Duration) -> Result<Vec<Instance>, Failure> {
+    pub async fn describe_instances(&self, ids: &[InstanceId]) -> Result<Vec<Instance>, Failure> {
         let mut found = Vec::new();
         for ids in ids.chunks(IDS_A_CALL) {
             let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-            match self.described(self.client.describe_instances().set_instance_ids(Some(ids.clone())), limit).await {
+            match self.described(self.client.describe_instances().set_instance_ids(Some(ids.clone()))).await {
                 Ok(instances) => found.extend(instances),
                 // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
                     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
-                        found.extend(self.filtered(vec![one_of("instance-id", ids)], limit).await?);
+                        found.extend(self.filtered(vec![one_of("instance-id", ids)]).await?);
                     }
                 }
                 Err(failure) => return Err(failure),
@@ -76,9 +75,9 @@ impl Instances {
     }
 
     /// The VPC of an instance and its IPv6 addresses; `None` where EC2 does not tell them.
-    pub async fn place_of(&self, id: &InstanceId, limit: Duration) -> Result<Option<(String, Vec<String>)>, Failure> {
+    pub async fn place_of(&self, id: &InstanceId) -> Result<Option<(String, Vec<String>)>, Failure> {
         let call = self.client.describe_instances().instance_ids(id.as_str());
-        let answer = self.caller.call(limit, call.send()).await?;
+        let answer = self.caller.call(call.send()).await?;
         let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
         Ok(instances.find_map(|instance| {
             let addresses = ipv6_addresses(instance).map(str::to_owned).collect();
@@ -87,13 +86,8 @@ impl Instances {
     }
 
     /// The instances that carry the tag, in whatever state, the lately terminated among them.
-    pub async fn describe_instances_by_tag(
-        &self,
-        key: &str,
-        value: &str,
-        limit: Duration,
-    ) -> Result<Vec<Instance>, Failure> {
-        self.filtered(vec![filter(&format!("tag:{key}"), value)], limit).await
+    pub async fn describe_instances_by_tag(&self, key: &str, value: &str) -> Result<Vec<Instance>, Failure> {
+        self.filtered(vec![filter(&format!("tag:{key}"), value)]).await
     }
 
     /// The instances of a VPC that hold these addresses, on whichever of their network interfaces: IPv6 addresses, or private
@@ -102,61 +96,41 @@ impl Instances {
         &self,
         vpc_id: &str,
         addresses: &[String],
-        limit: Duration,
     ) -> Result<Vec<Instance>, Failure> {
         let name = match addresses.first() {
             Some(first) if first.contains(':') => "network-interface.ipv6-addresses.ipv6-address",
             _ => "network-interface.addresses.private-ip-address",
         };
-        self.filtered(vec![one_of(name, addresses), filter("vpc-id", vpc_id)], limit).await
+        self.filtered(vec![one_of(name, addresses), filter("vpc-id", vpc_id)]).await
     }
 
-    async fn filtered(&self, filters: Vec<Filter>, limit: Duration) -> Result<Vec<Instance>, Failure> {
-        self.described(self.client.describe_instances().set_filters(Some(filters)), limit).await
+    async fn filtered(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, Failure> {
+        self.described(self.client.describe_instances().set_filters(Some(filters))).await
     }
 
-    async fn described(
-        &self,
-        asked: DescribeInstancesFluentBuilder,
-        limit: Duration,
-    ) -> Result<Vec<Instance>, Failure> {
-        pages(|token| {
-            let answer = self.caller.call(limit, asked.clone().set_next_token(token).send());
-            async move {
-                let answer = answer.await?;
-                Ok((instances(answer.reservations()).collect(), answer.next_token))
-            }
-        })
-        .await
+    async fn described(&self, asked: DescribeInstancesFluentBuilder) -> Result<Vec<Instance>, Failure> {
+        let page = |token| asked.clone().set_next_token(token).send();
+        let reservations = self.caller.pages(page, |answer| (answer.reservations, answer.next_token)).await?;
+        Ok(reservations.iter().flat_map(|reservation| reservation.instances()).filter_map(instance).collect())
     }
 
-    pub async fn describe_tags(&self, resource: &str, limit: Duration) -> Result<BTreeMap<String, String>, Failure> {
-        let tags = pages(|token| {
-            let call = self.client.describe_tags().filters(filter("resource-id", resource)).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.tags.unwrap_or_default(), answer.next_token))
-            }
-        });
+    pub async fn describe_tags(&self, resource: &str) -> Result<BTreeMap<String, String>, Failure> {
+        let asked = self.client.describe_tags().filters(filter("resource-id", resource));
+        let page = |token| asked.clone().set_next_token(token).send();
+        let tags = self.caller.pages(page, |answer| (answer.tags, answer.next_token));
         let pair =
             |tag: &types::TagDescription| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
         Ok(tags.await?.iter().filter_map(pair).collect())
     }
 
     /// Sets tags of an instance or a fleet; a tag that is there already gets the new value.
-    pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)], limit: Duration) -> Result<(), Failure> {
-        self.caller.call(limit, self.creating_tags(resource, tags).send()).await.map(drop)
+    pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)]) -> Result<(), Failure> {
+        self.caller.call(self.creating_tags(resource, tags).send()).await.map(drop)
     }
 
     /// Tells whether that would be allowed.
-    pub async fn create_tags_dry_run(
-        &self,
-        resource: &str,
-        tags: &[(&str, &str)],
-        limit: Duration,
-    ) -> Result<(), Failure> {
-        would_be_done(self.caller.call(limit, self.creating_tags(resource, tags).dry_run(true).send()).await)
+    pub async fn create_tags_dry_run(&self, resource: &str, tags: &[(&str, &str)]) -> Result<(), Failure> {
+        would_be_done(self.caller.call(self.creating_tags(resource, tags).dry_run(true).send()).await)
     }
 
     fn creating_tags(&self, resource: &str, tags: &[(&str, &str)]) -> CreateTagsFluentBuilder {
@@ -165,13 +139,13 @@ impl Instances {
     }
 
     /// Whatever their values; AWS answers success for tags that are not there.
-    pub async fn delete_tags(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
-        self.caller.call(limit, self.deleting_tags(resource, keys).send()).await.map(drop)
+    pub async fn delete_tags(&self, resource: &str, keys: &[&str]) -> Result<(), Failure> {
+        self.caller.call(self.deleting_tags(resource, keys).send()).await.map(drop)
     }
 
     /// Tells whether that would be allowed.
-    pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str], limit: Duration) -> Result<(), Failure> {
-        would_be_done(self.caller.call(limit, self.deleting_tags(resource, keys).dry_run(true).send()).await)
+    pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str]) -> Result<(), Failure> {
+        would_be_done(self.caller.call(self.deleting_tags(resource, keys).dry_run(true).send()).await)
     }
 
     fn deleting_tags(&self, resource: &str, keys: &[&str]) -> DeleteTagsFluentBuilder {
@@ -180,19 +154,19 @@ impl Instances {
     }
 
     /// Our own end, for an instance that is to go all the same.
-    pub async fn terminate_instances(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
-        self.caller.call(limit, self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
+    pub async fn terminate_instances(&self, id: &InstanceId) -> Result<(), Failure> {
+        self.caller.call(self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
     }
 
     /// Tells whether that would be allowed.
-    pub async fn terminate_instances_dry_run(&self, id: &InstanceId, limit: Duration) -> Result<(), Failure> {
+    pub async fn terminate_instances_dry_run(&self, id: &InstanceId) -> Result<(), Failure> {
         let call = self.client.terminate_instances().instance_ids(id.as_str()).dry_run(true);
-        would_be_done(self.caller.call(limit, call.send()).await)
+        would_be_done(self.caller.call(call.send()).await)
     }
 
     /// The settings of one instance's metadata service; `None` where AWS does not tell.
-    pub async fn metadata_options(&self, id: &InstanceId, limit: Duration) -> Result<Option<MetadataOptions>, Failure> {
-        let answer = self.caller.call(limit, self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
+    pub async fn metadata_options(&self, id: &InstanceId) -> Result<Option<MetadataOptions>, Failure> {
+        let answer = self.caller.call(self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
         let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
         let options = instances.find_map(|instance| instance.metadata_options());
         Ok(options.map(|options| MetadataOptions {
@@ -202,12 +176,8 @@ impl Instances {
     }
 
     /// The Spot request of an instance, if it is of type `persistent` and not cancelled.
-    pub async fn persistent_request(
-        &self,
-        id: &InstanceId,
-        limit: Duration,
-    ) -> Result<Option<PersistentRequest>, Failure> {
-        let requests = spot_requests(&self.client, &self.caller, filter("instance-id", id.as_str()), limit);
+    pub async fn persistent_request(&self, id: &InstanceId) -> Result<Option<PersistentRequest>, Failure> {
+        let requests = spot_requests(&self.client, &self.caller, filter("instance-id", id.as_str()));
         let launches_again = |request: &&types::SpotInstanceRequest| {
             let over = [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed];
             request.r#type() == Some(&SpotInstanceType::Persistent)
@@ -222,16 +192,11 @@ impl Instances {
 
     /// All of the account's for an empty list. One that AWS does not know is left out: named as SubnetIds one such would make
     /// AWS refuse them all.
-    pub async fn describe_subnets(&self, ids: &[String], limit: Duration) -> Result<Vec<Subnet>, Failure> {
+    pub async fn describe_subnets(&self, ids: &[String]) -> Result<Vec<Subnet>, Failure> {
         let filters = (!ids.is_empty()).then(|| vec![one_of("subnet-id", ids)]);
-        let subnets = pages(|token| {
-            let call = self.client.describe_subnets().set_filters(filters.clone()).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.subnets.unwrap_or_default(), answer.next_token))
-            }
-        });
+        let asked = self.client.describe_subnets().set_filters(filters);
+        let page = |token| asked.clone().set_next_token(token).send();
+        let subnets = self.caller.pages(page, |answer| (answer.subnets, answer.next_token));
         Ok(subnets.await?.iter().filter_map(subnet).collect())
     }
 }
@@ -246,17 +211,10 @@ pub(super) async fn spot_requests(
     client: &Client,
     caller: &Caller,
     filter: Filter,
-    limit: Duration,
 ) -> Result<Vec<types::SpotInstanceRequest>, Failure> {
-    pages(|token| {
-        let call = client.describe_spot_instance_requests().filters(filter.clone()).set_next_token(token);
-        let answer = caller.call(limit, call.send());
-        async move {
-            let answer = answer.await?;
-            Ok((answer.spot_instance_requests.unwrap_or_default(), answer.next_token))
-        }
-    })
-    .await
+    let asked = client.describe_spot_instance_requests().filters(filter);
+    let page = |token| asked.clone().set_next_token(token).send();
+    caller.pages(page, |answer| (answer.spot_instance_requests, answer.next_token)).await
 }
 
 fn filter(name: &str, value: &str) -> Filter {
@@ -265,10 +223,6 @@ fn filter(name: &str, value: &str) -> Filter {
 
 pub(super) fn one_of(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.to_vec())).build()
-}
-
-fn instances(reservations: &[types::Reservation]) -> impl Iterator<Item = Instance> {
-    reservations.iter().flat_map(|reservation| reservation.instances()).filter_map(instance)
 }
 
 fn ipv6_addresses(described: &types::Instance) -> impl Iterator<Item = &str> + Clone {

@@ -3,8 +3,6 @@
 //! An instant fleet is never deleted: that would terminate what it launched. Invariant: one client token, one set of
 //! parameters; both are the caller's.
 
-use std::time::Duration;
-
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
@@ -13,7 +11,7 @@ use aws_sdk_ec2::types::{
     SpotInstanceType, SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 
-use super::caller::{Caller, pages, would_be_done};
+use super::caller::{Caller, would_be_done};
 use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::core::plan::TemplateMarket;
@@ -58,14 +56,9 @@ impl LaunchTemplates {
 
     /// CreateFleet of type `instant` for one instance. AWS answers with instances, errors, or both, and with neither
     /// while a repeat of the same token is still at work.
-    pub async fn create_fleet(
-        &self,
-        fleet: &InstantFleet,
-        client_token: &str,
-        limit: Duration,
-    ) -> Result<Launched, Failure> {
+    pub async fn create_fleet(&self, fleet: &InstantFleet, client_token: &str) -> Result<Launched, Failure> {
         let call = self.creating_fleet(fleet).client_token(client_token);
-        let answer = self.caller.call(limit, call.send()).await?;
+        let answer = self.caller.call(call.send()).await?;
         let mut errors: Vec<String> = answer.errors().iter().map(error).collect();
         errors.sort();
         errors.dedup();
@@ -74,8 +67,8 @@ impl LaunchTemplates {
     }
 
     /// Tells whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
-    pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet, limit: Duration) -> Result<(), Failure> {
-        would_be_done(self.caller.call(limit, self.creating_fleet(fleet).dry_run(true).send()).await)
+    pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet) -> Result<(), Failure> {
+        would_be_done(self.caller.call(self.creating_fleet(fleet).dry_run(true).send()).await)
     }
 
     fn creating_fleet(&self, fleet: &InstantFleet) -> CreateFleetFluentBuilder {
@@ -92,12 +85,8 @@ impl LaunchTemplates {
     }
 
     /// DescribeLaunchTemplateVersions of one; `None` if there is no such template or version.
-    pub async fn describe_launch_template(
-        &self,
-        template: &LaunchTemplate,
-        limit: Duration,
-    ) -> Result<Option<TemplateFacts>, Failure> {
-        match self.launch_template_version(template, limit).await {
+    pub async fn describe_launch_template(&self, template: &LaunchTemplate) -> Result<Option<TemplateFacts>, Failure> {
+        match self.launch_template_version(template).await {
             Err(failure) if is_missing(&failure) => Ok(None),
             version => Ok(Some(facts(&version?))),
         }
@@ -107,9 +96,8 @@ impl LaunchTemplates {
     pub(super) async fn template_data(
         &self,
         template: &LaunchTemplate,
-        limit: Duration,
     ) -> Result<(LaunchTemplate, ResponseLaunchTemplateData), Failure> {
-        let version = self.launch_template_version(template, limit).await?;
+        let version = self.launch_template_version(template).await?;
         let id_or_name = version.launch_template_id().unwrap_or(&template.id_or_name).to_owned();
         let number = version.version_number().map_or_else(|| template.version.clone(), |number| number.to_string());
         let data =
@@ -117,24 +105,14 @@ impl LaunchTemplates {
         Ok((LaunchTemplate { id_or_name, version: number }, data))
     }
 
-    async fn launch_template_version(
-        &self,
-        template: &LaunchTemplate,
-        limit: Duration,
-    ) -> Result<LaunchTemplateVersion, Failure> {
-        let versions = pages(|token| {
-            let call = self.client.describe_launch_template_versions().versions(&template.version);
-            let call = if template.id_or_name.starts_with("lt-") {
-                call.launch_template_id(&template.id_or_name)
-            } else {
-                call.launch_template_name(&template.id_or_name)
-            };
-            let answer = self.caller.call(limit, call.set_next_token(token).send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.launch_template_versions.unwrap_or_default(), answer.next_token))
-            }
-        });
+    async fn launch_template_version(&self, template: &LaunchTemplate) -> Result<LaunchTemplateVersion, Failure> {
+        let asked = self.client.describe_launch_template_versions().versions(&template.version);
+        let asked = match template.id_or_name.starts_with("lt-") {
+            true => asked.launch_template_id(&template.id_or_name),
+            false => asked.launch_template_name(&template.id_or_name),
+        };
+        let page = |token| asked.clone().set_next_token(token).send();
+        let versions = self.caller.pages(page, |answer| (answer.launch_template_versions, answer.next_token));
         versions.await?.into_iter().next().ok_or_else(|| Failure {
             kind: FailureKind::Rejected,
             code: Some(VERSION_NOT_FOUND.to_owned()),

@@ -1,7 +1,7 @@
 //! AWS's side: one client struct a service edge, over connections, credentials and a clock that they share.
 //!
 //! A file here speaks to one service and decides nothing: each function is one API call (or the pages of one), named
-//! after it. Invariant: one attempt a call, and no call outlives the limit it was given, but for a name's first look-up.
+//! after it. Invariant: one attempt a call, and no call outlives its limit, but for a name's first look-up.
 
 pub mod autoscaling;
 pub mod clock;
@@ -54,7 +54,7 @@ use self::names::Names;
 use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 
-/// A call's limit where there is no reason for another.
+/// A call's limit where there is no reason for another: see [`Aws::within`].
 pub const LIMIT: Duration = Duration::from_secs(3);
 
 /// Names the metadata service, in every SDK.
@@ -142,7 +142,7 @@ impl Aws {
         let credentials = Credentials::new(&of_credentials, instance_profile, names.clone(), clock.clone());
         let provider = SharedCredentialsProvider::new(credentials.clone());
         let config = config.into_builder().credentials_provider(provider).build();
-        let caller = Caller { credentials: credentials.clone(), clock: clock.clone(), names, tally };
+        let caller = Caller { limit: LIMIT, credentials: credentials.clone(), clock: clock.clone(), names, tally };
         let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {
             region: region.to_string(),
@@ -157,5 +157,18 @@ impl Aws {
             instances: Instances::new(ec2.clone(), caller.clone()),
             instance_types: InstanceTypes::new(ec2, caller),
         })
+    }
+
+    /// The same clients, with another limit for each call.
+    pub fn within(&self, limit: Duration) -> Self {
+        let mut aws = self.clone();
+        let (groups, balancers) = (&mut aws.autoscaling.caller, &mut aws.elb.caller);
+        let (ec2_fleet, spot_fleet) = (&mut aws.ec2_fleet.caller, &mut aws.spot_fleet.caller);
+        let (templates, instances) = (&mut aws.launch_templates.caller, &mut aws.instances.caller);
+        let types = &mut aws.instance_types.caller;
+        for caller in [groups, balancers, ec2_fleet, spot_fleet, templates, instances, types] {
+            caller.limit = limit;
+        }
+        aws
     }
 }

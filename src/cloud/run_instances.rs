@@ -5,8 +5,6 @@
 //! is read, and spelled out without what is in the way. What a person keeps in it, user data among it, goes back to AWS and
 //! nowhere else. Invariant: one client token, one set of parameters; both are the caller's.
 
-use std::time::Duration;
-
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, CapacityReservationSpecification, CapacityReservationTarget,
@@ -32,26 +30,21 @@ use crate::core::retry::Failure;
 
 impl LaunchTemplates {
     /// One instance. AWS answers a repeat of the token with the same one.
-    pub async fn run_instances(
-        &self,
-        launch: &SingleLaunch,
-        client_token: &str,
-        limit: Duration,
-    ) -> Result<Launched, Failure> {
-        let call = self.running(launch, limit).await?.client_token(client_token);
-        let answer = self.caller.call(limit, call.send()).await?;
+    pub async fn run_instances(&self, launch: &SingleLaunch, client_token: &str) -> Result<Launched, Failure> {
+        let call = self.running(launch).await?.client_token(client_token);
+        let answer = self.caller.call(call.send()).await?;
         let instances = answer.instances().iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new);
         Ok(Launched { instances: instances.collect(), errors: Vec::new() })
     }
 
     /// Tells whether that would be allowed, with the tags and the role that the instance gets.
-    pub async fn run_instances_dry_run(&self, launch: &SingleLaunch, limit: Duration) -> Result<(), Failure> {
-        let call = self.running(launch, limit).await?.dry_run(true);
-        would_be_done(self.caller.call(limit, call.send()).await)
+    pub async fn run_instances_dry_run(&self, launch: &SingleLaunch) -> Result<(), Failure> {
+        let call = self.running(launch).await?.dry_run(true);
+        would_be_done(self.caller.call(call.send()).await)
     }
 
-    async fn running(&self, launch: &SingleLaunch, limit: Duration) -> Result<RunInstancesFluentBuilder, Failure> {
-        let (template, data) = self.template_data(&launch.template, limit).await?;
+    async fn running(&self, launch: &SingleLaunch) -> Result<RunInstancesFluentBuilder, Failure> {
+        let (template, data) = self.template_data(&launch.template).await?;
         let is_on_spot_only = asks_for_spot(&data) || tags_spot_requests(&data);
         let cannot_stand = launch.market == Market::OnDemand && is_on_spot_only;
         let call = self.client.run_instances().min_count(1).max_count(1);

@@ -3,7 +3,6 @@
 //! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
@@ -11,7 +10,7 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 
-use super::caller::{Caller, pages};
+use super::caller::Caller;
 use super::ec2_fleet::{FleetMembers, members, request_type, state, types, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
@@ -21,7 +20,7 @@ use crate::core::retry::Failure;
 #[derive(Clone, Debug)]
 pub struct SpotFleet {
     client: Client,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 impl SpotFleet {
@@ -30,15 +29,10 @@ impl SpotFleet {
     }
 
     /// DescribeSpotFleetRequests of one; `None` if there is no such request.
-    pub async fn describe_spot_fleet_request(&self, id: &str, limit: Duration) -> Result<Option<Fleet>, Failure> {
-        let configs = pages(|token| {
-            let call = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.spot_fleet_request_configs.unwrap_or_default(), answer.next_token))
-            }
-        });
+    pub async fn describe_spot_fleet_request(&self, id: &str) -> Result<Option<Fleet>, Failure> {
+        let asked = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id);
+        let page = |token| asked.clone().set_next_token(token).send();
+        let configs = self.caller.pages(page, |answer| (answer.spot_fleet_request_configs, answer.next_token));
         let missing = ["InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"];
         let configs = match configs.await {
             Err(failure) if failure.has_code(&missing) => return Ok(None),
@@ -49,33 +43,22 @@ impl SpotFleet {
     }
 
     /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
-    pub async fn spot_fleet_members(&self, id: &str, limit: Duration) -> Result<FleetMembers, Failure> {
-        members(&self.client, &self.caller, &self.active_instances(id, limit).await?, limit).await
+    pub async fn spot_fleet_members(&self, id: &str) -> Result<FleetMembers, Failure> {
+        members(&self.client, &self.caller, &self.active_instances(id).await?).await
     }
 
-    async fn active_instances(&self, id: &str, limit: Duration) -> Result<Vec<ActiveInstance>, Failure> {
-        pages(|token| {
-            let call = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id).set_next_token(token);
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.active_instances.unwrap_or_default(), answer.next_token))
-            }
-        })
-        .await
+    async fn active_instances(&self, id: &str) -> Result<Vec<ActiveInstance>, Failure> {
+        let asked = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id);
+        let page = |token| asked.clone().set_next_token(token).send();
+        self.caller.pages(page, |answer| (answer.active_instances, answer.next_token)).await
     }
 
     /// DescribeSpotFleetInstances for the types of the members.
-    pub async fn member_types(&self, id: &str, limit: Duration) -> Result<BTreeSet<String>, Failure> {
-        Ok(types(&self.active_instances(id, limit).await?))
+    pub async fn member_types(&self, id: &str) -> Result<BTreeSet<String>, Failure> {
+        Ok(types(&self.active_instances(id).await?))
     }
 
-    pub async fn modify_spot_fleet_request(
-        &self,
-        id: &str,
-        change: FleetChange,
-        limit: Duration,
-    ) -> Result<(), Failure> {
+    pub async fn modify_spot_fleet_request(&self, id: &str, change: FleetChange) -> Result<(), Failure> {
         let FleetChange { total, spot, excess, .. } = change;
         let on_demand = total.zip(spot).map(|(total, spot)| total.saturating_sub(spot));
         let excess = excess.map(|excess| match excess {
@@ -84,7 +67,7 @@ impl SpotFleet {
         });
         let call = self.client.modify_spot_fleet_request().spot_fleet_request_id(id).set_target_capacity(total);
         let call = call.set_on_demand_target_capacity(on_demand).set_excess_capacity_termination_policy(excess);
-        self.caller.call(limit, call.send()).await.map(drop)
+        self.caller.call(call.send()).await.map(drop)
     }
 }
 

@@ -1,14 +1,12 @@
 //! Calls to the fleet that owns this instance, of either kind, and putting right what a raise of its capacity has left.
 
-use std::time::Duration;
-
 use tracing::warn;
 
 use super::log_line::LogLine;
 use crate::cloud::Aws;
 use crate::cloud::ec2_fleet::FleetMembers;
-use crate::core::call::{Answer, CALL_LIMIT};
-use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity, InstanceId};
+use crate::core::call::Answer;
+use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -62,11 +60,11 @@ fn surplus(fleet_id: &str, living: i32, target: i32) -> String {
 async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {
     let mut done = Vec::new();
     for (change, words) in right.changes(fleet) {
-        modify_fleet(aws, kind, &fleet.id, change, CALL_LIMIT).await?;
+        modify_fleet(aws, kind, &fleet.id, change).await?;
         done.push(words);
     }
     if right.untag {
-        aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG], CALL_LIMIT).await?;
+        aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG]).await?;
         done.push(format!("removed the tag {BASE_CAPACITY_TAG}: nobody is under notice"));
     }
     Ok(format!("{}: {}", fleet.id, done.join("; ")))
@@ -75,18 +73,18 @@ async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -
 /// Puts the capacity of a fleet back as far as it is this instance's to do.
 pub(super) async fn put_capacity_back(
     aws: &Aws,
-    ours: &InstanceId,
+    identity: &Identity,
     kind: FleetKind,
     fleet_id: &str,
 ) -> Result<Answer, Failure> {
-    let Some(fleet) = describe_fleet(aws, kind, fleet_id, CALL_LIMIT).await? else {
+    let Some(fleet) = describe_fleet(aws, kind, fleet_id).await? else {
         return Ok(Answer::Capacity { is_back: true });
     };
     let members = match fleet.tags.contains_key(BASE_CAPACITY_TAG) {
         true => members_to_tidy(aws, kind, &fleet).await?,
         false => Vec::new(),
     };
-    let left = leftover_of_survivor(&fleet, members, ours, aws.clock.now());
+    let left = leftover_of_survivor(&fleet, members, &identity.instance_id, aws.clock.now());
     if let Leftover::Now(right) = left {
         // The fleet is looked at once more after it was put right.
         put_right(aws, kind, &fleet, right).await?;
@@ -94,15 +92,10 @@ pub(super) async fn put_capacity_back(
     Ok(Answer::Capacity { is_back: left == Leftover::Nothing })
 }
 
-pub(super) async fn describe_fleet(
-    aws: &Aws,
-    kind: FleetKind,
-    fleet_id: &str,
-    limit: Duration,
-) -> Result<Option<Fleet>, Failure> {
+pub(super) async fn describe_fleet(aws: &Aws, kind: FleetKind, fleet_id: &str) -> Result<Option<Fleet>, Failure> {
     match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(fleet_id, limit).await,
-        FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(fleet_id, limit).await,
+        FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(fleet_id).await,
+        FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(fleet_id).await,
     }
 }
 
@@ -128,21 +121,21 @@ pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind
     let counts_memory = fleet.unit == CapacityUnit::MemoryMib;
     if counts_memory || is_open(action) {
         let types = match kind {
-            FleetKind::Ec2 => aws.ec2_fleet.member_types(fleet_id, CALL_LIMIT).await,
-            FleetKind::Spot => aws.spot_fleet.member_types(fleet_id, CALL_LIMIT).await,
+            FleetKind::Ec2 => aws.ec2_fleet.member_types(fleet_id).await,
+            FleetKind::Spot => aws.spot_fleet.member_types(fleet_id).await,
         };
         if let (Ok(types), true) = (&types, counts_memory) {
-            let memory = aws.instance_types.learn(types.clone(), CALL_LIMIT).await;
+            let memory = aws.instance_types.learn(types.clone()).await;
             reads.push(("DescribeInstanceTypes", memory, TOO_FEW));
         }
         reads.push((action, types.map(drop), NOT_RAISED));
     }
     if is_open("DescribeInstances") {
-        let described = aws.instances.describe_instances(std::slice::from_ref(us), CALL_LIMIT).await;
+        let described = aws.instances.describe_instances(std::slice::from_ref(us)).await;
         reads.push(("DescribeInstances", described.map(drop), NOT_RAISED));
     }
     if is_open("DescribeSpotInstanceRequests") {
-        let requests = aws.instances.persistent_request(us, CALL_LIMIT).await;
+        let requests = aws.instances.persistent_request(us).await;
         reads.push(("DescribeSpotInstanceRequests", requests.map(drop), BY_MARKS));
     }
     let denied = reads.into_iter().filter_map(|(action, read, means)| {
@@ -161,13 +154,13 @@ pub(super) async fn fleet_members(
     unit: CapacityUnit,
 ) -> Result<FleetMembers, Failure> {
     let mut members = match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id, CALL_LIMIT).await?,
-        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id, CALL_LIMIT).await?,
+        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id).await?,
+        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id).await?,
     };
     if unit == CapacityUnit::MemoryMib {
         let types = members.members.iter().map(|member| member.instance_type.clone()).collect();
         // A member whose memory is not known counts for less: the fleet launches too few rather than nobody.
-        if let Err(failure) = aws.instance_types.learn_new(types, CALL_LIMIT).await {
+        if let Err(failure) = aws.instance_types.learn_new(types).await {
             warn!("the memory of the members of {fleet_id} is not known: {failure}");
         }
         for member in &mut members.members {
@@ -182,10 +175,9 @@ pub(super) async fn modify_fleet(
     kind: FleetKind,
     fleet_id: &str,
     change: FleetChange,
-    limit: Duration,
 ) -> Result<(), Failure> {
     match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, change, limit).await,
-        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, change, limit).await,
+        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, change).await,
+        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, change).await,
     }
 }

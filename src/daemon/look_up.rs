@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use super::gap::{Gap, Planned, Tempo, patiently};
 use crate::cloud::Aws;
 use crate::cloud::imds::Imds;
-use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
 use crate::core::model::{
@@ -67,9 +66,7 @@ pub(crate) async fn find_tags(
     match imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {
         Ok(Some(tags)) if OWNER_TAGS.iter().any(|key| tags.contains_key(*key)) => Ok(tags),
         // The tags of a young instance show late, and not everywhere at once.
-        Ok(_) | Err(_) => {
-            patiently(identity, || aws.instances.describe_tags(identity.instance_id.as_str(), CALL_LIMIT)).await
-        }
+        Ok(_) | Err(_) => patiently(identity, || aws.instances.describe_tags(identity.instance_id.as_str())).await,
     }
 }
 
@@ -158,7 +155,7 @@ async fn find_fellows(
 ) -> Option<Result<Vec<Instance>, Failure>> {
     let Owner::LaunchTemplate(LaunchTemplate { id_or_name, .. }) = owner else { return None };
     let by_id = id_or_name.starts_with("lt-");
-    let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name, CALL_LIMIT);
+    let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name);
     if by_id { Some(tempo.first(identity, describe, Vec::len).await) } else { None }
 }
 
@@ -172,7 +169,7 @@ async fn find_owner(
     let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
     Ok(match clue {
         Clue::AutoScalingGroup(name) => {
-            let ask = || aws.autoscaling.group_without_hooks(&name, CALL_LIMIT);
+            let ask = || aws.autoscaling.group_without_hooks(&name);
             let members = |group: &Option<AutoScalingGroup>| group.as_ref().map_or(0, |group| group.members.len());
             match tempo.first(identity, ask, members).await? {
                 Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
@@ -188,14 +185,12 @@ async fn find_owner(
                 None => gone(format!("Auto Scaling group {name}")),
             }
         }
-        Clue::Ec2Fleet(id) => {
-            match tempo.first(identity, || aws.ec2_fleet.describe_fleet(&id, CALL_LIMIT), launched_by).await? {
-                Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
-                None => gone(format!("EC2 Fleet {id}")),
-            }
-        }
+        Clue::Ec2Fleet(id) => match tempo.first(identity, || aws.ec2_fleet.describe_fleet(&id), launched_by).await? {
+            Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
+            None => gone(format!("EC2 Fleet {id}")),
+        },
         Clue::SpotFleet(id) => {
-            let ask = || aws.spot_fleet.describe_spot_fleet_request(&id, CALL_LIMIT);
+            let ask = || aws.spot_fleet.describe_spot_fleet_request(&id);
             match tempo.first(identity, ask, launched_by).await? {
                 Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
                 None => gone(format!("Spot Fleet {id}")),
@@ -249,7 +244,7 @@ async fn launched_again(
     template: &LaunchTemplate,
     tempo: Tempo,
 ) -> Result<Option<String>, Failure> {
-    let ask = || aws.instances.persistent_request(&identity.instance_id, CALL_LIMIT);
+    let ask = || aws.instances.persistent_request(&identity.instance_id);
     let request = tempo.patiently(identity, ask).await?;
     Ok(request.map(|request| {
         let again = match request.behavior.as_str() {
@@ -284,7 +279,7 @@ async fn with_hooks(
 ) -> AutoScalingGroup {
     let read = || async {
         let mut group = group.clone();
-        aws.autoscaling.add_hooks(&mut group, CALL_LIMIT).await.map(|()| group)
+        aws.autoscaling.add_hooks(&mut group).await.map(|()| group)
     };
     match tempo.patiently(identity, read).await {
         Ok(group) => group,

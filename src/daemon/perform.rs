@@ -12,7 +12,7 @@ use crate::cloud::Aws;
 use crate::cloud::autoscaling::LifecycleAction;
 use crate::cloud::ec2_fleet::FleetMembers;
 use crate::cloud::imds::Imds;
-use crate::core::call::{Answer, CALL_LIMIT, Call, HookKind};
+use crate::core::call::{Answer, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{FleetChange, Identity};
 use crate::core::plan::{FLEET_TAG, FleetKind, PREDECESSOR_TAG, SPOT_FLEET_TAG};
@@ -46,27 +46,29 @@ pub(super) async fn perform(asked: Parties, call: Call, environment: Vec<(String
 async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer, Failure> {
     let Parties { aws, imds, identity, config } = asked;
     let accepted = |()| Answer::Accepted;
+    // A look-up makes several calls, and each of them has the usual limit.
+    let (look_ups, aws) = (aws, &aws.within(limit));
     match call {
         Call::FindRegistrations { among } => {
-            let found = registrations::find_registrations(aws, identity, config, among, &[]).await?;
+            let found = registrations::find_registrations(look_ups, identity, config, among, &[]).await?;
             let untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again()).map(Box::new);
             let unclear = found.unclear.into_iter().map(|(target_group, _)| target_group).collect();
             // Nothing waits for their deregistration delays: the default stands for them.
             Ok(Answer::Registrations { found: found.registrations, unclear, missing: found.missing, untold })
         }
         Call::FindPlan => {
-            let planned = look_up::find_plan(aws, imds, identity, config, Tempo::AtOnce).await;
+            let planned = look_up::find_plan(look_ups, imds, identity, config, Tempo::AtOnce).await;
             planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
         }
-        Call::FindGroup => look_up::find_group(aws, imds, identity).await.map(|plan| Answer::Plan(Box::new(plan))),
+        Call::FindGroup => look_up::find_group(look_ups, imds, identity).await.map(|plan| Answer::Plan(Box::new(plan))),
         Call::DeregisterTargets { target_group, targets, zone } => {
-            aws.elb.deregister_targets(&target_group, &targets, &zone, limit).await.map(accepted)
+            aws.elb.deregister_targets(&target_group, &targets, &zone).await.map(accepted)
         }
         Call::RegisterTargets { target_group, targets, zone } => {
-            aws.elb.register_targets(&target_group, &targets, &zone, limit).await.map(accepted)
+            aws.elb.register_targets(&target_group, &targets, &zone).await.map(accepted)
         }
         Call::DescribeTargetHealth { target_group, targets, zone } => {
-            aws.elb.describe_target_health(&target_group, &targets, &zone, limit).await.map(Answer::Health)
+            aws.elb.describe_target_health(&target_group, &targets, &zone).await.map(Answer::Health)
         }
         Call::LookAtConnections { ports, quiet_for } => connections::connections(ports, quiet_for)
             .await
@@ -80,11 +82,11 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::RecordLifecycleActionHeartbeat { .. }
         | Call::DescribeGroupRoom { .. }
         | Call::DescribeGroupSettings { .. }
-        | Call::AttachInstances { .. } => with_group(aws, identity, call, limit).await,
+        | Call::AttachInstances { .. } => with_group(aws, identity, call).await,
         Call::DescribeFleet { .. }
         | Call::DescribeFleetMembers { .. }
         | Call::DescribeInstancesOfFleet { .. }
-        | Call::ModifyFleet { .. } => with_fleet(aws, call, limit).await,
+        | Call::ModifyFleet { .. } => with_fleet(aws, look_ups, call).await,
         Call::TagFleet { .. }
         | Call::UntagFleet { .. }
         | Call::CreateFleet { .. }
@@ -94,12 +96,10 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::DescribeSuccessorsByTag
         | Call::TagInstance { .. }
         | Call::UntagInstance { .. }
-        | Call::TerminateInstances => with_ec2(aws, identity, call, limit).await,
+        | Call::TerminateInstances => with_ec2(aws, identity, call).await,
         Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
-        Call::FindTargetGroups => find_target_groups(aws, identity, config).await,
-        Call::PutCapacityBack { kind, fleet_id } => {
-            put_capacity_back(aws, &identity.instance_id, kind, &fleet_id).await
-        }
+        Call::FindTargetGroups => find_target_groups(look_ups, identity, config).await,
+        Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(look_ups, identity, kind, &fleet_id).await,
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
     }
 }
@@ -124,89 +124,87 @@ async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> 
         TargetGroups::Listed(listed) => listed.as_slice(),
         TargetGroups::Discover => &[],
     };
-    let (wanted, missing) = aws.elb.registrations_to_make(identity, listed, CALL_LIMIT).await?;
+    let (wanted, missing) = aws.elb.registrations_to_make(identity, listed).await?;
     Ok(Answer::TargetGroups { wanted, missing })
 }
 
-async fn with_ec2(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -> Result<Answer, Failure> {
+async fn with_ec2(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer, Failure> {
     let (instances, templates, us) = (&aws.instances, &aws.launch_templates, &identity.instance_id);
     let accepted = |()| Answer::Accepted;
     match call {
         Call::TagFleet { fleet_id, key, value } => {
-            instances.create_tags(&fleet_id, &[(&key, &value)], limit).await.map(accepted)
+            instances.create_tags(&fleet_id, &[(&key, &value)]).await.map(accepted)
         }
-        Call::UntagFleet { fleet_id, key } => instances.delete_tags(&fleet_id, &[&key], limit).await.map(accepted),
+        Call::UntagFleet { fleet_id, key } => instances.delete_tags(&fleet_id, &[&key]).await.map(accepted),
         Call::CreateFleet { client_token, fleet } => {
-            templates.create_fleet(&fleet, &client_token, limit).await.map(Answer::Launched)
+            templates.create_fleet(&fleet, &client_token).await.map(Answer::Launched)
         }
         Call::RunInstances { client_token, launch } => {
-            templates.run_instances(&launch, &client_token, limit).await.map(Answer::Launched)
+            templates.run_instances(&launch, &client_token).await.map(Answer::Launched)
         }
         Call::DescribeInstances { instance_ids } => {
-            instances.describe_instances(&instance_ids, limit).await.map(Answer::Instances)
+            instances.describe_instances(&instance_ids).await.map(Answer::Instances)
         }
         Call::DescribeInstancesByAddress { addresses } => {
             let vpc_id = match &identity.vpc_id {
                 Some(vpc_id) => vpc_id.clone(),
                 // Only where the metadata does not tell it.
-                None => instances.place_of(us, limit).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
+                None => instances.place_of(us).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
             };
-            instances.describe_instances_by_address(&vpc_id, &addresses, limit).await.map(Answer::Instances)
+            instances.describe_instances_by_address(&vpc_id, &addresses).await.map(Answer::Instances)
         }
         Call::DescribeSuccessorsByTag => {
-            instances.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str(), limit).await.map(Answer::Instances)
+            instances.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str()).await.map(Answer::Instances)
         }
-        Call::TagInstance { key, value } => {
-            instances.create_tags(us.as_str(), &[(&key, &value)], limit).await.map(accepted)
-        }
-        Call::UntagInstance { key } => instances.delete_tags(us.as_str(), &[&key], limit).await.map(accepted),
-        Call::TerminateInstances => instances.terminate_instances(us, limit).await.map(accepted),
+        Call::TagInstance { key, value } => instances.create_tags(us.as_str(), &[(&key, &value)]).await.map(accepted),
+        Call::UntagInstance { key } => instances.delete_tags(us.as_str(), &[&key]).await.map(accepted),
+        Call::TerminateInstances => instances.terminate_instances(us).await.map(accepted),
         other => Err(Failure::unanswered(format!("{other} is no call to EC2"))),
     }
 }
 
-async fn with_group(aws: &Aws, identity: &Identity, call: Call, limit: Duration) -> Result<Answer, Failure> {
+async fn with_group(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer, Failure> {
     let (groups, us) = (&aws.autoscaling, &identity.instance_id);
     let accepted = |()| Answer::Accepted;
     match call {
         Call::DetachInstances { group, decrement } => {
-            groups.detach_instances(&group, us, decrement, limit).await.map(accepted)
+            groups.detach_instances(&group, us, decrement).await.map(accepted)
         }
         Call::TerminateInstanceInAutoScalingGroup { decrement } => {
-            groups.terminate_instance_in_auto_scaling_group(us, decrement, limit).await.map(accepted)
+            groups.terminate_instance_in_auto_scaling_group(us, decrement).await.map(accepted)
         }
         Call::LaunchInstances { group, client_token, capacity, availability_zone } => {
-            let launched = groups.launch_instances(&group, &client_token, capacity, availability_zone, limit);
+            let launched = groups.launch_instances(&group, &client_token, capacity, availability_zone);
             launched.await.map(Answer::Launched)
         }
         Call::CompleteLifecycleAction { group, hook, result } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
-            groups.complete_lifecycle_action(action, result, limit).await.map(accepted)
+            groups.complete_lifecycle_action(action, result).await.map(accepted)
         }
         Call::RecordLifecycleActionHeartbeat { group, hook } => {
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
-            groups.record_lifecycle_action_heartbeat(action, limit).await.map(accepted)
+            groups.record_lifecycle_action_heartbeat(action).await.map(accepted)
         }
-        Call::DescribeGroupRoom { group } => groups.group_room(&group, limit).await.map(Answer::GroupRoom),
+        Call::DescribeGroupRoom { group } => groups.group_room(&group).await.map(Answer::GroupRoom),
         Call::DescribeGroupSettings { group, asks_hooks } => {
-            let hooks = async { if asks_hooks { groups.termination_hooks(&group, limit).await.ok() } else { None } };
-            let (settings, termination_hooks) = tokio::join!(groups.rebalances(&group, us, limit), hooks);
+            let hooks = async { if asks_hooks { groups.termination_hooks(&group).await.ok() } else { None } };
+            let (settings, termination_hooks) = tokio::join!(groups.rebalances(&group, us), hooks);
             let (capacity_rebalance, ours) = settings?;
             Ok(Answer::GroupSettings { capacity_rebalance, ours, termination_hooks })
         }
-        Call::AttachInstances { group } => groups.attach_instances(&group, us, limit).await.map(accepted),
-        Call::DescribeGroupMembers { group } => groups.group_members(&group, limit).await.map(Answer::GroupMembers),
+        Call::AttachInstances { group } => groups.attach_instances(&group, us).await.map(accepted),
+        Call::DescribeGroupMembers { group } => groups.group_members(&group).await.map(Answer::GroupMembers),
         other => Err(Failure::unanswered(format!("{other} is no call to an Auto Scaling group"))),
     }
 }
 
-async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Failure> {
+async fn with_fleet(aws: &Aws, look_ups: &Aws, call: Call) -> Result<Answer, Failure> {
     match call {
         Call::DescribeFleet { kind, fleet_id } => {
-            describe_fleet(aws, kind, &fleet_id, limit).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
+            describe_fleet(aws, kind, &fleet_id).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
         Call::DescribeFleetMembers { kind, fleet_id, unit } => {
-            let FleetMembers { members, without_requests } = fleet_members(aws, kind, &fleet_id, unit).await?;
+            let FleetMembers { members, without_requests } = fleet_members(look_ups, kind, &fleet_id, unit).await?;
             Ok(match without_requests {
                 None => Answer::FleetMembers(members),
                 Some(failure) => Answer::FleetMembersByMarks { members, failure },
@@ -217,11 +215,11 @@ async fn with_fleet(aws: &Aws, call: Call, limit: Duration) -> Result<Answer, Fa
                 FleetKind::Ec2 => FLEET_TAG,
                 FleetKind::Spot => SPOT_FLEET_TAG,
             };
-            aws.instances.describe_instances_by_tag(key, &fleet_id, limit).await.map(Answer::Instances)
+            aws.instances.describe_instances_by_tag(key, &fleet_id).await.map(Answer::Instances)
         }
         Call::ModifyFleet { kind, fleet_id, total, spot, unit, excess } => {
             let change = FleetChange { total: Some(total), spot, unit, excess };
-            modify_fleet(aws, kind, &fleet_id, change, limit).await.map(|()| Answer::Accepted)
+            modify_fleet(aws, kind, &fleet_id, change).await.map(|()| Answer::Accepted)
         }
         other => Err(Failure::unanswered(format!("{other} is no call to a fleet"))),
     }

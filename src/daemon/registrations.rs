@@ -10,7 +10,6 @@ use tracing::{debug, warn};
 use super::gap::patiently;
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
-use crate::core::call::CALL_LIMIT;
 use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
 use crate::core::plan;
@@ -26,7 +25,7 @@ pub(crate) async fn find_registrations(
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
     let among = scope(config, among);
-    let found = aws.elb.find_registrations(identity, &among, known, CALL_LIMIT).await?;
+    let found = aws.elb.find_registrations(identity, &among, known).await?;
     let mut found = by_own_vpc(aws, identity, &among, found).await;
     found.awaits_more = match &among {
         SearchScope::Configured(listed) => listed.iter().any(|entry| is_awaited(entry, &found)),
@@ -44,7 +43,7 @@ pub(super) async fn presume_registrations(
     config: &Config,
     among: Vec<TargetGroupArn>,
 ) -> Result<FoundRegistrations, Failure> {
-    aws.elb.presumed_registrations(identity, &scope(config, Some(among)), CALL_LIMIT).await
+    aws.elb.presumed_registrations(identity, &scope(config, Some(among))).await
 }
 
 fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
@@ -101,7 +100,7 @@ async fn read_delay(
     found: &mut FoundRegistrations,
     arn: &TargetGroupArn,
 ) -> Result<(), Failure> {
-    let delay = patiently(identity, || aws.elb.deregistration_delay(arn, CALL_LIMIT)).await?;
+    let delay = patiently(identity, || aws.elb.deregistration_delay(arn)).await?;
     let here = found.registrations.iter_mut().filter(|it| it.target_group == *arn);
     here.for_each(|it| it.deregistration_delay = delay);
     Ok(())
@@ -114,7 +113,7 @@ pub(super) async fn scan(
     pace: ScanPace,
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
-    let found = aws.elb.scan(identity, pace, known, CALL_LIMIT).await?;
+    let found = aws.elb.scan(identity, pace, known).await?;
     Ok(listened_for(by_own_vpc(aws, identity, &SearchScope::Everything, found).await).await)
 }
 
@@ -142,10 +141,10 @@ async fn by_own_vpc(
     found.unclear = others;
     let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
     let again = async || {
-        let (vpc_id, addresses) = aws.instances.place_of(&identity.instance_id, CALL_LIMIT).await.ok()??;
+        let (vpc_id, addresses) = aws.instances.place_of(&identity.instance_id).await.ok()??;
         let told = Identity { vpc_id: Some(vpc_id), ipv6_addresses: Some(addresses), ..identity.clone() };
         let identity = identity.clone().completed_by(&told);
-        aws.elb.find_registrations(&identity, &only(among, &groups), &[], CALL_LIMIT).await.ok()
+        aws.elb.find_registrations(&identity, &only(among, &groups), &[]).await.ok()
     };
     match if groups.is_empty() { None } else { again().await } {
         Some(again) => {
@@ -176,7 +175,7 @@ pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration])
     if arns.is_empty() {
         return None;
     }
-    match aws.elb.zones_of_load_balancers(&arns, CALL_LIMIT).await {
+    match aws.elb.zones_of_load_balancers(&arns).await {
         Ok(zones_of) => plan::served_zones(registrations, &zones_of),
         Err(failure) => {
             // A successor in any zone is a successor.

@@ -11,11 +11,11 @@ use super::log_line::LogLine;
 use super::options::Options;
 use super::preparation::Preparation;
 use super::prepare;
+use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
-use crate::cloud::{Aws, LIMIT};
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::LookedUp;
 use crate::core::model::{Identity, Registration, TargetGroupArn};
@@ -49,7 +49,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     }
     let room = match &known.plan {
         Some(Plan::Group { group, .. }) => {
-            let room = aws.autoscaling.group_room(&group.name, LIMIT).await;
+            let room = aws.autoscaling.group_room(&group.name).await;
             room.with_context(|| format!("failed to look at group {}", group.name))?
         }
         _ => None,
@@ -118,7 +118,7 @@ async fn find_all(
 
 /// The other targets that serve in a target group.
 async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
-    let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone, LIMIT).await?;
+    let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone).await?;
     let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);
     let healthy = rows.iter().filter(|row| registration.is_served(row) && !ours(&row.target.id));
     let mut ids: Vec<&str> = healthy.map(|row| row.target.id.as_str()).collect();

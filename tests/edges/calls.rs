@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use spot_relay::cloud::clock::Clock;
-use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::cloud::{Aws, Connection};
 use spot_relay::core::model::{InstanceId, Target, TargetGroupArn, TargetZone};
 use spot_relay::core::retry::{Failure, FailureKind};
 
@@ -53,12 +53,12 @@ fn target() -> Target {
 }
 
 pub(crate) async fn deregister(aws: &Aws) -> Result<(), Failure> {
-    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, LIMIT).await
+    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied).await
 }
 
 /// Any call to EC2, whose errors are spelled otherwise.
 async fn terminate(aws: &Aws) -> Result<(), Failure> {
-    aws.instances.terminate_instances(&InstanceId::new("i-1"), LIMIT).await
+    aws.instances.terminate_instances(&InstanceId::new("i-1")).await
 }
 
 fn query_error(code: &str) -> String {
@@ -88,10 +88,7 @@ fn ec2_error(code: &str) -> String {
 async fn a_call_names_id_and_port_and_is_signed_with_the_credentials_in_hand() {
     let (stub, aws) = aws(|_, _| reply(200, DONE)).await;
     let far = Target { id: "10.0.0.7".into(), port: 80 };
-    aws.elb
-        .deregister_targets(&TargetGroupArn::new(ARN), &[target(), far], &TargetZone::outside(None), LIMIT)
-        .await
-        .unwrap();
+    aws.elb.deregister_targets(&TargetGroupArn::new(ARN), &[target(), far], &TargetZone::outside(None)).await.unwrap();
     let call = &calls(&stub)[0];
     for part in ["Targets.member.1.Id=i-1", "Targets.member.1.Port=8080", "Targets.member.2.AvailabilityZone=all"] {
         assert!(call.body.contains(part), "{part} in {}", call.body);
@@ -109,7 +106,7 @@ async fn all_services_share_one_connection_and_the_credentials_are_loaded_once()
     for _ in 0..3 {
         deregister(&aws).await.unwrap_err();
         terminate(&aws).await.unwrap_err();
-        aws.autoscaling.group_members("web", LIMIT).await.unwrap_err();
+        aws.autoscaling.group_members("web").await.unwrap_err();
     }
     let requests = stub.requests();
     let connections: std::collections::BTreeSet<usize> = calls(&stub).iter().map(|call| call.connection).collect();
@@ -139,8 +136,8 @@ async fn each_code_means_what_it_says() {
     .await;
     for (kind, code) in kinds.into_iter().flat_map(|(kind, codes)| codes.iter().map(move |code| (kind, *code))) {
         let group = TargetGroupArn::new(format!("x {code}"));
-        let elb = aws.elb.deregister_targets(&group, &[], &TargetZone::Implied, LIMIT).await.unwrap_err();
-        let ec2 = aws.instances.terminate_instances(&InstanceId::new(format!("x {code}")), LIMIT).await.unwrap_err();
+        let elb = aws.elb.deregister_targets(&group, &[], &TargetZone::Implied).await.unwrap_err();
+        let ec2 = aws.instances.terminate_instances(&InstanceId::new(format!("x {code}"))).await.unwrap_err();
         for failure in [elb, ec2] {
             assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(code)), "{failure}");
             assert_eq!(failure.message, "what AWS said");
@@ -167,8 +164,8 @@ async fn an_answer_that_cannot_be_read_is_a_failure_and_no_panic() {
         [(200, "<html>it works</html>"), (200, "{}"), (200, "<a><b>"), (200, ""), (400, "\u{1}"), (403, "no")]
     {
         let (_stub, aws) = aws(move |_, _| reply(status, body)).await;
-        let members = aws.autoscaling.group_members("web", LIMIT).await;
-        let instances = aws.instances.describe_instances(&[InstanceId::new("i-1")], LIMIT).await;
+        let members = aws.autoscaling.group_members("web").await;
+        let instances = aws.instances.describe_instances(&[InstanceId::new("i-1")]).await;
         let failures = [members.err(), instances.err()];
         let expected = match status {
             200 => FailureKind::Fault,
@@ -186,11 +183,7 @@ async fn silence_ends_with_the_limit() {
     let (stub, aws) = aws(|_, _| Reply::Silence).await;
     let limit = Duration::from_millis(300);
     let began = Instant::now();
-    let failure = aws
-        .elb
-        .deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, limit)
-        .await
-        .unwrap_err();
+    let failure = deregister(&aws.within(limit)).await.unwrap_err();
     assert!((limit..limit + Duration::from_millis(100)).contains(&began.elapsed()));
     assert_eq!(failure, Failure::unanswered("no answer within 300ms"));
     assert_eq!(calls(&stub).len(), 1);
@@ -201,11 +194,7 @@ async fn a_body_without_end_ends_with_the_limit() {
     let (_stub, aws) = aws(|_, _| Reply::WithoutEnd).await;
     let limit = Duration::from_millis(200);
     let began = Instant::now();
-    let failure = aws
-        .elb
-        .deregister_targets(&TargetGroupArn::new(ARN), &[target()], &TargetZone::Implied, limit)
-        .await
-        .unwrap_err();
+    let failure = deregister(&aws.within(limit)).await.unwrap_err();
     assert!(began.elapsed() < limit + Duration::from_millis(300), "{:?}", began.elapsed());
     assert_eq!(failure.kind, FailureKind::Unanswered);
 }
@@ -275,12 +264,12 @@ async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_e
         )
     })
     .await;
-    let found = aws.instances.describe_instances_by_tag("key", "twice", LIMIT).await.unwrap();
+    let found = aws.instances.describe_instances_by_tag("key", "twice").await.unwrap();
     assert_eq!(found.iter().map(|instance| instance.instance_id.as_str()).collect::<Vec<_>>(), ["i-1", "i-2"]);
     // The high byte of the state's code is AWS's own.
     assert!(found.iter().all(|instance| instance.state == spot_relay::core::model::InstanceState::Running));
     assert_eq!(calls(&stub).len(), 2);
-    assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever", LIMIT).await.unwrap().len(), 100);
+    assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever").await.unwrap().len(), 100);
     // A page that names itself as the next.
-    assert_eq!(aws.instances.describe_instances_by_tag("key", "again", LIMIT).await.unwrap().len(), 2);
+    assert_eq!(aws.instances.describe_instances_by_tag("key", "again").await.unwrap().len(), 2);
 }

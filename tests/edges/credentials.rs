@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use spot_relay::cloud::clock::Clock;
-use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::cloud::{Aws, Connection};
 use spot_relay::core::retry::{Failure, FailureKind};
 use spot_relay::sim::{Fault, FaultKind, Nth, Settings, Sim};
 
@@ -27,7 +27,7 @@ fn story(name: &str, settings: Settings, story: impl AsyncFnOnce(Sim, Aws)) {
 }
 
 async fn call(aws: &Aws) -> Result<(), Failure> {
-    aws.autoscaling.group_members("web", LIMIT).await.map(drop)
+    aws.autoscaling.group_members("web").await.map(drop)
 }
 
 fn loads(sim: &Sim) -> usize {
@@ -89,9 +89,9 @@ fn expired_ones_are_let_go_and_the_next_call_has_new_ones() {
         call(&aws).await.unwrap();
         assert_eq!(loads(&sim), 2);
         sim.expire_credentials(None);
-        let failure = aws.instances.describe_tags("i-1", LIMIT).await.unwrap_err();
+        let failure = aws.instances.describe_tags("i-1").await.unwrap_err();
         assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Credentials, Some("RequestExpired")));
-        aws.instances.describe_tags("i-1", LIMIT).await.unwrap();
+        aws.instances.describe_tags("i-1").await.unwrap();
     });
 }
 

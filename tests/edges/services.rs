@@ -7,7 +7,7 @@ use spot_relay::cloud::autoscaling::LifecycleAction;
 use spot_relay::cloud::clock::Clock;
 use spot_relay::cloud::elb::{FoundRegistrations, SearchScope, UnclearReason};
 use spot_relay::cloud::imds::Imds;
-use spot_relay::cloud::{Aws, Connection, LIMIT};
+use spot_relay::cloud::{Aws, Connection};
 use spot_relay::core::call::HookResult;
 use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::model::{
@@ -61,9 +61,9 @@ impl World {
     }
 
     async fn find(&self, among: &SearchScope, known: &[Registration]) -> FoundRegistrations {
-        let mut found = self.aws.elb.find_registrations(&self.identity, among, known, LIMIT).await.unwrap();
+        let mut found = self.aws.elb.find_registrations(&self.identity, among, known).await.unwrap();
         for arn in std::mem::take(&mut found.without_delay) {
-            let delay = self.aws.elb.deregistration_delay(&arn, LIMIT).await.unwrap();
+            let delay = self.aws.elb.deregistration_delay(&arn).await.unwrap();
             let mut here = found.registrations.iter_mut();
             here.find(|it| it.target_group == arn).unwrap().deregistration_delay = delay;
         }
@@ -71,7 +71,7 @@ impl World {
     }
 
     async fn owner_tag(&self, key: &str) -> String {
-        self.aws.instances.describe_tags(self.identity.instance_id.as_str(), LIMIT).await.unwrap()[key].clone()
+        self.aws.instances.describe_tags(self.identity.instance_id.as_str()).await.unwrap()[key].clone()
     }
 
     async fn template(&self) -> LaunchTemplate {
@@ -208,30 +208,30 @@ async fn targets_leave_and_come_back_and_the_health_tells() {
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let web = world.find(&configured(&["web"]), &[]).await.registrations.remove(0);
     let elb = &world.aws.elb;
-    let health = async || elb.describe_target_health(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
+    let health = async || elb.describe_target_health(&web.target_group, &web.targets, &web.zone).await.unwrap();
     assert!(health().await.iter().all(|health| health.state == TargetState::Healthy && web.is_served(health)));
-    elb.deregister_targets(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
+    elb.deregister_targets(&web.target_group, &web.targets, &web.zone).await.unwrap();
     assert!(health().await.iter().all(|health| health.state == TargetState::Draining && health.has_left()));
-    let left = elb.describe_target_health(&web.target_group, &[], &web.zone, LIMIT).await.unwrap();
+    let left = elb.describe_target_health(&web.target_group, &[], &web.zone).await.unwrap();
     assert_eq!(left.iter().filter(|health| health.has_left()).count(), 2);
-    elb.register_targets(&web.target_group, &web.targets, &web.zone, LIMIT).await.unwrap();
+    elb.register_targets(&web.target_group, &web.targets, &web.zone).await.unwrap();
     eventually(async || health().await.iter().all(|health| web.is_served(health))).await;
     let stranger = Target { id: "i-00000000000000000".into(), port: 80 };
     let unknown =
-        elb.describe_target_health(&web.target_group, std::slice::from_ref(&stranger), &web.zone, LIMIT).await.unwrap();
+        elb.describe_target_health(&web.target_group, std::slice::from_ref(&stranger), &web.zone).await.unwrap();
     assert_eq!((&unknown[0].state, unknown[0].reason.as_deref()), (&TargetState::Unused, Some("Target.NotRegistered")));
-    let refused = elb.register_targets(&web.target_group, &[stranger], &web.zone, LIMIT).await.unwrap_err();
+    let refused = elb.register_targets(&web.target_group, &[stranger], &web.zone).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("InvalidTarget")));
     let nowhere = TargetGroupArn::new(format!("{}f", web.target_group));
     assert_eq!(
-        elb.deregister_targets(&nowhere, &web.targets, &web.zone, LIMIT).await.unwrap_err().kind,
+        elb.deregister_targets(&nowhere, &web.targets, &web.zone).await.unwrap_err().kind,
         FailureKind::Rejected
     );
 }
 
 async fn group_with_hooks(aws: &Aws, name: &str) -> Option<AutoScalingGroup> {
-    let mut group = aws.autoscaling.group_without_hooks(name, LIMIT).await.unwrap()?;
-    aws.autoscaling.add_hooks(&mut group, LIMIT).await.unwrap();
+    let mut group = aws.autoscaling.group_without_hooks(name).await.unwrap()?;
+    aws.autoscaling.add_hooks(&mut group).await.unwrap();
     Some(group)
 }
 
@@ -241,16 +241,16 @@ async fn what_may_have_changed_of_a_group_is_read_with_its_hooks_its_weights_and
     let settings = Settings { owner, launch_hook: true, member_weight: Some(4), ..Settings::default() };
     let world = world(Settings { protected_from_scale_in: true, ..settings }).await;
     let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
-    let hooks = autoscaling.termination_hooks("web", LIMIT).await.unwrap();
+    let hooks = autoscaling.termination_hooks("web").await.unwrap();
     assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["drain"], "and no launching hook");
-    let (rebalances, member) = autoscaling.rebalances("web", ours, LIMIT).await.unwrap();
+    let (rebalances, member) = autoscaling.rebalances("web", ours).await.unwrap();
     let member = member.unwrap();
     assert_eq!((rebalances, member.units(), member.loses_protection), (true, 4, true));
-    let room = autoscaling.group_room("web", LIMIT).await.unwrap().unwrap();
+    let room = autoscaling.group_room("web").await.unwrap().unwrap();
     assert_eq!((room.min_size, room.desired_capacity, room.max_size), (4, 12, 16));
     assert!(room.members.iter().all(|it| it.units() == 4 && it.loses_protection == (it.instance_id == *ours)));
     let stranger = InstanceId::new("i-0123456789abcdef0");
-    assert_eq!(autoscaling.rebalances("web", &stranger, LIMIT).await.unwrap(), (true, None));
+    assert_eq!(autoscaling.rebalances("web", &stranger).await.unwrap(), (true, None));
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members()
     assert_eq!(group.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
     assert_eq!((group.min_size, group.max_size, group.desired_capacity), (1, 4, 3));
     assert_eq!((group.health_check_type.as_str(), group.subnets.len()), ("EC2", 3));
-    assert_eq!(group.members, world.aws.autoscaling.group_members("web", LIMIT).await.unwrap());
+    assert_eq!(group.members, world.aws.autoscaling.group_members("web").await.unwrap());
     let ours = group.members.iter().find(|member| member.instance_id == world.identity.instance_id).unwrap();
     assert_eq!((ours.lifecycle_state.as_str(), ours.availability_zone.as_str()), ("InService", "eu-west-1a"));
     assert_eq!(group_with_hooks(&world.aws, "nothing").await, None);
@@ -282,16 +282,16 @@ async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members()
 async fn detaching_launches_another_and_a_second_time_is_refused() {
     let world = owned_by(Owner::auto_scaling_group()).await;
     let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
-    autoscaling.detach_instances("web", ours, false, LIMIT).await.unwrap();
+    autoscaling.detach_instances("web", ours, false).await.unwrap();
     let sent = world.sent("DetachInstances");
     assert_eq!(sent["ShouldDecrementDesiredCapacity"], "false");
     eventually(async || world.sim.successors().len() == 1).await;
     eventually(async || {
-        let members = autoscaling.group_members("web", LIMIT).await.unwrap();
+        let members = autoscaling.group_members("web").await.unwrap();
         !members.iter().any(|member| member.instance_id == *ours)
     })
     .await;
-    let failure = autoscaling.detach_instances("web", ours, true, LIMIT).await.unwrap_err();
+    let failure = autoscaling.detach_instances("web", ours, true).await.unwrap_err();
     assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
     assert_eq!(world.sent("DetachInstances")["ShouldDecrementDesiredCapacity"], "true");
 }
@@ -304,20 +304,20 @@ async fn a_hook_is_kept_waiting_and_completed() {
     let world = world(Settings { owner, target_groups: vec![web], ..Settings::default() }).await;
     let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
     let action = LifecycleAction { group: "web", hook: "drain", instance_id: ours };
-    let early = autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await.unwrap_err();
+    let early = autoscaling.complete_lifecycle_action(action, HookResult::Continue).await.unwrap_err();
     assert!(early.message.contains("No active Lifecycle Action"), "{early}");
-    autoscaling.terminate_instance_in_auto_scaling_group(ours, false, LIMIT).await.unwrap();
+    autoscaling.terminate_instance_in_auto_scaling_group(ours, false).await.unwrap();
     eventually(async || {
-        let members = autoscaling.group_members("web", LIMIT).await.unwrap();
+        let members = autoscaling.group_members("web").await.unwrap();
         members.iter().any(|member| member.instance_id == *ours && member.lifecycle_state == "Terminating:Wait")
     })
     .await;
-    autoscaling.record_lifecycle_action_heartbeat(action, LIMIT).await.unwrap();
-    autoscaling.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await.unwrap();
+    autoscaling.record_lifecycle_action_heartbeat(action).await.unwrap();
+    autoscaling.complete_lifecycle_action(action, HookResult::Continue).await.unwrap();
     let sent = world.sent("CompleteLifecycleAction");
     assert_eq!((sent["LifecycleActionResult"].as_str(), sent["InstanceId"].as_str()), ("CONTINUE", ours.as_str()));
     eventually(async || {
-        let instance = &world.aws.instances.describe_instances(std::slice::from_ref(ours), LIMIT).await.unwrap()[0];
+        let instance = &world.aws.instances.describe_instances(std::slice::from_ref(ours)).await.unwrap()[0];
         matches!(instance.state, InstanceState::ShuttingDown | InstanceState::Terminated)
     })
     .await;
@@ -329,20 +329,20 @@ async fn launch_instances_answers_with_an_id_or_with_errors() {
     let autoscaling = &world.aws.autoscaling;
     let zone = |name: &str| Some(name.to_owned());
     world.sim.no_capacity(vec![Pool::spot("m5.large", "eu-west-1b")]);
-    let launched = autoscaling.launch_instances("web", "token-1", 1, zone("eu-west-1b"), LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-1", 1, zone("eu-west-1b")).await.unwrap();
     assert!(
         launched.instances.is_empty() && launched.errors[0].contains("InsufficientInstanceCapacity"),
         "{launched:?}"
     );
-    let refused = autoscaling.launch_instances("web", "token-0", 1, None, LIMIT).await.unwrap_err();
+    let refused = autoscaling.launch_instances("web", "token-0", 1, None).await.unwrap_err();
     assert_eq!((refused.kind, refused.code.as_deref()), (FailureKind::Rejected, Some("ValidationError")));
-    let launched = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a"), LIMIT).await.unwrap();
+    let launched = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a")).await.unwrap();
     assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
-    let again = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a"), LIMIT).await.unwrap();
+    let again = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1a")).await.unwrap();
     assert_eq!(again, launched);
-    let mismatch = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1b"), LIMIT).await.unwrap_err();
+    let mismatch = autoscaling.launch_instances("web", "token-2", 1, zone("eu-west-1b")).await.unwrap_err();
     assert_eq!(mismatch.code.as_deref(), Some("IdempotentParameterMismatch"));
-    let full = autoscaling.launch_instances("web", "token-3", 1, zone("eu-west-1a"), LIMIT).await;
+    let full = autoscaling.launch_instances("web", "token-3", 1, zone("eu-west-1a")).await;
     assert!(full.is_err_and(|failure| failure.kind == FailureKind::Rejected));
 }
 
@@ -352,42 +352,42 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     let world = owned_by(owner).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
     let fleets = &world.aws.ec2_fleet;
-    let fleet = fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap();
+    let fleet = fleets.describe_fleet(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy.as_deref()), (FleetType::Maintain, Some("launch")));
     assert_eq!((fleet.capacity.total, fleet.capacity.fulfilled), (3, 3));
     assert!(fleet.launch_configurations[0].template.id_or_name.starts_with("lt-"));
     assert_eq!(fleet.launch_configurations[0].overrides[0].instance_type.as_deref(), Some("m5.large"));
     assert!(fleet.target_groups.is_empty());
     world.sim.notice("terminate", Duration::from_secs(120));
-    let members = fleets.fleet_members(&id, LIMIT).await.unwrap().members;
+    let members = fleets.fleet_members(&id).await.unwrap().members;
     let under_notice: Vec<_> = members.iter().filter(|member| member.taken_since.is_some()).collect();
     assert_eq!((members.len(), under_notice.len()), (3, 1));
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
     let spot = fleet.capacity.spot.map(|spot| spot + 1);
     assert_eq!((fleet.state, fleet.excess), (FleetState::Active, ExcessCapacity::Terminates));
     let raise = FleetChange { total: Some(4), spot, excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
-    fleets.modify_fleet(&id, raise, LIMIT).await.unwrap();
+    fleets.modify_fleet(&id, raise).await.unwrap();
     assert_eq!(world.sent("ModifyFleet")["ExcessCapacityTerminationPolicy"], "no-termination");
-    assert_eq!(fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().excess, ExcessCapacity::Stays);
+    assert_eq!(fleets.describe_fleet(&id).await.unwrap().unwrap().excess, ExcessCapacity::Stays);
     let back = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
-    fleets.modify_fleet(&id, back, LIMIT).await.unwrap();
-    assert_eq!(fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().excess, ExcessCapacity::Terminates);
+    fleets.modify_fleet(&id, back).await.unwrap();
+    assert_eq!(fleets.describe_fleet(&id).await.unwrap().unwrap().excess, ExcessCapacity::Terminates);
     eventually(async || {
-        let capacity = fleets.describe_fleet(&id, LIMIT).await.unwrap().unwrap().capacity;
+        let capacity = fleets.describe_fleet(&id).await.unwrap().unwrap().capacity;
         (capacity.total, capacity.fulfilled) == (4, 4)
     })
     .await;
-    assert_eq!(fleets.describe_fleet("fleet-00000000-0000-0000-0000-000000000000", LIMIT).await.unwrap(), None);
+    assert_eq!(fleets.describe_fleet("fleet-00000000-0000-0000-0000-000000000000").await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_fleet_bears_tags_that_come_and_go() {
     let world = owned_by(Owner::ec2_fleet(SimFleetType::Maintain)).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
-    let tags = async || world.aws.ec2_fleet.describe_fleet(&id, LIMIT).await.unwrap().unwrap().tags;
-    world.aws.instances.create_tags(&id, &[("spot-relay:base", "3"), ("k", "v")], LIMIT).await.unwrap();
+    let tags = async || world.aws.ec2_fleet.describe_fleet(&id).await.unwrap().unwrap().tags;
+    world.aws.instances.create_tags(&id, &[("spot-relay:base", "3"), ("k", "v")]).await.unwrap();
     assert_eq!(tags().await.get("spot-relay:base").map(String::as_str), Some("3"));
-    world.aws.instances.delete_tags(&id, &["spot-relay:base"], LIMIT).await.unwrap();
+    world.aws.instances.delete_tags(&id, &["spot-relay:base"]).await.unwrap();
     assert_eq!(tags().await.into_iter().collect::<Vec<_>>(), [("k".to_owned(), "v".to_owned())]);
 }
 
@@ -395,15 +395,10 @@ async fn a_fleet_bears_tags_that_come_and_go() {
 async fn an_instant_fleet_is_described_and_cannot_be_changed() {
     let world = owned_by(Owner::ec2_fleet(SimFleetType::Instant)).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
-    let fleet = world.aws.ec2_fleet.describe_fleet(&id, LIMIT).await.unwrap().unwrap();
+    let fleet = world.aws.ec2_fleet.describe_fleet(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Instant, None));
     assert!(
-        world
-            .aws
-            .ec2_fleet
-            .modify_fleet(&id, FleetChange { total: Some(4), ..FleetChange::default() }, LIMIT)
-            .await
-            .is_err()
+        world.aws.ec2_fleet.modify_fleet(&id, FleetChange { total: Some(4), ..FleetChange::default() }).await.is_err()
     );
 }
 
@@ -412,27 +407,23 @@ async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() 
     let world = owned_by(Owner::spot_fleet(SimFleetType::Maintain)).await;
     let id = world.owner_tag("aws:ec2spot:fleet-request-id").await;
     let fleets = &world.aws.spot_fleet;
-    let fleet = fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap();
+    let fleet = fleets.describe_spot_fleet_request(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Maintain, None));
     assert_eq!((fleet.capacity.total, fleet.capacity.spot, fleet.capacity.fulfilled), (3, None, 3));
     assert_eq!(fleet.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
     assert!(!fleet.launch_configurations.is_empty());
     world.sim.notice("stop", Duration::from_secs(120));
-    let members = fleets.spot_fleet_members(&id, LIMIT).await.unwrap().members;
+    let members = fleets.spot_fleet_members(&id).await.unwrap().members;
     assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
     let raise = FleetChange { total: Some(4), excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
-    fleets.modify_spot_fleet_request(&id, raise, LIMIT).await.unwrap();
+    fleets.modify_spot_fleet_request(&id, raise).await.unwrap();
     assert_eq!(world.sent("ModifySpotFleetRequest")["ExcessCapacityTerminationPolicy"], "noTermination");
     let back = FleetChange { excess: Some(ExcessCapacity::Terminates), ..FleetChange::default() };
-    fleets.modify_spot_fleet_request(&id, back, LIMIT).await.unwrap();
-    let fleet = fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap();
+    fleets.modify_spot_fleet_request(&id, back).await.unwrap();
+    let fleet = fleets.describe_spot_fleet_request(&id).await.unwrap().unwrap();
     assert_eq!((fleet.excess, fleet.capacity.total), (ExcessCapacity::Terminates, 4));
-    eventually(async || fleets.describe_spot_fleet_request(&id, LIMIT).await.unwrap().unwrap().capacity.fulfilled == 4)
-        .await;
-    assert_eq!(
-        fleets.describe_spot_fleet_request("sfr-00000000-0000-0000-0000-000000000000", LIMIT).await.unwrap(),
-        None
-    );
+    eventually(async || fleets.describe_spot_fleet_request(&id).await.unwrap().unwrap().capacity.fulfilled == 4).await;
+    assert_eq!(fleets.describe_spot_fleet_request("sfr-00000000-0000-0000-0000-000000000000").await.unwrap(), None);
 }
 
 fn instant(template: LaunchTemplate, market: Market, overrides: Vec<LaunchOverride>) -> InstantFleet {
@@ -445,21 +436,21 @@ async fn an_instant_fleet_launches_one_and_the_same_token_launches_no_other() {
     let world = owned_by(Owner::LaunchTemplate).await;
     let (templates, template) = (&world.aws.launch_templates, world.template().await);
     let fleet = instant(template.clone(), Market::Spot, vec![]);
-    let launched = templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap();
+    let launched = templates.create_fleet(&fleet, "token-1").await.unwrap();
     assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
-    assert_eq!(templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap(), launched);
+    assert_eq!(templates.create_fleet(&fleet, "token-1").await.unwrap(), launched);
     assert_eq!(world.sim.successors().len(), 1);
     let sent = world.sent("CreateFleet");
     assert_eq!(sent["SpotOptions.AllocationStrategy"], "price-capacity-optimized");
     assert_eq!(sent["TargetCapacitySpecification.TotalTargetCapacity"], "1");
     assert_eq!(sent["TargetCapacitySpecification.DefaultTargetCapacityType"], "spot");
-    let successor = world.aws.instances.describe_instances(&launched.instances, LIMIT).await.unwrap().remove(0);
+    let successor = world.aws.instances.describe_instances(&launched.instances).await.unwrap().remove(0);
     assert_eq!(successor.tags["spot-relay:predecessor"], "i-1");
     assert_eq!(successor.instance_type, "m5.large");
     let other = instant(template, Market::OnDemand, vec![]);
-    let mismatch = templates.create_fleet(&other, "token-1", LIMIT).await.unwrap_err();
+    let mismatch = templates.create_fleet(&other, "token-1").await.unwrap_err();
     assert_eq!((mismatch.kind, mismatch.code.as_deref()), (FailureKind::Rejected, Some("IdempotentParameterMismatch")));
-    assert_eq!(templates.create_fleet(&other, "token-2", LIMIT).await.unwrap().instances.len(), 1);
+    assert_eq!(templates.create_fleet(&other, "token-2").await.unwrap().instances.len(), 1);
     let sent = world.sent("CreateFleet");
     assert_eq!(sent["TargetCapacitySpecification.DefaultTargetCapacityType"], "on-demand");
     assert_eq!(sent["OnDemandOptions.AllocationStrategy"], "lowest-price");
@@ -478,7 +469,7 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
         ..LaunchOverride::default()
     };
     let fleet = instant(world.template().await, Market::Spot, vec![pool(400)]);
-    let launched = world.aws.launch_templates.create_fleet(&fleet, "token-1", LIMIT).await.unwrap();
+    let launched = world.aws.launch_templates.create_fleet(&fleet, "token-1").await.unwrap();
     assert!(launched.instances.is_empty());
     assert_eq!(launched.errors.len(), 1);
     assert!(launched.errors[0].starts_with("InsufficientInstanceCapacity: "), "{launched:?}");
@@ -491,7 +482,7 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
     );
     // Half a unit each would make two of one.
     let fleet = instant(world.template().await, Market::Spot, vec![pool(50)]);
-    world.aws.launch_templates.create_fleet(&fleet, "token-2", LIMIT).await.unwrap();
+    world.aws.launch_templates.create_fleet(&fleet, "token-2").await.unwrap();
     assert!(!world.sent("CreateFleet").contains_key(&format!("{overrides}.WeightedCapacity")));
 }
 
@@ -499,19 +490,15 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
 async fn a_template_says_what_it_launches() {
     let world = owned_by(Owner::LaunchTemplate).await;
     let template = world.template().await;
-    let facts = world.aws.launch_templates.describe_launch_template(&template, LIMIT).await.unwrap().unwrap();
+    let facts = world.aws.launch_templates.describe_launch_template(&template).await.unwrap().unwrap();
     assert_eq!((facts.id.as_str(), facts.name.as_str(), facts.version), (template.id_or_name.as_str(), "web", 1));
     assert_eq!(facts.instance_type.as_deref(), Some("m5.large"));
     assert!(facts.instance_profile.is_some());
     let by_name = LaunchTemplate { id_or_name: "web".into(), version: "$Latest".into() };
-    assert_eq!(world.aws.launch_templates.describe_launch_template(&by_name, LIMIT).await.unwrap(), Some(facts));
+    assert_eq!(world.aws.launch_templates.describe_launch_template(&by_name).await.unwrap(), Some(facts));
     for (id_or_name, version) in [("lt-00000000000000000", "1"), ("nothing", "1"), ("web", "77")] {
         let absent = LaunchTemplate { id_or_name: id_or_name.into(), version: version.into() };
-        assert_eq!(
-            world.aws.launch_templates.describe_launch_template(&absent, LIMIT).await.unwrap(),
-            None,
-            "{absent:?}"
-        );
+        assert_eq!(world.aws.launch_templates.describe_launch_template(&absent).await.unwrap(), None, "{absent:?}");
     }
 }
 
@@ -519,28 +506,28 @@ async fn a_template_says_what_it_launches() {
 async fn instances_are_described_by_id_by_tag_and_by_address() {
     let world = owned_by(Owner::auto_scaling_group()).await;
     let (instances, ours) = (&world.aws.instances, &world.identity.instance_id);
-    let instance = instances.describe_instances(std::slice::from_ref(ours), LIMIT).await.unwrap().remove(0);
+    let instance = instances.describe_instances(std::slice::from_ref(ours)).await.unwrap().remove(0);
     assert_eq!((&instance.instance_id, instance.state), (ours, InstanceState::Running));
     assert_eq!(instance.private_ip.as_deref(), Some(world.identity.private_ip.as_str()));
     assert_eq!(instance.availability_zone, world.identity.availability_zone);
     assert!(instance.launch_time.is_some() && instance.tags["Name"] == "web");
     assert_eq!(world.identity.life_cycle, LifeCycle::Spot);
     let tag = ("aws:autoscaling:groupName", "web");
-    let tagged = instances.describe_instances_by_tag(tag.0, tag.1, LIMIT).await.unwrap();
+    let tagged = instances.describe_instances_by_tag(tag.0, tag.1).await.unwrap();
     let running = tagged.iter().filter(|instance| instance.state == InstanceState::Running);
     assert_eq!(
         running.map(|instance| instance.availability_zone.as_str()).filter(|zone| *zone == "eu-west-1a").count(),
         2
     );
     assert_eq!(tagged.len(), 3);
-    let (vpc_id, _) = instances.place_of(ours, LIMIT).await.unwrap().unwrap();
+    let (vpc_id, _) = instances.place_of(ours).await.unwrap().unwrap();
     let addresses = [world.identity.private_ip.clone(), "192.0.2.1".to_owned()];
-    let held = async |vpc_id: &str| instances.describe_instances_by_address(vpc_id, &addresses, LIMIT).await.unwrap();
+    let held = async |vpc_id: &str| instances.describe_instances_by_address(vpc_id, &addresses).await.unwrap();
     let ours_alone = held(&vpc_id).await;
     assert_eq!(ours_alone.len(), 1);
     assert_eq!((&ours_alone[0].instance_id, &ours_alone[0].addresses[..]), (ours, &addresses[..1]));
     assert_eq!(held("vpc-of-others").await, []);
-    let unknown = instances.describe_instances(&[InstanceId::new("i-00000000000000000")], LIMIT).await.unwrap_err();
+    let unknown = instances.describe_instances(&[InstanceId::new("i-00000000000000000")]).await.unwrap_err();
     assert_eq!((unknown.kind, unknown.code.as_deref()), (FailureKind::Rejected, Some("InvalidInstanceID.NotFound")));
 }
 
@@ -549,11 +536,11 @@ async fn subnets_are_described_with_their_zones() {
     let world = owned_by(Owner::auto_scaling_group()).await;
     let instances = &world.aws.instances;
     let instance =
-        instances.describe_instances(std::slice::from_ref(&world.identity.instance_id), LIMIT).await.unwrap().remove(0);
-    let own = instances.describe_subnets(&[instance.subnet_id.unwrap()], LIMIT).await.unwrap();
+        instances.describe_instances(std::slice::from_ref(&world.identity.instance_id)).await.unwrap().remove(0);
+    let own = instances.describe_subnets(&[instance.subnet_id.unwrap()]).await.unwrap();
     assert_eq!(own.len(), 1);
     assert_eq!(own[0].availability_zone, world.identity.availability_zone);
-    let all = instances.describe_subnets(&[], LIMIT).await.unwrap();
+    let all = instances.describe_subnets(&[]).await.unwrap();
     assert_eq!(all.len(), 3);
     assert!(all.contains(&own[0]));
 }

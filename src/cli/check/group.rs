@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::finding::Finding;
 use super::inspection::Inspection;
-use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::GroupTraits;
 use crate::core::config::{Config, Rebalance, Then};
 use crate::core::model::{AutoScalingGroup, Registration};
@@ -12,7 +11,7 @@ use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{GroupRequest, Plan, asks_launch_instances};
 
 pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
-    let (processes, zones) = match inspection.aws.autoscaling.group_traits(&group.name, LIMIT).await {
+    let (processes, zones) = match inspection.aws.autoscaling.group_traits(&group.name).await {
         Ok(Some(traits)) => (processes(group, how, &traits, &inspection.config), zones(group, &traits)),
         Ok(None) => {
             (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))

@@ -12,7 +12,6 @@ use super::finding::{Finding, Level};
 use super::inspection::Inspection;
 use super::owner::PlanWithReads;
 use crate::cli::policy;
-use crate::cloud::LIMIT;
 use crate::cloud::autoscaling::LifecycleAction;
 use crate::core::call::HookResult;
 use crate::core::model::{
@@ -125,19 +124,19 @@ async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Ve
 async fn read(inspection: &Inspection, action: &str, plan: Option<&Plan>) {
     let Inspection { aws, identity, .. } = inspection;
     match (action, plan) {
-        ("DescribeTags", _) => drop(aws.instances.describe_tags(identity.instance_id.as_str(), LIMIT).await),
-        ("DescribeSubnets", _) => drop(aws.instances.describe_subnets(&[], LIMIT).await),
+        ("DescribeTags", _) => drop(aws.instances.describe_tags(identity.instance_id.as_str()).await),
+        ("DescribeSubnets", _) => drop(aws.instances.describe_subnets(&[]).await),
         (
             "DescribeFleetInstances" | "DescribeSpotInstanceRequests",
             Some(Plan::Fleet { kind: FleetKind::Ec2, fleet, .. }),
         ) => {
-            drop(aws.ec2_fleet.fleet_members(&fleet.id, LIMIT).await);
+            drop(aws.ec2_fleet.fleet_members(&fleet.id).await);
         }
         (_, Some(Plan::Fleet { kind: FleetKind::Spot, fleet, .. })) if action.contains("Spot") => {
-            drop(aws.spot_fleet.spot_fleet_members(&fleet.id, LIMIT).await);
+            drop(aws.spot_fleet.spot_fleet_members(&fleet.id).await);
         }
         ("DescribeInstanceTypes", _) => {
-            drop(aws.instance_types.learn(BTreeSet::from([identity.instance_type.clone()]), LIMIT).await);
+            drop(aws.instance_types.learn(BTreeSet::from([identity.instance_type.clone()])).await);
         }
         _ => {}
     }
@@ -166,13 +165,13 @@ fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Ve
             let (aws, capacity) = (aws.clone(), fleet.capacity);
             tries.push(trying("ec2:ModifyFleet", None, async move {
                 let change = fleet.with_total(capacity.total, capacity.spot);
-                aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change, LIMIT).await
+                aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change).await
             }));
         }
     }
     if policy.actions().contains("ec2:TerminateInstances") {
         let aws = aws.clone();
-        let call = async move { aws.instances.terminate_instances_dry_run(&us, LIMIT).await };
+        let call = async move { aws.instances.terminate_instances_dry_run(&us).await };
         tries.push(trying("ec2:TerminateInstances", None, call));
     }
     if let Some(Plan::Launch(launch)) = plan
@@ -181,7 +180,7 @@ fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Ve
         let (of_fleet, of_launch) = (aws.clone(), aws.clone());
         let fleet = attempt.clone();
         tries.push(trying("ec2:CreateFleet", None, async move {
-            of_fleet.launch_templates.create_fleet_dry_run(&fleet, LIMIT).await
+            of_fleet.launch_templates.create_fleet_dry_run(&fleet).await
         }));
         let passes = policy.actions().contains(PASS_ROLE);
         tries.push(Box::pin(async move { launching(&of_launch, &wanted, passes).await }));
@@ -194,19 +193,15 @@ fn tag_both(inspection: &Inspection, resource: String, key: &'static str, on: Op
     let other = resource.clone();
     vec![
         trying("ec2:CreateTags", on.clone(), async move {
-            creating.instances.create_tags_dry_run(&resource, &[(key, "check")], LIMIT).await
+            creating.instances.create_tags_dry_run(&resource, &[(key, "check")]).await
         }),
-        trying(
-            "ec2:DeleteTags",
-            on,
-            async move { deleting.instances.delete_tags_dry_run(&other, &[key], LIMIT).await },
-        ),
+        trying("ec2:DeleteTags", on, async move { deleting.instances.delete_tags_dry_run(&other, &[key]).await }),
     ]
 }
 
 /// EC2 asks IAM for RunInstances, and for the template's role, also when a fleet launches.
 async fn launching(aws: &crate::cloud::Aws, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
-    let answer = aws.launch_templates.run_instances_dry_run(wanted, LIMIT).await;
+    let answer = aws.launch_templates.run_instances_dry_run(wanted).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
     let not_reached = || Verdict::Unknown("EC2 refused the launch before it asked for this".to_owned());
     let mut trials = match answer {
@@ -254,11 +249,11 @@ fn tries_of_group(
     let nobody = Target { id: NO_INSTANCE.to_owned(), port: free };
     let deregister = ours.and_then(|ours| {
         harmless(policy, "elasticloadbalancing:DeregisterTargets", on.clone(), async move {
-            deregistering.elb.deregister_targets(&arn, &[ours], &zone, LIMIT).await
+            deregistering.elb.deregister_targets(&arn, &[ours], &zone).await
         })
     });
     let register = harmless(policy, "elasticloadbalancing:RegisterTargets", on, async move {
-        registering.elb.register_targets(&same_arn, &[nobody], &TargetZone::Implied, LIMIT).await
+        registering.elb.register_targets(&same_arn, &[nobody], &TargetZone::Implied).await
     });
     deregister.into_iter().chain(register).collect()
 }
@@ -269,26 +264,25 @@ fn tries_of_owner(inspection: &Inspection, policy: &Policy, group: &AutoScalingG
     let hook = group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());
     let given = || (inspection.aws.autoscaling.clone(), group.name.clone(), hook.clone(), nobody.clone());
     let (groups, of, _, us) = given();
-    let detach = harmless(policy, "autoscaling:DetachInstances", None, async move {
-        groups.detach_instances(&of, &us, false, LIMIT).await
-    });
-    let (groups, of, _, us) = given();
-    let attach =
+    let detach =
         harmless(
             policy,
-            "autoscaling:AttachInstances",
+            "autoscaling:DetachInstances",
             None,
-            async move { groups.attach_instances(&of, &us, LIMIT).await },
+            async move { groups.detach_instances(&of, &us, false).await },
         );
+    let (groups, of, _, us) = given();
+    let attach =
+        harmless(policy, "autoscaling:AttachInstances", None, async move { groups.attach_instances(&of, &us).await });
     let (groups, of, by, us) = given();
     let complete = harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
         let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
-        groups.complete_lifecycle_action(action, HookResult::Continue, LIMIT).await
+        groups.complete_lifecycle_action(action, HookResult::Continue).await
     });
     let (groups, of, by, us) = given();
     let heartbeat = harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {
         let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
-        groups.record_lifecycle_action_heartbeat(action, LIMIT).await
+        groups.record_lifecycle_action_heartbeat(action).await
     });
     [detach, attach, complete, heartbeat].into_iter().flatten().collect()
 }

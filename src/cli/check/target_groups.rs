@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::finding::Finding;
 use super::inspection::Inspection;
 use super::{group, traffic_sources};
-use crate::cloud::LIMIT;
 use crate::cloud::elb::UnclearReason;
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState};
@@ -137,7 +136,7 @@ async fn of_registration(inspection: &Inspection, registration: &Registration, p
     let health = inspection
         .aws
         .elb
-        .describe_target_health(&registration.target_group, &registration.targets, &registration.zone, LIMIT)
+        .describe_target_health(&registration.target_group, &registration.targets, &registration.zone)
         .await;
     let in_it = match health {
         Ok(health) if !health.is_empty() => in_service(registration, &health),

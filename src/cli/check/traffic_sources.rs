@@ -3,7 +3,6 @@
 
 use super::finding::Finding;
 use super::inspection::Inspection;
-use crate::cloud::LIMIT;
 use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
@@ -24,7 +23,7 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Fi
         .collect();
     if !listed.is_empty() {
         let among = SearchScope::These(listed.to_vec());
-        let found = inspection.aws.elb.find_registrations(&inspection.identity, &among, &[], LIMIT).await;
+        let found = inspection.aws.elb.find_registrations(&inspection.identity, &among, &[]).await;
         let gone = found.map(|found| found.gone).unwrap_or_default();
         findings.extend(gone.iter().map(|target_group| {
             Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))

@@ -2,12 +2,10 @@
 //! describe them, as far as their targets tell.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::types::TargetGroup as Described;
 
 use super::{BATCH, Elb, group};
-use crate::cloud::caller::pages;
 use crate::core::model::{Registration, TargetGroupArn, TargetType};
 use crate::core::ours::TargetGroup;
 use crate::core::retry::{Failure, FailureKind};
@@ -18,7 +16,6 @@ impl Elb {
         listed: &[String],
         known: &[Registration],
         missing: &mut Vec<String>,
-        limit: Duration,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let mut groups = BTreeMap::new();
         let (mut arns, mut names, mut again) = (Vec::new(), Vec::new(), Vec::new());
@@ -37,7 +34,7 @@ impl Elb {
             }
         }
         for asked in arns.chunks(BATCH).chain(names.chunks(BATCH)) {
-            let described = match self.describe_some(asked, missing, limit).await {
+            let described = match self.describe_some(asked, missing).await {
                 Err(failure)
                     if failure.kind == FailureKind::Denied && asked.iter().all(|it| it.starts_with("arn:")) =>
                 {
@@ -49,7 +46,7 @@ impl Elb {
         }
         // Its load balancers may have changed. Where AWS does not tell this time, what was known stands.
         for asked in again.chunks(BATCH) {
-            let described = self.describe_some(asked, &mut Vec::new(), limit).await.unwrap_or_default();
+            let described = self.describe_some(asked, &mut Vec::new()).await.unwrap_or_default();
             groups.extend(described.into_iter().map(|it| (it.arn.clone(), TargetGroup { vpc_id: None, ..it })));
         }
         Ok(groups.into_values().collect())
@@ -57,20 +54,15 @@ impl Elb {
 
     /// AWS refuses a whole list for one group that is not there, and does not say which: then each is asked alone, as where
     /// it tells of fewer. What is neither `instance` nor `ip` is passed over.
-    async fn describe_some(
-        &self,
-        asked: &[String],
-        missing: &mut Vec<String>,
-        limit: Duration,
-    ) -> Result<Vec<TargetGroup>, Failure> {
-        match self.describe_target_groups(asked, limit).await {
+    async fn describe_some(&self, asked: &[String], missing: &mut Vec<String>) -> Result<Vec<TargetGroup>, Failure> {
+        match self.describe_target_groups(asked).await {
             Err(failure) if failure.kind == FailureKind::Rejected => {}
             Ok(described) if described.len() < asked.len() => {}
             answer => return Ok(answer?.iter().filter_map(group).collect()),
         }
         let mut groups = Vec::new();
         for one in asked {
-            match self.describe_target_groups(std::slice::from_ref(one), limit).await {
+            match self.describe_target_groups(std::slice::from_ref(one)).await {
                 Ok(told) if !told.is_empty() => groups.extend(told.iter().filter_map(group)),
                 Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
                 Ok(_) | Err(_) => missing.push(one.clone()),
@@ -80,20 +72,15 @@ impl Elb {
     }
 
     /// `ids` are ARNs or names, not both.
-    async fn describe_target_groups(&self, ids: &[String], limit: Duration) -> Result<Vec<Described>, Failure> {
-        let groups = pages(|marker| {
-            let call = self.client.describe_target_groups().set_marker(marker);
-            let call = match ids.first() {
-                Some(first) if first.starts_with("arn:") => call.set_target_group_arns(Some(ids.to_vec())),
-                _ => call.set_names(Some(ids.to_vec())),
-            };
-            let answer = self.caller.call(limit, call.send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.target_groups.unwrap_or_default(), answer.next_marker))
+    async fn describe_target_groups(&self, ids: &[String]) -> Result<Vec<Described>, Failure> {
+        let asked = match ids.first() {
+            Some(first) if first.starts_with("arn:") => {
+                self.client.describe_target_groups().set_target_group_arns(Some(ids.to_vec()))
             }
-        });
-        groups.await
+            _ => self.client.describe_target_groups().set_names(Some(ids.to_vec())),
+        };
+        let page = |marker| asked.clone().set_marker(marker).send();
+        self.caller.pages(page, |answer| (answer.target_groups, answer.next_marker)).await
     }
 }
 

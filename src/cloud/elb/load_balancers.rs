@@ -3,12 +3,10 @@
 //! Invariant: one load balancer that is gone makes none of the others unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use aws_sdk_elasticloadbalancingv2::types;
 
 use super::{BATCH, Elb};
-use crate::cloud::caller::pages;
 use crate::core::retry::{Failure, FailureKind};
 
 impl Elb {
@@ -16,17 +14,16 @@ impl Elb {
     pub async fn zones_of_load_balancers(
         &self,
         arns: &BTreeSet<String>,
-        limit: Duration,
     ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
         let mut zones_of = BTreeMap::new();
         let arns: Vec<String> = arns.iter().cloned().collect();
         for asked in arns.chunks(BATCH) {
-            match self.zones_of_some(asked, limit).await {
+            match self.zones_of_some(asked).await {
                 Ok(zones) => zones_of.extend(zones),
                 // One that is gone makes AWS refuse the whole list.
                 Err(failure) if failure.kind == FailureKind::Rejected && asked.len() > 1 => {
                     for one in asked {
-                        match self.zones_of_some(std::slice::from_ref(one), limit).await {
+                        match self.zones_of_some(std::slice::from_ref(one)).await {
                             Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
                             zones => zones_of.extend(zones.unwrap_or_default()),
                         }
@@ -38,19 +35,10 @@ impl Elb {
         Ok(zones_of)
     }
 
-    async fn zones_of_some(
-        &self,
-        arns: &[String],
-        limit: Duration,
-    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-        let load_balancers = pages(|marker| {
-            let call = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
-            let answer = self.caller.call(limit, call.set_marker(marker).send());
-            async move {
-                let answer = answer.await?;
-                Ok((answer.load_balancers.unwrap_or_default(), answer.next_marker))
-            }
-        });
+    async fn zones_of_some(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let asked = self.client.describe_load_balancers().set_load_balancer_arns(Some(arns.to_vec()));
+        let page = |marker| asked.clone().set_marker(marker).send();
+        let load_balancers = self.caller.pages(page, |answer| (answer.load_balancers, answer.next_marker));
         let of = |one: &types::LoadBalancer| {
             let zones = one.availability_zones().iter().filter_map(|zone| zone.zone_name());
             Some((one.load_balancer_arn()?.to_owned(), zones.map(str::to_owned).collect()))

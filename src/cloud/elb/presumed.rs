@@ -2,8 +2,6 @@
 //!
 //! What target health shows is not asked here. Invariant: every port is named.
 
-use std::time::Duration;
-
 use super::{Elb, FoundRegistrations, SearchScope};
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{DEFAULT_DEREGISTRATION_DELAY, Identity, Registration};
@@ -18,10 +16,9 @@ impl Elb {
         &self,
         identity: &Identity,
         among: &SearchScope,
-        limit: Duration,
     ) -> Result<FoundRegistrations, Failure> {
         let mut found = FoundRegistrations { is_presumed: true, ..FoundRegistrations::default() };
-        for group in self.groups(among, &[], &mut found, limit).await? {
+        for group in self.groups(among, &[], &mut found).await? {
             found.presume(identity, &group, among.source());
         }
         Ok(found)
@@ -33,10 +30,9 @@ impl Elb {
         &self,
         identity: &Identity,
         entries: &[ListedTargetGroup],
-        limit: Duration,
     ) -> Result<(Vec<Registration>, Vec<String>), Failure> {
         let mut found = FoundRegistrations::default();
-        let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found, limit).await?;
+        let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found).await?;
         for group in groups {
             // On which port, and by which id, nobody knows.
             if let Some(failure) = group.undescribed {
@@ -46,7 +42,7 @@ impl Elb {
                 found.missing.push(group.arn.name().to_owned());
                 continue;
             };
-            let delay = self.deregistration_delay(&group.arn, limit).await;
+            let delay = self.deregistration_delay(&group.arn).await;
             let deregistration_delay = delay.unwrap_or(DEFAULT_DEREGISTRATION_DELAY);
             found.registrations.push(Registration { deregistration_delay, ..registration });
         }

@@ -78,7 +78,6 @@ impl Elb {
         identity: &Identity,
         pace: ScanPace,
         known: &[Registration],
-        limit: Duration,
     ) -> Result<FoundRegistrations, Failure> {
         let mut found = FoundRegistrations::default();
         let mut cursor = Cursor { page: Some(None), pages: 0, groups: VecDeque::new(), listed: 0 };
@@ -90,7 +89,7 @@ impl Elb {
             if !is_first {
                 tokio::time::sleep(pace.pause(cursor.listed, chance).saturating_mul(slower)).await;
             }
-            match self.step(identity, &mut cursor, known, &mut found, limit).await {
+            match self.step(identity, &mut cursor, known, &mut found).await {
                 Ok(()) => slower = (slower / 2).max(1),
                 Err(failure) if failure.kind == FailureKind::Throttled => slower = (slower * 4).min(64),
                 Err(failure) => return Err(failure),
@@ -106,11 +105,10 @@ impl Elb {
         cursor: &mut Cursor,
         known: &[Registration],
         found: &mut FoundRegistrations,
-        limit: Duration,
     ) -> Result<(), Failure> {
         if let Some(marker) = &cursor.page {
             let call = self.client.describe_target_groups().page_size(PAGE_SIZE).set_marker(marker.clone());
-            let answer = self.caller.call(limit, call.send()).await?;
+            let answer = self.caller.call(call.send()).await?;
             cursor.groups.extend(answer.target_groups().iter().filter_map(group));
             cursor.listed = cursor.listed.max(cursor.groups.len());
             cursor.pages += 1;
@@ -119,7 +117,7 @@ impl Elb {
         }
         let Some(group) = cursor.groups.front().cloned() else { return Ok(()) };
         let known = known.iter().find(|known| known.target_group == group.arn);
-        self.look_into(identity, Candidate { group, known }, Source::Discovery, limit, found).await?;
+        self.look_into(identity, Candidate { group, known }, Source::Discovery, found).await?;
         cursor.groups.pop_front();
         Ok(())
     }

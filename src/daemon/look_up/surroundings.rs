@@ -8,7 +8,6 @@ use tracing::warn;
 
 use crate::cloud::Aws;
 use crate::cloud::launch_template::TemplateFacts;
-use crate::core::call::CALL_LIMIT;
 use crate::core::config::Config;
 use crate::core::model::{FleetType, Identity, Instance, InstanceState, LaunchConfiguration, LaunchTemplate, Owner};
 use crate::core::plan::{MissingTemplate, OwnSubnet, Surroundings, TemplateTraits};
@@ -53,7 +52,7 @@ pub(super) async fn find_surroundings(
     let fellows = match (fellows, template_id) {
         (Some(fellows), _) => fellows,
         (None, Some(id)) => {
-            let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, &id, CALL_LIMIT);
+            let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, &id);
             tempo.patiently(identity, describe).await
         }
         (None, None) => Ok(Vec::new()),
@@ -89,7 +88,7 @@ async fn zones_of(
         }
         _ => {}
     }
-    match tempo.patiently(identity, || aws.instances.describe_subnets(subnets, CALL_LIMIT)).await {
+    match tempo.patiently(identity, || aws.instances.describe_subnets(subnets)).await {
         Ok(described) => {
             let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
             around.zone_of_subnet.extend(zones);
@@ -131,12 +130,12 @@ async fn describe(
     aws: &Aws,
     template: &LaunchTemplate,
 ) -> Result<(Option<TemplateFacts>, Option<MissingTemplate>), Failure> {
-    let facts = aws.launch_templates.describe_launch_template(template, CALL_LIMIT).await?;
+    let facts = aws.launch_templates.describe_launch_template(template).await?;
     if facts.is_some() {
         return Ok((facts, None));
     }
     let facts = match template.by_default_version() {
-        Some(default) => aws.launch_templates.describe_launch_template(&default, CALL_LIMIT).await?,
+        Some(default) => aws.launch_templates.describe_launch_template(&default).await?,
         None => None,
     };
     let missing = MissingTemplate { template: template.clone(), has_default: facts.is_some() };
@@ -202,7 +201,7 @@ async fn template_surroundings(
     if let Some(subnet) = ours.and_then(|ours| ours.subnet_id.clone()) {
         return Ok((id, vec![subnet], traits));
     }
-    let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id), CALL_LIMIT);
+    let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id));
     let us = match (tempo.patiently(identity, us).await, &identity.subnet_id) {
         (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
         (us, _) => us?,
