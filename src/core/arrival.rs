@@ -6,6 +6,7 @@
 //! goes is taken off, whatever else fails; nobody but this instance itself is ever terminated.
 
 mod capacity;
+mod course;
 mod duties;
 mod find;
 mod once;
@@ -25,7 +26,8 @@ use crate::core::plan::{LEAVING_TAG, Plan};
 use crate::core::retry::{self, Failure};
 
 use capacity::PutCapacityBack;
-use duties::{Duties, News, Situation};
+use course::Situation;
+use duties::Duties;
 use find::FindTargetGroups;
 use once::Once;
 use ready::Ready;

@@ -7,9 +7,12 @@
 mod among;
 mod ask;
 mod capacity;
+mod course;
 mod crowd;
+mod deaths;
 mod duties;
 mod ending;
+mod facts;
 mod find;
 mod group;
 mod hook;
@@ -23,7 +26,6 @@ mod manner;
 mod mark;
 mod quiet;
 mod register;
-mod situation;
 mod successor;
 mod watch;
 mod words;
@@ -32,48 +34,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::call::{Answer, Call, HookKind, LOOK_UP_LIMIT};
-use crate::core::config::Leave as LeaveSettings;
-use crate::core::duty::{self, Attempts, Due, Duty, DutyId, DutyReport};
+use crate::core::call::{Answer, LOOK_UP_LIMIT};
+use crate::core::duty::{self, Attempts, Due, DutyId};
 use crate::core::incident::{About, Incident, Outcome, Takes};
 use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::Plan;
-use crate::core::retry::{self, Failure};
+use crate::core::retry::Failure;
 
+use course::{News, seed};
 use crowd::Crowd;
-use duties::{Duties, News};
+use duties::Duties;
+pub(crate) use facts::time_to_drain;
+use facts::{ALONE_AT_MOST, Facts, LAST_CALLS};
 use leave::Leave;
 use manner::Manner;
 pub(crate) use manner::{LookedUp, OnNotice, Settings};
-use situation::Situation;
 use successor::SuccessorDuties;
 pub(crate) use words::{asked_at_a_notice, asked_in_a_drill};
-use words::{join, seconds};
-
-/// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
-pub(crate) const COUNTED_DELAY: Duration = Duration::from_secs(30);
-/// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
-const ALONE_AT_MOST: Duration = Duration::from_secs(5);
-/// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
-const LAST_CALLS: Duration = Duration::from_secs(3);
 
 pub struct Handover {
     facts: Facts,
     duties: Duties,
-}
-
-/// Everything of a handover but its duties.
-struct Facts {
-    incident: Incident,
-    settings: Settings,
-    begun_at: BootInstant,
-    crowd: Crowd,
-    /// The last instant at which due calls were asked for.
-    asked_at: BootInstant,
-    /// The reserve was reached, and what was not done then was told.
-    told_unfinished: bool,
-    /// A person is to know this.
-    warning: Option<String>,
 }
 
 impl Handover {
@@ -312,7 +293,7 @@ impl Handover {
             deadline,
             deadline - leave.reserve,
             deadline - LAST_CALLS,
-            deadline - watch::LAST_LOOK,
+            deadline - crowd::LAST_LOOK,
             latest_leave,
             latest_leave - light::AHEAD,
             self.facts.begun_at + ALONE_AT_MOST,
@@ -414,31 +395,6 @@ impl Handover {
         let kind = if incident.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
         self.facts.incident.reach(now, kind, message, About::default());
     }
-}
-
-impl Facts {
-    /// The reserve of a short notice is no more than a quarter of it.
-    fn effective_leave(&self) -> LeaveSettings {
-        let reserve = self.settings.leave.reserve.min(self.incident.deadline.since(self.begun_at) / 4);
-        LeaveSettings { reserve, ..self.settings.leave.clone() }
-    }
-
-    /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
-    fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
-        let longest =
-            self.incident.registrations.known().iter().map(|registration| registration.deregistration_delay).max();
-        let latest = self.incident.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
-        self.crowd.spread_leaving(latest, seed(&self.incident, "leave"))
-    }
-}
-
-/// The time that draining is given after serving on, of a target group with this deregistration delay.
-pub(crate) fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
-    deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
-}
-
-fn seed(incident: &Incident, duty: &str) -> u64 {
-    retry::seed(&format!("{} {} {duty}", incident.id.instance_id, incident.id.boot_id))
 }
 
 #[cfg(test)]

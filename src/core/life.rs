@@ -9,6 +9,7 @@
 mod begin;
 mod drill;
 mod held;
+mod look;
 mod sight;
 mod survive;
 mod take_up;
@@ -30,6 +31,7 @@ pub use crate::core::notice::Recommendation;
 use crate::core::retry::Failure;
 
 use held::Held;
+pub use sight::Remark;
 use sight::Sight;
 
 /// The owner of a call. The handover or the arrival that gave it out may be over when the answer comes.
@@ -38,13 +40,6 @@ pub struct Ticket {
     pub duty: DutyId,
     /// Which handover or arrival it is, of those of this process.
     pub epoch: u32,
-}
-
-/// A line for the log that is no milestone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remark {
-    Info(String),
-    Warn(String),
 }
 
 /// The occupation of an instance, as the status tells it.

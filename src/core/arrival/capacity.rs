@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::plan::{FleetKind, FleetRequest, Plan};
 use crate::core::retry::growing;
 
@@ -35,7 +36,7 @@ impl PutCapacityBack {
     }
 }
 
-impl Duty<Duties> for PutCapacityBack {
+impl Duty<ComingBack> for PutCapacityBack {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

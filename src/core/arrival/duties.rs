@@ -1,12 +1,13 @@
 //! The duties of a comeback as one list, in the order in which their calls go out.
 
 use super::capacity::PutCapacityBack;
+use super::course::ComingBack;
 use super::find::FindTargetGroups;
 use super::once::Once;
 use super::ready::Ready;
 use super::rejoin_group::RejoinGroup;
 use super::serve::Serve;
-use crate::core::duty::{Attempts, Course, Duty, DutyId, Patience, each, each_mut};
+use crate::core::duty::{Attempts, Duty, DutyId, Patience, each, each_mut};
 use crate::core::model::{BootInstant, Registration};
 use crate::core::retry;
 
@@ -20,25 +21,6 @@ pub(super) struct Duties {
     pub(super) capacity: Option<PutCapacityBack>,
     pub(super) rejoin_group: Option<RejoinGroup>,
     pub(super) serves: Vec<Serve>,
-}
-
-/// The meaning of an answer for the other duties, and for a person.
-#[derive(Default)]
-pub(super) struct News {
-    /// This instance is to serve there.
-    pub(super) wanted: Vec<Registration>,
-    /// AWS knows this target group no more.
-    pub(super) is_gone: bool,
-    pub(super) remarks: Vec<String>,
-}
-
-pub(super) struct Situation {
-    pub(super) now: BootInstant,
-}
-
-impl Course for Duties {
-    type Situation<'a> = Situation;
-    type News = News;
 }
 
 impl Duties {
@@ -59,7 +41,7 @@ impl Duties {
         }
     }
 
-    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<Duties>> {
+    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<ComingBack>> {
         each(&self.terminate)
             .chain(each(&self.unmark))
             .chain(each(&self.ready))
@@ -69,7 +51,7 @@ impl Duties {
             .chain(each(&self.serves))
     }
 
-    pub(super) fn list_mut(&mut self) -> impl Iterator<Item = &mut dyn Duty<Duties>> {
+    pub(super) fn list_mut(&mut self) -> impl Iterator<Item = &mut dyn Duty<ComingBack>> {
         each_mut(&mut self.terminate)
             .chain(each_mut(&mut self.unmark))
             .chain(each_mut(&mut self.ready))

@@ -1,7 +1,8 @@
 //! The duty to find the target groups that the configuration lists.
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::retry::LOOK_UP;
 
 pub(super) struct FindTargetGroups {
@@ -16,7 +17,7 @@ impl FindTargetGroups {
     }
 }
 
-impl Duty<Duties> for FindTargetGroups {
+impl Duty<ComingBack> for FindTargetGroups {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

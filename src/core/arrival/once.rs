@@ -1,7 +1,8 @@
 //! A duty of one call, made until AWS accepts it.
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::retry::FailureKind;
 
 pub(super) struct Once {
@@ -22,7 +23,7 @@ impl Once {
     }
 }
 
-impl Duty<Duties> for Once {
+impl Duty<ComingBack> for Once {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::Readiness;
 
 /// Between two questions whether the application is ready.
@@ -26,7 +27,7 @@ impl Ready {
     }
 }
 
-impl Duty<Duties> for Ready {
+impl Duty<ComingBack> for Ready {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

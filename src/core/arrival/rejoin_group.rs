@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, TargetGroupArn};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -138,7 +139,7 @@ impl RejoinGroup {
     }
 }
 
-impl Duty<Duties> for RejoinGroup {
+impl Duty<ComingBack> for RejoinGroup {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Attempts, Call, Duties, Duty, News, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{ComingBack, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::{BootInstant, Registration, TargetHealth, TargetStanding, ZoneChoice};
 use crate::core::retry::{Failure, FailureKind, growing};
 
@@ -146,7 +147,7 @@ impl Serve {
     }
 }
 
-impl Duty<Duties> for Serve {
+impl Duty<ComingBack> for Serve {
     its_attempts!();
 
     fn call(&mut self, _: &Situation) -> Option<Call> {

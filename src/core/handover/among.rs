@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::core::incident::Incident;
-use crate::core::model::{Fleet, InstanceId, TargetGroupArn};
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, Plan};
+use crate::core::model::{Fleet, Instance, InstanceId, TargetGroupArn};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
+use jiff::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Among {
@@ -49,4 +50,14 @@ impl Among {
             Plan::Nobody { .. } => None,
         }
     }
+}
+
+/// It lives, is not about to go, and was launched since.
+pub(super) fn is_successor(instance: &Instance, since: Option<Timestamp>) -> bool {
+    instance.state.is_alive() && is_young(instance, since) && !instance.tags.contains_key(LEAVING_TAG)
+}
+
+/// An instance whose launch time is not told is not ruled out by it.
+pub(super) fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
+    instance.launch_time.zip(since).is_none_or(|(launched, since)| launched >= since)
 }

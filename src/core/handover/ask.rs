@@ -1,35 +1,14 @@
 //! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
 
-use super::duties::{Duties, News};
+use super::course::{Asked, HandingOver, Situation};
+use super::deaths::Death;
 use super::manner::Manner;
-use super::watch::Death;
-use super::{Duty, Situation};
+use crate::core::duty::Duty;
 use crate::core::incident::LaunchStep;
-use crate::core::model::{BootInstant, InstanceId};
-
-/// The meaning of an answer of the owner's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Pending,
-    /// The owner has been asked.
-    Requested,
-    /// It has been asked, and says by itself when there is something to find.
-    Raised,
-    /// The owner launches; which instance it is has to be found out.
-    Launching,
-    /// The group launches by itself by now, and is not asked for anything.
-    LaunchesItself,
-    /// This instance has left its owner; the successor was launched before.
-    Left,
-    Launched(Vec<InstanceId>),
-    /// It may have been done by a call whose answer was lost: look before asking in another way.
-    InDoubt,
-    /// The call that was in doubt was not done.
-    NotLaunched,
-}
+use crate::core::model::BootInstant;
 
 /// The duty to ask one kind of owner.
-pub(super) trait Ask: Duty<Duties> {
+pub(super) trait Ask: Duty<HandingOver> {
     /// The owner as the subject of "... launches a successor", where that is not the plan's own word.
     fn owner(&self) -> Option<String> {
         None
@@ -136,11 +115,5 @@ pub(super) trait Ask: Duty<Duties> {
     /// The successor has died. Returns whether the next one is launched from here, or none.
     fn died(&mut self, _now: BootInstant, _death: &Death) -> bool {
         false
-    }
-}
-
-impl From<Asked> for News {
-    fn from(asked: Asked) -> News {
-        News::Asked(asked)
     }
 }

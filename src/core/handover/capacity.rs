@@ -21,11 +21,11 @@ pub(super) use failing::requests_may_be_told;
 use operator::Operator;
 use raise::Raise;
 
-use super::ask::Asked;
+use super::course::{Asked, HandingOver, News, Situation};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
-use crate::core::duty::its_attempts;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind};
 use crate::core::retry::Failure;
@@ -183,7 +183,7 @@ impl AskCapacity {
     }
 }
 
-impl Duty<Duties> for AskCapacity {
+impl Duty<HandingOver> for AskCapacity {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

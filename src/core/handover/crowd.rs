@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use super::Attempts;
-use super::light::FEW;
-use super::watch::LAST_LOOK;
+use crate::core::duty::Attempts;
 use crate::core::model::BootInstant;
 use crate::core::retry::fraction;
 
@@ -50,6 +48,10 @@ pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
 
 /// Where a call was throttled, registrations hold back for this long even among few fellows.
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
+/// The last look is begun this long before the deadline.
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
+/// Of more others than this some stay; they are not asked for their tags.
+pub(super) const FEW: usize = 10;
 /// Looks are never further apart than this for the crowd's sake.
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);
 /// Fellows, where nobody knows how many there are.

@@ -1,21 +1,22 @@
 //! The duties of a handover as one list, in the order in which their calls go out.
 
-use super::ask::{Ask, Asked};
+use super::ask::Ask;
+use super::course::{HandingOver, Situation, seed};
 use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
-use super::find::Found;
 use super::hook::Hook;
 use super::last_look::LastLook;
 use super::leave::Leave;
 use super::light::Light;
 use super::look_ups::{FindGroup, FindPlan, FindRegistrations};
+use super::manner::Settings;
 use super::mark::Mark;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
-use super::watch::Death;
-use super::{Answer, DutyReport, Incident, Settings, Situation, join, seed};
-use crate::core::call::{Call, HookKind};
-use crate::core::duty::{self, Attempts, Course, Duty, DutyId, each, each_mut};
-use crate::core::model::{BootInstant, GroupMember, Registration, Target, TargetGroupArn, TargetHealth};
+use super::words::join;
+use crate::core::call::{Answer, Call, HookKind};
+use crate::core::duty::{self, Attempts, Duty, DutyId, DutyReport, each, each_mut};
+use crate::core::incident::Incident;
+use crate::core::model::{BootInstant, TargetGroupArn};
 use crate::core::plan::Plan;
 
 pub(super) struct Duties {
@@ -34,37 +35,6 @@ pub(super) struct Duties {
     pub(super) successor: Option<SuccessorDuties>,
     /// Once nothing else is left to do.
     pub(super) last_looks: Option<Vec<LastLook>>,
-}
-
-/// The meaning of an answer for the other duties.
-#[derive(Default)]
-pub(super) enum News {
-    #[default]
-    None,
-    Registrations {
-        found: Vec<Registration>,
-        unclear: Vec<TargetGroupArn>,
-        missing: Vec<String>,
-    },
-    /// Every target of ours that was ever seen in the target group of this leave.
-    Targets(usize, Vec<Target>),
-    Plan(Box<Plan>),
-    /// The group that terminates this instance, with the hooks that it has now.
-    Group(Box<Plan>),
-    Asked(Asked),
-    Found(Found),
-    /// The successors were looked at, and these have died.
-    Watched(Vec<Death>),
-    Members(Vec<GroupMember>),
-    /// The last look at the target group of this leave.
-    LastSeen(usize, Vec<TargetHealth>),
-    /// A termination hook is not open, or not any more.
-    HookNotOpen,
-}
-
-impl Course for Duties {
-    type Situation<'a> = Situation<'a>;
-    type News = News;
 }
 
 impl Duties {
@@ -90,7 +60,7 @@ impl Duties {
         }
     }
 
-    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<Duties>> {
+    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<HandingOver>> {
         each(&self.find_registrations)
             .chain(each(&self.find_plan))
             .chain(each(&self.find_group))
@@ -103,7 +73,7 @@ impl Duties {
             .chain(self.last_looks.iter().flat_map(each))
     }
 
-    pub(super) fn find(&mut self, id: DutyId) -> Option<&mut dyn Duty<Duties>> {
+    pub(super) fn find(&mut self, id: DutyId) -> Option<&mut dyn Duty<HandingOver>> {
         each_mut(&mut self.find_registrations)
             .chain(each_mut(&mut self.find_plan))
             .chain(each_mut(&mut self.find_group))

@@ -2,14 +2,24 @@
 
 use std::time::Duration;
 
+use super::Handover;
+use super::course::seed;
+use super::crowd::Bucket;
+use super::duties::Duties;
+use super::facts::Facts;
+use super::last_look::LastLook;
+use super::leave::Leave;
 use super::light::Light;
+use super::register::TARGETS_A_CALL;
 use super::successor::SuccessorDuties;
+use super::watch::LOOK_HOLDS;
 use super::words::seconds;
-use super::{Answer, Due, DutyId, Handover, seed};
-use crate::core::duty::{Duty, DutyReport};
+use crate::core::call::Answer;
+use crate::core::duty::{Attempts, Due, Duty, DutyId, DutyReport};
 use crate::core::incident::Outcome;
-use crate::core::model::{BootInstant, Instance, MilestoneKind, Signal, TargetGroupArn};
+use crate::core::model::{BootInstant, Instance, MilestoneKind, Signal, TargetGroupArn, TargetHealth};
 use crate::core::plan::Plan;
+use crate::core::retry::{Failure, FailureKind};
 
 /// With less time than this nobody is launched any more in the place of a successor that has died.
 const LEAST_LEFT: Duration = Duration::from_secs(25);
@@ -195,6 +205,62 @@ impl Handover {
         in_vain.or_else(|| {
             (now >= self.facts.incident.deadline).then(|| format!("no successor was healthy within {waited}"))
         })
+    }
+
+    /// Tells whether target health is still to be read once more, where it was not read a moment ago. The looks are begun.
+    pub(super) fn looks_once_more(&mut self, now: BootInstant) -> bool {
+        // The group ends this instance once its hooks are completed: nothing is left to be done.
+        if self.duties.successor.as_ref().is_some_and(|successor| !successor.lifecycles.is_empty()) {
+            return false;
+        }
+        if self.duties.last_looks.is_none() {
+            self.duties.last_looks = Some(self.duties.last_looks_at(&mut self.facts, now));
+        }
+        self.duties.last_looks.iter().flatten().any(|look| !look.is_over())
+    }
+
+    /// Takes the last look at one target group. Returns what is not so any more, for a person.
+    pub(super) fn seen_at_last(&mut self, index: usize, rows: &[TargetHealth], now: BootInstant) -> Option<Failure> {
+        let identity = &self.facts.incident.start.identity;
+        let is_back = self.duties.leaves.get_mut(index).is_some_and(|leave| leave.is_seen_again(identity, rows, now));
+        let successor = self.duties.successor.as_mut();
+        let lost = successor.map(|successor| successor.seen_again(index, rows, now)).unwrap_or_default();
+        if is_back {
+            // Requests come again.
+            self.duties.quiet.begin_again(now);
+        }
+        if !is_back && lost.is_empty() {
+            return None;
+        }
+        self.duties.last_looks = None;
+        let group = self.duties.leaves.get(index)?.name();
+        let ours =
+            is_back.then(|| format!("somebody has registered this instance in {group} again, and it leaves again"));
+        let theirs =
+            lost.iter().map(|id| format!("successor {id} is not healthy in {group} any more, and is followed again"));
+        let message = ours.into_iter().chain(theirs).collect::<Vec<_>>().join("; ");
+        Some(Failure::of(FailureKind::Rejected, message))
+    }
+}
+
+impl Duties {
+    /// A look at each target group that was not seen a moment ago.
+    fn last_looks_at(&self, facts: &mut Facts, now: BootInstant) -> Vec<LastLook> {
+        let is_old = |seen_at: Option<BootInstant>| seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
+        let groups = self.leaves.iter().enumerate().filter(|(index, leave)| {
+            let successor = self.successor.as_ref().and_then(|successor| successor.seen_in(*index));
+            is_old(leave.seen_at()) || successor.is_some_and(|seen_at| is_old(Some(seen_at)))
+        });
+        let look = |(index, leave): (usize, &Leave)| {
+            let seed = seed(&facts.incident, &format!("last look at {}", leave.name()));
+            let mut attempts = Attempts::new(DutyId::LastLook(index), now, seed);
+            facts.crowd.spread_last(&mut attempts, now, facts.incident.deadline, Bucket::ELB_LOOKS);
+            let (target_group, zone, mut targets) = leave.proof();
+            targets.extend(self.successor.iter().flat_map(|successor| successor.targets_in(index)));
+            targets.truncate(TARGETS_A_CALL);
+            LastLook::new(target_group, zone, targets, attempts)
+        };
+        groups.map(look).collect()
     }
 }
 

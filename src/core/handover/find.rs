@@ -11,13 +11,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub(super) use super::among::Among;
+use super::among::{is_successor, is_young};
 use super::capacity::{Units, noticed_by_request, requests_may_be_told};
+use super::course::{Found, HandingOver, News, Situation};
 use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
-use super::duties::{Duties, News};
 use super::group::{membership, ours};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
-use crate::core::duty::its_attempts;
-use crate::core::incident::Earlier;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::{Earlier, Incident};
 use crate::core::model::{
     BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, Membership,
 };
@@ -92,19 +93,6 @@ enum Stage {
         left: Vec<InstanceId>,
         described: Vec<Instance>,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    NotYet,
-    /// Nobody launches any more.
-    OwnerIsGone,
-    /// The group does not launch by itself any more, and lacks a member once this instance is gone.
-    HasToBeAsked,
-    /// Those not handed out before; not empty.
-    Successors(Vec<Instance>),
-    /// Looked often enough to be sure that a launch in doubt was not done.
-    Nothing,
 }
 
 impl Find {
@@ -316,7 +304,7 @@ impl Find {
     }
 }
 
-impl Duty<Duties> for Find {
+impl Duty<HandingOver> for Find {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
@@ -401,16 +389,6 @@ impl Duty<Duties> for Find {
         };
         Some(DutyReport::new("successor", false, what))
     }
-}
-
-/// It lives, is not about to go, and was launched since.
-pub(super) fn is_successor(instance: &Instance, since: Option<Timestamp>) -> bool {
-    instance.state.is_alive() && is_young(instance, since) && !instance.tags.contains_key(LEAVING_TAG)
-}
-
-/// An instance whose launch time is not told is not ruled out by it.
-fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
-    instance.launch_time.zip(since).is_none_or(|(launched, since)| launched >= since)
 }
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.

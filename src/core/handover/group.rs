@@ -12,15 +12,15 @@ pub(super) use exit::{membership, ours};
 use launch_first::{Doubt, Failed, LaunchFirst, has_grown, is_replaced_by_group, may_have_changed};
 use stage::{Reason, Stage};
 
-use super::ask::{Ask, Asked};
+use super::ask::Ask;
+use super::course::{Asked, HandingOver, News, Situation};
 use super::crowd::Bucket;
-use super::duties::{Duties, News};
 use super::launch::{NOTED_WITHIN, client_token};
 use super::manner::Manner;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
-use crate::core::call::HookResult;
-use crate::core::duty::its_attempts;
-use crate::core::incident::{LaunchStep, LaunchWay};
+use super::words::seconds;
+use crate::core::call::{Answer, Call, HookResult};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::{Incident, LaunchStep, LaunchWay};
 use crate::core::model::{
     AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, Membership, MilestoneKind, Signal,
 };
@@ -366,7 +366,7 @@ impl Ask for AskGroup {
     }
 }
 
-impl Duty<Duties> for AskGroup {
+impl Duty<HandingOver> for AskGroup {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

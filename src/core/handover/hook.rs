@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, HookKind, Situation, seconds};
-use crate::core::duty::its_attempts;
+use super::course::{HandingOver, News, Situation};
+use super::words::seconds;
+use crate::core::call::{Answer, Call, HookKind};
+use crate::core::duty::{Attempts, Duty, DutyId, DutyReport, its_attempts};
 use crate::core::model::BootInstant;
 
 pub(super) struct Hook {
@@ -39,7 +40,7 @@ impl Hook {
     }
 }
 
-impl Duty<Duties> for Hook {
+impl Duty<HandingOver> for Hook {
     its_attempts!();
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use super::ask::{Ask, Asked};
+use super::among::is_successor;
+use super::ask::Ask;
+use super::course::{Asked, HandingOver, News, Situation};
 use super::crowd::Bucket;
-use super::duties::{Duties, News};
-use super::find::is_successor;
-use super::watch::Death;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation, seconds};
-use crate::core::duty::its_attempts;
-use crate::core::incident::{LaunchStep, LaunchWay};
+use super::deaths::{Death, MOST_DEATHS, advice, pause_after_deaths};
+use super::words::seconds;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::{Incident, LaunchStep, LaunchWay};
 use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason};
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing};
@@ -22,15 +23,11 @@ use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing}
 pub(super) const NOTED_WITHIN: Duration = Duration::from_millis(200);
 /// Between two repeats of a call in doubt: AWS answers it once the launch is made.
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
-/// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
-const DEATH_PAUSE: Duration = Duration::from_secs(6);
 /// The pauses between launches that fail for capacity, in seconds: every pool of a short plan is tried at once, and then one
 /// victim makes some fifteen launches in two minutes, of the fifty that an account may make.
 const CAPACITY_PAUSES: [u64; 11] = [0, 0, 0, 1, 2, 4, 6, 8, 10, 12, 15];
 /// A quota is not raised within seconds.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
-/// After so many successors that died of the same reason the next one would die of it too.
-pub(super) const MOST_DEATHS: usize = 3;
 
 pub(super) struct AskLaunch {
     launch: LaunchPlan,
@@ -269,7 +266,7 @@ impl Ask for AskLaunch {
     }
 }
 
-impl Duty<Duties> for AskLaunch {
+impl Duty<HandingOver> for AskLaunch {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
@@ -406,33 +403,4 @@ const QUOTAS: [&str; 3] = ["MaxSpotInstanceCountExceeded", "InstanceLimitExceede
 
 fn starts_with_one_of(error: &str, codes: &[&str]) -> bool {
     codes.iter().any(|code| error.starts_with(code))
-}
-
-/// The pause after so many successors that died (at least one).
-pub(super) fn pause_after_deaths(deaths: usize, seed: u64) -> Duration {
-    let longest = DEATH_PAUSE * (1 << deaths.saturating_sub(1).min(4));
-    longest.mul_f64(0.5 + retry::fraction(seed) / 2.0)
-}
-
-/// What a person can do about instances that die of this reason.
-/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html>
-pub(super) fn advice(code: &str) -> &'static str {
-    match code {
-        "Client.InternalError" => {
-            "mostly the key of an encrypted volume: let the role that launches, and the service-linked roles of EC2 Spot and \
-             EC2 Fleet, use the key (a grant), or take a key that they can use"
-        }
-        "Client.VolumeLimitExceeded" => "ask for a higher quota of EBS storage, or delete volumes that nobody needs",
-        "Client.InvalidSnapshot.NotFound" | "Client.InvalidSnapshotId" => {
-            "the image's snapshot is gone or not shared: put an image into the launch template that is there"
-        }
-        "Client.UserInitiatedShutdown" => "somebody terminates them by a call: CloudTrail names who",
-        "Client.InstanceInitiatedShutdown" => "they shut themselves down: read their console output and user data",
-        "Server.InsufficientInstanceCapacity" | "Server.SpotInstanceTermination" | "Server.SpotInstanceShutdown" => {
-            "AWS is short of these pools: name more [successor] subnets or instance-types, or allow on-demand-fallback"
-        }
-        _ => {
-            "launch one by hand from the launch template and see what it says: aws ec2 describe-instances shows StateReason"
-        }
-    }
 }

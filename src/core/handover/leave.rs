@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::course::{HandingOver, News, Situation};
 use super::crowd::Bucket;
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
-use crate::core::duty::its_attempts;
+use super::words::seconds;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyId, DutyReport, its_attempts};
 use crate::core::model::{
     BootInstant, Identity, MilestoneKind, Ports, Registration, Target, TargetGroupArn, TargetHealth, TargetState,
     TargetZone, ZoneChoice,
@@ -219,7 +220,7 @@ impl Leave {
     }
 }
 
-impl Duty<Duties> for Leave {
+impl Duty<HandingOver> for Leave {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use super::course::{HandingOver, News, Situation};
 use super::crowd::Bucket;
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Situation, seconds};
-use crate::core::call::HookResult;
-use crate::core::duty::{Patience, its_attempts};
+use super::words::seconds;
+use crate::core::call::{Answer, Call, HookResult};
+use crate::core::duty::{Attempts, Duty, DutyId, DutyReport, Patience, its_attempts};
 use crate::core::incident::{Incident, Takes};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime};
 use crate::core::retry::growing;
@@ -210,7 +210,7 @@ impl Lifecycles {
     }
 }
 
-impl Duty<Duties> for MemberState {
+impl Duty<HandingOver> for MemberState {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
@@ -246,7 +246,7 @@ impl TerminationHook {
     }
 }
 
-impl Duty<Duties> for TerminationHook {
+impl Duty<HandingOver> for TerminationHook {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -9,10 +9,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::crowd::{Bucket, Crowd};
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyId, Situation, seed};
-use crate::core::duty::its_attempts;
+use super::course::{HandingOver, News, Situation, seed};
+use super::crowd::{Bucket, Crowd, FEW};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyId, its_attempts};
 use crate::core::model::{
     BootInstant, Instance, InstanceId, Registration, TargetGroupArn, TargetHealth, TargetState, TargetType, TargetZone,
     is_same_id,
@@ -34,8 +34,6 @@ pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);
 const TAGGED_WITHIN: Duration = Duration::from_secs(3);
 /// Others that their owner has taken out are registered again within this.
 const BACK_WITHIN: Duration = Duration::from_secs(7);
-/// Of more others than this some stay; they are not asked for their tags.
-pub(super) const FEW: usize = 10;
 
 /// The look at one target group.
 pub(super) struct Light {
@@ -194,7 +192,7 @@ impl Light {
     }
 }
 
-impl Duty<Duties> for Light {
+impl Duty<HandingOver> for Light {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use super::course::{HandingOver, News, Situation};
 use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
-use super::duties::{Duties, News};
 use super::lifecycle::PATIENT_AFTER;
-use super::{Answer, Attempts, Call, Duty, DutyReport, Situation};
-use crate::core::duty::{Patience, its_attempts};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, Patience, its_attempts};
 use crate::core::model::{BootInstant, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
@@ -45,7 +45,7 @@ impl FindRegistrations {
     }
 }
 
-impl Duty<Duties> for FindRegistrations {
+impl Duty<HandingOver> for FindRegistrations {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
@@ -99,7 +99,7 @@ impl FindPlan {
     }
 }
 
-impl Duty<Duties> for FindPlan {
+impl Duty<HandingOver> for FindPlan {
     its_attempts!();
 
     fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
@@ -156,7 +156,7 @@ impl FindGroup {
     }
 }
 
-impl Duty<Duties> for FindGroup {
+impl Duty<HandingOver> for FindGroup {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

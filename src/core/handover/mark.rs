@@ -3,9 +3,10 @@
 
 use jiff::Unit;
 
-use super::duties::{Duties, News};
-use super::{Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
-use crate::core::duty::its_attempts;
+use super::course::{HandingOver, News, Situation};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::Incident;
 use crate::core::model::BootInstant;
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{FailureKind, Precedence};
@@ -33,7 +34,7 @@ impl Mark {
     }
 }
 
-impl Duty<Duties> for Mark {
+impl Duty<HandingOver> for Mark {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::duties::{Duties, News};
-use super::{About, Answer, Attempts, Call, Duty, DutyReport, Situation, seconds};
-use crate::core::duty::its_attempts;
+use super::course::{HandingOver, News, Situation};
+use super::words::seconds;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::About;
 use crate::core::model::{BootInstant, Connections, DEFAULT_DEREGISTRATION_DELAY, MilestoneKind, Registration};
 
 /// The pause between two looks at the kernel's table of connections, once this instance has settled.
@@ -203,7 +205,7 @@ impl Quiet {
     }
 }
 
-impl Duty<Duties> for Quiet {
+impl Duty<HandingOver> for Quiet {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

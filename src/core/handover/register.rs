@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::course::{HandingOver, News, Situation};
 use super::crowd::Bucket;
-use super::duties::{Duties, News};
 use super::words::{seconds, successors};
-use super::{About, Answer, Attempts, Call, Duty, DutyReport, Incident, Situation};
-use crate::core::duty::its_attempts;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
+use crate::core::incident::{About, Incident};
 use crate::core::model::{
     BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, Target, TargetHealth,
     TargetStanding, TargetType, WANTS_SERVER_ID, ZoneChoice,
@@ -367,7 +368,7 @@ impl Register {
     }
 }
 
-impl Duty<Duties> for Register {
+impl Duty<HandingOver> for Register {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -5,19 +5,20 @@ mod reports;
 
 use std::collections::BTreeSet;
 
-use super::ask::{Ask, Asked};
+use super::ask::Ask;
 use super::capacity::AskCapacity;
-use super::duties::{Duties, News};
-use super::find::{Among, Find, Found};
+use super::course::{Asked, Found, HandingOver, News, Situation, seed};
+use super::deaths::Death;
+use super::find::{Among, Find};
 use super::group::AskGroup;
 use super::launch::AskLaunch;
 use super::lifecycle::Lifecycles;
 use super::manner::Manner;
 use super::register::Register;
-use super::watch::{Death, Watch};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation, seed};
-use crate::core::duty::{self, each, each_mut};
-use crate::core::incident::LaunchStep;
+use super::watch::Watch;
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{self, Attempts, Duty, DutyId, DutyReport, each, each_mut};
+use crate::core::incident::{Incident, LaunchStep};
 use crate::core::model::{
     Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth,
 };
@@ -197,8 +198,8 @@ impl SuccessorDuties {
         self.watch.is_some() && self.find.as_ref().is_some_and(|find| !find.is_done())
     }
 
-    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<Duties>> {
-        let ask = self.ask.iter().map(|ask| ask.as_ref() as &dyn Duty<Duties>);
+    pub(super) fn list(&self) -> impl Iterator<Item = &dyn Duty<HandingOver>> {
+        let ask = self.ask.iter().map(|ask| ask.as_ref() as &dyn Duty<HandingOver>);
         ask.chain(each(&self.find))
             .chain(each(&self.watch))
             .chain(each(&self.registers))
@@ -206,8 +207,8 @@ impl SuccessorDuties {
             .chain(each(&self.lifecycles.hooks))
     }
 
-    pub(super) fn list_mut(&mut self) -> impl Iterator<Item = &mut dyn Duty<Duties>> {
-        let ask = self.ask.iter_mut().map(|ask| ask.as_mut() as &mut dyn Duty<Duties>);
+    pub(super) fn list_mut(&mut self) -> impl Iterator<Item = &mut dyn Duty<HandingOver>> {
+        let ask = self.ask.iter_mut().map(|ask| ask.as_mut() as &mut dyn Duty<HandingOver>);
         ask.chain(each_mut(&mut self.find))
             .chain(each_mut(&mut self.watch))
             .chain(each_mut(&mut self.registers))

@@ -23,10 +23,12 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
+use crate::core::call::{Answer, Call};
 use crate::core::config::{Leave as LeaveSettings, When};
-use crate::core::incident::{Earlier, Registrations, Start, Takes};
+use crate::core::duty::{Attempts, Due, Duty, DutyId, DutyReport};
+use crate::core::incident::{About, Earlier, Incident, Outcome, Registrations, Start, Takes};
 use crate::core::model::*;
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, LaunchPlan, PREDECESSOR_TAG, Plan};
 use crate::core::retry::{Failure, FailureKind};
 
 use aws::{Aws, Exchange, Fate, Launch, Owner, time};

@@ -1,17 +1,18 @@
 //! The duty to watch the successors as long as the handover lasts: pending, running, or gone again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::crowd::Bucket;
-use super::duties::{Duties, News};
+use super::course::{HandingOver, News, Situation};
+use super::crowd::{Bucket, LAST_LOOK};
+use super::deaths::Death;
 use super::words::{seconds, successors};
-use super::{Answer, Attempts, Call, Duty, DutyId, DutyReport, Incident, Situation};
-use crate::core::duty::{self, its_attempts};
-use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration, StateReason};
+use crate::core::call::{Answer, Call};
+use crate::core::duty::{self, Attempts, Duty, DutyId, DutyReport, its_attempts};
+use crate::core::incident::Incident;
+use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, MilestoneKind, Registration};
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{fraction, growing};
 
@@ -29,8 +30,6 @@ const TOLD_APART: u32 = 4;
 /// look is denied nothing will be told.
 const UNTOLD_AFTER: Duration = Duration::from_secs(20);
 const DENIED_AFTER: Duration = Duration::from_secs(8);
-/// The last look is begun this long before the deadline.
-pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
 
 pub(super) struct Watch {
     /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
@@ -47,33 +46,6 @@ pub(super) struct Watch {
     looks: usize,
     begun_at: BootInstant,
     seen_at: Option<BootInstant>,
-}
-
-/// A successor that ended before its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Death {
-    pub(super) instance_id: InstanceId,
-    pub(super) reason: Option<StateReason>,
-    pub(super) has_run: bool,
-    /// It lives, and was launched for an incident before this one.
-    pub(super) is_of_another: bool,
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_of_another {
-            return write!(
-                f,
-                "{} was launched for an earlier interruption, and another one is launched",
-                self.instance_id
-            );
-        }
-        let when = if self.has_run { "ran and died" } else { "died at birth" };
-        match &self.reason {
-            Some(reason) => write!(f, "{} {when}: {reason}", self.instance_id),
-            None => write!(f, "{} {when}, and AWS does not say why", self.instance_id),
-        }
-    }
 }
 
 impl Watch {
@@ -242,7 +214,7 @@ fn untold(id: &InstanceId) -> Instance {
     }
 }
 
-impl Duty<Duties> for Watch {
+impl Duty<HandingOver> for Watch {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -1,33 +1,35 @@
-//! The metadata's signals so far, look by look, and the remarks about them.
+//! The metadata's signals so far.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Life, Remark};
-use crate::core::config::{Rebalance, ScheduledEvents};
-use crate::core::incident::{Incident, Takes};
-use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
-use crate::core::notice::{Notice, Recommendation};
+use crate::core::incident::Takes;
+use crate::core::model::{BootInstant, ScheduledEvent, Signal};
+use crate::core::notice::Notice;
 
 /// A signal that stood is withdrawn after so many looks in a row without it, and so long after the first of them: a 404
 /// among answers is a fault of the metadata, and so are ten of them within a second.
 const LOOKS_THAT_WITHDRAW: u32 = 3;
 const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);
-/// An event that begins now leaves its handover this long.
-const EVENT_LEAVES_AT_LEAST: Duration = Duration::from_secs(30);
-const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
+
+/// A line for the log that is no milestone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    Info(String),
+    Warn(String),
+}
 
 /// Looks in a row that did not show a signal.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Absence {
     looks: u32,
     since: BootInstant,
-    lasted: Duration,
+    pub(super) lasted: Duration,
 }
 
 impl Absence {
-    fn goes_on(&mut self, at: BootInstant) {
+    pub(super) fn goes_on(&mut self, at: BootInstant) {
         if self.looks == 0 {
             self.since = at;
         }
@@ -44,7 +46,7 @@ impl Absence {
         self.looks > 0
     }
 
-    fn withdraws(&self) -> bool {
+    pub(super) fn withdraws(&self) -> bool {
         self.looks >= LOOKS_THAT_WITHDRAW && self.lasted >= TIME_THAT_WITHDRAWS
     }
 }
@@ -72,7 +74,7 @@ pub(super) struct Sight {
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
     /// The last state that was told, whatever was not told since.
-    told_state: Option<String>,
+    pub(super) told_state: Option<String>,
     /// The metadata has told of the group, be it that there is none.
     pub(super) knows_lifecycle: bool,
     /// When its group put it into service while a notice stood.
@@ -113,161 +115,5 @@ impl Sight {
     pub(super) fn may_serve(&self) -> bool {
         let waits = |state: &str| state == "Standby" || state.starts_with("Warmed:");
         self.knows_lifecycle && !self.lifecycle_state.as_deref().is_some_and(waits)
-    }
-}
-
-impl Life {
-    /// Tells whether AWS's time of the looks to come is a guess by the wall clock, because no date of AWS's is believed yet.
-    pub fn time_is_in_doubt(&mut self, is_in_doubt: bool) {
-        self.sight.is_in_doubt = is_in_doubt;
-    }
-
-    /// A look at `spot/instance-action`. `aws_now` is AWS's time of it, `at` the boot clock's.
-    pub fn saw_notice(&mut self, notice: Option<Notice>, aws_now: Timestamp, at: BootInstant) {
-        self.sight.clocks = Some((aws_now, at));
-        self.sight.notice = notice;
-        match notice {
-            Some(notice) => {
-                self.sight.notice_absent.ends();
-                self.notice_stands(notice, aws_now, at);
-                self.sight.was_in_doubt = self.sight.is_in_doubt;
-            }
-            None => {
-                self.sight.absent_before = true;
-                self.sight.notice_absent.goes_on(at);
-                if self.sight.notice_absent.lasted >= TIME_THAT_IS_NO_FAULT {
-                    self.sight.absent_until = Some(at);
-                }
-                if self.sight.notice_absent.withdraws() {
-                    (self.over, self.stale) = (None, None);
-                }
-            }
-        }
-        self.sight.has_looked = true;
-    }
-
-    /// A look at `events/recommendations/rebalance`.
-    pub fn saw_recommendation(&mut self, recommendation: Recommendation, at: BootInstant) {
-        let Recommendation::Given(time) = recommendation else {
-            self.sight.recommendation_absent.goes_on(at);
-            if self.sight.recommendation_absent.withdraws() {
-                self.sight.recommended = None;
-                self.sight.recommendation_is_done = false;
-            }
-            return;
-        };
-        self.sight.recommendation_absent.ends();
-        if self.sight.recommended.is_some() || self.config.watch.rebalance == Rebalance::Ignore {
-            return;
-        }
-        self.sight.recommended = time.or_else(|| self.aws_now(at)).or(Some(Timestamp::UNIX_EPOCH));
-        self.wants_look_up = true;
-        let once =
-            self.incident_of_this_boot().is_some_and(|incident| incident.recommended && !incident.is_open_ended());
-        let hands_over = self.config.watch.rebalance == Rebalance::HandOver && !once;
-        self.sight.recommendation_is_done = !hands_over;
-        if !hands_over {
-            let again = if once { "; a handover by recommendation takes place once a boot" } else { "" };
-            let message = format!(
-                "AWS recommends to rebalance: this instance is at a higher risk; looking everything up anew{again}"
-            );
-            self.reach(MilestoneKind::Recommended, message, at);
-        }
-    }
-
-    /// A look at `autoscaling/target-lifecycle-state`; `None` is a 404.
-    pub fn saw_lifecycle_state(&mut self, state: Option<&str>, at: BootInstant) {
-        let state = state.map(str::trim).filter(|state| !state.is_empty());
-        let was_terminating = self.sight.is_terminating();
-        let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
-        let is_another = state.is_some() && state != self.sight.told_state.as_deref();
-        // Somebody has put it into a group, out of one, or elsewhere in it. A handover of ours does that too.
-        self.wants_look_up |=
-            is_another && takes.is_none() && self.sight.knows_lifecycle && self.open_incident().is_none();
-        if is_another {
-            self.sight.told_state = state.map(str::to_owned);
-        }
-        let enters_service = is_another && self.sight.knows_lifecycle && state == Some("InService");
-        self.sight.knows_lifecycle = true;
-        self.sight.was_in_service |= state == Some("InService");
-        if takes.is_none() {
-            self.sight.not_taken.goes_on(at);
-            // An absent state says nothing of one that was there.
-            if !was_terminating || self.sight.not_taken.withdraws() {
-                self.sight.lifecycle_state = state.map(str::to_owned);
-                self.sight.group_takes = None;
-            }
-            if enters_service {
-                self.serves_under_a_notice(at);
-            }
-            return;
-        }
-        self.sight.not_taken.ends();
-        self.sight.lifecycle_state = state.map(str::to_owned);
-        self.sight.group_takes = takes;
-        if let (false, Some(takes)) = (was_terminating, takes) {
-            self.group_terminates(takes, at);
-        }
-    }
-
-    /// A place in the warm pool is where a new instance waits; only one that was in service goes back into it.
-    fn takes(&self, state: Option<&str>) -> Option<Takes> {
-        let leaving = |it: &Incident| it.signal == Signal::LifecycleState && !it.is_closed();
-        let served = self.sight.was_in_service || self.incident_of_this_boot().is_some_and(leaving);
-        match state? {
-            "Terminated" | "Warmed:Terminated" => Some(Takes::ToItsEnd),
-            state if state.starts_with("Warmed:") && served => Some(Takes::IntoPool),
-            _ => None,
-        }
-    }
-
-    /// A look at `events/maintenance/scheduled`.
-    pub fn saw_scheduled_events(&mut self, events: Vec<ScheduledEvent>, at: BootInstant) {
-        if self.config.watch.scheduled_events == ScheduledEvents::Ignore {
-            return;
-        }
-        let is_news = |event: &&ScheduledEvent| !self.sight.events.iter().any(|known| known == *event);
-        let remarks: Vec<Remark> = events.iter().filter(is_news).filter_map(|event| self.words_of(event)).collect();
-        self.remarks.extend(remarks);
-        let ours = self.incident_of_this_boot().and_then(|incident| incident.event.clone());
-        let active = |id: &String| events.iter().any(|event| event.active && event.id == *id);
-        match ours {
-            Some(id) if !active(&id) => self.sight.event_absent.goes_on(at),
-            _ => self.sight.event_absent.ends(),
-        }
-        (self.sight.events, self.sight.knows_events) = (events, true);
-        self.follow_the_event(at);
-    }
-
-    /// The event that is handed over for may have moved nearer.
-    fn follow_the_event(&mut self, at: BootInstant) {
-        let incident = self.incident_of_this_boot().filter(|it| it.signal == Signal::ScheduledEvent);
-        let ours = incident.and_then(|incident| incident.event.as_ref());
-        let event = self.sight.events.iter().find(|event| event.active && Some(&event.id) == ours);
-        let not_before = event.and_then(|event| event.not_before);
-        if let (Some(not_before), Some(aws_now)) = (not_before, self.aws_now(at)) {
-            let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
-            if let Some(handover) = self.held.open_handover() {
-                handover.has_to_end_by(at + left.max(EVENT_LEAVES_AT_LEAST));
-            }
-        }
-    }
-
-    fn words_of(&self, event: &ScheduledEvent) -> Option<Remark> {
-        let ScheduledEvent { code, id, .. } = event;
-        let known = self.sight.events.iter().any(|known| known.id == *id);
-        if !event.active {
-            return known.then(|| Remark::Info(format!("the scheduled event {code} ({id}) is over, or off")));
-        }
-        let when = event
-            .not_before
-            .map_or_else(|| "at a time that could not be read".to_owned(), |it| format!("not before {it}"));
-        let then = match self.config.watch.scheduled_events {
-            ScheduledEvents::HandOver if event.not_before.is_some() => {
-                "this instance hands over shortly before".to_owned()
-            }
-            _ => "nothing is done about it ([watch] scheduled-events)".to_owned(),
-        };
-        Some(Remark::Warn(format!("AWS has scheduled {code} for this instance, {when} ({id}); {then}")))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{ABOUT_TO_GO, AskCapacity, COUNT_AGAIN, Stage};
-use crate::core::handover::situation::Situation;
+use crate::core::handover::course::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
 use crate::core::notice::TWO_MINUTES;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{AskCapacity, Stage};
-use crate::core::handover::ask::{Ask, Asked};
-use crate::core::handover::launch::{MOST_DEATHS, advice, pause_after_deaths};
-use crate::core::handover::situation::Situation;
-use crate::core::handover::watch::Death;
+use crate::core::handover::ask::Ask;
+use crate::core::handover::course::Asked;
+use crate::core::handover::course::Situation;
+use crate::core::handover::deaths::Death;
+use crate::core::handover::deaths::{MOST_DEATHS, advice, pause_after_deaths};
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
 

@@ -4,8 +4,8 @@ use super::{AskCapacity, Others, Raise, Stage};
 #[cfg(test)]
 use super::{Count, Writes};
 use crate::core::duty::DutyReport;
-use crate::core::handover::ask::Asked;
-use crate::core::handover::seconds;
+use crate::core::handover::course::Asked;
+use crate::core::handover::words::seconds;
 use crate::core::model::{BootInstant, FleetState};
 
 impl AskCapacity {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::core::call::{Answer, Call};
-use crate::core::handover::light::FEW;
+use crate::core::handover::crowd::FEW;
 use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, LifecycleHook, Membership};
 use crate::core::retry::{Failure, FailureKind};

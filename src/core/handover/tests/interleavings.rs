@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use super::course::Situation;
 use super::*;
 use crate::core::call::CALL_LIMIT;
 use crate::core::handover::capacity::AskCapacity;

@@ -1,78 +1,56 @@
-//! Everything that a duty may know of the others, as of now: one look at the whole handover, taken for each round of calls and
-//! for each answer.
+//! Everything of a handover but its duties, and the situation that follows from both.
 
+use std::time::Duration;
+
+use super::course::{Situation, seed};
 use super::crowd::Crowd;
+use super::duties::Duties;
 use super::hook::Hook;
 use super::leave::Leave;
 use super::light::{self, Light};
-use super::manner::Manner;
+use super::manner::{Manner, Settings};
 use super::successor::SuccessorDuties;
-use super::{ALONE_AT_MOST, Duties, Facts, LAST_CALLS, LeaveSettings};
+use crate::core::config::Leave as LeaveSettings;
 use crate::core::incident::Incident;
-use crate::core::model::{Action, BootInstant, Registration, Signal, TargetGroupArn};
+use crate::core::model::{Action, BootInstant, Signal};
 use crate::core::plan::Plan;
 
-pub(super) struct Situation<'a> {
-    pub(super) now: BootInstant,
-    pub(super) incident: &'a mut Incident,
-    pub(super) settings: LeaveSettings,
-    pub(super) manner: Manner,
-    /// Leave the target groups now rather than serve on.
-    pub(super) may_leave: bool,
-    /// This instance is marked before it leaves.
-    pub(super) may_mark: bool,
-    /// This instance bears its tag, or cannot be given it.
-    pub(super) is_marked: bool,
-    /// Others go too, and nobody would serve until one of them is back, as far as it is known.
-    pub(super) waits_for_another: bool,
-    /// It is soon to be known whether anybody else serves.
-    pub(super) looks_who_serves: bool,
-    /// An interruption is announced, or this instance is leaving all the same.
-    pub(super) is_certain: bool,
-    /// When every deregistration had been accepted.
-    pub(super) left_at: Option<BootInstant>,
-    /// Every deregistration went out and was answered once, whatever the answer.
-    pub(super) deregistration_tried: bool,
-    /// Target health shows every registration `unused`: the load balancer is done with this instance.
-    pub(super) all_unused: bool,
-    /// A registration from before the handover may still land, and only this instance would take it back.
-    pub(super) may_be_registered: bool,
-    pub(super) quiet: bool,
-    /// No command of the user's is to be waited for.
-    pub(super) hooks_ended: bool,
-    /// The group's termination hooks may be completed, as far as this instance is concerned.
-    pub(super) may_complete: bool,
-    /// The group takes heartbeats and completions now.
-    pub(super) hooks_are_open: bool,
-    /// It may: the member's state is not ours to see.
-    pub(super) hooks_are_hidden: bool,
-    /// Why requests may come from elsewhere than these registrations, as a sentence.
-    pub(super) elsewhere: Option<String>,
-    pub(super) plan_is_known: bool,
-    /// Target groups that this instance's owner has taken it out of, by a call that was accepted, and that it has not come
-    /// back to.
-    pub(super) taken_out_of: Vec<TargetGroupArn>,
-    /// Target groups that the owner takes this instance out of, because it was asked for a successor.
-    pub(super) goes_out_of: Vec<TargetGroupArn>,
+/// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
+pub(crate) const COUNTED_DELAY: Duration = Duration::from_secs(30);
+/// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
+pub(super) const ALONE_AT_MOST: Duration = Duration::from_secs(5);
+/// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
+pub(super) const LAST_CALLS: Duration = Duration::from_secs(3);
+
+/// Everything of a handover but its duties.
+pub(super) struct Facts {
+    pub(super) incident: Incident,
+    pub(super) settings: Settings,
+    pub(super) begun_at: BootInstant,
     pub(super) crowd: Crowd,
-}
-
-impl Situation<'_> {
-    pub(super) fn registrations(&self) -> &[Registration] {
-        self.incident.registrations.known()
-    }
-
-    pub(super) fn reserve_reached(&self) -> bool {
-        self.now >= self.incident.deadline - self.settings.reserve
-    }
-
-    /// Looked up, and nothing found.
-    pub(super) fn is_in_no_target_group(&self) -> bool {
-        self.registrations().is_empty() && self.left_at.is_some()
-    }
+    /// The last instant at which due calls were asked for.
+    pub(super) asked_at: BootInstant,
+    /// The reserve was reached, and what was not done then was told.
+    pub(super) told_unfinished: bool,
+    /// A person is to know this.
+    pub(super) warning: Option<String>,
 }
 
 impl Facts {
+    /// The reserve of a short notice is no more than a quarter of it.
+    pub(super) fn effective_leave(&self) -> LeaveSettings {
+        let reserve = self.settings.leave.reserve.min(self.incident.deadline.since(self.begun_at) / 4);
+        LeaveSettings { reserve, ..self.settings.leave.clone() }
+    }
+
+    /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
+    pub(super) fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
+        let longest =
+            self.incident.registrations.known().iter().map(|registration| registration.deregistration_delay).max();
+        let latest = self.incident.deadline - leave.reserve - time_to_drain(leave, longest.unwrap_or(COUNTED_DELAY));
+        self.crowd.spread_leaving(latest, seed(&self.incident, "leave"))
+    }
+
     pub(super) fn situation<'a>(&'a mut self, now: BootInstant, duties: &Duties) -> Situation<'a> {
         let (settings, successor) = (self.effective_leave(), duties.successor.as_ref());
         let manner = self.incident.manner(&settings, self.incident.plan.as_ref());
@@ -162,4 +140,9 @@ impl Facts {
             None => now < latest && !is_in_reserve && !Light::is_unanswered(lights, now, self.crowd),
         }
     }
+}
+
+/// The time that draining is given after serving on, of a target group with this deregistration delay.
+pub(crate) fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
+    deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
 }
