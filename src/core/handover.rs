@@ -48,7 +48,7 @@ pub(crate) use facts::time_to_drain;
 use facts::{ALONE_AT_MOST, Facts, LAST_CALLS};
 use leave::Leave;
 use manner::Manner;
-pub(crate) use manner::{LookedUp, OnNotice, Settings};
+pub(crate) use manner::{HandoverSettings, LookedUp, OnNotice};
 use successor::SuccessorDuties;
 pub(crate) use words::{asked_at_a_notice, asked_in_a_drill};
 
@@ -59,7 +59,12 @@ pub struct Handover {
 
 impl Handover {
     /// Registrations that the incident holds already are left too.
-    pub fn begin(mut incident: Incident, settings: Settings, looked_up: LookedUp, now: BootInstant) -> Handover {
+    pub fn begin(
+        mut incident: Incident,
+        settings: HandoverSettings,
+        looked_up: LookedUp,
+        now: BootInstant,
+    ) -> Handover {
         let found = std::mem::take(incident.registrations.known_mut());
         (incident.missing, incident.unclear) = (looked_up.missing, looked_up.unclear);
         let mut handover = Handover {

@@ -8,7 +8,7 @@ use super::last_look::LastLook;
 use super::leave::Leave;
 use super::light::Light;
 use super::look_ups::{FindGroup, FindPlan, FindRegistrations};
-use super::manner::Settings;
+use super::manner::HandoverSettings;
 use super::mark::Mark;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
@@ -38,7 +38,7 @@ pub(super) struct Duties {
 }
 
 impl Duties {
-    pub(super) fn new(incident: &Incident, settings: &Settings, now: BootInstant) -> Duties {
+    pub(super) fn new(incident: &Incident, settings: &HandoverSettings, now: BootInstant) -> Duties {
         let attempts = |id, what| Attempts::new(id, now, seed(incident, what));
         let hook = |kind: HookKind, command: &[String]| {
             let ended_before = incident.hooks_ended.contains(&kind);

@@ -8,7 +8,7 @@ use super::duties::Duties;
 use super::hook::Hook;
 use super::leave::Leave;
 use super::light::{self, Light};
-use super::manner::{Manner, Settings};
+use super::manner::{HandoverSettings, Manner};
 use super::successor::SuccessorDuties;
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::incident::Incident;
@@ -25,7 +25,7 @@ pub(super) const LAST_CALLS: Duration = Duration::from_secs(3);
 /// Everything of a handover but its duties.
 pub(super) struct Facts {
     pub(super) incident: Incident,
-    pub(super) settings: Settings,
+    pub(super) settings: HandoverSettings,
     pub(super) begun_at: BootInstant,
     pub(super) crowd: Crowd,
     /// The last instant at which due calls were asked for.

@@ -156,6 +156,17 @@ impl AskLaunch {
         if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
     }
 
+    /// The instances that carry this one's tag: the process before this one may have launched one.
+    fn looked(&mut self, now: BootInstant, incident: &Incident, instances: Vec<Instance>) -> Asked {
+        let is_ours = |it: &Instance| {
+            is_successor(it, incident.start.successors_since) && !incident.successors_before.contains(&it.instance_id)
+        };
+        let found: Vec<InstanceId> = instances.into_iter().filter(is_ours).map(|it| it.instance_id).collect();
+        self.stage = if found.is_empty() { Stage::Create } else { Stage::Launched };
+        self.attempts.succeeded(now);
+        if found.is_empty() { Asked::Pending } else { Asked::Launched(found) }
+    }
+
     /// The pools have nothing. What a quota refuses in one of a market's pools it refuses in all of them.
     fn next_pools(&mut self, now: BootInstant, market: Market) {
         let is_quota = self.errors.iter().all(|error| starts_with_one_of(error, &QUOTAS));
@@ -300,16 +311,7 @@ impl Duty<HandingOver> for AskLaunch {
         }
         let asked = match answer {
             Answer::Instances(instances) if self.stage == Stage::Look => {
-                let incident = &situation.incident;
-                let is_successor = |it: &Instance| {
-                    is_successor(it, incident.start.successors_since)
-                        && !incident.successors_before.contains(&it.instance_id)
-                };
-                let found: Vec<InstanceId> =
-                    instances.into_iter().filter(is_successor).map(|it| it.instance_id).collect();
-                self.stage = if found.is_empty() { Stage::Create } else { Stage::Launched };
-                self.attempts.succeeded(now);
-                if found.is_empty() { Asked::Pending } else { Asked::Launched(found) }
+                self.looked(now, situation.incident, instances)
             }
             // The token tells.
             Answer::Failed(_) if self.stage == Stage::Look => {

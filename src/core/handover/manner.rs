@@ -7,7 +7,7 @@ use crate::core::plan::{GroupRequest, Plan};
 
 /// The settings of the handover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct HandoverSettings {
     pub leave: LeaveSettings,
     pub hooks: Hooks,
 }

@@ -1,6 +1,7 @@
 //! The duties around the successor, tied together: ask for it, find it, watch it, register it, see the hooks through.
 
 mod death;
+mod registers;
 mod reports;
 
 use std::collections::BTreeSet;
@@ -19,9 +20,7 @@ use super::watch::Watch;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{self, Attempts, Duty, DutyId, DutyReport, each, each_mut};
 use crate::core::incident::{Incident, LaunchStep};
-use crate::core::model::{
-    Action, BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetGroupArn, TargetHealth,
-};
+use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
 
@@ -245,43 +244,6 @@ impl SuccessorDuties {
         calls.extend(self.lifecycles.look.as_mut().and_then(|look| duty::begin(look, now, situation)));
         calls.extend(self.lifecycles.hooks.iter_mut().filter_map(|hook| duty::begin(hook, now, situation)));
         calls
-    }
-
-    /// One duty to register the successor for each registration of ours, also for those found late.
-    fn keep_registers(&mut self, situation: &Situation<'_>) {
-        self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
-        let by_owner = self.plan.owners_target_groups();
-        for registration in situation.registrations().iter().skip(self.registers.len()) {
-            let group = &registration.target_group;
-            let by_owner = by_owner.contains(group) || self.owner_lists.contains(group);
-            let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
-            let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
-            self.registers.push(Register::new(registration.clone(), by_owner, attempts));
-        }
-        self.admit(situation.now);
-    }
-
-    /// Whoever has come to run is to be registered: nothing is complete without.
-    fn admit(&mut self, now: BootInstant) {
-        self.leave_out_those_that_go(now);
-        let Some(watch) = &self.watch else { return };
-        let several = (self.more_are_to_come() || watch.len() > 1).then_some(watch.len());
-        self.registers.iter_mut().for_each(|register| register.admit(now, &watch.to_register(now), several));
-    }
-
-    /// When the successors were last seen healthy in the target group of this leave, if they are followed there.
-    pub(super) fn seen_in(&self, index: usize) -> Option<BootInstant> {
-        self.registers.get(index).and_then(Register::seen_at)
-    }
-
-    /// The successors' targets in that target group.
-    pub(super) fn targets_in(&self, index: usize) -> Vec<Target> {
-        self.registers.get(index).map(Register::healthy_targets).unwrap_or_default()
-    }
-
-    /// Takes the last look at that target group. Returns those that are healthy there no more: they are followed again.
-    pub(super) fn seen_again(&mut self, index: usize, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
-        self.registers.get_mut(index).map(|register| register.seen_again(rows, now)).unwrap_or_default()
     }
 
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.

@@ -165,8 +165,11 @@ fn registrations(victim: &str) -> Vec<Registration> {
 
 const VICTIM: [(&str, u64, u64); 1] = [("i-victim", 1_000, 121_000)];
 
-fn at_once() -> Settings {
-    Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() }
+fn at_once() -> HandoverSettings {
+    HandoverSettings {
+        leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() },
+        ..HandoverSettings::default()
+    }
 }
 
 fn detach() -> Plan {

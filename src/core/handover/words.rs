@@ -27,7 +27,8 @@ pub(super) fn begun(
     let given = plan;
     let plan = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::to_string);
     let left = seconds(incident.deadline.since(now));
-    match (incident.signal, incident.id.action) {
+    let action = incident.id.action.unwrap_or(Action::Terminate);
+    match (incident.signal, action) {
         (Signal::RebalanceRecommendation, _) => format!(
             "AWS recommends to rebalance: this instance is at a higher risk{again}; first {first}; \
              once the successor is healthy {groups}"
@@ -46,35 +47,36 @@ pub(super) fn begun(
             format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy {groups}")
         }
         (Signal::Drill, _) => {
-            let drilled = given.map(|plan| plan.clone().for_drill());
-            let does = match &drilled {
-                Some(drilled) if serves_on && drilled.has_successor() => {
-                    format!("serving on; first {}; once the successor is healthy, {groups}", drilled.successor_first())
-                }
-                _ => format!("now: {groups}; {}", given.map_or(plan, in_drill)),
-            };
+            let does = drilled(given, serves_on, &groups, plan);
             format!("a drill: handing over within {left} as if AWS took this instance{again}; {does}")
         }
         (Signal::Notice, action) if incident.start.has_handed_over => {
-            let action = action.unwrap_or(Action::Terminate);
             format!(
                 "AWS will {action} this instance in {left}, which has handed over already; what has changed since is put right"
             )
         }
-        (Signal::Notice, Some(Action::Hibernate)) => {
+        (Signal::Notice, Action::Hibernate) => {
             format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
         }
         (Signal::Notice, action) if serves_on => {
-            let action = action.unwrap_or(Action::Terminate);
             format!(
                 "AWS will {action} this instance in {left}{again}; serving on; first {first}; once the successor is healthy, \
                  and early enough to drain, {groups}"
             )
         }
         (Signal::Notice, action) => {
-            let action = action.unwrap_or(Action::Terminate);
             format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}")
         }
+    }
+}
+
+/// A part of a sentence: what is done in a drill. `in_words` is the plan, or what stands in for it.
+fn drilled(plan: Option<&Plan>, serves_on: bool, groups: &str, in_words: String) -> String {
+    match plan.map(|plan| plan.clone().for_drill()) {
+        Some(drilled) if serves_on && drilled.has_successor() => {
+            format!("serving on; first {}; once the successor is healthy, {groups}", drilled.successor_first())
+        }
+        _ => format!("now: {groups}; {}", plan.map_or(in_words, in_drill)),
     }
 }
 

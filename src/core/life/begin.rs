@@ -8,7 +8,7 @@ use super::Life;
 use super::held::Held;
 use crate::core::arrival::{self, Arrival};
 use crate::core::config::ScheduledEvents;
-use crate::core::handover::{Handover, LookedUp, Settings};
+use crate::core::handover::{Handover, HandoverSettings, LookedUp};
 use crate::core::incident::{Incident, Phase, Registrations, Takes};
 use crate::core::model::{Action, BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
@@ -337,7 +337,7 @@ impl Life {
         let mut incident = self.incident_that_begins(&beginning, earlier.as_ref(), another.as_ref());
         let looked_up = self.looked_up_for(earlier.as_ref());
         incident.registrations = Registrations::SoFar(self.found_for());
-        let settings = Settings { leave: self.config.leave.clone(), hooks: self.config.hooks.clone() };
+        let settings = HandoverSettings { leave: self.config.leave.clone(), hooks: self.config.hooks.clone() };
         if self.dry_run {
             self.say_what_would_be_done(incident, settings, looked_up, now);
             return;
@@ -355,7 +355,7 @@ impl Life {
     fn say_what_would_be_done(
         &mut self,
         incident: Incident,
-        settings: Settings,
+        settings: HandoverSettings,
         looked_up: LookedUp,
         now: BootInstant,
     ) {

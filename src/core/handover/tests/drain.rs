@@ -6,7 +6,7 @@ use super::*;
 type Kernel = fn(u64) -> Connections;
 
 struct Drain {
-    settings: Settings,
+    settings: HandoverSettings,
     incident: Incident,
     registrations: Vec<Registration>,
     unclear: Vec<TargetGroupArn>,

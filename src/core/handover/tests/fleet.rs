@@ -54,8 +54,10 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
     let mut incident = incident_of(US, Action::Terminate, 141_000);
     incident.time = Some(epoch() + Duration::from_secs(140));
     incident.start.successors_since = Some(epoch() + Duration::from_secs(20));
-    let settings =
-        Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
+    let settings = HandoverSettings {
+        leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() },
+        ..HandoverSettings::default()
+    };
     let planned = Fleet { replacement_strategy: replacement_strategy.map(str::to_owned), ..fleet(10) };
     // The signal decides how it is asked.
     let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: planned, how: FleetRequest::Raise };
@@ -230,7 +232,7 @@ fn a_member_from_just_before_a_short_notice_is_no_successor() {
     let plan = Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise };
     let registrations = vec![registration(WEB, US, &[80])];
     let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
-    told.handover = Handover::begin(incident, Settings::default(), known, at(21_000));
+    told.handover = Handover::begin(incident, HandoverSettings::default(), known, at(21_000));
     told.until(24_000);
     assert_eq!(told.written, ["11"]);
     told.shown.capacity.fulfilled = 11;
@@ -568,7 +570,7 @@ fn where_a_target_is_registered_with_a_server_id_the_successor_is_left_to_others
         let plan = Some(Plan::Fleet { kind: FleetKind::Ec2, fleet: fleet(10), how: FleetRequest::Raise });
         let known = LookedUp { registrations: Some(vec![quic]), plan, ..LookedUp::default() };
         let leave = LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() };
-        let settings = Settings { leave, ..Settings::default() };
+        let settings = HandoverSettings { leave, ..HandoverSettings::default() };
         told.handover = Handover::begin(incident, settings, known, at(21_000));
         told.until(23_000);
         told.members.push(member("i-new", 24, None));

@@ -27,7 +27,8 @@ fn plan_of(group: AutoScalingGroup) -> Plan {
 fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
     let mut incident = incident_of(US, Action::Terminate, 121_000);
     change(&mut incident);
-    let settings = Settings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..Settings::default() };
+    let settings =
+        HandoverSettings { leave: LeaveSettings { when, ..LeaveSettings::default() }, ..HandoverSettings::default() };
     let registrations = vec![registration(WEB, US, &[80])];
     let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     let handover = Handover::begin(incident, settings, known, at(1_000));
@@ -290,7 +291,7 @@ fn an_instance_in_no_target_group_goes_once_its_successor_runs() {
         (incident.signal, incident.start.owner_sees) =
             (Signal::RebalanceRecommendation, Signal::RebalanceRecommendation);
         let known = LookedUp { registrations: Some(Vec::new()), plan: Some(plan_of(group)), ..LookedUp::default() };
-        let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
+        let mut handover = Handover::begin(incident, HandoverSettings::default(), known, at(1_000));
         let mut calls = Vec::new();
         for now in (1_000..120_000).step_by(100) {
             for Due { duty, call, .. } in handover.due(at(now)) {

@@ -6,7 +6,7 @@ use super::*;
 fn a_successor_that_dies_is_followed_by_the_next_attempt() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let known = LookedUp { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..LookedUp::default() };
-    let mut handover = Handover::begin(incident, Settings::default(), known, at(0));
+    let mut handover = Handover::begin(incident, HandoverSettings::default(), known, at(0));
     let token = |due: &[Due]| {
         due.iter().find_map(|due| match &due.call {
             Call::CreateFleet { client_token, .. } => Some(client_token.clone()),
@@ -40,7 +40,7 @@ impl Launching {
     pub(super) fn leaving(registrations: Vec<Registration>) -> Launching {
         let incident = incident_of("i-victim", Action::Terminate, 121_000);
         let known = LookedUp { registrations: Some(registrations), plan: Some(launch_plan()), ..LookedUp::default() };
-        Launching { handover: Handover::begin(incident, Settings::default(), known, at(0)), now: 0 }
+        Launching { handover: Handover::begin(incident, HandoverSettings::default(), known, at(0)), now: 0 }
     }
 
     /// Answers everything until an instant; returns the calls of the duty to ask, with when they were made.
@@ -196,7 +196,7 @@ fn a_quota_is_asked_for_on_demand_and_else_is_waited_for() {
         launch.attempts.extend(fallback.then_some(on_demand));
         let incident = incident_of("i-victim", Action::Terminate, 121_000);
         let known = LookedUp { plan: Some(Plan::Launch(launch)), ..LookedUp::default() };
-        run.handover = Handover::begin(incident, Settings::default(), known, at(0));
+        run.handover = Handover::begin(incident, HandoverSettings::default(), known, at(0));
         let is_on_demand =
             |call: &Call| matches!(call, Call::CreateFleet { fleet, .. } if fleet.market == Market::OnDemand);
         let asked = run.until(119_000, &mut |_, call| match call {
@@ -346,8 +346,10 @@ fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() 
         incident.start.earlier = Earlier::Perhaps;
         let registrations = before.registrations.all().map(<[_]>::to_vec);
         let known = LookedUp { registrations, plan: before.plan.clone(), ..LookedUp::default() };
-        let mut next =
-            Launching { handover: Handover::begin(incident, Settings::default(), known, at(61_000)), now: 61_000 };
+        let mut next = Launching {
+            handover: Handover::begin(incident, HandoverSettings::default(), known, at(61_000)),
+            now: 61_000,
+        };
         let asked = next.until(70_000, &mut |_, call| match call {
             Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
             Call::DescribeSuccessorsByTag if is_found => seen("i-new", InstanceState::Running, None),

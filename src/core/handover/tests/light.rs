@@ -84,7 +84,8 @@ impl<'a> Night<'a> {
             ..LookedUp::default()
         };
         let leave = LeaveSettings { when: self.when, ..LeaveSettings::default() };
-        let mut handover = Handover::begin(incident, Settings { leave, ..Settings::default() }, known, at(0));
+        let mut handover =
+            Handover::begin(incident, HandoverSettings { leave, ..HandoverSettings::default() }, known, at(0));
         let mut seen = Seen::default();
         let (mut replies, mut serving_since) = (Vec::new(), Some(0));
         for now in (0..121_000).step_by(20) {
@@ -421,7 +422,7 @@ fn a_hibernation_and_a_group_that_terminates_this_instance_leave_whoever_serves(
         plan: Some(hooked()),
         ..LookedUp::default()
     };
-    let mut handover = Handover::begin(incident, Settings::default(), known, at(1_000));
+    let mut handover = Handover::begin(incident, HandoverSettings::default(), known, at(1_000));
     assert!(handover.due(at(1_000)).iter().any(|due| matches!(due.call, Call::DeregisterTargets { .. })));
 }
 
@@ -457,7 +458,7 @@ fn a_drill_does_not_take_the_last_healthy_target_out_in_the_reserve() {
         let registrations = Some(vec![registration(WEB, "i-victim", &[80])]);
         let known = LookedUp { registrations, plan: Some(plan.clone()), ..LookedUp::default() };
         let leave = LeaveSettings { when, ..LeaveSettings::default() };
-        let settings = Settings { leave, ..Settings::default() };
+        let settings = HandoverSettings { leave, ..HandoverSettings::default() };
         let mut run = Launching { handover: Handover::begin(incident, settings, known, at(0)), now: 0 };
         run.until(61_000, &mut |_, call| match call {
             Call::DescribeTargetHealth { .. } => {

@@ -165,7 +165,8 @@ fn an_owner_that_shows_only_after_the_notice_is_asked_all_the_same() {
     let mut handover = Handover::begin(incident_of("i-victim", Action::Terminate, 121_000), at_once(), known(), at(0));
     assert!(asks(&mut handover, 0, &late).is_some_and(|at| (6_000..20_000).contains(&at)));
     // A handover that would end sooner waits for it.
-    let soon = Settings { leave: LeaveSettings { settle: Duration::from_secs(1), ..at_once().leave }, ..at_once() };
+    let soon =
+        HandoverSettings { leave: LeaveSettings { settle: Duration::from_secs(1), ..at_once().leave }, ..at_once() };
     let nowhere = || LookedUp { registrations: Some(Vec::new()), plan: Some(doubted()), ..LookedUp::default() };
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
     let mut handover = Handover::begin(incident.clone(), soon.clone(), nowhere(), at(0));

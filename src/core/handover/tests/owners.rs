@@ -196,7 +196,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
     let mut handover = {
         let incident = incident_of("i-victim", Action::Terminate, 121_000);
         let leave = LeaveSettings { when, ..LeaveSettings::default() };
-        let settings = Settings { leave, ..Settings::default() };
+        let settings = HandoverSettings { leave, ..HandoverSettings::default() };
         Handover::begin(
             incident,
             settings,
@@ -218,7 +218,7 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
 #[test]
 fn a_shifted_time_only_shortens_the_deadline() {
     let incident = incident_of("i-victim", Action::Terminate, 121_000);
-    let mut handover = Handover::begin(incident, Settings::default(), LookedUp::default(), at(1_000));
+    let mut handover = Handover::begin(incident, HandoverSettings::default(), LookedUp::default(), at(1_000));
     handover.noticed(Action::Terminate, None, at(130_000), at(1_000));
     assert_eq!(handover.incident().deadline, at(121_000));
     handover.noticed(Action::Terminate, None, at(60_000), at(1_000));

@@ -28,7 +28,7 @@ pub(super) struct Run {
     pub(super) plan: Plan,
     /// The process after a kill finds this out again, where the record is lost.
     pub(super) plan_after_restart: Option<Plan>,
-    pub(super) settings: Settings,
+    pub(super) settings: HandoverSettings,
     pub(super) action: Action,
     pub(super) handovers: Vec<Option<Handover>>,
     pub(super) generations: Vec<u32>,
@@ -59,7 +59,7 @@ impl Run {
             victims: victims.iter().map(|(name, noticed, deadline)| (id(name), *noticed, *deadline)).collect(),
             plan,
             plan_after_restart: None,
-            settings: Settings::default(),
+            settings: HandoverSettings::default(),
             action: Action::Terminate,
             handovers: victims.iter().map(|_| None).collect(),
             generations: vec![0; victims.len()],

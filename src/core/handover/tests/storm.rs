@@ -306,7 +306,7 @@ impl Storm {
     fn new(case: Case) -> Storm {
         let Case { victims, unnoticed, fellows, owner, charge, boot, death, when } = case;
         let leave = LeaveSettings { when, ..LeaveSettings::default() };
-        let settings = Settings { leave, ..Settings::default() };
+        let settings = HandoverSettings { leave, ..HandoverSettings::default() };
         let plan = match owner {
             OwnedBy::Template => match launch_plan() {
                 Plan::Launch(launch) => Plan::Launch(LaunchPlan { running: fellows, ..launch }),

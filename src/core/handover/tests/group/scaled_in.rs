@@ -209,7 +209,7 @@ fn the_way_back_into_the_warm_pool_has_its_hook_in_a_state_of_its_own() {
         incident.group_takes = Some(Takes::IntoPool);
         let known =
             LookedUp { registrations: Some(Vec::new()), plan: Some(plan_of(group(&["drain"]))), ..LookedUp::default() };
-        Handover::begin(incident, Settings::default(), known, at(1_000))
+        Handover::begin(incident, HandoverSettings::default(), known, at(1_000))
     };
     for (state, completes) in [("Warmed:Pending", false), ("Warmed:Pending:Wait", true)] {
         told.until(120_000, DutyId::MemberState);

@@ -101,8 +101,10 @@ fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_por
         let registration = Registration { group_port, ..registration(WEB, US, &[80]) };
         let plan = Some(plan_of(group(&[])));
         let known = LookedUp { registrations: Some(vec![registration]), plan, ..LookedUp::default() };
-        let settings =
-            Settings { leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() }, ..Settings::default() };
+        let settings = HandoverSettings {
+            leave: LeaveSettings { when: When::AtOnce, ..LeaveSettings::default() },
+            ..HandoverSettings::default()
+        };
         told.handover = Handover::begin(told.handover.incident().clone(), settings, known, at(1_000));
         let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
         let seen = Seen { members: vec!["i-other", "i-old", "i-new"], desired: 3, instances: instances.to_vec() };

@@ -1,0 +1,134 @@
+//! What target health shows of the successors in one target group, and the milestones that follow.
+
+use super::{PAUSES, Place, Register, Successor, Told};
+use crate::core::duty::Duty;
+use crate::core::handover::words::successors;
+use crate::core::incident::{About, Incident};
+use crate::core::model::{BootInstant, Instance, InstanceId, MilestoneKind, Target, TargetHealth, TargetStanding};
+use crate::core::retry::growing;
+
+impl Register {
+    pub(super) fn followed(
+        &mut self,
+        now: BootInstant,
+        asked: &[Instance],
+        rows: &[TargetHealth],
+        incident: &mut Incident,
+    ) {
+        let (mut shown, mut at_once) = (Vec::new(), false);
+        self.is_unserved = false;
+        for instance in asked {
+            let (Some(target_id), Some(place)) = (self.target_id(instance), self.place(instance)) else { continue };
+            let (seen, standing) = self.seen(&target_id, rows, place, now);
+            at_once |=
+                (self.is_left_to_others() || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
+            self.is_unserved |= standing == TargetStanding::Unserved;
+            if !matches!(standing, TargetStanding::Wanting { .. }) {
+                shown.push(instance.instance_id.clone());
+            }
+            if let Some(successor) = self.successors.get_mut(&instance.instance_id) {
+                successor.has_fallen &= seen != Place::Healthy;
+                successor.place = seen;
+            }
+        }
+        if self.is_healthy() {
+            self.seen_at = Some(now);
+        }
+        self.looks += 1;
+        let pause = growing(&PAUSES, self.looks);
+        self.attempts.succeeded(if at_once { now } else { now + pause });
+        self.say_registered(now, &shown, incident);
+        self.say_healthy(now, incident);
+    }
+
+    /// Nobody knows whether another victim was faster: those whose wait is over are registered unseen, since twice is harmless.
+    pub(super) fn cannot_look(&mut self, now: BootInstant) {
+        let ports = self.registration.ports();
+        for successor in self.successors.values_mut() {
+            if matches!(successor.place, Place::Look(from) if now >= from) {
+                successor.place = Place::Register(ports.clone());
+            }
+        }
+    }
+
+    /// Reads the place of one successor from target health.
+    fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, TargetStanding) {
+        let standing = self.registration.standing(&self.registration.targets_of(target_id), rows);
+        let is_shown = || rows.iter().any(|row| row.target.has_id(target_id) && row.is_there());
+        let seen = match (&standing, place) {
+            (TargetStanding::Serves, _) | (_, Place::Healthy) => Place::Healthy,
+            (TargetStanding::Registered | TargetStanding::Unserved, _) => Place::Follow,
+            (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
+            (TargetStanding::Wanting { .. }, _) if self.registration.needs_server_id => Place::Follow,
+            // An owner registers on the group's own port alone; until it has, nobody does.
+            (TargetStanding::Wanting { .. }, _) if self.is_left_to_others() && !is_shown() => Place::Follow,
+            (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
+        };
+        (seen, standing)
+    }
+
+    /// When they were last seen healthy; `None` where nobody is.
+    pub(in crate::core::handover) fn seen_at(&self) -> Option<BootInstant> {
+        self.seen_at.filter(|_| !self.is_over() && self.is_healthy())
+    }
+
+    /// The targets of those that were seen healthy.
+    pub(in crate::core::handover) fn healthy_targets(&self) -> Vec<Target> {
+        let is_healthy = |instance: &&Instance| self.place(instance) == Some(&Place::Healthy);
+        self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
+    }
+
+    /// Takes target health after they were seen healthy. Returns those that are not any more: they are followed again.
+    pub(in crate::core::handover) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
+        let mut lost = Vec::new();
+        for instance in self.running.clone() {
+            let Some(target_id) = self.target_id(&instance) else { continue };
+            // Of one that AWS tells nothing of nothing new is known.
+            let is_told = rows.iter().any(|row| row.target.has_id(&target_id));
+            let was_healthy = self.place(&instance) == Some(&Place::Healthy);
+            let (place, _) = self.seen(&target_id, rows, &Place::Follow, now);
+            if !is_told || !was_healthy || place == Place::Healthy {
+                continue;
+            }
+            let told = if matches!(place, Place::Register(_)) { Told::Nothing } else { Told::Registered };
+            lost.push(instance.instance_id.clone());
+            self.successors.insert(instance.instance_id, Successor { place, told, has_fallen: true });
+        }
+        if lost.is_empty() {
+            self.seen_at = self.seen_at.map(|_| now);
+        } else {
+            self.looks = 0;
+            self.attempts.succeeded(now);
+        }
+        lost
+    }
+
+    pub(super) fn say_registered(&mut self, now: BootInstant, instances: &[InstanceId], incident: &mut Incident) {
+        let mut news = Vec::new();
+        for id in instances {
+            if let Some(successor) = self.successors.get_mut(id).filter(|it| it.told < Told::Registered) {
+                successor.told = Told::Registered;
+                news.push(id.clone());
+            }
+        }
+        self.say(now, MilestoneKind::SuccessorRegistered, "registered", &news, incident);
+    }
+
+    /// Once all that are known are, and again when more have come.
+    fn say_healthy(&mut self, now: BootInstant, incident: &mut Incident) {
+        if !self.is_healthy() || self.successors.values().all(|it| it.told == Told::Healthy) {
+            return;
+        }
+        self.healthy_at = Some(now);
+        self.successors.values_mut().for_each(|it| it.told = Told::Healthy);
+        let healthy: Vec<InstanceId> = self.successors.keys().cloned().collect();
+        self.say(now, MilestoneKind::SuccessorHealthy, "healthy", &healthy, incident);
+    }
+
+    fn say(&self, now: BootInstant, kind: MilestoneKind, what: &str, ids: &[InstanceId], incident: &mut Incident) {
+        let Some(first) = ids.first().cloned() else { return };
+        let message = format!("{} {what} in {}", successors(ids), self.registration.name());
+        let target_group = Some(self.registration.target_group.clone());
+        incident.reach(now, kind, message, About { target_group, successor_id: Some(first) });
+    }
+}
