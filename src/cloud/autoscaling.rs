@@ -76,12 +76,6 @@ impl AutoScaling {
         Ok(self.caller.call(call).await?.lifecycle_hooks.unwrap_or_default())
     }
 
-    /// The instances of the group in one call; none if there is no such group.
-    pub async fn group_members(&self, name: &str) -> Result<Vec<GroupMember>, Failure> {
-        let described = self.describe_auto_scaling_groups(name).await?;
-        Ok(described.map(|described| members(&described)).unwrap_or_default())
-    }
-
     /// `None` if there is no such group.
     pub async fn group_traits(&self, name: &str) -> Result<Option<GroupTraits>, Failure> {
         let described = self.describe_auto_scaling_groups(name).await?;
@@ -96,7 +90,7 @@ impl AutoScaling {
         }))
     }
 
-    /// The group's members and sizes in one call; `None` if there is no such group.
+    /// The group as it is now, in one call; `None` if there is no such group.
     pub async fn group_room(&self, name: &str) -> Result<Option<GroupRoom>, Failure> {
         let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| GroupRoom {
@@ -107,14 +101,6 @@ impl AutoScaling {
             capacity_rebalance: described.capacity_rebalance().unwrap_or_default(),
             target_groups: traffic_sources(&described).0,
         }))
-    }
-
-    /// Tells whether the group replaces its Spot members by itself, at a notice or a recommendation, and how it holds this
-    /// instance.
-    pub async fn rebalances(&self, name: &str, ours: &InstanceId) -> Result<(bool, Option<GroupMember>), Failure> {
-        let Some(described) = self.describe_auto_scaling_groups(name).await? else { return Ok((false, None)) };
-        let ours = members(&described).into_iter().find(|member| member.instance_id == *ours);
-        Ok((described.capacity_rebalance().unwrap_or_default(), ours))
     }
 
     /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its

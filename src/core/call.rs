@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
-    CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupMember, GroupRoom, Instance, InstanceId,
-    InstantFleet, Launched, LifecycleHook, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth,
-    TargetZone, ports_in_words,
+    CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupRoom, Instance, InstanceId, InstantFleet,
+    Launched, LifecycleHook, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
+    ports_in_words,
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
@@ -73,9 +73,6 @@ pub enum Call {
         capacity: i32,
         /// AWS takes one zone, and wants it named where the group has several.
         availability_zone: Option<String>,
-    },
-    DescribeGroupMembers {
-        group: String,
     },
     CompleteLifecycleAction {
         group: String,
@@ -224,7 +221,6 @@ pub enum Answer {
     Plan(Box<Plan>),
     Health(Vec<TargetHealth>),
     Connections(Connections),
-    GroupMembers(Vec<GroupMember>),
     /// `None`: AWS knows no such fleet.
     Fleet(Option<Box<Fleet>>),
     FleetMembers(Vec<FleetMember>),
@@ -249,9 +245,8 @@ pub enum Answer {
     /// `None`: there is no such group.
     GroupRoom(Option<GroupRoom>),
     GroupSettings {
-        capacity_rebalance: bool,
-        /// This instance as a member; `None` where it is not shown.
-        ours: Option<GroupMember>,
+        /// `None`: there is no such group.
+        room: Option<GroupRoom>,
         /// `None`: not asked for, or not told.
         termination_hooks: Option<Vec<LifecycleHook>>,
     },
@@ -263,6 +258,14 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The group as it is now, where the answer tells.
+    pub(crate) fn room(&self) -> Option<&GroupRoom> {
+        match self {
+            Answer::GroupRoom(room) | Answer::GroupSettings { room, .. } => room.as_ref(),
+            _ => None,
+        }
+    }
+
     /// AWS had too many calls: of this one, or of those that it made for it.
     pub(crate) fn is_throttled(&self) -> bool {
         match self {
@@ -296,11 +299,10 @@ impl fmt::Display for Call {
             Call::DetachInstances { group, .. } => write!(f, "DetachInstances from group {group}"),
             Call::TerminateInstanceInAutoScalingGroup { .. } => f.write_str("TerminateInstanceInAutoScalingGroup"),
             Call::LaunchInstances { group, .. } => write!(f, "LaunchInstances in group {group}"),
-            Call::DescribeGroupMembers { group } => write!(f, "DescribeAutoScalingGroups, for the members of {group}"),
             Call::DescribeGroupSettings { group, .. } => {
                 write!(f, "DescribeAutoScalingGroups, for the settings of {group}")
             }
-            Call::DescribeGroupRoom { group } => write!(f, "DescribeAutoScalingGroups, for the capacity of {group}"),
+            Call::DescribeGroupRoom { group } => write!(f, "DescribeAutoScalingGroups, of {group}"),
             Call::AttachInstances { group } => write!(f, "AttachInstances to group {group}"),
             Call::CompleteLifecycleAction { group, hook, result } => {
                 write!(f, "CompleteLifecycleAction of hook {hook} of group {group} with {}", result.as_str())
@@ -351,7 +353,6 @@ impl Call {
                 | Call::FindGroup
                 | Call::DescribeTargetHealth { .. }
                 | Call::LookAtConnections { .. }
-                | Call::DescribeGroupMembers { .. }
                 | Call::DescribeFleet { .. }
                 | Call::DescribeFleetMembers { .. }
                 | Call::DescribeInstancesOfFleet { .. }

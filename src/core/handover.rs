@@ -219,6 +219,7 @@ impl Handover {
             return self.look_after(now);
         }
         let mut situation = self.facts.situation(now, &self.duties);
+        situation.incident.swapped_out.clone_from(&situation.unneeded);
         let calls = self.duties.due(&mut situation);
         let is_found = situation.left_at.is_some();
         // Nothing is begun for target groups that are not found yet.

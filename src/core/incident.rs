@@ -66,6 +66,9 @@ pub struct Incident {
     pub missing: Vec<String>,
     /// Target groups of which AWS does not tell whether this instance is in them.
     pub unclear: Vec<TargetGroupArn>,
+    /// Target groups that the owner had, has no more, and has taken this instance out of.
+    #[serde(default)]
+    pub swapped_out: Vec<TargetGroupArn>,
     /// Hooks that have ended: the process after this one does not run them again.
     pub hooks_ended: Vec<HookKind>,
     /// The launch that was asked for last: the process after this one goes on there.
@@ -153,6 +156,7 @@ impl Incident {
             begun_by_notice: signal == Signal::Notice,
             missing: Vec::new(),
             unclear: Vec::new(),
+            swapped_out: Vec::new(),
             hooks_ended: Vec::new(),
             launch: None,
             recommended: false,

@@ -77,7 +77,6 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         Call::DetachInstances { .. }
         | Call::TerminateInstanceInAutoScalingGroup { .. }
         | Call::LaunchInstances { .. }
-        | Call::DescribeGroupMembers { .. }
         | Call::CompleteLifecycleAction { .. }
         | Call::RecordLifecycleActionHeartbeat { .. }
         | Call::DescribeGroupRoom { .. }
@@ -188,12 +187,10 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer
         Call::DescribeGroupRoom { group } => groups.group_room(&group).await.map(Answer::GroupRoom),
         Call::DescribeGroupSettings { group, asks_hooks } => {
             let hooks = async { if asks_hooks { groups.termination_hooks(&group).await.ok() } else { None } };
-            let (settings, termination_hooks) = tokio::join!(groups.rebalances(&group, us), hooks);
-            let (capacity_rebalance, ours) = settings?;
-            Ok(Answer::GroupSettings { capacity_rebalance, ours, termination_hooks })
+            let (room, termination_hooks) = tokio::join!(groups.group_room(&group), hooks);
+            Ok(Answer::GroupSettings { room: room?, termination_hooks })
         }
         Call::AttachInstances { group } => groups.attach_instances(&group, us).await.map(accepted),
-        Call::DescribeGroupMembers { group } => groups.group_members(&group).await.map(Answer::GroupMembers),
         other => Err(Failure::unanswered(format!("{other} is no call to an Auto Scaling group"))),
     }
 }

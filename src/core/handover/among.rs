@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::incident::Incident;
-use crate::core::model::{Fleet, Instance, InstanceId, TargetGroupArn};
+use crate::core::model::{Fleet, Instance, InstanceId};
 use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 use jiff::Timestamp;
 
@@ -16,7 +16,6 @@ pub(super) enum Among {
         rebalances: bool,
         /// Its desired capacity from before the notice, which LaunchInstances raises.
         desired_before: Option<i32>,
-        target_groups: Vec<TargetGroupArn>,
     },
     Fleet {
         kind: FleetKind,
@@ -40,7 +39,6 @@ impl Among {
                     known: members.collect(),
                     rebalances: *how == GroupRequest::Observe,
                     desired_before: incident.planned_before.then_some(group.desired_capacity),
-                    target_groups: group.target_groups.clone(),
                 })
             }
             Plan::Fleet { kind, fleet, how } => {

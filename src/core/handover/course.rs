@@ -65,6 +65,14 @@ pub(super) struct Situation<'a> {
     pub(super) taken_out_of: Vec<TargetGroupArn>,
     /// Target groups that the owner takes this instance out of, because it was asked for a successor.
     pub(super) goes_out_of: Vec<TargetGroupArn>,
+    /// Its call to leave the owner is under way, or may have been done.
+    pub(super) may_be_taken_out: bool,
+    /// In some target group the owner does not register its successor.
+    pub(super) registers_somewhere: bool,
+    /// Target groups that the owner had at the look-up or since, and has no more.
+    pub(super) unlisted: Vec<TargetGroupArn>,
+    /// Those of them that this instance is out of.
+    pub(super) unneeded: Vec<TargetGroupArn>,
     pub(super) crowd: Crowd,
 }
 

@@ -156,9 +156,11 @@ impl Duties {
             Answer::Plan(plan) if !named.is_empty() => {
                 plan.owners_target_groups().iter().filter(|arn| !is_known(arn)).cloned().collect()
             }
-            Answer::GroupRoom(Some(room)) => room.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => named.to_vec(),
-            _ => return,
+            answer => match answer.room() {
+                Some(room) => room.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
+                None => return,
+            },
         };
         let is_again = looks().any(|before| before == among);
         if !is_again && (!among.is_empty() || matches!(answer, Answer::Failed(_))) {
@@ -206,6 +208,14 @@ impl Duties {
     /// The same, of those that were known when the handover began: nothing that changes later takes it back.
     pub(super) fn first_registrations_are_known(&self) -> bool {
         self.find_registrations.iter().all(|find| find.is_late() || find.is_over())
+    }
+
+    /// The target groups of those given in which nobody is missed once this instance is out of them. While it is not known in
+    /// which others this instance is, there are none.
+    pub(super) fn are_left(&self, unlisted: &[TargetGroupArn]) -> Vec<TargetGroupArn> {
+        let is_left = |leave: &&Leave| leave.is_over() && unlisted.contains(leave.target_group());
+        let left = || self.leaves.iter().filter(is_left).map(|leave| leave.target_group().clone()).collect();
+        if unlisted.is_empty() || !self.registrations_are_known() { Vec::new() } else { left() }
     }
 
     /// A scan of all target groups has found what there is to find.

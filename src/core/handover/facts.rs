@@ -12,7 +12,7 @@ use super::manner::{HandoverSettings, Manner};
 use super::successor::SuccessorDuties;
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::incident::Incident;
-use crate::core::model::{Action, BootInstant, Signal};
+use crate::core::model::{Action, BootInstant, Signal, TargetGroupArn};
 use crate::core::plan::Plan;
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
@@ -71,12 +71,18 @@ impl Facts {
         // The tag of one among many can wait for the deregistration.
         let marks_at_once =
             manner != Manner::AtOnce || self.crowd.is_small() || duties.lights.iter().any(Light::asks_for_tags);
-        let (known, leaves) = (duties.first_registrations_are_known(), &duties.leaves);
+        let leaves = &duties.leaves;
+        // What an owner has put into the place of others is to be left first.
+        let may_come = leaves.iter().any(Leave::is_absent) && !duties.registrations_are_known();
+        let known = duties.first_registrations_are_known() && !may_come;
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         let mut taken_out_of = duties.taken_out_of(|ask| ask.has_left());
         taken_out_of.retain(|group| !duties.lights.iter().any(|light| light.is_back_in(group)));
         let goes_out_of = duties.taken_out_of(|ask| ask.has_the_word());
-        let waits_for_another = self.incident.registrations.known().iter().enumerate().any(|(index, registration)| {
+        let counts = successor.filter(|_| !self.settings.lists_target_groups);
+        let unlisted: Vec<TargetGroupArn> = counts.iter().flat_map(|it| it.unlisted()).cloned().collect();
+        let registrations = self.incident.registrations.known();
+        let waits_for_another = registrations.iter().enumerate().any(|(index, registration)| {
             let light = duties.lights.get(index);
             light::is_taken_out(registration, &goes_out_of) && light.is_none_or(|light| light.waits_for_another(now))
         });
@@ -101,6 +107,10 @@ impl Facts {
             hooks_are_hidden: false,
             taken_out_of,
             goes_out_of,
+            may_be_taken_out: successor.is_some_and(SuccessorDuties::may_be_taken_out),
+            registers_somewhere: successor.is_some_and(|it| !it.registers_in_all(registrations)),
+            unneeded: duties.are_left(&unlisted),
+            unlisted,
             crowd: self.crowd.until(self.incident.deadline),
             elsewhere: self.elsewhere(),
             plan_is_known: successor.is_some(),

@@ -311,9 +311,7 @@ impl Duty<HandingOver> for Find {
         self.reserve_reached = situation.reserve_reached();
         self.looks_on = match &self.among {
             // Elsewhere than in the group's own target groups its successors are ours to register.
-            Among::Group { rebalances: true, target_groups, .. } => {
-                situation.registrations().iter().any(|ours| !target_groups.contains(&ours.target_group))
-            }
+            Among::Group { rebalances: true, .. } => situation.registers_somewhere,
             _ => false,
         };
         if matches!(self.stage, Stage::Members) && !self.is_in_doubt() {

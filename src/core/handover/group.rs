@@ -2,6 +2,7 @@
 //! one more first and leave afterwards without a second one (docs/aws.md 4).
 
 mod exit;
+mod fate;
 mod launch_first;
 mod stage;
 
@@ -28,6 +29,8 @@ use crate::core::retry::Failure;
 
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at the group while this instance serves on beside a successor that it has launched.
+const REGARD_EVERY: Duration = Duration::from_secs(30);
 /// Between two calls under one client token while the first is still in progress.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -203,14 +206,15 @@ impl AskGroup {
 
     /// The group as it is now, before it is asked for anything.
     fn settings(&mut self, now: BootInstant, incident: &Incident, answer: Answer, launches: bool) -> Asked {
-        if let Answer::GroupSettings { capacity_rebalance, ours, termination_hooks } = answer {
-            if capacity_rebalance && is_replaced_by_group(incident) && self.reason != Reason::Terminated {
+        if let Answer::GroupSettings { room, termination_hooks } = answer {
+            let room = room.unwrap_or_default();
+            if room.capacity_rebalance && is_replaced_by_group(incident) && self.reason != Reason::Terminated {
                 return Asked::LaunchesItself;
             }
             self.exit.go_by_hooks(termination_hooks);
             // A member that the group takes out by itself has no successor to expect, and makes no room for one.
-            if ours.as_ref().map(GroupMember::membership) != Some(Membership::Detachable) {
-                return self.looked(now, incident, ours.as_slice());
+            if membership(&room.members, incident) != Membership::Detachable {
+                return self.looked(now, incident, &room.members);
             }
         }
         // Nothing waits for an answer.
@@ -312,7 +316,7 @@ impl Ask for AskGroup {
     fn has_the_word(&self) -> bool {
         match self.stage {
             Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
-            Stage::Exit { .. } | Stage::Read { .. } => true,
+            Stage::Exit { .. } | Stage::Read { .. } | Stage::Regard => true,
             _ => self.leaves_first(),
         }
     }
@@ -356,7 +360,7 @@ impl Ask for AskGroup {
 
     fn launched(&mut self, now: BootInstant) {
         self.launch.refused = None;
-        self.go_on(now, Stage::Exit { decrement: true });
+        self.go_on(now + LOOK_EVERY, Stage::Regard);
     }
 
     fn was_not_done(&mut self, now: BootInstant) {
@@ -371,15 +375,24 @@ impl Duty<HandingOver> for AskGroup {
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
         situation.crowd.take_turns(&mut self.attempts, Bucket::AUTO_SCALING);
-        if self.stage == (Stage::Exit { decrement: false }) {
-            self.exit.consider(situation.now);
+        match self.stage {
+            Stage::Exit { decrement: false } => self.exit.consider(situation.now),
+            Stage::Regard if situation.may_leave && !self.attempts.in_flight => {
+                self.go_on(situation.now, Stage::Exit { decrement: true });
+            }
+            Stage::Regard => {
+                situation.crowd.keep_apart(&mut self.attempts, situation.incident.begun, Bucket::AUTO_SCALING);
+            }
+            _ => {}
         }
     }
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let group = self.group.name.clone();
         match self.stage {
-            Stage::Look | Stage::Read { decrement: false } => Some(Call::DescribeGroupMembers { group }),
+            Stage::Look | Stage::Compare | Stage::Regard | Stage::Read { .. } => {
+                Some(Call::DescribeGroupRoom { group })
+            }
             Stage::Launch => Some(Call::LaunchInstances {
                 group,
                 client_token: client_token(situation.incident, self.launch.attempt),
@@ -398,7 +411,6 @@ impl Duty<HandingOver> for AskGroup {
                 let hook = self.group.launch_hooks.get(index)?.name.clone();
                 Some(Call::CompleteLifecycleAction { group, hook, result: HookResult::Abandon })
             }
-            Stage::Compare | Stage::Read { decrement: true } => Some(Call::DescribeGroupRoom { group }),
             Stage::Settings { .. } => {
                 let asks_hooks = !self.group.termination_hooks.is_empty();
                 Some(Call::DescribeGroupSettings { group, asks_hooks })
@@ -411,17 +423,17 @@ impl Duty<HandingOver> for AskGroup {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
             (Stage::Settings { launches }, answer) => self.settings(now, incident, answer, launches),
-            (Stage::Look, Answer::GroupMembers(members)) => self.looked(now, incident, &members),
-            (Stage::Read { decrement: false }, Answer::GroupMembers(members)) => {
-                self.read(now, incident, &members, false)
-            }
-            (Stage::Read { decrement: true }, Answer::GroupRoom(room)) => {
+            (Stage::Look, Answer::GroupRoom(room)) => self.looked(now, incident, &room.unwrap_or_default().members),
+            (Stage::Read { decrement }, Answer::GroupRoom(room)) => {
                 let room = room.unwrap_or_default();
-                self.remark = self.exit.keep_size(&self.group.name, &room, incident);
-                self.read(now, incident, &room.members, true)
+                if decrement {
+                    self.remark = self.exit.keep_size(&self.group.name, &room, incident);
+                }
+                self.read(now, incident, &room.members, decrement)
             }
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, incident, failure),
+            (Stage::Regard, Answer::GroupRoom(_)) => self.go_on(now + REGARD_EVERY, Stage::Regard),
             (Stage::Compare, Answer::GroupRoom(Some(room))) => self.compared(now, &room),
             (Stage::Compare, other) => {
                 self.stage = Stage::Launch;
@@ -452,6 +464,7 @@ impl Duty<HandingOver> for AskGroup {
             | Stage::Look
             | Stage::Launch
             | Stage::Compare
+            | Stage::Regard
             | Stage::Read { .. }
             | Stage::Abandon(_) => self.attempts.wake(),
             // Due when the target groups are left; that has its own instants. Retries have theirs.
@@ -464,23 +477,6 @@ impl Duty<HandingOver> for AskGroup {
     }
 
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
-        let refused = self.launch.refused.as_ref().map(|why| format!(" (launching first was not possible: {why})"));
-        let refused = refused.unwrap_or_default();
-        let (done, what) = match (self.stage, &self.exit.state, &self.exit.refused) {
-            (Stage::Done(Left { by: LeftBy::Uncounted, .. }), state, _) => {
-                let state = state.as_deref().unwrap_or_default();
-                (true, format!("not needed: the group does not count a member that is {state}"))
-            }
-            (Stage::Done(Left { by: LeftBy::Itself, .. }), ..) => {
-                (true, "not needed: this instance had left the group before it was asked".to_owned())
-            }
-            (Stage::Done(Left { at, .. }), ..) => (true, format!("after {}{refused}", seconds(at.since(begun_at)))),
-            (Stage::Read { .. } | Stage::Abandon(_), Some(state), _) => {
-                (false, format!("the group does not let go of a member that is {state}{refused}"))
-            }
-            (_, _, Some(why)) => (false, format!("refused: {why}{refused}")),
-            _ => (false, format!("{}{refused}", self.attempts.trouble())),
-        };
-        Some(DutyReport::new(format!("{} group {}", self.exit.name(), self.group.name), done, what))
+        Some(self.fate(begun_at))
     }
 }

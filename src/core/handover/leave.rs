@@ -48,6 +48,8 @@ enum Stage {
     /// Health has shown that this instance has left, and is asked again.
     Confirm,
     Left,
+    /// The owner has the group no more, and health has shown that this instance is out of it.
+    Absent,
 }
 
 impl Leave {
@@ -73,9 +75,18 @@ impl Leave {
         }
     }
 
+    pub(super) fn target_group(&self) -> &TargetGroupArn {
+        &self.registration.target_group
+    }
+
     /// A registration may still land here, or has landed and is not taken back yet.
     pub(super) fn may_be_registered(&self) -> bool {
         self.may_be_registered_until.is_some() && self.stage != Stage::Left
+    }
+
+    /// Nobody needs to take this instance out of the group: its owner has it no more, and has done so.
+    pub(super) fn is_absent(&self) -> bool {
+        self.stage == Stage::Absent
     }
 
     /// When the deregistration of every known port was accepted: none while one is still to be deregistered.
@@ -89,7 +100,7 @@ impl Leave {
 
     /// Seen to have left.
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Left
+        matches!(self.stage, Stage::Left | Stage::Absent)
     }
 
     pub(super) fn is_unused(&self) -> bool {
@@ -113,6 +124,9 @@ impl Leave {
             (Some((left_at, _)), _) if self.stage == Stage::Confirm => {
                 let what = "a registration from before the handover may still land, and is looked for";
                 (false, format!("left after {}; {what}", after(left_at)))
+            }
+            (Some(_), _) if self.is_absent() => {
+                (true, "not needed: its owner has it no more, and has taken this instance out".to_owned())
             }
             (Some((left_at, _)), _) => (true, format!("left after {}", after(left_at))),
             (None, Some(accepted_at)) => {
@@ -163,6 +177,19 @@ impl Leave {
             return;
         }
         self.stays(now, staying);
+    }
+
+    /// The owner has the group no more. Health may show late that it has taken this instance out.
+    fn looked(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
+        let (now, identity) = (situation.now, &situation.incident.start.identity);
+        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
+        if !ours.iter().all(|row| row.has_left()) {
+            return self.attempts.succeeded(now + PROVE_AGAIN_AFTER);
+        }
+        let unused = ours.iter().all(|row| row.state == TargetState::Unused);
+        (self.accepted_at, self.tried) = (Some(now), true);
+        self.leave(unused, "that its owner has taken this instance out", situation);
+        self.stage = Stage::Absent;
     }
 
     /// Registered again by somebody, or on a port that was not known: once more, less and less often.
@@ -230,6 +257,22 @@ impl Duty<HandingOver> for Leave {
         if failed && situation.taken_out_of.contains(&self.registration.target_group) {
             self.accepted(situation);
         }
+        let is_unlisted = situation.unlisted.contains(&self.registration.target_group);
+        match self.stage {
+            // The owner has it again.
+            Stage::Absent if !is_unlisted => {
+                (self.stage, self.left, self.accepted_at) = (Stage::Deregister, None, None);
+                self.attempts.begins_again(situation.now);
+            }
+            Stage::Deregister if is_unlisted && !situation.may_leave => {
+                situation.crowd.space_out(&mut self.attempts, Bucket::ELB_LOOKS);
+            }
+            // It may have waited for the next look.
+            Stage::Deregister if is_unlisted && self.attempts.failures == 0 && self.repeats == 0 => {
+                self.attempts.next = self.attempts.next.min(situation.now);
+            }
+            _ => {}
+        }
         situation.crowd.take_turns(&mut self.attempts, Bucket::TARGETS);
     }
 
@@ -239,17 +282,21 @@ impl Duty<HandingOver> for Leave {
             Stage::Deregister if situation.may_leave => {
                 Some(Call::DeregisterTargets { target_group, targets: self.staying.clone(), zone })
             }
-            Stage::Prove | Stage::Confirm => {
+            Stage::Deregister if !situation.unlisted.contains(&target_group) => None,
+            // Before a call from before the handover has landed it says nothing.
+            Stage::Deregister if self.may_be_registered() => None,
+            Stage::Deregister | Stage::Prove | Stage::Confirm => {
                 Some(Call::DescribeTargetHealth { target_group, targets: self.asked_for(), zone })
             }
-            Stage::Deregister | Stage::Left => None,
+            Stage::Left | Stage::Absent => None,
         }
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let now = situation.now;
-        self.tried = true;
+        self.tried |= !matches!(&answer, Answer::Health(_)) || self.stage != Stage::Deregister;
         match (self.stage, answer) {
+            (Stage::Deregister, Answer::Health(rows)) => self.looked(situation, &rows),
             (Stage::Deregister, Answer::Accepted) => self.accepted(situation),
             // AWS answers 200 where a target is not registered; emulators, and perhaps one day AWS, answer this.
             (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {

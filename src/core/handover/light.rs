@@ -46,7 +46,7 @@ pub(super) struct Light {
     serves: Option<bool>,
     /// The owner takes this instance out of the group, which takes it back at once.
     is_taken_out: bool,
-    /// Before anything was asked for, target health did not show this instance: somebody else has taken it out.
+    /// Before anything was asked for, target health did not show this instance in service: somebody else has taken it out.
     was_never_there: bool,
     /// This instance has registered itself again.
     is_back: bool,
@@ -139,8 +139,11 @@ impl Light {
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
         let in_service = ours.iter().any(|row| !row.has_left());
-        let is_asked = situation.taken_out_of.contains(&self.registration.target_group);
-        self.was_never_there |= self.serves.is_none() && ours.is_empty() && !is_asked;
+        // What drains may do so by a call of the process before, or of a handover that was called off.
+        let start = &situation.incident.start;
+        let is_first = !start.is_resumed() && start.arrival_lands_by.is_none();
+        let is_out = ours.is_empty() || (!in_service && is_first);
+        self.was_never_there |= self.serves.is_none() && is_out && !situation.may_be_taken_out;
         let begun_at = situation.incident.begun;
         let is_early = now < begun_at + BACK_WITHIN;
         let comes_back = (is_early && others.is_empty())

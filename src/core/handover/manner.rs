@@ -10,6 +10,8 @@ use crate::core::plan::{GroupRequest, Plan};
 pub struct HandoverSettings {
     pub leave: LeaveSettings,
     pub hooks: Hooks,
+    /// The configuration lists the target groups: the owner's list does not count.
+    pub lists_target_groups: bool,
 }
 
 /// The facts that look-ups have found. `None` is looked up within the handover.

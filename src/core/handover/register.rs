@@ -50,6 +50,8 @@ pub(super) struct Register {
     zone: ZoneChoice,
     /// One is registered in a zone that no load balancer of the group serves.
     is_unserved: bool,
+    /// The owner has the group no more, and this instance is out of it: nobody is missed there.
+    is_unneeded: bool,
 }
 
 struct Successor {
@@ -97,6 +99,7 @@ impl Register {
             one_by_one: None,
             zone,
             is_unserved: false,
+            is_unneeded: false,
         }
     }
 
@@ -137,22 +140,20 @@ impl Register {
         let registered = !self.successors.is_empty() && self.successors.values().all(|it| it.told >= Told::Registered);
         let waits = self.successors.values().any(|it| matches!(it.place, Place::Register(_)));
         self.is_over()
+            || self.is_unneeded
             || (registered && all_run)
             || (self.is_left_to_others() && !waits && self.registration.ports().len() <= 1)
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.is_over() || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
+        self.is_over()
+            || self.is_unneeded
+            || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
     }
 
     /// Nobody but the owner registers there, or whoever knows the server ids.
     fn is_left_to_others(&self) -> bool {
         self.by_owner || self.registration.needs_server_id
-    }
-
-    /// One of them is registered, whoever did it.
-    fn is_begun(&self) -> bool {
-        self.successors.values().any(|it| it.told >= Told::Registered)
     }
 
     fn place(&self, instance: &Instance) -> Option<&Place> {
@@ -254,6 +255,7 @@ impl Duty<HandingOver> for Register {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
+        self.is_unneeded = situation.unneeded.contains(&self.registration.target_group);
         let known = situation.registrations().iter().find(|it| it.target_group == self.registration.target_group);
         if let Some(known) = known {
             self.learn_targets(&known.targets);
@@ -272,7 +274,7 @@ impl Duty<HandingOver> for Register {
         let batch = self.batch();
         let registers = !batch.is_empty();
         let asked = if registers { batch } else { self.to_look_at(situation.now) };
-        if asked.is_empty() {
+        if asked.is_empty() || self.is_unneeded {
             return None;
         }
         let asked: Vec<Instance> = asked.into_iter().cloned().collect();
@@ -330,18 +332,20 @@ impl Duty<HandingOver> for Register {
 
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let duty = format!("successor in {}", self.registration.name());
-        if self.is_over() {
-            return Some(DutyReport::new(duty, true, "there is no such target group any more"));
+        if self.is_over() || self.is_unneeded {
+            let why = if self.is_over() { "there is no such target group" } else { "its owner does not have it" };
+            return Some(DutyReport::new(duty, true, format!("not needed: {why} any more")));
         }
         if let Some(at) = self.healthy_at.filter(|_| self.is_healthy()) {
             return Some(DutyReport::new(duty, true, format!("healthy after {}", seconds(at.since(begun_at)))));
         }
-        if self.registration.needs_server_id && !self.by_owner && !self.is_begun() {
+        let is_begun = self.successors.values().any(|it| it.told >= Told::Registered);
+        if self.registration.needs_server_id && !self.by_owner && !is_begun {
             return Some(DutyReport::new(duty, false, WANTS_SERVER_ID).settled());
         }
         let count = |is: fn(&Successor) -> bool| self.successors.values().filter(|it| is(it)).count();
-        let (all, registered) = (self.successors.len(), count(|it| it.told >= Told::Registered));
-        let healthy = count(|it| it.place == Place::Healthy);
+        let (registered, healthy) = (count(|it| it.told >= Told::Registered), count(|it| it.place == Place::Healthy));
+        let all = self.successors.len();
         let is_healthy = |it: &Instance| self.place(it) == Some(&Place::Healthy);
         let leaving = self.running.iter().find(|it| goes(it) && !is_healthy(it));
         let what = match (leaving, self.successors.iter().find(|(_, it)| it.has_fallen)) {

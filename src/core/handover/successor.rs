@@ -20,7 +20,7 @@ use super::watch::Watch;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{self, Attempts, Duty, DutyId, DutyReport, each, each_mut};
 use crate::core::incident::{Incident, LaunchStep};
-use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, TargetGroupArn};
+use crate::core::model::{Action, BootInstant, Instance, InstanceId, MilestoneKind, Registration, TargetGroupArn};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 use crate::core::retry::{Failure, Precedence};
 
@@ -33,8 +33,10 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    /// The target groups that the owner lists by now, beside those of the plan.
-    owner_lists: Vec<TargetGroupArn>,
+    /// The target groups that the owner has by now, where it was read since the look-up.
+    owner_lists: Option<Vec<TargetGroupArn>>,
+    /// Those that it had at any time since.
+    owner_had: BTreeSet<TargetGroupArn>,
     pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
     lost: BTreeSet<InstanceId>,
@@ -65,7 +67,8 @@ impl SuccessorDuties {
             find: None,
             watch: None,
             registers: Vec::new(),
-            owner_lists: Vec::new(),
+            owner_lists: None,
+            owner_had: plan.owners_target_groups().iter().cloned().collect(),
             lifecycles,
             lost: BTreeSet::new(),
             deaths: Vec::new(),
@@ -167,9 +170,28 @@ impl SuccessorDuties {
     /// The target groups that the group takes this instance out of, where what it was asked `is` so.
     pub(super) fn taken_out_of(&self, is: fn(&dyn Ask) -> bool) -> &[TargetGroupArn] {
         match (&self.plan, &self.ask) {
-            (Plan::Group { group, .. }, Some(ask)) if is(ask.as_ref()) => &group.target_groups,
+            (Plan::Group { group, .. }, Some(ask)) if is(ask.as_ref()) => {
+                self.owner_lists.as_ref().unwrap_or(&group.target_groups)
+            }
             _ => &[],
         }
+    }
+
+    /// The owner registers what it launches in all of these target groups, or did.
+    pub(super) fn registers_in_all(&self, registrations: &[Registration]) -> bool {
+        registrations.iter().all(|it| self.owner_had.contains(&it.target_group))
+    }
+
+    /// Our call to leave the owner is under way, was accepted, or may have been done.
+    pub(super) fn may_be_taken_out(&self) -> bool {
+        let is_asked = |ask: &dyn Ask| ask.attempts().in_flight || ask.attempts().failures > 0;
+        self.ask.as_deref().is_some_and(|ask| ask.has_left() || (ask.has_the_word() && is_asked(ask)))
+    }
+
+    /// The target groups that the owner had, and has no more.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &TargetGroupArn> {
+        let lists = self.owner_lists.iter();
+        lists.flat_map(|lists| self.owner_had.iter().filter(|arn| !lists.contains(arn)))
     }
 
     pub(super) fn id(&self) -> Option<InstanceId> {
@@ -248,16 +270,11 @@ impl SuccessorDuties {
 
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
-        let members = match (asked, answer) {
-            (DutyId::Ask | DutyId::Find, Answer::GroupMembers(members)) => Some(members),
-            (DutyId::Ask | DutyId::Find, Answer::GroupRoom(Some(room))) => Some(&room.members),
-            _ => None,
-        };
-        if let Answer::GroupRoom(Some(room)) = answer {
-            self.owner_lists.clone_from(&room.target_groups);
-        }
-        if let Some(members) = members {
-            self.lifecycles.saw(now, incident, members);
+        // The hooks may be another group's than the plan's.
+        if let Some(room) = answer.room().filter(|_| asked != DutyId::MemberState) {
+            self.owner_had.extend(room.target_groups.iter().cloned());
+            self.owner_lists = Some(room.target_groups.clone());
+            self.lifecycles.saw(now, incident, &room.members);
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
@@ -340,6 +357,7 @@ impl SuccessorDuties {
         incident.plan = Some(plan.clone());
         *self = SuccessorDuties {
             owner_lists: std::mem::take(&mut self.owner_lists),
+            owner_had: std::mem::take(&mut self.owner_had),
             lost: std::mem::take(&mut self.lost),
             ..SuccessorDuties::new(plan, incident, situation.manner, situation.now)
         };

@@ -111,6 +111,11 @@ pub(crate) fn member(name: &str, state: &str) -> GroupMember {
     }
 }
 
+/// A group without members, as it is now.
+pub(crate) fn empty_room() -> GroupRoom {
+    GroupRoom { target_groups: vec![TargetGroupArn::new(WEB)], ..GroupRoom::default() }
+}
+
 pub(crate) fn group(hooks: &[&str]) -> AutoScalingGroup {
     let hook = |name: &&str| LifecycleHook { name: (*name).into(), heartbeat_timeout: Duration::from_secs(60) };
     AutoScalingGroup {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Life;
 use super::held::Held;
 use crate::core::arrival::{self, Arrival};
-use crate::core::config::ScheduledEvents;
+use crate::core::config::{ScheduledEvents, TargetGroups};
 use crate::core::handover::{Handover, HandoverSettings, LookedUp};
 use crate::core::incident::{Incident, Phase, Registrations, Takes};
 use crate::core::model::{Action, BootInstant, MilestoneKind, ScheduledEvent, Signal};
@@ -337,7 +337,11 @@ impl Life {
         let mut incident = self.incident_that_begins(&beginning, earlier.as_ref(), another.as_ref());
         let looked_up = self.looked_up_for(earlier.as_ref());
         incident.registrations = Registrations::SoFar(self.found_for());
-        let settings = HandoverSettings { leave: self.config.leave.clone(), hooks: self.config.hooks.clone() };
+        let settings = HandoverSettings {
+            leave: self.config.leave.clone(),
+            hooks: self.config.hooks.clone(),
+            lists_target_groups: matches!(self.config.target_groups, TargetGroups::Listed(_)),
+        };
         if self.dry_run {
             self.say_what_would_be_done(incident, settings, looked_up, now);
             return;

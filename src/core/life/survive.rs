@@ -3,7 +3,7 @@
 use crate::core::arrival::{Arrival, Errand};
 use crate::core::config::{ScheduledEvents, Then};
 use crate::core::handover::Handover;
-use crate::core::model::{Action, BootInstant, MilestoneKind, Signal};
+use crate::core::model::{Action, BootInstant, MilestoneKind, Registration, Signal};
 use crate::core::notice::SURVIVED_AFTER;
 
 use super::Life;
@@ -109,7 +109,9 @@ impl Life {
         self.stood_still = false;
         self.over = self.sight.notice;
         self.epoch += 1;
-        let registrations = incident.registrations.known().to_vec();
+        let registrations = incident.registrations.known().iter();
+        let is_wanted = |it: &&Registration| !incident.swapped_out.contains(&it.target_group);
+        let registrations: Vec<Registration> = registrations.filter(is_wanted).cloned().collect();
         let errand = self.errand_after(&incident, why);
         // The notice is off, and the scheduled event in whose handover it came is still to come.
         if incident.signal == Signal::Notice

@@ -30,6 +30,8 @@ pub(super) enum Stage {
     Compare,
     /// Looking whether a launch was done after all.
     Doubt,
+    /// A successor is launched, and this instance serves on: the group may get other target groups.
+    Regard,
     /// Leave the group. With `decrement`, once this instance leaves its target groups: the successor is launched.
     Exit {
         decrement: bool,

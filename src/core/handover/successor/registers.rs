@@ -10,10 +10,9 @@ impl SuccessorDuties {
     /// One duty to register the successor for each registration of ours, also for those found late.
     pub(super) fn keep_registers(&mut self, situation: &Situation<'_>) {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
-        let by_owner = self.plan.owners_target_groups();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
             let group = &registration.target_group;
-            let by_owner = by_owner.contains(group) || self.owner_lists.contains(group);
+            let by_owner = self.owner_had.contains(group);
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
             self.registers.push(Register::new(registration.clone(), by_owner, attempts));

@@ -455,8 +455,18 @@ impl Aws {
         self.members.keys().map(member).collect()
     }
 
-    pub(super) fn group_members(&self) -> Vec<GroupMember> {
+    fn group_members(&self) -> Vec<GroupMember> {
         self.members.iter().map(|(id, state)| member(id.as_str(), state)).collect()
+    }
+
+    fn room(&self) -> GroupRoom {
+        GroupRoom {
+            members: self.group_members(),
+            desired_capacity: self.desired,
+            max_size: self.max,
+            capacity_rebalance: self.owner == Owner::Rebalance,
+            ..empty_room()
+        }
     }
 
     pub(crate) fn plan(&self) -> Plan {

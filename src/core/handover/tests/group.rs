@@ -3,6 +3,7 @@
 mod rebalances;
 mod scaled_in;
 mod successors;
+mod swapped;
 
 use super::*;
 use crate::core::call::HookResult;
@@ -17,6 +18,8 @@ struct Told {
     throttled: bool,
     /// The group's Capacity Rebalancing is on by now.
     rebalances: bool,
+    /// The group's target groups by now.
+    target_groups: Vec<TargetGroupArn>,
 }
 
 fn plan_of(group: AutoScalingGroup) -> Plan {
@@ -32,7 +35,8 @@ fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
     let registrations = vec![registration(WEB, US, &[80])];
     let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     let handover = Handover::begin(incident, settings, known, at(1_000));
-    Told { handover, now: 1_000, throttled: false, rebalances: false }
+    let target_groups = empty_room().target_groups;
+    Told { handover, now: 1_000, throttled: false, rebalances: false, target_groups }
 }
 
 fn refused(code: &str, message: &str) -> Answer {
@@ -46,12 +50,13 @@ fn failed(kind: FailureKind, code: &str, message: &str) -> Answer {
 
 /// The group's settings, and how it holds this instance.
 fn settings(capacity_rebalance: bool, state: Option<&str>) -> Answer {
-    let ours = state.map(|state| member(US, state));
-    Answer::GroupSettings { capacity_rebalance, ours, termination_hooks: None }
+    let members = state.map(|state| member(US, state)).into_iter().collect();
+    let room = Some(GroupRoom { capacity_rebalance, members, ..empty_room() });
+    Answer::GroupSettings { room, termination_hooks: None }
 }
 
 fn members(state: &str) -> Answer {
-    Answer::GroupMembers(vec![member(US, state)])
+    Answer::GroupRoom(Some(GroupRoom { members: vec![member(US, state)], ..empty_room() }))
 }
 
 impl Told {
@@ -69,7 +74,7 @@ impl Told {
                 } else if self.throttled && of == DutyId::Ask {
                     let throttled = failed(FailureKind::Throttled, "Throttling", "Rate exceeded");
                     self.handover.answered(at(self.now), of, throttled);
-                } else if let Some(answer) = well(&call) {
+                } else if let Some(answer) = well(&call).map(|answer| self.of_group(answer)) {
                     self.handover.answered(at(self.now), of, answer);
                 }
             }
@@ -82,7 +87,15 @@ impl Told {
     }
 
     fn settings(&self) -> Answer {
-        settings(self.rebalances, Some("InService"))
+        self.of_group(settings(self.rebalances, Some("InService")))
+    }
+
+    /// The same of a group with these target groups.
+    fn of_group(&self, mut answer: Answer) -> Answer {
+        if let Answer::GroupRoom(Some(room)) | Answer::GroupSettings { room: Some(room), .. } = &mut answer {
+            room.target_groups.clone_from(&self.target_groups);
+        }
+        answer
     }
 
     fn answer(&mut self, duty: DutyId, answer: Answer) {
@@ -100,14 +113,13 @@ fn well(call: &Call) -> Option<Answer> {
         Call::DescribeTargetHealth { targets, .. } if targets.is_empty() => Some(many_serve()),
         Call::DescribeTargetHealth { .. } => Some(Answer::Health(Vec::new())),
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
-        Call::DescribeGroupMembers { .. } => Some(Answer::GroupMembers(Vec::new())),
         Call::DescribeGroupSettings { .. } => Some(settings(false, Some("InService"))),
         Call::FindGroup => Some(Answer::Plan(Box::new(Plan::nobody("the same as before")))),
         Call::DescribeGroupRoom { .. } => Some(Answer::GroupRoom(Some(GroupRoom {
             members: Vec::new(),
             desired_capacity: 3,
             max_size: 9,
-            ..GroupRoom::default()
+            ..empty_room()
         }))),
         call if call.writes() => Some(Answer::Accepted),
         _ => None,
@@ -120,14 +132,11 @@ fn a_member_that_is_pending_is_detached_once_it_is_in_service() {
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
     told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
     for state in ["Pending", "Pending:Wait", "Pending:Proceed"] {
-        assert!(
-            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })),
-            "{state}"
-        );
+        assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })), "{state}");
         told.answer(DutyId::Ask, members(state));
     }
     assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
-    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
     told.answer(DutyId::Ask, Answer::Accepted);
@@ -137,17 +146,13 @@ fn a_member_that_is_pending_is_detached_once_it_is_in_service() {
 #[test]
 fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_room_for() {
     let mut group = group(&[]);
-    let Answer::GroupMembers(pending) = members("Pending") else { panic!("members") };
-    group.members = pending;
+    group.members = vec![member(US, "Pending")];
     let mut told = told(plan_of(group), When::SuccessorHealthy, |_| {});
     for state in ["Pending", "Pending:Proceed"] {
-        assert!(
-            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })),
-            "{state}"
-        );
+        assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })), "{state}");
         told.answer(DutyId::Ask, members(state));
     }
-    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
 }
@@ -155,12 +160,11 @@ fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_
 #[test]
 fn a_member_at_a_launching_hook_launches_nothing_first_though_the_metadata_shows_where_it_goes() {
     let mut group = group(&[]);
-    let Answer::GroupMembers(waiting) = members("Pending:Wait") else { panic!("members") };
-    group.members = waiting;
+    group.members = vec![member(US, "Pending:Wait")];
     group.launch_hooks = hooks(&["ready"]);
     let plan = plan_of(group).with_member_state(&id(US), "InService");
     let mut told = told(plan, When::Auto, |_| {});
-    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
     told.answer(DutyId::Ask, members("Pending:Wait"));
     let next = told.until(110_000, DutyId::Ask);
     assert!(matches!(next, Some(Call::CompleteLifecycleAction { result: HookResult::Abandon, .. })), "{next:?}");
@@ -270,7 +274,7 @@ fn a_refusal_that_the_state_does_not_explain_is_asked_again_less_and_less_often(
                 detaches += 1;
                 told.answer(DutyId::Ask, refused("ValidationError", "This is not possible now."));
             }
-            Call::DescribeGroupMembers { .. } => {
+            Call::DescribeGroupRoom { .. } => {
                 reads += 1;
                 told.answer(DutyId::Ask, members("InService"));
             }
@@ -352,7 +356,7 @@ fn a_launch_that_aws_leaves_open_is_given_up_for_a_detach_after_twenty_seconds_u
                 }
                 Some(Call::DescribeGroupRoom { .. }) => {
                     let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity + grows);
-                    let room = GroupRoom { members, desired_capacity, max_size: 9, ..GroupRoom::default() };
+                    let room = GroupRoom { members, desired_capacity, max_size: 9, ..empty_room() };
                     told.answer(DutyId::Ask, Answer::GroupRoom(Some(room)));
                     looks += 1;
                 }
@@ -438,9 +442,9 @@ fn a_group_whose_hook_is_gone_is_asked_to_detach_and_not_to_end_this_instance_ea
             let due = told.handover.due(at(1_000));
             let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
             assert!(matches!(asked.call, Call::DescribeGroupSettings { asks_hooks: true, .. }), "{asked:?}");
-            let ours = Some(member(US, "InService"));
-            let answer = Answer::GroupSettings { capacity_rebalance: false, ours, termination_hooks: hooks };
-            told.answer(DutyId::Ask, answer);
+            let members = vec![member(US, "InService")];
+            let room = Some(GroupRoom { members, ..empty_room() });
+            told.answer(DutyId::Ask, Answer::GroupSettings { room, termination_hooks: hooks });
             let mut next = told.until(2_000, DutyId::Ask);
             if when == When::Auto {
                 assert!(matches!(next, Some(Call::LaunchInstances { .. })), "{next:?}");
@@ -475,6 +479,7 @@ fn a_member_that_was_moved_to_another_group_leaves_that_one() {
         }
         assert!(matches!(told.until(2_000, DutyId::FindPlan), Some(Call::FindPlan)), "who launches it is asked again");
         told.answer(DutyId::FindPlan, Answer::Plan(Box::new(plan_of(other.clone()))));
+        told.target_groups.clone_from(&other.target_groups);
         let look = told.until(told.now + 10_000, DutyId::FindRegistrations(0));
         let Some(Call::FindRegistrations { among: Some(among) }) = look else { panic!("{look:?}") };
         assert_eq!(among, other.target_groups, "{when:?}");
@@ -515,13 +520,13 @@ fn a_member_that_the_process_before_had_the_group_terminate_has_a_successor_to_e
     assert!(!reports.contains("decides on its place"), "{reports}");
     // The metadata may show it later than the group does.
     let mut told = told(plan_of(group(&["drain"])), When::Auto, asked_before);
-    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
     told.answer(DutyId::Ask, members("InService"));
     told.until(2_000, DutyId::Ask);
     told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
     assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::TerminateInstanceInAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, refused("ScalingActivityInProgress", "Scaling activity in progress"));
-    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::DescribeGroupMembers { .. })));
+    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
     told.answer(DutyId::Ask, members("Terminating"));
     assert!(told.until(40_000, DutyId::Find).is_some());
 }

@@ -98,6 +98,10 @@ fn situation(now: BootInstant, incident: &mut Incident) -> Situation<'_> {
         plan_is_known: true,
         taken_out_of: Vec::new(),
         goes_out_of: Vec::new(),
+        may_be_taken_out: false,
+        unlisted: Vec::new(),
+        registers_somewhere: false,
+        unneeded: Vec::new(),
         crowd: Crowd::new(at(1_500)).until(at(121_000)),
     }
 }

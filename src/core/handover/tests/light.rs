@@ -197,12 +197,11 @@ impl<'a> Night<'a> {
                 let asked = shown().filter(|(name, _)| is_asked_for(name) && !self.is_stranger(name));
                 Answer::Instances(asked.map(instance).collect())
             }
-            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(Vec::new()),
             Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
                 members: Vec::new(),
                 desired_capacity: 3,
                 max_size: 3,
-                ..GroupRoom::default()
+                ..empty_room()
             })),
             Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
                 listening: ports.clone(),

@@ -293,7 +293,7 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
                         target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
                         members: vec![member("i-victim", "InService"), member("i-new", "InService")],
                         capacity_rebalance: true,
-                        ..GroupRoom::default()
+                        ..empty_room()
                     })),
                     Call::FindRegistrations { among } => {
                         assert_eq!(*among, Some(vec![TargetGroupArn::new(API)]));

@@ -126,6 +126,12 @@ impl Account {
         }
     }
 
+    fn room(&self) -> GroupRoom {
+        let size = self.group.len() as i32;
+        let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();
+        GroupRoom { members, desired_capacity: size, max_size: size + 1, ..empty_room() }
+    }
+
     fn launch(&mut self, now: u64, victim: usize, registered: bool) -> InstanceId {
         let id = id(&format!("i-new{:013x}", self.successors.len()));
         let (shortest, longest) = self.boot;
@@ -218,21 +224,10 @@ impl Account {
                 self.group.push(new);
                 Answer::Accepted
             }
-            Call::DescribeGroupSettings { .. } => Answer::GroupSettings {
-                capacity_rebalance: false,
-                ours: Some(member(victim_id(victim).as_str(), "InService")),
-                termination_hooks: None,
-            },
-            Call::DescribeGroupRoom { .. } => {
-                let size = self.group.len() as i32;
-                let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();
-                Answer::GroupRoom(Some(GroupRoom {
-                    members,
-                    desired_capacity: size,
-                    max_size: size + 1,
-                    ..GroupRoom::default()
-                }))
+            Call::DescribeGroupSettings { .. } => {
+                Answer::GroupSettings { room: Some(self.room()), termination_hooks: None }
             }
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(self.room())),
             Call::CreateFleet { .. } => {
                 let new = match self.of_victim.get(&victim) {
                     Some(index) => self.successors[*index].0.clone(),

@@ -175,19 +175,10 @@ impl Aws {
                 self.writes.push("launch".into());
                 Answer::Launched(launched)
             }
-            Call::DescribeGroupMembers { .. } => Answer::GroupMembers(self.group_members()),
-            Call::DescribeGroupSettings { .. } => Answer::GroupSettings {
-                capacity_rebalance: self.owner == Owner::Rebalance,
-                ours: state.map(|state| member(from.as_str(), &state)),
-                termination_hooks: None,
-            },
-            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
-                members: self.group_members(),
-                desired_capacity: self.desired,
-                max_size: self.max,
-                capacity_rebalance: self.owner == Owner::Rebalance,
-                ..GroupRoom::default()
-            })),
+            Call::DescribeGroupSettings { .. } => {
+                Answer::GroupSettings { room: Some(self.room()), termination_hooks: None }
+            }
+            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(self.room())),
             Call::AttachInstances { .. } if state.is_some() => {
                 refused("ValidationError", "Instance i-us is already part of AutoScalingGroup:shop-asg.")
             }

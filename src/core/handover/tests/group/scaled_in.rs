@@ -20,7 +20,7 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
         let mut looks = 0;
         while told.now < 3_000_000 {
             let call = told.until(told.now + 40_000, DutyId::MemberState);
-            assert!(matches!(call, Some(Call::DescribeGroupMembers { .. })), "{call:?}");
+            assert!(matches!(call, Some(Call::DescribeGroupRoom { .. })), "{call:?}");
             told.answer(DutyId::MemberState, members("Terminating"));
             looks += 1;
             assert_eq!(told.handover.ends_by(), None, "the watchdog is not to end this process meanwhile");
@@ -57,9 +57,7 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
                 let answer = match &call {
                     Call::FindGroup if tells => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
                     Call::FindGroup => failed(FailureKind::Fault, "InternalFailure", ""),
-                    Call::DescribeGroupMembers { .. } => {
-                        members(if tells { "Terminating:Wait" } else { "Terminating" })
-                    }
+                    Call::DescribeGroupRoom { .. } => members(if tells { "Terminating:Wait" } else { "Terminating" }),
                     other => well(other).expect("an answer"),
                 };
                 if let Call::CompleteLifecycleAction { group, hook, .. } = call {
@@ -88,13 +86,7 @@ fn a_hook_that_was_added_since_the_last_look_up_is_completed_at_a_notice_too() {
             for Due { duty, call, .. } in told.handover.due(at(told.now)) {
                 let answer = match &call {
                     Call::FindGroup => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
-                    Call::DescribeGroupMembers { .. } => members("Terminating:Wait"),
-                    Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
-                        members: vec![member(US, "Terminating:Wait")],
-                        desired_capacity: 3,
-                        max_size: 9,
-                        ..GroupRoom::default()
-                    })),
+                    Call::DescribeGroupRoom { .. } => members("Terminating:Wait"),
                     other => well(other).expect("an answer"),
                 };
                 if let Call::CompleteLifecycleAction { hook, .. } = call {
@@ -125,8 +117,7 @@ fn a_member_that_its_group_takes_out_already_has_no_successor_launched_first() {
 #[test]
 fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
     let mut group = group(&["drain"]);
-    let Answer::GroupMembers(us) = members("Terminating") else { panic!("members") };
-    group.members = us.into_iter().cycle().take(300).collect();
+    group.members = vec![member(US, "Terminating"); 300];
     let mut told = told(plan_of(group), When::AtOnce, |incident| {
         (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
         incident.deadline = at(400_000);
@@ -164,8 +155,8 @@ fn heartbeats_are_sent_only_while_the_hook_waits() {
                         Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
                     }
                     Call::DescribeTargetHealth { .. } => Answer::Health(vec![row(TargetState::Draining)]),
-                    Call::DescribeGroupMembers { .. } if told.now < 100_000 => members("Terminating"),
-                    Call::DescribeGroupMembers { .. } => members("Terminating:Wait"),
+                    Call::DescribeGroupRoom { .. } if told.now < 100_000 => members("Terminating"),
+                    Call::DescribeGroupRoom { .. } => members("Terminating:Wait"),
                     Call::RecordLifecycleActionHeartbeat { .. } => {
                         heartbeats += 1;
                         Answer::Accepted
@@ -193,7 +184,7 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
     ] {
         let mut told = scaled_in(&["drain"], Earlier::Perhaps);
         told.until(120_000, DutyId::MemberState);
-        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupMembers(Vec::new()), members));
+        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupRoom(None), members));
         assert!(told.until(told.now + 30_000, DutyId::Lifecycle(0)).is_none(), "{state:?}");
         let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{state:?}: the end"));
         assert_eq!(outcome.complete, is_complete, "{state:?}: {outcome:#?}");
@@ -227,7 +218,7 @@ fn a_hook_is_completed_though_the_groups_members_may_not_be_read() {
         for Due { duty, call, .. } in told.handover.due(at(told.now)) {
             let opens = told.now >= 200_000;
             let answer = match &call {
-                Call::DescribeGroupMembers { .. } | Call::FindGroup => failed(FailureKind::Denied, "AccessDenied", ""),
+                Call::DescribeGroupRoom { .. } | Call::FindGroup => failed(FailureKind::Denied, "AccessDenied", ""),
                 Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. } if !opens => {
                     too_early += 1;
                     refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim")
