@@ -37,7 +37,7 @@ use jiff::Timestamp;
 use crate::core::call::{Answer, LOOK_UP_LIMIT};
 use crate::core::duty::{self, Attempts, Due, DutyId};
 use crate::core::incident::{About, Incident, Outcome, Takes};
-use crate::core::model::{Action, BootInstant, InstanceId, Milestone, MilestoneKind, Registration, Signal};
+use crate::core::model::{Action, BootInstant, HookTime, InstanceId, Milestone, MilestoneKind, Registration, Signal};
 use crate::core::plan::Plan;
 use crate::core::retry::Failure;
 
@@ -249,7 +249,7 @@ impl Handover {
             successor.overhear(now, &self.facts.incident, id, &answer);
         }
         self.duties.hear_of_target_groups(&answer, &self.facts.incident, self.facts.crowd, now);
-        let had_begun = self.hooks_have_begun();
+        let hooks_before = self.hooks_time();
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
         let failure = match (news, &mut self.duties.successor) {
@@ -263,7 +263,9 @@ impl Handover {
                 failure
             }
         };
-        if !had_begun && self.hooks_have_begun() {
+        // While the group drained, hooks may have been added.
+        let hooks = self.hooks_time();
+        if hooks != hooks_before && (hooks_before.is_none() || hooks == Some(HookTime::Open)) {
             self.look_for_group(now);
         }
         self.note();

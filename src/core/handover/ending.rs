@@ -17,7 +17,7 @@ use super::words::seconds;
 use crate::core::call::Answer;
 use crate::core::duty::{Attempts, Due, Duty, DutyId, DutyReport};
 use crate::core::incident::Outcome;
-use crate::core::model::{BootInstant, Instance, MilestoneKind, Signal, TargetGroupArn, TargetHealth};
+use crate::core::model::{BootInstant, HookTime, Instance, MilestoneKind, Signal, TargetGroupArn, TargetHealth};
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
@@ -173,14 +173,14 @@ impl Handover {
     /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor and
     /// whoever has begun to terminate it.
     pub(super) fn look_for_group(&mut self, now: BootInstant) {
-        if self.facts.incident.is_terminating() || self.hooks_have_begun() {
+        if self.facts.incident.is_terminating() || self.hooks_time().is_some() {
             self.duties.look_for_group(&self.facts.incident, self.facts.crowd, now);
         }
     }
 
-    /// Tells whether the group terminates this instance, by our own call or by itself, through hooks that are known.
-    pub(super) fn hooks_have_begun(&self) -> bool {
-        self.duties.successor.as_ref().is_some_and(|successor| successor.lifecycles.have_begun())
+    /// How far the hooks are by which the group terminates this instance, at our own call or by itself, where any is known.
+    pub(super) fn hooks_time(&self) -> Option<HookTime> {
+        self.duties.successor.as_ref()?.lifecycles.time_begun()
     }
 
     /// Takes the group that terminates this instance; nobody, where no group holds it any more.

@@ -119,8 +119,8 @@ impl Lifecycles {
         self.started.get_or_insert(now);
     }
 
-    pub(super) fn have_begun(&self) -> bool {
-        self.started.is_some() && !self.hooks.is_empty()
+    pub(super) fn time_begun(&self) -> Option<HookTime> {
+        self.started.filter(|_| !self.hooks.is_empty()).map(|_| self.time())
     }
 
     fn time(&self) -> HookTime {

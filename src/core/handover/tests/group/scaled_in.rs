@@ -132,6 +132,37 @@ fn hundreds_that_are_scaled_in_together_look_no_oftener_than_the_bucket_lets() {
 }
 
 #[test]
+fn a_hook_that_is_added_while_the_group_drains_is_completed_too() {
+    let mut told = scaled_in(&["drain"], Earlier::Nothing);
+    let (mut completed, mut looks) = (Vec::new(), 0);
+    while told.now < 400_000 && told.handover.outcome().is_none() {
+        let waits = told.now >= 200_000;
+        for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+            let hooks: &[&str] = if waits { &["drain", "late"] } else { &["drain"] };
+            let answer = match &call {
+                Call::FindGroup => {
+                    looks += 1;
+                    Answer::Plan(Box::new(plan_of(group(hooks))))
+                }
+                Call::DescribeGroupRoom { .. } if waits && completed.len() < 2 => members("Terminating:Wait"),
+                Call::DescribeGroupRoom { .. } if waits => members("Terminating:Proceed"),
+                Call::DescribeGroupRoom { .. } => members("Terminating"),
+                other => well(other).expect("an answer"),
+            };
+            if let Call::CompleteLifecycleAction { hook, .. } = call {
+                completed.push(hook);
+            }
+            told.answer(duty, answer);
+        }
+        told.now += 500;
+    }
+    completed.sort();
+    assert_eq!(completed, ["drain", "late"]);
+    assert!(looks <= 3 && told.now < 230_000, "{looks} looks, {}", told.now);
+    assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{:#?}", told.handover.reports());
+}
+
+#[test]
 fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| {
         (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
