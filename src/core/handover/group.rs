@@ -21,7 +21,7 @@ use super::manner::Manner;
 use super::words::seconds;
 use crate::core::call::{Answer, Call, HookResult};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
-use crate::core::incident::{Incident, LaunchStep, LaunchWay};
+use crate::core::incident::{Incident, LaunchStep};
 use crate::core::model::{
     AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, Membership, MilestoneKind, Signal,
 };
@@ -176,7 +176,7 @@ impl AskGroup {
 
     /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
     fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
-        self.launch.refused = Some(why);
+        self.launch.refuse(why);
         if self.launch.is_in_doubt() {
             self.go_on(now, Stage::Doubt);
             return Asked::InDoubt;
@@ -242,11 +242,11 @@ impl AskGroup {
 
 impl Ask for AskGroup {
     fn step(&self) -> Option<LaunchStep> {
-        Some(LaunchStep { attempt: self.launch.attempt, way: LaunchWay::default() })
+        Some(self.launch.step())
     }
 
     fn resume(&mut self, step: LaunchStep) {
-        self.launch.attempt = step.attempt;
+        self.launch.resume(step);
     }
 
     fn take_remark(&mut self) -> Option<String> {
@@ -264,7 +264,7 @@ impl Ask for AskGroup {
         }
         if self.reason == Reason::Scheduled && self.stage == Stage::Stay && self.attempts.is_due(now) {
             self.launch.begin_again();
-            self.stage = Stage::Launch;
+            self.go_on(now + NOTED_WITHIN, Stage::Launch);
         }
         let is_open = matches!(self.stage, Stage::Settings { launches: true } | Stage::Look | Stage::Launch);
         if self.attempts.in_flight || !(is_open || self.stage == Stage::Stay) {
@@ -359,7 +359,7 @@ impl Ask for AskGroup {
     }
 
     fn launched(&mut self, now: BootInstant) {
-        self.launch.refused = None;
+        self.launch.was_done();
         self.go_on(now + LOOK_EVERY, Stage::Regard);
     }
 

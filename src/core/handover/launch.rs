@@ -243,7 +243,7 @@ impl Ask for AskLaunch {
     }
 
     fn step(&self) -> Option<LaunchStep> {
-        Some(LaunchStep { attempt: self.attempt, way: self.way })
+        Some(LaunchStep { attempt: self.attempt, way: self.way, refused: false })
     }
 
     fn resume(&mut self, step: LaunchStep) {

@@ -101,7 +101,8 @@ impl Lifecycles {
         self.look = self.look.take().or(now.look);
         if let Some(look) = &mut self.look {
             look.group.clone_from(&group.name);
-            if self.hooks.len() > known && look.time != HookTime::Retained {
+            // Those of one member open together.
+            if self.hooks.len() > known && look.time == HookTime::Over {
                 look.time = HookTime::NotYet;
             }
         }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct LaunchStep {
     pub attempt: u32,
     pub way: LaunchWay,
+    /// AWS has refused this launch, and every one before it, with an answer: none of them is in doubt.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// The call by which an attempt is made.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::incident::Incident;
+use crate::core::incident::{Incident, LaunchStep, LaunchWay};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, LifeCycle};
 use crate::core::retry::{Failure, FailureKind, growing, takes_turns};
 
@@ -21,6 +21,8 @@ pub(super) struct LaunchFirst {
     pub(super) doubt: Doubt,
     /// The launch was refused, and why: left as at-once, or not at all.
     pub(super) refused: Option<String>,
+    /// So were all that came before, and the process before this one knows it.
+    all_refused: bool,
     /// How often it was begun again, after a refusal that was no reason to leave.
     begun_again: usize,
 }
@@ -52,8 +54,30 @@ impl LaunchFirst {
             attempt: 0,
             doubt: if incident.start.is_resumed() { Doubt::Past } else { Doubt::None },
             refused: None,
+            all_refused: false,
             begun_again: 0,
         }
+    }
+
+    pub(super) fn step(&self) -> LaunchStep {
+        let refused = self.all_refused && !self.is_in_doubt();
+        LaunchStep { attempt: self.attempt, way: LaunchWay::default(), refused }
+    }
+
+    /// The process before this one had come so far.
+    pub(super) fn resume(&mut self, step: LaunchStep) {
+        (self.attempt, self.all_refused) = (step.attempt, step.refused);
+        if step.refused {
+            self.doubt = Doubt::None;
+        }
+    }
+
+    pub(super) fn refuse(&mut self, why: String) {
+        (self.refused, self.all_refused) = (Some(why), true);
+    }
+
+    pub(super) fn was_done(&mut self) {
+        (self.refused, self.all_refused) = (None, false);
     }
 
     pub(super) fn is_in_doubt(&self) -> bool {
@@ -93,13 +117,14 @@ impl LaunchFirst {
         self.begun_again += 1;
         let zones = self.zones.len().max(1) as u32;
         self.attempt = (self.attempt / zones + 1) * zones;
-        self.refused = None;
+        (self.refused, self.all_refused) = (None, false);
     }
 
     /// The next zone, where there is one.
     pub(super) fn next_zone(&mut self) -> bool {
         let has_next = !(self.attempt as usize + 1).is_multiple_of(self.zones.len().max(1));
         self.attempt += u32::from(has_next);
+        self.all_refused &= !has_next;
         has_next
     }
 

@@ -86,6 +86,16 @@ impl Told {
         None
     }
 
+    /// The process after this one goes by the record.
+    fn restart(&mut self) {
+        let stored = serde_json::to_string(self.handover.incident()).expect("a record");
+        let mut incident: Incident = serde_json::from_str(&stored).expect("an incident");
+        incident.start = Start { earlier: Earlier::Restart, ..self.handover.incident().start.clone() };
+        let registrations = Some(vec![registration(WEB, US, &[80])]);
+        let known = LookedUp { registrations, plan: incident.plan.clone(), ..LookedUp::default() };
+        self.handover = Handover::begin(incident, self.handover.facts.settings.clone(), known, at(self.now));
+    }
+
     fn settings(&self) -> Answer {
         self.of_group(settings(self.rebalances, Some("InService")))
     }

@@ -57,12 +57,7 @@ fn the_process_after_this_one_knows_that_the_group_rebalances() {
         let mut told = told(plan_of(group(hooks)), When::Auto, |_| {});
         told.rebalances = true;
         assert_eq!(told.until(5_000, DutyId::Ask), None);
-        let stored = serde_json::to_string(told.handover.incident()).expect("a record");
-        let mut incident: Incident = serde_json::from_str(&stored).expect("an incident");
-        incident.start = Start { earlier: Earlier::Restart, ..told.handover.incident().start.clone() };
-        let registrations = Some(vec![registration(WEB, US, &[80])]);
-        let known = LookedUp { registrations, plan: incident.plan.clone(), ..LookedUp::default() };
-        told.handover = Handover::begin(incident, told.handover.facts.settings.clone(), known, at(told.now));
+        told.restart();
         assert_eq!(told.until(119_000, DutyId::Ask), None, "two would come");
     }
 }

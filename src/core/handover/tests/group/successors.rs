@@ -95,6 +95,34 @@ fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in
 }
 
 #[test]
+fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an_answer_does() {
+    let full = || refused("ValidationError", "exceeds MaxSize");
+    for (answer, decrements) in [(full(), false), (Answer::Failed(Failure::unanswered("no answer")), true)] {
+        let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
+        assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(DutyId::Ask, answer.clone());
+        assert!(told.until(4_000, DutyId::Ask).is_some());
+        told.restart();
+        assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+        told.answer(DutyId::Ask, members("InService"));
+        assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        told.answer(DutyId::Ask, full());
+        // An operator has scaled out meanwhile.
+        let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
+        let seen = Seen { members: vec![US, "i-other", "i-old", "i-new"], desired: 4, instances: instances.to_vec() };
+        let mut next = told.seeing(&seen, 60_000, DutyId::Ask);
+        while matches!(next, Some(Call::DescribeGroupRoom { .. })) {
+            told.answer(DutyId::Ask, room(&seen.members, seen.desired));
+            next = told.seeing(&seen, 60_000, DutyId::Ask);
+        }
+        match next {
+            Some(Call::DetachInstances { decrement, .. }) => assert_eq!(decrement, decrements, "{answer:?}"),
+            other => panic!("{answer:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn health_in_a_group_that_the_owner_registers_is_asked_for_by_name_where_its_port_is_known() {
     for (group_port, named) in [(Some(8080), vec![80, 8080]), (Some(80), vec![80]), (None, Vec::new())] {
         let mut told = told(plan_of(group(&[])), When::AtOnce, |_| {});
