@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::incident::Incident;
-use crate::core::model::{Fleet, Instance, InstanceId};
-use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 use jiff::Timestamp;
+
+use crate::core::incident::Incident;
+use crate::core::model::{Fleet, GroupMember, Instance, InstanceId};
+use crate::core::plan::{FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Among {
@@ -16,6 +17,8 @@ pub(super) enum Among {
         rebalances: bool,
         /// Its desired capacity from before the notice, which LaunchInstances raises.
         desired_before: Option<i32>,
+        /// The units that it lacked before the notice: AWS may have no capacity for them.
+        lacked: i32,
     },
     Fleet {
         kind: FleetKind,
@@ -34,11 +37,13 @@ impl Among {
             Plan::Group { group, how } => {
                 let members =
                     group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
+                let held: i32 = group.members.iter().filter(|it| it.holds_a_place()).map(GroupMember::units).sum();
                 Some(Among::Group {
                     name: group.name.clone(),
                     known: members.collect(),
                     rebalances: *how == GroupRequest::Observe,
                     desired_before: incident.planned_before.then_some(group.desired_capacity),
+                    lacked: if incident.planned_before { (group.desired_capacity - held).max(0) } else { 0 },
                 })
             }
             Plan::Fleet { kind, fleet, how } => {

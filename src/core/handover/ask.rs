@@ -65,6 +65,11 @@ pub(super) trait Ask: Duty<HandingOver> {
         false
     }
 
+    /// The successor was launched beside this instance, whose place in the owner's size goes with it.
+    fn makes_room(&self) -> bool {
+        false
+    }
+
     /// The units that the owner is to have once this handover is over, where this instance knows it.
     fn size(&self) -> Option<i32> {
         None

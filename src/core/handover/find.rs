@@ -77,6 +77,10 @@ pub(super) struct Find {
     pub(super) owner_launches: bool,
     /// The units that the fleet is to have once all that go are gone.
     pub(super) size: Option<i32>,
+    /// The group's size holds this instance beside its successor, until it leaves.
+    pub(super) makes_room: bool,
+    /// Members that have ended: their group lists them until it has looked at them.
+    dead: BTreeSet<InstanceId>,
     /// Every victim has its successor.
     done: bool,
     begun_at: BootInstant,
@@ -131,6 +135,8 @@ impl Find {
             reserve_reached: false,
             owner_launches: false,
             size: None,
+            makes_room: false,
+            dead: BTreeSet::new(),
             done: false,
             begun_at: now,
             looks_on: false,
@@ -193,26 +199,36 @@ impl Find {
         room: &GroupRoom,
         described: Vec<Instance>,
     ) -> Found {
-        let Among::Group { desired_before, rebalances, .. } = self.among else { return self.look_again(now) };
+        let Among::Group { ref known, desired_before, rebalances, lacked, .. } = self.among else {
+            return self.look_again(now);
+        };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
         self.leaving.extend(tagged.map(|instance| instance.instance_id.clone()));
         let is_old = |instance: &&Instance| !is_young(instance, incident.start.successors_since);
         self.ignored.extend(described.iter().filter(is_old).map(|instance| instance.instance_id.clone()));
+        let ended = described.iter().filter(|instance| !instance.state.is_alive());
+        self.dead.extend(ended.map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
         // No launch of ours has raised it: what is new is somebody else's.
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new: Vec<(Instance, u64)> = new.map(|instance| (instance, 0)).collect();
-        let stay = staying(room, incident).filter(|member| !self.leaving.contains(&member.instance_id));
+        let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
+        let stay = staying(room, incident).filter(|member| !goes(&member.instance_id));
         let stay: i32 = stay.map(GroupMember::units).sum();
         let is_known =
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
         let membership = membership(&room.members, incident);
-        let makes_room = incident.is_replaced() && membership != Membership::Leaving;
+        let makes_room = (self.makes_room || incident.is_replaced()) && membership != Membership::Leaving;
         let units = ours(&room.members, incident).map_or(1, GroupMember::units);
-        let is_short = stay < room.desired_capacity - if makes_room { units } else { 0 };
+        // What the group lacks by now of that which it lacked before. Members that came in between are old, and were not known.
+        let came = staying(room, incident)
+            .filter(|it| self.ignored.contains(&it.instance_id) && !known.contains(&it.instance_id));
+        let came: i32 = came.filter(|it| !self.dead.contains(&it.instance_id)).map(GroupMember::units).sum();
+        let lacks = (lacked - came).max(0);
+        let is_short = stay < room.desired_capacity - lacks - if makes_room { units } else { 0 };
         let launches_nobody = rebalances && !room.capacity_rebalance && membership == Membership::Detachable;
         if launches_nobody && is_short && self.found.is_empty() {
             self.look_again(now);
@@ -392,6 +408,5 @@ impl Duty<HandingOver> for Find {
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
 fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
     let ours = incident.id.instance_id.clone();
-    let counts = |state: &str| state == "InService" || state.starts_with("Pending");
-    room.members.iter().filter(move |member| member.instance_id != ours && counts(&member.lifecycle_state))
+    room.members.iter().filter(move |member| member.instance_id != ours && member.holds_a_place())
 }

@@ -340,6 +340,10 @@ impl Ask for AskGroup {
         matches!(self.stage, Stage::Done(Left { by: LeftBy::Request, .. }))
     }
 
+    fn makes_room(&self) -> bool {
+        matches!(self.stage, Stage::Exit { decrement: true } | Stage::Read { decrement: true })
+    }
+
     fn nobody_comes(&self) -> Option<&'static str> {
         match self.stage {
             Stage::Done(Left { by: LeftBy::Uncounted, .. }) => Some("none: the group does not count this instance"),

@@ -39,7 +39,6 @@ pub(super) struct SuccessorDuties {
     owner_had: BTreeSet<TargetGroupArn>,
     pub(super) lifecycles: Lifecycles,
     /// Successors that died: never to be found again.
-    lost: BTreeSet<InstanceId>,
     deaths: Vec<Death>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
@@ -70,7 +69,6 @@ impl SuccessorDuties {
             owner_lists: None,
             owner_had: plan.owners_target_groups().iter().cloned().collect(),
             lifecycles,
-            lost: BTreeSet::new(),
             deaths: Vec::new(),
             terminating: false,
             asked_before: incident.has_reached(MilestoneKind::SuccessorRequested)
@@ -278,6 +276,7 @@ impl SuccessorDuties {
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
+            find.makes_room = self.ask.as_ref().is_some_and(|ask| ask.makes_room());
             find.size = self.ask.as_ref().and_then(|ask| ask.size()).or(find.size);
         }
     }
@@ -358,7 +357,7 @@ impl SuccessorDuties {
         *self = SuccessorDuties {
             owner_lists: std::mem::take(&mut self.owner_lists),
             owner_had: std::mem::take(&mut self.owner_had),
-            lost: std::mem::take(&mut self.lost),
+            deaths: std::mem::take(&mut self.deaths),
             ..SuccessorDuties::new(plan, incident, situation.manner, situation.now)
         };
     }
@@ -376,7 +375,7 @@ impl SuccessorDuties {
         let unknown = self.find.is_none() && self.watch.is_none();
         if let (true, Some(among)) = (unknown, Among::of(&self.plan, incident)) {
             let mut find = Find::new(among, incident, Attempts::new(DutyId::Find, now, seed(incident, "find")));
-            find.lose(&self.lost, now);
+            find.lose(&self.deaths, now);
             self.find = Some(find);
         }
     }

@@ -109,6 +109,11 @@ impl GroupMember {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
     }
 
+    /// Tells whether it is in service or on its way there, so that the group launches nobody in its place.
+    pub fn holds_a_place(&self) -> bool {
+        self.lifecycle_state == "InService" || self.lifecycle_state.starts_with("Pending")
+    }
+
     /// Takes up the state that the metadata shows. That is where the group takes the member: `InService` from the launch on,
     /// also while a launching hook holds it, and on the way out of Standby or the warm pool. So a member that was last seen on
     /// its way into service is not taken for one that has come there.

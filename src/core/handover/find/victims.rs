@@ -1,8 +1,7 @@
 //! Who goes with this instance, as far as the search for successors knows, and successors that are none any more.
 
-use std::collections::BTreeSet;
-
 use super::{Among, FIRST_LOOK_AFTER, Find, REPLACED_WITHIN};
+use crate::core::handover::deaths::Death;
 use crate::core::model::{BootInstant, InstanceId};
 use crate::core::plan::units;
 use crate::core::retry::fraction;
@@ -21,12 +20,15 @@ impl Find {
     }
 
     /// These have died: they are no successors, and others are looked for in their place.
-    pub(in crate::core::handover) fn lose(&mut self, instances: &BTreeSet<InstanceId>, now: BootInstant) {
-        let before = self.found.len();
-        self.found.retain(|id, _| !instances.contains(id));
-        self.ignored.extend(instances.iter().cloned());
-        if self.found.len() < before {
-            self.looks_for_another(now);
+    pub(in crate::core::handover) fn lose(&mut self, deaths: &[Death], now: BootInstant) {
+        for death in deaths {
+            if self.found.remove(&death.instance_id).is_some() {
+                self.looks_for_another(now);
+            }
+            self.ignored.insert(death.instance_id.clone());
+            if !death.is_of_another {
+                self.dead.insert(death.instance_id.clone());
+            }
         }
     }
 

@@ -13,10 +13,9 @@ impl SuccessorDuties {
         let now = situation.now;
         let last = deaths.last().cloned()?;
         let dead: BTreeSet<InstanceId> = deaths.iter().map(|death| death.instance_id.clone()).collect();
-        self.lost.extend(dead.iter().cloned());
         self.registers.iter_mut().for_each(|register| register.lose(&dead));
         if let Some(find) = &mut self.find {
-            find.lose(&dead, now);
+            find.lose(&deaths, now);
         }
         let words: Vec<String> = deaths.iter().map(|death| format!("successor {death}")).collect();
         let mut message = words.join("; ");

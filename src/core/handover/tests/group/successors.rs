@@ -47,7 +47,10 @@ impl Told {
                             state: if target.id == US { TargetState::Draining } else { TargetState::Healthy },
                             reason: None,
                         };
-                        Some(Answer::Health(targets.iter().map(row).collect()))
+                        let names = seen.instances.iter().map(|it| it.instance_id.to_string());
+                        let whole: Vec<Target> = names.map(|id| Target { id, port: 80 }).collect();
+                        let asked = if targets.is_empty() { &whole } else { targets };
+                        Some(Answer::Health(asked.iter().map(row).collect()))
                     }
                     call => well(call),
                 };
@@ -274,4 +277,62 @@ fn a_group_with_weights_is_asked_for_the_weight_of_this_instance_and_counted_in_
     assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
     told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
     assert_eq!(told.until(100_000, DutyId::Find), None, "as many weigh in as are wanted");
+}
+
+fn ended(name: &str) -> Instance {
+    Instance { state: InstanceState::Terminated, ..instance(name, 5, None) }
+}
+
+#[test]
+fn a_member_that_has_ended_and_that_its_group_lists_still_is_in_nobodys_place() {
+    let mut told = with_foreign_target_group(GroupRequest::Detach);
+    let mut seen = Seen {
+        members: vec!["i-other", "i-one", "i-two"],
+        desired: 3,
+        instances: vec![ended("i-one"), instance("i-two", 6, None)],
+    };
+    told.seeing(&seen, 40_000, DutyId::MemberState);
+    assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
+    seen.members = vec!["i-other", "i-two", "i-three"];
+    seen.instances.push(instance("i-three", 30, None));
+    told.seeing(&seen, 110_000, DutyId::MemberState);
+    let outcome = told.handover.outcome().expect("the end");
+    assert!(outcome.complete && format!("{outcome:?}").contains("i-two, i-three, running"), "{outcome:#?}");
+}
+
+#[test]
+fn an_instance_that_launched_first_leaves_for_the_successor_that_its_group_puts_into_the_place_of_a_dead_one() {
+    let mut told = told(plan_of(group(&[])), When::SuccessorHealthy, |_| {});
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+    let launched = Launched { instances: vec![id("i-first")], ..Launched::default() };
+    told.answer(DutyId::Ask, Answer::Launched(launched));
+    let old = ["i-other", "i-old"].map(|name| instance(name, -900, None));
+    let mut seen = Seen {
+        members: vec![US, "i-other", "i-old", "i-first"],
+        desired: 4,
+        instances: [old.to_vec(), vec![ended("i-first")]].concat(),
+    };
+    assert!(matches!(told.seeing(&seen, 20_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    told.answer(DutyId::Ask, room(&seen.members, seen.desired));
+    assert_eq!(told.seeing(&seen, 20_000, DutyId::Ask), None, "nobody is there yet");
+    seen.members = vec![US, "i-other", "i-old", "i-second"];
+    seen.instances.push(instance("i-second", 15, None));
+    let next = told.seeing(&seen, 40_000, DutyId::Ask);
+    assert!(matches!(next, Some(Call::DetachInstances { decrement: true, .. })), "{next:?}");
+}
+
+#[test]
+fn a_group_that_lacked_members_before_the_notice_has_replaced_its_victim_with_one() {
+    // In the second group a member came between the look-up and the notice, and another one went with this instance.
+    for (old, has_ended) in [("i-old", true), ("i-between", false)] {
+        let mut group = group(&[]);
+        group.members = ["i-other", "i-old", US].map(|name| member(name, "InService")).to_vec();
+        group.desired_capacity = 4;
+        let mut told = told(plan_of(group), When::AtOnce, |incident| incident.planned_before = true);
+        let instances = [("i-new", 5), ("i-between", -60), ("i-other", -900), ("i-old", -900)];
+        let instances = instances.map(|(name, launched)| instance(name, launched, None)).to_vec();
+        let seen = Seen { members: vec!["i-other", old, "i-new"], desired: 4, instances };
+        told.seeing(&seen, 60_000, DutyId::MemberState);
+        assert_eq!(told.handover.outcome().is_some_and(|it| it.complete), has_ended, "{old}");
+    }
 }
