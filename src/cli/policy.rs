@@ -129,11 +129,9 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
 
 fn in_words(clue: &Clue) -> String {
     match clue {
-        Clue::AutoScalingGroup(name) => format!("Auto Scaling group {name}"),
-        Clue::Ec2Fleet(id) => format!("EC2 Fleet {id} (taken for one of type maintain)"),
-        Clue::SpotFleet(id) => format!("Spot Fleet {id} (taken for one of type maintain)"),
-        Clue::LaunchTemplate(template) => format!("launch template {}", template.id_or_name),
+        Clue::Fleet(..) => format!("{clue} (taken for one of type maintain)"),
         Clue::Nobody(why) => why.clone(),
+        Clue::AutoScalingGroup(_) | Clue::LaunchTemplate(_) => clue.to_string(),
     }
 }
 
@@ -149,11 +147,6 @@ async fn planned(
     let mut notes = vec![format!(
         "on a notice this instance is to {asks}; print the policy again when its owner or the configuration changes"
     )];
-    let owners = match &plan {
-        Plan::Group { group, .. } => group.target_groups.as_slice(),
-        Plan::Fleet { fleet, .. } => &fleet.target_groups,
-        Plan::Launch(_) | Plan::Nobody { .. } => &[],
-    };
     let scan = registrations::find_registrations(aws, identity, config, None, &[]);
     let registered_in: Vec<TargetGroupArn> = match tokio::time::timeout(SCAN_LIMIT, scan).await {
         Ok(Ok(found)) => found.registrations.into_iter().map(|registration| registration.target_group).collect(),
@@ -167,7 +160,8 @@ async fn planned(
             Vec::new()
         }
     };
-    let mut target_groups: Vec<String> = registered_in.iter().chain(owners).map(ToString::to_string).collect();
+    let mut target_groups: Vec<String> =
+        registered_in.iter().chain(plan.owners_target_groups()).map(ToString::to_string).collect();
     if registered_in.is_empty() {
         target_groups.clear();
     } else if config.target_groups == TargetGroups::Discover {
@@ -249,7 +243,7 @@ async fn read_templates(
         return;
     }
     for template in &templates {
-        let Ok(Some(facts)) = aws.launch_templates.describe_launch_template(template).await else { return };
+        let Ok(Some(facts)) = aws.ec2.describe_launch_template(template).await else { return };
         own_subnets.extend(facts.subnet_id.map(|subnet| (template.id_or_name.clone(), subnet)));
         named = named.and(facts.names);
         profiles.insert(facts.instance_profile);

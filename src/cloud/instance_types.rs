@@ -3,51 +3,36 @@
 //! An instance type never changes, so what AWS has told of one is kept, and it is not asked for that again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
-use aws_sdk_ec2::Client;
-
-use super::caller::Caller;
+use super::ec2::Ec2;
 use super::instances::{FILTER_VALUES_A_CALL, one_of};
 use crate::core::retry::{Failure, FailureKind};
 
-/// A handle; its copies share what AWS has told.
-#[derive(Clone, Debug)]
-pub struct InstanceTypes {
-    client: Client,
-    pub(super) caller: Caller,
-    /// In MiB, by type. `None` of one that AWS did not tell when it was asked.
-    memory_mib: Arc<Mutex<BTreeMap<String, Option<u32>>>>,
-}
-
-impl InstanceTypes {
-    pub(super) fn new(client: Client, caller: Caller) -> Self {
-        Self { client, caller, memory_mib: Arc::default() }
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Option<u32>>> {
+impl Ec2 {
+    fn known_memory(&self) -> MutexGuard<'_, BTreeMap<String, Option<u32>>> {
         self.memory_mib.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The memory of a type in MiB, where AWS has told it.
     pub fn memory_mib(&self, name: &str) -> Option<u32> {
-        self.known().get(name).copied().flatten()
+        self.known_memory().get(name).copied().flatten()
     }
 
     /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited for again,
     /// until the next round of look-ups asks.
-    pub async fn learn_new(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
-        names.retain(|name| !self.known().contains_key(name));
-        let learned = self.learn(names.clone()).await;
+    pub async fn learn_new_types(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
+        names.retain(|name| !self.known_memory().contains_key(name));
+        let learned = self.describe_instance_types(names.clone()).await;
         if matches!(&learned, Err(Failure { kind: FailureKind::Unanswered, .. })) {
-            let mut known = self.known();
+            let mut known = self.known_memory();
             names.into_iter().for_each(|name| _ = known.entry(name).or_insert(None));
         }
         learned
     }
 
     /// DescribeInstanceTypes of those among these that AWS has not told of, if there are any.
-    pub async fn learn(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
+    pub async fn describe_instance_types(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !name.is_empty() && self.memory_mib(name).is_none());
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(FILTER_VALUES_A_CALL) {
@@ -57,7 +42,7 @@ impl InstanceTypes {
             let described = self.caller.pages(page, |answer| (answer.instance_types, answer.next_token)).await;
             let is_answered =
                 matches!(&described, Ok(_) | Err(Failure { kind: FailureKind::Denied | FailureKind::Rejected, .. }));
-            let mut known = self.known();
+            let mut known = self.known_memory();
             if is_answered {
                 known.extend(names.iter().map(|name| (name.clone(), None)));
             }

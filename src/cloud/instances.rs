@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
 use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
 use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
 use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
 
-use super::caller::{Caller, timestamp, would_be_done};
+use super::caller::{timestamp, would_be_done};
+use super::ec2::Ec2;
 use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
@@ -18,12 +18,6 @@ use crate::core::retry::Failure;
 const IDS_A_CALL: usize = 500;
 /// The most values of a filter. <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html>
 pub(super) const FILTER_VALUES_A_CALL: usize = 200;
-
-#[derive(Clone, Debug)]
-pub struct Instances {
-    client: Client,
-    pub(super) caller: Caller,
-}
 
 /// One row of DescribeSubnets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +43,7 @@ pub struct MetadataOptions {
     pub hop_limit: Option<i32>,
 }
 
-impl Instances {
-    pub(super) fn new(client: Client, caller: Caller) -> Self {
-        Self { client, caller }
-    }
-
+impl Ec2 {
     /// The instances among these that AWS knows. For a single one that it does not know, or not yet, it errs with
     /// `InvalidInstanceID.NotFound`.
     pub async fn describe_instances(&self, ids: &[InstanceId]) -> Result<Vec<Instance>, Failure> {
@@ -177,7 +167,7 @@ impl Instances {
 
     /// The Spot request of an instance, if it is of type `persistent` and not cancelled.
     pub async fn persistent_request(&self, id: &InstanceId) -> Result<Option<PersistentRequest>, Failure> {
-        let requests = spot_requests(&self.client, &self.caller, filter("instance-id", id.as_str()));
+        let requests = self.describe_spot_instance_requests(filter("instance-id", id.as_str()));
         let launches_again = |request: &&types::SpotInstanceRequest| {
             let over = [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed];
             request.r#type() == Some(&SpotInstanceType::Persistent)
@@ -188,6 +178,16 @@ impl Instances {
             id: request.spot_instance_request_id().unwrap_or_default().to_owned(),
             behavior: request.instance_interruption_behavior().map_or("terminate", |it| it.as_str()).to_owned(),
         }))
+    }
+
+    /// Those that the filter admits.
+    pub(super) async fn describe_spot_instance_requests(
+        &self,
+        filter: Filter,
+    ) -> Result<Vec<types::SpotInstanceRequest>, Failure> {
+        let asked = self.client.describe_spot_instance_requests().filters(filter);
+        let page = |token| asked.clone().set_next_token(token).send();
+        self.caller.pages(page, |answer| (answer.spot_instance_requests, answer.next_token)).await
     }
 
     /// All of the account's for an empty list. One that AWS does not know is left out: named as SubnetIds one such would make
@@ -204,17 +204,6 @@ impl Instances {
 pub(super) fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
     let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
     tags.iter().filter_map(pair).collect()
-}
-
-/// DescribeSpotInstanceRequests of those that the filter admits.
-pub(super) async fn spot_requests(
-    client: &Client,
-    caller: &Caller,
-    filter: Filter,
-) -> Result<Vec<types::SpotInstanceRequest>, Failure> {
-    let asked = client.describe_spot_instance_requests().filters(filter);
-    let page = |token| asked.clone().set_next_token(token).send();
-    caller.pages(page, |answer| (answer.spot_instance_requests, answer.next_token)).await
 }
 
 fn filter(name: &str, value: &str) -> Filter {

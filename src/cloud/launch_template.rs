@@ -3,7 +3,6 @@
 //! An instant fleet is never deleted: that would terminate what it launched. Invariant: one client token, one set of
 //! parameters; both are the caller's.
 
-use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
     CreateFleetError, DefaultTargetCapacityType, FleetOnDemandAllocationStrategy, FleetType, LaunchTemplateVersion,
@@ -11,18 +10,13 @@ use aws_sdk_ec2::types::{
     SpotInstanceType, SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
 
-use super::caller::{Caller, would_be_done};
+use super::caller::would_be_done;
+use super::ec2::Ec2;
 use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
 use crate::core::plan::TemplateMarket;
 use crate::core::policy::TemplateNames;
 use crate::core::retry::{Failure, FailureKind, VERSION_NOT_FOUND};
-
-#[derive(Clone, Debug)]
-pub struct LaunchTemplates {
-    pub(super) client: Client,
-    pub(super) caller: Caller,
-}
 
 /// One version of a launch template, as far as it matters to a successor. Whatever it does not say has to come
 /// from somewhere else at the launch.
@@ -49,11 +43,7 @@ pub struct TemplateFacts {
     pub names: TemplateNames,
 }
 
-impl LaunchTemplates {
-    pub(super) fn new(client: Client, caller: Caller) -> Self {
-        Self { client, caller }
-    }
-
+impl Ec2 {
     /// CreateFleet of type `instant` for one instance. AWS answers with instances, errors, or both, and with neither
     /// while a repeat of the same token is still at work.
     pub async fn create_fleet(&self, fleet: &InstantFleet, client_token: &str) -> Result<Launched, Failure> {

@@ -6,14 +6,16 @@
 pub mod autoscaling;
 pub mod clock;
 pub(crate) mod credentials;
-pub(crate) mod ec2_fleet;
+pub(crate) mod ec2;
+mod ec2_fleet;
 pub mod elb;
+pub(crate) mod fleets;
 pub mod imds;
 mod instance_requirements;
-pub(crate) mod instance_types;
+mod instance_types;
 pub(crate) mod instances;
 pub(crate) mod launch_template;
-pub(crate) mod spot_fleet;
+mod spot_fleet;
 pub(crate) mod tally;
 
 mod caller;
@@ -42,16 +44,12 @@ use self::autoscaling::AutoScaling;
 use self::caller::Caller;
 use self::clock::Clock;
 use self::credentials::Credentials;
-use self::ec2_fleet::Ec2Fleet;
+use self::ec2::Ec2;
 use self::elb::Elb;
 use self::http::Http;
 use self::imds::Imds;
 use self::instance_profile::InstanceProfile;
-use self::instance_types::InstanceTypes;
-use self::instances::Instances;
-use self::launch_template::LaunchTemplates;
 use self::names::Names;
-use self::spot_fleet::SpotFleet;
 use self::tally::Tally;
 
 /// A call's limit where there is no reason for another: see [`Aws::within`].
@@ -96,11 +94,7 @@ pub struct Aws {
     pub credentials: Credentials,
     pub elb: Elb,
     pub autoscaling: AutoScaling,
-    pub ec2_fleet: Ec2Fleet,
-    pub spot_fleet: SpotFleet,
-    pub launch_templates: LaunchTemplates,
-    pub instances: Instances,
-    pub instance_types: InstanceTypes,
+    pub ec2: Ec2,
 }
 
 impl Aws {
@@ -143,7 +137,6 @@ impl Aws {
         let provider = SharedCredentialsProvider::new(credentials.clone());
         let config = config.into_builder().credentials_provider(provider).build();
         let caller = Caller { limit: LIMIT, credentials: credentials.clone(), clock: clock.clone(), names, tally };
-        let ec2 = aws_sdk_ec2::Client::new(&config);
         Ok(Self {
             region: region.to_string(),
             clock,
@@ -151,22 +144,14 @@ impl Aws {
             credentials,
             elb: Elb::new(aws_sdk_elasticloadbalancingv2::Client::new(&config), caller.clone()),
             autoscaling: AutoScaling::new(aws_sdk_autoscaling::Client::new(&config), caller.clone()),
-            ec2_fleet: Ec2Fleet::new(ec2.clone(), caller.clone()),
-            spot_fleet: SpotFleet::new(ec2.clone(), caller.clone()),
-            launch_templates: LaunchTemplates::new(ec2.clone(), caller.clone()),
-            instances: Instances::new(ec2.clone(), caller.clone()),
-            instance_types: InstanceTypes::new(ec2, caller),
+            ec2: Ec2::new(aws_sdk_ec2::Client::new(&config), caller),
         })
     }
 
     /// The same clients, with another limit for each call.
     pub fn within(&self, limit: Duration) -> Self {
         let mut aws = self.clone();
-        let (groups, balancers) = (&mut aws.autoscaling.caller, &mut aws.elb.caller);
-        let (ec2_fleet, spot_fleet) = (&mut aws.ec2_fleet.caller, &mut aws.spot_fleet.caller);
-        let (templates, instances) = (&mut aws.launch_templates.caller, &mut aws.instances.caller);
-        let types = &mut aws.instance_types.caller;
-        for caller in [groups, balancers, ec2_fleet, spot_fleet, templates, instances, types] {
+        for caller in [&mut aws.elb.caller, &mut aws.autoscaling.caller, &mut aws.ec2.caller] {
             caller.limit = limit;
         }
         aws

@@ -23,12 +23,25 @@ use aws_sdk_ec2::types::{
 };
 
 use super::caller::would_be_done;
-use super::launch_template::{LaunchTemplates, asks_for_spot, tags_spot_requests};
+use super::ec2::Ec2;
+use super::launch_template::{asks_for_spot, tags_spot_requests};
 use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
 use crate::core::plan::TEMPLATE_TAG;
 use crate::core::retry::Failure;
 
-impl LaunchTemplates {
+/// Hands members on that have one name and one type in an answer and in a request. Lists are none of them: their setters add.
+macro_rules! handed_on {
+    ($from:expr => $request:expr, $($member:ident)+) => {{
+        let request = $request;
+        $(let request = match $from.$member.clone() {
+            Some(value) => request.$member(value),
+            None => request,
+        };)+
+        request
+    }};
+}
+
+impl Ec2 {
     /// One instance. AWS answers a repeat of the token with the same one.
     pub async fn run_instances(&self, launch: &SingleLaunch, client_token: &str) -> Result<Launched, Failure> {
         let call = self.running(launch).await?.client_token(client_token);
@@ -137,25 +150,16 @@ fn spelled_out(
         .set_hibernation_options(hibernation.map(|it| HibernationOptionsRequest::builder().configured(it).build()))
         .set_enclave_options(enclave.map(|enabled| EnclaveOptionsRequest::builder().enabled(enabled).build()))
         .set_credit_specification(credits.map(|it| CreditSpecificationRequest::builder().cpu_credits(it).build()))
-        .set_image_id(data.image_id().map(str::to_owned))
-        .set_key_name(data.key_name().map(str::to_owned))
-        .set_kernel_id(data.kernel_id().map(str::to_owned))
-        .set_ramdisk_id(data.ram_disk_id().map(str::to_owned))
-        .set_user_data(data.user_data().map(str::to_owned))
-        .set_ebs_optimized(data.ebs_optimized())
-        .set_disable_api_termination(data.disable_api_termination())
-        .set_disable_api_stop(data.disable_api_stop())
-        .set_instance_initiated_shutdown_behavior(data.instance_initiated_shutdown_behavior().cloned());
+        .set_ramdisk_id(data.ram_disk_id().map(str::to_owned));
+    let call = handed_on!(data => call,
+        image_id key_name kernel_id user_data ebs_optimized disable_api_termination disable_api_stop
+        instance_initiated_shutdown_behavior);
     with_hardware(call, data)
 }
 
 fn with_hardware(call: RunInstancesFluentBuilder, data: &ResponseLaunchTemplateData) -> RunInstancesFluentBuilder {
     let cpu = data.cpu_options().map(|cpu| {
-        CpuOptionsRequest::builder()
-            .set_core_count(cpu.core_count())
-            .set_threads_per_core(cpu.threads_per_core())
-            .set_amd_sev_snp(cpu.amd_sev_snp().cloned())
-            .set_nested_virtualization(cpu.nested_virtualization().cloned())
+        handed_on!(cpu => CpuOptionsRequest::builder(), core_count threads_per_core amd_sev_snp nested_virtualization)
             .build()
     });
     let recovery = data.maintenance_options().and_then(|options| options.auto_recovery()).map(|recovery| {
@@ -167,19 +171,15 @@ fn with_hardware(call: RunInstancesFluentBuilder, data: &ResponseLaunchTemplateD
         InstanceNetworkPerformanceOptionsRequest::builder().bandwidth_weighting(weighting.clone()).build()
     });
     let names = data.private_dns_name_options().map(|names| {
-        PrivateDnsNameOptionsRequest::builder()
-            .set_hostname_type(names.hostname_type().cloned())
-            .set_enable_resource_name_dns_a_record(names.enable_resource_name_dns_a_record())
-            .set_enable_resource_name_dns_aaaa_record(names.enable_resource_name_dns_aaaa_record())
-            .build()
+        handed_on!(names => PrivateDnsNameOptionsRequest::builder(),
+            hostname_type enable_resource_name_dns_a_record enable_resource_name_dns_aaaa_record)
+        .build()
     });
     let reservation = data.capacity_reservation_specification().map(|reservation| {
         let target = reservation.capacity_reservation_target().map(|target| {
-            let group = target.capacity_reservation_resource_group_arn().map(str::to_owned);
-            CapacityReservationTarget::builder()
-                .set_capacity_reservation_id(target.capacity_reservation_id().map(str::to_owned))
-                .set_capacity_reservation_resource_group_arn(group)
-                .build()
+            handed_on!(target => CapacityReservationTarget::builder(),
+                capacity_reservation_id capacity_reservation_resource_group_arn)
+            .build()
         });
         CapacityReservationSpecification::builder()
             .set_capacity_reservation_preference(reservation.capacity_reservation_preference().cloned())
@@ -195,25 +195,12 @@ fn with_hardware(call: RunInstancesFluentBuilder, data: &ResponseLaunchTemplateD
 
 fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
     let ebs = described.ebs().map(|ebs| {
-        EbsBlockDevice::builder()
-            .set_encrypted(ebs.encrypted())
-            .set_delete_on_termination(ebs.delete_on_termination())
-            .set_iops(ebs.iops())
-            .set_kms_key_id(ebs.kms_key_id().map(str::to_owned))
-            .set_snapshot_id(ebs.snapshot_id().map(str::to_owned))
-            .set_volume_size(ebs.volume_size())
-            .set_volume_type(ebs.volume_type().cloned())
-            .set_throughput(ebs.throughput())
-            .set_volume_initialization_rate(ebs.volume_initialization_rate())
-            .set_ebs_card_index(ebs.ebs_card_index())
-            .build()
-    });
-    BlockDeviceMapping::builder()
-        .set_device_name(described.device_name().map(str::to_owned))
-        .set_virtual_name(described.virtual_name().map(str::to_owned))
-        .set_no_device(described.no_device().map(str::to_owned))
-        .set_ebs(ebs)
+        handed_on!(ebs => EbsBlockDevice::builder(),
+            encrypted delete_on_termination iops kms_key_id snapshot_id volume_size volume_type throughput
+            volume_initialization_rate ebs_card_index)
         .build()
+    });
+    handed_on!(described => BlockDeviceMapping::builder(), device_name virtual_name no_device).set_ebs(ebs).build()
 }
 
 /// Everything but addresses and prefixes that are named: no second instance can have them. An interface that is named lies in a
@@ -223,11 +210,9 @@ fn interface(
     subnet_id: Option<&str>,
 ) -> InstanceNetworkInterfaceSpecification {
     let tracking = described.connection_tracking_specification().map(|tracking| {
-        ConnectionTrackingSpecificationRequest::builder()
-            .set_tcp_established_timeout(tracking.tcp_established_timeout())
-            .set_udp_stream_timeout(tracking.udp_stream_timeout())
-            .set_udp_timeout(tracking.udp_timeout())
-            .build()
+        handed_on!(tracking => ConnectionTrackingSpecificationRequest::builder(),
+            tcp_established_timeout udp_stream_timeout udp_timeout)
+        .build()
     });
     let express = described.ena_srd_specification().map(|express| {
         let udp = express.ena_srd_udp_specification().and_then(|udp| udp.ena_srd_udp_enabled());
@@ -239,54 +224,31 @@ fn interface(
             .build()
     });
     let subnet_id = subnet_id.filter(|_| described.network_interface_id().is_none());
-    InstanceNetworkInterfaceSpecification::builder()
-        .set_associate_carrier_ip_address(described.associate_carrier_ip_address())
-        .set_associate_public_ip_address(described.associate_public_ip_address())
-        .set_delete_on_termination(described.delete_on_termination())
-        .set_description(described.description().map(str::to_owned))
-        .set_device_index(described.device_index())
+    let interface = handed_on!(described => InstanceNetworkInterfaceSpecification::builder(),
+        associate_carrier_ip_address associate_public_ip_address delete_on_termination description device_index
+        interface_type ipv6_address_count network_interface_id secondary_private_ip_address_count network_card_index
+        ipv4_prefix_count ipv6_prefix_count primary_ipv6 ena_queue_count);
+    interface
         .set_groups(some(described.groups().to_vec()))
-        .set_interface_type(described.interface_type().map(str::to_owned))
-        .set_ipv6_address_count(described.ipv6_address_count())
-        .set_network_interface_id(described.network_interface_id().map(str::to_owned))
-        .set_secondary_private_ip_address_count(described.secondary_private_ip_address_count())
         .set_subnet_id(described.subnet_id().or(subnet_id).map(str::to_owned))
-        .set_network_card_index(described.network_card_index())
-        .set_ipv4_prefix_count(described.ipv4_prefix_count())
-        .set_ipv6_prefix_count(described.ipv6_prefix_count())
-        .set_primary_ipv6(described.primary_ipv6())
         .set_ena_srd_specification(express)
         .set_connection_tracking_specification(tracking)
-        .set_ena_queue_count(described.ena_queue_count())
         .build()
 }
 
 fn secondary_interface(
     described: &LaunchTemplateInstanceSecondaryInterfaceSpecification,
 ) -> InstanceSecondaryInterfaceSpecificationRequest {
-    InstanceSecondaryInterfaceSpecificationRequest::builder()
-        .set_delete_on_termination(described.delete_on_termination())
-        .set_device_index(described.device_index())
-        .set_private_ip_address_count(described.private_ip_address_count())
-        .set_secondary_subnet_id(described.secondary_subnet_id().map(str::to_owned))
-        .set_interface_type(described.interface_type().cloned())
-        .set_network_card_index(described.network_card_index())
-        .build()
+    handed_on!(described => InstanceSecondaryInterfaceSpecificationRequest::builder(),
+        delete_on_termination device_index private_ip_address_count secondary_subnet_id interface_type network_card_index)
+    .build()
 }
 
 fn placement(described: &LaunchTemplatePlacement) -> Placement {
-    Placement::builder()
-        .set_availability_zone(described.availability_zone().map(str::to_owned))
-        .set_availability_zone_id(described.availability_zone_id().map(str::to_owned))
-        .set_affinity(described.affinity().map(str::to_owned))
-        .set_group_name(described.group_name().map(str::to_owned))
-        .set_group_id(described.group_id().map(str::to_owned))
-        .set_host_id(described.host_id().map(str::to_owned))
-        .set_tenancy(described.tenancy().cloned())
-        .set_spread_domain(described.spread_domain().map(str::to_owned))
-        .set_host_resource_group_arn(described.host_resource_group_arn().map(str::to_owned))
-        .set_partition_number(described.partition_number())
-        .build()
+    handed_on!(described => Placement::builder(),
+        availability_zone availability_zone_id affinity group_name group_id host_id tenancy spread_domain
+        host_resource_group_arn partition_number)
+    .build()
 }
 
 fn metadata_options(described: &LaunchTemplateInstanceMetadataOptions) -> InstanceMetadataOptionsRequest {

@@ -2,32 +2,21 @@
 //!
 //! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     ActiveInstance, ExcessCapacityTerminationPolicy, SpotFleetRequestConfig, SpotFleetRequestConfigData,
 };
 use jiff::Timestamp;
 
-use super::caller::Caller;
-use super::ec2_fleet::{FleetMembers, members, request_type, state, types, unit, whole};
+use super::ec2::Ec2;
+use super::fleets::{request_type, state, unit, whole};
 use super::instances::tags;
 use super::launch_configuration;
 use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, TargetGroupArn};
 use crate::core::retry::Failure;
 
-#[derive(Clone, Debug)]
-pub struct SpotFleet {
-    client: Client,
-    pub(super) caller: Caller,
-}
-
-impl SpotFleet {
-    pub(super) fn new(client: Client, caller: Caller) -> Self {
-        Self { client, caller }
-    }
-
+impl Ec2 {
     /// DescribeSpotFleetRequests of one; `None` if there is no such request.
     pub async fn describe_spot_fleet_request(&self, id: &str) -> Result<Option<Fleet>, Failure> {
         let asked = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id);
@@ -42,20 +31,10 @@ impl SpotFleet {
         described.map(|described| fleet(id, described, self.caller.clock.now())).transpose()
     }
 
-    /// DescribeSpotFleetInstances, joined with what EC2 and the Spot requests say of each. Each call has `limit`.
-    pub async fn spot_fleet_members(&self, id: &str) -> Result<FleetMembers, Failure> {
-        members(&self.client, &self.caller, &self.active_instances(id).await?).await
-    }
-
-    async fn active_instances(&self, id: &str) -> Result<Vec<ActiveInstance>, Failure> {
+    pub(super) async fn describe_spot_fleet_instances(&self, id: &str) -> Result<Vec<ActiveInstance>, Failure> {
         let asked = self.client.describe_spot_fleet_instances().spot_fleet_request_id(id);
         let page = |token| asked.clone().set_next_token(token).send();
         self.caller.pages(page, |answer| (answer.active_instances, answer.next_token)).await
-    }
-
-    /// DescribeSpotFleetInstances for the types of the members.
-    pub async fn member_types(&self, id: &str) -> Result<BTreeSet<String>, Failure> {
-        Ok(types(&self.active_instances(id).await?))
     }
 
     pub async fn modify_spot_fleet_request(&self, id: &str, change: FleetChange) -> Result<(), Failure> {

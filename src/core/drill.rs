@@ -120,9 +120,8 @@ impl Survey {
                 group.name
             )),
             Some(Plan::Fleet { kind, fleet, how: FleetRequest::Raise }) => Some(format!(
-                "its successor stays: {} {} has one instance more than its target capacity, and it is paid for. To end it: aws \
+                "its successor stays: {kind} {} has one instance more than its target capacity, and it is paid for. To end it: aws \
                  ec2 terminate-instances --instance-ids SUCCESSOR{}",
-                if *kind == FleetKind::Ec2 { "EC2 Fleet" } else { "Spot Fleet" },
                 fleet.id,
                 if fleet.excess == ExcessCapacity::Terminates {
                     format!(

@@ -3,6 +3,7 @@
 //! Nothing here does anything. Every name is AWS's own, with one meaning (see the words in the crate's documentation);
 //! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
 
+mod fleet;
 mod owner;
 mod requirements;
 mod target;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use fleet::*;
 pub use owner::*;
 pub use requirements::*;
 pub use target::*;

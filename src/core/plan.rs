@@ -21,6 +21,7 @@ use crate::core::model::{
     LifecycleHook, Owner, Signal, TargetGroupArn,
 };
 
+pub use crate::core::model::FleetKind;
 pub use group::{GroupRequest, asks_launch_instances, may_launch_first};
 pub use launch_plan::{
     BASE_CAPACITY_TAG, FLEET_TAG, LEAVING_TAG, LaunchPlan, MissingTemplate, ORIGIN_FLEET_TAG, OwnSubnet,
@@ -40,8 +41,7 @@ pub use served::served_zones;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clue {
     AutoScalingGroup(String),
-    Ec2Fleet(String),
-    SpotFleet(String),
+    Fleet(FleetKind, String),
     LaunchTemplate(LaunchTemplate),
     Nobody(String),
 }
@@ -51,8 +51,7 @@ impl fmt::Display for Clue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Clue::AutoScalingGroup(name) => write!(f, "Auto Scaling group {name}"),
-            Clue::Ec2Fleet(id) => write!(f, "EC2 Fleet {id}"),
-            Clue::SpotFleet(id) => write!(f, "Spot Fleet {id}"),
+            Clue::Fleet(kind, id) => write!(f, "{kind} {id}"),
             Clue::LaunchTemplate(template) => write!(f, "launch template {}", template.id_or_name),
             Clue::Nobody(_) => f.write_str("no owner"),
         }
@@ -66,10 +65,10 @@ impl Clue {
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
         let group = Clue::group(tags);
-        let spot_fleet = tag(SPOT_FLEET_TAG).map(Clue::SpotFleet);
+        let spot_fleet = tag(SPOT_FLEET_TAG).map(|id| Clue::Fleet(FleetKind::Spot, id));
         let ec2_fleet = match tag(ORIGIN_FLEET_TAG) {
             None if tags.contains_key(PREDECESSOR_TAG) => None,
-            origin => origin.or_else(|| tag(FLEET_TAG)).map(Clue::of_fleet),
+            origin => origin.or_else(|| tag(FLEET_TAG)).map(|id| Clue::Fleet(FleetKind::of_id(&id), id)),
         };
         let missing =
             |what: &str| Clue::Nobody(format!("[successor] owner asks for {what}, but the instance has no tag of one"));
@@ -97,11 +96,6 @@ impl Clue {
     pub fn group(tags: &BTreeMap<String, String>) -> Option<Clue> {
         let name = tags.get("aws:autoscaling:groupName").filter(|name| !name.is_empty());
         name.cloned().map(Clue::AutoScalingGroup)
-    }
-
-    /// `sfr-...` is a Spot Fleet's, anything else an EC2 Fleet's.
-    fn of_fleet(id: String) -> Clue {
-        if id.starts_with("sfr-") { Clue::SpotFleet(id) } else { Clue::Ec2Fleet(id) }
     }
 }
 
@@ -158,13 +152,6 @@ pub enum Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FleetKind {
-    Ec2,
-    Spot,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum FleetRequest {
     /// A replacement strategy: the fleet launches by itself.
     Observe,
@@ -195,8 +182,7 @@ impl Plan {
             Owner::AutoScalingGroup(group) => {
                 Plan::Group { group: group.clone(), how: GroupRequest::of(group, identity, Signal::Notice) }
             }
-            Owner::Ec2Fleet(fleet) => Plan::of_fleet(FleetKind::Ec2, fleet, identity, choice, surroundings),
-            Owner::SpotFleet(fleet) => Plan::of_fleet(FleetKind::Spot, fleet, identity, choice, surroundings),
+            Owner::Fleet(kind, fleet) => Plan::of_fleet(*kind, fleet, identity, choice, surroundings),
             Owner::LaunchTemplate(template) => {
                 let configuration = LaunchConfiguration {
                     template: template.clone(),

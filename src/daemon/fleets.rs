@@ -4,9 +4,9 @@ use tracing::warn;
 
 use super::log_line::LogLine;
 use crate::cloud::Aws;
-use crate::cloud::ec2_fleet::FleetMembers;
+use crate::cloud::fleets::FleetMembers;
 use crate::core::call::Answer;
-use crate::core::model::{CapacityUnit, Fleet, FleetChange, FleetMember, Identity};
+use crate::core::model::{CapacityUnit, Fleet, FleetMember, Identity};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, Leftover, PutRight, leftover, leftover_of_survivor};
 use crate::core::retry::{Failure, FailureKind};
 
@@ -60,11 +60,11 @@ fn surplus(fleet_id: &str, living: i32, target: i32) -> String {
 async fn put_right(aws: &Aws, kind: FleetKind, fleet: &Fleet, right: PutRight) -> Result<String, Failure> {
     let mut done = Vec::new();
     for (change, words) in right.changes(fleet) {
-        modify_fleet(aws, kind, &fleet.id, change).await?;
+        aws.ec2.change_fleet(kind, &fleet.id, change).await?;
         done.push(words);
     }
     if right.untag {
-        aws.instances.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG]).await?;
+        aws.ec2.delete_tags(&fleet.id, &[BASE_CAPACITY_TAG]).await?;
         done.push(format!("removed the tag {BASE_CAPACITY_TAG}: nobody is under notice"));
     }
     Ok(format!("{}: {}", fleet.id, done.join("; ")))
@@ -77,7 +77,7 @@ pub(super) async fn put_capacity_back(
     kind: FleetKind,
     fleet_id: &str,
 ) -> Result<Answer, Failure> {
-    let Some(fleet) = describe_fleet(aws, kind, fleet_id).await? else {
+    let Some(fleet) = aws.ec2.fleet(kind, fleet_id).await? else {
         return Ok(Answer::Capacity { is_back: true });
     };
     let members = match fleet.tags.contains_key(BASE_CAPACITY_TAG) {
@@ -90,13 +90,6 @@ pub(super) async fn put_capacity_back(
         put_right(aws, kind, &fleet, right).await?;
     }
     Ok(Answer::Capacity { is_back: left == Leftover::Nothing })
-}
-
-pub(super) async fn describe_fleet(aws: &Aws, kind: FleetKind, fleet_id: &str) -> Result<Option<Fleet>, Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.describe_fleet(fleet_id).await,
-        FleetKind::Spot => aws.spot_fleet.describe_spot_fleet_request(fleet_id).await,
-    }
 }
 
 /// Where nobody may read the Spot requests the members' marks tell who goes: a victim that is not marked yet raises again.
@@ -120,22 +113,19 @@ pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind
     // A fleet may launch new types at any time.
     let counts_memory = fleet.unit == CapacityUnit::MemoryMib;
     if counts_memory || is_open(action) {
-        let types = match kind {
-            FleetKind::Ec2 => aws.ec2_fleet.member_types(fleet_id).await,
-            FleetKind::Spot => aws.spot_fleet.member_types(fleet_id).await,
-        };
+        let types = aws.ec2.member_types(kind, fleet_id).await;
         if let (Ok(types), true) = (&types, counts_memory) {
-            let memory = aws.instance_types.learn(types.clone()).await;
+            let memory = aws.ec2.describe_instance_types(types.clone()).await;
             reads.push(("DescribeInstanceTypes", memory, TOO_FEW));
         }
         reads.push((action, types.map(drop), NOT_RAISED));
     }
     if is_open("DescribeInstances") {
-        let described = aws.instances.describe_instances(std::slice::from_ref(us)).await;
+        let described = aws.ec2.describe_instances(std::slice::from_ref(us)).await;
         reads.push(("DescribeInstances", described.map(drop), NOT_RAISED));
     }
     if is_open("DescribeSpotInstanceRequests") {
-        let requests = aws.instances.persistent_request(us).await;
+        let requests = aws.ec2.persistent_request(us).await;
         reads.push(("DescribeSpotInstanceRequests", requests.map(drop), BY_MARKS));
     }
     let denied = reads.into_iter().filter_map(|(action, read, means)| {
@@ -153,31 +143,16 @@ pub(super) async fn fleet_members(
     fleet_id: &str,
     unit: CapacityUnit,
 ) -> Result<FleetMembers, Failure> {
-    let mut members = match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.fleet_members(fleet_id).await?,
-        FleetKind::Spot => aws.spot_fleet.spot_fleet_members(fleet_id).await?,
-    };
+    let mut members = aws.ec2.fleet_members(kind, fleet_id).await?;
     if unit == CapacityUnit::MemoryMib {
         let types = members.members.iter().map(|member| member.instance_type.clone()).collect();
         // A member whose memory is not known counts for less: the fleet launches too few rather than nobody.
-        if let Err(failure) = aws.instance_types.learn_new(types).await {
+        if let Err(failure) = aws.ec2.learn_new_types(types).await {
             warn!("the memory of the members of {fleet_id} is not known: {failure}");
         }
         for member in &mut members.members {
-            member.memory_mib = aws.instance_types.memory_mib(&member.instance_type);
+            member.memory_mib = aws.ec2.memory_mib(&member.instance_type);
         }
     }
     Ok(members)
-}
-
-pub(super) async fn modify_fleet(
-    aws: &Aws,
-    kind: FleetKind,
-    fleet_id: &str,
-    change: FleetChange,
-) -> Result<(), Failure> {
-    match kind {
-        FleetKind::Ec2 => aws.ec2_fleet.modify_fleet(fleet_id, change).await,
-        FleetKind::Spot => aws.spot_fleet.modify_spot_fleet_request(fleet_id, change).await,
-    }
 }

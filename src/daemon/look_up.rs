@@ -12,7 +12,7 @@ use crate::cloud::imds::Imds;
 use crate::core::config::{Config, Successor};
 use crate::core::error_chain::error_chain;
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetState, FleetType, Identity, Instance, LaunchTemplate, LifeCycle, Owner,
+    AutoScalingGroup, Fleet, FleetKind, FleetState, FleetType, Identity, Instance, LaunchTemplate, LifeCycle, Owner,
 };
 use crate::core::plan::{self, Clue, Plan, Surroundings};
 use crate::core::retry::{Failure, FailureKind};
@@ -66,7 +66,7 @@ pub(crate) async fn find_tags(
     match imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {
         Ok(Some(tags)) if OWNER_TAGS.iter().any(|key| tags.contains_key(*key)) => Ok(tags),
         // The tags of a young instance show late, and not everywhere at once.
-        Ok(_) | Err(_) => patiently(identity, || aws.instances.describe_tags(identity.instance_id.as_str())).await,
+        Ok(_) | Err(_) => patiently(identity, || aws.ec2.describe_tags(identity.instance_id.as_str())).await,
     }
 }
 
@@ -111,7 +111,7 @@ async fn make_plan(
     gaps: &mut Vec<Gap>,
 ) -> Result<Plan, Failure> {
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
-    let by_fleet = matches!(clue, Clue::Ec2Fleet(_) | Clue::SpotFleet(_));
+    let by_fleet = matches!(clue, Clue::Fleet(..));
     let owner = find_owner(aws, identity, clue, tempo, gaps).await?;
     let (owner, stands_in_for) = match (owner, plan::template(tags, &config.successor)) {
         (Owner::Nobody { why }, Some(template)) if by_fleet => {
@@ -155,7 +155,7 @@ async fn find_fellows(
 ) -> Option<Result<Vec<Instance>, Failure>> {
     let Owner::LaunchTemplate(LaunchTemplate { id_or_name, .. }) = owner else { return None };
     let by_id = id_or_name.starts_with("lt-");
-    let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name);
+    let describe = || aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name);
     if by_id { Some(tempo.first(identity, describe, Vec::len).await) } else { None }
 }
 
@@ -185,17 +185,10 @@ async fn find_owner(
                 None => gone(format!("Auto Scaling group {name}")),
             }
         }
-        Clue::Ec2Fleet(id) => match tempo.first(identity, || aws.ec2_fleet.describe_fleet(&id), launched_by).await? {
-            Some(fleet) => unless_ended(fleet, Owner::Ec2Fleet),
-            None => gone(format!("EC2 Fleet {id}")),
+        Clue::Fleet(kind, id) => match tempo.first(identity, || aws.ec2.fleet(kind, &id), launched_by).await? {
+            Some(fleet) => unless_ended(kind, fleet),
+            None => gone(format!("{kind} {id}")),
         },
-        Clue::SpotFleet(id) => {
-            let ask = || aws.spot_fleet.describe_spot_fleet_request(&id);
-            match tempo.first(identity, ask, launched_by).await? {
-                Some(fleet) => unless_ended(fleet, Owner::SpotFleet),
-                None => gone(format!("Spot Fleet {id}")),
-            }
-        }
         Clue::LaunchTemplate(template) => Owner::LaunchTemplate(template),
         Clue::Nobody(why) => Owner::Nobody { why },
     })
@@ -208,7 +201,7 @@ async fn replaces_too(aws: &Aws, identity: &Identity, other: Clue, tempo: Tempo)
     let maintains = match other {
         Clue::AutoScalingGroup(_) => true,
         other => match find_owner(aws, identity, other, tempo, &mut Vec::new()).await {
-            Ok(Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet)) => fleet.request_type == FleetType::Maintain,
+            Ok(Owner::Fleet(_, fleet)) => fleet.request_type == FleetType::Maintain,
             _ => false,
         },
     };
@@ -225,14 +218,14 @@ fn launched_by(fleet: &Option<Fleet>) -> usize {
 }
 
 /// A deleted, cancelled or failed fleet owns nothing, though its instances live; and from some nobody else can launch.
-fn unless_ended(fleet: Fleet, owner: impl Fn(Fleet) -> Owner) -> Owner {
+fn unless_ended(kind: FleetKind, fleet: Fleet) -> Owner {
     match &fleet.state {
         FleetState::Ended(state) => {
             Owner::Nobody { why: format!("{} is {state} and launches nothing any more", fleet.id) }
         }
         FleetState::Active | FleetState::Modifying => match fleet.cannot_be_launched_from() {
             Some(why) => Owner::Nobody { why },
-            None => owner(fleet),
+            None => Owner::Fleet(kind, fleet),
         },
     }
 }
@@ -244,7 +237,7 @@ async fn launched_again(
     template: &LaunchTemplate,
     tempo: Tempo,
 ) -> Result<Option<String>, Failure> {
-    let ask = || aws.instances.persistent_request(&identity.instance_id);
+    let ask = || aws.ec2.persistent_request(&identity.instance_id);
     let request = tempo.patiently(identity, ask).await?;
     Ok(request.map(|request| {
         let again = match request.behavior.as_str() {

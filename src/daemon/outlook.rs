@@ -6,7 +6,7 @@ use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::When;
 use crate::core::handover::OnNotice;
 use crate::core::model::{Registration, TargetGroupArn};
-use crate::core::plan::{FleetKind, Plan};
+use crate::core::plan::Plan;
 
 /// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
 const UNSEEN: &str = "open requests are not seen, and are waited for until the reserve; let a unit of \
@@ -49,8 +49,7 @@ pub(super) fn owner(plan: &Plan) -> String {
             group.name,
             group.other_traffic_sources.join(", ")
         ),
-        Plan::Fleet { kind: FleetKind::Ec2, fleet, .. } => format!("owner: EC2 Fleet {}", fleet.id),
-        Plan::Fleet { kind: FleetKind::Spot, fleet, .. } => format!("owner: Spot Fleet {}", fleet.id),
+        Plan::Fleet { kind, fleet, .. } => format!("owner: {kind} {}", fleet.id),
         Plan::Launch(launch) => format!("owner: {}", launch.from),
         Plan::Nobody { why, .. } => format!("owner: nobody ({why})"),
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::fleets::{describe_fleet, fleet_members, modify_fleet, put_capacity_back};
+use super::fleets::{fleet_members, put_capacity_back};
 use super::gap::Tempo;
 use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::LifecycleAction;
-use crate::cloud::ec2_fleet::FleetMembers;
+use crate::cloud::fleets::FleetMembers;
 use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
@@ -128,36 +128,32 @@ async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> 
 }
 
 async fn with_ec2(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer, Failure> {
-    let (instances, templates, us) = (&aws.instances, &aws.launch_templates, &identity.instance_id);
+    let (ec2, us) = (&aws.ec2, &identity.instance_id);
     let accepted = |()| Answer::Accepted;
     match call {
-        Call::TagFleet { fleet_id, key, value } => {
-            instances.create_tags(&fleet_id, &[(&key, &value)]).await.map(accepted)
-        }
-        Call::UntagFleet { fleet_id, key } => instances.delete_tags(&fleet_id, &[&key]).await.map(accepted),
+        Call::TagFleet { fleet_id, key, value } => ec2.create_tags(&fleet_id, &[(&key, &value)]).await.map(accepted),
+        Call::UntagFleet { fleet_id, key } => ec2.delete_tags(&fleet_id, &[&key]).await.map(accepted),
         Call::CreateFleet { client_token, fleet } => {
-            templates.create_fleet(&fleet, &client_token).await.map(Answer::Launched)
+            ec2.create_fleet(&fleet, &client_token).await.map(Answer::Launched)
         }
         Call::RunInstances { client_token, launch } => {
-            templates.run_instances(&launch, &client_token).await.map(Answer::Launched)
+            ec2.run_instances(&launch, &client_token).await.map(Answer::Launched)
         }
-        Call::DescribeInstances { instance_ids } => {
-            instances.describe_instances(&instance_ids).await.map(Answer::Instances)
-        }
+        Call::DescribeInstances { instance_ids } => ec2.describe_instances(&instance_ids).await.map(Answer::Instances),
         Call::DescribeInstancesByAddress { addresses } => {
             let vpc_id = match &identity.vpc_id {
                 Some(vpc_id) => vpc_id.clone(),
                 // Only where the metadata does not tell it.
-                None => instances.place_of(us).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
+                None => ec2.place_of(us).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
             };
-            instances.describe_instances_by_address(&vpc_id, &addresses).await.map(Answer::Instances)
+            ec2.describe_instances_by_address(&vpc_id, &addresses).await.map(Answer::Instances)
         }
         Call::DescribeSuccessorsByTag => {
-            instances.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str()).await.map(Answer::Instances)
+            ec2.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str()).await.map(Answer::Instances)
         }
-        Call::TagInstance { key, value } => instances.create_tags(us.as_str(), &[(&key, &value)]).await.map(accepted),
-        Call::UntagInstance { key } => instances.delete_tags(us.as_str(), &[&key]).await.map(accepted),
-        Call::TerminateInstances => instances.terminate_instances(us).await.map(accepted),
+        Call::TagInstance { key, value } => ec2.create_tags(us.as_str(), &[(&key, &value)]).await.map(accepted),
+        Call::UntagInstance { key } => ec2.delete_tags(us.as_str(), &[&key]).await.map(accepted),
+        Call::TerminateInstances => ec2.terminate_instances(us).await.map(accepted),
         other => Err(Failure::unanswered(format!("{other} is no call to EC2"))),
     }
 }
@@ -198,7 +194,7 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer
 async fn with_fleet(aws: &Aws, look_ups: &Aws, call: Call) -> Result<Answer, Failure> {
     match call {
         Call::DescribeFleet { kind, fleet_id } => {
-            describe_fleet(aws, kind, &fleet_id).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
+            aws.ec2.fleet(kind, &fleet_id).await.map(|fleet| Answer::Fleet(fleet.map(Box::new)))
         }
         Call::DescribeFleetMembers { kind, fleet_id, unit } => {
             let FleetMembers { members, without_requests } = fleet_members(look_ups, kind, &fleet_id, unit).await?;
@@ -212,11 +208,11 @@ async fn with_fleet(aws: &Aws, look_ups: &Aws, call: Call) -> Result<Answer, Fai
                 FleetKind::Ec2 => FLEET_TAG,
                 FleetKind::Spot => SPOT_FLEET_TAG,
             };
-            aws.instances.describe_instances_by_tag(key, &fleet_id).await.map(Answer::Instances)
+            aws.ec2.describe_instances_by_tag(key, &fleet_id).await.map(Answer::Instances)
         }
         Call::ModifyFleet { kind, fleet_id, total, spot, unit, excess } => {
             let change = FleetChange { total: Some(total), spot, unit, excess };
-            modify_fleet(aws, kind, &fleet_id, change).await.map(|()| Answer::Accepted)
+            aws.ec2.change_fleet(kind, &fleet_id, change).await.map(|()| Answer::Accepted)
         }
         other => Err(Failure::unanswered(format!("{other} is no call to a fleet"))),
     }

@@ -141,7 +141,7 @@ async fn by_own_vpc(
     found.unclear = others;
     let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
     let again = async || {
-        let (vpc_id, addresses) = aws.instances.place_of(&identity.instance_id).await.ok()??;
+        let (vpc_id, addresses) = aws.ec2.place_of(&identity.instance_id).await.ok()??;
         let told = Identity { vpc_id: Some(vpc_id), ipv6_addresses: Some(addresses), ..identity.clone() };
         let identity = identity.clone().completed_by(&told);
         aws.elb.find_registrations(&identity, &only(among, &groups), &[]).await.ok()

@@ -58,7 +58,7 @@ pub(crate) async fn deregister(aws: &Aws) -> Result<(), Failure> {
 
 /// Any call to EC2, whose errors are spelled otherwise.
 async fn terminate(aws: &Aws) -> Result<(), Failure> {
-    aws.instances.terminate_instances(&InstanceId::new("i-1")).await
+    aws.ec2.terminate_instances(&InstanceId::new("i-1")).await
 }
 
 fn query_error(code: &str) -> String {
@@ -137,7 +137,7 @@ async fn each_code_means_what_it_says() {
     for (kind, code) in kinds.into_iter().flat_map(|(kind, codes)| codes.iter().map(move |code| (kind, *code))) {
         let group = TargetGroupArn::new(format!("x {code}"));
         let elb = aws.elb.deregister_targets(&group, &[], &TargetZone::Implied).await.unwrap_err();
-        let ec2 = aws.instances.terminate_instances(&InstanceId::new(format!("x {code}"))).await.unwrap_err();
+        let ec2 = aws.ec2.terminate_instances(&InstanceId::new(format!("x {code}"))).await.unwrap_err();
         for failure in [elb, ec2] {
             assert_eq!((failure.kind, failure.code.as_deref()), (kind, Some(code)), "{failure}");
             assert_eq!(failure.message, "what AWS said");
@@ -165,7 +165,7 @@ async fn an_answer_that_cannot_be_read_is_a_failure_and_no_panic() {
     {
         let (_stub, aws) = aws(move |_, _| reply(status, body)).await;
         let members = aws.autoscaling.group_room("web").await;
-        let instances = aws.instances.describe_instances(&[InstanceId::new("i-1")]).await;
+        let instances = aws.ec2.describe_instances(&[InstanceId::new("i-1")]).await;
         let failures = [members.err(), instances.err()];
         let expected = match status {
             200 => FailureKind::Fault,
@@ -264,12 +264,12 @@ async fn a_listing_is_read_to_its_last_page_and_a_marker_that_repeats_for_ever_e
         )
     })
     .await;
-    let found = aws.instances.describe_instances_by_tag("key", "twice").await.unwrap();
+    let found = aws.ec2.describe_instances_by_tag("key", "twice").await.unwrap();
     assert_eq!(found.iter().map(|instance| instance.instance_id.as_str()).collect::<Vec<_>>(), ["i-1", "i-2"]);
     // The high byte of the state's code is AWS's own.
     assert!(found.iter().all(|instance| instance.state == spot_relay::core::model::InstanceState::Running));
     assert_eq!(calls(&stub).len(), 2);
-    assert_eq!(aws.instances.describe_instances_by_tag("key", "for-ever").await.unwrap().len(), 100);
+    assert_eq!(aws.ec2.describe_instances_by_tag("key", "for-ever").await.unwrap().len(), 100);
     // A page that names itself as the next.
-    assert_eq!(aws.instances.describe_instances_by_tag("key", "again").await.unwrap().len(), 2);
+    assert_eq!(aws.ec2.describe_instances_by_tag("key", "again").await.unwrap().len(), 2);
 }

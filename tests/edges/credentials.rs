@@ -89,9 +89,9 @@ fn expired_ones_are_let_go_and_the_next_call_has_new_ones() {
         call(&aws).await.unwrap();
         assert_eq!(loads(&sim), 2);
         sim.expire_credentials(None);
-        let failure = aws.instances.describe_tags("i-1").await.unwrap_err();
+        let failure = aws.ec2.describe_tags("i-1").await.unwrap_err();
         assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Credentials, Some("RequestExpired")));
-        aws.instances.describe_tags("i-1").await.unwrap();
+        aws.ec2.describe_tags("i-1").await.unwrap();
     });
 }
 

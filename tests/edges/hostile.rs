@@ -297,8 +297,8 @@ fn calls_to_aws_bear_every_kind_of_answer_in_little_memory() {
         let (group, instance) = ("web", spot_relay::core::model::InstanceId::new("i-1"));
         let (members, terminated, tags) = tokio::join!(
             aws.autoscaling.group_room(group),
-            aws.instances.terminate_instances(&instance),
-            aws.instances.describe_tags("i-1"),
+            aws.ec2.terminate_instances(&instance),
+            aws.ec2.describe_tags("i-1"),
         );
         assert!(began.elapsed() < LIMIT + Duration::from_millis(2500), "{}: {:?}", kind.name, began.elapsed());
         for message in [members.err(), terminated.err(), tags.err()].into_iter().flatten().map(|it| it.message) {

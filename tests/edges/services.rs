@@ -11,9 +11,9 @@ use spot_relay::cloud::{Aws, Connection};
 use spot_relay::core::call::HookResult;
 use spot_relay::core::config::ListedTargetGroup;
 use spot_relay::core::model::{
-    AutoScalingGroup, ExcessCapacity, FleetChange, FleetState, FleetType, Identity, InstanceId, InstanceState,
-    InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration, Target,
-    TargetGroupArn, TargetState, TargetType,
+    AutoScalingGroup, ExcessCapacity, FleetChange, FleetKind, FleetState, FleetType, Identity, InstanceId,
+    InstanceState, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, LifeCycle, Market, Registration,
+    Target, TargetGroupArn, TargetState, TargetType,
 };
 use spot_relay::core::retry::FailureKind;
 use spot_relay::sim::{
@@ -71,7 +71,7 @@ impl World {
     }
 
     async fn owner_tag(&self, key: &str) -> String {
-        self.aws.instances.describe_tags(self.identity.instance_id.as_str()).await.unwrap()[key].clone()
+        self.aws.ec2.describe_tags(self.identity.instance_id.as_str()).await.unwrap()[key].clone()
     }
 
     async fn template(&self) -> LaunchTemplate {
@@ -313,7 +313,7 @@ async fn a_hook_is_kept_waiting_and_completed() {
     let sent = world.sent("CompleteLifecycleAction");
     assert_eq!((sent["LifecycleActionResult"].as_str(), sent["InstanceId"].as_str()), ("CONTINUE", ours.as_str()));
     eventually(async || {
-        let instance = &world.aws.instances.describe_instances(std::slice::from_ref(ours)).await.unwrap()[0];
+        let instance = &world.aws.ec2.describe_instances(std::slice::from_ref(ours)).await.unwrap()[0];
         matches!(instance.state, InstanceState::ShuttingDown | InstanceState::Terminated)
     })
     .await;
@@ -347,7 +347,7 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     let owner = Owner::Ec2Fleet { type_: SimFleetType::Maintain, replacement_strategy: Some("launch".into()) };
     let world = owned_by(owner).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
-    let fleets = &world.aws.ec2_fleet;
+    let fleets = &world.aws.ec2;
     let fleet = fleets.describe_fleet(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy.as_deref()), (FleetType::Maintain, Some("launch")));
     assert_eq!((fleet.capacity.total, fleet.capacity.fulfilled), (3, 3));
@@ -355,7 +355,7 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
     assert_eq!(fleet.launch_configurations[0].overrides[0].instance_type.as_deref(), Some("m5.large"));
     assert!(fleet.target_groups.is_empty());
     world.sim.notice("terminate", Duration::from_secs(120));
-    let members = fleets.fleet_members(&id).await.unwrap().members;
+    let members = fleets.fleet_members(FleetKind::Ec2, &id).await.unwrap().members;
     let under_notice: Vec<_> = members.iter().filter(|member| member.taken_since.is_some()).collect();
     assert_eq!((members.len(), under_notice.len()), (3, 1));
     assert_eq!(under_notice[0].instance_id, world.identity.instance_id);
@@ -380,10 +380,10 @@ async fn an_ec2_fleet_is_described_counted_and_changed_without_terminating_anybo
 async fn a_fleet_bears_tags_that_come_and_go() {
     let world = owned_by(Owner::ec2_fleet(SimFleetType::Maintain)).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
-    let tags = async || world.aws.ec2_fleet.describe_fleet(&id).await.unwrap().unwrap().tags;
-    world.aws.instances.create_tags(&id, &[("spot-relay:base", "3"), ("k", "v")]).await.unwrap();
+    let tags = async || world.aws.ec2.describe_fleet(&id).await.unwrap().unwrap().tags;
+    world.aws.ec2.create_tags(&id, &[("spot-relay:base", "3"), ("k", "v")]).await.unwrap();
     assert_eq!(tags().await.get("spot-relay:base").map(String::as_str), Some("3"));
-    world.aws.instances.delete_tags(&id, &["spot-relay:base"]).await.unwrap();
+    world.aws.ec2.delete_tags(&id, &["spot-relay:base"]).await.unwrap();
     assert_eq!(tags().await.into_iter().collect::<Vec<_>>(), [("k".to_owned(), "v".to_owned())]);
 }
 
@@ -391,25 +391,23 @@ async fn a_fleet_bears_tags_that_come_and_go() {
 async fn an_instant_fleet_is_described_and_cannot_be_changed() {
     let world = owned_by(Owner::ec2_fleet(SimFleetType::Instant)).await;
     let id = world.owner_tag("aws:ec2:fleet-id").await;
-    let fleet = world.aws.ec2_fleet.describe_fleet(&id).await.unwrap().unwrap();
+    let fleet = world.aws.ec2.describe_fleet(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Instant, None));
-    assert!(
-        world.aws.ec2_fleet.modify_fleet(&id, FleetChange { total: Some(4), ..FleetChange::default() }).await.is_err()
-    );
+    assert!(world.aws.ec2.modify_fleet(&id, FleetChange { total: Some(4), ..FleetChange::default() }).await.is_err());
 }
 
 #[tokio::test]
 async fn a_spot_fleet_is_described_with_its_target_groups_counted_and_changed() {
     let world = owned_by(Owner::spot_fleet(SimFleetType::Maintain)).await;
     let id = world.owner_tag("aws:ec2spot:fleet-request-id").await;
-    let fleets = &world.aws.spot_fleet;
+    let fleets = &world.aws.ec2;
     let fleet = fleets.describe_spot_fleet_request(&id).await.unwrap().unwrap();
     assert_eq!((fleet.request_type, fleet.replacement_strategy), (FleetType::Maintain, None));
     assert_eq!((fleet.capacity.total, fleet.capacity.spot, fleet.capacity.fulfilled), (3, None, 3));
     assert_eq!(fleet.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
     assert!(!fleet.launch_configurations.is_empty());
     world.sim.notice("stop", Duration::from_secs(120));
-    let members = fleets.spot_fleet_members(&id).await.unwrap().members;
+    let members = fleets.fleet_members(FleetKind::Spot, &id).await.unwrap().members;
     assert_eq!((members.len(), members.iter().filter(|member| member.taken_since.is_some()).count()), (3, 1));
     let raise = FleetChange { total: Some(4), excess: Some(ExcessCapacity::Stays), ..FleetChange::default() };
     fleets.modify_spot_fleet_request(&id, raise).await.unwrap();
@@ -430,7 +428,7 @@ fn instant(template: LaunchTemplate, market: Market, overrides: Vec<LaunchOverri
 #[tokio::test]
 async fn an_instant_fleet_launches_one_and_the_same_token_launches_no_other() {
     let world = owned_by(Owner::LaunchTemplate).await;
-    let (templates, template) = (&world.aws.launch_templates, world.template().await);
+    let (templates, template) = (&world.aws.ec2, world.template().await);
     let fleet = instant(template.clone(), Market::Spot, vec![]);
     let launched = templates.create_fleet(&fleet, "token-1").await.unwrap();
     assert_eq!((launched.instances.len(), launched.errors.len()), (1, 0));
@@ -440,7 +438,7 @@ async fn an_instant_fleet_launches_one_and_the_same_token_launches_no_other() {
     assert_eq!(sent["SpotOptions.AllocationStrategy"], "price-capacity-optimized");
     assert_eq!(sent["TargetCapacitySpecification.TotalTargetCapacity"], "1");
     assert_eq!(sent["TargetCapacitySpecification.DefaultTargetCapacityType"], "spot");
-    let successor = world.aws.instances.describe_instances(&launched.instances).await.unwrap().remove(0);
+    let successor = world.aws.ec2.describe_instances(&launched.instances).await.unwrap().remove(0);
     assert_eq!(successor.tags["spot-relay:predecessor"], "i-1");
     assert_eq!(successor.instance_type, "m5.large");
     let other = instant(template, Market::OnDemand, vec![]);
@@ -465,7 +463,7 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
         ..LaunchOverride::default()
     };
     let fleet = instant(world.template().await, Market::Spot, vec![pool(400)]);
-    let launched = world.aws.launch_templates.create_fleet(&fleet, "token-1").await.unwrap();
+    let launched = world.aws.ec2.create_fleet(&fleet, "token-1").await.unwrap();
     assert!(launched.instances.is_empty());
     assert_eq!(launched.errors.len(), 1);
     assert!(launched.errors[0].starts_with("InsufficientInstanceCapacity: "), "{launched:?}");
@@ -478,7 +476,7 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
     );
     // Half a unit each would make two of one.
     let fleet = instant(world.template().await, Market::Spot, vec![pool(50)]);
-    world.aws.launch_templates.create_fleet(&fleet, "token-2").await.unwrap();
+    world.aws.ec2.create_fleet(&fleet, "token-2").await.unwrap();
     assert!(!world.sent("CreateFleet").contains_key(&format!("{overrides}.WeightedCapacity")));
 }
 
@@ -486,22 +484,22 @@ async fn errors_of_a_200_are_read_and_overrides_arrive() {
 async fn a_template_says_what_it_launches() {
     let world = owned_by(Owner::LaunchTemplate).await;
     let template = world.template().await;
-    let facts = world.aws.launch_templates.describe_launch_template(&template).await.unwrap().unwrap();
+    let facts = world.aws.ec2.describe_launch_template(&template).await.unwrap().unwrap();
     assert_eq!((facts.id.as_str(), facts.name.as_str(), facts.version), (template.id_or_name.as_str(), "web", 1));
     assert_eq!(facts.instance_type.as_deref(), Some("m5.large"));
     assert!(facts.instance_profile.is_some());
     let by_name = LaunchTemplate { id_or_name: "web".into(), version: "$Latest".into() };
-    assert_eq!(world.aws.launch_templates.describe_launch_template(&by_name).await.unwrap(), Some(facts));
+    assert_eq!(world.aws.ec2.describe_launch_template(&by_name).await.unwrap(), Some(facts));
     for (id_or_name, version) in [("lt-00000000000000000", "1"), ("nothing", "1"), ("web", "77")] {
         let absent = LaunchTemplate { id_or_name: id_or_name.into(), version: version.into() };
-        assert_eq!(world.aws.launch_templates.describe_launch_template(&absent).await.unwrap(), None, "{absent:?}");
+        assert_eq!(world.aws.ec2.describe_launch_template(&absent).await.unwrap(), None, "{absent:?}");
     }
 }
 
 #[tokio::test]
 async fn instances_are_described_by_id_by_tag_and_by_address() {
     let world = owned_by(Owner::auto_scaling_group()).await;
-    let (instances, ours) = (&world.aws.instances, &world.identity.instance_id);
+    let (instances, ours) = (&world.aws.ec2, &world.identity.instance_id);
     let instance = instances.describe_instances(std::slice::from_ref(ours)).await.unwrap().remove(0);
     assert_eq!((&instance.instance_id, instance.state), (ours, InstanceState::Running));
     assert_eq!(instance.private_ip.as_deref(), Some(world.identity.private_ip.as_str()));
@@ -530,7 +528,7 @@ async fn instances_are_described_by_id_by_tag_and_by_address() {
 #[tokio::test]
 async fn subnets_are_described_with_their_zones() {
     let world = owned_by(Owner::auto_scaling_group()).await;
-    let instances = &world.aws.instances;
+    let instances = &world.aws.ec2;
     let instance =
         instances.describe_instances(std::slice::from_ref(&world.identity.instance_id)).await.unwrap().remove(0);
     let own = instances.describe_subnets(&[instance.subnet_id.unwrap()]).await.unwrap();

@@ -11,7 +11,7 @@ const HOPS_OF_A_CONTAINER: i32 = 2;
 
 pub(super) async fn look(inspection: &Inspection) -> Vec<Finding> {
     let id = &inspection.identity.instance_id;
-    match inspection.aws.instances.metadata_options(id).await {
+    match inspection.aws.ec2.metadata_options(id).await {
         Ok(Some(options)) => vec![tokens(&options, id.as_str()), hops(&options, id.as_str())],
         Ok(None) => vec![unknown("EC2 does not tell them of this instance")],
         Err(failure) => vec![unknown(&failure.to_string())],

@@ -104,7 +104,7 @@ async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding>
     templates.dedup();
     for template in templates {
         let name = format!("{} ({})", template.id_or_name, template.version);
-        findings.push(match inspection.aws.launch_templates.describe_launch_template(template).await {
+        findings.push(match inspection.aws.ec2.describe_launch_template(template).await {
             Ok(Some(facts)) => {
                 let image = facts.image_id.as_deref().unwrap_or("without an image of its own");
                 Finding::ok("launch-template", format!("{}, version {}, {image}", facts.id, facts.version))

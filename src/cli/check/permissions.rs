@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 
 use super::finding::{Finding, Level};
 use super::inspection::Inspection;
 use super::owner::PlanWithReads;
 use crate::cli::policy;
 use crate::cloud::autoscaling::LifecycleAction;
+use crate::cloud::ec2::Ec2;
 use crate::core::call::HookResult;
 use crate::core::model::{
     AutoScalingGroup, InstanceId, Registration, SingleLaunch, Target, TargetGroupArn, TargetZone,
@@ -36,7 +37,7 @@ enum Verdict {
     Unknown(String),
 }
 
-type Trying = Pin<Box<dyn Future<Output = Vec<Trial>> + Send>>;
+type Trying<'a> = Pin<Box<dyn Future<Output = Vec<Trial>> + 'a>>;
 
 const PASS_ROLE: &str = "iam:PassRole";
 const DRY_RUN: &str = "tried with DryRun";
@@ -65,23 +66,17 @@ pub(super) async fn look(
     let scope = policy::arn_scope(&inspection.aws, &inspection.imds, &inspection.identity).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
     let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups, on_the_way, held_by });
-    let mut tries = JoinSet::new();
-    for trying in dry_runs(inspection, &policy, plan) {
-        tries.spawn(trying);
-    }
-    tries.spawn(reads(inspection.clone(), policy.clone(), plan.cloned()));
+    let mut tries = dry_runs(inspection, &policy, plan);
+    tries.push(Box::pin(reads(inspection, &policy, plan)));
     let registrations = registrations.unwrap_or_default();
     for registration in registrations {
         let on = (registrations.len() > 1).then(|| registration.name().to_owned());
-        tries_of_group(inspection, &policy, registration, on).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+        tries.extend(tries_of_group(inspection, &policy, registration, on));
     }
     if let Some(Plan::Group { group, .. }) = plan {
-        tries_of_owner(inspection, &policy, group).into_iter().for_each(|trying| drop(tries.spawn(trying)));
+        tries.extend(tries_of_owner(inspection, &policy, group));
     }
-    let mut trials: Vec<Trial> = Vec::new();
-    while let Some(done) = tries.join_next().await {
-        trials.extend(done.unwrap_or_default());
-    }
+    let mut trials: Vec<Trial> = join_all(tries).await.into_iter().flatten().collect();
     trials.extend(untried(&policy, &trials));
     trials.sort_by(|a, b| (a.action, &a.on).cmp(&(b.action, &b.on)));
     findings(trials)
@@ -104,11 +99,11 @@ fn verdict(result: Result<(), Failure>, how: &'static str) -> Verdict {
 }
 
 /// Most were made by the look-ups; the others are made here.
-async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Vec<Trial> {
+async fn reads(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for action in policy.actions().into_iter().filter(|action| is_read(action)) {
         if inspection.aws.tally.is_allowed(name(action)).is_none() {
-            read(&inspection, name(action), plan.as_ref()).await;
+            read(inspection, name(action), plan).await;
         }
         let verdict = match inspection.aws.tally.is_allowed(name(action)) {
             Some(true) => Verdict::Allowed("the read succeeded"),
@@ -124,84 +119,63 @@ async fn reads(inspection: Inspection, policy: Policy, plan: Option<Plan>) -> Ve
 async fn read(inspection: &Inspection, action: &str, plan: Option<&Plan>) {
     let Inspection { aws, identity, .. } = inspection;
     match (action, plan) {
-        ("DescribeTags", _) => drop(aws.instances.describe_tags(identity.instance_id.as_str()).await),
-        ("DescribeSubnets", _) => drop(aws.instances.describe_subnets(&[]).await),
+        ("DescribeTags", _) => drop(aws.ec2.describe_tags(identity.instance_id.as_str()).await),
+        ("DescribeSubnets", _) => drop(aws.ec2.describe_subnets(&[]).await),
         (
-            "DescribeFleetInstances" | "DescribeSpotInstanceRequests",
-            Some(Plan::Fleet { kind: FleetKind::Ec2, fleet, .. }),
-        ) => {
-            drop(aws.ec2_fleet.fleet_members(&fleet.id).await);
-        }
-        (_, Some(Plan::Fleet { kind: FleetKind::Spot, fleet, .. })) if action.contains("Spot") => {
-            drop(aws.spot_fleet.spot_fleet_members(&fleet.id).await);
-        }
+            "DescribeFleetInstances" | "DescribeSpotFleetInstances" | "DescribeSpotInstanceRequests",
+            Some(Plan::Fleet { kind, fleet, .. }),
+        ) => drop(aws.ec2.fleet_members(*kind, &fleet.id).await),
         ("DescribeInstanceTypes", _) => {
-            drop(aws.instance_types.learn(BTreeSet::from([identity.instance_type.clone()])).await);
+            drop(aws.ec2.describe_instance_types(BTreeSet::from([identity.instance_type.clone()])).await);
         }
         _ => {}
     }
 }
 
-fn trying(
+fn trying<'a>(
     action: &'static str,
     on: Option<String>,
-    call: impl Future<Output = Result<(), Failure>> + Send + 'static,
-) -> Trying {
+    call: impl Future<Output = Result<(), Failure>> + 'a,
+) -> Trying<'a> {
     Box::pin(async move { vec![Trial { action, on, verdict: verdict(call.await, DRY_RUN) }] })
 }
 
 /// EC2's writes, each as the daemon would make it.
-fn dry_runs(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Vec<Trying> {
-    let Inspection { aws, identity, .. } = inspection;
-    let us = identity.instance_id.clone();
-    let fleet = match plan {
-        Some(Plan::Fleet { fleet, how: FleetRequest::Raise, kind }) => Some((*kind, fleet.clone())),
-        _ => None,
-    };
-    let mut tries: Vec<Trying> = tag_both(inspection, us.to_string(), LEAVING_TAG, None);
-    if let Some((kind, fleet)) = fleet {
-        tries.extend(tag_both(inspection, fleet.id.clone(), BASE_CAPACITY_TAG, Some(fleet.id.clone())));
-        if kind == FleetKind::Ec2 {
-            let (aws, capacity) = (aws.clone(), fleet.capacity);
-            tries.push(trying("ec2:ModifyFleet", None, async move {
-                let change = fleet.with_total(capacity.total, capacity.spot);
-                aws.ec2_fleet.modify_fleet_dry_run(&fleet.id, change).await
-            }));
+fn dry_runs<'a>(inspection: &'a Inspection, policy: &Policy, plan: Option<&'a Plan>) -> Vec<Trying<'a>> {
+    let (ec2, us) = (&inspection.aws.ec2, &inspection.identity.instance_id);
+    let tag_both =
+        |resource: &'a str, key: &'static str, on: Option<String>| {
+            [
+                trying("ec2:CreateTags", on.clone(), async move {
+                    ec2.create_tags_dry_run(resource, &[(key, "check")]).await
+                }),
+                trying("ec2:DeleteTags", on, async move { ec2.delete_tags_dry_run(resource, &[key]).await }),
+            ]
+        };
+    let mut tries: Vec<Trying<'a>> = tag_both(us.as_str(), LEAVING_TAG, None).into();
+    if let Some(Plan::Fleet { fleet, how: FleetRequest::Raise, kind }) = plan {
+        tries.extend(tag_both(&fleet.id, BASE_CAPACITY_TAG, Some(fleet.id.clone())));
+        if *kind == FleetKind::Ec2 {
+            let change = fleet.with_total(fleet.capacity.total, fleet.capacity.spot);
+            tries.push(trying("ec2:ModifyFleet", None, ec2.modify_fleet_dry_run(&fleet.id, change)));
         }
     }
     if policy.actions().contains("ec2:TerminateInstances") {
-        let aws = aws.clone();
-        let call = async move { aws.instances.terminate_instances_dry_run(&us).await };
-        tries.push(trying("ec2:TerminateInstances", None, call));
+        tries.push(trying("ec2:TerminateInstances", None, ec2.terminate_instances_dry_run(us)));
     }
     if let Some(Plan::Launch(launch)) = plan
-        && let (Some(attempt), Some(wanted)) = (launch.attempt(0), launch.single(0, &identity.instance_type))
+        && let (Some(attempt), Some(wanted)) = (launch.attempt(0), launch.single(0, &inspection.identity.instance_type))
     {
-        let (of_fleet, of_launch) = (aws.clone(), aws.clone());
-        let fleet = attempt.clone();
-        tries.push(trying("ec2:CreateFleet", None, async move {
-            of_fleet.launch_templates.create_fleet_dry_run(&fleet).await
-        }));
+        tries.push(trying("ec2:CreateFleet", None, ec2.create_fleet_dry_run(attempt)));
         let passes = policy.actions().contains(PASS_ROLE);
-        tries.push(Box::pin(async move { launching(&of_launch, &wanted, passes).await }));
+        tries.push(Box::pin(async move { launching(ec2, &wanted, passes).await }));
     }
     tries
 }
 
-fn tag_both(inspection: &Inspection, resource: String, key: &'static str, on: Option<String>) -> Vec<Trying> {
-    let (creating, deleting) = (inspection.aws.clone(), inspection.aws.clone());
-    let other = resource.clone();
-    vec![
-        trying("ec2:CreateTags", on.clone(), async move {
-            creating.instances.create_tags_dry_run(&resource, &[(key, "check")]).await
-        }),
-        trying("ec2:DeleteTags", on, async move { deleting.instances.delete_tags_dry_run(&other, &[key]).await }),
-    ]
-}
-
 /// EC2 asks IAM for RunInstances, and for the template's role, also when a fleet launches.
-async fn launching(aws: &crate::cloud::Aws, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
-    let answer = aws.launch_templates.run_instances_dry_run(wanted).await;
+async fn launching(ec2: &Ec2, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
+    let answer = ec2.run_instances_dry_run(wanted).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
     let not_reached = || Verdict::Unknown("EC2 refused the launch before it asked for this".to_owned());
     let mut trials = match answer {
@@ -216,13 +190,13 @@ async fn launching(aws: &crate::cloud::Aws, wanted: &SingleLaunch, passes: bool)
 }
 
 /// AWS refuses what it cannot find, or does nothing: either says that it was allowed to look.
-fn harmless(
+fn harmless<'a>(
     policy: &Policy,
     action: &'static str,
     on: Option<String>,
-    call: impl Future<Output = Result<(), Failure>> + Send + 'static,
-) -> Option<Trying> {
-    policy.actions().contains(action).then(|| -> Trying {
+    call: impl Future<Output = Result<(), Failure>> + 'a,
+) -> Option<Trying<'a>> {
+    policy.actions().contains(action).then(|| -> Trying<'a> {
         Box::pin(async move {
             let verdict = match call.await {
                 Err(failure) if failure.kind == FailureKind::Rejected => Verdict::Allowed(HARMLESSLY),
@@ -235,56 +209,54 @@ fn harmless(
 
 /// Deregistering this instance on a port on which it is not registered does nothing; an instance that cannot exist is
 /// registered nowhere.
-fn tries_of_group(
-    inspection: &Inspection,
+fn tries_of_group<'a>(
+    inspection: &'a Inspection,
     policy: &Policy,
-    registration: &Registration,
+    registration: &'a Registration,
     on: Option<String>,
-) -> Vec<Trying> {
-    let (deregistering, registering) = (inspection.aws.clone(), inspection.aws.clone());
-    let (arn, same_arn) = (registration.target_group.clone(), registration.target_group.clone());
-    let (ports, zone) = (registration.ports(), registration.zone.clone());
+) -> impl Iterator<Item = Trying<'a>> {
+    let (elb, group) = (&inspection.aws.elb, &registration.target_group);
+    let ports = registration.ports();
     let free = (1..=u16::MAX).rev().find(|port| !ports.contains(port)).unwrap_or(u16::MAX);
     let ours = registration.targets.first().map(|target| Target { port: free, ..target.clone() });
     let nobody = Target { id: NO_INSTANCE.to_owned(), port: free };
     let deregister = ours.and_then(|ours| {
         harmless(policy, "elasticloadbalancing:DeregisterTargets", on.clone(), async move {
-            deregistering.elb.deregister_targets(&arn, &[ours], &zone).await
+            elb.deregister_targets(group, &[ours], &registration.zone).await
         })
     });
     let register = harmless(policy, "elasticloadbalancing:RegisterTargets", on, async move {
-        registering.elb.register_targets(&same_arn, &[nobody], &TargetZone::Implied).await
+        elb.register_targets(group, &[nobody], &TargetZone::Implied).await
     });
-    deregister.into_iter().chain(register).collect()
+    deregister.into_iter().chain(register)
 }
 
 /// An action that names its group is asked about an instance that cannot exist.
-fn tries_of_owner(inspection: &Inspection, policy: &Policy, group: &AutoScalingGroup) -> Vec<Trying> {
-    let nobody = InstanceId::new(NO_INSTANCE);
-    let hook = group.termination_hooks.first().map_or_else(|| "none".to_owned(), |hook| hook.name.clone());
-    let given = || (inspection.aws.autoscaling.clone(), group.name.clone(), hook.clone(), nobody.clone());
-    let (groups, of, _, us) = given();
-    let detach =
-        harmless(
-            policy,
-            "autoscaling:DetachInstances",
-            None,
-            async move { groups.detach_instances(&of, &us, false).await },
-        );
-    let (groups, of, _, us) = given();
-    let attach =
-        harmless(policy, "autoscaling:AttachInstances", None, async move { groups.attach_instances(&of, &us).await });
-    let (groups, of, by, us) = given();
-    let complete = harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
-        let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
-        groups.complete_lifecycle_action(action, HookResult::Continue).await
-    });
-    let (groups, of, by, us) = given();
-    let heartbeat = harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {
-        let action = LifecycleAction { group: &of, hook: &by, instance_id: &us };
-        groups.record_lifecycle_action_heartbeat(action).await
-    });
-    [detach, attach, complete, heartbeat].into_iter().flatten().collect()
+fn tries_of_owner<'a>(
+    inspection: &'a Inspection,
+    policy: &Policy,
+    group: &'a AutoScalingGroup,
+) -> impl Iterator<Item = Trying<'a>> {
+    let (groups, group_name) = (&inspection.aws.autoscaling, &group.name);
+    let hook = group.termination_hooks.first().map_or("none", |hook| &hook.name);
+    let nobody = || InstanceId::new(NO_INSTANCE);
+    let tries = [
+        harmless(policy, "autoscaling:DetachInstances", None, async move {
+            groups.detach_instances(group_name, &nobody(), false).await
+        }),
+        harmless(policy, "autoscaling:AttachInstances", None, async move {
+            groups.attach_instances(group_name, &nobody()).await
+        }),
+        harmless(policy, "autoscaling:CompleteLifecycleAction", None, async move {
+            let action = LifecycleAction { group: group_name, hook, instance_id: &nobody() };
+            groups.complete_lifecycle_action(action, HookResult::Continue).await
+        }),
+        harmless(policy, "autoscaling:RecordLifecycleActionHeartbeat", None, async move {
+            let action = LifecycleAction { group: group_name, hook, instance_id: &nobody() };
+            groups.record_lifecycle_action_heartbeat(action).await
+        }),
+    ];
+    tries.into_iter().flatten()
 }
 
 /// The actions that have no form that does nothing, and why.

@@ -71,7 +71,7 @@ struct Cursor {
 }
 
 impl Elb {
-    /// This instance's registrations in every target group, as [`Elb::find_registrations`] tells them. Each call has `limit`.
+    /// This instance's registrations in every target group, as [`Elb::find_registrations`] tells them.
     /// What is throttled is asked again after growing pauses.
     pub async fn scan(
         &self,

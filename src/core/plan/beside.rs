@@ -11,6 +11,6 @@ impl Clue {
     pub fn beside_the_template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
         let other = || Clue::read(tags, None, &Successor::default());
         let other = (choice.owner == OwnerChoice::LaunchTemplate).then(other)?;
-        matches!(other, Clue::AutoScalingGroup(_) | Clue::Ec2Fleet(_) | Clue::SpotFleet(_)).then_some(other)
+        matches!(other, Clue::AutoScalingGroup(_) | Clue::Fleet(..)).then_some(other)
     }
 }

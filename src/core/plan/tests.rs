@@ -35,8 +35,11 @@ fn clue(pairs: &[(&str, &str)]) -> Clue {
 fn the_tags_tell_the_owner_and_the_nearest_one_wins() {
     let group = ("aws:autoscaling:groupName", "shop-asg");
     assert_eq!(clue(&[group, TEMPLATE, VERSION]), Clue::AutoScalingGroup("shop-asg".into()));
-    assert_eq!(clue(&[("aws:ec2:fleet-id", "fleet-1"), TEMPLATE]), Clue::Ec2Fleet("fleet-1".into()));
-    assert_eq!(clue(&[("aws:ec2spot:fleet-request-id", "sfr-1"), TEMPLATE]), Clue::SpotFleet("sfr-1".into()));
+    assert_eq!(clue(&[("aws:ec2:fleet-id", "fleet-1"), TEMPLATE]), Clue::Fleet(FleetKind::Ec2, "fleet-1".into()));
+    assert_eq!(
+        clue(&[("aws:ec2spot:fleet-request-id", "sfr-1"), TEMPLATE]),
+        Clue::Fleet(FleetKind::Spot, "sfr-1".into())
+    );
     assert_eq!(clue(&[TEMPLATE, VERSION]), lt("lt-1", "7"));
     assert!(matches!(clue(&[("Name", "web")]), Clue::Nobody(_)));
 }
@@ -54,8 +57,14 @@ fn a_successor_of_ours_has_the_owner_of_its_predecessor() {
     let ours = (PREDECESSOR_TAG, "i-before");
     let instant = ("aws:ec2:fleet-id", "fleet-of-one");
     assert_eq!(clue(&[ours, instant, TEMPLATE, VERSION]), lt("lt-1", "7"));
-    assert_eq!(clue(&[ours, instant, (ORIGIN_FLEET_TAG, "fleet-9"), TEMPLATE]), Clue::Ec2Fleet("fleet-9".into()));
-    assert_eq!(clue(&[ours, instant, (ORIGIN_FLEET_TAG, "sfr-9"), TEMPLATE]), Clue::SpotFleet("sfr-9".into()));
+    assert_eq!(
+        clue(&[ours, instant, (ORIGIN_FLEET_TAG, "fleet-9"), TEMPLATE]),
+        Clue::Fleet(FleetKind::Ec2, "fleet-9".into())
+    );
+    assert_eq!(
+        clue(&[ours, instant, (ORIGIN_FLEET_TAG, "sfr-9"), TEMPLATE]),
+        Clue::Fleet(FleetKind::Spot, "sfr-9".into())
+    );
 }
 
 #[test]
@@ -121,7 +130,7 @@ fn an_owner_that_replaces_by_itself_is_never_asked() {
     assert!(matches!(of(true, 1), Plan::Group { how: GroupRequest::Observe, .. }));
     assert!(matches!(of(false, 1), Plan::Group { how: GroupRequest::Terminate, .. }));
     assert!(matches!(of(false, 0), Plan::Group { how: GroupRequest::Detach, .. }));
-    let maintained = |strategy| plan(&Owner::Ec2Fleet(fleet(FleetType::Maintain, strategy)));
+    let maintained = |strategy| plan(&Owner::Fleet(FleetKind::Ec2, fleet(FleetType::Maintain, strategy)));
     assert!(matches!(maintained(Some("launch")), Plan::Fleet { how: FleetRequest::Observe, .. }));
     assert!(matches!(maintained(None), Plan::Fleet { how: FleetRequest::Raise, .. }));
 }
@@ -129,7 +138,9 @@ fn an_owner_that_replaces_by_itself_is_never_asked() {
 #[test]
 fn a_fleet_that_does_not_replace_gets_an_instant_one_with_its_pools_and_its_name() {
     for request_type in [FleetType::Request, FleetType::Instant] {
-        let Plan::Launch(launch) = plan(&Owner::SpotFleet(fleet(request_type, None))) else { panic!("a launch plan") };
+        let Plan::Launch(launch) = plan(&Owner::Fleet(FleetKind::Spot, fleet(request_type, None))) else {
+            panic!("a launch plan")
+        };
         let first = &launch.attempts[0];
         assert_eq!(zones(first), ["eu-west-1b"]);
         assert_eq!(first.tags[ORIGIN_FLEET_TAG], "fleet-1");
@@ -137,7 +148,7 @@ fn a_fleet_that_does_not_replace_gets_an_instant_one_with_its_pools_and_its_name
         assert!(first.launch_configurations[0].overrides.iter().all(|pool| pool.weight_hundredths.is_none()));
     }
     let without_templates = Fleet { launch_configurations: Vec::new(), ..fleet(FleetType::Request, None) };
-    assert!(matches!(plan(&Owner::SpotFleet(without_templates)), Plan::Nobody { .. }));
+    assert!(matches!(plan(&Owner::Fleet(FleetKind::Spot, without_templates)), Plan::Nobody { .. }));
 }
 
 fn zones(attempt: &InstantFleet) -> Vec<String> {
@@ -151,7 +162,7 @@ fn in_a_drill_nobody_terminates_this_instance_and_nobody_replaces_it_by_himself(
     assert!(matches!(drilled(false, 1), Plan::Group { how: GroupRequest::Detach, .. }));
     assert!(matches!(drilled(false, 0), Plan::Group { how: GroupRequest::Detach, .. }));
     assert!(matches!(drilled(true, 1), Plan::Nobody { .. }));
-    let replaces = plan(&Owner::Ec2Fleet(fleet(FleetType::Maintain, Some("launch")))).for_drill();
+    let replaces = plan(&Owner::Fleet(FleetKind::Ec2, fleet(FleetType::Maintain, Some("launch")))).for_drill();
     assert!(matches!(replaces, Plan::Nobody { .. }));
 }
 
@@ -182,7 +193,7 @@ fn owners_that_replace_by_themselves_do_so_at_the_spot_signals_of_spot_instances
         assert_eq!(how(&rebalancing, &on_demand, Signal::ScheduledEvent), asked);
         assert_eq!(how(&rebalancing, &on_demand, Signal::Notice), asked);
     }
-    let fleet = Owner::Ec2Fleet(fleet(FleetType::Maintain, Some("launch")));
+    let fleet = Owner::Fleet(FleetKind::Ec2, fleet(FleetType::Maintain, Some("launch")));
     let raises = |plan: Plan| matches!(plan, Plan::Fleet { how: FleetRequest::Raise, .. });
     assert!(!raises(plan(&fleet)));
     assert!(raises(plan(&fleet).at(&identity(), Signal::ScheduledEvent)));

@@ -111,8 +111,7 @@ impl OwnerNeeds {
     pub fn of_clue(clue: &Clue, scope: &ArnScope, config: &Config) -> OwnerNeeds {
         match clue {
             Clue::AutoScalingGroup(name) => any_group(Some(scope.group(name)), config),
-            Clue::Ec2Fleet(id) => any_fleet(FleetKind::Ec2, Some(id.clone())),
-            Clue::SpotFleet(id) => any_fleet(FleetKind::Spot, Some(id.clone())),
+            Clue::Fleet(kind, id) => any_fleet(*kind, Some(id.clone())),
             Clue::LaunchTemplate(_) => launch(of_template(), config),
             Clue::Nobody(_) => OwnerNeeds::Nobody,
         }
@@ -176,14 +175,14 @@ pub fn reads_on_the_way(
     let mut reads = match beside.as_ref().unwrap_or(clue) {
         Clue::AutoScalingGroup(_) if beside.is_some() => Vec::new(),
         Clue::AutoScalingGroup(_) => vec!["autoscaling:DescribeAutoScalingGroups"],
-        Clue::Ec2Fleet(_) => vec!["ec2:DescribeFleets"],
-        Clue::SpotFleet(_) => vec!["ec2:DescribeSpotFleetRequests"],
+        Clue::Fleet(FleetKind::Ec2, _) => vec!["ec2:DescribeFleets"],
+        Clue::Fleet(FleetKind::Spot, _) => vec!["ec2:DescribeSpotFleetRequests"],
         Clue::LaunchTemplate(_) | Clue::Nobody(_) => Vec::new(),
     };
     // A template that leads to nobody is that of a Spot request that launches again by itself.
     let template = match clue {
         Clue::LaunchTemplate(_) => true,
-        Clue::Ec2Fleet(_) | Clue::SpotFleet(_) => template(tags, &config.successor).is_some(),
+        Clue::Fleet(..) => template(tags, &config.successor).is_some(),
         Clue::AutoScalingGroup(_) | Clue::Nobody(_) => false,
     };
     if matches!(plan, Plan::Nobody { .. }) && template {
@@ -264,8 +263,7 @@ fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
     let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
     let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
     let mut reads = match origin {
-        Some(id) if id.starts_with("sfr-") => of_fleet(FleetKind::Spot),
-        Some(_) => of_fleet(FleetKind::Ec2),
+        Some(id) => of_fleet(FleetKind::of_id(id)),
         None => std::iter::once(ZONES_OF_LOAD_BALANCERS).chain(of_template()).collect(),
     };
     reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || chooses_zones);

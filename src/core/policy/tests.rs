@@ -107,9 +107,9 @@ fn what_was_asked_on_the_way_to_another_owner_or_to_none_stays_allowed() {
     let requests = "ec2:DescribeSpotInstanceRequests";
     let nothing: Vec<&str> = Vec::new();
     assert_eq!(of(&Clue::AutoScalingGroup("web".into()), &tags), ["autoscaling:DescribeAutoScalingGroups"]);
-    assert_eq!(of(&Clue::Ec2Fleet("fleet-1".into()), &none), ["ec2:DescribeFleets"]);
-    assert_eq!(of(&Clue::Ec2Fleet("fleet-1".into()), &tags), ["ec2:DescribeFleets", requests]);
-    assert_eq!(of(&Clue::SpotFleet("sfr-1".into()), &none), ["ec2:DescribeSpotFleetRequests"]);
+    assert_eq!(of(&Clue::Fleet(FleetKind::Ec2, "fleet-1".into()), &none), ["ec2:DescribeFleets"]);
+    assert_eq!(of(&Clue::Fleet(FleetKind::Ec2, "fleet-1".into()), &tags), ["ec2:DescribeFleets", requests]);
+    assert_eq!(of(&Clue::Fleet(FleetKind::Spot, "sfr-1".into()), &none), ["ec2:DescribeSpotFleetRequests"]);
     assert_eq!(of(&template(), &none), [requests]);
     assert_eq!(of(&Clue::Nobody("no tags".into()), &tags), nothing);
 }

@@ -40,7 +40,7 @@ pub(super) async fn find_surroundings(
                 }
             }
         }
-        Owner::Ec2Fleet(fleet) | Owner::SpotFleet(fleet) if fleet.request_type != FleetType::Maintain => {
+        Owner::Fleet(_, fleet) if fleet.request_type != FleetType::Maintain => {
             let configurations = &fleet.launch_configurations;
             let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
             let traits = fleet_traits(aws, configurations).await;
@@ -52,7 +52,7 @@ pub(super) async fn find_surroundings(
     let fellows = match (fellows, template_id) {
         (Some(fellows), _) => fellows,
         (None, Some(id)) => {
-            let describe = || aws.instances.describe_instances_by_tag(TEMPLATE_ID_TAG, &id);
+            let describe = || aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, &id);
             tempo.patiently(identity, describe).await
         }
         (None, None) => Ok(Vec::new()),
@@ -88,7 +88,7 @@ async fn zones_of(
         }
         _ => {}
     }
-    match tempo.patiently(identity, || aws.instances.describe_subnets(subnets)).await {
+    match tempo.patiently(identity, || aws.ec2.describe_subnets(subnets)).await {
         Ok(described) => {
             let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
             around.zone_of_subnet.extend(zones);
@@ -130,12 +130,12 @@ async fn describe(
     aws: &Aws,
     template: &LaunchTemplate,
 ) -> Result<(Option<TemplateFacts>, Option<MissingTemplate>), Failure> {
-    let facts = aws.launch_templates.describe_launch_template(template).await?;
+    let facts = aws.ec2.describe_launch_template(template).await?;
     if facts.is_some() {
         return Ok((facts, None));
     }
     let facts = match template.by_default_version() {
-        Some(default) => aws.launch_templates.describe_launch_template(&default).await?,
+        Some(default) => aws.ec2.describe_launch_template(&default).await?,
         None => None,
     };
     let missing = MissingTemplate { template: template.clone(), has_default: facts.is_some() };
@@ -201,7 +201,7 @@ async fn template_surroundings(
     if let Some(subnet) = ours.and_then(|ours| ours.subnet_id.clone()) {
         return Ok((id, vec![subnet], traits));
     }
-    let us = || aws.instances.describe_instances(std::slice::from_ref(&identity.instance_id));
+    let us = || aws.ec2.describe_instances(std::slice::from_ref(&identity.instance_id));
     let us = match (tempo.patiently(identity, us).await, &identity.subnet_id) {
         (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
         (us, _) => us?,

@@ -160,7 +160,8 @@ fn a_fleets_override_with_several_subnets_is_made_into_one_for_each() {
         subnet_id: Some("s-b, s-c".into()),
         ..LaunchOverride::default()
     }];
-    let Plan::Launch(launch) = Plan::of(&Owner::Ec2Fleet(owner), &identity(), &Successor::default(), &three_zones())
+    let Plan::Launch(launch) =
+        Plan::of(&Owner::Fleet(FleetKind::Ec2, owner), &identity(), &Successor::default(), &three_zones())
     else {
         panic!("a launch plan")
     };
@@ -209,7 +210,7 @@ fn beside_a_launch_template_that_is_named_the_owner_of_the_tags_may_replace_too(
     let choice = |owner| Successor { owner, ..Successor::default() };
     let of = |pairs: &[(&str, &str)], owner| Clue::beside_the_template(&tags(pairs), &choice(owner));
     let fleet = [(FLEET_TAG, "fleet-1"), ("aws:ec2launchtemplate:id", "lt-1")];
-    assert_eq!(of(&fleet, OwnerChoice::LaunchTemplate), Some(Clue::Ec2Fleet("fleet-1".into())));
+    assert_eq!(of(&fleet, OwnerChoice::LaunchTemplate), Some(Clue::Fleet(FleetKind::Ec2, "fleet-1".into())));
     assert_eq!(of(&fleet, OwnerChoice::Discover), None);
     assert_eq!(of(&fleet[1..], OwnerChoice::LaunchTemplate), None);
     let successor = [fleet[0], (PREDECESSOR_TAG, "i-before")];
