@@ -180,7 +180,8 @@ fn launches_first(plan: &Plan, needs: &OwnerNeeds, config: &Config) -> Option<St
             "the policy allows LaunchInstances, by which the group launches the successor before this instance leaves"
                 .to_owned(),
         ),
-        (Plan::Group { how, .. }, _) if may_launch_first(config, *how) => Some(
+        (Plan::Group { group, how }, _)
+            if may_launch_first(config, *how) && group.launches_none_first().is_none() => Some(
             "the policy leaves LaunchInstances out, so AWS will refuse that; [leave] when = \"successor-healthy\" grants it"
                 .to_owned(),
         ),

@@ -223,6 +223,7 @@ fn group(name: &str, described: &types::AutoScalingGroup) -> AutoScalingGroup {
         availability_zones: described.availability_zones().to_vec(),
         subnets: subnets.filter(|subnet| !subnet.is_empty()).map(str::to_owned).collect(),
         mixes_spot_and_on_demand: described.mixed_instances_policy().is_some_and(mixes_spot_and_on_demand),
+        has_launch_configuration: described.launch_configuration_name().is_some_and(|name| !name.is_empty()),
     }
 }
 

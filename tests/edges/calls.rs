@@ -159,6 +159,23 @@ async fn nothing_is_tried_twice_and_a_fault_may_have_been_done() {
 }
 
 #[tokio::test]
+async fn a_group_with_a_launch_configuration_is_known_to_launch_none_first() {
+    for (launches_from, is_known) in [
+        ("<LaunchConfigurationName>lc-1</LaunchConfigurationName>", true),
+        ("<LaunchTemplate><LaunchTemplateId>lt-1</LaunchTemplateId></LaunchTemplate>", false),
+    ] {
+        let body = format!(
+            "<DescribeAutoScalingGroupsResponse><DescribeAutoScalingGroupsResult><AutoScalingGroups><member>\
+             <AutoScalingGroupName>web</AutoScalingGroupName>{launches_from}</member></AutoScalingGroups>\
+             </DescribeAutoScalingGroupsResult></DescribeAutoScalingGroupsResponse>"
+        );
+        let (_stub, aws) = aws(move |_, _| reply(200, &body)).await;
+        let group = aws.autoscaling.group_without_hooks("web").await.unwrap().unwrap();
+        assert_eq!(group.launches_none_first().is_some(), is_known, "{launches_from}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_read_is_a_failure_and_no_panic() {
     for (status, body) in
         [(200, "<html>it works</html>"), (200, "{}"), (200, "<a><b>"), (200, ""), (400, "\u{1}"), (403, "no")]

@@ -133,16 +133,13 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
         group.name,
         desired_capacity + 1
     );
-    if launches_first && is_asked && group.mixes_spot_and_on_demand {
-        return Finding::warn(
-            "group-size",
-            "the group mixes Spot and on-demand instances, and for such a group AWS launches none first",
-        )
-        .means("it is left at once on a notice, and not at all on a recommendation")
-        .remedy(
-            "make its policy wholly Spot or wholly on demand, give it a launch template alone, or write [leave] when = \
-             \"at-once\"",
-        );
+    if let (true, Some(why)) = (launches_first && is_asked, group.launches_none_first()) {
+        return Finding::warn("group-size", why)
+            .means("it is left at once on a notice, and not at all on a recommendation")
+            .remedy(
+                "make its policy wholly Spot or wholly on demand, give it a launch template alone, or write [leave] when = \
+                 \"at-once\"",
+            );
     }
     if launches_first && is_asked && is_full {
         return Finding::warn("group-size", format!("the group is full ({sizes})"))

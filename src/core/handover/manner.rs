@@ -56,7 +56,9 @@ impl OnNotice {
         match (when, plan) {
             (When::AtOnce, _) => OnNotice::AtOnce { why: "[leave] when is \"at-once\"" },
             (_, Some(plan)) if !plan.has_successor() => OnNotice::AtOnce { why: "no successor is launched" },
-            (_, Some(Plan::Group { how, .. })) if *how != GroupRequest::Observe => OnNotice::ServeOnIfAllowed,
+            (_, Some(Plan::Group { group, how })) if *how != GroupRequest::Observe => {
+                group.launches_none_first().map_or(OnNotice::ServeOnIfAllowed, |why| OnNotice::AtOnce { why })
+            }
             (When::Auto | When::SuccessorHealthy, _) => OnNotice::ServeOn,
         }
     }

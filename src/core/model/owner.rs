@@ -47,9 +47,21 @@ pub struct AutoScalingGroup {
     /// A mixed instances policy of both Spot and on-demand capacity: LaunchInstances is refused for it.
     #[serde(default)]
     pub mixes_spot_and_on_demand: bool,
+    /// It launches by a launch configuration (`LaunchConfigurationName`) and no template: LaunchInstances is refused for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_launch_configuration: bool,
 }
 
 impl AutoScalingGroup {
+    /// Why AWS refuses LaunchInstances for it, whatever else is so: a part of a sentence.
+    pub fn launches_none_first(&self) -> Option<&'static str> {
+        if self.mixes_spot_and_on_demand {
+            return Some("the group mixes Spot and on-demand instances, and for such a group AWS launches none first");
+        }
+        self.has_launch_configuration
+            .then_some("the group has a launch configuration, and for such a group AWS launches none first")
+    }
+
     /// The member that is this instance.
     pub(crate) fn member(&self, id: &InstanceId) -> Option<&GroupMember> {
         self.members.iter().find(|member| member.instance_id == *id)

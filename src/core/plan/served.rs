@@ -26,7 +26,10 @@ impl Plan {
     pub fn chooses_zones(&self, config: &Config) -> bool {
         match self {
             Plan::Launch(_) => self.zones().len() > 1,
-            Plan::Group { how, .. } => self.zones().len() > 1 && may_launch_first(config, *how),
+            Plan::Group { group, how } => {
+                let may_launch_first = may_launch_first(config, *how) && group.launches_none_first().is_none();
+                may_launch_first && self.zones().len() > 1
+            }
             Plan::Fleet { .. } | Plan::Nobody { .. } => false,
         }
     }

@@ -125,7 +125,7 @@ impl OwnerNeeds {
                 arn: Some(group.arn.clone()).filter(|arn| !arn.is_empty()),
                 detach: how.all(group, config).contains(&GroupRequest::Detach),
                 terminate: how.all(group, config).contains(&GroupRequest::Terminate),
-                launch: asks_launch_instances(config, *how),
+                launch: asks_launch_instances(config, *how) && group.launches_none_first().is_none(),
                 chooses_zones: plan.chooses_zones(config),
                 hooks: !group.termination_hooks.is_empty(),
                 launch_hooks: !group.launch_hooks.is_empty(),

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use super::statement::Values;
 use super::*;
 use crate::core::model::{
-    BlockDevice, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, Market, Volume,
+    AutoScalingGroup, BlockDevice, InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate, Market, Volume,
 };
-use crate::core::plan::{Clue, LaunchPlan};
+use crate::core::plan::{Clue, GroupRequest, LaunchPlan};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "test").unwrap()
@@ -149,6 +149,13 @@ fn launching_first_is_allowed_only_where_the_configuration_asks_for_it_and_with_
     for action in with_it {
         assert!(of("[leave]\nwhen = \"successor-healthy\"\n").contains(action), "{action}");
         assert!(*action == "ec2:CreateTags" || !of("").contains(action), "{action} only with it");
+    }
+    let first = config("[leave]\nwhen = \"successor-healthy\"\n");
+    for has_launch_configuration in [false, true] {
+        let group = AutoScalingGroup { has_launch_configuration, ..AutoScalingGroup::default() };
+        let plan = Plan::Group { group, how: GroupRequest::Detach };
+        let OwnerNeeds::Group(needs) = OwnerNeeds::of_plan(&plan, &[], &first) else { panic!("a group's") };
+        assert_eq!(needs.launches_first(), !has_launch_configuration, "AWS refuses it there");
     }
 }
 

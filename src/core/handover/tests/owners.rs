@@ -168,6 +168,20 @@ fn serving_on_launches_first_and_leaves_when_the_successor_is_healthy() {
 }
 
 #[test]
+fn a_group_that_aws_launches_none_first_for_is_left_at_once() {
+    for (mixes_spot_and_on_demand, has_launch_configuration) in [(true, false), (false, true)] {
+        let Plan::Group { group, how } = detach() else { panic!("a group") };
+        let group = AutoScalingGroup { mixes_spot_and_on_demand, has_launch_configuration, ..group };
+        let mut run = Run::new(Owner::Detach, &VICTIM, Plan::Group { group, how }, Vec::new());
+        run.settings.leave.when = When::SuccessorHealthy;
+        let run = run.run(&[]);
+        assert!(!run.calls.iter().any(|(_, _, call)| matches!(call, Call::LaunchInstances { .. })), "{:?}", run.calls);
+        assert!(run.aws.writes.contains(&"detach decrement=false".to_owned()), "{:?}", run.aws.writes);
+        assert!(run.outcome(0).complete, "{:#?}", run.outcome(0));
+    }
+}
+
+#[test]
 fn serving_on_ends_when_draining_would_come_too_late() {
     let plan = launch_plan();
     let never = std::iter::repeat_n((Fate::NoCapacity, 20), 400).collect();
