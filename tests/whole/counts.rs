@@ -166,7 +166,7 @@ fn a_handover_costs_these_writes_and_few_reads() {
         (
             Owner::ec2_fleet(FleetType::Maintain),
             AT_ONCE,
-            vec!["CreateTags", "CreateTags", "DeregisterTargets", "ModifyFleet", "ModifyFleet"],
+            vec!["CreateTags", "CreateTags", "CreateTags", "DeregisterTargets", "ModifyFleet", "ModifyFleet"],
         ),
     ] {
         let mut settings = owned_by(owner.clone());

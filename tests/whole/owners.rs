@@ -150,7 +150,7 @@ fn capacity_rebalancing_is_observed_and_not_asked() {
 fn a_maintain_ec2_fleet_is_raised_and_put_back_and_its_successor_registered() {
     let scenario = check(
         Owner::ec2_fleet(FleetType::Maintain),
-        &["DeregisterTargets", "CreateTags", "ModifyFleet", "ModifyFleet", "RegisterTargets"],
+        &["DeregisterTargets", "CreateTags", "ModifyFleet", "ModifyFleet", "CreateTags", "RegisterTargets"],
     );
     let put_back = scenario.aws_requests().into_iter().rfind(|request| request.action == "ModifyFleet");
     let put_back = put_back.expect("put back").parameters;
@@ -165,9 +165,8 @@ fn a_maintain_spot_fleet_is_raised_and_put_back() {
     let scenario = Scenario::new(settings);
     let daemon = scenario.hand_over();
     assert!(daemon.is_complete(), "{}", daemon.lines().join("\n"));
-    let expected =
-        ["DeregisterTargets", "CreateTags", "ModifySpotFleetRequest", "ModifySpotFleetRequest", "RegisterTargets"];
-    scenario.assert_writes(&expected);
+    let modify = "ModifySpotFleetRequest";
+    scenario.assert_writes(&["DeregisterTargets", "CreateTags", modify, modify, "CreateTags", "RegisterTargets"]);
     scenario.assert_handed_over(&["web"], "raised");
 }
 

@@ -331,7 +331,11 @@ impl Scenario {
         let exceeds = !self.sim.successors().is_empty();
         for fleet in world["fleets"].as_array_mut().into_iter().flatten() {
             let tags = fleet["tags"].as_object_mut().expect("tags");
-            if exceeds && tags.get(BASE_CAPACITY_TAG).is_some_and(|note| note == "3..4 termination") {
+            if exceeds
+                && tags
+                    .get(BASE_CAPACITY_TAG)
+                    .is_some_and(|note| note.as_str().is_some_and(|note| note.starts_with("3..4 termination")))
+            {
                 tags.remove(BASE_CAPACITY_TAG);
             }
         }

@@ -41,8 +41,8 @@ const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 /// need nobody is looked at again, and so is one that has what was counted.
 const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
 
-/// About so many of the victims count again before they put the base back.
-const COUNT_AGAIN: f64 = 10.0;
+/// About so many of the victims count again before they put the base back, and note that it is back.
+const CHOSEN: f64 = 10.0;
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
@@ -89,8 +89,10 @@ struct Writes {
     accepted: Option<i32>,
     /// The tag on the fleet is ours.
     tagged: bool,
-    /// The highest total that this process has noted in the tag.
+    /// The highest total that this process has noted in the tag, until it has noted that the base is back.
     noted: i32,
+    /// A raise that was not answered may land until then.
+    may_land_until: Option<BootInstant>,
     /// Those in a row that failed, however often the fleet was read between them.
     failed: u32,
     /// The last failure of what a raise needs, until that succeeds.
@@ -116,6 +118,8 @@ enum Stage {
     Deaths,
     /// Notes a raise of ours again.
     Note,
+    /// Notes that the base is back.
+    NoteBack,
     /// Takes off what the raise has left, where that ends nobody: the capacity is somebody else's now.
     Tidy,
     Done,
@@ -193,7 +197,7 @@ impl Duty<HandingOver> for AskCapacity {
             || self.operator.is_suspected();
         let last_chance = situation.reserve_reached() && !is_back;
         if last_chance && self.may_be_raised(situation.incident) && !self.attempts.in_flight {
-            self.stage = Stage::PutBack;
+            (self.stage, self.writes.may_land_until) = (Stage::PutBack, None);
             self.attempts.next = now.min(self.attempts.next);
         }
         let another_goes = self.count.another_goes_at.is_some_and(|goes_at| is_about_to_go(goes_at, now));
@@ -234,10 +238,10 @@ impl Duty<HandingOver> for AskCapacity {
             }
             Stage::Deaths => Some(Call::DescribeInstancesOfFleet { kind, fleet_id }),
             Stage::Tag | Stage::Raise if self.too_late => None,
-            Stage::Tag | Stage::Note => {
+            Stage::Tag | Stage::Note | Stage::NoteBack => {
                 let base = self.base?;
                 // Never below what another victim has noted already.
-                let raised = self.count.wanted.unwrap_or(base).max(self.noted(base));
+                let raised = self.count.wanted.unwrap_or(base).max(self.noted(base, |tag| tag.raised));
                 self.writes.noted = self.writes.noted.max(raised);
                 let value = self.noting(base, raised).to_string();
                 Some(Call::TagFleet { fleet_id, key: BASE_CAPACITY_TAG.to_owned(), value })
@@ -295,6 +299,10 @@ impl Duty<HandingOver> for AskCapacity {
                 }
             }
             (Stage::Note, Answer::Accepted) => self.wait(now),
+            (Stage::NoteBack, Answer::Accepted) => {
+                self.writes.noted = 0;
+                self.go_on(now, Stage::Done);
+            }
             (Stage::Untag, Answer::Accepted) | (Stage::Tidy, Answer::Capacity { .. }) => self.go_on(now, Stage::Done),
             (Stage::Raise, Answer::Accepted) => {
                 (self.raise, self.writes.failed) = (Raise::Stands, 0);
@@ -309,7 +317,7 @@ impl Duty<HandingOver> for AskCapacity {
             (Stage::PutBack, Answer::Accepted) => self.back(now),
             (stage, other) => {
                 if let Answer::Failed(failure) = &other {
-                    self.failed(stage, failure);
+                    self.failed(now, stage, failure);
                 }
                 return Err(other);
             }

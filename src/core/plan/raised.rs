@@ -19,18 +19,21 @@ const NOTICE_COUNTS: Duration = Duration::from_secs(180);
 /// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
 /// written since. A target outside of them was set by somebody else, and is the new base. With the word `termination`
 /// behind it the fleet terminated what exceeded its target, and is to do so again. `spot-N` behind it is the Spot part of the
-/// base, where a member on demand goes: without it all that was raised is Spot.
+/// base, where a member on demand goes: without it all that was raised is Spot. `back` behind it says that the base was put
+/// back and read back since, and that no write of a victim's is under way: a target above the base is somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedCapacity {
     pub base: i32,
     pub raised: i32,
     pub terminates_excess: bool,
     pub spot: Option<i32>,
+    pub is_back: bool,
 }
 
 /// AWS's word for the policy.
 const TERMINATION: &str = "termination";
 const SPOT: &str = "spot-";
+const BACK: &str = "back";
 
 impl RaisedCapacity {
     pub fn read(tags: &BTreeMap<String, String>) -> Option<RaisedCapacity> {
@@ -39,11 +42,17 @@ impl RaisedCapacity {
         let (base, raised) = (base.parse().ok()?, raised.parse().ok()?);
         let words: Vec<&str> = words.collect();
         let spot = words.iter().find_map(|word| word.strip_prefix(SPOT)?.parse().ok());
-        Some(RaisedCapacity { base, raised, terminates_excess: words.contains(&TERMINATION), spot })
+        let (terminates_excess, is_back) = (words.contains(&TERMINATION), words.contains(&BACK));
+        Some(RaisedCapacity { base, raised, terminates_excess, spot, is_back })
+    }
+
+    /// The highest target that a victim may have written.
+    pub fn highest(self) -> i32 {
+        if self.is_back { self.base } else { self.raised }
     }
 
     pub fn covers(self, total: i32) -> bool {
-        (self.base..=self.raised).contains(&total)
+        (self.base..=self.highest()).contains(&total)
     }
 }
 
@@ -51,7 +60,8 @@ impl fmt::Display for RaisedCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let policy = if self.terminates_excess { format!(" {TERMINATION}") } else { String::new() };
         let spot = self.spot.map(|spot| format!(" {SPOT}{spot}")).unwrap_or_default();
-        write!(f, "{}..{}{policy}{spot}", self.base, self.raised)
+        let back = if self.is_back { format!(" {BACK}") } else { String::new() };
+        write!(f, "{}..{}{policy}{spot}{back}", self.base, self.raised)
     }
 }
 

@@ -168,13 +168,13 @@ fn in_a_drill_nobody_terminates_this_instance_and_nobody_replaces_it_by_himself(
 
 #[test]
 fn the_tag_keeps_base_raised_and_the_policy_from_before() {
-    for (text, terminates_excess, spot) in [
-        ("4..6", false, None),
-        ("4..6 termination", true, None),
-        ("4..6 spot-0", false, Some(0)),
-        ("4..6 termination spot-2", true, Some(2)),
+    for (text, terminates_excess, spot, is_back) in [
+        ("4..6", false, None, false),
+        ("4..6 termination", true, None, false),
+        ("4..6 spot-0", false, Some(0), false),
+        ("4..6 termination spot-2 back", true, Some(2), true),
     ] {
-        let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess, spot };
+        let capacity = RaisedCapacity { base: 4, raised: 6, terminates_excess, spot, is_back };
         assert_eq!(RaisedCapacity::read(&tags(&[(BASE_CAPACITY_TAG, text)])), Some(capacity));
         assert_eq!(capacity.to_string(), text);
     }

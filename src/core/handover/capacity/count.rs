@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ABOUT_TO_GO, AskCapacity, COUNT_AGAIN, Stage};
+use super::{ABOUT_TO_GO, AskCapacity, CHOSEN, Stage};
 use crate::core::handover::course::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
@@ -136,8 +136,12 @@ impl AskCapacity {
     /// each counts for all. It has to be put back before the first of them goes.
     pub(super) fn may_miss_others(&self, incident: &Incident) -> bool {
         let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
-        let is_chosen = fraction(self.attempts.seed) * self.count.victims as f64 <= COUNT_AGAIN;
-        self.count.at < self.sees_all_from && is_chosen && !is_about_to_go(first_goes_at, self.sees_all_from)
+        self.count.at < self.sees_all_from && self.is_chosen() && !is_about_to_go(first_goes_at, self.sees_all_from)
+    }
+
+    /// Tells whether this victim is one of the few that see to what one of them has to do for all.
+    pub(super) fn is_chosen(&self) -> bool {
+        fraction(self.attempts.seed) * self.count.victims as f64 <= CHOSEN
     }
 
     /// The units that the fleet replaces without being asked.

@@ -11,6 +11,9 @@ use crate::core::retry::{Failure, FailureKind, Precedence};
 /// low then for victims whose mark does not show yet, and never too high.
 const READS_FOR_REQUESTS: u32 = 2;
 
+/// A write that was given up lands within this, if it does: a choice of ours.
+const LANDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// The least pause after a write that IAM denies, for each that failed in a row, up to the longest.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_DENIED_PAUSE: Duration = Duration::from_secs(8);
@@ -63,10 +66,13 @@ impl AskCapacity {
     }
 
     /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
-    pub(super) fn failed(&mut self, stage: Stage, failure: &Failure) {
+    pub(super) fn failed(&mut self, now: BootInstant, stage: Stage, failure: &Failure) {
         self.attempts.precedence = if stage.reads() { Precedence::Look } else { Precedence::Request };
         let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
         if stage == Stage::Raise {
+            if failure.may_have_been_done() {
+                self.writes.may_land_until = Some(now + LANDS_WITHIN);
+            }
             let may_be_done = self.raise.may_have_been_done() || failure.may_have_been_done();
             self.raise = if may_be_done { Raise::Stands } else { Raise::NotBegun };
         }
@@ -82,6 +88,8 @@ impl AskCapacity {
             Stage::Count if self.counts_again() && self.attempts.failures > 0 => Stage::PutBack,
             // The fleet is read on meanwhile.
             Stage::Note => Stage::Await,
+            // A raise is looked for then that is none.
+            Stage::NoteBack => Stage::Done,
             Stage::Deaths if self.back_at.is_none() => Stage::Await,
             stage => stage,
         };

@@ -50,7 +50,7 @@ impl Operator {
 }
 
 impl AskCapacity {
-    fn tag(&self) -> Option<RaisedCapacity> {
+    pub(super) fn tag(&self) -> Option<RaisedCapacity> {
         self.fleet.as_ref().and_then(|fleet| RaisedCapacity::read(&fleet.tags))
     }
 
@@ -58,13 +58,13 @@ impl AskCapacity {
     pub(super) fn noting(&self, base: i32, raised: i32) -> RaisedCapacity {
         let is_noted = self.count.on_demand > 0 || self.tag().is_some_and(|tag| tag.spot.is_some());
         let spot = self.base_spot.1.filter(|_| is_noted);
-        RaisedCapacity { base, raised, terminates_excess: self.terminates_excess, spot }
+        let is_back = self.stage == Stage::NoteBack;
+        RaisedCapacity { base, raised, terminates_excess: self.terminates_excess, spot, is_back }
     }
 
-    /// The highest total that victims have noted for this base, as far as this one knows.
-    pub(super) fn noted(&self, base: i32) -> i32 {
-        let tag = self.tag().filter(|tag| tag.base == base).map_or(base, |tag| tag.raised);
-        tag.max(self.writes.noted)
+    /// The tag's number for this base, or that of this victim: `of` tells which of the tag's.
+    pub(super) fn noted(&self, base: i32, of: fn(RaisedCapacity) -> i32) -> i32 {
+        self.tag().filter(|tag| tag.base == base).map_or(base, of).max(self.writes.noted)
     }
 
     /// Tells whether the last total read is none that this victim has written or one has noted, or another victim has noted
@@ -73,13 +73,13 @@ impl AskCapacity {
         let Some((base, fleet)) = self.base.zip(self.fleet.as_ref()) else { return false };
         let total = fleet.capacity.total;
         let has_another_base = self.tag().is_some_and(|tag| tag.base != base && tag.covers(total));
-        has_another_base || !(base..=self.noted(base)).contains(&total)
+        has_another_base || !(base..=self.noted(base, RaisedCapacity::highest)).contains(&total)
     }
 
     /// Tells whether somebody else changes the fleet before this victim's first count, so that its total is no ground for one. A
     /// raise that is noted and does not show yet is a fellow's.
     pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
-        let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.raised);
+        let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.highest());
         self.base.is_none()
             && fleet.state == FleetState::Modifying
             && !is_noted()
@@ -153,13 +153,15 @@ impl AskCapacity {
             (self.base, self.writes.noted) = (Some(planned), total);
             return true;
         }
+        let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));
+        // Another victim has noted that the base is back, and did not know of the process before this one.
+        let is_by_a_process_before = incident.start.is_resumed() && may_be_raised && tag.is_some_and(|tag| tag.is_back);
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let is_strange = match tag {
-            Some(tag) => !tag.covers(total),
+            Some(tag) => !tag.covers(total) && !is_by_a_process_before,
             None => planned.is_some_and(|planned| total > planned),
         };
         if is_strange && self.count.others != Others::Stay && !self.operator.sees(total, tag) {
-            let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));
             self.go_on(now + if may_be_raised { DOUBTFUL_PAUSE } else { STRANGE_PAUSE }, Stage::Read);
             return false;
         }

@@ -44,8 +44,12 @@ impl AskCapacity {
                 if self.is_forgotten() {
                     return self.go_on(now, Stage::Note);
                 }
-                let has_lost = self.has_lost(now, incident, fulfilled);
-                self.go_on(now, if has_lost { Stage::Deaths } else { Stage::Done });
+                match self.writes.may_land_until {
+                    _ if self.has_lost(now, incident, fulfilled) => self.go_on(now, Stage::Deaths),
+                    Some(until) if now < until => self.go_on(until, Stage::Read),
+                    _ if self.is_to_note_back(incident) => self.go_on(now, Stage::NoteBack),
+                    _ => self.go_on(now, Stage::Done),
+                }
             }
             () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
             () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
@@ -147,16 +151,25 @@ impl AskCapacity {
     fn is_back(&self, incident: &Incident) -> bool {
         let Some(fleet) = &self.fleet else { return false };
         let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
-        let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.raised > tag.base);
+        let noted = RaisedCapacity::read(&fleet.tags).is_some_and(|tag| tag.highest() > tag.base);
         match self.writes.accepted {
             Some(written) => shows_base && Some(written) == self.base,
             None => shows_base && !(incident.start.is_resumed() && noted),
         }
     }
 
-    /// The base stands; but a raise that is still under way, of a process that died, may land on it. One more read.
+    /// Tells whether the tag is to say that the base is back. Of many victims some are enough, and of a process before this one
+    /// a write may be under way.
+    fn is_to_note_back(&self, incident: &Incident) -> bool {
+        let says_raised = |tag: RaisedCapacity| tag.highest() > tag.base && tag.raised <= self.writes.noted;
+        let has_written = self.raise.may_have_been_done() && self.writes.accepted == self.base;
+        has_written && self.is_chosen() && !incident.start.is_resumed() && self.tag().is_some_and(says_raised)
+    }
+
+    /// The base stands; but a raise that is still under way may land on it: of a process that died, or one that was given up.
     pub(super) fn back(&mut self, now: BootInstant) {
-        if self.back_at.replace(now).is_some() {
+        let may_land = self.writes.may_land_until.is_some_and(|until| now < until);
+        if self.back_at.replace(now).is_some() && !may_land {
             return self.go_on(now, Stage::Done);
         }
         self.count.wanted = None;

@@ -89,14 +89,15 @@ impl AskCapacity {
         let told = (self.is_raised, self.raise, self.fulfilled, self.back_at.is_some(), self.deaths.dead.len());
         let Count { others, by_marks, wanted, by_itself, fulfilled, .. } = &self.count;
         let count = (others, by_marks.is_some(), wanted, by_itself, fulfilled);
-        let Writes { accepted, tagged, noted, .. } = &self.writes;
-        format!("{stage:?} {read:?} {told:?} {count:?} {accepted:?} {tagged} {noted} {:?}", self.operator)
+        let Writes { accepted, tagged, noted, may_land_until, .. } = &self.writes;
+        let writes = (accepted, tagged, noted, may_land_until.is_some());
+        format!("{stage:?} {read:?} {told:?} {count:?} {writes:?} {:?}", self.operator)
     }
 
     /// What was read last may be the reason for a write, or for one under way.
     #[cfg(test)]
     pub(in crate::core::handover) fn is_about_to_write(&self) -> bool {
         let looks = matches!(self.stage, Stage::Read | Stage::Refused | Stage::Await | Stage::Deaths | Stage::Tidy);
-        !looks && !matches!(self.stage, Stage::Done | Stage::Gone)
+        !looks && !matches!(self.stage, Stage::NoteBack | Stage::Done | Stage::Gone)
     }
 }

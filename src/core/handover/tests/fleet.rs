@@ -18,6 +18,8 @@ struct Told {
     written: Vec<String>,
     calls: Vec<Call>,
     refuses: Option<i32>,
+    /// The first write of this number is not answered, and not done.
+    loses: Option<i32>,
     /// Calls that IAM denies.
     denies: fn(&Call) -> bool,
     requests_denied: bool,
@@ -73,6 +75,7 @@ fn told_of(replacement_strategy: Option<&str>, change: impl FnOnce(&mut Told)) -
         written: Vec::new(),
         calls: Vec::new(),
         refuses: None,
+        loses: None,
         denies: |_| false,
         requests_denied: false,
         dead: Vec::new(),
@@ -111,6 +114,9 @@ impl Told {
             }
             Call::DescribeFleet { .. } => Answer::Fleet(Some(Box::new(self.shown.clone()))),
             Call::DescribeFleetMembers { .. } => Answer::FleetMembers(self.members.clone()),
+            Call::ModifyFleet { total, .. } if self.loses.take_if(|lost| lost == total).is_some() => {
+                Answer::Failed(Failure::unanswered("no answer"))
+            }
             Call::ModifyFleet { total, spot, .. } => {
                 self.written.push(total.to_string());
                 if self.refuses == Some(*total) {
@@ -484,6 +490,45 @@ fn a_target_that_somebody_else_sets_while_the_tag_stands_is_the_base() {
     told.shown.capacity.fulfilled = 14;
     told.until(60_000);
     assert_eq!(told.written, ["14", "12"]);
+}
+
+#[test]
+fn a_target_that_somebody_else_sets_once_the_base_is_back_is_the_base_of_the_next_victim() {
+    let mut first = told(|_| {});
+    first.until(23_000);
+    first.members.push(member("i-new", 24, None));
+    first.shown.capacity.fulfilled = 11;
+    first.until(60_000);
+    assert_eq!(
+        (first.written.clone(), &*first.shown.tags[BASE_CAPACITY_TAG]),
+        (vec!["11".to_owned(), "10".into()], "10..11 termination back")
+    );
+    let (mut shown, mut members) = (first.shown, first.members);
+    // As much as the raise was.
+    (shown.capacity.total, members[0]) = (11, member("i-1", -900, Some(60)));
+    let mut told = told(|told| (told.shown, told.members) = (shown, members));
+    told.until(60_000);
+    assert_eq!(told.written.first().map(String::as_str), Some("13"));
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "11..13 termination");
+}
+
+#[test]
+fn a_raise_that_lands_long_after_it_was_given_up_is_put_back_and_until_then_nobody_says_that_the_base_is_back() {
+    let mut told = told(|told| told.loses = Some(11));
+    told.until(24_000);
+    assert_eq!(told.written, ["11"]);
+    told.members.push(member("i-new", 24, None));
+    told.shown.capacity.fulfilled = 11;
+    told.healthy = vec![healthy("i-new")];
+    told.until(50_000);
+    assert_eq!(told.written, ["11", "10"]);
+    told.shown.capacity.total = 11;
+    told.until(70_000);
+    assert!(told.handover.outcome().is_none(), "{:#?}", told.handover.outcome());
+    assert_eq!(told.shown.tags[BASE_CAPACITY_TAG], "10..11 termination");
+    told.until(100_000);
+    assert_eq!(told.written, ["11", "10", "10"]);
+    assert!(told.handover.outcome().is_some_and(|outcome| outcome.complete), "{:#?}", told.handover.reports());
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::core::plan::{RaisedCapacity, leftover};
 
 const NAMES: [&str; 2] = ["i-victim0", "i-victim1"];
 const BASE: i32 = 4;
+/// A call that was given up lands within this, in milliseconds, if it does.
+const LANDS_WITHIN: u64 = 55_000;
 /// Steps of one interleaving: more than any has.
 const DEPTH: usize = 100;
 
@@ -30,7 +32,7 @@ struct World {
     now: u64,
     daemons: [Daemon; 2],
     aws: Aws,
-    /// A call of a process that is gone, on its way since this instant.
+    /// A call of a process that is gone, or one that was given up, which lands by this instant.
     stale: Option<(u64, Call)>,
     /// One is enough.
     mishap: bool,
@@ -53,7 +55,7 @@ enum Operator {
 enum Step {
     /// AWS does the call of this daemon and answers.
     Arrive(usize),
-    /// AWS does the call of the process that is gone.
+    /// AWS does the call of the process that is gone, or the one that was given up.
     ArriveStale,
     Launch,
     Kill(usize),
@@ -61,6 +63,8 @@ enum Step {
     LoseReply(usize),
     /// The call of this daemon never arrives.
     LoseCall(usize),
+    /// The call of this daemon is not answered in time, and arrives later.
+    GiveUp(usize),
     Operate(i32),
     /// Nothing is under way: time passes until a daemon wakes.
     Wait,
@@ -127,15 +131,19 @@ impl World {
         steps.extend(self.stale.is_some().then_some(Step::ArriveStale));
         steps.extend(((self.aws.members.len() as i32) < self.aws.total).then_some(Step::Launch));
         if !self.mishap {
-            let busy = (0..2).filter(|index| self.daemons[*index].in_flight.is_some());
-            steps.extend(busy.flat_map(|index| [Step::Kill(index), Step::LoseReply(index), Step::LoseCall(index)]));
+            for (index, daemon) in self.daemons.iter().enumerate() {
+                let Some((_, call)) = &daemon.in_flight else { continue };
+                steps.extend([Step::Kill(index), Step::LoseCall(index)]);
+                steps.extend([Step::LoseReply(index), Step::GiveUp(index)].into_iter().filter(|_| call.writes()));
+            }
         }
         if let Operator::Will(total) = self.operator {
             steps.push(Step::Operate(total));
         }
         // No call takes longer than its limit.
-        let under_way = self.daemons.iter().filter_map(|daemon| daemon.in_flight.as_ref()).chain(&self.stale);
-        let latest = under_way.map(|(begun, _)| begun + CALL_LIMIT.as_millis() as u64).min().unwrap_or(u64::MAX);
+        let under_way = self.daemons.iter().filter_map(|daemon| daemon.in_flight.as_ref());
+        let answered_by = under_way.map(|(begun, _)| begun + CALL_LIMIT.as_millis() as u64);
+        let latest = answered_by.chain(self.stale.as_ref().map(|(by, _)| *by)).min().unwrap_or(u64::MAX);
         steps.extend(self.wake().filter(|wake| *wake <= latest).map(|_| Step::Wait));
         steps
     }
@@ -154,13 +162,14 @@ impl World {
                 world.now += 20;
                 world.answer(index, answer);
             }
-            Step::LoseReply(index) | Step::LoseCall(index) => {
+            Step::LoseReply(index) | Step::LoseCall(index) | Step::GiveUp(index) => {
                 world.mishap = true;
                 let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
                 if matches!(step, Step::LoseReply(_)) {
                     let _ = world.aws.perform(world.now, &id(NAMES[0]), &call);
                 }
                 world.now = world.now.max(begun + CALL_LIMIT.as_millis() as u64);
+                world.stale = matches!(step, Step::GiveUp(_)).then_some((world.now + LANDS_WITHIN, call));
                 let lost = Answer::Failed(Failure::unanswered("no answer"));
                 world.answer(index, lost);
             }
@@ -174,7 +183,7 @@ impl World {
             Step::Kill(index) => {
                 world.mishap = true;
                 let (begun, call) = world.daemons[index].in_flight.take().expect("a call");
-                world.stale = call.writes().then_some((begun, call));
+                world.stale = call.writes().then_some((begun + CALL_LIMIT.as_millis() as u64, call));
                 world.daemons[index] = Daemon { ask: World::ask(index), earlier: Earlier::Perhaps, in_flight: None };
             }
             Step::Operate(total) => {
@@ -225,7 +234,7 @@ impl World {
             self.stale.as_ref().map(|(_, call)| call),
             self.mishap,
             self.aws.excess == ExcessCapacity::Stays,
-            self.stale.as_ref().map(|(begun, _)| (self.now - begun) / 500).unwrap_or_default(),
+            self.stale.as_ref().map(|(by, _)| by.saturating_sub(self.now) / 500).unwrap_or_default(),
             self.operator,
             self.aws.members.len(),
         )

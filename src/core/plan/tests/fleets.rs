@@ -153,6 +153,8 @@ fn whoever_finds_the_tag_and_nobody_under_notice_puts_the_fleet_right() {
     assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(5)), surplus, "{word}");
     assert_eq!(leftover(&tagged(4, stays, "4..6 termination"), &living(4)), right(None, true, true));
     assert_eq!(leftover(&tagged(4, terminates, "4..6 termination"), &living(5)), right(None, false, true), "by hand");
+    let since = "somebody has set it since it was back";
+    assert_eq!(leftover(&tagged(5, stays, "4..6 termination back"), &living(5)), right(None, true, true), "{since}");
     assert_eq!(leftover(&tagged(5, stays, "4..6"), &[member("i-b", "m5.large", true)]), Leftover::Later);
     for (value, spot) in [("4..6", 1), ("4..6 spot-2", 2)] {
         let mixed = tagged(5, stays, value);

@@ -212,9 +212,9 @@ fn raised_and_counted_for_the_last_time() -> Told {
     let mut told = told(|_| {});
     told.until(23_000);
     told.shown.capacity.fulfilled = 11;
-    told.members.push(member("i-new", 22, None));
     told.until(29_500);
     assert_eq!(told.written, ["11", "10"]);
+    told.members.push(member("i-new", 22, None));
     told
 }
 
@@ -267,7 +267,7 @@ fn a_tag_that_somebody_takes_off_while_the_fleet_is_raised_costs_neither_base_no
         told.until(60_000);
         assert_eq!(told.written, ["11", "10"], "restarted: {is_restarted}");
         let tag = told.shown.tags.get(BASE_CAPACITY_TAG).map(String::as_str);
-        assert_eq!(tag, Some("10..11 termination"), "restarted: {is_restarted}");
+        assert!(tag.is_some_and(|tag| tag.starts_with("10..11 termination")), "restarted: {is_restarted}");
         assert_back(&told);
     }
 }
