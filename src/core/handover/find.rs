@@ -81,6 +81,8 @@ pub(super) struct Find {
     pub(super) makes_room: bool,
     /// Members that have ended: their group lists them until it has looked at them.
     dead: BTreeSet<InstanceId>,
+    /// Successors that a look of another duty's has shown, to be handed out.
+    pub(super) overheard: Option<Found>,
     /// Every victim has its successor.
     done: bool,
     begun_at: BootInstant,
@@ -137,6 +139,7 @@ impl Find {
             size: None,
             makes_room: false,
             dead: BTreeSet::new(),
+            overheard: None,
             done: false,
             begun_at: now,
             looks_on: false,
@@ -282,6 +285,18 @@ impl Find {
         // A victim that was replaced before needs nobody more, though its successor may be going itself.
         let is_full = self.size.is_some_and(|size| Units::of(fleet, members, incident, now).staying >= size);
         self.hand_out(now, new, self.owner_launches || (found < lost && !is_full))
+    }
+
+    /// Takes a count of the duty that asks the fleet: where it shows a successor, nobody has to look for that one.
+    pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
+        if self.done || self.attempts.in_flight {
+            return;
+        }
+        let next = (self.attempts.clone(), self.looks);
+        match self.fleet_shown(now, incident, members) {
+            Found::Successors(instances) => self.overheard = Some(Found::Successors(instances)),
+            _ => (self.attempts, self.looks) = next,
+        }
     }
 
     /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.

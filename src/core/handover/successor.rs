@@ -238,6 +238,9 @@ impl SuccessorDuties {
     pub(super) fn due(&mut self, situation: &mut Situation<'_>) -> Vec<(DutyId, Call)> {
         let now = situation.now;
         let mut calls = Vec::new();
+        if let Some(found) = self.find.as_mut().and_then(|find| find.overheard.take()) {
+            self.follow_find(situation, found);
+        }
         // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
         let alone = situation.incident.id.action == Some(Action::Hibernate) && !situation.deregistration_tried;
         if let Some(ask) = self.ask.as_mut().filter(|_| !alone) {
@@ -278,6 +281,9 @@ impl SuccessorDuties {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
             find.makes_room = self.ask.as_ref().is_some_and(|ask| ask.makes_room());
             find.size = self.ask.as_ref().and_then(|ask| ask.size()).or(find.size);
+            if let (DutyId::Ask, Answer::FleetMembers(members)) = (asked, answer) {
+                find.overhear(now, incident, members);
+            }
         }
     }
 

@@ -60,3 +60,16 @@ fn a_successor_that_died_before_any_look_showed_it_is_raised_for_again() {
     told.until(90_000);
     assert_eq!(told.written.get(2).map(String::as_str), Some("11"), "{:?}", told.written);
 }
+
+#[test]
+fn a_successor_that_the_last_count_shows_is_not_looked_for() {
+    let mut told = told(|_| {});
+    told.until(23_000);
+    told.shown.capacity.fulfilled = 11;
+    told.members.push(member("i-new", 22, None));
+    told.until(29_500);
+    assert_eq!(told.handover.successor_id(), Some(id("i-new")));
+    told.until(60_000);
+    let counts = told.calls.iter().filter(|call| matches!(call, Call::DescribeFleetMembers { .. })).count();
+    assert_eq!(counts, 2, "before the raise, and before the base is put back");
+}
