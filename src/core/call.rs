@@ -131,7 +131,8 @@ pub enum Call {
     DescribeInstancesByAddress {
         addresses: Vec<String>,
     },
-    DescribeSuccessorsByTag,
+    /// Finds the instances that were launched in the place of this one.
+    DescribeSuccessorsByTag(InstanceId),
     /// Sets a tag on this instance.
     TagInstance {
         key: String,
@@ -328,7 +329,7 @@ impl fmt::Display for Call {
             Call::DescribeInstancesByAddress { addresses } => {
                 write!(f, "DescribeInstances, for the addresses {}", addresses.join(", "))
             }
-            Call::DescribeSuccessorsByTag => f.write_str("DescribeInstances, for a successor of this instance"),
+            Call::DescribeSuccessorsByTag(of) => write!(f, "DescribeInstances, for a successor of {of}"),
             Call::TagInstance { key, .. } => write!(f, "CreateTags on this instance: {key}"),
             Call::UntagInstance { key } => write!(f, "DeleteTags on this instance: {key}"),
             Call::TerminateInstances => f.write_str("TerminateInstances of this instance"),
@@ -358,7 +359,7 @@ impl Call {
                 | Call::DescribeInstancesOfFleet { .. }
                 | Call::DescribeInstances { .. }
                 | Call::DescribeInstancesByAddress { .. }
-                | Call::DescribeSuccessorsByTag
+                | Call::DescribeSuccessorsByTag(_)
                 | Call::RunHook { .. }
                 | Call::LookAtReadiness(_)
                 | Call::FindTargetGroups
@@ -410,6 +411,7 @@ mod tests {
             assert_eq!(call.limit(Duration::from_secs(110)), Duration::from_secs(20), "{call}");
             assert_eq!(call.limit(Duration::from_secs(7)), Duration::from_secs(7), "{call}");
         }
-        assert_eq!(Call::DescribeSuccessorsByTag.limit(Duration::from_secs(110)), CALL_LIMIT);
+        let by_tag = Call::DescribeSuccessorsByTag(InstanceId::new("i-1"));
+        assert_eq!(by_tag.limit(Duration::from_secs(110)), CALL_LIMIT);
     }
 }

@@ -92,7 +92,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::RunInstances { .. }
         | Call::DescribeInstances { .. }
         | Call::DescribeInstancesByAddress { .. }
-        | Call::DescribeSuccessorsByTag
+        | Call::DescribeSuccessorsByTag(_)
         | Call::TagInstance { .. }
         | Call::UntagInstance { .. }
         | Call::TerminateInstances => with_ec2(aws, identity, call).await,
@@ -148,8 +148,9 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer, 
             };
             ec2.describe_instances_by_address(&vpc_id, &addresses).await.map(Answer::Instances)
         }
-        Call::DescribeSuccessorsByTag => {
-            ec2.describe_instances_by_tag(PREDECESSOR_TAG, us.as_str()).await.map(Answer::Instances)
+        Call::DescribeSuccessorsByTag(predecessor) => {
+            let found = ec2.describe_instances_by_tag(PREDECESSOR_TAG, predecessor.as_str()).await;
+            found.map(Answer::Instances)
         }
         Call::TagInstance { key, value } => ec2.create_tags(us.as_str(), &[(&key, &value)]).await.map(accepted),
         Call::UntagInstance { key } => ec2.delete_tags(us.as_str(), &[&key]).await.map(accepted),

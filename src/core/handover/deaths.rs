@@ -19,6 +19,8 @@ pub(super) struct Death {
     pub(super) has_run: bool,
     /// It lives, and was launched for an incident before this one.
     pub(super) is_of_another: bool,
+    /// It bore the tag of an instance that goes: its own daemon has asked for its successor.
+    pub(super) was_leaving: bool,
 }
 
 impl fmt::Display for Death {

@@ -375,7 +375,9 @@ impl Duty<HandingOver> for Find {
             (Stage::Members, Among::Fleet { kind, fleet, .. }) => {
                 Some(Call::DescribeFleetMembers { kind: *kind, fleet_id: fleet.id.clone(), unit: fleet.unit })
             }
-            (Stage::Members, Among::Tagged) => Some(Call::DescribeSuccessorsByTag),
+            (Stage::Members, Among::Tagged) => {
+                Some(Call::DescribeSuccessorsByTag(situation.incident.id.instance_id.clone()))
+            }
         }
     }
 

@@ -52,8 +52,9 @@ pub(super) struct AskLaunch {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
-    /// After a restart: what the process before this one has launched may be there.
-    Look,
+    /// After a restart: what the process before this one has launched for this instance may be there. After the death of a
+    /// successor that was leaving: what that one's own daemon has launched.
+    Look(InstanceId),
     Create,
     /// The token may have launched: looking for what it launched, and asking again under it.
     Doubt(Doubt),
@@ -86,7 +87,11 @@ impl AskLaunch {
             attempt: 0,
             way: LaunchWay::Fleet,
             fleets_refused: Vec::new(),
-            stage: if incident.start.is_resumed() { Stage::Look } else { Stage::Create },
+            stage: if incident.start.is_resumed() {
+                Stage::Look(incident.id.instance_id.clone())
+            } else {
+                Stage::Create
+            },
             attempts,
             errors: Vec::new(),
             remark: None,
@@ -98,7 +103,7 @@ impl AskLaunch {
     }
 
     fn is_asking(&self) -> bool {
-        matches!(self.stage, Stage::Look | Stage::Create | Stage::Doubt(Doubt::AtWork))
+        matches!(self.stage, Stage::Look(_) | Stage::Create | Stage::Doubt(Doubt::AtWork))
     }
 
     /// What AWS understood and refused it may take in another way, or for other pools; anything else is asked again as it
@@ -261,7 +266,7 @@ impl Ask for AskLaunch {
     }
 
     /// Another one after a pause, or none where it would die of the same.
-    fn died(&mut self, now: BootInstant, Death { instance_id, reason, .. }: &Death) -> bool {
+    fn died(&mut self, now: BootInstant, Death { instance_id, reason, was_leaving, .. }: &Death) -> bool {
         let code = reason.as_ref().map_or("an unknown reason", |reason| reason.code.as_str()).to_owned();
         self.deaths.push(code.clone());
         self.next_attempt(now);
@@ -271,6 +276,9 @@ impl Ask for AskLaunch {
         if alike >= MOST_DEATHS {
             self.stage = Stage::GivenUp(format!("{alike} successors died of {what}; {}", advice(&code)));
             return true;
+        }
+        if *was_leaving {
+            self.stage = Stage::Look(instance_id.clone());
         }
         self.attempts.next = now + pause_after_deaths(self.deaths.len(), self.attempts.seed ^ u64::from(self.attempt));
         true
@@ -288,8 +296,8 @@ impl Duty<HandingOver> for AskLaunch {
         if !self.is_asking() {
             return None;
         }
-        if self.stage == Stage::Look {
-            return Some(Call::DescribeSuccessorsByTag);
+        if let Stage::Look(predecessor) = &self.stage {
+            return Some(Call::DescribeSuccessorsByTag(predecessor.clone()));
         }
         let token = client_token(situation.incident, self.attempt);
         Some(match self.way {
@@ -310,11 +318,15 @@ impl Duty<HandingOver> for AskLaunch {
             return Ok(News::None);
         }
         let asked = match answer {
-            Answer::Instances(instances) if self.stage == Stage::Look => {
+            Answer::Instances(instances) if matches!(self.stage, Stage::Look(_)) => {
                 self.looked(now, situation.incident, instances)
             }
-            // The token tells.
-            Answer::Failed(_) if self.stage == Stage::Look => {
+            // AWS may not tell; of our own launches the token does.
+            Answer::Failed(failure) if matches!(self.stage, Stage::Look(_)) => {
+                let is_ours = self.stage == Stage::Look(situation.incident.id.instance_id.clone());
+                if !is_ours && failure.kind != FailureKind::Denied {
+                    return Err(Answer::Failed(failure));
+                }
                 self.stage = Stage::Create;
                 self.attempts.succeeded(now);
                 Asked::Pending
@@ -379,7 +391,7 @@ impl Duty<HandingOver> for AskLaunch {
                     "AWS did not tell whether it launched, and no successor has shown: none is launched beside it";
                 DutyReport::new(duty, false, what)
             }
-            (Stage::Look | Stage::Create, _) => {
+            (Stage::Look(_) | Stage::Create, _) => {
                 let advice = if on_demand || !self.errors.iter().any(|error| is_of_the_pool(error)) {
                     ""
                 } else {

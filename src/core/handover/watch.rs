@@ -175,6 +175,7 @@ impl Watch {
             reason: instance.state_reason.clone(),
             has_run,
             is_of_another: self.is_of_another(instance),
+            was_leaving: self.goes(&instance.instance_id),
         }
     }
 

@@ -50,6 +50,7 @@ impl AskCapacity {
             reason: it.state_reason,
             has_run: false,
             is_of_another: false,
+            was_leaving: false,
         };
         let deaths: Vec<Death> =
             dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();

@@ -93,7 +93,7 @@ pub(super) fn other_calls(call: &Call) -> Answer {
         Call::LookAtConnections { .. } => {
             Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
         }
-        Call::DescribeSuccessorsByTag => Answer::Instances(Vec::new()),
+        Call::DescribeSuccessorsByTag(_) => Answer::Instances(Vec::new()),
         Call::DescribeTargetHealth { target_group, .. } => {
             let ours = registrations("i-victim").into_iter().filter(|it| it.target_group == *target_group);
             let ours: Vec<Target> = ours.flat_map(|it| it.targets).collect();
@@ -234,6 +234,37 @@ fn successors_that_die_at_birth_are_told_of_and_paused_and_after_three_of_one_re
 }
 
 #[test]
+fn a_successor_that_was_leaving_when_it_died_is_followed_by_what_its_own_daemon_has_launched() {
+    for has_launched in [true, false] {
+        let mut run = Launching::leaving(registrations("i-victim"));
+        let instance = |name: &str, state, is_leaving: bool| {
+            let tags = is_leaving.then(|| (LEAVING_TAG.to_owned(), "soon".to_owned())).into_iter().collect();
+            Answer::Instances(vec![Instance { state, tags, ..running(name) }])
+        };
+        let asked = run.until(118_000, &mut |now, call| match call {
+            Call::CreateFleet { .. } => launched_by_aws(&[if now < 1_000 { "i-new" } else { "i-late" }], &[]),
+            Call::DescribeInstances { instance_ids } if instance_ids.contains(&id("i-new")) => {
+                let state = if now < 60_000 { InstanceState::Running } else { InstanceState::Terminated };
+                instance("i-new", state, now > 30_000)
+            }
+            Call::DescribeInstances { instance_ids } => {
+                instance(instance_ids[0].as_str(), InstanceState::Running, false)
+            }
+            Call::DescribeSuccessorsByTag(predecessor) if *predecessor == id("i-new") && has_launched => {
+                instance("i-newer", InstanceState::Running, false)
+            }
+            // Nobody tells of its health.
+            Call::DescribeTargetHealth { .. } => Answer::Health(Vec::new()),
+            other => other_calls(other),
+        });
+        let launches = asked.iter().filter(|(_, call)| matches!(call, Call::CreateFleet { .. })).count();
+        assert_eq!(launches, if has_launched { 1 } else { 2 }, "{asked:?}");
+        let successor = if has_launched { "i-newer" } else { "i-late" };
+        assert_eq!(run.handover.successor_id(), Some(id(successor)));
+    }
+}
+
+#[test]
 fn what_a_person_can_do_about_a_limit_on_volumes_is_told_with_the_reason() {
     let mut run = Launching::new();
     run.until(120_000, &mut |_, call| match call {
@@ -352,13 +383,13 @@ fn the_process_after_a_kill_asks_under_the_token_of_the_attempt_that_was_made() 
         };
         let asked = next.until(70_000, &mut |_, call| match call {
             Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
-            Call::DescribeSuccessorsByTag if is_found => seen("i-new", InstanceState::Running, None),
+            Call::DescribeSuccessorsByTag(_) if is_found => seen("i-new", InstanceState::Running, None),
             Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
             other => other_calls(other),
         });
         let expected = if is_found { Vec::new() } else { vec![tokens_before[1].clone()] };
         let asked: Vec<_> =
-            asked.into_iter().filter(|(_, call)| !matches!(call, Call::DescribeSuccessorsByTag)).collect();
+            asked.into_iter().filter(|(_, call)| !matches!(call, Call::DescribeSuccessorsByTag(_))).collect();
         assert_eq!(tokens(&asked), expected, "found {is_found}, noted {is_noted}");
         assert_eq!(next.handover.successor_id(), Some(id("i-new")));
     }
@@ -429,7 +460,9 @@ fn a_launch_in_doubt_that_is_found_is_told_as_made_by_this_very_process() {
     let mut run = Launching::new();
     run.until(20_000, &mut |_, call| match call {
         Call::CreateFleet { .. } => launched_by_aws(&[], &[]),
-        Call::DescribeSuccessorsByTag | Call::DescribeInstances { .. } => seen("i-new", InstanceState::Running, None),
+        Call::DescribeSuccessorsByTag(_) | Call::DescribeInstances { .. } => {
+            seen("i-new", InstanceState::Running, None)
+        }
         other => other_calls(other),
     });
     let told = run.outcome();

@@ -86,7 +86,7 @@ fn costs(call: &Call, members: usize) -> Vec<(&'static str, &'static str)> {
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
         Call::TagInstance { .. } | Call::TagFleet { .. } => ("ec2 mutating", "CreateTags"),
         Call::ModifyFleet { .. } => ("ec2 mutating", "ModifyFleet"),
-        Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag | Call::DescribeInstancesOfFleet { .. } => {
+        Call::DescribeInstances { .. } | Call::DescribeSuccessorsByTag(_) | Call::DescribeInstancesOfFleet { .. } => {
             ("ec2 describe", "DescribeInstances")
         }
         Call::DescribeFleet { .. } => ("ec2 describe", "DescribeFleets"),

@@ -58,8 +58,8 @@ impl Aws {
             Call::DescribeInstances { instance_ids } => {
                 Answer::Instances(instance_ids.iter().filter_map(|wanted| self.instance(wanted, now)).collect())
             }
-            Call::DescribeSuccessorsByTag => {
-                let tagged = self.tagged.get(from).into_iter().flatten();
+            Call::DescribeSuccessorsByTag(predecessor) => {
+                let tagged = self.tagged.get(predecessor).into_iter().flatten();
                 Answer::Instances(tagged.filter_map(|wanted| self.instance(wanted, now)).collect())
             }
             Call::TagInstance { key, value } => {
