@@ -54,20 +54,12 @@ impl Facts {
     pub(super) fn situation<'a>(&'a mut self, now: BootInstant, duties: &Duties) -> Situation<'a> {
         let (settings, successor) = (self.effective_leave(), duties.successor.as_ref());
         let manner = self.incident.manner(&settings, self.incident.plan.as_ref());
-        let latest = self.latest_leave(&settings);
-        let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
         // Nothing is gained by leaving minutes before a scheduled event, whoever comes or does not.
         let has_time = self.incident.signal == Signal::ScheduledEvent;
         let waits =
             manner == Manner::ServeOn && (has_time || successor.is_none_or(SuccessorDuties::is_worth_waiting_for));
-        let keeps_the_light_on = || self.keeps_the_light_on(now, &settings, &duties.lights);
-        let may_leave = match manner {
-            _ if self.incident.leaving_since.is_some() || is_healthy || self.leaves_whoever_serves(successor) => true,
-            Manner::Open => false,
-            Manner::ServeOn if waits => now >= latest && !keeps_the_light_on(),
-            Manner::ServeOn | Manner::AtOnce => !keeps_the_light_on(),
-        };
-        let looks_from = if waits { latest - light::AHEAD } else { self.begun_at };
+        let may_leave = self.may_leave(now, &settings, (manner, waits), duties);
+        let looks_from = if waits { self.latest_leave(&settings) - light::AHEAD } else { self.begun_at };
         // The tag of one among many can wait for the deregistration.
         let marks_at_once =
             manner != Manner::AtOnce || self.crowd.is_small() || duties.lights.iter().any(Light::asks_for_tags);
@@ -82,17 +74,13 @@ impl Facts {
         let counts = successor.filter(|_| !self.settings.lists_target_groups);
         let unlisted: Vec<TargetGroupArn> = counts.iter().flat_map(|it| it.unlisted()).cloned().collect();
         let registrations = self.incident.registrations.known();
-        let waits_for_another = registrations.iter().enumerate().any(|(index, registration)| {
-            let light = duties.lights.get(index);
-            light::is_taken_out(registration, &goes_out_of) && light.is_none_or(|light| light.waits_for_another(now))
-        });
         Situation {
             now,
             manner,
             may_leave,
             may_mark: !may_leave && marks_at_once,
             is_marked: duties.mark.is_settled(),
-            waits_for_another: !may_leave && waits_for_another,
+            waits_for_another: !may_leave && self.waits_for_another(now, &duties.lights, &goes_out_of),
             looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
             is_certain: !self.incident.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
@@ -117,6 +105,27 @@ impl Facts {
             settings,
             incident: &mut self.incident,
         }
+    }
+
+    /// `manner` and whether the successor is waited for.
+    fn may_leave(&self, now: BootInstant, settings: &LeaveSettings, manner: (Manner, bool), duties: &Duties) -> bool {
+        let successor = duties.successor.as_ref();
+        let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
+        let keeps_the_light_on = || self.keeps_the_light_on(now, settings, &duties.lights);
+        match manner {
+            _ if self.incident.leaving_since.is_some() || is_healthy || self.leaves_whoever_serves(successor) => true,
+            (Manner::Open, _) => false,
+            (Manner::ServeOn, true) => now >= self.latest_leave(settings) && !keeps_the_light_on(),
+            (Manner::ServeOn | Manner::AtOnce, _) => !keeps_the_light_on(),
+        }
+    }
+
+    /// Others go too, and nobody would serve in a target group that this instance goes out of.
+    fn waits_for_another(&self, now: BootInstant, lights: &[Light], goes_out_of: &[TargetGroupArn]) -> bool {
+        self.incident.registrations.known().iter().enumerate().any(|(index, registration)| {
+            let light = lights.get(index);
+            light::is_taken_out(registration, goes_out_of) && light.is_none_or(|light| light.waits_for_another(now))
+        })
     }
 
     /// A Classic Load Balancer or VPC Lattice sends requests without any target group of ours, and so may a target group of

@@ -4,13 +4,14 @@
 mod exit;
 mod fate;
 mod launch_first;
+mod launched;
 mod stage;
 
 use std::time::Duration;
 
 use exit::{Exit, Left, LeftBy, Said, was_in_service};
 pub(super) use exit::{membership, ours};
-use launch_first::{Doubt, Failed, LaunchFirst, has_grown, is_replaced_by_group, may_have_changed};
+use launch_first::{LaunchFirst, is_replaced_by_group, may_have_changed};
 use stage::{Reason, Stage};
 
 use super::ask::Ask;
@@ -18,14 +19,10 @@ use super::course::{Asked, HandingOver, News, Situation};
 use super::crowd::Bucket;
 use super::launch::{NOTED_WITHIN, client_token};
 use super::manner::Manner;
-use super::words::seconds;
 use crate::core::call::{Answer, Call, HookResult};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
 use crate::core::incident::{Incident, LaunchStep};
-use crate::core::model::{
-    AutoScalingGroup, BootInstant, GroupMember, GroupRoom, Launched, Membership, MilestoneKind, Signal,
-};
-use crate::core::retry::Failure;
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership, MilestoneKind, Signal};
 
 /// Between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -122,77 +119,6 @@ impl AskGroup {
                 self.go_on(now + pause, Stage::Exit { decrement })
             }
             Membership::AtLaunchHook | Membership::NotYet => self.go_on(now + LOOK_EVERY, Stage::Read { decrement }),
-        }
-    }
-
-    /// An answer with instances or errors is the last word on its token.
-    fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
-        if !launched.instances.is_empty() {
-            Ask::launched(self, now);
-            return Asked::Launched(launched.instances);
-        }
-        if launched.errors.is_empty() {
-            self.launch.doubt = Doubt::Past;
-            return self.refuse(now, "AWS answered with neither an instance nor an error".to_owned());
-        }
-        self.launch.doubt = Doubt::None;
-        if self.launch.next_zone() {
-            return self.go_on(now + NOTED_WITHIN, Stage::Launch);
-        }
-        self.refuse(now, launched.errors.join(", "))
-    }
-
-    fn launch_failed(&mut self, now: BootInstant, incident: &Incident, failure: Failure) -> Asked {
-        // The launch goes on at AWS: the same token will be answered.
-        if failure.has_code(&["IdempotentCallInProgress"]) {
-            self.launch.doubt = Doubt::InProgress;
-            return self.go_on(now + ASK_AGAIN_AFTER, Stage::Launch);
-        }
-        match self.launch.failed(now, &failure, self.attempts.failures, incident) {
-            Failed::Compare => return self.go_on(now, Stage::Compare),
-            Failed::Again => self.attempts.failed(now, failure),
-            Failed::Refused => {
-                if self.launch.is_first() {
-                    let name = &self.group.name;
-                    self.remark = Some(format!(
-                        "group {name} launches no successor first, because LaunchInstances is refused: {failure}"
-                    ));
-                }
-                return self.refuse(now, failure.to_string());
-            }
-        }
-        Asked::Pending
-    }
-
-    /// The group as it is since AWS has been silent. One that has grown may hold our successor or a fellow's: nothing but the
-    /// token tells which.
-    fn compared(&mut self, now: BootInstant, room: &GroupRoom) -> Asked {
-        if has_grown(&self.group, room) {
-            return self.go_on(now + LOOK_EVERY, Stage::Launch);
-        }
-        self.launch.doubt = Doubt::None;
-        self.refuse(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
-    }
-
-    /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
-    fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
-        self.launch.refuse(why);
-        if self.launch.is_in_doubt() {
-            self.go_on(now, Stage::Doubt);
-            return Asked::InDoubt;
-        }
-        self.go_on_without_launch(now)
-    }
-
-    fn go_on_without_launch(&mut self, now: BootInstant) -> Asked {
-        match self.reason {
-            Reason::Open => self.go_on(now, Stage::Stay),
-            Reason::Scheduled => {
-                let pause = self.launch.pause();
-                self.remark = self.launch.stays(&self.group.name).or(self.remark.take());
-                self.go_on(now + pause, Stage::Stay)
-            }
-            Reason::Announced | Reason::Terminated => self.go_on(now, Stage::Exit { decrement: false }),
         }
     }
 
@@ -341,7 +267,7 @@ impl Ask for AskGroup {
     }
 
     fn makes_room(&self) -> bool {
-        matches!(self.stage, Stage::Exit { decrement: true } | Stage::Read { decrement: true })
+        matches!(self.stage, Stage::Regard | Stage::Exit { decrement: true } | Stage::Read { decrement: true })
     }
 
     fn nobody_comes(&self) -> Option<&'static str> {

@@ -1,8 +1,11 @@
 //! The fate of the asking in words, for the end of a handover.
 
+use super::AskGroup;
 use super::exit::{Left, LeftBy};
 use super::stage::Stage;
-use super::{AskGroup, BootInstant, DutyReport, seconds};
+use crate::core::duty::DutyReport;
+use crate::core::handover::words::seconds;
+use crate::core::model::BootInstant;
 
 impl AskGroup {
     pub(super) fn fate(&self, begun_at: BootInstant) -> DutyReport {

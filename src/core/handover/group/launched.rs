@@ -1,0 +1,84 @@
+//! The answers to LaunchInstances, and the way on where AWS refuses it.
+
+use super::launch_first::{Doubt, Failed, has_grown};
+use super::stage::{Reason, Stage};
+use super::{ASK_AGAIN_AFTER, AskGroup, LOOK_EVERY};
+use crate::core::handover::ask::Ask;
+use crate::core::handover::course::Asked;
+use crate::core::handover::launch::NOTED_WITHIN;
+use crate::core::incident::Incident;
+use crate::core::model::{BootInstant, GroupRoom, Launched};
+use crate::core::retry::Failure;
+
+impl AskGroup {
+    /// An answer with instances or errors is the last word on its token.
+    pub(super) fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
+        if !launched.instances.is_empty() {
+            Ask::launched(self, now);
+            return Asked::Launched(launched.instances);
+        }
+        if launched.errors.is_empty() {
+            self.launch.doubt = Doubt::Past;
+            return self.refuse(now, "AWS answered with neither an instance nor an error".to_owned());
+        }
+        self.launch.doubt = Doubt::None;
+        if self.launch.next_zone() {
+            return self.go_on(now + NOTED_WITHIN, Stage::Launch);
+        }
+        self.refuse(now, launched.errors.join(", "))
+    }
+
+    pub(super) fn launch_failed(&mut self, now: BootInstant, incident: &Incident, failure: Failure) -> Asked {
+        // The launch goes on at AWS: the same token will be answered.
+        if failure.has_code(&["IdempotentCallInProgress"]) {
+            self.launch.doubt = Doubt::InProgress;
+            return self.go_on(now + ASK_AGAIN_AFTER, Stage::Launch);
+        }
+        match self.launch.failed(now, &failure, self.attempts.failures, incident) {
+            Failed::Compare => return self.go_on(now, Stage::Compare),
+            Failed::Again => self.attempts.failed(now, failure),
+            Failed::Refused => {
+                if self.launch.is_first() {
+                    let name = &self.group.name;
+                    self.remark = Some(format!(
+                        "group {name} launches no successor first, because LaunchInstances is refused: {failure}"
+                    ));
+                }
+                return self.refuse(now, failure.to_string());
+            }
+        }
+        Asked::Pending
+    }
+
+    /// The group as it is since AWS has been silent. One that has grown may hold our successor or a fellow's: nothing but the
+    /// token tells which.
+    pub(super) fn compared(&mut self, now: BootInstant, room: &GroupRoom) -> Asked {
+        if has_grown(&self.group, room) {
+            return self.go_on(now + LOOK_EVERY, Stage::Launch);
+        }
+        self.launch.doubt = Doubt::None;
+        self.refuse(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
+    }
+
+    /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
+    pub(super) fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
+        self.launch.refuse(why);
+        if self.launch.is_in_doubt() {
+            self.go_on(now, Stage::Doubt);
+            return Asked::InDoubt;
+        }
+        self.go_on_without_launch(now)
+    }
+
+    pub(super) fn go_on_without_launch(&mut self, now: BootInstant) -> Asked {
+        match self.reason {
+            Reason::Open => self.go_on(now, Stage::Stay),
+            Reason::Scheduled => {
+                let pause = self.launch.pause();
+                self.remark = self.launch.stays(&self.group.name).or(self.remark.take());
+                self.go_on(now + pause, Stage::Stay)
+            }
+            Reason::Announced | Reason::Terminated => self.go_on(now, Stage::Exit { decrement: false }),
+        }
+    }
+}
