@@ -245,6 +245,9 @@ impl Handover {
         if answer.is_throttled() {
             self.facts.crowd.was_throttled(now);
         }
+        if let Some(room) = answer.room() {
+            self.facts.incident.is_shown(&room.members);
+        }
         if let Some(successor) = &mut self.duties.successor {
             successor.overhear(now, &self.facts.incident, id, &answer);
         }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::call::HookKind;
 use crate::core::model::{
-    BootInstant, Identity, IncidentId, InstanceId, Milestone, MilestoneKind, Signal, TargetGroupArn,
+    BootInstant, GroupMember, Identity, IncidentId, InstanceId, Milestone, MilestoneKind, Signal, TargetGroupArn,
 };
 use crate::core::plan::Plan;
 
@@ -193,6 +193,16 @@ impl Incident {
         let is_known =
             |unclear: &TargetGroupArn| self.registrations.known().iter().any(|it| it.target_group == *unclear);
         self.unclear.iter().filter(move |unclear| !is_known(unclear))
+    }
+
+    /// The group shows this instance as it holds it now: what it loses by leaving is told when it comes back.
+    pub(crate) fn is_shown(&mut self, members: &[GroupMember]) {
+        let is_ours = |member: &&GroupMember| member.instance_id == self.id.instance_id;
+        let (Some(now), Some(Plan::Group { group, .. })) = (members.iter().find(is_ours), &mut self.plan) else {
+            return;
+        };
+        let known = group.members.iter_mut().filter(|member| member.instance_id == now.instance_id);
+        known.for_each(|member| member.loses_protection = now.loses_protection);
     }
 
     /// Tells whether no interruption is announced.

@@ -502,6 +502,21 @@ fn a_member_that_was_moved_to_another_group_leaves_that_one() {
 }
 
 #[test]
+fn a_protection_from_scale_in_that_was_set_since_the_look_up_is_known_to_whoever_comes_back() {
+    for (known, shown) in [(false, true), (true, false)] {
+        let ours = |loses_protection| GroupMember { loses_protection, ..member(US, "InService") };
+        let group = AutoScalingGroup { members: vec![ours(known)], ..group(&[]) };
+        let mut told = told(plan_of(group), When::Auto, |_| {});
+        assert!(told.handover.due(at(1_000)).iter().any(|due| due.duty == DutyId::Ask));
+        let room = Some(GroupRoom { members: vec![ours(shown)], ..empty_room() });
+        told.answer(DutyId::Ask, Answer::GroupSettings { room, termination_hooks: None });
+        told.answer(DutyId::Find, Answer::GroupRoom(Some(empty_room())));
+        let Some(Plan::Group { group, .. }) = told.handover.plan() else { panic!("a group") };
+        assert_eq!(group.members, [ours(shown)]);
+    }
+}
+
+#[test]
 fn a_member_that_left_its_group_before_a_restart_and_is_in_no_other_is_asked_for_once() {
     for answer in [Answer::Plan(Box::new(Plan::nobody("its tag is gone"))), failed(FailureKind::Denied, "", "no")] {
         let mut told = told(plan_of(group(&[])), When::AtOnce, |it| it.start.earlier = Earlier::Restart);
