@@ -2,33 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use clap_complete::{Shell, generate};
 
 use crate::cli::environment::print;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The shell
-    #[arg(value_enum)]
-    shell: For,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum For {
-    Bash,
-    Zsh,
-    Fish,
+    shell: Shell,
 }
 
 pub(super) fn main(arguments: &Arguments, mut program: clap::Command) -> anyhow::Result<ExitCode> {
-    let shell = match arguments.shell {
-        For::Bash => Shell::Bash,
-        For::Zsh => Shell::Zsh,
-        For::Fish => Shell::Fish,
-    };
     let mut script = Vec::new();
-    generate(shell, &mut program, "spot-relay", &mut script);
+    generate(arguments.shell, &mut program, "spot-relay", &mut script);
     // clap_complete spells a program's name with a hyphen in two ways, and bash then offers nothing after a command
     // (clap-rs/clap#6421). In one way it is found.
     let script = String::from_utf8_lossy(&script).replace("spot__subcmd__relay", "spot__relay");

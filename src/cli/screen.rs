@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::core::printable::printable;
+use crate::core::words::words;
 
 /// The width where no terminal tells its own.
 const WIDTH: usize = 80;
@@ -14,38 +15,24 @@ const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 
 const ESCAPE: char = '\u{1b}';
 
-/// The meaning of a part of a line, which its colour shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
-    Plain,
-    Strong,
-    Faint,
-    Good,
-    Call,
-    Alarm,
-    Bad,
+words! {
+    /// The meaning of a part of a line, which its colour shows: the word is the colour's code.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Tone {
+        Plain = "",
+        Strong = "1",
+        Faint = "2",
+        Good = "32",
+        Call = "36",
+        Alarm = "1;33",
+        Bad = "1;31",
+    }
 }
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint {
     pub(super) coloured: bool,
-}
-
-impl Tone {
-    const ALL: [Tone; 7] = [Tone::Plain, Tone::Strong, Tone::Faint, Tone::Good, Tone::Call, Tone::Alarm, Tone::Bad];
-
-    fn code(self) -> &'static str {
-        match self {
-            Tone::Plain => "",
-            Tone::Strong => "1",
-            Tone::Faint => "2",
-            Tone::Good => "32",
-            Tone::Call => "36",
-            Tone::Alarm => "1;33",
-            Tone::Bad => "1;31",
-        }
-    }
 }
 
 impl Paint {
@@ -60,10 +47,9 @@ impl Paint {
                 shown.push_str(&printable(part));
                 continue;
             }
-            let ours = part.split_once('m').filter(|(code, _)| {
-                *code == "[0"
-                    || Tone::ALL.iter().any(|tone| code.strip_prefix('[') == Some(tone.code()) && *tone != Tone::Plain)
-            });
+            let is_ours = |code: &str| Tone::ALL.iter().any(|tone| code == tone.as_str() && *tone != Tone::Plain);
+            let ours = part.split_once('m');
+            let ours = ours.filter(|(code, _)| *code == "[0" || code.strip_prefix('[').is_some_and(is_ours));
             match ours {
                 Some((code, rest)) => shown.push_str(&format!("{ESCAPE}{code}m{}", printable(rest))),
                 None => shown.push_str(&printable(&format!("{ESCAPE}{part}"))),
@@ -73,7 +59,7 @@ impl Paint {
     }
 
     pub(super) fn with(self, tone: Tone, text: &str) -> String {
-        let code = tone.code();
+        let code = tone.as_str();
         if !self.coloured || code.is_empty() || text.is_empty() {
             return text.to_owned();
         }

@@ -16,6 +16,7 @@ use crate::core::model::{
 };
 use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
+use crate::core::words::words;
 
 /// The launch that waits for the group's settings waits no longer.
 const SETTINGS_LIMIT: Duration = Duration::from_secs(2);
@@ -171,37 +172,23 @@ pub enum Call {
     TerminateInstances,
 }
 
-/// What a lifecycle action is completed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookResult {
-    Continue,
-    /// Of a launching hook: the group terminates the new member and replaces it.
-    Abandon,
-}
-
-impl HookResult {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HookResult::Continue => "CONTINUE",
-            HookResult::Abandon => "ABANDON",
-        }
+words! {
+    /// What a lifecycle action is completed with.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum HookResult {
+        Continue = "CONTINUE",
+        /// Of a launching hook: the group terminates the new member and replaces it.
+        Abandon = "ABANDON",
     }
 }
 
-/// The moments at which a command of the user's runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HookKind {
-    Notice,
-    Drained,
-}
-
-impl HookKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HookKind::Notice => "notice",
-            HookKind::Drained => "drained",
-        }
+words! {
+    /// The moments at which a command of the user's runs.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum HookKind {
+        Notice = "notice",
+        Drained = "drained",
     }
 }
 

@@ -37,9 +37,9 @@ impl Config {
 mod tests {
     use std::time::Duration;
 
-    use super::settings::ConfigWord;
     use super::*;
     use crate::core::model::Readiness;
+    use crate::core::words::Words;
 
     fn problem(text: &str) -> String {
         Config::parse(text, "/etc/spot-relay/config.toml").expect_err(text).to_string()
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn the_table_of_keys_tells_every_word_that_a_key_takes() {
-        fn names<T: ConfigWord>() -> Vec<&'static str> {
-            T::ALL.iter().map(|(name, _)| *name).collect()
+        fn names<T: Words>() -> Vec<&'static str> {
+            T::all().iter().map(|choice| choice.word()).collect()
         }
         for (table, key, words) in [
             ("watch", "rebalance", names::<Rebalance>()),

@@ -12,6 +12,7 @@ pub(crate) mod error_chain;
 pub mod model;
 pub(crate) mod printable;
 pub mod retry;
+pub(crate) mod words;
 
 pub(crate) mod aws_time;
 pub mod config;

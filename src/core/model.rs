@@ -17,6 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::core::words::words;
+
 pub use fleet::*;
 pub use owner::*;
 pub use requirements::*;
@@ -169,19 +171,21 @@ pub enum LifeCycle {
     OnDemand,
 }
 
-/// The beginning of a handover: the metadata tells of this instance's end, or a person asks for a drill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Signal {
-    /// A Spot interruption notice.
-    #[default]
-    Notice,
-    RebalanceRecommendation,
-    /// The Auto Scaling group terminates the instance.
-    LifecycleState,
-    ScheduledEvent,
-    /// Nothing that AWS tells: a person asks for a handover to see it.
-    Drill,
+words! {
+    /// The beginning of a handover: the metadata tells of this instance's end, or a person asks for a drill.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Signal {
+        /// A Spot interruption notice.
+        #[default]
+        Notice = "notice",
+        RebalanceRecommendation = "rebalance-recommendation",
+        /// The Auto Scaling group terminates the instance.
+        LifecycleState = "lifecycle-state",
+        ScheduledEvent = "scheduled-event",
+        /// Nothing that AWS tells: a person asks for a handover to see it.
+        Drill = "drill",
+    }
 }
 
 impl Signal {
@@ -194,37 +198,24 @@ impl Signal {
     pub fn is_notice(self) -> bool {
         matches!(self, Self::Notice | Self::Drill)
     }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Notice => "notice",
-            Self::RebalanceRecommendation => "rebalance-recommendation",
-            Self::LifecycleState => "lifecycle-state",
-            Self::ScheduledEvent => "scheduled-event",
-            Self::Drill => "drill",
-        }
-    }
 }
 
-/// The effect of the interruption on the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    Terminate,
-    Stop,
-    Hibernate,
-    /// Only a scheduled event's.
-    Reboot,
+words! {
+    /// The effect of the interruption on the instance.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Action {
+        Terminate = "terminate",
+        Stop = "stop",
+        Hibernate = "hibernate",
+        /// Only a scheduled event's.
+        Reboot = "reboot",
+    }
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Action::Terminate => "terminate",
-            Action::Stop => "stop",
-            Action::Hibernate => "hibernate",
-            Action::Reboot => "reboot",
-        })
+        f.pad(self.as_str())
     }
 }
 
@@ -364,63 +355,28 @@ pub struct Connections {
     pub reached: BTreeSet<u16>,
 }
 
-/// A step that a person wants to know of: one vocabulary for log, record, `status`, webhook and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MilestoneKind {
-    /// AWS recommends to rebalance: no interruption is announced yet.
-    Recommended,
-    Noticed,
-    Deregistered,
-    Left,
-    Quiet,
-    SuccessorRequested,
-    SuccessorRunning,
-    SuccessorRegistered,
-    SuccessorHealthy,
-    HandedOver,
-    /// This instance lives on after all.
-    Survived,
-    /// The instance is back where it was.
-    Reinstated,
-    /// This instance has come into service by itself.
-    Arrived,
-}
-
-impl MilestoneKind {
-    /// All milestones, in the order in which they can come.
-    pub const ALL: [MilestoneKind; 13] = [
-        Self::Recommended,
-        Self::Noticed,
-        Self::Deregistered,
-        Self::Left,
-        Self::Quiet,
-        Self::SuccessorRequested,
-        Self::SuccessorRunning,
-        Self::SuccessorRegistered,
-        Self::SuccessorHealthy,
-        Self::HandedOver,
-        Self::Survived,
-        Self::Reinstated,
-        Self::Arrived,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Recommended => "recommended",
-            Self::Noticed => "noticed",
-            Self::Deregistered => "deregistered",
-            Self::Left => "left",
-            Self::Quiet => "quiet",
-            Self::SuccessorRequested => "successor-requested",
-            Self::SuccessorRunning => "successor-running",
-            Self::SuccessorRegistered => "successor-registered",
-            Self::SuccessorHealthy => "successor-healthy",
-            Self::HandedOver => "handed-over",
-            Self::Survived => "survived",
-            Self::Reinstated => "reinstated",
-            Self::Arrived => "arrived",
-        }
+words! {
+    /// A step that a person wants to know of: one vocabulary for log, record, `status`, webhook and metrics.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum MilestoneKind {
+        /// AWS recommends to rebalance: no interruption is announced yet.
+        Recommended = "recommended",
+        Noticed = "noticed",
+        Deregistered = "deregistered",
+        Left = "left",
+        Quiet = "quiet",
+        SuccessorRequested = "successor-requested",
+        SuccessorRunning = "successor-running",
+        SuccessorRegistered = "successor-registered",
+        SuccessorHealthy = "successor-healthy",
+        HandedOver = "handed-over",
+        /// This instance lives on after all.
+        Survived = "survived",
+        /// The instance is back where it was.
+        Reinstated = "reinstated",
+        /// This instance has come into service by itself.
+        Arrived = "arrived",
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::words::words;
+
 /// A call that brought no answer, or a no.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -18,41 +20,27 @@ pub struct Failure {
     pub message: String,
 }
 
-/// The meaning of a failure for the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FailureKind {
-    /// No answer came: refused, lost, or over the time limit. It may have been done.
-    Unanswered,
-    /// Too many calls in this account and region.
-    Throttled,
-    /// AWS had a fault of its own (5xx). It may have been done.
-    Fault,
-    /// The credentials are missing, expired, or signed with a wrong clock.
-    Credentials,
-    /// IAM says no.
-    Denied,
-    /// AWS understood and refused.
-    Rejected,
+words! {
+    /// The meaning of a failure for the next step.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum FailureKind {
+        /// No answer came: refused, lost, or over the time limit. It may have been done.
+        Unanswered = "unanswered",
+        /// Too many calls in this account and region.
+        Throttled = "throttled",
+        /// AWS had a fault of its own (5xx). It may have been done.
+        Fault = "fault",
+        /// The credentials are missing, expired, or signed with a wrong clock.
+        Credentials = "credentials",
+        /// IAM says no.
+        Denied = "denied",
+        /// AWS understood and refused.
+        Rejected = "rejected",
+    }
 }
 
 /// AWS's code for a version of a launch template that it does not know, as when it was deleted.
 pub const VERSION_NOT_FOUND: &str = "InvalidLaunchTemplateId.VersionNotFound";
-
-impl FailureKind {
-    pub const ALL: [FailureKind; 6] =
-        [Self::Unanswered, Self::Throttled, Self::Fault, Self::Credentials, Self::Denied, Self::Rejected];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unanswered => "unanswered",
-            Self::Throttled => "throttled",
-            Self::Fault => "fault",
-            Self::Credentials => "credentials",
-            Self::Denied => "denied",
-            Self::Rejected => "rejected",
-        }
-    }
-}
 
 impl Failure {
     /// One without a code of AWS's.

@@ -19,6 +19,7 @@ use crate::core::duty::DutyReport;
 use crate::core::incident::Incident;
 use crate::core::life::Standing;
 use crate::core::model::{BootInstant, Identity, Registration};
+use crate::core::words::words;
 
 /// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of it what
 /// other programs read: this file is between the two of them.
@@ -88,19 +89,12 @@ pub struct OwnerStatus {
 /// No record or status of ours is nearly as large.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
-/// The flags that exist while a notice stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flag {
-    Notice,
-    Drained,
-}
-
-impl Flag {
-    fn file_name(self) -> &'static str {
-        match self {
-            Flag::Notice => "notice",
-            Flag::Drained => "drained",
-        }
+words! {
+    /// The flags that exist while a notice stands, each with the name of its file.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Flag {
+        Notice = "notice",
+        Drained = "drained",
     }
 }
 
@@ -197,16 +191,16 @@ impl Files {
     /// # Errors
     /// The directory cannot be made or written.
     pub fn raise(&self, flag: Flag) -> io::Result<()> {
-        if std::fs::symlink_metadata(self.runtime.join(flag.file_name())).is_ok_and(|data| data.is_file()) {
+        if std::fs::symlink_metadata(self.runtime.join(flag.as_str())).is_ok_and(|data| data.is_file()) {
             return Ok(());
         }
-        write_whole(&self.runtime.join(flag.file_name()), b"", Directory::Runtime)
+        write_whole(&self.runtime.join(flag.as_str()), b"", Directory::Runtime)
     }
 
     /// # Errors
     /// The flag is there and cannot be removed.
     pub fn lower(&self, flag: Flag) -> io::Result<()> {
-        match std::fs::remove_file(self.runtime.join(flag.file_name())) {
+        match std::fs::remove_file(self.runtime.join(flag.as_str())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

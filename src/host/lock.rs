@@ -14,24 +14,19 @@ use rustix::fs::OFlags;
 
 use super::processes;
 
+use crate::core::words::words;
+
 /// Whoever looks holds the lock for a moment, and a process that ends still has it: it is tried again before it is taken
 /// for held.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 
-/// The kind of a process that works for this instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    Daemon,
-    Drill,
-}
-
-impl Who {
-    fn as_str(self) -> &'static str {
-        match self {
-            Who::Daemon => "daemon",
-            Who::Drill => "drill",
-        }
+words! {
+    /// The kind of a process that works for this instance.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Who {
+        Daemon = "daemon",
+        Drill = "drill",
     }
 }
 
@@ -116,7 +111,7 @@ fn read(file: &mut File) -> Option<Holder> {
     file.rewind().ok()?;
     file.take(LONGEST).read_to_string(&mut text).ok()?;
     let (who, pid) = text.trim().split_once(' ')?;
-    let who = [Who::Daemon, Who::Drill].into_iter().find(|one| one.as_str() == who)?;
+    let who = Who::ALL.into_iter().find(|one| one.as_str() == who)?;
     Some(Holder { who, pid: pid.parse().ok()? })
 }
 

@@ -16,37 +16,26 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, Registry, TextEncoder};
 use crate::core::call::HookKind;
 use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 use crate::core::retry::FailureKind;
+use crate::core::words::words;
 
 use handover::HandoverGauges;
 use registrar::Registrar;
 pub(crate) use server::serve;
 use situation::StandingGauges;
 
-/// The result of a look at the metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LookResult {
-    /// There is no notice: a 404.
-    Absent,
-    Notice,
-    /// There was no answer, or not in time.
-    Unanswered,
-    /// A status other than 200 and 404.
-    Refused,
-    /// An answer that cannot be read.
-    Unusable,
-}
-
-impl LookResult {
-    const ALL: [LookResult; 5] = [Self::Absent, Self::Notice, Self::Unanswered, Self::Refused, Self::Unusable];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Absent => "absent",
-            Self::Notice => "notice",
-            Self::Unanswered => "unanswered",
-            Self::Refused => "refused",
-            Self::Unusable => "unusable",
-        }
+words! {
+    /// The result of a look at the metadata.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum LookResult {
+        /// There is no notice: a 404.
+        Absent = "absent",
+        Notice = "notice",
+        /// There was no answer, or not in time.
+        Unanswered = "unanswered",
+        /// A status other than 200 and 404.
+        Refused = "refused",
+        /// An answer that cannot be read.
+        Unusable = "unusable",
     }
 }
 
@@ -157,7 +146,7 @@ impl PrometheusMetrics {
         for duty in duties {
             self.retries.with_label_values(&[duty]);
         }
-        for hook in [HookKind::Notice, HookKind::Drained] {
+        for hook in HookKind::ALL {
             self.hooks.with_label_values(&[hook.as_str(), OK]);
             self.hooks.with_label_values(&[hook.as_str(), FAILED]);
         }

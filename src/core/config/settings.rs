@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use std::time::Duration;
 
 use crate::core::model::{Readiness, TargetGroupArn};
+use crate::core::words::words;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -48,24 +49,28 @@ pub struct Watch {
     pub scheduled_events: ScheduledEvents,
 }
 
-/// The effect of a rebalance recommendation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rebalance {
-    Ignore,
-    /// Look everything up again.
-    Prepare,
-    /// Successor first, and leave when it is healthy.
-    HandOver,
+words! {
+    /// The effect of a rebalance recommendation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Rebalance {
+        Ignore = "ignore",
+        /// Look everything up again.
+        Prepare = "prepare",
+        /// Successor first, and leave when it is healthy.
+        HandOver = "hand-over",
+    }
 }
 
-/// The effect of a scheduled event (maintenance, retirement, reboot).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScheduledEvents {
-    Ignore,
-    /// Say it, once.
-    Report,
-    /// Shortly before it begins, with its beginning as the deadline.
-    HandOver,
+words! {
+    /// The effect of a scheduled event (maintenance, retirement, reboot).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ScheduledEvents {
+        Ignore = "ignore",
+        /// Say it, once.
+        Report = "report",
+        /// Shortly before it begins, with its beginning as the deadline.
+        HandOver = "hand-over",
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,15 +82,17 @@ pub struct Leave {
     pub reserve: Duration,
 }
 
-/// The moment at which this instance leaves its target groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum When {
-    /// Serve on where the owner launches a successor first, and leave at once elsewhere.
-    #[default]
-    Auto,
-    AtOnce,
-    /// Serve on until the successor does, but never too late to drain.
-    SuccessorHealthy,
+words! {
+    /// The moment at which this instance leaves its target groups.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum When {
+        /// Serve on where the owner launches a successor first, and leave at once elsewhere.
+        #[default]
+        Auto = "auto",
+        AtOnce = "at-once",
+        /// Serve on until the successor does, but never too late to drain.
+        SuccessorHealthy = "successor-healthy",
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,14 +129,16 @@ pub struct Survive {
     pub then: Then,
 }
 
-/// The conduct of an instance that lives on although it was to go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Then {
-    #[default]
-    Reinstate,
-    StayOut,
-    /// Itself, and only if it has handed over.
-    Terminate,
+words! {
+    /// The conduct of an instance that lives on although it was to go.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Then {
+        #[default]
+        Reinstate = "reinstate",
+        StayOut = "stay-out",
+        /// Itself, and only if it has handed over.
+        Terminate = "terminate",
+    }
 }
 
 /// Commands of the user's, as argument lists; an empty one is none.
@@ -178,21 +187,16 @@ impl Default for BalanceZones {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OwnerChoice {
-    #[default]
-    Discover,
-    AutoScalingGroup,
-    Ec2Fleet,
-    SpotFleet,
-    LaunchTemplate,
-    None,
-}
-
-impl OwnerChoice {
-    /// The word that the configuration takes for it.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("", |(name, _)| name)
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum OwnerChoice {
+        #[default]
+        Discover = "discover",
+        AutoScalingGroup = "auto-scaling-group",
+        Ec2Fleet = "ec2-fleet",
+        SpotFleet = "spot-fleet",
+        LaunchTemplate = "launch-template",
+        None = "none",
     }
 }
 
@@ -201,37 +205,6 @@ impl OwnerChoice {
 pub struct TemplateChoice {
     pub id_or_name: String,
     pub version: Option<String>,
-}
-
-impl ConfigWord for Rebalance {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("ignore", Self::Ignore), ("prepare", Self::Prepare), ("hand-over", Self::HandOver)];
-}
-
-impl ConfigWord for ScheduledEvents {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("ignore", Self::Ignore), ("report", Self::Report), ("hand-over", Self::HandOver)];
-}
-
-impl ConfigWord for When {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("at-once", Self::AtOnce), ("successor-healthy", Self::SuccessorHealthy)];
-}
-
-impl ConfigWord for Then {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("reinstate", Self::Reinstate), ("stay-out", Self::StayOut), ("terminate", Self::Terminate)];
-}
-
-impl ConfigWord for OwnerChoice {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("discover", Self::Discover),
-        ("auto-scaling-group", Self::AutoScalingGroup),
-        ("ec2-fleet", Self::Ec2Fleet),
-        ("spot-fleet", Self::SpotFleet),
-        ("launch-template", Self::LaunchTemplate),
-        ("none", Self::None),
-    ];
 }
 
 impl Default for Watch {
@@ -266,11 +239,6 @@ impl Default for Leave {
             reserve: Duration::from_secs(10),
         }
     }
-}
-
-/// Words of which one is to be written.
-pub(super) trait ConfigWord: Copy + 'static {
-    const ALL: &'static [(&'static str, Self)];
 }
 
 impl Config {

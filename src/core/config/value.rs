@@ -11,9 +11,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::aws_name::{AwsName, LAUNCH_TEMPLATE, TARGET_GROUP, is_version};
-use super::settings::{ConfigWord, ListedTargetGroup, TargetGroups, TemplateChoice};
+use super::settings::{ListedTargetGroup, TargetGroups, TemplateChoice};
 use super::suggestion::nearest;
 use crate::core::model::Readiness;
+use crate::core::words::Words;
 
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -51,11 +52,11 @@ pub(super) fn truth(value: &Value<'_>) -> Result<bool, Wrong> {
     value.get_ref().as_bool().ok_or_else(|| unexpected(value, "true or false, without quotes"))
 }
 
-pub(super) fn choice<T: ConfigWord>(value: &Value<'_>) -> Result<T, Wrong> {
-    let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
+pub(super) fn choice<T: Words>(value: &Value<'_>) -> Result<T, Wrong> {
+    let names: Vec<&str> = T::all().iter().map(|choice| choice.word()).collect();
     let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let written = value.get_ref().as_str().ok_or_else(|| unexpected(value, &format!("one of {list}")))?;
-    let found = T::ALL.iter().find(|(name, _)| *name == written).map(|(_, choice)| *choice);
+    let found = T::all().iter().copied().find(|choice| choice.word() == written);
     found.ok_or_else(|| match nearest(written, &names) {
         Some(name) => wrong(value, format!("{written:?} is not one of {list}; did you mean {name:?}?")),
         None => wrong(value, format!("{written:?} is not one of {list}")),
