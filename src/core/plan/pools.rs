@@ -155,7 +155,8 @@ type PoolFilter<'a> = &'a dyn Fn(&LaunchOverride) -> bool;
 
 /// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
 /// that is being reclaimed; then all pools; then on demand, if allowed. Where a zone has several subnets, the same again with
-/// the others. Attempts that would repeat one are left out.
+/// the others. Pools whose instances count for fewer units than this one come after all of that: as many units are launched as
+/// leave, where that can be. Attempts that would repeat one are left out.
 fn attempts(
     configurations: &[LaunchConfiguration],
     mut tags: BTreeMap<String, String>,
@@ -184,10 +185,16 @@ fn attempts(
     if choice.on_demand_fallback {
         kinds.push((Market::OnDemand, &anywhere));
     }
+    let own_type = Some(identity.instance_type.as_str());
+    let pools = configurations.iter().flat_map(|it| &it.overrides);
+    let ours = pools.filter(|pool| pool.instance_type.as_deref() == own_type).map(units_of).max();
+    let counts = |pool: &LaunchOverride, least: Option<u32>| least.is_none_or(|least| units_of(pool) >= least);
+    let rounds = most_alike(configurations, surroundings).min(MOST_ROUNDS);
     let mut attempts: Vec<InstantFleet> = Vec::new();
-    for round in 0..most_alike(configurations, surroundings).min(MOST_ROUNDS) {
+    for (least, round) in [ours, None].into_iter().flat_map(|least| (0..rounds).map(move |round| (least, round))) {
         for (position, (market, wanted)) in kinds.iter().enumerate() {
-            let launch_configurations = narrowed(configurations, wanted, round + position, surroundings);
+            let wanted = |pool: &LaunchOverride| wanted(pool) && counts(pool, least);
+            let launch_configurations = narrowed(configurations, &wanted, round + position, surroundings);
             let attempt = InstantFleet { launch_configurations, market: *market, tags: tags.clone() };
             if !attempt.launch_configurations.is_empty() && !attempts.contains(&attempt) {
                 attempts.push(attempt);
@@ -195,6 +202,11 @@ fn attempts(
         }
     }
     attempts
+}
+
+/// The units, in hundredths, that an instance of the pool counts for by its weight.
+fn units_of(pool: &LaunchOverride) -> u32 {
+    pool.weight_hundredths.unwrap_or(100)
 }
 
 /// One pool in AWS's eyes: a type (or a selection of types) in a zone. Subnets whose zone is not known may lie in one.

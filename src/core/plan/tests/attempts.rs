@@ -58,6 +58,32 @@ fn another_type_in_the_same_zone_is_another_pool() {
 }
 
 #[test]
+fn types_that_count_for_less_than_this_instance_come_after_all_others() {
+    let pool = |(instance_type, zone, weight): (&str, &str, u32)| LaunchOverride {
+        instance_type: Some(instance_type.into()),
+        availability_zone: Some(zone.into()),
+        weight_hundredths: Some(weight),
+        ..LaunchOverride::default()
+    };
+    let pools = [("m5.medium", "eu-west-1b", 100), ("m5.large", "eu-west-1b", 800), ("m5.large", "eu-west-1a", 800)];
+    let overrides = pools.into_iter().map(pool).collect();
+    let launch_configurations = vec![LaunchConfiguration { overrides, ..configuration(&[]) }];
+    let weighted = Fleet { launch_configurations, ..fleet(FleetType::Request, None) };
+    let choice = Successor { on_demand_fallback: true, ..Successor::default() };
+    let owner = Owner::Fleet(FleetKind::Ec2, weighted);
+    let Plan::Launch(launch) = Plan::of(&owner, &identity(), &choice, &Surroundings::default()) else {
+        panic!("{owner:?}")
+    };
+    let tried: Vec<Vec<String>> = launch.attempts.iter().map(zones).collect();
+    let one_large = vec!["eu-west-1b"];
+    let both_large = vec!["eu-west-1b", "eu-west-1a"];
+    let with_medium = ["eu-west-1b", "eu-west-1b"].map(str::to_owned).to_vec();
+    assert_eq!(tried[..3], [one_large, both_large.clone(), both_large]);
+    assert_eq!(launch.attempts[2].market, Market::OnDemand);
+    assert_eq!(tried[3], with_medium);
+}
+
+#[test]
 fn an_override_without_a_type_lends_its_weight_where_it_is_the_only_one() {
     let weight = |pools: &[(Option<&str>, u32)]| {
         let pool = |(instance_type, weight): &(Option<&str>, u32)| LaunchOverride {
