@@ -92,6 +92,8 @@ const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Dura
 /// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account), and after
 /// a refusal that only a person can turn into a success.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
+/// The pauses of a look that IAM denies: nobody changes that within seconds, and the others need the bucket.
+const SELDOM: Backoff = Backoff { first: Duration::from_secs(8), longest: Duration::from_secs(32) };
 /// Throttled while first in precedence.
 const EAGER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(4) };
 /// Throttled while only the last in precedence: a registration, the tag, a look at health.
@@ -146,6 +148,7 @@ impl Precedence {
         let backoff = match self {
             Precedence::Deregistration | Precedence::Request if throttled => EAGER,
             Precedence::Last if throttled => LAST,
+            Precedence::Look | Precedence::Last if kind == FailureKind::Denied => SELDOM,
             _ => Backoff::after(kind),
         };
         backoff.pause(failures, seed)
@@ -221,6 +224,17 @@ mod tests {
         ] {
             assert_eq!([1, 2, 3, 9].map(|failures| longest(precedence, failures)), ceilings, "{precedence:?}");
         }
+    }
+
+    #[test]
+    fn a_look_that_is_denied_is_repeated_some_ten_times_in_two_minutes_and_a_request_oftener() {
+        let repeats = |precedence: Precedence, of: u64| {
+            let pauses = (1..).map(|failures| precedence.pause(FailureKind::Denied, failures, of).as_secs_f64());
+            pauses.scan(0.0, |at, pause| Some(std::mem::replace(at, *at + pause))).take_while(|at| *at < 120.0).count()
+        };
+        let mean = |precedence| (0..200).map(|of| repeats(precedence, of)).sum::<usize>() / 200;
+        assert!((5..=12).contains(&mean(Precedence::Look)), "{}", mean(Precedence::Look));
+        assert!((20..=40).contains(&mean(Precedence::Request)), "{}", mean(Precedence::Request));
     }
 
     #[test]
