@@ -114,11 +114,11 @@ impl Ask for AskCapacity {
     /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or nobody has shown
     /// for them long after it: it is counted again.
     fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
-        let may_raise = self.raise.is_begun() && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
+        let may_raise = self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
         let is_late = situation.incident.deadline.since(situation.now) < super::ABOUT_TO_GO;
         // A successor of the others may have died before any look showed it.
         let is_overdue = situation.now >= self.count.at + MISSED_AFTER && !situation.crowd.is_throttled();
-        let is_news = units > self.count.heard_of || is_overdue;
+        let is_news = (units > self.count.heard_of && self.raise.is_begun()) || is_overdue;
         if self.stage != Stage::Done || !is_news || !may_raise || is_late {
             return;
         }

@@ -73,3 +73,24 @@ fn a_successor_that_the_last_count_shows_is_not_looked_for() {
     let counts = told.calls.iter().filter(|call| matches!(call, Call::DescribeFleetMembers { .. })).count();
     assert_eq!(counts, 2, "before the raise, and before the base is put back");
 }
+
+#[test]
+fn what_was_launched_for_a_fellows_raise_and_died_before_any_look_showed_it_is_raised_for_again() {
+    let mut told = told(|told| {
+        told.shown.capacity.fulfilled = 11;
+        told.members.push(member("i-10", -900, None));
+    });
+    told.until(23_000);
+    assert_eq!(told.written, Vec::<String>::new(), "one more than its target");
+    // A fellow is noticed, raises for both, and its daemon is gone.
+    told.members[0].taken_since = Some(epoch() + Duration::from_secs(23));
+    told.shown.tags.insert(BASE_CAPACITY_TAG.to_owned(), "10..12".to_owned());
+    told.shown.capacity.total = 12;
+    told.until(28_000);
+    told.shown.capacity.fulfilled = 12;
+    told.until(45_000);
+    assert_eq!(told.written, ["10"]);
+    told.shown.capacity.fulfilled = 11;
+    told.until(100_000);
+    assert!(told.written.len() > 1, "{:?}", told.written);
+}
