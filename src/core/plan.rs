@@ -33,7 +33,8 @@ pub use raised::{
     Leftover, PutRight, RaisedCapacity, is_under_notice, leftover, leftover_of_survivor, units_under_notice,
 };
 pub(crate) use raised::{
-    goes_at, member_hundredths, noticed_at, on_demand_under_notice, spot_of_base, units, weight_hundredths,
+    goes_at, member_hundredths, no_room_for_its_tag, noticed_at, on_demand_under_notice, spot_of_base, units,
+    weight_hundredths,
 };
 pub use served::served_zones;
 
@@ -325,6 +326,9 @@ impl Plan {
         match self {
             Plan::Launch(launch) => {
                 launch.missing.iter().map(ToString::to_string).chain(launch.remarks.iter().cloned()).collect()
+            }
+            Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
+                raised::remark_on_its_tags(fleet).into_iter().collect()
             }
             Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => Vec::new(),
         }

@@ -300,6 +300,8 @@ fn credentials_region_and_clock() {
 #[test]
 fn the_owner() {
     let observed = Owner::Ec2Fleet { type_: FleetType::Maintain, replacement_strategy: Some("launch".to_owned()) };
+    let mut full_of_tags = owned_by(Owner::ec2_fleet(FleetType::Maintain));
+    full_of_tags.fleet.tags.extend((0..50).map(|number| (format!("tag-{number}"), String::new())));
     check(vec![
         ("owner", "ok", of(in_order())),
         ("owner", "ok", with(in_order(), "[successor]\nowner = \"none\"\n")),
@@ -322,6 +324,8 @@ fn the_owner() {
         ),
         ("fleet-replacement", "ok", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
         ("fleet-replacement", "warn", of(owned_by(observed))),
+        ("fleet-tags", "absent", of(owned_by(Owner::ec2_fleet(FleetType::Maintain)))),
+        ("fleet-tags", "fail", of(full_of_tags)),
     ]);
 }
 

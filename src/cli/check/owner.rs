@@ -38,6 +38,7 @@ pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanW
         Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
             findings
                 .push(Finding::ok("fleet-replacement", format!("{} replaces nothing before it is asked", fleet.id)));
+            findings.extend(plan.remarks().into_iter().map(|remark| Finding::fail("fleet-tags", remark)));
         }
         Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
         Plan::Nobody { .. } => {}

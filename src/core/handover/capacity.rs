@@ -299,8 +299,9 @@ impl Duty<HandingOver> for AskCapacity {
                 }
             }
             (Stage::Note, Answer::Accepted) => self.wait(now),
-            (Stage::NoteBack, Answer::Accepted) => {
-                self.writes.noted = 0;
+            // Without the note a number of somebody else's may look like a raise; nothing waits for it.
+            (Stage::NoteBack, answer) => {
+                self.writes.noted = if answer == Answer::Accepted { 0 } else { self.writes.noted };
                 self.go_on(now, Stage::Done);
             }
             (Stage::Untag, Answer::Accepted) | (Stage::Tidy, Answer::Capacity { .. }) => self.go_on(now, Stage::Done),

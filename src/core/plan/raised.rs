@@ -65,6 +65,25 @@ impl fmt::Display for RaisedCapacity {
     }
 }
 
+/// The tags that AWS lets a resource bear, its own not counted.
+const MOST_TAGS: usize = 50;
+
+/// Tells in a sentence what a fleet with that many means for a raise. One that nobody could put back after a crash would be worse
+/// than a successor that comes late.
+pub(crate) fn no_room_for_its_tag(fleet_id: &str) -> String {
+    format!(
+        "{fleet_id} bears {MOST_TAGS} tags, as many as AWS allows, so its capacity from before a raise cannot be noted on it: it \
+         is not raised at a notice, and replaces this instance when it is gone; take a tag off it"
+    )
+}
+
+/// The same beforehand, where the base of a raise could not be noted on the fleet.
+pub(super) fn remark_on_its_tags(fleet: &Fleet) -> Option<String> {
+    let tags = fleet.tags.keys().filter(|key| !key.starts_with("aws:"));
+    let has_no_room = tags.count() >= MOST_TAGS && !fleet.tags.contains_key(BASE_CAPACITY_TAG);
+    has_no_room.then(|| no_room_for_its_tag(&fleet.id))
+}
+
 /// Tells whether the member runs and is about to go: AWS takes it, or its own spot-relay has marked it.
 pub fn is_under_notice(member: &FleetMember, now: Timestamp) -> bool {
     let counts = |since: Timestamp| now <= since + NOTICE_COUNTS;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{AskCapacity, Others, Raise, Stage};
 use crate::core::call::Answer;
 use crate::core::model::BootInstant;
+use crate::core::plan::no_room_for_its_tag;
 use crate::core::retry::{Failure, FailureKind, Precedence};
 
 /// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
@@ -88,8 +89,11 @@ impl AskCapacity {
             Stage::Count if self.counts_again() && self.attempts.failures > 0 => Stage::PutBack,
             // The fleet is read on meanwhile.
             Stage::Note => Stage::Await,
-            // A raise is looked for then that is none.
-            Stage::NoteBack => Stage::Done,
+            Stage::Tag if failure.has_code(&["TagLimitExceeded"]) => {
+                self.deaths.given_up = Some(no_room_for_its_tag(&self.fleet_id));
+                self.attempts.end();
+                Stage::Done
+            }
             Stage::Deaths if self.back_at.is_none() => Stage::Await,
             stage => stage,
         };

@@ -387,6 +387,30 @@ fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
 }
 
 #[test]
+fn a_fleet_that_has_no_room_for_the_tag_is_asked_once_and_not_raised() {
+    let mut told = told(|_| {});
+    let mut tries = 0;
+    while told.now < 60_000 {
+        for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+            let answer = match &call {
+                Call::TagFleet { .. } => {
+                    tries += 1;
+                    Some(refusal("TagLimitExceeded"))
+                }
+                call => told.answer(call),
+            };
+            if let Some(answer) = answer {
+                told.handover.answered(at(told.now), duty, answer);
+            }
+        }
+        told.now += 100;
+    }
+    assert_eq!((tries, told.written.len()), (1, 0));
+    let outcome = format!("{:?}", told.handover.outcome().expect("nothing is to come"));
+    assert!(outcome.contains("given up: fleet-1 bears 50 tags"), "{outcome}");
+}
+
+#[test]
 fn a_throttled_read_backs_off_as_reads_do() {
     let mut told = told(|_| {});
     let mut reads = 0;

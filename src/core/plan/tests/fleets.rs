@@ -105,6 +105,18 @@ fn in_a_fleet_of_memory_a_member_counts_for_that_of_its_type_and_a_large_fleet_i
 }
 
 #[test]
+fn a_fleet_whose_tags_leave_no_room_for_that_of_a_raise_is_spoken_of_beforehand() {
+    let with = |count: usize, more: &str| {
+        let of_users = (0..count).map(|number| (format!("tag-{number}"), String::new()));
+        let tags = of_users.chain([(more.to_owned(), "4..5".to_owned())]).collect();
+        let fleet = Fleet { tags, ..fleet(FleetType::Maintain, None) };
+        plan(&Owner::Fleet(FleetKind::Ec2, fleet)).remarks().len()
+    };
+    assert_eq!([with(49, "aws:of-its-own"), with(50, "aws:of-its-own")], [0, 1]);
+    assert_eq!([with(48, "another"), with(49, "another"), with(49, BASE_CAPACITY_TAG)], [0, 1, 0]);
+}
+
+#[test]
 fn a_fleets_units_are_not_taken_for_instances() {
     let of = |unit, fulfilled, pool: LaunchOverride| {
         let template = LaunchTemplate { id_or_name: "lt-1".into(), version: "1".into() };
