@@ -8,7 +8,6 @@ mod configuration;
 mod directories;
 mod finding;
 mod group;
-mod inspection;
 mod instance;
 mod leave;
 mod metadata;

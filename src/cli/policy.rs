@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,13 +16,13 @@ use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::handover::asked_at_a_notice;
-use crate::core::model::{Identity, LaunchTemplate, TargetGroupArn};
+use crate::core::model::{LaunchTemplate, TargetGroupArn};
 use crate::core::plan::{Clue, LaunchPlan, Plan, may_launch_first};
 use crate::core::policy::{
     ArnScope, LaunchSource, OwnerKind, OwnerNeeds, PassedRole, Policy, Subject, TemplateNames, held_by, launched_into,
     reads_on_the_way,
 };
-use crate::daemon::{look_up, registrations};
+use crate::daemon::{Parties, look_up, registrations};
 
 /// All of an account's target groups take a quarter to half a second each.
 const SCAN_LIMIT: Duration = Duration::from_secs(120);
@@ -97,18 +98,19 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     let identity = identity.with_context(|| format!("failed to find out which instance this is; {ELSE}"))?;
     let connection = Connection::beside(&imds, &identity.region, Clock::default());
     let aws = Aws::connect(connection).await.context("failed to set up the AWS clients")?;
-    let tags = look_up::find_tags(&aws, &imds, &identity).await.with_context(|| {
+    let asked = &Parties::new(Arc::new(aws), Arc::new(imds), identity, Arc::new(config.clone()));
+    let tags = look_up::find_tags(asked).await.with_context(|| {
         format!(
             "failed to read this instance's tags, which tell of its owner (allow ec2:DescribeTags, or show the tags in \
              its metadata); {ELSE}"
         )
     })?;
-    let clue = look_up::find_clue(&imds, &tags, config).await.context("failed to find this instance's owner")?;
-    let scope = arn_scope(&aws, &imds, &identity).await;
-    match look_up::plan_of(&aws, &identity, config, &tags, clue.clone()).await {
+    let clue = look_up::find_clue(asked, &tags).await.context("failed to find this instance's owner")?;
+    let scope = arn_scope(asked).await;
+    match look_up::plan_of(asked, &tags, clue.clone()).await {
         Ok(plan) => {
             let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
-            let mut found = planned(&aws, &imds, &identity, config, plan, scope).await?;
+            let mut found = planned(asked, plan, scope).await?;
             found.subject.on_the_way = on_the_way;
             found.subject.held_by = held_by(&clue, &tags, config);
             Ok(found)
@@ -135,19 +137,13 @@ fn in_words(clue: &Clue) -> String {
     }
 }
 
-async fn planned(
-    aws: &Aws,
-    imds: &Imds,
-    identity: &Identity,
-    config: &Config,
-    plan: Plan,
-    scope: ArnScope,
-) -> anyhow::Result<NotedSubject> {
+async fn planned(asked: &Parties, plan: Plan, scope: ArnScope) -> anyhow::Result<NotedSubject> {
+    let config = &asked.config;
     let asks = asked_at_a_notice(&plan, config.leave.when);
     let mut notes = vec![format!(
         "on a notice this instance is to {asks}; print the policy again when its owner or the configuration changes"
     )];
-    let scan = registrations::find_registrations(aws, identity, config, None, &[]);
+    let scan = registrations::find_registrations(asked, None, &[]);
     let registered_in: Vec<TargetGroupArn> = match tokio::time::timeout(SCAN_LIMIT, scan).await {
         Ok(Ok(found)) => found.registrations.into_iter().map(|registration| registration.target_group).collect(),
         Ok(Err(failure)) => {
@@ -167,7 +163,7 @@ async fn planned(
     } else if config.target_groups == TargetGroups::Discover {
         notes.push("the policy names the target groups of today: print it again after adding one".to_owned());
     }
-    let needs = needs_of(aws, imds, config, &plan, &registered_in).await;
+    let needs = needs_of(asked, &plan, &registered_in).await;
     notes.extend(launches_first(&plan, &needs, config));
     notes.extend(placeholder(&needs));
     Ok(NotedSubject { subject: Subject { target_groups, ..Subject::new(scope, needs) }, notes })
@@ -190,31 +186,24 @@ fn launches_first(plan: &Plan, needs: &OwnerNeeds, config: &Config) -> Option<St
 }
 
 /// The partition, region and account of this instance, as ARNs name them.
-pub(super) async fn arn_scope(aws: &Aws, imds: &Imds, identity: &Identity) -> ArnScope {
-    let partition = imds.partition().await.ok().flatten();
-    ArnScope::new(partition.as_deref(), &aws.region, &identity.account_id)
+pub(super) async fn arn_scope(asked: &Parties) -> ArnScope {
+    let partition = asked.imds.partition().await.ok().flatten();
+    ArnScope::new(partition.as_deref(), &asked.aws.region, &asked.identity.account_id)
 }
 
 /// The permissions that this plan needs, with what its launch templates name.
-pub(super) async fn needs_of(
-    aws: &Aws,
-    imds: &Imds,
-    config: &Config,
-    plan: &Plan,
-    registered_in: &[TargetGroupArn],
-) -> OwnerNeeds {
-    let mut needs = OwnerNeeds::of_plan(plan, registered_in, config);
+pub(super) async fn needs_of(asked: &Parties, plan: &Plan, registered_in: &[TargetGroupArn]) -> OwnerNeeds {
+    let mut needs = OwnerNeeds::of_plan(plan, registered_in, &asked.config);
     let launch = match plan {
         Plan::Launch(launch) => Some(launch),
         _ => None,
     };
     let templates: Vec<LaunchTemplate> = match (plan, &needs) {
         (Plan::Launch(launch), _) => {
-            let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-            configurations.map(|configuration| configuration.template.clone()).collect()
+            launch.launch_configurations().map(|configuration| configuration.template.clone()).collect()
         }
         (Plan::Group { group, .. }, OwnerNeeds::Group(of_group)) if of_group.launches_first() => {
-            let templates = aws.autoscaling.launch_templates(&group.name).await.unwrap_or_default();
+            let templates = asked.aws.autoscaling.launch_templates(&group.name).await.unwrap_or_default();
             if let OwnerNeeds::Group(of_group) = &mut needs {
                 let ids = templates.iter().map(|template| template.id_or_name.clone());
                 of_group.source.templates = ids.filter(|id| id.starts_with("lt-")).collect();
@@ -224,15 +213,14 @@ pub(super) async fn needs_of(
         _ => Vec::new(),
     };
     if let Some(source) = needs.source_mut() {
-        read_templates(aws, imds, templates, launch, source).await;
+        read_templates(asked, templates, launch, source).await;
     }
     needs
 }
 
 /// Fills in what the templates say. One that cannot be read may name anything.
 async fn read_templates(
-    aws: &Aws,
-    imds: &Imds,
+    asked: &Parties,
     mut templates: Vec<LaunchTemplate>,
     launch: Option<&LaunchPlan>,
     source: &mut LaunchSource,
@@ -244,7 +232,7 @@ async fn read_templates(
         return;
     }
     for template in &templates {
-        let Ok(Some(facts)) = aws.ec2.describe_launch_template(template).await else { return };
+        let Ok(Some(facts)) = asked.aws.ec2.describe_launch_template(template).await else { return };
         own_subnets.extend(facts.subnet_id.map(|subnet| (template.id_or_name.clone(), subnet)));
         named = named.and(facts.names);
         profiles.insert(facts.instance_profile);
@@ -252,9 +240,7 @@ async fn read_templates(
     match launch {
         Some(launch) => {
             source.subnets = launched_into(launch, &own_subnets);
-            let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-            let pools = configurations.flat_map(|configuration| &configuration.overrides);
-            named = pools.fold(named, |named, pool| named.and(TemplateNames::of_override(pool)));
+            named = launch.pools().fold(named, |named, pool| named.and(TemplateNames::of_override(pool)));
         }
         // A group launches into the subnets that it names, or into its template's.
         None if !source.subnets.is_empty() => source.subnets.extend(own_subnets.into_values()),
@@ -264,7 +250,7 @@ async fn read_templates(
     let profiles: Vec<String> = profiles.into_iter().flatten().collect();
     source.role = match profiles.as_slice() {
         [] => PassedRole::None,
-        [profile] => passed_role(imds, profile).await,
+        [profile] => passed_role(&asked.imds, profile).await,
         _ => PassedRole::Unknown,
     };
 }

@@ -74,7 +74,7 @@ impl Survey {
             successor.extend(ours.map(|it| forth("RegisterTargets", format!("the successor in {}", named(it)))));
         }
         let mut exit: Vec<DrillCall> = registrations.iter().map(|it| forth("DeregisterTargets", named(it))).collect();
-        let asked_group = plan.and_then(group_that_is_asked);
+        let asked_group = self.group_that_it_leaves().map(|group| &group.name);
         exit.extend(asked_group.map(|name| forth("DetachInstances", format!("this instance, from group {name}"))));
         let (first, then) = if self.serves_on() { (successor, exit) } else { (exit, successor) };
         let mut calls: Vec<DrillCall> = first.into_iter().chain(then).collect();
@@ -95,7 +95,7 @@ impl Survey {
         };
         let plan = self.known.plan.as_ref();
         let ask = plan.map(|plan| asked_in_a_drill(plan, self.leave.when)).unwrap_or_default();
-        let back = match plan.and_then(group_that_is_asked) {
+        let back = match self.group_that_it_leaves().map(|group| &group.name) {
             Some(name) => format!("attach this instance to group {name} again"),
             None => "nothing to put back at the owner".to_owned(),
         };
@@ -220,6 +220,7 @@ impl Survey {
         objections
     }
 
+    /// The group that is asked for a successor, and that this instance leaves.
     fn group_that_it_leaves(&self) -> Option<&AutoScalingGroup> {
         match &self.known.plan {
             Some(Plan::Group { group, how }) if how.asks() => Some(group),
@@ -264,14 +265,6 @@ fn launches_in_a_drill(plan: &Plan) -> bool {
     let observes =
         matches!(plan, Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. });
     plan.has_successor() && !observes
-}
-
-/// The group that is asked for a successor, and that this instance leaves.
-fn group_that_is_asked(plan: &Plan) -> Option<&str> {
-    match plan {
-        Plan::Group { group, how } if how.asks() => Some(&group.name),
-        _ => None,
-    }
 }
 
 /// The calls that ask the owner before anything else, and what each acts on.

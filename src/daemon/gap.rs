@@ -88,7 +88,7 @@ impl Planned {
 
 /// The tempo of a look-up's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tempo {
+pub(crate) enum Tempo {
     /// One after the other.
     AtOnce,
     /// A pause comes after the first call, in which all fellows that start together get their turn; `seed` says whose is

@@ -6,13 +6,12 @@ mod surroundings;
 
 use std::collections::BTreeMap;
 
-use super::gap::{Gap, Planned, Tempo, patiently};
-use crate::cloud::Aws;
-use crate::cloud::imds::Imds;
-use crate::core::config::{Config, Successor};
+use super::gap::{Gap, Planned, patiently};
+use super::parties::Parties;
+use crate::core::config::Successor;
 use crate::core::error_chain::error_chain;
 use crate::core::model::{
-    AutoScalingGroup, Fleet, FleetKind, FleetState, FleetType, Identity, Instance, LaunchTemplate, LifeCycle, Owner,
+    AutoScalingGroup, Fleet, FleetKind, FleetState, FleetType, Instance, LaunchTemplate, LifeCycle, Owner,
 };
 use crate::core::plan::{self, Clue, Plan, Surroundings};
 use crate::core::retry::{Failure, FailureKind};
@@ -22,20 +21,20 @@ use surroundings::{TEMPLATE_ID_TAG, find_surroundings};
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
 
 /// Tags, owner, its settings, and what the choice of pools needs.
-pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, config: &Config, tempo: Tempo) -> Planned {
-    let tags = match find_tags(aws, imds, identity).await {
+pub(super) async fn find_plan(asked: &Parties) -> Planned {
+    let tags = match find_tags(asked).await {
         Ok(tags) => tags,
         // Neither needs them.
-        Err(_) if config.successor.names_the_owner() => BTreeMap::new(),
+        Err(_) if asked.config.successor.names_the_owner() => BTreeMap::new(),
         Err(failure) => return Planned::unknown(Gap::new("this instance's tags", failure)),
     };
-    let clue = match find_clue(imds, &tags, config).await {
+    let clue = match find_clue(asked, &tags).await {
         Ok(clue) => clue,
         Err(failure) => return Planned::unknown(Gap::new("this instance's owner", failure)),
     };
     let what = clue.to_string();
     let mut gaps = Vec::new();
-    match make_plan(aws, identity, config, &tags, clue, tempo, &mut gaps).await {
+    match make_plan(asked, &tags, clue, &mut gaps).await {
         Ok(plan) => Planned { plan: Some(plan), gaps },
         Err(failure) => Planned::unknown(Gap::new(what, failure)),
     }
@@ -43,36 +42,34 @@ pub(super) async fn find_plan(aws: &Aws, imds: &Imds, identity: &Identity, confi
 
 /// The Auto Scaling group that holds this instance, whoever launches a successor: its hooks hold this instance up. Hooks that
 /// nobody may read are taken for none.
-pub(super) async fn find_group(aws: &Aws, imds: &Imds, identity: &Identity) -> Result<Plan, Failure> {
-    let tags = find_tags(aws, imds, identity).await?;
+pub(super) async fn find_group(asked: &Parties) -> Result<Plan, Failure> {
+    let tags = find_tags(asked).await?;
     let clue = Clue::group(&tags).unwrap_or_else(|| Clue::Nobody("the instance has no tag of a group".to_owned()));
     let mut gaps = Vec::new();
-    let owner = find_owner(aws, identity, clue, Tempo::AtOnce, &mut gaps).await?;
+    let owner = find_owner(asked, clue, &mut gaps).await?;
     match gaps.into_iter().find(|gap| gap.kind() != FailureKind::Denied) {
         Some(gap) => Err(gap.into_bare()),
-        None => Ok(Plan::of(&owner, identity, &Successor::default(), &Surroundings::default())),
+        None => Ok(Plan::of(&owner, &asked.identity, &Successor::default(), &Surroundings::default())),
     }
 }
 
 /// The instance's tags that matter here: from its metadata, or from EC2 where it does not show them.
-pub(crate) async fn find_tags(
-    aws: &Aws,
-    imds: &Imds,
-    identity: &Identity,
-) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String>, Failure> {
     const OWNER_TAGS: [&str; 4] = ["aws:autoscaling:groupName", plan::FLEET_TAG, plan::SPOT_FLEET_TAG, TEMPLATE_ID_TAG];
     const OTHER_TAGS: [&str; 4] =
         ["aws:ec2launchtemplate:version", plan::PREDECESSOR_TAG, plan::ORIGIN_FLEET_TAG, plan::TEMPLATE_TAG];
-    match imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {
+    match asked.imds.instance_tags(&[OWNER_TAGS, OTHER_TAGS].concat()).await {
         Ok(Some(tags)) if OWNER_TAGS.iter().any(|key| tags.contains_key(*key)) => Ok(tags),
         // The tags of a young instance show late, and not everywhere at once.
-        Ok(_) | Err(_) => patiently(identity, || aws.ec2.describe_tags(identity.instance_id.as_str())).await,
+        Ok(_) | Err(_) => {
+            patiently(&asked.identity, || asked.aws.ec2.describe_tags(asked.identity.instance_id.as_str())).await
+        }
     }
 }
 
 /// The owner as the tags tell it.
-pub(crate) async fn find_clue(imds: &Imds, tags: &BTreeMap<String, String>, config: &Config) -> Result<Clue, Failure> {
-    let lifecycle_state = match imds.target_lifecycle_state().await {
+pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) -> Result<Clue, Failure> {
+    let lifecycle_state = match asked.imds.target_lifecycle_state().await {
         Ok(look) => look.body,
         // Without its group's tag a member that was detached looks like an instance that never was in a group.
         Err(error) if !tags.contains_key("aws:autoscaling:groupName") => {
@@ -81,19 +78,13 @@ pub(crate) async fn find_clue(imds: &Imds, tags: &BTreeMap<String, String>, conf
         }
         Err(_) => None,
     };
-    Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &config.successor))
+    Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &asked.config.successor))
 }
 
 /// The owner that the tags tell of, its settings, and what the choice of pools needs.
-pub(crate) async fn plan_of(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
-    tags: &BTreeMap<String, String>,
-    clue: Clue,
-) -> Result<Plan, Failure> {
+pub(crate) async fn plan_of(asked: &Parties, tags: &BTreeMap<String, String>, clue: Clue) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
-    let plan = make_plan(aws, identity, config, tags, clue, Tempo::AtOnce, &mut gaps).await?;
+    let plan = make_plan(asked, tags, clue, &mut gaps).await?;
     let decides = |gap: &Gap| gap.is_of_hooks() || gap.what() == REQUEST_LAUNCHES_AGAIN;
     match gaps.into_iter().find(|gap| decides(gap) || gap.kind() != FailureKind::Denied) {
         Some(gap) => Err(gap.into_bare()),
@@ -102,27 +93,22 @@ pub(crate) async fn plan_of(
 }
 
 async fn make_plan(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
+    asked: &Parties,
     tags: &BTreeMap<String, String>,
     clue: Clue,
-    tempo: Tempo,
     gaps: &mut Vec<Gap>,
 ) -> Result<Plan, Failure> {
     // AWS forgets an instant fleet some time after its last change; its instances live on with its tag.
     let by_fleet = matches!(clue, Clue::Fleet(..));
-    let owner = find_owner(aws, identity, clue, tempo, gaps).await?;
-    let (owner, stands_in_for) = match (owner, plan::template(tags, &config.successor)) {
-        (Owner::Nobody { why }, Some(template)) if by_fleet => {
-            (find_owner(aws, identity, template, tempo, gaps).await?, Some(why))
-        }
+    let owner = find_owner(asked, clue, gaps).await?;
+    let (owner, stands_in_for) = match (owner, plan::template(tags, &asked.config.successor)) {
+        (Owner::Nobody { why }, Some(template)) if by_fleet => (find_owner(asked, template, gaps).await?, Some(why)),
         (owner, _) => (owner, None),
     };
-    let fellows = find_fellows(aws, identity, &owner, tempo).await;
+    let fellows = find_fellows(asked, &owner).await;
     let mut unknown_request = None;
-    if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, identity.life_cycle) {
-        match launched_again(aws, identity, template, tempo).await {
+    if let (Owner::LaunchTemplate(template), LifeCycle::Spot) = (&owner, asked.identity.life_cycle) {
+        match launched_again(asked, template).await {
             Ok(None) => {}
             Ok(Some(why)) => return Ok(Plan::nobody_ever(why)),
             Err(failure) => {
@@ -133,51 +119,40 @@ async fn make_plan(
         }
     }
     // Without them the choice of pools is worse, and a successor is a successor.
-    let surroundings = find_surroundings(aws, identity, config, &owner, fellows, tempo, gaps).await;
-    let replaced_too = match Clue::beside_the_template(tags, &config.successor) {
-        Some(other) => replaces_too(aws, identity, other, tempo).await,
+    let surroundings = find_surroundings(asked, &owner, fellows, gaps).await;
+    let replaced_too = match Clue::beside_the_template(tags, &asked.config.successor) {
+        Some(other) => replaces_too(asked, other).await,
         None => None,
     };
     let surroundings = Surroundings { stands_in_for, replaced_too, ..surroundings };
     Ok(match unknown_request {
         Some(template) if surroundings.traits.is_persistent => Plan::nobody_ever(asks_persistently(&template)),
-        _ => Plan::of(&owner, identity, &config.successor, &surroundings),
+        _ => Plan::of(&owner, &asked.identity, &asked.config.successor, &surroundings),
     })
 }
 
 /// The instances of the template that is the owner, as EC2 shows them. `None` for another owner, and for a template that is
 /// known by its name alone.
-async fn find_fellows(
-    aws: &Aws,
-    identity: &Identity,
-    owner: &Owner,
-    tempo: Tempo,
-) -> Option<Result<Vec<Instance>, Failure>> {
+async fn find_fellows(asked: &Parties, owner: &Owner) -> Option<Result<Vec<Instance>, Failure>> {
     let Owner::LaunchTemplate(LaunchTemplate { id_or_name, .. }) = owner else { return None };
     let by_id = id_or_name.starts_with("lt-");
-    let describe = || aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name);
-    if by_id { Some(tempo.first(identity, describe, Vec::len).await) } else { None }
+    let describe = || asked.aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, id_or_name);
+    if by_id { Some(asked.first(describe, Vec::len).await) } else { None }
 }
 
-async fn find_owner(
-    aws: &Aws,
-    identity: &Identity,
-    clue: Clue,
-    tempo: Tempo,
-    gaps: &mut Vec<Gap>,
-) -> Result<Owner, Failure> {
+async fn find_owner(asked: &Parties, clue: Clue, gaps: &mut Vec<Gap>) -> Result<Owner, Failure> {
     let gone = |what: String| Owner::Nobody { why: format!("AWS knows no {what}, which its tags name") };
     Ok(match clue {
         Clue::AutoScalingGroup(name) => {
-            let ask = || aws.autoscaling.group_without_hooks(&name);
+            let ask = || asked.aws.autoscaling.group_without_hooks(&name);
             let members = |group: &Option<AutoScalingGroup>| group.as_ref().map_or(0, |group| group.members.len());
-            match tempo.first(identity, ask, members).await? {
-                Some(group) if group.members.iter().any(|member| member.instance_id == identity.instance_id) => {
+            match asked.first(ask, members).await? {
+                Some(group) if group.members.iter().any(|member| member.instance_id == asked.identity.instance_id) => {
                     // The hooks of a large group are asked for later, or at a notice.
-                    let puts_off = tempo.puts_off(Some(group.members.len()));
+                    let puts_off = asked.tempo.puts_off(Some(group.members.len()));
                     let group = match puts_off {
                         true => group,
-                        false => with_hooks(aws, identity, group, tempo, gaps).await,
+                        false => with_hooks(asked, group, gaps).await,
                     };
                     Owner::AutoScalingGroup(group)
                 }
@@ -185,7 +160,7 @@ async fn find_owner(
                 None => gone(format!("Auto Scaling group {name}")),
             }
         }
-        Clue::Fleet(kind, id) => match tempo.first(identity, || aws.ec2.fleet(kind, &id), launched_by).await? {
+        Clue::Fleet(kind, id) => match asked.first(|| asked.aws.ec2.fleet(kind, &id), launched_by).await? {
             Some(fleet) => unless_ended(kind, fleet),
             None => gone(format!("{kind} {id}")),
         },
@@ -196,11 +171,11 @@ async fn find_owner(
 
 /// Tells in a sentence that the owner of the tags launches too, beside the template that the configuration names. A fleet that
 /// cannot be read says nothing.
-async fn replaces_too(aws: &Aws, identity: &Identity, other: Clue, tempo: Tempo) -> Option<String> {
+async fn replaces_too(asked: &Parties, other: Clue) -> Option<String> {
     let name = other.to_string();
     let maintains = match other {
         Clue::AutoScalingGroup(_) => true,
-        other => match find_owner(aws, identity, other, tempo, &mut Vec::new()).await {
+        other => match find_owner(asked, other, &mut Vec::new()).await {
             Ok(Owner::Fleet(_, fleet)) => fleet.request_type == FleetType::Maintain,
             _ => false,
         },
@@ -231,14 +206,9 @@ fn unless_ended(kind: FleetKind, fleet: Fleet) -> Owner {
 }
 
 /// The reason why nobody is to be asked: the Spot request of this instance launches again by itself (docs/aws.md 4).
-async fn launched_again(
-    aws: &Aws,
-    identity: &Identity,
-    template: &LaunchTemplate,
-    tempo: Tempo,
-) -> Result<Option<String>, Failure> {
-    let ask = || aws.ec2.persistent_request(&identity.instance_id);
-    let request = tempo.patiently(identity, ask).await?;
+async fn launched_again(asked: &Parties, template: &LaunchTemplate) -> Result<Option<String>, Failure> {
+    let ask = || asked.aws.ec2.persistent_request(&asked.identity.instance_id);
+    let request = asked.patiently(ask).await?;
     Ok(request.map(|request| {
         let again = match request.behavior.as_str() {
             "terminate" => "launches another instance by itself when this one ends",
@@ -263,18 +233,12 @@ fn asks_persistently(template: &str) -> String {
 }
 
 /// A group whose hooks nobody may read is asked as one without: detached, which runs none.
-async fn with_hooks(
-    aws: &Aws,
-    identity: &Identity,
-    group: AutoScalingGroup,
-    tempo: Tempo,
-    gaps: &mut Vec<Gap>,
-) -> AutoScalingGroup {
+async fn with_hooks(asked: &Parties, group: AutoScalingGroup, gaps: &mut Vec<Gap>) -> AutoScalingGroup {
     let read = || async {
         let mut group = group.clone();
-        aws.autoscaling.add_hooks(&mut group).await.map(|()| group)
+        asked.aws.autoscaling.add_hooks(&mut group).await.map(|()| group)
     };
-    match tempo.patiently(identity, read).await {
+    match asked.patiently(read).await {
         Ok(group) => group,
         Err(failure) => {
             gaps.push(Gap::of_hooks(&group.name, failure));

@@ -20,6 +20,7 @@ mod measure;
 mod notifier;
 mod options;
 mod outlook;
+mod parties;
 mod perform;
 mod posts;
 mod preparation;
@@ -71,6 +72,7 @@ use publish::Publisher;
 use watch::{EarlySignals, LookHistory};
 
 pub use options::{DaemonEnd, Drill, Options};
+pub(crate) use parties::Parties;
 pub use survey::survey;
 
 /// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
@@ -276,12 +278,8 @@ impl Daemon {
         if calls.is_empty() {
             return;
         }
-        let asked = perform::Parties {
-            aws: aws.clone(),
-            imds: self.imds.clone(),
-            identity: life.identity().clone(),
-            config: Arc::new(self.options.config.clone()),
-        };
+        let config = Arc::new(self.options.config.clone());
+        let asked = Parties::new(aws.clone(), self.imds.clone(), life.identity().clone(), config);
         for (ticket, Due { call, limit, .. }) in calls {
             debug!("begins {call}");
             let environment = match (&call, life.handover()) {
@@ -344,17 +342,15 @@ impl Daemon {
         if !(round || scan.is_some()) || life.has_to_finish() || !may_begin {
             return;
         }
+        let config = Arc::new(self.options.config.clone());
+        let parties = Parties::new(aws.clone(), self.imds.clone(), life.identity().clone(), config);
         let asked = prepare::RoundInput {
-            aws: aws.clone(),
-            imds: self.imds.clone(),
-            identity: life.identity().clone(),
-            config: self.options.config.clone(),
+            parties: Parties { tempo: self.preparation.rounds.tempo(), ..parties },
             dry_run: self.options.dry_run,
             known: self.preparation.known_in_full(),
             groups: self.preparation.groups(),
             chooses_zones: self.preparation.chooses_zones(&self.options.config),
             renews_delays: self.preparation.rounds.renews_delays(now),
-            tempo: self.preparation.rounds.tempo(),
         };
         if round {
             self.measures.prepares(self.preparation.rounds.failures);

@@ -1,17 +1,15 @@
 //! Performs the calls of the core: each variant of [`Call`] is one exchange with one outside party, or a look-up.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::fleets::{fleet_members, put_capacity_back};
-use super::gap::Tempo;
+use super::parties::Parties;
 use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::LifecycleAction;
 use crate::cloud::fleets::FleetMembers;
-use crate::cloud::imds::Imds;
 use crate::core::call::{Answer, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
 use crate::core::model::{FleetChange, Identity};
@@ -20,15 +18,6 @@ use crate::core::retry::Failure;
 use crate::host::connections;
 use crate::host::hooks::{self, HookRun};
 use crate::host::readiness;
-
-/// The things that every call may need.
-#[derive(Clone)]
-pub(super) struct Parties {
-    pub(super) aws: Arc<Aws>,
-    pub(super) imds: Arc<Imds>,
-    pub(super) identity: Identity,
-    pub(super) config: Arc<Config>,
-}
 
 /// Performs one call and never outlives `limit`. `environment` is for a command of the user's, which has its own way of
 /// ending in time.
@@ -44,23 +33,23 @@ pub(super) async fn perform(asked: Parties, call: Call, environment: Vec<(String
 }
 
 async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer, Failure> {
-    let Parties { aws, imds, identity, config } = asked;
+    let Parties { aws, identity, .. } = asked;
     let accepted = |()| Answer::Accepted;
     // A look-up makes several calls, and each of them has the usual limit.
     let (look_ups, aws) = (aws, &aws.within(limit));
     match call {
         Call::FindRegistrations { among } => {
-            let found = registrations::find_registrations(look_ups, identity, config, among, &[]).await?;
+            let found = registrations::find_registrations(asked, among, &[]).await?;
             let untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again()).map(Box::new);
             let unclear = found.unclear.into_iter().map(|(target_group, _)| target_group).collect();
             // Nothing waits for their deregistration delays: the default stands for them.
             Ok(Answer::Registrations { found: found.registrations, unclear, missing: found.missing, untold })
         }
         Call::FindPlan => {
-            let planned = look_up::find_plan(look_ups, imds, identity, config, Tempo::AtOnce).await;
+            let planned = look_up::find_plan(asked).await;
             planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
         }
-        Call::FindGroup => look_up::find_group(look_ups, imds, identity).await.map(|plan| Answer::Plan(Box::new(plan))),
+        Call::FindGroup => look_up::find_group(asked).await.map(|plan| Answer::Plan(Box::new(plan))),
         Call::DeregisterTargets { target_group, targets, zone } => {
             aws.elb.deregister_targets(&target_group, &targets, &zone).await.map(accepted)
         }
@@ -97,7 +86,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::UntagInstance { .. }
         | Call::TerminateInstances => with_ec2(aws, identity, call).await,
         Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
-        Call::FindTargetGroups => find_target_groups(look_ups, identity, config).await,
+        Call::FindTargetGroups => find_target_groups(asked).await,
         Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(look_ups, identity, kind, &fleet_id).await,
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
     }
@@ -118,12 +107,12 @@ async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, Str
 }
 
 /// The target groups that the configuration lists.
-async fn find_target_groups(aws: &Aws, identity: &Identity, config: &Config) -> Result<Answer, Failure> {
-    let listed = match &config.target_groups {
+async fn find_target_groups(asked: &Parties) -> Result<Answer, Failure> {
+    let listed = match &asked.config.target_groups {
         TargetGroups::Listed(listed) => listed.as_slice(),
         TargetGroups::Discover => &[],
     };
-    let (wanted, missing) = aws.elb.registrations_to_make(identity, listed).await?;
+    let (wanted, missing) = asked.aws.elb.registrations_to_make(&asked.identity, listed).await?;
     Ok(Answer::TargetGroups { wanted, missing })
 }
 

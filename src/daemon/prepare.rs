@@ -3,28 +3,24 @@
 //! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
 //! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fleets::{Tidied, denied_reads, tidy};
-use super::gap::{Planned, Tempo};
+use super::gap::Planned;
 use super::look_up::find_plan;
+use super::parties::Parties;
 use super::registrations::{
     self, add_delays, find_registrations, find_served_zones, presume_registrations, renew_delays,
 };
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace};
-use crate::cloud::imds::Imds;
-use crate::core::config::{Config, TargetGroups};
-use crate::core::model::{Identity, Registration, TargetGroupArn};
+use crate::core::config::TargetGroups;
+use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::{FleetRequest, Plan};
 use crate::core::retry::Failure;
 
 pub(super) struct RoundInput {
-    pub(super) aws: Arc<Aws>,
-    pub(super) imds: Arc<Imds>,
-    pub(super) identity: Identity,
-    pub(super) config: Config,
+    pub(super) parties: Parties,
     pub(super) dry_run: bool,
     /// The registrations of the last round: their groups need not be described again.
     pub(super) known: Vec<Registration>,
@@ -34,8 +30,6 @@ pub(super) struct RoundInput {
     pub(super) chooses_zones: bool,
     /// The delays of what is known are asked for again: see [`Rounds::renews_delays`].
     pub(super) renews_delays: bool,
-    /// Others may be asking in the same moment: a start, a recommendation.
-    pub(super) tempo: Tempo,
 }
 
 /// The result of one round of look-ups.
@@ -64,9 +58,10 @@ pub(super) enum Delays {
 
 /// One round: credentials first, because everything else needs them.
 pub(super) async fn prepare(asked: RoundInput) -> Findings {
-    let RoundInput { aws, imds, identity, config, dry_run, known, groups, renews_delays, tempo, .. } = &asked;
+    let RoundInput { parties, dry_run, known, groups, renews_delays, .. } = &asked;
+    let Parties { aws, identity, config, tempo, .. } = parties;
     let credentials = renew_credentials(aws).await;
-    let plan = find_plan(aws, imds, identity, config, *tempo).await;
+    let plan = find_plan(parties).await;
     let named = plan.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default();
     // A registration that only a scan has found is never presumed: the scan knows the ports.
     let is_named = groups.iter().all(|arn| named.contains(arn));
@@ -79,20 +74,20 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
         && plan.plan.as_ref().is_some_and(|plan| plan.is_in_service(identity));
     let mut registrations = match listed || !groups.is_empty() {
         true if is_presumed => {
-            let presume = || presume_registrations(aws, identity, config, groups.clone());
-            Some(tempo.patiently(identity, presume).await)
+            let presume = || presume_registrations(parties, groups.clone());
+            Some(parties.patiently(presume).await)
         }
         true => {
-            let find = || find_registrations(aws, identity, config, Some(groups.clone()), known);
-            Some(tempo.patiently(identity, find).await)
+            let find = || find_registrations(parties, Some(groups.clone()), known);
+            Some(parties.patiently(find).await)
         }
         false => None,
     };
     let mut delays = Ok(Delays::Added);
     if let Some(Ok(found)) = registrations.as_mut().filter(|_| !puts_off) {
         delays = match renews_delays {
-            true => renew_delays(aws, identity, found).await.map(|()| Delays::Renewed),
-            false => add_delays(aws, identity, found).await.map(|()| Delays::Added),
+            true => renew_delays(parties, found).await.map(|()| Delays::Renewed),
+            false => add_delays(parties, found).await.map(|()| Delays::Added),
         };
     }
     if let (Some(plan), Some(Ok(found))) = (&plan.plan, &mut registrations)
@@ -123,13 +118,13 @@ pub(super) fn groups_to_ask(found: &[TargetGroupArn], named: &[TargetGroupArn]) 
 
 /// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
 pub(super) async fn scan(asked: RoundInput, pace: ScanPace) -> Result<FoundRegistrations, Failure> {
-    let mut found = registrations::scan(&asked.aws, &asked.identity, pace, &asked.known).await?;
+    let mut found = registrations::scan(&asked.parties, pace, &asked.known).await?;
     if pace.puts_off {
         return Ok(found);
     }
-    add_delays(&asked.aws, &asked.identity, &mut found).await?;
+    add_delays(&asked.parties, &mut found).await?;
     if asked.chooses_zones {
-        found.served_zones = find_served_zones(&asked.aws, &found.registrations).await;
+        found.served_zones = find_served_zones(&asked.parties.aws, &found.registrations).await;
     }
     Ok(found)
 }

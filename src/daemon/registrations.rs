@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::gap::patiently;
+use super::parties::Parties;
 use crate::cloud::Aws;
 use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
 use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
@@ -18,15 +19,13 @@ use crate::host::connections::connections;
 
 /// Looks for registrations in the groups that the configuration lists; else in those given; else everywhere.
 pub(crate) async fn find_registrations(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
+    asked: &Parties,
     among: Option<Vec<TargetGroupArn>>,
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
-    let among = scope(config, among);
-    let found = aws.elb.find_registrations(identity, &among, known).await?;
-    let mut found = by_own_vpc(aws, identity, &among, found).await;
+    let among = scope(&asked.config, among);
+    let found = asked.aws.elb.find_registrations(&asked.identity, &among, known).await?;
+    let mut found = by_own_vpc(asked, &among, found).await;
     found.awaits_more = match &among {
         SearchScope::Configured(listed) => listed.iter().any(|entry| is_awaited(entry, &found)),
         SearchScope::These(arns) => arns.iter().any(|arn| is_group_awaited(arn, &found)),
@@ -38,12 +37,10 @@ pub(crate) async fn find_registrations(
 /// Takes this instance for a target of the groups that the configuration lists; else of those given, in which its owner
 /// registers what it launches. Target health is asked later, and in the two minutes for the proof.
 pub(super) async fn presume_registrations(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
+    asked: &Parties,
     among: Vec<TargetGroupArn>,
 ) -> Result<FoundRegistrations, Failure> {
-    aws.elb.presumed_registrations(identity, &scope(config, Some(among))).await
+    asked.aws.elb.presumed_registrations(&asked.identity, &scope(&asked.config, Some(among))).await
 }
 
 fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
@@ -70,9 +67,9 @@ fn is_group_awaited(arn: &TargetGroupArn, found: &FoundRegistrations) -> bool {
 }
 
 /// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.
-pub(crate) async fn add_delays(aws: &Aws, identity: &Identity, found: &mut FoundRegistrations) -> Result<(), Failure> {
+pub(crate) async fn add_delays(asked: &Parties, found: &mut FoundRegistrations) -> Result<(), Failure> {
     while let Some(arn) = found.without_delay.last().cloned() {
-        read_delay(aws, identity, found, &arn).await?;
+        read_delay(asked, found, &arn).await?;
         found.without_delay.pop();
     }
     Ok(())
@@ -80,27 +77,18 @@ pub(crate) async fn add_delays(aws: &Aws, identity: &Identity, found: &mut Found
 
 /// Asks for the deregistration delays of all these groups: somebody may have changed those that are known. One that cannot be had
 /// stays as it was.
-pub(super) async fn renew_delays(
-    aws: &Aws,
-    identity: &Identity,
-    found: &mut FoundRegistrations,
-) -> Result<(), Failure> {
+pub(super) async fn renew_delays(asked: &Parties, found: &mut FoundRegistrations) -> Result<(), Failure> {
     let groups = found.registrations.iter().map(|it| it.target_group.clone());
     let known: Vec<TargetGroupArn> = groups.filter(|arn| !found.without_delay.contains(arn)).collect();
-    add_delays(aws, identity, found).await?;
+    add_delays(asked, found).await?;
     for arn in known {
-        read_delay(aws, identity, found, &arn).await?;
+        read_delay(asked, found, &arn).await?;
     }
     Ok(())
 }
 
-async fn read_delay(
-    aws: &Aws,
-    identity: &Identity,
-    found: &mut FoundRegistrations,
-    arn: &TargetGroupArn,
-) -> Result<(), Failure> {
-    let delay = patiently(identity, || aws.elb.deregistration_delay(arn)).await?;
+async fn read_delay(asked: &Parties, found: &mut FoundRegistrations, arn: &TargetGroupArn) -> Result<(), Failure> {
+    let delay = patiently(&asked.identity, || asked.aws.elb.deregistration_delay(arn)).await?;
     let here = found.registrations.iter_mut().filter(|it| it.target_group == *arn);
     here.for_each(|it| it.deregistration_delay = delay);
     Ok(())
@@ -108,13 +96,12 @@ async fn read_delay(
 
 /// Looks for registrations in every target group of the account and region.
 pub(super) async fn scan(
-    aws: &Aws,
-    identity: &Identity,
+    asked: &Parties,
     pace: ScanPace,
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
-    let found = aws.elb.scan(identity, pace, known).await?;
-    Ok(listened_for(by_own_vpc(aws, identity, &SearchScope::Everything, found).await).await)
+    let found = asked.aws.elb.scan(&asked.identity, pace, known).await?;
+    Ok(listened_for(by_own_vpc(asked, &SearchScope::Everything, found).await).await)
 }
 
 /// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
@@ -128,12 +115,7 @@ async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
 
 /// Asks EC2 for this instance's VPC and IPv6 addresses where the metadata does not tell them. Where EC2 does not either, a
 /// target that may be this instance stays in doubt.
-async fn by_own_vpc(
-    aws: &Aws,
-    identity: &Identity,
-    among: &SearchScope,
-    mut found: FoundRegistrations,
-) -> FoundRegistrations {
+async fn by_own_vpc(asked: &Parties, among: &SearchScope, mut found: FoundRegistrations) -> FoundRegistrations {
     let (in_doubt, others): (Vec<_>, Vec<_>) = found
         .unclear
         .into_iter()
@@ -141,10 +123,10 @@ async fn by_own_vpc(
     found.unclear = others;
     let groups: Vec<TargetGroupArn> = in_doubt.iter().map(|(target_group, _)| target_group.clone()).collect();
     let again = async || {
-        let (vpc_id, addresses) = aws.ec2.place_of(&identity.instance_id).await.ok()??;
-        let told = Identity { vpc_id: Some(vpc_id), ipv6_addresses: Some(addresses), ..identity.clone() };
-        let identity = identity.clone().completed_by(&told);
-        aws.elb.find_registrations(&identity, &only(among, &groups), &[]).await.ok()
+        let (vpc_id, addresses) = asked.aws.ec2.place_of(&asked.identity.instance_id).await.ok()??;
+        let told = Identity { vpc_id: Some(vpc_id), ipv6_addresses: Some(addresses), ..asked.identity.clone() };
+        let identity = asked.identity.clone().completed_by(&told);
+        asked.aws.elb.find_registrations(&identity, &only(among, &groups), &[]).await.ok()
     };
     match if groups.is_empty() { None } else { again().await } {
         Some(again) => {

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::gap::Tempo;
 use super::identify::{self, Connected};
 use super::log_line::LogLine;
 use super::options::Options;
+use super::parties::Parties;
 use super::preparation::Preparation;
 use super::prepare;
 use crate::cloud::Aws;
@@ -18,7 +18,7 @@ use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::core::drill::{OtherTargets, Survey};
 use crate::core::handover::LookedUp;
-use crate::core::model::{Identity, Registration, TargetGroupArn};
+use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::policy;
 use crate::core::retry::Failure;
@@ -36,8 +36,8 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     let Connected { aws, record } = connected.map_err(anyhow::Error::msg)?;
     let notice = imds.instance_action().await.context("failed to look whether a notice stands")?.body;
     let lifecycle_state = imds.target_lifecycle_state().await.context("failed to look at the lifecycle state")?.body;
-    let (imds, aws) = (Arc::new(imds), Arc::new(aws));
-    let known = find_all(options, &imds, &aws, &identity).await?;
+    let (imds, aws, config) = (Arc::new(imds), Arc::new(aws), Arc::new(options.config.clone()));
+    let known = find_all(options, Parties::new(aws.clone(), imds, identity.clone(), config)).await?;
     let mut others = Vec::new();
     for registration in known.registrations.iter().flatten() {
         others.push(other_targets(&aws, registration).await.with_context(|| {
@@ -73,24 +73,15 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
     })
 }
 
-async fn find_all(
-    options: &Options,
-    imds: &Arc<Imds>,
-    aws: &Arc<Aws>,
-    identity: &Identity,
-) -> anyhow::Result<LookedUp> {
+async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedUp> {
     let asked = |known: Vec<Registration>, chooses_zones: bool| prepare::RoundInput {
-        aws: aws.clone(),
-        imds: imds.clone(),
-        identity: identity.clone(),
-        config: options.config.clone(),
+        parties: parties.clone(),
         // The daemon puts right what is left over on a fleet.
         dry_run: true,
         known,
         groups: Vec::new(),
         chooses_zones,
         renews_delays: false,
-        tempo: Tempo::AtOnce,
     };
     let mut preparation = Preparation::new(options.config.leave.when, boot::now());
     let mut lines = preparation.learn(prepare::prepare(asked(Vec::new(), false)).await, boot::now());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::finding::Finding;
-use super::inspection::Inspection;
 use super::metadata::MetadataFacts;
 use super::report::CheckReport;
 use super::{instance, leave, owner, permissions, target_groups};
@@ -12,6 +11,7 @@ use crate::cloud::imds::Imds;
 use crate::cloud::{Aws, Connection};
 use crate::core::config::Config;
 use crate::core::model::Identity;
+use crate::daemon::Parties;
 
 pub(super) async fn look(
     config: &Config,
@@ -36,21 +36,21 @@ pub(super) async fn look(
         let what = "owner, target groups and permissions are not looked at: AWS answers no call without credentials";
         return Ok(report.add(vec![Finding::fail("aws", what).remedy("correct the credentials, then check again")])?);
     }
-    let inspection = Inspection { aws, imds, identity, config: Arc::new(config.clone()) };
+    let parties = Parties::new(aws, imds, identity, Arc::new(config.clone()));
     report.looking("who launches a successor")?;
-    let (options, (findings, planned)) = tokio::join!(instance::look(&inspection), owner::look(&inspection));
+    let (options, (findings, planned)) = tokio::join!(instance::look(&parties), owner::look(&parties));
     report.add(options)?;
     report.add(findings)?;
     let plan = planned.as_ref().map(|planned| &planned.plan);
     report.looking("the target groups")?;
-    let (findings, registrations) = target_groups::look(&inspection, plan).await;
+    let (findings, registrations) = target_groups::look(&parties, plan).await;
     report.add(findings)?;
     if let (Some(plan), Some(registrations)) = (plan, &registrations) {
         report.add(leave::look(config, plan, registrations))?;
     }
     report.looking("the permissions")?;
-    report.add(permissions::look(&inspection, planned.as_ref(), registrations.as_deref()).await)?;
-    Ok(report.add(vec![of_clock(&inspection)])?)
+    report.add(permissions::look(&parties, planned.as_ref(), registrations.as_deref()).await)?;
+    Ok(report.add(vec![of_clock(&parties)])?)
 }
 
 async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
@@ -102,8 +102,8 @@ fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
     })
 }
 
-fn of_clock(inspection: &Inspection) -> Finding {
-    let offset = inspection.aws.clock.offset();
+fn of_clock(parties: &Parties) -> Finding {
+    let offset = parties.aws.clock.offset();
     if offset.is_zero() {
         return Finding::ok("clock", "agrees with AWS's clock to two seconds");
     }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::finding::Finding;
-use super::inspection::Inspection;
 use crate::cloud::autoscaling::GroupTraits;
 use crate::core::config::{Config, Rebalance, Then};
 use crate::core::model::{AutoScalingGroup, Registration};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{GroupRequest, Plan, asks_launch_instances};
+use crate::daemon::Parties;
 
-pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
-    let (processes, zones) = match inspection.aws.autoscaling.group_traits(&group.name).await {
-        Ok(Some(traits)) => (processes(group, how, &traits, &inspection.config), zones(group, &traits)),
+pub(super) async fn look(parties: &Parties, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
+    let (processes, zones) = match parties.aws.autoscaling.group_traits(&group.name).await {
+        Ok(Some(traits)) => (processes(group, how, &traits, &parties.config), zones(group, &traits)),
         Ok(None) => {
             (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))
         }
@@ -25,8 +25,8 @@ pub(super) async fn look(inspection: &Inspection, group: &AutoScalingGroup, how:
         capacity_rebalancing(group, how),
         processes,
         zones,
-        size(group, how, &inspection.config),
-        health_check(group, &inspection.config),
+        size(group, how, &parties.config),
+        health_check(group, &parties.config),
     ]
 }
 

@@ -1,17 +1,17 @@
 //! The metadata options of this instance, as EC2 tells them.
 
 use super::finding::Finding;
-use super::inspection::Inspection;
 use crate::cloud::instances::MetadataOptions;
+use crate::daemon::Parties;
 
 const MODIFY: &str = "aws ec2 modify-instance-metadata-options --instance-id";
 
 /// The hop limit from which on a container reaches the metadata service.
 const HOPS_OF_A_CONTAINER: i32 = 2;
 
-pub(super) async fn look(inspection: &Inspection) -> Vec<Finding> {
-    let id = &inspection.identity.instance_id;
-    match inspection.aws.ec2.metadata_options(id).await {
+pub(super) async fn look(parties: &Parties) -> Vec<Finding> {
+    let id = &parties.identity.instance_id;
+    match parties.aws.ec2.metadata_options(id).await {
         Ok(Some(options)) => vec![tokens(&options, id.as_str()), hops(&options, id.as_str())],
         Ok(None) => vec![unknown("EC2 does not tell them of this instance")],
         Err(failure) => vec![unknown(&failure.to_string())],

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
 use super::group::{self, by_itself};
-use super::inspection::Inspection;
 use crate::core::config::OwnerChoice;
 use crate::core::handover::asked_at_a_notice;
 use crate::core::model::LaunchTemplate;
 use crate::core::plan::{FleetRequest, LaunchPlan, Plan, crowded_zones};
 use crate::core::policy::{held_by, reads_on_the_way};
 use crate::core::retry::{Failure, FailureKind};
+use crate::daemon::Parties;
 use crate::daemon::look_up;
 
 const POLICY: &str = "allow it: spot-relay policy prints what";
@@ -23,14 +23,14 @@ pub(super) struct PlanWithReads {
 }
 
 /// The plan, if there is one.
-pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanWithReads>) {
-    let PlanWithReads { plan, on_the_way, held_by } = match find(inspection).await {
+pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithReads>) {
+    let PlanWithReads { plan, on_the_way, held_by } = match find(parties).await {
         Ok(planned) => planned,
         Err(failure) => return (vec![unknown(&failure)], None),
     };
-    let mut findings = vec![of_plan(&plan, inspection)];
+    let mut findings = vec![of_plan(&plan, parties)];
     match &plan {
-        Plan::Group { group, how } => findings.extend(group::look(inspection, group, *how).await),
+        Plan::Group { group, how } => findings.extend(group::look(parties, group, *how).await),
         Plan::Fleet { fleet, how: FleetRequest::Observe, .. } => findings.push(by_itself(
             "fleet-replacement",
             format!("{} replaces instances by itself, by its capacity-rebalance strategy", fleet.id),
@@ -40,17 +40,17 @@ pub(super) async fn look(inspection: &Inspection) -> (Vec<Finding>, Option<PlanW
                 .push(Finding::ok("fleet-replacement", format!("{} replaces nothing before it is asked", fleet.id)));
             findings.extend(plan.remarks().into_iter().map(|remark| Finding::fail("fleet-tags", remark)));
         }
-        Plan::Launch(launch) => findings.extend(of_launch(inspection, launch).await),
+        Plan::Launch(launch) => findings.extend(of_launch(parties, launch).await),
         Plan::Nobody { .. } => {}
     }
     (findings, Some(PlanWithReads { plan, on_the_way, held_by }))
 }
 
-async fn find(inspection: &Inspection) -> Result<PlanWithReads, Failure> {
-    let Inspection { aws, imds, identity, config, .. } = inspection;
-    let tags = look_up::find_tags(aws, imds, identity).await?;
-    let clue = look_up::find_clue(imds, &tags, config).await?;
-    let plan = look_up::plan_of(aws, identity, config, &tags, clue.clone()).await?;
+async fn find(parties: &Parties) -> Result<PlanWithReads, Failure> {
+    let config = &parties.config;
+    let tags = look_up::find_tags(parties).await?;
+    let clue = look_up::find_clue(parties, &tags).await?;
+    let plan = look_up::plan_of(parties, &tags, clue.clone()).await?;
     let on_the_way = reads_on_the_way(&clue, &tags, &plan, config);
     let held_by = held_by(&clue, &tags, config);
     Ok(PlanWithReads { plan, on_the_way, held_by })
@@ -67,9 +67,9 @@ fn unknown(failure: &Failure) -> Finding {
         .remedy(remedy)
 }
 
-fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
+fn of_plan(plan: &Plan, parties: &Parties) -> Finding {
     match plan {
-        Plan::Nobody { why, .. } if inspection.config.successor.owner == OwnerChoice::None => {
+        Plan::Nobody { why, .. } if parties.config.successor.owner == OwnerChoice::None => {
             Finding::ok("owner", format!("on a notice: launch no successor: {why}"))
         }
         Plan::Nobody { why, .. } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
@@ -79,12 +79,12 @@ fn of_plan(plan: &Plan, inspection: &Inspection) -> Finding {
                  that is intended",
             ),
         plan => {
-            Finding::ok("owner", format!("on a notice: {}", asked_at_a_notice(plan, inspection.config.leave.when)))
+            Finding::ok("owner", format!("on a notice: {}", asked_at_a_notice(plan, parties.config.leave.when)))
         }
     }
 }
 
-async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding> {
+async fn of_launch(parties: &Parties, launch: &LaunchPlan) -> Vec<Finding> {
     let mut findings = vec![pools(launch)];
     findings.extend(shared_zones(launch));
     findings.extend(launch.missing.iter().filter(|it| it.has_default).map(|missing| {
@@ -100,12 +100,12 @@ async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding>
             .means("the successor is launched as described")
             .remedy("nothing, if that is intended; else change the launch template or [successor]")
     }));
-    let configurations = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-    let mut templates: Vec<&LaunchTemplate> = configurations.map(|configuration| &configuration.template).collect();
+    let mut templates: Vec<&LaunchTemplate> =
+        launch.launch_configurations().map(|configuration| &configuration.template).collect();
     templates.dedup();
     for template in templates {
         let name = format!("{} ({})", template.id_or_name, template.version);
-        findings.push(match inspection.aws.ec2.describe_launch_template(template).await {
+        findings.push(match parties.aws.ec2.describe_launch_template(template).await {
             Ok(Some(facts)) => {
                 let image = facts.image_id.as_deref().unwrap_or("without an image of its own");
                 Finding::ok("launch-template", format!("{}, version {}, {image}", facts.id, facts.version))
@@ -123,8 +123,7 @@ async fn of_launch(inspection: &Inspection, launch: &LaunchPlan) -> Vec<Finding>
 
 /// One of several subnets of a zone is used at a time.
 fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
-    let pools = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).flat_map(|it| &it.overrides);
-    let zones = pools.filter_map(|pool| Some((pool.subnet_id.clone()?, pool.availability_zone.clone()?)));
+    let zones = launch.pools().filter_map(|pool| Some((pool.subnet_id.clone()?, pool.availability_zone.clone()?)));
     let zone_of_subnet: BTreeMap<String, String> = zones.collect();
     let crowded = crowded_zones(&zone_of_subnet);
     let words = |(zone, subnets): (&str, Vec<&str>)| format!("{} lie in {zone}", subnets.join(" and "));
@@ -142,8 +141,7 @@ fn pools(launch: &LaunchPlan) -> Finding {
             .means("AWS is short of just that capacity: the launch will likely fail")
             .remedy("name more [successor] subnets or instance-types, or allow on-demand-fallback");
     }
-    let pools = launch.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).flat_map(|it| &it.overrides);
-    let zones: BTreeSet<&str> = pools.filter_map(|pool| pool.availability_zone.as_deref()).collect();
+    let zones: BTreeSet<&str> = launch.pools().filter_map(|pool| pool.availability_zone.as_deref()).collect();
     Finding::ok(
         "pools",
         match zones.len() {

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use futures_util::future::join_all;
 
 use super::finding::{Finding, Level};
-use super::inspection::Inspection;
 use super::owner::PlanWithReads;
 use crate::cli::policy;
 use crate::cloud::autoscaling::LifecycleAction;
@@ -21,6 +20,7 @@ use crate::core::model::{
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, LEAVING_TAG, Plan};
 use crate::core::policy::{OwnerNeeds, Policy, Subject};
 use crate::core::retry::{Failure, FailureKind};
+use crate::daemon::Parties;
 
 /// An action, on what, and what IAM says of it.
 struct Trial {
@@ -48,7 +48,7 @@ const NO_INSTANCE: &str = "i-00000000000000000";
 const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchInstances alone";
 
 pub(super) async fn look(
-    inspection: &Inspection,
+    parties: &Parties,
     planned: Option<&PlanWithReads>,
     registrations: Option<&[Registration]>,
 ) -> Vec<Finding> {
@@ -58,23 +58,21 @@ pub(super) async fn look(
     let registered_in: Vec<TargetGroupArn> =
         registrations.unwrap_or_default().iter().map(|registration| registration.target_group.clone()).collect();
     let needs = match plan {
-        Some(plan) => {
-            policy::needs_of(&inspection.aws, &inspection.imds, &inspection.config, plan, &registered_in).await
-        }
+        Some(plan) => policy::needs_of(parties, plan, &registered_in).await,
         None => OwnerNeeds::Nobody,
     };
-    let scope = policy::arn_scope(&inspection.aws, &inspection.imds, &inspection.identity).await;
+    let scope = policy::arn_scope(parties).await;
     let target_groups = registered_in.iter().map(ToString::to_string).collect();
-    let policy = Policy::of(&inspection.config, &Subject { scope, needs, target_groups, on_the_way, held_by });
-    let mut tries = dry_runs(inspection, &policy, plan);
-    tries.push(Box::pin(reads(inspection, &policy, plan)));
+    let policy = Policy::of(&parties.config, &Subject { scope, needs, target_groups, on_the_way, held_by });
+    let mut tries = dry_runs(parties, &policy, plan);
+    tries.push(Box::pin(reads(parties, &policy, plan)));
     let registrations = registrations.unwrap_or_default();
     for registration in registrations {
         let on = (registrations.len() > 1).then(|| registration.name().to_owned());
-        tries.extend(tries_of_group(inspection, &policy, registration, on));
+        tries.extend(tries_of_group(parties, &policy, registration, on));
     }
     if let Some(Plan::Group { group, .. }) = plan {
-        tries.extend(tries_of_owner(inspection, &policy, group));
+        tries.extend(tries_of_owner(parties, &policy, group));
     }
     let mut trials: Vec<Trial> = join_all(tries).await.into_iter().flatten().collect();
     trials.extend(untried(&policy, &trials));
@@ -99,13 +97,13 @@ fn verdict(result: Result<(), Failure>, how: &'static str) -> Verdict {
 }
 
 /// Most were made by the look-ups; the others are made here.
-async fn reads(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) -> Vec<Trial> {
+async fn reads(parties: &Parties, policy: &Policy, plan: Option<&Plan>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for action in policy.actions().into_iter().filter(|action| is_read(action)) {
-        if inspection.aws.tally.is_allowed(name(action)).is_none() {
-            read(inspection, name(action), plan).await;
+        if parties.aws.tally.is_allowed(name(action)).is_none() {
+            read(parties, name(action), plan).await;
         }
-        let verdict = match inspection.aws.tally.is_allowed(name(action)) {
+        let verdict = match parties.aws.tally.is_allowed(name(action)) {
             Some(true) => Verdict::Allowed("the read succeeded"),
             Some(false) => Verdict::Denied("IAM does not allow the call".to_owned()),
             None => Verdict::Unknown("there was nothing to read, or no answer came".to_owned()),
@@ -116,8 +114,8 @@ async fn reads(inspection: &Inspection, policy: &Policy, plan: Option<&Plan>) ->
 }
 
 /// One call of this action, for what IAM says of it.
-async fn read(inspection: &Inspection, action: &str, plan: Option<&Plan>) {
-    let Inspection { aws, identity, .. } = inspection;
+async fn read(parties: &Parties, action: &str, plan: Option<&Plan>) {
+    let Parties { aws, identity, .. } = parties;
     match (action, plan) {
         ("DescribeTags", _) => drop(aws.ec2.describe_tags(identity.instance_id.as_str()).await),
         ("DescribeSubnets", _) => drop(aws.ec2.describe_subnets(&[]).await),
@@ -141,8 +139,8 @@ fn trying<'a>(
 }
 
 /// EC2's writes, each as the daemon would make it.
-fn dry_runs<'a>(inspection: &'a Inspection, policy: &Policy, plan: Option<&'a Plan>) -> Vec<Trying<'a>> {
-    let (ec2, us) = (&inspection.aws.ec2, &inspection.identity.instance_id);
+fn dry_runs<'a>(parties: &'a Parties, policy: &Policy, plan: Option<&'a Plan>) -> Vec<Trying<'a>> {
+    let (ec2, us) = (&parties.aws.ec2, &parties.identity.instance_id);
     let tag_both =
         |resource: &'a str, key: &'static str, on: Option<String>| {
             [
@@ -164,7 +162,7 @@ fn dry_runs<'a>(inspection: &'a Inspection, policy: &Policy, plan: Option<&'a Pl
         tries.push(trying("ec2:TerminateInstances", None, ec2.terminate_instances_dry_run(us)));
     }
     if let Some(Plan::Launch(launch)) = plan
-        && let (Some(attempt), Some(wanted)) = (launch.attempt(0), launch.single(0, &inspection.identity.instance_type))
+        && let (Some(attempt), Some(wanted)) = (launch.attempt(0), launch.single(0, &parties.identity.instance_type))
     {
         tries.push(trying("ec2:CreateFleet", None, ec2.create_fleet_dry_run(attempt)));
         let passes = policy.actions().contains(PASS_ROLE);
@@ -210,12 +208,12 @@ fn harmless<'a>(
 /// Deregistering this instance on a port on which it is not registered does nothing; an instance that cannot exist is
 /// registered nowhere.
 fn tries_of_group<'a>(
-    inspection: &'a Inspection,
+    parties: &'a Parties,
     policy: &Policy,
     registration: &'a Registration,
     on: Option<String>,
 ) -> impl Iterator<Item = Trying<'a>> {
-    let (elb, group) = (&inspection.aws.elb, &registration.target_group);
+    let (elb, group) = (&parties.aws.elb, &registration.target_group);
     let ports = registration.ports();
     let free = (1..=u16::MAX).rev().find(|port| !ports.contains(port)).unwrap_or(u16::MAX);
     let ours = registration.targets.first().map(|target| Target { port: free, ..target.clone() });
@@ -233,11 +231,11 @@ fn tries_of_group<'a>(
 
 /// An action that names its group is asked about an instance that cannot exist.
 fn tries_of_owner<'a>(
-    inspection: &'a Inspection,
+    parties: &'a Parties,
     policy: &Policy,
     group: &'a AutoScalingGroup,
 ) -> impl Iterator<Item = Trying<'a>> {
-    let (groups, group_name) = (&inspection.aws.autoscaling, &group.name);
+    let (groups, group_name) = (&parties.aws.autoscaling, &group.name);
     let hook = group.termination_hooks.first().map_or("none", |hook| &hook.name);
     let nobody = || InstanceId::new(NO_INSTANCE);
     let tries = [

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::inspection::Inspection;
 use super::{group, traffic_sources};
 use crate::cloud::elb::UnclearReason;
 use crate::core::config::{Config, TargetGroups};
@@ -12,18 +11,18 @@ use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
+use crate::daemon::Parties;
 use crate::daemon::registrations;
 
 /// A scan of all of the account's target groups may take so long here.
 const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The registrations, where they could be found.
-pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
-    let Inspection { aws, identity, config, .. } = inspection;
-    let search = registrations::find_registrations(aws, identity, config, None, &[]);
+pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
+    let search = registrations::find_registrations(parties, None, &[]);
     let search = async {
         let mut found = search.await?;
-        registrations::add_delays(aws, identity, &mut found).await.map(|()| found)
+        registrations::add_delays(parties, &mut found).await.map(|()| found)
     };
     let found = match tokio::time::timeout(SCAN_LIMIT, search).await {
         Ok(Ok(found)) => found,
@@ -31,13 +30,13 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> (Vec<F
         Err(_) => return (vec![too_many()], None),
     };
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
-    findings.extend(not_in(config, &found.registrations, &found.missing));
+    findings.extend(not_in(&parties.config, &found.registrations, &found.missing));
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
-    findings.extend(traffic_sources::look(inspection, plan).await);
-    findings.extend(traffic_sources::zones(inspection, plan, &found.registrations).await);
+    findings.extend(traffic_sources::look(parties, plan).await);
+    findings.extend(traffic_sources::zones(parties, plan, &found.registrations).await);
     findings.extend(group::termination_hooks(plan, &found.registrations));
     for registration in &found.registrations {
-        findings.extend(of_registration(inspection, registration, plan).await);
+        findings.extend(of_registration(parties, registration, plan).await);
         findings.extend(drains(registration, &found.unheard).map(|finding| finding.of(registration.name())));
     }
     if findings.is_empty() {
@@ -131,9 +130,9 @@ fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -
         .collect()
 }
 
-async fn of_registration(inspection: &Inspection, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
+async fn of_registration(parties: &Parties, registration: &Registration, plan: Option<&Plan>) -> Vec<Finding> {
     let name = registration.name();
-    let health = inspection
+    let health = parties
         .aws
         .elb
         .describe_target_health(&registration.target_group, &registration.targets, &registration.zone)
@@ -144,7 +143,7 @@ async fn of_registration(inspection: &Inspection, registration: &Registration, p
         Err(failure) => not_known(registration, &failure.to_string()),
     };
     let mut findings = vec![in_it.of(name)];
-    findings.push(delay(registration, &inspection.config).of(name));
+    findings.push(delay(registration, &parties.config).of(name));
     if registration.network {
         let finding = Finding::warn("load-balancer", "a Network Load Balancer");
         findings.push(
@@ -250,22 +249,13 @@ fn delay(registration: &Registration, config: &Config) -> Finding {
 }
 
 fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Finding> {
-    let owners = match plan? {
-        Plan::Group { group, .. } => &group.target_groups,
-        Plan::Fleet { fleet, .. } => &fleet.target_groups,
-        Plan::Launch(_) if !registration.needs_server_id => {
-            return Some(Finding::ok("successor-registration", "spot-relay registers the successor"));
-        }
-        Plan::Launch(_) | Plan::Nobody { .. } => return None,
+    let plan = plan.filter(|plan| !matches!(plan, Plan::Nobody { .. }))?;
+    let is_by_owner = plan.owners_target_groups().contains(&registration.target_group);
+    let found = match plan {
+        _ if is_by_owner => "the owner registers the successor",
+        _ if registration.needs_server_id => return None,
+        Plan::Launch(_) => "spot-relay registers the successor",
+        _ => "the owner does not know this group: spot-relay registers the successor",
     };
-    if registration.needs_server_id && !owners.contains(&registration.target_group) {
-        return None;
-    }
-    Some(match owners.contains(&registration.target_group) {
-        true => Finding::ok("successor-registration", "the owner registers the successor"),
-        false => Finding::ok(
-            "successor-registration",
-            "the owner does not know this group: spot-relay registers the successor",
-        ),
-    })
+    Some(Finding::ok("successor-registration", found))
 }

@@ -2,20 +2,17 @@
 //! whether the load balancers serve the zones that the successor may go to.
 
 use super::finding::Finding;
-use super::inspection::Inspection;
 use crate::cloud::elb::SearchScope;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
+use crate::daemon::Parties;
 use crate::daemon::registrations;
 
-pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Finding> {
-    let (owner, listed, others): (_, &[TargetGroupArn], &[String]) = match plan {
-        Some(Plan::Group { group, .. }) => (&group.name, &group.target_groups, &group.other_traffic_sources),
-        Some(Plan::Fleet { fleet, .. }) => (&fleet.id, &fleet.target_groups, &[]),
-        _ => return Vec::new(),
-    };
+pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> Vec<Finding> {
+    let Some(plan) = plan else { return Vec::new() };
+    let (owner, listed) = (plan.owner(), plan.owners_target_groups());
+    let others = plan.other_traffic_sources().iter();
     let mut findings: Vec<Finding> = others
-        .iter()
         .map(|source| {
             let found = format!("Auto Scaling registers and deregisters there alone: {source}");
             Finding::ok("traffic-source", found).of(TargetGroupArn::new(source.as_str()).name())
@@ -23,7 +20,7 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Fi
         .collect();
     if !listed.is_empty() {
         let among = SearchScope::These(listed.to_vec());
-        let found = inspection.aws.elb.find_registrations(&inspection.identity, &among, &[]).await;
+        let found = parties.aws.elb.find_registrations(&parties.identity, &among, &[]).await;
         let gone = found.map(|found| found.gone).unwrap_or_default();
         findings.extend(gone.iter().map(|target_group| {
             Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))
@@ -36,13 +33,9 @@ pub(super) async fn look(inspection: &Inspection, plan: Option<&Plan>) -> Vec<Fi
 }
 
 /// The facts of a plan that chooses the successor's zone.
-pub(super) async fn zones(
-    inspection: &Inspection,
-    plan: Option<&Plan>,
-    registrations: &[Registration],
-) -> Option<Finding> {
-    let plan = plan.filter(|plan| plan.chooses_zones(&inspection.config))?;
-    let served = registrations::find_served_zones(&inspection.aws, registrations).await?;
+pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
+    let plan = plan.filter(|plan| plan.chooses_zones(&parties.config))?;
+    let served = registrations::find_served_zones(&parties.aws, registrations).await?;
     let unserved: Vec<&str> = plan.zones().into_iter().filter(|zone| !served.contains(*zone)).collect();
     Some(match unserved.as_slice() {
         [] => Finding::ok("successor-zones", "the load balancers serve every zone that the successor may go to"),

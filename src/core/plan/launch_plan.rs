@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::Successor;
-use crate::core::model::{InstantFleet, LaunchTemplate};
+use crate::core::model::{InstantFleet, LaunchConfiguration, LaunchOverride, LaunchTemplate};
 
 /// The tag of every successor that we launch: the id of the instance that it replaces.
 pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
@@ -49,6 +49,17 @@ pub struct LaunchPlan {
     /// See [`Surroundings::stands_in_for`].
     #[serde(default)]
     pub stands_in_for: Option<String>,
+}
+
+impl LaunchPlan {
+    pub fn launch_configurations(&self) -> impl Iterator<Item = &LaunchConfiguration> {
+        self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations)
+    }
+
+    /// The pools of all attempts.
+    pub fn pools(&self) -> impl Iterator<Item = &LaunchOverride> {
+        self.launch_configurations().flat_map(|configuration| &configuration.overrides)
+    }
 }
 
 /// A launch template of this launch that AWS does not know by the version named, or not at all.

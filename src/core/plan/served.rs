@@ -62,9 +62,7 @@ impl Plan {
 impl LaunchPlan {
     /// The zones to which the successor may go, as far as its pools name zones.
     fn zones(&self) -> BTreeSet<&str> {
-        let configurations = self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-        let pools = configurations.flat_map(|configuration| &configuration.overrides);
-        pools.filter_map(|pool| self.zone_of(pool)).collect()
+        self.pools().filter_map(|pool| self.zone_of(pool)).collect()
     }
 
     fn zone_of<'a>(&'a self, pool: &'a LaunchOverride) -> Option<&'a str> {

@@ -259,8 +259,7 @@ fn of_template() -> Vec<&'static str> {
 }
 
 fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
-    let configurations = || plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-    let templates: BTreeSet<&str> = configurations().map(|it| it.template.id_or_name.as_str()).collect();
+    let templates: BTreeSet<&str> = plan.launch_configurations().map(|it| it.template.id_or_name.as_str()).collect();
     let origin = plan.attempts.iter().find_map(|attempt| attempt.tags.get(ORIGIN_FLEET_TAG));
     let mut reads = match origin {
         Some(id) => of_fleet(FleetKind::of_id(id)),
@@ -280,8 +279,7 @@ fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
 /// The subnets into which a plan may launch; empty: any. A pool without a subnet goes into its template's own, which is told
 /// by the template's id or name where it is known.
 pub fn launched_into(plan: &LaunchPlan, own_subnets: &BTreeMap<String, String>) -> Vec<String> {
-    let configurations = plan.attempts.iter().flat_map(|attempt| &attempt.launch_configurations);
-    let subnets = configurations.flat_map(|configuration| {
+    let subnets = plan.launch_configurations().flat_map(|configuration| {
         let own = own_subnets.get(&configuration.template.id_or_name);
         let of_pools = configuration.overrides.iter().map(move |pool| pool.subnet_id.as_ref().or(own));
         let of_template = configuration.overrides.is_empty().then_some(own);

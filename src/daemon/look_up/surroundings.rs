@@ -8,11 +8,11 @@ use tracing::warn;
 
 use crate::cloud::Aws;
 use crate::cloud::launch_template::TemplateFacts;
-use crate::core::config::Config;
-use crate::core::model::{FleetType, Identity, Instance, InstanceState, LaunchConfiguration, LaunchTemplate, Owner};
+use crate::core::model::{FleetType, Instance, InstanceState, LaunchConfiguration, LaunchTemplate, Owner};
 use crate::core::plan::{MissingTemplate, OwnSubnet, Surroundings, TemplateTraits};
 use crate::core::retry::{Failure, FailureKind};
-use crate::daemon::gap::{Gap, Tempo};
+use crate::daemon::gap::Gap;
+use crate::daemon::parties::Parties;
 
 /// The tag that EC2 sets on what was launched from a template.
 pub(super) const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
@@ -20,40 +20,37 @@ pub(super) const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
 /// Subnets with their zones, where the group's members run, and what the templates say of the launch; nothing for owners
 /// that choose by themselves.
 pub(super) async fn find_surroundings(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
+    asked: &Parties,
     owner: &Owner,
     fellows: Option<Result<Vec<Instance>, Failure>>,
-    tempo: Tempo,
     gaps: &mut Vec<Gap>,
 ) -> Surroundings {
     let (template_id, subnets, traits) = match owner {
         Owner::LaunchTemplate(template) => {
             let among = fellows.as_ref().and_then(|fellows| fellows.as_deref().ok()).unwrap_or_default();
-            match template_surroundings(aws, identity, config, template, among, tempo).await {
+            match template_surroundings(asked, template, among).await {
                 Ok(surroundings) => surroundings,
                 Err(failure) => {
                     gaps.push(Gap::new(format!("launch template {}", template.id_or_name), failure));
                     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-                    (id, config.successor.subnets.clone(), TemplateTraits::default())
+                    (id, asked.config.successor.subnets.clone(), TemplateTraits::default())
                 }
             }
         }
         Owner::Fleet(_, fleet) if fleet.request_type != FleetType::Maintain => {
             let configurations = &fleet.launch_configurations;
             let template = configurations.first().map(|configuration| configuration.template.id_or_name.clone());
-            let traits = fleet_traits(aws, configurations).await;
+            let traits = fleet_traits(&asked.aws, configurations).await;
             (template.filter(|id| id.starts_with("lt-")), subnets_of(configurations), traits)
         }
         _ => return Surroundings::default(),
     };
-    let around = zones_of(aws, identity, &subnets, tempo, gaps).await;
+    let around = zones_of(asked, &subnets, gaps).await;
     let fellows = match (fellows, template_id) {
         (Some(fellows), _) => fellows,
         (None, Some(id)) => {
-            let describe = || aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, &id);
-            tempo.patiently(identity, describe).await
+            let describe = || asked.aws.ec2.describe_instances_by_tag(TEMPLATE_ID_TAG, &id);
+            asked.patiently(describe).await
         }
         (None, None) => Ok(Vec::new()),
     };
@@ -72,23 +69,17 @@ fn running_by_zone(instances: Vec<Instance>) -> BTreeMap<String, usize> {
 }
 
 /// The surroundings as far as these subnets tell of them.
-async fn zones_of(
-    aws: &Aws,
-    identity: &Identity,
-    subnets: &[String],
-    tempo: Tempo,
-    gaps: &mut Vec<Gap>,
-) -> Surroundings {
+async fn zones_of(asked: &Parties, subnets: &[String], gaps: &mut Vec<Gap>) -> Surroundings {
     let mut around = Surroundings::default();
     match subnets {
         [] => return around,
-        [ours] if identity.subnet_id.as_ref() == Some(ours) && !identity.availability_zone.is_empty() => {
-            around.zone_of_subnet.insert(ours.clone(), identity.availability_zone.clone());
+        [ours] if asked.identity.subnet_id.as_ref() == Some(ours) && !asked.identity.availability_zone.is_empty() => {
+            around.zone_of_subnet.insert(ours.clone(), asked.identity.availability_zone.clone());
             return around;
         }
         _ => {}
     }
-    match tempo.patiently(identity, || aws.ec2.describe_subnets(subnets)).await {
+    match asked.patiently(|| asked.aws.ec2.describe_subnets(subnets)).await {
         Ok(described) => {
             let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
             around.zone_of_subnet.extend(zones);
@@ -163,16 +154,13 @@ fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
 /// The template's id, by which its instances are counted; the subnets: the template's own, else the configuration's, else
 /// this instance's; and what it says of the launch. `fellows` are the template's instances, as far as they are known.
 async fn template_surroundings(
-    aws: &Aws,
-    identity: &Identity,
-    config: &Config,
+    asked: &Parties,
     template: &LaunchTemplate,
     fellows: &[Instance],
-    tempo: Tempo,
 ) -> Result<(Option<String>, Vec<String>, TemplateTraits), Failure> {
-    let chosen = &config.successor.subnets;
+    let chosen = &asked.config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
-    let (facts, missing) = match tempo.patiently(identity, || describe(aws, template)).await {
+    let (facts, missing) = match asked.patiently(|| describe(&asked.aws, template)).await {
         // The launch goes by the configuration then.
         Err(failure) if failure.kind == FailureKind::Denied => {
             warn!("launch template {} cannot be read: {failure}", template.id_or_name);
@@ -197,12 +185,12 @@ async fn template_surroundings(
         return Ok((id, chosen.clone(), traits));
     }
     // EC2 is the source of truth; the metadata tells the subnet where EC2 does not.
-    let ours = fellows.iter().find(|fellow| fellow.instance_id == identity.instance_id);
+    let ours = fellows.iter().find(|fellow| fellow.instance_id == asked.identity.instance_id);
     if let Some(subnet) = ours.and_then(|ours| ours.subnet_id.clone()) {
         return Ok((id, vec![subnet], traits));
     }
-    let us = || aws.ec2.describe_instances(std::slice::from_ref(&identity.instance_id));
-    let us = match (tempo.patiently(identity, us).await, &identity.subnet_id) {
+    let us = || asked.aws.ec2.describe_instances(std::slice::from_ref(&asked.identity.instance_id));
+    let us = match (asked.patiently(us).await, &asked.identity.subnet_id) {
         (Err(_), Some(subnet)) => return Ok((id, vec![subnet.clone()], traits)),
         (us, _) => us?,
     };
