@@ -37,7 +37,9 @@ impl Among {
             Plan::Group { group, how } => {
                 let members =
                     group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
-                let held: i32 = group.members.iter().filter(|it| it.holds_a_place()).map(GroupMember::units).sum();
+                // One on its way out is replaced, and this instance has a place whatever state the metadata shows by now.
+                let has_place = |it: &&GroupMember| it.is_counted() || it.instance_id == incident.id.instance_id;
+                let held: i32 = group.members.iter().filter(has_place).map(GroupMember::units).sum();
                 Some(Among::Group {
                     name: group.name.clone(),
                     known: members.collect(),

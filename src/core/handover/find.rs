@@ -202,7 +202,7 @@ impl Find {
         room: &GroupRoom,
         described: Vec<Instance>,
     ) -> Found {
-        let Among::Group { ref known, desired_before, rebalances, lacked, .. } = self.among else {
+        let Among::Group { desired_before, rebalances, .. } = self.among else {
             return self.look_again(now);
         };
         let tagged = described.iter().filter(|instance| instance.tags.contains_key(LEAVING_TAG));
@@ -216,24 +216,14 @@ impl Find {
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new: Vec<(Instance, u64)> = new.map(|instance| (instance, 0)).collect();
-        let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
-        let stay = staying(room, incident).filter(|member| !goes(&member.instance_id));
-        let stay: i32 = stay.map(GroupMember::units).sum();
         let is_known =
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
         let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
         let membership = membership(&room.members, incident);
-        let makes_room = (self.makes_room || incident.is_replaced()) && membership != Membership::Leaving;
-        let units = ours(&room.members, incident).map_or(1, GroupMember::units);
-        // What the group lacks by now of that which it lacked before. Members that came in between are old, and were not known.
-        let came = staying(room, incident)
-            .filter(|it| self.ignored.contains(&it.instance_id) && !known.contains(&it.instance_id));
-        let came: i32 = came.filter(|it| !self.dead.contains(&it.instance_id)).map(GroupMember::units).sum();
-        let lacks = (lacked - came).max(0);
-        let is_short = stay < room.desired_capacity - lacks - if makes_room { units } else { 0 };
+        let (short, lacked) = self.shortage(room, incident);
         let launches_nobody = rebalances && !room.capacity_rebalance && membership == Membership::Detachable;
-        if launches_nobody && is_short && self.found.is_empty() {
+        if launches_nobody && short > 0 && self.found.is_empty() {
             self.look_again(now);
             return Found::HasToBeAsked;
         }
@@ -244,7 +234,23 @@ impl Find {
             return Found::OwnerIsGone;
         }
         // EC2 may tell of a member late, and it may be a successor.
-        self.hand_out(now, new, is_short || !all_known)
+        self.hand_out(now, new, short > lacked || !all_known)
+    }
+
+    /// The units that the group is short of without those that go, and how many of these it lacked before the notice already.
+    fn shortage(&self, room: &GroupRoom, incident: &Incident) -> (i32, i32) {
+        let Among::Group { known, desired_before, lacked, .. } = &self.among else { return (0, 0) };
+        let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
+        let stay = || staying(room, incident).filter(|member| !goes(&member.instance_id));
+        let has_room =
+            (self.makes_room || incident.is_replaced()) && membership(&room.members, incident) != Membership::Leaving;
+        let our_room = ours(&room.members, incident).map_or(1, GroupMember::units);
+        let wanted = room.desired_capacity - if has_room { our_room } else { 0 };
+        // Members that came in between are old, and were not known.
+        let came = stay().filter(|it| self.ignored.contains(&it.instance_id) && !known.contains(&it.instance_id));
+        let lowered = desired_before.map_or(0, |before| (before - room.desired_capacity).max(0));
+        let filled = came.map(GroupMember::units).sum::<i32>() + lowered;
+        (wanted - stay().map(GroupMember::units).sum::<i32>(), (lacked - filled).max(0))
     }
 
     fn owner_shown(&mut self, now: BootInstant, fleet: Option<&Fleet>) -> Found {

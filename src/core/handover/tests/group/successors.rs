@@ -323,16 +323,17 @@ fn an_instance_that_launched_first_leaves_for_the_successor_that_its_group_puts_
 
 #[test]
 fn a_group_that_lacked_members_before_the_notice_has_replaced_its_victim_with_one() {
-    // In the second group a member came between the look-up and the notice, and another one went with this instance.
-    for (old, has_ended) in [("i-old", true), ("i-between", false)] {
+    // In the second group a member came between the look-up and the notice, in the third somebody lowered the desired capacity;
+    // another one went with this instance there.
+    for (old, desired, has_ended) in [("i-old", 4, true), ("i-between", 4, false), ("", 3, false)] {
         let mut group = group(&[]);
         group.members = ["i-other", "i-old", US].map(|name| member(name, "InService")).to_vec();
         group.desired_capacity = 4;
         let mut told = told(plan_of(group), When::AtOnce, |incident| incident.planned_before = true);
         let instances = [("i-new", 5), ("i-between", -60), ("i-other", -900), ("i-old", -900)];
         let instances = instances.map(|(name, launched)| instance(name, launched, None)).to_vec();
-        let seen = Seen { members: vec!["i-other", old, "i-new"], desired: 4, instances };
-        told.seeing(&seen, 60_000, DutyId::MemberState);
-        assert_eq!(told.handover.outcome().is_some_and(|it| it.complete), has_ended, "{old}");
+        let members = ["i-other", old, "i-new"].into_iter().filter(|name| !name.is_empty()).collect();
+        told.seeing(&Seen { members, desired, instances }, 60_000, DutyId::MemberState);
+        assert_eq!(told.handover.outcome().is_some_and(|it| it.complete), has_ended, "{old} {desired}");
     }
 }
