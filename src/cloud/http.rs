@@ -1,26 +1,22 @@
 //! The HTTP client under all AWS clients: one pool of connections for plain HTTP, one for HTTPS.
 //!
-//! The system's certificates are read when the first HTTPS call is made, and never where the endpoints are plain HTTP
-//! (tests, `demo`, emulators). HTTPS goes through the proxy that the environment names; plain HTTP never does, because the
-//! credentials of a container come that way. Every answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end
-//! ([`LONGEST_ANSWER`]); a name is looked up before the time for the connection begins ([`Names`]). A connection has little time,
-//! and more once that was too little for a while: a slow path is a path.
+//! The certificates are read when the first HTTPS call is made, and never where the endpoints are plain HTTP (tests, `demo`,
+//! emulators). Every answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end ([`LONGEST_ANSWER`]); a name is
+//! looked up before the time for the connection begins ([`Names`]). A connection has little time, and more once that was too
+//! little for a while: a slow path is a path.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -28,9 +24,11 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::ErrorKind;
 use http_body_util::Limited;
+use hyper::Response;
 use jiff::Timestamp;
-use reqwest::Url;
+use reqwest::{Body, Client, Request, Url};
 use rustix::fs::OFlags;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -38,7 +36,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::clock::Clock;
 use super::names::Names;
+use crate::core::error_chain::causes;
 use crate::core::notice::parse_http_date;
+use crate::host::http;
 
 /// Proxy and TLS included. A connection that is not there after this is a dead one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -53,81 +53,99 @@ const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 
 #[derive(Clone, Debug)]
 pub(super) struct Http {
-    shared: Arc<Connectors>,
+    shared: Arc<Clients>,
 }
 
 #[derive(Debug)]
-struct Connectors {
+struct Clients {
     clock: Clock,
     names: Names,
     /// The name of the proxy for HTTPS, if there is one.
     proxy: Option<String>,
-    trusted: TrustStore,
-    plain: OnceLock<Connector>,
-    tls: OnceLock<Connector>,
-    /// As `tls`, for a slow path.
-    slow_tls: OnceLock<Connector>,
+    /// The certificates that are trusted in place of the system's.
+    bundle: Option<Arc<RootCertStore>>,
+    made: Mutex<HashMap<Route, Client>>,
     /// Since when connections come too late.
     late_since: Mutex<Option<Instant>>,
+}
+
+/// Each has a client of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Route {
+    Plain,
+    Tls,
+    SlowTls,
 }
 
 impl Http {
     /// Reads `AWS_CA_BUNDLE` if it is set, and errs when it holds no usable certificate.
     pub(super) fn from_env(clock: Clock, names: Names) -> anyhow::Result<Self> {
         let bundle = env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let trusted = match bundle {
-            Some(path) => bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()))?,
-            None => TrustStore::default(),
-        };
+        let read =
+            |path: PathBuf| bundled(&path).with_context(|| format!("failed to use AWS_CA_BUNDLE={}", path.display()));
+        let bundle = bundle.map(read).transpose()?;
         let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
         let proxy =
             proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
-        let (plain, tls, slow_tls) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let shared = Connectors { clock, names, proxy, trusted, plain, tls, slow_tls, late_since: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared) })
+        let (made, late_since) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, late_since }) })
     }
 }
 
-impl Connectors {
-    fn connector(&self, request: &HttpRequest, is_slow: bool) -> &Connector {
-        if !request.uri().starts_with("https:") {
-            return self.plain.get_or_init(|| self.build(TrustStore::empty(), Connector::builder(), CONNECT_LIMIT));
-        }
-        let (connector, limit) =
-            if is_slow { (&self.slow_tls, SLOW_CONNECT_LIMIT) } else { (&self.tls, CONNECT_LIMIT) };
-        let through_proxy = || Connector::builder().proxy_config(ProxyConfig::from_env());
-        connector.get_or_init(|| self.build(self.trusted.clone(), through_proxy(), limit))
+impl Route {
+    fn connect_limit(self) -> Duration {
+        if self == Route::SlowTls { SLOW_CONNECT_LIMIT } else { CONNECT_LIMIT }
+    }
+}
+
+impl Clients {
+    async fn send(&self, request: HttpRequest, route: Route) -> Result<HttpResponse, ConnectorError> {
+        let client = self.client(route).await.map_err(|error| ConnectorError::other(error.into(), None))?;
+        let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+        let request = Request::try_from(request.map(Body::wrap)).map_err(|error| ConnectorError::user(error.into()))?;
+        let answer = client.execute(request).await.map_err(|error| unanswered(error, route.connect_limit()))?;
+        let answer = Response::from(answer).map(|body| SdkBody::from_body_1_x(Limited::new(body, LONGEST_ANSWER)));
+        HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
     }
 
-    fn late_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.late_since.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn client(&self, route: Route) -> anyhow::Result<Client> {
+        if let Some(client) = lock(&self.made).get(&route) {
+            return Ok(client.clone());
+        }
+        let trusted = match (route, &self.bundle) {
+            (Route::Plain, _) => None,
+            (_, Some(bundle)) => Some(bundle.clone()),
+            (_, None) => Some(http::system_certificates().await?),
+        };
+        let client = http::client(trusted, Some(Arc::new(self.names.clone())), route.connect_limit())?;
+        Ok(lock(&self.made).entry(route).or_insert(client).clone())
+    }
+
+    /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a server that is well.
+    /// The connections that are idle beside it go with it.
+    fn offer_to_give_up(self: &Arc<Self>, route: Route, offered: &CaptureSmithyConnection) {
+        let clients = self.clone();
+        offered.set_connection_retriever(move || {
+            let clients = clients.clone();
+            let give_up = move || drop(lock(&clients.made).remove(&route));
+            Some(ConnectionMetadata::builder().proxied(false).poison_fn(give_up).build())
+        });
     }
 
     fn is_slow(&self) -> bool {
-        self.late_since().is_some_and(|since| since.elapsed() >= SLOW_AFTER)
+        lock(&self.late_since).is_some_and(|since| since.elapsed() >= SLOW_AFTER)
     }
 
     /// Learns from a call whether connections come in time. One that came in more time tells nothing of a short one.
     fn learn(&self, answer: &Result<HttpResponse, ConnectorError>, is_slow: bool) {
         let is_late = answer.as_ref().is_err_and(ConnectorError::is_timeout);
-        let mut since = self.late_since();
+        let mut since = lock(&self.late_since);
         match (is_late, is_slow) {
             (true, false) => *since = since.or_else(|| Some(Instant::now())),
             // It is dead after all.
             (true, true) => *since = None,
             (false, false) if answer.is_ok() => *since = None,
             (false, _) => {}
-        }
-    }
-
-    fn build(&self, trusted: TrustStore, builder: ConnectorBuilder, limit: Duration) -> Connector {
-        let settings = HttpConnectorSettings::builder().connect_timeout(limit).build();
-        let builder = builder.connector_settings(settings).sleep_impl(TokioSleep::new());
-        let builder = builder.tls_provider(Provider::rustls(CryptoMode::Ring));
-        // Its only error is one that no version has: the builder is infallible in all but type.
-        match TlsContext::builder().with_trust_store(trusted).build() {
-            Ok(context) => builder.tls_context(context).build_with_resolver(self.names.clone()),
-            Err(_) => builder.build_with_resolver(self.names.clone()),
         }
     }
 
@@ -152,9 +170,28 @@ fn name_in(url: &str) -> Option<String> {
     (!is_address).then(|| host.to_owned())
 }
 
-/// The certificates of a file, in place of the system's. Each is tried here: the connector, which parses them again,
-/// panics on one that cannot be used.
-fn bundled(path: &Path) -> anyhow::Result<TrustStore> {
+/// Nothing that panics is done while it is locked.
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kind is what the SDK knows a passing failure by; it asks again where that costs nothing, for credentials.
+fn unanswered(error: reqwest::Error, limit: Duration) -> ConnectorError {
+    if error.is_connect() && error.is_timeout() {
+        return ConnectorError::timeout(format!("connect timeout after {limit:?}").into());
+    }
+    let error = error.without_url();
+    let of_http = causes(&error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    let (is_cut, is_no_http) = of_http.map_or((false, false), |it| (it.is_incomplete_message(), it.is_parse()));
+    match (is_cut, is_no_http) {
+        (true, _) => ConnectorError::other(error.into(), Some(ErrorKind::TransientError)),
+        (_, true) => ConnectorError::other(error.into(), None),
+        _ => ConnectorError::io(error.into()),
+    }
+}
+
+/// The certificates of a file, in place of the system's.
+fn bundled(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
     // Nobody is waited for, whatever stands there.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -166,7 +203,7 @@ fn bundled(path: &Path) -> anyhow::Result<TrustStore> {
         roots.add(certificate.context("it is not PEM")?).context("a certificate in it cannot be used")?;
     }
     anyhow::ensure!(!roots.is_empty(), "it holds no certificate");
-    Ok(TrustStore::empty().with_pem_certificate(pem))
+    Ok(Arc::new(roots))
 }
 
 impl HttpClient for Http {
@@ -181,13 +218,22 @@ impl HttpConnector for Http {
         HttpConnectorFuture::new(async move {
             shared.look_up(request.uri()).await;
             let is_slow = shared.is_slow();
-            let answer = shared.connector(&request, is_slow).call(request).await;
+            let route = match request.uri().starts_with("https:") {
+                false => Route::Plain,
+                true if is_slow => Route::SlowTls,
+                true => Route::Tls,
+            };
+            let offered = request.extension::<CaptureSmithyConnection>().cloned();
+            let answer = shared.send(request, route).await;
             shared.learn(&answer, is_slow);
             let answer = answer?;
             if let Some(date) = date(&answer) {
                 shared.clock.learn(date);
             }
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, LONGEST_ANSWER))))
+            if let Some(offered) = offered {
+                shared.offer_to_give_up(route, &offered);
+            }
+            Ok(answer)
         })
     }
 }

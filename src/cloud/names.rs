@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use tokio::sync::{oneshot, watch};
 
 /// The resolver of the C library asks a dead server for five seconds before it asks the next one, and a second time after
@@ -214,13 +213,6 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-impl ResolveDns for Names {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move { self.find(name).await.map_err(ResolveDnsError::new) })
-    }
-}
-
-/// The webhook uses this resolver too, for names that are not AWS's.
 impl reqwest::dns::Resolve for Names {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let names = self.clone();

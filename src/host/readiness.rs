@@ -4,11 +4,9 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::http;
 use crate::core::error_chain::error_chain;
 use crate::core::model::Readiness;
 use crate::core::retry::{Failure, FailureKind};
@@ -34,7 +32,7 @@ pub(crate) async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
 }
 
 async fn get(url: &str) -> Result<(), Failure> {
-    let client = client().map_err(|error| Failure::unanswered(format!("{error:#}")))?;
+    let client = http::client(None, None, LIMIT).map_err(|error| Failure::unanswered(format!("{error:#}")))?;
     let response = client.get(url).send().await.map_err(|error| Failure::unanswered(error_chain(&error)))?;
     let status = response.status();
     if status.is_success() {
@@ -42,13 +40,4 @@ async fn get(url: &str) -> Result<(), Failure> {
     }
     let message = format!("{url} answers HTTP {}", status.as_u16());
     Err(Failure::of(FailureKind::Fault, message))
-}
-
-/// Plain HTTP; reqwest, which speaks TLS for the webhook, panics where nobody says how.
-fn client() -> anyhow::Result<Client> {
-    let provider = ring::default_provider().into();
-    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-    let builder = Client::builder().http1_only().no_proxy().tls_backend_preconfigured(tls);
-    Ok(builder.redirect(reqwest::redirect::Policy::none()).build()?)
 }

@@ -5,9 +5,7 @@
 //! (its path is what Slack takes for a password); no redirect is followed; of an answer no more than [`BODY_LIMIT`] is
 //! read.
 //!
-//! HTTPS trusts the system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them), which are read at the first
-//! POST, and goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain HTTP
-//! never goes through one, because it would read the secret: the rule of the AWS clients.
+//! HTTPS trusts the system's certificates, which are read at the first POST.
 
 mod announcement;
 mod template;
@@ -21,14 +19,13 @@ use jiff::Timestamp;
 use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::core::notice::parse_http_date;
 use crate::core::printable::printable_json;
 use crate::core::retry::{Failure, FailureKind};
+use crate::host::http;
 use template::Template;
 
 pub use announcement::Announcement;
@@ -169,47 +166,12 @@ fn request(http: &Client, url: &Url) -> RequestBuilder {
 
 /// The client, without a connection yet.
 async fn connect(url: &Url, names: Option<Arc<dyn Resolve>>) -> anyhow::Result<WebhookClient> {
-    let is_https = url.scheme() == "https";
-    let trusted = match is_https {
-        true => on_a_thread(system_certificates).await.context("failed to read certificates")??,
-        false => RootCertStore::empty(),
-    };
-    let provider = ring::default_provider().into();
-    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = Client::builder()
-        .http1_only()
-        .tls_backend_preconfigured(tls.with_root_certificates(trusted).with_no_client_auth())
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .connect_timeout(CONNECT_LIMIT)
-        .pool_max_idle_per_host(1);
-    // reqwest reads the variables also without its feature `system-proxy`.
-    let builder = if is_https { builder } else { builder.no_proxy() };
-    let builder = if let Some(names) = names { builder.dns_resolver(names) } else { builder };
-    let http = builder.build().map_err(reqwest::Error::without_url).context("failed to build the webhook's client")?;
+    let trusted = if url.scheme() == "https" { Some(http::system_certificates().await?) } else { None };
+    let http = http::client(trusted, names, CONNECT_LIMIT)?;
     let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
     let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secrets = secrets(url, authorization);
     Ok(WebhookClient { http, secrets })
-}
-
-/// A disk that hangs holds up nothing but the webhook, and a thread that cannot be had is an error.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
-    let (tell, told) = oneshot::channel();
-    std::thread::Builder::new().name("webhook".to_owned()).spawn(move || drop(tell.send(work())))?;
-    Ok(told.await?)
-}
-
-fn system_certificates() -> anyhow::Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut trusted = RootCertStore::empty();
-    trusted.add_parsable_certificates(found.certs);
-    if trusted.is_empty() {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
-        anyhow::bail!("the system has no certificates to trust{why}; install ca-certificates, or set SSL_CERT_FILE");
-    }
-    Ok(trusted)
 }
 
 /// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts for nothing. A

@@ -115,6 +115,46 @@ async fn all_services_share_one_connection_and_the_credentials_are_loaded_once()
 }
 
 #[tokio::test]
+async fn a_request_carries_the_headers_that_were_signed_and_no_wish_for_another_encoding() {
+    let (stub, aws) = aws(|_, _| reply(200, DONE)).await;
+    deregister(&aws).await.unwrap();
+    let call = &calls(&stub)[0];
+    println!("{:#?}", call.headers);
+    assert_eq!(call.header("host"), stub.url.strip_prefix("http://"));
+    assert_eq!(call.header("content-length"), Some(call.body.len().to_string().as_str()));
+    assert_eq!(call.header("content-type"), Some("application/x-www-form-urlencoded"));
+    let signed =
+        call.header("authorization").unwrap().split_once("SignedHeaders=").unwrap().1.split(',').next().unwrap();
+    assert!(signed.split(';').all(|name| call.headers.iter().filter(|(key, _)| key == name).count() == 1), "{signed}");
+    for absent in ["accept-encoding", "referer", "transfer-encoding", "connection"] {
+        assert_eq!(call.header(absent), None, "{absent}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_between_two_calls_costs_neither_of_them() {
+    let (stub, aws) = aws(|_, _| Reply::Last(400)).await;
+    for _ in 0..3 {
+        assert_eq!(deregister(&aws).await.unwrap_err().kind, FailureKind::Rejected);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let connections: std::collections::BTreeSet<usize> = calls(&stub).iter().map(|call| call.connection).collect();
+    assert_eq!((connections.len(), calls(&stub).len()), (3, 3), "no call is sent twice");
+}
+
+#[tokio::test]
+async fn a_call_after_a_fault_of_the_server_has_another_connection() {
+    let is_first = |before| before == 3;
+    let (stub, aws) = aws(move |_, before| reply(if is_first(before) { 500 } else { 200 }, DONE)).await;
+    deregister(&aws).await.unwrap_err();
+    for _ in 0..2 {
+        deregister(&aws).await.unwrap();
+    }
+    let connections: Vec<usize> = calls(&stub).iter().map(|call| call.connection).collect();
+    assert!(connections[0] != connections[1] && connections[1] == connections[2], "{connections:?}");
+}
+
+#[tokio::test]
 async fn each_code_means_what_it_says() {
     let kinds = [
         (FailureKind::Throttled, &["Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"][..]),

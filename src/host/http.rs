@@ -1,0 +1,60 @@
+//! HTTP clients: they are made here alone, for AWS, for the webhook and for the question whether the application is ready.
+//!
+//! A client speaks HTTP/1.1 and keeps its connections. Invariants: it follows no redirect, and it repeats no request that was
+//! sent. HTTPS goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain HTTP never
+//! goes through one, because a proxy would read the credentials and secrets in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Client;
+use reqwest::dns::Resolve;
+use reqwest::redirect::Policy;
+use tokio::sync::OnceCell;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::threads;
+
+/// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's resolver is
+/// asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a host share it.
+pub(crate) fn client(
+    trusted: Option<Arc<RootCertStore>>,
+    names: Option<Arc<dyn Resolve>>,
+    connect_limit: Duration,
+) -> anyhow::Result<Client> {
+    let builder = Client::builder().http1_only().redirect(Policy::none()).retry(reqwest::retry::never()).referer(false);
+    let builder = builder.connect_timeout(connect_limit);
+    // reqwest reads the variables also without its feature `system-proxy`.
+    let builder = if trusted.is_some() { builder } else { builder.no_proxy() };
+    let builder = if let Some(names) = names { builder.dns_resolver(names) } else { builder };
+    // Plain HTTP needs this too: reqwest panics where nobody says how TLS is spoken.
+    let tls = ClientConfig::builder_with_provider(ring::default_provider().into());
+    let trusted = trusted.unwrap_or_else(|| Arc::new(RootCertStore::empty()));
+    let tls = tls.with_safe_default_protocol_versions()?.with_root_certificates(trusted);
+    let builder = builder.tls_backend_preconfigured(tls.with_no_client_auth());
+    builder.build().map_err(reqwest::Error::without_url).context("failed to make an HTTP client")
+}
+
+/// The certificates that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). They are read once, on a thread,
+/// because that takes time and memory, and a disk may hang.
+///
+/// # Errors
+/// There is none. The next call reads again.
+pub(crate) async fn system_certificates() -> anyhow::Result<Arc<RootCertStore>> {
+    static SYSTEM: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
+    let read = || async { threads::run(read_certificates).await.context("failed to read certificates")? };
+    SYSTEM.get_or_try_init(read).await.cloned()
+}
+
+fn read_certificates() -> anyhow::Result<Arc<RootCertStore>> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut trusted = RootCertStore::empty();
+    trusted.add_parsable_certificates(found.certs);
+    if trusted.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+        anyhow::bail!("the system has no certificates to trust{why}; install ca-certificates, or set SSL_CERT_FILE");
+    }
+    Ok(Arc::new(trusted))
+}
