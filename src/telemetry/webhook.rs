@@ -78,7 +78,9 @@ impl Webhook {
     pub fn new(url: &str, template: Option<&str>) -> anyhow::Result<Self> {
         const WANTED: &str =
             "it must be https://HOST/PATH or http://HOST/PATH (it is not shown, because it is a secret)";
-        let url = Url::parse(url).map_err(|error| anyhow::anyhow!("the webhook is no URL, {error}: {WANTED}"))?;
+        let hint = if url.is_ascii() { "" } else { "; a HOST with letters beyond ASCII is written as xn--" };
+        let wrong = |error| anyhow::anyhow!("the webhook is no URL, {error}: {WANTED}{hint}");
+        let url = Url::parse(url).map_err(wrong)?;
         // The scheme is not shown: of `user:password@host` without one, it is the user.
         anyhow::ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "the webhook is no URL: {WANTED}");
         let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;

@@ -307,10 +307,12 @@ async fn no_error_and_no_debug_shows_more_than_scheme_and_host() {
         format!("https://USERTOKEN:PASSTOKEN@hooks slack.com{rest}"),
         format!("https://USERTOKEN:PASSTOKEN@hooks.slack.com:99999{rest}"),
         format!("https://USERTOKEN:PASSTOKEN@{rest}"),
+        format!("https://USERTOKEN:PASSTOKEN@häuser.example{rest}"),
         "PATHTOKEN".into(),
     ] {
         let error = Webhook::new(&wrong, None).unwrap_err();
         let text = shows_nothing(format!("{error:#} {error:?}"));
+        assert_eq!(text.contains("is written as xn--"), !wrong.is_ascii(), "{text}");
         assert!(text.contains("it must be https://HOST/PATH or http://HOST/PATH"), "{text}");
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
