@@ -95,6 +95,11 @@ pub(super) trait Ask: Duty<HandingOver> {
         false
     }
 
+    /// When it looks at the owner's members next, who are seen with it.
+    fn counts_at(&self) -> Option<BootInstant> {
+        None
+    }
+
     /// The launch that is asked for, or was asked for last, by its token.
     fn step(&self) -> Option<LaunchStep> {
         None

@@ -32,6 +32,8 @@ const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
 /// still ask for theirs.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
+/// A count is answered within this, and mostly shows whom to look for.
+const AFTER_A_COUNT: Duration = Duration::from_secs(1);
 /// A launch in doubt counts as not made after this time, because EC2 may tell of a new instance that late. In the reserve
 /// it is looked for to the end.
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
@@ -150,6 +152,12 @@ impl Find {
         let mut attempts = self.attempts;
         attempts.next = attempts.next - (FIRST_LOOK_AFTER - FIRST_LOOK_IN_DOUBT_AFTER);
         Find { doubt_since: self.doubt_since.or(Some(since)), attempts, ..self }
+    }
+
+    /// The duty that asks the owner looks at the members itself then.
+    pub(super) fn after(mut self, count: Option<BootInstant>) -> Find {
+        count.iter().for_each(|at| self.attempts.postpone(*at + AFTER_A_COUNT));
+        self
     }
 
     pub(super) fn is_in_doubt(&self) -> bool {

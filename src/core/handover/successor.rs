@@ -382,7 +382,7 @@ impl SuccessorDuties {
         if let (true, Some(among)) = (unknown, Among::of(&self.plan, incident)) {
             let mut find = Find::new(among, incident, Attempts::new(DutyId::Find, now, seed(incident, "find")));
             find.lose(&self.deaths, now);
-            self.find = Some(find);
+            self.find = Some(find.after(self.ask.as_ref().and_then(|ask| ask.counts_at())));
         }
     }
 

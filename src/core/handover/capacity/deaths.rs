@@ -144,6 +144,10 @@ impl Ask for AskCapacity {
         self.stage == Stage::Gone && !self.raise.is_begun() && self.told == Asked::Pending
     }
 
+    fn counts_at(&self) -> Option<BootInstant> {
+        self.counts_again().then_some(self.attempts.next)
+    }
+
     /// Tells whether the owner has yet to launch what was asked of it.
     fn owner_launches(&self) -> bool {
         !self.fulfilled && !matches!(self.stage, Stage::Done | Stage::Gone)

@@ -54,9 +54,9 @@ fn a_maintain_fleet_is_raised_and_put_back() {
         "deregister web",
         "deregister api",
         "capacity 4",
+        "capacity 3",
         "register successor in web",
         "register successor in api",
-        "capacity 3",
     ];
     let run = check(When::AtOnce, Owner::Maintain, raise(), &writes, &EVERYTHING);
     assert_eq!(run.aws.total, 3);
@@ -66,9 +66,9 @@ fn a_maintain_fleet_is_raised_and_put_back() {
 fn by_default_a_fleet_and_a_template_launch_before_this_instance_leaves() {
     let writes = [
         "capacity 4",
+        "capacity 3",
         "register successor in web",
         "register successor in api",
-        "capacity 3",
         "deregister web",
         "deregister api",
     ];
