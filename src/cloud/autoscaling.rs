@@ -146,11 +146,8 @@ impl AutoScaling {
         let call = self.client.launch_instances().auto_scaling_group_name(group).client_token(client_token);
         let call = call.requested_capacity(capacity).set_availability_zones(zone.map(|zone| vec![zone]));
         let answer = self.caller.call(call.send()).await?;
-        let mut errors: Vec<String> = answer.errors().iter().map(launch_error).collect();
-        errors.sort();
-        errors.dedup();
         let instances = answer.instances().iter().flat_map(|launched| launched.instance_ids()).map(InstanceId::new);
-        Ok(Launched { instances: instances.collect(), errors })
+        Ok(Launched::new(instances, answer.errors().iter().map(launch_error)))
     }
 
     /// The group goes on with what the hook held up; with `Abandon` of a launching hook it replaces the member.

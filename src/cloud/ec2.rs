@@ -21,3 +21,17 @@ impl Ec2 {
         Self { client, caller, memory_mib: Arc::default() }
     }
 }
+
+/// Hands members on that have one name and one type where they come from and in a request. Lists are none of them: their setters add.
+macro_rules! handed_on {
+    ($from:expr => $request:expr, $($member:ident)+) => {{
+        let request = $request;
+        $(let request = match $from.$member.clone() {
+            Some(value) => request.$member(value),
+            None => request,
+        };)+
+        request
+    }};
+}
+
+pub(super) use handed_on;

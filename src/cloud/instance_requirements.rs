@@ -11,6 +11,7 @@ use aws_sdk_ec2::types::{
     PerformanceFactorReferenceRequest, TotalLocalStorageGbRequest, VCpuCountRangeRequest, VolumeType,
 };
 
+use super::ec2::handed_on;
 use crate::core::model::{BlockDevice, Decimals, InstanceRequirements, Volume};
 
 /// A range of an answer, by its two ends.
@@ -78,8 +79,10 @@ pub(super) fn requirements(wanted: &Requirements) -> InstanceRequirements {
 
 pub(super) fn requirements_request(wanted: &InstanceRequirements) -> InstanceRequirementsRequest {
     let (vcpu, memory) = (Some(wanted.vcpu_count), Some(wanted.memory_mib));
-    let price = wanted.max_spot_price_as_percentage_of_optimal_on_demand_price;
-    InstanceRequirementsRequest::builder()
+    let request = handed_on!(wanted => InstanceRequirementsRequest::builder(),
+        spot_max_price_percentage_over_lowest_price on_demand_max_price_percentage_over_lowest_price
+        max_spot_price_as_percentage_of_optimal_on_demand_price require_hibernate_support require_encryption_in_transit);
+    request
         .set_v_cpu_count(range_request!(VCpuCountRangeRequest, vcpu))
         .set_memory_mib(range_request!(MemoryMiBRequest, memory))
         .set_memory_gib_per_v_cpu(decimals_request!(MemoryGiBPerVCpuRequest, wanted.memory_gib_per_vcpu))
@@ -87,13 +90,8 @@ pub(super) fn requirements_request(wanted: &InstanceRequirements) -> InstanceReq
         .set_instance_generations(some(&wanted.instance_generations))
         .set_allowed_instance_types(some(&wanted.allowed_instance_types))
         .set_excluded_instance_types(some(&wanted.excluded_instance_types))
-        .set_spot_max_price_percentage_over_lowest_price(wanted.spot_max_price_percentage_over_lowest_price)
-        .set_on_demand_max_price_percentage_over_lowest_price(wanted.on_demand_max_price_percentage_over_lowest_price)
-        .set_max_spot_price_as_percentage_of_optimal_on_demand_price(price)
         .set_burstable_performance(wanted.burstable_performance.as_deref().map(BurstablePerformance::from))
         .set_bare_metal(wanted.bare_metal.as_deref().map(BareMetal::from))
-        .set_require_hibernate_support(wanted.require_hibernate_support)
-        .set_require_encryption_in_transit(wanted.require_encryption_in_transit)
         .set_network_interface_count(range_request!(NetworkInterfaceCountRequest, wanted.network_interface_count))
         .set_network_bandwidth_gbps(decimals_request!(NetworkBandwidthGbpsRequest, wanted.network_bandwidth_gbps))
         .set_local_storage(wanted.local_storage.as_deref().map(LocalStorage::from))
@@ -145,22 +143,14 @@ fn volume(wanted: &EbsBlockDeviceResponse) -> Volume {
 }
 
 pub(super) fn block_device_request(wanted: &BlockDevice) -> FleetBlockDeviceMappingRequest {
-    FleetBlockDeviceMappingRequest::builder()
-        .set_device_name(wanted.device_name.clone())
-        .set_virtual_name(wanted.virtual_name.clone())
-        .set_no_device(wanted.no_device.clone())
-        .set_ebs(wanted.volume.as_ref().map(volume_request))
-        .build()
+    let request = FleetBlockDeviceMappingRequest::builder().set_ebs(wanted.volume.as_ref().map(volume_request));
+    handed_on!(wanted => request, device_name virtual_name no_device).build()
 }
 
 fn volume_request(wanted: &Volume) -> FleetEbsBlockDeviceRequest {
-    FleetEbsBlockDeviceRequest::builder()
-        .set_encrypted(wanted.encrypted)
-        .set_delete_on_termination(wanted.delete_on_termination)
-        .set_iops(wanted.iops)
-        .set_throughput(wanted.throughput)
-        .set_kms_key_id(wanted.kms_key_id.clone())
-        .set_snapshot_id(wanted.snapshot_id.clone())
+    let request = handed_on!(wanted => FleetEbsBlockDeviceRequest::builder(),
+        encrypted delete_on_termination iops throughput kms_key_id snapshot_id);
+    request
         .set_volume_size(wanted.size_gib)
         .set_volume_type(wanted.volume_type.as_deref().map(VolumeType::from))
         .build()

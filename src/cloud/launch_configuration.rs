@@ -10,6 +10,7 @@ use aws_sdk_ec2::types::{
     InstanceType, LaunchTemplateConfig, LaunchTemplateOverrides, Placement,
 };
 
+use super::ec2::handed_on;
 use super::instance_requirements::{block_device, block_device_request, requirements, requirements_request};
 use crate::core::model::{LaunchConfiguration, LaunchOverride, LaunchTemplate};
 
@@ -113,14 +114,11 @@ fn override_request(wanted: &LaunchOverride, weighted: bool) -> FleetLaunchTempl
     let weight = wanted.weight_hundredths.filter(|_| weighted).map(|hundredths| f64::from(hundredths) / f64::from(ONE));
     let block_devices = wanted.block_devices.iter().map(block_device_request);
     let block_devices = Some(block_devices.collect()).filter(|devices: &Vec<_>| !devices.is_empty());
-    FleetLaunchTemplateOverridesRequest::builder()
+    let request = handed_on!(wanted => FleetLaunchTemplateOverridesRequest::builder(),
+        subnet_id availability_zone availability_zone_id max_price image_id);
+    request
         .set_instance_type(wanted.instance_type.as_deref().map(InstanceType::from))
-        .set_subnet_id(wanted.subnet_id.clone())
-        .set_availability_zone(wanted.availability_zone.clone())
-        .set_max_price(wanted.max_price.clone())
         .set_weighted_capacity(weight)
-        .set_availability_zone_id(wanted.availability_zone_id.clone())
-        .set_image_id(wanted.image_id.clone())
         .set_priority(wanted.priority.as_deref().and_then(|priority| priority.parse().ok()))
         .set_placement(wanted.placement_group.as_ref().map(|group| Placement::builder().group_name(group).build()))
         .set_block_device_mappings(block_devices)

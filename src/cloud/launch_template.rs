@@ -14,7 +14,7 @@ use super::caller::would_be_done;
 use super::ec2::Ec2;
 use super::launch_configuration;
 use crate::core::model::{InstanceId, InstantFleet, LaunchTemplate, Launched, Market};
-use crate::core::plan::TemplateMarket;
+use crate::core::plan::{TemplateMarket, TemplateTraits};
 use crate::core::policy::TemplateNames;
 use crate::core::retry::{Failure, FailureKind, VERSION_NOT_FOUND};
 
@@ -33,13 +33,7 @@ pub struct TemplateFacts {
     pub subnet_id: Option<String>,
     /// ARN or name: who launches from the template must be allowed to pass its role.
     pub instance_profile: Option<String>,
-    pub market: TemplateMarket,
-    /// Its Spot options make a request of type `persistent`.
-    pub is_persistent: bool,
-    /// A network interface of it names addresses or prefixes.
-    pub names_addresses: bool,
-    /// It names a network interface that exists.
-    pub names_interface: bool,
+    pub traits: TemplateTraits,
     pub names: TemplateNames,
 }
 
@@ -49,11 +43,8 @@ impl Ec2 {
     pub async fn create_fleet(&self, fleet: &InstantFleet, client_token: &str) -> Result<Launched, Failure> {
         let call = self.creating_fleet(fleet).client_token(client_token);
         let answer = self.caller.call(call.send()).await?;
-        let mut errors: Vec<String> = answer.errors().iter().map(error).collect();
-        errors.sort();
-        errors.dedup();
         let instances = answer.instances().iter().flat_map(|launched| launched.instance_ids()).map(InstanceId::new);
-        Ok(Launched { instances: instances.collect(), errors })
+        Ok(Launched::new(instances, answer.errors().iter().map(error)))
     }
 
     /// Tells whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
@@ -145,7 +136,7 @@ fn error(error: &CreateFleetError) -> String {
 
 fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
     let data = version.launch_template_data();
-    let interface = data.and_then(|data| data.network_interfaces().first());
+    let interfaces = data.map(|data| data.network_interfaces()).unwrap_or_default();
     let profile = data.and_then(|data| data.iam_instance_profile());
     let spot_options = data.and_then(|data| data.instance_market_options()).and_then(|market| market.spot_options());
     let market = match data {
@@ -161,13 +152,16 @@ fn facts(version: &LaunchTemplateVersion) -> TemplateFacts {
         version: version.version_number().unwrap_or_default(),
         instance_type: data.and_then(|data| data.instance_type()).map(|name| name.as_str().to_owned()),
         image_id: data.and_then(|data| data.image_id()).map(str::to_owned),
-        subnet_id: interface.and_then(|interface| interface.subnet_id()).map(str::to_owned),
+        subnet_id: interfaces.first().and_then(|interface| interface.subnet_id()).map(str::to_owned),
         instance_profile: profile.and_then(|profile| profile.arn().or(profile.name())).map(str::to_owned),
-        market,
-        is_persistent: request_type == Some(&SpotInstanceType::Persistent),
-        names_addresses: data.is_some_and(names_addresses),
-        names_interface: data
-            .is_some_and(|data| data.network_interfaces().iter().any(|it| it.network_interface_id().is_some())),
+        traits: TemplateTraits {
+            market,
+            tags_spot_requests: data.is_some_and(tags_spot_requests),
+            is_persistent: request_type == Some(&SpotInstanceType::Persistent),
+            names_addresses: data.is_some_and(names_addresses),
+            names_interface: interfaces.iter().any(|it| it.network_interface_id().is_some()),
+            ..TemplateTraits::default()
+        },
         names: data.map(names).unwrap_or_default(),
     }
 }

@@ -23,23 +23,11 @@ use aws_sdk_ec2::types::{
 };
 
 use super::caller::would_be_done;
-use super::ec2::Ec2;
+use super::ec2::{Ec2, handed_on};
 use super::launch_template::{asks_for_spot, tags_spot_requests};
 use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
 use crate::core::plan::TEMPLATE_TAG;
 use crate::core::retry::Failure;
-
-/// Hands members on that have one name and one type in an answer and in a request. Lists are none of them: their setters add.
-macro_rules! handed_on {
-    ($from:expr => $request:expr, $($member:ident)+) => {{
-        let request = $request;
-        $(let request = match $from.$member.clone() {
-            Some(value) => request.$member(value),
-            None => request,
-        };)+
-        request
-    }};
-}
 
 impl Ec2 {
     /// One instance. AWS answers a repeat of the token with the same one.

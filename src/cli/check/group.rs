@@ -11,15 +11,13 @@ use crate::core::plan::{GroupRequest, Plan, asks_launch_instances};
 use crate::daemon::Parties;
 
 pub(super) async fn look(parties: &Parties, group: &AutoScalingGroup, how: GroupRequest) -> Vec<Finding> {
-    let (processes, zones) = match parties.aws.autoscaling.group_traits(&group.name).await {
-        Ok(Some(traits)) => (processes(group, how, &traits, &parties.config), zones(group, &traits)),
-        Ok(None) => {
-            (not_known("group-processes", "there is no such group"), not_known("zones", "there is no such group"))
-        }
-        Err(failure) => {
-            let why = failure.to_string();
-            (not_known("group-processes", &why), not_known("zones", &why))
-        }
+    let traits = match parties.aws.autoscaling.group_traits(&group.name).await {
+        Ok(traits) => traits.ok_or_else(|| "there is no such group".to_owned()),
+        Err(failure) => Err(failure.to_string()),
+    };
+    let (processes, zones) = match &traits {
+        Ok(traits) => (processes(group, how, traits, &parties.config), zones(group, traits)),
+        Err(why) => (not_known("group-processes", why), not_known("zones", why)),
     };
     vec![
         capacity_rebalancing(group, how),
@@ -61,14 +59,8 @@ fn not_known(check: &'static str, why: &str) -> Finding {
 
 fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, config: &Config) -> Finding {
     let name = &group.name;
-    if traits.suspends("Launch") {
-        return Finding::fail("group-processes", format!("the process Launch of group {name} is suspended"))
-            .means("the group launches no successor, asked or not")
-            .remedy(format!(
-                "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes Launch"
-            ));
-    }
     let in_the_way = [
+        ("Launch", true, "the group launches no successor, asked or not"),
         (
             "AddToLoadBalancer",
             // Into other groups than the group's own its successor is registered by us, and otherwise by itself.
@@ -81,14 +73,12 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, 
             "the group does not let this instance go, and launches no successor",
         ),
     ];
-    for (process, matters, means) in in_the_way {
-        if matters && traits.suspends(process) {
-            return Finding::fail("group-processes", format!("the process {process} of group {name} is suspended"))
-                .means(means)
-                .remedy(format!(
-                    "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
-                ));
-        }
+    if let Some((process, _, means)) = in_the_way.iter().find(|(it, matters, _)| *matters && traits.suspends(it)) {
+        return Finding::fail("group-processes", format!("the process {process} of group {name} is suspended"))
+            .means(*means)
+            .remedy(format!(
+                "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
+            ));
     }
     Finding::ok("group-processes", format!("group {name} launches"))
 }

@@ -6,8 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,18 +35,11 @@ impl RequestCount {
     }
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    sent: AtomicU32,
-    answered: AtomicU32,
-    lost: AtomicU32,
-}
-
 /// The running service; clones are handles to the same one.
 #[derive(Clone, Debug)]
 pub(super) struct Web {
     address: SocketAddr,
-    counters: Arc<Counters>,
+    count: Arc<Mutex<RequestCount>>,
 }
 
 impl Web {
@@ -62,7 +54,7 @@ impl Web {
                 }
             }
         });
-        Ok(Web { address, counters: Arc::default() })
+        Ok(Web { address, count: Arc::default() })
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -70,11 +62,11 @@ impl Web {
     }
 
     pub(super) fn count(&self) -> RequestCount {
-        let read = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
-        let Counters { sent, answered, lost } = self.counters.as_ref();
-        // Those that end are read first: never more of them than were sent.
-        let (answered, lost) = (read(answered), read(lost));
-        RequestCount { sent: read(sent), answered, lost }
+        *self.counted()
+    }
+
+    fn counted(&self) -> MutexGuard<'_, RequestCount> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends quick requests, one every `pause`, as a load balancer does: as long as `in_service` says so.
@@ -97,10 +89,10 @@ impl Web {
     }
 
     async fn request(&self, path: &str) -> bool {
-        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        self.counted().sent += 1;
         let answered = get(self.address, path).await.is_ok_and(|answer| answer == ANSWER);
-        let counter = if answered { &self.counters.answered } else { &self.counters.lost };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let mut count = self.counted();
+        *if answered { &mut count.answered } else { &mut count.lost } += 1;
         answered
     }
 }
@@ -151,7 +143,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-            let web = Web { address: gone, counters: Arc::default() };
+            let web = Web { address: gone, count: Arc::default() };
             assert!(!web.request(QUICK).await);
             assert_eq!(web.count(), RequestCount { sent: 1, answered: 0, lost: 1 });
             assert_eq!(web.count().open(), 0);

@@ -5,7 +5,8 @@
 use core::net::SocketAddr;
 use std::time::Duration;
 
-use super::settings::{Config, Hooks, OwnerChoice, Rebalance, ScheduledEvents, Successor, Then};
+use super::settings::{Config, Hooks, Leave, OwnerChoice, Rebalance, ScheduledEvents, Successor, Then, Watch};
+use crate::core::notice::TWO_MINUTES;
 
 /// AWS's advice for the time between two looks at the metadata.
 const ADVISED_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,158 +20,117 @@ pub struct Unwise {
     pub what: String,
 }
 
-fn unwise(key: &'static str, what: impl Into<String>) -> Unwise {
-    Unwise { key, what: what.into() }
+fn unwise(is_so: bool, key: &'static str, what: impl Into<String>) -> Option<Unwise> {
+    is_so.then(|| Unwise { key, what: what.into() })
 }
 
 impl Config {
     /// Everything that is unwise, in the order of the keys; empty for the defaults.
     pub fn unwise(&self) -> Vec<Unwise> {
-        let found = [
-            self.slow_interval(),
-            self.comes_back_beside_its_successor(),
-            self.event_without_successor(),
-            self.nothing_settles(),
-            self.nothing_quiet(),
-            self.no_reserve(),
-            self.little_left_to_drain(),
-            self.one_pool(),
-            self.terminates_without_successor(),
-            program_without_path("hooks.notice", &self.hooks.notice),
-            program_without_path("hooks.drained", &self.hooks.drained),
-            self.hook_cut_short(),
-            self.plain_webhook(),
-            self.metrics.listen.and_then(open_metrics),
-        ];
-        found.into_iter().flatten().collect()
+        let found = self.unwise_signals().into_iter().chain(self.unwise_leave());
+        found.chain(self.unwise_successor()).chain(self.unwise_rest()).flatten().collect()
     }
 
-    fn slow_interval(&self) -> Option<Unwise> {
-        let interval = self.watch.interval;
-        (interval > ADVISED_INTERVAL).then(|| {
+    fn unwise_signals(&self) -> [Option<Unwise>; 3] {
+        let Watch { interval, rebalance, scheduled_events, .. } = self.watch;
+        [
             unwise(
+                interval > ADVISED_INTERVAL,
                 "watch.interval",
                 format!(
                     "{interval:?}: so much of the two minutes may be over before the notice is seen; \
                      AWS advises {ADVISED_INTERVAL:?} at most, and \"1s\" costs nothing"
                 ),
-            )
-        })
-    }
-
-    fn comes_back_beside_its_successor(&self) -> Option<Unwise> {
-        (self.watch.rebalance == Rebalance::HandOver && self.survive.then == Then::Reinstate).then(|| {
+            ),
             unwise(
+                rebalance == Rebalance::HandOver && self.survive.then == Then::Reinstate,
                 "watch.rebalance",
                 "hand-over with [survive] then = \"reinstate\": most recommendations end in no interruption, and \
                  then this instance comes back beside its successor, which is paid for too; write then = \"terminate\"",
-            )
-        })
-    }
-
-    fn event_without_successor(&self) -> Option<Unwise> {
-        (self.watch.scheduled_events == ScheduledEvents::HandOver && self.has_no_owner()).then(|| {
+            ),
             unwise(
+                scheduled_events == ScheduledEvents::HandOver && self.has_no_owner(),
                 "watch.scheduled-events",
                 "hand-over with [successor] owner = \"none\": this instance leaves its target groups ten minutes before \
                  the event, and nothing takes its place; make sure that something does, or write \"report\"",
-            )
-        })
+            ),
+        ]
     }
 
-    fn nothing_settles(&self) -> Option<Unwise> {
-        self.leave.settle.is_zero().then(|| {
+    fn unwise_leave(&self) -> [Option<Unwise>; 4] {
+        let Leave { settle, quiet_for, reserve, .. } = self.leave;
+        let waited = settle.max(quiet_for);
+        [
             unwise(
+                settle.is_zero(),
                 "leave.settle",
                 "0s: a load balancer goes on sending new requests for up to 25 s after the deregistration, and none of \
                  them is waited for; write \"20s\"",
-            )
-        })
-    }
-
-    fn nothing_quiet(&self) -> Option<Unwise> {
-        self.leave.quiet_for.is_zero().then(|| {
+            ),
             unwise(
+                quiet_for.is_zero(),
                 "leave.quiet-for",
                 "0s: a connection counts as quiet between two packets of an answer, so the instance may be called \
                  drained while a request is open; write \"15s\"",
-            )
-        })
-    }
-
-    fn no_reserve(&self) -> Option<Unwise> {
-        self.leave.reserve.is_zero().then(|| {
+            ),
             unwise(
+                reserve.is_zero(),
                 "leave.reserve",
                 "0s: as long as a connection is busy, nothing of the notice is left for the hook `drained` and for the \
                  last calls; write \"10s\"",
-            )
-        })
-    }
-
-    fn little_left_to_drain(&self) -> Option<Unwise> {
-        let waited = self.leave.settle.max(self.leave.quiet_for);
-        let kept = waited + self.leave.reserve;
-        (kept > crate::core::notice::TWO_MINUTES / 2).then(|| {
+            ),
             unwise(
+                waited + reserve > TWO_MINUTES / 2,
                 "leave.reserve",
                 format!(
-                    "settle or quiet-for ({waited:?}) and reserve ({:?}) take more than half of the two minutes, of which \
-                     requests have only the rest to be answered; their defaults are 20s, 15s and 10s",
-                    self.leave.reserve
+                    "settle or quiet-for ({waited:?}) and reserve ({reserve:?}) take more than half of the two minutes, of which \
+                     requests have only the rest to be answered; their defaults are 20s, 15s and 10s"
                 ),
-            )
-        })
+            ),
+        ]
     }
 
-    fn one_pool(&self) -> Option<Unwise> {
-        let Successor { subnets, instance_types, on_demand_fallback, .. } = &self.successor;
-        let launches = !matches!(self.successor.owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
-        (launches && subnets.len() == 1 && instance_types.len() <= 1 && !on_demand_fallback).then(|| {
+    fn unwise_successor(&self) -> [Option<Unwise>; 2] {
+        let Successor { owner, subnets, instance_types, on_demand_fallback, .. } = &self.successor;
+        let launches = !matches!(owner, OwnerChoice::None | OwnerChoice::AutoScalingGroup);
+        let is_one_pool = subnets.len() == 1 && instance_types.len() <= 1 && !on_demand_fallback;
+        [
             unwise(
+                launches && is_one_pool,
                 "successor.subnets",
                 "one subnet and one instance type are one pool of Spot capacity, and perhaps the one that is being \
                  reclaimed; name subnets in other zones, more instance-types, or write on-demand-fallback = true",
-            )
-        })
-    }
-
-    fn terminates_without_successor(&self) -> Option<Unwise> {
-        (self.survive.then == Then::Terminate && self.has_no_owner()).then(|| {
+            ),
             unwise(
+                self.survive.then == Then::Terminate && self.has_no_owner(),
                 "survive.then",
                 "terminate with [successor] owner = \"none\": a withdrawn interruption costs an instance in whose place \
                  nothing was launched; write \"reinstate\"",
-            )
-        })
+            ),
+        ]
     }
 
-    fn hook_cut_short(&self) -> Option<Unwise> {
-        let Hooks { drained, timeout, .. } = &self.hooks;
-        let reserve = self.leave.reserve;
-        (!drained.is_empty() && reserve < *timeout && !reserve.is_zero()).then(|| {
+    fn unwise_rest(&self) -> [Option<Unwise>; 5] {
+        let (Hooks { notice, drained, timeout }, reserve) = (&self.hooks, self.leave.reserve);
+        [
+            program_without_path("hooks.notice", notice),
+            program_without_path("hooks.drained", drained),
             unwise(
+                !drained.is_empty() && reserve < *timeout && !reserve.is_zero(),
                 "leave.reserve",
                 format!(
                     "{reserve:?} is shorter than the {timeout:?} that the hook `drained` may take ([hooks] timeout): where \
                      connections stay busy to the end, it is killed before; make reserve longer or timeout shorter"
                 ),
-            )
-        })
-    }
-
-    fn plain_webhook(&self) -> Option<Unwise> {
-        let rest = self.notify.webhook.as_deref()?.strip_prefix("http://")?;
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let is_local = ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start));
-        (!is_local).then(|| {
+            ),
             unwise(
+                self.notify.webhook.as_deref().is_some_and(is_read_on_the_way),
                 "notify.webhook",
                 "plain http: whoever sees the traffic reads the address, which often is a secret, and what is posted; \
                  write https://",
-            )
-        })
+            ),
+            self.metrics.listen.and_then(open_metrics),
+        ]
     }
 
     fn has_no_owner(&self) -> bool {
@@ -178,27 +138,35 @@ impl Config {
     }
 }
 
+/// Tells whether the webhook is plain HTTP to another machine.
+fn is_read_on_the_way(webhook: &str) -> bool {
+    let Some(rest) = webhook.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    !["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start))
+}
+
 fn program_without_path(key: &'static str, command: &[String]) -> Option<Unwise> {
-    let program = command.first().filter(|program| !program.starts_with('/'))?;
-    Some(unwise(
+    let program = command.first()?;
+    unwise(
+        !program.starts_with('/'),
         key,
         format!(
             "{program} is looked for in the PATH or the directory of the daemon, which under systemd are not a login's; \
              write the whole path"
         ),
-    ))
+    )
 }
 
 fn open_metrics(listen: SocketAddr) -> Option<Unwise> {
-    (!listen.ip().is_loopback()).then(|| {
-        unwise(
-            "metrics.listen",
-            format!(
-                "whoever reaches {listen} can read the metrics; listen on 127.0.0.1, or see to it that only Prometheus gets \
+    unwise(
+        !listen.ip().is_loopback(),
+        "metrics.listen",
+        format!(
+            "whoever reaches {listen} can read the metrics; listen on 127.0.0.1, or see to it that only Prometheus gets \
                  there (security group)"
-            ),
-        )
-    })
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The owner of an instance and its launches: groups, fleets, launch templates. Values as an edge read them, nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -279,6 +279,11 @@ impl Launched {
     /// AWS's codes for a moment in which it could not: the same launch may succeed in the next.
     const THROTTLED: [&str; 3] = ["RequestLimitExceeded", "Throttling", "ThrottlingException"];
     const FAULTS: [&str; 4] = ["InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"];
+
+    pub fn new(instances: impl Iterator<Item = InstanceId>, errors: impl Iterator<Item = String>) -> Launched {
+        let errors: BTreeSet<String> = errors.collect();
+        Launched { instances: instances.collect(), errors: errors.into_iter().collect() }
+    }
 
     /// Nothing was launched, and no error speaks of what was asked for.
     pub fn came_at_a_bad_moment(&self) -> bool {

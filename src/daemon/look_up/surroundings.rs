@@ -103,9 +103,9 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
         match describe(aws, template).await {
             Ok((facts, missing)) => {
                 if let Some(facts) = facts {
-                    traits.tags_spot_requests |= facts.names.tags_spot_requests;
-                    traits.names_addresses |= facts.names_addresses;
-                    traits.names_interface |= facts.names_interface;
+                    traits.tags_spot_requests |= facts.traits.tags_spot_requests;
+                    traits.names_addresses |= facts.traits.names_addresses;
+                    traits.names_interface |= facts.traits.names_interface;
                 }
                 traits.missing.extend(missing);
             }
@@ -171,11 +171,7 @@ async fn template_surroundings(
     let id = id.or_else(|| facts.as_ref().map(|facts| facts.id.clone()));
     let mut traits = TemplateTraits { missing: missing.into_iter().collect(), ..TemplateTraits::default() };
     if let Some(facts) = facts {
-        traits.market = facts.market;
-        traits.tags_spot_requests = facts.names.tags_spot_requests;
-        traits.is_persistent = facts.is_persistent;
-        traits.names_addresses = facts.names_addresses;
-        traits.names_interface = facts.names_interface;
+        traits = TemplateTraits { missing: traits.missing, ..facts.traits };
         if let Some(subnet) = facts.subnet_id {
             traits.own_subnet = Some(OwnSubnet::default());
             return Ok((id, vec![subnet], traits));
