@@ -255,8 +255,9 @@ impl Find {
         let our_room = ours(&room.members, incident).map_or(1, GroupMember::units);
         let wanted = room.desired_capacity - if has_room { our_room } else { 0 };
         // Members that came in between are old, and were not known.
-        let came = stay().filter(|it| self.ignored.contains(&it.instance_id) && !known.contains(&it.instance_id));
-        let lowered = desired_before.map_or(0, |before| (before - room.desired_capacity).max(0));
+        let is_between = |id: &InstanceId| self.ignored.contains(id) && !known.contains(id) && !self.dead.contains(id);
+        let came = staying(room, incident).filter(|member| is_between(&member.instance_id));
+        let lowered = desired_before.map_or(0, |before| (before - wanted).max(0));
         let filled = came.map(GroupMember::units).sum::<i32>() + lowered;
         (wanted - stay().map(GroupMember::units).sum::<i32>(), (lacked - filled).max(0))
     }

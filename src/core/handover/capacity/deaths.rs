@@ -114,7 +114,9 @@ impl Ask for AskCapacity {
     /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or nobody has shown
     /// for them long after it: it is counted again.
     fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
-        let may_raise = self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
+        // Whoever has written nothing, not even the base after a fellow's raise, has a fleet that replaces by itself.
+        let was_raised = self.raise.is_begun() || self.writes.accepted.is_some();
+        let may_raise = was_raised && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
         let is_late = situation.incident.deadline.since(situation.now) < super::ABOUT_TO_GO;
         // A successor of the others may have died before any look showed it.
         let is_overdue = situation.now >= self.count.at + MISSED_AFTER && !situation.crowd.is_throttled();

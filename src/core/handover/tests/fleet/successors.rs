@@ -94,3 +94,12 @@ fn what_was_launched_for_a_fellows_raise_and_died_before_any_look_showed_it_is_r
     told.until(100_000);
     assert!(told.written.len() > 1, "{:?}", told.written);
 }
+
+#[test]
+fn a_fleet_that_has_replaced_by_itself_is_not_raised_because_its_list_is_late() {
+    let mut told = told(|told| told.shown.capacity.fulfilled = 9);
+    told.until(29_000);
+    told.shown.capacity.fulfilled = 10;
+    told.until(80_000);
+    assert_eq!(told.written, Vec::<String>::new());
+}

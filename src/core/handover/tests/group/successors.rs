@@ -323,16 +323,19 @@ fn an_instance_that_launched_first_leaves_for_the_successor_that_its_group_puts_
 
 #[test]
 fn a_group_that_lacked_members_before_the_notice_has_replaced_its_victim_with_one() {
-    // In the second group a member came between the look-up and the notice, in the third somebody lowered the desired capacity;
-    // another one went with this instance there.
-    for (old, desired, has_ended) in [("i-old", 4, true), ("i-between", 4, false), ("", 3, false)] {
+    // In the others another member went with this instance: one had come between the look-up and the notice, the one that goes
+    // had come so, and somebody has lowered the desired capacity.
+    for (old, desired, has_ended) in
+        [("i-old", 4, true), ("i-between", 4, false), ("i-old i-going", 4, false), ("", 3, false)]
+    {
         let mut group = group(&[]);
         group.members = ["i-other", "i-old", US].map(|name| member(name, "InService")).to_vec();
         group.desired_capacity = 4;
         let mut told = told(plan_of(group), When::AtOnce, |incident| incident.planned_before = true);
-        let instances = [("i-new", 5), ("i-between", -60), ("i-other", -900), ("i-old", -900)];
-        let instances = instances.map(|(name, launched)| instance(name, launched, None)).to_vec();
-        let members = ["i-other", old, "i-new"].into_iter().filter(|name| !name.is_empty()).collect();
+        let instances = [("i-new", 5), ("i-between", -60), ("i-going", -60), ("i-other", -900), ("i-old", -900)];
+        let tag = |name: &str| (name == "i-going").then_some(LEAVING_TAG);
+        let instances = instances.map(|(name, launched)| instance(name, launched, tag(name))).to_vec();
+        let members = ["i-other", "i-new"].into_iter().chain(old.split_whitespace()).collect();
         told.seeing(&Seen { members, desired, instances }, 60_000, DutyId::MemberState);
         assert_eq!(told.handover.outcome().is_some_and(|it| it.complete), has_ended, "{old} {desired}");
     }
