@@ -45,7 +45,8 @@ pub(super) fn owner(plan: &Plan) -> String {
             format!("owner: Auto Scaling group {}", group.name)
         }
         Plan::Group { group, .. } => format!(
-            "owner: Auto Scaling group {}; its other traffic sources are left to Auto Scaling: {}",
+            "owner: Auto Scaling group {}; its other traffic sources are left to Auto Scaling: {}; requests come from there \
+             too, so {UNSEEN}",
             group.name,
             group.other_traffic_sources.join(", ")
         ),

@@ -524,6 +524,7 @@ fn the_target_groups() {
         ("drain/web", "ok", of(in_order())),
         ("drain/web", "warn", of(web(&|group| "GRPC".clone_into(&mut group.protocol_version)))),
         ("drain/web", "warn", unheard()),
+        ("drain/web", "warn", of(sources())),
         ("drain/web", "absent", of(web(&|group| "TCP".clone_into(&mut group.protocol)))),
         ("protocol/web", "absent", of(in_order())),
         ("protocol/web", "warn", of(web(&quic))),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::{group, traffic_sources};
-use crate::cloud::elb::UnclearReason;
-use crate::core::config::{Config, TargetGroups};
+use crate::cloud::elb::{FoundRegistrations, UnclearReason};
+use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
 use crate::core::model::{Registration, TargetGroupArn, TargetHealth, TargetState};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::Plan;
@@ -30,14 +30,14 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding
         Err(_) => return (vec![too_many()], None),
     };
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
-    findings.extend(not_in(&parties.config, &found.registrations, &found.missing));
+    findings.extend(not_in(&parties.config, &found));
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
     findings.extend(traffic_sources::look(parties, plan).await);
     findings.extend(traffic_sources::zones(parties, plan, &found.registrations).await);
     findings.extend(group::termination_hooks(plan, &found.registrations));
     for registration in &found.registrations {
         findings.extend(of_registration(parties, registration, plan).await);
-        findings.extend(drains(registration, &found.unheard).map(|finding| finding.of(registration.name())));
+        findings.extend(drains(registration, &found.unheard, plan).map(|finding| finding.of(registration.name())));
     }
     if findings.is_empty() {
         findings.push(
@@ -113,12 +113,15 @@ fn missing(name: &str) -> Finding {
 }
 
 /// Listed and there, but without this instance.
-fn not_in(config: &Config, registrations: &[Registration], missing: &[String]) -> Vec<Finding> {
+fn not_in(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
     let TargetGroups::Listed(listed) = &config.target_groups else { return Vec::new() };
-    let is_in = |name: &str| registrations.iter().any(|it| it.name() == name || it.target_group.as_str() == name);
-    let names = listed.iter().map(|group| &group.arn_or_name).filter(|name| !is_in(name) && !missing.contains(name));
+    let untold = found.unclear.iter().map(|(target_group, _)| target_group);
+    let told_of: Vec<_> = found.registrations.iter().map(|it| &it.target_group).chain(untold).collect();
+    let is_told_of = |group: &ListedTargetGroup| told_of.iter().any(|arn| group.names(arn));
+    let others = listed.iter().filter(|group| !is_told_of(group)).map(|group| &group.arn_or_name);
     let arrives = config.arrive.register;
-    names
+    others
+        .filter(|name| !found.missing.contains(name))
         .map(|name| match arrives {
             true => Finding::ok("target-group", "not in it yet: [arrive] register adds this instance once it is ready")
                 .of(name),
@@ -165,15 +168,19 @@ async fn of_registration(parties: &Parties, registration: &Registration, plan: O
 
 /// Tells whether this machine's connections show when its requests have ended. Of a Network Load Balancer that is told
 /// elsewhere.
-fn drains(registration: &Registration, unheard: &BTreeSet<u16>) -> Option<Finding> {
+fn drains(registration: &Registration, unheard: &BTreeSet<u16>, plan: Option<&Plan>) -> Option<Finding> {
     if registration.network {
         return None;
     }
     let unheard: Vec<String> =
         registration.ports().iter().filter(|port| unheard.contains(port)).map(u16::to_string).collect();
+    let sources = plan.map(Plan::other_traffic_sources).unwrap_or_default();
     let found = match unheard.as_slice() {
         _ if registration.multiplexed => {
             "it speaks HTTP/2 or gRPC: many requests share one connection, and a silent one is not seen".to_owned()
+        }
+        [] if !sources.is_empty() => {
+            format!("requests come from the group's other traffic sources too: {}", sources.join(", "))
         }
         [] => return Some(Finding::ok("drain", "this machine's connections show when its requests have ended")),
         ports => format!(
@@ -258,4 +265,24 @@ fn who_registers(registration: &Registration, plan: Option<&Plan>) -> Option<Fin
         _ => "the owner does not know this group: spot-relay registers the successor",
     };
     Some(Finding::ok("successor-registration", found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_target_group_that_aws_does_not_tell_of_is_not_called_one_without_this_instance() {
+        let arn = |account: &str, name: &str| {
+            TargetGroupArn::new(format!("arn:aws:elasticloadbalancing:r:{account}:targetgroup/{name}/0123456789abcdef"))
+        };
+        let theirs = arn("222222222222", "theirs");
+        let config = Config::parse(&format!("target-groups = [\"api\", \"{theirs}\"]\n"), "test").unwrap();
+        let denied = Failure::of(FailureKind::Denied, "not authorized".to_owned());
+        let unclear = vec![(theirs, UnclearReason::Untold(denied))];
+        let found = FoundRegistrations { unclear, ..FoundRegistrations::default() };
+        let told: Vec<String> = not_in(&config, &found).iter().map(|finding| format!("{finding:?}")).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("api"), "{told:?}");
+    }
 }
