@@ -18,6 +18,7 @@ use crate::cli::environment::files;
 use crate::core::incident::Incident;
 use crate::host::boot;
 use crate::host::files::Files;
+use crate::host::lock;
 use crate::host::processes;
 
 use super::screen::{Paint, Screen};
@@ -57,7 +58,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) if !is_closed(&error) => return Err(error),
         _ => {}
     }
-    Ok(match look(&files)?.presence == Presence::Running {
+    Ok(match matches!(look(&files)?.presence, Presence::Running | Presence::Untold(_)) {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_NOT_RUNNING),
     })
@@ -109,9 +110,11 @@ fn look(files: &Files) -> anyhow::Result<StatusSources> {
         )
     })?;
     let lives = status.as_ref().is_some_and(|status| processes::lives(status.pid, status.process_started));
-    let record = if status.is_none() { files.read_any_record() } else { None };
     let now = boot::now();
-    let presence = Presence::of(status.as_ref(), lives, now);
+    let presence = Presence::of(status.as_ref(), lives, lock::daemon(&files.lock_path()), now);
+    // What the process before this one has left says nothing of it.
+    let status = status.filter(|_| !matches!(presence, Presence::Untold(_)));
+    let record = if presence == Presence::Absent { files.read_any_record() } else { None };
     let path = path.display().to_string();
     Ok(StatusSources { status, record, presence, dry_runs: processes::dry_runs(), path, now })
 }

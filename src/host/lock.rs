@@ -82,6 +82,14 @@ impl Lock {
     }
 }
 
+/// The daemon that has the lock, if one has it. Looks only.
+pub(crate) fn daemon(path: &Path) -> Option<u32> {
+    let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(no_link).open(path).ok()?;
+    let holder = read(&mut file).filter(|holder| holder.who == Who::Daemon && is_alive(holder))?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(holder.pid)
+}
+
 /// Opens the file for writing, or else for reading: whoever may not write can still see that it is held.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
@@ -138,7 +146,12 @@ mod tests {
         let us = Holder { who: Who::Drill, pid: std::process::id() };
         let held = Lock::take(&path, Who::Daemon).expect_err("held");
         assert!(matches!(held, LockError::Held(held) if held == us), "{held}");
+        assert_eq!(daemon(&path), None, "a drill has it");
         drop(lock);
+        let lock = Lock::take(&path, Who::Daemon).expect("nobody has it");
+        assert_eq!(daemon(&path), Some(us.pid));
+        drop(lock);
+        assert_eq!(daemon(&path), None, "the file names one that has it no more");
         Lock::take(&path, Who::Daemon).expect("free again");
     }
 

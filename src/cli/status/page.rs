@@ -80,6 +80,7 @@ impl StatusPage {
             "stays-out" => (Tone::Alarm, "is watching; this instance stays out of its target groups"),
             "terminating" => (Tone::Alarm, "has had this instance terminated"),
             "silent" => (Tone::Bad, "hangs"),
+            "untold" => (Tone::Bad, "runs, and does not tell what it does"),
             _ if report.dry_runs.is_empty() => (Tone::Bad, "is not running"),
             _ => (Tone::Bad, "is not running; a dry run watches"),
         };

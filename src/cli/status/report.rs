@@ -40,19 +40,23 @@ pub(super) enum Presence {
     Running,
     /// Its process is there, and tells nothing.
     Silent,
+    /// A process of this id has the daemon's lock, and the status is not its own.
+    Untold(u32),
     /// It said so, or its process is gone.
     Ended,
     Absent,
 }
 
 impl Presence {
-    /// `lives`: the process that wrote it is there.
-    pub(super) fn of(status: Option<&Status>, lives: bool, now: BootInstant) -> Presence {
-        match status {
-            None => Presence::Absent,
-            Some(status) if status.ended.is_some() || !lives => Presence::Ended,
-            Some(status) if now.since(status.written.boot) > SILENT => Presence::Silent,
-            Some(_) => Presence::Running,
+    /// `lives`: the process that wrote it is there. `holder`: the daemon that has the lock.
+    pub(super) fn of(status: Option<&Status>, lives: bool, holder: Option<u32>, now: BootInstant) -> Presence {
+        let is_over = |status: &Status| status.ended.is_some() || !lives;
+        match (status, holder) {
+            (status, Some(holder)) if status.is_none_or(is_over) => Presence::Untold(holder),
+            (None, _) => Presence::Absent,
+            (Some(status), _) if is_over(status) => Presence::Ended,
+            (Some(status), _) if now.since(status.written.boot) > SILENT => Presence::Silent,
+            (Some(_), _) => Presence::Running,
         }
     }
 }
@@ -61,7 +65,7 @@ impl Presence {
 pub(super) struct StatusReport {
     schema: u32,
     pub(super) running: bool,
-    /// The state of the status file, or `not-running` or `silent`.
+    /// The state of the status file, or `not-running`, `silent` or `untold`.
     pub(super) state: &'static str,
     /// The state in a sentence, as `systemctl status` shows it.
     pub(super) says: Option<String>,
@@ -161,17 +165,18 @@ impl StatusReport {
         let open = status.filter(|_| goes_on).map(|status| (status.duties.clone(), *now));
         StatusReport {
             schema: SCHEMA,
-            running: is_running,
+            running: is_running || matches!(presence, Presence::Untold(_)),
             state: match (presence, status) {
                 (Presence::Running, Some(status)) => status.state.as_str(),
                 (Presence::Silent, _) => "silent",
+                (Presence::Untold(_), _) => "untold",
                 _ => "not-running",
             },
             says: status.map(|status| status.says.clone()),
             problems: problems(found),
             dry_runs: found.dry_runs.clone(),
             version: status.map(|status| status.version.clone()),
-            pid: status.map(|status| status.pid),
+            pid: if let Presence::Untold(pid) = presence { Some(*pid) } else { status.map(|status| status.pid) },
             since: status.map(|status| whole(status.since.at)),
             running_seconds: status.filter(|_| is_running).map(|status| age(status.since)),
             ended: status.and_then(|status| status.ended).map(whole),
@@ -307,6 +312,16 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         Some(pid) => format!("a dry run (process {pid}) only says what it would do, and nothing would be handed over"),
         None => "no notice is seen, and nothing would be handed over".to_owned(),
     };
+    if let Presence::Untold(pid) = found.presence {
+        add(
+            format!(
+                "spot-relay runs (process {pid}) and has not written {}: what it does is not known here",
+                found.path
+            ),
+            &["make room where that file is, and see its journal: journalctl -u spot-relay -e"],
+        );
+        return problems;
+    }
     let Some(status) = &found.status else {
         add(format!("spot-relay does not run on this machine, there is no {}: {nothing}", found.path), &START);
         return problems;
@@ -334,7 +349,7 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
             "the last good look at the metadata is old: a notice that came since is not seen".to_owned(),
             &["see what is in the way: spot-relay check", "see what it did last: journalctl -u spot-relay -e"],
         ),
-        (Presence::Running, None) => {}
+        (Presence::Running | Presence::Untold(_), _) => {}
     }
     let trouble = status.credentials.as_ref().and_then(|credentials| credentials.trouble.as_ref());
     if let (Presence::Running, Some(why)) = (found.presence, trouble) {

@@ -182,7 +182,7 @@ fn blind() -> Status {
 fn found(status: Option<Status>, lives: bool, after: f64) -> StatusSources {
     let written = status.as_ref().map_or(at(NOTICE as f64), |status| status.written.boot);
     let now = written + Duration::from_secs_f64(after);
-    let presence = Presence::of(status.as_ref(), lives, now);
+    let presence = Presence::of(status.as_ref(), lives, None, now);
     let path = "/run/spot-relay/status.json".to_owned();
     StatusSources { status, record: None, presence, dry_runs: Vec::new(), path, now }
 }
@@ -269,14 +269,22 @@ fn no_line_is_wider_than_the_terminal_and_colours_change_nothing_else() {
 fn presence_is_told_by_the_process_its_last_word_and_its_end() {
     let status = watching(NOTICE as f64);
     let of = |status: &Status, lives, age: f64| {
-        Presence::of(Some(status), lives, status.written.boot + Duration::from_secs_f64(age))
+        Presence::of(Some(status), lives, None, status.written.boot + Duration::from_secs_f64(age))
     };
     assert_eq!(of(&status, true, 59.0), Presence::Running);
     assert_eq!(of(&status, true, 61.0), Presence::Silent);
     assert_eq!(of(&status, false, 1.0), Presence::Ended);
-    let ended = Status { ended: Some(status.since.at), ..status };
+    let ended = Status { ended: Some(status.since.at), ..status.clone() };
     assert_eq!(of(&ended, true, 1.0), Presence::Ended);
-    assert_eq!(Presence::of(None, false, at(1.0)), Presence::Absent);
+    assert_eq!(Presence::of(None, false, None, at(1.0)), Presence::Absent);
+    // Another one has the lock, and could not write.
+    let now = status.written.boot;
+    assert_eq!(Presence::of(Some(&status), false, Some(7), now), Presence::Untold(7));
+    assert_eq!(Presence::of(None, false, Some(7), now), Presence::Untold(7));
+    assert_eq!(Presence::of(Some(&status), true, Some(7), now), Presence::Running);
+    let presence = Presence::Untold(7);
+    let untold = StatusReport::of(&StatusSources { presence, ..found(None, false, 1.0) });
+    assert!(untold.running && untold.pid == Some(7) && untold.problems[0].what.contains("process 7"), "{untold:?}");
 }
 
 #[test]
