@@ -38,7 +38,9 @@ pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithRea
         Plan::Fleet { fleet, how: FleetRequest::Raise, .. } => {
             findings
                 .push(Finding::ok("fleet-replacement", format!("{} replaces nothing before it is asked", fleet.id)));
-            findings.extend(plan.remarks().into_iter().map(|remark| Finding::fail("fleet-tags", remark)));
+            let remedy =
+                format!("aws ec2 delete-tags --resources {} --tags Key=KEY, for one that nobody needs", fleet.id);
+            findings.extend(plan.remarks().into_iter().map(|it| Finding::fail("fleet-tags", it).remedy(&remedy)));
         }
         Plan::Launch(launch) => findings.extend(of_launch(parties, launch).await),
         Plan::Nobody { .. } => {}
