@@ -401,8 +401,9 @@ impl Handover {
     fn say_begun(&mut self, now: BootInstant) {
         let known = self.facts.incident.registrations.known();
         let registrations = (self.duties.registrations_are_known() || !known.is_empty()).then_some(known);
-        let (incident, serves_on) = (&self.facts.incident, self.manner() == Manner::ServeOn);
-        let message = words::begun(incident, registrations, self.plan(), serves_on, now);
+        let latest = self.facts.latest_leave(&self.facts.effective_leave());
+        let (incident, manner) = (&self.facts.incident, (self.manner(), now < latest));
+        let message = words::begun(incident, registrations, self.plan(), manner, now);
         let kind = if incident.is_open() { MilestoneKind::Recommended } else { MilestoneKind::Noticed };
         self.facts.incident.reach(now, kind, message, About::default());
     }

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use super::manner::OnNotice;
+use super::manner::{Manner, OnNotice};
 use crate::core::config::When;
 use crate::core::incident::{Earlier, Incident, Takes};
 use crate::core::model::{Action, BootInstant, InstanceId, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
 /// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
+/// `manner` says, too, whether there is time to serve on.
 pub(super) fn begun(
     incident: &Incident,
     registrations: Option<&[Registration]>,
     plan: Option<&Plan>,
-    serves_on: bool,
+    manner: (Manner, bool),
     now: BootInstant,
 ) -> String {
     let again = if incident.start.earlier == Earlier::Restart { ", seen again after a restart" } else { "" };
@@ -24,8 +25,12 @@ pub(super) fn begun(
     };
     let first = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::successor_first);
     let hooks = plan.is_none_or(|plan| !plan.termination_hooks().is_empty());
+    let serves_on = manner == (Manner::ServeOn, true);
     let given = plan;
-    let plan = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::to_string);
+    let plan = match (plan, manner) {
+        (Some(plan), (Manner::Open | Manner::AtOnce, _)) => plan.to_string(),
+        _ => first.clone(),
+    };
     let left = seconds(incident.deadline.since(now));
     let action = incident.id.action.unwrap_or(Action::Terminate);
     match (incident.signal, action) {

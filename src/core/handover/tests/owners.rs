@@ -196,6 +196,22 @@ fn serving_on_ends_when_draining_would_come_too_late() {
 }
 
 #[test]
+fn a_notice_that_comes_too_late_to_serve_on_says_so() {
+    for (plan, deadline, says) in [
+        (launch_plan(), 121_000, "serving on; first launch"),
+        (launch_plan(), 31_000, "now: leave web, api; launch the successor"),
+        (detach(), 31_000, "now: leave web, api; have group shop-asg launch one more"),
+    ] {
+        let incident = incident_of("i-victim", Action::Terminate, deadline);
+        let known =
+            LookedUp { registrations: Some(registrations("i-victim")), plan: Some(plan), ..LookedUp::default() };
+        let handover = Handover::begin(incident, HandoverSettings::default(), known, at(1_000));
+        let told = handover.incident().milestones.iter().map(|milestone| milestone.message.clone());
+        assert!(told.clone().any(|message| message.contains(says)), "{:?}", told.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_refused_launch_falls_back_to_leaving_at_once() {
     falls_back(When::SuccessorHealthy, FailureKind::Rejected, "InvalidAction");
 }
