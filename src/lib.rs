@@ -1,5 +1,5 @@
 //! spot-relay hands a Spot instance's work over when the two-minute notice comes: it takes its own instance out of its
-//! target groups, tells whoever owns the instance to launch a successor, waits until the last request is answered, and
+//! target groups, asks the owner of the instance to launch a successor, waits until the last request is answered, and
 //! leaves a record of what happened.
 //!
 //! # The architecture in five minutes
@@ -30,7 +30,8 @@
 //! What is absent: no retry but the core's (the SDK makes one attempt, and nothing below the core tries again), no state
 //! on disk that a handover needs, no call to AWS while nothing happens but a rare round of look-ups.
 //!
-//! All folders but `core` stand behind the feature `daemon`; without it the core builds and is tested in seconds.
+//! All folders but `core` stand behind the feature `daemon`; without it the core builds in seconds. Its tests take
+//! minutes, because they explore.
 
 pub mod core;
 

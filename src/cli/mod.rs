@@ -28,7 +28,7 @@ use crate::telemetry::logging::{self, LogFormat};
 /// Hands a Spot instance's work over when the two-minute notice comes
 ///
 /// spot-relay runs on an EC2 Spot instance behind a load balancer and watches the instance metadata. When AWS gives the
-/// two-minute notice, it takes its own instance out of its target groups, has whoever owns the instance launch a successor,
+/// two-minute notice, it takes its own instance out of its target groups, asks the owner of the instance to launch a successor,
 /// waits until the last request is answered, and sees the successor into service. Without any configuration it finds out by itself
 /// which target groups and which owner these are.
 #[derive(Debug, Parser)]
@@ -67,7 +67,7 @@ enum Command {
         after_help = "Exit status: 0 complete and put back, 1 partial, called off or refused, 2 no terminal to ask on, or wrong arguments"
     )]
     Drill(drill::Arguments),
-    /// Show a whole handover in under a minute, without an AWS account: simulated metadata and AWS on loopback
+    /// Show a whole handover in about a minute, without an AWS account: simulated metadata and AWS on loopback
     #[command(after_help = "Exit status: 0 if the handover was complete and no request was lost, else 1")]
     Demo(demo::Arguments),
     /// Serve the demo's simulated metadata and AWS alone, for other clients (boto3, the AWS CLI, curl)

@@ -95,7 +95,7 @@ pub enum ImdsError {
     NotJson(&'static str, #[source] serde_json::Error),
     #[error("the metadata has no {0}")]
     Missing(&'static str),
-    #[error("the metadata has a {0} that can be none")]
+    #[error("the metadata has a {0} that cannot be right")]
     Odd(&'static str),
 }
 

@@ -38,7 +38,7 @@ pub(super) enum NoProfile {
          `spot-relay policy` prints"
     )]
     NoRole,
-    #[error("the metadata names a role that can be none ({0})")]
+    #[error("the metadata names a role that cannot be right ({0})")]
     RoleUnusable(String),
     #[error("the metadata gave no credentials for the role")]
     NoCredentials,

@@ -1,6 +1,6 @@
 //! The words of this project as types: instances, target groups, owners, and what AWS says of them.
 //!
-//! Nothing here does anything. Every name is AWS's own, with one meaning (see the words in the crate's documentation);
+//! Nothing here does anything. Every name is AWS's own, with one meaning (see the words in docs/architecture.md);
 //! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
 
 mod fleet;

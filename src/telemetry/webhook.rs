@@ -82,7 +82,10 @@ impl Webhook {
         let wrong = |error| anyhow::anyhow!("the webhook is no URL, {error}: {WANTED}{hint}");
         let url = Url::parse(url).map_err(wrong)?;
         // The scheme is not shown: of `user:password@host` without one, it is the user.
-        anyhow::ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "the webhook is no URL: {WANTED}");
+        anyhow::ensure!(
+            matches!(url.scheme(), "http" | "https") && url.has_host(),
+            "the webhook is no http or https URL: {WANTED}"
+        );
         let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;
         Ok(Self { origin: url.origin().ascii_serialization(), url, template, names: None, line: OnceCell::new() })
     }

@@ -7,7 +7,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use crate::cli::screen::wrap;
 
 /// The day on which the pages were last reviewed.
-const DATE: &str = "2026-11-25";
+const DATE: &str = "2026-11-26";
 /// Columns of the source, less what escapes add.
 const WIDTH: usize = 64;
 

@@ -126,12 +126,13 @@ fn exit_status(page: &mut ManualPage, program: &Command) {
         }
     }
     page.paragraph(
-        "Every command ends with 1 when it fails, and with 2 on wrong arguments. `run`, `policy` and `drill` end with 75 if the \
-         configuration cannot be read, or is named and not there, and with 78 if it is wrong. `check` reports either as a failure.",
+        "Where nothing else is said, a command ends with 1 when it fails, and with 2 on wrong arguments. `run`, `policy` and `drill` \
+         end with 75 if the configuration cannot be read, or is named and not there, and with 78 if it is wrong. `check` reports \
+         either as a failure; with `--config-only` it ends with 78 in both cases.",
     );
 }
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     (DEFAULT_CONFIG, "The configuration, see `spot-relay.toml`(5). It may be absent."),
     (
         "/var/lib/spot-relay/handover.json",
@@ -140,13 +141,14 @@ const FILES: [(&str, &str); 6] = [
     ("/run/spot-relay/status.json", "What the daemon does now."),
     ("/run/spot-relay/notice", "Exists from the moment that this instance is certain to leave, until it lives on."),
     ("/run/spot-relay/drained", "Exists from the moment that no request is open, or the reserve is reached."),
+    ("/run/spot-relay/lock", "Held by the daemon or a drill: only one of them works for an instance."),
     (
         "/run/spot-relay, /var/lib/spot-relay",
         "Are replaced by the directories that systemd names in `RUNTIME_DIRECTORY` and `STATE_DIRECTORY`.",
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 13] = [
     ("AWS_REGION", "The region, instead of the instance's own."),
     ("AWS_PROFILE", "The profile of the AWS configuration whose credentials are used, instead of the instance's."),
     (
@@ -156,6 +158,9 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("AWS_CA_BUNDLE", "A PEM file with the certificates that are trusted for AWS."),
     ("HTTPS_PROXY, NO_PROXY", "The proxy to AWS and to the webhook. The metadata is never asked through a proxy."),
     ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "Where the metadata is asked, instead of http://169.254.169.254."),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "`IPv4` (the default) or `IPv6`, where no endpoint is named."),
+    ("CREDENTIALS_DIRECTORY", "Where systemd puts the credentials that `webhook-file` names without a slash."),
+    ("NOTIFY_SOCKET", "Set by systemd: where the daemon reports readiness and the watchdog's sign of life."),
     ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where files are kept; systemd sets both."),
     (
         "RUST_LOG",

@@ -30,7 +30,7 @@ impl Imds {
     /// itself. The region is never the zone less its last letter (wrong in Local Zones).
     ///
     /// # Errors
-    /// The instance's id or its region is missing, or can be none.
+    /// The instance's id or its region is missing, or cannot be right.
     pub async fn identity(&self) -> Result<Identity, ImdsError> {
         // An unreadable document tells nothing, like an absent one.
         let document = self.get("latest/dynamic/instance-identity/document").await.ok().and_then(|look| look.body);

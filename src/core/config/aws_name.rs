@@ -42,7 +42,7 @@ pub(super) const SUBNET: AwsName = AwsName {
     within: "",
     has_plain_ends: true,
     length: 8..=64,
-    rule: "a subnet's id is as \"subnet-0123456789abcdef0\"",
+    rule: "a subnet's id looks like \"subnet-0123456789abcdef0\"",
 };
 
 pub(super) const INSTANCE_TYPE: AwsName = AwsName {
@@ -51,7 +51,7 @@ pub(super) const INSTANCE_TYPE: AwsName = AwsName {
     within: ".",
     has_plain_ends: true,
     length: 3..=64,
-    rule: "an instance type has a family and a size, as \"m7g.large\"",
+    rule: "an instance type has a family and a size, such as \"m7g.large\"",
 };
 
 impl AwsName {
@@ -63,7 +63,7 @@ impl AwsName {
             && name.contains(self.within)
             && name.chars().all(|letter| is_plain(letter) || self.others.contains(letter))
             && (!self.has_plain_ends || (name.starts_with(is_plain) && name.ends_with(is_plain)));
-        if fits { Ok(()) } else { Err(format!("{name:?} can be none: {}", self.rule)) }
+        if fits { Ok(()) } else { Err(format!("{name:?} cannot be right: {}", self.rule)) }
     }
 }
 

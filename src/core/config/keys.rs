@@ -60,8 +60,8 @@ const TARGET_GROUPS: Table = Table {
         name: "target-groups",
         default: r#""discover""#,
         note: r#"or a list of ARNs or names: [ "web", "api:8080" ]"#,
-        meaning: "The target groups that this instance is taken out of. With \"discover\" they are found out at start: those \
-            of the owner, and then all of the account's in this region. A list of names or ARNs spares that search; an entry \
+        meaning: "The target groups that this instance is taken out of. With \"discover\" those of the owner are \
+            found at the start, and others of the account in this region by a search, which is slow where the owner names one. A list of names or ARNs spares that search; an entry \
             with :PORT means this instance's target on that port, one without means all of its ports there.",
         read: |config, value| value::target_groups(value).map(|read| config.target_groups = read),
     }],
@@ -88,13 +88,13 @@ const WATCH: Table = Table {
             note: "ignore | prepare: look everything up again | hand-over: successor first, then leave",
             meaning: "What a rebalance recommendation does. \"ignore\": nothing. \"prepare\": identity, owner, registrations \
                 and credentials are looked up again. \"hand-over\": the successor is launched first, and this instance leaves \
-                its target groups once the successor is healthy.",
+                its target groups once the successor is healthy; for an hour at most, and once a boot.",
             read: |config, value| value::choice(value).map(|read| config.watch.rebalance = read),
         },
         Key {
             name: "lifecycle",
             default: "true",
-            note: "hand over when the Auto Scaling group terminates this instance",
+            note: "leave and drain when the Auto Scaling group terminates this instance",
             meaning: "With true this instance leaves its target groups when its Auto Scaling group terminates it, and \
                 completes the termination hook when it is quiet. With false the group is left to itself.",
             read: |config, value| value::truth(value).map(|read| config.watch.lifecycle = read),
@@ -104,7 +104,7 @@ const WATCH: Table = Table {
             default: r#""report""#,
             note: "ignore | report | hand-over",
             meaning: "What a scheduled event (maintenance, retirement, reboot) does. \"ignore\": nothing. \"report\": a line \
-                when it is announced, and one when it is over or off. \"hand-over\": from ten minutes before its beginning \
+                when it is announced, and one when it has ended or was cancelled. \"hand-over\": from ten minutes before its beginning \
                 the successor first, and then this instance leaves.",
             read: |config, value| value::choice(value).map(|read| config.watch.scheduled_events = read),
         },
@@ -123,11 +123,11 @@ const LEAVE: Table = Table {
                 taking this instance out: a launch template, an EC2 Fleet, a Spot Fleet, a group with Capacity Rebalancing. \
                 Any other Auto Scaling group is asked once to launch one more first (LaunchInstances); where AWS refuses \
                 that, as it does with the policy that spot-relay prints for \"auto\", this instance leaves at once. \
-                Without an owner it leaves at once too. \"at-once\": at the first sight of the notice. \
-                \"successor-healthy\": as \"auto\", and the policy grants LaunchInstances. Serving on ends in time to drain: \
-                at the deadline less reserve and less the longer of settle and the deregistration delay, of which at most \
-                30s are counted. Whatever it says, an instance stays until the reserve where no other target of one of its \
-                groups is healthy and staying; before it leaves at once it looks for that, for 2.5s at most.",
+                Without an owner it leaves at once too. \"at-once\": it leaves as soon as it has seen that another target \
+                serves, and waits 2.5s at most for that answer. \"successor-healthy\": as \"auto\", and the policy grants \
+                LaunchInstances. Serving on ends in time to drain: at the deadline less reserve and less the longer of \
+                settle and the deregistration delay, of which at most 30s are counted. With each of the three, an instance \
+                stays until the reserve where no other target of one of its groups is healthy and staying.",
             read: |config, value| value::choice(value).map(|read| config.leave.when = read),
         },
         Key {

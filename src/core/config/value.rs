@@ -228,7 +228,7 @@ fn listed(entry: &str) -> Result<ListedTargetGroup, String> {
     let is_of_elb = entry.split(':').nth(2) == Some("elasticloadbalancing") && entry.contains(":targetgroup/");
     if is_arn && !is_of_elb {
         return Err(format!(
-            "{entry:?} is no target group's ARN, which is as \
+            "{entry:?} is no target group's ARN, which looks like \
              \"arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID\""
         ));
     }
