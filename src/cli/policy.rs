@@ -68,7 +68,7 @@ fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
     let needs = OwnerNeeds::of_kind(kind, config);
     let mut notes = Vec::new();
     if region.is_none() {
-        notes.push("it holds for every region of the partition aws; name yours with AWS_REGION".to_owned());
+        notes.push("this policy allows every region; to allow one, set AWS_REGION and print it again".to_owned());
     }
     notes.extend(placeholder(&needs));
     NotedSubject { subject: Subject::new(scope, needs), notes }

@@ -38,9 +38,8 @@ impl Daemon {
         }
         if self.drill_is_called_off {
             warn!(
-                "ended by a second signal before everything was put back: this instance is out of target groups, or of its \
-                 owner, that it belongs to; the daemon goes on where this drill ended: start it now, as with systemctl start \
-                 spot-relay"
+                "ended by a second signal before everything was put back: this instance may be out of its target groups or its \
+                 owner. Start the daemon now, which puts it back: systemctl start spot-relay"
             );
             return Some(true);
         }

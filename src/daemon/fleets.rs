@@ -51,8 +51,8 @@ pub(super) async fn tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ti
 
 fn surplus(fleet_id: &str, living: i32, target: i32) -> String {
     format!(
-        "{fleet_id} has {living} units and a target of {target}, since a member under notice lived on or another was launched: \
-         the tag {BASE_CAPACITY_TAG} and the excess capacity policy no-termination stay until it has no more than its target; \
+        "{fleet_id} has {living} units and a target of {target}: a member under notice lived on, or somebody launched one more. \
+         spot-relay leaves the tag {BASE_CAPACITY_TAG} and the excess capacity policy no-termination in place until you \
          terminate the members that are too many, or raise the target"
     )
 }

@@ -168,7 +168,8 @@ impl Notifier {
         (self.dropped == 1).then(|| {
             let (origin, milestone) = (self.origin(), &oldest.announcement.milestone);
             format!(
-                "{QUEUE} milestones wait for the webhook at {origin}: the oldest, {milestone}, is dropped, and more to come"
+                "{QUEUE} milestones wait for the webhook at {origin}, which is the limit: the oldest, {milestone}, is dropped, and so \
+                 will be others"
             )
         })
     }
@@ -197,7 +198,7 @@ impl Notifier {
         self.step = self.pause(now, retry_after);
         let origin = self.origin();
         let begins = (self.failures == 1).then(|| {
-            format!("the webhook at {origin} does not take milestones: {failure}; tried again, and told together then")
+            format!("the webhook at {origin} does not take milestones: {failure}; they are posted again, together with later ones")
         });
         given_up.or(begins)
     }
@@ -392,7 +393,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "64 milestones wait for the webhook at https://hooks.slack.com: the oldest, m0, is dropped, and more to come"
+                "64 milestones wait for the webhook at https://hooks.slack.com, which is the limit: the oldest, m0, is dropped, and \
+                 so will be others"
             ]
         );
         assert_eq!((notifier.waiting.len(), notifier.dropped), (QUEUE, 3));

@@ -9,8 +9,8 @@ use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 
 /// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
-const UNSEEN: &str = "open requests are not seen, and are waited for until the reserve; let a unit of \
-                      spot-relay-drained.target stop the server gracefully, which then has the reserve to end them in";
+const UNSEEN: &str = "spot-relay cannot see the open requests, and waits until the reserve; to end them, let a unit of \
+                      spot-relay-drained.target stop the server gracefully";
 
 /// The effect of a notice, as in "deregister from web (ports 80, 81), detach from group shop, which launches the
 /// successor".
@@ -24,15 +24,15 @@ pub(super) fn on_a_notice(registrations: Option<&[Registration]>, plan: Option<&
     };
     let Some(plan) = plan else { return format!("{leave}, find out who launches a successor") };
     match OnNotice::of(when, Some(plan)) {
-        OnNotice::AtOnce { why } => format!("{leave}, {plan}; at once where others serve, because {why}"),
+        OnNotice::AtOnce { why } => format!("{leave}, {plan}; at once if another target serves, because {why}"),
         OnNotice::ServeOn => format!(
             "serve on, because the successor comes without taking this instance out: {}; once it is healthy, and early \
              enough to drain, {leave}",
             plan.successor_first()
         ),
         OnNotice::ServeOnIfAllowed => format!(
-            "{} (LaunchInstances), serve on until it is healthy, then {leave}; if AWS refuses that, do so at once where others \
-             serve, and {plan}",
+            "{} (LaunchInstances), serve on until that one is healthy, then {leave}; if AWS refuses LaunchInstances, {leave} \
+             at once, if another target serves, and {plan}",
             plan.successor_first()
         ),
     }
@@ -77,8 +77,8 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
                  that are known, if the configuration or the owner names it): {failure}")
             }
             UnclearReason::Undescribed(failure) => {
-                format!("IAM lets nobody describe target group {name}: this instance leaves it on the ports that target health \
-                 shows, and waits as behind a Network Load Balancer; {failure}")
+                format!("IAM denies describing target group {name}: on a notice this instance leaves it on the ports that target \
+                 health shows, and waits until the reserve; {failure}")
             }
         }
     });
@@ -91,7 +91,7 @@ pub(super) fn doubts(found: &FoundRegistrations) -> Vec<String> {
     });
     let gone = found.gone.iter().map(|target_group| {
         format!(
-            "target group {} is named by the owner, and there is none any more: it is passed over",
+            "the owner names target group {}, which does not exist any more: spot-relay ignores it",
             target_group.name()
         )
     });
@@ -158,13 +158,13 @@ mod tests {
         assert_eq!(say(None, None), "leave the target groups once they are found, find out who launches a successor");
         assert_eq!(
             say(Some(&[registration("web", &[81, 80]), registration("api", &[9000])]), Some(&plan)),
-            "deregister from api (port 9000) and web (ports 80, 81), launch no successor: no tag; at once where others serve, \
-             because [leave] when is \"at-once\""
+            "deregister from api (port 9000) and web (ports 80, 81), launch no successor: no tag; at once if another target \
+             serves, because [leave] when is \"at-once\""
         );
         assert_eq!(
             say(Some(&[]), Some(&plan)),
-            "leave no target group, because this instance is in none, launch no successor: no tag; at once where others \
-             serve, because [leave] when is \"at-once\""
+            "leave no target group, because this instance is in none, launch no successor: no tag; at once if another \
+             target serves, because [leave] when is \"at-once\""
         );
     }
 
@@ -183,8 +183,8 @@ mod tests {
         );
         assert_eq!(
             say(&nobody()),
-            "deregister from web (port 80), launch no successor: no tag; at once where others serve, because no successor is \
-             launched"
+            "deregister from web (port 80), launch no successor: no tag; at once if another target serves, because no \
+             successor is launched"
         );
     }
 

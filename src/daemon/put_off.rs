@@ -45,9 +45,15 @@ impl PutOff {
     /// The end of the sentence about a notice.
     pub(super) fn in_words(self) -> &'static str {
         match (self.knows_hooks(), self.health) {
-            (false, true) => "; among so many, the group's hooks and target health are asked in some minutes, or then",
-            (false, false) => "; among so many, the group's hooks are asked for in some minutes, or then",
-            (true, true) => "; among so many, target health is asked in some minutes, or then",
+            (false, true) => {
+                "; because many instances started together, the group's hooks and target health are asked within five minutes, or at a notice"
+            }
+            (false, false) => {
+                "; because many instances started together, the group's hooks are asked within five minutes, or at a notice"
+            }
+            (true, true) => {
+                "; because many instances started together, target health is asked within five minutes, or at a notice"
+            }
             (true, false) => "",
         }
     }

@@ -19,7 +19,7 @@ impl Daemon {
             Sign::Alive => self.publisher.systemd().watchdog(),
             Sign::Silence => {}
             Sign::GivenUp(why) => {
-                warn!("{why}: systemd's watchdog is no longer told that all is well, and will restart this program");
+                warn!("{why}: spot-relay stops answering systemd's watchdog, which will restart it");
             }
         }
     }

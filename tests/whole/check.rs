@@ -344,7 +344,7 @@ fn when_this_instance_leaves_and_what_would_make_it_serve_on() {
         (owned_by(group(true, false)), "", "serves on until its successor is healthy, because"),
         (owned_by(Owner::LaunchTemplate), "[leave]\nwhen = \"at-once\"\n", "with \"auto\" it serves on"),
         (in_order(), "", "set [leave] when = \"successor-healthy\" and print the policy"),
-        (owned_by(Owner::Nobody), "", "leaves at once where others serve, because no successor is launched"),
+        (owned_by(Owner::Nobody), "", "leaves at once if another target serves, because no successor is launched"),
     ] {
         let said = found(settings, &format!("{config}{more}"), "leave");
         assert!(said.contains(says), "{says:?} in {said:?}");

@@ -229,7 +229,7 @@ fn a_scheduled_event_is_reported_once_and_again_when_it_is_off() {
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(daemon.lines_with("has scheduled").len(), 1);
     scenario.sim.scheduled_events(&event("system-reboot", "canceled", 3600));
-    daemon.wait_for_line("is over, or off");
+    daemon.wait_for_line("has ended or was cancelled");
     assert!(scenario.writes().is_empty());
 }
 

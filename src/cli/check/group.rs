@@ -125,7 +125,7 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
     );
     if let (true, Some(why)) = (launches_first && is_asked, group.launches_none_first()) {
         return Finding::warn("group-size", why)
-            .means("it is left at once on a notice, and not at all on a recommendation")
+            .means("at a notice this instance leaves at once; at a recommendation it stays")
             .remedy(
                 "make its policy wholly Spot or wholly on demand, give it a launch template alone, or write [leave] when = \
                  \"at-once\"",

@@ -28,20 +28,20 @@ fn when(config: &Config, plan: &Plan, on_notice: OnNotice) -> Finding {
         }
         OnNotice::ServeOnIfAllowed if config.leave.when == When::SuccessorHealthy => format!(
             "on a notice this instance serves on until its successor is healthy, if group {} launches one more first \
-             (LaunchInstances); otherwise it leaves at once where others serve",
+             (LaunchInstances); otherwise it leaves at once if another target serves",
             plan.owner()
         ),
         OnNotice::ServeOnIfAllowed => format!(
             "on a notice group {} is asked to launch one more first (LaunchInstances), which the policy of this configuration does \
-             not grant: then this instance leaves at once where others serve; to serve on until its successor is healthy, set \
+             not grant: then this instance leaves at once if another target serves; to serve on until its successor is healthy, set \
              [leave] when = \"successor-healthy\" and print the policy again",
             plan.owner()
         ),
         OnNotice::AtOnce { why } if matches!(auto_would, OnNotice::AtOnce { .. }) => {
-            format!("on a notice this instance leaves at once where others serve, because {why}")
+            format!("on a notice this instance leaves at once if another target serves, because {why}")
         }
         OnNotice::AtOnce { why } => format!(
-            "on a notice this instance leaves at once where others serve, because {why}; with \"auto\" it serves on until its successor is \
+            "on a notice this instance leaves at once if another target serves, because {why}; with \"auto\" it serves on until its successor is \
              healthy, where the owner can launch one first"
         ),
     };
@@ -67,12 +67,12 @@ fn serving_time(config: &Config, registrations: &[Registration]) -> Finding {
         Some(longest) => Finding::ok(
             "serving-time",
             format!(
-                "{found}; where every request is answered within {} s, a deregistration delay of so long lets it serve on for \
-                 {} s longer (that of {} is {} s)",
+                "{found}; if every request is answered within {0} s, set the deregistration delay of {1} (now {2} s) to {0} s: \
+                 this instance then serves on for {3} s longer",
                 (drain - gain).as_secs(),
-                gain.as_secs(),
                 longest.name(),
-                delay.as_secs()
+                delay.as_secs(),
+                gain.as_secs()
             ),
         ),
     }

@@ -110,8 +110,8 @@ impl RejoinGroup {
     fn outside(&mut self, why: &str) -> String {
         self.end(Stage::Outside);
         format!(
-            "this instance cannot go back into group {0}: {why}. It runs on outside of the group, serves, and is paid for, \
-             beside its successor: terminate it, or attach it once the group takes it, with: aws autoscaling \
+            "this instance cannot go back into group {0}: {why}. It keeps serving outside of the group, and costs money \
+             beside its successor. Terminate it, or attach it once the group has room: aws autoscaling \
              attach-instances --auto-scaling-group-name {0} --instance-ids {1}",
             self.group, self.us
         )

@@ -431,7 +431,7 @@ impl Duty<HandingOver> for Find {
         let what = match (&self.attempts.last_failure, self.found.len()) {
             (Some(_), _) => format!("which instance it is could not be found out: {}", self.attempts.trouble()),
             (None, 0) => "it has not shown yet".to_owned(),
-            (None, found) => format!("{found} found, and more members went than were replaced"),
+            (None, found) => format!("{found} found, which is fewer than the members that leave"),
         };
         Some(DutyReport::new("successor", false, what))
     }

@@ -192,7 +192,7 @@ impl Lifecycles {
             }
             (Stage::Over(_), _) => DutyReport::new(duty, true, format!("over: the group has gone on ({shown})")),
             (_, HookTime::Retained) => {
-                let what = format!("the group retains this instance ({shown}): the hook was abandoned");
+                let what = format!("the group keeps this instance ({shown}), because somebody abandoned the hook");
                 DutyReport::new(duty, false, what).settled()
             }
             _ if self.started.is_none() => {

@@ -264,7 +264,7 @@ impl Duty<HandingOver> for Quiet {
     fn report(&self, begun_at: BootInstant) -> Option<DutyReport> {
         let (done, what) = match &self.ended {
             Some((at, by)) => (by.is_quiet(), format!("after {}: {}", seconds(at.since(begun_at)), by)),
-            None => (false, "this instance was not seen quiet".to_owned()),
+            None => (false, "requests may still be open".to_owned()),
         };
         Some(DutyReport::new("quiet", done, what))
     }
@@ -315,7 +315,9 @@ impl fmt::Display for EndedBy {
                 let still_for = seconds(*still_for);
                 write!(f, "no request is open: {count}{connections}, on which nothing has moved for {still_for}")
             }
-            EndedBy::Unused => f.write_str("target health shows unused: the load balancer is done"),
+            EndedBy::Unused => {
+                f.write_str("target health shows unused: the load balancer has finished with this instance")
+            }
             EndedBy::Reserve(rest) => write!(f, "the reserve is reached{rest}"),
             EndedBy::Delay(rest) => write!(f, "the deregistration delay is over{rest}"),
             EndedBy::NotInService => f.write_str("this instance serves no target group"),
@@ -332,7 +334,7 @@ impl fmt::Display for Rest {
             Rest::Busy(busy) => write!(f, " with {busy} connections busy"),
             Rest::Still(None) => f.write_str(", and no request is open"),
             Rest::Still(Some(Blind::NetworkLoadBalancer)) => {
-                f.write_str(", for which a target of a Network Load Balancer waits; no request is open")
+                f.write_str("; behind a Network Load Balancer it is always waited for. No request is open")
             }
             Rest::Still(Some(Blind::Multiplexed)) => {
                 f.write_str("; several requests share a connection, so that a silent one is not seen")
@@ -342,11 +344,11 @@ impl fmt::Display for Rest {
             }
             Rest::Still(Some(Blind::NobodyComes(port))) => write!(
                 f,
-                "; no connection of another machine was seen on port {port}, so that its requests may go past this look"
+                "; no connection of another machine was seen on port {port}, so requests may reach it in a way that is not seen"
             ),
             Rest::Still(Some(Blind::Elsewhere(elsewhere))) => write!(f, "; {elsewhere}"),
             Rest::Still(Some(Blind::Unclear(connections))) => {
-                write!(f, "; nothing moves on the {connections} connections whose last request may be open")
+                write!(f, "; {connections} connections are silent, but each may still wait for an answer")
             }
         }
     }

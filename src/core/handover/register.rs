@@ -349,7 +349,7 @@ impl Duty<HandingOver> for Register {
         let is_healthy = |it: &Instance| self.place(it) == Some(&Place::Healthy);
         let leaving = self.running.iter().find(|it| goes(it) && !is_healthy(it));
         let what = match (leaving, self.successors.iter().find(|(_, it)| it.has_fallen)) {
-            (Some(instance), _) => format!("{} goes itself: it bears the tag {LEAVING_TAG}", instance.instance_id),
+            (Some(instance), _) => format!("{} is leaving too: it has the tag {LEAVING_TAG}", instance.instance_id),
             (None, Some((id, _))) => format!("{id} was healthy, and is not any more"),
             _ if self.is_unserved => "registered in a zone that is enabled for no load balancer of the group \
                 (Target.NotInUse): it gets no requests"

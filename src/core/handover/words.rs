@@ -36,7 +36,7 @@ pub(super) fn begun(
     match (incident.signal, action) {
         (Signal::RebalanceRecommendation, _) => format!(
             "AWS recommends to rebalance: this instance is at a higher risk{again}; first {first}; \
-             once the successor is healthy {groups}"
+             once the successor is healthy, {groups}"
         ),
         (Signal::LifecycleState, _) => {
             let then = if hooks { ", then complete its termination hooks" } else { "" };
@@ -49,7 +49,7 @@ pub(super) fn begun(
         }
         (Signal::ScheduledEvent, _) => {
             let event = incident.event.as_deref().unwrap_or("an event");
-            format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy {groups}")
+            format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy, {groups}")
         }
         (Signal::Drill, _) => {
             let does = drilled(given, serves_on, &groups, plan);
@@ -57,7 +57,7 @@ pub(super) fn begun(
         }
         (Signal::Notice, action) if incident.start.has_handed_over => {
             format!(
-                "AWS will {action} this instance in {left}, which has handed over already; what has changed since is put right"
+                "AWS will {action} this instance in {left}, which has handed over already; only what has changed since is done again"
             )
         }
         (Signal::Notice, Action::Hibernate) => {

@@ -168,7 +168,7 @@ impl Life {
             return;
         }
         let closed = self.incident_of_this_boot().is_some();
-        let then = if closed { "it was dealt with before" } else { "nothing is known of a handover" };
+        let then = if closed { "it was dealt with before" } else { "spot-relay has no record of a handover for it" };
         self.warn(format!(
             "the metadata holds a notice ({notice}) that is {:.0} s in the past: the interruption was withdrawn \
              and this instance lives on; {then}",

@@ -67,7 +67,11 @@ impl Life {
         let hands_over = self.config.watch.rebalance == Rebalance::HandOver && !once;
         self.sight.recommendation_is_done = !hands_over;
         if !hands_over {
-            let again = if once { "; a handover by recommendation takes place once a boot" } else { "" };
+            let again = if once {
+                "; spot-relay hands over for a recommendation only once a boot, and has done so"
+            } else {
+                ""
+            };
             let message = format!(
                 "AWS recommends to rebalance: this instance is at a higher risk; everything is looked up again{again}"
             );
@@ -157,7 +161,8 @@ impl Life {
         let ScheduledEvent { code, id, .. } = event;
         let known = self.sight.events.iter().any(|known| known.id == *id);
         if !event.active {
-            return known.then(|| Remark::Info(format!("the scheduled event {code} ({id}) is over, or off")));
+            return known
+                .then(|| Remark::Info(format!("the scheduled event {code} ({id}) has ended or was cancelled")));
         }
         let when = event
             .not_before

@@ -129,7 +129,7 @@ impl Life {
             Why::StillAlive => "this instance lives on, two minutes after its end was due",
             Why::Resumed => "this instance was hibernated and has resumed",
             Why::Booted => "this instance has booted again after a handover",
-            Why::Stayed => "the recommendation to rebalance leads to nothing",
+            Why::Stayed => "the recommendation to rebalance has ended without a handover",
             Why::Drilled if incident.was_seen_through() => "the drill's handover is over",
             Why::Drilled => "the drill has ended before its handover was over",
         };
@@ -145,7 +145,7 @@ impl Life {
             }
             Errand::Terminate => "[survive] then = \"terminate\": it has handed over, and terminates itself".to_owned(),
             Errand::Arrive | Errand::Reinstate if is_wanted_again(why) => {
-                format!("started again, it is wanted again: it goes back to {names}")
+                format!("it goes back to {names}, because somebody started it")
             }
             Errand::Arrive | Errand::Reinstate if self.then() == Then::Terminate && why != Why::Drilled => {
                 format!("it has not handed over completely, so it does not terminate itself but goes back to {names}")

@@ -29,14 +29,14 @@ impl AskCapacity {
         let base = self.base.unwrap_or_default();
         match (self.stage, self.back_at) {
             (stage, _) if self.operator.left_alone.is_some() => {
-                let what = format!("left at {base}: somebody else has set it so since it was raised");
+                let what = format!("left at {base}, which somebody else set after it was raised");
                 DutyReport { settled: stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             _ if self.has_spare => DutyReport::new(duty, true, "not needed: it has more than its target"),
             (Stage::Gone, _) => DutyReport::new(duty, false, self.why_gone()).settled(),
             (stage, back_at) if self.deaths.given_up.is_some() => {
                 let why = self.deaths.given_up.clone().unwrap_or_default();
-                let back = if back_at.is_some() { format!("back at {base}, and ") } else { String::new() };
+                let back = if back_at.is_some() { format!("put back to {base}, and ") } else { String::new() };
                 let report = DutyReport::new(duty, false, format!("{back}given up: {why}"));
                 if stage == Stage::Done { report.settled() } else { report }
             }
@@ -50,13 +50,18 @@ impl AskCapacity {
                     format!(" (the other members that go were counted by their tags alone, because of {failure})")
                 });
                 let after = seconds(at.since(begun_at));
-                let what = format!("reached, and back at {base} after {after}{}", by_marks.unwrap_or_default());
+                let what = format!(
+                    "raised until the fleet had launched, and put back to {base} after {after}{}",
+                    by_marks.unwrap_or_default()
+                );
                 // Done; but the end waits for the read that has the last word.
                 DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
-            (_, Some(_)) => DutyReport::new(duty, false, format!("back at {base} before the fleet had launched")),
+            (_, Some(_)) => {
+                DutyReport::new(duty, false, format!("put back to {base} before the fleet had launched a successor"))
+            }
             (_, None) if self.raise == Raise::Stands => {
-                DutyReport::new(duty, false, format!("not back at {base}: {}", self.attempts.trouble()))
+                DutyReport::new(duty, false, format!("not put back to {base}: {}", self.attempts.trouble()))
             }
             (_, None) => DutyReport::new(duty, false, self.why_not_raised()),
         }
@@ -73,7 +78,7 @@ impl AskCapacity {
         let why = match &self.writes.trouble {
             Some((_, failure)) => format!("failed, last with {failure}"),
             None if self.count.others == Others::AboutToGo => {
-                "another member goes in the same seconds, and would be replaced twice".to_owned()
+                "another member of the fleet ends in these seconds, and the fleet would replace it twice".to_owned()
             }
             None if self.too_late => "too little time is left".to_owned(),
             None => self.attempts.trouble(),

@@ -144,7 +144,7 @@ fn a_look_counts_from_the_instant_at_which_it_was_begun() {
 fn a_request_that_may_be_open_is_waited_for_until_the_reserve_and_is_no_failure() {
     let unclear = |_| Connections { unclear: 1, ..open(1, 0) };
     let (when, why) = Drain::of(unclear).quiet();
-    assert!(when == 110_000 && why.contains("may be open"), "{when} {why}");
+    assert!(when == 110_000 && why.contains("may still wait"), "{when} {why}");
 }
 
 #[test]

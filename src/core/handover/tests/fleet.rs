@@ -382,7 +382,7 @@ fn a_raise_that_is_denied_is_tried_ever_more_seldom_and_its_tag_is_taken_off() {
     assert!((4..=12).contains(&tries(&told)), "{} in 40 s", tries(&told));
     let outcome = outcome_of(&mut told);
     assert!(outcome.contains("not raised: failed, last with UnauthorizedOperation"), "{outcome}");
-    assert!(!outcome.contains("not back at"), "{outcome}");
+    assert!(!outcome.contains("not put back to"), "{outcome}");
     assert!(told.shown.tags.is_empty(), "{:?}", told.shown.tags);
 }
 
@@ -611,7 +611,7 @@ fn a_victim_that_was_replaced_before_needs_nobody_more_though_its_successor_goes
     told.until(60_000);
     assert!(told.has(MilestoneKind::SuccessorRunning));
     let reports = format!("{:?}", told.handover.reports());
-    assert!(!reports.contains("more members went than were replaced"), "{reports}");
+    assert!(!reports.contains("fewer than the members that leave"), "{reports}");
 }
 
 #[test]
