@@ -18,14 +18,14 @@
 //! | folder | what it is | may import |
 //! |---|---|---|
 //! | `core` | decides: the words as types, settings, plan, policy, the incident, its duties, a life's signals | nothing of ours |
-//! | `cloud` | the metadata service and AWS: one file an outside party | `core`, `host` |
-//! | `host` | this machine: boot clock, connections, hooks, HTTP clients, files, lock, processes, readiness, signals, systemd | `core` |
-//! | `telemetry` | what is told to others: the log and journald, metrics, webhook | `core`, `host` |
+//! | `cloud` | the metadata service and AWS: one file an outside party | `core` |
+//! | `host` | this machine: boot clock, connections, hooks, files, lock, processes, readiness, signals, systemd | `core` |
+//! | `telemetry` | what is told to others: the log and journald, metrics, webhook | `core` |
 //! | `daemon` | start-up, the watch loop, the calls of the core | all above |
 //! | `cli` | what a person types and reads | all above, `sim` for the demo |
 //! | `sim` | plays the cloud, over HTTP on loopback: for the demo and the tests | nothing of ours |
 //!
-//! Imports go down only; `cloud` and `telemetry` do not know each other. `tests/tidy.rs` holds this table.
+//! Imports go down only; `cloud`, `host` and `telemetry` do not know each other. `tests/tidy.rs` holds this table.
 //!
 //! What is absent: no retry but the core's (the SDK makes one attempt, and nothing below the core tries again), no state
 //! on disk that a handover needs, no call to AWS while nothing happens but a rare round of look-ups.

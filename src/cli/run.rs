@@ -6,14 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, warn};
 
 use crate::cli::configuration::{WrongValue, is_unreadable};
 use crate::cli::environment::{files, runtime, signals, variable};
-use crate::cloud::names::Names;
+use crate::cloud::client::for_posts;
 use crate::core::config::{Config, ConfigError, Notify};
 use crate::core::retry::Backoff;
 use crate::daemon;
@@ -151,11 +150,10 @@ pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
         (None, Some(file)) => ("notify.webhook-file", webhook_of_file(file)?),
         (None, None) => return Ok(None),
     };
-    let without = Webhook::new(&url, None).map_err(|error| wrong(key, format!("{error:#}")))?;
-    let without = without.resolving(Arc::new(Names::default()));
+    let without = Webhook::new(&url, None, for_posts).map_err(|error| wrong(key, format!("{error:#}")))?;
     let Some(path) = &notify.template else { return Ok(Some(without)) };
     let template = read(path, "notify.template")?;
-    let webhook = Webhook::new(&url, Some(&template)).map(|webhook| webhook.resolving(Arc::new(Names::default())));
+    let webhook = Webhook::new(&url, Some(&template), for_posts);
     webhook.map(Some).map_err(|error| ConfigError::wrong(path, &format!("{error:#}")).into())
 }
 

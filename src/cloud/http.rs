@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,11 +35,11 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
+use super::client;
 use super::clock::Clock;
 use super::names::Names;
 use crate::core::error_chain::causes;
 use crate::core::notice::parse_http_date;
-use crate::host::http;
 
 /// Proxy and TLS included. A connection that is not there after this is a dead one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -64,9 +65,18 @@ struct Clients {
     proxy: Option<String>,
     /// The certificates that are trusted in place of the system's.
     bundle: Option<Arc<RootCertStore>>,
-    made: Mutex<HashMap<Route, Client>>,
+    made: Mutex<HashMap<Route, Made>>,
+    /// The number of clients made so far.
+    count: AtomicU64,
     /// Since when connections come too late.
     late_since: Mutex<Option<Instant>>,
+}
+
+/// A client, and how many were made before it.
+#[derive(Clone, Debug)]
+struct Made {
+    client: Client,
+    number: u64,
 }
 
 /// Each has a client of its own.
@@ -87,8 +97,8 @@ impl Http {
         let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
         let proxy =
             proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
-        let (made, late_since) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, late_since }) })
+        let (made, count, late_since) = (Mutex::default(), AtomicU64::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, count, late_since }) })
     }
 }
 
@@ -99,8 +109,7 @@ impl Route {
 }
 
 impl Clients {
-    async fn send(&self, request: HttpRequest, route: Route) -> Result<HttpResponse, ConnectorError> {
-        let client = self.client(route).await.map_err(|error| ConnectorError::other(error.into(), None))?;
+    async fn send(&self, request: HttpRequest, client: &Client, route: Route) -> Result<HttpResponse, ConnectorError> {
         let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let request = Request::try_from(request.map(Body::wrap)).map_err(|error| ConnectorError::user(error.into()))?;
         let answer = client.execute(request).await.map_err(|error| unanswered(error, route.connect_limit()))?;
@@ -108,26 +117,27 @@ impl Clients {
         HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
     }
 
-    async fn client(&self, route: Route) -> anyhow::Result<Client> {
-        if let Some(client) = lock(&self.made).get(&route) {
-            return Ok(client.clone());
+    async fn client(&self, route: Route) -> anyhow::Result<Made> {
+        if let Some(made) = lock(&self.made).get(&route) {
+            return Ok(made.clone());
         }
         let trusted = match (route, &self.bundle) {
             (Route::Plain, _) => None,
             (_, Some(bundle)) => Some(bundle.clone()),
-            (_, None) => Some(http::system_certificates().await?),
+            (_, None) => Some(client::system_certificates().await?),
         };
-        let client = http::client(trusted, Some(Arc::new(self.names.clone())), route.connect_limit())?;
-        Ok(lock(&self.made).entry(route).or_insert(client).clone())
+        let client = client::client(trusted, Some(Arc::new(self.names.clone())), route.connect_limit())?;
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(lock(&self.made).entry(route).or_insert(Made { client, number }).clone())
     }
 
     /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a server that is well.
-    /// The connections that are idle beside it go with it.
-    fn offer_to_give_up(self: &Arc<Self>, route: Route, offered: &CaptureSmithyConnection) {
+    /// The connections that are idle beside it go with it, but for those of a client that was made since.
+    fn offer_to_give_up(self: &Arc<Self>, route: Route, number: u64, offered: &CaptureSmithyConnection) {
         let clients = self.clone();
         offered.set_connection_retriever(move || {
             let clients = clients.clone();
-            let give_up = move || drop(lock(&clients.made).remove(&route));
+            let give_up = move || lock(&clients.made).retain(|of, made| *of != route || made.number != number);
             Some(ConnectionMetadata::builder().proxied(false).poison_fn(give_up).build())
         });
     }
@@ -224,14 +234,15 @@ impl HttpConnector for Http {
                 true => Route::Tls,
             };
             let offered = request.extension::<CaptureSmithyConnection>().cloned();
-            let answer = shared.send(request, route).await;
+            let made = shared.client(route).await.map_err(|error| ConnectorError::other(error.into(), None))?;
+            let answer = shared.send(request, &made.client, route).await;
             shared.learn(&answer, is_slow);
             let answer = answer?;
             if let Some(date) = date(&answer) {
                 shared.clock.learn(date);
             }
             if let Some(offered) = offered {
-                shared.offer_to_give_up(route, &offered);
+                shared.offer_to_give_up(route, made.number, &offered);
             }
             Ok(answer)
         })

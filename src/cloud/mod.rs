@@ -4,6 +4,7 @@
 //! after it. Invariant: one attempt a call, and no call outlives its limit, but for a name's first look-up.
 
 pub mod autoscaling;
+pub mod client;
 pub mod clock;
 pub(crate) mod credentials;
 pub(crate) mod ec2;

@@ -235,6 +235,7 @@ impl Notifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::client::for_posts;
 
     fn at(millis: u64) -> BootInstant {
         BootInstant::since_boot(Duration::from_millis(millis))
@@ -242,7 +243,7 @@ mod tests {
 
     /// The samples have 108.9 seconds left.
     fn with(milestones: &[&str]) -> Notifier {
-        let webhook = Webhook::new("https://hooks.slack.com/services/T0/B0/SECRET", None).unwrap();
+        let webhook = Webhook::new("https://hooks.slack.com/services/T0/B0/SECRET", None, for_posts).unwrap();
         let mut notifier = Notifier::new(Some(webhook));
         milestones.iter().for_each(|milestone| notifier.push(at(0), &Announcement::sample(milestone)));
         notifier

@@ -9,6 +9,7 @@ use super::parties::Parties;
 use super::{look_up, registrations};
 use crate::cloud::Aws;
 use crate::cloud::autoscaling::LifecycleAction;
+use crate::cloud::client;
 use crate::cloud::fleets::FleetMembers;
 use crate::core::call::{Answer, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
@@ -85,7 +86,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::TagInstance { .. }
         | Call::UntagInstance { .. }
         | Call::TerminateInstances => with_ec2(aws, identity, call).await,
-        Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness).await.map(accepted),
+        Call::LookAtReadiness(readiness) => readiness::is_ready(&readiness, client::for_questions).await.map(accepted),
         Call::FindTargetGroups => find_target_groups(asked).await,
         Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(look_ups, identity, kind, &fleet_id).await,
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),

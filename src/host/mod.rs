@@ -6,7 +6,6 @@ pub(crate) mod boot;
 pub mod connections;
 pub(crate) mod files;
 pub mod hooks;
-pub(crate) mod http;
 pub(crate) mod lock;
 pub(crate) mod processes;
 pub(crate) mod readiness;

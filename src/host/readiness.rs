@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use reqwest::Client;
 use tokio::net::TcpStream;
 
-use super::http;
 use crate::core::error_chain::error_chain;
 use crate::core::model::Readiness;
 use crate::core::retry::{Failure, FailureKind};
@@ -16,7 +16,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// What stands against it: refused, silent, or an answer other than 2xx.
-pub(crate) async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
+pub(crate) async fn is_ready(
+    readiness: &Readiness,
+    make_client: impl FnOnce() -> anyhow::Result<Client>,
+) -> Result<(), Failure> {
     let asked = async {
         match readiness {
             Readiness::AtOnce => Ok(()),
@@ -24,15 +27,15 @@ pub(crate) async fn is_ready(readiness: &Readiness) -> Result<(), Failure> {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Failure::unanswered(format!("tcp://{address}: {error}"))),
             },
-            Readiness::Http(url) => get(url).await,
+            Readiness::Http(url) => get(url, make_client).await,
         }
     };
     let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
     tokio::time::timeout(LIMIT, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn get(url: &str) -> Result<(), Failure> {
-    let client = http::client(None, None, LIMIT).map_err(|error| Failure::unanswered(format!("{error:#}")))?;
+async fn get(url: &str, make_client: impl FnOnce() -> anyhow::Result<Client>) -> Result<(), Failure> {
+    let client = make_client().map_err(|error| Failure::unanswered(format!("{error:#}")))?;
     let response = client.get(url).send().await.map_err(|error| Failure::unanswered(error_chain(&error)))?;
     let status = response.status();
     if status.is_success() {

@@ -11,12 +11,11 @@ mod announcement;
 mod template;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
@@ -25,7 +24,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::core::notice::parse_http_date;
 use crate::core::printable::printable_json;
 use crate::core::retry::{Failure, FailureKind};
-use crate::host::http;
 use template::Template;
 
 pub use announcement::Announcement;
@@ -35,8 +33,6 @@ pub const LIMIT: Duration = Duration::from_secs(3);
 /// An answer is read up to here; a person gets to see [`SHOWN`] characters of it.
 pub const BODY_LIMIT: usize = 16 * 1024;
 const SHOWN: usize = 200;
-/// Leaves the answer a second, and the second of several addresses a try.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A pause that is asked for with `Retry-After` counts up to here.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -54,12 +50,14 @@ impl From<Failure> for PostError {
     }
 }
 
+/// Makes the client that posts, of which `true` asks for HTTPS.
+pub type MakeClient = fn(bool) -> BoxFuture<'static, anyhow::Result<Client>>;
+
 pub struct Webhook {
     url: Url,
     origin: String,
     template: Option<Template>,
-    /// Who finds the address of the webhook's host; `None`: the system's resolver, anew each time.
-    names: Option<Arc<dyn Resolve>>,
+    make_client: MakeClient,
     /// Made at the first POST, because reading the system's certificates takes time and memory.
     line: OnceCell<WebhookClient>,
 }
@@ -75,7 +73,7 @@ impl Webhook {
     ///
     /// # Errors
     /// The URL is not an http or https one with a host; the template is wrong, with the line. Neither is shown.
-    pub fn new(url: &str, template: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(url: &str, template: Option<&str>, make_client: MakeClient) -> anyhow::Result<Self> {
         const WANTED: &str =
             "it must be https://HOST/PATH or http://HOST/PATH (it is not shown, because it is a secret)";
         let hint = if url.is_ascii() { "" } else { "; a HOST with letters beyond ASCII is written as xn--" };
@@ -87,13 +85,7 @@ impl Webhook {
             "the webhook is no http or https URL: {WANTED}"
         );
         let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;
-        Ok(Self { origin: url.origin().ascii_serialization(), url, template, names: None, line: OnceCell::new() })
-    }
-
-    /// The same with another way from names to addresses: one that goes on when a POST has given up, and keeps what it finds.
-    #[must_use]
-    pub fn resolving(self, names: Arc<dyn Resolve>) -> Self {
-        Self { names: Some(names), ..self }
+        Ok(Self { origin: url.origin().ascii_serialization(), url, template, make_client, line: OnceCell::new() })
     }
 
     /// Scheme, host and port: all of the URL that may be shown.
@@ -145,7 +137,7 @@ impl Webhook {
     }
 
     async fn send(&self, body: String) -> Result<(&WebhookClient, Response), Failure> {
-        let line = self.line.get_or_try_init(|| connect(&self.url, self.names.clone()));
+        let line = self.line.get_or_try_init(|| connect(&self.url, self.make_client));
         let line = line.await.map_err(|error| unanswered(&error))?;
         let answer = request(&line.http, &self.url).body(body).send().await;
         let answer = answer.map_err(|error| unanswered(&anyhow::Error::from(error.without_url())))?;
@@ -170,9 +162,8 @@ fn request(http: &Client, url: &Url) -> RequestBuilder {
 }
 
 /// The client, without a connection yet.
-async fn connect(url: &Url, names: Option<Arc<dyn Resolve>>) -> anyhow::Result<WebhookClient> {
-    let trusted = if url.scheme() == "https" { Some(http::system_certificates().await?) } else { None };
-    let http = http::client(trusted, names, CONNECT_LIMIT)?;
+async fn connect(url: &Url, make_client: MakeClient) -> anyhow::Result<WebhookClient> {
+    let http = make_client(url.scheme() == "https").await?;
     let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
     let authorization = sample.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secrets = secrets(url, authorization);

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
+use spot_relay::cloud::client::{client, for_posts};
 use spot_relay::core::model::MilestoneKind;
 use spot_relay::core::retry::{Failure, FailureKind};
 use spot_relay::telemetry::webhook::{Announcement, LIMIT, PostError, Webhook};
@@ -31,7 +33,7 @@ async fn post(url: &str) -> Result<(), Failure> {
 }
 
 async fn try_to_post(url: &str) -> Result<(), PostError> {
-    let webhook = Webhook::new(url, None).unwrap();
+    let webhook = Webhook::new(url, None, for_posts).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
     let began = Instant::now();
     let result = webhook.post(body).await;
@@ -49,14 +51,18 @@ impl reqwest::dns::Resolve for Here {
     }
 }
 
+fn here(_: bool) -> BoxFuture<'static, anyhow::Result<reqwest::Client>> {
+    Box::pin(async { client(None, Some(Arc::new(Here)), LIMIT) })
+}
+
 #[tokio::test]
 async fn its_name_is_found_by_whom_it_was_given() {
     let stub = Stub::start(|_, _| reply(200, "")).await;
     let port = stub.url.rsplit_once(':').unwrap().1;
-    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None).unwrap();
+    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None, for_posts).unwrap();
     let body = || webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
-    assert!(webhook.post(body()).await.is_err(), "the system knows no such name");
-    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None).unwrap().resolving(Arc::new(Here));
+    assert!(webhook.post(body()).await.is_err(), "nobody knows such a name");
+    let webhook = Webhook::new(&format!("http://hooks.invalid:{port}/x"), None, here).unwrap();
     let body = webhook.render(&Announcement::sample("noticed")).unwrap().unwrap();
     webhook.post(body).await.unwrap();
 }
@@ -92,7 +98,7 @@ async fn take_request(stream: &mut TcpStream) {
 #[tokio::test]
 async fn what_arrives_is_the_announcement_as_json_with_every_key() {
     let stub = Stub::start(|_, _| reply(200, "ok")).await;
-    let webhook = Webhook::new(&format!("{}/hook?room=ops", stub.url), None).unwrap();
+    let webhook = Webhook::new(&format!("{}/hook?room=ops", stub.url), None, for_posts).unwrap();
     let sample = Announcement::sample("noticed");
     for announcement in [&sample, &sample.clone().sparse()] {
         webhook.post(webhook.render(announcement).unwrap().unwrap()).await.unwrap();
@@ -281,7 +287,8 @@ async fn an_answer_that_repeats_a_secret_is_not_shown() {
     })
     .await;
     let url = stub.url.replace("http://", "http://ops:p%40ssword@");
-    let webhook = Webhook::new(&format!("{url}/services/T000/B000/xoxb1234567890?sig=QUERYTOKEN1"), None).unwrap();
+    let webhook =
+        Webhook::new(&format!("{url}/services/T000/B000/xoxb1234567890?sig=QUERYTOKEN1"), None, for_posts).unwrap();
     for status in [404, 400, 400, 400] {
         assert_eq!(
             webhook.post("{}".into()).await.unwrap_err().failure.message,
@@ -310,7 +317,7 @@ async fn no_error_and_no_debug_shows_more_than_scheme_and_host() {
         format!("https://USERTOKEN:PASSTOKEN@häuser.example{rest}"),
         "PATHTOKEN".into(),
     ] {
-        let error = Webhook::new(&wrong, None).unwrap_err();
+        let error = Webhook::new(&wrong, None, for_posts).unwrap_err();
         let text = shows_nothing(format!("{error:#} {error:?}"));
         assert_eq!(text.contains("is written as xn--"), !wrong.is_ascii(), "{text}");
         assert!(text.contains("it must be https://HOST/PATH or http://HOST/PATH"), "{text}");
@@ -331,7 +338,7 @@ async fn no_error_and_no_debug_shows_more_than_scheme_and_host() {
         ("http", host(&redirects)),
         ("http", "no-such-host.invalid".into()),
     ] {
-        let webhook = Webhook::new(&format!("{scheme}://USERTOKEN:PASSTOKEN@{host}{rest}"), None).unwrap();
+        let webhook = Webhook::new(&format!("{scheme}://USERTOKEN:PASSTOKEN@{host}{rest}"), None, for_posts).unwrap();
         assert_eq!(shows_nothing(format!("{webhook:?}")), format!("Webhook({scheme}://{host})"));
         assert_eq!(webhook.origin(), format!("{scheme}://{host}"));
         let failure = webhook.post("{}".into()).await.unwrap_err();
@@ -428,7 +435,7 @@ fn https_goes_through_the_proxy_of_the_environment_and_plain_http_never() {
 
 #[test]
 fn a_wrong_template_is_an_error_at_start_that_names_its_line() {
-    let refusal = |text| format!("{:#}", Webhook::new("https://hooks.slack.com/x", Some(text)).unwrap_err());
+    let refusal = |text| format!("{:#}", Webhook::new("https://hooks.slack.com/x", Some(text), for_posts).unwrap_err());
     assert_eq!(refusal("{\n\"text\": \"{{ mesage }}\"}"), "the webhook's template is wrong: line 2: undefined value");
     let no_json = refusal("{\n\"text\": {{ message }}}");
     let begin = "the webhook's template is wrong: what it makes of the milestone recommended is not valid JSON: ";
@@ -436,7 +443,7 @@ fn a_wrong_template_is_an_error_at_start_that_names_its_line() {
 }
 
 fn shipped(template: &str) -> Webhook {
-    Webhook::new("https://hooks.slack.com/services/x", Some(template)).unwrap()
+    Webhook::new("https://hooks.slack.com/services/x", Some(template), for_posts).unwrap()
 }
 
 fn made_of(webhook: &Webhook, announcement: &Announcement) -> Value {

@@ -5,21 +5,23 @@
 //! goes through one, because a proxy would read the credentials and secrets in it.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use reqwest::Client;
 use reqwest::dns::Resolve;
 use reqwest::redirect::Policy;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::threads;
+use super::names::Names;
 
 /// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's resolver is
 /// asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a host share it.
-pub(crate) fn client(
+pub fn client(
     trusted: Option<Arc<RootCertStore>>,
     names: Option<Arc<dyn Resolve>>,
     connect_limit: Duration,
@@ -37,14 +39,32 @@ pub(crate) fn client(
     builder.build().map_err(reqwest::Error::without_url).context("failed to make an HTTP client")
 }
 
+/// Makes a client for questions to this machine, over plain HTTP. Whoever asks has a limit of his own for the answer.
+pub(crate) fn for_questions() -> anyhow::Result<Client> {
+    client(None, None, Duration::from_secs(2))
+}
+
+/// Makes a client for posts: it connects within two seconds, which leaves the answer a third one, and keeps the addresses that it finds.
+pub fn for_posts(is_https: bool) -> BoxFuture<'static, anyhow::Result<Client>> {
+    const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+    Box::pin(async move {
+        let trusted = if is_https { Some(system_certificates().await?) } else { None };
+        client(trusted, Some(Arc::new(Names::default())), CONNECT_LIMIT)
+    })
+}
+
 /// The certificates that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). They are read once, on a thread,
 /// because that takes time and memory, and a disk may hang.
 ///
 /// # Errors
 /// There is none. The next call reads again.
-pub(crate) async fn system_certificates() -> anyhow::Result<Arc<RootCertStore>> {
+pub(super) async fn system_certificates() -> anyhow::Result<Arc<RootCertStore>> {
     static SYSTEM: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
-    let read = || async { threads::run(read_certificates).await.context("failed to read certificates")? };
+    let read = || async {
+        let (tell, told) = oneshot::channel();
+        thread::Builder::new().name("certificates".to_owned()).spawn(move || drop(tell.send(read_certificates())))?;
+        told.await.context("failed to read certificates")?
+    };
     SYSTEM.get_or_try_init(read).await.cloned()
 }
 
