@@ -66,7 +66,7 @@ struct Hand {
     is_worn_out: bool,
     /// The reason why the last load failed.
     not_loaded: Option<String>,
-    /// Loads that have come to an end.
+    /// The number of loads that have ended.
     loads: u64,
     /// The instant at which the last load failed.
     failed_at: Option<Instant>,

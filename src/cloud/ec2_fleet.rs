@@ -45,7 +45,7 @@ impl Ec2 {
         self.caller.call(self.modifying_fleet(id, change).send()).await.map(drop)
     }
 
-    /// Tells whether that would be allowed.
+    /// Tells whether IAM allows ModifyFleet with this change (DryRun).
     pub async fn modify_fleet_dry_run(&self, id: &str, change: FleetChange) -> Result<(), Failure> {
         would_be_done(self.caller.call(self.modifying_fleet(id, change).dry_run(true).send()).await)
     }

@@ -48,7 +48,7 @@ pub enum Errand {
     Arrive,
     /// Back to where it was before a handover.
     Reinstate,
-    /// Not back; only what the handover left elsewhere is put right.
+    /// This instance stays out; only what the handover left elsewhere is put right.
     StayOut,
     /// It has handed over: its own end.
     Terminate,
@@ -157,8 +157,8 @@ impl Arrival {
             || self.duties.rejoin_group.as_ref().is_some_and(RejoinGroup::may_attach)
     }
 
-    /// Tells whether a recommendation or a scheduled event waits for the end of this arrival. One that may never come to its end, in
-    /// a group that is not there or that is never healthy, gives way.
+    /// Tells whether a recommendation or a scheduled event waits for the end of this arrival. An arrival that waits for a missing
+    /// or unhealthy group gives way after a time.
     pub fn holds_up(&self, now: BootInstant) -> bool {
         self.errand != Errand::Arrive || now < self.holds_up_until
     }

@@ -65,7 +65,7 @@ impl AwsTime {
         }
     }
 
-    /// A date was told, and none was believed so far: a second one would decide.
+    /// Tells whether AWS has sent one date, which is not believed yet; a second one decides.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.believed.is_none() && self.doubted.is_some()
     }

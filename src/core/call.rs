@@ -177,7 +177,7 @@ words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum HookResult {
         Continue = "CONTINUE",
-        /// Of a launching hook: the group terminates the new member and replaces it.
+        /// Completes a launching hook so that the group terminates the new member and replaces it.
         Abandon = "ABANDON",
     }
 }

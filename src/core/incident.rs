@@ -107,8 +107,8 @@ pub struct Start {
     /// for another incident, whose record is lost. `None` where the token is known to be this incident's, or the time is not sure.
     pub launches_since: Option<Timestamp>,
     pub earlier: Earlier,
-    /// An arrival gave way to this handover: until then what it asked for may land, be it a registration or a place in the
-    /// group.
+    /// An arrival was broken off for this handover. Until this instant a registration or an attachment that it asked for may
+    /// still take effect.
     pub arrival_lands_by: Option<BootInstant>,
     /// This process has told that it has handed over completely: what is still so is told no more.
     pub has_handed_over: bool,
@@ -195,7 +195,7 @@ impl Incident {
         self.unclear.iter().filter(move |unclear| !is_known(unclear))
     }
 
-    /// The group shows this instance as it holds it now: what it loses by leaving is told when it comes back.
+    /// Notes how the group lists this instance now, so that its return can tell what it has lost by leaving.
     pub(crate) fn is_shown(&mut self, members: &[GroupMember]) {
         let is_ours = |member: &&GroupMember| member.instance_id == self.id.instance_id;
         let (Some(now), Some(Plan::Group { group, .. })) = (members.iter().find(is_ours), &mut self.plan) else {

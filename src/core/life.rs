@@ -53,7 +53,7 @@ pub enum Standing {
     HandedOver,
     /// Coming into service, or back.
     Arriving,
-    /// It lives on, out of its target groups.
+    /// This instance lives on, and stays out of its target groups.
     StaysOut,
     /// AWS terminates it at its own request.
     Terminating,
@@ -123,7 +123,7 @@ impl Life {
     /// `incident` is this instance's last, of whatever boot.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
         let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
-        // Of a notice that came within, it is not: the event stands when that is withdrawn.
+        // Where a notice came within the event's handover, the event is not done: it still stands once the notice is withdrawn.
         let is_done = |incident: &&&Incident| {
             incident.signal != Signal::Notice && (incident.outcome.is_some() || incident.is_closed())
         };

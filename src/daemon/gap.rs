@@ -91,8 +91,7 @@ impl Planned {
 pub(crate) enum Tempo {
     /// One after the other.
     AtOnce,
-    /// A pause comes after the first call, in which all fellows that start together get their turn; `seed` says whose is
-    /// when.
+    /// After the first call each instance that starts at this time waits for its own turn, which `seed` sets.
     InTurn { seed: u64 },
 }
 
@@ -145,7 +144,7 @@ impl Tempo {
         call().await
     }
 
-    /// After so many throttled tries in a row.
+    /// The pause after this many throttled tries in a row.
     fn pause(self, tries: u32, seed: u64) -> Duration {
         let backoff = match self {
             Tempo::AtOnce => THROTTLED,

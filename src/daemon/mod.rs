@@ -98,7 +98,7 @@ struct Daemon {
     aws: Option<Arc<Aws>>,
     preparation: Preparation,
     early_signals: EarlySignals,
-    /// Once it is known whose it is.
+    /// The life of this instance; `None` until its identity is known.
     life: Option<Life>,
     publisher: Publisher,
     notifier: Notifier,
@@ -365,7 +365,7 @@ impl Daemon {
         }
     }
 
-    /// The last state on disk, if the disk answers: after the writes under way, because the newest has to stay.
+    /// Writes the last state to disk, if the disk answers: after the writes under way, because the newest has to stay.
     async fn publish_last(&mut self) {
         let Some((runtime, record)) = self.publisher.last() else { return };
         let written = async {

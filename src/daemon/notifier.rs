@@ -38,7 +38,7 @@ pub(super) struct Notifier {
     step: Posting,
     /// Tries that failed since the webhook last took one.
     failures: u32,
-    /// The number of the first that are each posted alone: the webhook refused them together.
+    /// So many of the oldest are posted one by one, because the webhook refused them in one POST.
     singly: usize,
     /// Since the queue was last empty.
     dropped: usize,

@@ -41,7 +41,7 @@ pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) 
 struct StatusPage {
     paint: Paint,
     width: usize,
-    /// The rows tell of the daemon and its instance.
+    /// True if the page begins with the rows about the daemon and its instance.
     has_rows: bool,
     has_chart: bool,
 }

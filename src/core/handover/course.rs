@@ -55,7 +55,7 @@ pub(super) struct Situation<'a> {
     pub(super) may_complete: bool,
     /// The group takes heartbeats and completions now.
     pub(super) hooks_are_open: bool,
-    /// It may: the member's state is not ours to see.
+    /// The hooks may be open: IAM does not let spot-relay read the member's state.
     pub(super) hooks_are_hidden: bool,
     /// Why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
@@ -129,7 +129,7 @@ pub(super) enum Asked {
     Pending,
     /// The owner has been asked.
     Requested,
-    /// It has been asked, and says by itself when there is something to find.
+    /// The owner has been asked, and says by itself when there is a successor to find.
     Raised,
     /// The owner launches; which instance it is has to be found out.
     Launching,
@@ -138,7 +138,7 @@ pub(super) enum Asked {
     /// This instance has left its owner; the successor was launched before.
     Left,
     Launched(Vec<InstanceId>),
-    /// It may have been done by a call whose answer was lost: look before asking in another way.
+    /// A call whose answer was lost may have done it: the duty looks before it asks in another way.
     InDoubt,
     /// The call that was in doubt was not done.
     NotLaunched,

@@ -58,7 +58,7 @@ const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);
 const ASSUMED_FELLOWS: u32 = 150;
 /// After this many throttled tries, each soon after the last, a call takes turns with the fellows' calls.
 const SOON_AT_MOST: u32 = 3;
-/// A turn is longer than the bucket needs for all by this factor: less would leave some without one.
+/// A turn lasts this many times what the bucket needs for all. With less, some would get no call.
 const SLACK: f64 = 1.1;
 /// The shortest and the longest first turn.
 const FIRST_TURN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(38));

@@ -79,7 +79,7 @@ pub(super) struct Find {
     pub(super) owner_launches: bool,
     /// The units that the fleet is to have once all that go are gone.
     pub(super) size: Option<i32>,
-    /// The group's size holds this instance beside its successor, until it leaves.
+    /// True if the group's capacity counts this instance beside its successor, until this instance leaves.
     pub(super) makes_room: bool,
     /// Members that have ended: their group lists them until it has looked at them.
     dead: BTreeSet<InstanceId>,
@@ -93,7 +93,7 @@ pub(super) struct Find {
 }
 
 enum Stage {
-    /// A fleet that is not asked: whether it is still there to launch anybody.
+    /// The fleet launches by itself: this stage looks whether it still exists.
     Owner,
     Members,
     Describe {
@@ -406,10 +406,10 @@ impl Duty<HandingOver> for Find {
             (Answer::Instances(instances), Among::Group { .. }) => self.described(now, incident, instances),
             (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, incident, room),
             (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
-            // Its members tell as well, only less.
+            // If the fleet does not answer, its members still show the successor.
             (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
-            // Marks may come late, so that a victim looks like one that stays: no end is reached by them before it is clear that
-            // the Spot requests are not told.
+            // Tags may show late, so that a victim looks like one that stays. They alone end the search only once the Spot
+            // requests are known to be unreadable.
             (Answer::FleetMembersByMarks { failure, .. }, Among::Fleet { .. })
                 if requests_may_be_told(&failure, self.attempts.failures) =>
             {

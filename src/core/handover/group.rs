@@ -122,7 +122,7 @@ impl AskGroup {
         }
     }
 
-    /// Until then a refusal was no reason to leave.
+    /// Leaves now, also where the group has refused to launch one first.
     fn has_to_leave(&mut self, now: BootInstant) {
         self.reason = Reason::Announced;
         if self.stage == Stage::Stay {
@@ -219,7 +219,7 @@ impl Ask for AskGroup {
             let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
             return Some(self.refuse(now, why));
         }
-        // Time to leave, and no successor launched: from here on it is as at-once.
+        // The time to leave has come without a successor: the group is asked as with `[leave] when = "at-once"`.
         situation.may_leave.then(|| self.refuse(now, "time to leave came first".to_owned()))
     }
 

@@ -106,8 +106,7 @@ impl AskLaunch {
         matches!(self.stage, Stage::Look(_) | Stage::Create | Stage::Doubt(Doubt::AtWork))
     }
 
-    /// What AWS understood and refused it may take in another way, or for other pools; anything else is asked again as it
-    /// was.
+    /// Changes a request that AWS refused (another call, other pools), and repeats one that failed otherwise.
     fn failed(&mut self, now: BootInstant, failure: Failure) -> Asked {
         self.errors = vec![failure.to_string()];
         if failure.has_code(&[VERSION_NOT_FOUND]) && self.takes_default_version() {
@@ -172,7 +171,7 @@ impl AskLaunch {
         if found.is_empty() { Asked::Pending } else { Asked::Launched(found) }
     }
 
-    /// The pools have nothing. What a quota refuses in one of a market's pools it refuses in all of them.
+    /// Goes on to the next pools, because these have no capacity. A quota that refuses one pool of a market refuses them all.
     fn next_pools(&mut self, now: BootInstant, market: Market) {
         let is_quota = self.errors.iter().all(|error| starts_with_one_of(error, &QUOTAS));
         let is_refused = |attempt: u32| self.launch.attempt(attempt).is_some_and(|next| next.market == market);

@@ -22,15 +22,15 @@ use crate::core::retry::FailureKind;
 
 /// The look begins so long before its answer is needed.
 pub(super) const AHEAD: Duration = Duration::from_secs(5);
-/// Between two looks while nobody else serves.
+/// The pause between two looks while nobody else serves.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The same pause while the owner is taking this instance out of the group.
 const AGAIN_WHILE_TAKEN_OUT: Duration = Duration::from_secs(1);
 /// An instance that leaves at once waits no longer for an answer, since it began to look or since the last answer came.
 pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);
-/// Others that were noticed together with this instance have set their tag by then. Where this instance's own tag is set, no
-/// time has to pass: of several that look after they have set theirs, the last one sees all the others' and stays. One that its
-/// owner takes out cannot stay, and looks then whether it has to come back.
+/// Others that were noticed together with this instance have set their tag after this time. An instance that has set its own
+/// tag need not wait: the last one to look sees all tags, and stays. An instance that its owner takes out cannot stay; it looks
+/// after this time whether it has to come back.
 const TAGGED_WITHIN: Duration = Duration::from_secs(3);
 /// Others that their owner has taken out are registered again within this.
 const BACK_WITHIN: Duration = Duration::from_secs(7);
@@ -67,7 +67,7 @@ enum Stage {
     Return,
 }
 
-/// Owners register instances, not addresses.
+/// Tells whether the owner takes this instance out of the group. Owners register instances, not addresses.
 pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGroupArn]) -> bool {
     registration.target_type == TargetType::Instance && goes_out_of.contains(&registration.target_group)
 }
@@ -103,8 +103,8 @@ impl Light {
         each.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
     }
 
-    /// Tells whether an instance that leaves at once waits no longer for what is not known: an answer takes long, or many
-    /// ask at once and some of them serve by all likelihood.
+    /// Tells whether an instance that leaves at once stops waiting for the look: no answer came within [`LOOKED_AT_MOST`], or
+    /// AWS throttles a crowd, of which some very probably serve.
     pub(super) fn is_unanswered(lights: &[Light], now: BootInstant, crowd: Crowd) -> bool {
         let asked_at = lights.iter().map(|light| light.asked_at).max();
         let is_late = asked_at.is_some_and(|asked_at| now >= asked_at + LOOKED_AT_MOST);

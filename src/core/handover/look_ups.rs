@@ -28,7 +28,7 @@ impl FindRegistrations {
         FindRegistrations { among, is_late: false, attempts }
     }
 
-    /// All members of a group hear of the same change at once: they do not look at once.
+    /// Spreads this look, because all members of a group learn of the change in the same moment.
     pub(super) fn late(self, crowd: Crowd, deadline: BootInstant, now: BootInstant) -> FindRegistrations {
         let mut late = FindRegistrations { is_late: true, ..self };
         crowd.spread_last(&mut late.attempts, now, deadline, Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK));

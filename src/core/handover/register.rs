@@ -319,7 +319,7 @@ impl Duty<HandingOver> for Register {
         Ok(News::None)
     }
 
-    /// Only while there is somebody to register or to follow.
+    /// Wakes only while there is a successor to register or to follow.
     fn wake(&self, since: BootInstant) -> Option<BootInstant> {
         let is_wanted = !self.running.is_empty() && !self.is_healthy();
         let next = self.attempts.wake().filter(|_| is_wanted)?;

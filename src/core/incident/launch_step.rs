@@ -18,6 +18,6 @@ pub struct LaunchStep {
 pub enum LaunchWay {
     #[default]
     Fleet,
-    /// RunInstances, the call that launched this instance in the first place: where CreateFleet does not take the template.
+    /// RunInstances, which is tried where CreateFleet refuses the template.
     Instance,
 }

@@ -128,7 +128,7 @@ impl Life {
 
     /// Tells whether the handover of the group's termination has done already what this notice asks for, or the notice is the
     /// one that was handed over for. After a recommendation or a scheduled event minutes or hours have passed: everything is
-    /// gone through once more, as after a restart, and what is so still is found so.
+    /// gone through once more, as after a restart, and what is still done needs no call.
     fn is_told_of(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) -> bool {
         let is_live = self.handover().is_some();
         let Some(incident) = self.incident_of_this_boot().filter(|it| it.phase == Phase::Left) else {

@@ -13,7 +13,7 @@ use crate::core::notice::{Notice, Recommendation};
 
 /// An event that begins now leaves its handover this long.
 const EVENT_LEAVES_AT_LEAST: Duration = Duration::from_secs(30);
-/// A time without a notice that is longer is no fault of the metadata.
+/// If the notice is absent for longer than this, it is no fault of the metadata.
 const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
 
 impl Life {

@@ -16,7 +16,7 @@ use crate::core::model::{BootInstant, IncidentId, MilestoneKind, Registration, S
 const FLAPS_WITHIN: Duration = Duration::from_secs(20);
 /// A member launched this long before the first signal may still be the successor: AWS's clocks and ours differ.
 const SLACK: Duration = Duration::from_secs(30);
-/// How long after the beginning a call that an arrival made before may still land: AWS answers a registration within seconds,
+/// A call that an arrival made may still take effect for this long after the handover began: AWS answers a registration within seconds,
 /// and a group that attaches an instance registers it some seconds later.
 const ARRIVAL_LANDS_WITHIN: Duration = Duration::from_secs(20);
 

@@ -163,7 +163,7 @@ impl OwnerNeeds {
     }
 }
 
-/// The reads of the owner that the tags tell of, where they led to another owner or to none. They are made in every round,
+/// Lists the reads of the owner that the tags name, where the plan asks another owner or nobody. They are made in every round,
 /// and the plan itself does not tell of them.
 pub fn reads_on_the_way(
     clue: &Clue,

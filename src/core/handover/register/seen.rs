@@ -78,7 +78,7 @@ impl Register {
         self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
     }
 
-    /// Takes target health after they were seen healthy. Returns those that are not any more: they are followed again.
+    /// Takes a later look at successors that were healthy. Returns those that are not healthy any more: they are followed again.
     pub(in crate::core::handover) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
         let mut lost = Vec::new();
         for instance in self.running.clone() {
