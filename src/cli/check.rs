@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Look at the configuration alone, its template and its hooks: no network; exit code 78 if it is wrong
+    /// Look at the configuration alone, its template and its hooks: no network; exit code 78 if it is wrong or cannot be read
     #[arg(long)]
     config_only: bool,
 }

@@ -30,8 +30,9 @@ impl DeadTasks {
         let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(TaskDeath { in_a_row: 0, until: now });
         death.in_a_row = death.in_a_row.saturating_add(1);
         death.until = now + PAUSES.ceiling(death.in_a_row);
-        (death.in_a_row == 1)
-            .then(|| format!("a task of this program died ({purpose:?}); its work begins again after a pause"))
+        (death.in_a_row == 1).then(|| {
+            format!("a task of spot-relay died, please report it ({purpose:?}); its work begins again after a pause")
+        })
     }
 
     /// A task came to its own end.

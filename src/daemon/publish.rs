@@ -269,10 +269,11 @@ impl Publisher {
         for failure in failures {
             let file = failure.split(':').next().unwrap_or_default().to_owned();
             if self.said_failures.insert(file) {
-                warn!(
-                    "failed to write {failure}; no handover needs it, but without the record an instance that lives on cannot be \
-                     put back after a restart, and without the others status and path units tell nothing"
-                );
+                let without = match failure.contains("handover.json") {
+                    true => "an instance that lives on cannot be put back after a restart",
+                    false => "status and path units may show an old state",
+                };
+                warn!("failed to write {failure}; no handover needs it, but until it can be written {without}");
             }
         }
     }

@@ -134,7 +134,10 @@ fn a_handover_is_told_afterwards_and_when_the_daemon_has_been_stopped() {
 fn a_daemon_that_was_killed_is_not_taken_for_one_that_watches() {
     let scenario = Scenario::new(world());
     let (text, code) = told(&scenario, &[]);
-    assert!(code == Some(3) && text.contains("does not run on this machine"), "before the first start:\n{text}");
+    assert!(
+        code == Some(3) && text.contains("spot-relay is not running") && text.contains("there is no "),
+        "before the first start:\n{text}"
+    );
     let mut daemon = scenario.ready();
     report_once(&scenario, |report| report["state"] == "watching");
     daemon.kill();

@@ -253,8 +253,12 @@ impl Story {
         if let (Some(seen), Some(out)) = (facts.seen, facts.out) {
             let took = out.saturating_sub(seen).as_secs_f64();
             let seen = seen.as_secs_f64();
+            let on = match facts.serves.is_some_and(|serves| serves <= out) {
+                true => "served on until the successor was healthy: ",
+                false => "",
+            };
             parts.push(format!(
-                "The daemon saw the notice {seen:.2} s after AWS gave it, and {took:.2} s later the target was out of \
+                "The daemon saw the notice {seen:.2} s after AWS gave it, and {on}{took:.2} s later the target was out of \
                  the load balancer"
             ));
         }

@@ -323,7 +323,7 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         return problems;
     }
     let Some(status) = &found.status else {
-        add(format!("spot-relay does not run on this machine, there is no {}: {nothing}", found.path), &START);
+        add(format!("there is no {}: {nothing}", found.path), &START);
         return problems;
     };
     let last_good_look = status.last_good_look.map_or(status.since, |look| look);
