@@ -324,7 +324,7 @@ mod tests {
         let (mut preparation, now) = (Preparation::new(When::Auto, BootInstant::default()), BootInstant::default());
         let lines = preparation.learn(planned(true), now);
         let said = |(LogLine::Info(text) | LogLine::Warn(text)): &LogLine| {
-            text.contains("hooks are asked for in some minutes")
+            text.contains("hooks are asked within five minutes")
         };
         assert!(lines.iter().any(said));
         assert_eq!(preparation.known().plan, None);

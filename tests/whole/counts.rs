@@ -100,7 +100,7 @@ fn one_of_many_that_start_together_asks_for_no_more_than_a_notice_needs() {
         assert_eq!(calls(&scenario, 0), expected, "{owner:?}");
         let log = || daemon.lines().join("\n");
         assert!(
-            log().contains("target health is asked in some minutes") || log().contains("hooks and target health"),
+            log().contains("target health is asked within five minutes") || log().contains("hooks and target health"),
             "{}",
             log()
         );
