@@ -248,11 +248,11 @@ impl Handover {
         if let Some(room) = answer.room() {
             self.facts.incident.is_shown(&room.members);
         }
+        let hooks_before = self.hooks_time();
         if let Some(successor) = &mut self.duties.successor {
             successor.overhear(now, &self.facts.incident, id, &answer);
         }
         self.duties.hear_of_target_groups(&answer, &self.facts.incident, self.facts.crowd, now);
-        let hooks_before = self.hooks_time();
         let mut situation = self.facts.situation(now, &self.duties);
         let (news, failure) = duty::take(self.duties.find(id)?, now, &mut situation, answer);
         let failure = match (news, &mut self.duties.successor) {
@@ -266,9 +266,10 @@ impl Handover {
                 failure
             }
         };
-        // While the group drained, hooks may have been added.
         let hooks = self.hooks_time();
-        if hooks != hooks_before && (hooks_before.is_none() || hooks == Some(HookTime::Open)) {
+        if hooks != hooks_before && hooks == Some(HookTime::Open) {
+            self.duties.look_for_group_again(&self.facts.incident, now);
+        } else if hooks != hooks_before && hooks_before.is_none() {
             self.look_for_group(now);
         }
         self.note();

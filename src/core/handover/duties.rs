@@ -194,11 +194,20 @@ impl Duties {
     pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
         let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
         crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING.of_looks(CALLS_A_GROUP_LOOK));
-        (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts)));
+        (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts, false)));
+    }
+
+    /// The hooks of this member have opened: they are read at once, because one may have been added while the group drained.
+    pub(super) fn look_for_group_again(&mut self, incident: &Incident, now: BootInstant) {
+        let attempts = || Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
+        match &mut self.find_group {
+            Some(find) => find.hooks_are_open(now),
+            None => self.find_group = Some(FindGroup::new(attempts(), true)),
+        }
     }
 
     pub(super) fn looks_for_group(&self) -> bool {
-        self.find_group.as_ref().is_some_and(|find| !find.is_over())
+        self.find_group.as_ref().is_some_and(FindGroup::is_waited_for)
     }
 
     pub(super) fn registrations_are_known(&self) -> bool {

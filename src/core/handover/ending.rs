@@ -185,7 +185,7 @@ impl Handover {
 
     /// Takes the group that terminates this instance; nobody, where no group holds it any more.
     pub(super) fn learn_group(&mut self, plan: Plan, now: BootInstant) {
-        self.duties.find_group = None;
+        self.duties.find_group.take_if(|find| find.is_over());
         match (&mut self.duties.successor, plan) {
             (None, plan) => self.learn_plan(plan, now),
             (Some(successor), Plan::Group { group, .. }) => {

@@ -148,11 +148,26 @@ pub(super) struct FindGroup {
     attempts: Attempts,
     /// IAM's refusal. It is not waited for: the handover goes by the hooks that are known.
     denied: Option<Failure>,
+    /// The hooks were read before. Read once more as they open, they are waited for until the first answer, and no longer.
+    is_again: bool,
+    /// The call in flight was begun before the hooks opened.
+    is_stale: bool,
 }
 
 impl FindGroup {
-    pub(super) fn new(attempts: Attempts) -> FindGroup {
-        FindGroup { attempts: attempts.patient(Patience::After(PATIENT_AFTER)), denied: None }
+    pub(super) fn new(attempts: Attempts, is_again: bool) -> FindGroup {
+        let attempts = attempts.patient(Patience::After(PATIENT_AFTER));
+        FindGroup { attempts, denied: None, is_again, is_stale: false }
+    }
+
+    /// The hooks have opened before they were read.
+    pub(super) fn hooks_are_open(&mut self, now: BootInstant) {
+        self.is_stale = self.attempts.in_flight;
+        self.attempts.next = now;
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        !(self.is_over() || self.is_again && self.attempts.failures > 0)
     }
 }
 
@@ -167,9 +182,18 @@ impl Duty<HandingOver> for FindGroup {
         Some(Call::FindGroup)
     }
 
-    fn take(&mut self, _: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+    fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
+        let is_stale = std::mem::take(&mut self.is_stale);
         match answer {
-            Answer::Plan(plan) => Ok(News::Group(plan)),
+            Answer::Plan(plan) if is_stale => {
+                self.is_again = true;
+                self.attempts.succeeded(situation.now);
+                Ok(News::Group(plan))
+            }
+            Answer::Plan(plan) => {
+                self.attempts.end();
+                Ok(News::Group(plan))
+            }
             Answer::Failed(failure) if failure.kind == FailureKind::Denied => {
                 self.attempts.end();
                 self.denied = Some(failure);
@@ -183,6 +207,11 @@ impl Duty<HandingOver> for FindGroup {
         let why = self.denied.as_ref().map_or_else(|| self.attempts.trouble(), Failure::to_string);
         let what = format!("which hooks the group has now could not be found out: {why}");
         let report = DutyReport::new("termination hooks", false, what);
-        Some(if self.denied.is_some() { report.settled() } else { report })
+        Some(match (self.is_again, self.is_waited_for()) {
+            (true, true) => report.aside().open(),
+            (true, false) => report.aside(),
+            (false, _) if self.denied.is_some() => report.settled(),
+            (false, _) => report,
+        })
     }
 }

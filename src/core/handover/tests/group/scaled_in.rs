@@ -163,6 +163,75 @@ fn a_hook_that_is_added_while_the_group_drains_is_completed_too() {
 }
 
 #[test]
+fn a_late_hook_is_found_whoever_sees_that_the_hooks_are_open_and_whatever_look_is_under_way() {
+    // The search sees it first; the look at the hooks of before is answered first, or after it.
+    for first_look_takes in [0, 30_000] {
+        let mut told = told(plan_of(group(&["drain"])), When::AtOnce, |_| {});
+        let (mut completed, mut first_look) = (Vec::new(), None);
+        while told.now < 125_000 && told.handover.outcome().is_none() {
+            let waits = told.now >= 20_000;
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let hooks: &[&str] = if waits { &["drain", "late"] } else { &["drain"] };
+                let answer = match &call {
+                    Call::FindGroup if first_look.is_none() => {
+                        first_look = Some((told.now + first_look_takes, duty));
+                        continue;
+                    }
+                    Call::FindGroup => Answer::Plan(Box::new(plan_of(group(hooks)))),
+                    Call::DescribeGroupRoom { .. } if waits && duty == DutyId::Find => members("Terminating:Wait"),
+                    Call::DescribeGroupRoom { .. } => members("Terminating"),
+                    other => well(other).expect("an answer"),
+                };
+                if let Call::CompleteLifecycleAction { hook, .. } = call {
+                    completed.push(hook);
+                }
+                told.answer(duty, answer);
+            }
+            if let Some((_, duty)) = first_look.filter(|(at, _)| *at == told.now) {
+                told.answer(duty, Answer::Plan(Box::new(plan_of(group(&["drain"])))));
+            }
+            told.now += 500;
+        }
+        completed.sort();
+        assert_eq!(completed, ["drain", "late"], "{first_look_takes}");
+    }
+}
+
+#[test]
+fn the_last_look_at_the_hooks_of_a_large_group_does_not_put_off_the_end() {
+    for fails in [false, true] {
+        let mut group = group(&["drain"]);
+        group.members = vec![member(US, "Terminating"); 300];
+        let mut told = told(plan_of(group.clone()), When::AtOnce, |incident| {
+            (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
+            incident.deadline = at(400_000);
+        });
+        let mut completed_at = None;
+        while told.now < 400_000 && told.handover.outcome().is_none() {
+            let waits = told.now >= 200_000;
+            for Due { duty, call, .. } in told.handover.due(at(told.now)) {
+                let answer = match &call {
+                    Call::FindGroup if waits && fails => failed(FailureKind::Throttled, "Throttling", "Rate exceeded"),
+                    Call::FindGroup => Answer::Plan(Box::new(plan_of(group.clone()))),
+                    Call::DescribeGroupRoom { .. } if waits => members("Terminating:Wait"),
+                    Call::DescribeGroupRoom { .. } => members("Terminating"),
+                    other => well(other).expect("an answer"),
+                };
+                if matches!(call, Call::CompleteLifecycleAction { .. }) {
+                    completed_at = Some(told.now);
+                }
+                told.answer(duty, answer);
+            }
+            told.now += 500;
+        }
+        let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{fails}: {:#?}", told.handover.reports()));
+        assert!(outcome.complete, "{fails}: {outcome:#?}");
+        let waited = told.now - completed_at.expect("it is completed");
+        assert!(waited < 2_000, "{fails}: {waited}");
+    }
+}
+
+#[test]
 fn a_group_that_iam_hides_is_not_waited_for_and_never_complete() {
     let mut told = told(plan_of(group(&[])), When::AtOnce, |incident| {
         (incident.signal, incident.group_takes) = (Signal::LifecycleState, Some(Takes::ToItsEnd));
