@@ -55,6 +55,11 @@ pub(super) trait Ask: Duty<HandingOver> {
         false
     }
 
+    /// That, or its call to leave is in flight or may have been done.
+    fn may_have_left(&self) -> bool {
+        self.has_left()
+    }
+
     /// Why nobody is known to take this instance's place, as it turned out.
     fn nobody_comes(&self) -> Option<&'static str> {
         None

@@ -266,6 +266,15 @@ impl Ask for AskGroup {
         matches!(self.stage, Stage::Done(Left { by: LeftBy::Request, .. }))
     }
 
+    fn may_have_left(&self) -> bool {
+        match self.stage {
+            Stage::Exit { .. } | Stage::Abandon(_) => self.attempts.in_flight || self.exit.is_in_doubt(),
+            Stage::Read { .. } => self.exit.is_in_doubt(),
+            Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
+            _ => false,
+        }
+    }
+
     fn makes_room(&self) -> bool {
         matches!(self.stage, Stage::Regard | Stage::Exit { decrement: true } | Stage::Read { decrement: true })
     }

@@ -184,7 +184,8 @@ impl Light {
     }
 
     fn decide(&mut self, now: BootInstant, in_service: bool, serves: bool) {
-        let has_no_light = !in_service && (!self.is_taken_out || self.was_never_there);
+        let has_no_light =
+            if self.is_taken_out { !in_service && self.was_never_there } else { !in_service || self.is_back };
         self.serves = Some(serves || has_no_light);
         self.stage = if serves || in_service || has_no_light { Stage::Health } else { Stage::Return };
         self.attempts.succeeded(match self.stage {
@@ -204,6 +205,11 @@ impl Duty<HandingOver> for Light {
             self.registration.targets.clone_from(&known.targets);
         }
         self.is_taken_out = is_taken_out(&self.registration, &situation.goes_out_of);
+        // The owner has the group no more.
+        if matches!(self.stage, Stage::Return) && !self.is_taken_out && !self.attempts.in_flight {
+            self.stage = Stage::Health;
+            self.attempts.succeeded(situation.now);
+        }
         match self.stage {
             Stage::Tags(..) if situation.is_marked && self.attempts.failures == 0 => self.attempts.next = situation.now,
             Stage::Return => situation.crowd.hold_back(&mut self.attempts),

@@ -182,8 +182,7 @@ impl SuccessorDuties {
 
     /// Our call to leave the owner is under way, was accepted, or may have been done.
     pub(super) fn may_be_taken_out(&self) -> bool {
-        let is_asked = |ask: &dyn Ask| ask.attempts().in_flight || ask.attempts().failures > 0;
-        self.ask.as_deref().is_some_and(|ask| ask.has_left() || (ask.has_the_word() && is_asked(ask)))
+        self.ask.as_ref().is_some_and(|ask| ask.may_have_left())
     }
 
     /// The target groups that the owner had, and has no more.

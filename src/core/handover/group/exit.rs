@@ -92,6 +92,10 @@ impl Exit {
         self.may_be_attached_until.is_some_and(|until| now < until)
     }
 
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// How a member came to be out of the group, or on its way.
     pub(super) fn gone_by(&self) -> LeftBy {
         if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself }

@@ -258,3 +258,71 @@ fn a_group_is_looked_at_seldom_while_its_successor_starts() {
     told.meets(&mut world, 60_000);
     assert!((1..=3).contains(&world.looks_at_group), "{}", world.looks_at_group);
 }
+
+impl Told {
+    /// The instants at which this instance registers itself where this health shows it, until `end`. `holds_back` tells which
+    /// calls are not answered yet at an instant, and `answers` gives other answers than good ones.
+    fn comes_back(
+        &mut self,
+        end: u64,
+        holds_back: impl Fn(u64, &Call) -> bool,
+        mut answers: impl FnMut(u64, &Call) -> Option<Answer>,
+    ) -> Vec<u64> {
+        let (mut back, mut waiting): (Vec<u64>, Vec<Due>) = (Vec::new(), Vec::new());
+        while self.now <= end {
+            waiting.extend(self.handover.due(at(self.now)));
+            let now = self.now;
+            for Due { duty, call, .. } in waiting.extract_if(.., |due| !holds_back(now, &due.call)) {
+                if matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::Light(_))) {
+                    back.push(now);
+                }
+                if let Some(answer) = answers(now, &call).or_else(|| well(&call)) {
+                    self.answer(duty, answer);
+                }
+            }
+            self.now += 100;
+        }
+        back
+    }
+}
+
+#[test]
+fn an_instance_comes_back_where_its_own_call_took_it_out_and_nowhere_else() {
+    let nobody = |call: &Call| matches!(call, Call::DescribeTargetHealth { .. }).then(|| Answer::Health(Vec::new()));
+    // The group is only read while health shows that this instance is out of the target group.
+    let Plan::Group { group: mut hooked, .. } = of(3) else { panic!("a group") };
+    hooked.termination_hooks = group(&["drain"]).termination_hooks;
+    let mut reads = told(plan_of(hooked), When::AtOnce, |_| {});
+    let is_held = |now, call: &Call| now < 2_000 && matches!(call, Call::DescribeGroupSettings { .. });
+    assert_eq!(reads.comes_back(30_000, is_held, |_, call| nobody(call)), [0_u64; 0]);
+    // The reply to the only member's call is lost, and health is late.
+    let mut lost = told(of(1), When::AtOnce, |_| {});
+    let mut detached = 0;
+    let is_held = |now, call: &Call| now < 2_500 && matches!(call, Call::DescribeTargetHealth { .. });
+    let back = lost.comes_back(15_000, is_held, |_, call| match call {
+        Call::DetachInstances { .. } if detached > 0 => Some(refused("ValidationError", "i-victim is not part of it")),
+        Call::DetachInstances { .. } => {
+            detached += 1;
+            Some(failed(FailureKind::Unanswered, "", "connection reset"))
+        }
+        Call::DescribeTargetHealth { .. } => Some(Answer::Health(vec![row(TargetState::Draining)])),
+        _ => None,
+    });
+    assert!(!back.is_empty(), "nobody else serves");
+    // Its group turns out not to have the target group any more.
+    let mut swapped = told(of(30), When::AtOnce, |_| {});
+    let is_held = |now, call: &Call| now < 2_000 && matches!(call, Call::DetachInstances { .. });
+    let mut read_at = None;
+    let back = swapped.comes_back(60_000, is_held, |now, call| match call {
+        Call::RegisterTargets { .. } => Some(failed(FailureKind::Throttled, "Throttling", "Rate exceeded")),
+        Call::DescribeGroupRoom { .. } => {
+            read_at.get_or_insert(now);
+            let target_groups = vec![TargetGroupArn::new(API)];
+            Some(Answer::GroupRoom(Some(GroupRoom { target_groups, ..empty_room() })))
+        }
+        Call::FindRegistrations { .. } => Some(found(Vec::new())),
+        call => nobody(call),
+    });
+    let read_at = read_at.expect("the group is read");
+    assert!(back.iter().any(|at| *at < read_at) && back.iter().all(|at| *at <= read_at), "{read_at} {back:?}");
+}
