@@ -217,10 +217,10 @@ impl Ask for AskGroup {
         let has_other_sources = !self.group.other_traffic_sources.is_empty();
         if self.reason == Reason::Open && situation.is_in_no_target_group() && has_other_sources {
             let why = "whether it serves in the group's other traffic sources is not ours to see".to_owned();
-            return Some(self.refuse(now, why));
+            return Some(self.give_up(now, why));
         }
         // The time to leave has come without a successor: the group is asked as with `[leave] when = "at-once"`.
-        situation.may_leave.then(|| self.refuse(now, "time to leave came first".to_owned()))
+        situation.may_leave.then(|| self.give_up(now, "time to leave came first".to_owned()))
     }
 
     fn runs_hooks(&self) -> bool {
@@ -332,12 +332,15 @@ impl Duty<HandingOver> for AskGroup {
             Stage::Look | Stage::Compare | Stage::Regard | Stage::Read { .. } => {
                 Some(Call::DescribeGroupRoom { group })
             }
-            Stage::Launch => Some(Call::LaunchInstances {
-                group,
-                client_token: client_token(situation.incident, self.launch.attempt),
-                capacity: ours(&self.group.members, situation.incident).map_or(1, GroupMember::units),
-                availability_zone: self.launch.zone(),
-            }),
+            Stage::Launch => {
+                self.launch.is_asked();
+                Some(Call::LaunchInstances {
+                    group,
+                    client_token: client_token(situation.incident, self.launch.attempt),
+                    capacity: ours(&self.group.members, situation.incident).map_or(1, GroupMember::units),
+                    availability_zone: self.launch.zone(),
+                })
+            }
             Stage::Exit { decrement: true } if !situation.may_leave => None,
             Stage::Exit { decrement: false }
                 if situation.waits_for_another

@@ -72,8 +72,13 @@ impl LaunchFirst {
         }
     }
 
-    pub(super) fn refuse(&mut self, why: String) {
-        (self.refused, self.all_refused) = (Some(why), true);
+    pub(super) fn was_refused(&mut self) {
+        self.all_refused = true;
+    }
+
+    /// The token is asked for, perhaps once more: what was said of it before says nothing of this call.
+    pub(super) fn is_asked(&mut self) {
+        self.all_refused = false;
     }
 
     pub(super) fn was_done(&mut self) {

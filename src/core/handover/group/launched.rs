@@ -57,12 +57,18 @@ impl AskGroup {
             return self.go_on(now + LOOK_EVERY, Stage::Launch);
         }
         self.launch.doubt = Doubt::None;
-        self.refuse(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
+        self.give_up(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
+    }
+
+    /// AWS says no.
+    fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
+        self.launch.was_refused();
+        self.give_up(now, why)
     }
 
     /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
-    pub(super) fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
-        self.launch.refuse(why);
+    pub(super) fn give_up(&mut self, now: BootInstant, why: String) -> Asked {
+        self.launch.refused = Some(why);
         if self.launch.is_in_doubt() {
             self.go_on(now, Stage::Doubt);
             return Asked::InDoubt;

@@ -375,6 +375,8 @@ fn a_launch_that_aws_leaves_open_is_given_up_for_a_detach_after_twenty_seconds_u
                 other => panic!("{other:?}"),
             }
         };
+        let step = told.handover.incident().launch.expect("a launch");
+        assert!(!step.refused, "AWS has not answered: the process after this one is to know it");
         assert_eq!((detaches, tokens.len()), (grows == 0, 1), "the group replaces it, and one launch was asked for");
         assert!(told.now < gives_up_by && looks < 50, "{} ms, {looks} looks", told.now);
     }

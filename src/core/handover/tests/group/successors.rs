@@ -100,7 +100,9 @@ fn a_new_member_of_a_group_that_nobody_has_raised_is_no_successor_of_a_launch_in
 #[test]
 fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an_answer_does() {
     let full = || refused("ValidationError", "exceeds MaxSize");
-    for (answer, decrements) in [(full(), false), (Answer::Failed(Failure::unanswered("no answer")), true)] {
+    let silence = || Answer::Failed(Failure::unanswered("no answer"));
+    // A token that was refused and asked for once more is in doubt as well.
+    for (answer, asks_again, decrements) in [(full(), false, false), (silence(), false, true), (full(), true, true)] {
         let mut told = told(plan_of(group(&[])), When::Auto, |_| {});
         assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
         told.answer(DutyId::Ask, answer.clone());
@@ -109,6 +111,12 @@ fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an
         assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
         told.answer(DutyId::Ask, members("InService"));
         assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        if asks_again {
+            told.restart();
+            assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+            told.answer(DutyId::Ask, members("InService"));
+            assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
+        }
         told.answer(DutyId::Ask, full());
         // An operator has scaled out meanwhile.
         let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
@@ -119,7 +127,9 @@ fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an
             next = told.seeing(&seen, 60_000, DutyId::Ask);
         }
         match next {
-            Some(Call::DetachInstances { decrement, .. }) => assert_eq!(decrement, decrements, "{answer:?}"),
+            Some(Call::DetachInstances { decrement, .. }) => {
+                assert_eq!(decrement, decrements, "{answer:?} {asks_again}")
+            }
             other => panic!("{answer:?}: {other:?}"),
         }
     }
