@@ -4,6 +4,7 @@
 //! put back without termination, so that the members that die are not replaced a second time. What the fleet replaces by
 //! itself is not raised for: AWS may count a member as gone at its notice already.
 
+mod base;
 mod count;
 mod deaths;
 mod failing;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use count::{Count, Others, announced_left, is_about_to_go};
 pub(super) use count::{Units, noticed_by_request};
-use deaths::Deaths;
 pub(super) use failing::requests_may_be_told;
 use operator::Operator;
 use raise::Raise;
@@ -26,23 +26,17 @@ use super::crowd::{Bucket, CALLS_A_FLEET_LOOK};
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
 use crate::core::incident::Incident;
-use crate::core::model::{BootInstant, ExcessCapacity, Fleet};
+use crate::core::model::{BootInstant, ExcessCapacity, Fleet, InstanceId, StateReason};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind};
 use crate::core::retry::Failure;
+use std::collections::BTreeMap;
 
 /// A count no older than this is written; an older one is taken again.
 const COUNT_HOLDS: Duration = Duration::from_secs(4);
-/// A victim that goes while the capacity is raised has its place filled twice. So with less time than this left to
-/// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
-/// fleet replaces after our death: later, but once.
-const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
 /// need nobody is looked at again, and so is one that has what was counted.
 const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
-
-/// About so many of the victims count again before they put the base back, and note that it is back.
-const CHOSEN: f64 = 10.0;
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
@@ -97,6 +91,16 @@ struct Writes {
     failed: u32,
     /// The last failure of what a raise needs, until that succeeds.
     trouble: Option<(Stage, Failure)>,
+}
+
+/// The instances that the fleet has launched for this handover and lost.
+#[derive(Clone, Default)]
+struct Deaths {
+    /// The instances that the fleet launched since our notice and that are dead, each with its reason.
+    dead: BTreeMap<InstanceId, Option<StateReason>>,
+    given_up: Option<String>,
+    /// The fleet's capacity when it was reached: base and what is under notice.
+    expected: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,18 +289,11 @@ impl Duty<HandingOver> for AskCapacity {
             }
             (Stage::Deaths, Answer::Instances(instances)) => {
                 let deaths = self.newly_dead(incident, instances);
-                match (deaths.is_empty(), self.back_at.is_some()) {
-                    // A victim has gone, or the number that was read counted a dead member.
-                    (true, true) => {
-                        (self.count.wanted, self.deaths.expected) = (None, None);
-                        self.go_on(now, Stage::Count);
-                    }
-                    (true, false) => self.wait(now),
-                    (false, _) => {
-                        self.after_deaths(now);
-                        return Ok(News::Watched(deaths));
-                    }
+                if !deaths.is_empty() {
+                    self.after_deaths(now);
+                    return Ok(News::Watched(deaths));
                 }
+                self.finds_nobody_dead(now);
             }
             (Stage::Note, Answer::Accepted) => self.wait(now),
             // Without the note a number of somebody else's may look like a raise; nothing waits for it.

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ABOUT_TO_GO, AskCapacity, CHOSEN, Stage};
 use crate::core::handover::course::Situation;
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, Instance};
 use crate::core::notice::TWO_MINUTES;
 use crate::core::plan::{
-    RaisedCapacity, goes_at, is_under_notice, member_hundredths, noticed_at, on_demand_under_notice, units,
-    units_under_notice,
+    goes_at, is_under_notice, member_hundredths, noticed_at, on_demand_under_notice, units, units_under_notice,
 };
-use crate::core::retry::{Failure, fraction};
+use crate::core::retry::Failure;
+
+/// A victim that goes while the capacity is raised has its place filled twice. So with less time than this left to
+/// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
+/// fleet replaces after our death: later, but once.
+pub(super) const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
 /// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
@@ -121,49 +124,6 @@ impl Units {
             young: whole(&is_young),
             old: whole(&|it| it.instance.is_some() && !is_young(it)) - idle,
             living: units(hundredths(&|_| true)) - idle,
-        }
-    }
-}
-
-impl AskCapacity {
-    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone: what the
-    /// fleet has replaced by itself may not show in it.
-    pub(super) fn counts_again(&self) -> bool {
-        self.stage == Stage::Count && self.fulfilled && self.count.wanted.is_some()
-    }
-
-    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
-    /// each counts for all. It has to be put back before the first of them goes.
-    pub(super) fn may_miss_others(&self, incident: &Incident) -> bool {
-        let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
-        self.count.at < self.sees_all_from && self.is_chosen() && !is_about_to_go(first_goes_at, self.sees_all_from)
-    }
-
-    /// Tells whether this victim is one of the few that see to what one of them has to do for all.
-    pub(super) fn is_chosen(&self) -> bool {
-        fraction(self.attempts.seed) * self.count.victims as f64 <= CHOSEN
-    }
-
-    /// The units that the fleet replaces without being asked.
-    pub(super) fn replaced_by_itself(&self, fleet: &Fleet, base: i32, units: Units) -> i32 {
-        let (capacity, is_begun) = (fleet.capacity, self.raise.is_begun());
-        let tag = RaisedCapacity::read(&fleet.tags).filter(|tag| tag.base == base);
-        let raised = tag.map_or(0, |tag| tag.raised - base);
-        let missing = (capacity.total - capacity.fulfilled).max(0);
-        let lacking = (base - units.staying - missing).max(0);
-        let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
-        if capacity.total <= base && lacking == 0 && has_launched {
-            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
-            units.going
-        } else if capacity.total <= base && !is_begun {
-            let replaced = units.young.saturating_add(missing) - raised;
-            // Those that it was seen to replace once may not show in a later count.
-            let replaced = if self.fulfilled { replaced.max(self.count.by_itself) } else { replaced };
-            replaced.min(units.going - lacking).max(0)
-        } else {
-            // The fleet replaces, beside the raise, the living members that it has dropped since.
-            let dropped = (units.old - capacity.fulfilled).max(0);
-            self.count.by_itself.max(dropped).min(units.going)
         }
     }
 }

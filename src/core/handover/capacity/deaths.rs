@@ -1,8 +1,8 @@
 //! What a fleet has launched and lost again: told, and asked for again, but not for ever.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::count::ABOUT_TO_GO;
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::Ask;
 use crate::core::handover::course::Asked;
@@ -10,7 +10,7 @@ use crate::core::handover::course::Situation;
 use crate::core::handover::deaths::Death;
 use crate::core::handover::deaths::{MOST_DEATHS, advice, pause_after_deaths};
 use crate::core::incident::Incident;
-use crate::core::model::{BootInstant, Instance, InstanceId, StateReason};
+use crate::core::model::{BootInstant, Instance, StateReason};
 
 /// A fleet that does not get what it was raised for is asked for the dead after so many reads.
 const READS_WITHOUT_A_DEATH: usize = 5;
@@ -18,21 +18,11 @@ const READS_WITHOUT_A_DEATH: usize = 5;
 /// A successor that has not shown so long after the last count is missed.
 const MISSED_AFTER: Duration = Duration::from_secs(20);
 
-/// The instances that the fleet has launched for this handover and lost.
-#[derive(Clone, Default)]
-pub(super) struct Deaths {
-    /// The instances that the fleet launched since our notice and that are dead, each with its reason.
-    pub(super) dead: BTreeMap<InstanceId, Option<StateReason>>,
-    pub(super) given_up: Option<String>,
-    /// The fleet's capacity when it was reached: base and what is under notice.
-    pub(super) expected: Option<i32>,
-}
-
 impl AskCapacity {
     /// The fleet has less than it had for us, with time to launch another: something that it launched is gone.
     pub(super) fn has_lost(&self, now: BootInstant, incident: &Incident, fulfilled: i32) -> bool {
         let is_short = self.deaths.expected.is_some_and(|expected| fulfilled < expected);
-        is_short && self.deaths.given_up.is_none() && incident.deadline.since(now) > super::ABOUT_TO_GO
+        is_short && self.deaths.given_up.is_none() && incident.deadline.since(now) > ABOUT_TO_GO
     }
 
     /// It is time to look for the dead while the fleet is waited for.
@@ -56,6 +46,15 @@ impl AskCapacity {
             dead.map(death).filter(|death| !self.deaths.dead.contains_key(&death.instance_id)).collect();
         deaths.iter().for_each(|death| self.note_death(death));
         deaths
+    }
+
+    /// A victim has gone, or the number that was read counted a dead member; or the fleet has yet to launch.
+    pub(super) fn finds_nobody_dead(&mut self, now: BootInstant) {
+        if self.back_at.is_none() {
+            return self.wait(now);
+        }
+        (self.count.wanted, self.deaths.expected) = (None, None);
+        self.go_on(now, Stage::Count);
     }
 
     fn note_death(&mut self, death: &Death) {
@@ -117,7 +116,7 @@ impl Ask for AskCapacity {
         // Whoever has written nothing, not even the base after a fellow's raise, has a fleet that replaces by itself.
         let was_raised = self.raise.is_begun() || self.writes.accepted.is_some();
         let may_raise = was_raised && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
-        let is_late = situation.incident.deadline.since(situation.now) < super::ABOUT_TO_GO;
+        let is_late = situation.incident.deadline.since(situation.now) < ABOUT_TO_GO;
         // A successor of the others may have died before any look showed it.
         let is_overdue = situation.now >= self.count.at + MISSED_AFTER && !situation.crowd.is_throttled();
         let is_news = (units > self.count.heard_of && self.raise.is_begun()) || is_overdue;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::count::{Others, Units, another_goes_at, is_about_to_go};
+use super::count::{ABOUT_TO_GO, Others, Units, another_goes_at, is_about_to_go};
 use super::operator::STRANGE_PAUSE;
-use super::{ABOUT_TO_GO, AskCapacity, SPARE_IS_SURE_AFTER, Stage};
+use super::{AskCapacity, SPARE_IS_SURE_AFTER, Stage};
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Fleet, FleetMember, FleetState};
 use crate::core::plan::{RaisedCapacity, spot_of_base};
@@ -21,7 +21,51 @@ const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
 
+/// About so many of the victims count again before they put the base back, and note that it is back.
+const CHOSEN: f64 = 10.0;
+
 impl AskCapacity {
+    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone: what the
+    /// fleet has replaced by itself may not show in it.
+    pub(super) fn counts_again(&self) -> bool {
+        self.stage == Stage::Count && self.fulfilled && self.count.wanted.is_some()
+    }
+
+    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
+    /// each counts for all. It has to be put back before the first of them goes.
+    pub(super) fn may_miss_others(&self, incident: &Incident) -> bool {
+        let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
+        self.count.at < self.sees_all_from && self.is_chosen() && !is_about_to_go(first_goes_at, self.sees_all_from)
+    }
+
+    /// Tells whether this victim is one of the few that see to what one of them has to do for all.
+    pub(super) fn is_chosen(&self) -> bool {
+        fraction(self.attempts.seed) * self.count.victims as f64 <= CHOSEN
+    }
+
+    /// The units that the fleet replaces without being asked.
+    pub(super) fn replaced_by_itself(&self, fleet: &Fleet, base: i32, units: Units) -> i32 {
+        let (capacity, is_begun) = (fleet.capacity, self.raise.is_begun());
+        let tag = RaisedCapacity::read(&fleet.tags).filter(|tag| tag.base == base);
+        let raised = tag.map_or(0, |tag| tag.raised - base);
+        let missing = (capacity.total - capacity.fulfilled).max(0);
+        let lacking = (base - units.staying - missing).max(0);
+        let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
+        if capacity.total <= base && lacking == 0 && has_launched {
+            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
+            units.going
+        } else if capacity.total <= base && !is_begun {
+            let replaced = units.young.saturating_add(missing) - raised;
+            // Those that it was seen to replace once may not show in a later count.
+            let replaced = if self.fulfilled { replaced.max(self.count.by_itself) } else { replaced };
+            replaced.min(units.going - lacking).max(0)
+        } else {
+            // The fleet replaces, beside the raise, the living members that it has dropped since.
+            let dropped = (units.old - capacity.fulfilled).max(0);
+            self.count.by_itself.max(dropped).min(units.going)
+        }
+    }
+
     pub(super) fn read(&mut self, now: BootInstant, incident: &Incident, fleet: Fleet) {
         if self.is_changed_by_another(now, &fleet) {
             return self.go_on(now + STRANGE_PAUSE, self.stage);
@@ -59,11 +103,8 @@ impl AskCapacity {
             () => self.wait(now),
         }
     }
-
-    pub(super) fn counted(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
-        let Some(mut fleet) = self.fleet.clone() else {
-            return self.go_on(now, Stage::Read);
-        };
+    /// When the next of the others goes, and whether nothing may be raised until then.
+    fn see_who_goes(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
         let another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
         self.count.at = now;
         self.count.another_goes_at = another_goes_at;
@@ -72,6 +113,13 @@ impl AskCapacity {
             None if self.count.by_marks.is_none() => Others::Stay,
             _ => Others::Go,
         };
+    }
+
+    pub(super) fn counted(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
+        let Some(mut fleet) = self.fleet.clone() else {
+            return self.go_on(now, Stage::Read);
+        };
+        self.see_who_goes(now, incident, members);
         let units = Units::of(&fleet, members, incident, now);
         self.count.idle = units.idle;
         fleet.capacity.fulfilled -= units.idle;
@@ -122,11 +170,18 @@ impl AskCapacity {
             self.look_again(now);
         } else if reached && !is_doubtful {
             self.reached(now, incident);
-        } else if self.count.others == Others::AboutToGo {
-            let stands = self.raise.is_begun() && capacity.total > base;
+        } else {
+            self.wants_more(now, base, capacity.total, is_too_high, is_noted);
+        }
+    }
+
+    /// The fleet has yet to get what is wanted: it is raised, waited for, or put off until another victim has gone.
+    fn wants_more(&mut self, now: BootInstant, base: i32, total: i32, is_too_high: bool, is_noted: bool) {
+        if self.count.others == Others::AboutToGo {
+            let stands = self.raise.is_begun() && total > base;
             self.count.wanted = None;
             if stands { self.go_on(now, Stage::StandBack) } else { self.look_again(now) }
-        } else if capacity.total >= wanted && !is_too_high {
+        } else if self.count.wanted.is_some_and(|wanted| total >= wanted) && !is_too_high {
             // Another victim that counted the same has written it for both, or the fleet is at it by itself.
             self.is_raised = true;
             self.wait(now);
