@@ -18,11 +18,7 @@ pub(super) fn begun(
     now: BootInstant,
 ) -> String {
     let again = if incident.start.earlier == Earlier::Restart { ", seen again after a restart" } else { "" };
-    let groups = match registrations {
-        None => "leave the target groups once they are found".to_owned(),
-        Some([]) => "this instance is in no target group".to_owned(),
-        Some(registrations) => format!("leave {}", join(registrations.iter().map(|it| it.name().to_owned()))),
-    };
+    let groups = left(registrations);
     let first = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::successor_first);
     let hooks = plan.is_none_or(|plan| !plan.termination_hooks().is_empty());
     let serves_on = manner == (Manner::ServeOn, true);
@@ -72,6 +68,15 @@ pub(super) fn begun(
         (Signal::Notice, action) => {
             format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}")
         }
+    }
+}
+
+/// A part of a sentence: the target groups that are left. `None`: nobody knows them yet.
+fn left(registrations: Option<&[Registration]>) -> String {
+    match registrations {
+        None => "leave the target groups once they are found".to_owned(),
+        Some([]) => "this instance is in no target group".to_owned(),
+        Some(registrations) => format!("leave {}", join(registrations.iter().map(|it| it.name().to_owned()))),
     }
 }
 
