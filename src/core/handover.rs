@@ -279,7 +279,9 @@ impl Handover {
     fn learn(&mut self, news: News, now: BootInstant) {
         match news {
             News::Registrations { found, unclear, missing } => {
-                self.facts.incident.unclear.extend(unclear);
+                let known = &mut self.facts.incident.unclear;
+                let unclear: Vec<_> = unclear.into_iter().filter(|group| !known.contains(group)).collect();
+                known.extend(unclear);
                 self.facts.incident.missing = missing;
                 self.learn_registrations(found, now);
             }

@@ -136,7 +136,7 @@ impl Duties {
     }
 
     /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is gone, another
-    /// may stand under its name. Each is looked up once.
+    /// may stand under its name.
     pub(super) fn hear_of_target_groups(
         &mut self,
         answer: &Answer,
@@ -163,9 +163,11 @@ impl Duties {
             },
         };
         let is_again = looks().any(|before| before == among);
-        if !is_again && (!among.is_empty() || matches!(answer, Answer::Failed(_))) {
-            let find = self.registrations_among(Some(among), incident, now).late(crowd, incident.deadline, now);
-            self.find_registrations.push(find);
+        let is_gone = matches!(answer, Answer::Failed(_));
+        if !is_again && (!among.is_empty() || is_gone) {
+            let listed = if is_gone { Vec::new() } else { among.clone() };
+            let find = self.registrations_among(Some(among), incident, now).of_owner(listed);
+            self.find_registrations.push(find.late(crowd, incident.deadline, now));
         }
     }
 

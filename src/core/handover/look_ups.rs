@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::course::{HandingOver, News, Situation};
-use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
+use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd, LAST_LOOK};
 use super::lifecycle::PATIENT_AFTER;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, Patience, its_attempts};
@@ -17,15 +17,21 @@ pub(super) struct FindRegistrations {
     among: Option<Vec<TargetGroupArn>>,
     /// Begun because something has changed meanwhile. The end waits for it, and nothing else does.
     is_late: bool,
+    /// Those that the owner lists since, in which this instance is not seen yet: AWS may register it in a moment.
+    not_seen: Vec<TargetGroupArn>,
+    looks: usize,
     attempts: Attempts,
 }
+
+/// The pauses between looks for this instance in a target group that its owner lists since.
+const NOT_SEEN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
 
 /// The calls of one such look: DescribeTargetGroups and DescribeTargetHealth.
 const CALLS_A_LATE_LOOK: u32 = 2;
 
 impl FindRegistrations {
     pub(super) fn new(among: Option<Vec<TargetGroupArn>>, attempts: Attempts) -> FindRegistrations {
-        FindRegistrations { among, is_late: false, attempts }
+        FindRegistrations { among, is_late: false, not_seen: Vec::new(), looks: 0, attempts }
     }
 
     /// Spreads this look, because all members of a group learn of the change in the same moment.
@@ -33,6 +39,25 @@ impl FindRegistrations {
         let mut late = FindRegistrations { is_late: true, ..self };
         crowd.spread_last(&mut late.attempts, now, deadline, Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK));
         late
+    }
+
+    /// These are the owner's by now.
+    pub(super) fn of_owner(self, not_seen: Vec<TargetGroupArn>) -> FindRegistrations {
+        FindRegistrations { not_seen, ..self }
+    }
+
+    /// Takes the groups in which this instance is by now. One that it is not in is looked into again, while there is time.
+    fn looked(&mut self, situation: &Situation<'_>, is_in: impl Fn(&TargetGroupArn) -> bool) {
+        self.not_seen.retain(|group| !is_in(group));
+        self.looks += 1;
+        let pause = NOT_SEEN.get(self.looks - 1).filter(|_| !self.not_seen.is_empty());
+        let Some(from) = pause.map(|pause| situation.now + *pause) else { return self.attempts.end() };
+        let (bucket, deadline) = (Bucket::ELB_LOOKS.of_looks(CALLS_A_LATE_LOOK), situation.incident.deadline);
+        self.attempts.succeeded(from);
+        situation.crowd.spread_first(&mut self.attempts, from, bucket);
+        if self.attempts.next + LAST_LOOK >= deadline {
+            self.attempts.end();
+        }
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -64,7 +89,9 @@ impl Duty<HandingOver> for FindRegistrations {
                 Vec::new()
             }
             None => {
-                self.attempts.end();
+                self.looked(situation, |group| {
+                    unclear.contains(group) || found.iter().any(|it| it.target_group == *group)
+                });
                 unclear
             }
         };

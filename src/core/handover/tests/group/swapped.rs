@@ -227,6 +227,25 @@ fn a_swap_that_shows_late_in_health_or_in_the_group_and_one_that_is_taken_back()
 }
 
 #[test]
+fn a_target_group_in_which_aws_registers_this_instance_a_little_later_is_left_and_followed_too() {
+    for (members, registered_at) in [(3, 3_000), (3, 9_000), (30, 9_000)] {
+        let mut told = told(of(members), When::Auto, |_| {});
+        let mut world = World::new(None, &[API], true);
+        world.targets.remove(&(API, US));
+        world.changes.push((registered_at, (API, TargetState::Healthy)));
+        told.meets(&mut world, 121_000);
+        told.is_complete(&world);
+        let reports = told.handover.reports();
+        for duty in ["leave api", "successor in api"] {
+            let is_done = reports.iter().any(|it| it.duty == duty && it.done);
+            assert!(is_done, "{members} {registered_at} {duty}: {reports:#?}");
+        }
+        let healthy_at = world.launched_at.expect("a launch") + 15_000;
+        assert!(world.wrote("DetachInstances").iter().all(|at| *at >= healthy_at), "{:#?}", world.writes);
+    }
+}
+
+#[test]
 fn a_group_that_launches_by_itself_and_was_swapped_is_left_soon() {
     let Plan::Group { mut group, .. } = of(3) else { panic!("a group") };
     group.capacity_rebalance = true;
