@@ -1,7 +1,7 @@
 //! `spot-relay check`: everything that would go wrong in the two minutes, found now; one line each, with the remedy.
 //!
-//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others in a form that changes nothing. Each part has a
-//! limit of its own, so that it ends whatever does not answer.
+//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others in a form that changes
+//! nothing. Each part has a limit of its own, so that it ends whatever does not answer.
 
 mod aws;
 mod configuration;

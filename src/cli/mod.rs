@@ -28,9 +28,9 @@ use crate::telemetry::logging::{self, LogFormat};
 /// Hands a Spot instance's work over when the two-minute notice comes
 ///
 /// spot-relay runs on an EC2 Spot instance behind a load balancer and watches the instance metadata. When AWS gives the
-/// two-minute notice, it takes its own instance out of its target groups, asks the owner of the instance to launch a successor,
-/// waits until the last request is answered, and sees the successor into service. Without any configuration it finds out by itself
-/// which target groups and which owner these are.
+/// two-minute notice, it takes its own instance out of its target groups, asks the owner of the instance to launch a
+/// successor, waits until the last request is answered, and sees the successor into service. Without any configuration
+/// it finds out by itself which target groups and which owner these are.
 #[derive(Debug, Parser)]
 #[command(name = "spot-relay", version, max_term_width = 100)]
 struct Cli {

@@ -134,8 +134,8 @@ impl AutoScaling {
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// Launches so much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with errors. For a
-    /// group with several zones AWS wants one of them.
+    /// Launches so much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with
+    /// errors. For a group with several zones AWS wants one of them.
     pub async fn launch_instances(
         &self,
         group: &str,

@@ -52,8 +52,8 @@ impl Caller {
         answer
     }
 
-    /// The items of every page of a listing. `page` asks for one page, by its token; `items` tells its items and the next token.
-    /// A page that names its own token as the next is the last.
+    /// The items of every page of a listing. `page` asks for one page, by its token; `items` tells its items and the
+    /// next token. A page that names its own token as the next is the last.
     pub(super) async fn pages<A, E, T, F>(
         &self,
         page: impl Fn(Option<String>) -> F,

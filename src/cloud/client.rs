@@ -1,8 +1,8 @@
 //! HTTP clients: they are made here alone, for AWS, for the webhook and for the question whether the application is ready.
 //!
 //! A client speaks HTTP/1.1 and keeps its connections. Invariants: it follows no redirect, and it repeats no request that was
-//! sent. HTTPS goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain HTTP never
-//! goes through one, because a proxy would read the credentials and secrets in it.
+//! sent. HTTPS goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain
+//! HTTP never goes through one, because a proxy would read the credentials and secrets in it.
 
 use std::sync::Arc;
 use std::thread;
@@ -19,8 +19,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::names::Names;
 
-/// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's resolver is
-/// asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a host share it.
+/// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's
+/// resolver is asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a
+/// host share it.
 pub fn client(
     trusted: Option<Arc<RootCertStore>>,
     names: Option<Arc<dyn Resolve>>,
@@ -44,7 +45,8 @@ pub(crate) fn for_questions() -> anyhow::Result<Client> {
     client(None, None, Duration::from_secs(2))
 }
 
-/// Makes a client for posts: it connects within two seconds, which leaves the answer a third one, and keeps the addresses that it finds.
+/// Makes a client for posts: it connects within two seconds, which leaves the answer a third one, and keeps the
+/// addresses that it finds.
 pub fn for_posts(is_https: bool) -> BoxFuture<'static, anyhow::Result<Client>> {
     const CONNECT_LIMIT: Duration = Duration::from_secs(2);
     Box::pin(async move {

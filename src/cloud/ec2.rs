@@ -22,7 +22,8 @@ impl Ec2 {
     }
 }
 
-/// Hands members on that have one name and one type where they come from and in a request. Lists are none of them: their setters add.
+/// Hands members on that have one name and one type where they come from and in a request. Lists are none of them:
+/// their setters add.
 macro_rules! handed_on {
     ($from:expr => $request:expr, $($member:ident)+) => {{
         let request = $request;

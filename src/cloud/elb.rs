@@ -173,8 +173,9 @@ impl Elb {
         Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
     }
 
-    /// This instance's registrations, in whatever state: by instance id, or by private address in `ip` groups of its VPC. Those
-    /// of `known` are only asked for their targets. A group that AWS does not tell of is in doubt, and holds up no other.
+    /// This instance's registrations, in whatever state: by instance id, or by private address in `ip` groups of its
+    /// VPC. Those of `known` are only asked for their targets. A group that AWS does not tell of is in doubt, and holds
+    /// up no other.
     pub async fn find_registrations(
         &self,
         identity: &Identity,

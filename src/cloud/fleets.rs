@@ -16,7 +16,7 @@ use crate::core::retry::{Failure, FailureKind};
 /// The members of a fleet, as far as AWS tells of them.
 pub struct FleetMembers {
     pub members: Vec<FleetMember>,
-    /// Why their Spot requests say nothing, so that no member shows that AWS takes it.
+    /// The reason why their Spot requests say nothing, so that no member shows that AWS takes it.
     pub without_requests: Option<Failure>,
 }
 
@@ -109,8 +109,8 @@ impl Ec2 {
     }
 }
 
-/// Tells whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate` the request
-/// has its last status at the notice already, while the instance runs on for two minutes.
+/// Tells whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate`
+/// the request has its last status at the notice already, while the instance runs on for two minutes.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
 fn says_taken(code: &str) -> bool {
     const LAST: [&str; 3] = [
@@ -133,8 +133,8 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
     }
 }
 
-/// `FleetState` and `SpotFleetRequestState` have the same words but for the end. A fleet that maintains its capacity until a time
-/// that has passed launches no more than one that was deleted.
+/// `FleetState` and `SpotFleetRequestState` have the same words but for the end. A fleet that maintains its capacity
+/// until a time that has passed launches no more than one that was deleted.
 pub(super) fn state(
     name: Option<&str>,
     type_: FleetType,

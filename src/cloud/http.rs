@@ -131,8 +131,8 @@ impl Clients {
         Ok(lock(&self.made).entry(route).or_insert(Made { client, number }).clone())
     }
 
-    /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a server that is well.
-    /// The connections that are idle beside it go with it, but for those of a client that was made since.
+    /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a
+    /// server that is well. The connections that are idle beside it go with it, but for those of a client that was made since.
     fn offer_to_give_up(self: &Arc<Self>, route: Route, number: u64, offered: &CaptureSmithyConnection) {
         let clients = self.clone();
         offered.set_connection_retriever(move || {

@@ -279,8 +279,8 @@ impl Imds {
         answer
     }
 
-    /// The reply, within its limit. The body stands apart, with its time: only a reply that is used needs a good one, and a status
-    /// counts also where its body does not end. It is read in every case, for the connection to be used again.
+    /// The reply, within its limit. The body stands apart, with its time: only a reply that is used needs a good one,
+    /// and a status counts also where its body does not end. It is read in every case, for the connection to be used again.
     async fn answer_to(
         &self,
         endpoint: &str,

@@ -19,8 +19,8 @@ impl Ec2 {
         self.known_memory().get(name).copied().flatten()
     }
 
-    /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited for again,
-    /// until the next round of look-ups asks.
+    /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited
+    /// for again, until the next round of look-ups asks.
     pub async fn learn_new_types(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !self.known_memory().contains_key(name));
         let learned = self.describe_instance_types(names.clone()).await;

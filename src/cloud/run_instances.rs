@@ -191,8 +191,8 @@ fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
     handed_on!(described => BlockDeviceMapping::builder(), device_name virtual_name no_device).set_ebs(ebs).build()
 }
 
-/// Everything but addresses and prefixes that are named: no second instance can have them. An interface that is named lies in a
-/// subnet already.
+/// Everything but addresses and prefixes that are named: no second instance can have them. An interface that is named
+/// lies in a subnet already.
 fn interface(
     described: &LaunchTemplateInstanceNetworkInterfaceSpecification,
     subnet_id: Option<&str>,

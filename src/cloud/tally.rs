@@ -64,7 +64,8 @@ impl Tally {
         Self { count: Some(Arc::new(count)), ..Self::default() }
     }
 
-    /// IAM's last word on an action: what AWS has looked at was allowed, whatever it answered. `None` where there is no word yet.
+    /// IAM's last word on an action: what AWS has looked at was allowed, whatever it answered. `None` where there is no
+    /// word yet.
     pub fn is_allowed(&self, action: &str) -> Option<bool> {
         self.iam_answers.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied()
     }

@@ -146,7 +146,7 @@ impl Arrival {
         self.errand
     }
 
-    /// Where this instance is registered or is about to be: what a notice that comes now has to leave.
+    /// The places in which this instance is registered or is about to be: what a notice that comes now has to leave.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
         self.duties.serves.iter().filter(|it| it.is_begun()).map(Serve::registration)
     }
@@ -157,8 +157,8 @@ impl Arrival {
             || self.duties.rejoin_group.as_ref().is_some_and(RejoinGroup::may_attach)
     }
 
-    /// Tells whether a recommendation or a scheduled event waits for the end of this arrival. An arrival that waits for a missing
-    /// or unhealthy group gives way after a time.
+    /// Tells whether a recommendation or a scheduled event waits for the end of this arrival. An arrival that waits for
+    /// a missing or unhealthy group gives way after a time.
     pub fn holds_up(&self, now: BootInstant) -> bool {
         self.errand != Errand::Arrive || now < self.holds_up_until
     }
@@ -220,7 +220,8 @@ impl Arrival {
         failure
     }
 
-    /// The target groups in which this instance is to serve. One that is gone is no place to arrive in; of a comeback it is told.
+    /// The target groups in which this instance is to serve. One that is gone is no place to arrive in; of a comeback
+    /// it is told.
     fn places(&self) -> impl Iterator<Item = &Serve> {
         let counts = |it: &&Serve| self.errand != Errand::Arrive || !it.is_gone();
         self.duties.serves.iter().filter(|it| self.duties.lets_register_in(it)).filter(counts)
@@ -251,7 +252,7 @@ impl Arrival {
         self.milestones.push(milestone(kind, now, message, None));
     }
 
-    /// When [`Arrival::due`] has to be asked again at the latest, if nothing is answered before.
+    /// The instant at which [`Arrival::due`] has to be asked again at the latest, if nothing is answered before.
     pub fn wake(&self) -> Option<BootInstant> {
         if self.finished {
             return None;

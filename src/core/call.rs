@@ -36,8 +36,8 @@ pub enum Call {
         among: Option<Vec<TargetGroupArn>>,
     },
     FindPlan,
-    /// The Auto Scaling group that holds this instance, by its tag and whoever launches a successor, with the hooks that it has
-    /// now.
+    /// The Auto Scaling group that holds this instance, by its tag and whoever launches a successor, with the hooks
+    /// that it has now.
     FindGroup,
     DeregisterTargets {
         target_group: TargetGroupArn,
@@ -173,7 +173,7 @@ pub enum Call {
 }
 
 words! {
-    /// What a lifecycle action is completed with.
+    /// The result with which a lifecycle action is completed.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum HookResult {
         Continue = "CONTINUE",
@@ -219,7 +219,7 @@ pub enum Answer {
     },
     Launched(Launched),
     Instances(Vec<Instance>),
-    /// How a command ended, in words.
+    /// The end of a command, in words.
     Hook {
         succeeded: bool,
         how: String,

@@ -56,7 +56,8 @@ pub(crate) trait Duty<C: Course> {
     /// The answer has failed the duty, or does not fit: the call is made again after a pause.
     fn take(&mut self, situation: &mut C::Situation<'_>, answer: Answer) -> Result<C::News, Answer>;
 
-    /// When the next call is due, if one is to come; where there are several instants, the first after `since`.
+    /// The instant at which the next call is due, if one is to come; where there are several instants, the first after
+    /// `since`.
     fn wake(&self, _since: BootInstant) -> Option<BootInstant> {
         self.attempts().wake()
     }
@@ -127,7 +128,7 @@ pub(crate) fn each<'a, C: Course + 'a, D: Duty<C> + 'a>(
     duties.into_iter().map(|duty| duty as &dyn Duty<C>)
 }
 
-/// As [`each`], to be changed.
+/// The same as [`each`], to be changed.
 pub(crate) fn each_mut<'a, C: Course + 'a, D: Duty<C> + 'a>(
     duties: impl IntoIterator<Item = &'a mut D>,
 ) -> impl Iterator<Item = &'a mut dyn Duty<C>> {

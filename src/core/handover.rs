@@ -296,7 +296,7 @@ impl Handover {
         }
     }
 
-    /// When [`Handover::due`] has to be asked again at the latest, if nothing is answered before.
+    /// The instant at which [`Handover::due`] has to be asked again at the latest, if nothing is answered before.
     pub fn wake(&self) -> Option<BootInstant> {
         if self.outcome().is_some() {
             return self.looks_after_at();

@@ -1,7 +1,7 @@
 //! One incident: what the signals of one interruption have in common, how far this instance is in it, and what is kept of it.
 //!
-//! The life owns it and lends it to its handover; `handover.json`, the status, the log, the webhook and the hooks are told from
-//! it. It keeps what nobody can look up again. Data, and conclusions from it; who writes it down is an edge.
+//! The life owns it and lends it to its handover; `handover.json`, the status, the log, the webhook and the hooks are
+//! told from it. It keeps what nobody can look up again. Data, and conclusions from it; who writes it down is an edge.
 
 mod about;
 mod launch_step;
@@ -46,15 +46,15 @@ pub struct Incident {
     pub event: Option<String>,
     /// The boot in which it began, where the machine has rebooted since: its client tokens stay the same.
     pub first_boot: Option<String>,
-    /// When it began, by AWS's clock.
+    /// Its beginning by AWS's clock.
     pub begun_at: Timestamp,
-    /// When it began, on the boot clock of the incident's boot, as the milestones' instants.
+    /// Its beginning on the boot clock of the incident's boot, as the milestones' instants.
     pub begun: BootInstant,
     /// The deadline. For a recommendation a successor is waited for until then.
     pub deadline: BootInstant,
     #[serde(flatten)]
     pub phase: Phase,
-    /// When this instance began to leave its target groups. Once begun, leaving goes on.
+    /// The instant at which this instance began to leave its target groups. Once begun, leaving goes on.
     pub leaving_since: Option<BootInstant>,
     pub registrations: Registrations,
     pub plan: Option<Plan>,
@@ -86,12 +86,12 @@ pub struct Incident {
     /// This process's part.
     #[serde(skip)]
     pub start: Start,
-    /// How many of the milestones the daemon has told.
+    /// The number of milestones that the daemon has told.
     #[serde(skip)]
     pub(crate) told: usize,
 }
 
-/// How one process takes an incident up. The next process finds this anew.
+/// The way in which one process takes an incident up. The next process finds this out again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     pub identity: Identity,
@@ -103,8 +103,9 @@ pub struct Start {
     pub clocks: (Timestamp, BootInstant),
     /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
     pub successors_since: Option<Timestamp>,
-    /// No process of ours can have launched for this incident before this: what a client token brings that is older was launched
-    /// for another incident, whose record is lost. `None` where the token is known to be this incident's, or the time is not sure.
+    /// No process of ours can have launched for this incident before this: what a client token brings that is older was
+    /// launched for another incident, whose record is lost. `None` where the token is known to be this incident's, or
+    /// the time is not sure.
     pub launches_since: Option<Timestamp>,
     pub earlier: Earlier,
     /// An arrival was broken off for this handover. Until this instant a registration or an attachment that it asked for may
@@ -116,7 +117,7 @@ pub struct Start {
     pub serve_on: bool,
 }
 
-/// What came before this part of a handover.
+/// The past of this part of a handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Earlier {
     #[default]
@@ -230,7 +231,7 @@ impl Incident {
         (!self.is_open()).then_some(self.deadline)
     }
 
-    /// When that is by AWS's clock.
+    /// The same instant by AWS's clock.
     pub fn deadline_by_aws(&self) -> Option<Timestamp> {
         let (aws, boot) = self.start.clocks;
         let deadline = self.announced_deadline()?;
@@ -264,7 +265,7 @@ impl Incident {
     }
 }
 
-/// How far it is.
+/// Its phase.
 impl Incident {
     /// This instance begins to leave its target groups.
     pub(crate) fn leave(&mut self, now: BootInstant) {
@@ -284,7 +285,7 @@ impl Incident {
         self.phase = Phase::Left;
     }
 
-    /// How it is closed; `None` while anything is left to be done or to be put right.
+    /// The way in which it is closed; `None` while anything is left to be done or to be put right.
     pub fn closed(&self) -> Option<Closed> {
         match self.phase {
             Phase::Closed(how) => Some(how),
@@ -399,7 +400,8 @@ impl Incident {
         self.milestones.iter().filter_map(|milestone| milestone.successor_id.clone()).collect()
     }
 
-    /// What became of its successor, where this instance lives on beside it: a sentence for a person; `None` if none was asked for.
+    /// The fate of its successor, where this instance lives on beside it: a sentence for a person; `None` if none was
+    /// asked for.
     pub(crate) fn successor_beside(&self) -> Option<String> {
         if !self.has_reached(MilestoneKind::SuccessorRequested) {
             return None;

@@ -38,7 +38,7 @@ use sight::Sight;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub duty: DutyId,
-    /// Which handover or arrival it is, of those of this process.
+    /// The number of the handover or arrival, of those of this process.
     pub epoch: u32,
 }
 
@@ -123,7 +123,8 @@ impl Life {
     /// `incident` is this instance's last, of whatever boot.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
         let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
-        // Where a notice came within the event's handover, the event is not done: it still stands once the notice is withdrawn.
+        // Where a notice came within the event's handover, the event is not done: it still stands once the notice is
+        // withdrawn.
         let is_done = |incident: &&&Incident| {
             incident.signal != Signal::Notice && (incident.outcome.is_some() || incident.is_closed())
         };
@@ -205,7 +206,7 @@ impl Life {
         self.arrival.as_ref()
     }
 
-    /// How this instance stands: what a status says of it.
+    /// This instance's standing: what a status says of it.
     pub fn standing(&self) -> Standing {
         let phase = self.incident_of_this_boot().map(|incident| incident.phase);
         match phase {
@@ -291,7 +292,7 @@ impl Life {
         }
     }
 
-    /// When [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.
+    /// The instant at which [`Life::due`] has to be asked again at the latest, if nothing is answered or seen before.
     pub fn wake(&self) -> Option<BootInstant> {
         let handover = self.handover().and_then(Handover::wake);
         let arrival = self.arrival.as_ref().and_then(Arrival::wake);
@@ -300,7 +301,7 @@ impl Life {
         handover.into_iter().chain(arrival).chain(later).min()
     }
 
-    /// Where this instance is registered, or may be, by all that is known.
+    /// The places in which this instance is registered, or may be, by all that is known.
     fn all_known_registrations(&self, earlier: Option<Vec<Registration>>) -> Option<Vec<Registration>> {
         let mut registrations = earlier.or_else(|| self.looked_up.registrations.clone())?;
         let more = self.looked_up.registrations.iter().flatten();

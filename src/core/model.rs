@@ -219,8 +219,8 @@ impl fmt::Display for Action {
     }
 }
 
-/// The things that the notices of one interruption have in common. The notice's time is no part of it: it can shift between two
-/// looks (aws/aws-node-termination-handler#146).
+/// The things that the notices of one interruption have in common. The notice's time is no part of it: it can shift
+/// between two looks (aws/aws-node-termination-handler#146).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IncidentId {
     pub instance_id: InstanceId,

@@ -1,8 +1,8 @@
-//! Which targets of a target group are this instance's, and how they are named to AWS. Pure.
+//! This instance's targets in a target group, and their names for AWS. Pure.
 //!
 //! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of the
-//! other VPC that holds this instance's address holds a stranger (docs/aws.md 3). Ours is what is in our VPC, or in a group that
-//! the configuration names: the group of a peered VPC.
+//! other VPC that holds this instance's address holds a stranger (docs/aws.md 3). Ours is what is in our VPC, or in a
+//! group that the configuration names: the group of a peered VPC.
 
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
@@ -26,7 +26,7 @@ pub(crate) struct TargetGroup {
     /// The port on which a target is registered that names none.
     pub port: Option<u16>,
     pub load_balancers: Vec<String>,
-    /// Why AWS did not describe the group: then its ARN is all that is known.
+    /// The reason why AWS did not describe the group: then its ARN is all that is known.
     pub undescribed: Option<Failure>,
 }
 
@@ -110,8 +110,8 @@ pub(crate) fn to_register(
     (!id.is_empty() && !registration.targets.is_empty()).then_some(registration)
 }
 
-/// This instance as a target of a group of which AWS does not show the targets: on the ports that the configuration lists, else
-/// on the group's own. `None` where nobody says that it is in the group, or its address may be another instance's.
+/// This instance as a target of a group of which AWS does not show the targets: on the ports that the configuration
+/// lists, else on the group's own. `None` where nobody says that it is in the group, or its address may be another instance's.
 pub(crate) fn presumed(identity: &Identity, group: &TargetGroup, source: Source<'_>) -> Option<Registration> {
     let is_inside =
         group.target_type == TargetType::Instance || (identity.vpc_id.is_some() && identity.vpc_id == group.vpc_id);

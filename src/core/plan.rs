@@ -61,8 +61,8 @@ impl fmt::Display for Clue {
 
 impl Clue {
     /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
-    /// whichever of AWS's states it says, it tells a member that was detached (its group's tag is gone, its template's is not) from an
-    /// instance that never was in a group; the group has launched its successor already.
+    /// whichever of AWS's states it says, it tells a member that was detached (its group's tag is gone, its template's
+    /// is not) from an instance that never was in a group; the group has launched its successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
         let group = Clue::group(tags);

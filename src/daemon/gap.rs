@@ -1,4 +1,4 @@
-//! What a look-up could not find out, and the patience with which it goes about its calls.
+//! The gaps that a look-up left, and the patience with which it goes about its calls.
 
 use std::fmt;
 use std::time::Duration;
@@ -172,8 +172,8 @@ mod tests {
     use crate::core::retry::LOOK_UP;
     use crate::daemon::rounds::START_JITTER;
 
-    /// An account's bucket of calls (docs/aws.md 3 and 4), in milliseconds. A refused call may cost it what it has gathered for
-    /// the next one.
+    /// An account's bucket of calls (docs/aws.md 3 and 4), in milliseconds. A refused call may cost it what it has
+    /// gathered for the next one.
     struct CallBudget {
         size: f64,
         per_second: f64,
@@ -226,7 +226,7 @@ mod tests {
             Starting { seed, pauses, tempo, scans, step: 0, has_waited: false, tries: 0, failures: 0 }
         }
 
-        /// How long until the next call.
+        /// The time until the next call.
         fn answered(&mut self, taken: bool, fellows: usize) -> Duration {
             const ROUND_TRIP: Duration = Duration::from_millis(40);
             let is_first = self.step == 0 && !std::mem::replace(&mut self.has_waited, true);
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// When the last of so many that start at once is ready, in seconds, and the calls of each.
+    /// The seconds until the last of so many that start at once is ready, and the calls of each.
     fn all_start(count: usize, of: &[Of], loses: bool) -> (u64, f64) {
         let bucket = |size: f64, per_second: f64| CallBudget { size, per_second, level: size, filled: 0, loses };
         let (mut auto_scaling, mut ec2, mut elb) = (bucket(100.0, 10.0), bucket(100.0, 20.0), bucket(40.0, 10.0));

@@ -18,7 +18,7 @@ use crate::host::threads;
 
 /// The pauses between two tries.
 pub(super) const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
-/// How long a connection waits for files of the AWS configuration, and how many may do so at the same time.
+/// A connection waits this long for files of the AWS configuration, and so many may do so at the same time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const MOST_READERS: usize = 2;
 /// The wait for the record at the start.

@@ -14,8 +14,8 @@ use crate::core::retry;
 use crate::host::boot;
 
 impl Daemon {
-    /// Reads the identity. It connects to AWS where it has not yet, where the connections are dead, and where this may be another
-    /// instance.
+    /// Reads the identity. It connects to AWS where it has not yet, where the connections are dead, and where this may
+    /// be another instance.
     pub(super) fn begin_identify(&mut self) {
         let connects = self.aws.is_none() || self.life.is_none() || self.reconnect || self.another.is_some();
         let (imds, clock) = (self.imds.clone(), self.clock.clone());
@@ -32,8 +32,9 @@ impl Daemon {
         self.begin(Purpose::Identify, async move { Event::Identified(identify.await) });
     }
 
-    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the life begins
-    /// anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd one is not kept.
+    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the
+    /// life begins anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd
+    /// one is not kept.
     fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
         let Some(life) = &self.life else { return false };
         let known = life.identity();

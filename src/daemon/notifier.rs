@@ -1,4 +1,4 @@
-//! When which milestone is posted to the webhook: a queue with an end, one POST at a time and in order.
+//! Posts milestones to the webhook: a queue with an end, one POST at a time and in order.
 //!
 //! A webhook that does not take a milestone is asked again, after as long as it says (`Retry-After`) or after growing
 //! pauses. What has gathered by then goes out as one POST. A milestone is given up a minute after the deadline at the

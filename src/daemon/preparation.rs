@@ -24,7 +24,7 @@ use crate::core::retry::{Failure, FailureKind};
 pub(super) struct Preparation {
     pub(super) rounds: Rounds,
     plan: Option<Plan>,
-    /// What a raise of the fleet needs and IAM denies, each in a sentence.
+    /// The permissions that a raise of the fleet needs and IAM denies, each in a sentence.
     denied_reads: Vec<String>,
     /// The last round did not find the owner that is known.
     owner_is_missed: bool,

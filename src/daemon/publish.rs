@@ -26,8 +26,8 @@ use crate::host::files::{CredentialsStatus, Files, MetadataTrouble, Moment, Owne
 use crate::host::processes;
 use crate::host::systemd::Systemd;
 
-/// The wait for the last files at the end of the process. A busy disk takes a second for what it has to keep; one that does not
-/// answer holds no process up for longer.
+/// The wait for the last files at the end of the process. A busy disk takes a second for what it has to keep; one that
+/// does not answer holds no process up for longer.
 pub(super) const LAST_WRITE: Duration = Duration::from_secs(5);
 /// The pause between two writes of the status while nothing happens.
 const IDLE_WRITE: Duration = Duration::from_secs(10);

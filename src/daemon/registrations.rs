@@ -75,8 +75,8 @@ pub(crate) async fn add_delays(asked: &Parties, found: &mut FoundRegistrations) 
     Ok(())
 }
 
-/// Asks for the deregistration delays of all these groups: somebody may have changed those that are known. One that cannot be had
-/// stays as it was.
+/// Asks for the deregistration delays of all these groups: somebody may have changed those that are known. One that
+/// cannot be had stays as it was.
 pub(super) async fn renew_delays(asked: &Parties, found: &mut FoundRegistrations) -> Result<(), Failure> {
     let groups = found.registrations.iter().map(|it| it.target_group.clone());
     let known: Vec<TargetGroupArn> = groups.filter(|arn| !found.without_delay.contains(arn)).collect();

@@ -1,4 +1,4 @@
-//! When what is known is looked up again: the rounds of look-ups, the scans of all target groups, and the credentials.
+//! Repeats what keeps knowledge fresh: the rounds of look-ups, the scans of all target groups, and the credentials.
 //!
 //! Invariant: looked up at start, spread by jitter, and rarely again; a round that fails is tried again with growing pauses.
 
@@ -17,7 +17,8 @@ pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
 /// The delay of what was put off at the start, and up to five times as long, spread over all fellows.
 pub(super) const PUT_OFF_BY: Duration = Duration::from_secs(60);
-/// An instance whose tags name no owner, or that is in no target group yet may just have booted: looked for again soon, then less and less often.
+/// An instance whose tags name no owner, or that is in no target group yet may just have booted: looked for again soon,
+/// then less and less often.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
 /// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
 const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(2 * 60 * 60) };
@@ -50,8 +51,9 @@ pub(super) struct Rounds {
     seed: u64,
     /// Others of a group may begin in the same moment.
     in_turn: bool,
-    /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance in none:
-    /// at start, and at a recommendation. No other way finds a registration that neither the owner nor a person names.
+    /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance
+    /// in none: at start, and at a recommendation. No other way finds a registration that neither the owner nor a
+    /// person names.
     scan_wanted: bool,
     scan_due: bool,
     /// The last scan took too long to be repeated at a notice: "in no target group" is believed then.

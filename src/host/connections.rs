@@ -49,8 +49,8 @@ fn count(ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> 
     Ok(found)
 }
 
-/// Tells whether container software has made a bridge here: then a port may be published, which sends its requests into another
-/// network namespace although a proxy listens on it in this one.
+/// Tells whether container software has made a bridge here: then a port may be published, which sends its requests into
+/// another network namespace although a proxy listens on it in this one.
 fn has_container_bridge(interfaces: &Path) -> bool {
     let Ok(entries) = fs::read_dir(interfaces) else { return false };
     let is_bridge = |name: &str| CONTAINER_BRIDGES.iter().any(|prefix| name.starts_with(prefix));

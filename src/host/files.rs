@@ -21,8 +21,8 @@ use crate::core::life::Standing;
 use crate::core::model::{BootInstant, Identity, Registration};
 use crate::core::words::words;
 
-/// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of it what
-/// other programs read: this file is between the two of them.
+/// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of
+/// it what other programs read: this file is between the two of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,

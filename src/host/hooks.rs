@@ -40,9 +40,9 @@ pub const LINES_A_SECOND: u64 = 50;
 /// The size of a piece that is read before the other tasks have their turn.
 const PIECE: usize = 8192;
 
-/// Variables that systemd passes to the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). A hook that took it for its
-/// own would speak in the daemon's name, or write its log to where its output does not go. What describes the unit
-/// stays: `INVOCATION_ID`, `STATE_DIRECTORY`, `CREDENTIALS_DIRECTORY` and the like.
+/// Variables that systemd passes to the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). A hook that
+/// took it for its own would speak in the daemon's name, or write its log to where its output does not go. What
+/// describes the unit stays: `INVOCATION_ID`, `STATE_DIRECTORY`, `CREDENTIALS_DIRECTORY` and the like.
 const NOT_FOR_HOOKS: [&str; 13] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",

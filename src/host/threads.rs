@@ -1,6 +1,7 @@
 //! Work that may wait for a disk or read much of the kernel's tables, on a thread of its own.
 //!
-//! Invariant: a thread that cannot be had is an error, and no end of whoever asked for it (tokio's own `spawn_blocking` panics).
+//! Invariant: a thread that cannot be had is an error, and no end of whoever asked for it (tokio's own `spawn_blocking`
+//! panics).
 
 use std::future::Future;
 use std::io;

@@ -70,7 +70,7 @@ fn reference(query: &Query) -> Option<TemplateReference> {
     (reference.id.is_some() || reference.name.is_some()).then_some(reference)
 }
 
-/// What AWS refuses whatever the capacity.
+/// The requests that AWS refuses whatever the capacity.
 fn refused(query: &Query, template: &TemplateVersion, life_cycle: LifeCycle) -> Result<(), Refusal> {
     let tags_requests =
         !template.spot_request_tags.is_empty() || !specified_tags(query, "spot-instances-request").is_empty();

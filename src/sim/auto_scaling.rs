@@ -21,7 +21,7 @@ impl World {
         self.auto_scaling_groups.iter().find(|group| group.member(instance).is_some())
     }
 
-    /// How many members are wanting: the desired capacity and a replacement for each member at risk, less the active
+    /// The number of members that are wanting: the desired capacity and a replacement for each member at risk, less the active
     /// ones.
     fn wanting(&self, group: &AutoScalingGroup) -> u32 {
         let at_risk = |member: &&Member| self.instance(&member.instance).is_some_and(|instance| instance.at_risk);
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// Where the group would launch, best first: the zones with the fewest active members, every type in each.
+    /// The places in which the group would launch, best first: the zones with the fewest active members, every type in each.
     pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<InstancePlace> {
         let crowd = |zone: &str| {
             let lives_in = |id: &str| self.instance(id).is_some_and(|instance| instance.place.zone == zone);

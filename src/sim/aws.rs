@@ -55,7 +55,8 @@ fn perform(world: &mut World, call: &ApiCall) -> ApiAnswer {
     answer.unwrap_or_else(|| Err(Refusal::invalid_action(&call.action)))
 }
 
-/// The caller's name is believed, but somebody must have signed, with keys that have not expired, and by a clock that is right.
+/// The caller's name is believed, but somebody must have signed, with keys that have not expired, and by a clock that
+/// is right.
 fn permitted(world: &mut World, call: &ApiCall, headers: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let ec2 = call.service == "ec2";
     let Some(authorization) = headers.get("authorization") else {

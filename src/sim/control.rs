@@ -1,6 +1,7 @@
 //! A listener for suites in other languages and for benchmarks: looks at the world and makes things happen, in JSON.
 //!
-//! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/member`, `/scheduled-events`,
+//! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/member`,
+//! `/scheduled-events`,
 //! `/no-capacity`, `/target-health`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
 
 use std::sync::Arc;

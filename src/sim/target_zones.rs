@@ -1,4 +1,4 @@
-//! Where a target is: which addresses lie in a target group's VPC, in which zone, and whether the load balancer serves it.
+//! The place of a target: which addresses lie in a target group's VPC, in which zone, and whether the load balancer serves it.
 //!
 //! The zone of an address inside the VPC is AWS's: RegisterTargets refuses another one. An address outside is registered
 //! with `all`, or behind a Network Load Balancer with a zone.

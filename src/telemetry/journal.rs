@@ -34,8 +34,8 @@ const LONGEST_NAME: usize = 64;
 /// The longest line on the stream: journald cuts longer ones (`LineMax=`), and half a line must not stand there.
 const LONGEST_LINE: usize = 32 * 1024;
 
-/// Tells whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it (systemd.exec(5)), and
-/// stays in the environment when somebody sends the output elsewhere.
+/// Tells whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it
+/// (systemd.exec(5)), and stays in the environment when somebody sends the output elsewhere.
 pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
         let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;

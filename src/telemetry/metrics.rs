@@ -261,8 +261,8 @@ mod tests {
     fn every_series_stands_from_the_start_at_zero_or_nan() {
         let text = metrics().text(at(160));
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Looks, notices, milestones (and those of a handover), its end, credentials, calls, retries, hooks, posts; age, build,
-        // start; outcomes, targets, owners.
+        // Looks, notices, milestones (and those of a handover), its end, credentials, calls, retries, hooks, posts;
+        // age, build, start; outcomes, targets, owners.
         assert_eq!(series.len(), 5 + 1 + 13 + 11 + 1 + 1 + 2 * 7 + 1 + 4 + 7 + 3 + 2 + 1 + 5, "{text}");
         for line in &series {
             let (name, value) = line.rsplit_once(' ').unwrap();

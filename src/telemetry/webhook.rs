@@ -207,8 +207,8 @@ async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
     body
 }
 
-/// The part of the answer that a person gets to see. Servers like to repeat what was asked for (`Cannot POST /services/...`), so
-/// one that does is not shown at all: a secret that is cut in two cannot be recognised.
+/// The part of the answer that a person gets to see. Servers like to repeat what was asked for (`Cannot POST
+/// /services/...`), so one that does is not shown at all: a secret that is cut in two cannot be recognised.
 fn said(body: &[u8], secrets: &[String]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     if secrets.iter().any(|secret| body.contains(secret.as_str())) {

@@ -50,7 +50,7 @@ fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
     Finding::fail(check, format!("{error:#}")).remedy(remedy)
 }
 
-/// Which of them lie in one zone is known to AWS alone.
+/// AWS alone knows which of them lie in one zone.
 fn subnets(successor: &Successor) -> Option<Finding> {
     let launches = matches!(successor.owner, OwnerChoice::Discover | OwnerChoice::LaunchTemplate);
     let count = successor.subnets.len();

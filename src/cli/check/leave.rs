@@ -1,4 +1,5 @@
-//! When this instance would leave its target groups on a notice, why, and what would make it serve on for longer.
+//! The moment at which this instance would leave its target groups on a notice, the reason, and what would make it
+//! serve on for longer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the owner lists beside target groups that are there: groups that are gone, VPC Lattice, Classic Load Balancers; and
+//! The owner's list beside target groups that are there: groups that are gone, VPC Lattice, Classic Load Balancers; and
 //! whether the load balancers serve the zones that the successor may go to.
 
 use super::finding::Finding;

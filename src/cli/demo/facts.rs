@@ -1,4 +1,4 @@
-//! What the witnesses of the demo saw, and when.
+//! The sights of the demo's witnesses, with their instants.
 
 use std::time::Duration;
 

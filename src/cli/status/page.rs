@@ -20,8 +20,8 @@ pub(super) fn lines(report: &StatusReport, paint: Paint, width: usize) -> Vec<St
     StatusPage { paint, width, has_rows: true, has_chart: true }.lines(report)
 }
 
-/// The same for a terminal of so many lines. While a handover goes on, the rows of the daemon are left out first, and its chart
-/// then: its duties stay. Otherwise the chart of the last one is.
+/// The same for a terminal of so many lines. While a handover goes on, the rows of the daemon are left out first, and
+/// its chart then: its duties stay. Otherwise the chart of the last one is.
 pub(super) fn lines_within(report: &StatusReport, paint: Paint, width: usize, height: usize) -> Vec<String> {
     let goes_on = ["handing-over", "handed-over"].contains(&report.state);
     let smaller = [(!goes_on, goes_on), (!goes_on, false)].into_iter().map(|(has_rows, has_chart)| {

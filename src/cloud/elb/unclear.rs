@@ -1,4 +1,4 @@
-//! Why it is not known whether this instance is in a target group. Data.
+//! The reasons why it is not known whether this instance is in a target group. Data.
 
 use crate::core::retry::Failure;
 

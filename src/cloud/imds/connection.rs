@@ -17,7 +17,7 @@ use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Why there is no answer, or no end of it.
+/// The reason why there is no answer, or no end of it.
 pub(super) type Broken = Box<dyn Error + Send + Sync>;
 
 type Body = Empty<Bytes>;
@@ -34,7 +34,8 @@ pub(super) struct Connection {
 }
 
 impl Idle {
-    /// Sends the request over the idle connection, or over a new one to this URL's host, and returns the beginning of the answer.
+    /// Sends the request over the idle connection, or over a new one to this URL's host, and returns the beginning of
+    /// the answer.
     pub(super) async fn send(
         &self,
         endpoint: &str,

@@ -1,4 +1,4 @@
-//! Who this instance is, by the identity document and the items beside it.
+//! This instance's identity, by the identity document and the items beside it.
 //!
 //! Invariant: everything is bounded before it is used in a URL, a header or a call. Only the instance's id and its region
 //! have to be known; what else is missing is no reason not to work.
@@ -12,7 +12,8 @@ use super::{Imds, ImdsError, LIMIT};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
-/// At most this many network interfaces are asked for their addresses, and this many addresses of each taken: bounds of ours.
+/// No more than this many network interfaces are asked for their addresses, and this many addresses of each taken:
+/// bounds of ours.
 const MOST_INTERFACES: usize = 15;
 const MOST_ADDRESSES: usize = 50;
 const INTERFACES: &str = "latest/meta-data/network/interfaces/macs/";

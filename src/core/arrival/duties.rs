@@ -16,7 +16,7 @@ pub(super) struct Duties {
     pub(super) terminate: Option<Once>,
     pub(super) unmark: Option<Once>,
     pub(super) ready: Option<Ready>,
-    /// Which target groups, where the configuration lists them.
+    /// The search for the target groups, where the configuration lists them.
     pub(super) find: Option<FindTargetGroups>,
     pub(super) capacity: Option<PutCapacityBack>,
     pub(super) rejoin_group: Option<RejoinGroup>,

@@ -122,7 +122,7 @@ impl RejoinGroup {
         self.attempts.end();
     }
 
-    /// As in ", attached to group shop, which wants 4 instances now"; empty where nothing was changed.
+    /// A text such as ", attached to group shop, which wants 4 instances now"; empty where nothing was changed.
     pub(super) fn words(&self) -> String {
         match self.stage {
             Stage::Attached { desired } => {

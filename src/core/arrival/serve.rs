@@ -22,7 +22,7 @@ pub(super) struct Serve {
     attempts: Attempts,
     looks: usize,
     is_begun: bool,
-    /// Why AWS refused the last registration, until its cause is seen in target health.
+    /// The reason why AWS refused the last registration, until its cause is seen in target health.
     refusal: Option<Failure>,
     /// Remarks for a person.
     remark: Option<String>,
@@ -63,7 +63,7 @@ impl Serve {
         self.stage == Stage::Gone
     }
 
-    /// As far back as it can come: in the group, in a zone that gets no requests.
+    /// It is as far back as it can come: in the group, in a zone that gets no requests.
     pub(super) fn is_unserved(&self) -> bool {
         self.stage == Stage::Unserved
     }
@@ -136,7 +136,7 @@ impl Serve {
         self.attempts.succeeded(now + pause.min(longest));
     }
 
-    /// As in "healthy in web".
+    /// A text such as "healthy in web".
     pub(super) fn words(&self) -> String {
         let name = self.registration.name();
         match self.stage {

@@ -1,5 +1,5 @@
-//! The shapes of the names and ids that AWS gives, or lets somebody give: one that cannot be is told at the start, and not at the
-//! notice. They are no narrower than AWS's own rules, and of ids wider: AWS has made them longer before.
+//! The shapes of the names and ids that AWS gives, or lets somebody give: one that cannot be is told at the start, and
+//! not at the notice. They are no narrower than AWS's own rules, and of ids wider: AWS has made them longer before.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! From text to settings: each key that was written is looked up in the table of keys, and read as that says.
+//! Reads settings from text: each key that was written is looked up in the table of keys, and read as that says.
 //!
 //! Invariant: what is wrong is collected, not only the first of it; an error is in the order of the file.
 

@@ -1,4 +1,4 @@
-//! From a value as it was written to a setting: each kind of value with what is wrong about it and what would be right.
+//! Reads a setting from a value as it was written: each kind of value with what is wrong about it and what would be right.
 //!
 //! Nothing here knows in which key the value stands.
 

@@ -1,4 +1,4 @@
-//! Why a configuration cannot be used: file, line, column, key, what is wrong and what would be right.
+//! The reasons why a configuration cannot be used: file, line, column, key, what is wrong and what would be right.
 //!
 //! Invariant: the line itself is shown only where it can hold no secret.
 

@@ -1,4 +1,4 @@
-//! When a duty's next call is due: the one place where a failed call is given its next try.
+//! Decides when a duty's next call is due: the one place where a failed call is given its next try.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::core::call::Answer;
 use crate::core::model::BootInstant;
 use crate::core::retry::{Failure, FailureKind, LOOK_UP, Precedence};
 
-/// Why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
+/// The reason why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
 pub(super) const NOT_ANSWERED: &str = "its call was not answered in time";
 pub(super) const TIME_WAS_UP: &str = "time was up";
 
-/// How the pauses grow.
+/// The growth of the pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// There is a deadline: they stay as short as [`Precedence`] allows.
@@ -22,7 +22,7 @@ pub(crate) enum Patience {
     AtLeisure,
 }
 
-/// When a duty's next call is due, after its successes and its failures.
+/// The instant at which a duty's next call is due, after its successes and its failures.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     pub(crate) duty: DutyId,
@@ -37,7 +37,7 @@ pub(crate) struct Attempts {
     pub(crate) seed: u64,
     pub(crate) precedence: Precedence,
     patience: Patience,
-    /// When the last call was begun.
+    /// The beginning of the last call.
     pub(crate) begun_at: BootInstant,
 }
 
@@ -162,7 +162,7 @@ impl Attempts {
         (!self.in_flight && !self.over).then_some(self.next)
     }
 
-    /// As in "failed 3 times, last with Throttling: Rate exceeded".
+    /// A text such as "failed 3 times, last with Throttling: Rate exceeded".
     pub(crate) fn trouble(&self) -> String {
         match (&self.last_failure, self.in_flight) {
             (Some(failure), _) if self.failures == 1 => format!("failed once, with {failure}"),

@@ -1,9 +1,9 @@
-//! Which duty a call belongs to, and what each is called: in metrics, and in the line that tells of its failure.
+//! The duties that calls belong to, and their names: in metrics, and in the line that tells of its failure.
 
 use crate::core::call::HookKind;
 use crate::core::retry::FailureKind;
 
-/// Which duty a call belongs to; its answer goes back there.
+/// The duty that a call belongs to; its answer goes back there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DutyId {
     FindRegistrations(usize),
@@ -106,7 +106,7 @@ impl DutyId {
         matches!(self, Ready | FindTargetGroups | RejoinGroup | Serve(_) | Unmark | PutCapacityBack | Terminate)
     }
 
-    /// How it goes on after a failure, and what a person has to do.
+    /// The way on after a failure, and what a person has to do.
     pub fn goes_on(self, failure: FailureKind) -> &'static str {
         match (self, failure) {
             (DutyId::Mark, FailureKind::Denied) => "not tried again; spot-relay policy prints what to allow",

@@ -28,7 +28,7 @@ impl DutyReport {
         DutyReport { duty: duty.into(), done, what: what.into(), settled: done, aside: false, comes_last: false }
     }
 
-    /// As in "leave web: left after 1.2 s".
+    /// A text such as "leave web: left after 1.2 s".
     pub(crate) fn in_words(&self) -> String {
         if self.what.is_empty() { self.duty.clone() } else { format!("{}: {}", self.duty, self.what) }
     }
@@ -38,7 +38,7 @@ impl DutyReport {
         !self.done && !self.aside && !self.comes_last
     }
 
-    /// As it reads while the handover goes on: no time is up yet.
+    /// The same as it reads while the handover goes on: no time is up yet.
     pub fn so_far(self) -> DutyReport {
         let cut = |what: &str, end: &str| what.strip_suffix(end).map(|rest| rest.trim_end_matches(": ").to_owned());
         let what = [NOT_ANSWERED, TIME_WAS_UP].iter().find_map(|end| cut(&self.what, end));

@@ -30,8 +30,8 @@ pub(super) enum Among {
 }
 
 impl Among {
-    /// Where the successor shows, by owner. Members known from before the notice are none; a plan made since may name the
-    /// successor itself, so then only the launch time tells.
+    /// The place in which the successor shows, by owner. Members known from before the notice are none; a plan made
+    /// since may name the successor itself, so then only the launch time tells.
     pub(super) fn of(plan: &Plan, incident: &Incident) -> Option<Among> {
         match plan {
             Plan::Group { group, how } => {

@@ -40,7 +40,7 @@ pub(super) trait Ask: Duty<HandingOver> {
         true
     }
 
-    /// Why no successor will come, or none that this instance could wait for.
+    /// The reason why no successor will come, or none that this instance could wait for.
     fn in_vain(&self) -> Option<String> {
         None
     }
@@ -60,7 +60,7 @@ pub(super) trait Ask: Duty<HandingOver> {
         self.has_left()
     }
 
-    /// Why nobody is known to take this instance's place, as it turned out.
+    /// The reason why nobody is known to take this instance's place, as it turned out.
     fn nobody_comes(&self) -> Option<&'static str> {
         None
     }

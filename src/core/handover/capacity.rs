@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 /// A count no older than this is written; an older one is taken again.
 const COUNT_HOLDS: Duration = Duration::from_secs(4);
 
-/// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that seems to
-/// need nobody is looked at again, and so is one that has what was counted.
+/// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that
+/// seems to need nobody is looked at again, and so is one that has what was counted.
 const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
 
 /// A fleet launches within this; what a later raise launches is younger than this instance's death.
@@ -70,7 +70,7 @@ pub(super) struct AskCapacity {
     /// The part of it that was told.
     told: Asked,
     fulfilled: bool,
-    /// When the base was put back last: from the first time on what is read has the last word.
+    /// The instant at which the base was put back last: from the first time on what is read has the last word.
     back_at: Option<BootInstant>,
     reads: usize,
 }
@@ -106,15 +106,15 @@ struct Deaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Read,
-    /// As `Read`, after a write that was refused: the fleet's state tells why.
+    /// The same as `Read`, after a write that was refused: the fleet's state tells why.
     Refused,
     Count,
     Tag,
     Raise,
-    /// As `Read`, after a raise: waiting for the fleet.
+    /// The same as `Read`, after a raise: waiting for the fleet.
     Await,
     PutBack,
-    /// As `PutBack`, until another victim has gone.
+    /// The same as `PutBack`, until another victim has gone.
     StandBack,
     /// Nothing was raised.
     Untag,

@@ -40,7 +40,7 @@ pub(super) struct Situation<'a> {
     pub(super) looks_who_serves: bool,
     /// An interruption is announced, or this instance is leaving all the same.
     pub(super) is_certain: bool,
-    /// When every deregistration had been accepted.
+    /// The instant at which every deregistration had been accepted.
     pub(super) left_at: Option<BootInstant>,
     /// Every deregistration went out and was answered once, whatever the answer.
     pub(super) deregistration_tried: bool,
@@ -57,7 +57,7 @@ pub(super) struct Situation<'a> {
     pub(super) hooks_are_open: bool,
     /// The hooks may be open: IAM does not let spot-relay read the member's state.
     pub(super) hooks_are_hidden: bool,
-    /// Why requests may come from elsewhere than these registrations, as a sentence.
+    /// The reason why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
     pub(super) plan_is_known: bool,
     /// Target groups that this instance's owner has taken it out of, by a call that was accepted, and that it has not come

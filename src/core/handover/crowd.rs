@@ -33,7 +33,7 @@ impl Bucket {
         Bucket { size: self.size / calls.max(1), per_second: (self.per_second / calls.max(1)).max(1) }
     }
 
-    /// How long so many calls take.
+    /// The time that so many calls take.
     fn time_for(self, calls: u32) -> Duration {
         Duration::from_secs(calls.saturating_sub(self.size).into()) / self.per_second
     }
@@ -136,8 +136,8 @@ impl Crowd {
         latest - earlier.unwrap_or_default()
     }
 
-    /// When the fellows' calls of the same bucket that somebody waits for are through by all likelihood, once a call was
-    /// throttled. Looks begin no earlier.
+    /// The instant at which the fellows' calls of the same bucket that somebody waits for are through by all
+    /// likelihood, once a call was throttled. Looks begin no earlier.
     pub(super) fn are_through_at(&self, bucket: Bucket) -> BootInstant {
         let through = bucket.time_for(self.fellows()).mul_f64(SLACK).min(FIRST_TURN.1);
         self.throttled_at.map_or(self.begun_at, |_| self.begun_at + through)
@@ -150,8 +150,8 @@ impl Crowd {
         }
     }
 
-    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon. `may_wait`: else the first
-    /// try after a failure comes soon too, because nobody else may look for it.
+    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon. `may_wait`: else
+    /// the first try after a failure comes soon too, because nobody else may look for it.
     pub(super) fn scatter(&self, attempts: &mut Attempts, bucket: Bucket, may_wait: bool) {
         if self.throttled_at.is_some() && (may_wait || attempts.failures > 1) {
             let chance = fraction(attempts.seed ^ attempts.begun_at.since(self.begun_at).as_millis() as u64);
@@ -159,8 +159,8 @@ impl Crowd {
         }
     }
 
-    /// Keeps apart the looks of fellows that are all at it by all likelihood, as the members of a group that scales in are, also
-    /// where nothing was throttled yet.
+    /// Keeps apart the looks of fellows that are all at it by all likelihood, as the members of a group that scales in
+    /// are, also where nothing was throttled yet.
     pub(super) fn keep_apart(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
         self.spread_first(attempts, since, bucket);
         if self.fellows.is_some() {
@@ -182,8 +182,8 @@ impl Crowd {
         }
     }
 
-    /// As [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number. It is begun in time to be
-    /// answered before the deadline.
+    /// The same as [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number. It
+    /// is begun in time to be answered before the deadline.
     pub(super) fn spread_last(&self, attempts: &mut Attempts, now: BootInstant, deadline: BootInstant, bucket: Bucket) {
         let fellows = self.fellows.or(self.throttled_at.map(|_| ASSUMED_FELLOWS));
         Crowd { fellows, ..*self }.spread_first(attempts, now, bucket);

@@ -46,7 +46,7 @@ pub(super) fn pause_after_deaths(deaths: usize, seed: u64) -> Duration {
     longest.mul_f64(0.5 + retry::fraction(seed) / 2.0)
 }
 
-/// What a person can do about instances that die of this reason.
+/// Advice to a person about instances that die of this reason.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html>
 pub(super) fn advice(code: &str) -> &'static str {
     match code {

@@ -135,8 +135,8 @@ impl Duties {
         FindRegistrations::new(among, Attempts::new(id, now, seed(incident, "look-ups")))
     }
 
-    /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is gone, another
-    /// may stand under its name.
+    /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is
+    /// gone, another may stand under its name.
     pub(super) fn hear_of_target_groups(
         &mut self,
         answer: &Answer,

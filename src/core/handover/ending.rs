@@ -1,4 +1,4 @@
-//! When a handover has ended, and how that is told.
+//! Decides whether a handover has ended, and how that is told.
 
 use std::time::Duration;
 
@@ -97,8 +97,8 @@ impl Handover {
         true
     }
 
-    /// Says once, when the reserve is reached, what is not done yet, and who sees to it when this machine is gone: what is said
-    /// at the end may be lost with it.
+    /// Says once, when the reserve is reached, what is not done yet, and who sees to it when this machine is gone: what
+    /// is said at the end may be lost with it.
     pub(super) fn say_what_is_unfinished(&mut self, now: BootInstant) {
         let incident = &self.facts.incident;
         let ends = incident.signal.is_real() && incident.announced_deadline().is_some() && !self.group_waits();
@@ -124,7 +124,7 @@ impl Handover {
         self.looks_once_more(now) || looks_at_successor
     }
 
-    /// When the successor is looked at again, now that this instance has handed over and waits for its end.
+    /// The instant at which the successor is looked at again, now that this instance has handed over and waits for its end.
     pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
         let at = self.duties.successor.as_ref()?.looks_after_at()?;
         self.is_looked_after(at).then_some(at)
@@ -158,7 +158,7 @@ impl Handover {
         begins
     }
 
-    /// By when this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.
+    /// The instant by which this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.
     pub fn ends_by(&self) -> Option<BootInstant> {
         (!self.group_waits()).then_some(self.facts.incident.deadline)
     }
@@ -170,15 +170,16 @@ impl Handover {
         self.facts.incident.ends_by_group() && (self.duties.looks_for_group() || waits())
     }
 
-    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a successor and
-    /// whoever has begun to terminate it.
+    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a
+    /// successor and whoever has begun to terminate it.
     pub(super) fn look_for_group(&mut self, now: BootInstant) {
         if self.facts.incident.is_terminating() || self.hooks_time().is_some() {
             self.duties.look_for_group(&self.facts.incident, self.facts.crowd, now);
         }
     }
 
-    /// How far the hooks are by which the group terminates this instance, at our own call or by itself, where any is known.
+    /// The progress of the hooks by which the group terminates this instance, at our own call or by itself, where any
+    /// is known.
     pub(super) fn hooks_time(&self) -> Option<HookTime> {
         self.duties.successor.as_ref()?.lifecycles.time_begun()
     }
@@ -195,7 +196,7 @@ impl Handover {
         }
     }
 
-    /// Why this instance, of which no interruption is announced, does not leave at all.
+    /// The reason why this instance, of which no interruption is announced, does not leave at all.
     fn stays(&self, now: BootInstant) -> Option<String> {
         if !self.facts.incident.is_open() || self.facts.incident.leaving_since.is_some() {
             return None;

@@ -17,7 +17,7 @@ use crate::core::plan::Plan;
 
 /// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
 pub(crate) const COUNTED_DELAY: Duration = Duration::from_secs(30);
-/// How long the deregistration of a hibernating instance goes alone before the successor is asked for all the same.
+/// The deregistration of a hibernating instance goes alone for this long before the successor is asked for all the same.
 pub(super) const ALONE_AT_MOST: Duration = Duration::from_secs(5);
 /// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
 pub(super) const LAST_CALLS: Duration = Duration::from_secs(3);
@@ -147,8 +147,8 @@ impl Facts {
         hibernates || by_group || self.incident.signal == Signal::LifecycleState
     }
 
-    /// Nobody else serves: this instance stays until the reserve, and in a drill, which ends no instance, to the end. What is not
-    /// known yet is waited for a moment, also by a process that has just begun when it is high time.
+    /// Nobody else serves: this instance stays until the reserve, and in a drill, which ends no instance, to the end.
+    /// What is not known yet is waited for a moment, also by a process that has just begun when it is high time.
     fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings, lights: &[Light]) -> bool {
         let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
         let is_in_reserve = now >= self.incident.deadline - settings.reserve;

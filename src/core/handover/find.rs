@@ -58,7 +58,7 @@ pub(super) struct Find {
     found: BTreeMap<InstanceId, u64>,
     /// Members under notice that were seen, this instance among them, with their weights in hundredths.
     victims: BTreeMap<InstanceId, u64>,
-    /// When the last of them showed.
+    /// The instant at which the last of them showed.
     last_victim_at: BootInstant,
     /// Members that bear the tag of an instance that goes.
     leaving: BTreeSet<InstanceId>,
@@ -72,7 +72,7 @@ pub(super) struct Find {
     looks: usize,
     /// Since when a launch is in doubt.
     doubt_since: Option<BootInstant>,
-    /// How long it is looked for, by what was seen last.
+    /// It is looked for this long, by what was seen last.
     doubted_for: Duration,
     reserve_reached: bool,
     /// The owner is known to launch still.

@@ -18,8 +18,8 @@ use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason}
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing};
 
-/// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which asks under
-/// that attempt's token: an earlier one could launch a second time.
+/// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which
+/// asks under that attempt's token: an earlier one could launch a second time.
 pub(super) const NOTED_WITHIN: Duration = Duration::from_millis(200);
 /// Between two repeats of a call in doubt: AWS answers it once the launch is made.
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
@@ -39,10 +39,10 @@ pub(super) struct AskLaunch {
     stage: Stage,
     attempts: Attempts,
     errors: Vec<String>,
-    /// For the log.
+    /// A text for the log.
     remark: Option<String>,
     launched_at: Option<BootInstant>,
-    /// Of which reasons successors have died, by their codes.
+    /// The reasons of which successors have died, by their codes.
     deaths: Vec<String>,
     /// It was looked for long enough to know that the process before us has launched nothing.
     nothing_from_before: bool,

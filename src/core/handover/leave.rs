@@ -34,9 +34,9 @@ pub(super) struct Leave {
     accepted_at: Option<BootInstant>,
     /// The number of targets that were announced as deregistered.
     told: usize,
-    /// When health showed that it is so, and whether it showed `unused`.
+    /// The instant at which health showed that it is so, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
-    /// When health showed so last.
+    /// The last instant at which health showed so.
     seen_at: Option<BootInstant>,
 }
 
@@ -89,7 +89,8 @@ impl Leave {
         self.stage == Stage::Absent
     }
 
-    /// When the deregistration of every known port was accepted: none while one is still to be deregistered.
+    /// The instant at which the deregistration of every known port had been accepted: none while one is still to be
+    /// deregistered.
     pub(super) fn accepted_at(&self) -> Option<BootInstant> {
         self.accepted_at.filter(|_| self.stage != Stage::Deregister)
     }
@@ -209,7 +210,7 @@ impl Leave {
         self.registration.name()
     }
 
-    /// When target health last showed that this instance has left.
+    /// The last instant at which target health showed that this instance has left.
     pub(super) fn seen_at(&self) -> Option<BootInstant> {
         self.seen_at.max(self.left.map(|(at, _)| at))
     }

@@ -2,9 +2,9 @@
 //! target of each group does. Where none does, it stays until the reserve, because a request that is cut at the end is better
 //! than every request refused before. Where its Auto Scaling group has taken it out meanwhile, it registers itself again.
 //!
-//! Invariant: one DescribeTargetHealth a group decides, after everything that asks for a successor without taking this instance
-//! out. An answer that does not come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no instance longer than
-//! to the last moment that leaves time to drain.
+//! Invariant: one DescribeTargetHealth a group decides, after everything that asks for a successor without taking this
+//! instance out. An answer that does not come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no
+//! instance longer than to the last moment that leaves time to drain.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,8 +29,8 @@ const AGAIN_WHILE_TAKEN_OUT: Duration = Duration::from_secs(1);
 /// An instance that leaves at once waits no longer for an answer, since it began to look or since the last answer came.
 pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);
 /// Others that were noticed together with this instance have set their tag after this time. An instance that has set its own
-/// tag need not wait: the last one to look sees all tags, and stays. An instance that its owner takes out cannot stay; it looks
-/// after this time whether it has to come back.
+/// tag need not wait: the last one to look sees all tags, and stays. An instance that its owner takes out cannot stay;
+/// it looks after this time whether it has to come back.
 const TAGGED_WITHIN: Duration = Duration::from_secs(3);
 /// Others that their owner has taken out are registered again within this.
 const BACK_WITHIN: Duration = Duration::from_secs(7);
@@ -40,7 +40,7 @@ pub(super) struct Light {
     registration: Registration,
     stage: Stage,
     attempts: Attempts,
-    /// When this instance began to look, or got its last answer.
+    /// The instant at which this instance began to look, or got its last answer.
     asked_at: BootInstant,
     /// Tells whether another target serves that is not itself leaving; unknown before the first answer.
     serves: Option<bool>,
@@ -54,14 +54,15 @@ pub(super) struct Light {
     did_not_serve: BTreeSet<String>,
     /// One of them serves now.
     another_is_back: bool,
-    /// This instance is healthy, others come back by all likelihood, and none that is healthy has a later name. Unknown before the
-    /// first answer.
+    /// This instance is healthy, others come back by all likelihood, and none that is healthy has a later name. Unknown
+    /// before the first answer.
     is_last: Option<bool>,
 }
 
 enum Stage {
     Health,
-    /// The other healthy targets: whether they bear the tag of one that goes. Before that, whether this instance is in service.
+    /// The other healthy targets: whether they bear the tag of one that goes. Before that, whether this instance is in
+    /// service.
     Tags(bool, Vec<String>),
     /// Nobody else serves, and the owner has taken this instance out.
     Return,
@@ -173,8 +174,8 @@ impl Light {
         self.attempts.succeeded(now.max(tagged_at));
     }
 
-    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds belongs to something
-    /// else, of which nobody knows that it goes.
+    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds belongs to
+    /// something else, of which nobody knows that it goes.
     fn one_stays(&self, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
         let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
         let is_held =

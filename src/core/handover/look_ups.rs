@@ -111,7 +111,7 @@ pub(super) struct FindPlan {
     doubted: Option<Plan>,
     /// Only another group than that of the plan before counts: this instance has left that one, by all that is known.
     wants_another_group: bool,
-    /// How often AWS has shown no owner.
+    /// The number of times that AWS has shown no owner.
     looks: usize,
 }
 

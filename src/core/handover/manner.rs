@@ -29,7 +29,7 @@ pub struct LookedUp {
     pub more_expected: bool,
 }
 
-/// In which order a handover goes.
+/// The order in which a handover goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Everything in the first instant.

@@ -31,7 +31,7 @@ pub(super) struct Quiet {
     heard: BTreeSet<u16>,
     /// Ports on which a connection of another machine was seen at some look.
     reached: BTreeSet<u16>,
-    /// When the settling time is over.
+    /// The end of the settling time.
     settles_at: Option<BootInstant>,
     calm_looks: u32,
     told: Told,
@@ -40,7 +40,7 @@ pub(super) struct Quiet {
     ended: Option<(BootInstant, EndedBy)>,
 }
 
-/// How much of the wait a person has been told.
+/// The part of the wait that a person has been told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     Nothing,
@@ -65,7 +65,7 @@ enum EndedBy {
     NotInService,
 }
 
-/// What was left when time was up.
+/// The rest when time was up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rest {
     NotSeen,
@@ -74,7 +74,7 @@ enum Rest {
     Still(Option<Blind>),
 }
 
-/// Why this instance's connections do not tell of its requests.
+/// The reason why this instance's connections do not tell of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Blind {
     /// New flows come for minutes after the deregistration (docs/aws.md 3).
@@ -283,13 +283,13 @@ fn end_of_delay(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant 
     left_at + longest.max(elsewhere).unwrap_or_default()
 }
 
-/// When the wait ends, whatever is open then.
+/// The end of the wait, whatever is open then.
 fn latest_end(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant {
     let reserve = situation.incident.deadline - situation.settings.reserve;
     if situation.incident.signal.is_notice() { reserve } else { reserve.min(end_of_delay(situation, left_at)) }
 }
 
-/// As in "12 connections are open, 3 of them busy".
+/// A sentence such as "12 connections are open, 3 of them busy".
 fn in_words(connections: &Connections) -> String {
     match (connections.established, connections.busy) {
         (0, _) => "no connection is open now".to_owned(),

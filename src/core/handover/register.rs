@@ -27,7 +27,7 @@ const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
 /// The pause between two tries to register one of which AWS does not tell that it runs.
 const UNSEEN_PAUSE: Duration = Duration::from_secs(10);
-/// At most this many targets are named in one call: a choice of ours.
+/// No more targets than this are named in one call: a choice of ours.
 pub(super) const TARGETS_A_CALL: usize = 100;
 
 pub(super) struct Register {
@@ -43,7 +43,7 @@ pub(super) struct Register {
     attempts: Attempts,
     looks: usize,
     healthy_at: Option<BootInstant>,
-    /// When target health last showed them healthy.
+    /// The last instant at which target health showed them healthy.
     seen_at: Option<BootInstant>,
     /// AWS refused a call for several: it may have been for one of them.
     one_by_one: Option<usize>,
@@ -71,7 +71,7 @@ enum Told {
     Healthy,
 }
 
-/// Where one successor stands in this target group.
+/// The place of one successor in this target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// Another victim may register it: look first, and not before this.
@@ -134,8 +134,8 @@ impl Register {
         }
     }
 
-    /// Tells whether this instance need not live on for them: registered, or their owner's business. `all_run`: no successor is
-    /// still to come.
+    /// Tells whether this instance need not live on for them: registered, or their owner's business. `all_run`: no
+    /// successor is still to come.
     pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
         let registered = !self.successors.is_empty() && self.successors.values().all(|it| it.told >= Told::Registered);
         let waits = self.successors.values().any(|it| matches!(it.place, Place::Register(_)));

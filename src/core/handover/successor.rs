@@ -143,7 +143,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// Why no successor will come, or none that this instance could wait for.
+    /// The reason why no successor will come, or none that this instance could wait for.
     pub(super) fn is_in_vain(&self) -> Option<String> {
         match (&self.plan, &self.ask) {
             (Plan::Nobody { why, .. }, _) => Some(format!("nobody launches a successor: {why}")),
@@ -152,7 +152,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// Who sees to what is not done when this instance is gone: a part of a sentence.
+    /// A part of a sentence: who sees to what is not done when this instance is gone.
     pub(super) fn afterwards(&self) -> Option<String> {
         let all_are_provided_for = || self.registers.iter().all(|register| register.is_provided_for(true));
         Some(match (&self.plan, self.id()) {

@@ -24,10 +24,11 @@ const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 const LOOKS_AFTER_EVERY: Duration = Duration::from_secs(24);
 /// A look older than this does not say how things stand: before the end it is taken once more.
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
-/// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more than these.
+/// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more
+/// than these.
 const TOLD_APART: u32 = 4;
-/// A new instance of which AWS has told nothing for so long is registered unseen: it runs by then, and twice is harmless. Where the
-/// look is denied nothing will be told.
+/// A new instance of which AWS has told nothing for so long is registered unseen: it runs by then, and twice is
+/// harmless. Where the look is denied nothing will be told.
 const UNTOLD_AFTER: Duration = Duration::from_secs(20);
 const DENIED_AFTER: Duration = Duration::from_secs(8);
 
@@ -97,8 +98,8 @@ impl Watch {
         self.running_at.is_some()
     }
 
-    /// Tells whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that fails holds
-    /// nothing up.
+    /// Tells whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that
+    /// fails holds nothing up.
     pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
         let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
         let wanted = is_old && self.has_run() && self.attempts.failures == 0;
@@ -108,7 +109,7 @@ impl Watch {
         wanted
     }
 
-    /// When they are looked at again after the end: seldom, and at an instant of this instance's own.
+    /// The instant at which they are looked at again after the end: seldom, and at an instant of this instance's own.
     pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
         let last = self.seen_at.unwrap_or_default().max(self.attempts.begun_at);
         let pause = LOOKS_AFTER_EVERY.mul_f64(0.75 + fraction(self.attempts.seed) / 2.0);

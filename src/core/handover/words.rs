@@ -8,7 +8,7 @@ use crate::core::incident::{Earlier, Incident, Takes};
 use crate::core::model::{Action, BootInstant, InstanceId, Registration, Signal};
 use crate::core::plan::{FleetRequest, GroupRequest, Plan};
 
-/// As in "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
+/// A sentence such as "AWS will terminate this instance in 120.0 s; now: leave web; detach from group shop, which ...".
 /// `manner` says, too, whether there is time to serve on.
 pub(super) fn begun(
     incident: &Incident,
@@ -125,7 +125,7 @@ fn in_drill(plan: &Plan) -> String {
     }
 }
 
-/// As in "1.4 s".
+/// A text such as "1.4 s".
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
@@ -134,7 +134,7 @@ pub(super) fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// As in "successor i-1 is" or "successors i-1, i-2 and 3 more are".
+/// A text such as "successor i-1 is" or "successors i-1, i-2 and 3 more are".
 pub(super) fn successors(ids: &[InstanceId]) -> String {
     match ids {
         [one] => format!("successor {one} is"),

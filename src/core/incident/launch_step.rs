@@ -1,4 +1,4 @@
-//! How far the attempts to launch a successor have come.
+//! The progress of the attempts to launch a successor.
 
 use serde::{Deserialize, Serialize};
 

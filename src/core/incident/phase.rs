@@ -1,10 +1,10 @@
-//! How far an instance is in its incident, and how its handover ended.
+//! The phase of an instance in its incident, and the end of its handover.
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::duty::DutyReport;
 
-/// How far an instance is in its incident.
+/// The phase of an instance in its incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", content = "closed", rename_all = "kebab-case")]
 pub enum Phase {
@@ -31,7 +31,7 @@ pub enum Closed {
     Terminated,
 }
 
-/// Where the Auto Scaling group takes this instance.
+/// The place to which the Auto Scaling group takes this instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Takes {
@@ -40,7 +40,7 @@ pub enum Takes {
     IntoPool,
 }
 
-/// How a handover ended, duty by duty.
+/// The end of a handover, duty by duty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub complete: bool,

@@ -1,4 +1,4 @@
-//! Which signal begins a handover, and which belongs to one that is under way or done: one incident, one handover.
+//! Decides which signal begins a handover, and which belongs to one that is under way or done: one incident, one handover.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
 
 /// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
 pub(super) const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
-/// How long a successor is waited for on a mere recommendation. Until it is healthy this instance serves.
+/// A successor is waited for this long on a mere recommendation. Until it is healthy this instance serves.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// The handover of a scheduled event begins so long before it.
 const LEAD: Duration = Duration::from_secs(10 * 60);
@@ -256,8 +256,8 @@ impl Life {
         self.begin_handover(beginning);
     }
 
-    /// What is to be put right comes first: an interruption of this boot, or of the one before. What the process before this one
-    /// had begun goes on as it was, also across a reboot.
+    /// What is to be put right comes first: an interruption of this boot, or of the one before. What the process before
+    /// this one had begun goes on as it was, also across a reboot.
     fn may_begin(&self, beginning: &Beginning) -> bool {
         let goes_on = |it: &Incident| it.goes_on() && it.signal == beginning.signal;
         self.open_incident().is_none_or(|open| match open.id.boot_id == self.boot_id {

@@ -77,7 +77,7 @@ pub(super) struct Sight {
     pub(super) told_state: Option<String>,
     /// The metadata has told of the group, be it that there is none.
     pub(super) knows_lifecycle: bool,
-    /// When its group put it into service while a notice stood.
+    /// The instant at which its group put it into service while a notice stood.
     pub(super) put_into_service_at: Option<BootInstant>,
     /// This process has seen this instance in service in its group.
     pub(super) was_in_service: bool,

@@ -1,4 +1,4 @@
-//! When an instance that was to go is seen to live on, and what it does then.
+//! Decides when an instance that was to go is seen to live on, and what it does then.
 
 use crate::core::arrival::{Arrival, Errand};
 use crate::core::config::{ScheduledEvents, Then};
@@ -9,7 +9,7 @@ use crate::core::notice::SURVIVED_AFTER;
 use super::Life;
 use crate::core::incident::{Closed, Incident, Phase};
 
-/// How it is known that this instance lives on.
+/// The way in which it is known that this instance lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// The signal is gone from the metadata.
@@ -91,8 +91,8 @@ impl Life {
         }
     }
 
-    /// When an instance that is still alive then has survived. A recommendation has no deadline: it counts from the end of
-    /// its handover.
+    /// The instant from which an instance that is still alive has survived. A recommendation has no deadline: it counts
+    /// from the end of its handover.
     pub(super) fn lives_on_at(&self) -> Option<BootInstant> {
         let incident = self.incident_of_this_boot().filter(|it| !it.is_closed() && !it.is_terminating())?;
         let from = match incident.signal {

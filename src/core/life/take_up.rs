@@ -1,4 +1,4 @@
-//! How an incident is taken up: what goes on of an earlier one, and what this process knows when it begins.
+//! Takes an incident up: what goes on of an earlier one, and what this process knows when it begins.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::core::model::{BootInstant, IncidentId, MilestoneKind, Registration, S
 const FLAPS_WITHIN: Duration = Duration::from_secs(20);
 /// A member launched this long before the first signal may still be the successor: AWS's clocks and ours differ.
 const SLACK: Duration = Duration::from_secs(30);
-/// A call that an arrival made may still take effect for this long after the handover began: AWS answers a registration within seconds,
-/// and a group that attaches an instance registers it some seconds later.
+/// A call that an arrival made may still take effect for this long after the handover began: AWS answers a registration
+/// within seconds, and a group that attaches an instance registers it some seconds later.
 const ARRIVAL_LANDS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Life {
@@ -110,7 +110,7 @@ impl Life {
         incident
     }
 
-    /// How this process takes the incident up.
+    /// The way in which this process takes the incident up.
     fn start(&self, beginning: &Beginning, earlier: Option<&Incident>) -> Start {
         let &Beginning { signal, aws_now, now, .. } = beginning;
         // What the process before this one has launched is a successor too.
@@ -142,8 +142,8 @@ impl Life {
         }
     }
 
-    /// The bound on this incident's own launches, where no weaker signal can have had one made: since the last look that did not
-    /// show the notice, or since AWS may have given it, however far its time has shifted.
+    /// The bound on this incident's own launches, where no weaker signal can have had one made: since the last look
+    /// that did not show the notice, or since AWS may have given it, however far its time has shifted.
     fn launches_since(&self, beginning: &Beginning) -> Option<Timestamp> {
         let (watch, sight) = (&self.config.watch, &self.sight);
         let by_recommendation = watch.rebalance == Rebalance::HandOver && sight.recommended.is_some();
@@ -181,8 +181,8 @@ impl Life {
         LookedUp { registrations, plan, ..self.looked_up.clone() }
     }
 
-    /// Registrations to be left, whatever else is known: those that an open incident has found so far, and those of the groups in
-    /// which an arrival registers this instance.
+    /// Registrations to be left, whatever else is known: those that an open incident has found so far, and those of the
+    /// groups in which an arrival registers this instance.
     pub(super) fn found_for(&self) -> Vec<Registration> {
         let so_far = self.open_incident().filter(|incident| incident.registrations.all().is_none());
         let so_far = so_far.map(|incident| incident.registrations.known()).unwrap_or_default();

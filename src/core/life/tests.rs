@@ -1,5 +1,5 @@
-//! One instance's life as stories: [`story`] plays the daemon, [`Aws`](crate::core::handover::tests::aws::Aws) is what it calls. [`chance`] tells what holds
-//! whatever happens in whatever order.
+//! One instance's life as stories: [`story`] plays the daemon, [`Aws`](crate::core::handover::tests::aws::Aws) is what
+//! it calls. [`chance`] tells what holds whatever happens in whatever order.
 
 mod arriving;
 mod chance;

@@ -107,7 +107,7 @@ pub struct FleetChange {
 }
 
 impl Fleet {
-    /// Why nobody can launch again what it launched: it replaces nothing, and CreateFleet takes templates alone.
+    /// The reason why nobody can launch again what it launched: it replaces nothing, and CreateFleet takes templates alone.
     pub fn cannot_be_launched_from(&self) -> Option<String> {
         let type_ = match self.request_type {
             FleetType::Maintain => return None,

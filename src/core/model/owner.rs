@@ -108,7 +108,7 @@ pub struct GroupMember {
 }
 
 impl GroupMember {
-    /// What it counts for in the group's sizes.
+    /// The units that it counts for in the group's sizes.
     pub fn units(&self) -> i32 {
         self.weight.unwrap_or(1)
     }

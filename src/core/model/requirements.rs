@@ -1,5 +1,5 @@
-//! What a fleet's override may say beside type and place: everything that decides what is launched. Carried whole, because a
-//! copy that drops one launches something else (docs/aws.md 4).
+//! The requirements of a fleet's override beside type and place: everything that decides what is launched. Carried
+//! whole, because a copy that drops one launches something else (docs/aws.md 4).
 
 use serde::{Deserialize, Serialize};
 

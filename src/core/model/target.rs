@@ -211,7 +211,7 @@ impl Registration {
         row.is_not_in_use() && !self.load_balancers.is_empty()
     }
 
-    /// How these targets of one instance stand in the group, by what DescribeTargetHealth shows.
+    /// The standing of these targets of one instance in the group, by what DescribeTargetHealth shows.
     pub fn standing(&self, targets: &[Target], rows: &[TargetHealth]) -> TargetStanding {
         let shows = |target: &Target, is: &dyn Fn(&TargetHealth) -> bool| {
             rows.iter().any(|row| row.target.is_same(target) && is(row))
@@ -248,7 +248,7 @@ impl Registration {
     }
 }
 
-/// How targets of one instance stand in their group.
+/// The standing of one instance's targets in their group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetStanding {
     /// On these ports it is not registered, or drains.
@@ -277,7 +277,7 @@ pub enum TargetState {
     Other(String),
 }
 
-/// As AWS spells it.
+/// The spelling of AWS.
 impl fmt::Display for TargetState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -316,8 +316,8 @@ impl TargetHealth {
         self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
-    /// As DescribeTargetHealth answers about `targets`: a row each, also for one that is not in the group; without any, `rows`,
-    /// which are all of the group's.
+    /// The answer of DescribeTargetHealth about `targets`: a row each, also for one that is not in the group; without
+    /// any, `rows`, which are all of the group's.
     pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
         let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
         let not_registered = |target: &Target| TargetHealth {

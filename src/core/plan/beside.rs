@@ -6,8 +6,8 @@ use super::Clue;
 use crate::core::config::{OwnerChoice, Successor};
 
 impl Clue {
-    /// The owner that the tags name, where the configuration asks for a launch from a template all the same: it may replace this
-    /// instance, too.
+    /// The owner that the tags name, where the configuration asks for a launch from a template all the same: it may
+    /// replace this instance, too.
     pub fn beside_the_template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
         let other = || Clue::read(tags, None, &Successor::default());
         let other = (choice.owner == OwnerChoice::LaunchTemplate).then(other)?;

@@ -1,4 +1,5 @@
-//! The launches of a successor as data: attempts, what is known of the pools and the templates, and the tags of what is launched.
+//! The launches of a successor as data: attempts, what is known of the pools and the templates, and the tags of what is
+//! launched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -104,7 +105,7 @@ pub struct Surroundings {
     pub traits: TemplateTraits,
     /// The reason why the fleet that the tags name launches nothing: their launch template stands in for it.
     pub stands_in_for: Option<String>,
-    /// Who replaces this instance beside this launch, in a sentence.
+    /// A sentence: who replaces this instance beside this launch.
     pub replaced_too: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Where and how a successor may be launched: the pools of templates and fleets, made into attempts, best first.
+//! The ways to launch a successor: the pools of templates and fleets, made into attempts, best first.
 //!
 //! Invariant: no attempt names one pool twice, because CreateFleet refuses a whole request that does.
 
@@ -48,7 +48,8 @@ impl LaunchPlan {
     }
 
     /// Takes the default version of the one template that everything here is launched from, where AWS does not know the
-    /// version any more; of several nobody tells which it is. Returns the version that is missing; `None` where nothing changes.
+    /// version any more; of several nobody tells which it is. Returns the version that is missing; `None` where nothing
+    /// changes.
     pub fn takes_default_version(&mut self) -> Option<MissingTemplate> {
         let all = || self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).map(|it| &it.template);
         let templates: BTreeSet<(&str, &str)> =

@@ -68,8 +68,8 @@ impl fmt::Display for RaisedCapacity {
 /// The tags that AWS lets a resource bear, its own not counted.
 const MOST_TAGS: usize = 50;
 
-/// Tells in a sentence what a fleet with that many means for a raise. One that nobody could put back after a crash would be worse
-/// than a successor that comes late.
+/// Tells in a sentence what a fleet with that many means for a raise. One that nobody could put back after a crash
+/// would be worse than a successor that comes late.
 pub(crate) fn no_room_for_its_tag(fleet_id: &str) -> String {
     format!(
         "{fleet_id} bears {MOST_TAGS} tags, as many as AWS allows, so its capacity from before a raise cannot be noted on it: it \
@@ -238,8 +238,8 @@ pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Lefto
     }
 }
 
-/// As [`leftover`], for a member, `ours`, that was under notice and lives on, whatever its Spot request says for some minutes
-/// more. What is another victim's to put right, or nobody's before members go, is nothing to it.
+/// The same as [`leftover`], for a member, `ours`, that was under notice and lives on, whatever its Spot request says
+/// for some minutes more. What is another victim's to put right, or nobody's before members go, is nothing to it.
 pub fn leftover_of_survivor(
     fleet: &Fleet,
     mut members: Vec<FleetMember>,

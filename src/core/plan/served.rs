@@ -43,8 +43,8 @@ impl Plan {
         }
     }
 
-    /// The same plan with the pools in these zones first. A group launches one first in these zones alone, unless it has none of
-    /// them: where AWS refuses it there, the group chooses the zone by itself.
+    /// The same plan with the pools in these zones first. A group launches one first in these zones alone, unless it
+    /// has none of them: where AWS refuses it there, the group chooses the zone by itself.
     pub fn preferring(self, served: &BTreeSet<String>) -> Plan {
         match self {
             Plan::Launch(launch) => Plan::Launch(launch.preferring(served)),

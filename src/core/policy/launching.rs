@@ -1,5 +1,5 @@
-//! What a launch needs: by CreateFleet and RunInstances that we call, or by those that Auto Scaling calls in our name for
-//! LaunchInstances.
+//! The permissions that a launch needs: by CreateFleet and RunInstances that we call, or by those that Auto Scaling
+//! calls in our name for LaunchInstances.
 //!
 //! Each action stands with the resource types that the service authorization reference knows for it, and with no other.
 

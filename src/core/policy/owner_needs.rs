@@ -107,7 +107,8 @@ impl OwnerNeeds {
         }
     }
 
-    /// The owner as the tags tell it, where AWS could not be asked for the rest: everything that an owner of this kind may need.
+    /// The owner as the tags tell it, where AWS could not be asked for the rest: everything that an owner of this kind
+    /// may need.
     pub fn of_clue(clue: &Clue, scope: &ArnScope, config: &Config) -> OwnerNeeds {
         match clue {
             Clue::AutoScalingGroup(name) => any_group(Some(scope.group(name)), config),
@@ -191,8 +192,8 @@ pub fn reads_on_the_way(
     reads
 }
 
-/// The Auto Scaling group by its tag, where somebody else is asked for a successor: its hooks are completed all the same when it
-/// terminates this instance.
+/// The Auto Scaling group by its tag, where somebody else is asked for a successor: its hooks are completed all the
+/// same when it terminates this instance.
 pub fn held_by(clue: &Clue, tags: &BTreeMap<String, String>, config: &Config) -> Option<String> {
     match (clue, Clue::group(tags)?) {
         (Clue::AutoScalingGroup(_), _) => None,
@@ -202,8 +203,8 @@ pub fn held_by(clue: &Clue, tags: &BTreeMap<String, String>, config: &Config) ->
 }
 
 impl GroupNeeds {
-    /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By default this
-    /// instance serves on only where that takes no permission to launch.
+    /// Tells whether the configuration asks for serving on until the successor does, which takes LaunchInstances. By
+    /// default this instance serves on only where that takes no permission to launch.
     pub fn launches_first(&self) -> bool {
         self.launch && (self.detach || self.terminate)
     }

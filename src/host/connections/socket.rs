@@ -1,7 +1,7 @@
 //! One TCP socket of the kernel's list, and what it says of open requests. Pure.
 //!
-//! A connection is busy while a request may be open on it. The kernel's ages count in its ticks, mostly 4 ms, so that a request
-//! that comes right after an answer looks like one that was answered: then the connection is unclear.
+//! A connection is busy while a request may be open on it. The kernel's ages count in its ticks, mostly 4 ms, so that a
+//! request that comes right after an answer looks like one that was answered: then the connection is unclear.
 
 use std::io;
 use std::net::IpAddr;

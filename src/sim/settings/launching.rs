@@ -1,4 +1,4 @@
-//! What the launch template says, and what becomes of that which is launched from it.
+//! The launch template's settings, and the fate of instances that are launched from it.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! How many calls AWS takes: its token buckets.
+//! The calls that AWS takes: its token buckets.
 
 use serde::Deserialize;
 

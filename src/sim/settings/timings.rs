@@ -1,4 +1,4 @@
-//! How long things take in the simulated world.
+//! The times that things take in the simulated world.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How things stand, for alerts: the registrations and the owner that the look-ups found, and how handovers ended.
+//! The state of things, for alerts: the registrations and the owner that the look-ups found, and how handovers ended.
 //!
 //! The look-ups are the daemon's; before the first of them the number of targets is `NaN`.
 

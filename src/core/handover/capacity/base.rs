@@ -45,8 +45,8 @@ impl AskCapacity {
         has_another_base || !(base..=self.noted(base, RaisedCapacity::highest)).contains(&total)
     }
 
-    /// Tells whether somebody else changes the fleet before this victim's first count, so that its total is no ground for one. A
-    /// raise that is noted and does not show yet is a fellow's.
+    /// Tells whether somebody else changes the fleet before this victim's first count, so that its total is no ground
+    /// for one. A raise that is noted and does not show yet is a fellow's.
     pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
         let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.highest());
         self.base.is_none()
@@ -69,8 +69,8 @@ impl AskCapacity {
         self.writes.accepted == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
     }
 
-    /// Tells whether the fleet terminated what exceeded its target before anybody raised it: by its tag; and where that is gone,
-    /// by what it was before the notice, if others or the process before this one may have changed that.
+    /// Tells whether the fleet terminated what exceeded its target before anybody raised it: by its tag; and where that
+    /// is gone, by what it was before the notice, if others or the process before this one may have changed that.
     pub(super) fn terminated_excess(&self, fleet: &Fleet, incident: &Incident) -> bool {
         let may_be_changed = self.count.others != Others::Stay || incident.start.is_resumed();
         let was_planned = self.operator.planned.is_some_and(|(_, excess)| excess == ExcessCapacity::Terminates);

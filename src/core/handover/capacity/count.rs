@@ -30,9 +30,9 @@ pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
 pub(super) struct Count {
     pub(super) at: BootInstant,
     pub(super) others: Others,
-    /// When the next of the other victims goes, while the raise may have to wait for that.
+    /// The instant at which the next of the other victims goes, while the raise may have to wait for that.
     pub(super) another_goes_at: Option<BootInstant>,
-    /// Why only the marks of the other members tell whether they go.
+    /// The reason why only the marks of the other members tell whether they go.
     pub(super) by_marks: Option<Failure>,
     /// Base and what is under notice.
     pub(super) wanted: Option<i32>,
@@ -70,12 +70,12 @@ pub(super) enum Others {
 pub(in crate::core::handover) struct Units {
     /// Those under notice, this instance among them.
     pub(super) going: i32,
-    /// How many members those are.
+    /// The number of those members.
     pub(super) victims: usize,
     /// Those of them that are on demand.
     pub(super) on_demand: i32,
-    /// Those that exceed the other part of the target, where all that go are Spot or all are on demand: a fleet fills either part by
-    /// itself. They count nowhere below.
+    /// Those that exceed the other part of the target, where all that go are Spot or all are on demand: a fleet fills
+    /// either part by itself. They count nowhere below.
     pub(super) idle: i32,
     /// The living ones that no notice takes, this instance not among them.
     pub(in crate::core::handover) staying: i32,
@@ -137,7 +137,7 @@ pub(super) fn is_about_to_go(goes_at: BootInstant, now: BootInstant) -> bool {
     goes_at.since(now) < ABOUT_TO_GO
 }
 
-/// When another victim goes: two minutes after its notice, which AWS's clock dates.
+/// The instant at which another victim goes: two minutes after its notice, which AWS's clock dates.
 pub(super) fn another_goes_at(member: &FleetMember, incident: &Incident, now: BootInstant) -> Option<BootInstant> {
     let is_other = member.instance_id != incident.id.instance_id;
     let is_victim = is_other && is_under_notice(member, incident.time_of(now));

@@ -1,4 +1,4 @@
-//! What a fleet has launched and lost again: told, and asked for again, but not for ever.
+//! The instances that a fleet has launched and lost again: told, and asked for again, but not for ever.
 
 use std::time::Duration;
 
@@ -110,8 +110,8 @@ impl Ask for AskCapacity {
         is_ours_to_raise
     }
 
-    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or nobody has shown
-    /// for them long after it: it is counted again.
+    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or
+    /// nobody has shown for them long after it: it is counted again.
     fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
         // Whoever has written nothing, not even the base after a fellow's raise, has a fleet that replaces by itself.
         let was_raised = self.raise.is_begun() || self.writes.accepted.is_some();

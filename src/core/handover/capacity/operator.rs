@@ -18,7 +18,7 @@ pub(super) struct Operator {
     pub(super) changing_since: Option<BootInstant>,
     /// The capacity that somebody else set after it had been raised.
     pub(super) left_alone: Option<i32>,
-    /// For the log.
+    /// A text for the log.
     pub(super) remark: Option<String>,
     /// The fleet's capacity from before the notice, and its policy.
     pub(super) planned: Option<(i32, ExcessCapacity)>,

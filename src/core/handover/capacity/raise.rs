@@ -1,4 +1,4 @@
-//! How far our own raise has come.
+//! The progress of our own raise.
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Raise {

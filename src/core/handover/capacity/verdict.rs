@@ -13,9 +13,9 @@ use crate::core::retry::{fraction, growing};
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [u64; 4] = [2, 3, 4, 5];
 
-/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it is shows
-/// within this, or up to twice as long. A capacity that is in doubt for longer is raised: a fleet that has what it is to have
-/// launches nobody by that.
+/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it
+/// is shows within this, or up to twice as long. A capacity that is in doubt for longer is raised: a fleet that has
+/// what it is to have launches nobody by that.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Longer than any call takes to arrive.
@@ -25,8 +25,8 @@ const SETTLE_AFTER: Duration = Duration::from_secs(4);
 const CHOSEN: f64 = 10.0;
 
 impl AskCapacity {
-    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone: what the
-    /// fleet has replaced by itself may not show in it.
+    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone:
+    /// what the fleet has replaced by itself may not show in it.
     pub(super) fn counts_again(&self) -> bool {
         self.stage == Stage::Count && self.fulfilled && self.count.wanted.is_some()
     }
@@ -201,8 +201,8 @@ impl AskCapacity {
         if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
     }
 
-    /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of the process
-    /// before it nobody knows.
+    /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of
+    /// the process before it nobody knows.
     fn is_back(&self, incident: &Incident) -> bool {
         let Some(fleet) = &self.fleet else { return false };
         let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
@@ -213,8 +213,8 @@ impl AskCapacity {
         }
     }
 
-    /// Tells whether the tag is to say that the base is back. Of many victims some are enough, and of a process before this one
-    /// a write may be under way.
+    /// Tells whether the tag is to say that the base is back. Of many victims some are enough, and of a process before
+    /// this one a write may be under way.
     fn is_to_note_back(&self, incident: &Incident) -> bool {
         let says_raised = |tag: RaisedCapacity| tag.highest() > tag.base && tag.raised <= self.writes.noted;
         let has_written = self.raise.may_have_been_done() && self.writes.accepted == self.base;

@@ -99,7 +99,7 @@ impl AskCapacity {
         format!("{stage:?} {read:?} {told:?} {count:?} {writes:?} {:?}", self.operator)
     }
 
-    /// What was read last may be the reason for a write, or for one under way.
+    /// The last read may be the reason for a write, or for one under way.
     #[cfg(test)]
     pub(in crate::core::handover) fn is_about_to_write(&self) -> bool {
         let looks = matches!(self.stage, Stage::Read | Stage::Refused | Stage::Await | Stage::Deaths | Stage::Tidy);

@@ -1,4 +1,4 @@
-//! Who goes with this instance, as far as the search for successors knows, and successors that are none any more.
+//! Those that go with this instance, as far as the search for successors knows, and successors that are none any more.
 
 use super::{Among, FIRST_LOOK_AFTER, Find, REPLACED_WITHIN};
 use crate::core::handover::deaths::Death;

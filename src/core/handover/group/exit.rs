@@ -23,7 +23,8 @@ pub(super) struct Exit {
     in_doubt: bool,
     /// The member's lifecycle state, where it stood in the way.
     pub(super) state: Option<String>,
-    /// Why AWS refused to let this instance go, the last time, and how often the member's state did not say so.
+    /// The reason for which AWS refused to let this instance go, the last time, and how often the member's state did
+    /// not say so.
     pub(super) refused: Option<String>,
     pub(super) unexplained: u32,
     /// Few others are in service: of those that go together the last healthy one waits until another is back.
@@ -34,7 +35,7 @@ pub(super) struct Exit {
     keeps_size: bool,
 }
 
-/// How this instance came to be out of the group, or on its way.
+/// The way in which this instance came to be out of the group, or on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) at: BootInstant,
@@ -96,7 +97,7 @@ impl Exit {
         self.in_doubt
     }
 
-    /// How a member came to be out of the group, or on its way.
+    /// The way in which a member came to be out of the group, or on its way.
     pub(super) fn gone_by(&self) -> LeftBy {
         if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself }
     }

@@ -15,7 +15,7 @@ const OPEN_AT_MOST: Duration = Duration::from_secs(20);
 const AGAIN_AFTER: [u64; 3] = [20, 40, 60];
 
 pub(super) struct LaunchFirst {
-    /// Where to launch, best first; one launch names one zone.
+    /// The zones to launch in, best first; one launch names one zone.
     zones: Vec<String>,
     pub(super) attempt: u32,
     pub(super) doubt: Doubt,
@@ -23,7 +23,7 @@ pub(super) struct LaunchFirst {
     pub(super) refused: Option<String>,
     /// So were all that came before, and the process before this one knows it.
     all_refused: bool,
-    /// How often it was begun again, after a refusal that was no reason to leave.
+    /// The number of times that it was begun again, after a refusal that was no reason to leave.
     begun_again: usize,
 }
 
@@ -160,7 +160,8 @@ pub(super) fn has_grown(group: &AutoScalingGroup, room: &GroupRoom) -> bool {
     room.desired_capacity > group.desired_capacity || room.members.iter().any(|member| !is_known(&member.instance_id))
 }
 
-/// The group was last looked at up to two hours ago. Many that go together do not ask at once: their launches need the same bucket.
+/// The group was last looked at up to two hours ago. Many that go together do not ask at once: their launches need the
+/// same bucket.
 pub(super) fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
     let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
     matters && incident.planned_before && !takes_turns(group.members.len())

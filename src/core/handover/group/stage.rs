@@ -1,8 +1,8 @@
-//! Where the asking of a group stands, and why this instance is to leave it.
+//! The stage of asking a group, and the reason why this instance is to leave it.
 
 use super::exit::Left;
 
-/// Why this instance is to leave its group.
+/// The reason why this instance is to leave its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// An interruption is announced.

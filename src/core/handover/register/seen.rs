@@ -1,4 +1,4 @@
-//! What target health shows of the successors in one target group, and the milestones that follow.
+//! Reads target health for the successors in one target group, and tells the milestones that follow.
 
 use super::{PAUSES, Place, Register, Successor, Told};
 use crate::core::duty::Duty;
@@ -41,7 +41,8 @@ impl Register {
         self.say_healthy(now, incident);
     }
 
-    /// Nobody knows whether another victim was faster: those whose wait is over are registered unseen, since twice is harmless.
+    /// Nobody knows whether another victim was faster: those whose wait is over are registered unseen, since twice is
+    /// harmless.
     pub(super) fn cannot_look(&mut self, now: BootInstant) {
         let ports = self.registration.ports();
         for successor in self.successors.values_mut() {
@@ -67,7 +68,7 @@ impl Register {
         (seen, standing)
     }
 
-    /// When they were last seen healthy; `None` where nobody is.
+    /// The last instant at which they were seen healthy; `None` where nobody is.
     pub(in crate::core::handover) fn seen_at(&self) -> Option<BootInstant> {
         self.seen_at.filter(|_| !self.is_over() && self.is_healthy())
     }
@@ -78,7 +79,8 @@ impl Register {
         self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
     }
 
-    /// Takes a later look at successors that were healthy. Returns those that are not healthy any more: they are followed again.
+    /// Takes a later look at successors that were healthy. Returns those that are not healthy any more: they are
+    /// followed again.
     pub(in crate::core::handover) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
         let mut lost = Vec::new();
         for instance in self.running.clone() {

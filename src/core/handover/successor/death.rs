@@ -41,7 +41,7 @@ impl SuccessorDuties {
         Some(Failure { kind: FailureKind::Rejected, code, message })
     }
 
-    /// When the successors are looked at again after the end.
+    /// The instant at which the successors are looked at again after the end.
     pub(in crate::core::handover) fn looks_after_at(&self) -> Option<BootInstant> {
         self.watch.as_ref().and_then(Watch::looks_after_at)
     }

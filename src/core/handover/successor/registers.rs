@@ -28,7 +28,8 @@ impl SuccessorDuties {
         self.registers.iter_mut().for_each(|register| register.admit(now, &watch.to_register(now), several));
     }
 
-    /// When the successors were last seen healthy in the target group of this leave, if they are followed there.
+    /// The last instant at which the successors were seen healthy in the target group of this leave, if they are
+    /// followed there.
     pub(in crate::core::handover) fn seen_in(&self, index: usize) -> Option<BootInstant> {
         self.registers.get(index).and_then(Register::seen_at)
     }

@@ -190,8 +190,8 @@ impl Account {
                 }
                 Answer::Accepted
             }
-            // The victim's own row, the successors', those of targets that were not noticed, and of the first of the others that
-            // are not out yet: one that looks who serves asks no more than whether there are many.
+            // The victim's own row, the successors', those of targets that were not noticed, and of the first of the
+            // others that are not out yet: one that looks who serves asks no more than whether there are many.
             Call::DescribeTargetHealth { targets, .. } => {
                 let row = |id: &InstanceId, state: TargetState| TargetHealth {
                     target: Target { id: id.to_string(), port: 80 },

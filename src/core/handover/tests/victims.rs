@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// This tells who registers whom, for every combination of when the second is noticed, whose process dies when, and how long the
-/// successors boot.
+/// This tells who registers whom, for every combination of when the second is noticed, whose process dies when, and how
+/// long the successors boot.
 #[test]
 fn two_victims_have_both_successors_registered_whenever_either_is_noticed_killed_and_replaced() {
     let kills = [1_010, 1_060, 1_500, 3_100, 6_200, 9_000, 15_000, 40_000];
