@@ -181,7 +181,9 @@ impl Story {
             }
             Change::Target(state) => ("target", Tone::Plain, format!("of this instance: {state}")),
             Change::Instance(state) => ("instance", Tone::Plain, state.clone()),
-            Change::Capacity(before, after) => ("owner", Tone::Plain, format!("capacity {after} instead of {before}")),
+            Change::Capacity(before, after) => {
+                ("owner", Tone::Plain, format!("target capacity {after} instead of {before}"))
+            }
             Change::SuccessorGlimpse(one) => {
                 let state = if one.state == "pending" { "launched, pending" } else { one.state.as_str() };
                 ("successor", Tone::Plain, format!("{} in {}: {state}", one.id, one.zone))
