@@ -160,7 +160,7 @@ fn a_survivor_for_which_the_group_has_no_room_says_what_is_left_running() {
     let daemon = scenario.hand_over();
     scenario.sim.remove_notice();
     let line = daemon.wait_for_line("cannot go back into group");
-    for part in ["MaxSize 3", "paid for", "attach-instances"] {
+    for part in ["MaxSize 3", "costs money", "attach-instances"] {
         assert!(line.contains(part), "{part:?} in {line}");
     }
     daemon.wait_for("reinstated");

@@ -212,7 +212,7 @@ fn a_lattice_target_group_is_waited_for_until_the_reserve_and_a_deleted_one_hold
     let scenario = Scenario::new(settings);
     let daemon = scenario.start();
     daemon.wait_for_line("its other traffic sources are left to Auto Scaling: arn:aws:vpc-lattice");
-    daemon.wait_for_line("target group old is named by the owner, and there is none any more");
+    daemon.wait_for_line("the owner names target group old, which does not exist any more");
     daemon.wait_for_line("ready; on a notice");
     scenario.sim.notice("terminate", Duration::from_secs(12));
     let quiet = daemon.wait_for("quiet");
