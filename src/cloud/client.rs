@@ -5,7 +5,6 @@
 //! HTTP never goes through one, because a proxy would read the credentials and secrets in it.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,11 +12,11 @@ use futures_util::future::BoxFuture;
 use reqwest::Client;
 use reqwest::dns::Resolve;
 use reqwest::redirect::Policy;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::OnceCell;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::names::Names;
+use super::names::{Names, on_a_thread};
 
 /// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's
 /// resolver is asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a
@@ -62,11 +61,8 @@ pub fn for_posts(is_https: bool) -> BoxFuture<'static, anyhow::Result<Client>> {
 /// There is none. The next call reads again.
 pub(super) async fn system_certificates() -> anyhow::Result<Arc<RootCertStore>> {
     static SYSTEM: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
-    let read = || async {
-        let (tell, told) = oneshot::channel();
-        thread::Builder::new().name("certificates".to_owned()).spawn(move || drop(tell.send(read_certificates())))?;
-        told.await.context("failed to read certificates")?
-    };
+    let read =
+        || async { on_a_thread("certificates", read_certificates).await.context("failed to read certificates")? };
     SYSTEM.get_or_try_init(read).await.cloned()
 }
 

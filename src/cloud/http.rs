@@ -12,7 +12,6 @@ use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,18 +64,9 @@ struct Clients {
     proxy: Option<String>,
     /// The certificates that are trusted in place of the system's.
     bundle: Option<Arc<RootCertStore>>,
-    made: Mutex<HashMap<Route, Made>>,
-    /// The number of clients made so far.
-    count: AtomicU64,
+    made: Mutex<HashMap<Route, Arc<Client>>>,
     /// Since when connections come too late.
     late_since: Mutex<Option<Instant>>,
-}
-
-/// A client, and how many were made before it.
-#[derive(Clone, Debug)]
-struct Made {
-    client: Client,
-    number: u64,
 }
 
 /// Each has a client of its own.
@@ -97,8 +87,8 @@ impl Http {
         let proxy = PROXIES.iter().find_map(|name| env::var(name).ok()).filter(|proxy| !proxy.is_empty());
         let proxy =
             proxy.and_then(|proxy| name_in(&if proxy.contains("://") { proxy } else { format!("http://{proxy}") }));
-        let (made, count, late_since) = (Mutex::default(), AtomicU64::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, count, late_since }) })
+        let (made, late_since) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Clients { clock, names, proxy, bundle, made, late_since }) })
     }
 }
 
@@ -117,7 +107,7 @@ impl Clients {
         HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
     }
 
-    async fn client(&self, route: Route) -> anyhow::Result<Made> {
+    async fn client(&self, route: Route) -> anyhow::Result<Arc<Client>> {
         if let Some(made) = lock(&self.made).get(&route) {
             return Ok(made.clone());
         }
@@ -127,17 +117,16 @@ impl Clients {
             (_, None) => Some(client::system_certificates().await?),
         };
         let client = client::client(trusted, Some(Arc::new(self.names.clone())), route.connect_limit())?;
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        Ok(lock(&self.made).entry(route).or_insert(Made { client, number }).clone())
+        Ok(lock(&self.made).entry(route).or_insert(Arc::new(client)).clone())
     }
 
     /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a
     /// server that is well. The connections that are idle beside it go with it, but for those of a client that was made since.
-    fn offer_to_give_up(self: &Arc<Self>, route: Route, number: u64, offered: &CaptureSmithyConnection) {
+    fn offer_to_give_up(self: &Arc<Self>, route: Route, client: Arc<Client>, offered: &CaptureSmithyConnection) {
         let clients = self.clone();
         offered.set_connection_retriever(move || {
-            let clients = clients.clone();
-            let give_up = move || lock(&clients.made).retain(|of, made| *of != route || made.number != number);
+            let (clients, client) = (clients.clone(), client.clone());
+            let give_up = move || lock(&clients.made).retain(|of, made| *of != route || !Arc::ptr_eq(made, &client));
             Some(ConnectionMetadata::builder().proxied(false).poison_fn(give_up).build())
         });
     }
@@ -234,15 +223,15 @@ impl HttpConnector for Http {
                 true => Route::Tls,
             };
             let offered = request.extension::<CaptureSmithyConnection>().cloned();
-            let made = shared.client(route).await.map_err(|error| ConnectorError::other(error.into(), None))?;
-            let answer = shared.send(request, &made.client, route).await;
+            let client = shared.client(route).await.map_err(|error| ConnectorError::other(error.into(), None))?;
+            let answer = shared.send(request, &client, route).await;
             shared.learn(&answer, is_slow);
             let answer = answer?;
             if let Some(date) = date(&answer) {
                 shared.clock.learn(date);
             }
             if let Some(offered) = offered {
-                shared.offer_to_give_up(route, made.number, &offered);
+                shared.offer_to_give_up(route, client, &offered);
             }
             Ok(answer)
         })

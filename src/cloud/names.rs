@@ -41,15 +41,25 @@ impl Default for Names {
     }
 }
 
-/// Asks on a thread, because the C library waits. One that cannot be had is an error, where tokio's own look-up panics.
+/// Asks on a thread, because the C library waits.
 fn ask_the_system(name: String) -> Resolving {
-    let (tell, told) = oneshot::channel();
     let find = move || (name.as_str(), 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
-    let thread = thread::Builder::new().name("names".to_owned()).spawn(move || drop(tell.send(find())));
-    Box::pin(async move {
+    let found = on_a_thread("names", find);
+    Box::pin(async move { found.await? })
+}
+
+/// Begins work that waits for a disk or the C library, on a thread of its own. One that cannot be had is an error, where
+/// tokio's own way panics.
+pub(super) fn on_a_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = io::Result<T>> + Send {
+    let (tell, told) = oneshot::channel();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || drop(tell.send(work())));
+    async move {
         thread?;
-        told.await.map_err(io::Error::other)?
-    })
+        told.await.map_err(io::Error::other)
+    }
 }
 
 #[derive(Default)]

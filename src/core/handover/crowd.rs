@@ -50,7 +50,7 @@ pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
-/// Of more others than this some stay; they are not asked for their tags.
+/// Where more others than this are healthy some of them stay: they are not asked for their tags.
 pub(super) const FEW: usize = 10;
 /// Looks are never further apart than this for the crowd's sake.
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);

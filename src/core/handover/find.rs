@@ -249,7 +249,7 @@ impl Find {
     fn shortage(&self, room: &GroupRoom, incident: &Incident) -> (i32, i32) {
         let Among::Group { known, desired_before, lacked, .. } = &self.among else { return (0, 0) };
         let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
-        let stay = || staying(room, incident).filter(|member| !goes(&member.instance_id));
+        let stay = staying(room, incident).filter(|member| !goes(&member.instance_id));
         let has_room =
             (self.makes_room || incident.is_replaced()) && membership(&room.members, incident) != Membership::Leaving;
         let our_room = ours(&room.members, incident).map_or(1, GroupMember::units);
@@ -259,7 +259,7 @@ impl Find {
         let came = staying(room, incident).filter(|member| is_between(&member.instance_id));
         let lowered = desired_before.map_or(0, |before| (before - wanted).max(0));
         let filled = came.map(GroupMember::units).sum::<i32>() + lowered;
-        (wanted - stay().map(GroupMember::units).sum::<i32>(), (lacked - filled).max(0))
+        (wanted - stay.map(GroupMember::units).sum::<i32>(), (lacked - filled).max(0))
     }
 
     fn owner_shown(&mut self, now: BootInstant, fleet: Option<&Fleet>) -> Found {

@@ -163,7 +163,7 @@ impl Leave {
 
     fn proved(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
-        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
+        let ours: Vec<&TargetHealth> = self.ours(identity, rows).collect();
         let staying: Vec<Target> = ours.iter().filter(|row| !row.has_left()).map(|row| row.target.clone()).collect();
         if staying.is_empty() {
             let unused = ours.iter().all(|row| row.state == TargetState::Unused);
@@ -183,7 +183,7 @@ impl Leave {
     /// The owner has the group no more. Health may show late that it has taken this instance out.
     fn looked(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
-        let ours: Vec<&TargetHealth> = rows.iter().filter(|row| self.is_ours(identity, &row.target)).collect();
+        let ours: Vec<&TargetHealth> = self.ours(identity, rows).collect();
         if !ours.iter().all(|row| row.has_left()) {
             return self.attempts.succeeded(now + PROVE_AGAIN_AFTER);
         }
@@ -222,7 +222,7 @@ impl Leave {
 
     /// Takes target health after this instance had left. Returns whether it is in the group again: then it leaves again.
     pub(super) fn is_seen_again(&mut self, identity: &Identity, rows: &[TargetHealth], now: BootInstant) -> bool {
-        let back = rows.iter().filter(|row| self.is_ours(identity, &row.target) && !row.has_left());
+        let back = self.ours(identity, rows).filter(|row| !row.has_left());
         let back: Vec<Target> = back.map(|row| row.target.clone()).collect();
         let is_back = !back.is_empty();
         self.seen_at = (!is_back).then_some(now);
@@ -232,10 +232,12 @@ impl Leave {
         is_back
     }
 
-    fn is_ours(&self, identity: &Identity, target: &Target) -> bool {
-        let by_name = || identity.is_target(self.registration.target_type, &target.id);
-        self.registration.targets.iter().any(|known| known.is_same(target))
-            || (self.registration.covers == Ports::Every && by_name())
+    /// The rows of this instance's targets.
+    fn ours<'a>(&self, identity: &Identity, rows: &'a [TargetHealth]) -> impl Iterator<Item = &'a TargetHealth> {
+        let Registration { target_type, targets, covers, .. } = &self.registration;
+        let is_known = |target: &Target| targets.iter().any(|known| known.is_same(target));
+        let is_named = |target: &Target| *covers == Ports::Every && identity.is_target(*target_type, &target.id);
+        rows.iter().filter(move |row| is_known(&row.target) || is_named(&row.target))
     }
 
     fn leave(&mut self, unused: bool, shown: &str, situation: &mut Situation<'_>) {

@@ -5,10 +5,8 @@ use std::time::Duration;
 use super::count::ABOUT_TO_GO;
 use super::{AskCapacity, Stage};
 use crate::core::handover::ask::Ask;
-use crate::core::handover::course::Asked;
-use crate::core::handover::course::Situation;
-use crate::core::handover::deaths::Death;
-use crate::core::handover::deaths::{MOST_DEATHS, advice, pause_after_deaths};
+use crate::core::handover::course::{Asked, Situation};
+use crate::core::handover::deaths::{Death, MOST_DEATHS, advice, pause_after_deaths};
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Instance, StateReason};
 

@@ -21,7 +21,7 @@ pub(super) struct LaunchFirst {
     pub(super) doubt: Doubt,
     /// The launch was refused, and why: left as at-once, or not at all.
     pub(super) refused: Option<String>,
-    /// So were all that came before, and the process before this one knows it.
+    /// AWS has refused all launches so far with an answer, which the record tells the next process.
     all_refused: bool,
     /// The number of times that it was begun again, after a refusal that was no reason to leave.
     begun_again: usize,
