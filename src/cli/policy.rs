@@ -96,7 +96,7 @@ async fn of_this_instance(config: &Config) -> anyhow::Result<NotedSubject> {
     let imds = Imds::new(endpoint.as_deref())?;
     let identity = imds.identity().await;
     let identity = identity.with_context(|| format!("failed to find out which instance this is; {ELSE}"))?;
-    let connection = Connection::beside(&imds, &identity.region, Clock::default());
+    let connection = Connection::with_metadata_of(&imds, &identity.region, Clock::default());
     let aws = Aws::connect(connection).await.context("failed to set up the AWS clients")?;
     let asked = &Parties::new(Arc::new(aws), Arc::new(imds), identity, Arc::new(config.clone()));
     let tags = look_up::find_tags(asked).await.with_context(|| {

@@ -11,7 +11,7 @@ use aws_sdk_autoscaling::types::{self, CapacityDistributionStrategy, LaunchInsta
 use super::caller::Caller;
 use crate::core::call::HookResult;
 use crate::core::model::{
-    AutoScalingGroup, GroupMember, GroupRoom, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
+    AutoScalingGroup, GroupMember, GroupState, InstanceId, LaunchTemplate, Launched, LifecycleHook, TargetGroupArn,
 };
 use crate::core::retry::Failure;
 
@@ -91,9 +91,9 @@ impl AutoScaling {
     }
 
     /// The group as it is now, in one call; `None` if there is no such group.
-    pub async fn group_room(&self, name: &str) -> Result<Option<GroupRoom>, Failure> {
+    pub async fn group_state(&self, name: &str) -> Result<Option<GroupState>, Failure> {
         let described = self.describe_auto_scaling_groups(name).await?;
-        Ok(described.map(|described| GroupRoom {
+        Ok(described.map(|described| GroupState {
             members: members(&described),
             desired_capacity: described.desired_capacity().unwrap_or_default(),
             min_size: described.min_size().unwrap_or_default(),

@@ -18,7 +18,7 @@ mod presumed;
 mod scan;
 mod unclear;
 
-pub use scan::ScanPace;
+pub use scan::ScanSpeed;
 pub use unclear::UnclearReason;
 
 use super::caller::Caller;
@@ -183,7 +183,7 @@ impl Elb {
         known: &[Registration],
     ) -> Result<FoundRegistrations, Failure> {
         if *among == SearchScope::Everything {
-            return self.scan(identity, ScanPace::last_way(None), known).await;
+            return self.scan(identity, ScanSpeed::last_way(None), known).await;
         }
         let mut found = FoundRegistrations::default();
         let groups = self.groups(among, known, &mut found).await?;

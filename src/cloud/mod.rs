@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// The same, with credentials from where the metadata has answered last: nobody tries two addresses again.
-    pub fn beside(imds: &Imds, region: impl Into<String>, clock: Clock) -> Self {
+    pub fn with_metadata_of(imds: &Imds, region: impl Into<String>, clock: Clock) -> Self {
         Self { metadata_endpoint: Some(imds.endpoint().to_owned()), ..Self::new(region, clock) }
     }
 }

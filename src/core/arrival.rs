@@ -103,7 +103,7 @@ impl Arrival {
         arrival.duties.capacity = plan.and_then(|plan| PutCapacityBack::of(plan, attempts));
         if errand == Errand::Reinstate {
             if let Some(Plan::Group { group, .. }) = plan {
-                let attempts = arrival.attempts(DutyId::RejoinGroup, "room", now);
+                let attempts = arrival.attempts(DutyId::RejoinGroup, "group", now);
                 let us = arrival.identity.instance_id.clone();
                 arrival.duties.rejoin_group = Some(RejoinGroup::new(group, us, attempts));
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::model::{
-    CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupRoom, Instance, InstanceId, InstantFleet,
+    CapacityUnit, Connections, ExcessCapacity, Fleet, FleetMember, GroupState, Instance, InstanceId, InstantFleet,
     Launched, LifecycleHook, Readiness, Registration, SingleLaunch, Target, TargetGroupArn, TargetHealth, TargetZone,
     ports_in_words,
 };
@@ -157,7 +157,7 @@ pub enum Call {
         group: String,
         asks_hooks: bool,
     },
-    DescribeGroupRoom {
+    DescribeAutoScalingGroup {
         group: String,
     },
     AttachInstances {
@@ -231,10 +231,10 @@ pub enum Answer {
         missing: Vec<String>,
     },
     /// `None`: there is no such group.
-    GroupRoom(Option<GroupRoom>),
+    GroupState(Option<GroupState>),
     GroupSettings {
         /// `None`: there is no such group.
-        room: Option<GroupRoom>,
+        current: Option<GroupState>,
         /// `None`: not asked for, or not told.
         termination_hooks: Option<Vec<LifecycleHook>>,
     },
@@ -247,9 +247,9 @@ pub enum Answer {
 
 impl Answer {
     /// The group as it is now, where the answer tells.
-    pub(crate) fn room(&self) -> Option<&GroupRoom> {
+    pub(crate) fn current(&self) -> Option<&GroupState> {
         match self {
-            Answer::GroupRoom(room) | Answer::GroupSettings { room, .. } => room.as_ref(),
+            Answer::GroupState(current) | Answer::GroupSettings { current, .. } => current.as_ref(),
             _ => None,
         }
     }
@@ -290,7 +290,7 @@ impl fmt::Display for Call {
             Call::DescribeGroupSettings { group, .. } => {
                 write!(f, "DescribeAutoScalingGroups, for the settings of {group}")
             }
-            Call::DescribeGroupRoom { group } => write!(f, "DescribeAutoScalingGroups, of {group}"),
+            Call::DescribeAutoScalingGroup { group } => write!(f, "DescribeAutoScalingGroups, of {group}"),
             Call::AttachInstances { group } => write!(f, "AttachInstances to group {group}"),
             Call::CompleteLifecycleAction { group, hook, result } => {
                 write!(f, "CompleteLifecycleAction of hook {hook} of group {group} with {}", result.as_str())
@@ -350,7 +350,7 @@ impl Call {
                 | Call::RunHook { .. }
                 | Call::LookAtReadiness(_)
                 | Call::FindTargetGroups
-                | Call::DescribeGroupRoom { .. }
+                | Call::DescribeAutoScalingGroup { .. }
                 | Call::DescribeGroupSettings { .. }
         )
     }

@@ -5,7 +5,7 @@
 use crate::core::config::{Leave, When};
 use crate::core::handover::{LookedUp, OnNotice, asked_in_a_drill};
 use crate::core::incident::Incident;
-use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupRoom, Identity, LifeCycle, Registration};
+use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupState, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
 /// The facts before a drill.
@@ -18,8 +18,8 @@ pub struct Survey {
     /// The facts that the look-ups found, a plan and registrations among them.
     pub known: LookedUp,
     pub others: Vec<OtherTargets>,
-    /// The room in this instance's Auto Scaling group.
-    pub room: Option<GroupRoom>,
+    /// This instance's Auto Scaling group as it is now.
+    pub group_state: Option<GroupState>,
     /// The body of a notice that stands.
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
@@ -192,13 +192,13 @@ impl Survey {
         let mut objections: Vec<String> = alone
             .map(|others| format!("{} has no other healthy target: its requests would fail", others.name))
             .collect();
-        if let (Some(group), Some(room)) = (self.group_that_it_leaves(), &self.room)
-            && room.desired_capacity >= room.max_size
+        if let (Some(group), Some(current)) = (self.group_that_it_leaves(), &self.group_state)
+            && current.desired_capacity >= current.max_size
         {
             objections.push(format!(
                 "group {} is as large as it may be (desired capacity {}, MaxSize {}): its successor takes this instance's \
                  place, and this instance could not be attached again",
-                group.name, room.desired_capacity, room.max_size
+                group.name, current.desired_capacity, current.max_size
             ));
         }
         if let Some(group) = self.group_that_it_stays_in()

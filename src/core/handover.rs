@@ -20,10 +20,10 @@ mod last_look;
 mod launch;
 mod leave;
 mod lifecycle;
-mod light;
 mod look_ups;
 mod manner;
 mod mark;
+mod other_targets;
 mod quiet;
 mod register;
 mod successor;
@@ -245,8 +245,8 @@ impl Handover {
         if answer.is_throttled() {
             self.facts.crowd.was_throttled(now);
         }
-        if let Some(room) = answer.room() {
-            self.facts.incident.is_shown(&room.members);
+        if let Some(current) = answer.current() {
+            self.facts.incident.is_shown(&current.members);
         }
         let hooks_before = self.hooks_time();
         if let Some(successor) = &mut self.duties.successor {
@@ -309,7 +309,7 @@ impl Handover {
             deadline - LAST_CALLS,
             deadline - crowd::LAST_LOOK,
             latest_leave,
-            latest_leave - light::AHEAD,
+            latest_leave - other_targets::AHEAD,
             self.facts.begun_at + ALONE_AT_MOST,
         ];
         // What was due when due calls were last asked for was given out then, or waits for an answer.

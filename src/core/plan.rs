@@ -3,11 +3,11 @@
 //! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
 //! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
 
-mod beside;
 mod group;
 mod launch_plan;
 mod pools;
 mod raised;
+mod second_owner;
 mod served;
 
 use std::collections::BTreeMap;

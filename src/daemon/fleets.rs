@@ -128,10 +128,10 @@ pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind
         let requests = aws.ec2.persistent_request(us).await;
         reads.push(("DescribeSpotInstanceRequests", requests.map(drop), BY_MARKS));
     }
-    let denied = reads.into_iter().filter_map(|(action, read, means)| {
+    let denied = reads.into_iter().filter_map(|(action, read, meaning)| {
         let failure = read.err().filter(|failure| failure.kind == FailureKind::Denied)?;
         Some(format!(
-            "ec2:{action} is denied for {fleet_id}: {means} (allow it: spot-relay policy prints what): {failure}"
+            "ec2:{action} is denied for {fleet_id}: {meaning} (allow it: spot-relay policy prints what): {failure}"
         ))
     });
     denied.collect()

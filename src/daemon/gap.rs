@@ -168,7 +168,7 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use super::*;
-    use crate::cloud::elb::ScanPace;
+    use crate::cloud::elb::ScanSpeed;
     use crate::core::retry::LOOK_UP;
     use crate::daemon::rounds::START_JITTER;
 
@@ -230,7 +230,7 @@ mod tests {
         fn answered(&mut self, taken: bool, fellows: usize) -> Duration {
             const ROUND_TRIP: Duration = Duration::from_millis(40);
             let is_first = self.step == 0 && !std::mem::replace(&mut self.has_waited, true);
-            let scan_pause = || ScanPace::last_way(Some(fellows)).pause(1, retry::fraction(self.pauses));
+            let scan_pause = || ScanSpeed::last_way(Some(fellows)).pause(1, retry::fraction(self.pauses));
             if self.scans && self.step >= TEMPLATE.len() - 1 {
                 self.step += usize::from(taken);
                 let is_over = self.step == SCAN.len();

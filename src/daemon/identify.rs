@@ -42,7 +42,7 @@ pub(super) async fn connect_as(
     files: Files,
     tally: Tally,
 ) -> Result<Connected, String> {
-    let connection = Connection { tally, ..Connection::beside(imds, &identity.region, clock) };
+    let connection = Connection { tally, ..Connection::with_metadata_of(imds, &identity.region, clock) };
     let aws = connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
     let read = threads::run(move || files.read_record(&ours));

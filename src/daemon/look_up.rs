@@ -120,7 +120,7 @@ async fn make_plan(
     }
     // Without them the choice of pools is worse, and a successor is a successor.
     let surroundings = find_surroundings(asked, &owner, fellows, gaps).await;
-    let replaced_too = match Clue::beside_the_template(tags, &asked.config.successor) {
+    let replaced_too = match Clue::second_owner(tags, &asked.config.successor) {
         Some(other) => replaces_too(asked, other).await,
         None => None,
     };

@@ -253,9 +253,9 @@ impl Daemon {
         // First what a notice asks for.
         self.advance(now);
         // After the first look and beside none, so that one connection and one token serve them all.
-        let beside_a_look = self.look_history.looks == 0 || self.is_running(Purpose::Look);
+        let is_look_first = self.look_history.looks == 0 || self.is_running(Purpose::Look);
         let unknown = self.identify && self.may_begin(Purpose::Identify, now);
-        if unknown && now >= self.identify_at && !beside_a_look {
+        if unknown && now >= self.identify_at && !is_look_first {
             self.begin_identify();
         }
         if now >= self.next_look && self.may_begin(Purpose::Look, now) {
@@ -355,11 +355,11 @@ impl Daemon {
         if round {
             self.measures.prepares(self.preparation.rounds.failures);
             self.begin(Purpose::Prepare, async move { Event::Prepared(Box::new(prepare::prepare(asked).await)) });
-        } else if let Some(pace) = scan.filter(|_| self.may_begin(Purpose::Scan, now)) {
-            self.preparation.rounds.scanning = Some(pace);
+        } else if let Some(speed) = scan.filter(|_| self.may_begin(Purpose::Scan, now)) {
+            self.preparation.rounds.scanning = Some(speed);
             self.begin(Purpose::Scan, async move {
                 let began = Instant::now();
-                let found = prepare::scan(asked, pace).await;
+                let found = prepare::scan(asked, speed).await;
                 Event::Scanned(found, began.elapsed())
             });
         }

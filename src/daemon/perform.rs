@@ -69,7 +69,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         | Call::LaunchInstances { .. }
         | Call::CompleteLifecycleAction { .. }
         | Call::RecordLifecycleActionHeartbeat { .. }
-        | Call::DescribeGroupRoom { .. }
+        | Call::DescribeAutoScalingGroup { .. }
         | Call::DescribeGroupSettings { .. }
         | Call::AttachInstances { .. } => with_group(aws, identity, call).await,
         Call::DescribeFleet { .. }
@@ -171,11 +171,11 @@ async fn with_group(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer
             let action = LifecycleAction { group: &group, hook: &hook, instance_id: us };
             groups.record_lifecycle_action_heartbeat(action).await.map(accepted)
         }
-        Call::DescribeGroupRoom { group } => groups.group_room(&group).await.map(Answer::GroupRoom),
+        Call::DescribeAutoScalingGroup { group } => groups.group_state(&group).await.map(Answer::GroupState),
         Call::DescribeGroupSettings { group, asks_hooks } => {
             let hooks = async { if asks_hooks { groups.termination_hooks(&group).await.ok() } else { None } };
-            let (room, termination_hooks) = tokio::join!(groups.group_room(&group), hooks);
-            Ok(Answer::GroupSettings { room: room?, termination_hooks })
+            let (current, termination_hooks) = tokio::join!(groups.group_state(&group), hooks);
+            Ok(Answer::GroupSettings { current: current?, termination_hooks })
         }
         Call::AttachInstances { group } => groups.attach_instances(&group, us).await.map(accepted),
         other => Err(Failure::unanswered(format!("{other} is no call to an Auto Scaling group"))),

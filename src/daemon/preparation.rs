@@ -12,7 +12,7 @@ use super::prepare::{Delays, Findings};
 use super::put_off::PutOff;
 use super::rounds::{RENEW_DELAYS, Round, Rounds};
 use super::said::{SaidBefore, news};
-use crate::cloud::elb::{FoundRegistrations, ScanPace};
+use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
 use crate::core::config::{Config, TargetGroups, When};
 use crate::core::handover::LookedUp;
 use crate::core::model::{BootInstant, Registration, TargetGroupArn};
@@ -46,11 +46,11 @@ impl Preparation {
         self.plan.as_ref().is_some_and(|plan| plan.chooses_zones(config))
     }
 
-    /// The pace of a scan that is to begin now: after a round, which looked at what is quick to ask.
-    pub(super) fn is_scan_due(&self, config: &Config, now: BootInstant) -> Option<ScanPace> {
+    /// The speed of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    pub(super) fn is_scan_due(&self, config: &Config, now: BootInstant) -> Option<ScanSpeed> {
         let fellows = self.plan.as_ref().and_then(Plan::fellows);
-        let pace = self.rounds.scan_pace(now, fellows, self.is_registered());
-        pace.filter(|_| config.target_groups == TargetGroups::Discover)
+        let speed = self.rounds.scan_speed(now, fellows, self.is_registered());
+        speed.filter(|_| config.target_groups == TargetGroups::Discover)
     }
 
     /// Takes what a scan of all target groups found.

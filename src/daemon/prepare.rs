@@ -13,7 +13,7 @@ use super::registrations::{
     self, add_delays, find_registrations, find_served_zones, presume_registrations, renew_delays,
 };
 use crate::cloud::Aws;
-use crate::cloud::elb::{FoundRegistrations, ScanPace};
+use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
 use crate::core::config::TargetGroups;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::{FleetRequest, Plan};
@@ -116,10 +116,10 @@ pub(super) fn groups_to_ask(found: &[TargetGroupArn], named: &[TargetGroupArn]) 
     found.iter().chain(named.iter().filter(|arn| !found.contains(arn))).cloned().collect()
 }
 
-/// All of the account's target groups, at a pace that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
-pub(super) async fn scan(asked: RoundInput, pace: ScanPace) -> Result<FoundRegistrations, Failure> {
-    let mut found = registrations::scan(&asked.parties, pace, &asked.known).await?;
-    if pace.puts_off {
+/// All of the account's target groups, at a speed that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
+pub(super) async fn scan(asked: RoundInput, speed: ScanSpeed) -> Result<FoundRegistrations, Failure> {
+    let mut found = registrations::scan(&asked.parties, speed, &asked.known).await?;
+    if speed.puts_off {
         return Ok(found);
     }
     add_delays(&asked.parties, &mut found).await?;

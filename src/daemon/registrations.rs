@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::gap::patiently;
 use super::parties::Parties;
 use crate::cloud::Aws;
-use crate::cloud::elb::{FoundRegistrations, ScanPace, SearchScope, UnclearReason};
+use crate::cloud::elb::{FoundRegistrations, ScanSpeed, SearchScope, UnclearReason};
 use crate::core::config::{Config, ListedTargetGroup, TargetGroups};
 use crate::core::model::{Identity, Registration, TargetGroupArn};
 use crate::core::plan;
@@ -97,10 +97,10 @@ async fn read_delay(asked: &Parties, found: &mut FoundRegistrations, arn: &Targe
 /// Looks for registrations in every target group of the account and region.
 pub(super) async fn scan(
     asked: &Parties,
-    pace: ScanPace,
+    speed: ScanSpeed,
     known: &[Registration],
 ) -> Result<FoundRegistrations, Failure> {
-    let found = asked.aws.elb.scan(&asked.identity, pace, known).await?;
+    let found = asked.aws.elb.scan(&asked.identity, speed, known).await?;
     Ok(listened_for(by_own_vpc(asked, &SearchScope::Everything, found).await).await)
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::gap::Tempo;
-use crate::cloud::elb::ScanPace;
+use crate::cloud::elb::ScanSpeed;
 use crate::core::model::{BootInstant, Identity};
 use crate::core::retry::{self, Backoff, Failure, LOOK_UP};
 
@@ -61,7 +61,7 @@ pub(super) struct Rounds {
     /// The instant at which all target groups are asked though this instance is known to be in one: it may be in
     /// another as well.
     slow_scan_at: Option<BootInstant>,
-    pub(super) scanning: Option<ScanPace>,
+    pub(super) scanning: Option<ScanSpeed>,
     renew_credentials_at: Option<BootInstant>,
     pub(super) renew_delays_at: BootInstant,
 }
@@ -113,25 +113,30 @@ impl Rounds {
         !self.in_turn && now >= self.renew_delays_at
     }
 
-    /// The pace of a scan that is to begin now: after a round, which looked at what is quick to ask.
-    pub(super) fn scan_pace(&self, now: BootInstant, fellows: Option<usize>, is_registered: bool) -> Option<ScanPace> {
+    /// The speed of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    pub(super) fn scan_speed(
+        &self,
+        now: BootInstant,
+        fellows: Option<usize>,
+        is_registered: bool,
+    ) -> Option<ScanSpeed> {
         let slow = self.slow_scan_at.is_some_and(|at| now >= at) && is_registered;
         match () {
             () if self.scanning.is_some() => None,
-            () if self.scan_due => Some(ScanPace::last_way(fellows)),
-            () if slow => Some(ScanPace::slow(fellows, SLOW_SCAN)),
+            () if self.scan_due => Some(ScanSpeed::last_way(fellows)),
+            () if slow => Some(ScanSpeed::slow(fellows, SLOW_SCAN)),
             () => None,
         }
     }
 
     /// A scan is under way for whose end the rounds wait: nothing else is known.
     pub(super) fn waits_for_scan(&self) -> bool {
-        self.scanning.is_some_and(|pace| !pace.is_slow())
+        self.scanning.is_some_and(|speed| !speed.is_slow())
     }
 
     /// Returns whether the scan that has ended was a slow one, beside what is known.
     pub(super) fn scan_ends(&mut self, took: Duration, now: BootInstant) -> bool {
-        let was_slow = self.scanning.take().is_some_and(ScanPace::is_slow);
+        let was_slow = self.scanning.take().is_some_and(ScanSpeed::is_slow);
         if was_slow {
             self.slow_scan_at = Some(now + SLOW_SCAN_EVERY.mul_f64(1.0 + retry::fraction(self.seed) / 10.0));
         } else {

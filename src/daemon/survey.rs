@@ -13,7 +13,7 @@ use super::preparation::Preparation;
 use super::prepare;
 use crate::cloud::Aws;
 use crate::cloud::clock::Clock;
-use crate::cloud::elb::{FoundRegistrations, ScanPace};
+use crate::cloud::elb::{FoundRegistrations, ScanSpeed};
 use crate::cloud::imds::Imds;
 use crate::cloud::tally::Tally;
 use crate::core::drill::{OtherTargets, Survey};
@@ -47,10 +47,10 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
             )
         })?);
     }
-    let room = match &known.plan {
+    let group_state = match &known.plan {
         Some(Plan::Group { group, .. }) => {
-            let room = aws.autoscaling.group_room(&group.name).await;
-            room.with_context(|| format!("failed to look at group {}", group.name))?
+            let current = aws.autoscaling.group_state(&group.name).await;
+            current.with_context(|| format!("failed to look at group {}", group.name))?
         }
         _ => None,
     };
@@ -65,7 +65,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
         leave: options.config.leave.clone(),
         known,
         others,
-        room,
+        group_state,
         notice,
         lifecycle_state,
         record: record.unwrap_or_default(),
@@ -89,9 +89,9 @@ async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedU
         let known = preparation.known_in_full();
         let began = Instant::now();
         // A drill is of one instance, whatever owns it.
-        let pace = ScanPace::last_way(None);
+        let speed = ScanSpeed::last_way(None);
         let found: Result<FoundRegistrations, Failure> =
-            prepare::scan(asked(known, preparation.chooses_zones(&options.config)), pace).await;
+            prepare::scan(asked(known, preparation.chooses_zones(&options.config)), speed).await;
         lines.extend(preparation.scanned(found, began.elapsed(), boot::now()));
     }
     let known = preparation.known();

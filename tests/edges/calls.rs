@@ -106,7 +106,7 @@ async fn all_services_share_one_connection_and_the_credentials_are_loaded_once()
     for _ in 0..3 {
         deregister(&aws).await.unwrap_err();
         terminate(&aws).await.unwrap_err();
-        aws.autoscaling.group_room("web").await.unwrap_err();
+        aws.autoscaling.group_state("web").await.unwrap_err();
     }
     let requests = stub.requests();
     let connections: std::collections::BTreeSet<usize> = calls(&stub).iter().map(|call| call.connection).collect();
@@ -221,7 +221,7 @@ async fn an_answer_that_cannot_be_read_is_a_failure_and_no_panic() {
         [(200, "<html>it works</html>"), (200, "{}"), (200, "<a><b>"), (200, ""), (400, "\u{1}"), (403, "no")]
     {
         let (_stub, aws) = aws(move |_, _| reply(status, body)).await;
-        let members = aws.autoscaling.group_room("web").await;
+        let members = aws.autoscaling.group_state("web").await;
         let instances = aws.ec2.describe_instances(&[InstanceId::new("i-1")]).await;
         let failures = [members.err(), instances.err()];
         let expected = match status {

@@ -27,7 +27,7 @@ fn story(name: &str, settings: Settings, story: impl AsyncFnOnce(Sim, Aws)) {
 }
 
 async fn call(aws: &Aws) -> Result<(), Failure> {
-    aws.autoscaling.group_room("web").await.map(drop)
+    aws.autoscaling.group_state("web").await.map(drop)
 }
 
 fn loads(sim: &Sim) -> usize {

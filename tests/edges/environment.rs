@@ -20,7 +20,7 @@ fn call() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let aws = Aws::connect(Connection::new("eu-west-1", Clock::default())).await.unwrap();
-        aws.autoscaling.group_room("web").await.map(drop)
+        aws.autoscaling.group_state("web").await.map(drop)
     })
 }
 
@@ -149,7 +149,7 @@ fn a_path_whose_handshakes_take_more_than_two_seconds_is_slow_and_not_dead() {
         return runtime.block_on(async {
             let aws = Aws::connect(Connection::new("eu-west-1", Clock::default())).await.unwrap();
             let mut failures = Vec::new();
-            while let Err(failure) = aws.within(Duration::from_secs(20)).autoscaling.group_room("web").await {
+            while let Err(failure) = aws.within(Duration::from_secs(20)).autoscaling.group_state("web").await {
                 failures.push(failure);
                 assert!(failures.len() <= 3, "{failures:?}");
             }

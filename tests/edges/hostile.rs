@@ -296,7 +296,7 @@ fn calls_to_aws_bear_every_kind_of_answer_in_little_memory() {
         let began = Instant::now();
         let (group, instance) = ("web", spot_relay::core::model::InstanceId::new("i-1"));
         let (members, terminated, tags) = tokio::join!(
-            aws.autoscaling.group_room(group),
+            aws.autoscaling.group_state(group),
             aws.ec2.terminate_instances(&instance),
             aws.ec2.describe_tags("i-1"),
         );

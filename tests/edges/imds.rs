@@ -105,7 +105,7 @@ async fn credentials_are_asked_for_where_the_metadata_has_answered() {
     let (stub, _imds) = metadata(|_, _| reply(404, "")).await;
     let imds = Imds::among(&["http://127.0.0.1:9", &stub.url]).unwrap();
     while imds.instance_action().await.is_err() {}
-    let connection = Connection::beside(&imds, "eu-west-1", Clock::default());
+    let connection = Connection::with_metadata_of(&imds, "eu-west-1", Clock::default());
     assert_eq!(connection.metadata_endpoint.as_deref(), Some(stub.url.as_str()));
 }
 

@@ -243,10 +243,10 @@ async fn what_may_have_changed_of_a_group_is_read_with_its_hooks_its_weights_and
     let (autoscaling, ours) = (&world.aws.autoscaling, &world.identity.instance_id);
     let hooks = autoscaling.termination_hooks("web").await.unwrap();
     assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["drain"], "and no launching hook");
-    let room = autoscaling.group_room("web").await.unwrap().unwrap();
-    assert_eq!((room.min_size, room.desired_capacity, room.max_size), (4, 12, 16));
-    assert!(room.members.iter().all(|it| it.units() == 4 && it.loses_protection == (it.instance_id == *ours)));
-    assert!(room.capacity_rebalance && room.members.iter().any(|it| it.instance_id == *ours));
+    let current = autoscaling.group_state("web").await.unwrap().unwrap();
+    assert_eq!((current.min_size, current.desired_capacity, current.max_size), (4, 12, 16));
+    assert!(current.members.iter().all(|it| it.units() == 4 && it.loses_protection == (it.instance_id == *ours)));
+    assert!(current.capacity_rebalance && current.members.iter().any(|it| it.instance_id == *ours));
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_group_is_described_with_its_hooks_its_target_groups_and_its_members()
     assert_eq!(group.target_groups.iter().map(TargetGroupArn::name).collect::<Vec<_>>(), ["web"]);
     assert_eq!((group.min_size, group.max_size, group.desired_capacity), (1, 4, 3));
     assert_eq!((group.health_check_type.as_str(), group.subnets.len()), ("EC2", 3));
-    assert_eq!(group.members, world.aws.autoscaling.group_room("web").await.unwrap().unwrap().members);
+    assert_eq!(group.members, world.aws.autoscaling.group_state("web").await.unwrap().unwrap().members);
     let ours = group.members.iter().find(|member| member.instance_id == world.identity.instance_id).unwrap();
     assert_eq!((ours.lifecycle_state.as_str(), ours.availability_zone.as_str()), ("InService", "eu-west-1a"));
     assert_eq!(group_with_hooks(&world.aws, "nothing").await, None);
@@ -283,7 +283,7 @@ async fn detaching_launches_another_and_a_second_time_is_refused() {
     assert_eq!(sent["ShouldDecrementDesiredCapacity"], "false");
     eventually(async || world.sim.successors().len() == 1).await;
     eventually(async || {
-        let members = autoscaling.group_room("web").await.unwrap().unwrap().members;
+        let members = autoscaling.group_state("web").await.unwrap().unwrap().members;
         !members.iter().any(|member| member.instance_id == *ours)
     })
     .await;
@@ -304,7 +304,7 @@ async fn a_hook_is_kept_waiting_and_completed() {
     assert!(early.message.contains("No active Lifecycle Action"), "{early}");
     autoscaling.terminate_instance_in_auto_scaling_group(ours, false).await.unwrap();
     eventually(async || {
-        let members = autoscaling.group_room("web").await.unwrap().unwrap().members;
+        let members = autoscaling.group_state("web").await.unwrap().unwrap().members;
         members.iter().any(|member| member.instance_id == *ours && member.lifecycle_state == "Terminating:Wait")
     })
     .await;

@@ -21,7 +21,7 @@ pub(super) async fn look(
 ) -> anyhow::Result<()> {
     report.looking("the credentials")?;
     let MetadataFacts { identity, clock } = known;
-    let connection = Connection::beside(&imds, &identity.region, clock.clone());
+    let connection = Connection::with_metadata_of(&imds, &identity.region, clock.clone());
     let aws = match Aws::connect(connection).await {
         Ok(aws) => Arc::new(aws),
         Err(error) => {
@@ -63,7 +63,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
             let mut found = vec![match aws.credentials.standing().trouble {
                 None => Finding::ok("credentials", format!("there are credentials, valid {until}; {role}")),
                 Some(trouble) => Finding::warn("credentials", format!("valid {until}: {trouble}; {role}"))
-                    .means("while AWS still takes them calls work; once it does not, a handover does nothing")
+                    .meaning("while AWS still takes them calls work; once it does not, a handover does nothing")
                     .remedy("see that the metadata service renews them, or put the provider right that they come from"),
             }];
             found.extend(somebody_elses());
@@ -71,9 +71,9 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
         }
         Err(failure) => Finding::fail("credentials", failure.to_string()),
     };
-    let means = "nothing can be deregistered, and no successor can be requested";
+    let meaning = "nothing can be deregistered, and no successor can be requested";
     let remedy = "attach an instance profile whose role has the policy that spot-relay policy prints";
-    (vec![finding.means(means).remedy(remedy)], false)
+    (vec![finding.meaning(meaning).remedy(remedy)], false)
 }
 
 /// The service does not have the variables of the shell that this runs in.
@@ -86,7 +86,7 @@ fn somebody_elses() -> Option<Finding> {
             "credentials",
             format!("{set} is set here: the checks below use the credentials that it provides"),
         )
-        .means("the service uses those of the instance profile, which may allow less, or more")
+        .meaning("the service uses those of the instance profile, which may allow less, or more")
         .remedy(format!("check again without it: env -u {set} spot-relay check")),
     )
 }
@@ -97,7 +97,7 @@ fn region(aws: &Aws, identity: &Identity) -> Option<Finding> {
             "region",
             format!("calls go to AWS in {}, and this instance runs in {}", aws.region, identity.region),
         )
-        .means("target groups and owner are looked for in the wrong region")
+        .meaning("target groups and owner are looked for in the wrong region")
         .remedy("unset AWS_REGION, or the region of the profile")
     })
 }
@@ -109,7 +109,7 @@ fn of_clock(parties: &Parties) -> Finding {
     }
     let (seconds, which) = (offset.as_secs().abs(), if offset.is_negative() { "ahead of" } else { "behind" });
     Finding::warn("clock", format!("{seconds} s {which} AWS's clock"))
-        .means(
+        .meaning(
             "spot-relay signs and counts by AWS's time, but other programs' calls are refused from five minutes on, and \
              the log's times are wrong",
         )

@@ -27,7 +27,7 @@ pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
         }
         Err(error) if is_unreadable(&error) => findings.push(
             Finding::fail("webhook", format!("{error:#}"))
-                .means("the daemon works without the webhook, and nobody is told there")
+                .meaning("the daemon works without the webhook, and nobody is told there")
                 .remedy("put the file in its place and restart the service"),
         ),
         Err(error) => findings.push(wrong("webhook", &loaded.placed(error))),
@@ -41,8 +41,8 @@ fn unusable(error: &anyhow::Error) -> Finding {
     if !is_unreadable(error) {
         return wrong("configuration", error);
     }
-    let means = "the daemon ends with exit code 75, and the service starts it again every two seconds until the file can be read";
-    Finding::fail("configuration", format!("{error:#}")).means(means).remedy("put the file in its place")
+    let meaning = "the daemon ends with exit code 75, and the service starts it again every two seconds until the file can be read";
+    Finding::fail("configuration", format!("{error:#}")).meaning(meaning).remedy("put the file in its place")
 }
 
 fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
@@ -69,7 +69,7 @@ fn of_hooks(config: &Config) -> Vec<Finding> {
             true => Finding::ok("hook", format!("{program} can be run")).of(key),
             false => Finding::fail("hook", format!("{program} is no program that can be run here"))
                 .of(key)
-                .means("every handover will be partial")
+                .meaning("every handover will be partial")
                 .remedy(format!("install it, make it executable, or put [hooks] {key} right")),
         })
         .collect()

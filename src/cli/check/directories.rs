@@ -14,7 +14,7 @@ pub(super) fn look() -> Vec<Finding> {
         let directory = file.parent().unwrap_or(file);
         match writable(directory) {
             Ok(found) => Finding::ok(check, found),
-            Err(found) => Finding::warn(check, found).means(without).remedy(
+            Err(found) => Finding::warn(check, found).meaning(without).remedy(
                 "check as the daemon's user (root can write everywhere), free the disk, or mount it for writing",
             ),
         }

@@ -22,7 +22,7 @@ pub(super) struct Finding {
     pub(super) subject: Option<String>,
     pub(super) level: Level,
     pub(super) found: String,
-    pub(super) means: Option<String>,
+    pub(super) meaning: Option<String>,
     pub(super) remedy: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Finding {
     }
 
     fn new(check: &'static str, level: Level, found: impl Into<String>) -> Finding {
-        Finding { check, subject: None, level, found: found.into(), means: None, remedy: None }
+        Finding { check, subject: None, level, found: found.into(), meaning: None, remedy: None }
     }
 
     pub(super) fn of(mut self, subject: impl Into<String>) -> Finding {
@@ -48,8 +48,8 @@ impl Finding {
         self
     }
 
-    pub(super) fn means(mut self, means: impl Into<String>) -> Finding {
-        self.means = Some(means.into());
+    pub(super) fn meaning(mut self, meaning: impl Into<String>) -> Finding {
+        self.meaning = Some(meaning.into());
         self
     }
 

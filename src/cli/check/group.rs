@@ -31,7 +31,7 @@ pub(super) async fn look(parties: &Parties, group: &AutoScalingGroup, how: Group
 /// An owner that is not asked.
 pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
     Finding::warn(check, found)
-        .means(
+        .meaning(
             "spot-relay does not ask it for a successor, because two would come: it watches for the one that is launched, \
              and a recommendation alone may replace this instance",
         )
@@ -53,7 +53,7 @@ fn capacity_rebalancing(group: &AutoScalingGroup, how: GroupRequest) -> Finding 
 
 fn not_known(check: &'static str, why: &str) -> Finding {
     Finding::warn(check, format!("not known: {why}"))
-        .means("a suspended process or a setting of the group may be in the way of a handover")
+        .meaning("a suspended process or a setting of the group may be in the way of a handover")
         .remedy("look at the group, or check again")
 }
 
@@ -73,9 +73,9 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, 
             "the group does not let this instance go, and launches no successor",
         ),
     ];
-    if let Some((process, _, means)) = in_the_way.iter().find(|(it, matters, _)| *matters && traits.suspends(it)) {
+    if let Some((process, _, meaning)) = in_the_way.iter().find(|(it, matters, _)| *matters && traits.suspends(it)) {
         return Finding::fail("group-processes", format!("the process {process} of group {name} is suspended"))
-            .means(*means)
+            .meaning(*meaning)
             .remedy(format!(
                 "aws autoscaling resume-processes --auto-scaling-group-name {name} --scaling-processes {process}"
             ));
@@ -93,7 +93,7 @@ fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
     let is_uneven = most.unwrap_or_default() > fewest.unwrap_or_default() + 1;
     if traits.balanced_only {
         return Finding::warn("zones", "the group launches in the zone with the fewest members only (balanced-only)")
-            .means(
+            .meaning(
                 "if AWS has no Spot capacity there, which is likely where it just took an instance, no successor comes",
             )
             .remedy("set its capacity distribution to balanced-best-effort");
@@ -101,7 +101,7 @@ fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
     if is_uneven && !traits.suspends("AZRebalance") {
         let found: Vec<String> = members.iter().map(|(zone, count)| format!("{zone}: {count}")).collect();
         return Finding::warn("zones", format!("the group's zones are uneven ({})", found.join(", ")))
-            .means("its AZRebalance may terminate a member, a successor too, to even them out while this one leaves")
+            .meaning("its AZRebalance may terminate a member, a successor too, to even them out while this one leaves")
             .remedy(format!(
                 "find out why they are; or aws autoscaling suspend-processes --auto-scaling-group-name {} \
                  --scaling-processes AZRebalance",
@@ -125,7 +125,7 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
     );
     if let (true, Some(why)) = (launches_first && is_asked, group.launches_none_first()) {
         return Finding::warn("group-size", why)
-            .means("at a notice this instance leaves at once; at a recommendation it stays")
+            .meaning("at a notice this instance leaves at once; at a recommendation it stays")
             .remedy(
                 "make its policy wholly Spot or wholly on demand, give it a launch template alone, or write [leave] when = \
                  \"at-once\"",
@@ -133,12 +133,12 @@ fn size(group: &AutoScalingGroup, how: GroupRequest, config: &Config) -> Finding
     }
     if launches_first && is_asked && is_full {
         return Finding::warn("group-size", format!("the group is full ({sizes})"))
-            .means("it launches no successor before this instance leaves: on a notice this instance leaves at once")
+            .meaning("it launches no successor before this instance leaves: on a notice this instance leaves at once")
             .remedy(raise);
     }
     if how == GroupRequest::Detach && is_full && config.survive.then != Then::StayOut {
         return Finding::warn("group-size", format!("the group is full ({sizes})"))
-            .means("after an interruption that is withdrawn this instance cannot be attached again; it serves outside of it")
+            .meaning("after an interruption that is withdrawn this instance cannot be attached again; it serves outside of it")
             .remedy(raise);
     }
     Finding::ok("group-size", format!("the group can grow ({sizes})"))
@@ -148,7 +148,7 @@ fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
     let kind = &group.health_check_type;
     if kind.contains("ELB") && config.watch.rebalance == Rebalance::HandOver {
         return Finding::warn("group-health-check", format!("the group's health check is {kind}"))
-            .means(
+            .meaning(
                 "after a handover by recommendation this instance is out of its target groups, which the group may take for \
                  unhealthy: it replaces it a second time",
             )
@@ -178,7 +178,7 @@ pub(super) fn termination_hooks(plan: Option<&Plan>, registrations: &[Registrati
     }
     Some(
         Finding::warn("termination-hook", found)
-            .means("on a notice that is after this instance is gone: whatever the hook starts is not done in time")
+            .meaning("on a notice that is after this instance is gone: whatever the hook starts is not done in time")
             .remedy(format!(
                 "aws elbv2 modify-target-group-attributes --target-group-arn {} --attributes \
                  Key=deregistration_delay.timeout_seconds,Value=60",

@@ -20,7 +20,7 @@ pub(super) async fn look(parties: &Parties) -> Vec<Finding> {
 
 fn unknown(why: &str) -> Finding {
     Finding::warn("metadata-options", format!("not known: {why}"))
-        .means("this check does not know whether the old metadata service (IMDSv1) is open, also to containers")
+        .meaning("this check does not know whether the old metadata service (IMDSv1) is open, also to containers")
         .remedy("allow ec2:DescribeInstances, or look yourself")
 }
 
@@ -28,7 +28,7 @@ fn tokens(options: &MetadataOptions, id: &str) -> Finding {
     match options.tokens_required {
         true => Finding::ok("imds-v1", "the metadata service wants session tokens (IMDSv2)"),
         false => Finding::warn("imds-v1", "the metadata service also answers without a session token (IMDSv1)")
-            .means("spot-relay always sends a token, but a forged request through the web server gets this role's credentials")
+            .meaning("spot-relay always sends a token, but a forged request through the web server gets this role's credentials")
             .remedy(format!("{MODIFY} {id} --http-tokens required")),
     }
 }
@@ -37,7 +37,7 @@ fn hops(options: &MetadataOptions, id: &str) -> Finding {
     match options.hop_limit {
         Some(hops) if hops >= HOPS_OF_A_CONTAINER => {
             Finding::warn("hop-limit", format!("the metadata's answers travel {hops} hops"))
-                .means("containers on this instance reach the metadata service, and with it this role's credentials")
+                .meaning("containers on this instance reach the metadata service, and with it this role's credentials")
                 .remedy(format!(
                     "unless spot-relay or another program needs it in a container: {MODIFY} {id} \
                      --http-put-response-hop-limit 1"

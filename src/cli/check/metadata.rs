@@ -50,14 +50,14 @@ fn unanswered(endpoint: &str, error: &ImdsError) -> Finding {
         _ => "look for a proxy or a firewall between this machine and the metadata service",
     };
     let why = error_chain(error);
-    Finding::fail("metadata", format!("{endpoint}: {why}")).means("no notice can be seen").remedy(remedy)
+    Finding::fail("metadata", format!("{endpoint}: {why}")).meaning("no notice can be seen").remedy(remedy)
 }
 
 fn of_life_cycle(identity: &Identity) -> Finding {
     match identity.life_cycle {
         LifeCycle::Spot => Finding::ok("life-cycle", "a Spot instance"),
         LifeCycle::OnDemand => Finding::warn("life-cycle", "an on-demand instance")
-            .means("AWS gives no Spot notice for it; a scheduled event can still come, or its group can terminate it")
+            .meaning("AWS gives no Spot notice for it; a scheduled event can still come, or its group can terminate it")
             .remedy("nothing, if that is intended"),
     }
 }
@@ -77,12 +77,12 @@ async fn of_notice(imds: &Imds, clock: &Clock) -> Finding {
             match look.body {
                 None => Finding::ok("notice", "there is no notice, and the metadata says so"),
                 Some(body) => Finding::warn("notice", format!("a notice stands: {}", body.trim()))
-                    .means("this instance is going, or its interruption was withdrawn")
+                    .meaning("this instance is going, or its interruption was withdrawn")
                     .remedy("see what the daemon does: spot-relay status"),
             }
         }
         Err(error) => Finding::fail("notice", error_chain(&error))
-            .means("a notice would not be seen")
+            .meaning("a notice would not be seen")
             .remedy("see what answers for spot/instance-action in place of the metadata service"),
     }
 }
@@ -91,7 +91,7 @@ async fn of_tags(imds: &Imds) -> Finding {
     match imds.instance_tags(&[]).await {
         Ok(Some(_)) => Finding::ok("metadata-tags", "the metadata shows this instance's tags"),
         Ok(None) | Err(_) => Finding::warn("metadata-tags", "the metadata does not show this instance's tags")
-            .means("ec2:DescribeTags tells its owner instead: one more call and one more permission")
+            .meaning("ec2:DescribeTags tells its owner instead: one more call and one more permission")
             .remedy(
                 "aws ec2 modify-instance-metadata-options --instance-id ID --instance-metadata-tags enabled, or \
                  MetadataOptions in the launch template",

@@ -39,7 +39,7 @@ pub(super) fn look(proc: &Path, ecs_config: &Path) -> Vec<Finding> {
     let found = |other: String| {
         Finding::warn("other-handler", format!("{other} runs beside spot-relay"))
             .of(other)
-            .means("both act on a notice: targets may be deregistered, hooks completed and successors launched twice")
+            .meaning("both act on a notice: targets may be deregistered, hooks completed and successors launched twice")
             .remedy("stop one of them, or leave each one part of the work only")
     };
     match others.is_empty() {

@@ -65,7 +65,7 @@ fn unknown(failure: &Failure) -> Finding {
         _ => "see that AWS's endpoints can be reached from here, then check again",
     };
     Finding::fail("owner", format!("who launches a successor is not known: {failure}"))
-        .means("it is looked for again in the two minutes, and no successor is asked for until it is found")
+        .meaning("it is looked for again in the two minutes, and no successor is asked for until it is found")
         .remedy(remedy)
 }
 
@@ -75,7 +75,7 @@ fn of_plan(plan: &Plan, parties: &Parties) -> Finding {
             Finding::ok("owner", format!("on a notice: launch no successor: {why}"))
         }
         Plan::Nobody { why, .. } => Finding::warn("owner", format!("nobody launches a successor: {why}"))
-            .means("this instance leaves its target groups, and nothing takes its place")
+            .meaning("this instance leaves its target groups, and nothing takes its place")
             .remedy(
                 "run it in an Auto Scaling group or a fleet, name [successor] launch-template, or write owner = \"none\" if \
                  that is intended",
@@ -92,14 +92,14 @@ async fn of_launch(parties: &Parties, launch: &LaunchPlan) -> Vec<Finding> {
     findings.extend(launch.missing.iter().filter(|it| it.has_default).map(|missing| {
         let LaunchTemplate { id_or_name, version } = &missing.template;
         Finding::fail("launch-template", format!("{id_or_name} has no version {version} (any more)"))
-            .means("the successor is launched from the template's default version, which may be another image")
+            .meaning("the successor is launched from the template's default version, which may be another image")
             .remedy(
                 "name a version that is there under [successor] launch-template, or launch the instances anew from one",
             )
     }));
     findings.extend(launch.remarks.iter().map(|remark| {
         Finding::warn("launch", remark.clone())
-            .means("the successor is launched as described")
+            .meaning("the successor is launched as described")
             .remedy("nothing, if that is intended; else change the launch template or [successor]")
     }));
     let mut templates: Vec<&LaunchTemplate> =
@@ -113,10 +113,10 @@ async fn of_launch(parties: &Parties, launch: &LaunchPlan) -> Vec<Finding> {
                 Finding::ok("launch-template", format!("{}, version {}, {image}", facts.id, facts.version))
             }
             Ok(None) => Finding::fail("launch-template", format!("AWS knows no template or version {name}"))
-                .means("no successor can be launched from it")
+                .meaning("no successor can be launched from it")
                 .remedy("correct [successor] launch-template, or create the version"),
             Err(failure) => Finding::fail("launch-template", format!("{name} cannot be read: {failure}"))
-                .means("whether a successor can be launched from it is not known")
+                .meaning("whether a successor can be launched from it is not known")
                 .remedy(POLICY),
         });
     }
@@ -132,7 +132,7 @@ fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
     let words: Vec<String> = crowded.into_iter().map(words).collect();
     (!words.is_empty()).then(|| {
         Finding::warn("shared-zones", words.join("; "))
-            .means("AWS refuses two subnets of a zone in one request, so they take turns: the second helps only where the first is full")
+            .meaning("AWS refuses two subnets of a zone in one request, so they take turns: the second helps only where the first is full")
             .remedy("name one subnet for each zone under [successor] subnets")
     })
 }
@@ -140,7 +140,7 @@ fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
 fn pools(launch: &LaunchPlan) -> Finding {
     if launch.only_reclaimed {
         return Finding::warn("pools", "the successor can only go where this instance is being taken from")
-            .means("AWS is short of just that capacity: the launch will likely fail")
+            .meaning("AWS is short of just that capacity: the launch will likely fail")
             .remedy("name more [successor] subnets or instance-types, or allow on-demand-fallback");
     }
     let zones: BTreeSet<&str> = launch.pools().filter_map(|pool| pool.availability_zone.as_deref()).collect();

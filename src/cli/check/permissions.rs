@@ -288,18 +288,18 @@ fn findings(trials: Vec<Trial>) -> Vec<Finding> {
         let found = format!("cannot be tried: {}", untried.join(", "));
         findings.push(
             Finding::warn("permission-untried", found)
-                .means("only a notice shows whether they are allowed")
+                .meaning("only a notice shows whether they are allowed")
                 .remedy("compare with spot-relay policy, or try them all: spot-relay drill"),
         );
     }
     findings
 }
 
-fn denied((level, means): (Level, &'static str), subject: String, message: String) -> Finding {
+fn denied((level, meaning): (Level, &'static str), subject: String, message: String) -> Finding {
     let found = format!("denied: {message}");
     let finding =
         if level == Level::Fail { Finding::fail("permission", found) } else { Finding::warn("permission", found) };
-    finding.of(subject).means(means).remedy("allow it: spot-relay policy prints what, for this instance's role")
+    finding.of(subject).meaning(meaning).remedy("allow it: spot-relay policy prints what, for this instance's role")
 }
 
 /// The consequence for a handover without this action. `of_fleet`: tags are those of the fleet.

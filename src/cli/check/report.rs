@@ -101,7 +101,7 @@ pub(super) fn lines(finding: &Finding, paint: Paint, width: usize) -> Vec<String
         let text = text.iter().flat_map(|text| wrap(&format!("{before}{text}"), room));
         text.map(|line| format!("{:INDENT$}{}", "", paint.with(tone, &line))).collect()
     };
-    lines.extend(below(&finding.means, Tone::Faint, ""));
+    lines.extend(below(&finding.meaning, Tone::Faint, ""));
     lines.extend(below(&finding.remedy, Tone::Call, "do: "));
     lines
 }
@@ -147,11 +147,11 @@ mod tests {
             Finding::ok("permission", "allowed: tried with DryRun").of("ec2:CreateTags"),
             Finding::warn("deregistration-delay", "300 s are longer than the notice allows")
                 .of("web")
-                .means("a request that takes longer than 110 s is cut when the instance goes, whatever it does")
+                .meaning("a request that takes longer than 110 s is cut when the instance goes, whatever it does")
                 .remedy("aws elbv2 modify-target-group-attributes --target-group-arn ARN --attributes Key=K,Value=110"),
             Finding::fail("permission", "denied: AccessDenied: not authorized to perform: autoscaling:DetachInstances")
                 .of("autoscaling:DetachInstances")
-                .means("a handover is not complete without it")
+                .meaning("a handover is not complete without it")
                 .remedy("allow it: spot-relay policy prints what, for this instance's role"),
             Finding::fail("configuration", place).remedy("put right what is said above"),
         ]

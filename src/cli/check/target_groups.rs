@@ -42,7 +42,7 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding
     if findings.is_empty() {
         findings.push(
             Finding::warn("target-group", "this instance is in no target group")
-                .means("there is nothing to leave; what it serves, if anything, is cut at its end")
+                .meaning("there is nothing to leave; what it serves, if anything, is cut at its end")
                 .remedy("register it, or list its groups in target-groups; a worker that serves nothing is fine"),
         );
     }
@@ -56,7 +56,7 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
             "it holds this instance's address, and this instance's VPC is not known",
         )
         .of(target_group.name())
-        .means(
+        .meaning(
             "an instance of another VPC may have the same address, so the group is left alone: nothing is deregistered",
         )
         .remedy(
@@ -66,25 +66,25 @@ fn in_doubt(target_group: &TargetGroupArn, doubt: &UnclearReason) -> Finding {
         UnclearReason::Addresses => {
             Finding::warn("target-group", "it holds IPv6 addresses, and those of this instance are not known")
                 .of(target_group.name())
-                .means("whether this instance is in it is not known; the daemon looks again and again")
+                .meaning("whether this instance is in it is not known; the daemon looks again and again")
                 .remedy("see that the metadata tells network/interfaces/macs/MAC/ipv6s, or allow ec2:DescribeInstances")
         }
         UnclearReason::Refused(failure) => {
             Finding::warn("target-group", format!("AWS does not describe it: {failure}"))
                 .of(target_group.name())
-                .means("whether this instance is in it is not known, and it is left alone")
+                .meaning("whether this instance is in it is not known, and it is left alone")
                 .remedy("look at the group, or list this instance's groups in target-groups")
         }
         UnclearReason::Untold(failure) => Finding::warn("target-group", format!("AWS has not told of it: {failure}"))
             .of(target_group.name())
-            .means("whether this instance is in it is not known; the daemon asks for it again and again")
+            .meaning("whether this instance is in it is not known; the daemon asks for it again and again")
             .remedy("check again"),
         UnclearReason::Undescribed(failure) => Finding::warn(
             "target-group",
             format!("this instance is in it, and IAM lets nobody describe it: {failure}"),
         )
         .of(target_group.name())
-        .means("its protocol and its own port are not known, so it is waited for as behind a Network Load Balancer")
+        .meaning("its protocol and its own port are not known, so it is waited for as behind a Network Load Balancer")
         .remedy("allow elasticloadbalancing:DescribeTargetGroups: spot-relay policy prints it"),
     }
 }
@@ -95,20 +95,20 @@ fn unknown(failure: &Failure) -> Finding {
         _ => "see that Elastic Load Balancing's endpoint can be reached from here, then check again",
     };
     Finding::fail("target-group", format!("this instance's target groups are not known: {failure}"))
-        .means("nothing could be deregistered at once on a notice")
+        .meaning("nothing could be deregistered at once on a notice")
         .remedy(remedy)
 }
 
 fn too_many() -> Finding {
     Finding::warn("target-group", format!("it takes longer than {} s to ask all target groups", SCAN_LIMIT.as_secs()))
-        .means("this instance leaves late a target group that is found late")
+        .meaning("this instance leaves late a target group that is found late")
         .remedy("list this instance's groups in target-groups")
 }
 
 fn missing(name: &str) -> Finding {
     Finding::fail("target-group", "AWS knows no such target group in this region")
         .of(name)
-        .means("no handover is complete while it is listed")
+        .meaning("no handover is complete while it is listed")
         .remedy("correct target-groups, or create the group")
 }
 
@@ -127,7 +127,7 @@ fn not_in(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
                 .of(name),
             false => Finding::warn("target-group", "this instance is not registered in it")
                 .of(name)
-                .means("there is nothing to leave in it")
+                .meaning("there is nothing to leave in it")
                 .remedy("register it, write [arrive] register = true, or take the group out of target-groups"),
         })
         .collect()
@@ -152,7 +152,7 @@ async fn of_registration(parties: &Parties, registration: &Registration, plan: O
         findings.push(
             finding
                 .of(name)
-                .means("it sends new flows for minutes after the deregistration, and a successor is healthy as late")
+                .meaning("it sends new flows for minutes after the deregistration, and a successor is healthy as late")
                 .remedy(
                     "keep the application listening to the end, and do not let its health check fail on the hook `notice`: \
                      this instance may still serve after it",
@@ -188,16 +188,16 @@ fn drains(registration: &Registration, unheard: &BTreeSet<u16>, plan: Option<&Pl
             ports.join(", ")
         ),
     };
-    let means = "open requests are not seen, so every handover waits for them until the reserve";
+    let meaning = "open requests are not seen, so every handover waits for them until the reserve";
     let remedy =
         "let a unit of spot-relay-drained.target stop the server gracefully: it has [leave] reserve to end them in";
-    Some(Finding::warn("drain", found).means(means).remedy(remedy))
+    Some(Finding::warn("drain", found).meaning(meaning).remedy(remedy))
 }
 
 fn server_id(registration: &Registration) -> Option<Finding> {
     registration.needs_server_id.then(|| {
         Finding::warn("protocol", "QUIC: a target is registered there with a server id of its own")
-            .means("spot-relay takes this instance out, and can register neither a successor nor this instance again")
+            .meaning("spot-relay takes this instance out, and can register neither a successor nor this instance again")
             .remedy("register the successor by a program that knows the server ids")
     })
 }
@@ -207,7 +207,7 @@ fn not_known(registration: &Registration, why: &str) -> Finding {
         "target-group",
         format!("in it with {}; whether it is in service is not known: {why}", registration.ports_in_words()),
     )
-    .means("nothing proves in a handover that this instance has left")
+    .meaning("nothing proves in a handover that this instance has left")
     .remedy("allow elasticloadbalancing:DescribeTargetHealth, and check again")
 }
 
@@ -219,7 +219,7 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
             "target-group",
             format!("in it with {ports}, in a zone that is enabled for none of its load balancers (Target.NotInUse)"),
         )
-        .means("this instance gets no requests from it, and a successor in this zone would not either")
+        .meaning("this instance gets no requests from it, and a successor in this zone would not either")
         .remedy("enable the zone for the load balancer, or launch in the zones that it serves"),
         None => Finding::ok("target-group", format!("in it with {ports}, in service")),
         Some(row) => {
@@ -228,7 +228,7 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
                 "target-group",
                 format!("in it with {ports}; port {} is not in service ({}{reason})", row.target.port, row.state),
             )
-            .means("it gets no requests now; a handover leaves it all the same, and its successor may not be healthy either")
+            .meaning("it gets no requests now; a handover leaves it all the same, and its successor may not be healthy either")
             .remedy("see its health check, and that a load balancer uses the group")
         }
     }
@@ -242,7 +242,7 @@ fn delay(registration: &Registration, config: &Config) -> Finding {
         return Finding::ok("deregistration-delay", format!("{} s fit into the two minutes", delay.as_secs()));
     }
     Finding::warn("deregistration-delay", format!("{} s are longer than the notice allows", delay.as_secs()))
-        .means(format!(
+        .meaning(format!(
             "a request that takes longer than {} s is cut when the instance goes; the load balancer shows `draining` for \
              longer than that, so spot-relay goes by this machine's own connections",
             room.as_secs()

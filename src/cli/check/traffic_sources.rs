@@ -25,7 +25,7 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> Vec<Finding>
         findings.extend(gone.iter().map(|target_group| {
             Finding::warn("traffic-source", format!("{owner} lists it, and AWS knows no such target group any more"))
                 .of(target_group.name())
-                .means("a handover does not need it, but a launch by the owner may fail because of it")
+                .meaning("a handover does not need it, but a launch by the owner may fail because of it")
                 .remedy(format!("detach it from {owner}"))
         }));
     }
@@ -47,7 +47,7 @@ pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations:
                 _ => ("the successor goes there last", "name subnets of other zones under [successor]"),
             };
             Finding::warn("successor-zones", format!("the load balancers do not serve {}", zones.join(", ")))
-                .means(format!("{goes}: it would be registered and get no requests (Target.NotInUse)"))
+                .meaning(format!("{goes}: it would be registered and get no requests (Target.NotInUse)"))
                 .remedy(format!("enable these zones for the load balancers, or {remedy}"))
         }
     })

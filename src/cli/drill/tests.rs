@@ -41,7 +41,7 @@ fn survey(plan: Plan, healthy: usize, max_size: i32) -> Survey {
         leave: Leave::default(),
         known: LookedUp { registrations: Some(vec![registration()]), plan: Some(plan), ..LookedUp::default() },
         others: vec![OtherTargets { name: "web".into(), healthy }],
-        room: Some(GroupRoom { members: Vec::new(), desired_capacity: 3, max_size, ..GroupRoom::default() }),
+        group_state: Some(GroupState { members: Vec::new(), desired_capacity: 3, max_size, ..GroupState::default() }),
         notice: None,
         lifecycle_state: Some("InService".into()),
         record: None,

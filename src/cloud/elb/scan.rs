@@ -1,4 +1,4 @@
-//! A scan of every target group of the account and region, where nobody has named one: one call after the other, at a pace.
+//! A scan of every target group of the account and region, where nobody has named one: one call after the other, at a speed.
 //!
 //! Invariant: a throttled answer costs a pause, not the scan: it goes on where it was.
 
@@ -20,9 +20,9 @@ const SLOWLY_TOGETHER_PER_SECOND: u32 = 1;
 /// The longest pause between two calls of a scan that somebody waits for.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The pace of a scan.
+/// The speed of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScanPace {
+pub struct ScanSpeed {
     pause: Duration,
     /// The whole takes at least so long.
     over: Option<Duration>,
@@ -30,17 +30,17 @@ pub struct ScanPace {
     pub puts_off: bool,
 }
 
-impl ScanPace {
-    /// The pace where no other way tells the registrations of this instance: its share of the bucket.
-    pub fn last_way(fellows: Option<usize>) -> ScanPace {
+impl ScanSpeed {
+    /// The speed where no other way tells the registrations of this instance: its share of the bucket.
+    pub fn last_way(fellows: Option<usize>) -> ScanSpeed {
         let pause = share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST);
-        ScanPace { pause, over: None, puts_off: fellows.is_some_and(takes_turns) }
+        ScanSpeed { pause, over: None, puts_off: fellows.is_some_and(takes_turns) }
     }
 
-    /// The pace of a scan beside what is known already, over a long while.
-    pub fn slow(fellows: Option<usize>, over: Duration) -> ScanPace {
+    /// The speed of a scan beside what is known already, over a long while.
+    pub fn slow(fellows: Option<usize>, over: Duration) -> ScanSpeed {
         let pause = share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST);
-        ScanPace { pause, over: Some(over), puts_off: false }
+        ScanSpeed { pause, over: Some(over), puts_off: false }
     }
 
     pub fn is_slow(self) -> bool {
@@ -76,7 +76,7 @@ impl Elb {
     pub async fn scan(
         &self,
         identity: &Identity,
-        pace: ScanPace,
+        speed: ScanSpeed,
         known: &[Registration],
     ) -> Result<FoundRegistrations, Failure> {
         let mut found = FoundRegistrations::default();
@@ -87,7 +87,7 @@ impl Elb {
             let is_first = calls == 0;
             calls = calls.saturating_add(1);
             if !is_first {
-                tokio::time::sleep(pace.pause(cursor.listed, chance).saturating_mul(slower)).await;
+                tokio::time::sleep(speed.pause(cursor.listed, chance).saturating_mul(slower)).await;
             }
             match self.step(identity, &mut cursor, known, &mut found).await {
                 Ok(()) => slower = (slower / 2).max(1),
@@ -130,16 +130,16 @@ mod tests {
     #[test]
     fn all_fellows_together_stay_within_their_share_of_the_bucket() {
         for fellows in [1, 4, 100, 200] {
-            let pause = ScanPace::last_way(Some(fellows)).pause(1, 0.0);
+            let pause = ScanSpeed::last_way(Some(fellows)).pause(1, 0.0);
             assert!(fellows as f64 / pause.as_secs_f64() <= 4.0, "{fellows} fellows: {pause:?}");
         }
-        assert_eq!(ScanPace::last_way(None).pause(1, 0.0), SHORTEST);
+        assert_eq!(ScanSpeed::last_way(None).pause(1, 0.0), SHORTEST);
     }
 
     #[test]
     fn a_scan_beside_what_is_known_takes_an_hour_and_a_large_fleet_s_longer() {
         let hour = Duration::from_secs(3600);
-        let takes = |fellows, groups: usize| ScanPace::slow(Some(fellows), hour).pause(groups, 0.0) * groups as u32;
+        let takes = |fellows, groups: usize| ScanSpeed::slow(Some(fellows), hour).pause(groups, 0.0) * groups as u32;
         assert_eq!(takes(3, 100), hour);
         assert!(takes(300, 100) > hour * 8);
     }

@@ -82,7 +82,7 @@ impl Connection {
             sender.ready().await?;
             sender.send_request(request).await
         };
-        beside(wire, answer).await
+        with_wire(wire, answer).await
     }
 
     /// Reads the body to its end; `None` is one of more than `limit` bytes.
@@ -98,12 +98,12 @@ impl Connection {
             }
             Ok(Some(bytes))
         };
-        beside(&mut self.wire, read).await
+        with_wire(&mut self.wire, read).await
     }
 }
 
 /// Does the work, and the wire's part in it until that has ended.
-async fn beside<T>(wire: &mut Option<Http1>, work: impl Future<Output = T>) -> T {
+async fn with_wire<T>(wire: &mut Option<Http1>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|context| {
         if let Poll::Ready(result) = work.as_mut().poll(context) {

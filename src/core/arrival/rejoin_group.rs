@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::course::{ComingBack, News, Situation};
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, its_attempts};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, TargetGroupArn};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupState, InstanceId, TargetGroupArn};
 use crate::core::retry::{Failure, FailureKind};
 
 /// A member that is being detached stands in the group for a while.
@@ -74,8 +74,8 @@ impl RejoinGroup {
         matches!(self.stage, Stage::Attach { .. } | Stage::Attached { .. })
     }
 
-    fn looked(&mut self, now: BootInstant, room: &GroupRoom) -> Option<String> {
-        let ours = room.members.iter().find(|member| member.instance_id == self.us);
+    fn looked(&mut self, now: BootInstant, current: &GroupState) -> Option<String> {
+        let ours = current.members.iter().find(|member| member.instance_id == self.us);
         let state = ours.map(|member| member.lifecycle_state.as_str());
         match state {
             Some(state) if state.starts_with("Detach") => {
@@ -96,11 +96,11 @@ impl RejoinGroup {
                 self.end(Stage::Member);
                 None
             }
-            None if room.desired_capacity >= room.max_size => {
-                Some(self.outside(&format!("it is full (MaxSize {})", room.max_size)))
+            None if current.desired_capacity >= current.max_size => {
+                Some(self.outside(&format!("it is full (MaxSize {})", current.max_size)))
             }
             None => {
-                self.stage = Stage::Attach { desired: room.desired_capacity + 1 };
+                self.stage = Stage::Attach { desired: current.desired_capacity + 1 };
                 self.attempts.succeeded(now);
                 None
             }
@@ -145,7 +145,7 @@ impl Duty<ComingBack> for RejoinGroup {
     fn call(&mut self, _: &Situation) -> Option<Call> {
         let group = self.group.clone();
         match self.stage {
-            Stage::Look => Some(Call::DescribeGroupRoom { group }),
+            Stage::Look => Some(Call::DescribeAutoScalingGroup { group }),
             Stage::Attach { .. } => Some(Call::AttachInstances { group }),
             _ => None,
         }
@@ -154,8 +154,8 @@ impl Duty<ComingBack> for RejoinGroup {
     fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
         let now = situation.now;
         let remark = match (self.stage, answer) {
-            (Stage::Look, Answer::GroupRoom(Some(room))) => self.looked(now, &room),
-            (Stage::Look, Answer::GroupRoom(None)) => Some(self.outside("there is no such group any more")),
+            (Stage::Look, Answer::GroupState(Some(current))) => self.looked(now, &current),
+            (Stage::Look, Answer::GroupState(None)) => Some(self.outside("there is no such group any more")),
             (Stage::Attach { desired }, Answer::Accepted) => {
                 self.end(Stage::Attached { desired });
                 None

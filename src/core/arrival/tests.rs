@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::handover::tests::{self, API, WEB, at, identity_of, member, raise};
 use crate::core::model::{
-    AutoScalingGroup, GroupMember, GroupRoom, Target, TargetGroupArn, TargetHealth, TargetState, TargetType,
+    AutoScalingGroup, GroupMember, GroupState, Target, TargetGroupArn, TargetHealth, TargetState, TargetType,
 };
 use crate::core::plan::GroupRequest;
 use crate::core::retry::FailureKind;
@@ -29,12 +29,12 @@ fn group() -> Plan {
     Plan::Group { group, how: GroupRequest::Detach }
 }
 
-fn room(state: Option<&str>, desired_capacity: i32) -> Answer {
-    Answer::GroupRoom(Some(GroupRoom {
+fn current(state: Option<&str>, desired_capacity: i32) -> Answer {
+    Answer::GroupState(Some(GroupState {
         members: state.map(|state| member("i-us", state)).into_iter().collect(),
         desired_capacity,
         max_size: 4,
-        ..GroupRoom::default()
+        ..GroupState::default()
     }))
 }
 
@@ -113,7 +113,7 @@ fn fine(_: BootInstant, call: &Call) -> Answer {
             Answer::Health([80, 8080, 8081].map(|port| health(port, TargetState::Healthy)).into())
         }
         Call::FindTargetGroups => Answer::TargetGroups { wanted: vec![registration(WEB, &[80])], missing: Vec::new() },
-        Call::DescribeGroupRoom { .. } => room(None, 3),
+        Call::DescribeAutoScalingGroup { .. } => current(None, 3),
         Call::PutCapacityBack { .. } => Answer::Capacity { is_back: true },
         _ => Answer::Accepted,
     }
@@ -256,7 +256,7 @@ fn whatever_fails_is_tried_again_and_stops_nothing_else() {
                 Call::RegisterTargets { target_group, .. } => {
                     failing == DutyId::Serve(0) && target_group.as_str() == WEB
                 }
-                Call::DescribeGroupRoom { .. } => failing == DutyId::RejoinGroup,
+                Call::DescribeAutoScalingGroup { .. } => failing == DutyId::RejoinGroup,
                 Call::PutCapacityBack { .. } => failing == DutyId::PutCapacityBack,
                 _ => false,
             };
@@ -284,7 +284,7 @@ fn it_goes_back_into_its_group_where_there_is_room_and_is_no_member() {
         (Some("Detaching"), 3, 0, false),
     ] {
         let told = Telling::after(Errand::Reinstate, Some(&group())).runs(60, |now, call| match call {
-            Call::DescribeGroupRoom { .. } => room(state, desired),
+            Call::DescribeAutoScalingGroup { .. } => current(state, desired),
             call => fine(now, call),
         });
         let looks = told.steps.iter().filter(|step| **step == DutyId::RejoinGroup).count();
@@ -301,7 +301,7 @@ fn a_protection_from_scale_in_that_is_lost_is_told() {
         group.members = vec![GroupMember { loses_protection, ..member("i-us", "InService") }];
         let told =
             Telling::after(Errand::Reinstate, Some(&Plan::Group { group, how })).runs(60, |now, call| match call {
-                Call::DescribeGroupRoom { .. } => room((!attaches).then_some("InService"), 3),
+                Call::DescribeAutoScalingGroup { .. } => current((!attaches).then_some("InService"), 3),
                 call => fine(now, call),
             });
         let message = told.messages.join("\n");
@@ -326,7 +326,7 @@ fn an_attachment_whose_answer_was_lost_is_not_made_twice() {
 fn what_its_group_terminates_is_not_registered() {
     for state in ["Terminating", "Terminating:Wait", "Terminating:Proceed"] {
         let told = Telling::after(Errand::Reinstate, Some(&group())).runs(600, |now, call| match call {
-            Call::DescribeGroupRoom { .. } => room(Some(state), 3),
+            Call::DescribeAutoScalingGroup { .. } => current(Some(state), 3),
             call => fine(now, call),
         });
         assert!(told.arrival.is_finished());
@@ -342,7 +342,7 @@ fn what_its_group_holds_out_of_service_is_not_registered_in_the_group_s_own_targ
         group.target_groups = vec![TargetGroupArn::new(WEB)];
         let told =
             Telling::after(Errand::Reinstate, Some(&Plan::Group { group, how })).runs(600, |now, call| match call {
-                Call::DescribeGroupRoom { .. } => room(Some(state), 3),
+                Call::DescribeAutoScalingGroup { .. } => current(Some(state), 3),
                 call => fine(now, call),
             });
         assert!(told.arrival.is_finished(), "{state}");

@@ -33,7 +33,7 @@ struct ConfigProblem {
 struct SourcePosition {
     line: usize,
     column: usize,
-    /// The line, and how many characters of it are meant.
+    /// The line, and how many characters of it are at fault.
     shown: Option<(String, usize)>,
 }
 
@@ -121,9 +121,9 @@ impl SourcePosition {
         let begin = before.rfind('\n').map_or(0, |end| end + 1);
         let line = text.get(begin..).unwrap_or_default().lines().next().unwrap_or_default();
         let column = text.get(begin..span.start).unwrap_or_default().chars().count() + 1;
-        let meant = text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default();
+        let at_fault = text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default();
         let is_key =
-            line.get(span.start - begin + meant.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
+            line.get(span.start - begin + at_fault.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
         let shown = match line.split_once('=') {
             // What follows a key that there is not may be anything.
             Some((key, _)) if is_key => format!("{key}= ..."),
@@ -133,17 +133,17 @@ impl SourcePosition {
         SourcePosition {
             line: before.matches('\n').count() + 1,
             column,
-            shown: can_be_shown.then(|| (shown, meant.chars().count().max(1))),
+            shown: can_be_shown.then(|| (shown, at_fault.chars().count().max(1))),
         }
     }
 
-    /// The line with its number, and under it what is meant.
+    /// The line with its number, and under it what is at fault.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((line, meant)) = &self.shown else { return Ok(()) };
+        let Some((line, at_fault)) = &self.shown else { return Ok(()) };
         let number = self.line.to_string();
         let gap: String = line.chars().take(self.column - 1).map(|one| if one == '\t' { TAB } else { " " }).collect();
         write!(f, "\n  {number} | {}\n  ", line.replace('\t', TAB))?;
-        write!(f, "{:width$} | {gap}{}", "", "^".repeat(*meant), width = number.len())
+        write!(f, "{:width$} | {gap}{}", "", "^".repeat(*at_fault), width = number.len())
     }
 }
 

@@ -28,7 +28,7 @@ pub enum DutyId {
     /// Mark this instance as one that goes.
     Mark,
     /// See whether anybody else serves one target group.
-    Light(usize),
+    OtherTargets(usize),
     /// See at the end whether one target group shows still what it showed.
     LastLook(usize),
     /// A command of the user's.
@@ -67,7 +67,7 @@ const WORDS: [(DutyId, &str, &str); 22] = [
         "mark",
         "failed to set the tag spot-relay:leaving, by which instances that go together know of each other",
     ),
-    (DutyId::Light(0), "light", "failed to see whether anybody else serves"),
+    (DutyId::OtherTargets(0), "light", "failed to see whether anybody else serves"),
     (DutyId::LastLook(0), "last-look", "failed to see at the end what was seen before"),
     (DutyId::Hook(HookKind::Notice), "hook", "failed to run a hook"),
     (DutyId::Ready, "arrive-ready", "failed to see the application ready"),

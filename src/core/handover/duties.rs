@@ -6,10 +6,10 @@ use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd};
 use super::hook::Hook;
 use super::last_look::LastLook;
 use super::leave::Leave;
-use super::light::Light;
 use super::look_ups::{FindGroup, FindPlan, FindRegistrations};
 use super::manner::HandoverSettings;
 use super::mark::Mark;
+use super::other_targets::OtherTargets;
 use super::quiet::Quiet;
 use super::successor::SuccessorDuties;
 use super::words::join;
@@ -29,7 +29,7 @@ pub(super) struct Duties {
     pub(super) leaves: Vec<Leave>,
     pub(super) quiet: Quiet,
     pub(super) mark: Mark,
-    pub(super) lights: Vec<Light>,
+    pub(super) other_targets: Vec<OtherTargets>,
     pub(super) hooks: Vec<Hook>,
     /// Once the plan is known.
     pub(super) successor: Option<SuccessorDuties>,
@@ -53,7 +53,7 @@ impl Duties {
             leaves: Vec::new(),
             quiet: Quiet::new(attempts(DutyId::Quiet, "quiet")),
             mark: Mark::new(attempts(DutyId::Mark, "mark")),
-            lights: Vec::new(),
+            other_targets: Vec::new(),
             hooks: hooks.into_iter().flatten().collect(),
             successor: None,
             last_looks: None,
@@ -67,7 +67,7 @@ impl Duties {
             .chain(each(&self.leaves))
             .chain(each([&self.quiet]))
             .chain(each([&self.mark]))
-            .chain(each(&self.lights))
+            .chain(each(&self.other_targets))
             .chain(each(&self.hooks))
             .chain(self.successor.iter().flat_map(SuccessorDuties::list))
             .chain(self.last_looks.iter().flat_map(each))
@@ -80,7 +80,7 @@ impl Duties {
             .chain(each_mut(&mut self.leaves))
             .chain(each_mut([&mut self.quiet]))
             .chain(each_mut([&mut self.mark]))
-            .chain(each_mut(&mut self.lights))
+            .chain(each_mut(&mut self.other_targets))
             .chain(each_mut(&mut self.hooks))
             .chain(self.successor.iter_mut().flat_map(SuccessorDuties::list_mut))
             .chain(self.last_looks.iter_mut().flat_map(each_mut))
@@ -99,8 +99,8 @@ impl Duties {
         calls.extend(self.hooks.iter_mut().filter_map(|hook| duty::begin(hook, now, situation)));
         calls.extend(duty::begin(&mut self.mark, now, situation));
         if situation.looks_who_serves {
-            Light::keep(&mut self.lights, situation);
-            calls.extend(self.lights.iter_mut().filter_map(|light| duty::begin(light, now, situation)));
+            OtherTargets::keep(&mut self.other_targets, situation);
+            calls.extend(self.other_targets.iter_mut().filter_map(|one| duty::begin(one, now, situation)));
         }
         let last_looks = self.last_looks.iter_mut().flatten();
         calls.extend(last_looks.filter_map(|look| duty::begin(look, now, situation)));
@@ -157,8 +157,8 @@ impl Duties {
                 plan.owners_target_groups().iter().filter(|arn| !is_known(arn)).cloned().collect()
             }
             Answer::Failed(failure) if failure.has_code(&["TargetGroupNotFound"]) => named.to_vec(),
-            answer => match answer.room() {
-                Some(room) => room.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
+            answer => match answer.current() {
+                Some(current) => current.target_groups.iter().filter(|arn| !is_known(arn)).cloned().collect(),
                 None => return,
             },
         };

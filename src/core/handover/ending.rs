@@ -9,7 +9,7 @@ use super::duties::Duties;
 use super::facts::Facts;
 use super::last_look::LastLook;
 use super::leave::Leave;
-use super::light::Light;
+use super::other_targets::OtherTargets;
 use super::register::TARGETS_A_CALL;
 use super::successor::SuccessorDuties;
 use super::watch::LOOK_HOLDS;
@@ -41,7 +41,7 @@ impl Handover {
             DutyReport::new(format!("leave {}", group.name()), false, what).settled()
         };
         reports.extend(self.facts.incident.unclear_groups().map(unclear));
-        let is_alone = |index: usize| duties.lights.get(index).is_some_and(Light::is_alone);
+        let is_alone = |index: usize| duties.other_targets.get(index).is_some_and(OtherTargets::is_alone);
         let leaves = duties.leaves.iter().enumerate();
         reports.extend(leaves.map(|(index, leave)| leave.fate(begun_at, is_alone(index))));
         reports.extend(duties.quiet.report(begun_at));
@@ -225,7 +225,7 @@ impl Handover {
         let identity = &self.facts.incident.start.identity;
         let is_back = self.duties.leaves.get_mut(index).is_some_and(|leave| leave.is_seen_again(identity, rows, now));
         let successor = self.duties.successor.as_mut();
-        let lost = successor.map(|successor| successor.seen_again(index, rows, now)).unwrap_or_default();
+        let lost = successor.map(|successor| successor.looked_again(index, rows, now)).unwrap_or_default();
         if is_back {
             // Requests come again.
             self.duties.quiet.begin_again(now);

@@ -7,8 +7,8 @@ use super::crowd::Crowd;
 use super::duties::Duties;
 use super::hook::Hook;
 use super::leave::Leave;
-use super::light::{self, Light};
 use super::manner::{HandoverSettings, Manner};
+use super::other_targets::{self, OtherTargets};
 use super::successor::SuccessorDuties;
 use crate::core::config::Leave as LeaveSettings;
 use crate::core::incident::Incident;
@@ -59,17 +59,18 @@ impl Facts {
         let waits =
             manner == Manner::ServeOn && (has_time || successor.is_none_or(SuccessorDuties::is_worth_waiting_for));
         let may_leave = self.may_leave(now, &settings, (manner, waits), duties);
-        let looks_from = if waits { self.latest_leave(&settings) - light::AHEAD } else { self.begun_at };
+        let looks_from = if waits { self.latest_leave(&settings) - other_targets::AHEAD } else { self.begun_at };
         // The tag of one among many can wait for the deregistration.
-        let marks_at_once =
-            manner != Manner::AtOnce || self.crowd.is_small() || duties.lights.iter().any(Light::asks_for_tags);
+        let marks_at_once = manner != Manner::AtOnce
+            || self.crowd.is_small()
+            || duties.other_targets.iter().any(OtherTargets::asks_for_tags);
         let leaves = &duties.leaves;
         // What an owner has put into the place of others is to be left first.
         let may_come = leaves.iter().any(Leave::is_absent) && !duties.registrations_are_known();
         let known = duties.first_registrations_are_known() && !may_come;
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         let mut taken_out_of = duties.taken_out_of(|ask| ask.has_left());
-        taken_out_of.retain(|group| !duties.lights.iter().any(|light| light.is_back_in(group)));
+        taken_out_of.retain(|group| !duties.other_targets.iter().any(|others| others.is_back_in(group)));
         let goes_out_of = duties.taken_out_of(|ask| ask.has_the_word());
         let counts = successor.filter(|_| !self.settings.lists_target_groups);
         let unlisted: Vec<TargetGroupArn> = counts.iter().flat_map(|it| it.unlisted()).cloned().collect();
@@ -80,7 +81,7 @@ impl Facts {
             may_leave,
             may_mark: !may_leave && marks_at_once,
             is_marked: duties.mark.is_settled(),
-            waits_for_another: !may_leave && self.waits_for_another(now, &duties.lights, &goes_out_of),
+            waits_for_another: !may_leave && self.waits_for_another(now, &duties.other_targets, &goes_out_of),
             looks_who_serves: !may_leave && manner != Manner::Open && now >= looks_from,
             is_certain: !self.incident.is_open() || may_leave,
             left_at: left_at.map(|instants| instants.into_iter().max().unwrap_or(self.begun_at)),
@@ -111,20 +112,26 @@ impl Facts {
     fn may_leave(&self, now: BootInstant, settings: &LeaveSettings, manner: (Manner, bool), duties: &Duties) -> bool {
         let successor = duties.successor.as_ref();
         let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
-        let keeps_the_light_on = || self.keeps_the_light_on(now, settings, &duties.lights);
+        let stays_in_service = || self.stays_in_service(now, settings, &duties.other_targets);
         match manner {
             _ if self.incident.leaving_since.is_some() || is_healthy || self.leaves_whoever_serves(successor) => true,
             (Manner::Open, _) => false,
-            (Manner::ServeOn, true) => now >= self.latest_leave(settings) && !keeps_the_light_on(),
-            (Manner::ServeOn | Manner::AtOnce, _) => !keeps_the_light_on(),
+            (Manner::ServeOn, true) => now >= self.latest_leave(settings) && !stays_in_service(),
+            (Manner::ServeOn | Manner::AtOnce, _) => !stays_in_service(),
         }
     }
 
     /// Others go too, and nobody would serve in a target group that this instance goes out of.
-    fn waits_for_another(&self, now: BootInstant, lights: &[Light], goes_out_of: &[TargetGroupArn]) -> bool {
+    fn waits_for_another(
+        &self,
+        now: BootInstant,
+        other_targets: &[OtherTargets],
+        goes_out_of: &[TargetGroupArn],
+    ) -> bool {
         self.incident.registrations.known().iter().enumerate().any(|(index, registration)| {
-            let light = lights.get(index);
-            light::is_taken_out(registration, goes_out_of) && light.is_none_or(|light| light.waits_for_another(now))
+            let others = other_targets.get(index);
+            other_targets::is_taken_out(registration, goes_out_of)
+                && others.is_none_or(|others| others.waits_for_another(now))
         })
     }
 
@@ -149,14 +156,14 @@ impl Facts {
 
     /// Nobody else serves: this instance stays until the reserve, and in a drill, which ends no instance, to the end.
     /// What is not known yet is waited for a moment, also by a process that has just begun when it is high time.
-    fn keeps_the_light_on(&self, now: BootInstant, settings: &LeaveSettings, lights: &[Light]) -> bool {
-        let latest = self.latest_leave(settings).max(self.begun_at + light::LOOKED_AT_MOST);
+    fn stays_in_service(&self, now: BootInstant, settings: &LeaveSettings, other_targets: &[OtherTargets]) -> bool {
+        let latest = self.latest_leave(settings).max(self.begun_at + other_targets::LOOKED_AT_MOST);
         let is_in_reserve = now >= self.incident.deadline - settings.reserve;
         let ends = self.incident.signal.is_real();
-        match Light::others_serve(lights, self.incident.registrations.known()) {
+        match OtherTargets::others_serve(other_targets, self.incident.registrations.known()) {
             Some(others_serve) => !others_serve && (!ends || !is_in_reserve),
             None if !ends => true,
-            None => now < latest && !is_in_reserve && !Light::is_unanswered(lights, now, self.crowd),
+            None => now < latest && !is_in_reserve && !OtherTargets::is_unanswered(other_targets, now, self.crowd),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
 use crate::core::incident::{Earlier, Incident};
 use crate::core::model::{
-    BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupRoom, Instance, InstanceId, Membership,
+    BootInstant, Fleet, FleetMember, FleetState, GroupMember, GroupState, Instance, InstanceId, Membership,
 };
 use crate::core::plan::{FleetRequest, LEAVING_TAG, is_under_notice, member_hundredths, noticed_at, weight_hundredths};
 use crate::core::retry::{Precedence, growing};
@@ -97,7 +97,7 @@ enum Stage {
     Owner,
     Members,
     Describe {
-        room: GroupRoom,
+        current: GroupState,
         left: Vec<InstanceId>,
         described: Vec<Instance>,
     },
@@ -174,30 +174,30 @@ impl Find {
         self.looks_on && self.done && !self.reserve_reached && now < self.begun_at + LOOKS_ON_FOR
     }
 
-    fn group_shown(&mut self, now: BootInstant, incident: &Incident, room: GroupRoom) -> Found {
+    fn group_shown(&mut self, now: BootInstant, incident: &Incident, current: GroupState) -> Found {
         let Among::Group { rebalances, .. } = &self.among else { return self.look_again(now) };
-        let members = || staying(&room, incident).map(|member| &member.instance_id);
+        let members = || staying(&current, incident).map(|member| &member.instance_id);
         let is_new = |id: &&InstanceId| !self.ignored.contains(*id) && !self.found.contains_key(*id);
         let left: Vec<InstanceId> = match members().any(|id| is_new(&id)) {
             // Victims are told from the others by their tags alone.
             true if *rebalances => members().cloned().collect(),
             true => members().filter(is_new).cloned().collect(),
-            false => return self.group_described(now, incident, &room, Vec::new()),
+            false => return self.group_described(now, incident, &current, Vec::new()),
         };
-        self.stage = Stage::Describe { room, left, described: Vec::new() };
+        self.stage = Stage::Describe { current, left, described: Vec::new() };
         self.attempts.succeeded(now);
         Found::NotYet
     }
 
     fn described(&mut self, now: BootInstant, incident: &Incident, instances: Vec<Instance>) -> Found {
         let stage = std::mem::replace(&mut self.stage, Stage::Members);
-        let Stage::Describe { room, mut left, mut described } = stage else { return self.look_again(now) };
+        let Stage::Describe { current, mut left, mut described } = stage else { return self.look_again(now) };
         left.drain(..left.len().min(INSTANCES_A_CALL));
         described.extend(instances);
         if left.is_empty() {
-            return self.group_described(now, incident, &room, described);
+            return self.group_described(now, incident, &current, described);
         }
-        self.stage = Stage::Describe { room, left, described };
+        self.stage = Stage::Describe { current, left, described };
         self.attempts.succeeded(now);
         Found::NotYet
     }
@@ -207,7 +207,7 @@ impl Find {
         &mut self,
         now: BootInstant,
         incident: &Incident,
-        room: &GroupRoom,
+        current: &GroupState,
         described: Vec<Instance>,
     ) -> Found {
         let Among::Group { desired_before, rebalances, .. } = self.among else {
@@ -221,22 +221,22 @@ impl Find {
         self.dead.extend(ended.map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
         // No launch of ours has raised it: what is new is somebody else's.
-        let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| room.desired_capacity <= before);
+        let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| current.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new: Vec<(Instance, u64)> = new.map(|instance| (instance, 0)).collect();
         let is_known =
             |id: &InstanceId| self.ignored.contains(id) || self.found.contains_key(id) || told_of.contains(id);
-        let all_known = staying(room, incident).all(|member| is_known(&member.instance_id));
+        let all_known = staying(current, incident).all(|member| is_known(&member.instance_id));
         self.doubted_for = if all_known { LOOKED_FOR_IN_A_GROUP } else { LOOKED_FOR_IN_DOUBT };
-        let membership = membership(&room.members, incident);
-        let (short, lacked) = self.shortage(room, incident);
-        let launches_nobody = rebalances && !room.capacity_rebalance && membership == Membership::Detachable;
+        let membership = membership(&current.members, incident);
+        let (short, lacked) = self.shortage(current, incident);
+        let launches_nobody = rebalances && !current.capacity_rebalance && membership == Membership::Detachable;
         if launches_nobody && short > 0 && self.found.is_empty() {
             self.look_again(now);
             return Found::HasToBeAsked;
         }
         // It replaces a member that it holds: this instance may have another owner by now.
-        let is_outside = rebalances && ours(&room.members, incident).is_none();
+        let is_outside = rebalances && ours(&current.members, incident).is_none();
         if is_outside && new.is_empty() && self.found.is_empty() && !incident.start.is_resumed() {
             self.look_again(now);
             return Found::OwnerIsGone;
@@ -246,17 +246,17 @@ impl Find {
     }
 
     /// The units that the group is short of without those that go, and how many of these it lacked before the notice already.
-    fn shortage(&self, room: &GroupRoom, incident: &Incident) -> (i32, i32) {
+    fn shortage(&self, current: &GroupState, incident: &Incident) -> (i32, i32) {
         let Among::Group { known, desired_before, lacked, .. } = &self.among else { return (0, 0) };
         let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
-        let stay = staying(room, incident).filter(|member| !goes(&member.instance_id));
-        let has_room =
-            (self.makes_room || incident.is_replaced()) && membership(&room.members, incident) != Membership::Leaving;
-        let our_room = ours(&room.members, incident).map_or(1, GroupMember::units);
-        let wanted = room.desired_capacity - if has_room { our_room } else { 0 };
+        let stay = staying(current, incident).filter(|member| !goes(&member.instance_id));
+        let has_room = (self.makes_room || incident.is_replaced())
+            && membership(&current.members, incident) != Membership::Leaving;
+        let our_room = ours(&current.members, incident).map_or(1, GroupMember::units);
+        let wanted = current.desired_capacity - if has_room { our_room } else { 0 };
         // Members that came in between are old, and were not known.
         let is_between = |id: &InstanceId| self.ignored.contains(id) && !known.contains(id) && !self.dead.contains(id);
-        let came = staying(room, incident).filter(|member| is_between(&member.instance_id));
+        let came = staying(current, incident).filter(|member| is_between(&member.instance_id));
         let lowered = desired_before.map_or(0, |before| (before - wanted).max(0));
         let filled = came.map(GroupMember::units).sum::<i32>() + lowered;
         (wanted - stay.map(GroupMember::units).sum::<i32>(), (lacked - filled).max(0))
@@ -382,7 +382,7 @@ impl Duty<HandingOver> for Find {
             (Stage::Describe { left, .. }, _) => {
                 Some(Call::DescribeInstances { instance_ids: left.iter().take(INSTANCES_A_CALL).cloned().collect() })
             }
-            (Stage::Members, Among::Group { name, .. }) => Some(Call::DescribeGroupRoom { group: name.clone() }),
+            (Stage::Members, Among::Group { name, .. }) => Some(Call::DescribeAutoScalingGroup { group: name.clone() }),
             (Stage::Owner, Among::Fleet { kind, fleet, .. }) => {
                 Some(Call::DescribeFleet { kind: *kind, fleet_id: fleet.id.clone() })
             }
@@ -404,7 +404,7 @@ impl Duty<HandingOver> for Find {
                 self.hand_out(now, new.map(|instance| (instance, 0)).collect(), false)
             }
             (Answer::Instances(instances), Among::Group { .. }) => self.described(now, incident, instances),
-            (Answer::GroupRoom(Some(room)), Among::Group { .. }) => self.group_shown(now, incident, room),
+            (Answer::GroupState(Some(current)), Among::Group { .. }) => self.group_shown(now, incident, current),
             (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
             // If the fleet does not answer, its members still show the successor.
             (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
@@ -438,7 +438,7 @@ impl Duty<HandingOver> for Find {
 }
 
 /// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
-fn staying<'a>(room: &'a GroupRoom, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
+fn staying<'a>(current: &'a GroupState, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
     let ours = incident.id.instance_id.clone();
-    room.members.iter().filter(move |member| member.instance_id != ours && member.holds_a_place())
+    current.members.iter().filter(move |member| member.instance_id != ours && member.holds_a_place())
 }

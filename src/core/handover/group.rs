@@ -132,15 +132,15 @@ impl AskGroup {
 
     /// The group as it is now, before it is asked for anything.
     fn settings(&mut self, now: BootInstant, incident: &Incident, answer: Answer, launches: bool) -> Asked {
-        if let Answer::GroupSettings { room, termination_hooks } = answer {
-            let room = room.unwrap_or_default();
-            if room.capacity_rebalance && is_replaced_by_group(incident) && self.reason != Reason::Terminated {
+        if let Answer::GroupSettings { current, termination_hooks } = answer {
+            let current = current.unwrap_or_default();
+            if current.capacity_rebalance && is_replaced_by_group(incident) && self.reason != Reason::Terminated {
                 return Asked::LaunchesItself;
             }
             self.exit.go_by_hooks(termination_hooks);
             // A member that the group takes out by itself has no successor to expect, and makes no room for one.
-            if membership(&room.members, incident) != Membership::Detachable {
-                return self.looked(now, incident, &room.members);
+            if membership(&current.members, incident) != Membership::Detachable {
+                return self.looked(now, incident, &current.members);
             }
         }
         // Nothing waits for an answer.
@@ -330,7 +330,7 @@ impl Duty<HandingOver> for AskGroup {
         let group = self.group.name.clone();
         match self.stage {
             Stage::Look | Stage::Compare | Stage::Regard | Stage::Read { .. } => {
-                Some(Call::DescribeGroupRoom { group })
+                Some(Call::DescribeAutoScalingGroup { group })
             }
             Stage::Launch => {
                 self.launch.is_asked();
@@ -365,18 +365,20 @@ impl Duty<HandingOver> for AskGroup {
         let (now, incident) = (situation.now, &*situation.incident);
         let asked = match (self.stage, answer) {
             (Stage::Settings { launches }, answer) => self.settings(now, incident, answer, launches),
-            (Stage::Look, Answer::GroupRoom(room)) => self.looked(now, incident, &room.unwrap_or_default().members),
-            (Stage::Read { decrement }, Answer::GroupRoom(room)) => {
-                let room = room.unwrap_or_default();
+            (Stage::Look, Answer::GroupState(current)) => {
+                self.looked(now, incident, &current.unwrap_or_default().members)
+            }
+            (Stage::Read { decrement }, Answer::GroupState(current)) => {
+                let current = current.unwrap_or_default();
                 if decrement {
-                    self.remark = self.exit.keep_size(&self.group.name, &room, incident);
+                    self.remark = self.exit.keep_size(&self.group.name, &current, incident);
                 }
-                self.read(now, incident, &room.members, decrement)
+                self.read(now, incident, &current.members, decrement)
             }
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, incident, failure),
-            (Stage::Regard, Answer::GroupRoom(_)) => self.go_on(now + REGARD_EVERY, Stage::Regard),
-            (Stage::Compare, Answer::GroupRoom(Some(room))) => self.compared(now, &room),
+            (Stage::Regard, Answer::GroupState(_)) => self.go_on(now + REGARD_EVERY, Stage::Regard),
+            (Stage::Compare, Answer::GroupState(Some(current))) => self.compared(now, &current),
             (Stage::Compare, other) => {
                 self.stage = Stage::Launch;
                 return Err(other);

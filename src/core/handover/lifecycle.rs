@@ -222,15 +222,15 @@ impl Duty<HandingOver> for MemberState {
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let wanted = self.wanted_from.is_some_and(|from| situation.may_complete || situation.now >= from);
-        wanted.then(|| Call::DescribeGroupRoom { group: self.group.clone() })
+        wanted.then(|| Call::DescribeAutoScalingGroup { group: self.group.clone() })
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
-        let Answer::GroupRoom(room) = answer else { return Err(answer) };
+        let Answer::GroupState(current) = answer else { return Err(answer) };
         let pause = growing(&LOOK_PAUSES, self.looks);
         self.looks += 1;
         self.attempts.succeeded(situation.now + pause);
-        Ok(News::Members(room.unwrap_or_default().members))
+        Ok(News::Members(current.unwrap_or_default().members))
     }
 
     /// Quiet may come before; what makes this instance quiet has its own instants.

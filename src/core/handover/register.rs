@@ -4,7 +4,7 @@
 //! All victims of one owner see the same successors, and each of them may register any: twice is harmless. So that not all
 //! of them ask at once, a victim among several waits a moment and looks whether another was faster.
 
-mod seen;
+mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -388,7 +388,7 @@ mod tests {
         };
         register.followed(at(1_000), std::slice::from_ref(&successor), &shown(TargetState::Healthy), &mut incident);
         assert!(register.is_healthy() && register.is_provided_for(true));
-        assert_eq!(register.seen_again(&shown(TargetState::Unhealthy), at(2_000)), [successor.instance_id]);
+        assert_eq!(register.looked_again(&shown(TargetState::Unhealthy), at(2_000)), [successor.instance_id]);
     }
 
     #[test]

@@ -271,10 +271,10 @@ impl SuccessorDuties {
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
         // The hooks may be another group's than the plan's.
-        if let Some(room) = answer.room().filter(|_| asked != DutyId::MemberState) {
-            self.owner_had.extend(room.target_groups.iter().cloned());
-            self.owner_lists = Some(room.target_groups.clone());
-            self.lifecycles.saw(now, incident, &room.members);
+        if let Some(current) = answer.current().filter(|_| asked != DutyId::MemberState) {
+            self.owner_had.extend(current.target_groups.iter().cloned());
+            self.owner_lists = Some(current.target_groups.clone());
+            self.lifecycles.saw(now, incident, &current.members);
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());

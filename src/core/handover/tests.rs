@@ -6,8 +6,8 @@ mod fleet;
 mod group;
 mod interleavings;
 mod last_look;
+mod last_one;
 mod launch;
-mod light;
 mod look_ups;
 mod owners;
 mod run;
@@ -112,8 +112,8 @@ pub(crate) fn member(name: &str, state: &str) -> GroupMember {
 }
 
 /// A group without members, as it is now.
-pub(crate) fn empty_room() -> GroupRoom {
-    GroupRoom { target_groups: vec![TargetGroupArn::new(WEB)], ..GroupRoom::default() }
+pub(crate) fn empty_group() -> GroupState {
+    GroupState { target_groups: vec![TargetGroupArn::new(WEB)], ..GroupState::default() }
 }
 
 pub(crate) fn group(hooks: &[&str]) -> AutoScalingGroup {
@@ -228,7 +228,7 @@ fn many_serve() -> Answer {
 
 /// How many target groups are left once each look at who serves is answered: many do.
 fn leaves_after_a_look(handover: &mut Handover, now: u64, due: Vec<Due>) -> usize {
-    for due in due.into_iter().filter(|due| matches!(due.duty, DutyId::Light(_))) {
+    for due in due.into_iter().filter(|due| matches!(due.duty, DutyId::OtherTargets(_))) {
         handover.answered(at(now + 20), due.duty, many_serve());
     }
     handover.due(at(now + 20)).iter().filter(|due| matches!(due.call, Call::DeregisterTargets { .. })).count()

@@ -76,9 +76,9 @@ impl AutoScalingGroup {
     }
 }
 
-/// The room in an Auto Scaling group, and its settings that may have changed since it was looked up.
+/// An Auto Scaling group as it is now, in what may have changed since it was looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupRoom {
+pub struct GroupState {
     pub members: Vec<GroupMember>,
     pub desired_capacity: i32,
     pub min_size: i32,

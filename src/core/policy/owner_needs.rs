@@ -172,9 +172,9 @@ pub fn reads_on_the_way(
     plan: &Plan,
     config: &Config,
 ) -> Vec<&'static str> {
-    let beside = Clue::beside_the_template(tags, &config.successor);
-    let mut reads = match beside.as_ref().unwrap_or(clue) {
-        Clue::AutoScalingGroup(_) if beside.is_some() => Vec::new(),
+    let second = Clue::second_owner(tags, &config.successor);
+    let mut reads = match second.as_ref().unwrap_or(clue) {
+        Clue::AutoScalingGroup(_) if second.is_some() => Vec::new(),
         Clue::AutoScalingGroup(_) => vec!["autoscaling:DescribeAutoScalingGroups"],
         Clue::Fleet(FleetKind::Ec2, _) => vec!["ec2:DescribeFleets"],
         Clue::Fleet(FleetKind::Spot, _) => vec!["ec2:DescribeSpotFleetRequests"],

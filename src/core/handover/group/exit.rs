@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::call::{Answer, Call};
 use crate::core::handover::crowd::FEW;
 use crate::core::incident::Incident;
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupRoom, LifecycleHook, Membership};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupState, LifecycleHook, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
 /// The last healthy member of a group serves so long while the others, taken out before, come back.
@@ -113,16 +113,16 @@ impl Exit {
         self.waits_until
     }
 
-    /// The group has refused to let this instance go, and this is its room. Somebody may have lowered its desired capacity to
+    /// The group has refused to let this instance go, and it is so now. Somebody may have lowered its desired capacity to
     /// its MinSize since a successor was launched: then it wants as many members without this instance as with it. Returns a
     /// remark, once.
-    pub(super) fn keep_size(&mut self, group: &str, room: &GroupRoom, incident: &Incident) -> Option<String> {
-        let units = ours(&room.members, incident).map_or(1, GroupMember::units);
-        let kept = std::mem::replace(&mut self.keeps_size, room.desired_capacity - units < room.min_size);
+    pub(super) fn keep_size(&mut self, group: &str, current: &GroupState, incident: &Incident) -> Option<String> {
+        let units = ours(&current.members, incident).map_or(1, GroupMember::units);
+        let kept = std::mem::replace(&mut self.keeps_size, current.desired_capacity - units < current.min_size);
         (self.keeps_size && !kept).then(|| {
             format!(
                 "group {group} is at its MinSize ({}): this instance leaves it without lowering the desired capacity",
-                room.min_size
+                current.min_size
             )
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::incident::{Incident, LaunchStep, LaunchWay};
-use crate::core::model::{AutoScalingGroup, BootInstant, GroupRoom, InstanceId, LifeCycle};
+use crate::core::model::{AutoScalingGroup, BootInstant, GroupState, InstanceId, LifeCycle};
 use crate::core::retry::{Failure, FailureKind, growing, takes_turns};
 
 /// This many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
@@ -155,9 +155,10 @@ impl LaunchFirst {
 }
 
 /// Tells whether the group has grown since it was looked up.
-pub(super) fn has_grown(group: &AutoScalingGroup, room: &GroupRoom) -> bool {
+pub(super) fn has_grown(group: &AutoScalingGroup, current: &GroupState) -> bool {
     let is_known = |id: &InstanceId| group.members.iter().any(|known| known.instance_id == *id);
-    room.desired_capacity > group.desired_capacity || room.members.iter().any(|member| !is_known(&member.instance_id))
+    current.desired_capacity > group.desired_capacity
+        || current.members.iter().any(|member| !is_known(&member.instance_id))
 }
 
 /// The group was last looked at up to two hours ago. Many that go together do not ask at once: their launches need the

@@ -7,7 +7,7 @@ use crate::core::handover::ask::Ask;
 use crate::core::handover::course::Asked;
 use crate::core::handover::launch::NOTED_WITHIN;
 use crate::core::incident::Incident;
-use crate::core::model::{BootInstant, GroupRoom, Launched};
+use crate::core::model::{BootInstant, GroupState, Launched};
 use crate::core::retry::Failure;
 
 impl AskGroup {
@@ -52,8 +52,8 @@ impl AskGroup {
 
     /// The group as it is since AWS has been silent. One that has grown may hold our successor or a fellow's: nothing but the
     /// token tells which.
-    pub(super) fn compared(&mut self, now: BootInstant, room: &GroupRoom) -> Asked {
-        if has_grown(&self.group, room) {
+    pub(super) fn compared(&mut self, now: BootInstant, current: &GroupState) -> Asked {
+        if has_grown(&self.group, current) {
             return self.go_on(now + LOOK_EVERY, Stage::Launch);
         }
         self.launch.doubt = Doubt::None;

@@ -40,12 +40,12 @@ impl SuccessorDuties {
     }
 
     /// Takes the last look at that target group. Returns those that are healthy there no more: they are followed again.
-    pub(in crate::core::handover) fn seen_again(
+    pub(in crate::core::handover) fn looked_again(
         &mut self,
         index: usize,
         rows: &[TargetHealth],
         now: BootInstant,
     ) -> Vec<InstanceId> {
-        self.registers.get_mut(index).map(|register| register.seen_again(rows, now)).unwrap_or_default()
+        self.registers.get_mut(index).map(|register| register.looked_again(rows, now)).unwrap_or_default()
     }
 }

@@ -459,13 +459,13 @@ impl Aws {
         self.members.iter().map(|(id, state)| member(id.as_str(), state)).collect()
     }
 
-    fn room(&self) -> GroupRoom {
-        GroupRoom {
+    fn current(&self) -> GroupState {
+        GroupState {
             members: self.group_members(),
             desired_capacity: self.desired,
             max_size: self.max,
             capacity_rebalance: self.owner == Owner::Rebalance,
-            ..empty_room()
+            ..empty_group()
         }
     }
 

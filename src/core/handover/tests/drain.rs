@@ -67,7 +67,7 @@ impl Drain {
                         looks.push((now + self.look_takes, due.duty, Answer::Connections(shown)));
                         continue;
                     }
-                    _ if matches!(due.duty, DutyId::Light(_)) => many_serve(),
+                    _ if matches!(due.duty, DutyId::OtherTargets(_)) => many_serve(),
                     Call::DescribeTargetHealth { .. } => Answer::Health(vec![TargetHealth {
                         target: self.registrations[0].targets[0].clone(),
                         state: self.state.clone(),

@@ -35,7 +35,7 @@ fn told(plan: Plan, when: When, change: impl FnOnce(&mut Incident)) -> Told {
     let registrations = vec![registration(WEB, US, &[80])];
     let known = LookedUp { registrations: Some(registrations), plan: Some(plan), ..LookedUp::default() };
     let handover = Handover::begin(incident, settings, known, at(1_000));
-    let target_groups = empty_room().target_groups;
+    let target_groups = empty_group().target_groups;
     Told { handover, now: 1_000, throttled: false, rebalances: false, target_groups }
 }
 
@@ -51,12 +51,12 @@ fn failed(kind: FailureKind, code: &str, message: &str) -> Answer {
 /// The group's settings, and how it holds this instance.
 fn settings(capacity_rebalance: bool, state: Option<&str>) -> Answer {
     let members = state.map(|state| member(US, state)).into_iter().collect();
-    let room = Some(GroupRoom { capacity_rebalance, members, ..empty_room() });
-    Answer::GroupSettings { room, termination_hooks: None }
+    let current = Some(GroupState { capacity_rebalance, members, ..empty_group() });
+    Answer::GroupSettings { current, termination_hooks: None }
 }
 
 fn members(state: &str) -> Answer {
-    Answer::GroupRoom(Some(GroupRoom { members: vec![member(US, state)], ..empty_room() }))
+    Answer::GroupState(Some(GroupState { members: vec![member(US, state)], ..empty_group() }))
 }
 
 impl Told {
@@ -102,8 +102,8 @@ impl Told {
 
     /// The same of a group with these target groups.
     fn of_group(&self, mut answer: Answer) -> Answer {
-        if let Answer::GroupRoom(Some(room)) | Answer::GroupSettings { room: Some(room), .. } = &mut answer {
-            room.target_groups.clone_from(&self.target_groups);
+        if let Answer::GroupState(Some(current)) | Answer::GroupSettings { current: Some(current), .. } = &mut answer {
+            current.target_groups.clone_from(&self.target_groups);
         }
         answer
     }
@@ -125,11 +125,11 @@ fn well(call: &Call) -> Option<Answer> {
         Call::LookAtConnections { .. } => Some(Answer::Connections(Connections::default())),
         Call::DescribeGroupSettings { .. } => Some(settings(false, Some("InService"))),
         Call::FindGroup => Some(Answer::Plan(Box::new(Plan::nobody("the same as before")))),
-        Call::DescribeGroupRoom { .. } => Some(Answer::GroupRoom(Some(GroupRoom {
+        Call::DescribeAutoScalingGroup { .. } => Some(Answer::GroupState(Some(GroupState {
             members: Vec::new(),
             desired_capacity: 3,
             max_size: 9,
-            ..empty_room()
+            ..empty_group()
         }))),
         call if call.writes() => Some(Answer::Accepted),
         _ => None,
@@ -142,11 +142,14 @@ fn a_member_that_is_pending_is_detached_once_it_is_in_service() {
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { .. })));
     told.answer(DutyId::Ask, refused("ValidationError", "The instance i-victim is not in InService or Standby."));
     for state in ["Pending", "Pending:Wait", "Pending:Proceed"] {
-        assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })), "{state}");
+        assert!(
+            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })),
+            "{state}"
+        );
         told.answer(DutyId::Ask, members(state));
     }
     assert!(told.handover.take_milestones().iter().all(|it| it.milestone != MilestoneKind::SuccessorRequested));
-    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
     told.answer(DutyId::Ask, Answer::Accepted);
@@ -159,10 +162,13 @@ fn a_member_that_was_pending_launches_no_successor_first_that_it_could_not_make_
     group.members = vec![member(US, "Pending")];
     let mut told = told(plan_of(group), When::SuccessorHealthy, |_| {});
     for state in ["Pending", "Pending:Proceed"] {
-        assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })), "{state}");
+        assert!(
+            matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })),
+            "{state}"
+        );
         told.answer(DutyId::Ask, members(state));
     }
-    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, members("InService"));
     assert!(matches!(told.until(told.now + 5_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
 }
@@ -174,7 +180,7 @@ fn a_member_at_a_launching_hook_launches_nothing_first_though_the_metadata_shows
     group.launch_hooks = hooks(&["ready"]);
     let plan = plan_of(group).with_member_state(&id(US), "InService");
     let mut told = told(plan, When::Auto, |_| {});
-    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, members("Pending:Wait"));
     let next = told.until(110_000, DutyId::Ask);
     assert!(matches!(next, Some(Call::CompleteLifecycleAction { result: HookResult::Abandon, .. })), "{next:?}");
@@ -284,7 +290,7 @@ fn a_refusal_that_the_state_does_not_explain_is_asked_again_less_and_less_often(
                 detaches += 1;
                 told.answer(DutyId::Ask, refused("ValidationError", "This is not possible now."));
             }
-            Call::DescribeGroupRoom { .. } => {
+            Call::DescribeAutoScalingGroup { .. } => {
                 reads += 1;
                 told.answer(DutyId::Ask, members("InService"));
             }
@@ -364,10 +370,10 @@ fn a_launch_that_aws_leaves_open_is_given_up_for_a_detach_after_twenty_seconds_u
                     told.now += takes;
                     told.answer(DutyId::Ask, answer.clone());
                 }
-                Some(Call::DescribeGroupRoom { .. }) => {
+                Some(Call::DescribeAutoScalingGroup { .. }) => {
                     let (members, desired_capacity) = (Vec::new(), group(&[]).desired_capacity + grows);
-                    let room = GroupRoom { members, desired_capacity, max_size: 9, ..empty_room() };
-                    told.answer(DutyId::Ask, Answer::GroupRoom(Some(room)));
+                    let current = GroupState { members, desired_capacity, max_size: 9, ..empty_group() };
+                    told.answer(DutyId::Ask, Answer::GroupState(Some(current)));
                     looks += 1;
                 }
                 Some(Call::DetachInstances { decrement: false, .. }) => break true,
@@ -455,8 +461,8 @@ fn a_group_whose_hook_is_gone_is_asked_to_detach_and_not_to_end_this_instance_ea
             let asked = due.iter().find(|due| due.duty == DutyId::Ask).expect("a call");
             assert!(matches!(asked.call, Call::DescribeGroupSettings { asks_hooks: true, .. }), "{asked:?}");
             let members = vec![member(US, "InService")];
-            let room = Some(GroupRoom { members, ..empty_room() });
-            told.answer(DutyId::Ask, Answer::GroupSettings { room, termination_hooks: hooks });
+            let current = Some(GroupState { members, ..empty_group() });
+            told.answer(DutyId::Ask, Answer::GroupSettings { current, termination_hooks: hooks });
             let mut next = told.until(2_000, DutyId::Ask);
             if when == When::Auto {
                 assert!(matches!(next, Some(Call::LaunchInstances { .. })), "{next:?}");
@@ -510,9 +516,9 @@ fn a_protection_from_scale_in_that_was_set_since_the_look_up_is_known_to_whoever
         let group = AutoScalingGroup { members: vec![ours(known)], ..group(&[]) };
         let mut told = told(plan_of(group), When::Auto, |_| {});
         assert!(told.handover.due(at(1_000)).iter().any(|due| due.duty == DutyId::Ask));
-        let room = Some(GroupRoom { members: vec![ours(shown)], ..empty_room() });
-        told.answer(DutyId::Ask, Answer::GroupSettings { room, termination_hooks: None });
-        told.answer(DutyId::Find, Answer::GroupRoom(Some(empty_room())));
+        let current = Some(GroupState { members: vec![ours(shown)], ..empty_group() });
+        told.answer(DutyId::Ask, Answer::GroupSettings { current, termination_hooks: None });
+        told.answer(DutyId::Find, Answer::GroupState(Some(empty_group())));
         let Some(Plan::Group { group, .. }) = told.handover.plan() else { panic!("a group") };
         assert_eq!(group.members, [ours(shown)]);
     }
@@ -547,13 +553,13 @@ fn a_member_that_the_process_before_had_the_group_terminate_has_a_successor_to_e
     assert!(!reports.contains("decides on its place"), "{reports}");
     // The metadata may show it later than the group does.
     let mut told = told(plan_of(group(&["drain"])), When::Auto, asked_before);
-    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, members("InService"));
     told.until(2_000, DutyId::Ask);
     told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
     assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::TerminateInstanceInAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, refused("ScalingActivityInProgress", "Scaling activity in progress"));
-    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(20_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::Ask, members("Terminating"));
     assert!(told.until(40_000, DutyId::Find).is_some());
 }
@@ -564,7 +570,7 @@ fn an_instance_that_somebody_else_has_taken_out_of_its_target_group_does_not_reg
     let mut told = told(plan_of(AutoScalingGroup { members, ..group(&[]) }), When::AtOnce, |_| {});
     while told.now < 60_000 {
         for Due { duty, call, .. } in told.handover.due(at(told.now)) {
-            assert!(!matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::Light(_))), "{call:?}");
+            assert!(!matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::OtherTargets(_))), "{call:?}");
             let nobody = matches!(call, Call::DescribeTargetHealth { .. }).then(|| Answer::Health(Vec::new()));
             if let Some(answer) = nobody.or_else(|| well(&call)) {
                 told.answer(duty, answer);

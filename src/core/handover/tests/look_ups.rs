@@ -289,11 +289,11 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
         for now in (0..90_000).step_by(100) {
             for Due { duty, call, .. } in handover.due(at(now)) {
                 let answer = match &call {
-                    Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+                    Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(GroupState {
                         target_groups: vec![TargetGroupArn::new(WEB), TargetGroupArn::new(API)],
                         members: vec![member("i-victim", "InService"), member("i-new", "InService")],
                         capacity_rebalance: true,
-                        ..empty_room()
+                        ..empty_group()
                     })),
                     Call::FindRegistrations { among } => {
                         assert_eq!(*among, Some(vec![TargetGroupArn::new(API)]));

@@ -236,8 +236,9 @@ fn falls_back(when: When, kind: FailureKind, code: &str) {
     };
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::DescribeGroupSettings { .. }, .. }, ..]));
     let members = vec![member("i-victim", "InService")];
-    let room = Some(GroupRoom { members, target_groups: detach().owners_target_groups().to_vec(), ..empty_room() });
-    let settings = Answer::GroupSettings { room, termination_hooks: None };
+    let current =
+        Some(GroupState { members, target_groups: detach().owners_target_groups().to_vec(), ..empty_group() });
+    let settings = Answer::GroupSettings { current, termination_hooks: None };
     handover.answered(at(1_000), DutyId::Ask, settings);
     assert!(matches!(handover.due(at(1_000)).as_slice(), [Due { call: Call::LaunchInstances { .. }, .. }, ..]));
     handover.answered(at(1_050), DutyId::Ask, refused);

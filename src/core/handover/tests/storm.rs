@@ -80,7 +80,7 @@ fn costs(call: &Call, members: usize) -> Vec<(&'static str, &'static str)> {
         Call::RegisterTargets { .. } => ("elb targets", "RegisterTargets"),
         Call::DescribeTargetHealth { .. } => ("elb describe", "DescribeTargetHealth"),
         Call::DetachInstances { .. } => ("auto scaling", "DetachInstances"),
-        Call::DescribeGroupRoom { .. } | Call::DescribeGroupSettings { .. } => {
+        Call::DescribeAutoScalingGroup { .. } | Call::DescribeGroupSettings { .. } => {
             ("auto scaling", "DescribeAutoScalingGroups")
         }
         Call::CreateFleet { .. } => ("ec2 mutating", "CreateFleet"),
@@ -126,10 +126,10 @@ impl Account {
         }
     }
 
-    fn room(&self) -> GroupRoom {
+    fn current(&self) -> GroupState {
         let size = self.group.len() as i32;
         let members = self.group.iter().map(|id| member(id.as_str(), "InService")).collect();
-        GroupRoom { members, desired_capacity: size, max_size: size + 1, ..empty_room() }
+        GroupState { members, desired_capacity: size, max_size: size + 1, ..empty_group() }
     }
 
     fn launch(&mut self, now: u64, victim: usize, registered: bool) -> InstanceId {
@@ -225,9 +225,9 @@ impl Account {
                 Answer::Accepted
             }
             Call::DescribeGroupSettings { .. } => {
-                Answer::GroupSettings { room: Some(self.room()), termination_hooks: None }
+                Answer::GroupSettings { current: Some(self.current()), termination_hooks: None }
             }
-            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(self.room())),
+            Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(self.current())),
             Call::CreateFleet { .. } => {
                 let new = match self.of_victim.get(&victim) {
                     Some(index) => self.successors[*index].0.clone(),
@@ -483,7 +483,7 @@ fn bound(victims: usize) -> u64 {
 /// Nobody calls before he has looked at his metadata.
 const SEEN_WITHIN: u64 = 1_000;
 
-/// Other targets stay. Else the last ten would serve on, so that the light stays on, until their successors do.
+/// Other targets stay. Else the last ten would serve on, so that somebody serves, until their successors do.
 #[test]
 fn all_are_out_within_the_bucket_s_bound_and_four_tenths() {
     for (owner, boot) in [

@@ -234,7 +234,7 @@ fn what_is_unwise_about_a_launch_is_told() {
 #[test]
 fn beside_a_launch_template_that_is_named_the_owner_of_the_tags_may_replace_too() {
     let choice = |owner| Successor { owner, ..Successor::default() };
-    let of = |pairs: &[(&str, &str)], owner| Clue::beside_the_template(&tags(pairs), &choice(owner));
+    let of = |pairs: &[(&str, &str)], owner| Clue::second_owner(&tags(pairs), &choice(owner));
     let fleet = [(FLEET_TAG, "fleet-1"), ("aws:ec2launchtemplate:id", "lt-1")];
     assert_eq!(of(&fleet, OwnerChoice::LaunchTemplate), Some(Clue::Fleet(FleetKind::Ec2, "fleet-1".into())));
     assert_eq!(of(&fleet, OwnerChoice::Discover), None);

@@ -176,9 +176,9 @@ impl Aws {
                 Answer::Launched(launched)
             }
             Call::DescribeGroupSettings { .. } => {
-                Answer::GroupSettings { room: Some(self.room()), termination_hooks: None }
+                Answer::GroupSettings { current: Some(self.current()), termination_hooks: None }
             }
-            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(self.room())),
+            Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(self.current())),
             Call::AttachInstances { .. } if state.is_some() => {
                 refused("ValidationError", "Instance i-us is already part of AutoScalingGroup:shop-asg.")
             }

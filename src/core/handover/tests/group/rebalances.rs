@@ -43,7 +43,7 @@ fn a_group_that_rebalances_by_now_is_not_asked_after_a_restart_or_once_this_inst
             group.members.extend(state.map(|state| member(US, state)));
             let mut told = told(plan_of(group), When::Auto, |incident| incident.start.earlier = earlier);
             told.rebalances = rebalances;
-            assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+            assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
             told.answer(DutyId::Ask, members("InService"));
             let next = told.until(119_000, DutyId::Ask);
             assert_eq!(next.is_none(), rebalances, "{earlier:?} {state:?}: {next:?}");
@@ -70,7 +70,7 @@ fn a_group_that_terminates_this_instance_while_its_settings_are_asked_for_has_it
     told.handover.group_terminates(Takes::ToItsEnd, at(121_000), at(1_100));
     told.now = 1_200;
     told.answer(DutyId::Ask, settings(true, Some("InService")));
-    assert!(matches!(told.until(119_000, DutyId::MemberState), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(119_000, DutyId::MemberState), Some(Call::DescribeAutoScalingGroup { .. })));
     told.answer(DutyId::MemberState, members("Terminating:Wait"));
     let next = told.until(119_000, DutyId::Lifecycle(0));
     assert!(matches!(next, Some(Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. })));
@@ -85,7 +85,13 @@ fn rebalancing(hooks: &[&str]) -> Plan {
 
 fn room_of(names: &[&str], capacity_rebalance: bool) -> Answer {
     let members = names.iter().map(|name| member(name, "InService")).collect();
-    Answer::GroupRoom(Some(GroupRoom { members, desired_capacity: 3, max_size: 9, capacity_rebalance, ..empty_room() }))
+    Answer::GroupState(Some(GroupState {
+        members,
+        desired_capacity: 3,
+        max_size: 9,
+        capacity_rebalance,
+        ..empty_group()
+    }))
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn a_group_that_rebalances_no_more_is_asked_as_any_other_is() {
         (&["drain"], When::AtOnce, false),
     ] {
         let mut told = told(rebalancing(hooks), when, |_| {});
-        assert!(matches!(told.until(20_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+        assert!(matches!(told.until(20_000, DutyId::Find), Some(Call::DescribeAutoScalingGroup { .. })));
         told.answer(DutyId::Find, room_of(&[US, "i-a", "i-b"], false));
         if launches_first {
             let next = told.until(told.now + 5_000, DutyId::Ask);
@@ -112,7 +118,7 @@ fn a_group_that_rebalances_no_more_is_asked_as_any_other_is() {
         };
         assert!(is_right, "{hooks:?} {when:?}: {next:?}");
         told.answer(DutyId::Ask, Answer::Accepted);
-        assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+        assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeAutoScalingGroup { .. })));
         told.answer(DutyId::Find, room_of(&["i-a", "i-b", "i-new"], false));
         assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
         told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));

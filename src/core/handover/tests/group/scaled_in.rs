@@ -20,7 +20,7 @@ fn a_termination_by_the_group_has_no_end_but_the_completion_of_every_hook() {
         let mut looks = 0;
         while told.now < 3_000_000 {
             let call = told.until(told.now + 40_000, DutyId::MemberState);
-            assert!(matches!(call, Some(Call::DescribeGroupRoom { .. })), "{call:?}");
+            assert!(matches!(call, Some(Call::DescribeAutoScalingGroup { .. })), "{call:?}");
             told.answer(DutyId::MemberState, members("Terminating"));
             looks += 1;
             assert_eq!(told.handover.ends_by(), None, "the watchdog is not to end this process meanwhile");
@@ -57,7 +57,9 @@ fn a_hook_that_the_last_look_up_did_not_know_is_completed_too() {
                 let answer = match &call {
                     Call::FindGroup if tells => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
                     Call::FindGroup => failed(FailureKind::Fault, "InternalFailure", ""),
-                    Call::DescribeGroupRoom { .. } => members(if tells { "Terminating:Wait" } else { "Terminating" }),
+                    Call::DescribeAutoScalingGroup { .. } => {
+                        members(if tells { "Terminating:Wait" } else { "Terminating" })
+                    }
                     other => well(other).expect("an answer"),
                 };
                 if let Call::CompleteLifecycleAction { group, hook, .. } = call {
@@ -86,7 +88,7 @@ fn a_hook_that_was_added_since_the_last_look_up_is_completed_at_a_notice_too() {
             for Due { duty, call, .. } in told.handover.due(at(told.now)) {
                 let answer = match &call {
                     Call::FindGroup => Answer::Plan(Box::new(plan_of(group(&["drain", "late"])))),
-                    Call::DescribeGroupRoom { .. } => members("Terminating:Wait"),
+                    Call::DescribeAutoScalingGroup { .. } => members("Terminating:Wait"),
                     other => well(other).expect("an answer"),
                 };
                 if let Call::CompleteLifecycleAction { hook, .. } = call {
@@ -144,9 +146,9 @@ fn a_hook_that_is_added_while_the_group_drains_is_completed_too() {
                     looks += 1;
                     Answer::Plan(Box::new(plan_of(group(hooks))))
                 }
-                Call::DescribeGroupRoom { .. } if waits && completed.len() < 2 => members("Terminating:Wait"),
-                Call::DescribeGroupRoom { .. } if waits => members("Terminating:Proceed"),
-                Call::DescribeGroupRoom { .. } => members("Terminating"),
+                Call::DescribeAutoScalingGroup { .. } if waits && completed.len() < 2 => members("Terminating:Wait"),
+                Call::DescribeAutoScalingGroup { .. } if waits => members("Terminating:Proceed"),
+                Call::DescribeAutoScalingGroup { .. } => members("Terminating"),
                 other => well(other).expect("an answer"),
             };
             if let Call::CompleteLifecycleAction { hook, .. } = call {
@@ -178,8 +180,10 @@ fn a_late_hook_is_found_whoever_sees_that_the_hooks_are_open_and_whatever_look_i
                         continue;
                     }
                     Call::FindGroup => Answer::Plan(Box::new(plan_of(group(hooks)))),
-                    Call::DescribeGroupRoom { .. } if waits && duty == DutyId::Find => members("Terminating:Wait"),
-                    Call::DescribeGroupRoom { .. } => members("Terminating"),
+                    Call::DescribeAutoScalingGroup { .. } if waits && duty == DutyId::Find => {
+                        members("Terminating:Wait")
+                    }
+                    Call::DescribeAutoScalingGroup { .. } => members("Terminating"),
                     other => well(other).expect("an answer"),
                 };
                 if let Call::CompleteLifecycleAction { hook, .. } = call {
@@ -213,8 +217,8 @@ fn the_last_look_at_the_hooks_of_a_large_group_does_not_put_off_the_end() {
                 let answer = match &call {
                     Call::FindGroup if waits && fails => failed(FailureKind::Throttled, "Throttling", "Rate exceeded"),
                     Call::FindGroup => Answer::Plan(Box::new(plan_of(group.clone()))),
-                    Call::DescribeGroupRoom { .. } if waits => members("Terminating:Wait"),
-                    Call::DescribeGroupRoom { .. } => members("Terminating"),
+                    Call::DescribeAutoScalingGroup { .. } if waits => members("Terminating:Wait"),
+                    Call::DescribeAutoScalingGroup { .. } => members("Terminating"),
                     other => well(other).expect("an answer"),
                 };
                 if matches!(call, Call::CompleteLifecycleAction { .. }) {
@@ -255,8 +259,8 @@ fn heartbeats_are_sent_only_while_the_hook_waits() {
                         Answer::Connections(Connections { established: 1, busy: 1, ..Connections::default() })
                     }
                     Call::DescribeTargetHealth { .. } => Answer::Health(vec![row(TargetState::Draining)]),
-                    Call::DescribeGroupRoom { .. } if told.now < 100_000 => members("Terminating"),
-                    Call::DescribeGroupRoom { .. } => members("Terminating:Wait"),
+                    Call::DescribeAutoScalingGroup { .. } if told.now < 100_000 => members("Terminating"),
+                    Call::DescribeAutoScalingGroup { .. } => members("Terminating:Wait"),
                     Call::RecordLifecycleActionHeartbeat { .. } => {
                         heartbeats += 1;
                         Answer::Accepted
@@ -284,7 +288,7 @@ fn a_hook_that_is_over_or_abandoned_ends_the_wait() {
     ] {
         let mut told = scaled_in(&["drain"], Earlier::Perhaps);
         told.until(120_000, DutyId::MemberState);
-        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupRoom(None), members));
+        told.answer(DutyId::MemberState, state.map_or_else(|| Answer::GroupState(None), members));
         assert!(told.until(told.now + 30_000, DutyId::Lifecycle(0)).is_none(), "{state:?}");
         let outcome = told.handover.outcome().unwrap_or_else(|| panic!("{state:?}: the end"));
         assert_eq!(outcome.complete, is_complete, "{state:?}: {outcome:#?}");
@@ -318,7 +322,9 @@ fn a_hook_is_completed_though_the_groups_members_may_not_be_read() {
         for Due { duty, call, .. } in told.handover.due(at(told.now)) {
             let opens = told.now >= 200_000;
             let answer = match &call {
-                Call::DescribeGroupRoom { .. } | Call::FindGroup => failed(FailureKind::Denied, "AccessDenied", ""),
+                Call::DescribeAutoScalingGroup { .. } | Call::FindGroup => {
+                    failed(FailureKind::Denied, "AccessDenied", "")
+                }
                 Call::CompleteLifecycleAction { .. } | Call::RecordLifecycleActionHeartbeat { .. } if !opens => {
                     too_early += 1;
                     refused("ValidationError", "No active Lifecycle Action found with instance ID i-victim")

@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn room(names: &[&str], desired_capacity: i32) -> Answer {
-    Answer::GroupRoom(Some(GroupRoom {
+fn current(names: &[&str], desired_capacity: i32) -> Answer {
+    Answer::GroupState(Some(GroupState {
         members: names.iter().map(|name| member(name, "InService")).collect(),
         desired_capacity,
         max_size: 9,
         capacity_rebalance: true,
-        ..empty_room()
+        ..empty_group()
     }))
 }
 
@@ -36,7 +36,7 @@ impl Told {
                 let answer = match &call {
                     _ if of == duty => return Some(call),
                     Call::DescribeGroupSettings { .. } => Some(self.settings()),
-                    Call::DescribeGroupRoom { .. } => Some(self.of_group(room(&seen.members, seen.desired))),
+                    Call::DescribeAutoScalingGroup { .. } => Some(self.of_group(current(&seen.members, seen.desired))),
                     Call::DescribeInstances { instance_ids } => {
                         let asked = seen.instances.iter().filter(|it| instance_ids.contains(&it.instance_id));
                         Some(Answer::Instances(asked.cloned().collect()))
@@ -108,12 +108,12 @@ fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an
         told.answer(DutyId::Ask, answer.clone());
         assert!(told.until(4_000, DutyId::Ask).is_some());
         told.restart();
-        assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+        assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
         told.answer(DutyId::Ask, members("InService"));
         assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
         if asks_again {
             told.restart();
-            assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+            assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
             told.answer(DutyId::Ask, members("InService"));
             assert!(matches!(told.until(10_000, DutyId::Ask), Some(Call::LaunchInstances { .. })));
         }
@@ -122,8 +122,8 @@ fn a_launch_that_was_refused_before_a_restart_leaves_no_doubt_and_one_without_an
         let instances = [("i-other", -900), ("i-old", -900), ("i-new", 5)].map(|(name, at)| instance(name, at, None));
         let seen = Seen { members: vec![US, "i-other", "i-old", "i-new"], desired: 4, instances: instances.to_vec() };
         let mut next = told.seeing(&seen, 60_000, DutyId::Ask);
-        while matches!(next, Some(Call::DescribeGroupRoom { .. })) {
-            told.answer(DutyId::Ask, room(&seen.members, seen.desired));
+        while matches!(next, Some(Call::DescribeAutoScalingGroup { .. })) {
+            told.answer(DutyId::Ask, current(&seen.members, seen.desired));
             next = told.seeing(&seen, 60_000, DutyId::Ask);
         }
         match next {
@@ -238,23 +238,23 @@ fn a_group_that_somebody_has_lowered_to_its_least_size_is_left_without_lowering_
         told.answer(DutyId::Ask, Answer::Launched(launched));
         let seen = Seen { members: Vec::new(), desired, instances: vec![instance("i-new", 5, None)] };
         let mut next = told.seeing(&seen, 119_000, DutyId::Ask);
-        while matches!(next, Some(Call::DescribeGroupRoom { .. })) {
-            told.answer(DutyId::Ask, room(&seen.members, seen.desired));
+        while matches!(next, Some(Call::DescribeAutoScalingGroup { .. })) {
+            told.answer(DutyId::Ask, current(&seen.members, seen.desired));
             next = told.seeing(&seen, 119_000, DutyId::Ask);
         }
         assert!(matches!(next, Some(Call::DetachInstances { decrement: true, .. })), "{next:?}");
         let refusal = "Currently, desiredSize equals minSize (3). Terminating instance without replacement will violate \
                        group's min size constraint.";
         told.answer(DutyId::Ask, refused("ValidationError", refusal));
-        assert!(matches!(told.seeing(&seen, 119_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
+        assert!(matches!(told.seeing(&seen, 119_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
         told.answer(
             DutyId::Ask,
-            Answer::GroupRoom(Some(GroupRoom {
+            Answer::GroupState(Some(GroupState {
                 members: [US, "i-old", "i-new"].map(|name| member(name, "InService")).to_vec(),
                 desired_capacity: desired,
                 min_size: min,
                 max_size: 9,
-                ..empty_room()
+                ..empty_group()
             })),
         );
         let mut remarks = std::iter::from_fn(|| told.handover.take_remark());
@@ -280,10 +280,10 @@ fn a_group_with_weights_is_asked_for_the_weight_of_this_instance_and_counted_in_
     told.answer(DutyId::Ask, failed(FailureKind::Denied, "AccessDenied", "not authorized"));
     assert!(matches!(told.until(2_000, DutyId::Ask), Some(Call::DetachInstances { decrement: false, .. })));
     told.answer(DutyId::Ask, Answer::Accepted);
-    assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeGroupRoom { .. })));
+    assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeAutoScalingGroup { .. })));
     let members = ["i-a", "i-b", "i-new"].map(weighted).to_vec();
-    let room = GroupRoom { members, desired_capacity: 12, max_size: 40, ..empty_room() };
-    told.answer(DutyId::Find, Answer::GroupRoom(Some(room)));
+    let current = GroupState { members, desired_capacity: 12, max_size: 40, ..empty_group() };
+    told.answer(DutyId::Find, Answer::GroupState(Some(current)));
     assert!(matches!(told.until(60_000, DutyId::Find), Some(Call::DescribeInstances { .. })));
     told.answer(DutyId::Find, Answer::Instances(vec![running("i-new")]));
     assert_eq!(told.until(100_000, DutyId::Find), None, "as many weigh in as are wanted");
@@ -322,8 +322,8 @@ fn an_instance_that_launched_first_leaves_for_the_successor_that_its_group_puts_
         desired: 4,
         instances: [old.to_vec(), vec![ended("i-first")]].concat(),
     };
-    assert!(matches!(told.seeing(&seen, 20_000, DutyId::Ask), Some(Call::DescribeGroupRoom { .. })));
-    told.answer(DutyId::Ask, room(&seen.members, seen.desired));
+    assert!(matches!(told.seeing(&seen, 20_000, DutyId::Ask), Some(Call::DescribeAutoScalingGroup { .. })));
+    told.answer(DutyId::Ask, current(&seen.members, seen.desired));
     assert_eq!(told.seeing(&seen, 20_000, DutyId::Ask), None, "nobody is there yet");
     seen.members = vec![US, "i-other", "i-old", "i-second"];
     seen.instances.push(instance("i-second", 15, None));

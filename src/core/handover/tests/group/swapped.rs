@@ -61,14 +61,21 @@ impl World {
         }
     }
 
-    fn room(&mut self, now: u64) -> GroupRoom {
+    fn current(&mut self, now: u64) -> GroupState {
         self.looks_at_group += 1;
         let new = self.launched_at.map(|_| NEW);
         let members = [US, "i-1", "i-2"].into_iter().chain(new).map(|name| member(name, "InService")).collect();
         let target_groups = self.lists(now).iter().map(|arn| TargetGroupArn::new(*arn)).collect();
         let desired_capacity = if new.is_some() && self.launches_first { 4 } else { 3 };
         let capacity_rebalance = self.rebalances;
-        GroupRoom { members, target_groups, desired_capacity, max_size: 9, capacity_rebalance, ..GroupRoom::default() }
+        GroupState {
+            members,
+            target_groups,
+            desired_capacity,
+            max_size: 9,
+            capacity_rebalance,
+            ..GroupState::default()
+        }
     }
 
     fn answer(&mut self, now: u64, call: &Call) -> Answer {
@@ -77,9 +84,9 @@ impl World {
         }
         match call {
             Call::DescribeGroupSettings { .. } => {
-                Answer::GroupSettings { room: Some(self.room(now)), termination_hooks: None }
+                Answer::GroupSettings { current: Some(self.current(now)), termination_hooks: None }
             }
-            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(self.room(now))),
+            Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(self.current(now))),
             Call::FindRegistrations { among } => {
                 let among = among.iter().flatten().map(known).filter(|arn| self.targets.contains_key(&(arn, US)));
                 found(among.map(|arn| registration(arn, US, &[80])).collect())
@@ -292,7 +299,7 @@ impl Told {
             waiting.extend(self.handover.due(at(self.now)));
             let now = self.now;
             for Due { duty, call, .. } in waiting.extract_if(.., |due| !holds_back(now, &due.call)) {
-                if matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::Light(_))) {
+                if matches!((&call, duty), (Call::RegisterTargets { .. }, DutyId::OtherTargets(_))) {
                     back.push(now);
                 }
                 if let Some(answer) = answers(now, &call).or_else(|| well(&call)) {
@@ -334,10 +341,10 @@ fn an_instance_comes_back_where_its_own_call_took_it_out_and_nowhere_else() {
     let mut read_at = None;
     let back = swapped.comes_back(60_000, is_held, |now, call| match call {
         Call::RegisterTargets { .. } => Some(failed(FailureKind::Throttled, "Throttling", "Rate exceeded")),
-        Call::DescribeGroupRoom { .. } => {
+        Call::DescribeAutoScalingGroup { .. } => {
             read_at.get_or_insert(now);
             let target_groups = vec![TargetGroupArn::new(API)];
-            Some(Answer::GroupRoom(Some(GroupRoom { target_groups, ..empty_room() })))
+            Some(Answer::GroupState(Some(GroupState { target_groups, ..empty_group() })))
         }
         Call::FindRegistrations { .. } => Some(found(Vec::new())),
         call => nobody(call),

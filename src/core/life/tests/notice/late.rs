@@ -73,7 +73,7 @@ fn again_while_the_group_still_takes_this_instance_back_has_one_successor_and_no
             for took in [100, 4_000, 12_000, 24_000] {
                 let mut story = Story::with(owner, |config| config.leave.when = when);
                 let attaches = |call: &Call| matches!(call, Call::AttachInstances { .. });
-                let looks = |call: &Call| matches!(call, Call::DescribeGroupRoom { .. });
+                let looks = |call: &Call| matches!(call, Call::DescribeAutoScalingGroup { .. });
                 story.run(10).notice(Action::Terminate);
                 story.run(40).withdraw();
                 let begun = story.now;

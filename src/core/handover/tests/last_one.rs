@@ -1,4 +1,4 @@
-//! The last one keeps the light on, whatever `[leave] when` says and whoever owns it: handovers of this instance against a
+//! The last one goes on serving, whatever `[leave] when` says and whoever owns it: handovers of this instance against a
 //! model of target health and tags, under the default settings but for `when`.
 
 use super::*;
@@ -130,8 +130,8 @@ impl<'a> Night<'a> {
 
     /// Registered again this instance is healthy after 5 s.
     fn perform(&self, now: u64, duty: DutyId, call: &Call, seen: &mut Seen, serving_since: &mut Option<u64>) -> Answer {
-        let is_light = matches!(duty, DutyId::Light(_));
-        if let (true, Some(kind)) = (is_light && !call.writes(), self.refused) {
+        let is_of_other_targets = matches!(duty, DutyId::OtherTargets(_));
+        if let (true, Some(kind)) = (is_of_other_targets && !call.writes(), self.refused) {
             seen.looks += 1;
             return Answer::Failed(Failure { kind, code: Some("Refused".into()), message: String::new() });
         }
@@ -143,7 +143,7 @@ impl<'a> Night<'a> {
                 Answer::Accepted
             }
             Call::RegisterTargets { targets, .. } => {
-                assert!(is_light && targets.iter().all(|target| target.id == "i-victim"), "{targets:?}");
+                assert!(is_of_other_targets && targets.iter().all(|target| target.id == "i-victim"), "{targets:?}");
                 seen.returned.push(now);
                 *serving_since = Some(now + 5_000);
                 Answer::Accepted
@@ -165,7 +165,7 @@ impl<'a> Night<'a> {
                 Answer::Launched(Launched { instances: Vec::new(), errors: vec!["no capacity".into()] })
             }
             Call::DescribeTargetHealth { targets, .. } => {
-                seen.looks += usize::from(is_light);
+                seen.looks += usize::from(is_of_other_targets);
                 let shown_id = |name: &str| if targets.is_empty() { self.shown_id(name) } else { self.target_id(name) };
                 let row = |name: String, state| TargetHealth {
                     reason: self.shift.filter(|_| name != "i-victim").map(str::to_owned),
@@ -197,11 +197,11 @@ impl<'a> Night<'a> {
                 let asked = shown().filter(|(name, _)| is_asked_for(name) && !self.is_stranger(name));
                 Answer::Instances(asked.map(instance).collect())
             }
-            Call::DescribeGroupRoom { .. } => Answer::GroupRoom(Some(GroupRoom {
+            Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(GroupState {
                 members: Vec::new(),
                 desired_capacity: 3,
                 max_size: 3,
-                ..empty_room()
+                ..empty_group()
             })),
             Call::LookAtConnections { ports, .. } => Answer::Connections(Connections {
                 listening: ports.clone(),

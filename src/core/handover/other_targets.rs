@@ -1,4 +1,4 @@
-//! The duty to keep the light on: before this instance leaves without a successor that serves, it looks whether another
+//! The duty not to leave the last: before this instance leaves without a successor that serves, it looks whether another
 //! target of each group does. Where none does, it stays until the reserve, because a request that is cut at the end is better
 //! than every request refused before. Where its Auto Scaling group has taken it out meanwhile, it registers itself again.
 //!
@@ -36,7 +36,7 @@ const TAGGED_WITHIN: Duration = Duration::from_secs(3);
 const BACK_WITHIN: Duration = Duration::from_secs(7);
 
 /// The look at one target group.
-pub(super) struct Light {
+pub(super) struct OtherTargets {
     registration: Registration,
     stage: Stage,
     attempts: Attempts,
@@ -73,15 +73,15 @@ pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGro
     registration.target_type == TargetType::Instance && goes_out_of.contains(&registration.target_group)
 }
 
-impl Light {
+impl OtherTargets {
     /// Keeps one for every registration, also for those found late.
-    pub(super) fn keep(lights: &mut Vec<Light>, situation: &Situation<'_>) {
-        for registration in situation.registrations().iter().skip(lights.len()) {
-            let seed = seed(situation.incident, &format!("light in {}", registration.target_group));
-            lights.push(Light {
+    pub(super) fn keep(other_targets: &mut Vec<OtherTargets>, situation: &Situation<'_>) {
+        for registration in situation.registrations().iter().skip(other_targets.len()) {
+            let seed = seed(situation.incident, &format!("other targets in {}", registration.target_group));
+            other_targets.push(OtherTargets {
                 registration: registration.clone(),
                 stage: Stage::Health,
-                attempts: Attempts::new(DutyId::Light(lights.len()), situation.now, seed),
+                attempts: Attempts::new(DutyId::OtherTargets(other_targets.len()), situation.now, seed),
                 asked_at: situation.now,
                 serves: None,
                 is_taken_out: false,
@@ -95,8 +95,8 @@ impl Light {
     }
 
     /// Tells whether this instance is the last one somewhere: known, unknown.
-    pub(super) fn others_serve(lights: &[Light], registrations: &[Registration]) -> Option<bool> {
-        let known = |index: usize| lights.get(index).and_then(|light| light.serves);
+    pub(super) fn others_serve(other_targets: &[OtherTargets], registrations: &[Registration]) -> Option<bool> {
+        let known = |index: usize| other_targets.get(index).and_then(|one| one.serves);
         let each: Vec<Option<bool>> = (0..registrations.len()).map(known).collect();
         if each.contains(&Some(false)) {
             return Some(false);
@@ -106,10 +106,10 @@ impl Light {
 
     /// Tells whether an instance that leaves at once stops waiting for the look: no answer came within [`LOOKED_AT_MOST`], or
     /// AWS throttles a crowd, of which some very probably serve.
-    pub(super) fn is_unanswered(lights: &[Light], now: BootInstant, crowd: Crowd) -> bool {
-        let asked_at = lights.iter().map(|light| light.asked_at).max();
+    pub(super) fn is_unanswered(other_targets: &[OtherTargets], now: BootInstant, crowd: Crowd) -> bool {
+        let asked_at = other_targets.iter().map(|one| one.asked_at).max();
         let is_late = asked_at.is_some_and(|asked_at| now >= asked_at + LOOKED_AT_MOST);
-        is_late || (!crowd.is_small() && lights.iter().any(|light| light.attempts.was_throttled()))
+        is_late || (!crowd.is_small() && other_targets.iter().any(|one| one.attempts.was_throttled()))
     }
 
     /// Tells whether nobody else serves this group.
@@ -197,7 +197,7 @@ impl Light {
     }
 }
 
-impl Duty<HandingOver> for Light {
+impl Duty<HandingOver> for OtherTargets {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {

@@ -1,4 +1,4 @@
-//! The last one keeps the light on: all instances of a service are noticed together, each with a daemon of its own, and a
+//! The last one goes on serving: all instances of a service are noticed together, each with a daemon of its own, and a
 //! load balancer is asked all the time whether there is anybody to send a request to.
 
 use std::sync::{Mutex, PoisonError};

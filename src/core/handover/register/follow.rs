@@ -19,16 +19,16 @@ impl Register {
         self.is_unserved = false;
         for instance in asked {
             let (Some(target_id), Some(place)) = (self.target_id(instance), self.place(instance)) else { continue };
-            let (seen, standing) = self.seen(&target_id, rows, place, now);
+            let (now_at, standing) = self.place_by_health(&target_id, rows, place, now);
             at_once |=
-                (self.is_left_to_others() || matches!(place, Place::Look(_))) && matches!(seen, Place::Register(_));
+                (self.is_left_to_others() || matches!(place, Place::Look(_))) && matches!(now_at, Place::Register(_));
             self.is_unserved |= standing == TargetStanding::Unserved;
             if !matches!(standing, TargetStanding::Wanting { .. }) {
                 shown.push(instance.instance_id.clone());
             }
             if let Some(successor) = self.successors.get_mut(&instance.instance_id) {
-                successor.has_fallen &= seen != Place::Healthy;
-                successor.place = seen;
+                successor.has_fallen &= now_at != Place::Healthy;
+                successor.place = now_at;
             }
         }
         if self.is_healthy() {
@@ -53,10 +53,16 @@ impl Register {
     }
 
     /// Reads the place of one successor from target health.
-    fn seen(&self, target_id: &str, rows: &[TargetHealth], place: &Place, now: BootInstant) -> (Place, TargetStanding) {
+    fn place_by_health(
+        &self,
+        target_id: &str,
+        rows: &[TargetHealth],
+        place: &Place,
+        now: BootInstant,
+    ) -> (Place, TargetStanding) {
         let standing = self.registration.standing(&self.registration.targets_of(target_id), rows);
         let is_shown = || rows.iter().any(|row| row.target.has_id(target_id) && row.is_there());
-        let seen = match (&standing, place) {
+        let place = match (&standing, place) {
             (TargetStanding::Serves, _) | (_, Place::Healthy) => Place::Healthy,
             (TargetStanding::Registered | TargetStanding::Unserved, _) => Place::Follow,
             (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
@@ -65,7 +71,7 @@ impl Register {
             (TargetStanding::Wanting { .. }, _) if self.is_left_to_others() && !is_shown() => Place::Follow,
             (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
         };
-        (seen, standing)
+        (place, standing)
     }
 
     /// The last instant at which they were seen healthy; `None` where nobody is.
@@ -81,14 +87,18 @@ impl Register {
 
     /// Takes a later look at successors that were healthy. Returns those that are not healthy any more: they are
     /// followed again.
-    pub(in crate::core::handover) fn seen_again(&mut self, rows: &[TargetHealth], now: BootInstant) -> Vec<InstanceId> {
+    pub(in crate::core::handover) fn looked_again(
+        &mut self,
+        rows: &[TargetHealth],
+        now: BootInstant,
+    ) -> Vec<InstanceId> {
         let mut lost = Vec::new();
         for instance in self.running.clone() {
             let Some(target_id) = self.target_id(&instance) else { continue };
             // Of one that AWS tells nothing of nothing new is known.
             let is_told = rows.iter().any(|row| row.target.has_id(&target_id));
             let was_healthy = self.place(&instance) == Some(&Place::Healthy);
-            let (place, _) = self.seen(&target_id, rows, &Place::Follow, now);
+            let (place, _) = self.place_by_health(&target_id, rows, &Place::Follow, now);
             if !is_told || !was_healthy || place == Place::Healthy {
                 continue;
             }

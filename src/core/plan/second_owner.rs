@@ -8,7 +8,7 @@ use crate::core::config::{OwnerChoice, Successor};
 impl Clue {
     /// The owner that the tags name, where the configuration asks for a launch from a template all the same: it may
     /// replace this instance, too.
-    pub fn beside_the_template(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
+    pub fn second_owner(tags: &BTreeMap<String, String>, choice: &Successor) -> Option<Clue> {
         let other = || Clue::read(tags, None, &Successor::default());
         let other = (choice.owner == OwnerChoice::LaunchTemplate).then(other)?;
         matches!(other, Clue::AutoScalingGroup(_) | Clue::Fleet(..)).then_some(other)
