@@ -166,7 +166,8 @@ impl OtherTargets {
             return self.decide(now, in_service, !others.is_empty());
         }
         let tagged_at = begun_at + TAGGED_WITHIN;
-        if self.is_taken_out && now < tagged_at {
+        // The only other one may be noticed a moment later. Of several, those that leave last wait in this place.
+        if self.is_taken_out && others.len() == 1 && now < tagged_at {
             self.asked_at = tagged_at;
             return self.attempts.succeeded(tagged_at);
         }
