@@ -158,6 +158,7 @@ fn a_dry_run_is_told_alone_and_beside_the_daemon() {
     assert_eq!(code, Some(3), "nothing would be handed over: {text}");
     assert!(text.starts_with("spot-relay is not running; a dry run watches\n"), "{text}");
     assert!(said.contains("only says what it would do") && !said.contains("no notice is seen"), "{text}");
+    assert!(!said.contains("why it ended"), "nothing ended: {text}");
 
     let beside = Scenario::new(world());
     let _daemon = beside.ready();

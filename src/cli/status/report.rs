@@ -307,11 +307,13 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
     let mut add = |what: String, remedy: &[&str]| {
         problems.push(StatusProblem { what, remedy: remedy.iter().map(|&line| line.to_owned()).collect() });
     };
-    const START: [&str; 2] = ["start it: systemctl start spot-relay", "see why it ended: journalctl -u spot-relay -e"];
+    const START_IT: [&str; 1] = ["start it: systemctl start spot-relay"];
+    const START: [&str; 2] = [START_IT[0], "see why it ended: journalctl -u spot-relay -e"];
     let nothing = match found.dry_runs.first() {
         Some(pid) => format!("a dry run (process {pid}) only says what it would do, and nothing would be handed over"),
         None => "no notice is seen, and nothing would be handed over".to_owned(),
     };
+    let never_ran: &[&str] = if found.dry_runs.is_empty() { &START } else { &START_IT };
     if let Presence::Untold(pid) = found.presence {
         add(
             format!(
@@ -323,7 +325,7 @@ fn problems(found: &StatusSources) -> Vec<StatusProblem> {
         return problems;
     }
     let Some(status) = &found.status else {
-        add(format!("there is no {}: {nothing}", found.path), &START);
+        add(format!("there is no {}: {nothing}", found.path), never_ran);
         return problems;
     };
     let last_good_look = status.last_good_look.map_or(status.since, |look| look);
