@@ -58,7 +58,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Registrations that the incident holds already are left too.
+    /// Begins a handover. It also leaves the target groups of registrations that the incident holds already.
     pub fn begin(
         mut incident: Incident,
         settings: HandoverSettings,
@@ -82,7 +82,7 @@ impl Handover {
         let named = || looked_up.plan.as_ref().map(Plan::owners_target_groups).unwrap_or_default().to_vec();
         match looked_up.registrations {
             None => handover.duties.look_for_registrations(None, &handover.facts.incident, now),
-            // Never all of the account's: that would take what others' proofs need.
+            // Only these: a scan of the whole account would use up the calls that others need for their proofs.
             Some(_) if looked_up.more_expected => {
                 handover.duties.look_for_registrations(Some(named()), &handover.facts.incident, now);
             }
@@ -92,7 +92,7 @@ impl Handover {
         handover.learn_registrations(found, now);
         match looked_up.plan {
             Some(plan) if !plan.is_doubtful() => handover.learn_plan(plan, now),
-            // At the notice is the last time to ask.
+            // After the notice there is no later occasion to ask.
             doubted => handover.duties.look_for_plan(doubted, &handover.facts.incident, now),
         }
         handover.look_for_group(now);
@@ -109,12 +109,12 @@ impl Handover {
         &mut self.facts.incident
     }
 
-    /// Ends the handover where it is.
+    /// Gives the incident back, as far as the handover has come.
     pub(crate) fn into_incident(self) -> Incident {
         self.facts.incident
     }
 
-    /// Keeps in the incident what follows from the duties.
+    /// Writes the progress of the duties into the incident.
     fn note(&mut self) {
         let all_are_known = self.duties.registrations_are_known();
         let launches_first = self.launches_first();
@@ -148,14 +148,14 @@ impl Handover {
         self.duties.list().any(|duty| duty.attempts().is_writing())
     }
 
-    /// A notice, while this handover is under way: the same incident. Of a notice already known only a nearer time counts
-    /// (aws/aws-node-termination-handler#146); after a recommendation the notice brings the deadline.
+    /// Takes a notice that comes meanwhile: the incident stays the same. A known notice's new time counts only if it is
+    /// nearer (aws/aws-node-termination-handler#146). After a recommendation the notice brings the deadline.
     pub fn noticed(&mut self, action: Action, time: Option<Timestamp>, deadline: BootInstant, now: BootInstant) {
         if self.outcome().is_some() {
             return;
         }
         let incident = &mut self.facts.incident;
-        // A drill's deadline is nobody's but ours.
+        // The deadline of a drill was our own choice, so the notice's deadline replaces it.
         let is_drill = !incident.signal.is_real();
         let was_open = incident.is_open() || is_drill;
         let is_news = is_drill || (incident.signal != Signal::Notice && incident.time != time);
@@ -165,7 +165,7 @@ impl Handover {
             incident.time = time;
             incident.start.owner_sees = Signal::Notice;
         }
-        // Else what a group began alone ends by its hooks.
+        // A termination that the group began by itself goes on to end by the group's hooks.
         if incident.signal != Signal::LifecycleState {
             incident.signal = Signal::Notice;
         }
@@ -175,7 +175,7 @@ impl Handover {
         self.note();
     }
 
-    /// The event that it hands over for has moved nearer. A difference of a second or two is the clocks'.
+    /// Takes a nearer time of the scheduled event. A difference of two seconds may come from the clocks.
     pub fn has_to_end_by(&mut self, deadline: BootInstant) {
         if deadline + Duration::from_secs(2) < self.facts.incident.deadline {
             self.facts.incident.deadline = deadline;
@@ -183,8 +183,7 @@ impl Handover {
         }
     }
 
-    /// The Auto Scaling group terminates this instance, while this handover is under way. `deadline` is taken where there
-    /// was none.
+    /// Takes the news that the Auto Scaling group terminates this instance. `deadline` is taken if there was none.
     pub fn group_terminates(&mut self, takes: Takes, deadline: BootInstant, now: BootInstant) {
         let incident = &mut self.facts.incident;
         if incident.is_terminating() || incident.outcome.is_some() {
@@ -206,7 +205,7 @@ impl Handover {
         self.note();
     }
 
-    /// The announced interruption is off: no further call is given out.
+    /// Ends the handover without further calls, because the announced interruption is off.
     pub fn withdraw(&mut self) {
         if self.outcome().is_none() {
             self.facts.incident.end(Outcome { complete: false, duties: Vec::new() });
@@ -222,14 +221,14 @@ impl Handover {
         situation.incident.swapped_out.clone_from(&situation.unneeded);
         let calls = self.duties.due(&mut situation);
         let is_found = situation.left_at.is_some();
-        // Nothing is begun for target groups that are not found yet.
+        // While no target group is found there is nothing to leave.
         let is_leaving = situation.may_leave && (is_found || !self.duties.leaves.is_empty());
         if is_leaving {
             self.facts.incident.leave(now);
         }
         self.say_what_is_unfinished(now);
         self.note();
-        // A group that terminates this instance has no deadline: it waits for its hooks.
+        // A group that terminates this instance has no deadline, because it waits for its hooks.
         let left = self.facts.incident.deadline.since(now);
         let left = if self.group_waits() { left.max(LOOK_UP_LIMIT) } else { left };
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
@@ -312,7 +311,7 @@ impl Handover {
             latest_leave - other_targets::AHEAD,
             self.facts.begun_at + ALONE_AT_MOST,
         ];
-        // What was due when due calls were last asked for was given out then, or waits for an answer.
+        // Calls that were due at `asked_at` were given out then, or wait for an answer.
         let asked_at = self.facts.asked_at;
         let marks = marks.into_iter().filter(|instant| *instant > asked_at);
         marks.chain(duty::wake(self.duties.list(), asked_at)).min()
@@ -357,7 +356,7 @@ impl Handover {
             let leave = Leave::new(registration.clone(), self.facts.incident.start.arrival_lands_by, attempts);
             self.duties.leaves.push(leave);
             if self.is_quiet() {
-                // Its requests were not looked at.
+                // Nobody has looked yet at the requests of this target group.
                 self.duties.quiet.begin_again(now);
             }
             self.facts.incident.registrations.known_mut().push(registration);
@@ -388,7 +387,7 @@ impl Handover {
         self.duties.successor = Some(successor);
     }
 
-    /// Time is short now: what waited for a better moment goes on at once.
+    /// Lets the duties that waited for a better moment go on at once, because time is short now.
     fn become_urgent(&mut self, now: BootInstant) {
         let manner = self.manner();
         if let Some(successor) = &mut self.duties.successor {

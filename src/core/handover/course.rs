@@ -1,5 +1,5 @@
-//! The terms in which the duties of a handover speak: what each may know of the others ([`Situation`]), and what it tells them
-//! ([`News`]).
+//! The vocabulary between the duties of a handover: what each may know of the others ([`Situation`]), and what it tells
+//! them ([`News`]).
 
 use super::crowd::Crowd;
 use super::deaths::Death;
@@ -21,37 +21,37 @@ impl Course for HandingOver {
     type News = News;
 }
 
-/// Everything that a duty may know of the others, as of now: one look at the whole handover, taken for each round of calls and
-/// for each answer.
+/// Everything that a duty may know of the others: one look at the whole handover, taken for each round of calls and for
+/// each answer.
 pub(super) struct Situation<'a> {
     pub(super) now: BootInstant,
     pub(super) incident: &'a mut Incident,
     pub(super) settings: LeaveSettings,
     pub(super) manner: Manner,
-    /// Leave the target groups now rather than serve on.
+    /// This instance leaves the target groups now rather than serve on.
     pub(super) may_leave: bool,
-    /// This instance is marked before it leaves.
+    /// This instance sets its tag before it leaves.
     pub(super) may_mark: bool,
-    /// This instance bears its tag, or cannot be given it.
+    /// This instance bears its tag, or IAM denies the call.
     pub(super) is_marked: bool,
-    /// Others go too, and nobody would serve until one of them is back, as far as it is known.
+    /// Other instances leave too, and as far as we know nobody would serve until one of them is back.
     pub(super) waits_for_another: bool,
-    /// It is soon to be known whether anybody else serves.
+    /// It is time to look whether anybody else serves.
     pub(super) looks_who_serves: bool,
-    /// An interruption is announced, or this instance is leaving all the same.
+    /// An interruption is announced, or this instance leaves for another reason.
     pub(super) is_certain: bool,
-    /// The instant at which every deregistration had been accepted.
+    /// The instant at which AWS had accepted every deregistration.
     pub(super) left_at: Option<BootInstant>,
-    /// Every deregistration went out and was answered once, whatever the answer.
+    /// Every deregistration was sent and answered once, whatever the answer.
     pub(super) deregistration_tried: bool,
     /// Target health shows every registration `unused`: the load balancer is done with this instance.
     pub(super) all_unused: bool,
-    /// A registration from before the handover may still land, and only this instance would take it back.
+    /// A registration from before the handover may still land, and only this instance would undo it.
     pub(super) may_be_registered: bool,
     pub(super) quiet: bool,
-    /// No command of the user's is to be waited for.
+    /// No command of the user's has to be waited for.
     pub(super) hooks_ended: bool,
-    /// The group's termination hooks may be completed, as far as this instance is concerned.
+    /// This instance needs the group's termination hooks no longer: they may be completed.
     pub(super) may_complete: bool,
     /// The group takes heartbeats and completions now.
     pub(super) hooks_are_open: bool,
@@ -60,18 +60,18 @@ pub(super) struct Situation<'a> {
     /// The reason why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
     pub(super) plan_is_known: bool,
-    /// Target groups that this instance's owner has taken it out of, by a call that was accepted, and that it has not come
-    /// back to.
+    /// Target groups that the owner has taken this instance out of by an accepted call, and that it has not come back
+    /// to.
     pub(super) taken_out_of: Vec<TargetGroupArn>,
-    /// Target groups that the owner takes this instance out of, because it was asked for a successor.
+    /// Target groups that the owner takes this instance out of because we asked it for a successor.
     pub(super) goes_out_of: Vec<TargetGroupArn>,
-    /// Its call to leave the owner is under way, or may have been done.
+    /// The call to leave the owner is under way, or may have been done.
     pub(super) may_be_taken_out: bool,
-    /// In some target group the owner does not register its successor.
+    /// The owner does not register its successor in every target group of this instance.
     pub(super) registers_somewhere: bool,
-    /// Target groups that the owner had at the look-up or since, and has no more.
+    /// Target groups that the owner had at the look-up or later, and no longer has.
     pub(super) unlisted: Vec<TargetGroupArn>,
-    /// Those of them that this instance is out of.
+    /// The unlisted target groups that this instance has left.
     pub(super) unneeded: Vec<TargetGroupArn>,
     pub(super) crowd: Crowd,
 }
@@ -85,7 +85,7 @@ impl Situation<'_> {
         self.now >= self.incident.deadline - self.settings.reserve
     }
 
-    /// Looked up, and nothing found.
+    /// Tells whether the look-up is over and has found no registration.
     pub(super) fn is_in_no_target_group(&self) -> bool {
         self.registrations().is_empty() && self.left_at.is_some()
     }
@@ -101,19 +101,19 @@ pub(super) enum News {
         unclear: Vec<TargetGroupArn>,
         missing: Vec<String>,
     },
-    /// Every target of ours that was ever seen in the target group of this leave.
+    /// Every target of ours that was ever seen in a target group, with the index of its leave.
     Targets(usize, Vec<Target>),
     Plan(Box<Plan>),
-    /// The group that terminates this instance, with the hooks that it has now.
+    /// The group that terminates this instance, with its present hooks.
     Group(Box<Plan>),
     Asked(Asked),
     Found(Found),
-    /// The successors were looked at, and these have died.
+    /// The successors that have died, by a look at all of them.
     Watched(Vec<Death>),
     Members(Vec<GroupMember>),
-    /// The last look at the target group of this leave.
+    /// The target health at the last look, with the index of the target group's leave.
     LastSeen(usize, Vec<TargetHealth>),
-    /// A termination hook is not open, or not any more.
+    /// A termination hook is not open yet, or no longer.
     HookNotOpen,
 }
 
@@ -123,24 +123,24 @@ impl From<Asked> for News {
     }
 }
 
-/// The meaning of an answer of the owner's.
+/// The progress of asking the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Pending,
     /// The owner has been asked.
     Requested,
-    /// The owner has been asked, and says by itself when there is a successor to find.
+    /// The owner has been asked. The duty that asks it will say when there is a successor to find.
     Raised,
-    /// The owner launches; which instance it is has to be found out.
+    /// The owner launches; the successor has to be found.
     Launching,
-    /// The group launches by itself by now, and is not asked for anything.
+    /// The group launches by itself now, and is not asked for anything.
     LaunchesItself,
     /// This instance has left its owner; the successor was launched before.
     Left,
     Launched(Vec<InstanceId>),
-    /// A call whose answer was lost may have done it: the duty looks before it asks in another way.
+    /// A call whose answer was lost may have launched: the duty looks before it asks in another way.
     InDoubt,
-    /// The call that was in doubt was not done.
+    /// The call in doubt has launched nothing.
     NotLaunched,
 }
 
@@ -149,11 +149,11 @@ pub(super) enum Found {
     NotYet,
     /// Nobody launches any more.
     OwnerIsGone,
-    /// The group does not launch by itself any more, and lacks a member once this instance is gone.
+    /// The group no longer launches by itself, and lacks a member once this instance is gone.
     HasToBeAsked,
-    /// Those not handed out before; not empty.
+    /// The successors not handed out before; at least one.
     Successors(Vec<Instance>),
-    /// Looked often enough to be sure that a launch in doubt was not done.
+    /// The search has lasted long enough to be sure that a launch in doubt was not done.
     Nothing,
 }
 

@@ -20,20 +20,20 @@ use crate::core::model::{BootInstant, TargetGroupArn};
 use crate::core::plan::Plan;
 
 pub(super) struct Duties {
-    /// More than one where the owner names target groups that are quicker to ask.
+    /// There are several if the owner names target groups, which are quicker to look at than all.
     pub(super) find_registrations: Vec<FindRegistrations>,
     pub(super) find_plan: Option<FindPlan>,
     pub(super) find_group: Option<FindGroup>,
-    /// The owner was gone: it was looked for once more.
+    /// The owner was gone, and was looked for a second time.
     looked_again: bool,
     pub(super) leaves: Vec<Leave>,
     pub(super) quiet: Quiet,
     pub(super) mark: Mark,
     pub(super) other_targets: Vec<OtherTargets>,
     pub(super) hooks: Vec<Hook>,
-    /// Once the plan is known.
+    /// `None` until the plan is known.
     pub(super) successor: Option<SuccessorDuties>,
-    /// Once nothing else is left to do.
+    /// `None` until nothing else is left to do.
     pub(super) last_looks: Option<Vec<LastLook>>,
 }
 
@@ -110,7 +110,7 @@ impl Duties {
         calls
     }
 
-    /// The target groups that the owner takes this instance out of, where what it was asked `is` so.
+    /// The target groups that the owner takes this instance out of, if `is` holds for the duty that asks the owner.
     pub(super) fn taken_out_of(&self, is: fn(&dyn Ask) -> bool) -> Vec<TargetGroupArn> {
         self.successor.as_ref().map(|successor| successor.taken_out_of(is).to_vec()).unwrap_or_default()
     }
@@ -135,8 +135,8 @@ impl Duties {
         FindRegistrations::new(among, Attempts::new(id, now, seed(incident, "look-ups")))
     }
 
-    /// Target groups change between two look-ups. One that the owner lists by now is looked into; and where one is
-    /// gone, another may stand under its name.
+    /// Looks for this instance in a target group that the owner has listed since the look-up. If a target group is
+    /// gone, another may have taken its name.
     pub(super) fn hear_of_target_groups(
         &mut self,
         answer: &Answer,
@@ -152,7 +152,7 @@ impl Duties {
                 || looks().flatten().chain(registrations.map(|it| &it.target_group)).any(|it| it == *arn)
         };
         let among: Vec<TargetGroupArn> = match answer {
-            // It has another owner than was known.
+            // The answer may name another owner than the one known.
             Answer::Plan(plan) if !named.is_empty() => {
                 plan.owners_target_groups().iter().filter(|arn| !is_known(arn)).cloned().collect()
             }
@@ -171,20 +171,20 @@ impl Duties {
         }
     }
 
-    /// A plan that is in doubt stands if none can be found.
+    /// Begins to look for a plan. A doubtful plan stands if no other can be found.
     pub(super) fn look_for_plan(&mut self, doubted: Option<Plan>, incident: &Incident, now: BootInstant) {
         let seed = seed(incident, "look-ups").rotate_left(1);
         self.find_plan = Some(FindPlan::new(doubted, Attempts::new(DutyId::FindPlan, now, seed)));
     }
 
-    /// The owner of the plan is gone; something else may stand in for it.
+    /// Looks once more for an owner, because the plan's is gone and something else may have taken its place.
     pub(super) fn look_for_plan_again(&mut self, incident: &Incident, now: BootInstant) {
         if !std::mem::replace(&mut self.looked_again, true) {
             self.look_for_plan(None, incident, now);
         }
     }
 
-    /// The plan's group does not hold this instance any more, as after a call of the process before this one: or another does.
+    /// Asks whether another group holds this instance now: the plan's group does not, perhaps by an earlier call.
     pub(super) fn look_for_another_group(&mut self, plan: Plan, incident: &Incident, now: BootInstant) {
         if !std::mem::replace(&mut self.looked_again, true) {
             let seed = seed(incident, "look-ups").rotate_left(1);
@@ -192,14 +192,15 @@ impl Duties {
         }
     }
 
-    /// Nobody is asked for a successor any more. The members of a group that are terminated together ask one after the other.
+    /// Looks up the group that terminates this instance, and asks nobody for a successor. The members spread their
+    /// looks.
     pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
         let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
         crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING.of_looks(CALLS_A_GROUP_LOOK));
         (self.find_plan, self.find_group) = (None, Some(FindGroup::new(attempts, false)));
     }
 
-    /// The hooks of this member have opened: they are read at once, because one may have been added while the group drained.
+    /// Reads the hooks again when they open, because one may have been added while the group drained.
     pub(super) fn look_for_group_again(&mut self, incident: &Incident, now: BootInstant) {
         let attempts = || Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
         match &mut self.find_group {
@@ -216,13 +217,13 @@ impl Duties {
         self.find_registrations.iter().all(Duty::is_over)
     }
 
-    /// The same, of those that were known when the handover began: nothing that changes later takes it back.
+    /// Tells whether the first look-ups, without later ones, are over. This stays true.
     pub(super) fn first_registrations_are_known(&self) -> bool {
         self.find_registrations.iter().all(|find| find.is_late() || find.is_over())
     }
 
-    /// The target groups of those given in which nobody is missed once this instance is out of them. While it is not known in
-    /// which others this instance is, there are none.
+    /// Returns the `unlisted` target groups that this instance has left: nobody has to replace it there. Returns none
+    /// until all registrations are known.
     pub(super) fn are_left(&self, unlisted: &[TargetGroupArn]) -> Vec<TargetGroupArn> {
         let is_left = |leave: &&Leave| leave.is_over() && unlisted.contains(leave.target_group());
         let left = || self.leaves.iter().filter(is_left).map(|leave| leave.target_group().clone()).collect();
@@ -234,7 +235,7 @@ impl Duties {
         self.find_registrations.iter_mut().for_each(|find| find.attempts_mut().end());
     }
 
-    /// The look-ups that have not found anything yet.
+    /// Reports the look-ups that have not found anything yet.
     pub(super) fn look_ups_reports(&self, begun_at: BootInstant) -> Vec<DutyReport> {
         let open = self.find_registrations.iter().map(Duty::attempts).filter(|attempts| !attempts.is_over());
         let registrations = (!self.registrations_are_known()).then(|| {

@@ -1,4 +1,4 @@
-//! Everything of a handover but its duties, and the situation that follows from both.
+//! The facts of a handover besides its duties, and the situation that follows from both.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::core::incident::Incident;
 use crate::core::model::{Action, BootInstant, Signal, TargetGroupArn};
 use crate::core::plan::Plan;
 
-/// The longest deregistration delay counts no more than this when serving on. A longer `settle` counts whole.
+/// When serving on, no more than this is counted of the longest deregistration delay. A longer `settle` counts whole.
 pub(crate) const COUNTED_DELAY: Duration = Duration::from_secs(30);
-/// The deregistration of a hibernating instance goes alone for this long before the successor is asked for all the same.
+/// A hibernating instance only deregisters for this long. Then it asks for the successor all the same.
 pub(super) const ALONE_AT_MOST: Duration = Duration::from_secs(5);
-/// A termination hook is completed so long before the deadline, whatever command of the user's still runs.
+/// A termination hook is completed this long before the deadline, even if a command of the user's still runs.
 pub(super) const LAST_CALLS: Duration = Duration::from_secs(3);
 
-/// Everything of a handover but its duties.
+/// The facts of a handover besides its duties.
 pub(super) struct Facts {
     pub(super) incident: Incident,
     pub(super) settings: HandoverSettings,
@@ -30,20 +30,20 @@ pub(super) struct Facts {
     pub(super) crowd: Crowd,
     /// The last instant at which due calls were asked for.
     pub(super) asked_at: BootInstant,
-    /// The reserve was reached, and what was not done then was told.
+    /// The reserve was reached, and a person was told what was not done then.
     pub(super) told_unfinished: bool,
-    /// A person is to know this.
+    /// A warning for a person.
     pub(super) warning: Option<String>,
 }
 
 impl Facts {
-    /// The reserve of a short notice is no more than a quarter of it.
+    /// Returns the settings, with a reserve of at most a quarter of a short notice.
     pub(super) fn effective_leave(&self) -> LeaveSettings {
         let reserve = self.settings.leave.reserve.min(self.incident.deadline.since(self.begun_at) / 4);
         LeaveSettings { reserve, ..self.settings.leave.clone() }
     }
 
-    /// The last instant at which leaving still leaves time to drain; earlier among many who leave then.
+    /// The last instant at which this instance can leave and still drain. A throttled crowd leaves earlier, spread.
     pub(super) fn latest_leave(&self, leave: &LeaveSettings) -> BootInstant {
         let longest =
             self.incident.registrations.known().iter().map(|registration| registration.deregistration_delay).max();
@@ -54,18 +54,18 @@ impl Facts {
     pub(super) fn situation<'a>(&'a mut self, now: BootInstant, duties: &Duties) -> Situation<'a> {
         let (settings, successor) = (self.effective_leave(), duties.successor.as_ref());
         let manner = self.incident.manner(&settings, self.incident.plan.as_ref());
-        // Nothing is gained by leaving minutes before a scheduled event, whoever comes or does not.
+        // Leaving minutes before a scheduled event gains nothing, whoever comes or does not.
         let has_time = self.incident.signal == Signal::ScheduledEvent;
         let waits =
             manner == Manner::ServeOn && (has_time || successor.is_none_or(SuccessorDuties::is_worth_waiting_for));
         let may_leave = self.may_leave(now, &settings, (manner, waits), duties);
         let looks_from = if waits { self.latest_leave(&settings) - other_targets::AHEAD } else { self.begun_at };
-        // The tag of one among many can wait for the deregistration.
+        // In a large crowd the tag of one instance can wait for the deregistration.
         let marks_at_once = manner != Manner::AtOnce
             || self.crowd.is_small()
             || duties.other_targets.iter().any(OtherTargets::asks_for_tags);
         let leaves = &duties.leaves;
-        // What an owner has put into the place of others is to be left first.
+        // If the owner has exchanged its target groups, the new ones have to be found and left first.
         let may_come = leaves.iter().any(Leave::is_absent) && !duties.registrations_are_known();
         let known = duties.first_registrations_are_known() && !may_come;
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
@@ -108,7 +108,7 @@ impl Facts {
         }
     }
 
-    /// `manner` and whether the successor is waited for.
+    /// Decides whether this instance leaves now. `manner` also says whether it waits for the successor.
     fn may_leave(&self, now: BootInstant, settings: &LeaveSettings, manner: (Manner, bool), duties: &Duties) -> bool {
         let successor = duties.successor.as_ref();
         let is_healthy = successor.is_some_and(SuccessorDuties::is_healthy);
@@ -121,7 +121,7 @@ impl Facts {
         }
     }
 
-    /// Others go too, and nobody would serve in a target group that this instance goes out of.
+    /// Tells whether others leave too and nobody would serve in a group that the owner takes this instance out of.
     fn waits_for_another(
         &self,
         now: BootInstant,
@@ -135,8 +135,8 @@ impl Facts {
         })
     }
 
-    /// A Classic Load Balancer or VPC Lattice sends requests without any target group of ours, and so may a target group of
-    /// which AWS does not tell whether this instance is in it.
+    /// The reason why requests may come from elsewhere. A Classic Load Balancer or VPC Lattice needs no target group of
+    /// ours, and AWS may not tell whether this instance is in some target group.
     fn elsewhere(&self) -> Option<String> {
         let other_sources = self.incident.plan.as_ref().map(Plan::other_traffic_sources).unwrap_or_default();
         if !other_sources.is_empty() {
@@ -147,15 +147,15 @@ impl Facts {
         Some(format!("requests may come from {}: it is not known whether this instance is in it", unclear.name()))
     }
 
-    /// A hibernation has begun when its notice shows, and a group that terminates this instance by itself drains it.
+    /// Tells whether this instance leaves whoever serves: it hibernates already, or its group drains and terminates it.
     fn leaves_whoever_serves(&self, successor: Option<&SuccessorDuties>) -> bool {
         let hibernates = self.incident.id.action == Some(Action::Hibernate);
         let by_group = self.incident.is_terminating() && successor.is_none_or(SuccessorDuties::is_decided_by_group);
         hibernates || by_group || self.incident.signal == Signal::LifecycleState
     }
 
-    /// Nobody else serves: this instance stays until the reserve, and in a drill, which ends no instance, to the end.
-    /// What is not known yet is waited for a moment, also by a process that has just begun when it is high time.
+    /// Tells whether this instance stays because nobody else serves: until the reserve, and in a drill, which ends no
+    /// instance, to the end. An unknown answer is waited for a moment, also by a process that begins late.
     fn stays_in_service(&self, now: BootInstant, settings: &LeaveSettings, other_targets: &[OtherTargets]) -> bool {
         let latest = self.latest_leave(settings).max(self.begun_at + other_targets::LOOKED_AT_MOST);
         let is_in_reserve = now >= self.incident.deadline - settings.reserve;
@@ -168,7 +168,7 @@ impl Facts {
     }
 }
 
-/// The time that draining is given after serving on, of a target group with this deregistration delay.
+/// The time left for draining after serving on, for a target group with this deregistration delay.
 pub(crate) fn time_to_drain(leave: &LeaveSettings, deregistration_delay: Duration) -> Duration {
     deregistration_delay.min(COUNTED_DELAY).max(leave.settle)
 }

@@ -1,7 +1,7 @@
-//! The duty to find out which instances the owner launched for us and for those that go with us. It only reads, seldom and
-//! with growing pauses.
+//! The duty to find the instances that the owner launched to replace this instance and the others that go with it. It
+//! only reads, seldom and with growing pauses.
 //!
-//! Nobody can tell whose successor an instance is. So a victim looks on until as many are there as there were victims.
+//! Nobody can tell whose successor an instance is. So a victim looks on until there are as many successors as victims.
 
 mod victims;
 
@@ -27,73 +27,73 @@ use crate::core::retry::{Precedence, growing};
 
 /// The pauses between two looks.
 const PAUSES: [u64; 4] = [1, 2, 4, 6];
-/// The first look for a launch in doubt begins this early: another way to launch waits for its answer.
+/// The first look for a launch in doubt begins this early, because another way to launch waits for the result.
 const FIRST_LOOK_IN_DOUBT_AFTER: Duration = Duration::from_secs(1);
-/// An owner launches at once, and the launched instance takes longer to run; until then the bucket is left to those who
-/// still ask for theirs.
+/// The first look begins after this time. The owner launches at once, but the instance takes longer to run. Until then
+/// the bucket is left to victims that still ask for their successors.
 const FIRST_LOOK_AFTER: Duration = Duration::from_secs(5);
-/// A count is answered within this, and mostly shows whom to look for.
+/// A count of the fleet is answered within this, and mostly shows the successors already.
 const AFTER_A_COUNT: Duration = Duration::from_secs(1);
-/// A launch in doubt counts as not made after this time, because EC2 may tell of a new instance that late. In the reserve
-/// it is looked for to the end.
+/// A launch in doubt counts as not made after this time, because EC2 may show a new instance that late. In the reserve
+/// the search goes on to the end.
 const LOOKED_FOR_IN_DOUBT: Duration = Duration::from_secs(60);
-/// A group shows its new members itself, however late EC2 tells of them; LaunchInstances takes seconds.
+/// The same for a group: it lists new members itself, however late EC2 shows them. LaunchInstances takes seconds.
 const LOOKED_FOR_IN_A_GROUP: Duration = Duration::from_secs(8);
-/// The look goes on this long, at these intervals, if only tags (which may lag) tell victims from members that stay, and
-/// nobody else registers the successors.
+/// The search goes on this long, at these intervals, if only tags (which may lag) tell victims from members that stay,
+/// and nobody but us registers the successors.
 const LOOKS_ON_FOR: Duration = Duration::from_secs(75);
 const LOOKS_ON_EVERY: Duration = Duration::from_secs(15);
-/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, for which AWS documents no limit.
+/// The most ids in one DescribeInstances call: a choice of ours, for which AWS documents no limit.
 const INSTANCES_A_CALL: usize = 500;
-/// A victim's own daemon has the owner launch within this, or up to twice as long.
+/// A victim's own daemon has made the owner launch within this, or up to twice as long.
 const REPLACED_WITHIN: Duration = Duration::from_secs(12);
-/// A successor may have been launched this long before its victim's notice, by the difference of AWS's clocks and ours.
+/// A successor may show a launch time this long before its victim's notice, because AWS's clocks and ours differ.
 const SLACK: Duration = Duration::from_secs(30);
 
 pub(super) struct Find {
     among: Among,
-    /// Instances that are no successors, whatever else is found out.
+    /// Instances that can be no successors.
     ignored: BTreeSet<InstanceId>,
     /// The successors handed out, with their weights in hundredths.
     found: BTreeMap<InstanceId, u64>,
-    /// Members under notice that were seen, this instance among them, with their weights in hundredths.
+    /// The members seen under notice, and this instance, with their weights in hundredths.
     victims: BTreeMap<InstanceId, u64>,
-    /// The instant at which the last of them showed.
+    /// The instant at which the last victim showed.
     last_victim_at: BootInstant,
-    /// Members that bear the tag of an instance that goes.
+    /// Members that bear the tag of an instance that is leaving.
     leaving: BTreeSet<InstanceId>,
     /// The earliest notice of a victim, by AWS's clock.
     first_notice: Option<Timestamp>,
-    /// Our own, where this instance's Spot request tells it.
+    /// The time of our own notice, if this instance's Spot request tells it.
     our_notice: Option<Timestamp>,
     stage: Stage,
     attempts: Attempts,
     first_look_at: BootInstant,
     looks: usize,
-    /// Since when a launch is in doubt.
+    /// The instant since which a launch is in doubt.
     doubt_since: Option<BootInstant>,
-    /// It is looked for this long, by what was seen last.
+    /// The time after which a launch in doubt counts as not made, judged by the last look.
     doubted_for: Duration,
     reserve_reached: bool,
     /// The owner is known to launch still.
     pub(super) owner_launches: bool,
-    /// The units that the fleet is to have once all that go are gone.
+    /// The units that the fleet is to have once all victims are gone.
     pub(super) size: Option<i32>,
-    /// True if the group's capacity counts this instance beside its successor, until this instance leaves.
+    /// The group's capacity counts both this instance and its successor, until this instance leaves.
     pub(super) makes_room: bool,
-    /// Members that have ended: their group lists them until it has looked at them.
+    /// Members that have ended, though their group lists them until it notices.
     dead: BTreeSet<InstanceId>,
-    /// Successors that a look of another duty's has shown, to be handed out.
+    /// Successors that another duty's look has shown, and that are to be handed out.
     pub(super) overheard: Option<Found>,
     /// Every victim has its successor.
     done: bool,
     begun_at: BootInstant,
-    /// The members' tags may lag, and their successors are ours to register: see [`LOOKS_ON_FOR`].
+    /// The members' tags may lag, and we have to register their successors: see [`LOOKS_ON_FOR`].
     looks_on: bool,
 }
 
 enum Stage {
-    /// The fleet launches by itself: this stage looks whether it still exists.
+    /// The fleet launches by itself: does it still exist?
     Owner,
     Members,
     Describe {
@@ -107,7 +107,7 @@ impl Find {
     /// `attempts` are due now.
     pub(super) fn new(among: Among, incident: &Incident, mut attempts: Attempts) -> Find {
         let now = attempts.next;
-        // The successor that the process before this one asked for may be there already, and there may be little time.
+        // A successor that the previous process asked for may be there already, and time may be short.
         let is_restart = incident.start.earlier == Earlier::Restart;
         attempts.next = now + if is_restart { FIRST_LOOK_IN_DOUBT_AFTER } else { FIRST_LOOK_AFTER };
         let identity = &incident.start.identity;
@@ -154,7 +154,7 @@ impl Find {
         Find { doubt_since: self.doubt_since.or(Some(since)), attempts, ..self }
     }
 
-    /// The duty that asks the owner looks at the members itself then.
+    /// Waits for the next `count` of the duty that asks the owner, which shows the same members.
     pub(super) fn after(mut self, count: Option<BootInstant>) -> Find {
         count.iter().for_each(|at| self.attempts.postpone(*at + AFTER_A_COUNT));
         self
@@ -169,7 +169,7 @@ impl Find {
         self.done
     }
 
-    /// Tells whether it is looked on, though all that are known of are found.
+    /// Tells whether the search goes on though all known successors are found.
     pub(super) fn looks_on(&self, now: BootInstant) -> bool {
         self.looks_on && self.done && !self.reserve_reached && now < self.begun_at + LOOKS_ON_FOR
     }
@@ -179,7 +179,7 @@ impl Find {
         let members = || staying(&current, incident).map(|member| &member.instance_id);
         let is_new = |id: &&InstanceId| !self.ignored.contains(*id) && !self.found.contains_key(*id);
         let left: Vec<InstanceId> = match members().any(|id| is_new(&id)) {
-            // Victims are told from the others by their tags alone.
+            // Only tags tell victims from the other members.
             true if *rebalances => members().cloned().collect(),
             true => members().filter(is_new).cloned().collect(),
             false => return self.group_described(now, incident, &current, Vec::new()),
@@ -202,7 +202,7 @@ impl Find {
         Found::NotYet
     }
 
-    /// A group has launched for every victim when it has the size it is to have without them.
+    /// Compares sizes: a group has launched for every victim once it is complete without the victims.
     fn group_described(
         &mut self,
         now: BootInstant,
@@ -220,7 +220,7 @@ impl Find {
         let ended = described.iter().filter(|instance| !instance.state.is_alive());
         self.dead.extend(ended.map(|instance| instance.instance_id.clone()));
         let told_of: BTreeSet<InstanceId> = described.iter().map(|instance| instance.instance_id.clone()).collect();
-        // No launch of ours has raised it: what is new is somebody else's.
+        // Our launch would have raised the desired capacity, so a new member is somebody else's.
         let is_others = self.is_in_doubt() && desired_before.is_some_and(|before| current.desired_capacity <= before);
         let new = described.into_iter().filter(|instance| !is_others && self.is_successor(instance, incident));
         let new: Vec<(Instance, u64)> = new.map(|instance| (instance, 0)).collect();
@@ -235,17 +235,17 @@ impl Find {
             self.look_again(now);
             return Found::HasToBeAsked;
         }
-        // It replaces a member that it holds: this instance may have another owner by now.
+        // A group replaces only members that it holds, and this instance may have another owner by now.
         let is_outside = rebalances && ours(&current.members, incident).is_none();
         if is_outside && new.is_empty() && self.found.is_empty() && !incident.start.is_resumed() {
             self.look_again(now);
             return Found::OwnerIsGone;
         }
-        // EC2 may tell of a member late, and it may be a successor.
+        // A member that EC2 does not show yet may be a successor.
         self.hand_out(now, new, short > lacked || !all_known)
     }
 
-    /// The units that the group is short of without those that go, and how many of these it lacked before the notice already.
+    /// Returns the units that the group lacks without the victims, and how many it lacked before the notice already.
     fn shortage(&self, current: &GroupState, incident: &Incident) -> (i32, i32) {
         let Among::Group { known, desired_before, lacked, .. } = &self.among else { return (0, 0) };
         let goes = |id: &InstanceId| self.leaving.contains(id) || self.dead.contains(id);
@@ -254,7 +254,7 @@ impl Find {
             && membership(&current.members, incident) != Membership::Leaving;
         let our_room = ours(&current.members, incident).map_or(1, GroupMember::units);
         let wanted = current.desired_capacity - if has_room { our_room } else { 0 };
-        // Members that came in between are old, and were not known.
+        // Members that came between the look-up and the notice are old, and not in the plan.
         let is_between = |id: &InstanceId| self.ignored.contains(id) && !known.contains(id) && !self.dead.contains(id);
         let came = staying(current, incident).filter(|member| is_between(&member.instance_id));
         let lowered = desired_before.map_or(0, |before| (before - wanted).max(0));
@@ -297,12 +297,12 @@ impl Find {
         let new: Vec<(Instance, u64)> = new.filter(|(instance, _)| self.is_successor(instance, incident)).collect();
         let found: u64 = self.found.values().chain(new.iter().map(|(_, weight)| weight)).sum();
         let lost: u64 = self.victims.values().sum();
-        // A victim that was replaced before needs nobody more, though its successor may be going itself.
+        // A victim that was replaced earlier needs no other successor, even if its successor is itself leaving.
         let is_full = self.size.is_some_and(|size| Units::of(fleet, members, incident, now).staying >= size);
         self.hand_out(now, new, self.owner_launches || (found < lost && !is_full))
     }
 
-    /// Takes a count of the duty that asks the fleet: where it shows a successor, nobody has to look for that one.
+    /// Takes the count of the duty that asks the fleet. A successor that it shows need not be looked for.
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
         if self.done || self.attempts.in_flight {
             return;
@@ -314,10 +314,11 @@ impl Find {
         }
     }
 
-    /// It lives, is not about to go (AutoSpotting#327), was launched since the first signal, and was not handed out before.
+    /// Tells whether the instance lives, is not leaving (AutoSpotting#327), is younger than the first signal, and is
+    /// new.
     fn is_successor(&self, instance: &Instance, incident: &Incident) -> bool {
         let since = match (self.our_notice, self.first_notice) {
-            // Both are of AWS's own clock, as the launch is.
+            // These times and the launch time are all by AWS's own clock.
             (Some(ours), first) if incident.begun_by_notice => Some(first.map_or(ours, |first| first.min(ours))),
             (_, Some(notice)) => incident.start.successors_since.map(|since| since.min(notice - SLACK)),
             (_, None) => incident.start.successors_since,
@@ -356,7 +357,7 @@ impl Duty<HandingOver> for Find {
     fn consider(&mut self, situation: &mut Situation<'_>) {
         self.reserve_reached = situation.reserve_reached();
         self.looks_on = match &self.among {
-            // Elsewhere than in the group's own target groups its successors are ours to register.
+            // In target groups other than the group's own, we have to register its successors.
             Among::Group { rebalances: true, .. } => situation.registers_somewhere,
             _ => false,
         };
@@ -406,10 +407,10 @@ impl Duty<HandingOver> for Find {
             (Answer::Instances(instances), Among::Group { .. }) => self.described(now, incident, instances),
             (Answer::GroupState(Some(current)), Among::Group { .. }) => self.group_shown(now, incident, current),
             (Answer::Fleet(fleet), Among::Fleet { .. }) => self.owner_shown(now, fleet.as_deref()),
-            // If the fleet does not answer, its members still show the successor.
+            // Even if the fleet does not answer, its members still show the successor.
             (Answer::Failed(_), Among::Fleet { .. }) if matches!(self.stage, Stage::Owner) => self.owner_is_there(now),
-            // Tags may show late, so that a victim looks like one that stays. They alone end the search only once the Spot
-            // requests are known to be unreadable.
+            // Tags may show late, and then a victim looks like a member that stays. So tags alone end the search only
+            // once the Spot requests are known to be unreadable.
             (Answer::FleetMembersByMarks { failure, .. }, Among::Fleet { .. })
                 if requests_may_be_told(&failure, self.attempts.failures) =>
             {
@@ -437,7 +438,7 @@ impl Duty<HandingOver> for Find {
     }
 }
 
-/// The members that count for the group's size, without this instance: a group that lost a victim is short of one.
+/// Returns the members that count for the group's size, without this instance.
 fn staying<'a>(current: &'a GroupState, incident: &Incident) -> impl Iterator<Item = &'a GroupMember> {
     let ours = incident.id.instance_id.clone();
     current.members.iter().filter(move |member| member.instance_id != ours && member.holds_a_place())

@@ -13,42 +13,42 @@ use crate::core::model::{
 };
 use crate::core::retry::{Precedence, fraction};
 
-/// The proof is read this long after the write, and up to as long again: writes first, reads after and spread.
+/// Target health is read this long after the write, or up to twice as long: writes first, reads after and spread.
 const PROVE_AFTER: Duration = Duration::from_millis(500);
-/// Between two proofs while a registration that was under way may still land.
+/// The pause between two reads while a registration that was under way may still land.
 const PROVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Leave {
     /// Every target of ours that was ever seen in the group.
     registration: Registration,
-    /// Those that are to be deregistered now.
+    /// The targets to deregister now.
     staying: Vec<Target>,
     zone: ZoneChoice,
     stage: Stage,
     attempts: Attempts,
     tried: bool,
     repeats: u32,
-    /// Until then a call from before the handover may register this instance again, after any proof.
+    /// Until this instant a call from before the handover may still register this instance, whatever health showed.
     may_be_registered_until: Option<BootInstant>,
-    /// The last acceptance of what was still registered.
+    /// The instant at which AWS last accepted a deregistration.
     accepted_at: Option<BootInstant>,
-    /// The number of targets that were announced as deregistered.
+    /// The number of targets that a person was told are deregistered.
     told: usize,
-    /// The instant at which health showed that it is so, and whether it showed `unused`.
+    /// The instant at which health showed that this instance has left, and whether it showed `unused`.
     left: Option<(BootInstant, bool)>,
-    /// The last instant at which health showed so.
+    /// The last instant at which the last look showed that this instance is still out.
     seen_at: Option<BootInstant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Deregister,
-    /// The first proof since the deregistration.
+    /// Health is read for the first time since the deregistration.
     Prove,
-    /// Health has shown that this instance has left, and is asked again.
+    /// Health has shown that this instance has left, and is read again.
     Confirm,
     Left,
-    /// The owner has the group no more, and health has shown that this instance is out of it.
+    /// The owner no longer has the group, and health has shown that this instance is out of it.
     Absent,
 }
 
@@ -79,17 +79,17 @@ impl Leave {
         &self.registration.target_group
     }
 
-    /// A registration may still land here, or has landed and is not taken back yet.
+    /// A registration from before may still land here, or has landed and is not taken back yet.
     pub(super) fn may_be_registered(&self) -> bool {
         self.may_be_registered_until.is_some() && self.stage != Stage::Left
     }
 
-    /// Nobody needs to take this instance out of the group: its owner has it no more, and has done so.
+    /// Tells whether the owner no longer has the group and has taken this instance out, so that we need not.
     pub(super) fn is_absent(&self) -> bool {
         self.stage == Stage::Absent
     }
 
-    /// The instant at which the deregistration of every known port had been accepted: none while one is still to be
+    /// The instant at which AWS had accepted the deregistration of every known port, if none is still to be
     /// deregistered.
     pub(super) fn accepted_at(&self) -> Option<BootInstant> {
         self.accepted_at.filter(|_| self.stage != Stage::Deregister)
@@ -99,7 +99,7 @@ impl Leave {
         self.tried
     }
 
-    /// Seen to have left.
+    /// Tells whether health has shown that this instance has left.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Left | Stage::Absent)
     }
@@ -108,8 +108,8 @@ impl Leave {
         self.left.is_some_and(|(_, unused)| unused)
     }
 
-    /// The targets whose health is the proof. None, which asks for the whole group, where a port may be ours that is not
-    /// known yet; a repeat asks for what is known.
+    /// The targets whose health proves that this instance has left. The list is empty, which asks for the whole group,
+    /// if an unknown port may be ours; a repeat asks for the known ports.
     fn asked_for(&self) -> Vec<Target> {
         let is_repeat = self.stage == Stage::Prove && self.repeats > 0;
         match self.registration.covers {
@@ -118,7 +118,7 @@ impl Leave {
         }
     }
 
-    /// The fate of the duty. `is_alone`: no other target serves the group.
+    /// The fate of the duty. With `is_alone` no other target serves the group.
     pub(super) fn fate(&self, begun_at: BootInstant, is_alone: bool) -> DutyReport {
         let after = |instant: BootInstant| seconds(instant.since(begun_at));
         let (done, what) = match (self.left, self.accepted_at) {
@@ -180,7 +180,7 @@ impl Leave {
         self.stays(now, staying);
     }
 
-    /// The owner has the group no more. Health may show late that it has taken this instance out.
+    /// The owner no longer has the group. Health may show late that it has taken this instance out.
     fn looked(&mut self, situation: &mut Situation<'_>, rows: &[TargetHealth]) {
         let (now, identity) = (situation.now, &situation.incident.start.identity);
         let ours: Vec<&TargetHealth> = self.ours(identity, rows).collect();
@@ -193,7 +193,7 @@ impl Leave {
         self.stage = Stage::Absent;
     }
 
-    /// Registered again by somebody, or on a port that was not known: once more, less and less often.
+    /// Deregisters again, less and less often: somebody has registered this instance again, or on an unknown port.
     fn stays(&mut self, now: BootInstant, staying: Vec<Target>) {
         let unknown = staying.iter().filter(|target| !self.registration.targets.contains(target)).cloned();
         let unknown: Vec<Target> = unknown.collect();
@@ -215,12 +215,12 @@ impl Leave {
         self.seen_at.max(self.left.map(|(at, _)| at))
     }
 
-    /// The question whose answer is the proof.
+    /// The arguments of the DescribeTargetHealth call that proves that this instance has left.
     pub(super) fn proof(&self) -> (TargetGroupArn, TargetZone, Vec<Target>) {
         (self.registration.target_group.clone(), self.zone.zone().clone(), self.registration.targets.clone())
     }
 
-    /// Takes target health after this instance had left. Returns whether it is in the group again: then it leaves again.
+    /// Takes target health after this instance had left. If it is back it leaves again; returns whether it is.
     pub(super) fn is_seen_again(&mut self, identity: &Identity, rows: &[TargetHealth], now: BootInstant) -> bool {
         let back = self.ours(identity, rows).filter(|row| !row.has_left());
         let back: Vec<Target> = back.map(|row| row.target.clone()).collect();
@@ -232,7 +232,7 @@ impl Leave {
         is_back
     }
 
-    /// The rows of this instance's targets.
+    /// The rows of target health that are this instance's.
     fn ours<'a>(&self, identity: &Identity, rows: &'a [TargetHealth]) -> impl Iterator<Item = &'a TargetHealth> {
         let Registration { target_type, targets, covers, .. } = &self.registration;
         let is_known = |target: &Target| targets.iter().any(|known| known.is_same(target));
@@ -254,15 +254,15 @@ impl Duty<HandingOver> for Leave {
     its_attempts!();
 
     fn consider(&mut self, situation: &mut Situation<'_>) {
-        // If the owner deregisters us already, our own call would only take from the bucket that others wait for, or fail
-        // again: only the proof is needed.
+        // If the owner deregisters us already, a failed call of ours is not repeated: it would only take from the
+        // bucket that others wait for, or fail again. Target health is read instead.
         let failed = self.stage == Stage::Deregister && self.attempts.failures > 0 && !self.attempts.in_flight;
         if failed && situation.taken_out_of.contains(&self.registration.target_group) {
             self.accepted(situation);
         }
         let is_unlisted = situation.unlisted.contains(&self.registration.target_group);
         match self.stage {
-            // The owner has it again.
+            // The owner has the group again.
             Stage::Absent if !is_unlisted => {
                 (self.stage, self.left, self.accepted_at) = (Stage::Deregister, None, None);
                 self.attempts.begins_again(situation.now);
@@ -270,7 +270,7 @@ impl Duty<HandingOver> for Leave {
             Stage::Deregister if is_unlisted && !situation.may_leave => {
                 situation.crowd.space_out(&mut self.attempts, Bucket::ELB_LOOKS);
             }
-            // It may have waited for the next look.
+            // The deregistration may have waited for the next look.
             Stage::Deregister if is_unlisted && self.attempts.failures == 0 && self.repeats == 0 => {
                 self.attempts.next = self.attempts.next.min(situation.now);
             }
@@ -286,7 +286,7 @@ impl Duty<HandingOver> for Leave {
                 Some(Call::DeregisterTargets { target_group, targets: self.staying.clone(), zone })
             }
             Stage::Deregister if !situation.unlisted.contains(&target_group) => None,
-            // Before a call from before the handover has landed it says nothing.
+            // Health says nothing while a registration from before the handover may still land.
             Stage::Deregister if self.may_be_registered() => None,
             Stage::Deregister | Stage::Prove | Stage::Confirm => {
                 Some(Call::DescribeTargetHealth { target_group, targets: self.asked_for(), zone })
@@ -301,7 +301,7 @@ impl Duty<HandingOver> for Leave {
         match (self.stage, answer) {
             (Stage::Deregister, Answer::Health(rows)) => self.looked(situation, &rows),
             (Stage::Deregister, Answer::Accepted) => self.accepted(situation),
-            // AWS answers 200 where a target is not registered; emulators, and perhaps one day AWS, answer this.
+            // AWS answers 200 for a target that is not registered; emulators, and perhaps one day AWS, answer this.
             (Stage::Deregister, Answer::Failed(failure)) if failure.has_code(&["InvalidTarget"]) => {
                 self.accepted(situation);
             }

@@ -1,4 +1,4 @@
-//! The manner in which a handover goes, its settings, and the facts known when it begins. Data, and conclusions from it.
+//! The manner of a handover, its settings, and the facts known when it begins. Data, and conclusions from it.
 
 use crate::core::config::{Hooks, Leave as LeaveSettings, When};
 use crate::core::incident::Incident;
@@ -10,26 +10,26 @@ use crate::core::plan::{GroupRequest, Plan};
 pub struct HandoverSettings {
     pub leave: LeaveSettings,
     pub hooks: Hooks,
-    /// The configuration lists the target groups: the owner's list does not count.
+    /// The configuration lists the target groups, so the owner's list does not count.
     pub lists_target_groups: bool,
 }
 
-/// The facts that look-ups have found. `None` is looked up within the handover.
+/// The facts that look-ups have found. The handover itself looks up what is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LookedUp {
     pub registrations: Option<Vec<Registration>>,
-    /// One that is doubtful is looked up within the handover all the same, and stands if no other can be found.
+    /// A doubtful plan is looked up again within the handover, and stands if no other can be found.
     pub plan: Option<Plan>,
     /// Target groups that the configuration names and AWS does not know.
     pub missing: Vec<String>,
-    /// Target groups of which AWS does not tell whether this instance is in them.
+    /// Target groups for which AWS does not tell whether this instance is in them.
     pub unclear: Vec<TargetGroupArn>,
-    /// The configuration or the owner names a target group, or a port of one, in which this instance was not registered yet.
-    /// Somebody may have registered it since: the handover looks again.
+    /// The configuration or the owner names a target group (or one of its ports) that did not hold this instance yet.
+    /// Somebody may have registered it since, so the handover looks again.
     pub more_expected: bool,
 }
 
-/// The order in which a handover goes.
+/// The order of a handover's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Everything in the first instant.
@@ -40,7 +40,7 @@ pub(super) enum Manner {
     Open,
 }
 
-/// Tells whether this instance serves on when a notice comes, by its settings and its plan.
+/// The decision whether this instance serves on when a notice comes, by its settings and its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnNotice {
     /// It leaves in the first instant.
@@ -65,7 +65,7 @@ impl OnNotice {
 }
 
 impl Incident {
-    /// A plan that is not known yet leaves it open whether the owner launches first: serving on waits for it.
+    /// Decides the manner. While the plan is not known this instance may serve on, because the owner may launch first.
     pub(super) fn manner(&self, settings: &LeaveSettings, plan: Option<&Plan>) -> Manner {
         match self.signal {
             _ if self.is_terminating() || self.id.action == Some(Action::Hibernate) => Manner::AtOnce,

@@ -1,4 +1,4 @@
-//! Those that go with this instance, as far as the search for successors knows, and successors that are none any more.
+//! What the search for successors learns about the other victims, and about successors that die or leave.
 
 use super::{Among, FIRST_LOOK_AFTER, Find, REPLACED_WITHIN};
 use crate::core::handover::deaths::Death;
@@ -11,7 +11,7 @@ impl Find {
         self.victims.contains_key(id) || self.leaving.contains(id)
     }
 
-    /// The units of a fleet that go, where nobody has replaced some of them in time.
+    /// Returns the units of all victims in a fleet, if some of them were not replaced in time.
     pub(in crate::core::handover) fn unreplaced(&self, now: BootInstant) -> Option<i32> {
         let replaced_within = REPLACED_WITHIN.mul_f64(1.0 + fraction(self.attempts.seed));
         let is_fleet = matches!(self.among, Among::Fleet { .. });
@@ -19,7 +19,7 @@ impl Find {
         is_short.then(|| units(self.victims.values().sum()))
     }
 
-    /// These have died: they are no successors, and others are looked for in their place.
+    /// Forgets successors that have died, and looks for others in their place.
     pub(in crate::core::handover) fn lose(&mut self, deaths: &[Death], now: BootInstant) {
         for death in deaths {
             if self.found.remove(&death.instance_id).is_some() {
@@ -32,7 +32,7 @@ impl Find {
         }
     }
 
-    /// Successors that go themselves are victims: nobody is in their place until another is found.
+    /// Counts successors that are leaving as victims: others have to be found in their place.
     pub(in crate::core::handover) fn hears_of_victims<'a>(
         &mut self,
         ids: impl Iterator<Item = &'a InstanceId>,
