@@ -1,4 +1,4 @@
-//! Asking the owner for a successor. Owners differ in their calls and agree in what comes of them: [`Asked`].
+//! Asking the owner for a successor. Owners differ in their calls and agree in the results: [`Asked`].
 
 use super::course::{Asked, HandingOver, Situation};
 use super::deaths::Death;
@@ -19,19 +19,19 @@ pub(super) trait Ask: Duty<HandingOver> {
         None
     }
 
-    /// The group terminates this instance.
+    /// Takes the news that the group terminates this instance.
     fn group_terminates(&mut self) {}
 
-    /// The group's termination hooks run, now that this instance has left it.
+    /// Tells whether the group's termination hooks run now that this instance has left it.
     fn runs_hooks(&self) -> bool {
         true
     }
 
-    /// Time is short now.
+    /// Takes the news that time is short now.
     fn become_urgent(&mut self, _manner: Manner, _now: BootInstant) {}
 
-    /// The owner was asked, or is, in such a way that it launches a successor, whoever ends this instance.
-    fn has_the_word(&self) -> bool {
+    /// Tells whether the owner was or is being asked, so that it launches a successor whoever ends this instance.
+    fn was_asked(&self) -> bool {
         true
     }
 
@@ -40,67 +40,67 @@ pub(super) trait Ask: Duty<HandingOver> {
         true
     }
 
-    /// The reason why no successor will come, or none that this instance could wait for.
+    /// The reason why no successor will come, or none that this instance can wait for.
     fn in_vain(&self) -> Option<String> {
         None
     }
 
-    /// Nothing more is launched, because of this.
+    /// The reason why nothing more is launched.
     fn given_up(&self) -> Option<&str> {
         None
     }
 
-    /// The owner has accepted that this instance leaves, and takes it out of its own target groups.
+    /// Tells whether the owner has accepted that this instance leaves, and takes it out of its own target groups.
     fn has_left(&self) -> bool {
         false
     }
 
-    /// That, or its call to leave is in flight or may have been done.
+    /// Tells whether this instance has left its owner, or its call to leave is in flight or may have been done.
     fn may_have_left(&self) -> bool {
         self.has_left()
     }
 
-    /// The reason why nobody is known to take this instance's place, as it turned out.
+    /// The reason why nobody takes this instance's place, if asking the owner has shown that.
     fn nobody_comes(&self) -> Option<&'static str> {
         None
     }
 
-    /// The owner has more than it wants: nobody is launched in the place of those that go.
+    /// Tells whether the owner has more than it wants, so that nobody replaces those that leave.
     fn has_spare(&self) -> bool {
         false
     }
 
-    /// The successor was launched beside this instance, whose place in the owner's size goes with it.
+    /// Tells whether the owner's size counts both this instance and its successor, until this instance leaves.
     fn makes_room(&self) -> bool {
         false
     }
 
-    /// The units that the owner is to have once this handover is over, where this instance knows it.
+    /// The units that the owner is to have once this handover is over, if known.
     fn size(&self) -> Option<i32> {
         None
     }
 
-    /// A person is to know this.
+    /// Takes a remark for a person.
     fn take_remark(&mut self) -> Option<String> {
         None
     }
 
-    /// The owner has gone before it was asked for anything.
+    /// Tells whether the owner has gone before it was asked for anything.
     fn is_gone_unasked(&self) -> bool {
         false
     }
 
-    /// It does not hold this instance any more, and by all that is known because of a call whose answer was lost.
+    /// Tells whether the owner no longer holds this instance, very likely because of a call whose answer was lost.
     fn is_gone_by_lost_reply(&self) -> bool {
         false
     }
 
-    /// The owner is known to be launching still.
+    /// Tells whether the owner is known to be launching still.
     fn owner_launches(&self) -> bool {
         false
     }
 
-    /// When it looks at the owner's members next, who are seen with it.
+    /// The instant of the next look at the owner's members, which may show the successor too.
     fn counts_at(&self) -> Option<BootInstant> {
         None
     }
@@ -110,24 +110,24 @@ pub(super) trait Ask: Duty<HandingOver> {
         None
     }
 
-    /// The process before this one had come so far.
+    /// Goes on from the launch step of the previous process.
     fn resume(&mut self, _step: LaunchStep) {}
 
-    /// The launch that was in doubt was done.
+    /// Takes the news that the launch in doubt was done.
     fn launched(&mut self, _now: BootInstant) {}
 
-    /// It was looked for long enough: what was in doubt was not done.
+    /// Takes the news that the launch in doubt was not done: it was looked for long enough.
     fn was_not_done(&mut self, _now: BootInstant) {}
 
-    /// The search for successors tells that so many units go, and that nobody has replaced some of them.
+    /// Takes the news that this many units leave, and that some of them were not replaced in time.
     fn hears_of_victims(&mut self, _situation: &Situation<'_>, _units: i32) {}
 
-    /// One that it had launched is missed though others of them live: it launches for all that go.
+    /// Tells whether the owner launches for all victims: then a dead successor is replaced though others live.
     fn launches_for_all(&self) -> bool {
         false
     }
 
-    /// The successor has died. Returns whether the next one is launched from here, or none.
+    /// Takes the death of a successor. Returns whether this duty decides on the next launch.
     fn died(&mut self, _now: BootInstant, _death: &Death) -> bool {
         false
     }

@@ -1,7 +1,7 @@
-//! The crowd: the other instances that may have been noticed in the same moment and want the same buckets of calls.
+//! The crowd: the other instances that may have been noticed in the same moment and call from the same buckets.
 //!
-//! A process learns of it by a throttled answer. From then on registrations, the tag and looks hold back for about as long
-//! as the deregistrations of all its fellows take; and those that wait for the same bucket take turns.
+//! A throttled answer tells a process of the crowd. From then on registrations, the tag and looks hold back for about
+//! as long as the deregistrations of all fellows take. Instances that wait for the same bucket take turns.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ impl Bucket {
     /// DescribeInstances and the like.
     pub(super) const EC2_LOOKS: Bucket = Bucket { size: 100, per_second: 20 };
 
-    /// The bucket as it is for looks that take this many calls each.
+    /// The bucket counted in looks that take this many calls each.
     pub(super) fn of_looks(self, calls: u32) -> Bucket {
         Bucket { size: self.size / calls.max(1), per_second: (self.per_second / calls.max(1)).max(1) }
     }
 
-    /// The time that so many calls take.
+    /// The time that this many calls take.
     fn time_for(self, calls: u32) -> Duration {
         Duration::from_secs(calls.saturating_sub(self.size).into()) / self.per_second
     }
@@ -50,15 +50,15 @@ pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
-/// Where more others than this are healthy some of them stay: they are not asked for their tags.
+/// If more others than this are healthy, some of them very likely stay, and their tags are not read.
 pub(super) const FEW: usize = 10;
-/// Looks are never further apart than this for the crowd's sake.
+/// The crowd never spaces looks further apart than this.
 const LOOKS_APART_AT_MOST: Duration = Duration::from_secs(60);
-/// Fellows, where nobody knows how many there are.
+/// The number of fellows that is assumed if it is unknown.
 const ASSUMED_FELLOWS: u32 = 150;
-/// After this many throttled tries, each soon after the last, a call takes turns with the fellows' calls.
+/// After this many throttled tries in quick succession, a call takes turns with the fellows' calls.
 const SOON_AT_MOST: u32 = 3;
-/// A turn lasts this many times what the bucket needs for all. With less, some would get no call.
+/// A turn lasts this many times as long as the bucket needs for all. In a shorter turn some would get no call.
 const SLACK: f64 = 1.1;
 /// The shortest and the longest first turn.
 const FIRST_TURN: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(38));
@@ -92,10 +92,9 @@ impl Crowd {
         Crowd { deadline, ..self }
     }
 
-    /// Gives a call that was throttled again and again its instant within the turn: one after the other, all who wait call
-    /// as often as the bucket fills. Where a refused call costs the bucket nothing, that empties it; where it costs what
-    /// the bucket has gathered, that lets it gather. Turns end at the same instants for all who were noticed together, each
-    /// twice as late as the one before.
+    /// Gives a call that was throttled again and again a random instant within the turn. So all who wait call as often
+    /// as the bucket fills, whether a refused call costs the bucket nothing or all that it has gathered. Turns end at
+    /// the same instants for all who were noticed together, each twice as late as the one before.
     pub(super) fn take_turns(&self, attempts: &mut Attempts, bucket: Bucket) {
         if !attempts.was_throttled() || attempts.failures <= SOON_AT_MOST {
             return;
@@ -111,9 +110,9 @@ impl Crowd {
         attempts.postpone(tried_at + left.mul_f64(chance));
     }
 
-    /// Puts off a call that comes last in precedence: until the fellows have left by all likelihood, spread by half as long
-    /// again, and not into the last fifth of the time that there is. There one that was refused is tried again, however
-    /// long its pause, and twice more later. More tries would take from those that have not left.
+    /// Puts off a call of the last precedence until the fellows have very likely left, and up to half as long again,
+    /// but not into the last sixth of the time. There a refused call is tried again however long its pause, and twice
+    /// more later. More tries would take from those that have not left.
     pub(super) fn hold_back(&self, attempts: &mut Attempts) {
         let chance = fraction(attempts.seed);
         let after = |share: f64| self.begun_at + self.deadline.since(self.begun_at).mul_f64(share);
@@ -128,16 +127,16 @@ impl Crowd {
         attempts.postpone(wanted.min(latest));
     }
 
-    /// Brings the last moment to leave forward, once a call was throttled: by chance, over as long as the deregistrations of
-    /// all fellows take, and over half of the time to serve on at most. Else all of them would leave in one moment.
+    /// Brings the last moment to leave forward once a call was throttled, or all would leave in one moment: by chance,
+    /// over the time that all deregistrations take, and at most over half of the time to serve on.
     pub(super) fn spread_leaving(&self, latest: BootInstant, seed: u64) -> BootInstant {
         let all_leave = Bucket::TARGETS.time_for(self.fellows()).min(latest.since(self.begun_at) / 2);
         let earlier = self.throttled_at.map(|_| all_leave.mul_f64(fraction(seed)));
         latest - earlier.unwrap_or_default()
     }
 
-    /// The instant at which the fellows' calls of the same bucket that somebody waits for are through by all
-    /// likelihood, once a call was throttled. Looks begin no earlier.
+    /// Returns the instant at which the fellows' urgent calls from this bucket are very likely through, once a call was
+    /// throttled. Looks begin no earlier.
     pub(super) fn are_through_at(&self, bucket: Bucket) -> BootInstant {
         let through = bucket.time_for(self.fellows()).mul_f64(SLACK).min(FIRST_TURN.1);
         self.throttled_at.map_or(self.begun_at, |_| self.begun_at + through)
@@ -150,8 +149,8 @@ impl Crowd {
         }
     }
 
-    /// The same for looks of which one, of whichever fellow, serves all: the first of them come soon. `may_wait`: else
-    /// the first try after a failure comes soon too, because nobody else may look for it.
+    /// Scatters looks where one look of any fellow serves all, and the first of them come soon. Without `may_wait` the
+    /// first try after a failure comes soon too, because nobody else may look.
     pub(super) fn scatter(&self, attempts: &mut Attempts, bucket: Bucket, may_wait: bool) {
         if self.throttled_at.is_some() && (may_wait || attempts.failures > 1) {
             let chance = fraction(attempts.seed ^ attempts.begun_at.since(self.begun_at).as_millis() as u64);
@@ -159,8 +158,8 @@ impl Crowd {
         }
     }
 
-    /// Keeps apart the looks of fellows that are all at it by all likelihood, as the members of a group that scales in
-    /// are, also where nothing was throttled yet.
+    /// Keeps apart the looks of fellows that very likely all look, as the members of a group that scales in do. This
+    /// needs no throttled call.
     pub(super) fn keep_apart(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
         self.spread_first(attempts, since, bucket);
         if self.fellows.is_some() {
@@ -168,13 +167,13 @@ impl Crowd {
         }
     }
 
-    /// The pause between two calls of each at which all fellows together call as often as the bucket fills.
+    /// The pause between an instance's calls with which all fellows together call as often as the bucket fills.
     fn fair_pause(&self, bucket: Bucket) -> Duration {
         (Duration::from_secs(self.fellows().into()) / bucket.per_second).min(LOOKS_APART_AT_MOST)
     }
 
-    /// Puts off the first of the looks that nobody waits for, also where nothing was throttled yet: spread over as long as
-    /// the fellows' looks take together.
+    /// Puts off the first of the looks that nobody waits for, over as long as the fellows' looks take together. This
+    /// needs no throttled call.
     pub(super) fn spread_first(&self, attempts: &mut Attempts, since: BootInstant, bucket: Bucket) {
         if let Some(fellows) = self.fellows {
             let known = Crowd { fellows: Some(fellows), ..*self };
@@ -182,8 +181,8 @@ impl Crowd {
         }
     }
 
-    /// The same as [`Crowd::spread_first`], and where a call was throttled also among fellows of an unknown number. It
-    /// is begun in time to be answered before the deadline.
+    /// Does the same as [`Crowd::spread_first`]. After a throttled call it also assumes a number of fellows if that is
+    /// unknown. The look begins early enough to be answered before the deadline.
     pub(super) fn spread_last(&self, attempts: &mut Attempts, now: BootInstant, deadline: BootInstant, bucket: Bucket) {
         let fellows = self.fellows.or(self.throttled_at.map(|_| ASSUMED_FELLOWS));
         Crowd { fellows, ..*self }.spread_first(attempts, now, bucket);
@@ -194,7 +193,7 @@ impl Crowd {
         self.throttled_at.is_some()
     }
 
-    /// Few instances have the same owner, as far as it is known.
+    /// Tells whether few instances are known to have the same owner.
     pub(super) fn is_small(&self) -> bool {
         self.fellows.is_some_and(|fellows| usize::try_from(fellows).is_ok_and(|fellows| fellows <= FEW + 1))
     }

@@ -8,7 +8,7 @@ use crate::core::retry;
 
 /// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
 const DEATH_PAUSE: Duration = Duration::from_secs(6);
-/// After so many successors that died of the same reason the next one would die of it too.
+/// After this many successors that died for the same reason, the next one would die for it too.
 pub(super) const MOST_DEATHS: usize = 3;
 
 /// A successor that ended before its time.
@@ -17,9 +17,9 @@ pub(super) struct Death {
     pub(super) instance_id: InstanceId,
     pub(super) reason: Option<StateReason>,
     pub(super) has_run: bool,
-    /// It lives, and was launched for an incident before this one.
+    /// It was launched for an earlier incident.
     pub(super) is_of_another: bool,
-    /// It bore the tag of an instance that goes: its own daemon has asked for its successor.
+    /// It bore the tag of an instance that leaves: its own daemon has asked for a successor.
     pub(super) was_leaving: bool,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Death {
     }
 }
 
-/// The pause after so many successors that died (at least one).
+/// The pause after this many successors that died (at least one).
 pub(super) fn pause_after_deaths(deaths: usize, seed: u64) -> Duration {
     let longest = DEATH_PAUSE * (1 << deaths.saturating_sub(1).min(4));
     longest.mul_f64(0.5 + retry::fraction(seed) / 2.0)

@@ -21,7 +21,7 @@ use crate::core::model::{BootInstant, HookTime, Instance, MilestoneKind, Signal,
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
-/// With less time than this nobody is launched any more in the place of a successor that has died.
+/// With less time left than this a successor that has died is not replaced.
 const LEAST_LEFT: Duration = Duration::from_secs(25);
 
 impl Handover {
@@ -33,7 +33,7 @@ impl Handover {
             reports.push(DutyReport::new("leave", true, "this instance is in no target group"));
         }
         let unknown = "target-groups names it, and there is no such target group in this region";
-        // Nothing is tried there: the end does not wait for it.
+        // Nothing is tried for such a group, so the end does not wait for it.
         let missing = |name: &String| DutyReport::new(format!("leave {name}"), false, unknown).settled();
         reports.extend(self.facts.incident.missing.iter().map(missing));
         let unclear = |group: &TargetGroupArn| {
@@ -64,7 +64,7 @@ impl Handover {
         } else if let Some(plan) = successor.and_then(SuccessorDuties::may_have_another_group) {
             self.duties.look_for_another_group(plan, &self.facts.incident, now);
         }
-        // The usual case, and a cheap one.
+        // The usual case is decided cheaply: a target group is still to be left.
         let leaves_still = self.duties.leaves.iter().any(|leave| !leave.is_over());
         if leaves_still && !self.facts.incident.is_open() && now < self.facts.incident.deadline {
             return false;
@@ -97,8 +97,8 @@ impl Handover {
         true
     }
 
-    /// Says once, when the reserve is reached, what is not done yet, and who sees to it when this machine is gone: what
-    /// is said at the end may be lost with it.
+    /// Says once, when the reserve is reached, what is not done yet and who does it when this machine is gone. A later
+    /// message may be lost with the machine.
     pub(super) fn say_what_is_unfinished(&mut self, now: BootInstant) {
         let incident = &self.facts.incident;
         let ends = incident.signal.is_real() && incident.announced_deadline().is_some() && !self.group_waits();
@@ -117,7 +117,7 @@ impl Handover {
         self.facts.warning = Some(format!("not done yet: {unfinished}{then}"));
     }
 
-    /// Nothing is told as it was a while ago: the successor may have died since, or fallen ill.
+    /// Tells whether something is read again before the end: a successor may have died or become unhealthy meanwhile.
     fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
         let successor = self.duties.successor.as_mut();
         let looks_at_successor = successor.is_some_and(|successor| successor.is_to_be_seen_again(now));
@@ -146,7 +146,7 @@ impl Handover {
         look.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
-    /// Tells whether the answer shows that the successor is gone since: the handover goes on then.
+    /// Tells whether the answer shows that the successor is gone. Then the handover goes on.
     pub(super) fn begins_again(&mut self, now: BootInstant, id: DutyId, answer: &Answer) -> bool {
         let is_gone = |instances: &Vec<Instance>| instances.iter().any(|instance| !instance.state.is_alive());
         let shows = matches!(answer, Answer::Instances(seen) if is_gone(seen));
@@ -163,28 +163,28 @@ impl Handover {
         (!self.group_waits()).then_some(self.facts.incident.deadline)
     }
 
-    /// Tells whether the group terminates this instance and waits for its hooks, or may: they have no deadline of ours. Only
-    /// an interruption that AWS has announced ends this instance before them.
+    /// Tells whether the group terminates this instance and waits for its hooks, or may do so. The hooks have no
+    /// deadline of ours; only an interruption that AWS has announced ends this instance earlier.
     pub(super) fn group_waits(&self) -> bool {
         let waits = || self.duties.successor.as_ref().is_some_and(|successor| successor.lifecycles.is_waited_for());
         self.facts.incident.ends_by_group() && (self.duties.looks_for_group() || waits())
     }
 
-    /// The hooks that hold this instance up are those of the group as it is now, whoever the plan says launches a
-    /// successor and whoever has begun to terminate it.
+    /// Looks up the group that terminates this instance. Its present hooks hold this instance, whatever the plan says
+    /// about a successor and whoever has begun the termination.
     pub(super) fn look_for_group(&mut self, now: BootInstant) {
         if self.facts.incident.is_terminating() || self.hooks_time().is_some() {
             self.duties.look_for_group(&self.facts.incident, self.facts.crowd, now);
         }
     }
 
-    /// The progress of the hooks by which the group terminates this instance, at our own call or by itself, where any
-    /// is known.
+    /// The progress of the group's termination hooks, if they are known and the termination has begun (by our call or
+    /// by the group itself).
     pub(super) fn hooks_time(&self) -> Option<HookTime> {
         self.duties.successor.as_ref()?.lifecycles.time_begun()
     }
 
-    /// Takes the group that terminates this instance; nobody, where no group holds it any more.
+    /// Takes the group that terminates this instance, or a plan without one if no group holds this instance any more.
     pub(super) fn learn_group(&mut self, plan: Plan, now: BootInstant) {
         self.duties.find_group.take_if(|find| find.is_over());
         match (&mut self.duties.successor, plan) {
@@ -196,7 +196,7 @@ impl Handover {
         }
     }
 
-    /// The reason why this instance, of which no interruption is announced, does not leave at all.
+    /// The reason why this instance does not leave at all, if no interruption is announced.
     fn stays(&self, now: BootInstant) -> Option<String> {
         if !self.facts.incident.is_open() || self.facts.incident.leaving_since.is_some() {
             return None;
@@ -208,7 +208,7 @@ impl Handover {
         })
     }
 
-    /// Tells whether target health is still to be read once more, where it was not read a moment ago. The looks are begun.
+    /// Begins the last looks at the target groups not seen a moment ago. Tells whether one of them is still open.
     pub(super) fn looks_once_more(&mut self, now: BootInstant) -> bool {
         // The group ends this instance once its hooks are completed: nothing is left to be done.
         if self.duties.successor.as_ref().is_some_and(|successor| !successor.lifecycles.is_empty()) {
@@ -220,14 +220,14 @@ impl Handover {
         self.duties.last_looks.iter().flatten().any(|look| !look.is_over())
     }
 
-    /// Takes the last look at one target group. Returns what is not so any more, for a person.
+    /// Takes the last look at one target group. Returns what has changed since, for a person.
     pub(super) fn seen_at_last(&mut self, index: usize, rows: &[TargetHealth], now: BootInstant) -> Option<Failure> {
         let identity = &self.facts.incident.start.identity;
         let is_back = self.duties.leaves.get_mut(index).is_some_and(|leave| leave.is_seen_again(identity, rows, now));
         let successor = self.duties.successor.as_mut();
         let lost = successor.map(|successor| successor.looked_again(index, rows, now)).unwrap_or_default();
         if is_back {
-            // Requests come again.
+            // This instance gets requests again.
             self.duties.quiet.begin_again(now);
         }
         if !is_back && lost.is_empty() {
@@ -265,7 +265,7 @@ impl Duties {
     }
 }
 
-/// Each has commas of its own.
+/// Joins reports by semicolons, because each has commas of its own.
 fn listed(reports: impl Iterator<Item = String>) -> String {
     reports.collect::<Vec<_>>().join("; ")
 }

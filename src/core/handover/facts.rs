@@ -71,7 +71,7 @@ impl Facts {
         let left_at = known.then(|| leaves.iter().map(Leave::accepted_at).collect::<Option<Vec<_>>>()).flatten();
         let mut taken_out_of = duties.taken_out_of(|ask| ask.has_left());
         taken_out_of.retain(|group| !duties.other_targets.iter().any(|others| others.is_back_in(group)));
-        let goes_out_of = duties.taken_out_of(|ask| ask.has_the_word());
+        let goes_out_of = duties.taken_out_of(|ask| ask.was_asked());
         let counts = successor.filter(|_| !self.settings.lists_target_groups);
         let unlisted: Vec<TargetGroupArn> = counts.iter().flat_map(|it| it.unlisted()).cloned().collect();
         let registrations = self.incident.registrations.known();

@@ -239,7 +239,7 @@ impl Ask for AskGroup {
     }
 
     /// This instance leaves the group, or has left it, and by all that is known at our request.
-    fn has_the_word(&self) -> bool {
+    fn was_asked(&self) -> bool {
         match self.stage {
             Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
             Stage::Exit { .. } | Stage::Read { .. } | Stage::Regard => true,

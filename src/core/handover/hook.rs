@@ -1,5 +1,5 @@
-//! The duty to run a command of the user's at its moment: `notice` once this instance is certain to leave, `drained` once
-//! it is quiet. Each once; nothing but a termination hook waits for it.
+//! The duty to run a command of the user's at its moment: `notice` once this instance is certain to leave, `drained`
+//! once it is quiet. Each runs once; nothing but a termination hook waits for it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) struct Hook {
 }
 
 enum Ended {
-    /// By the process before this one.
+    /// The command ended in the previous process.
     Before,
     At {
         at: BootInstant,
@@ -51,7 +51,7 @@ impl Duty<HandingOver> for Hook {
         is_time.then_some(Call::RunHook { hook: self.kind, timeout: self.timeout })
     }
 
-    /// A command that failed is not run a second time: what it has done by then is not known.
+    /// Takes the command's end. A failed command is not run again, because nobody knows what it has done by then.
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let (succeeded, how) = match answer {
             Answer::Hook { succeeded, how } => (succeeded, how),

@@ -1,8 +1,8 @@
-//! The last look: before a handover is told as over, target health is read once more, because what was seen may not be so
-//! any more. Somebody may have registered this instance again, or a successor may have fallen ill.
+//! The last look: target health is read once more before a handover is reported as over. Meanwhile somebody may have
+//! registered this instance again, or a successor may have become unhealthy.
 //!
-//! Invariant: one DescribeTargetHealth a target group names this instance's targets and the successors' and no others; what
-//! was seen a moment ago is not read again; a look that fails holds nothing up, and is told.
+//! Invariant: there is one DescribeTargetHealth a target group, for the targets of this instance and its successors
+//! only. A group that was seen a moment ago is not read again. A look that fails holds nothing up, and is reported.
 
 use super::course::{HandingOver, News, Situation};
 use super::crowd::LAST_LOOK;
@@ -11,7 +11,7 @@ use crate::core::duty::{Attempts, Duty, DutyId, DutyReport, its_attempts};
 use crate::core::model::{BootInstant, Target, TargetGroupArn, TargetZone};
 use crate::core::retry::{Failure, FailureKind};
 
-/// A look that fails so often is given up, and a throttled or denied one at once.
+/// A look that fails this often is given up; a throttled or denied one at once.
 const TRIES: u32 = 3;
 
 pub(super) struct LastLook {
@@ -73,7 +73,7 @@ impl Duty<HandingOver> for LastLook {
         }
     }
 
-    /// The handover itself does not depend on it: what is told was seen before.
+    /// Reports a look that was given up. The handover itself does not depend on it.
     fn report(&self, _: BootInstant) -> Option<DutyReport> {
         let failure = self.given_up.as_ref()?;
         let what =

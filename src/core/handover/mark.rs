@@ -1,5 +1,5 @@
-//! The duty to mark this instance as one that goes, with a tag that other tools and other instances of ours see: nothing
-//! adopts it as a successor (AutoSpotting#327). Nothing of the handover itself depends on it.
+//! The duty to mark this instance as leaving, by a tag for other tools and other instances: nothing adopts it as a
+//! successor (AutoSpotting#327). Nothing of the handover itself depends on the tag.
 
 use jiff::Unit;
 
@@ -12,7 +12,7 @@ use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{FailureKind, Precedence};
 
 pub(super) struct Mark {
-    /// The value that AWS has taken.
+    /// The tag's value that AWS has accepted.
     marked: Option<String>,
     refused: bool,
     attempts: Attempts,
@@ -23,12 +23,12 @@ impl Mark {
         Mark { marked: None, refused: false, attempts: attempts.with(Precedence::Last) }
     }
 
-    /// AWS has taken a tag, or IAM lets nobody set it.
+    /// Tells whether AWS has accepted the tag, or IAM denies the call.
     pub(super) fn is_settled(&self) -> bool {
         self.marked.is_some() || self.refused
     }
 
-    /// An instance that its group terminates needs no tag, because nobody takes it for a successor.
+    /// Tells whether the tag is to be set. Nobody takes an instance that its group terminates for a successor.
     fn is_wanted(&self, incident: &Incident) -> bool {
         !incident.is_terminating() && !self.refused && self.marked.as_ref() != Some(&value(incident))
     }
@@ -64,14 +64,14 @@ impl Duty<HandingOver> for Mark {
         if self.refused { None } else { self.attempts.wake() }
     }
 
-    /// Nothing to say where all is well, or where nothing was wanted.
+    /// Reports only a tag that was wanted and has failed.
     fn report(&self, _: BootInstant) -> Option<DutyReport> {
         let failed = self.marked.is_none() && self.attempts.last_failure.is_some();
         failed.then(|| DutyReport::new(format!("tag {LEAVING_TAG}"), false, self.attempts.trouble()).aside())
     }
 }
 
-/// The deadline by AWS's clock, to the second, or that there is none yet.
+/// The tag's value: the deadline by AWS's clock, to the second, or that there is none yet.
 fn value(incident: &Incident) -> String {
     let Some(time) = incident.deadline_by_aws() else { return "when a successor serves".to_owned() };
     time.round(Unit::Second).unwrap_or(time).to_string()

@@ -1,9 +1,10 @@
-//! The duty not to leave the last: before this instance leaves without a successor that serves, it looks whether another
-//! target of each group does. Where none does, it stays until the reserve, because a request that is cut at the end is better
-//! than every request refused before. Where its Auto Scaling group has taken it out meanwhile, it registers itself again.
+//! The duty not to leave as the last target: before this instance leaves without a successor that serves, it looks
+//! whether another target of each group serves. If none does, it stays until the reserve: a request that is cut at the
+//! end is better than every request refused before. If its Auto Scaling group has taken it out meanwhile, it registers
+//! itself again.
 //!
-//! Invariant: one DescribeTargetHealth a group decides, after everything that asks for a successor without taking this
-//! instance out. An answer that does not come holds up an instance that leaves at once for [`LOOKED_AT_MOST`], and no
+//! Invariant: one DescribeTargetHealth a group decides, after all calls that ask for a successor without taking this
+//! instance out. A missing answer holds up an instance that leaves at once for [`LOOKED_AT_MOST`]. It holds up no
 //! instance longer than to the last moment that leaves time to drain.
 
 use std::collections::BTreeSet;
@@ -20,19 +21,19 @@ use crate::core::model::{
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::FailureKind;
 
-/// The look begins so long before its answer is needed.
+/// The look begins this long before its answer is needed.
 pub(super) const AHEAD: Duration = Duration::from_secs(5);
 /// The pause between two looks while nobody else serves.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The same pause while the owner is taking this instance out of the group.
+/// The pause while the owner is taking this instance out of the group.
 const AGAIN_WHILE_TAKEN_OUT: Duration = Duration::from_secs(1);
-/// An instance that leaves at once waits no longer for an answer, since it began to look or since the last answer came.
+/// The longest wait of an instance that leaves at once, since it began to look or since the last answer.
 pub(super) const LOOKED_AT_MOST: Duration = Duration::from_millis(2_500);
-/// Others that were noticed together with this instance have set their tag after this time. An instance that has set its own
-/// tag need not wait: the last one to look sees all tags, and stays. An instance that its owner takes out cannot stay;
-/// it looks after this time whether it has to come back.
+/// Others that were noticed together with this instance have set their tag after this time. An instance that has set
+/// its own tag need not wait: the last one to look sees all tags, and stays. An instance that its owner takes out
+/// cannot stay; after this time it looks whether it has to come back.
 const TAGGED_WITHIN: Duration = Duration::from_secs(3);
-/// Others that their owner has taken out are registered again within this.
+/// Others that their owner has taken out have registered themselves again after this time.
 const BACK_WITHIN: Duration = Duration::from_secs(7);
 
 /// The look at one target group.
@@ -42,27 +43,27 @@ pub(super) struct OtherTargets {
     attempts: Attempts,
     /// The instant at which this instance began to look, or got its last answer.
     asked_at: BootInstant,
-    /// Tells whether another target serves that is not itself leaving; unknown before the first answer.
+    /// Another target serves that is not itself leaving; unknown before the first answer.
     serves: Option<bool>,
-    /// The owner takes this instance out of the group, which takes it back at once.
+    /// The owner is asked to take this instance out of the group, and does so at once.
     is_taken_out: bool,
-    /// Before anything was asked for, target health did not show this instance in service: somebody else has taken it out.
+    /// Target health did not show this instance in service before its owner was asked: somebody else has taken it out.
     was_never_there: bool,
     /// This instance has registered itself again.
     is_back: bool,
-    /// Other targets that were seen while they did not serve.
+    /// Other targets that did not serve at some look.
     did_not_serve: BTreeSet<String>,
-    /// One of them serves now.
+    /// One of the targets that did not serve serves now.
     another_is_back: bool,
-    /// This instance is healthy, others come back by all likelihood, and none that is healthy has a later name. Unknown
-    /// before the first answer.
+    /// This instance is healthy, and the last one by name among the healthy targets; others will probably come back.
+    /// Unknown before the first answer.
     is_last: Option<bool>,
 }
 
 enum Stage {
     Health,
-    /// The other healthy targets: whether they bear the tag of one that goes. Before that, whether this instance is in
-    /// service.
+    /// Do the other healthy targets bear the tag of an instance that leaves? The `bool` tells whether this instance is
+    /// in service.
     Tags(bool, Vec<String>),
     /// Nobody else serves, and the owner has taken this instance out.
     Return,
@@ -74,7 +75,7 @@ pub(super) fn is_taken_out(registration: &Registration, goes_out_of: &[TargetGro
 }
 
 impl OtherTargets {
-    /// Keeps one for every registration, also for those found late.
+    /// Keeps one duty for every registration, also for those found late.
     pub(super) fn keep(other_targets: &mut Vec<OtherTargets>, situation: &Situation<'_>) {
         for registration in situation.registrations().iter().skip(other_targets.len()) {
             let seed = seed(situation.incident, &format!("other targets in {}", registration.target_group));
@@ -94,7 +95,7 @@ impl OtherTargets {
         }
     }
 
-    /// Tells whether this instance is the last one somewhere: known, unknown.
+    /// Tells whether others serve in every target group; `None` while that is unknown.
     pub(super) fn others_serve(other_targets: &[OtherTargets], registrations: &[Registration]) -> Option<bool> {
         let known = |index: usize| other_targets.get(index).and_then(|one| one.serves);
         let each: Vec<Option<bool>> = (0..registrations.len()).map(known).collect();
@@ -104,8 +105,8 @@ impl OtherTargets {
         each.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
     }
 
-    /// Tells whether an instance that leaves at once stops waiting for the look: no answer came within [`LOOKED_AT_MOST`], or
-    /// AWS throttles a crowd, of which some very probably serve.
+    /// Tells whether an instance that leaves at once stops waiting for the look: no answer came within
+    /// [`LOOKED_AT_MOST`], or AWS throttles a crowd, of which some very probably serve.
     pub(super) fn is_unanswered(other_targets: &[OtherTargets], now: BootInstant, crowd: Crowd) -> bool {
         let asked_at = other_targets.iter().map(|one| one.asked_at).max();
         let is_late = asked_at.is_some_and(|asked_at| now >= asked_at + LOOKED_AT_MOST);
@@ -117,19 +118,19 @@ impl OtherTargets {
         self.serves == Some(false)
     }
 
-    /// Tells whether this instance serves on until another one is back, or does not know yet whether it should: of the healthy
-    /// targets that go together, the last one by name does.
+    /// Tells whether this instance serves on until another is back: of the healthy targets that leave together the last
+    /// one by name does. While its place is unknown it serves on for a moment.
     pub(super) fn waits_for_another(&self, now: BootInstant) -> bool {
         let is_last = self.is_last.unwrap_or(now < self.asked_at + LOOKED_AT_MOST);
         is_last && self.serves != Some(true) && !self.another_is_back
     }
 
-    /// The tags of others decide, and this instance's own is to be seen by them.
+    /// Tells whether the tags of others decide: then they have to see this instance's tag, too.
     pub(super) fn asks_for_tags(&self) -> bool {
         matches!(self.stage, Stage::Tags(..))
     }
 
-    /// This instance has registered itself again where its owner had taken it out.
+    /// Tells whether this instance has registered itself again in this group, after its owner had taken it out.
     pub(super) fn is_back_in(&self, target_group: &TargetGroupArn) -> bool {
         self.is_back && self.registration.target_group == *target_group
     }
@@ -140,7 +141,7 @@ impl OtherTargets {
         let is_ours = |id: &str| by_name(id) || self.registration.holds(id);
         let (ours, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_ours(&row.target.id));
         let in_service = ours.iter().any(|row| !row.has_left());
-        // What drains may do so by a call of the process before, or of a handover that was called off.
+        // A draining target may be the work of the previous process, or of a handover that was called off.
         let start = &situation.incident.start;
         let is_first = !start.is_resumed() && start.arrival_lands_by.is_none();
         let is_out = ours.is_empty() || (!in_service && is_first);
@@ -166,7 +167,7 @@ impl OtherTargets {
             return self.decide(now, in_service, !others.is_empty());
         }
         let tagged_at = begun_at + TAGGED_WITHIN;
-        // The only other one may be noticed a moment later. Of several, those that leave last wait in this place.
+        // The only other target may get its notice a moment later. Of several the last ones to leave wait here.
         if self.is_taken_out && others.len() == 1 && now < tagged_at {
             self.asked_at = tagged_at;
             return self.attempts.succeeded(tagged_at);
@@ -175,8 +176,8 @@ impl OtherTargets {
         self.attempts.succeeded(now.max(tagged_at));
     }
 
-    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds belongs to
-    /// something else, of which nobody knows that it goes.
+    /// Tells whether one of the other healthy targets stays. An address that no instance of this VPC holds is something
+    /// else, and nobody knows that it leaves.
     fn one_stays(&self, ours: &InstanceId, others: &[String], instances: &[Instance]) -> bool {
         let mut alive = instances.iter().filter(|it| it.state.is_alive() && it.instance_id != *ours);
         let is_held =
@@ -186,10 +187,10 @@ impl OtherTargets {
     }
 
     fn decide(&mut self, now: BootInstant, in_service: bool, serves: bool) {
-        let has_no_light =
+        let leaving_costs_nothing =
             if self.is_taken_out { !in_service && self.was_never_there } else { !in_service || self.is_back };
-        self.serves = Some(serves || has_no_light);
-        self.stage = if serves || in_service || has_no_light { Stage::Health } else { Stage::Return };
+        self.serves = Some(serves || leaving_costs_nothing);
+        self.stage = if serves || in_service || leaving_costs_nothing { Stage::Health } else { Stage::Return };
         self.attempts.succeeded(match self.stage {
             Stage::Return => now,
             _ if self.is_taken_out && !self.is_back => now + AGAIN_WHILE_TAKEN_OUT,
@@ -207,7 +208,7 @@ impl Duty<HandingOver> for OtherTargets {
             self.registration.targets.clone_from(&known.targets);
         }
         self.is_taken_out = is_taken_out(&self.registration, &situation.goes_out_of);
-        // The owner has the group no more.
+        // The owner no longer has the group.
         if matches!(self.stage, Stage::Return) && !self.is_taken_out && !self.attempts.in_flight {
             self.stage = Stage::Health;
             self.attempts.succeeded(situation.now);
@@ -254,7 +255,7 @@ impl Duty<HandingOver> for OtherTargets {
                 self.attempts.succeeded(now + AGAIN_WHILE_TAKEN_OUT);
             }
             (_, Answer::Failed(failure)) if failure.has_code(&["TargetGroupNotFound"]) => self.decide(now, true, true),
-            // IAM lets nobody read it: nothing more is to be known.
+            // IAM denies the call, so nothing more can be found out.
             (Stage::Health | Stage::Tags(..), Answer::Failed(failure)) if failure.kind == FailureKind::Denied => {
                 self.decide(now, true, true);
             }

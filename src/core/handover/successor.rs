@@ -128,7 +128,7 @@ impl SuccessorDuties {
     /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
     /// a successor is on its way.
     pub(super) fn is_decided_by_group(&self) -> bool {
-        let asked = self.ask.as_ref().map_or(self.asked_before, |ask| ask.has_the_word());
+        let asked = self.ask.as_ref().map_or(self.asked_before, |ask| ask.was_asked());
         self.terminating && self.watch.is_none() && !asked
     }
 

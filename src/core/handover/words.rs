@@ -22,8 +22,7 @@ pub(super) fn begun(
     let first = plan.map_or_else(|| "find out who launches a successor".to_owned(), Plan::successor_first);
     let hooks = plan.is_none_or(|plan| !plan.termination_hooks().is_empty());
     let serves_on = manner == (Manner::ServeOn, true);
-    let given = plan;
-    let plan = match (plan, manner) {
+    let asks = match (plan, manner) {
         (Some(plan), (Manner::Open | Manner::AtOnce, _)) => plan.to_string(),
         _ => first.clone(),
     };
@@ -48,7 +47,7 @@ pub(super) fn begun(
             format!("AWS begins {event} in {left}{again}; first {first}; once the successor is healthy, {groups}")
         }
         (Signal::Drill, _) => {
-            let does = drilled(given, serves_on, &groups, plan);
+            let does = drilled(plan, serves_on, &groups, asks);
             format!("a drill: handing over within {left} as if AWS took this instance{again}; {does}")
         }
         (Signal::Notice, action) if incident.start.has_handed_over => {
@@ -57,7 +56,7 @@ pub(super) fn begun(
             )
         }
         (Signal::Notice, Action::Hibernate) => {
-            format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {plan}")
+            format!("AWS hibernates this instance, which may stand still at any moment{again}; now: {groups}; {asks}")
         }
         (Signal::Notice, action) if serves_on => {
             format!(
@@ -66,12 +65,12 @@ pub(super) fn begun(
             )
         }
         (Signal::Notice, action) => {
-            format!("AWS will {action} this instance in {left}{again}; now: {groups}; {plan}")
+            format!("AWS will {action} this instance in {left}{again}; now: {groups}; {asks}")
         }
     }
 }
 
-/// A part of a sentence: the target groups that are left. `None`: nobody knows them yet.
+/// A part of a sentence: the target groups that this instance leaves. `None` if nobody knows them yet.
 fn left(registrations: Option<&[Registration]>) -> String {
     match registrations {
         None => "leave the target groups once they are found".to_owned(),
