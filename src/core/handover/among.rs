@@ -1,4 +1,4 @@
-//! Among which instances a successor shows.
+//! The instances among which a successor shows.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ pub(super) enum Among {
     Group {
         name: String,
         known: BTreeSet<InstanceId>,
-        /// Its victims stay members in service until they are replaced.
+        /// The group launches by itself: its victims stay in service until they are replaced.
         rebalances: bool,
         /// Its desired capacity from before the notice, which LaunchInstances raises.
         desired_before: Option<i32>,
-        /// The units that it lacked before the notice: AWS may have no capacity for them.
+        /// The units that it lacked before the notice already: AWS may have no capacity for them.
         lacked: i32,
     },
     Fleet {
@@ -25,19 +25,19 @@ pub(super) enum Among {
         fleet: Box<Fleet>,
         how: FleetRequest,
     },
-    /// Instances that carry the tag of their predecessor: us.
+    /// Instances that carry a tag which names us as their predecessor.
     Tagged,
 }
 
 impl Among {
-    /// The place in which the successor shows, by owner. Members known from before the notice are none; a plan made
-    /// since may name the successor itself, so then only the launch time tells.
+    /// Returns where the owner's successors show. Members known from before the notice are no successors. A later plan
+    /// may list the successor itself, so then only the launch time tells.
     pub(super) fn of(plan: &Plan, incident: &Incident) -> Option<Among> {
         match plan {
             Plan::Group { group, how } => {
                 let members =
                     group.members.iter().filter(|_| incident.planned_before).map(|member| member.instance_id.clone());
-                // One on its way out is replaced, and this instance has a place whatever state the metadata shows by now.
+                // A member on its way out is replaced. This instance counts whatever state the metadata shows.
                 let has_place = |it: &&GroupMember| it.is_counted() || it.instance_id == incident.id.instance_id;
                 let held: i32 = group.members.iter().filter(has_place).map(GroupMember::units).sum();
                 Some(Among::Group {
@@ -57,12 +57,12 @@ impl Among {
     }
 }
 
-/// It lives, is not about to go, and was launched since.
+/// Tells whether the instance lives, is not leaving, and was launched since.
 pub(super) fn is_successor(instance: &Instance, since: Option<Timestamp>) -> bool {
     instance.state.is_alive() && is_young(instance, since) && !instance.tags.contains_key(LEAVING_TAG)
 }
 
-/// An instance whose launch time is not told is not ruled out by it.
+/// Tells whether the instance was launched since, or its launch time is unknown.
 pub(super) fn is_young(instance: &Instance, since: Option<Timestamp>) -> bool {
     instance.launch_time.zip(since).is_none_or(|(launched, since)| launched >= since)
 }

@@ -1,5 +1,5 @@
-//! Asking an Auto Scaling group: to leave it in such a way that it launches a successor, or, when serving on, to launch
-//! one more first and leave afterwards without a second one (docs/aws.md 4).
+//! Asking an Auto Scaling group: it launches a successor as this instance leaves it. When serving on, it launches one
+//! more first, and this instance leaves afterwards without a second successor (docs/aws.md 4).
 
 mod exit;
 mod fate;
@@ -9,7 +9,7 @@ mod stage;
 
 use std::time::Duration;
 
-use exit::{Exit, Left, LeftBy, Said, was_in_service};
+use exit::{Exit, ExitAnswer, Left, LeftBy, was_in_service};
 pub(super) use exit::{membership, ours};
 use launch_first::{LaunchFirst, is_replaced_by_group, may_have_changed};
 use stage::{Reason, Stage};
@@ -24,11 +24,11 @@ use crate::core::duty::{Attempts, Duty, DutyReport, its_attempts};
 use crate::core::incident::{Incident, LaunchStep};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership, MilestoneKind, Signal};
 
-/// Between two looks at a member that cannot be taken out yet.
+/// The pause between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Between two looks at the group while this instance serves on beside a successor that it has launched.
+/// The pause between two looks at the group while this instance serves on beside the successor that was launched.
 const REGARD_EVERY: Duration = Duration::from_secs(30);
-/// Between two calls under one client token while the first is still in progress.
+/// The pause between two calls under one client token while the first is still in progress.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) struct AskGroup {
@@ -38,7 +38,7 @@ pub(super) struct AskGroup {
     reason: Reason,
     launch: LaunchFirst,
     exit: Exit,
-    /// It had left before it was asked for anything: it may have another owner by now.
+    /// This instance had left before the group was asked, and may have another owner now.
     is_gone_unasked: bool,
     /// A remark for a person.
     remark: Option<String>,
@@ -55,7 +55,7 @@ impl AskGroup {
         AskGroup {
             stage: match manner {
                 _ if incident.is_replaced() => Stage::Exit { decrement: true },
-                // The process before this one may have had a successor launched.
+                // The previous process may have had a successor launched.
                 Manner::AtOnce if incident.start.serve_on => Stage::Look,
                 Manner::AtOnce if terminate && may_have_changed(&group, incident) => {
                     Stage::Settings { launches: false }
@@ -87,12 +87,12 @@ impl AskGroup {
         Asked::Pending
     }
 
-    /// This instance may be on its way into the group, or it is not to be taken out as it is.
+    /// Takes the members before a launch. This instance may be on its way into the group, or may not be taken out now.
     fn looked(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember]) -> Asked {
         self.exit.state = ours(members, incident).map(|member| member.lifecycle_state.clone());
         match membership(members, incident) {
             Membership::Leaving if self.exit.may_be_attached(now) => self.go_on(now + LOOK_EVERY, Stage::Look),
-            // Out, or on its way, which lasts for minutes.
+            // This instance is out, or on its way out, which lasts for minutes.
             Membership::Leaving => self.leave(now, self.exit.gone_by(), false),
             Membership::Detachable if may_have_changed(&self.group, incident) => {
                 self.go_on(now, Stage::Settings { launches: true })
@@ -103,7 +103,7 @@ impl AskGroup {
         }
     }
 
-    /// The group has refused to let this instance go, and these are its members.
+    /// Takes the members after the group has refused to let this instance go.
     fn read(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember], decrement: bool) -> Asked {
         self.exit.state = ours(members, incident).map(|member| member.lifecycle_state.clone());
         match membership(members, incident) {
@@ -122,7 +122,7 @@ impl AskGroup {
         }
     }
 
-    /// Leaves now, also where the group has refused to launch one first.
+    /// Leaves now, even if the group has refused to launch a successor first.
     fn has_to_leave(&mut self, now: BootInstant) {
         self.reason = Reason::Announced;
         if self.stage == Stage::Stay {
@@ -130,7 +130,7 @@ impl AskGroup {
         }
     }
 
-    /// The group as it is now, before it is asked for anything.
+    /// Takes the group as it is now, before it is asked for anything.
     fn settings(&mut self, now: BootInstant, incident: &Incident, answer: Answer, launches: bool) -> Asked {
         if let Answer::GroupSettings { current, termination_hooks } = answer {
             let current = current.unwrap_or_default();
@@ -138,12 +138,12 @@ impl AskGroup {
                 return Asked::LaunchesItself;
             }
             self.exit.go_by_hooks(termination_hooks);
-            // A member that the group takes out by itself has no successor to expect, and makes no room for one.
+            // For a member that the group takes out by itself nothing is launched.
             if membership(&current.members, incident) != Membership::Detachable {
                 return self.looked(now, incident, &current.members);
             }
         }
-        // Nothing waits for an answer.
+        // A failed read holds nothing up.
         self.go_on(now, if launches { Stage::Launch } else { Stage::Exit { decrement: false } })
     }
 
@@ -197,7 +197,7 @@ impl Ask for AskGroup {
             return None;
         }
         if self.reason == Reason::Terminated {
-            // The process before this one may have asked for just that.
+            // The previous process may have asked for this termination.
             if self.exit.gone_by() == LeftBy::LostReply
                 && situation.incident.has_reached(MilestoneKind::SuccessorRequested)
             {
@@ -210,7 +210,7 @@ impl Ask for AskGroup {
             self.stage = Stage::Done(Left { at: now, by: LeftBy::Itself });
             return Some(Asked::Left);
         }
-        // A launch that is open is asked for again.
+        // An open launch is not given up: its token is asked for again.
         if !is_open || self.launch.is_open() {
             return None;
         }
@@ -227,7 +227,7 @@ impl Ask for AskGroup {
         self.exit.terminates()
     }
 
-    /// No launch is begun any more, and one that is under way counts.
+    /// Begins no launch any more; a launch under way counts.
     fn group_terminates(&mut self) {
         self.reason = Reason::Terminated;
     }
@@ -238,7 +238,7 @@ impl Ask for AskGroup {
         }
     }
 
-    /// This instance leaves the group, or has left it, and by all that is known at our request.
+    /// Tells whether this instance leaves the group, or has left it, at our request as far as we know.
     fn was_asked(&self) -> bool {
         match self.stage {
             Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
@@ -384,9 +384,9 @@ impl Duty<HandingOver> for AskGroup {
                 return Err(other);
             }
             (Stage::Exit { decrement }, answer) => match self.exit.answered(now, answer) {
-                Said::Left(by) => self.leave(now, by, decrement),
-                Said::Refused => self.go_on(now, Stage::Read { decrement }),
-                Said::Failed(other) => return Err(other),
+                ExitAnswer::Left(by) => self.leave(now, by, decrement),
+                ExitAnswer::Refused => self.go_on(now, Stage::Read { decrement }),
+                ExitAnswer::Failed(other) => return Err(other),
             },
             (Stage::Abandon(_), Answer::Accepted) => self.leave(now, LeftBy::Request, false),
             (Stage::Abandon(index), Answer::Failed(failure)) if failure.message.contains("No active Lifecycle") => {
@@ -411,7 +411,7 @@ impl Duty<HandingOver> for AskGroup {
             | Stage::Regard
             | Stage::Read { .. }
             | Stage::Abandon(_) => self.attempts.wake(),
-            // Due when the target groups are left; that has its own instants. Retries have theirs.
+            // This call is due when the target groups are left, which has its own instants. Retries use the attempts.
             Stage::Exit { decrement: true } if self.attempts.failures > 0 || self.exit.refused.is_some() => {
                 self.attempts.wake()
             }

@@ -1,6 +1,6 @@
 //! The duties to find out what was not known when the handover began: this instance's target groups, and who launches a
-//! successor. They run beside everything else, and what they find joins in at once. Where the group terminates this instance
-//! it is looked up again: the hooks that it had hours ago need not be those that wait for us.
+//! successor. They run beside everything else, and what they find joins in at once. A group that terminates this
+//! instance is looked up again, because the hooks that it had hours ago may have changed.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::core::retry::{Failure, FailureKind};
 
 pub(super) struct FindRegistrations {
     among: Option<Vec<TargetGroupArn>>,
-    /// Begun because something has changed meanwhile. The end waits for it, and nothing else does.
+    /// This look-up began because something has changed meanwhile. The end waits for it, and nothing else does.
     is_late: bool,
-    /// Those that the owner lists since, in which this instance is not seen yet: AWS may register it in a moment.
+    /// Target groups that the owner lists now, and that do not show this instance yet: AWS may register it soon.
     not_seen: Vec<TargetGroupArn>,
     looks: usize,
     attempts: Attempts,
 }
 
-/// The pauses between looks for this instance in a target group that its owner lists since.
+/// The pauses between looks for this instance in a target group that its owner lists now.
 const NOT_SEEN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
 
 /// The calls of one such look: DescribeTargetGroups and DescribeTargetHealth.
@@ -41,12 +41,12 @@ impl FindRegistrations {
         late
     }
 
-    /// These are the owner's by now.
+    /// Looks again into those of these groups that do not show this instance, because the owner lists them now.
     pub(super) fn of_owner(self, not_seen: Vec<TargetGroupArn>) -> FindRegistrations {
         FindRegistrations { not_seen, ..self }
     }
 
-    /// Takes the groups in which this instance is by now. One that it is not in is looked into again, while there is time.
+    /// Takes the groups in which this instance is now. The others are looked into again, while there is time.
     fn looked(&mut self, situation: &Situation<'_>, is_in: impl Fn(&TargetGroupArn) -> bool) {
         self.not_seen.retain(|group| !is_in(group));
         self.looks += 1;
@@ -64,7 +64,7 @@ impl FindRegistrations {
         self.is_late
     }
 
-    /// The groups that it looks into; all where it scans.
+    /// The groups that it looks into; `None` for all.
     pub(super) fn among(&self) -> Option<&[TargetGroupArn]> {
         self.among.as_deref()
     }
@@ -99,7 +99,7 @@ impl Duty<HandingOver> for FindRegistrations {
     }
 }
 
-/// The pauses between looks for an owner where AWS shows none: it may show one late.
+/// The pauses between looks for an owner while AWS shows none: it may show one late.
 const NOBODY_SHOWN: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(12)];
 
 /// Once a look for an owner has failed so often, the end of a handover does not wait for the next.
@@ -107,9 +107,9 @@ const FAILURES_WAITED_FOR: u32 = 3;
 
 pub(super) struct FindPlan {
     attempts: Attempts,
-    /// The plan that was made before, and stands if none can be found.
+    /// The earlier plan, which stands if no other can be found.
     doubted: Option<Plan>,
-    /// Only another group than that of the plan before counts: this instance has left that one, by all that is known.
+    /// Only another group than the earlier plan's counts, because this instance has very likely left that one.
     wants_another_group: bool,
     /// The number of times that AWS has shown no owner.
     looks: usize,
@@ -120,7 +120,7 @@ impl FindPlan {
         FindPlan { attempts, doubted, wants_another_group: false, looks: 0 }
     }
 
-    /// Asks whether another group than this plan's holds this instance by now. Nothing fails where AWS does not tell.
+    /// Asks whether another group than this plan's holds this instance now. A missing answer fails nothing.
     pub(super) fn of_another_group(left: Plan, attempts: Attempts) -> FindPlan {
         FindPlan { wants_another_group: true, ..FindPlan::new(Some(left), attempts) }
     }
@@ -161,7 +161,7 @@ impl Duty<HandingOver> for FindPlan {
 
     fn report(&self, _: BootInstant) -> Option<DutyReport> {
         if self.looks > 0 {
-            // Where AWS does not answer, what was known before has to do.
+            // If AWS does not answer, the earlier plan has to do.
             let looks_on = !self.attempts.is_over() && self.attempts.failures < FAILURES_WAITED_FOR;
             let what = "AWS shows nobody who launches a successor so far, and is asked again";
             return looks_on.then(|| DutyReport::new("owner", true, what).open());
@@ -173,9 +173,9 @@ impl Duty<HandingOver> for FindPlan {
 
 pub(super) struct FindGroup {
     attempts: Attempts,
-    /// IAM's refusal. It is not waited for: the handover goes by the hooks that are known.
+    /// IAM's refusal. The handover does not wait, and uses the hooks that are known.
     denied: Option<Failure>,
-    /// The hooks were read before. Read once more as they open, they are waited for until the first answer, and no longer.
+    /// The hooks were read before, and are read again as they open. Only the first answer is waited for.
     is_again: bool,
     /// The call in flight was begun before the hooks opened.
     is_stale: bool,
@@ -187,7 +187,7 @@ impl FindGroup {
         FindGroup { attempts, denied: None, is_again, is_stale: false }
     }
 
-    /// The hooks have opened before they were read.
+    /// Reads the hooks now, because they have opened.
     pub(super) fn hooks_are_open(&mut self, now: BootInstant) {
         self.is_stale = self.attempts.in_flight;
         self.attempts.next = now;

@@ -1,8 +1,8 @@
-//! The duty to wait until the last request is answered: this instance's own connections tell, because a load balancer
+//! The duty to wait until the last request is answered. This instance's own connections tell, because a load balancer
 //! shows `draining` until the delay is over even when nothing is in flight (docs/aws.md 3).
 //!
-//! Invariant: only a look that was begun after the settling time counts. Where the connections cannot tell, the end of the
-//! notice or of the deregistration delay does.
+//! Invariant: only a look that was begun after the settling time counts. If the connections cannot tell, the end of the
+//! notice or of the deregistration delay counts.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,7 +28,7 @@ pub(super) struct Quiet {
     looked_at: BTreeSet<u16>,
     last: Option<Connections>,
     /// Ports on which somebody listened on this machine at some look.
-    heard: BTreeSet<u16>,
+    listening: BTreeSet<u16>,
     /// Ports on which a connection of another machine was seen at some look.
     reached: BTreeSet<u16>,
     /// The end of the settling time.
@@ -44,9 +44,9 @@ pub(super) struct Quiet {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     Nothing,
-    /// That it drains, and how long at most.
+    /// This instance drains, for a certain time at most.
     Draining,
-    /// That something is still open, once the load balancer sends nothing new.
+    /// Something is still open, though the load balancer sends nothing new.
     StillBusy,
 }
 
@@ -65,7 +65,7 @@ enum EndedBy {
     NotInService,
 }
 
-/// The rest when time was up.
+/// The connections when time was up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rest {
     NotSeen,
@@ -87,7 +87,7 @@ enum Blind {
     NobodyComes(u16),
     /// Requests may come from elsewhere than a known target group, as in "the group has ...".
     Elsewhere(String),
-    /// The last thing on so many connections may be a request or its answer.
+    /// On this many connections the last data may be a request or its answer.
     Unclear(usize),
 }
 
@@ -97,7 +97,7 @@ impl Quiet {
             attempts,
             looked_at: BTreeSet::new(),
             last: None,
-            heard: BTreeSet::new(),
+            listening: BTreeSet::new(),
             reached: BTreeSet::new(),
             settles_at: None,
             calm_looks: 0,
@@ -115,7 +115,7 @@ impl Quiet {
         self.ended.is_some()
     }
 
-    /// Requests come again: this instance was registered again.
+    /// Begins again, because this instance was registered again and gets requests.
     pub(super) fn begin_again(&mut self, now: BootInstant) {
         self.ended = None;
         self.calm_looks = 0;
@@ -123,7 +123,7 @@ impl Quiet {
         self.attempts.begins_again(now);
     }
 
-    /// Says once what is waited for, and how long at most; and once more where that is not over when it could be.
+    /// Says once what is waited for, and how long at most; and once more if this goes on after the settling time.
     fn tell(&mut self, situation: &Situation<'_>, has_settled: bool) {
         let (Some(left_at), Some(last)) = (situation.left_at, &self.last) else { return };
         let settles_in = (left_at + situation.settings.settle).since(situation.now);
@@ -173,7 +173,7 @@ impl Quiet {
         }
     }
 
-    /// Requests come for longer than target health shows, or from elsewhere.
+    /// Tells whether requests may come for longer than target health shows, or from elsewhere.
     fn has_other_ways(&self, situation: &Situation<'_>) -> bool {
         matches!(self.blind(situation), Some(Blind::NetworkLoadBalancer | Blind::Elsewhere(_)))
     }
@@ -189,8 +189,8 @@ impl Quiet {
             return Some(Blind::Multiplexed);
         }
         let ports: BTreeSet<u16> = situation.registrations().iter().flat_map(Registration::ports).collect();
-        let deaf = ports.difference(&self.heard).next().copied().map(Blind::NobodyListens);
-        deaf.or_else(|| ports.difference(&self.reached).next().copied().map(Blind::NobodyComes))
+        let nobody_listens = ports.difference(&self.listening).next().copied().map(Blind::NobodyListens);
+        nobody_listens.or_else(|| ports.difference(&self.reached).next().copied().map(Blind::NobodyComes))
     }
 
     fn rest(&self, situation: &Situation<'_>) -> Rest {
@@ -225,7 +225,7 @@ impl Duty<HandingOver> for Quiet {
 
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let ports: BTreeSet<u16> = situation.registrations().iter().flat_map(Registration::ports).collect();
-        // Who listens, and who comes, is looked at while this instance still serves.
+        // While this instance still serves, it looks who listens and who connects.
         let serves = situation.deregistration_tried || !situation.may_leave;
         let learns = serves && (ports != self.looked_at || !ports.is_subset(&self.reached));
         if (situation.left_at.is_none() && !learns) || ports.is_empty() {
@@ -247,7 +247,7 @@ impl Duty<HandingOver> for Quiet {
         let has_settled = self.settles_at.is_some_and(|settles_at| self.attempts.begun_at >= settles_at);
         let is_calm = connections.busy + connections.unclear + connections.ended_lately == 0;
         self.calm_looks = if is_calm && has_settled { self.calm_looks + 1 } else { 0 };
-        self.heard.extend(&connections.listening);
+        self.listening.extend(&connections.listening);
         self.reached.extend(&connections.reached);
         let soon = situation.now + LOOK_EVERY;
         let next = match self.settles_at {
@@ -270,8 +270,8 @@ impl Duty<HandingOver> for Quiet {
     }
 }
 
-/// No interruption is announced: the load balancer closes at the end of the delay what is left, so nothing is gained by
-/// waiting for longer. A notice leaves its whole time.
+/// Tells whether the deregistration delay is over, unless a notice leaves its whole time. The load balancer then closes
+/// what is left, so nothing is gained by waiting for longer.
 fn delay_is_over(situation: &Situation<'_>, left_at: BootInstant) -> bool {
     !situation.incident.signal.is_notice() && situation.now >= end_of_delay(situation, left_at)
 }
@@ -283,7 +283,7 @@ fn end_of_delay(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant 
     left_at + longest.max(elsewhere).unwrap_or_default()
 }
 
-/// The end of the wait, whatever is open then.
+/// The end of the wait, even if something is still open.
 fn latest_end(situation: &Situation<'_>, left_at: BootInstant) -> BootInstant {
     let reserve = situation.incident.deadline - situation.settings.reserve;
     if situation.incident.signal.is_notice() { reserve } else { reserve.min(end_of_delay(situation, left_at)) }

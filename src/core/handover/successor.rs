@@ -1,4 +1,4 @@
-//! The duties around the successor, tied together: ask for it, find it, watch it, register it, see the hooks through.
+//! The duties around the successor together: ask for it, find it, watch it, register it, see the hooks through.
 
 mod death;
 mod registers;
@@ -33,20 +33,20 @@ pub(super) struct SuccessorDuties {
     find: Option<Find>,
     watch: Option<Watch>,
     registers: Vec<Register>,
-    /// The target groups that the owner has by now, where it was read since the look-up.
+    /// The owner's present target groups, if they were read since the look-up.
     owner_lists: Option<Vec<TargetGroupArn>>,
-    /// Those that it had at any time since.
+    /// All target groups that the owner had at the look-up or later.
     owner_had: BTreeSet<TargetGroupArn>,
     pub(super) lifecycles: Lifecycles,
-    /// Successors that died: never to be found again.
+    /// Successors that died. They are never found again.
     deaths: Vec<Death>,
     /// The group terminates this instance, at our request or by itself.
     terminating: bool,
-    /// The process before this one has asked for a successor, or seen one.
+    /// The previous process has asked for a successor, or seen one.
     asked_before: bool,
-    /// This instance is in no target group: a successor that runs does all that it did.
+    /// This instance is in no target group: a successor that runs replaces it fully.
     is_nowhere: bool,
-    /// The owner that was to launch by itself is not there any more.
+    /// The owner that was to launch by itself is gone.
     owner_is_gone: bool,
 }
 
@@ -56,7 +56,7 @@ impl SuccessorDuties {
             true => (plan, None),
             false => (plan.clone().for_drill(), Some(plan)),
         };
-        // The hooks of a group that is left in another way run when it terminates this instance by itself.
+        // In any other plan hooks run only when the group terminates this instance by itself.
         let lifecycles = match &plan {
             Plan::Group { group, how: GroupRequest::Terminate } => Lifecycles::new(group, &|hook| seed(incident, hook)),
             _ => Lifecycles::default(),
@@ -97,7 +97,7 @@ impl SuccessorDuties {
         self.ask.as_mut()?.take_remark()
     }
 
-    /// The process before this one had come so far.
+    /// Goes on from the launch step of the previous process.
     pub(super) fn resume(&mut self, step: LaunchStep) {
         self.ask.iter_mut().for_each(|ask| ask.resume(step));
     }
@@ -108,7 +108,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// The group terminates this instance: its hooks run now, and what was not asked for yet is not asked for.
+    /// Starts the hooks, because the group terminates this instance. What was not asked for yet is not asked for.
     pub(super) fn group_terminates(&mut self, incident: &Incident, now: BootInstant) {
         if let Some(plan) = self.real_plan.take() {
             self.plan = plan;
@@ -125,14 +125,14 @@ impl SuccessorDuties {
         self.terminating = true;
     }
 
-    /// The group terminates this instance by itself, and decides what it launches in its place. Where we have asked it to,
-    /// a successor is on its way.
+    /// Tells whether the group terminates this instance by itself, and decides what it launches instead. If we have
+    /// asked the group, a successor is on its way.
     pub(super) fn is_decided_by_group(&self) -> bool {
         let asked = self.ask.as_ref().map_or(self.asked_before, |ask| ask.was_asked());
         self.terminating && self.watch.is_none() && !asked
     }
 
-    /// An interruption is announced now.
+    /// Takes the news that an interruption is announced.
     pub(super) fn become_urgent(&mut self, manner: Manner, incident: &Incident, now: BootInstant) {
         if let Some(plan) = self.real_plan.take() {
             self.plan = plan;
@@ -143,7 +143,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// The reason why no successor will come, or none that this instance could wait for.
+    /// The reason why no successor will come, or none that this instance can wait for.
     pub(super) fn is_in_vain(&self) -> Option<String> {
         match (&self.plan, &self.ask) {
             (Plan::Nobody { why, .. }, _) => Some(format!("nobody launches a successor: {why}")),
@@ -152,7 +152,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// A part of a sentence: who sees to what is not done when this instance is gone.
+    /// A part of a sentence: who does what is still to be done when this instance is gone.
     pub(super) fn afterwards(&self) -> Option<String> {
         let all_are_provided_for = || self.registers.iter().all(|register| register.is_provided_for(true));
         Some(match (&self.plan, self.id()) {
@@ -165,7 +165,7 @@ impl SuccessorDuties {
         })
     }
 
-    /// The target groups that the group takes this instance out of, where what it was asked `is` so.
+    /// The target groups that the group takes this instance out of, if `is` holds for the duty that asks it.
     pub(super) fn taken_out_of(&self, is: fn(&dyn Ask) -> bool) -> &[TargetGroupArn] {
         match (&self.plan, &self.ask) {
             (Plan::Group { group, .. }, Some(ask)) if is(ask.as_ref()) => {
@@ -175,17 +175,17 @@ impl SuccessorDuties {
         }
     }
 
-    /// The owner registers what it launches in all of these target groups, or did.
+    /// Tells whether the owner registers what it launches in all of these target groups, or did.
     pub(super) fn registers_in_all(&self, registrations: &[Registration]) -> bool {
         registrations.iter().all(|it| self.owner_had.contains(&it.target_group))
     }
 
-    /// Our call to leave the owner is under way, was accepted, or may have been done.
+    /// Tells whether our call to leave the owner is under way, was accepted, or may have been done.
     pub(super) fn may_be_taken_out(&self) -> bool {
         self.ask.as_ref().is_some_and(|ask| ask.may_have_left())
     }
 
-    /// The target groups that the owner had, and has no more.
+    /// The target groups that the owner had, and no longer has.
     pub(super) fn unlisted(&self) -> impl Iterator<Item = &TargetGroupArn> {
         let lists = self.owner_lists.iter();
         lists.flat_map(|lists| self.owner_had.iter().filter(|arn| !lists.contains(arn)))
@@ -195,7 +195,7 @@ impl SuccessorDuties {
         self.watch.as_ref().and_then(Watch::id)
     }
 
-    /// Tells whether serving on until the successor does still has a point: it is to come and not there yet.
+    /// Tells whether serving on still has a point: the successor is to come and is not healthy yet.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         let to_come = match &self.ask {
             None => self.plan.has_successor(),
@@ -211,7 +211,7 @@ impl SuccessorDuties {
             && self.registers.iter().all(Register::is_healthy)
     }
 
-    /// Tells whether others went with this instance, and fewer successors are found than members went.
+    /// Tells whether successors are found, but fewer than members that leave.
     fn more_are_to_come(&self) -> bool {
         self.watch.is_some() && self.find.as_ref().is_some_and(|find| !find.is_done())
     }
@@ -240,7 +240,7 @@ impl SuccessorDuties {
         if let Some(found) = self.find.as_mut().and_then(|find| find.overheard.take()) {
             self.follow_find(situation, found);
         }
-        // A hibernation has begun already when the notice shows: the deregistration goes first and alone.
+        // A hibernation has begun when the notice shows: the deregistration goes first and alone.
         let alone = situation.incident.id.action == Some(Action::Hibernate) && !situation.deregistration_tried;
         if let Some(ask) = self.ask.as_mut().filter(|_| !alone) {
             match ask.decide(situation) {
@@ -254,7 +254,7 @@ impl SuccessorDuties {
         calls.extend(self.watch.as_mut().and_then(|watch| duty::begin(watch, now, situation)));
         self.keep_registers(situation);
         calls.extend(self.registers.iter_mut().filter_map(|register| duty::begin(register, now, situation)));
-        // Its completion ends this instance: not before what only this instance does is done.
+        // Completing the hooks ends this instance, so what only this instance does comes first.
         let all_run = !self.more_are_to_come() && self.watch.as_ref().is_some_and(Watch::all_run);
         let has_successor =
             self.is_decided_by_group() || self.registers.iter().all(|register| register.is_provided_for(all_run));
@@ -270,7 +270,7 @@ impl SuccessorDuties {
 
     /// Tells the other duties what they learn from an answer, before the one that asked takes it.
     pub(super) fn overhear(&mut self, now: BootInstant, incident: &Incident, asked: DutyId, answer: &Answer) {
-        // The hooks may be another group's than the plan's.
+        // `MemberState` may read another group than the plan's.
         if let Some(current) = answer.current().filter(|_| asked != DutyId::MemberState) {
             self.owner_had.extend(current.target_groups.iter().cloned());
             self.owner_lists = Some(current.target_groups.clone());
@@ -335,7 +335,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// The hooks of a member that was detached do not run, whatever the plan was.
+    /// Starts the hooks. The hooks of a detached member do not run, whatever the plan was.
     fn start_hooks(&mut self, now: BootInstant) {
         match &self.ask {
             Some(ask) if !self.terminating && !ask.runs_hooks() => self.lifecycles = Lifecycles::default(),
@@ -343,8 +343,8 @@ impl SuccessorDuties {
         }
     }
 
-    /// The group launches by itself by now. The process after this one is to know it too, and asks for no second one. Nobody
-    /// has begun to terminate this instance: its hooks are not waited for.
+    /// Only looks on, because the group launches by itself now. The new plan is kept, so that the next process does not
+    /// ask either. Nobody has begun to terminate this instance, so no hooks are waited for.
     fn observe(&mut self, now: BootInstant, incident: &mut Incident) {
         let (identity, sees) = (&incident.start.identity, incident.start.owner_sees);
         self.plan = self.plan.clone().with_rebalancing(true, identity, sees);
@@ -353,7 +353,7 @@ impl SuccessorDuties {
         self.look(now, incident);
     }
 
-    /// The group does not launch by itself any more: it is asked as any other is, from the beginning.
+    /// Asks the group like any other, from the beginning, because it no longer launches by itself.
     fn ask_after_all(&mut self, situation: &mut Situation<'_>) {
         let incident = &mut *situation.incident;
         let (identity, sees) = (&incident.start.identity, incident.start.owner_sees);
@@ -408,10 +408,10 @@ impl SuccessorDuties {
         }
     }
 
-    /// The successors found were described a moment ago: no second look is needed to see it run.
+    /// Watches the successors found. They were described a moment ago, so no second look is needed to see them run.
     fn found(&mut self, situation: &mut Situation<'_>, instances: Vec<Instance>) {
         let now = situation.now;
-        // Alive, or they would not have been found.
+        // None of them is dead, or it would not have been found.
         let _ = match &mut self.watch {
             Some(watch) => {
                 watch.add(&instances);
@@ -428,7 +428,7 @@ impl SuccessorDuties {
     }
 }
 
-/// The duty to ask the plan's owner; `None` where it launches by itself, or nobody does.
+/// Returns the duty to ask the plan's owner; `None` if the owner launches by itself, or nobody launches.
 fn ask_of(plan: &Plan, incident: &Incident, manner: Manner, now: BootInstant) -> Option<Box<dyn Ask>> {
     let attempts = Attempts::new(DutyId::Ask, now, seed(incident, "ask")).with(Precedence::Request);
     Some(match plan {

@@ -1,7 +1,7 @@
-//! Leaving the group: in which way, and what its answers say of how this instance came to be out of it.
+//! Leaving the group: the call, and the way in which this instance came to be out, by the group's answers.
 //!
-//! A refusal says "not in InService or Standby" of a member that has left, and of one that has not come yet: the member's
-//! state is read before either is believed.
+//! The refusal "not in InService or Standby" comes for a member that has left, and for one that has not come yet. So
+//! the member's state is read before either is believed.
 
 use std::time::Duration;
 
@@ -11,25 +11,24 @@ use crate::core::incident::Incident;
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, GroupState, LifecycleHook, Membership};
 use crate::core::retry::{Failure, FailureKind};
 
-/// The last healthy member of a group serves so long while the others, taken out before, come back.
+/// The last healthy member of a group serves on this long while the others, taken out before, come back.
 const SERVES_ON_AT_MOST: Duration = Duration::from_secs(15);
 
 pub(super) struct Exit {
-    /// Through the termination hook rather than by detaching.
+    /// This instance leaves through the termination hook rather than by detaching.
     terminate: bool,
     /// The instant until which a call from before the handover may bring this instance into the group.
     may_be_attached_until: Option<BootInstant>,
     /// A call to leave may have been done though its answer was lost.
     in_doubt: bool,
-    /// The member's lifecycle state, where it stood in the way.
+    /// The member's lifecycle state, as it was last read.
     pub(super) state: Option<String>,
-    /// The reason for which AWS refused to let this instance go, the last time, and how often the member's state did
-    /// not say so.
+    /// The reason why AWS last refused to let this instance go, and how often the member's state did not explain it.
     pub(super) refused: Option<String>,
     pub(super) unexplained: u32,
-    /// Few others are in service: of those that go together the last healthy one waits until another is back.
+    /// Few others are in service, so the last healthy one of those that leave together waits until another is back.
     has_few_fellows: bool,
-    /// It does not wait from this instant on, whoever serves.
+    /// This instance waits no longer than until this instant, whoever serves.
     waits_until: Option<BootInstant>,
     /// The group is as small as it may be: its desired capacity stays as it is.
     keeps_size: bool,
@@ -46,18 +45,18 @@ pub(super) struct Left {
 pub(super) enum LeftBy {
     /// AWS accepted our call: the group deregisters this instance from its own target groups.
     Request,
-    /// A call of ours whose answer was lost, by all that is known.
+    /// Very likely a call of ours whose answer was lost.
     LostReply,
-    /// It was out, or on its way, before it was asked for.
+    /// This instance was out, or on its way out, before the group was asked.
     Itself,
-    /// The group does not count it.
+    /// The group does not count this instance.
     Uncounted,
 }
 
 /// The meaning of an answer to a call to leave.
-pub(super) enum Said {
+pub(super) enum ExitAnswer {
     Left(LeftBy),
-    /// It leaves already, or it has not come yet: its lifecycle state tells.
+    /// This instance leaves already, or has not come yet: its lifecycle state tells.
     Refused,
     Failed(Answer),
 }
@@ -73,14 +72,14 @@ impl Exit {
             state: None,
             refused: None,
             unexplained: 0,
-            // Of more than a few some stay by all likelihood.
+            // If there are more than a few, some of them very likely stay.
             has_few_fellows: (1..=FEW).contains(&others),
             waits_until: None,
             keeps_size: false,
         }
     }
 
-    /// Without a hook the group would end this instance at once, long before its time: it is detached. `None`: not known.
+    /// Detaches if the group has no hook, because terminating would end this instance at once. `None`: not known.
     pub(super) fn go_by_hooks(&mut self, termination_hooks: Option<Vec<LifecycleHook>>) {
         self.terminate &= termination_hooks.is_none_or(|hooks| !hooks.is_empty());
     }
@@ -102,7 +101,7 @@ impl Exit {
         if self.in_doubt { LeftBy::LostReply } else { LeftBy::Itself }
     }
 
-    /// The last member does not leave while nobody else serves, for a while.
+    /// Sets how long the last member stays while nobody else serves.
     pub(super) fn consider(&mut self, now: BootInstant) {
         if self.has_few_fellows {
             self.waits_until.get_or_insert(now + SERVES_ON_AT_MOST);
@@ -113,9 +112,8 @@ impl Exit {
         self.waits_until
     }
 
-    /// The group has refused to let this instance go, and it is so now. Somebody may have lowered its desired capacity to
-    /// its MinSize since a successor was launched: then it wants as many members without this instance as with it. Returns a
-    /// remark, once.
+    /// Takes the group as it is after a refusal. Somebody may have lowered its desired capacity to its MinSize since a
+    /// successor was launched. Then it wants as many members without this instance as with it. Returns a remark, once.
     pub(super) fn keep_size(&mut self, group: &str, current: &GroupState, incident: &Incident) -> Option<String> {
         let units = ours(&current.members, incident).map_or(1, GroupMember::units);
         let kept = std::mem::replace(&mut self.keeps_size, current.desired_capacity - units < current.min_size);
@@ -136,34 +134,34 @@ impl Exit {
         }
     }
 
-    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) -> Said {
+    pub(super) fn answered(&mut self, now: BootInstant, answer: Answer) -> ExitAnswer {
         let failure = match answer {
-            Answer::Accepted => return Said::Left(LeftBy::Request),
+            Answer::Accepted => return ExitAnswer::Left(LeftBy::Request),
             Answer::Failed(failure) => failure,
-            other => return Said::Failed(other),
+            other => return ExitAnswer::Failed(other),
         };
         if is_no_member(&failure) {
-            // It may become one yet, and a member that dies is replaced late, and beside a successor that was launched first.
+            // This instance may yet become a member. When it dies it is replaced late, even beside a successor.
             return if self.may_be_attached(now) {
-                Said::Failed(Answer::Failed(failure))
+                ExitAnswer::Failed(Answer::Failed(failure))
             } else {
-                Said::Left(self.gone_by())
+                ExitAnswer::Left(self.gone_by())
             };
         }
-        // Detaching runs no hook, and launches the successor all the same.
+        // Detaching runs no hook, but launches the successor too.
         if self.terminate && failure.kind == FailureKind::Denied {
             self.terminate = false;
             self.refused = Some(failure.to_string());
         } else if failure.kind == FailureKind::Rejected && !failure.is_busy() {
             self.refused = Some(failure.to_string());
-            return Said::Refused;
+            return ExitAnswer::Refused;
         }
-        // The group may be busy with this very call of the process before.
+        // The group may be busy with the same call of the previous process.
         if self.in_doubt && failure.is_busy() {
-            return Said::Refused;
+            return ExitAnswer::Refused;
         }
         self.in_doubt |= failure.may_have_been_done();
-        Said::Failed(Answer::Failed(failure))
+        ExitAnswer::Failed(Answer::Failed(failure))
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -175,7 +173,7 @@ fn is_in_service(member: &GroupMember) -> bool {
     member.membership() == Membership::Detachable
 }
 
-/// As the last look-up saw it. A member that was not among those seen is taken for one in service.
+/// Tells whether this instance was in service at the last look-up. If it was not shown there, it counts as in service.
 pub(super) fn was_in_service(group: &AutoScalingGroup, incident: &Incident) -> bool {
     ours(&group.members, incident).is_none_or(is_in_service)
 }
@@ -188,7 +186,7 @@ pub(in crate::core::handover) fn ours<'a>(members: &'a [GroupMember], incident: 
     members.iter().find(|member| member.instance_id == incident.id.instance_id)
 }
 
-/// This instance is no member of the group any more.
+/// Tells whether AWS says that this instance is no member of the group.
 fn is_no_member(failure: &Failure) -> bool {
     const WORDS: [&str; 3] = ["not part of", "No managed instance found", "Instance Id not found"];
     failure.has_code(&["ValidationError"]) && WORDS.iter().any(|words| failure.message.contains(words))

@@ -1,4 +1,4 @@
-//! The fate of the asking in words, for the end of a handover.
+//! The result of asking a group in words, for the end of a handover.
 
 use super::AskGroup;
 use super::exit::{Left, LeftBy};

@@ -1,4 +1,4 @@
-//! The launch of a successor before this instance leaves: one zone after the other, and what is known of the token asked for.
+//! The launch of a successor before this instance leaves: one zone after the other, and the progress of each token.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::core::incident::{Incident, LaunchStep, LaunchWay};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupState, InstanceId, LifeCycle};
 use crate::core::retry::{Failure, FailureKind, growing, takes_turns};
 
-/// This many faults in a row without an error code of AWS's are a no: an endpoint that lacks LaunchInstances answers so.
+/// This many faults in a row without AWS's error code are a refusal: an endpoint without LaunchInstances answers so.
 const FAULTS_THAT_REFUSE: u32 = 3;
-/// A launch that AWS leaves open for so long is given up, if the group has not grown: asked in another way, it may still
-/// launch in time.
+/// A launch that AWS leaves open for this long is given up if the group has not grown. Asked in another way, the group
+/// may still launch in time.
 const OPEN_AT_MOST: Duration = Duration::from_secs(20);
 /// Seconds between a refusal that is no reason to leave and the next launch.
 const AGAIN_AFTER: [u64; 3] = [20, 40, 60];
@@ -19,21 +19,21 @@ pub(super) struct LaunchFirst {
     zones: Vec<String>,
     pub(super) attempt: u32,
     pub(super) doubt: Doubt,
-    /// The launch was refused, and why: left as at-once, or not at all.
+    /// The reason why the launch was refused. This instance then leaves as at-once, or not at all.
     pub(super) refused: Option<String>,
-    /// AWS has refused all launches so far with an answer, which the record tells the next process.
+    /// AWS has refused every launch so far with an answer. The record tells the next process.
     all_refused: bool,
-    /// The number of times that it was begun again, after a refusal that was no reason to leave.
+    /// The number of times that launching began again, after a refusal that was no reason to leave.
     begun_again: usize,
 }
 
-/// A launch that may have been done though nobody has heard of it. While there is one, nothing else is asked for.
+/// A launch that may have been done without a word from AWS. While there is one, nothing else is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
     None,
-    /// A call whose token is not asked for again, as the process before this one may have made it.
+    /// A call whose token is not asked for again: perhaps the previous process made it.
     Past,
-    /// A call of this process, first without an answer at this instant. The same token is asked for again.
+    /// A call of this process that had no answer at this instant. The same token is asked for again.
     Unanswered(BootInstant),
     /// AWS says that the launch is under way: its token alone is asked for, to the end.
     InProgress,
@@ -43,7 +43,7 @@ pub(super) enum Doubt {
 pub(super) enum Failed {
     Again,
     Refused,
-    /// AWS has left it open for long: the group tells what came of it.
+    /// AWS has left the launch open for long: the group shows whether it was done.
     Compare,
 }
 
@@ -64,7 +64,7 @@ impl LaunchFirst {
         LaunchStep { attempt: self.attempt, way: LaunchWay::default(), refused }
     }
 
-    /// The process before this one had come so far.
+    /// Goes on from the launch step of the previous process.
     pub(super) fn resume(&mut self, step: LaunchStep) {
         (self.attempt, self.all_refused) = (step.attempt, step.refused);
         if step.refused {
@@ -76,7 +76,7 @@ impl LaunchFirst {
         self.all_refused = true;
     }
 
-    /// The token is asked for, perhaps once more: what was said of it before says nothing of this call.
+    /// Notes that a token is asked for. An earlier refusal says nothing about this call.
     pub(super) fn is_asked(&mut self) {
         self.all_refused = false;
     }
@@ -89,7 +89,7 @@ impl LaunchFirst {
         self.doubt != Doubt::None
     }
 
-    /// Tells whether the same token is to be asked for again, whatever else is so.
+    /// Tells whether the same token has to be asked for again, in any case.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.doubt, Doubt::Unanswered(_) | Doubt::InProgress)
     }
@@ -98,17 +98,17 @@ impl LaunchFirst {
         self.zones.get(self.attempt as usize % self.zones.len().max(1)).cloned()
     }
 
-    /// It was not begun again yet.
+    /// Tells whether launching did not begin again yet.
     pub(super) fn is_first(&self) -> bool {
         self.begun_again == 0
     }
 
-    /// Between a refusal in every zone and the next launch.
+    /// The pause between a refusal in every zone and the next launch.
     pub(super) fn pause(&self) -> Duration {
         growing(&AGAIN_AFTER, self.begun_again)
     }
 
-    /// Tells a person of a refusal that is no reason to leave, once.
+    /// Returns a remark about a refusal that is no reason to leave, once.
     pub(super) fn stays(&self, group: &str) -> Option<String> {
         let why = self.refused.as_deref().filter(|_| self.is_first())?;
         Some(format!(
@@ -117,7 +117,7 @@ impl LaunchFirst {
         ))
     }
 
-    /// In every zone, under new tokens.
+    /// Begins again in every zone, under new tokens.
     pub(super) fn begin_again(&mut self) {
         self.begun_again += 1;
         let zones = self.zones.len().max(1) as u32;
@@ -125,7 +125,7 @@ impl LaunchFirst {
         (self.refused, self.all_refused) = (None, false);
     }
 
-    /// The next zone, where there is one.
+    /// Goes on to the next zone. Returns whether there is one.
     pub(super) fn next_zone(&mut self) -> bool {
         let has_next = !(self.attempt as usize + 1).is_multiple_of(self.zones.len().max(1));
         self.attempt += u32::from(has_next);
@@ -137,7 +137,7 @@ impl LaunchFirst {
     pub(super) fn failed(&mut self, now: BootInstant, failure: &Failure, failures: u32, incident: &Incident) -> Failed {
         self.doubt = match self.doubt {
             Doubt::None | Doubt::Past if failure.may_have_been_done() => Doubt::Unanswered(now),
-            // The process before this one had the same role: it was denied too.
+            // The previous process had the same role, so it was denied too.
             Doubt::Past if failure.kind == FailureKind::Denied => Doubt::None,
             doubt => doubt,
         };
@@ -145,7 +145,7 @@ impl LaunchFirst {
             (FailureKind::Rejected, _) if !failure.is_busy() => Failed::Refused,
             (FailureKind::Denied, _) => Failed::Refused,
             (FailureKind::Fault, _) if failure.code.is_none() && failures + 1 >= FAULTS_THAT_REFUSE => Failed::Refused,
-            // Only a group that is known as it was before the notice tells whether it has grown.
+            // Growth shows only if the group was known before the notice.
             (_, Doubt::Unanswered(since)) if incident.planned_before && now.since(since) >= OPEN_AT_MOST => {
                 Failed::Compare
             }
@@ -161,14 +161,14 @@ pub(super) fn has_grown(group: &AutoScalingGroup, current: &GroupState) -> bool 
         || current.members.iter().any(|member| !is_known(&member.instance_id))
 }
 
-/// The group was last looked at up to two hours ago. Many that go together do not ask at once: their launches need the
-/// same bucket.
+/// Tells whether the group has to be read before it is asked, because the last look is up to two hours old. In a crowd
+/// it is not: the launches need the same bucket.
 pub(super) fn may_have_changed(group: &AutoScalingGroup, incident: &Incident) -> bool {
     let matters = is_replaced_by_group(incident) || !group.termination_hooks.is_empty();
     matters && incident.planned_before && !takes_turns(group.members.len())
 }
 
-/// Capacity Rebalancing, where it is on, launches in its place.
+/// Tells whether Capacity Rebalancing, if it is on, replaces this instance.
 pub(super) fn is_replaced_by_group(incident: &Incident) -> bool {
     incident.begun_by_notice && incident.start.identity.life_cycle == LifeCycle::Spot
 }

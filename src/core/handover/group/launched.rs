@@ -11,7 +11,7 @@ use crate::core::model::{BootInstant, GroupState, Launched};
 use crate::core::retry::Failure;
 
 impl AskGroup {
-    /// An answer with instances or errors is the last word on its token.
+    /// Takes an answer. Instances or errors are the last word on its token.
     pub(super) fn launch_answered(&mut self, now: BootInstant, launched: Launched) -> Asked {
         if !launched.instances.is_empty() {
             Ask::launched(self, now);
@@ -50,8 +50,8 @@ impl AskGroup {
         Asked::Pending
     }
 
-    /// The group as it is since AWS has been silent. One that has grown may hold our successor or a fellow's: nothing but the
-    /// token tells which.
+    /// Takes the group's state while AWS is silent. A group that has grown may hold our successor or a fellow's: only
+    /// the token tells which.
     pub(super) fn compared(&mut self, now: BootInstant, current: &GroupState) -> Asked {
         if has_grown(&self.group, current) {
             return self.go_on(now + LOOK_EVERY, Stage::Launch);
@@ -60,13 +60,13 @@ impl AskGroup {
         self.give_up(now, "AWS does not answer LaunchInstances, and the group has not grown".to_owned())
     }
 
-    /// AWS says no.
+    /// Takes AWS's refusal.
     fn refuse(&mut self, now: BootInstant, why: String) -> Asked {
         self.launch.was_refused();
         self.give_up(now, why)
     }
 
-    /// LaunchInstances is out: leave as at-once or stay, but not before it is sure that nothing was launched.
+    /// Gives up LaunchInstances: this instance leaves as at-once or stays, once it is sure that nothing was launched.
     pub(super) fn give_up(&mut self, now: BootInstant, why: String) -> Asked {
         self.launch.refused = Some(why);
         if self.launch.is_in_doubt() {

@@ -7,9 +7,9 @@ use super::exit::Left;
 pub(super) enum Reason {
     /// An interruption is announced.
     Announced,
-    /// None is: leave only once a successor serves.
+    /// No interruption is announced: this instance leaves only once a successor serves.
     Open,
-    /// A scheduled event is, in minutes: until it is time to leave, only once a successor serves.
+    /// A scheduled event comes in minutes: until it is time, this instance leaves only once a successor serves.
     Scheduled,
     /// The group terminates this instance.
     Terminated,
@@ -17,30 +17,30 @@ pub(super) enum Reason {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Before a launch, or a termination, by what was known before the notice: the group may launch by itself by now, have no
-    /// hook any more, or not hold this instance.
+    /// Reads the group before a launch or a termination: since the last look it may launch by itself, have lost its
+    /// hooks, or no longer hold this instance.
     Settings {
         launches: bool,
     },
-    /// Before a launch, after a restart or where this instance was not in service when it was last looked at: it may have
-    /// left already, and what has not come yet cannot be taken out after a launch.
+    /// Reads the members before a launch, after a restart or if this instance was not in service at the last look. It
+    /// may have left already, and a member that has not come yet cannot be taken out after a launch.
     Look,
     Launch,
     /// AWS has not answered for long: did the group grow?
     Compare,
-    /// Looking whether a launch was done after all.
+    /// Looks whether a launch was done after all.
     Doubt,
-    /// A successor is launched, and this instance serves on: the group may get other target groups.
+    /// A successor is launched, and this instance serves on. The group is read, because it may get other target groups.
     Regard,
-    /// Leave the group. With `decrement`, once this instance leaves its target groups: the successor is launched.
+    /// Leaves the group. With `decrement` the successor is launched, and this instance leaves its target groups first.
     Exit {
         decrement: bool,
     },
-    /// The group refuses to let this instance go: its lifecycle state tells why.
+    /// Reads the lifecycle state, because the group refuses to let this instance go.
     Read {
         decrement: bool,
     },
-    /// A launching hook holds this instance: abandoned, it makes the group replace it. Counts the hooks.
+    /// Abandons the launching hook that holds this instance, so that the group replaces it. Counts the hooks.
     Abandon(usize),
     /// No successor can be launched first, and nothing forces this instance to leave yet.
     Stay,

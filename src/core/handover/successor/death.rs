@@ -1,4 +1,4 @@
-//! Successors that end before their time, and owners: what AWS says of it, and who launches the next.
+//! Successors that die and owners that are gone: the reason for a person, and who launches next.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
 impl SuccessorDuties {
-    /// Successors are gone: the next attempt, or whatever the owner launches in their place. Returns how, for a person.
+    /// Takes the deaths of successors: others are asked or looked for. Returns the reasons, for a person.
     pub(super) fn successors_died(&mut self, situation: &mut Situation<'_>, deaths: Vec<Death>) -> Option<Failure> {
         let now = situation.now;
         let last = deaths.last().cloned()?;
@@ -46,12 +46,12 @@ impl SuccessorDuties {
         self.watch.as_ref().and_then(Watch::looks_after_at)
     }
 
-    /// One look at them.
+    /// Begins one look at the successors after the end.
     pub(in crate::core::handover) fn look_after(&mut self, situation: &mut Situation<'_>) -> Option<(DutyId, Call)> {
         self.watch.as_mut()?.look_after(situation)
     }
 
-    /// A successor that goes itself is a victim: once the others are as many as all that go, it is followed no more.
+    /// Counts a successor that leaves as a victim. Once as many others are found as victims, it is no longer followed.
     pub(super) fn leave_out_those_that_go(&mut self, now: BootInstant) {
         let (Some(watch), Some(find)) = (&mut self.watch, &mut self.find) else { return };
         find.hears_of_victims(watch.ids().filter(|id| watch.goes(id)), now);
@@ -63,7 +63,7 @@ impl SuccessorDuties {
         }
     }
 
-    /// The fleet is counted again for victims that have shown since.
+    /// Lets the fleet be counted again for victims that have shown since the last count.
     pub(super) fn tell_of_victims(&mut self, situation: &Situation<'_>) {
         let units = self.find.as_ref().and_then(|find| find.unreplaced(situation.now));
         if let (Some(ask), Some(units)) = (&mut self.ask, units) {
@@ -71,25 +71,25 @@ impl SuccessorDuties {
         }
     }
 
-    /// The client token was one of an incident whose record is lost: the next number's have yet to be used.
+    /// Asks under the next incident number: the token was one of an earlier incident, whose record is lost.
     fn ask_under_the_next_number(&mut self, situation: &mut Situation<'_>) -> bool {
         situation.incident.id.number += 1;
         self.ask = ask_of(&self.plan, situation.incident, situation.manner, situation.now);
         true
     }
 
-    /// The owner has gone before it was asked for anything.
+    /// Tells whether the owner has gone before it was asked for anything.
     pub(in crate::core::handover) fn owner_is_gone(&self) -> bool {
         self.owner_is_gone || self.ask.as_ref().is_some_and(|ask| ask.is_gone_unasked())
     }
 
-    /// The plan whose group does not hold this instance any more, be it that it left at our request before a restart.
+    /// Returns the plan if its group no longer holds this instance, perhaps because of a call before a restart.
     pub(in crate::core::handover) fn may_have_another_group(&self) -> Option<Plan> {
         self.ask.as_ref().is_some_and(|ask| ask.is_gone_by_lost_reply()).then(|| self.plan.clone())
     }
 
-    /// Tells whether the successor has to be looked at once more before it may be told that it runs; the look is begun. Or
-    /// another one may still show, that nobody but a victim would register.
+    /// Begins a last look at the successors if they were not seen a moment ago. Tells whether it is open, or the search
+    /// goes on for a successor that only a victim would register.
     pub(in crate::core::handover) fn is_to_be_seen_again(&mut self, now: BootInstant) -> bool {
         self.find.as_ref().is_some_and(|find| find.looks_on(now))
             || self.watch.as_mut().is_some_and(|watch| watch.is_to_look_again(now))

@@ -7,7 +7,7 @@ use crate::core::handover::register::Register;
 use crate::core::model::{BootInstant, InstanceId, Target, TargetHealth};
 
 impl SuccessorDuties {
-    /// One duty to register the successor for each registration of ours, also for those found late.
+    /// Keeps one duty to register the successors for each registration of ours, also for those found late.
     pub(super) fn keep_registers(&mut self, situation: &Situation<'_>) {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
@@ -20,7 +20,7 @@ impl SuccessorDuties {
         self.admit(situation.now);
     }
 
-    /// Whoever has come to run is to be registered: nothing is complete without.
+    /// Passes on the successors that run: nothing is complete until they are registered.
     pub(super) fn admit(&mut self, now: BootInstant) {
         self.leave_out_those_that_go(now);
         let Some(watch) = &self.watch else { return };
@@ -28,18 +28,17 @@ impl SuccessorDuties {
         self.registers.iter_mut().for_each(|register| register.admit(now, &watch.to_register(now), several));
     }
 
-    /// The last instant at which the successors were seen healthy in the target group of this leave, if they are
-    /// followed there.
+    /// The last instant at which the successors were seen healthy in this target group, if they are followed there.
     pub(in crate::core::handover) fn seen_in(&self, index: usize) -> Option<BootInstant> {
         self.registers.get(index).and_then(Register::seen_at)
     }
 
-    /// The successors' targets in that target group.
+    /// The successors' targets in this target group.
     pub(in crate::core::handover) fn targets_in(&self, index: usize) -> Vec<Target> {
         self.registers.get(index).map(Register::healthy_targets).unwrap_or_default()
     }
 
-    /// Takes the last look at that target group. Returns those that are healthy there no more: they are followed again.
+    /// Takes the last look at this target group. Returns, and follows again, the successors no longer healthy.
     pub(in crate::core::handover) fn looked_again(
         &mut self,
         index: usize,

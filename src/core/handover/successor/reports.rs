@@ -37,7 +37,7 @@ impl SuccessorDuties {
                 Some(DutyReport::new("successor", nobody_comes.is_some(), what))
             }
         };
-        // Nobody who does not come is to be registered.
+        // A successor that does not come need not be registered.
         let is_expected = nobody_comes.is_none() || self.watch.is_some();
         let registers = self.registers.iter().filter(|_| is_expected).filter_map(|register| register.report(begun_at));
         let reports = asked.into_iter().chain(successor).chain(registers);
