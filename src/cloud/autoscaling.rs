@@ -1,6 +1,6 @@
 //! Auto Scaling: the group that owns this instance, and how it is told to launch another.
 //!
-//! Failures are handed on as AWS gave them: that "not part of the group" means *done* is the caller's to know.
+//! It returns failures as AWS gave them. The caller knows that "not part of the group" means *done*.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::core::model::{
 };
 use crate::core::retry::Failure;
 
-/// A hook's heartbeat timeout unless it was given another.
+/// The heartbeat timeout that AWS gives a hook by default.
 const DEFAULT_HEARTBEAT_TIMEOUT: i32 = 3600;
 const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
 const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
@@ -30,7 +30,7 @@ pub struct AutoScaling {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupTraits {
     pub suspended_processes: Vec<String>,
-    /// It launches in the zone with the fewest members, or not at all.
+    /// The group launches in the zone with the fewest members, or not at all.
     pub balanced_only: bool,
 }
 
@@ -53,20 +53,20 @@ impl AutoScaling {
         Self { client, caller }
     }
 
-    /// The group as DescribeAutoScalingGroups alone tells of it; `None` if there is no such group.
+    /// The group without its hooks, by DescribeAutoScalingGroups alone; `None` if there is no such group.
     pub async fn group_without_hooks(&self, name: &str) -> Result<Option<AutoScalingGroup>, Failure> {
         let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| group(name, &described)))
     }
 
-    /// Adds the lifecycle hooks, which DescribeLifecycleHooks tells.
+    /// Reads the lifecycle hooks with DescribeLifecycleHooks and adds them to the group.
     pub async fn add_hooks(&self, group: &mut AutoScalingGroup) -> Result<(), Failure> {
         let hooks = self.describe_lifecycle_hooks(&group.name).await?;
         (group.termination_hooks, group.launch_hooks) = (hooks_of(&hooks, TERMINATING), hooks_of(&hooks, LAUNCHING));
         Ok(())
     }
 
-    /// The termination hooks of the group alone.
+    /// The termination hooks of the group.
     pub async fn termination_hooks(&self, group: &str) -> Result<Vec<LifecycleHook>, Failure> {
         Ok(hooks_of(&self.describe_lifecycle_hooks(group).await?, TERMINATING))
     }
@@ -76,7 +76,7 @@ impl AutoScaling {
         Ok(self.caller.call(call).await?.lifecycle_hooks.unwrap_or_default())
     }
 
-    /// `None` if there is no such group.
+    /// Reads the settings that may prevent a launch; `None` if there is no such group.
     pub async fn group_traits(&self, name: &str) -> Result<Option<GroupTraits>, Failure> {
         let described = self.describe_auto_scaling_groups(name).await?;
         Ok(described.map(|described| {
@@ -103,15 +103,15 @@ impl AutoScaling {
         }))
     }
 
-    /// A running instance of no group becomes a member: the desired capacity grows by one, and the group registers it in its
-    /// target groups.
+    /// Makes a running instance without a group a member. The desired capacity grows by one, and the group registers
+    /// the instance in its target groups.
     pub async fn attach_instances(&self, group: &str, instance_id: &InstanceId) -> Result<(), Failure> {
         let call = self.client.attach_instances().auto_scaling_group_name(group).instance_ids(instance_id.as_str());
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// Detaches the instance. Without `decrement` the group launches another at once. It deregisters the instance from the
-    /// group's target groups, and runs no lifecycle hook.
+    /// Detaches the instance. Without `decrement` the group launches another at once. The group deregisters the
+    /// instance from its target groups, and runs no lifecycle hook.
     pub async fn detach_instances(
         &self,
         group: &str,
@@ -134,8 +134,8 @@ impl AutoScaling {
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// Launches so much capacity more into the group, now: AWS answers when EC2 has (seconds), with its id or with
-    /// errors. For a group with several zones AWS wants one of them.
+    /// Adds this capacity to the group now. AWS answers after EC2 has launched (seconds), with instance ids or errors.
+    /// For a group with several zones AWS wants one of them.
     pub async fn launch_instances(
         &self,
         group: &str,
@@ -150,7 +150,7 @@ impl AutoScaling {
         Ok(Launched::new(instances, answer.errors().iter().map(launch_error)))
     }
 
-    /// The group goes on with what the hook held up; with `Abandon` of a launching hook it replaces the member.
+    /// Lets the group continue after the hook. With `Abandon` at a launching hook the group replaces the member.
     pub async fn complete_lifecycle_action(
         &self,
         action: LifecycleAction<'_>,
@@ -168,7 +168,7 @@ impl AutoScaling {
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// The launch templates that a group launches from; none where it has a launch configuration.
+    /// The launch templates of a group; empty where it has a launch configuration.
     pub async fn launch_templates(&self, name: &str) -> Result<Vec<LaunchTemplate>, Failure> {
         let Some(described) = self.describe_auto_scaling_groups(name).await? else { return Ok(Vec::new()) };
         let mixed = described.mixed_instances_policy().and_then(|policy| policy.launch_template());
@@ -200,7 +200,7 @@ fn hooks_of(hooks: &[types::LifecycleHook], transition: &str) -> Vec<LifecycleHo
     hooks.iter().filter_map(|hook| lifecycle_hook(hook, transition)).collect()
 }
 
-/// Its hooks are told by another call.
+/// Reads the group. The hooks are empty: [`AutoScaling::add_hooks`] reads them.
 fn group(name: &str, described: &types::AutoScalingGroup) -> AutoScalingGroup {
     let (target_groups, other_traffic_sources) = traffic_sources(described);
     let subnets = described.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
@@ -224,7 +224,7 @@ fn group(name: &str, described: &types::AutoScalingGroup) -> AutoScalingGroup {
     }
 }
 
-/// A mixed instances policy that is neither wholly Spot nor wholly on demand. AWS's defaults are no base and 100 %.
+/// Tells whether the policy is neither wholly Spot nor wholly on demand. AWS's defaults are no base and 100 %.
 fn mixes_spot_and_on_demand(policy: &types::MixedInstancesPolicy) -> bool {
     let distribution = policy.instances_distribution();
     let base = distribution.and_then(|it| it.on_demand_base_capacity()).unwrap_or_default();
@@ -232,7 +232,7 @@ fn mixes_spot_and_on_demand(policy: &types::MixedInstancesPolicy) -> bool {
     above < 100 && (above > 0 || base > 0)
 }
 
-/// The target groups, and the other traffic sources. AWS lists a source under its own list, the list of all, or both.
+/// The target groups and the other traffic sources. AWS lists a source by its kind, in `TrafficSources`, or in both.
 fn traffic_sources(described: &types::AutoScalingGroup) -> (Vec<TargetGroupArn>, Vec<String>) {
     let listed = described.target_group_arns().iter().chain(described.load_balancer_names()).map(String::as_str);
     let sources = described.traffic_sources().iter().filter_map(|source| source.identifier());

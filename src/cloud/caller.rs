@@ -1,4 +1,4 @@
-//! The parts that every call to AWS shares: its limit, its count, its credentials, and how DryRun and pages are read.
+//! What every call to AWS shares: a time limit, a count, credentials, and the reading of DryRun answers and of pages.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,14 +17,14 @@ use super::tally::Tally;
 use crate::core::notice::plausible;
 use crate::core::retry::{Failure, FailureKind};
 
-/// The most pages that are read of a listing: none of AWS's has so many, and a server that never ends one must not hold
-/// us.
+/// The limit of pages in one listing. None of AWS's listings has so many, and a server that never ends one must not
+/// block us.
 pub(super) const MOST_PAGES: usize = 100;
 
-/// Makes calls: what every one of them has in common.
+/// Makes calls.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    /// A call's limit; see [`Aws::within`].
+    /// The time limit of a call; see [`Aws::within`].
     pub(super) limit: Duration,
     pub(super) credentials: Credentials,
     pub(super) clock: Clock,
@@ -33,8 +33,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The answer within the limit, or why there is none; only the first look-up of a name may take longer ([`Names`]).
-    /// Credentials that AWS does not accept are loaded again by the next call.
+    /// Returns the answer if it comes within the limit. Only the first look-up of a name may take longer ([`Names`]).
+    /// If AWS rejects the credentials, the next call loads them again.
     pub(super) async fn call<T, E>(
         &self,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -52,7 +52,7 @@ impl Caller {
         answer
     }
 
-    /// The items of every page of a listing. `page` asks for one page, by its token; `items` tells its items and the
+    /// The items of all pages of a listing. `page` requests the page of a token; `items` returns a page's items and the
     /// next token. A page that names its own token as the next is the last.
     pub(super) async fn pages<A, E, T, F>(
         &self,
@@ -94,7 +94,7 @@ pub(super) fn next(token: Option<&str>) -> Option<String> {
     token.filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-/// AWS's spelling of a time as ours; what is out of all range is none.
+/// Converts a time of AWS's; `None` if it is out of range.
 pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok().and_then(plausible)
 }

@@ -1,8 +1,8 @@
-//! HTTP clients: they are made here alone, for AWS, for the webhook and for the question whether the application is ready.
+//! HTTP clients. Only this file makes them: for AWS, for the webhook, and for the application's readiness URL.
 //!
-//! A client speaks HTTP/1.1 and keeps its connections. Invariants: it follows no redirect, and it repeats no request that was
-//! sent. HTTPS goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain
-//! HTTP never goes through one, because a proxy would read the credentials and secrets in it.
+//! A client speaks HTTP/1.1 and keeps its connections. Invariants: it follows no redirect, and it never sends a request
+//! twice. HTTPS goes through the proxy that `HTTPS_PROXY` or `ALL_PROXY` names, unless `NO_PROXY` says otherwise. Plain
+//! HTTP never goes through a proxy, because the proxy would read the credentials and secrets in it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::names::{Names, on_a_thread};
 
-/// Makes a client without a connection. One that is to speak plain HTTP trusts `None`. Without `names` the system's
-/// resolver is asked each time. `connect_limit` is for the name, the proxy and TLS together; several addresses of a
-/// host share it.
+/// Makes a client without a connection. `trusted` is `None` for plain HTTP. Without `names` it asks the system's
+/// resolver each time. `connect_limit` covers the name, the proxy and TLS together, for all addresses of a host.
 pub fn client(
     trusted: Option<Arc<RootCertStore>>,
     names: Option<Arc<dyn Resolve>>,
@@ -31,7 +30,7 @@ pub fn client(
     // reqwest reads the variables also without its feature `system-proxy`.
     let builder = if trusted.is_some() { builder } else { builder.no_proxy() };
     let builder = if let Some(names) = names { builder.dns_resolver(names) } else { builder };
-    // Plain HTTP needs this too: reqwest panics where nobody says how TLS is spoken.
+    // Plain HTTP needs this too: reqwest panics without a TLS configuration.
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into());
     let trusted = trusted.unwrap_or_else(|| Arc::new(RootCertStore::empty()));
     let tls = tls.with_safe_default_protocol_versions()?.with_root_certificates(trusted);
@@ -39,13 +38,13 @@ pub fn client(
     builder.build().map_err(reqwest::Error::without_url).context("failed to make an HTTP client")
 }
 
-/// Makes a client for questions to this machine, over plain HTTP. Whoever asks has a limit of his own for the answer.
+/// Makes a client for requests to this machine, over plain HTTP. The caller limits the time for the answer.
 pub(crate) fn for_questions() -> anyhow::Result<Client> {
     client(None, None, Duration::from_secs(2))
 }
 
-/// Makes a client for posts: it connects within two seconds, which leaves the answer a third one, and keeps the
-/// addresses that it finds.
+/// Makes a client for posts. It connects within two seconds and remembers the addresses that it finds. One second is
+/// left for the answer.
 pub fn for_posts(is_https: bool) -> BoxFuture<'static, anyhow::Result<Client>> {
     const CONNECT_LIMIT: Duration = Duration::from_secs(2);
     Box::pin(async move {
@@ -54,11 +53,11 @@ pub fn for_posts(is_https: bool) -> BoxFuture<'static, anyhow::Result<Client>> {
     })
 }
 
-/// The certificates that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). They are read once, on a thread,
-/// because that takes time and memory, and a disk may hang.
+/// The certificates that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace them). A thread reads them once:
+/// that takes time and memory, and a disk may hang.
 ///
 /// # Errors
-/// There is none. The next call reads again.
+/// The system has no certificates. The next call reads again.
 pub(super) async fn system_certificates() -> anyhow::Result<Arc<RootCertStore>> {
     static SYSTEM: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
     let read =

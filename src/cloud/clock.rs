@@ -1,8 +1,8 @@
-//! AWS's time, for signatures and for the deadline: the wall clock of an instance may be wrong by minutes, and AWS refuses
-//! what was signed more than five minutes away from its own time.
+//! AWS's time, for signatures and for the deadline. The wall clock of an instance may be wrong by minutes, and AWS
+//! rejects a signature more than five minutes away from its own time.
 //!
-//! It measures no durations (that is the boot clock's work). Invariants: without a `Date` to learn from it is the wall clock;
-//! one wrong `Date` moves nothing ([`AwsTime`]).
+//! The boot clock measures durations, not this one. Invariants: before it has learned a `Date` it is the wall clock;
+//! one wrong `Date` changes nothing ([`AwsTime`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::aws_time::{AwsTime, Clocks};
 use crate::core::model::BootInstant;
 
-/// A `Date` has whole seconds and has travelled: a smaller difference says nothing.
+/// A `Date` has whole seconds and needs time to arrive. A smaller difference means nothing.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
-/// The header's second began up to a second ago: its middle is the best guess.
+/// The second in the header began up to a second ago, so its middle is the best guess.
 const HALF_A_SECOND: SignedDuration = SignedDuration::from_millis(500);
 
 /// A handle; its copies share what they learn.
@@ -45,22 +45,22 @@ impl Clock {
         self.time().told(date, clocks())
     }
 
-    /// AWS has refused a signature: its own date is the right one, however little it agrees with.
+    /// Believes the last `Date`, because AWS has rejected a signature: AWS's own clock decides.
     pub(super) fn confirm(&self) {
         self.time().confirm();
     }
 
-    /// A date was told, and none was believed so far: a second one would decide.
+    /// Tells whether a date has come but none is believed yet. A second one would decide.
     pub fn is_in_doubt(&self) -> bool {
         self.time().is_in_doubt()
     }
 
-    /// Tells whether a date of AWS's is believed. Without one it is the wall clock.
+    /// Tells whether a date of AWS's is believed. Otherwise this clock is the wall clock.
     pub fn is_known(&self) -> bool {
         self.time().is_known()
     }
 
-    /// Nothing that panics is done while it is locked.
+    /// Nothing panics while this lock is held.
     fn time(&self) -> MutexGuard<'_, AwsTime> {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! The credentials, held in hand: loaded before they are needed, so that no call of the two minutes waits for them.
+//! The credentials, loaded before they are needed. So no call of the two minutes waits for them.
 //!
-//! Where they come from is the SDK's standard order (environment, profile, web identity, container, instance profile); the
-//! last of these is read by our own metadata client. When they are renewed is the daemon's. Invariants: a call waits for a
-//! load only when there is nothing usable in hand, and never longer than [`LOAD_LIMIT`]; what cannot sign is never held.
+//! They come from the SDK's standard chain (environment, profile, web identity, container, instance profile). Our
+//! metadata client reads the instance profile. The daemon decides when to renew. Invariants: a call waits for a load
+//! only without usable credentials, and never longer than [`LOAD_LIMIT`]; credentials that cannot sign are never held.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,13 @@ use super::instance_profile::{InstanceProfile, NoProfile, cannot_sign};
 use super::names::Names;
 use crate::core::retry::{Failure, FailureKind};
 
-/// The limit of the whole chain: at the metadata service that is a token, the role's name and its credentials.
+/// The limit of the whole chain. For the instance profile it covers a token, the role's name and its credentials.
 pub(crate) const LOAD_LIMIT: Duration = Duration::from_secs(2);
 
-/// After a load that failed, while there is something in hand.
+/// The pause after a failed load, during which calls use the credentials that are held.
 const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// A handle; its copies share what is in hand.
+/// A handle; its copies share the credentials.
 #[derive(Clone)]
 pub struct Credentials {
     shared: Arc<CredentialsHolder>,
@@ -40,29 +40,29 @@ pub struct Credentials {
 /// The state of the credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialsState {
-    /// There are some in hand.
+    /// Credentials are held.
     pub loaded: bool,
-    /// The end of those in hand by AWS's time; `None` if they never end, or there are none.
+    /// The time at which they expire, by AWS's clock; `None` if they never do, or none are held.
     pub expires: Option<Timestamp>,
     /// The reason why calls fail, or soon will.
     pub trouble: Option<String>,
 }
 
 struct CredentialsHolder {
-    /// All but the instance profile.
+    /// All sources but the instance profile.
     chain: CredentialsProviderChain,
     instance_profile: InstanceProfile,
     names: Names,
     clock: Clock,
     hand: Mutex<Hand>,
-    /// One load at a time: those that come meanwhile take its result, good or bad.
+    /// Allows one load at a time. Calls that wait for it take its result, good or bad.
     loading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Hand {
     credentials: Option<aws_credential_types::Credentials>,
-    /// AWS does not accept them: they are used again only if no others can be loaded.
+    /// AWS rejects the credentials. They are used again only if no others can be loaded.
     is_worn_out: bool,
     /// The reason why the last load failed.
     not_loaded: Option<String>,
@@ -87,14 +87,14 @@ impl Credentials {
         Self { shared: Arc::new(CredentialsHolder { chain, instance_profile, names, clock, hand, loading }) }
     }
 
-    /// Loads them again and returns when they expire, `None` if never. On failure those in hand stay.
+    /// Loads the credentials again and returns their expiry, `None` if they never expire. On failure the old ones stay.
     pub async fn renew(&self) -> Result<Option<SystemTime>, Failure> {
         let _one_at_a_time = self.shared.loading.lock().await;
         let credentials = self.shared.load().await.map_err(|error| credentials_failure(&error))?;
         Ok(credentials.expiry())
     }
 
-    /// AWS does not accept those in hand: the next call loads others.
+    /// Marks the credentials as rejected by AWS: the next call loads others.
     pub fn forget(&self) {
         self.shared.hand().is_worn_out = true;
     }
@@ -106,20 +106,20 @@ impl Credentials {
         CredentialsState { loaded, expires, trouble: hand.not_loaded.clone().or_else(|| hand.refused.clone()) }
     }
 
-    /// Takes what came of a call: whether AWS had the credentials.
+    /// Learns from the result of a call whether AWS accepts the credentials.
     pub(super) fn learn(&self, failure: Option<&Failure>) {
         match failure {
             None => self.shared.hand().refused = None,
             Some(failure) if failure.kind == FailureKind::Credentials && failure.code.is_some() => {
                 let mut hand = self.shared.hand();
                 hand.refused = Some(format!("AWS refuses the credentials: {failure}"));
-                // A signature that is refused, too: one torn answer of the metadata is not kept to its end.
+                // Also after a rejected signature: credentials that arrived garbled are not kept until they expire.
                 hand.is_worn_out = true;
                 drop(hand);
-                // The clock is the usual reason.
+                // A wrong clock is the usual reason.
                 self.shared.clock.confirm();
             }
-            // AWS looked further than at the credentials.
+            // AWS accepted the credentials before it looked at the permissions.
             Some(failure) if failure.kind == FailureKind::Denied => self.shared.hand().refused = None,
             Some(_) => {}
         }
@@ -127,7 +127,7 @@ impl Credentials {
 }
 
 impl CredentialsHolder {
-    /// Nothing that panics is done while it is locked.
+    /// Nothing panics while this lock is held.
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +136,7 @@ impl CredentialsHolder {
         credentials.expiry().is_some_and(|expiry| TimeSource::now(&self.clock) >= expiry)
     }
 
-    /// The credentials in hand, if they have not expired by AWS's time and AWS has not refused them.
+    /// The credentials, unless they have expired by AWS's clock or AWS has rejected them.
     fn usable(&self) -> Option<aws_credential_types::Credentials> {
         let hand = self.hand();
         let credentials = hand.credentials.clone().filter(|_| !hand.is_worn_out)?;
@@ -176,7 +176,7 @@ impl CredentialsHolder {
 
     async fn load_unless_usable(&self) -> provider::Result {
         let loads = self.hand().loads;
-        // Expired ones may still be taken: AWS lengthens the life of an instance's when it cannot renew them.
+        // AWS may accept expired ones: it extends those of an instance profile when it cannot renew them.
         if let Some(in_hand) = self.in_hand_after_a_failure() {
             return Ok(in_hand);
         }
@@ -197,7 +197,7 @@ impl CredentialsHolder {
         self.hand().credentials.clone().ok_or(failed)
     }
 
-    /// Those in hand, right after a load that failed: whoever calls now does not wait for another one.
+    /// The credentials that are held, soon after a failed load: the caller does not wait for another load.
     fn in_hand_after_a_failure(&self) -> Option<aws_credential_types::Credentials> {
         let hand = self.hand();
         let failed_lately = hand.failed_at.is_some_and(|failed_at| failed_at.elapsed() < LOAD_AGAIN_AFTER);

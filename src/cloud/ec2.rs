@@ -1,4 +1,4 @@
-//! EC2: instances, fleets of both kinds, launch templates and launches. The calls stand in a file for each.
+//! EC2: instances, fleets of both kinds, launch templates and launches. Each has a file with its calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,12 @@ use aws_sdk_ec2::Client;
 
 use super::caller::Caller;
 
-/// A handle; its copies share what AWS has told of instance types.
+/// A handle; its copies share the memory sizes of instance types.
 #[derive(Clone, Debug)]
 pub struct Ec2 {
     pub(super) client: Client,
     pub(super) caller: Caller,
-    /// In MiB, by type. `None` of one that AWS did not tell when it was asked.
+    /// The memory in MiB, by type; `None` where AWS was asked and did not answer with one.
     pub(super) memory_mib: Arc<Mutex<BTreeMap<String, Option<u32>>>>,
 }
 
@@ -22,8 +22,8 @@ impl Ec2 {
     }
 }
 
-/// Hands members on that have one name and one type where they come from and in a request. Lists are none of them:
-/// their setters add.
+/// Copies members with the same name and type from `$from` to a request. It cannot copy lists: their setters add an
+/// item.
 macro_rules! handed_on {
     ($from:expr => $request:expr, $($member:ident)+) => {{
         let request = $request;

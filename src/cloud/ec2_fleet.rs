@@ -1,6 +1,6 @@
 //! EC2 Fleet: the fleet that owns this instance, its members, and its target capacity.
 //!
-//! What is written is the caller's: AWS has no compare-and-set. Invariant: nothing is sent but what the caller wants changed.
+//! AWS has no compare-and-set: the caller decides what to write. Invariant: a request holds only what is to change.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::core::model::{CapacityUnit, ExcessCapacity, Fleet, FleetCapacity, Fle
 use crate::core::retry::Failure;
 
 impl Ec2 {
-    /// DescribeFleets of one; `None` if there is no such fleet.
+    /// Calls DescribeFleets for one fleet; `None` if there is no such fleet.
     pub async fn describe_fleet(&self, id: &str) -> Result<Option<Fleet>, Failure> {
         let asked = self.client.describe_fleets().fleet_ids(id);
         let page = |token| asked.clone().set_next_token(token).send();
@@ -101,7 +101,7 @@ fn fleet(id: &str, described: &FleetData, now: Timestamp) -> Result<Fleet, Failu
     })
 }
 
-/// Instances are what AWS counts where no unit is named.
+/// The unit as AWS spells it. Without one AWS counts instances.
 fn unit_type(unit: CapacityUnit) -> Option<TargetCapacityUnitType> {
     match unit {
         CapacityUnit::Instances => None,

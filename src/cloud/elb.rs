@@ -1,7 +1,7 @@
 //! Elastic Load Balancing (ELBv2): target groups, and this instance in them.
 //!
-//! It says what AWS says: that a target has left is for the caller to conclude. Invariant: a target is always named by
-//! id *and* port, because AWS answers 200 to a port left out and does nothing (chaostoolkit/chaostoolkit-aws#60).
+//! It reports what AWS says; the caller decides whether a target has left. Invariant: a target is always named by id
+//! *and* port. If the port is missing AWS answers 200 and does nothing (chaostoolkit/chaostoolkit-aws#60).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,11 +30,11 @@ use crate::core::model::{
 use crate::core::ours::{self, ShownTarget, Source, TargetGroup, Whose};
 use crate::core::retry::{Failure, FailureKind};
 
-/// The longest page that DescribeTargetGroups gives (its API model).
+/// The largest page of DescribeTargetGroups (its API model).
 const PAGE_SIZE: i32 = 400;
-/// DescribeTargetGroups is asked for at most this many names or ARNs in one call: a choice of ours.
+/// The most names or ARNs in one DescribeTargetGroups call: a choice of ours.
 const BATCH: usize = 20;
-/// When AWS is silent about more groups than this, the search asks for no others.
+/// After AWS has not answered for more groups than this, the search asks for no others.
 const SILENT_AT_MOST: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -43,12 +43,12 @@ pub struct Elb {
     pub(super) caller: Caller,
 }
 
-/// The target groups among which registrations are looked for.
+/// The target groups that a search for registrations covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SearchScope {
     /// The groups that the configuration lists, on the ports that it lists with them.
     Configured(Vec<ListedTargetGroup>),
-    /// These groups: of the owner, or of an earlier look.
+    /// These groups, which the owner or an earlier search names.
     These(Vec<TargetGroupArn>),
     /// Every target group of the account and region, at four calls a second at most.
     Everything,
@@ -72,21 +72,21 @@ pub struct FoundRegistrations {
     pub missing: Vec<String>,
     /// The groups of [`SearchScope::These`] that do not exist any more.
     pub gone: Vec<TargetGroupArn>,
-    /// Groups where this instance may be registered or not, and why that is not known.
+    /// The groups in which this instance may be registered, and why that is not known.
     pub unclear: Vec<(TargetGroupArn, UnclearReason)>,
-    /// Groups whose load balancers do not serve this instance's zone: it is registered there and gets no requests.
+    /// Groups whose load balancers do not serve this instance's zone: it is registered there, but gets no requests.
     pub unserved: Vec<TargetGroupArn>,
-    /// Groups of these registrations whose deregistration delay was not asked for: the default stands for it.
+    /// Groups of these registrations whose deregistration delay was not read: the default stands for it.
     pub without_delay: Vec<TargetGroupArn>,
-    /// True where target health was not asked ([`Elb::presumed_registrations`]).
+    /// Target health was not read ([`Elb::presumed_registrations`]).
     pub is_presumed: bool,
-    /// The zones that the load balancers serve, where somebody chooses among zones; `None` where any will do.
+    /// The zones that the load balancers serve, if the successor's zone can be chosen; `None` where any zone will do.
     pub served_zones: Option<BTreeSet<String>>,
-    /// A target group that was asked for, or a port of one, does not hold this instance yet.
+    /// Some group of the search, or a port of it, does not hold this instance yet.
     pub awaits_more: bool,
     /// The ports on which this instance is healthy in some group.
     pub in_service: BTreeSet<u16>,
-    /// Those of them on which nobody listens in this network namespace: found by whoever knows this machine, not here.
+    /// The ports of `in_service` on which nobody listens in this network namespace. The caller fills this in.
     pub unheard: BTreeSet<u16>,
 }
 
@@ -95,7 +95,7 @@ impl FoundRegistrations {
         self.unclear.iter().map(|(target_group, _)| target_group.clone()).collect()
     }
 
-    /// Keeps what is known of the group, else what is presumed, and says that it is in doubt.
+    /// Keeps the group's known or presumed registration, and marks the group as unclear.
     fn doubt(&mut self, identity: &Identity, candidate: Candidate<'_>, source: Source<'_>, reason: UnclearReason) {
         let Candidate { group, known } = candidate;
         match known {
@@ -105,7 +105,7 @@ impl FoundRegistrations {
         self.unclear.push((group.arn, reason));
     }
 
-    /// Takes this instance for a target of the group, if somebody says so.
+    /// Presumes this instance a target of the group, if the owner or the configuration names the group.
     fn presume(&mut self, identity: &Identity, group: &TargetGroup, source: Source<'_>) {
         if let Some(registration) = ours::presumed(identity, group, source) {
             self.without_delay.push(group.arn.clone());
@@ -114,7 +114,7 @@ impl FoundRegistrations {
     }
 }
 
-/// A group with what is known of it from an earlier look.
+/// A group, with its registration from an earlier search.
 struct Candidate<'a> {
     group: TargetGroup,
     known: Option<&'a Registration>,
@@ -125,7 +125,7 @@ impl Elb {
         Self { client, caller }
     }
 
-    /// AWS answers success for targets that are not there, too: only the health proves anything.
+    /// Calls DeregisterTargets. AWS answers success for absent targets, too: only target health is proof.
     pub async fn deregister_targets(
         &self,
         target_group: &TargetGroupArn,
@@ -137,7 +137,7 @@ impl Elb {
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// AWS wants the instance `running`, otherwise it answers `InvalidTarget`.
+    /// Calls RegisterTargets. If the instance is not `running` AWS answers `InvalidTarget`.
     pub async fn register_targets(
         &self,
         target_group: &TargetGroupArn,
@@ -149,8 +149,8 @@ impl Elb {
         self.caller.call(call.send()).await.map(drop)
     }
 
-    /// The health of these targets, a row each: one that is not in the group is `unused`. Without any, of every target of the
-    /// group.
+    /// The health of these targets, a row each: a target that is not in the group is `unused`. An empty list means
+    /// every target of the group.
     pub async fn describe_target_health(
         &self,
         target_group: &TargetGroupArn,
@@ -161,7 +161,7 @@ impl Elb {
         Ok(rows.into_iter().map(|(health, _)| health).collect())
     }
 
-    /// The health of these targets with the zone that AWS shows of each.
+    /// The health of these targets, each with the zone that AWS shows.
     async fn health(
         &self,
         target_group: &TargetGroupArn,
@@ -173,9 +173,9 @@ impl Elb {
         Ok(answer.target_health_descriptions().iter().filter_map(target_health).collect())
     }
 
-    /// This instance's registrations, in whatever state: by instance id, or by private address in `ip` groups of its
-    /// VPC. Those of `known` are only asked for their targets. A group that AWS does not tell of is in doubt, and holds
-    /// up no other.
+    /// This instance's registrations, in any state: by instance id, or by private address in `ip` groups of its VPC.
+    /// For groups in `known` it reads the targets only. A group for which AWS does not answer becomes unclear, and
+    /// delays no other group.
     pub async fn find_registrations(
         &self,
         identity: &Identity,
@@ -191,7 +191,7 @@ impl Elb {
         let mut silent = 0;
         for group in groups {
             let known = known.iter().find(|known| known.target_group == group.arn);
-            // AWS that is silent about several groups is most likely silent about all.
+            // If AWS does not answer for several groups, it will hardly answer for the others.
             if silent > SILENT_AT_MOST {
                 let failure = Failure::unanswered("AWS does not tell of the groups before it");
                 found.doubt(identity, Candidate { group, known }, source, UnclearReason::Untold(failure));
@@ -203,7 +203,7 @@ impl Elb {
         Ok(found)
     }
 
-    /// The groups to look into; those that there are not go to `found`.
+    /// The groups to search. Those that do not exist go to `found`.
     async fn groups(
         &self,
         among: &SearchScope,
@@ -233,7 +233,7 @@ impl Elb {
     ) -> Result<(), Failure> {
         let Candidate { group, known } = candidate;
         let rows = match self.health(&group.arn, Vec::new()).await {
-            // Deleted since it was described.
+            // The group was deleted after it was described.
             Err(failure) if is_missing(&failure) => return Ok(()),
             Err(failure) => {
                 found.doubt(identity, Candidate { group, known }, source, doubt_after(failure, source)?);
@@ -300,18 +300,18 @@ impl Elb {
     }
 }
 
-/// The doubt about a group whose health is not told; a failure that is not this group's alone ends the search.
+/// The reason why a group without health is unclear. A failure that concerns other groups, too, ends the search.
 fn doubt_after(failure: Failure, source: Source<'_>) -> Result<UnclearReason, Failure> {
     match failure.kind {
         FailureKind::Rejected => Ok(UnclearReason::Refused(failure)),
         FailureKind::Unanswered | FailureKind::Fault => Ok(UnclearReason::Untold(failure)),
-        // Somebody has named the group: what is to be left is known without.
+        // The owner or the configuration names the group, so its registration can be presumed.
         FailureKind::Denied if source != Source::Discovery => Ok(UnclearReason::Untold(failure)),
         FailureKind::Throttled | FailureKind::Credentials | FailureKind::Denied => Err(failure),
     }
 }
 
-/// The type of a group that is not described, by how its targets name this instance.
+/// Sets the type of an undescribed group by how its targets name this instance.
 fn with_type_of(identity: &Identity, group: TargetGroup, rows: &[(TargetHealth, Option<String>)]) -> TargetGroup {
     let by_address = rows.iter().any(|(row, _)| identity.is_target(TargetType::Ip, &row.target.id));
     let target_type = if group.undescribed.is_some() && by_address { TargetType::Ip } else { group.target_type };

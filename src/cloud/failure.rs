@@ -1,6 +1,6 @@
-//! The failure of a call, from the SDK's many shapes to one [`Failure`].
+//! Turns a call's error, in the SDK's many shapes, into one [`Failure`].
 //!
-//! It sorts and words; it decides nothing. Invariant: whatever was answered, a page of HTML among it, becomes a failure.
+//! It decides nothing. Invariant: every bad answer becomes a failure, even a page of HTML.
 
 use std::error::Error;
 
@@ -29,7 +29,7 @@ const THROTTLED: &[&str] = &[
     "SlowDown",
     "EC2ThrottledException",
 ];
-/// The credentials are of no use any more, or never were. EC2 says `RequestExpired` of an expired session token.
+/// The credentials have expired or are not valid. EC2 says `RequestExpired` for an expired session token.
 const WORN_OUT: &[&str] = &[
     "ExpiredToken",
     "ExpiredTokenException",
@@ -39,7 +39,7 @@ const WORN_OUT: &[&str] = &[
     "UnrecognizedClientException",
     "AuthFailure",
 ];
-/// The signature was refused; the clock is the usual reason.
+/// The signature was rejected; a wrong clock is the usual reason.
 const UNSIGNED: &[&str] = &[
     "SignatureDoesNotMatch",
     "InvalidSignatureException",
@@ -53,7 +53,7 @@ const DENIED: &[&str] =
 const FAULT: &[&str] =
     &["InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Unavailable", "ServerInternal"];
 
-/// Reads an error of the SDK. An answer that cannot be read is a fault of the other side: it may have been done.
+/// Reads an error of the SDK. An unreadable answer is a fault of the server: the call may have been done.
 pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -84,14 +84,14 @@ where
     Failure { kind, code, message }
 }
 
-/// AWS's long no in a few words: who may not call what, on what, and why. The whole of it is logged at `debug`.
+/// Shortens AWS's long denial: who may not call what, on what, and why. `debug` logs the whole text.
 fn denial(message: &str) -> String {
-    // Some thousand letters, which only the caller of sts:DecodeAuthorizationMessage can read.
+    // It has some thousand letters. Only someone who may call sts:DecodeAuthorizationMessage can read them.
     let message = message.split(" Encoded authorization failure message").next().unwrap_or(message);
     in_few_words(message).unwrap_or_else(|| message.to_owned())
 }
 
-/// `None`: it is not worded as AWS words it.
+/// `None` if the message has not AWS's usual form.
 fn in_few_words(message: &str) -> Option<String> {
     let (user, rest) = message.split_once("User: ")?.1.split_once(" is not authorized to perform: ")?;
     let (action, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -111,7 +111,7 @@ fn in_few_words(message: &str) -> Option<String> {
     Some(format!("{who} may not call {}{}{why}", action.trim_end_matches('.'), on.unwrap_or_default()))
 }
 
-/// Missing or unusable credentials, for a person.
+/// Explains missing or unusable credentials to a person.
 pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
     let of_profile = causes(error).find_map(|source| source.downcast_ref::<NoProfile>());
     let message = match (of_profile, error) {
@@ -122,7 +122,7 @@ pub(super) fn credentials_failure(error: &CredentialsError) -> Failure {
     Failure::of(FailureKind::Credentials, message)
 }
 
-/// A failure of the credentials provider, which travels through the SDK as a source.
+/// The failure of the credentials provider. In the SDK's error it is a source.
 fn of_credentials(error: &(dyn Error + 'static)) -> Option<Failure> {
     causes(error).find_map(|source| source.downcast_ref::<CredentialsError>()).map(credentials_failure)
 }
@@ -132,10 +132,10 @@ fn kind_of(code: &str, status: Option<u16>) -> FailureKind {
         code if THROTTLED.contains(&code) => FailureKind::Throttled,
         code if WORN_OUT.contains(&code) || UNSIGNED.contains(&code) => FailureKind::Credentials,
         code if DENIED.contains(&code) => FailureKind::Denied,
-        // An endpoint that lacks the call, as emulators do, with whatever code.
+        // The endpoint lacks this call, as emulators do; the code may be any.
         _ if status == Some(501) => FailureKind::Rejected,
         code if FAULT.contains(&code) => FailureKind::Fault,
-        // EC2 says it with a status of 500 (`InsufficientInstanceCapacity`), but it is a plain no.
+        // EC2 answers `InsufficientInstanceCapacity` with HTTP 500, but it is a clear rejection.
         code if code.starts_with("Insufficient") => FailureKind::Rejected,
         _ if status.is_some_and(|status| status >= 500) => FailureKind::Fault,
         _ => FailureKind::Rejected,
@@ -149,13 +149,13 @@ fn kind_of_status(status: u16) -> FailureKind {
         403 => FailureKind::Denied,
         408 => FailureKind::Unanswered,
         501 => FailureKind::Rejected,
-        // A 2xx that cannot be read was most likely done.
+        // The call behind an unreadable 2xx was most likely done.
         200..=299 | 500.. => FailureKind::Fault,
         _ => FailureKind::Rejected,
     }
 }
 
-/// The first words of an answer that is not AWS's, so that a person sees who it was.
+/// The first words of an answer that is not AWS's, so that a person sees who answered.
 fn beginning<E>(error: &SdkError<E, HttpResponse>) -> String {
     let Some(body) = error.raw_response().and_then(|response| response.body().bytes()) else {
         return String::new();

@@ -1,4 +1,4 @@
-//! The fleet that owns this instance, of either kind: what both services say in nearly the same words.
+//! The fleet that owns this instance, EC2 Fleet or Spot Fleet: the parts that both services nearly share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,23 @@ use crate::core::model::{
 };
 use crate::core::retry::{Failure, FailureKind};
 
-/// The members of a fleet, as far as AWS tells of them.
+/// The members of a fleet that AWS lists.
 pub struct FleetMembers {
     pub members: Vec<FleetMember>,
-    /// The reason why their Spot requests say nothing, so that no member shows that AWS takes it.
+    /// The reason why their Spot requests could not be read. Then no member shows that AWS takes it.
     pub without_requests: Option<Failure>,
 }
 
 impl FleetMembers {
     /// # Errors
-    /// Their Spot requests could not be read.
+    /// The Spot requests could not be read.
     pub fn with_requests(self) -> Result<Vec<FleetMember>, Failure> {
         self.without_requests.map_or(Ok(self.members), Err)
     }
 }
 
 impl Ec2 {
-    /// The fleet as AWS describes it; `None` if there is none of this id.
+    /// Describes the fleet; `None` if there is none of this id.
     pub async fn fleet(&self, kind: FleetKind, id: &str) -> Result<Option<Fleet>, Failure> {
         match kind {
             FleetKind::Ec2 => self.describe_fleet(id).await,
@@ -44,12 +44,12 @@ impl Ec2 {
         }
     }
 
-    /// The members, joined with what EC2 and the Spot requests say of each. AWS refuses it for an EC2 Fleet of type `instant`.
+    /// The members, with data from EC2 and their Spot requests. AWS rejects this for an EC2 Fleet of type `instant`.
     pub async fn fleet_members(&self, kind: FleetKind, id: &str) -> Result<FleetMembers, Failure> {
         self.members(&self.active_instances(kind, id).await?).await
     }
 
-    /// The types of the members.
+    /// The instance types of the members.
     pub async fn member_types(&self, kind: FleetKind, id: &str) -> Result<BTreeSet<String>, Failure> {
         let active = self.active_instances(kind, id).await?;
         Ok(active.iter().filter_map(|instance| instance.instance_type()).map(str::to_owned).collect())
@@ -62,7 +62,7 @@ impl Ec2 {
         }
     }
 
-    /// The members with what EC2 and their Spot requests say of them.
+    /// Adds data from EC2 and the Spot requests to the active instances.
     async fn members(&self, active: &[ActiveInstance]) -> Result<FleetMembers, Failure> {
         let ids: Vec<InstanceId> =
             active.iter().filter_map(|instance| instance.instance_id()).map(InstanceId::new).collect();
@@ -92,7 +92,7 @@ impl Ec2 {
         Ok(FleetMembers { members: active.iter().filter_map(member).collect(), without_requests })
     }
 
-    /// The instances among these whose Spot request says that AWS takes them, and since when.
+    /// The instances whose Spot request says that AWS takes them, and since when.
     async fn taken_instances(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Timestamp>, Failure> {
         let mut taken = BTreeMap::new();
         for ids in ids.chunks(FILTER_VALUES_A_CALL) {
@@ -100,7 +100,7 @@ impl Ec2 {
             let requests = self.describe_spot_instance_requests(one_of("instance-id", &ids));
             taken.extend(requests.await?.iter().filter_map(|request| {
                 let status = request.status().filter(|status| status.code().is_some_and(says_taken))?;
-                // AWS dates every status; one without a date is taken for new.
+                // AWS dates every status. A status without a date counts as new.
                 let since = status.update_time().and_then(timestamp).unwrap_or_else(|| self.caller.clock.now());
                 Some((InstanceId::new(request.instance_id()?), since))
             }));
@@ -109,8 +109,8 @@ impl Ec2 {
     }
 }
 
-/// Tells whether a Spot request of this status belongs to an instance that AWS takes. With the behaviour `terminate`
-/// the request has its last status at the notice already, while the instance runs on for two minutes.
+/// Tells whether AWS takes the instance of a Spot request with this status. With the behaviour `terminate` the request
+/// has its last status already at the notice, while the instance runs for two more minutes.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html>
 fn says_taken(code: &str) -> bool {
     const LAST: [&str; 3] = [
@@ -121,7 +121,7 @@ fn says_taken(code: &str) -> bool {
     LAST.contains(&code) || code.starts_with("marked-for-") || code.ends_with("-by-experiment")
 }
 
-/// `type` of a fleet's request. `maintain` is what AWS makes where none was asked for.
+/// The `type` of a fleet's request. AWS's default is `maintain`.
 pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Failure> {
     match name {
         None | Some("maintain") => Ok(FleetType::Maintain),
@@ -133,8 +133,8 @@ pub(super) fn request_type(id: &str, name: Option<&str>) -> Result<FleetType, Fa
     }
 }
 
-/// `FleetState` and `SpotFleetRequestState` have the same words but for the end. A fleet that maintains its capacity
-/// until a time that has passed launches no more than one that was deleted.
+/// Reads `FleetState` or `SpotFleetRequestState`, whose words differ only for ended fleets. A `maintain` fleet past its
+/// `ValidUntil` launches nothing, like a deleted one.
 pub(super) fn state(
     name: Option<&str>,
     type_: FleetType,
@@ -153,7 +153,7 @@ pub(super) fn state(
     }
 }
 
-/// `TargetCapacityUnitType`.
+/// Reads `TargetCapacityUnitType`.
 pub(super) fn unit(name: Option<&TargetCapacityUnitType>) -> CapacityUnit {
     match name {
         Some(TargetCapacityUnitType::Vcpu) => CapacityUnit::Vcpus,
@@ -162,7 +162,7 @@ pub(super) fn unit(name: Option<&TargetCapacityUnitType>) -> CapacityUnit {
     }
 }
 
-/// Rounds down to whole units: a part of one does not count.
+/// Rounds down to whole units.
 pub(super) fn whole(fulfilled: Option<f64>) -> i32 {
     fulfilled.unwrap_or_default().floor() as i32
 }

@@ -1,9 +1,9 @@
 //! The HTTP client under all AWS clients: one pool of connections for plain HTTP, one for HTTPS.
 //!
-//! The certificates are read when the first HTTPS call is made, and never where the endpoints are plain HTTP (tests, `demo`,
-//! emulators). Every answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end ([`LONGEST_ANSWER`]); a name is
-//! looked up before the time for the connection begins ([`Names`]). A connection has little time, and more once that was too
-//! little for a while: a slow path is a path.
+//! The first HTTPS call reads the certificates; plain HTTP endpoints (tests, `demo`, emulators) never do. Every
+//! answer's `Date` teaches the [`Clock`]. Invariants: an answer has an end ([`LONGEST_ANSWER`]); a name is looked up
+//! before the time limit of the connection starts ([`Names`]). That limit is short. When it was too short for a while a
+//! longer one is used.
 
 use std::collections::HashMap;
 use std::env;
@@ -40,13 +40,13 @@ use super::names::Names;
 use crate::core::error_chain::causes;
 use crate::core::notice::parse_http_date;
 
-/// Proxy and TLS included. A connection that is not there after this is a dead one.
+/// The limit of a connection, proxy and TLS included. A connection that takes longer is dead.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// The same once connections have come too late for [`SLOW_AFTER`]. The limit of the call itself may be shorter.
+/// The limit of a connection after [`SLOW_AFTER`]. The limit of the call itself may be shorter.
 const SLOW_CONNECT_LIMIT: Duration = Duration::from_secs(8);
-/// The time from the first connection that came too late, with none in time since.
+/// The time for which connections time out, without one that succeeds, before they count as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
-/// The longest page that AWS sends us (target groups, launch template versions) has some hundred KiB.
+/// The limit of an answer. AWS's longest pages (target groups, launch template versions) have some hundred KiB.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// The variables that name a proxy for HTTPS; the first one that is set counts.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -60,16 +60,16 @@ pub(super) struct Http {
 struct Clients {
     clock: Clock,
     names: Names,
-    /// The name of the proxy for HTTPS, if there is one.
+    /// The host name of the proxy for HTTPS, if there is one.
     proxy: Option<String>,
-    /// The certificates that are trusted in place of the system's.
+    /// The trusted certificates of `AWS_CA_BUNDLE`, in place of the system's.
     bundle: Option<Arc<RootCertStore>>,
     made: Mutex<HashMap<Route, Arc<Client>>>,
-    /// Since when connections come too late.
+    /// The time of the first connection that timed out, if none has succeeded since.
     late_since: Mutex<Option<Instant>>,
 }
 
-/// Each has a client of its own.
+/// A kind of connection. Each has its own client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Route {
     Plain,
@@ -120,8 +120,8 @@ impl Clients {
         Ok(lock(&self.made).entry(route).or_insert(Arc::new(client)).clone())
     }
 
-    /// Lets the SDK give up the connection of an answer that was a fault of the server: another one may lead to a
-    /// server that is well. The connections that are idle beside it go with it, but for those of a client that was made since.
+    /// Lets the SDK drop the connection after a server fault: another connection may lead to a healthy server. That
+    /// drops all idle connections of this client, but not those of a client made since.
     fn offer_to_give_up(self: &Arc<Self>, route: Route, client: Arc<Client>, offered: &CaptureSmithyConnection) {
         let clients = self.clone();
         offered.set_connection_retriever(move || {
@@ -135,21 +135,22 @@ impl Clients {
         lock(&self.late_since).is_some_and(|since| since.elapsed() >= SLOW_AFTER)
     }
 
-    /// Learns from a call whether connections come in time. One that came in more time tells nothing of a short one.
+    /// Learns from a call whether connections come in time. Success within the long limit says nothing of the short
+    /// one.
     fn learn(&self, answer: &Result<HttpResponse, ConnectorError>, is_slow: bool) {
         let is_late = answer.as_ref().is_err_and(ConnectorError::is_timeout);
         let mut since = lock(&self.late_since);
         match (is_late, is_slow) {
             (true, false) => *since = since.or_else(|| Some(Instant::now())),
-            // It is dead after all.
+            // Even the long limit was too short: the path is dead, not slow.
             (true, true) => *since = None,
             (false, false) if answer.is_ok() => *since = None,
             (false, _) => {}
         }
     }
 
-    /// Looks up the name that a connection for this request needs, so that the connection finds its addresses at once. What
-    /// comes of it shows when the connection is made.
+    /// Looks up the name that a connection for this request needs, so that the connection has its addresses at once. A
+    /// failure shows when the connection is made.
     async fn look_up(&self, url: &str) {
         let name = match &self.proxy {
             Some(proxy) if url.starts_with("https:") => Some(proxy.clone()),
@@ -161,7 +162,7 @@ impl Clients {
     }
 }
 
-/// The name of the host in a URL; none where that is an address.
+/// The host name in a URL; `None` if the host is an address.
 fn name_in(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let host = url.host_str()?;
@@ -169,12 +170,12 @@ fn name_in(url: &str) -> Option<String> {
     (!is_address).then(|| host.to_owned())
 }
 
-/// Nothing that panics is done while it is locked.
+/// Nothing panics while this lock is held.
 fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The kind is what the SDK knows a passing failure by; it asks again where that costs nothing, for credentials.
+/// Reads an error of reqwest. The SDK retries credentials on the kinds that it knows as passing.
 fn unanswered(error: reqwest::Error, limit: Duration) -> ConnectorError {
     if error.is_connect() && error.is_timeout() {
         return ConnectorError::timeout(format!("connect timeout after {limit:?}").into());
@@ -191,7 +192,7 @@ fn unanswered(error: reqwest::Error, limit: Duration) -> ConnectorError {
 
 /// The certificates of a file, in place of the system's.
 fn bundled(path: &Path) -> anyhow::Result<Arc<RootCertStore>> {
-    // Nobody is waited for, whatever stands there.
+    // With `NONBLOCK` a pipe at this path does not block us.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     anyhow::ensure!(file.metadata()?.is_file(), "it is no regular file");

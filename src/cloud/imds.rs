@@ -1,8 +1,8 @@
 //! The instance metadata service: one keep-alive connection, a session token (IMDSv2), and looks at paths.
 //!
-//! It hands out bodies and the identity; what a notice means is not known here, and nothing is tried a second time but
-//! a request whose token was refused. Invariant: no request without a token, none through a proxy, none that takes
-//! longer than its limit or holds more than [`BODY_LIMIT`].
+//! It returns bodies and the identity; it does not interpret a notice. It repeats only a request whose token was
+//! refused. Invariant: no request goes without a token or through a proxy, takes longer than its limit, or holds more
+//! than [`BODY_LIMIT`].
 
 mod connection;
 mod identity;
@@ -26,47 +26,45 @@ use super::clock::since_boot;
 use crate::core::notice::parse_http_date;
 use connection::{Broken, Idle};
 
-/// The limit from connecting to the last byte of the body, where the service answers in time.
+/// The limit of a request, from connecting to the last byte of the body, where the service answers in time.
 pub const LIMIT: Duration = Duration::from_secs(1);
-/// After timeouts in a row the limit grows to so many times [`LIMIT`]: a slow service is understood, too.
+/// After several timeouts in a row the limit grows to this many times [`LIMIT`], for a slow service.
 const GROWS_TO: u32 = 3;
-/// The longest body that is read. No item that we read is larger than a few KiB; user data, the largest, ends at 16
-/// KiB.
+/// The longest body that is read. Our items have a few KiB at most; user data, the largest item, ends at 16 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
 const IPV4: &str = "http://169.254.169.254";
 const IPV6: &str = "http://[fd00:ec2::254]";
-/// Says which of the two is asked where no address is named.
+/// The variable that chooses one of the two if no address is named.
 const MODE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE";
-/// The longest that AWS grants: six hours.
+/// The longest life of a token that AWS grants: six hours.
 const TOKEN_TTL: Duration = Duration::from_secs(21_600);
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TOKEN_TTL_SECONDS: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 
-/// The client. Looks one after the other share a connection; a look beside another has a short-lived one of its own.
+/// The client. Successive requests share a connection; a request beside another one has its own short-lived connection.
 #[derive(Debug)]
 pub struct Imds {
-    /// The addresses, at least one. Where nobody names one there are two, and the first that answers is kept.
+    /// The addresses, at least one. By default there are two, and the first that answers is kept.
     endpoints: Vec<String>,
     asked: AtomicUsize,
     has_answered: AtomicBool,
-    /// Timeouts since the last answer within [`LIMIT`], as far as they count.
+    /// Timeouts since the last answer within [`LIMIT`], up to [`GROWS_TO`] less one.
     timeouts: AtomicU32,
     idle: Idle,
     token: Mutex<Option<Token>>,
 }
 
-/// The result of one look at a path.
+/// The answer for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// `None` is a 404: the item is absent, which for a notice is the normal answer.
+    /// The body; `None` for a 404: the item is absent, which is normal for a notice.
     pub body: Option<String>,
-    /// The reply's `Date`: AWS's time, in whole seconds.
+    /// The answer's `Date`: AWS's time, in whole seconds.
     pub date: Option<Timestamp>,
 }
 
-/// The reason why a look brought nothing. A caller tells "turned off" and "overloaded" from the rest; a person reads
-/// the text.
+/// The reason why a request failed. A caller distinguishes "turned off" and "overloaded"; a person reads the text.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
     #[error("the metadata service did not answer within {} s (it drops packets above 1024 a second)", .0.as_secs())]
@@ -102,14 +100,14 @@ pub enum ImdsError {
 #[derive(Clone, Debug)]
 struct Token {
     value: HeaderValue,
-    /// The time of renewal on the boot clock, which counts on while a hibernated machine sleeps.
+    /// The time of renewal on the boot clock, which also counts while a hibernated machine sleeps.
     renew_at: Duration,
 }
 
 impl Imds {
-    /// `endpoint` is the value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`. Without one (or with an empty one)
-    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` says whether the IPv4 or the IPv6 address is asked, and without that it is
-    /// IPv4, and IPv6 where IPv4 does not answer. Errs when one of them cannot be used. No request is made.
+    /// Makes the client, but no request. `endpoint` is the value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`. If that is
+    /// empty or absent `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE` chooses the IPv4 or the IPv6 address. Without either it
+    /// is the IPv4 address, or the IPv6 address if IPv4 does not answer. Errs when one of the two cannot be used.
     pub fn new(endpoint: Option<&str>) -> anyhow::Result<Self> {
         let mode = std::env::var(MODE).unwrap_or_default();
         match (endpoint.filter(|endpoint| !endpoint.is_empty()), mode.trim().to_ascii_lowercase().as_str()) {
@@ -121,7 +119,7 @@ impl Imds {
         }
     }
 
-    /// Asks the first of these addresses that answers. Errs when one is not an http URL of a host alone.
+    /// Makes a client for the first of these addresses that answers. Errs when one is not an http URL with only a host.
     pub fn among(endpoints: &[&str]) -> anyhow::Result<Self> {
         let endpoints = endpoints.iter().copied().map(address).collect::<anyhow::Result<Vec<String>>>()?;
         let (asked, has_answered) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -129,14 +127,14 @@ impl Imds {
         Ok(Self { endpoints, asked, has_answered, timeouts, idle, token })
     }
 
-    /// The address at which the metadata is asked for.
+    /// The address that is asked now.
     pub fn endpoint(&self) -> &str {
         let asked = self.asked.load(Ordering::Relaxed) % self.endpoints.len().max(1);
         self.endpoints.get(asked).map_or(IPV4, String::as_str)
     }
 
-    /// One look at a path such as `latest/meta-data/spot/instance-action`, with a token that is renewed first if it is
-    /// old, and once more if the service refuses it (HTTP 401).
+    /// Gets a path such as `latest/meta-data/spot/instance-action`. An old token is renewed first. If the service
+    /// refuses the token (HTTP 401) it is renewed and the request repeated once.
     pub async fn get(&self, path: &str) -> Result<Look, ImdsError> {
         let path = path.trim_start_matches('/');
         let (status, look) = self.look(path).await?;
@@ -170,8 +168,7 @@ impl Imds {
         self.get("latest/meta-data/events/maintenance/scheduled").await
     }
 
-    /// The values of those of the instance's tags `keys` that it has; `None` where the instance does not show its tags
-    /// in the metadata (the default).
+    /// The values of these instance tags; `None` if the instance does not show its tags in the metadata (the default).
     pub async fn instance_tags(&self, keys: &[&str]) -> Result<Option<BTreeMap<String, String>>, ImdsError> {
         let Some(listing) = self.get("latest/meta-data/tags/instance/").await?.body else {
             return Ok(None);
@@ -185,7 +182,7 @@ impl Imds {
         Ok(Some(tags))
     }
 
-    /// The ARN of the instance profile, of `iam/info`; `None` without one.
+    /// The ARN of the instance profile, from `iam/info`; `None` without a profile.
     pub async fn instance_profile(&self) -> Result<Option<String>, ImdsError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -198,13 +195,13 @@ impl Imds {
         Ok(info.instance_profile_arn)
     }
 
-    /// The name of the instance profile's role; `None` without one.
+    /// The name of the instance profile's role; `None` without a role.
     pub async fn role(&self) -> Result<Option<String>, ImdsError> {
         let names = self.get("latest/meta-data/iam/security-credentials/").await?.body;
         Ok(names.and_then(|names| names.lines().map(str::trim).find(|name| !name.is_empty()).map(str::to_owned)))
     }
 
-    /// `services/partition`, as `aws-cn`: the second part of every ARN of this account. `None` where it is no such name.
+    /// The item `services/partition`, such as `aws-cn`: the second part of every ARN. `None` if it has another form.
     pub async fn partition(&self) -> Result<Option<String>, ImdsError> {
         let is_name = |text: &str| {
             let is_part = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
@@ -224,7 +221,7 @@ impl Imds {
         Ok((response.status, Look { body, date: response.date }))
     }
 
-    /// The token that stands, or a new one.
+    /// The current token, or a new one.
     async fn token(&self) -> Result<HeaderValue, ImdsError> {
         let standing = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(token) = standing.filter(|token| since_boot() < token.renew_at) {
@@ -252,12 +249,12 @@ impl Imds {
             return Err(ImdsError::TokenUnusable);
         }
         value.set_sensitive(true);
-        // A twentieth early, so that a token never dies between two looks.
+        // Renewed a twentieth early, so that a token never expires between two requests.
         let ttl = response.token_ttl.unwrap_or(TOKEN_TTL).min(TOKEN_TTL);
         Ok(Token { value, renew_at: asked_at + ttl * 19 / 20 })
     }
 
-    /// One request and its reply. As long as no address has ever answered, the next one is asked after a failure.
+    /// Sends one request. Until some address has answered, each failure moves on to the next address.
     async fn exchange(
         &self,
         method: Method,
@@ -279,8 +276,8 @@ impl Imds {
         answer
     }
 
-    /// The reply, within its limit. The body stands apart, with its time: only a reply that is used needs a good one,
-    /// and a status counts also where its body does not end. It is read in every case, for the connection to be used again.
+    /// Returns the answer within its limit, with the body as a result of its own: a status counts even if the body does
+    /// not end. The body is always read, so that the connection can be used again.
     async fn answer_to(
         &self,
         endpoint: &str,
@@ -320,7 +317,7 @@ impl Imds {
     }
 }
 
-/// An address of the metadata service as it stands in a URL.
+/// Checks an address of the metadata service, and returns it as it stands in a URL.
 fn address(endpoint: &str) -> anyhow::Result<String> {
     let url = Url::parse(endpoint).with_context(|| format!("the metadata service's address is no URL: {endpoint}"))?;
     anyhow::ensure!(

@@ -1,7 +1,7 @@
-//! The credentials of the instance profile, read by our own metadata client: a refused session token is renewed, and what
-//! comes from outside is bounded before it is used.
+//! The credentials of the instance profile. Our own metadata client reads them: it renews a refused session token, and
+//! everything from outside is checked before it is used.
 //!
-//! It keeps nothing. Invariant: credentials that can sign, or an error that says why there are none.
+//! It keeps nothing. Invariant: it returns credentials that can sign, or an error that says why there are none.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,17 +15,17 @@ use serde_json::Value;
 use super::clock::Clock;
 use super::imds::{Imds, ImdsError};
 
-/// Turns the metadata off for credentials, as in every SDK.
+/// The variable that turns the metadata off for credentials, as in every SDK.
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";
-/// The longest name of a role that IAM takes is 64.
+/// A bound of ours; IAM allows 64 letters in a role's name.
 const LONGEST_ROLE: usize = 128;
-/// A session token has about 1.5 KiB, and grows.
+/// A bound of ours; a session token has about 1.5 KiB, and grows.
 const LONGEST_PART: usize = 16 * 1024;
-/// The life of credentials where the metadata gives no time that can be read.
+/// The life of credentials whose expiry cannot be read.
 const LASTS_UNREAD: Duration = Duration::from_secs(60 * 60);
-/// The longest life that is believed: credentials of an instance profile last some six hours.
+/// The longest life that is believed; credentials of an instance profile last some six hours.
 const LONGEST_LIFE: Duration = Duration::from_secs(36 * 60 * 60);
-/// The provider's name, by which a failure of it is known.
+/// The provider's name, by which its failures are known.
 pub(super) const NAME: &str = "instance profile";
 
 /// The reason why there are no credentials of the instance profile.
@@ -46,7 +46,7 @@ pub(super) enum NoProfile {
     Refused(String),
     #[error("the metadata gave credentials that cannot sign: {0}")]
     Unusable(&'static str),
-    /// A load that another call has waited for, in its words.
+    /// The message of a failed load for which another call waited.
     #[error("{0}")]
     Told(String),
     #[error("the metadata gave no credentials")]
@@ -96,7 +96,7 @@ impl InstanceProfile {
     }
 }
 
-/// The letters that IAM allows in the name of a role, so that it can stand in a path as it is.
+/// Tells whether the name has only letters that IAM allows in a role's name, so that it is safe in a path.
 fn is_role(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
     name.len() <= LONGEST_ROLE && name.bytes().all(is_letter) && name.bytes().any(|byte| byte != b'.')
@@ -112,7 +112,7 @@ fn parse(body: &str, now: Timestamp) -> Result<Credentials, NoProfile> {
     let key = text("AccessKeyId").ok_or(NoProfile::Unusable("they have no AccessKeyId"))?;
     let secret = text("SecretAccessKey").ok_or(NoProfile::Unusable("they have no SecretAccessKey"))?;
     let token = text("Token").ok_or(NoProfile::Unusable("they have no Token"))?;
-    // AWS may take them for longer, or for less: they are only renewed by that time.
+    // This time only schedules the renewal: AWS may accept the credentials for longer, or for less.
     let expiry = text("Expiration").and_then(|time| time.parse::<Timestamp>().ok());
     let (unread, longest) = (now.saturating_add(LASTS_UNREAD), now.saturating_add(LONGEST_LIFE));
     let expiry = expiry.unwrap_or_else(|| unread.unwrap_or(now)).min(longest.unwrap_or(now));
@@ -120,7 +120,7 @@ fn parse(body: &str, now: Timestamp) -> Result<Credentials, NoProfile> {
     cannot_sign(&credentials).map_or(Ok(credentials), |why| Err(NoProfile::Unusable(why)))
 }
 
-/// The reason why these cannot sign a request: a header takes printable ASCII only.
+/// The reason why these credentials cannot sign a request: a header takes printable ASCII only.
 pub(super) fn cannot_sign(credentials: &Credentials) -> Option<&'static str> {
     let is_sound =
         |text: &str| !text.is_empty() && text.len() <= LONGEST_PART && text.bytes().all(|it| it.is_ascii_graphic());

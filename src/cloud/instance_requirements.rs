@@ -1,5 +1,5 @@
-//! Attribute-based instance type selection and block devices, between AWS's two spellings (an answer's, a request's) and
-//! ours. Invariant: every member that AWS answers reaches the request.
+//! Attribute-based instance type selection and block devices: from AWS's answers to our model, and from there to
+//! requests. Invariant: every member that AWS answers reaches the request.
 
 use aws_sdk_ec2::types::{
     AcceleratorCountRequest, AcceleratorManufacturer, AcceleratorName, AcceleratorTotalMemoryMiBRequest,
@@ -14,7 +14,7 @@ use aws_sdk_ec2::types::{
 use super::ec2::handed_on;
 use crate::core::model::{BlockDevice, Decimals, InstanceRequirements, Volume};
 
-/// A range of an answer, by its two ends.
+/// The two ends of a range in an answer.
 macro_rules! range {
     ($range:expr) => {
         $range.map(|range| (range.min(), range.max()))
@@ -160,7 +160,7 @@ fn words<T>(values: &[T], word: impl Fn(&T) -> &str) -> Vec<String> {
     values.iter().map(|value| word(value).to_owned()).collect()
 }
 
-/// A list as AWS wants it: left out where it is empty.
+/// The list, or `None` if it is empty: AWS wants an empty list left out.
 fn some<T>(values: &[String]) -> Option<Vec<T>>
 where
     T: for<'a> From<&'a str>,

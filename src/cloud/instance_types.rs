@@ -1,6 +1,6 @@
 //! EC2's instance types: the memory of each.
 //!
-//! An instance type never changes, so what AWS has told of one is kept, and it is not asked for that again.
+//! An instance type never changes, so an answer is kept and no type is asked for twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
@@ -14,13 +14,13 @@ impl Ec2 {
         self.memory_mib.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The memory of a type in MiB, where AWS has told it.
+    /// The memory of a type in MiB, if AWS has answered.
     pub fn memory_mib(&self, name: &str) -> Option<u32> {
         self.known_memory().get(name).copied().flatten()
     }
 
-    /// Learns the memory of those among these types that AWS was never asked for. What is not answered is not waited
-    /// for again, until the next round of look-ups asks.
+    /// Asks for the memory of types that were never asked for. After a missing answer only the next round of look-ups
+    /// asks for them again.
     pub async fn learn_new_types(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !self.known_memory().contains_key(name));
         let learned = self.describe_instance_types(names.clone()).await;
@@ -31,12 +31,12 @@ impl Ec2 {
         learned
     }
 
-    /// DescribeInstanceTypes of those among these that AWS has not told of, if there are any.
+    /// Calls DescribeInstanceTypes for those of these types whose memory is unknown.
     pub async fn describe_instance_types(&self, mut names: BTreeSet<String>) -> Result<(), Failure> {
         names.retain(|name| !name.is_empty() && self.memory_mib(name).is_none());
         let names: Vec<String> = names.into_iter().collect();
         for names in names.chunks(FILTER_VALUES_A_CALL) {
-            // A filter leaves out a name that AWS does not know; a list of names is refused for it.
+            // A filter skips a type that AWS does not know; a list of types would be rejected.
             let asked = self.client.describe_instance_types().filters(one_of("instance-type", names));
             let page = |token| asked.clone().set_next_token(token).send();
             let described = self.caller.pages(page, |answer| (answer.instance_types, answer.next_token)).await;

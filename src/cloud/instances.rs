@@ -1,6 +1,6 @@
 //! EC2's instances, tags and subnets.
 //!
-//! Who is whose successor is not known here. Invariant: the state of an instance is its state code's low byte.
+//! It does not know which instance succeeds which. Invariant: the state of an instance is its state code's low byte.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::ec2::Ec2;
 use crate::core::model::{Instance, InstanceId, InstanceState, StateReason};
 use crate::core::retry::Failure;
 
-/// DescribeInstances is asked for at most this many ids in one call: a choice of ours, for which AWS documents no limit.
+/// The most ids in one DescribeInstances call: a choice of ours, because AWS documents no limit.
 const IDS_A_CALL: usize = 500;
 /// The most values of a filter. <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html>
 pub(super) const FILTER_VALUES_A_CALL: usize = 200;
@@ -26,7 +26,7 @@ pub struct Subnet {
     pub availability_zone: String,
 }
 
-/// The Spot request that launched an instance, where it launches again by itself when that instance ends.
+/// A Spot request that launches again by itself when its instance ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersistentRequest {
     /// `sir-...`
@@ -38,13 +38,13 @@ pub struct PersistentRequest {
 /// The settings of one instance's metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataOptions {
-    /// Only IMDSv2.
+    /// The service accepts IMDSv2 only.
     pub tokens_required: bool,
     pub hop_limit: Option<i32>,
 }
 
 impl Ec2 {
-    /// The instances among these that AWS knows. For a single one that it does not know, or not yet, it errs with
+    /// Describes the instances that AWS knows. If a single id is unknown, or not known yet, it errs with
     /// `InvalidInstanceID.NotFound`.
     pub async fn describe_instances(&self, ids: &[InstanceId]) -> Result<Vec<Instance>, Failure> {
         let mut found = Vec::new();
@@ -52,7 +52,7 @@ impl Ec2 {
             let ids: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
             match self.described(self.client.describe_instances().set_instance_ids(Some(ids.clone()))).await {
                 Ok(instances) => found.extend(instances),
-                // AWS refuses a whole list for one that it does not know; a filter leaves that one out.
+                // AWS rejects a whole list for one unknown id; a filter skips that id.
                 Err(failure) if ids.len() > 1 && failure.has_code(&["InvalidInstanceID.NotFound"]) => {
                     for ids in ids.chunks(FILTER_VALUES_A_CALL) {
                         found.extend(self.filtered(vec![one_of("instance-id", ids)]).await?);
@@ -64,7 +64,7 @@ impl Ec2 {
         Ok(found)
     }
 
-    /// The VPC of an instance and its IPv6 addresses; `None` where EC2 does not tell them.
+    /// The VPC of an instance and its IPv6 addresses; `None` if EC2 does not say.
     pub async fn place_of(&self, id: &InstanceId) -> Result<Option<(String, Vec<String>)>, Failure> {
         let call = self.client.describe_instances().instance_ids(id.as_str());
         let answer = self.caller.call(call.send()).await?;
@@ -75,13 +75,13 @@ impl Ec2 {
         }))
     }
 
-    /// The instances that carry the tag, in whatever state, the lately terminated among them.
+    /// The instances with this tag, in any state, also those that terminated lately.
     pub async fn describe_instances_by_tag(&self, key: &str, value: &str) -> Result<Vec<Instance>, Failure> {
         self.filtered(vec![filter(&format!("tag:{key}"), value)]).await
     }
 
-    /// The instances of a VPC that hold these addresses, on whichever of their network interfaces: IPv6 addresses, or private
-    /// IPv4 addresses.
+    /// The instances of a VPC with one of these addresses on any network interface: either all IPv6 or all private IPv4
+    /// addresses.
     pub async fn describe_instances_by_address(
         &self,
         vpc_id: &str,
@@ -113,12 +113,12 @@ impl Ec2 {
         Ok(tags.await?.iter().filter_map(pair).collect())
     }
 
-    /// Sets tags of an instance or a fleet; a tag that is there already gets the new value.
+    /// Sets tags of an instance or a fleet. An existing tag gets the new value.
     pub async fn create_tags(&self, resource: &str, tags: &[(&str, &str)]) -> Result<(), Failure> {
         self.caller.call(self.creating_tags(resource, tags).send()).await.map(drop)
     }
 
-    /// Tells whether that would be allowed.
+    /// Tells whether CreateTags would be allowed.
     pub async fn create_tags_dry_run(&self, resource: &str, tags: &[(&str, &str)]) -> Result<(), Failure> {
         would_be_done(self.caller.call(self.creating_tags(resource, tags).dry_run(true).send()).await)
     }
@@ -128,12 +128,12 @@ impl Ec2 {
         self.client.create_tags().resources(resource).set_tags(Some(tags))
     }
 
-    /// Whatever their values; AWS answers success for tags that are not there.
+    /// Deletes tags, whatever their values. AWS answers success for absent tags.
     pub async fn delete_tags(&self, resource: &str, keys: &[&str]) -> Result<(), Failure> {
         self.caller.call(self.deleting_tags(resource, keys).send()).await.map(drop)
     }
 
-    /// Tells whether that would be allowed.
+    /// Tells whether DeleteTags would be allowed.
     pub async fn delete_tags_dry_run(&self, resource: &str, keys: &[&str]) -> Result<(), Failure> {
         would_be_done(self.caller.call(self.deleting_tags(resource, keys).dry_run(true).send()).await)
     }
@@ -143,18 +143,18 @@ impl Ec2 {
         self.client.delete_tags().resources(resource).set_tags(Some(tags))
     }
 
-    /// Our own end, for an instance that is to go all the same.
+    /// Terminates this instance, when it is to end in any case.
     pub async fn terminate_instances(&self, id: &InstanceId) -> Result<(), Failure> {
         self.caller.call(self.client.terminate_instances().instance_ids(id.as_str()).send()).await.map(drop)
     }
 
-    /// Tells whether that would be allowed.
+    /// Tells whether TerminateInstances would be allowed.
     pub async fn terminate_instances_dry_run(&self, id: &InstanceId) -> Result<(), Failure> {
         let call = self.client.terminate_instances().instance_ids(id.as_str()).dry_run(true);
         would_be_done(self.caller.call(call.send()).await)
     }
 
-    /// The settings of one instance's metadata service; `None` where AWS does not tell.
+    /// The settings of one instance's metadata service; `None` if AWS does not say.
     pub async fn metadata_options(&self, id: &InstanceId) -> Result<Option<MetadataOptions>, Failure> {
         let answer = self.caller.call(self.client.describe_instances().instance_ids(id.as_str()).send()).await?;
         let mut instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
@@ -180,7 +180,7 @@ impl Ec2 {
         }))
     }
 
-    /// Those that the filter admits.
+    /// The Spot requests that match the filter.
     pub(super) async fn describe_spot_instance_requests(
         &self,
         filter: Filter,
@@ -190,8 +190,8 @@ impl Ec2 {
         self.caller.pages(page, |answer| (answer.spot_instance_requests, answer.next_token)).await
     }
 
-    /// All of the account's for an empty list. One that AWS does not know is left out: named as SubnetIds one such would make
-    /// AWS refuse them all.
+    /// The subnets with these ids, or all of the account for an empty list. An unknown id is skipped, because it goes
+    /// into a filter: in `SubnetIds` it would make AWS reject the whole list.
     pub async fn describe_subnets(&self, ids: &[String]) -> Result<Vec<Subnet>, Failure> {
         let filters = (!ids.is_empty()).then(|| vec![one_of("subnet-id", ids)]);
         let asked = self.client.describe_subnets().set_filters(filters);

@@ -1,8 +1,8 @@
-//! Launch templates with their pools, between AWS's three spellings of them (EC2 Fleet's, Spot Fleet's, CreateFleet's)
-//! and ours.
+//! Launch templates with their pools, between AWS's three spellings (EC2 Fleet's, Spot Fleet's, CreateFleet's) and
+//! ours.
 //!
-//! No calls here. Invariant: what a fleet says of where and what it launches reaches CreateFleet unchanged; what the model
-//! does not know is left to the launch template.
+//! It makes no calls. Invariant: what a fleet says about what it launches, and where, reaches CreateFleet unchanged.
+//! What the model does not know is left to the launch template.
 
 use aws_sdk_ec2::types::{
     FleetLaunchTemplateConfig, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverrides,
@@ -27,7 +27,7 @@ pub(super) fn of_spot_fleet(config: &LaunchTemplateConfig) -> Option<LaunchConfi
     Some(LaunchConfiguration { template, overrides: config.overrides().iter().flat_map(spot_fleet_override).collect() })
 }
 
-/// The configurations for a fleet of one instance. A weight below one would launch two, so then no weight is sent.
+/// The configurations for a fleet of one instance. If a weight is below one no weight is sent: it would launch two.
 pub(super) fn for_one_instance(configurations: &[LaunchConfiguration]) -> Vec<FleetLaunchTemplateConfigRequest> {
     let mut overrides = configurations.iter().flat_map(|configuration| &configuration.overrides);
     let weighted = overrides.all(|wanted| wanted.weight_hundredths.is_none_or(|weight| weight >= ONE));
@@ -91,7 +91,7 @@ fn spot_fleet_override(wanted: &LaunchTemplateOverrides) -> Vec<LaunchOverride> 
     one_each(&pools)
 }
 
-/// An override of a fleet may name several subnets or zones, separated by commas; one of an instant fleet names one.
+/// Splits an override with several subnets or zones, separated by commas. An instant fleet takes one each.
 fn one_each(pools: &LaunchOverride) -> Vec<LaunchOverride> {
     let parts = |list: &Option<String>| -> Vec<Option<String>> {
         let parts = list.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty());

@@ -1,7 +1,7 @@
 //! Launching from a launch template: an instant fleet of one, and what the template says.
 //!
-//! An instant fleet is never deleted: that would terminate what it launched. Invariant: one client token, one set of
-//! parameters; both are the caller's.
+//! An instant fleet is never deleted: that would terminate its instance. Invariant: one client token goes with one set
+//! of parameters; the caller makes both.
 
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
@@ -18,28 +18,28 @@ use crate::core::plan::{TemplateMarket, TemplateTraits};
 use crate::core::policy::TemplateNames;
 use crate::core::retry::{Failure, FailureKind, VERSION_NOT_FOUND};
 
-/// One version of a launch template, as far as it matters to a successor. Whatever it does not say has to come
-/// from somewhere else at the launch.
+/// The parts of a launch template version that matter to a successor. What is absent has to come from elsewhere at the
+/// launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateFacts {
     /// `lt-...`
     pub id: String,
     pub name: String,
-    /// The number that `$Default` or `$Latest` stood for.
+    /// The number behind `$Default` or `$Latest`.
     pub version: i64,
     pub instance_type: Option<String>,
     pub image_id: Option<String>,
     /// The subnet of its first network interface.
     pub subnet_id: Option<String>,
-    /// ARN or name: who launches from the template must be allowed to pass its role.
+    /// ARN or name. Whoever launches from the template must be allowed to pass its role.
     pub instance_profile: Option<String>,
     pub traits: TemplateTraits,
     pub names: TemplateNames,
 }
 
 impl Ec2 {
-    /// CreateFleet of type `instant` for one instance. AWS answers with instances, errors, or both, and with neither
-    /// while a repeat of the same token is still at work.
+    /// Calls CreateFleet of type `instant` for one instance. AWS answers with instances, errors, or both. It answers
+    /// with neither while a call with the same token is still at work.
     pub async fn create_fleet(&self, fleet: &InstantFleet, client_token: &str) -> Result<Launched, Failure> {
         let call = self.creating_fleet(fleet).client_token(client_token);
         let answer = self.caller.call(call.send()).await?;
@@ -47,7 +47,7 @@ impl Ec2 {
         Ok(Launched::new(instances, answer.errors().iter().map(error)))
     }
 
-    /// Tells whether CreateFleet would be allowed; not whether what EC2 asks IAM for when it launches is.
+    /// Tells whether CreateFleet would be allowed, but not whether EC2's own checks at the launch would pass.
     pub async fn create_fleet_dry_run(&self, fleet: &InstantFleet) -> Result<(), Failure> {
         would_be_done(self.caller.call(self.creating_fleet(fleet).dry_run(true).send()).await)
     }
@@ -65,7 +65,7 @@ impl Ec2 {
         }
     }
 
-    /// DescribeLaunchTemplateVersions of one; `None` if there is no such template or version.
+    /// Calls DescribeLaunchTemplateVersions for one version; `None` if there is no such template or version.
     pub async fn describe_launch_template(&self, template: &LaunchTemplate) -> Result<Option<TemplateFacts>, Failure> {
         match self.launch_template_version(template).await {
             Err(failure) if is_missing(&failure) => Ok(None),

@@ -1,7 +1,7 @@
-//! AWS's side: one client struct a service edge, over connections, credentials and a clock that they share.
+//! The clients of AWS: one struct for each service, over shared connections, credentials and a clock.
 //!
-//! A file here speaks to one service and decides nothing: each function is one API call (or the pages of one), named
-//! after it. Invariant: one attempt a call, and no call outlives its limit, but for a name's first look-up.
+//! A file here speaks to one service and decides nothing: each function is one API call (or its pages), named after it.
+//! Invariant: each call is one attempt within its limit; only a name's first look-up may take longer.
 
 pub mod autoscaling;
 pub mod client;
@@ -53,23 +53,23 @@ use self::instance_profile::InstanceProfile;
 use self::names::Names;
 use self::tally::Tally;
 
-/// A call's limit where there is no reason for another: see [`Aws::within`].
+/// The default time limit of a call: see [`Aws::within`].
 pub const LIMIT: Duration = Duration::from_secs(3);
 
-/// Names the metadata service, in every SDK.
+/// The variable that names the metadata service, in every SDK.
 const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
-/// The clients are made from these. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
+/// The parameters of the clients. `AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`,
 /// `AWS_CA_BUNDLE` and the proxy variables keep their meaning.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The instance's, used where neither the environment nor the profile names one.
+    /// The instance's region, used where neither the environment nor the profile names one.
     pub region: String,
     /// AWS's time; the metadata client's answers may teach it too.
     pub clock: Clock,
-    /// All services here, before any variable: a stand-in for AWS on loopback.
+    /// One endpoint for all services, which overrides the variables: a stand-in for AWS on loopback.
     pub endpoint_url: Option<String>,
-    /// The metadata service from which credentials may come, before `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    /// The metadata service for credentials, which overrides `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub metadata_endpoint: Option<String>,
     /// The counter of the calls.
     pub tally: Tally,
@@ -80,13 +80,13 @@ impl Connection {
         Self { region: region.into(), clock, endpoint_url: None, metadata_endpoint: None, tally: Tally::default() }
     }
 
-    /// The same, with credentials from where the metadata has answered last: nobody tries two addresses again.
+    /// Makes parameters with credentials from the metadata address that answered last, so none is tried again.
     pub fn with_metadata_of(imds: &Imds, region: impl Into<String>, clock: Clock) -> Self {
         Self { metadata_endpoint: Some(imds.endpoint().to_owned()), ..Self::new(region, clock) }
     }
 }
 
-/// All edges to AWS, built once. Making them makes no call and loads no credentials.
+/// The clients of all services. Making them calls nothing and loads no credentials.
 #[derive(Clone, Debug)]
 pub struct Aws {
     pub region: String,
@@ -99,7 +99,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
+    /// Makes the clients. Errs when `AWS_CA_BUNDLE` or the metadata endpoint cannot be used.
     pub async fn connect(connection: Connection) -> anyhow::Result<Self> {
         let Connection { region, clock, endpoint_url, metadata_endpoint, tally } = connection;
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
@@ -117,7 +117,7 @@ impl Aws {
             .no_credentials()
             .identity_cache(IdentityCache::no_cache())
             .time_source(clock.clone())
-            // The clock corrects already; two corrections would add up.
+            // Our clock corrects the skew already; two corrections would add up.
             .disable_clock_skew_correction(true)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())

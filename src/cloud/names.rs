@@ -1,7 +1,8 @@
-//! Names to addresses, by the system's resolver: found in quiet times, kept, and used when the resolver is slow or dead.
+//! Names to addresses, by the system's resolver: found in quiet times, kept, and used when the resolver is slow or
+//! dead.
 //!
-//! Invariants: a look-up goes on in the background, whoever stopped waiting for it, so the next try finds its result; one
-//! look-up of a name at a time; and an address that was found once is never waited for longer than [`FRESH`].
+//! Invariants: a look-up continues if its caller stops waiting, so the next try finds its result; one look-up of a name
+//! runs at a time; where old addresses are known nobody waits longer than [`FRESH`] for new ones.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-/// The resolver of the C library asks a dead server for five seconds before it asks the next one, and a second time after
-/// both: so long a name is waited for that was never found.
+/// The wait for a name without known addresses. The C library's resolver waits five seconds for a dead server before it
+/// asks the next one, and asks both a second time.
 pub(super) const NAME_LIMIT: Duration = Duration::from_secs(15);
 /// The wait for fresh addresses where older ones are known.
 const FRESH: Duration = Duration::from_millis(250);
-/// Nobody asks for so many names; a redirecting or hostile party cannot fill the memory.
+/// More names than anybody needs, so that a redirecting or hostile party cannot fill the memory.
 const MOST_NAMES: usize = 64;
 
 type Resolved = Result<Vec<IpAddr>, String>;
@@ -41,15 +42,15 @@ impl Default for Names {
     }
 }
 
-/// Asks on a thread, because the C library waits.
+/// Asks the C library on a thread, because its call blocks.
 fn ask_the_system(name: String) -> Resolving {
     let find = move || (name.as_str(), 0).to_socket_addrs().map(|all| all.map(|address| address.ip()).collect());
     let found = on_a_thread("names", find);
     Box::pin(async move { found.await? })
 }
 
-/// Begins work that waits for a disk or the C library, on a thread of its own. One that cannot be had is an error, where
-/// tokio's own way panics.
+/// Starts work that blocks on a disk or the C library, on its own thread. If no thread can start this returns an error;
+/// tokio's `spawn_blocking` would panic.
 pub(super) fn on_a_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -72,8 +73,8 @@ struct NameTable {
 struct KnownName {
     /// The addresses that were found last.
     addresses: Vec<IpAddr>,
-    /// The number of times they were given out: each time another one comes first, so that one dead address is not the
-    /// only one tried.
+    /// The number of times they were returned. Each time another address comes first, so that a dead one is not always
+    /// tried alone.
     given: usize,
     look_up: Option<NameLookUp>,
 }
@@ -84,7 +85,7 @@ struct NameLookUp {
     result: watch::Receiver<Option<Resolved>>,
 }
 
-/// The time in which anybody waited for a name that was never found.
+/// The time in which anybody waited for a name without known addresses.
 #[derive(Default)]
 struct Waits {
     waiting: usize,
@@ -93,7 +94,7 @@ struct Waits {
 }
 
 impl Names {
-    /// The addresses of a name: fresh ones, or those of earlier.
+    /// The addresses of a name: fresh ones, or the last known.
     pub(super) async fn find(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let (look_up, is_known) = self.look_up(name);
         let limit = if is_known { FRESH.saturating_sub(look_up.since.elapsed()) } else { NAME_LIMIT };
@@ -109,7 +110,7 @@ impl Names {
         }
     }
 
-    /// The result of `work` within `limit`, which does not count the wait for a name that was never found.
+    /// The result of `work` within `limit`. The wait for a name without known addresses does not count.
     pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let (mut left, mut added) = (limit, Duration::ZERO);
@@ -130,7 +131,7 @@ impl Names {
         self.lock().waits.total()
     }
 
-    /// The look-up under way, or a new one; and whether addresses of earlier are known.
+    /// The running look-up, or a new one; and whether old addresses are known.
     fn look_up(&self, name: &str) -> (NameLookUp, bool) {
         let mut shared = self.lock();
         if shared.names.len() >= MOST_NAMES && !shared.names.contains_key(name) {
@@ -146,7 +147,7 @@ impl Names {
         entry.look_up = Some(look_up.clone());
         let (names, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
-            // In a task of its own: a look-up that dies is an error, too.
+            // The look-up has its own task, so that its panic becomes an error.
             let found = match tokio::spawn((names.ask)(name.clone())).await {
                 Ok(Ok(addresses)) => Ok(addresses),
                 Ok(Err(error)) => Err(format!("the name {name} was not found: {error}")),
@@ -179,7 +180,7 @@ impl Names {
         Some(addresses)
     }
 
-    /// Nothing that panics is done while it is locked.
+    /// Nothing panics while this lock is held.
     fn lock(&self) -> MutexGuard<'_, NameTable> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +199,7 @@ impl Waits {
     }
 }
 
-/// Somebody waits as long as this lives.
+/// Counts one waiting caller as long as it lives.
 struct WaitGuard<'a>(&'a Names);
 
 impl WaitGuard<'_> {

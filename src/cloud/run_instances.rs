@@ -1,9 +1,8 @@
-//! RunInstances of one instance from a launch template: the call by which most instances came to be, and the last resort
-//! where CreateFleet does not take a template.
+//! RunInstances for one instance of a launch template. It is the last resort where CreateFleet rejects a template.
 //!
-//! A template that cannot be launched as it stands (on Spot only and wanted on demand, or with types selected by attributes)
-//! is read, and spelled out without what is in the way. What a person keeps in it, user data among it, goes back to AWS and
-//! nowhere else. Invariant: one client token, one set of parameters; both are the caller's.
+//! Some templates cannot be launched as they are: they ask for Spot while on demand is wanted, or select types by
+//! attributes. They are read and sent as parameters without the obstacle. Their contents, also user data, go to AWS
+//! only. Invariant: one client token goes with one set of parameters; the caller makes both.
 
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
@@ -30,7 +29,7 @@ use crate::core::plan::TEMPLATE_TAG;
 use crate::core::retry::Failure;
 
 impl Ec2 {
-    /// One instance. AWS answers a repeat of the token with the same one.
+    /// Launches one instance. If the token repeats, AWS answers with the same instance.
     pub async fn run_instances(&self, launch: &SingleLaunch, client_token: &str) -> Result<Launched, Failure> {
         let call = self.running(launch).await?.client_token(client_token);
         let answer = self.caller.call(call.send()).await?;
@@ -38,7 +37,7 @@ impl Ec2 {
         Ok(Launched { instances: instances.collect(), errors: Vec::new() })
     }
 
-    /// Tells whether that would be allowed, with the tags and the role that the instance gets.
+    /// Tells whether RunInstances would be allowed, with the tags and the role of the instance.
     pub async fn run_instances_dry_run(&self, launch: &SingleLaunch) -> Result<(), Failure> {
         let call = self.running(launch).await?.dry_run(true);
         would_be_done(self.caller.call(call.send()).await)
@@ -63,12 +62,12 @@ impl Ec2 {
     }
 }
 
-/// The version that was read: `$Latest` may be another one a moment later.
+/// Names the version that was read: `$Latest` may be another one a moment later.
 fn specification(template: &LaunchTemplate) -> LaunchTemplateSpecification {
     LaunchTemplateSpecification::builder().launch_template_id(&template.id_or_name).version(&template.version).build()
 }
 
-/// A request of type `one-time`, whatever the template says: one of type `persistent` would launch again by itself.
+/// A request of type `one-time`, whatever the template says: a `persistent` request would launch again by itself.
 fn once_on_spot(max_price: Option<&str>) -> InstanceMarketOptionsRequest {
     let options = SpotMarketOptions::builder()
         .spot_instance_type(SpotInstanceType::OneTime)
@@ -83,8 +82,8 @@ fn tagged(launch: &SingleLaunch, more: Vec<Tag>) -> TagSpecification {
     TagSpecification::builder().resource_type(ResourceType::Instance).set_tags(Some(tags.chain(ours).collect())).build()
 }
 
-/// The subnet of the pool. Where the template describes interfaces, RunInstances wants it in the first of them; one that is
-/// described with a subnet keeps that.
+/// Sets the pool's subnet. If the template describes interfaces RunInstances wants the subnet in the first of them; a
+/// subnet in the description stays.
 fn with_interfaces(
     call: RunInstancesFluentBuilder,
     data: &ResponseLaunchTemplateData,
@@ -101,7 +100,7 @@ fn with_interfaces(
     }
 }
 
-/// Everything that the template says, without its Spot options, its tags on Spot requests and its selection of types.
+/// Copies the template into the call, without Spot options, tags on Spot requests and the selection of types.
 fn spelled_out(
     call: RunInstancesFluentBuilder,
     data: &ResponseLaunchTemplateData,
@@ -191,8 +190,8 @@ fn device(described: &LaunchTemplateBlockDeviceMapping) -> BlockDeviceMapping {
     handed_on!(described => BlockDeviceMapping::builder(), device_name virtual_name no_device).set_ebs(ebs).build()
 }
 
-/// Everything but addresses and prefixes that are named: no second instance can have them. An interface that is named
-/// lies in a subnet already.
+/// Copies an interface without its fixed addresses and prefixes: no second instance can have them. An interface with an
+/// id is in a subnet already.
 fn interface(
     described: &LaunchTemplateInstanceNetworkInterfaceSpecification,
     subnet_id: Option<&str>,
@@ -251,8 +250,8 @@ fn metadata_options(described: &LaunchTemplateInstanceMetadataOptions) -> Instan
         .build()
 }
 
-/// The template's tags but those on Spot requests, and on the instance ours. AWS does not tag what was not launched from the
-/// template itself with its id: a tag of ours says it to the successor.
+/// The template's tags without those on Spot requests, and ours on the instance. AWS adds the template's id only to
+/// direct launches from a template, so a tag of ours names it to the successor.
 fn tag_specifications(
     data: &ResponseLaunchTemplateData,
     template: &LaunchTemplate,
@@ -273,7 +272,7 @@ fn tag_specifications(
     others.chain([tagged(launch, on_instance)]).collect()
 }
 
-/// A list as AWS wants it: left out where it is empty.
+/// The list, or `None` if it is empty: AWS wants an empty list left out.
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     Some(list).filter(|list| !list.is_empty())
 }

@@ -1,6 +1,6 @@
 //! Spot Fleet: the request that owns this instance, its members, and its target capacity.
 //!
-//! As with EC2 Fleet, what is written is the caller's, and nothing is sent but what the caller wants changed.
+//! As with EC2 Fleet, the caller decides what to write, and a request holds only what is to change.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::core::model::{ExcessCapacity, Fleet, FleetCapacity, FleetChange, Targ
 use crate::core::retry::Failure;
 
 impl Ec2 {
-    /// DescribeSpotFleetRequests of one; `None` if there is no such request.
+    /// Calls DescribeSpotFleetRequests for one request; `None` if there is no such request.
     pub async fn describe_spot_fleet_request(&self, id: &str) -> Result<Option<Fleet>, Failure> {
         let asked = self.client.describe_spot_fleet_requests().spot_fleet_request_ids(id);
         let page = |token| asked.clone().set_next_token(token).send();
@@ -85,7 +85,7 @@ fn fleet(id: &str, described: &SpotFleetRequestConfig, now: Timestamp) -> Result
     })
 }
 
-/// The highest of several weights of one type counts: too little raised launches too few.
+/// The weights by type. Of several weights the highest counts: too small a raise would launch too few.
 fn specification_weights(config: &SpotFleetRequestConfigData) -> BTreeMap<String, u32> {
     let mut weights: BTreeMap<String, u32> = BTreeMap::new();
     for specification in config.launch_specifications() {

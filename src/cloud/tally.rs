@@ -1,7 +1,7 @@
-//! Counts calls to AWS by action and by what came of them, for whoever wants to know, and keeps IAM's word on each action.
+//! Counts calls to AWS by action and result, for metrics, and keeps IAM's last answer on each action.
 //!
-//! Invariant: every call that is begun is counted once, also one that nobody waits for any more; an action's name is one
-//! of [`ACTIONS`].
+//! Invariant: every call that begins is counted once, even if nobody waits for it any more; an action's name is one of
+//! [`ACTIONS`].
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::retry::FailureKind;
 
-/// The name of an action that is none of these.
+/// The name of any action that is not in [`ACTIONS`].
 const OTHER: &str = "other";
 
-/// All actions that this program calls, and one for those that are not among them.
+/// All actions that this program calls, and [`OTHER`].
 pub(crate) const ACTIONS: [&str; 32] = [
     "AttachInstances",
     "CompleteLifecycleAction",
@@ -51,8 +51,8 @@ pub(crate) const ACTIONS: [&str; 32] = [
 
 type CountCall = dyn Fn(&'static str, Option<FailureKind>) + Send + Sync;
 
-/// Told of each call when it is over: its action, and how it failed if it did. The default one tells nobody. Its copies share
-/// what IAM has answered.
+/// Reports each call when it ends: its action, and the kind of its failure. The default one reports to nobody. Its
+/// copies share IAM's answers.
 #[derive(Clone, Default)]
 pub struct Tally {
     count: Option<Arc<CountCall>>,
@@ -64,13 +64,13 @@ impl Tally {
         Self { count: Some(Arc::new(count)), ..Self::default() }
     }
 
-    /// IAM's last word on an action: what AWS has looked at was allowed, whatever it answered. `None` where there is no
-    /// word yet.
+    /// IAM's last answer on an action; `None` before the first. An action counts as allowed also if AWS rejected the
+    /// call for another reason.
     pub fn is_allowed(&self, action: &str) -> Option<bool> {
         self.iam_answers.lock().unwrap_or_else(PoisonError::into_inner).get(action).copied()
     }
 
-    /// A call whose error is `E`. To be ended with what came of it; dropped, it counts as one without an answer.
+    /// Begins a call whose error type is `E`. The caller ends it with its result; if dropped it counts as unanswered.
     pub(super) fn begin<E>(&self) -> Begun<'_> {
         Begun { tally: self, action: action::<E>(), failure: Some(FailureKind::Unanswered) }
     }
@@ -112,8 +112,8 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// The SDK names each operation's error after the action: `aws_sdk_ec2::operation::create_tags::CreateTagsError`. So no
-/// call has to name its action a second time, and none can name a wrong one.
+/// The SDK names each operation's error after the action: `aws_sdk_ec2::operation::create_tags::CreateTagsError`. So
+/// the type gives the name, and no call can name a wrong one.
 fn action<E>() -> &'static str {
     let name = type_name::<E>().rsplit("::").next().and_then(|name| name.strip_suffix("Error"));
     ACTIONS.into_iter().find(|action| Some(*action) == name).unwrap_or(OTHER)

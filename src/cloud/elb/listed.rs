@@ -1,5 +1,5 @@
-//! The target groups that somebody lists, by name or ARN, as DescribeTargetGroups describes them; or, where IAM lets nobody
-//! describe them, as far as their targets tell.
+//! The target groups that somebody lists by name or ARN, read with DescribeTargetGroups. If IAM denies that call, only
+//! their targets describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ impl Elb {
                     groups.insert(known.target_group.clone(), as_known(known));
                 }
                 None if !is_arn => names.push(named.clone()),
-                // AWS refuses a whole list for an ARN of another service, as VPC Lattice's.
+                // AWS rejects a whole list for one ARN of another service, such as VPC Lattice.
                 None if TargetGroupArn::new(named.as_str()).is_of_elb() => arns.push(named.clone()),
                 None => missing.push(named.clone()),
             }
@@ -44,7 +44,7 @@ impl Elb {
             };
             groups.extend(described.into_iter().map(|group| (group.arn.clone(), group)));
         }
-        // Its load balancers may have changed. Where AWS does not tell this time, what was known stands.
+        // The load balancers of a known group may have changed. If AWS does not answer now, the old ones stay.
         for asked in again.chunks(BATCH) {
             let described = self.describe_some(asked, &mut Vec::new()).await.unwrap_or_default();
             groups.extend(described.into_iter().map(|it| (it.arn.clone(), TargetGroup { vpc_id: None, ..it })));
@@ -52,8 +52,8 @@ impl Elb {
         Ok(groups.into_values().collect())
     }
 
-    /// AWS refuses a whole list for one group that is not there, and does not say which: then each is asked alone, as where
-    /// it tells of fewer. What is neither `instance` nor `ip` is passed over.
+    /// AWS rejects a whole list for one missing group, and does not say which. Then, or when it answers with fewer
+    /// groups, this asks for each group alone. It skips groups that are neither `instance` nor `ip`.
     async fn describe_some(&self, asked: &[String], missing: &mut Vec<String>) -> Result<Vec<TargetGroup>, Failure> {
         match self.describe_target_groups(asked).await {
             Err(failure) if failure.kind == FailureKind::Rejected => {}
@@ -71,7 +71,7 @@ impl Elb {
         Ok(groups)
     }
 
-    /// `ids` are ARNs or names, not both.
+    /// Calls DescribeTargetGroups. `ids` are all ARNs or all names.
     async fn describe_target_groups(&self, ids: &[String]) -> Result<Vec<Described>, Failure> {
         let asked = match ids.first() {
             Some(first) if first.starts_with("arn:") => {
@@ -84,7 +84,7 @@ impl Elb {
     }
 }
 
-/// A group as it was known before: it is ours.
+/// The group of a registration of ours.
 fn as_known(known: &Registration) -> TargetGroup {
     TargetGroup {
         arn: known.target_group.clone(),
@@ -101,7 +101,7 @@ fn as_known(known: &Registration) -> TargetGroup {
     }
 }
 
-/// A group whose ARN is all that is known. It may be behind a Network Load Balancer, for which a target waits longest.
+/// A group of which only the ARN is known. It may be behind a Network Load Balancer, for which a target waits longest.
 fn undescribed(arn: &str, failure: &Failure) -> TargetGroup {
     TargetGroup {
         arn: TargetGroupArn::new(arn),

@@ -1,6 +1,6 @@
 //! The load balancers that use target groups: the zones that they serve.
 //!
-//! Invariant: one load balancer that is gone makes none of the others unknown.
+//! Invariant: if one load balancer is gone, the zones of the others are still found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ impl Elb {
         for asked in arns.chunks(BATCH) {
             match self.zones_of_some(asked).await {
                 Ok(zones) => zones_of.extend(zones),
-                // One that is gone makes AWS refuse the whole list.
+                // AWS rejects the whole list if one load balancer is gone.
                 Err(failure) if failure.kind == FailureKind::Rejected && asked.len() > 1 => {
                     for one in asked {
                         match self.zones_of_some(std::slice::from_ref(one)).await {

@@ -1,6 +1,4 @@
-//! This instance as a target of groups that name it, by the description of these groups alone.
-//!
-//! What target health shows is not asked here. Invariant: every port is named.
+//! Registrations of this instance that are presumed from the groups' description alone.
 
 use super::{Elb, FoundRegistrations, SearchScope};
 use crate::core::config::ListedTargetGroup;
@@ -9,9 +7,9 @@ use crate::core::ours;
 use crate::core::retry::Failure;
 
 impl Elb {
-    /// This instance as a target of each group on the ports that the configuration lists, else on the group's own: one call
-    /// for twenty groups. An owner registers there what it launches, and a person says so of the groups that the configuration
-    /// lists. Where that is wrong a deregistration does no harm, and its proof finds every other port.
+    /// Presumes a registration in each group, on the ports that the configuration lists, else on the group's own: one
+    /// call for twenty groups. An owner registers in its groups what it launches, and a person says the same of
+    /// configured groups. If a presumption is wrong, deregistration does no harm, and its proof finds every other port.
     pub async fn presumed_registrations(
         &self,
         identity: &Identity,
@@ -24,8 +22,8 @@ impl Elb {
         Ok(found)
     }
 
-    /// This instance as it is to be registered in each of these groups, and the groups that cannot hold it: there is none of
-    /// that name, or it is of another type than `instance` and `ip`. One registration a group, with every port named.
+    /// The registrations to make in these groups, one a group with every port named, and the groups that cannot hold
+    /// this instance. Such a group does not exist, or its type is neither `instance` nor `ip`.
     pub async fn registrations_to_make(
         &self,
         identity: &Identity,
@@ -34,7 +32,7 @@ impl Elb {
         let mut found = FoundRegistrations::default();
         let groups = self.groups(&SearchScope::Configured(entries.to_vec()), &[], &mut found).await?;
         for group in groups {
-            // On which port, and by which id, nobody knows.
+            // Without a description neither the port nor the kind of target id is known.
             if let Some(failure) = group.undescribed {
                 return Err(failure);
             }

@@ -1,6 +1,4 @@
-//! A scan of every target group of the account and region, where nobody has named one: one call after the other, at a speed.
-//!
-//! Invariant: a throttled answer costs a pause, not the scan: it goes on where it was.
+//! A scan of every target group of the account and region, where nobody has named one: one call after the other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,9 +9,9 @@ use crate::core::model::{Identity, Registration};
 use crate::core::ours::TargetGroup;
 use crate::core::retry::{Failure, FailureKind, fraction, seed, takes_turns};
 
-/// The pause between two calls of a lone instance: four a second of the account's ten.
+/// The pause between two calls of a lone instance: four calls a second of the account's ten.
 const SHORTEST: Duration = Duration::from_millis(250);
-/// All instances of one owner together make so many calls a second.
+/// The calls a second of all instances of one owner together.
 const TOGETHER_PER_SECOND: u32 = 4;
 /// The calls a second of all instances together, in a scan that nobody waits for.
 const SLOWLY_TOGETHER_PER_SECOND: u32 = 1;
@@ -24,20 +22,20 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanSpeed {
     pause: Duration,
-    /// The whole takes at least so long.
+    /// The least time that the whole scan takes.
     over: Option<Duration>,
-    /// Many may scan in the same moment: what nothing depends on yet is left to a later round.
+    /// Many instances may scan at the same moment, so reads that nothing depends on yet wait for a later round.
     pub puts_off: bool,
 }
 
 impl ScanSpeed {
-    /// The speed where no other way tells the registrations of this instance: its share of the bucket.
+    /// The speed of a scan that is the only way to find this instance's registrations: its share of the bucket.
     pub fn last_way(fellows: Option<usize>) -> ScanSpeed {
         let pause = share(fellows, TOGETHER_PER_SECOND).clamp(SHORTEST, LONGEST);
         ScanSpeed { pause, over: None, puts_off: fellows.is_some_and(takes_turns) }
     }
 
-    /// The speed of a scan beside what is known already, over a long while.
+    /// The speed of a scan, over a long time, that adds to registrations already known.
     pub fn slow(fellows: Option<usize>, over: Duration) -> ScanSpeed {
         let pause = share(fellows, SLOWLY_TOGETHER_PER_SECOND).max(SHORTEST);
         ScanSpeed { pause, over: Some(over), puts_off: false }
@@ -47,7 +45,7 @@ impl ScanSpeed {
         self.over.is_some()
     }
 
-    /// The pause before the next call, where each group takes one.
+    /// The pause before the next call; each group takes one call.
     pub(crate) fn pause(self, groups: usize, chance: f64) -> Duration {
         let calls = u32::try_from(groups).unwrap_or(u32::MAX).max(1);
         let spread = self.over.map_or(Duration::ZERO, |over| over / calls);
@@ -62,7 +60,7 @@ fn share(fellows: Option<usize>, per_second: u32) -> Duration {
 
 /// The position of a scan.
 struct Cursor {
-    /// The page to ask for next, the first one being `None`; nothing where every page was read.
+    /// The next page, whose marker is `None` for the first page; `None` after the last page.
     page: Option<Option<String>>,
     pages: usize,
     /// The groups that are still to be asked.
@@ -71,8 +69,8 @@ struct Cursor {
 }
 
 impl Elb {
-    /// This instance's registrations in every target group, as [`Elb::find_registrations`] tells them.
-    /// What is throttled is asked again after growing pauses.
+    /// Finds this instance's registrations in every target group, like [`Elb::find_registrations`]. It repeats
+    /// throttled calls after growing pauses.
     pub async fn scan(
         &self,
         identity: &Identity,
@@ -98,7 +96,7 @@ impl Elb {
         Ok(found)
     }
 
-    /// One call; what fails stays where it is.
+    /// Makes one call. If the call fails the cursor does not move.
     async fn step(
         &self,
         identity: &Identity,

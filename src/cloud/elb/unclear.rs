@@ -1,24 +1,24 @@
-//! The reasons why it is not known whether this instance is in a target group. Data.
+//! The reasons why a search cannot tell whether this instance is in a target group.
 
 use crate::core::retry::Failure;
 
-/// The reason why it is not known whether this instance is in a target group.
+/// The reason why a group is unclear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnclearReason {
-    /// The group holds this instance's address, and which VPC this instance is in is not known.
+    /// The group holds this instance's address, but this instance's VPC is not known.
     Vpc,
-    /// The group holds IPv6 addresses, and this instance's are not known.
+    /// The group holds IPv6 addresses, but this instance's are not known.
     Addresses,
-    /// AWS refuses to tell of the group.
+    /// AWS rejects the call for this group.
     Refused(Failure),
-    /// AWS has not told of the group this time.
+    /// AWS has not answered for the group this time.
     Untold(Failure),
-    /// The instance is in it, on the ports that target health shows. Nothing else is known of the group.
+    /// This instance is in the group, on the ports that target health shows. Nothing else is known of the group.
     Undescribed(Failure),
 }
 
 impl UnclearReason {
-    /// The failure, where asking again in a moment may tell.
+    /// The failure, if another call in a moment may succeed.
     pub fn to_ask_again(&self) -> Option<Failure> {
         match self {
             UnclearReason::Untold(failure) => Some(failure.clone()),
@@ -29,7 +29,7 @@ impl UnclearReason {
         }
     }
 
-    /// Tells whether another look may find this instance in the group.
+    /// Tells whether another search may find this instance in the group.
     pub fn is_open(&self) -> bool {
         matches!(self, UnclearReason::Untold(_) | UnclearReason::Addresses)
     }

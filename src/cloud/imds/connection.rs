@@ -1,7 +1,7 @@
 //! Requests to the metadata service, over one connection that is kept: plain HTTP/1.1, no proxy, no redirects.
 //!
-//! A connection goes on in the task of its request alone. Between two requests nothing runs for it: an end of it shows at the
-//! next request, which opens another one. Invariant: a request that was sent is not sent again.
+//! A connection runs only inside the task of its request. Between two requests nothing runs; if it has ended, the next
+//! request notices and opens another one. Invariant: a request that was sent is not sent again.
 
 use std::error::Error;
 use std::fmt;
@@ -17,7 +17,7 @@ use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// The reason why there is no answer, or no end of it.
+/// The reason why an answer, or its end, is missing.
 pub(super) type Broken = Box<dyn Error + Send + Sync>;
 
 type Body = Empty<Bytes>;
@@ -34,8 +34,8 @@ pub(super) struct Connection {
 }
 
 impl Idle {
-    /// Sends the request over the idle connection, or over a new one to this URL's host, and returns the beginning of
-    /// the answer.
+    /// Sends the request over the idle connection, or over a new one to the host of this URL. Returns when the answer's
+    /// head is there.
     pub(super) async fn send(
         &self,
         endpoint: &str,
@@ -44,7 +44,7 @@ impl Idle {
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut connection) = idle {
             match connection.send(request.clone()).await {
-                // It has ended since, and nothing was sent.
+                // The idle connection has ended, and nothing was sent.
                 Err(error) if error.is_canceled() || error.is_closed() => {}
                 answer => return Ok((connection, answer?)),
             }
@@ -54,7 +54,7 @@ impl Idle {
         Ok((connection, answer))
     }
 
-    /// Keeps a connection whose answer is read to its end.
+    /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(&self, connection: Connection) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
@@ -70,7 +70,7 @@ impl Connection {
     async fn open(endpoint: &str) -> Result<Connection, Broken> {
         let endpoint: Uri = endpoint.parse()?;
         let (host, port) = (endpoint.host().unwrap_or_default(), endpoint.port_u16().unwrap_or(80));
-        // An IPv6 address stands in brackets.
+        // `host` has the brackets of an IPv6 address.
         let stream = TcpStream::connect(format!("{host}:{port}")).await?;
         let (sender, wire) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Connection { sender, wire: Some(wire) })
@@ -85,7 +85,7 @@ impl Connection {
         with_wire(wire, answer).await
     }
 
-    /// Reads the body to its end; `None` is one of more than `limit` bytes.
+    /// Reads the body to its end; `None` if it has more than `limit` bytes.
     pub(super) async fn read(&mut self, mut body: Incoming, limit: usize) -> Result<Option<Vec<u8>>, Broken> {
         let read = async {
             let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ impl Connection {
     }
 }
 
-/// Does the work, and the wire's part in it until that has ended.
+/// Does the work, and drives the connection until the work is done.
 async fn with_wire<T>(wire: &mut Option<Http1>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|context| {
@@ -110,7 +110,7 @@ async fn with_wire<T>(wire: &mut Option<Http1>, work: impl Future<Output = T>) -
             return Poll::Ready(result);
         }
         if wire.as_mut().is_some_and(|wire| Pin::new(wire).poll(context).is_ready()) {
-            // Its drop tells those that wait for it.
+            // Dropping the connection wakes the work with an error.
             *wire = None;
         }
         work.as_mut().poll(context)

@@ -1,7 +1,7 @@
-//! This instance's identity, by the identity document and the items beside it.
+//! This instance's identity, from the identity document and single metadata items.
 //!
-//! Invariant: everything is bounded before it is used in a URL, a header or a call. Only the instance's id and its region
-//! have to be known; what else is missing is no reason not to work.
+//! Invariant: every value is checked before it is used in a URL, a header or a call. Only the instance's id and its
+//! region are required; the program works without the other values.
 
 use std::net::Ipv6Addr;
 
@@ -12,13 +12,12 @@ use super::{Imds, ImdsError, LIMIT};
 use crate::core::model::{Identity, InstanceId, LifeCycle};
 
 const LONGEST: usize = 64;
-/// No more than this many network interfaces are asked for their addresses, and this many addresses of each taken:
-/// bounds of ours.
+/// The most network interfaces that are asked for their addresses, and the most addresses of each: bounds of ours.
 const MOST_INTERFACES: usize = 15;
 const MOST_ADDRESSES: usize = 50;
 const INTERFACES: &str = "latest/meta-data/network/interfaces/macs/";
 
-/// Items of the network interfaces; each is `None` where the metadata does not tell it.
+/// Items of the network interfaces; each is `None` if the metadata does not have it.
 #[derive(Default)]
 struct Network {
     vpc_id: Option<String>,
@@ -27,13 +26,13 @@ struct Network {
 }
 
 impl Imds {
-    /// The instance identity document together with `instance-life-cycle`. What the document does not tell is asked for by
-    /// itself. The region is never the zone less its last letter (wrong in Local Zones).
+    /// Reads the instance identity document and `instance-life-cycle`. A value that the document lacks is asked for by
+    /// itself. The region is never derived from the zone by cutting its last letter (wrong in Local Zones).
     ///
     /// # Errors
     /// The instance's id or its region is missing, or cannot be right.
     pub async fn identity(&self) -> Result<Identity, ImdsError> {
-        // An unreadable document tells nothing, like an absent one.
+        // An unreadable document counts as an absent one.
         let document = self.get("latest/dynamic/instance-identity/document").await.ok().and_then(|look| look.body);
         let document: Value = serde_json::from_str(&document.unwrap_or_default()).unwrap_or_default();
         let instance_id = match self.item(&document, "instanceId", "instance-id").await? {
@@ -47,7 +46,7 @@ impl Imds {
             region: needed(region, "region")?,
             availability_zone: self.optional(&document, "availabilityZone", "placement/availability-zone").await,
             instance_type: self.optional(&document, "instanceType", "instance-type").await,
-            // An IPv6-only instance has none; only `ip` target groups want it.
+            // An IPv6-only instance has no such address; only `ip` target groups need it.
             private_ip: self.optional(&document, "privateIp", "local-ipv4").await,
             ipv6_addresses,
             account_id: field(&document, "accountId").unwrap_or_default(),
@@ -58,7 +57,7 @@ impl Imds {
         Ok(identity)
     }
 
-    /// The document's, or the one that stands by itself.
+    /// The value in the document, or else the metadata item.
     async fn item(&self, document: &Value, key: &'static str, path: &str) -> Result<Option<String>, ImdsError> {
         if let Some(value) = field(document, key) {
             return Ok(Some(value));
@@ -67,7 +66,7 @@ impl Imds {
         body.map(|body| body.trim().to_owned()).filter(|body| !body.is_empty()).map(|body| sound(body, key)).transpose()
     }
 
-    /// An odd value of the document, if the item that stands by itself says the same.
+    /// Returns an odd id of the document if the metadata item is the same, or the item if it is a normal id.
     async fn confirmed(&self, odd: String, key: &'static str, path: &str) -> Result<Option<String>, ImdsError> {
         let alone = self.item(&Value::Null, key, path).await?;
         match alone {
@@ -81,8 +80,8 @@ impl Imds {
         self.item(document, key, path).await.ok().flatten().unwrap_or_default()
     }
 
-    /// Reads the items of the network interfaces, up to the first item that it does not answer: the items after that
-    /// would cost a limit each. EC2 tells these too.
+    /// Reads the items of the network interfaces up to the first failure: each further one would cost a time limit. EC2
+    /// has these values, too.
     async fn network(&self) -> Network {
         let mut network = Network::default();
         if self.read_first_interface(&mut network).await.is_ok() {
@@ -92,7 +91,7 @@ impl Imds {
         network
     }
 
-    /// The first network interface, by its MAC address.
+    /// Reads the items of the first network interface, by its MAC address.
     async fn read_first_interface(&self, network: &mut Network) -> Result<(), ImdsError> {
         let item = async |path: &str| Ok::<_, ImdsError>(self.get(path).await?.body.as_deref().and_then(first_line));
         let mac = match item("latest/meta-data/mac").await? {
@@ -117,7 +116,7 @@ impl Imds {
         Ok(addresses)
     }
 
-    /// A Spot instance's where the metadata does not say: the notice is what this program waits for.
+    /// The life cycle; Spot if the metadata does not say, because this program waits for Spot notices.
     async fn life_cycle(&self) -> LifeCycle {
         let body = self.get("latest/meta-data/instance-life-cycle").await.ok().and_then(|look| look.body);
         match body.as_deref().map(str::trim) {
@@ -127,19 +126,19 @@ impl Imds {
     }
 }
 
-/// `i-` and 8 or 17 hexadecimal digits.
+/// Tells whether the text is `i-` and 8 or 17 hexadecimal digits.
 fn is_instance_id(id: &str) -> bool {
     id.strip_prefix("i-")
         .is_some_and(|digits| matches!(digits.len(), 8 | 17) && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Tells whether the text can be a part of a path, or an id.
+/// The first line that is not empty, without a slash at its end, if it can be a part of a path.
 fn first_line(body: &str) -> Option<String> {
     let line = body.lines().map(|line| line.trim().trim_end_matches('/')).find(|line| !line.is_empty())?;
     sound(line.to_owned(), "network interface").ok()
 }
 
-/// A text of the document, if it is one that can be used.
+/// A text of the document, if it is sound and not empty.
 fn field(document: &Value, key: &'static str) -> Option<String> {
     let text = document.get(key)?.as_str()?.trim();
     sound(text.to_owned(), key).ok().filter(|text| !text.is_empty())
@@ -151,7 +150,7 @@ fn needed(value: Option<String>, name: &'static str) -> Result<String, ImdsError
 
 fn sound(text: String, name: &'static str) -> Result<String, ImdsError> {
     let also: &[u8] = match name {
-        // It becomes a part of a host's name.
+        // The value becomes a part of a host name.
         "region" | "instanceId" | "accountId" => b"-",
         _ => b"-_.:",
     };
