@@ -11,27 +11,27 @@
 //!                                    answers
 //! ```
 //!
-//! What to do next is decided in one place, the [`core`](crate::core): no clock, no network, no log, no randomness;
-//! instants come in as arguments. The `daemon` performs what it says, one task a call, and tells it each answer. A file
-//! named after an outside party speaks to that party and decides nothing.
+//! Only the [`core`](crate::core) decides what to do next. It has no clock, no network, no log and no randomness:
+//! instants are arguments. The `daemon` performs the core's calls, one task a call, and reports each answer to it. A
+//! file named after an outside party speaks to that party and decides nothing.
 //!
 //! | folder | what it is | may import |
 //! |---|---|---|
-//! | `core` | decides: the words as types, settings, plan, policy, the incident, its duties, a life's signals | nothing of ours |
+//! | `core` | decides: AWS's words as types, settings, plan, policy, the incident, its duties, signals | nothing of ours |
 //! | `cloud` | the metadata service and AWS: one file an outside party | `core` |
 //! | `host` | this machine: boot clock, connections, hooks, files, lock, processes, readiness, signals, systemd | `core` |
-//! | `telemetry` | what is told to others: the log and journald, metrics, webhook | `core` |
+//! | `telemetry` | what others read: the log and journald, metrics, webhook | `core` |
 //! | `daemon` | start-up, the watch loop, the calls of the core | all above |
 //! | `cli` | what a person types and reads | all above, `sim` for the demo |
-//! | `sim` | plays the cloud, over HTTP on loopback: for the demo and the tests | nothing of ours |
+//! | `sim` | simulates the cloud, over HTTP on loopback: for the demo and the tests | nothing of ours |
 //!
-//! Imports go down only; `cloud`, `host` and `telemetry` do not know each other. `tests/tidy.rs` holds this table.
+//! Imports go down only; `cloud`, `host` and `telemetry` do not import each other. `tests/tidy.rs` checks this table.
 //!
-//! What is absent: no retry but the core's (the SDK makes one attempt, and nothing below the core tries again), no state
-//! on disk that a handover needs, no call to AWS while nothing happens but a rare round of look-ups.
+//! What is absent: state on disk that a handover needs; retries below the core (but for a refused metadata token and a
+//! throttled scan); calls to AWS in quiet times, but for a rare round of look-ups.
 //!
-//! All folders but `core` stand behind the feature `daemon`; without it the core builds in seconds. Its tests take
-//! minutes, because they explore.
+//! All folders but `core` need the feature `daemon`. Without it the core builds in seconds. Its tests take minutes,
+//! because they explore.
 
 pub mod core;
 

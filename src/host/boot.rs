@@ -1,4 +1,4 @@
-//! This boot, as the kernel tells it: its id and its clock. Invariant: this is the one place that reads the boot clock.
+//! This boot's id and clock, from the kernel.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::model::BootInstant;
 
-/// Now on `CLOCK_BOOTTIME`, which counts on while the machine sleeps and which nobody can set.
+/// The time now on `CLOCK_BOOTTIME`, which also counts while the machine sleeps and which nobody can set.
 pub(crate) fn now() -> BootInstant {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
@@ -14,8 +14,8 @@ pub(crate) fn now() -> BootInstant {
     BootInstant::since_boot(Duration::new(seconds, nanoseconds))
 }
 
-/// The boot's id: another one after every boot, the same one after a resume. Empty where the kernel does not tell, and
-/// then a restart of the daemon cannot tell two boots apart.
+/// The boot's id: it changes at every boot, and stays at a resume. It is empty if the kernel does not give it. Then a
+/// restarted daemon cannot tell two boots apart.
 pub(crate) fn id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

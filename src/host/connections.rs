@@ -1,7 +1,7 @@
-//! This machine's TCP connections as the kernel lists them: the local truth about draining.
+//! This machine's TCP connections as the kernel lists them: they show how far draining has come.
 //!
-//! It counts; what is quiet enough is not decided here. No privilege is needed. Invariant: a look keeps nothing for the
-//! next one, and runs on a thread of its own, because 100,000 connections take it 0.2 s.
+//! It only counts; the core decides what is quiet. It needs no privilege. Invariant: a count keeps nothing for the next
+//! one, and runs on its own thread, because it takes 0.2 s for 100,000 connections.
 
 mod dump;
 mod socket;
@@ -20,20 +20,20 @@ use dump::Dump;
 
 /// The folder in which the kernel lists this namespace's network interfaces.
 const INTERFACES: &str = "/sys/class/net";
-/// The beginnings of the names of container software's bridges: Docker, CNI plugins, Podman, nerdctl.
+/// The first letters of the names of container bridges: Docker, CNI plugins, Podman, nerdctl.
 const CONTAINER_BRIDGES: [&str; 5] = ["docker", "br-", "cni", "podman", "nerdctl"];
 
-/// Counts the connections of other machines whose local port is one of `ports`, over IPv4 and IPv6.
+/// Counts the connections from other machines to these local ports, over IPv4 and IPv6.
 ///
 /// # Errors
-/// The kernel refuses to list them, or its list is not to be understood.
+/// The kernel does not list them, or its list cannot be read.
 pub async fn connections(ports: BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> {
     let (tell, told) = oneshot::channel();
     let wanted = ports.clone();
     let look = move || drop(tell.send(count(&wanted, quiet_for)));
     match thread::Builder::new().name("connections".to_owned()).spawn(look) {
         Ok(_) => told.await.map_err(io::Error::other)?,
-        // Better held up for a moment than blind.
+        // Without a thread this blocks the daemon for a moment, which is better than no count.
         Err(_) => count(&ports, quiet_for),
     }
 }
@@ -49,8 +49,8 @@ fn count(ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> 
     Ok(found)
 }
 
-/// Tells whether container software has made a bridge here: then a port may be published, which sends its requests into
-/// another network namespace although a proxy listens on it in this one.
+/// Tells whether container software has made a bridge here. Then a port may be published: its requests go to another
+/// network namespace although a proxy listens on the port in this one.
 fn has_container_bridge(interfaces: &Path) -> bool {
     let Ok(entries) = fs::read_dir(interfaces) else { return false };
     let is_bridge = |name: &str| CONTAINER_BRIDGES.iter().any(|prefix| name.starts_with(prefix));

@@ -1,9 +1,9 @@
 //! The files: the record of the last handover, the status, and the flags that path units watch.
 //!
-//! Each is written whole or not at all (a new file, renamed over the old one). No record, a broken one or one of another
-//! instance is never a reason not to act: reading gives `None` and says why. Nothing here is asynchronous; the daemon
-//! writes in a thread of its own, because a disk can hang. What is in the runtime directory everybody may read, whatever
-//! the daemon's umask: no secret is in it.
+//! Each file is written completely or not at all (a new file is renamed over the old one). A missing or broken record,
+//! or that of another instance, never stops the daemon: reading returns `None` or the reason. Nothing here is
+//! asynchronous; the daemon writes on a thread, because a disk can hang. Everybody may read the runtime directory,
+//! whatever the daemon's umask: it holds no secret.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -21,43 +21,43 @@ use crate::core::life::Standing;
 use crate::core::model::{BootInstant, Identity, Registration};
 use crate::core::words::words;
 
-/// The content of `/run/spot-relay/status.json`: the daemon's present state. `spot-relay status` reads it, and makes of
-/// it what other programs read: this file is between the two of them.
+/// The content of `/run/spot-relay/status.json`: the daemon's present state. Only `spot-relay status` reads this file;
+/// other programs read that command's `--json` output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
     pub pid: u32,
-    /// The start of the process in the kernel's ticks after the boot: the pid alone may be another's by now.
+    /// The process's start in kernel ticks after the boot. The pid alone may belong to another process by now.
     pub process_started: Option<u64>,
     pub since: Moment,
-    /// The time of this status: it is written again at every change, and every few seconds without one.
+    /// The time of this status. It is written at every change, and every few seconds without one.
     pub written: Moment,
-    /// The end of the daemon, if it had the time to say so.
+    /// The time at which the daemon ended, if it could still write it.
     pub ended: Option<Timestamp>,
     /// The time between two looks at the metadata.
     pub interval: Duration,
-    /// The last look that told whether a notice stands.
+    /// The last look that showed whether there is a notice.
     pub last_good_look: Option<Moment>,
-    /// Since when the metadata does not answer as it should, and why.
+    /// The trouble with the metadata, if any: its start and its reason.
     pub trouble: Option<MetadataTrouble>,
-    /// `None` before they were asked for.
+    /// The credentials; `None` before they were loaded.
     #[serde(default)]
     pub credentials: Option<CredentialsStatus>,
     pub state: Standing,
-    /// The same in a sentence.
+    /// The state as a sentence.
     pub says: String,
     pub instance: Option<Identity>,
     pub owner: Option<OwnerStatus>,
     /// The effect of a notice, in a sentence.
     pub on_a_notice: Option<String>,
     pub registrations: Option<Vec<Registration>>,
-    /// The last one, or the one that goes on.
+    /// The running handover, or the last one.
     pub handover: Option<Incident>,
-    /// The duties of the handover that goes on, as they stand now.
+    /// The duties of the running handover.
     pub duties: Vec<DutyReport>,
 }
 
-/// One moment on both clocks: the wall's for people, the boot's for ages, because nobody can set it.
+/// One moment on both clocks: the wall clock for people, the boot clock for ages, because nobody can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     pub at: Timestamp,
@@ -73,7 +73,7 @@ pub struct MetadataTrouble {
 /// The state of the credentials for AWS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialsStatus {
-    /// `None`: they never expire, or there are none.
+    /// The time of expiry; `None` if they never expire, or there are none.
     pub expires: Option<Timestamp>,
     /// The reason why calls to AWS fail, or soon will.
     pub trouble: Option<String>,
@@ -86,7 +86,7 @@ pub struct OwnerStatus {
     pub id: Option<String>,
 }
 
-/// No record or status of ours is nearly as large.
+/// A limit far above the size of any record or status.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
 words! {
@@ -106,9 +106,9 @@ pub struct Files {
 }
 
 impl Files {
-    /// systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`, else the places of the contract.
+    /// Uses systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`, else the documented defaults.
     pub fn new(state_directory: Option<&str>, runtime_directory: Option<&str>) -> Files {
-        // Each may hold several, separated by colons; the unit asks for one.
+        // Each may name several directories, separated by colons; our unit sets one.
         let first = |value: Option<&str>, default: &str| {
             let directory = value.and_then(|value| value.split(':').find(|part| !part.is_empty()));
             PathBuf::from(directory.unwrap_or(default))
@@ -127,18 +127,18 @@ impl Files {
         self.runtime.join("status.json")
     }
 
-    /// The file that the daemon or a drill locks as long as it runs.
+    /// The file that the daemon or a drill locks while it runs.
     pub fn lock_path(&self) -> PathBuf {
         self.runtime.join("lock")
     }
 
-    /// The record, if it is this instance's; the reason, if there is one that cannot be used.
+    /// Reads the record; `None` if there is none.
     ///
     /// # Errors
-    /// A sentence for the log: the file is there and cannot be read, is broken, or is another instance's.
+    /// A sentence for the log: the record cannot be read, is broken, or belongs to another instance.
     pub fn read_record(&self, identity: &Identity) -> Result<Option<Incident>, String> {
         let path = self.record_path();
-        // A process that was killed between writing it and renaming it: where it is whole it is the last word.
+        // A process may have been killed before it renamed the new file. If that file is complete it counts.
         let new = text_file::read_up_to(&new_of(&path), LARGEST).ok().and_then(|text| Incident::read(&text).ok());
         if let Some(new) = new.filter(|new| new.id.instance_id == identity.instance_id) {
             return Ok(Some(new));
@@ -157,15 +157,15 @@ impl Files {
         Ok(Some(record))
     }
 
-    /// The record as it is, whosever it is: for people. `None` where there is none that can be read.
+    /// Reads the record of any instance, for people; `None` if it cannot be read.
     pub fn read_any_record(&self) -> Option<Incident> {
         Incident::read(&text_file::read_up_to(&self.record_path(), LARGEST).ok()?).ok()
     }
 
-    /// The status; `None` where there is none.
+    /// Reads the status; `None` if there is none.
     ///
     /// # Errors
-    /// It is there and cannot be read, or is broken.
+    /// The status exists, but cannot be read or is broken.
     pub fn read_status(&self) -> io::Result<Option<Status>> {
         match text_file::read_up_to(&self.status_path(), LARGEST) {
             Ok(text) => Ok(Some(serde_json::from_str(&text)?)),
@@ -186,7 +186,7 @@ impl Files {
         write_whole(&self.status_path(), &serde_json::to_vec_pretty(status)?, Directory::Runtime)
     }
 
-    /// Makes the flag where it is not there yet; one that stands is left as it is, since path units watch it.
+    /// Makes the flag's file. An existing one stays as it is, because path units watch it.
     ///
     /// # Errors
     /// The directory cannot be made or written.
@@ -198,7 +198,7 @@ impl Files {
     }
 
     /// # Errors
-    /// The flag is there and cannot be removed.
+    /// The flag's file exists, but cannot be removed.
     pub fn lower(&self, flag: Flag) -> io::Result<()> {
         match std::fs::remove_file(self.runtime.join(flag.as_str())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -210,9 +210,9 @@ impl Files {
 /// The directory to which a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directory {
-    /// It has to outlive the machine's sudden death.
+    /// Its files have to survive a crash of the machine.
     State,
-    /// It does not, and everybody reads it: path units of any user, and `spot-relay status` without root.
+    /// Its files need not survive. Everybody may read them: path units of any user, `spot-relay status` without root.
     Runtime,
 }
 
@@ -221,11 +221,11 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
         make_directory(directory, place)?;
     }
     let new = new_of(path);
-    // Left behind by a process that died, and perhaps another user's: a drill runs as root.
+    // A process that died may have left it, perhaps as another user: a drill runs as root.
     let _ = std::fs::remove_file(&new);
     let mut file = File::create_new(&new)?;
     if let Some(owner) = path.parent().and_then(|directory| std::fs::metadata(directory).ok()) {
-        // What root's drill writes, the daemon has to read and to write over.
+        // The daemon has to read and overwrite what root's drill writes.
         let _ = fchown(&file, Some(owner.uid()), Some(owner.gid()));
     }
     if place == Directory::Runtime {
@@ -238,20 +238,20 @@ fn write_whole(path: &Path, bytes: &[u8], place: Directory) -> io::Result<()> {
     drop(file);
     std::fs::rename(&new, path)?;
     match (place, path.parent()) {
-        // The name lasts only once its directory does.
+        // The new name survives a crash only after the directory is synced.
         (Directory::State, Some(directory)) => File::open(directory)?.sync_all(),
         _ => Ok(()),
     }
 }
 
-/// The path at which a file is written before it takes the place of the old one.
+/// The path of the new file before it replaces the old one.
 fn new_of(path: &Path) -> PathBuf {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     PathBuf::from(new)
 }
 
-/// Under systemd both are there already, as the unit says.
+/// Makes the directory if it is missing. Under systemd both exist already.
 fn make_directory(directory: &Path, place: Directory) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

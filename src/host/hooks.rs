@@ -1,9 +1,8 @@
-//! One command of the user's, in a process group of its own: what the configuration's `[hooks]` name.
+//! One command of the user's, in its own process group: a hook from the configuration's `[hooks]`.
 //!
-//! When to run it and what its end means is not decided here. Invariants: [`run`] ends at most [`GRACE`] and a moment
-//! after the limit, whatever the command does; nothing that the command writes holds anybody up or is kept without
-//! bound; and no group is signalled but while its leader is unreaped, because until then the kernel gives the leader's
-//! number to nobody else.
+//! The caller decides when to run it and what its end means. Invariants: [`run`] ends [`GRACE`] and a moment after the
+//! limit at the latest; the command's output blocks nobody and is kept within bounds; a group is signalled only while
+//! its leader is unreaped, because until then the kernel gives the leader's pid to no other process.
 
 use std::fmt;
 use std::fs;
@@ -24,25 +23,25 @@ use super::threads;
 
 /// The time between SIGTERM at the limit and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// A command that has ended may have left its output open in somebody else's hands; what was written is read at once.
+/// The time for reading the last output after the command has ended. Another process may still hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// The wait after SIGKILL, when only the kernel can hold a process (on a file server that does not answer, say).
+/// The wait after SIGKILL. Only the kernel can delay a process then, for example on a file server that does not answer.
 const REAPING: Duration = Duration::from_millis(500);
-/// The pause between two looks at whether the group has ended on SIGTERM.
+/// The pause between two checks whether the group has ended after SIGTERM.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Bytes of a line that go to the log; the rest of it is cut off.
+/// The bytes of a line that are logged; the rest is cut off.
 pub const LONGEST_LINE: usize = 4096;
-/// Lines of one hook that go to the log: so many, and then so many more each second. journald drops a service's lines
-/// from 10,000 in 30 seconds on (journald.conf(5), `RateLimitBurst=`), the daemon's own among them.
+/// The lines of one hook that are logged: this many, and then this many more each second. journald drops a service's
+/// lines, also the daemon's own, above 10,000 in 30 seconds (journald.conf(5), `RateLimitBurst=`).
 pub const LINES: u64 = 1000;
 pub const LINES_A_SECOND: u64 = 50;
-/// The size of a piece that is read before the other tasks have their turn.
+/// The bytes that are read before other tasks have their turn.
 const PIECE: usize = 8192;
 
-/// Variables that systemd passes to the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). A hook that
-/// took it for its own would speak in the daemon's name, or write its log to where its output does not go. What
-/// describes the unit stays: `INVOCATION_ID`, `STATE_DIRECTORY`, `CREDENTIALS_DIRECTORY` and the like.
+/// Variables that systemd means for the daemon only (sd_notify(3), sd_listen_fds(3), systemd.exec(5)). With them a hook
+/// could notify systemd as the daemon, or log to a place where its output does not go. Variables that describe the unit
+/// stay: `INVOCATION_ID`, `STATE_DIRECTORY`, `CREDENTIALS_DIRECTORY` and the like.
 const NOT_FOR_HOOKS: [&str; 13] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -59,19 +58,19 @@ const NOT_FOR_HOOKS: [&str; 13] = [
     "MEMORY_PRESSURE_WRITE",
 ];
 
-/// The command, and how long it may take.
+/// A command and its time limit.
 #[derive(Clone, Debug)]
 pub struct HookRun {
-    /// The hook's name in the configuration; the log lines bear it.
+    /// The hook's name in the configuration and in log lines.
     pub name: &'static str,
     /// The program, looked up in `PATH` if it has no slash, and its arguments; not empty. There is no shell.
     pub command: Vec<String>,
-    /// Variables beside the daemon's own environment, which arrives without what systemd means for the daemon only.
+    /// Variables in addition to the daemon's environment without [`NOT_FOR_HOOKS`].
     pub environment: Vec<(String, String)>,
     pub limit: Duration,
 }
 
-/// The end of a hook. Its text goes after the hook's name.
+/// The result of a hook. Its text follows the hook's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookEnd {
     Succeeded {
@@ -81,7 +80,7 @@ pub enum HookEnd {
         status: i32,
         after: Duration,
     },
-    /// It was ended by a signal that was not ours.
+    /// A signal ended it that was not ours.
     Killed {
         signal: i32,
         after: Duration,
@@ -93,20 +92,20 @@ pub enum HookEnd {
     NotStarted {
         why: String,
     },
-    /// It was started, but its end was not told.
+    /// It was started, but its result is not known.
     Unknown {
         why: String,
     },
 }
 
-/// The way in which a whole group was brought to its end.
+/// The way in which a group was ended at the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// All of it ended on SIGTERM.
+    /// All its processes ended on SIGTERM.
     Terminated,
-    /// Some of it needed SIGKILL.
+    /// Some of its processes needed SIGKILL.
     Killed,
-    /// SIGKILL was sent, and yet the command has not ended: it waits within the kernel, or it is another user's.
+    /// The command has not ended even on SIGKILL: it waits in the kernel, or belongs to another user.
     Not,
 }
 
@@ -156,13 +155,13 @@ impl fmt::Display for Stopped {
     }
 }
 
-/// Runs the hook to its end, with its output as log lines. The hook has ended when the command has: what it left in the
-/// background goes on by itself, and should have its output elsewhere, since nobody reads the pipe any more. At the
-/// limit the whole group is ended, first with SIGTERM. If this is dropped before its end, the group gets SIGTERM, and
-/// what does not end on that is left to systemd.
+/// Runs the hook, with its output as log lines, until its command ends. Processes that the command left in the
+/// background go on; nobody reads their pipe any more, so their output should go elsewhere. At the limit the whole
+/// group is ended, first with SIGTERM. If this is dropped before, the group gets SIGTERM, and systemd ends what
+/// remains.
 ///
-/// Needs a runtime with I/O and time, of one thread or more. A passing thread starts the program, because a file system
-/// that does not answer holds up whoever does that.
+/// It needs a runtime with I/O and time. A short-lived thread starts the program, because a file system that does not
+/// answer blocks its caller.
 pub async fn run(hook: HookRun) -> HookEnd {
     let began = Instant::now();
     let (name, limit) = (hook.name, hook.limit);
@@ -189,7 +188,7 @@ pub async fn run(hook: HookRun) -> HookEnd {
     ended
 }
 
-/// Starts the command. The error is for a person.
+/// Starts the command. The error is text for a person.
 fn start(hook: &HookRun) -> Result<ProcessGroup, String> {
     let Some((program, arguments)) = hook.command.split_first() else { return Err("the command is empty".to_owned()) };
     let mut command = Command::new(program);
@@ -218,10 +217,10 @@ fn remedy(program: &str, error: &io::Error) -> &'static str {
     }
 }
 
-/// The command and whatever it started and left in its group.
+/// The command and all processes that it started in its group.
 struct ProcessGroup {
     leader: Child,
-    /// The leader's number; `None` once that may be somebody else's.
+    /// The leader's pid; `None` once it may belong to another process.
     id: Option<Pid>,
 }
 
@@ -234,15 +233,15 @@ impl ProcessGroup {
         }
     }
 
-    /// Waits for the leader. Can be dropped and called again.
+    /// Waits for the leader. This can be dropped and called again.
     async fn reap(&mut self) -> io::Result<ExitStatus> {
         let status = self.leader.wait().await;
-        // After an error too: it means that somebody else has reaped it.
+        // An error means that somebody else has reaped the leader.
         self.id = None;
         status
     }
 
-    /// The leader is reaped last, so that its number stays the group's until nobody is signalled any more.
+    /// Ends the group. The leader is reaped last, so that its pid stays the group's until the last signal is sent.
     async fn stop(&mut self) -> Stopped {
         self.signal(Signal::TERM);
         let signalled = Instant::now();
@@ -252,7 +251,7 @@ impl ProcessGroup {
             is_running = self.is_running().await;
         }
         let stopped = if is_running { Stopped::Killed } else { Stopped::Terminated };
-        // In any case: /proc may hide what another user runs, and shows a leader with other threads left as a zombie.
+        // In any case: /proc may hide processes of other users, and shows a leader with live threads as a zombie.
         self.signal(Signal::KILL);
         match timeout(REAPING, self.reap()).await {
             Ok(_) => stopped,
@@ -262,13 +261,13 @@ impl ProcessGroup {
 
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.id {
-            // An error means that there is nobody left whom we may signal.
+            // An error means that no process is left that we may signal.
             let _ = kill_process_group(group, signal);
         }
     }
 
-    /// Tells whether any process of the group still runs; that is so as long as nobody can tell. A machine may have many
-    /// processes, so they are read where nothing else waits.
+    /// Tells whether a process of the group runs, or this is unknown. A thread reads the processes, because there may
+    /// be many.
     async fn is_running(&self) -> bool {
         let Some(group) = self.id else { return false };
         let told = timeout(REAPING, threads::run(move || is_running(group))).await;
@@ -282,14 +281,14 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// kill(2) with signal 0 would count the unreaped leader too.
+/// Reads /proc, because kill(2) with signal 0 would count the unreaped leader too.
 fn is_running(group: Pid) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return true };
     let stats = processes.flatten().filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
     stats.flat_map(|entry| fs::read(entry.path().join("stat"))).any(|stat| is_running_in(group, &stat))
 }
 
-/// `stat` is proc_pid_stat(5): `123 (name) S parent group ...`, where the name may hold anything.
+/// Parses proc_pid_stat(5): `123 (name) S parent group ...`, where the name may hold any letters.
 fn is_running_in(group: Pid, stat: &[u8]) -> bool {
     let stat = String::from_utf8_lossy(stat);
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
@@ -298,7 +297,7 @@ fn is_running_in(group: Pid, stat: &[u8]) -> bool {
     of_group && !matches!(state, Some("Z" | "X"))
 }
 
-/// Both pipes on their way to the log. Everything here can be dropped and taken up again.
+/// Both pipes and their log. Every function here can be dropped and called again.
 struct HookOutput {
     stdout: Stream<ChildStdout>,
     stderr: Stream<ChildStderr>,
@@ -314,7 +313,7 @@ impl HookOutput {
         }
     }
 
-    /// Forwards lines until nobody holds the other ends of the pipes.
+    /// Logs lines until both pipes are closed.
     async fn forward(&mut self) {
         let Self { stdout, stderr, log } = self;
         loop {
@@ -335,10 +334,10 @@ impl HookOutput {
 }
 
 struct Stream<R> {
-    /// `None` after its end.
+    /// The pipe; `None` after its end.
     pipe: Option<R>,
     piece: Vec<u8>,
-    /// The part of an unfinished line that goes to the log.
+    /// The part of an unfinished line that will be logged.
     line: Vec<u8>,
     is_cut: bool,
 }
@@ -348,7 +347,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
         Self { pipe, piece: vec![0; PIECE], line: Vec::new(), is_cut: false }
     }
 
-    /// The length of the next piece; at once `None` after the end.
+    /// Reads the next piece and returns its length; `None` after the end.
     async fn read(&mut self) -> Option<usize> {
         let length = self.pipe.as_mut()?.read(&mut self.piece).await.unwrap_or(0);
         if length == 0 {
@@ -373,9 +372,9 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 
     fn extend_line(&mut self, part: &[u8]) {
-        let room = LONGEST_LINE.saturating_sub(self.line.len());
-        self.is_cut |= part.len() > room;
-        self.line.extend_from_slice(part.get(..room).unwrap_or(part));
+        let free = LONGEST_LINE.saturating_sub(self.line.len());
+        self.is_cut |= part.len() > free;
+        self.line.extend_from_slice(part.get(..free).unwrap_or(part));
     }
 
     fn end_line(&mut self, log: &mut HookLog) {
@@ -385,7 +384,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 }
 
-/// The log of one hook, and how many lines it has written.
+/// The log of one hook, with counts of its lines.
 struct HookLog {
     name: &'static str,
     began: Instant,
@@ -394,7 +393,7 @@ struct HookLog {
 }
 
 impl HookLog {
-    /// An empty line tells nobody anything.
+    /// Logs a line. Empty lines are skipped.
     fn tell(&mut self, line: &[u8], is_cut: bool) {
         if line.trim_ascii().is_empty() {
             return;
@@ -420,7 +419,7 @@ impl HookLog {
     }
 }
 
-/// Text without what would end the log's line or move a terminal's cursor.
+/// Replaces characters that would end the log line or move a terminal's cursor.
 fn readable(line: &[u8]) -> String {
     let printable =
         |letter: char| if letter.is_control() && letter != '\t' { char::REPLACEMENT_CHARACTER } else { letter };

@@ -1,8 +1,8 @@
-//! The lock: of the daemon and a drill, one at a time works for this instance.
+//! The lock, so that only one of the daemon and a drill works for this instance at a time.
 //!
-//! It is flock(2) on a file that says who holds it; the kernel lets go of it when its holder ends, however it ends. Invariant:
-//! only a process that the file names, and that lives, keeps another one out: a lock that cannot be had for any other reason
-//! is told, and is no reason not to work.
+//! It is flock(2) on a file that names its holder; the kernel releases it when the holder ends. Invariant: only a
+//! living process that the file names keeps another one out. If the lock cannot be had for another reason, that is
+//! reported, and the program works without it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -16,8 +16,8 @@ use super::processes;
 
 use crate::core::words::words;
 
-/// Whoever looks holds the lock for a moment, and a process that ends still has it: it is tried again before it is taken
-/// for held.
+/// The tries before the lock counts as held: a process that checks it holds it for a moment, and so does one that is
+/// ending.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 
@@ -37,7 +37,7 @@ pub(crate) struct Holder {
     pub pid: u32,
 }
 
-/// Held until it is dropped, or the process ends.
+/// The lock, held until this is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -48,22 +48,22 @@ pub(crate) struct Lock {
 pub(crate) enum LockError {
     #[error("the {} with process id {} has it", .0.who.as_str(), .0.pid)]
     Held(Holder),
-    /// The directory cannot be made, the file cannot be written, or a process has it that does not say so.
+    /// The directory cannot be made, the file cannot be written, or an unnamed process has the lock.
     #[error(transparent)]
     Unusable(#[from] io::Error),
 }
 
 impl Lock {
-    /// Blocks for half a second where another process has the lock.
+    /// Takes the lock. Blocks for up to half a second if another process has it.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be used at all.
+    /// Another process has it, or the lock cannot be used.
     pub(crate) fn take(path: &Path, who: Who) -> Result<Lock, LockError> {
         let mut file = open(path)?;
         for tries in 1..=TRIES {
             match file.try_lock() {
                 Ok(()) => {
-                    // Everybody may see who works here, whatever the umask; whoever cannot does without.
+                    // Everybody may read who works here, whatever the umask. A failure is no reason to stop.
                     let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
                     file.set_len(0)?;
                     file.rewind()?;
@@ -82,7 +82,7 @@ impl Lock {
     }
 }
 
-/// The daemon that has the lock, if one has it. Looks only.
+/// The pid of the daemon that has the lock, if any. This changes nothing.
 pub(crate) fn daemon(path: &Path) -> Option<u32> {
     let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut file = OpenOptions::new().read(true).custom_flags(no_link).open(path).ok()?;
@@ -90,27 +90,27 @@ pub(crate) fn daemon(path: &Path) -> Option<u32> {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(holder.pid)
 }
 
-/// Opens the file for writing, or else for reading: whoever may not write can still see that it is held.
+/// Opens the file for writing, or else for reading: a process without the right to write can still see that it is held.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
         std::fs::create_dir_all(directory)?;
-        // The status is in it, and for everybody to read, whatever the umask.
+        // The directory also holds the status, which everybody may read, whatever the umask.
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
     }
-    // The directory may be a less trusted user's than the one who drills: no link leads elsewhere.
+    // The directory may belong to a less trusted user than root, who drills, so links are not followed.
     let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).custom_flags(no_link).open(path);
     let file =
         file.or_else(|error| OpenOptions::new().read(true).custom_flags(no_link).open(path).map_err(|_| error))?;
-    // A pipe at its place would hold up whoever reads it.
+    // A pipe at this path would block its reader.
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
-/// The length of a name and a number.
+/// A bound for the length of the text.
 const LONGEST: u64 = 64;
 
-/// Reads the holder, as in `daemon 1234`.
+/// Reads the holder, such as `daemon 1234`.
 fn read(file: &mut File) -> Option<Holder> {
     if !file.metadata().ok()?.is_file() {
         return None;

@@ -1,4 +1,4 @@
-//! This machine: one file for each of its parts that the daemon speaks to.
+//! This machine: one file for each part of it that the daemon uses.
 //!
 //! Invariant: a file here decides nothing, and knows neither the cloud nor the telemetry.
 

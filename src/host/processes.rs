@@ -1,34 +1,34 @@
-//! A process, as the kernel tells it: whether it lives, and since when. It decides nothing, and sends no signal.
+//! Processes, as the kernel shows them: whether one lives, and since when. No signal is sent.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// The start of a process in the kernel's ticks after the boot (`starttime` of proc_pid_stat(5)): with the pid it names
-/// one process of a boot. `None` where it is dead, or the kernel does not tell (`hidepid`).
+/// The start of a process in kernel ticks after the boot (`starttime` of proc_pid_stat(5)). With the pid it identifies
+/// one process of a boot. `None` if the process is dead, or the kernel does not show it (`hidepid`).
 pub(crate) fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything.
+    // The program's name, in parentheses, may hold any letters.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let is_dead = fields.next().is_none_or(|state| state == "Z" || state == "X");
     fields.nth(18).filter(|_| !is_dead)?.parse().ok()
 }
 
-/// Tells whether the process of this pid that was started then is still there.
+/// Tells whether the process with this pid and this start still lives.
 pub(crate) fn lives(pid: u32, started_then: Option<u64>) -> bool {
     match (started(pid), started_then) {
         (Some(now), Some(then)) => now == then,
-        // A process that is hidden from us can still be told from none.
+        // The kernel hides processes of other users here; a signal test still shows whether the pid exists.
         (None, _) => !is_visible() && exists(pid),
         (Some(_), None) => true,
     }
 }
 
-/// Tells whether `/proc` shows processes of others: the first one is never ours, unless everything is.
+/// Tells whether `/proc` shows processes of other users, such as the first one.
 fn is_visible() -> bool {
     std::fs::exists("/proc/1/stat").unwrap_or(false)
 }
 
-/// The processes that are `spot-relay run --dry-run`, as far as the kernel shows them to this user.
+/// The processes of `spot-relay run --dry-run` that the kernel shows to this user.
 pub(crate) fn dry_runs() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().map_while(Result::ok);
     let is_dry_run = |pid: &u32| {
@@ -42,7 +42,7 @@ pub(crate) fn dry_runs() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_dry_run).collect()
 }
 
-/// Tells whether there is a process of this pid, a dead one that nobody has reaped included.
+/// Tells whether a process has this pid, including a dead one that nobody has reaped.
 pub(super) fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM)))

@@ -1,6 +1,6 @@
 //! The application on this instance: whether it is ready to serve, by a TCP connection or an HTTP answer.
 //!
-//! One question, one answer within [`LIMIT`]; who asks again is the caller. No proxy of the environment is used.
+//! It asks once, within [`LIMIT`]; the caller repeats. It uses no proxy.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::core::error_chain::error_chain;
 use crate::core::model::Readiness;
 use crate::core::retry::{Failure, FailureKind};
 
-/// An application that needs longer to answer is not ready.
+/// An application that takes longer is not ready.
 pub(crate) const LIMIT: Duration = Duration::from_secs(2);
 
 /// # Errors
-/// What stands against it: refused, silent, or an answer other than 2xx.
+/// The reason why it is not ready: refused, silent, or an answer other than 2xx.
 pub(crate) async fn is_ready(
     readiness: &Readiness,
     make_client: impl FnOnce() -> anyhow::Result<Client>,

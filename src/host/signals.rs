@@ -1,10 +1,9 @@
 //! SIGTERM, SIGINT and SIGHUP as something to await, without a thread.
 //!
-//! What a signal means is the caller's; every signal counts by itself, so the second one can mean something else than
-//! the first. A terminal that goes away asks to stop as well, because whoever is in the middle of a handover or of a drill
-//! has something to finish; but it is nobody's second word (a shell and sudo may both hand SIGHUP on), and under nohup(1)
-//! it asks nothing. SIGPIPE is ignored by Rust's runtime already: journald
-//! restarting kills nobody.
+//! The caller decides what a signal means; each signal is counted, so a second one can mean something else than the
+//! first. SIGHUP (the terminal is gone) asks to stop, too, because a handover or a drill has something to finish. It
+//! never counts as a second request, because a shell and sudo may both forward it. Under nohup(1) it is ignored. Rust's
+//! runtime ignores SIGPIPE already, so a restart of journald ends no process.
 
 use std::future::pending;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -18,13 +17,13 @@ use tokio::net::UnixStream;
 /// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopRequest {
-    /// SIGTERM or SIGINT: somebody wants it.
+    /// SIGTERM or SIGINT: somebody wants the process to stop.
     Stop,
     /// SIGHUP: the terminal is gone.
     HangUp,
 }
 
-/// The signals, caught from its making until the process ends.
+/// The signals, caught from the creation of this until the process ends.
 #[derive(Debug)]
 pub struct Signals {
     stops: UnixStream,
@@ -32,13 +31,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Must be called within a runtime that does I/O.
+    /// Starts to catch the signals. Call it within a runtime that does I/O.
     pub fn new() -> io::Result<Self> {
         let hang_ups: &[i32] = if is_ignored(SIGHUP) { &[] } else { &[SIGHUP] };
         Ok(Self { stops: of(&[SIGTERM, SIGINT])?, hang_ups: of(hang_ups)? })
     }
 
-    /// The next signal. Nothing is lost when this is dropped before it is done.
+    /// Waits for the next signal. No signal is lost if this is dropped.
     pub async fn recv(&mut self) -> StopRequest {
         tokio::select! {
             biased;
@@ -48,7 +47,7 @@ impl Signals {
     }
 }
 
-/// A byte for each of these signals.
+/// Opens a pipe that receives a byte for each of these signals.
 fn of(signals: &[i32]) -> io::Result<UnixStream> {
     let (ours, theirs) = StdUnixStream::pair()?;
     for &signal in signals {
@@ -59,13 +58,13 @@ fn of(signals: &[i32]) -> io::Result<UnixStream> {
 }
 
 async fn next(pipe: &mut UnixStream) {
-    // The other end lives as long as the process, or was never used: at its end there is nothing to do but never to signal.
+    // An error comes only if no signal was registered: then none ever comes.
     if pipe.read_u8().await.is_err() {
         pending().await
     }
 }
 
-/// Tells whether whoever started this process had it ignore the signal (proc_pid_status(5)).
+/// Tells whether the parent process set this signal to be ignored (proc_pid_status(5)).
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

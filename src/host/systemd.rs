@@ -1,7 +1,7 @@
 //! systemd's notification socket: what `systemctl status` shows, and the watchdog.
 //!
-//! Without systemd everything here does nothing. Invariant: no message ever waits or fails its caller; a message that
-//! could not be sent is a debug line.
+//! Without systemd everything here does nothing. Invariant: no message blocks its caller or returns an error; an unsent
+//! message is a debug line.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,10 +16,10 @@ use tracing::debug;
 
 use crate::core::printable::printable;
 
-/// systemd drops a message of 4096 bytes or more (`NOTIFY_BUFFER_MAX`), which `STATUS=` is a part of.
+/// The longest text after `STATUS=`: systemd drops a message of 4096 bytes or more (`NOTIFY_BUFFER_MAX`).
 const LONGEST_STATUS: usize = 4000;
 
-/// The service manager that started us, if any. The protocol is sd_notify(3)'s.
+/// The service manager that started us, if any, by the protocol of sd_notify(3).
 #[derive(Debug)]
 pub struct Systemd {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -35,7 +35,7 @@ impl Systemd {
         Self::new(env::var_os("NOTIFY_SOCKET").as_deref(), watchdog.map(Duration::from_micros))
     }
 
-    /// `notify_socket` is a path, or an abstract name after `@`; `watchdog` is the time after which silence is a hang.
+    /// Opens `notify_socket`, a path or an abstract name after `@`. Silence for `watchdog` counts as a hang.
     pub fn new(notify_socket: Option<&OsStr>, watchdog: Option<Duration>) -> Self {
         let socket = notify_socket.filter(|name| !name.is_empty()).and_then(|name| {
             open(name).inspect_err(|error| debug!(?name, %error, "cannot use the notification socket")).ok()
@@ -51,7 +51,7 @@ impl Systemd {
         self.notify("STOPPING=1");
     }
 
-    /// One line of text; line breaks become spaces, and other control characters are written out.
+    /// Sets the text of `systemctl status`. Line breaks become spaces, and other control characters are escaped.
     pub fn status(&self, text: &str) {
         let text = text.replace(['\n', '\r'], " ");
         let text = printable(&text);
@@ -59,12 +59,12 @@ impl Systemd {
         self.notify(&format!("STATUS={cut}"));
     }
 
-    /// Says that we are alive; to be said well within [`Self::watchdog_limit`].
+    /// Says that we are alive. Call it well within [`Self::watchdog_limit`].
     pub fn watchdog(&self) {
         self.notify("WATCHDOG=1");
     }
 
-    /// Asks for this much more time from now to start or to stop.
+    /// Asks for this much time from now to start or to stop.
     pub fn extend_timeout(&self, by: Duration) {
         self.notify(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
     }

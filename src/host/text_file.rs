@@ -1,6 +1,6 @@
 //! A file that a person wrote for this program: a configuration, a template.
 //!
-//! Invariant: reading it never waits and has an end, whatever stands at its path (a pipe without a writer, a device).
+//! Invariant: reading never blocks and is bounded, whatever is at the path (a pipe without a writer, a device).
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -9,21 +9,21 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Nobody writes more by hand.
+/// The most bytes of a file that a person writes.
 pub(crate) const LARGEST: u64 = 1024 * 1024;
 
-/// The text of a regular file.
+/// Reads the text of a regular file.
 ///
 /// # Errors
-/// It cannot be read. Where it is no regular file, larger than [`LARGEST`] or no UTF-8, the kind is `InvalidData`.
+/// It cannot be read. If it is no regular file, larger than [`LARGEST`] or not UTF-8, the kind is `InvalidData`.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     read_up_to(path, LARGEST)
 }
 
-/// The same for a file of ours, which may be longer.
+/// Reads a file of ours, which may be longer.
 ///
 /// # Errors
-/// As [`read`], with `largest` instead of [`LARGEST`].
+/// The errors of [`read`], with `largest` instead of [`LARGEST`].
 pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

@@ -1,7 +1,6 @@
-//! Work that may wait for a disk or read much of the kernel's tables, on a thread of its own.
+//! Work that may block on a disk, or reads much of the kernel's tables, on its own thread.
 //!
-//! Invariant: a thread that cannot be had is an error, and no end of whoever asked for it (tokio's own `spawn_blocking`
-//! panics).
+//! Invariant: if no thread can start the caller gets an error (tokio's own `spawn_blocking` panics).
 
 use std::future::Future;
 use std::io;
@@ -9,10 +8,10 @@ use std::io;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Returns what `work` returns. The work goes on when this is dropped, and is within the runtime.
+/// Returns the result of `work`, which runs within the runtime. If this is dropped the work goes on.
 ///
 /// # Errors
-/// There is no thread to be had, or the work died.
+/// No thread could start, or the work panicked.
 pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     begin(work)?.await
 }
@@ -24,7 +23,7 @@ fn begin<T: Send + 'static>(
     let runtime = Handle::current();
     std::thread::Builder::new().name("work".to_owned()).spawn(move || {
         let _within = runtime.enter();
-        // Nobody may wait for it any more.
+        // The caller may not wait for it any more.
         let _ = sender.send(work());
     })?;
     Ok(async { receiver.await.map_err(|_| io::Error::other("the work died")) })

@@ -1,9 +1,10 @@
-//! systemd's journal: each log line as an entry with a priority and fields of its own, in journald's native protocol.
+//! systemd's journal: each log line as an entry with a priority and fields, in journald's native protocol.
 //!
-//! Invariant: no line waits for the journal, and none ends its caller. What the journal does not take at once is queued and
-//! sent by a passing thread; where it cannot be reached, a line goes to its stream as text, and the next one tries again.
-//! Of what fits neither here nor there only the number is told. The protocol is that of
-//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>; `tracing-journald` speaks it too, but waits where the journal is full.
+//! Invariant: no log line waits for the journal, and none fails its caller. If the journal is full a line is queued,
+//! and a short-lived thread sends it. If the journal cannot be reached a line goes to its stream as text, and the next
+//! one tries again. Lines beyond both are only counted. The protocol is that of
+//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>; `tracing-journald` speaks it too, but waits while the journal is
+//! full.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write as _};
@@ -26,16 +27,16 @@ use crate::core::printable::printable;
 /// The socket of journald.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A handover says some dozens of lines; at `RUST_LOG=debug`, some thousands.
+/// The most lines in the queue. A handover logs some dozens; at `RUST_LOG=debug`, some thousands.
 const QUEUE: usize = 2000;
-/// Fields that say something else than a line's own fields may.
+/// Field names that journald gives another meaning, so an event's own fields may not use them.
 const RESERVED: [&str; 3] = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"];
 const LONGEST_NAME: usize = 64;
-/// The longest line on the stream: journald cuts longer ones (`LineMax=`), and half a line must not stand there.
+/// The longest line on the stream. journald splits longer ones (`LineMax=`), and no half line may stand there.
 const LONGEST_LINE: usize = 32 * 1024;
 
-/// Tells whether this file is the stream that systemd connected to the journal: `JOURNAL_STREAM` names it
-/// (systemd.exec(5)), and stays in the environment when somebody sends the output elsewhere.
+/// Tells whether this file is the stream that systemd connected to the journal. `JOURNAL_STREAM` names it
+/// (systemd.exec(5)), but also stays in the environment when the output is redirected.
 pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
         let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
@@ -43,7 +44,7 @@ pub fn is_stream(journal_stream: &str, file: impl AsFd) -> bool {
     })
 }
 
-/// The journal as a layer of [`tracing_subscriber`]. Clones are the same journal.
+/// The journal as a layer of [`tracing_subscriber`]. Clones share one journal.
 #[derive(Clone)]
 pub struct JournalLayer {
     shared: Arc<JournalWriter>,
@@ -51,7 +52,7 @@ pub struct JournalLayer {
 
 struct JournalWriter {
     path: PathBuf,
-    /// Never waits.
+    /// Non-blocking.
     socket: UnixDatagram,
     stream: OwnedFd,
     queue: Mutex<Queue>,
@@ -61,24 +62,24 @@ struct JournalWriter {
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<JournalLine>,
-    /// Lines that came when it was full.
+    /// The number of lines that came while the queue was full.
     lost: u64,
-    /// A thread sends what is in it.
+    /// A thread sends the queued lines.
     is_emptied: bool,
 }
 
 struct JournalLine {
     /// The entry for the journal's socket.
     entry: Vec<u8>,
-    /// The text for its stream, if need be.
+    /// The text for the journal's stream, if the socket fails.
     text: String,
 }
 
 impl JournalLayer {
-    /// `path` is [`SOCKET`], which need not be there; `stream`, the journal's that [`is_stream`] found.
+    /// `path` is [`SOCKET`], which need not exist; `stream` is the stream for which [`is_stream`] is true.
     ///
     /// # Errors
-    /// There is no socket to be had from the kernel.
+    /// The kernel gives no socket.
     pub fn new(path: &Path, stream: OwnedFd) -> io::Result<JournalLayer> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
@@ -86,7 +87,7 @@ impl JournalLayer {
         Ok(JournalLayer { shared: Arc::new(JournalWriter { path, socket, stream, queue, is_empty }) })
     }
 
-    /// Waits until nothing is queued any more, so long at most.
+    /// Waits until the queue is empty, for `limit` at most.
     pub fn flush(&self, limit: Duration) {
         let queue = self.shared.queue();
         let wait = self.shared.is_empty.wait_timeout_while(queue, limit, |queue| queue.is_emptied);
@@ -106,28 +107,28 @@ impl JournalLayer {
         if !queue.is_emptied {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new().name("journal".to_owned());
-            // Without a thread the next line tries.
+            // If no thread can start the next line tries again.
             queue.is_emptied = thread.spawn(move || shared.empty()).is_ok();
         }
     }
 }
 
-/// The journal has no room: it is to be tried again.
+/// The journal is full: try again.
 struct Full;
 
 impl JournalWriter {
-    /// Nothing that panics is done while it is locked.
+    /// Nothing panics while this lock is held.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a line. Where the journal is not there, or does not take an entry of this size, its stream gets the text.
+    /// Sends a line. If the journal is absent, or does not take an entry of this size, its stream gets the text.
     fn send(&self, socket: &UnixDatagram, line: &JournalLine) -> Result<(), Full> {
         match socket.send_to(&line.entry, &self.path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Full),
             Err(_) => {
-                // Nobody can be told of a failure here.
+                // A failure here cannot be reported to anybody.
                 let _ =
                     rustix::net::send(&self.stream, line.text.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
                 Ok(())
@@ -135,7 +136,7 @@ impl JournalWriter {
         }
     }
 
-    /// Sends what is queued, waiting for the journal as long as it takes.
+    /// Sends the queued lines, and waits for the journal as long as it takes.
     fn empty(&self) {
         let waiting = UnixDatagram::unbound();
         loop {
@@ -154,7 +155,7 @@ impl JournalWriter {
             };
             drop(queue);
             let socket = waiting.as_ref().unwrap_or(&self.socket);
-            // A socket that waits is never full. Where there is none to be had, the line is lost rather than tried for ever.
+            // A blocking socket is never full. Without one the line is lost, rather than tried for ever.
             let _ = self.send(socket, &line);
         }
     }
@@ -171,7 +172,7 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
         event.record(&mut told);
         let EventFields { mut message, left, fields } = told;
         if let Some(left) = left {
-            // What is left is told to people, too.
+            // People read the time left in the message.
             let _ = write!(message, " ({left} s left)");
         }
         self.send(JournalLine::new(*event.metadata().level(), &message, &fields));
@@ -180,7 +181,7 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
 
 impl JournalLine {
     fn new(level: Level, message: &str, fields: &[u8]) -> JournalLine {
-        // Those of syslog(3).
+        // The priorities of syslog(3).
         let priority = match level {
             Level::ERROR => 3,
             Level::WARN => 4,
@@ -192,7 +193,7 @@ impl JournalLine {
         put(&mut entry, "PRIORITY", &priority.to_string());
         put(&mut entry, "SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
         entry.extend_from_slice(fields);
-        // A stream has the priority in front (sd-daemon(3)), and a line is an entry.
+        // On a stream the priority comes first (sd-daemon(3)), and each line is an entry.
         let (beginning, _) = message.split_at(message.floor_char_boundary(LONGEST_LINE));
         let text = format!("<{priority}>{}\n", beginning.replace(['\n', '\r'], " "));
         JournalLine { entry, text }
@@ -204,7 +205,7 @@ impl JournalLine {
 struct EventFields {
     message: String,
     left: Option<String>,
-    /// The line in the protocol's form.
+    /// The fields in the protocol's form.
     fields: Vec<u8>,
 }
 
@@ -228,14 +229,14 @@ impl Visit for EventFields {
     }
 }
 
-/// A field's name as journald takes it: capital letters, digits and underscores, beginning with a letter.
+/// The field's name as journald accepts it: capital letters, digits and underscores, with a letter first.
 fn name(field: &str) -> Option<String> {
     let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
     let name: String = field.chars().map(letter).skip_while(|letter| !letter.is_ascii_uppercase()).collect();
     (!name.is_empty() && name.len() <= LONGEST_NAME && !RESERVED.contains(&name.as_str())).then_some(name)
 }
 
-/// Adds a field. A value with a line break stands behind its length.
+/// Adds a field. A value with a line break comes after its length.
 fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend_from_slice(name.as_bytes());
     if value.contains('\n') {

@@ -1,7 +1,7 @@
 //! Log lines: text for people and JSON for machines on standard error, and fields for systemd's journal.
 //!
-//! Invariants: a log that nobody reads any more (a closed pipe, a journal restarting or full) is never a reason to end or to
-//! wait; and no level shows what other crates know of credentials.
+//! Invariants: a log that nobody reads (a closed pipe, a journal that restarts or is full) never ends or blocks the
+//! program; no level shows the credentials that other crates log.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
@@ -31,18 +31,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The most lines that wait for a standard error that takes none (a full pipe, a terminal that is held); more are lost.
+/// The most lines that wait while standard error accepts none (a full pipe, a stopped terminal); more are lost.
 const QUEUE: usize = 2000;
-/// The thread that writes them ends after so long without a line: a quiet daemon has one thread.
+/// The writing thread ends after this time without a line: a quiet daemon has one thread.
 const QUIET: Duration = Duration::from_secs(1);
-/// The wait at the end of the process for a journal that is slow.
+/// The wait for a slow journal or standard error at the end of the process.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// The running log, to be kept as long as there is something to log.
+/// The running log. Keep it until the end of the process.
 #[must_use]
 pub(crate) struct Logging {
     journal: Option<JournalLayer>,
-    /// `None` beside a journal.
+    /// `None` if there is a journal.
     stderr: Option<Stderr>,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Logging {
     }
 }
 
-/// Starts logging as `RUST_LOG` says (`level` or `target=level,...`; `info` unless set).
+/// Starts logging as `RUST_LOG` says (`level` or `target=level,...`; the default is `info`).
 pub(crate) fn start(log_format: LogFormat) -> Logging {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let targets = wanted.as_deref().and_then(|text| text.parse::<Targets>().ok());
@@ -85,7 +85,7 @@ pub(crate) fn start(log_format: LogFormat) -> Logging {
     Logging { journal, stderr }
 }
 
-/// A panic is a line of the log, once for each place in the code: what dies again and again says no more than that.
+/// Logs a panic, once for each place in the code: a repetition would say nothing new.
 fn say_panics_once() {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     std::panic::set_hook(Box::new(|panic| {
@@ -105,19 +105,19 @@ fn journal() -> Option<JournalLayer> {
     JournalLayer::new(Path::new(journal::SOCKET), stderr).ok()
 }
 
-/// Standard error, written by a thread that waits for it instead of the caller. (`tracing-appender` does the same, and has
-/// aws-sdk-ec2 compiled with other features of a crate they share.)
+/// Standard error, written by a thread, so that its caller does not wait. (`tracing-appender` does the same, but
+/// changes the features of a crate that aws-sdk-ec2 also uses.)
 #[derive(Clone)]
 struct Stderr {
     queue: SyncSender<Message>,
-    /// The other end of the queue, until there is a thread to take the lines.
+    /// The receiving end of the queue while no thread has it.
     unread: Arc<Mutex<Option<Receiver<Message>>>>,
     is_json: bool,
 }
 
 enum Message {
     Line(Vec<u8>),
-    /// Answered once all before it is written.
+    /// Asks for an answer once all earlier lines are written.
     Written(SyncSender<()>),
 }
 
@@ -129,8 +129,8 @@ impl Stderr {
         stderr
     }
 
-    /// Gives the queue to a thread. Where none is to be had it writes what standard error takes at once; the rest waits in the
-    /// queue, and the next line tries again.
+    /// Gives the queue to a thread. If none can start this writes what standard error accepts without a wait. The rest
+    /// stays in the queue, and the next line tries again.
     fn find_a_thread(&self) {
         let mut waiting = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(messages) = waiting.take() else { return };
@@ -159,7 +159,7 @@ impl Stderr {
     }
 }
 
-/// Writes what is in the queue, and gives the queue back once no line has come for [`QUIET`].
+/// Writes the queued lines, and returns the queue after [`QUIET`] without a line.
 fn write_all(given: Receiver<Receiver<Message>>, unread: &Mutex<Option<Receiver<Message>>>) {
     let Ok(messages) = given.recv() else { return };
     loop {
@@ -167,7 +167,7 @@ fn write_all(given: Receiver<Receiver<Message>>, unread: &Mutex<Option<Receiver<
             write(message);
         }
         let mut waiting = unread.lock().unwrap_or_else(PoisonError::into_inner);
-        // A line that has come meanwhile found this thread at work.
+        // A line that came meanwhile started no thread, because this one had the queue.
         let Ok(message) = messages.try_recv() else {
             *waiting = Some(messages);
             return;
@@ -178,14 +178,14 @@ fn write_all(given: Receiver<Receiver<Message>>, unread: &Mutex<Option<Receiver<
 }
 
 fn write(message: Message) {
-    // Nobody can be told of a failure here.
+    // A failure here cannot be reported to anybody.
     let _ = match message {
         Message::Line(line) => io::stderr().write_all(&line).is_ok(),
         Message::Written(asked) => asked.try_send(()).is_ok(),
     };
 }
 
-/// Tells whether standard error takes a line without a wait.
+/// Tells whether standard error accepts a line without a wait.
 fn takes_more() -> bool {
     let stderr = io::stderr();
     let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
@@ -193,7 +193,7 @@ fn takes_more() -> bool {
 }
 
 impl Write for Stderr {
-    /// Never waits, and never fails: a line that finds no room is lost.
+    /// Never waits and never fails: if the queue is full the line is lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let shown = match std::str::from_utf8(line) {
             Ok(text) if self.is_json => printable_json(text).into_owned().into_bytes(),
@@ -214,15 +214,15 @@ fn to<S>(stderr: &Stderr) -> fmt::Layer<S, format::DefaultFields, format::Format
     fmt::layer().with_writer(move || stderr.clone()).log_internal_errors(false)
 }
 
-/// Tells whether a line may be logged: at `debug` and `trace` the crates that speak HTTP show requests with their
-/// headers, bodies and keys.
+/// Tells whether a line may be logged. At `debug` and `trace` the HTTP crates show requests with their headers, bodies
+/// and keys.
 fn is_for_a_log(metadata: &Metadata<'_>) -> bool {
     let (ours, target) = (env!("CARGO_CRATE_NAME"), metadata.target());
     let is_ours = target.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     is_ours || *metadata.level() <= Level::INFO
 }
 
-/// The sentence, and how much time is left; the other fields are for machines.
+/// Writes the sentence and the time left; the other fields are for machines.
 fn for_people(writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
     match field.name() {
         "message" => write!(writer, "{}", printable(&format!("{value:?}"))),

@@ -1,7 +1,7 @@
-//! The metrics: counters and gauges in Prometheus's text format, for whoever scrapes them.
+//! The metrics: counters and gauges in Prometheus's text format.
 //!
-//! Invariants: counting never waits and never fails; every series stands from the start, at zero, or as `NaN` where zero
-//! would be a lie (Prometheus, *Avoid missing metrics*); every label's values are a closed set.
+//! Invariants: counting never waits and never fails; every series exists from the start, at zero, or as `NaN` where
+//! zero would be wrong (Prometheus, *Avoid missing metrics*); every label has a closed set of values.
 
 mod handover;
 mod registrar;
@@ -30,16 +30,16 @@ words! {
         /// There is no notice: a 404.
         Absent = "absent",
         Notice = "notice",
-        /// There was no answer, or not in time.
+        /// There was no answer in time.
         Unanswered = "unanswered",
-        /// A status other than 200 and 404.
+        /// The status was neither 200 nor 404.
         Refused = "refused",
-        /// An answer that cannot be read.
+        /// The answer cannot be read.
         Unusable = "unusable",
     }
 }
 
-/// The value of the label `result` for a success; a failure has its kind.
+/// The label `result` of a success; a failure has its kind there.
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
@@ -60,16 +60,16 @@ pub(crate) struct PrometheusMetrics {
 }
 
 struct MetricsState {
-    /// The last good look, or the start.
+    /// The time of the last good look, or of the start.
     last_look: BootInstant,
     notice_stands: bool,
 }
 
 impl PrometheusMetrics {
-    /// `actions` and `duties` are all that will ever be counted; `started` and `now` are the process's start.
+    /// `actions` and `duties` are all values of these labels; `started` and `now` are the start on both clocks.
     ///
     /// # Errors
-    /// A name or a label is none that Prometheus has: none of these.
+    /// Prometheus rejects a name or a label, which cannot happen for the names here.
     pub(crate) fn new(
         actions: &[&'static str],
         duties: &[&'static str],
@@ -131,7 +131,7 @@ impl PrometheusMetrics {
         Ok(metrics)
     }
 
-    /// A series exists once it has been asked for.
+    /// Asks for every series, because a series exists only after that.
     fn stand_at_zero(&self, actions: &[&str], duties: &[&str]) {
         let results = || [OK].into_iter().chain(FailureKind::ALL.map(FailureKind::as_str));
         for result in LookResult::ALL {
@@ -156,7 +156,7 @@ impl PrometheusMetrics {
         self.credentials_left(None);
     }
 
-    /// A notice is counted when it appears.
+    /// Counts a look, and a notice when it appears.
     pub(crate) fn looked(&self, result: LookResult, at: BootInstant) {
         self.looks.with_label_values(&[result.as_str()]).inc();
         if matches!(result, LookResult::Absent | LookResult::Notice) {
@@ -170,19 +170,19 @@ impl PrometheusMetrics {
         }
     }
 
-    /// `begun` is when the handover began to which it belongs, if it belongs to one.
+    /// Counts a milestone. `begun` is the start of its handover, if it belongs to one.
     pub(crate) fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
         let kind = milestone.milestone;
         self.milestones.with_label_values(&[kind.as_str()]).inc();
         self.handover.reached(milestone, begun);
     }
 
-    /// `outcome` is `complete` or `partial`.
+    /// Counts a handover that ended; `outcome` is `complete` or `partial`.
     pub(crate) fn handed_over(&self, outcome: &'static str) {
         self.situation.handed_over(outcome);
     }
 
-    /// A look-up found so many targets of this instance, and this owner; `None` where it is not known yet.
+    /// Sets the number of this instance's targets and its owner, by a look-up; `None` if still unknown.
     pub(crate) fn looked_up(&self, targets: Option<usize>, owner: Option<&'static str>) {
         self.situation.registered(targets);
         self.situation.owned_by(owner);
@@ -208,10 +208,10 @@ impl PrometheusMetrics {
         self.webhook_posts.with_label_values(&[result(failure)]).inc();
     }
 
-    /// All of it, as it stands at `now`.
+    /// The text of all metrics at `now`.
     pub(crate) fn text(&self, now: BootInstant) -> String {
         self.since_last_look.set(now.since(self.state().last_look).as_secs_f64());
-        // Its only error is a family without a sample, and no family is.
+        // It errs only for a family without a sample, and every family has one.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! The telemetry, for others to read: the log and journald, metrics, the webhook.
 //!
-//! Invariant: a file here decides nothing, and holds nothing up: what cannot be told now is queued or dropped.
+//! Invariant: a file here decides nothing and blocks nothing: what cannot be sent now is queued or dropped.
 
 pub mod journal;
 pub(crate) mod logging;

@@ -1,11 +1,10 @@
-//! The webhook: whoever wants each milestone as JSON, by HTTP POST.
+//! The webhook: each milestone as JSON, by HTTP POST.
 //!
-//! It makes the body and posts it once; which, when and how often is the daemon's business. Invariants: nothing takes
-//! longer than [`LIMIT`]; of the URL only scheme, host and port are ever shown, in no error, no log and no `Debug` more
-//! (its path is what Slack takes for a password); no redirect is followed; of an answer no more than [`BODY_LIMIT`] is
-//! read.
+//! It makes the body and posts it once; the daemon decides which, when and how often. Invariants: nothing takes longer
+//! than [`LIMIT`]; errors, logs and `Debug` show only scheme, host and port of the URL (for Slack its path is the
+//! password); no redirect is followed; at most [`BODY_LIMIT`] of an answer is read.
 //!
-//! HTTPS trusts the system's certificates, which are read at the first POST.
+//! HTTPS trusts the system's certificates, which the first POST reads.
 
 mod announcement;
 mod template;
@@ -28,16 +27,16 @@ use template::Template;
 
 pub use announcement::Announcement;
 
-/// The limit from connecting to the last byte of the answer.
+/// The limit of a POST, from connecting to the last byte of the answer.
 pub const LIMIT: Duration = Duration::from_secs(3);
-/// An answer is read up to here; a person gets to see [`SHOWN`] characters of it.
+/// The bytes of an answer that are read. A person sees [`SHOWN`] characters of it.
 pub const BODY_LIMIT: usize = 16 * 1024;
 const SHOWN: usize = 200;
 
-/// A pause that is asked for with `Retry-After` counts up to here.
+/// The longest pause that `Retry-After` may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The reason why a webhook did not take a POST, and for how long it asks to be left alone.
+/// The reason why a POST failed, and the pause that the webhook asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostError {
     pub failure: Failure,
@@ -50,7 +49,7 @@ impl From<Failure> for PostError {
     }
 }
 
-/// Makes the client that posts, of which `true` asks for HTTPS.
+/// Makes the client that posts; the argument is whether the URL is HTTPS.
 pub type MakeClient = fn(bool) -> BoxFuture<'static, anyhow::Result<Client>>;
 
 pub struct Webhook {
@@ -58,67 +57,67 @@ pub struct Webhook {
     origin: String,
     template: Option<Template>,
     make_client: MakeClient,
-    /// Made at the first POST, because reading the system's certificates takes time and memory.
-    line: OnceCell<WebhookClient>,
+    /// The client, made at the first POST, because reading the certificates takes time and memory.
+    client: OnceCell<WebhookClient>,
 }
 
 struct WebhookClient {
     http: Client,
-    /// The secrets that an answer may repeat and nobody may see.
+    /// The secrets of the URL. An answer that repeats one is not shown.
     secrets: Vec<String>,
 }
 
 impl Webhook {
-    /// `template` is a template's text. No request is made and no certificate read.
+    /// `template` is the template's text. This makes no request and reads no certificate.
     ///
     /// # Errors
-    /// The URL is not an http or https one with a host; the template is wrong, with the line. Neither is shown.
+    /// The URL is not http or https with a host, or the template is wrong, with its line. The error shows neither text.
     pub fn new(url: &str, template: Option<&str>, make_client: MakeClient) -> anyhow::Result<Self> {
         const WANTED: &str =
             "it must be https://HOST/PATH or http://HOST/PATH (it is not shown, because it is a secret)";
         let hint = if url.is_ascii() { "" } else { "; a HOST with letters beyond ASCII is written as xn--" };
         let wrong = |error| anyhow::anyhow!("the webhook is no URL, {error}: {WANTED}{hint}");
         let url = Url::parse(url).map_err(wrong)?;
-        // The scheme is not shown: of `user:password@host` without one, it is the user.
+        // The scheme is not shown: in `user:password@host` the parser takes the user for the scheme.
         anyhow::ensure!(
             matches!(url.scheme(), "http" | "https") && url.has_host(),
             "the webhook is no http or https URL: {WANTED}"
         );
         let template = template.map(Template::new).transpose().context("the webhook's template is wrong")?;
-        Ok(Self { origin: url.origin().ascii_serialization(), url, template, make_client, line: OnceCell::new() })
+        Ok(Self { origin: url.origin().ascii_serialization(), url, template, make_client, client: OnceCell::new() })
     }
 
-    /// Scheme, host and port: all of the URL that may be shown.
+    /// The scheme, host and port: the only parts of the URL that may be shown.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The body to post: the announcement itself, or what the template makes of it; `None` where that is nothing.
+    /// The body to post: the announcement itself, or the template's result; `None` if that is empty.
     ///
     /// # Errors
-    /// The template fails for it, or what it makes is not valid JSON.
+    /// The template fails for this announcement, or its result is not valid JSON.
     pub fn render(&self, announcement: &Announcement) -> anyhow::Result<Option<String>> {
         let body = match &self.template {
             Some(template) => template.render(announcement).context("the webhook's template is wrong")?,
             None => Some(serde_json::to_string(announcement)?),
         };
-        // As JSON escapes them, control characters of others reach a reader as they were.
+        // JSON escapes of control characters would reach a reader's terminal as these characters.
         Ok(body.map(|body| printable_json(&body).into_owned()))
     }
 
-    /// Posts it once, within [`LIMIT`]. Any 2xx is success, whatever follows it.
+    /// Posts the body once, within [`LIMIT`]. Any 2xx is success, whatever follows it.
     ///
     /// # Errors
-    /// `Rejected`: 3xx and 4xx, a repeat brings the same. `Throttled`: 408 and 429. `Fault`: 5xx. `Unanswered`: the rest.
-    /// `retry_after` is what a 408, a 429 or a 5xx says of it, in seconds or as a date.
+    /// `Rejected`: 3xx and 4xx, where a repeat would change nothing. `Throttled`: 408 and 429. `Fault`: 5xx.
+    /// `Unanswered`: the rest. `retry_after` is the pause that a 408, a 429 or a 5xx asks for, in seconds or as a date.
     pub async fn post(&self, body: String) -> Result<(), PostError> {
         let until = Instant::now() + LIMIT;
         let late = || Failure::unanswered(format!("no answer within {} s", LIMIT.as_secs()));
-        let (line, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
+        let (client, answer) = timeout_at(until, self.send(body)).await.unwrap_or_else(|_| Err(late()))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers(), Timestamp::now());
         let location = answer.headers().get(LOCATION).and_then(|to| self.url.join(to.to_str().ok()?).ok());
-        // Read also where it is not wanted: then the next milestone has a connection.
+        // The body is read in any case, so that the next milestone can use this connection.
         let body = read(answer, until).await;
         if status.is_success() {
             return Ok(());
@@ -128,7 +127,7 @@ impl Webhook {
             let to = location.map_or_else(String::new, |to| format!(" to {}", to.origin().ascii_serialization()));
             message
                 .push_str(&format!(", a redirect{to}, which is not followed: the webhook must be the address itself"));
-        } else if let Some(said) = said(&body, &line.secrets) {
+        } else if let Some(said) = said(&body, &client.secrets) {
             message.push_str(&format!(" ({said})"));
         }
         let failure = Failure::of(kind(status), message);
@@ -137,11 +136,11 @@ impl Webhook {
     }
 
     async fn send(&self, body: String) -> Result<(&WebhookClient, Response), Failure> {
-        let line = self.line.get_or_try_init(|| connect(&self.url, self.make_client));
-        let line = line.await.map_err(|error| unanswered(&error))?;
-        let answer = request(&line.http, &self.url).body(body).send().await;
+        let client = self.client.get_or_try_init(|| connect(&self.url, self.make_client));
+        let client = client.await.map_err(|error| unanswered(&error))?;
+        let answer = request(&client.http, &self.url).body(body).send().await;
         let answer = answer.map_err(|error| unanswered(&anyhow::Error::from(error.without_url())))?;
-        Ok((line, answer))
+        Ok((client, answer))
     }
 }
 
@@ -155,13 +154,13 @@ fn unanswered(error: &anyhow::Error) -> Failure {
     Failure::unanswered(format!("{error:#}"))
 }
 
-/// Userinfo in the URL becomes basic authentication.
+/// Makes the request. Userinfo in the URL becomes basic authentication.
 fn request(http: &Client, url: &Url) -> RequestBuilder {
     let user_agent = concat!("spot-relay/", env!("CARGO_PKG_VERSION"));
     http.post(url.clone()).header(CONTENT_TYPE, "application/json").header(USER_AGENT, user_agent)
 }
 
-/// The client, without a connection yet.
+/// Makes the client, without a connection yet.
 async fn connect(url: &Url, make_client: MakeClient) -> anyhow::Result<WebhookClient> {
     let http = make_client(url.scheme() == "https").await?;
     let sample = request(&http, url).build().map_err(reqwest::Error::without_url)?;
@@ -170,8 +169,8 @@ async fn connect(url: &Url, make_client: MakeClient) -> anyhow::Result<WebhookCl
     Ok(WebhookClient { http, secrets })
 }
 
-/// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts for nothing. A
-/// date is meant by the clock of whoever answers, which the answer's own date shows; `now` is ours.
+/// The pause that `Retry-After` asks for: seconds or an HTTP date (RFC 9110, 10.2.3); `None` if it is neither. A date
+/// is relative to the answer's own `Date`, or else to `now`, our clock.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = match text.parse::<u64>() {
@@ -207,8 +206,8 @@ async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
     body
 }
 
-/// The part of the answer that a person gets to see. Servers like to repeat what was asked for (`Cannot POST
-/// /services/...`), so one that does is not shown at all: a secret that is cut in two cannot be recognised.
+/// The part of the answer that a person sees. Servers often repeat the request (`Cannot POST /services/...`). Such an
+/// answer is not shown at all, because a secret that is cut in two could not be recognised.
 fn said(body: &[u8], secrets: &[String]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     if secrets.iter().any(|secret| body.contains(secret.as_str())) {
@@ -218,7 +217,7 @@ fn said(body: &[u8], secrets: &[String]) -> Option<String> {
     Some(shown).filter(|shown| !shown.is_empty())
 }
 
-/// The path and the query as wholes, those parts of them that look like a key, and what authenticates.
+/// The path and the query, their parts that look like a key, and the user, password and basic authentication.
 fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
     let query = url.query().unwrap_or_default();
     let words = url.path().split('/').chain(query.split(['&', '='])).filter(|word| looks_like_a_key(word));
@@ -229,7 +228,7 @@ fn secrets(url: &Url, authorization: Option<&str>) -> Vec<String> {
     wholes.chain(words).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
 }
 
-/// `services` and `v2` are words that an answer may well use.
+/// Tells whether the word may be a key. Words such as `services` and `v2` may well occur in an answer.
 fn looks_like_a_key(word: &str) -> bool {
     let mixed = word.contains(|letter: char| letter.is_ascii_digit() || letter.is_ascii_uppercase());
     word.len() >= 20 || (word.len() >= 8 && mixed)

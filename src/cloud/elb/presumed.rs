@@ -1,4 +1,6 @@
 //! Registrations of this instance that are presumed from the groups' description alone.
+//!
+//! Target health is not read here. Invariant: every port is named.
 
 use super::{Elb, FoundRegistrations, SearchScope};
 use crate::core::config::ListedTargetGroup;

@@ -1,4 +1,6 @@
 //! A scan of every target group of the account and region, where nobody has named one: one call after the other.
+//!
+//! Invariant: after a throttled answer the scan pauses and then continues at the same place.
 
 use std::collections::VecDeque;
 use std::time::Duration;

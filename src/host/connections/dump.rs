@@ -20,13 +20,13 @@ use netlink_sys::{Socket, SocketAddr};
 use super::socket::{Socket as TcpSocket, garbled};
 use crate::core::model::Connections;
 
-/// A dump is answered from within the system call, so waiting at all is out of the ordinary.
+/// The wait for the next piece. The kernel answers a dump within the system call, so any wait is unusual.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// The kernel hands over at most 32 KiB in one piece (`max_recvmsg_len` in net/netlink/af_netlink.c).
+/// The size of our buffer; the kernel sends at most 32 KiB at once (`max_recvmsg_len` in net/netlink/af_netlink.c).
 const PIECE: usize = 64 * 1024;
-/// A dump that other connections disturbed is made again this often; then its answer is good enough.
+/// The most dumps of one family: a dump during which the table changed is repeated, until the last one is good enough.
 const DUMPS: usize = 3;
-/// A connection that may carry a request, one that has just ended, and who listens.
+/// The states of listeners, and of connections that may carry a request or have just ended.
 const STATES: [StateFlags; 9] = [
     StateFlags::ESTABLISHED,
     StateFlags::SYN_RECV,
@@ -67,7 +67,7 @@ impl Dump {
         Ok(Dump { socket, piece: Vec::with_capacity(PIECE), sequence: 0 })
     }
 
-    /// Lists the sockets whose local port is one of `ports`, over IPv4 and IPv6, and adds each to what is found.
+    /// Counts the sockets whose local port is one of `ports`, over IPv4 and IPv6.
     pub(super) fn count(&mut self, ports: &BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> {
         let wanted = DumpFilter { ports, quiet_for };
         let mut found = Connections::default();
@@ -87,7 +87,7 @@ impl Dump {
         Ok(self.once(family, wanted, before.clone())?.0)
     }
 
-    /// One dump, and whether the table changed under it.
+    /// Makes one dump, and tells whether the table changed meanwhile.
     fn once(&mut self, family: u8, wanted: DumpFilter<'_>, mut found: Connections) -> io::Result<(Connections, bool)> {
         self.sequence += 1;
         let request = self.request(family, wanted.ports);
@@ -103,7 +103,7 @@ impl Dump {
 
     fn request(&self, family: u8, ports: &BTreeSet<u16>) -> Vec<u8> {
         let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-        // The kernel passes over the others by itself (inet_diag_dump_icsk), which it can do for one port.
+        // The kernel can filter by one port itself (inet_diag_dump_icsk).
         if let (Some(port), 1) = (ports.first(), ports.len()) {
             socket_id.source_port = *port;
         }

@@ -1,7 +1,7 @@
-//! One TCP socket of the kernel's list, and what it says of open requests. Pure.
+//! One TCP socket of the kernel's list, and whether a request may be open on it. Pure.
 //!
-//! A connection is busy while a request may be open on it. The kernel's ages count in its ticks, mostly 4 ms, so that a
-//! request that comes right after an answer looks like one that was answered: then the connection is unclear.
+//! A connection is busy while a request may be open on it. The kernel's ages count in its ticks, mostly 4 ms. So a
+//! request right after an answer can look as if it was answered: then the connection is unclear.
 
 use std::io;
 use std::net::IpAddr;
@@ -16,26 +16,26 @@ use netlink_packet_sock_diag::inet::{InetResponseHeader, Timer};
 
 use crate::core::model::Connections;
 
-/// `struct inet_diag_msg`, before its attributes.
+/// The length of `struct inet_diag_msg`, which the attributes follow.
 const MESSAGE_LENGTH: usize = 72;
-/// `idiag_expires` in it: milliseconds until the timer ends.
+/// The offset of `idiag_expires` in it: milliseconds until the timer ends.
 const EXPIRES: usize = 52;
-/// `TCP_TIMEWAIT_LEN`: how long an ended connection is remembered (net/tcp.h).
+/// `TCP_TIMEWAIT_LEN`: the kernel remembers an ended connection for so many milliseconds (net/tcp.h).
 const TIME_WAIT_LASTS: u32 = 60_000;
-/// Ages in `struct tcp_info` (linux/tcp.h), in milliseconds: `tcpi_last_data_sent`, `tcpi_last_data_recv`,
+/// Offsets in `struct tcp_info` (linux/tcp.h) of ages in milliseconds: `tcpi_last_data_sent`, `tcpi_last_data_recv`,
 /// `tcpi_last_ack_recv`.
 const LAST_DATA_SENT: usize = 44;
 const LAST_DATA_RECV: usize = 52;
 const LAST_ACK_RECV: usize = 56;
-/// `tcpi_data_segs_in` and `tcpi_data_segs_out`: segments with data, since Linux 4.6.
+/// Offsets of `tcpi_data_segs_in` and `tcpi_data_segs_out`, the counts of segments with data (since Linux 4.6).
 const DATA_SEGMENTS_IN: usize = 152;
 const DATA_SEGMENTS_OUT: usize = 156;
 
-/// Segments of a client: two for its greeting with a key that is hard to break for quantum computers, one for the end of the
-/// handshake, and one for the request (RFC 8446, 2).
+/// A client's data segments: two for its greeting with a post-quantum key, one for the end of the handshake, one for
+/// the request (RFC 8446, 2).
 const HANDSHAKE_AND_REQUEST: u32 = 4;
 
-/// The last byte of a close takes one place in the send queue, as data does.
+/// A FIN takes one place in the send queue, like a byte of data.
 const ONLY_THE_END: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +50,20 @@ enum TcpState {
     Listening,
     /// The handshake is under way: a request follows.
     Opening,
-    /// Both ends, or the other end alone has said that nothing more comes from it.
+    /// The connection is open; the other end may have said that it sends nothing more.
     Open {
         waiting: bool,
         traffic: Option<Traffic>,
     },
-    /// We have closed it, and data is still on its way to the other end.
+    /// This end has closed it, but data is still on its way to the other end.
     Ending,
-    /// It ended so many milliseconds ago.
+    /// It ended this many milliseconds ago.
     Ended(u32),
     /// It carries nothing more.
     Done,
 }
 
-/// The traffic of one connection. The ages are in milliseconds; since the connection was made, if there was none.
+/// The traffic of one connection. The ages are in milliseconds; without traffic it is the age of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Traffic {
     sent: u32,
@@ -82,7 +82,7 @@ enum LastRequest {
 }
 
 impl Socket {
-    /// Reads a message of the kernel's list, `struct inet_diag_msg` with its attributes.
+    /// Reads one message of the kernel's list: `struct inet_diag_msg` and its attributes.
     pub(super) fn parse(payload: &[u8]) -> io::Result<Socket> {
         let header = InetResponseHeader::parse(payload).map_err(|error| garbled(&error))?;
         let (own, other) = (header.socket_id.source_address, header.socket_id.destination_address);
@@ -138,13 +138,13 @@ pub(super) fn garbled(error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the kernel's list of connections is garbled: {error}"))
 }
 
-/// A program that reaches this machine by any name of it comes from the address that it calls, or from the loopback address.
+/// A program on this machine connects from the address to which it connects, or from the loopback address.
 fn is_from_this_machine(own: IpAddr, other: IpAddr) -> bool {
     other == own || other == IpAddr::from([127, 0, 0, 1]) || other == IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1])
 }
 
 impl Traffic {
-    /// A kernel that does not tell makes no connection busy.
+    /// Reads the traffic; `None` if the kernel does not tell, and then it makes no connection busy.
     fn read(payload: &[u8]) -> Option<Traffic> {
         let attributes = NlasIterator::new(payload.get(MESSAGE_LENGTH..)?);
         let info = attributes.filter_map(Result::ok).find(|attribute| attribute.kind() == INET_DIAG_INFO)?;
@@ -158,18 +158,18 @@ impl Traffic {
         })
     }
 
-    /// Little has come yet, and something was sent.
+    /// Tells whether so little has come that it may be a handshake and one request.
     fn has_begun(self) -> bool {
         (2..=HANDSHAKE_AND_REQUEST).contains(&self.segments_in)
     }
 
     fn last_request(self) -> LastRequest {
         match self {
-            // A first request right after the connection is as old as the connection.
+            // `sent` and `received` are both the connection's age if its first request came at once.
             Traffic { segments_in, segments_out: 0, .. } if segments_in > 0 => LastRequest::Unanswered,
             Traffic { sent, received, .. } if received < sent => LastRequest::Unanswered,
             Traffic { sent, received, .. } if received > sent => LastRequest::Answered,
-            // The only request there was has been answered; or the other end has acknowledged something since its last one.
+            // The only request was answered; or the other end has acknowledged something since its last data.
             Traffic { segments_in: 0 | 1, .. } => LastRequest::Answered,
             Traffic { acknowledged, received, .. } if acknowledged < received => LastRequest::Answered,
             _ => LastRequest::Unclear,

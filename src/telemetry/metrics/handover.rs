@@ -1,6 +1,6 @@
-//! The last handover, for whoever asks how long it took: the seconds to each milestone, and what was left at its end.
+//! The gauges of the last handover: the seconds to each milestone, and the seconds left at its end.
 //!
-//! They are `NaN` for what the last handover has not reached.
+//! They are `NaN` for milestones that the last handover has not reached.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::core::model::{BootInstant, Milestone, MilestoneKind};
 pub(super) struct HandoverGauges {
     milestone: GaugeVec,
     left: Gauge,
-    /// The begin of the last handover.
+    /// The time at which the last handover began.
     begun: Mutex<Option<BootInstant>>,
 }
 
@@ -35,7 +35,7 @@ impl HandoverGauges {
         Ok(gauges)
     }
 
-    /// Takes a milestone of the handover that began at `begun`, if it belongs to one.
+    /// Records a milestone of the handover that began at `begun`, if it belongs to one.
     pub(super) fn reached(&self, milestone: &Milestone, begun: Option<BootInstant>) {
         let kind = milestone.milestone;
         let Some(begun) = begun.filter(|_| is_of_a_handover(kind)) else { return };
@@ -58,7 +58,7 @@ impl HandoverGauges {
     }
 }
 
-/// A recommendation may lead to none, and an instance arrives without one.
+/// A recommendation may lead to no handover, and an arrival is not part of one.
 fn is_of_a_handover(milestone: MilestoneKind) -> bool {
     !matches!(milestone, MilestoneKind::Recommended | MilestoneKind::Arrived)
 }

@@ -1,4 +1,4 @@
-//! Makes counters and gauges and registers each.
+//! Makes counters and gauges, and registers them.
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, Result};

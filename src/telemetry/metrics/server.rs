@@ -1,7 +1,7 @@
-//! Prometheus's side: `GET /metrics` over plain HTTP, one request a connection.
+//! The endpoint for Prometheus: `GET /metrics` over plain HTTP, one request a connection.
 //!
-//! Invariant: whatever a scraper does or does not do costs a few connections for a few seconds, and nothing else waits for
-//! it; a port that cannot be had ends nothing.
+//! Invariant: scrapers cost at most a few connections for a few seconds, whatever they do, and nothing else waits for
+//! them. A port that cannot be bound ends nothing.
 
 use core::net::SocketAddr;
 use std::convert::Infallible;
@@ -22,31 +22,31 @@ use tracing::{info, warn};
 
 /// The most connections at once; the next ones wait in the kernel.
 const MOST_CONNECTIONS: usize = 8;
-/// The limit from accepting a connection to its end. Prometheus's own patience is ten seconds.
+/// The limit of a connection, from its acceptance to its end. Prometheus itself waits ten seconds.
 const LIMIT: Duration = Duration::from_secs(3);
-/// The limit for the line and the headers of a request.
+/// The limit for the first line and the headers of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(1);
-/// The pauses between two tries to listen, or to accept.
+/// The pauses before the next try to listen, and to accept.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves what `text` says, for ever. A port that is taken is said once and tried again.
+/// Serves the result of `text` for ever. If the port is taken this is logged once and tried again.
 pub(crate) async fn serve(address: SocketAddr, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
     let listener = listen(address).await;
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
-        // Only a closed semaphore has no places ever, and nobody closes it.
+        // The only error is a closed semaphore, and nobody closes it.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let text = text.clone();
                 tokio::spawn(async move {
-                    // How it ends is the scraper's business.
+                    // Its result matters to the scraper only.
                     let _ = tokio::time::timeout(LIMIT, connection(stream, text)).await;
                     drop(place);
                 });
             }
-            // Out of file descriptors, say.
+            // For example, there are no file descriptors left.
             Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
         }
     }

@@ -1,6 +1,6 @@
-//! The state of things, for alerts: the registrations and the owner that the look-ups found, and how handovers ended.
+//! The gauges for alerts: the registrations and the owner that the look-ups found, and the outcomes of handovers.
 //!
-//! The look-ups are the daemon's; before the first of them the number of targets is `NaN`.
+//! The daemon makes the look-ups; before the first one the number of targets is `NaN`.
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec};
 
@@ -52,7 +52,7 @@ impl StandingGauges {
         self.targets.set(targets.and_then(|targets| u32::try_from(targets).ok()).map_or(f64::NAN, f64::from));
     }
 
-    /// `owner` is one of [`OWNERS`]; `None` before it is known.
+    /// Marks the owner, one of [`OWNERS`]; `None` before it is known.
     pub(super) fn owned_by(&self, owner: Option<&'static str>) {
         for one in OWNERS {
             self.owner.with_label_values(&[one]).set(if owner == Some(one) { 1.0 } else { 0.0 });

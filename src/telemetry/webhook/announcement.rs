@@ -1,6 +1,6 @@
-//! The announcement of a milestone: the JSON object that is posted where there is no template, and what a template sees.
+//! The announcement of a milestone: the JSON object that is posted without a template, and the input of a template.
 //!
-//! The keys are a contract with whoever reads them: all are always there, and null where there is nothing to say.
+//! The keys are a contract with its readers: all are always present, and null if there is no value.
 
 use serde::Serialize;
 
@@ -11,20 +11,20 @@ use crate::core::model::{Action, MilestoneKind};
 pub struct Announcement {
     /// One of [`MilestoneKind::ALL`].
     pub milestone: String,
-    /// The message for a person: a sentence without its full stop.
+    /// A sentence for a person, without its full stop.
     pub message: String,
-    /// The time at which it happened.
+    /// The time of the milestone.
     pub at: String,
     pub instance_id: String,
     pub instance_type: String,
     pub availability_zone: String,
     pub region: String,
     pub account_id: String,
-    /// The signal that began it: `notice`, `rebalance-recommendation`, `lifecycle-state` or `scheduled-event`.
+    /// The signal of the handover: `notice`, `rebalance-recommendation`, `lifecycle-state` or `scheduled-event`.
     pub signal: Option<String>,
-    /// The effect on the instance: `terminate`, `stop`, `hibernate` or `reboot`. Null where AWS has not said so.
+    /// The effect on the instance: `terminate`, `stop`, `hibernate` or `reboot`. Null if AWS has not said.
     pub action: Option<String>,
-    /// The deadline: no call is begun after it.
+    /// The deadline, after which no call is begun.
     pub deadline: Option<String>,
     /// The seconds from the milestone to the deadline.
     pub seconds_left: Option<f64>,
@@ -32,20 +32,20 @@ pub struct Announcement {
     pub owner: Option<String>,
     /// `auto-scaling-group`, `ec2-fleet`, `spot-fleet`, `launch-template` or `nobody`.
     pub owner_kind: Option<String>,
-    /// The target group's ARN, where the milestone is one group's.
+    /// The target group's ARN, if the milestone belongs to one group.
     pub target_group: Option<String>,
     pub successor_id: Option<String>,
-    /// `complete` or `partial`; of `handed-over` only.
+    /// `complete` or `partial`; only for `handed-over`.
     pub outcome: Option<String>,
-    /// Milestones from before this one that the webhook did not take then, the oldest first; mostly empty. `message`
-    /// tells them as well.
+    /// Earlier milestones that the webhook could not take at their time, the oldest first; mostly empty. `message`
+    /// contains them, too.
     pub earlier: Vec<Announcement>,
-    /// This program's.
+    /// The version of this program.
     pub version: String,
 }
 
 impl Announcement {
-    /// Several as one, for a webhook that takes milestones again: the newest, with the earlier ones in it. `None` of none.
+    /// Joins several for a webhook that works again: the newest contains the earlier ones. `None` if there are none.
     pub fn together<'a>(announcements: impl Iterator<Item = &'a Self>) -> Option<Self> {
         let mut earlier: Vec<Self> = announcements.cloned().collect();
         let mut newest = earlier.pop()?;
@@ -57,7 +57,7 @@ impl Announcement {
         Some(newest)
     }
 
-    /// An invented one, with every key filled that this milestone can have, and in its message what has to be escaped.
+    /// A made-up announcement with every key that this milestone can have. Its message needs escapes.
     pub fn sample(milestone: &str) -> Self {
         let some = |text: &str| Some(text.to_owned());
         Self {
@@ -83,7 +83,7 @@ impl Announcement {
         }
     }
 
-    /// Invented ones in which each milestone, signal, action and outcome occurs, and null wherever it can be.
+    /// Made-up announcements with each milestone, signal, action and outcome, and with null wherever it can be.
     pub fn samples() -> Vec<Self> {
         let some = |text: &str| Some(text.to_owned());
         let full = MilestoneKind::ALL.map(|kind| Self::sample(kind.as_str()));
@@ -98,7 +98,7 @@ impl Announcement {
         full.clone().into_iter().chain(sparse).chain(signals).chain(actions).chain([partial]).chain(together).collect()
     }
 
-    /// The same with null wherever null can be.
+    /// Sets null wherever it can be.
     pub fn sparse(self) -> Self {
         Self {
             signal: None,

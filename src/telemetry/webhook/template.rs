@@ -1,8 +1,8 @@
-//! A template in Jinja syntax that makes of an announcement the JSON that some service wants.
+//! A template in Jinja syntax that turns an announcement into the JSON of some service.
 //!
-//! Invariant: what comes out is valid JSON, or it is an error. Two ways lead there: `"{{ message }}"` writes the text
-//! escaped between the quotes that stand in the template, and `{{ message | tojson }}` brings quotes, or null, of its
-//! own. A template may hold keys of the service, so an error names lines and words of the language, never its text.
+//! Invariant: the result is valid JSON, or an error. A template can write a value as `"{{ message }}"`, escaped text
+//! between its own quotes, or as `{{ message | tojson }}`, with quotes or null. A template may hold keys of the
+//! service, so an error shows line numbers and names of the language, never the template's text.
 
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
@@ -11,8 +11,7 @@ use serde::de::IgnoredAny;
 use super::announcement::Announcement;
 
 const NAME: &str = "webhook";
-/// The most steps that a template may take: a loop without an end must have one. A template for Slack takes some
-/// hundred.
+/// The most steps of a template, so that an endless loop ends. A template for Slack takes some hundred.
 const FUEL: u64 = 50_000;
 
 pub(super) struct Template {
@@ -20,8 +19,8 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Errs when the text is no template, or does not make valid JSON of one of [`Announcement::samples`]: what is wrong is
-    /// to be found at start, not in the two minutes.
+    /// Errs when the text is no template, or does not make valid JSON of some [`Announcement::samples`]. So an error
+    /// shows at start, not in the two minutes.
     pub(super) fn new(text: &str) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
@@ -39,7 +38,7 @@ impl Template {
         Ok(template)
     }
 
-    /// `None`: it makes nothing of this milestone, so nothing is posted.
+    /// Renders the template; `None` if the result is empty, and then nothing is posted.
     pub(super) fn render(&self, announcement: &Announcement) -> anyhow::Result<Option<String>> {
         let template = self.environment.get_template(NAME).map_err(|error| at_line(&error))?;
         let text = template.render(Serde(announcement)).map_err(|error| at_line(&error))?;
@@ -55,7 +54,7 @@ impl Template {
     }
 }
 
-/// Writes a value as JSON, but a string without its quotes. What a filter calls safe (`tojson`) is written as it is.
+/// Writes a value as JSON, but a string without its quotes. Output of `tojson`, which is marked safe, stays as it is.
 fn write_json(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     if let Some(text) = value.as_str().filter(|_| value.is_safe()) {
         return Ok(output.write_str(text)?);
@@ -66,7 +65,7 @@ fn write_json(output: &mut Output, _: &mut State, value: &Value) -> Result<(), E
     Ok(output.write_str(without_quotes.unwrap_or(&json))?)
 }
 
-/// Instead of minijinja's own, which takes a misspelt name for null.
+/// The filter `tojson`. It replaces minijinja's, which turns a misspelt name into null.
 fn to_json(value: &Value) -> Result<Value, Error> {
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::UndefinedError, "there is no such name"));
