@@ -1,19 +1,19 @@
 //! The timeline as bars: pure, from milestones to lines.
 //!
-//! A bar begins where its duty began and ends at its milestone; the scale is the whole handover. A line of its own shows
-//! how much of the time there was is left.
+//! A bar begins where its duty began and ends at its milestone; the scale is the whole handover. A separate line shows
+//! the time left.
 
 use std::time::Duration;
 
 use super::screen::{Paint, Tone};
 
-/// Labels are no narrower, as far as the width allows.
+/// The least width of the labels, as far as the page allows.
 const LABEL: usize = 24;
-/// The width of what stands beside the label and the bars: the seconds, a margin and a gap.
+/// The widths of the other columns: the seconds, and a margin and a gap.
 const SECONDS: usize = 9;
 const GAPS: usize = 2 + 2;
 
-/// One duty: from when to when, in time after the signal.
+/// One duty, with its begin and end as times after the signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bar {
     pub(super) label: String,
@@ -22,7 +22,7 @@ pub(super) struct Bar {
     pub(super) tone: Tone,
 }
 
-/// The time that there was at the beginning, and a label for the rest of it.
+/// The whole time at the beginning, and a label for the rest of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     pub(super) label: &'static str,
@@ -54,7 +54,7 @@ impl Columns {
     }
 }
 
-/// The lines, none wider than `width`; nothing for no bars.
+/// The lines, none wider than `width`; empty without bars.
 pub(super) fn lines(bars: &[Bar], budget: Option<Budget>, width: usize, paint: Paint) -> Vec<String> {
     let Some(end) = bars.iter().map(|bar| bar.until).max().filter(|end| !end.is_zero()) else {
         return Vec::new();
@@ -81,7 +81,7 @@ fn line(bar: &Bar, end: Duration, columns: Columns, paint: Paint) -> String {
     )
 }
 
-/// The number of empty cells, and the bar behind them, drawn in half cells; even a moment is half a cell.
+/// The number of empty cells, and the bar after them, in half cells. Even a moment is half a cell.
 fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usize, String) {
     let halves = room * 2;
     let at = |time: Duration| {
@@ -106,7 +106,7 @@ fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usiz
     (first / 2, drawn)
 }
 
-/// The axis, as in `0 s          6 s          12 s`; a narrow one has no middle.
+/// The axis, such as `0 s          6 s          12 s`; a narrow one has no middle.
 fn axis(end: Duration, columns: Columns, paint: Paint) -> String {
     let room = columns.bars;
     let label = |part: f64| format!("{:.1} s", end.as_secs_f64() * part);
@@ -131,7 +131,7 @@ fn left(end: Duration, budget: Budget, columns: Columns, paint: Paint) -> String
     )
 }
 
-/// The part that is gone, and the rest, together `room` cells.
+/// The past part and the rest, together `room` cells.
 pub(super) fn countdown(gone: Duration, whole: Duration, room: usize) -> (String, String) {
     let part = (gone.as_secs_f64() / whole.as_secs_f64()).clamp(0.0, 1.0);
     let cells = ((part * room as f64).round() as usize).min(room);

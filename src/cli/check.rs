@@ -1,7 +1,7 @@
 //! `spot-relay check`: everything that would go wrong in the two minutes, found now; one line each, with the remedy.
 //!
-//! It writes nothing to AWS: reads are tried by reading, EC2's writes with DryRun, the others in a form that changes
-//! nothing. Each part has a limit of its own, so that it ends whatever does not answer.
+//! It changes nothing in AWS: it makes the reads, sends EC2's writes with DryRun, and the others in a form without an
+//! effect. Each part has its own time limit, so the check ends even if something does not answer.
 
 mod aws;
 mod configuration;
@@ -46,7 +46,7 @@ pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Resul
     if let Some(config) = config.filter(|_| !arguments.config_only) {
         let runtime = runtime()?;
         let looked = runtime.block_on(look(&config, &mut report));
-        // A disk or a resolver that hangs must not hold up the end.
+        // A disk or a resolver that hangs must not delay the end.
         runtime.shutdown_background();
         looked?;
     }
@@ -58,7 +58,7 @@ pub(super) fn main(arguments: &Arguments, named: Option<&Path>) -> anyhow::Resul
     })
 }
 
-/// Looks first at all that needs no AWS, then, where the metadata tells who this is, at all that does.
+/// Checks first what needs no AWS; then, if the metadata names this instance, the rest.
 async fn look(config: &Config, report: &mut CheckReport) -> anyhow::Result<()> {
     report.looking("this machine")?;
     report.add(directories::look())?;

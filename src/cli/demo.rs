@@ -1,8 +1,8 @@
 //! `spot-relay demo`: a whole handover to look at, without an AWS account.
 //!
-//! The daemon is the real one, in a process of its own that never outlives this one. Metadata, AWS and the web service that
-//! is handed over are in this process, on loopback. What is told is what was seen to happen: in the simulated world, in
-//! the requests that arrived, in the daemon's log.
+//! The daemon is the real one, in its own process, which never outlives this one. The metadata, AWS and the web service
+//! that is handed over run in this process, on loopback. The demo tells only what it observed: in the simulated world,
+//! in the requests, in the daemon's log.
 
 mod calls;
 mod child;
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     daemon: Option<PathBuf>,
 }
 
-/// Ended by a signal, as a shell tells it (128 and SIGINT).
+/// The exit code after a signal, as in a shell (128 and SIGINT).
 const EXIT_INTERRUPTED: u8 = 130;
 
 pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -50,7 +50,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok(DemoResult::Complete) => Ok(ExitCode::SUCCESS),
         Ok(DemoResult::Incomplete) => Ok(ExitCode::FAILURE),
         Ok(DemoResult::Interrupted) => Ok(ExitCode::from(EXIT_INTERRUPTED)),
-        // As in `spot-relay demo | head`: whoever read has seen enough.
+        // The reader has closed the pipe, as in `spot-relay demo | head`.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::FAILURE),
         Err(error) => Err(error),
     }

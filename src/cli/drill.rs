@@ -1,7 +1,7 @@
 //! `spot-relay drill`: a real handover of this instance, and back.
 //!
-//! It is a process of its own and not a request to the daemon: the daemon has no door through which anybody who reaches it
-//! could take an instance out of service. While it runs it is this instance's daemon, and holds the daemon's lock.
+//! It is its own process, not a request to the daemon: nobody can reach the daemon and take an instance out of service.
+//! While the drill runs it replaces the daemon, and holds the daemon's lock.
 
 #[cfg(test)]
 mod tests;
@@ -21,9 +21,9 @@ use crate::host::lock::{Holder, Lock, LockError, Who};
 
 use super::screen::Screen;
 
-/// The range of `--within`, in seconds: no handover can be shorter.
+/// The range of `--within`, in seconds. No handover can be shorter.
 const WITHIN: std::ops::RangeInclusive<u64> = 10..=120;
-/// The exit code where nobody can be asked and `--yes` is not given: the same as for wrong arguments.
+/// The exit code without a terminal to ask on and without `--yes`: the same as for wrong arguments.
 const EXIT_UNASKED: u8 = 2;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ fn within(text: &str) -> Result<Duration, String> {
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
     let files = files();
     if !arguments.dry_run {
-        // Said before anything is looked up; but it is not held while a person thinks: a daemon may start meanwhile.
+        // This reports a taken lock early. It is not held while a person thinks: a daemon may start meanwhile.
         drop(lock(&files)?);
     }
     let mut options = Options {
@@ -78,7 +78,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     if let Some(code) = unasked(arguments)? {
         return Ok(code);
     }
-    // Held until this process ends; and what was true before the question is looked up again.
+    // The lock is held until this process ends. The facts may have changed since the question, so they are read again.
     let _lock = lock(&options.files)?;
     let survey = runtime.block_on(daemon::survey(&options))?;
     refuse(&survey, arguments)?;
@@ -91,7 +91,7 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
     Ok(if text::is_complete(&ended) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Refuses the drill where something stands against it.
+/// Refuses the drill if there is a reason against it.
 fn refuse(survey: &Survey, arguments: &Arguments) -> anyhow::Result<()> {
     let obstacles = survey.obstacles();
     if !obstacles.is_empty() {
@@ -104,7 +104,7 @@ fn refuse(survey: &Survey, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks; the exit code of no drill, `None`: it begins.
+/// Asks for confirmation; `None` if the drill begins, else the exit code.
 fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
     if arguments.yes {
         return Ok(None);
@@ -125,7 +125,7 @@ fn unasked(arguments: &Arguments) -> anyhow::Result<Option<ExitCode>> {
     Ok(Some(ExitCode::FAILURE))
 }
 
-/// Two that work for one instance would undo what the other one does.
+/// Takes the lock: a daemon and a drill would undo each other's work.
 fn lock(files: &Files) -> anyhow::Result<Lock> {
     let path = files.lock_path();
     Lock::take(&path, Who::Drill).map_err(|error| match error {

@@ -1,5 +1,5 @@
-//! `spot-relay man`: the manual pages, which packages install. spot-relay(8) is made from the command line's definitions,
-//! spot-relay.toml(5) from the table of keys; what neither of them knows stands here as sentences.
+//! `spot-relay man`: the manual pages that packages install. spot-relay(8) comes from the command line's definitions,
+//! spot-relay.toml(5) from the table of keys, and the remaining text from here.
 
 mod configuration;
 mod page;

@@ -1,6 +1,6 @@
 //! The command line, for people: one file a command.
 //!
-//! Invariant: exit codes are the contract's. Errors are printed once, here, with the chain of what led to them.
+//! Invariant: exit codes are as documented. Errors are printed once, here, with their causes.
 
 mod chart;
 mod check;
@@ -81,12 +81,12 @@ enum Command {
     Completions(completions::Arguments),
 }
 
-/// The definitions of the command line, for those who document it.
+/// The definitions of the command line, for documentation and tests.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The command line without its hidden commands: what a person is to know of.
+/// The command line without its hidden commands.
 fn visible() -> clap::Command {
     let all = Cli::command();
     let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect::<Vec<_>>();

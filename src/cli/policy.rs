@@ -1,6 +1,6 @@
-//! `spot-relay policy`: the smallest IAM policy, as JSON on standard output; what it rests on, on standard error.
+//! `spot-relay policy`: the smallest IAM policy, as JSON on standard output; its basis, on standard error.
 //!
-//! It looks this instance's owner up and writes nothing; with `--for` it asks nobody.
+//! It looks up this instance's owner and changes nothing; with `--for` it makes no calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ use crate::core::policy::{
 };
 use crate::daemon::{Parties, look_up, registrations};
 
-/// All of an account's target groups take a quarter to half a second each.
+/// The limit of a scan of all target groups; each takes a quarter to half a second.
 const SCAN_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ fn of_kind(kind: OwnerKind, config: &Config) -> NotedSubject {
     NotedSubject { subject: Subject::new(scope, needs), notes }
 }
 
-/// A note where the policy passes a role whose name is not known.
+/// A note if the policy passes a role whose name is not known.
 fn placeholder(needs: &OwnerNeeds) -> Option<String> {
     let role = match needs {
         OwnerNeeds::Launch(launch) => &launch.source.role,
@@ -169,7 +169,7 @@ async fn planned(asked: &Parties, plan: Plan, scope: ArnScope) -> anyhow::Result
     Ok(NotedSubject { subject: Subject { target_groups, ..Subject::new(scope, needs) }, notes })
 }
 
-/// A note on LaunchInstances, where the group may be asked for it.
+/// A note on LaunchInstances, if the group may be asked for it.
 fn launches_first(plan: &Plan, needs: &OwnerNeeds, config: &Config) -> Option<String> {
     match (plan, needs) {
         (_, OwnerNeeds::Group(group)) if group.launches_first() => Some(
@@ -191,7 +191,7 @@ pub(super) async fn arn_scope(asked: &Parties) -> ArnScope {
     ArnScope::new(partition.as_deref(), &asked.aws.region, &asked.identity.account_id)
 }
 
-/// The permissions that this plan needs, with what its launch templates name.
+/// The permissions for this plan, with the names in its launch templates.
 pub(super) async fn needs_of(asked: &Parties, plan: &Plan, registered_in: &[TargetGroupArn]) -> OwnerNeeds {
     let mut needs = OwnerNeeds::of_plan(plan, registered_in, &asked.config);
     let launch = match plan {
@@ -218,7 +218,7 @@ pub(super) async fn needs_of(asked: &Parties, plan: &Plan, registered_in: &[Targ
     needs
 }
 
-/// Fills in what the templates say. One that cannot be read may name anything.
+/// Adds the names in the templates. A template that cannot be read may name anything.
 async fn read_templates(
     asked: &Parties,
     mut templates: Vec<LaunchTemplate>,
@@ -242,7 +242,7 @@ async fn read_templates(
             source.subnets = launched_into(launch, &own_subnets);
             named = launch.pools().fold(named, |named, pool| named.and(TemplateNames::of_override(pool)));
         }
-        // A group launches into the subnets that it names, or into its template's.
+        // A group launches into its own subnets, or into its template's.
         None if !source.subnets.is_empty() => source.subnets.extend(own_subnets.into_values()),
         None => {}
     }
@@ -255,7 +255,7 @@ async fn read_templates(
     };
 }
 
-/// The role behind the template's instance profile. Most often the profile is this instance's own, whose role the metadata
+/// The role of the template's instance profile. Most often this is the instance's own profile, whose role the metadata
 /// names. The role of another profile is unknown here.
 async fn passed_role(imds: &Imds, profile: &str) -> PassedRole {
     let ours = imds.instance_profile().await.ok().flatten();

@@ -21,7 +21,7 @@ use crate::host::lock::{Holder, Lock, LockError, Who};
 use crate::host::text_file;
 use crate::telemetry::webhook::Webhook;
 
-/// The pauses after a panic: no longer than a notice bears.
+/// The pauses after a panic, short enough for a notice.
 const AFTER_A_PANIC: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
 
 #[derive(Debug, clap::Args)]
@@ -33,13 +33,13 @@ pub(super) struct Arguments {
 
 pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<ExitCode> {
     let files = files();
-    // It writes nothing, and is in nobody's way.
+    // A dry run changes nothing, so it needs no lock.
     let _lock = if arguments.dry_run { None } else { lock(&files)? };
     for unwise in config.unwise() {
         warn!("{}: {}", unwise.key, unwise.what);
     }
     let mut first_webhook = match webhook(&config.notify) {
-        // A file that comes late must not cost a handover.
+        // A file that is mounted late must not cost a handover.
         Err(error) if is_unreadable(&error) => {
             warn!(
                 "{error:#}; the daemon works without the webhook, and nobody is told there; put the file in its place and \
@@ -74,14 +74,14 @@ pub(super) fn main(arguments: &Arguments, config: Config) -> anyhow::Result<Exit
         runtime.block_on(async { tokio::time::timeout(pause, signals.recv()).await.is_ok() })
     };
     let result = again_after_panics(run, is_asked_to_stop);
-    // A file that hangs, or a resolver, must not hold up the end.
+    // A file or a resolver that hangs must not delay the end.
     runtime.shutdown_background();
     result.transpose().map(|_| ExitCode::SUCCESS)
 }
 
-/// Begins again after a panic in the daemon's own pass, which ends that daemon and not this process: the next one goes on as
-/// after a crash, and finds the notice and the record again. `wait` tells whether somebody asked to stop meanwhile; then there
-/// is no result.
+/// Runs the daemon again after a panic of its own loop, without ending the process. The next daemon goes on as after a
+/// crash: it finds the notice and the record. `wait` tells whether a signal asked to stop meanwhile; then there is no
+/// result.
 fn again_after_panics<T>(mut run: impl FnMut() -> T, mut wait: impl FnMut(Duration) -> bool) -> Option<T> {
     let mut panics = 0;
     loop {
@@ -100,8 +100,8 @@ fn again_after_panics<T>(mut run: impl FnMut() -> T, mut wait: impl FnMut(Durati
     }
 }
 
-/// Two that work for one instance would undo what the other one does. Without the file nobody can tell, and the two minutes
-/// matter more.
+/// Takes the lock: two daemons would undo each other's work. If the file cannot be used the daemon runs without a lock,
+/// because the two minutes matter more.
 fn lock(files: &Files) -> anyhow::Result<Option<Lock>> {
     let path = files.lock_path();
     match Lock::take(&path, Who::Daemon) {
@@ -140,7 +140,7 @@ pub(super) fn is_program(name: &str) -> bool {
     }
 }
 
-/// Builds the webhook. A URL or a template that cannot be used is a wrong configuration, found at start.
+/// Builds the webhook. At the start this finds a URL or a template that cannot be used.
 ///
 /// # Errors
 /// [`WrongValue`] names the key; a file that cannot be read is [`ConfigError::is_unreadable`].
@@ -157,7 +157,7 @@ pub(super) fn webhook(notify: &Notify) -> anyhow::Result<Option<Webhook>> {
     webhook.map(Some).map_err(|error| ConfigError::wrong(path, &format!("{error:#}")).into())
 }
 
-/// The URL that a file holds. A name without a slash is a credential that systemd passes.
+/// Reads the URL from a file. A name without a slash is a credential that systemd passes.
 fn webhook_of_file(file: &str) -> anyhow::Result<String> {
     let path = match (file.contains('/'), variable("CREDENTIALS_DIRECTORY")) {
         (true, _) => PathBuf::from(file),
@@ -175,7 +175,7 @@ fn webhook_of_file(file: &str) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// The text of a file that the key names.
+/// Reads the file that the key names.
 fn read(path: &str, key: &'static str) -> anyhow::Result<String> {
     text_file::read(Path::new(path)).map_err(|error| match error.kind() {
         ErrorKind::InvalidData => wrong(key, format!("{path} cannot be read: {error}")).into(),

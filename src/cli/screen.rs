@@ -1,22 +1,21 @@
-//! Standard output: lines on a pipe; on a terminal colours, and under the lines a picture that is drawn again.
+//! Standard output: plain lines on a pipe; on a terminal colours, and below the lines a picture that is redrawn.
 //!
-//! What stands in the lines is decided elsewhere. Invariant: not on a terminal, or with `NO_COLOR`, no line has an escape
-//! code; and no line is wider than the terminal.
+//! Invariant: without a terminal, or with `NO_COLOR`, no line has an escape code; no line is wider than the terminal.
 
 use std::io::{self, IsTerminal, Write};
 
 use crate::core::printable::printable;
 use crate::core::words::words;
 
-/// The width where no terminal tells its own.
+/// The width without a terminal.
 const WIDTH: usize = 80;
-/// The widths that are laid out for: wider lines are hard to read.
+/// The range of widths: longer lines are hard to read.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=120;
 
 const ESCAPE: char = '\u{1b}';
 
 words! {
-    /// The meaning of a part of a line, which its colour shows: the word is the colour's code.
+    /// The meaning of a part of a line. The word is the code of its colour.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) enum Tone {
         Plain = "",
@@ -36,7 +35,7 @@ pub(super) struct Paint {
 }
 
 impl Paint {
-    /// The line without any control character but those that [`Paint::with`] writes.
+    /// Escapes all control characters but those of [`Paint::with`].
     fn printable(self, line: &str) -> String {
         if !self.coloured {
             return printable(line).into_owned();
@@ -67,8 +66,7 @@ impl Paint {
     }
 }
 
-/// Breaks `text` between words so that no line is longer than `width`; a word that is longer stands alone. A number and
-/// its seconds are one word.
+/// Wraps `text` at `width`, but never inside a word, or between a number and its unit of seconds.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut words = text.split_whitespace().peekable();
@@ -94,11 +92,11 @@ fn is_seconds(word: &str) -> bool {
 pub(super) struct Screen {
     pub(super) paint: Paint,
     pub(super) width: usize,
-    /// Tells whether the picture under the lines can be drawn again.
+    /// True if the picture below the lines can be redrawn.
     is_live: bool,
-    /// The most lines of a picture whose first line the cursor can still reach.
+    /// The most lines of a picture: the cursor must reach its first line.
     pub(super) height: usize,
-    /// The lines of the picture that stands there.
+    /// The number of lines of the present picture.
     drawn: usize,
 }
 
@@ -117,12 +115,12 @@ impl Screen {
         screen
     }
 
-    /// Tells whether pictures are drawn at all.
+    /// Tells whether pictures are drawn.
     pub(super) fn is_live(&self) -> bool {
         self.is_live
     }
 
-    /// Takes the terminal's size as it is now.
+    /// Reads the present size of the terminal.
     pub(super) fn measure(&mut self) {
         let Some(size) = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0) else {
             return;
@@ -133,10 +131,10 @@ impl Screen {
         }
     }
 
-    /// Writes lines, and under them the picture.
+    /// Writes lines, and the picture below them.
     ///
     /// # Errors
-    /// Nobody reads them any more.
+    /// Standard output is closed.
     pub(super) fn show(&mut self, lines: &[String], picture: &[String]) -> io::Result<()> {
         let picture = if self.is_live { cut(picture, self.height) } else { Vec::new() };
         if lines.is_empty() && picture.is_empty() && self.drawn == 0 {
@@ -144,7 +142,7 @@ impl Screen {
         }
         let mut text = String::new();
         if self.drawn > 0 {
-            // Up to its first line, and everything from there is gone.
+            // This moves to the picture's first line and clears from there.
             text.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn));
         }
         for line in lines {
@@ -152,7 +150,7 @@ impl Screen {
             text.push('\n');
         }
         if !picture.is_empty() {
-            // A terminal made narrower meanwhile cuts the picture's lines, and does not break them.
+            // A terminal that became narrower cuts the picture's lines, instead of breaking them.
             text.push_str("\x1b[?7l");
             for line in &picture {
                 text.push_str(&self.paint.printable(line));
@@ -167,7 +165,7 @@ impl Screen {
     }
 }
 
-/// The first lines of a picture that is too high, and that there are more.
+/// Cuts a picture that is too high, and says so in its last line.
 fn cut(picture: &[String], height: usize) -> Vec<String> {
     if picture.len() <= height {
         return picture.to_vec();

@@ -1,4 +1,4 @@
-//! `spot-relay sim`: the demo's world on its own, for clients that no one here wrote.
+//! `spot-relay sim`: the demo's world by itself, for other clients.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

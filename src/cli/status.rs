@@ -1,7 +1,7 @@
 //! `spot-relay status`: what the daemon is doing, and the last handover as a timeline.
 //!
-//! It reads the daemon's status file, which everybody may read, and asks the daemon nothing. Invariant: what it says is as old
-//! as that file says, and it says how old; a daemon that is not seen alive is not running.
+//! It reads the daemon's status file, which everybody may read, and does not contact the daemon. Invariant: its report
+//! is as old as that file, and says how old; without a living process the daemon counts as not running.
 
 mod page;
 mod report;
@@ -24,7 +24,7 @@ use crate::host::processes;
 use super::screen::{Paint, Screen};
 use report::{Presence, StatusReport, StatusSources};
 
-/// The exit code of LSB's init scripts for "not running".
+/// The exit code for "not running" of LSB's init scripts.
 const EXIT_NOT_RUNNING: u8 = 3;
 /// The pause between two looks at the file with `--watch`.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     watch: bool,
 }
 
-/// A handover that is over, as a person reads it.
+/// A finished handover, for a person.
 pub(super) fn handover(record: &Incident, paint: Paint, width: usize) -> Vec<String> {
     page::handover(&report::ReportedHandover::of(record, None), paint, width)
 }
@@ -50,7 +50,7 @@ pub(super) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         true => watch(&files, arguments.json),
         false => once(&files, arguments.json),
     };
-    // Whoever read has seen enough, as in `spot-relay status | head -1`.
+    // The reader has closed the pipe, as in `spot-relay status | head -1`.
     let is_closed = |error: &anyhow::Error| {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
@@ -75,7 +75,7 @@ fn once(files: &Files, json: bool) -> anyhow::Result<()> {
     Ok(screen.show(&lines, &[])?)
 }
 
-/// Shows the status at every change, until it is interrupted or nobody reads any more.
+/// Shows the status at every change, until it is interrupted or the reader is gone.
 fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
     let mut screen = Screen::new();
     let mut told: Option<StatusReport> = None;
@@ -112,7 +112,7 @@ fn look(files: &Files) -> anyhow::Result<StatusSources> {
     let lives = status.as_ref().is_some_and(|status| processes::lives(status.pid, status.process_started));
     let now = boot::now();
     let presence = Presence::of(status.as_ref(), lives, lock::daemon(&files.lock_path()), now);
-    // What the process before this one has left says nothing of it.
+    // A status file of an earlier process says nothing about the present one.
     let status = status.filter(|_| !matches!(presence, Presence::Untold(_)));
     let record = if presence == Presence::Absent { files.read_any_record() } else { None };
     let path = path.display().to_string();

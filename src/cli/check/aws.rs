@@ -1,4 +1,4 @@
-//! Asks AWS: credentials first, then who launches the successor, the target groups, and every permission.
+//! The checks that need AWS: the credentials, who launches the successor, the target groups, and every permission.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
     (vec![finding.meaning(meaning).remedy(remedy)], false)
 }
 
-/// The service does not have the variables of the shell that this runs in.
+/// Warns of variables that name other credentials: the service does not have the variables of this shell.
 fn somebody_elses() -> Option<Finding> {
     const BRINGS: [&str; 4] =
         ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];

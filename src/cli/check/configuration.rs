@@ -1,4 +1,4 @@
-//! The configuration with all that it names on this machine: the webhook's template, the hooks' programs. No network.
+//! The configuration and the files that it names: the webhook's template, the hooks' programs. No network.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::cli::configuration::{is_unreadable, load};
 use crate::cli::run::{is_program, webhook};
 use crate::core::config::{Config, OwnerChoice, Successor};
 
-/// The configuration, if it can be used.
+/// Checks the configuration, and returns it if it can be used.
 pub(super) fn look(named: Option<&Path>) -> (Option<Config>, Vec<Finding>) {
     let loaded = match load(named) {
         Ok(loaded) => loaded,
@@ -50,7 +50,7 @@ fn wrong(check: &'static str, error: &anyhow::Error) -> Finding {
     Finding::fail(check, format!("{error:#}")).remedy(remedy)
 }
 
-/// AWS alone knows which of them lie in one zone.
+/// Mentions several listed subnets. Only AWS knows which of them are in one zone.
 fn subnets(successor: &Successor) -> Option<Finding> {
     let launches = matches!(successor.owner, OwnerChoice::Discover | OwnerChoice::LaunchTemplate);
     let count = successor.subnets.len();

@@ -1,4 +1,4 @@
-//! The directories of the record and of the status: whether whoever runs this can write them.
+//! The directories of the record and of the status: whether this user can write them.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(super) fn look() -> Vec<Finding> {
     ]
 }
 
-/// The directory, or what it would be made in.
+/// Tests the directory, or the nearest existing parent.
 fn writable(directory: &Path) -> Result<String, String> {
     let name = directory.display();
     let Some(there) = directory.ancestors().find(|it| it.exists()) else {

@@ -1,4 +1,4 @@
-//! One thing that was looked at: how it stands, what was found, what that means, what to do. Data.
+//! One result of a check: its level, what was found, what that means, and what to do. Data.
 
 use serde::Serialize;
 
@@ -16,9 +16,9 @@ words! {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// The thing that was looked at: a name that does not change, as `hop-limit`.
+    /// The stable name of the check, such as `hop-limit`.
     pub(super) check: &'static str,
-    /// The one of several that this is about: a target group's name, an action.
+    /// The subject among several, such as a target group's name or an action.
     pub(super) subject: Option<String>,
     pub(super) level: Level,
     pub(super) found: String,

@@ -1,4 +1,4 @@
-//! Settings of an Auto Scaling group that are in the way of a handover, and that are its owner's to decide.
+//! Settings of an Auto Scaling group that hinder a handover. They are the decision of the group's owner.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) async fn look(parties: &Parties, group: &AutoScalingGroup, how: Group
     ]
 }
 
-/// An owner that is not asked.
+/// Reports an owner that replaces instances by itself, so spot-relay does not ask it.
 pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
     Finding::warn(check, found)
         .meaning(
@@ -41,7 +41,7 @@ pub(super) fn by_itself(check: &'static str, found: String) -> Finding {
 fn capacity_rebalancing(group: &AutoScalingGroup, how: GroupRequest) -> Finding {
     let name = &group.name;
     match group.capacity_rebalance {
-        // It acts on Spot instances alone (docs/aws.md 4).
+        // Capacity Rebalancing acts on Spot instances only (docs/aws.md 4).
         true if how.asks() => Finding::ok(
             "capacity-rebalancing",
             format!("on, and not for this on-demand instance: group {name} is asked for its successor"),
@@ -63,7 +63,8 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, 
         ("Launch", true, "the group launches no successor, asked or not"),
         (
             "AddToLoadBalancer",
-            // Into other groups than the group's own its successor is registered by us, and otherwise by itself.
+            // Other groups do not need it: we register the successor there, or with [arrive] register it does so
+            // itself.
             !group.target_groups.is_empty() && !config.arrive.register,
             "the successor is launched and gets no requests from the target groups of its group",
         ),
@@ -83,7 +84,7 @@ fn processes(group: &AutoScalingGroup, how: GroupRequest, traits: &GroupTraits, 
     Finding::ok("group-processes", format!("group {name} launches"))
 }
 
-/// Rebalancing takes a member away from a group whose zones have unequal numbers of them, where there are more.
+/// Checks the zones. If they have unequal numbers of members, AZRebalance takes a member from the fullest.
 fn zones(group: &AutoScalingGroup, traits: &GroupTraits) -> Finding {
     let mut members: BTreeMap<&str, usize> = group.availability_zones.iter().map(|zone| (zone.as_str(), 0)).collect();
     for member in &group.members {
@@ -157,7 +158,7 @@ fn health_check(group: &AutoScalingGroup, config: &Config) -> Finding {
     Finding::ok("group-health-check", format!("{kind}: it does not interfere with a handover"))
 }
 
-/// A group drains before it opens its termination hooks (docs/aws.md 4), and an interruption waits for neither.
+/// Checks the termination hooks. A group drains before it opens them (docs/aws.md 4); an interruption does not wait.
 pub(super) fn termination_hooks(plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
     let Some(Plan::Group { group, .. }) = plan else { return None };
     let hooks: Vec<&str> = group.termination_hooks.iter().map(|hook| hook.name.as_str()).collect();

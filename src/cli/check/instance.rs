@@ -1,4 +1,4 @@
-//! The metadata options of this instance, as EC2 tells them.
+//! The metadata options of this instance, from EC2.
 
 use super::finding::Finding;
 use crate::cloud::instances::MetadataOptions;
@@ -6,7 +6,7 @@ use crate::daemon::Parties;
 
 const MODIFY: &str = "aws ec2 modify-instance-metadata-options --instance-id";
 
-/// The hop limit from which on a container reaches the metadata service.
+/// The least hop limit with which a container reaches the metadata service.
 const HOPS_OF_A_CONTAINER: i32 = 2;
 
 pub(super) async fn look(parties: &Parties) -> Vec<Finding> {

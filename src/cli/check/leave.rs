@@ -1,5 +1,4 @@
-//! The moment at which this instance would leave its target groups on a notice, the reason, and what would make it
-//! serve on for longer.
+//! When this instance would leave its target groups on a notice, why, and what would make it serve longer.
 
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ fn when(config: &Config, plan: &Plan, on_notice: OnNotice) -> Finding {
     Finding::ok("leave", found)
 }
 
-/// The time that a notice leaves to serve on, and the part of it that a shorter deregistration delay adds.
+/// Reports the time to serve on after a notice, and how much a shorter deregistration delay would add.
 fn serving_time(config: &Config, registrations: &[Registration]) -> Finding {
     let leave = &config.leave;
     let longest = registrations.iter().max_by_key(|registration| registration.deregistration_delay);

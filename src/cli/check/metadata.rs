@@ -1,4 +1,4 @@
-//! The metadata service: whether it answers, who this is, and whether a notice stands already.
+//! The metadata service: whether it answers, which instance this is, and whether there is a notice already.
 
 use super::finding::Finding;
 use crate::cloud::clock::Clock;
@@ -6,26 +6,26 @@ use crate::cloud::imds::{Imds, ImdsError};
 use crate::core::error_chain::error_chain;
 use crate::core::model::{Identity, LifeCycle};
 
-/// The metadata's answers, for everything else.
+/// The metadata's answers, for the other checks.
 pub(super) struct MetadataFacts {
     pub(super) identity: Identity,
     /// Taught by the metadata's date.
     pub(super) clock: Clock,
 }
 
-/// The address is of no use.
+/// The address cannot be used.
 pub(super) fn unusable(error: &anyhow::Error) -> Finding {
     Finding::fail("metadata", format!("{error:#}")).remedy("correct AWS_EC2_METADATA_SERVICE_ENDPOINT, or unset it")
 }
 
-/// `None` where it does not tell who this is.
+/// Checks the metadata; no facts if it does not say which instance this is.
 pub(super) async fn look(imds: &Imds) -> (Vec<Finding>, Option<MetadataFacts>) {
     let first = imds.endpoint();
     let identity = match imds.identity().await {
         Ok(identity) => identity,
         Err(error) => return (vec![unanswered(first, &error)], None),
     };
-    // The first one that answers is kept.
+    // This is now the first address that answered.
     let endpoint = imds.endpoint();
     let answers = format!(
         "{endpoint} answers: {} ({}, {})",
@@ -66,7 +66,7 @@ async fn of_notice(imds: &Imds, clock: &Clock) -> Finding {
     match imds.instance_action().await {
         Ok(look) => {
             if let Some(date) = look.date {
-                // Nothing agrees with the first date on a machine whose clock is wrong: a second one decides.
+                // If the wall clock is wrong the first date is not believed; a second one decides.
                 if !clock.learn(date)
                     && let Ok(again) = imds.instance_action().await
                     && let Some(date) = again.date

@@ -1,4 +1,4 @@
-//! Other programs on this machine that act on a notice too. Two that deregister or drain are harmless mostly; two that
+//! Other programs here that act on a notice, too. Two programs that deregister or drain are mostly harmless. Two that
 //! launch, terminate or complete a hook are not.
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::finding::Finding;
 
-/// Names of processes as the kernel keeps them: fifteen letters.
+/// Process names, of which the kernel keeps fifteen letters, and the programs.
 const HANDLERS: [(&str, &str); 3] = [
     ("node-termination-handler", "aws-node-termination-handler"),
     ("aws-node-termination-handler", "aws-node-termination-handler"),
@@ -25,7 +25,7 @@ pub(super) fn look(proc: &Path, ecs_config: &Path) -> Vec<Finding> {
         let name = name.trim();
         let known = HANDLERS.iter().find(|(it, _)| it.get(..LONGEST_NAME.min(it.len())) == Some(name));
         others.extend(known.map(|(_, handler)| (*handler).to_owned()));
-        // Only root may read another's environment; the agent's own file tells it to everybody else.
+        // Only root may read the environment of other users' processes; everybody else reads the agent's file.
         let environment = || fs::read(process.join("environ")).unwrap_or_default();
         let drains = || environment().split(|byte| *byte == 0).any(|pair| pair == DRAINS.as_bytes());
         let configured = || fs::read_to_string(ecs_config).is_ok_and(|text| text.lines().any(|it| it.trim() == DRAINS));

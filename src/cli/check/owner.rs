@@ -1,4 +1,4 @@
-//! The owner, found as the daemon finds it, and whatever about it is in the way.
+//! The owner, found as the daemon finds it, and what about it hinders a handover.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::daemon::look_up;
 
 const POLICY: &str = "allow it: spot-relay policy prints what";
 
-/// The plan, and the reads that led to it beside those that it needs itself.
+/// The plan, with the reads that found it and that it does not need itself.
 pub(super) struct PlanWithReads {
     pub(super) plan: Plan,
     pub(super) on_the_way: Vec<&'static str>,
     pub(super) held_by: Option<String>,
 }
 
-/// The plan, if there is one.
+/// Checks the owner, and returns the plan if it is found.
 pub(super) async fn look(parties: &Parties) -> (Vec<Finding>, Option<PlanWithReads>) {
     let PlanWithReads { plan, on_the_way, held_by } = match find(parties).await {
         Ok(planned) => planned,
@@ -123,7 +123,7 @@ async fn of_launch(parties: &Parties, launch: &LaunchPlan) -> Vec<Finding> {
     findings
 }
 
-/// One of several subnets of a zone is used at a time.
+/// Warns of several subnets in one zone: a launch uses only one of them at a time.
 fn shared_zones(launch: &LaunchPlan) -> Option<Finding> {
     let zones = launch.pools().filter_map(|pool| Some((pool.subnet_id.clone()?, pool.availability_zone.clone()?)));
     let zone_of_subnet: BTreeMap<String, String> = zones.collect();

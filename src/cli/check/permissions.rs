@@ -1,6 +1,6 @@
-//! Every permission that the policy names, tried truly: reads by reading, EC2's writes with DryRun, the others in a form that
-//! can do nothing, because AWS authorises a call before it looks at what the call is about. Nothing is changed, and what
-//! cannot be tried so is said.
+//! Every permission in the policy, tried for real: reads are made, EC2's writes are sent with DryRun, and the others in
+//! a form without an effect, because AWS authorises a call before it reads its subject. Nothing is changed. Permissions
+//! that cannot be tried are reported.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -22,16 +22,16 @@ use crate::core::policy::{OwnerNeeds, Policy, Subject};
 use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::Parties;
 
-/// An action, on what, and what IAM says of it.
+/// An action, its resource, and IAM's answer.
 struct Trial {
     action: &'static str,
-    /// The resource, where one action is tried on several.
+    /// The resource, if the action is tried on several.
     on: Option<String>,
     verdict: Verdict,
 }
 
 enum Verdict {
-    /// It is allowed; the text says how that is known.
+    /// Allowed; the text says how this is known.
     Allowed(&'static str),
     Denied(String),
     Unknown(String),
@@ -42,9 +42,9 @@ type Trying<'a> = Pin<Box<dyn Future<Output = Vec<Trial>> + 'a>>;
 const PASS_ROLE: &str = "iam:PassRole";
 const DRY_RUN: &str = "tried with DryRun";
 const HARMLESSLY: &str = "tried in a form that can do nothing, since AWS authorises before it looks";
-/// The form of an instance's id, and no instance ever has it.
+/// A valid instance id that no instance ever has.
 const NO_INSTANCE: &str = "i-00000000000000000";
-/// Called by others in our name, where nobody of ours calls them.
+/// The reason for actions that AWS calls with our role, and this program never does.
 const BY_OTHERS: &str = "Auto Scaling calls it in this role's name, for LaunchInstances alone";
 
 pub(super) async fn look(
@@ -96,7 +96,7 @@ fn verdict(result: Result<(), Failure>, how: &'static str) -> Verdict {
     }
 }
 
-/// Most were made by the look-ups; the others are made here.
+/// Reports the reads. The look-ups made most of them; this makes the others.
 async fn reads(parties: &Parties, policy: &Policy, plan: Option<&Plan>) -> Vec<Trial> {
     let mut trials = Vec::new();
     for action in policy.actions().into_iter().filter(|action| is_read(action)) {
@@ -113,7 +113,7 @@ async fn reads(parties: &Parties, policy: &Policy, plan: Option<&Plan>) -> Vec<T
     trials
 }
 
-/// One call of this action, for what IAM says of it.
+/// Makes one call of this action, only to learn IAM's answer.
 async fn read(parties: &Parties, action: &str, plan: Option<&Plan>) {
     let Parties { aws, identity, .. } = parties;
     match (action, plan) {
@@ -138,7 +138,7 @@ fn trying<'a>(
     Box::pin(async move { vec![Trial { action, on, verdict: verdict(call.await, DRY_RUN) }] })
 }
 
-/// EC2's writes, each as the daemon would make it.
+/// Tries EC2's writes with DryRun, each as the daemon would send it.
 fn dry_runs<'a>(parties: &'a Parties, policy: &Policy, plan: Option<&'a Plan>) -> Vec<Trying<'a>> {
     let (ec2, us) = (&parties.aws.ec2, &parties.identity.instance_id);
     let tag_both =
@@ -171,7 +171,7 @@ fn dry_runs<'a>(parties: &'a Parties, policy: &Policy, plan: Option<&'a Plan>) -
     tries
 }
 
-/// EC2 asks IAM for RunInstances, and for the template's role, also when a fleet launches.
+/// Tries RunInstances. EC2 asks IAM for it, and for passing the template's role, also when a fleet launches.
 async fn launching(ec2: &Ec2, wanted: &SingleLaunch, passes: bool) -> Vec<Trial> {
     let answer = ec2.run_instances_dry_run(wanted).await;
     let of = |action, verdict| Trial { action, on: None, verdict };
@@ -187,7 +187,7 @@ async fn launching(ec2: &Ec2, wanted: &SingleLaunch, passes: bool) -> Vec<Trial>
     trials
 }
 
-/// AWS refuses what it cannot find, or does nothing: either says that it was allowed to look.
+/// Tries a call without an effect. If AWS rejects it, or accepts it and does nothing, the call was authorised.
 fn harmless<'a>(
     policy: &Policy,
     action: &'static str,
@@ -205,8 +205,8 @@ fn harmless<'a>(
     })
 }
 
-/// Deregistering this instance on a port on which it is not registered does nothing; an instance that cannot exist is
-/// registered nowhere.
+/// Tries to deregister this instance on a port where it is not registered, which does nothing, and to register an
+/// instance that cannot exist, which fails.
 fn tries_of_group<'a>(
     parties: &'a Parties,
     policy: &Policy,
@@ -229,7 +229,7 @@ fn tries_of_group<'a>(
     deregister.into_iter().chain(register)
 }
 
-/// An action that names its group is asked about an instance that cannot exist.
+/// Tries the actions that name their group, with an instance that cannot exist.
 fn tries_of_owner<'a>(
     parties: &'a Parties,
     policy: &Policy,
@@ -257,7 +257,7 @@ fn tries_of_owner<'a>(
     tries.into_iter().flatten()
 }
 
-/// The actions that have no form that does nothing, and why.
+/// The actions that cannot be tried without an effect, and why.
 fn untried(policy: &Policy, trials: &[Trial]) -> Vec<Trial> {
     let tried = |action: &str| trials.iter().any(|trial| trial.action == action);
     let why = |action: &str| match action {
@@ -302,7 +302,7 @@ fn denied((level, meaning): (Level, &'static str), subject: String, message: Str
     finding.of(subject).meaning(meaning).remedy("allow it: spot-relay policy prints what, for this instance's role")
 }
 
-/// The consequence for a handover without this action. `of_fleet`: tags are those of the fleet.
+/// The consequence for a handover if this action is denied. `of_fleet`: its tags are the fleet's.
 fn consequence(action: &str, of_fleet: bool) -> (Level, &'static str) {
     match name(action) {
         "DeregisterTargets" => {

@@ -1,4 +1,4 @@
-//! The findings on standard output: lines as they come, with what is looked at under them on a terminal; or one JSON
+//! The findings on standard output: lines as they come, on a terminal with the current check below them; or one JSON
 //! document at the end.
 
 use std::io;
@@ -9,12 +9,12 @@ use super::finding::{Finding, Level};
 use crate::cli::environment::{print, read_enough};
 use crate::cli::screen::{Paint, Screen, Tone, wrap};
 
-/// The schema of the JSON. It is raised when a key changes its meaning or goes.
+/// The schema of the JSON. It is raised when a key is removed or changes its meaning.
 const SCHEMA: u32 = 1;
-/// A level, and two blanks.
+/// The width of a level and two blanks.
 const INDENT: usize = 6;
 
-/// The things that were looked at: no more is said than was tried.
+/// The extent of the check, so that the summary claims no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Everything,
@@ -22,7 +22,7 @@ pub(super) enum Scope {
 }
 
 pub(super) struct CheckReport {
-    /// `None`: JSON.
+    /// `None` for JSON.
     screen: Option<Screen>,
     scope: Scope,
     findings: Vec<Finding>,
@@ -34,7 +34,7 @@ impl CheckReport {
     }
 
     /// # Errors
-    /// Standard output cannot be written, but for a reader who has gone.
+    /// Standard output cannot be written. A closed reader is no error.
     pub(super) fn add(&mut self, findings: Vec<Finding>) -> io::Result<()> {
         if let Some(screen) = &mut self.screen {
             let lines: Vec<String> =
@@ -45,14 +45,14 @@ impl CheckReport {
         Ok(())
     }
 
-    /// The thing that is looked at now.
+    /// Shows what is checked now.
     pub(super) fn looking(&mut self, at: &str) -> io::Result<()> {
         let Some(screen) = &mut self.screen else { return Ok(()) };
         let picture = screen.paint.with(Tone::Faint, &format!("looking at {at} ..."));
         read_enough(screen.show(&[], &[picture]))
     }
 
-    /// The last line, or the document. Returns the worst that was found.
+    /// Writes the last line, or the document. Returns the worst level.
     pub(super) fn end(mut self) -> io::Result<Level> {
         let worst = self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
         match &mut self.screen {
@@ -75,19 +75,19 @@ fn document(findings: &[Finding], worst: Level) -> serde_json::Value {
     })
 }
 
-/// A finding as lines: `warn  hop-limit: 2`, and below it what it means and what to do.
+/// A finding as lines: `warn  hop-limit: 2`, and below it the meaning and the remedy.
 pub(super) fn lines(finding: &Finding, paint: Paint, width: usize) -> Vec<String> {
     let subject = finding.subject.as_ref().map(|subject| format!(" {subject}")).unwrap_or_default();
     let name = format!("{}{subject}:", finding.check);
     let room = width.saturating_sub(INDENT);
     let mut lines = Vec::new();
-    // What has lines of its own (a place in a file) keeps them.
+    // A text with line breaks (a place in a file) keeps them.
     let found = match finding.found.contains('\n') {
         true => finding.found.lines().map(str::to_owned).collect(),
         false => wrap(&format!("{name} {}", finding.found), room),
     };
     for (number, line) in found.into_iter().enumerate() {
-        // A name that does not fit on one line is left as it is.
+        // A name that does not fit on one line is not highlighted.
         let text = match line.strip_prefix(&name) {
             Some(rest) if number == 0 => format!("{}{rest}", paint.with(Tone::Strong, &name)),
             _ => line,

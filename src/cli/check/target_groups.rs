@@ -14,10 +14,10 @@ use crate::core::retry::{Failure, FailureKind};
 use crate::daemon::Parties;
 use crate::daemon::registrations;
 
-/// A scan of all of the account's target groups may take so long here.
+/// The limit of a scan of all of the account's target groups.
 const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
-/// The registrations, where they could be found.
+/// Checks the target groups, and returns the registrations if they were found.
 pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding>, Option<Vec<Registration>>) {
     let search = registrations::find_registrations(parties, None, &[]);
     let search = async {
@@ -112,7 +112,7 @@ fn missing(name: &str) -> Finding {
         .remedy("correct target-groups, or create the group")
 }
 
-/// Listed and there, but without this instance.
+/// Reports listed groups that exist but do not hold this instance.
 fn not_in(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
     let TargetGroups::Listed(listed) = &config.target_groups else { return Vec::new() };
     let untold = found.unclear.iter().map(|(target_group, _)| target_group);
@@ -166,8 +166,8 @@ async fn of_registration(parties: &Parties, registration: &Registration, plan: O
     findings
 }
 
-/// Tells whether this machine's connections show when its requests have ended. Of a Network Load Balancer that is told
-/// elsewhere.
+/// Reports whether this machine's connections show the end of its requests. Network Load Balancers have a finding of
+/// their own.
 fn drains(registration: &Registration, unheard: &BTreeSet<u16>, plan: Option<&Plan>) -> Option<Finding> {
     if registration.network {
         return None;
@@ -234,7 +234,7 @@ fn in_service(registration: &Registration, health: &[TargetHealth]) -> Finding {
     }
 }
 
-/// The part of two minutes that is left for requests to end in.
+/// Checks that the deregistration delay fits into the notice without the reserve.
 fn delay(registration: &Registration, config: &Config) -> Finding {
     let delay = registration.deregistration_delay;
     let room = TWO_MINUTES.saturating_sub(config.leave.reserve);

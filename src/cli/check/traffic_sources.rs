@@ -1,5 +1,5 @@
-//! The owner's list beside target groups that are there: groups that are gone, VPC Lattice, Classic Load Balancers; and
-//! whether the load balancers serve the zones that the successor may go to.
+//! The owner's traffic sources that are not existing target groups: deleted groups, VPC Lattice, Classic Load
+//! Balancers. And whether the load balancers serve the zones where the successor may go.
 
 use super::finding::Finding;
 use crate::cloud::elb::SearchScope;
@@ -32,7 +32,7 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> Vec<Finding>
     findings
 }
 
-/// The facts of a plan that chooses the successor's zone.
+/// Checks the zones of a plan that chooses the successor's zone.
 pub(super) async fn zones(parties: &Parties, plan: Option<&Plan>, registrations: &[Registration]) -> Option<Finding> {
     let plan = plan.filter(|plan| plan.chooses_zones(&parties.config))?;
     let served = registrations::find_served_zones(&parties.aws, registrations).await?;

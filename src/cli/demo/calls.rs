@@ -1,21 +1,21 @@
-//! A request to AWS in a few words: the API's action and on what, for the timeline.
+//! A request to AWS in a few words, for the timeline: the API's action and its subject.
 
 use std::collections::BTreeMap;
 
 type Parameters = BTreeMap<String, String>;
 
-/// The call in a few words, as in `DeregisterTargets i-0abc:8080 from web`.
+/// The call in a few words, such as `DeregisterTargets i-0abc:8080 from web`.
 pub(super) fn words(action: &str, parameters: &Parameters) -> String {
     let subject = subject(action, parameters);
     if subject.is_empty() { action.to_owned() } else { format!("{action} {subject}") }
 }
 
-/// Tells whether it only looks.
+/// Tells whether the call only reads.
 pub(super) fn is_read(action: &str) -> bool {
     action.starts_with("Describe")
 }
 
-/// Tells whether the owner launches a successor for it, or AWS does.
+/// Tells whether the call makes the owner or AWS launch a successor.
 pub(super) fn asks_for_a_successor(action: &str) -> bool {
     [
         "LaunchInstances",
@@ -61,7 +61,7 @@ fn subject(action: &str, parameters: &Parameters) -> String {
     }
 }
 
-/// The targets, as in `i-0abc:8080, i-0abc:8081`.
+/// The targets, such as `i-0abc:8080, i-0abc:8081`.
 fn targets(parameters: &Parameters) -> String {
     let one = |number: usize| {
         let id = parameters.get(&format!("Targets.member.{number}.Id"))?;

@@ -1,7 +1,7 @@
-//! The daemon as a process of its own: its directory, its environment, its log lines, its end.
+//! The daemon as a child process: its directory, its environment, its log lines, its end.
 //!
-//! Invariant: it never outlives the demo. It is killed when this is dropped, and by the kernel when the demo dies in any
-//! other way. Its environment is empty but for what points it at the simulator.
+//! Invariant: it never outlives the demo. Dropping this kills it, and if the demo dies the kernel does. Its environment
+//! has only the variables that lead it to the simulator.
 
 use std::fs::DirBuilder;
 use std::io::{self, BufRead, BufReader};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::host::files::Files;
 
-/// A private directory, gone with everything in it when this is dropped.
+/// A private directory, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Home(PathBuf);
 
@@ -51,7 +51,7 @@ pub(super) struct DaemonProcess {
 }
 
 impl DaemonProcess {
-    /// Starts it; `said` is called with each line of its log, and with `None` when there will be no more.
+    /// Starts the daemon. `said` is called with each line of its log, and with `None` at the end of the log.
     pub(super) fn start(
         home: &Home,
         config: &str,
@@ -60,7 +60,7 @@ impl DaemonProcess {
     ) -> anyhow::Result<DaemonProcess> {
         let (state, runtime) = (home.path().join("state"), home.path().join("run"));
         let program = std::env::current_exe().context("failed to find this program's own file")?;
-        // Always one of its own: what this machine is really configured for is no business of the demo's.
+        // The demo never uses this machine's real configuration.
         let path = home.path().join("config.toml");
         std::fs::write(&path, config).with_context(|| format!("failed to write {}", path.display()))?;
         let mut command = Command::new(program);
@@ -76,7 +76,7 @@ impl DaemonProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // The terminal's Ctrl-C is for the demo, which then ends it.
+            // Ctrl-C in the terminal goes to the demo only, which then ends the daemon.
             .process_group(0);
         let mut child = command.spawn().context("failed to start the daemon")?;
         if let Some(log) = child.stderr.take() {
@@ -95,7 +95,7 @@ impl DaemonProcess {
         self.child.id()
     }
 
-    /// Tells whether the daemon's own record says that the handover was complete; `None` while it says nothing.
+    /// Tells whether the daemon's record says that the handover was complete; `None` without an outcome.
     pub(super) fn outcome(&self) -> Option<bool> {
         let record = std::fs::read(self.files.record_path()).ok()?;
         let record: Value = serde_json::from_slice(&record).ok()?;
@@ -118,8 +118,8 @@ impl Drop for DaemonProcess {
     }
 }
 
-/// Turns the child into `spot-relay run`, after asking the kernel to kill it with its parent. Returns only if that
-/// fails, with the reason.
+/// Turns the child into `spot-relay run`, after it asks the kernel to kill it with its parent. Returns only on failure,
+/// with the reason.
 pub(super) fn become_the_daemon(config: &Path) -> anyhow::Error {
     let kill = Some(rustix::process::Signal::KILL);
     if let Err(error) = rustix::process::set_parent_process_death_signal(kill) {

@@ -1,11 +1,11 @@
-//! The sights of the demo's witnesses, with their instants.
+//! The times at which the demo observed each step.
 
 use std::time::Duration;
 
 use crate::cli::chart::Bar;
 use crate::cli::screen::Tone;
 
-/// First sights, in time after the notice.
+/// The first observation of each step, as the time after the notice.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Witnessed {
     pub(super) seen: Option<Duration>,
@@ -22,7 +22,7 @@ pub(super) struct Witnessed {
 }
 
 impl Witnessed {
-    /// The bars of what was seen, in the order of a handover.
+    /// The bars of the observed steps, in the order of a handover.
     pub(super) fn bars(&self) -> Vec<Bar> {
         let bar = |label: &str, from: Option<Duration>, until: Option<Duration>, tone| {
             Some(Bar { label: label.to_owned(), from: from.unwrap_or_default(), until: until?, tone })
@@ -44,7 +44,7 @@ impl Witnessed {
     }
 }
 
-/// Notes the first sight of something.
+/// Records the first observation of a step.
 pub(super) fn first(fact: &mut Option<Duration>, at: Option<Duration>) {
     *fact = fact.or(at);
 }

@@ -1,6 +1,6 @@
-//! The course of the demo: the world and the daemon are set up, the notice is given, everybody is listened to.
+//! The course of the demo: it sets up the world and the daemon, gives the notice, and follows what happens.
 //!
-//! It decides when the notice comes and when the demo is over, and nothing of the handover.
+//! It decides when the notice comes and when the demo ends. It decides nothing about the handover.
 
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,16 @@ use crate::sim::{Request, RequestMoment, Sim};
 
 /// The pause between two looks at the world while nothing arrives.
 const TICK: Duration = Duration::from_millis(50);
-/// The longest time from the daemon's start until it has found out everything; its start jitter is next to nothing
-/// here.
+/// The limit for the daemon to start and look everything up; its start jitter is almost zero here.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// The record is written right after the last milestone.
+/// The limit for the record, which the daemon writes right after the last milestone.
 const RECORD_WITHIN: Duration = Duration::from_secs(2);
 /// The pause between two quick requests of the load balancer.
 const REQUEST_EVERY: Duration = Duration::from_millis(200);
-/// The slow request is opened this long before the notice.
+/// The time between the slow request and the notice.
 const OPENED_BEFORE: Duration = Duration::from_millis(500);
-/// The time until the slow request is answered: as a rule the successor serves and this instance has settled long before,
-/// so that the daemon has to see the request itself to wait for it.
+/// The time until the slow request is answered. By then the successor usually serves and this instance has settled. So
+/// only the open request itself can make the daemon wait.
 const SLOW: Duration = Duration::from_secs(45);
 const SLOW_WHEN_FAST: Duration = Duration::from_secs(12);
 
@@ -46,7 +45,7 @@ pub(super) enum DemoResult {
     Interrupted,
 }
 
-/// Somebody said something, at that instant.
+/// An observed event.
 enum Observed {
     Log(String),
     LogEnded,
@@ -66,27 +65,27 @@ enum Listened {
 pub(super) struct Demo {
     screen: Screen,
     story: Story,
-    // Dropped in this order: the daemon is dead before its directory goes.
+    // Fields are dropped in this order: the daemon ends before its directory is removed.
     daemon: DaemonProcess,
     _home: Home,
     sim: Sim,
     web: Web,
     slow: Duration,
     signals: Signals,
-    /// The instant of what was told last: the timeline never goes back.
+    /// The instant of the last event, so that the timeline never goes back.
     latest: Instant,
     teller: UnboundedSender<(Instant, Observed)>,
     news: UnboundedReceiver<(Instant, Observed)>,
 }
 
 impl Demo {
-    /// Everything is there and running, and nothing has happened.
+    /// Starts everything; nothing has happened yet.
     pub(super) async fn set(owner: DemoOwner, fast: bool) -> anyhow::Result<Demo> {
         let signals = Signals::new().context("failed to catch signals")?;
         let slow = if fast { SLOW_WHEN_FAST } else { SLOW };
         let web = Web::start(slow).await.context("failed to serve on loopback")?;
         let settings = world::settings(owner, fast, web.port());
-        // On a thread of its own: the world goes on while the terminal is slow.
+        // The simulator has its own thread, so that a slow terminal does not delay it.
         let sim = Sim::start_on_a_thread(settings).context("failed to start the simulator on loopback")?;
         let (teller, news) = unbounded_channel();
         let tell = teller.clone();
@@ -163,7 +162,7 @@ impl Demo {
         self.close().await
     }
 
-    /// Opens the slow request, and then gives the notice at a full second: AWS's times have no fractions.
+    /// Opens the slow request, and then gives the notice at a full second, because AWS's times have no fractions.
     async fn give_notice(&mut self) -> anyhow::Result<Listened> {
         let mut pause =
             Duration::from_nanos(1_000_000_000 - Timestamp::now().subsec_nanosecond().unsigned_abs() as u64);
@@ -196,7 +195,7 @@ impl Demo {
         Ok(Listened::Enough)
     }
 
-    /// Tells what is heard and seen until `enough`, or for so long.
+    /// Shows events until `enough`, or for `limit`.
     async fn listen(
         &mut self,
         limit: Duration,
@@ -235,7 +234,7 @@ impl Demo {
                 let line = self.story.hear_request(at, &request, moment);
                 let line: Vec<StoryLine> = line.into_iter().collect();
                 self.show(&line)?;
-                // What it changed is told before what the daemon says of it.
+                // The effect of a call is shown before the daemon's line about it.
                 return if moment == RequestMoment::Done && request.service != "metadata" {
                     self.look(at)
                 } else {
@@ -247,7 +246,7 @@ impl Demo {
         self.show(&lines)
     }
 
-    /// Witnesses are heard one after the other, a little later than they saw it.
+    /// Events arrive one after the other, a little after they happened.
     fn moment(&mut self, at: Instant) -> Instant {
         self.latest = self.latest.max(at);
         self.latest
@@ -266,7 +265,7 @@ impl Demo {
         self.screen.show(&lines, &picture).context("failed to write")
     }
 
-    /// The picture under the lines, once the notice is given: the instance, its successor, the time.
+    /// The picture under the lines after the notice: the instance, its successor, the time.
     fn picture(&self) -> Vec<String> {
         let Some(gone) = self.story.since_notice(Instant::now()) else { return Vec::new() };
         let Screen { width, paint, .. } = self.screen;
@@ -298,7 +297,7 @@ impl Demo {
         ]
     }
 
-    /// The chart and the sum.
+    /// Shows the chart and the summary.
     async fn close(&mut self) -> anyhow::Result<DemoResult> {
         let mut outcome = self.daemon.outcome();
         let end = Instant::now() + RECORD_WITHIN;
@@ -325,7 +324,7 @@ impl Demo {
     }
 
     fn trouble(&mut self, what: &str) -> anyhow::Error {
-        // The picture goes; an error in writing this is no worse than what is told.
+        // This removes the picture. An error here matters less than the one that is returned.
         let _ = self.screen.show(&[], &[]);
         let last: Vec<String> = self.story.last_log_lines().map(|line| format!("\n  {line}")).collect();
         if last.is_empty() {

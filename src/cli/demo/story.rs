@@ -1,7 +1,7 @@
-//! The story so far, as lines for people and as facts for the end. Pure: whatever arrives comes in with its instant.
+//! The story of the demo, as lines for people and as facts for the end. Pure: every event comes in with its instant.
 //!
-//! Three witnesses speak here: the simulated world, the requests that arrived, and the daemon's log. Invariant: a fact is
-//! the first sight of something that really happened; what was not seen is not claimed.
+//! There are three sources: the simulated world, the requests that arrived, and the daemon's log. Invariant: a fact is
+//! the first observation of a real event; nothing else is claimed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::notice::TWO_MINUTES;
 use crate::sim::{Request, RequestMoment};
 
-/// The metadata's path of the notice.
+/// The request for the notice.
 const NOTICE: &str = "GET /latest/meta-data/spot/instance-action";
-/// Lines of the daemon's log that are kept for the case that it dies.
+/// The number of the daemon's last log lines, which are shown if it dies.
 const LAST: usize = 8;
-/// Two witnesses of one moment may be heard so far apart.
+/// The most time between two sources' reports of one moment.
 const APART: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
@@ -65,13 +65,13 @@ impl Story {
         StoryLine::new(self.since_notice(now), who, tone, text.as_ref())
     }
 
-    /// The notice is in the metadata from now on.
+    /// Records that the notice is in the metadata from now on.
     pub(super) fn put_up(&mut self, now: Instant, time: &str) -> StoryLine {
         self.notice = Some(now);
         self.line(now, "metadata", Tone::Alarm, format!("AWS gives notice: terminate at {time}"))
     }
 
-    /// A line of the daemon's log.
+    /// Takes a line of the daemon's log.
     pub(super) fn hear_log(&mut self, now: Instant, line: &str) -> Vec<StoryLine> {
         if self.last.len() == LAST {
             self.last.pop_front();
@@ -94,7 +94,7 @@ impl Story {
             ("INFO", _) => Tone::Plain,
             _ => Tone::Alarm,
         };
-        // What it will do was said when it was ready; duties done are the chart's.
+        // The "ready" line has said what it will do, and the chart shows the duties that are done.
         let message = if milestone == "noticed" { message.split("; now:").next().unwrap_or(message) } else { message };
         if message.starts_with("done: ") || (self.notice.is_none() && message.contains(" watches http")) {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Story {
         lines
     }
 
-    /// A request that arrived at the metadata or at AWS.
+    /// Takes a request that arrived at the metadata service or at AWS.
     pub(super) fn hear_request(&mut self, now: Instant, request: &Request, moment: RequestMoment) -> Option<StoryLine> {
         if request.service == "metadata" {
             if request.action == NOTICE && moment == RequestMoment::Done && request.status == Some(200) {
@@ -128,7 +128,7 @@ impl Story {
             }
             return None;
         }
-        // The daemon tells of it when it has the answer, which LaunchInstances gives long after it has launched.
+        // The request counts, not the daemon's log line: LaunchInstances answers long after the launch.
         if calls::asks_for_a_successor(&request.action) {
             let at = self.since_notice(now);
             first(&mut self.facts.asked, at);
@@ -137,13 +137,13 @@ impl Story {
         let is_read = calls::is_read(&request.action);
         let count = if is_read { &mut self.reads } else { &mut self.writes };
         *count += 1;
-        // Looks are repeated until there is something to see: the first of each tells enough.
+        // Reads are repeated until something changes, so only the first of each is shown.
         let is_news = self.told.insert(words.clone()) || !is_read;
         let tone = if is_read { Tone::Faint } else { Tone::Call };
         is_news.then(|| self.line(now, "call", tone, words))
     }
 
-    /// The world as it is now.
+    /// Takes the present state of the world.
     pub(super) fn look(&mut self, now: Instant, glimpse: Glimpse) -> Vec<StoryLine> {
         let at = self.since_notice(now);
         let changes = changes(&self.glimpse, &glimpse);
@@ -197,13 +197,13 @@ impl Story {
         self.line(now, who, tone, text)
     }
 
-    /// The slow request is sent.
+    /// Tells that the slow request was sent.
     pub(super) fn sent(&self, now: Instant, slow: Duration) -> StoryLine {
         let text = format!("opens a request whose answer takes {} s", slow.as_secs_f64());
         self.line(now, "client", Tone::Plain, text)
     }
 
-    /// The slow request has ended.
+    /// Takes the end of the slow request.
     pub(super) fn hear_answer(&mut self, now: Instant, answered: bool) -> StoryLine {
         if answered {
             let at = self.since_notice(now);
@@ -213,7 +213,7 @@ impl Story {
         self.line(now, "client", Tone::Bad, "lost its request")
     }
 
-    /// Tells whether the world shows what a complete handover promises, and nothing was lost.
+    /// Tells whether the world shows a complete handover, and no request was lost.
     pub(super) fn is_proved(&self, count: RequestCount) -> bool {
         let serving = self.glimpse.successors.iter().filter(|one| one.target.as_deref() == Some("healthy")).count();
         let one_successor = self.glimpse.successors.len() == 1 && serving == 1;
@@ -221,19 +221,19 @@ impl Story {
         one_successor && !self.glimpse.in_service() && served && !self.was_hasty()
     }
 
-    /// The daemon said that no request is open, and one was.
+    /// Tells whether the daemon reported quiet while a request was open.
     fn was_hasty(&self) -> bool {
         let Some(quiet) = self.facts.quiet else { return false };
         self.facts.answered.is_none_or(|answered| answered > quiet + APART)
     }
 
-    /// The number of calls to AWS, as in "15 AWS calls: 2 that change something, 13 that look".
+    /// The number of calls to AWS, such as "15 AWS calls: 2 that change something, 13 that look".
     pub(super) fn calls(&self) -> String {
         let Story { reads, writes, .. } = self;
         format!("The handover took {} AWS calls: {writes} that change something, {reads} that look.", reads + writes)
     }
 
-    /// The last lines, none wider than `width`: the chart, the sum, the calls.
+    /// The last lines, none wider than `width`: the chart, the summary, the calls.
     pub(super) fn closing(&self, count: RequestCount, complete: bool, width: usize, paint: Paint) -> Vec<String> {
         let mut lines =
             vec![String::new(), paint.with(Tone::Strong, "The handover, in seconds after the notice"), String::new()];
@@ -248,7 +248,7 @@ impl Story {
         lines
     }
 
-    /// The sum of it.
+    /// The summary.
     pub(super) fn sum(&self, count: RequestCount) -> String {
         let facts = &self.facts;
         let mut parts = Vec::new();

@@ -1,14 +1,14 @@
-//! One thing that happened in the demo, as a line for people.
+//! One event of the demo, as a line for people.
 
 use std::time::Duration;
 
 use crate::cli::screen::{Paint, Tone, wrap};
 use crate::core::notice::TWO_MINUTES;
 
-/// The width of the column that names the witness.
+/// The width of the column with the source.
 const WHO: usize = 10;
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoryLine {
     /// The time after the notice; `None` before it.
@@ -23,7 +23,7 @@ impl StoryLine {
         StoryLine { at, who, text: shortened(text), tone }
     }
 
-    /// The line, broken where it is wider than `width`: seconds after the notice, seconds left, who, what.
+    /// The line, wrapped at `width`: seconds after the notice, seconds left, source, text.
     pub(super) fn rendered(&self, width: usize, paint: Paint) -> Vec<String> {
         let (times, margin) = match self.at {
             Some(at) => {
@@ -45,7 +45,7 @@ impl StoryLine {
     }
 }
 
-/// Fleets' ids are too long to read: their first eight digits tell them apart here.
+/// Shortens fleet ids, which are too long to read, to their first eight digits.
 fn shortened(text: &str) -> String {
     let is_id = |part: &str| part.len() == 28 && part.chars().all(|one| one == '-' || one.is_ascii_hexdigit());
     let mut rest = text;

@@ -1,8 +1,8 @@
-//! The web service that is handed over, real but little, and its clients: a load balancer's stream of quick requests, and
-//! one whose answer takes seconds.
+//! The small, real web service that is handed over, and its clients: a load balancer with quick requests, and one
+//! request that takes seconds.
 //!
-//! Every request is a TCP connection of its own to the target's port, so the daemon sees it in the kernel's table.
-//! Invariant: each request is counted once when it is sent and once when its whole answer is there, or it is lost.
+//! Every request has its own TCP connection to the target's port, so the daemon sees it in the kernel's table.
+//! Invariant: each request is counted once when it is sent, and once when it is fully answered or lost.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,12 +16,12 @@ const QUICK: &str = "/";
 const SLOW: &str = "/report";
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nconnection: close\r\n\r\nserved";
-/// The load balancer's address: connections from this machine itself, which come from 127.0.0.1, count for nothing.
+/// The load balancer's address. The daemon ignores connections from this machine itself, which come from 127.0.0.1.
 const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The longest head of a request that is read.
+/// The longest request head that is read.
 const HEAD: usize = 4096;
 
-/// The fate of the requests so far.
+/// The counts of the requests so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestCount {
     pub(super) sent: u32,
@@ -35,7 +35,7 @@ impl RequestCount {
     }
 }
 
-/// The running service; clones are handles to the same one.
+/// The running service; clones are handles to it.
 #[derive(Clone, Debug)]
 pub(super) struct Web {
     address: SocketAddr,
@@ -69,7 +69,7 @@ impl Web {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends quick requests, one every `pause`, as a load balancer does: as long as `in_service` says so.
+    /// Sends quick requests, one every `pause`, like a load balancer, while `in_service` is true.
     pub(super) fn balance(&self, pause: Duration, in_service: impl Fn() -> bool + Send + 'static) {
         let web = self.clone();
         tokio::spawn(async move {
@@ -82,7 +82,7 @@ impl Web {
         });
     }
 
-    /// Sends the slow request, and calls `ended` with whether it was answered.
+    /// Sends the slow request, and tells `ended` whether it was answered.
     pub(super) fn ask_slowly(&self, ended: impl FnOnce(bool) + Send + 'static) {
         let web = self.clone();
         tokio::spawn(async move { ended(web.request(SLOW).await) });

@@ -1,6 +1,6 @@
-//! The demo's simulated world: its settings, and what a look at it shows.
+//! The demo's simulated world: its settings, and snapshots of it.
 //!
-//! A [`Glimpse`] is the truth of the simulator, not what the daemon believes; [`changes`] tells two of them apart.
+//! A [`Glimpse`] is the simulator's state, not what the daemon believes; [`changes`] lists the differences of two.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::sim;
 
-/// Chosen, because the daemon's jitter before its first look-ups hangs on it, and nobody wants to wait for that here.
+/// The daemon's jitter before its first look-ups depends on this id, so it is one with almost no jitter.
 pub(super) const INSTANCE_ID: &str = "i-0ad06dfca4db2f1e4";
 pub(super) const TARGET_GROUP: &str = "web";
 
@@ -22,7 +22,7 @@ pub(super) enum DemoOwner {
     LaunchTemplate,
 }
 
-/// Three instances behind one load balancer, ours among them; its web service listens on `port`.
+/// Three instances behind one load balancer, including ours, whose web service listens on `port`.
 pub(super) fn settings(owner: DemoOwner, fast: bool, port: u16) -> sim::Settings {
     let owner = match owner {
         DemoOwner::AutoScalingGroup => sim::Owner::auto_scaling_group(),
@@ -49,7 +49,7 @@ pub(super) fn settings(owner: DemoOwner, fast: bool, port: u16) -> sim::Settings
     settings
 }
 
-/// The owner that the demo names.
+/// The owner in words.
 pub(super) fn owner_in_words(owner: DemoOwner) -> &'static str {
     match owner {
         DemoOwner::AutoScalingGroup => "an Auto Scaling group",
@@ -67,7 +67,7 @@ pub(super) struct Glimpse {
     pub(super) target: Option<String>,
     /// Every instance launched since the start.
     pub(super) successors: Vec<SuccessorGlimpse>,
-    /// The number of instances that the owner is to have.
+    /// The owner's target or desired capacity.
     pub(super) capacity: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The events between two looks.
+/// A difference between two glimpses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Instance(String),

@@ -67,7 +67,7 @@ pub(super) fn calls(calls: &[DrillCall], paint: Paint, width: usize) -> Vec<Stri
     lines
 }
 
-/// The handover was complete, and this instance is back wherever it was.
+/// Tells whether the handover was complete and this instance is back everywhere.
 pub(super) fn is_complete(ended: &DaemonEnd) -> bool {
     let record = ended.record.as_ref().filter(|record| record.signal == Signal::Drill);
     let is_complete = record.is_some_and(|record| record.closed() == Some(Closed::Reinstated) && record.is_complete());

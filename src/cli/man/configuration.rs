@@ -97,7 +97,7 @@ fn of_table(page: &mut ManualPage, table: &Table) {
     }
 }
 
-/// Words in quotes are what may be written: as in `"ignore"`.
+/// Marks quoted values, such as `"ignore"`, for bold.
 fn quoted_in_bold(text: &str) -> String {
     let parts = text.split('"').enumerate();
     parts.map(|(n, part)| if n % 2 == 1 { format!("`\"{part}\"`") } else { part.to_owned() }).collect()

@@ -1,6 +1,6 @@
-//! One manual page as it grows: headings, sentences, terms, examples.
+//! Builds one manual page: headings, sentences, terms, examples.
 //!
-//! In every text what stands between backquotes is set in bold. A sentence begins a line of its own, as roff wants it.
+//! Text between backquotes is bold. Each sentence starts a new line, as roff wants.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
@@ -8,17 +8,17 @@ use crate::cli::screen::wrap;
 
 /// The day on which the pages were last reviewed.
 const DATE: &str = "2026-11-26";
-/// Columns of the source, less what escapes add.
+/// The width of the source, less what escapes add.
 const WIDTH: usize = 64;
 
 pub(super) struct ManualPage {
     roff: Roff,
-    /// Nothing stands below the last heading yet.
+    /// True if there is no text below the last heading yet.
     is_fresh: bool,
 }
 
 impl ManualPage {
-    /// `name` as in `spot-relay`, `about` as whatis(1) shows it.
+    /// Begins a page; `about` is the line that whatis(1) shows.
     pub(super) fn new(name: &str, section: &str, about: &str) -> ManualPage {
         let mut page = ManualPage { roff: Roff::new(), is_fresh: true };
         let source = concat!("spot-relay ", env!("CARGO_PKG_VERSION"));
@@ -40,7 +40,7 @@ impl ManualPage {
         self.is_fresh = true;
     }
 
-    /// A paragraph; `text` holds no line breaks that matter.
+    /// Adds a paragraph. Line breaks in `text` do not matter.
     pub(super) fn paragraph(&mut self, text: &str) {
         if !self.is_fresh {
             self.roff.control("PP", []);
@@ -48,7 +48,7 @@ impl ManualPage {
         self.sentences(text);
     }
 
-    /// Goes on where it stands.
+    /// Adds sentences to the present paragraph.
     fn sentences(&mut self, text: &str) {
         self.is_fresh = false;
         for line in sentences(text).iter().flat_map(|sentence| lines(sentence)) {
@@ -63,7 +63,7 @@ impl ManualPage {
         self.sentences(text);
     }
 
-    /// Lines as they are, indented; nothing is marked in them.
+    /// Adds lines as they are, indented and without bold.
     pub(super) fn verbatim(&mut self, text: &str) {
         self.roff.control("PP", []);
         self.roff.control("RS", ["4"]);
@@ -85,7 +85,7 @@ impl ManualPage {
     }
 }
 
-/// Ends at a full stop, or the like, with a space behind it.
+/// Splits a text after each full stop, question mark or exclamation mark with a space.
 fn sentences(text: &str) -> Vec<String> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut sentences = Vec::new();
@@ -99,7 +99,7 @@ fn sentences(text: &str) -> Vec<String> {
     sentences
 }
 
-/// Breaks a sentence into lines. A space within backquotes is no place to break at.
+/// Breaks a sentence into lines, but not at a space between backquotes.
 fn lines(sentence: &str) -> Vec<String> {
     const HARD: &str = "\u{1}";
     let parts = sentence.split('`').enumerate();

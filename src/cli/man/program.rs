@@ -1,4 +1,4 @@
-//! spot-relay(8), from the definitions of the command line.
+//! spot-relay(8), from the command line's definitions.
 
 use clap::{Arg, Command};
 use clap_mangen::roff::{Inline, bold, italic, roman};
@@ -14,7 +14,7 @@ pub(super) fn page(mut program: Command) -> anyhow::Result<String> {
     page.line(vec![bold("spot-relay"), roman(" ["), italic("OPTIONS"), roman("] "), italic("COMMAND"), roman(" ...")]);
     page.heading("DESCRIPTION");
     let long = program.get_long_about().map(ToString::to_string).unwrap_or_default();
-    // The first paragraph is the name's.
+    // The first paragraph is already in NAME.
     for paragraph in long.split("\n\n").skip(1) {
         page.paragraph(paragraph);
     }
@@ -47,10 +47,10 @@ fn lower_first(text: &str) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// The beginning of the help line that tells a command's exit codes.
+/// The beginning of the help line with a command's exit codes.
 const EXIT_STATUS: &str = "Exit status: ";
 
-/// The commands that are shown, without `help`, which clap adds.
+/// The visible commands, without `help`, which clap adds.
 fn commands(program: &Command) -> impl Iterator<Item = &Command> {
     program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
@@ -73,7 +73,7 @@ fn options<'a>(page: &mut ManualPage, arguments: impl Iterator<Item = &'a Arg>) 
     }
 }
 
-/// The option's names and value, as in `--config FILE`.
+/// The option's names and value, such as `--config FILE`.
 fn head(argument: &Arg) -> Vec<Inline> {
     let short = argument.get_short().map(|short| format!("-{short}"));
     let long = argument.get_long().map(|long| format!("--{long}"));
@@ -94,7 +94,7 @@ fn head(argument: &Arg) -> Vec<Inline> {
     head
 }
 
-/// The values that may be written, and the default.
+/// The possible values, and the default.
 fn values(argument: &Arg) -> String {
     if !argument.get_action().takes_values() {
         return String::new();
@@ -116,7 +116,7 @@ fn values(argument: &Arg) -> String {
     text
 }
 
-/// Each command's own words, and what holds for all.
+/// Adds each command's exit codes, and those of all commands.
 fn exit_status(page: &mut ManualPage, program: &Command) {
     page.heading("EXIT STATUS");
     for command in commands(program) {
@@ -186,7 +186,7 @@ const SIGNALS: [(&str, &str); 2] = [
     ),
 ];
 
-/// Examples: the purpose of each, and a line for the shell. The test of the whole parses each.
+/// Examples: the purpose of each, and a line for the shell. A whole-program test parses each.
 const EXAMPLES: [(&str, &str); 4] = [
     ("A whole handover to look at, without an AWS account:", "spot-relay demo"),
     ("What would be done on a notice; nothing is written to AWS:", "spot-relay run --dry-run"),

@@ -1,4 +1,4 @@
-//! The page of `spot-relay status`, for people: pure, from the report to lines that fit the width.
+//! The page of `spot-relay status`, for people: pure, from the report to lines of this width.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::core::model::{LifeCycle, MilestoneKind, Signal, ports_in_words};
 const LABEL: usize = 13;
 const MARGIN: usize = 2;
 
-/// The lines, none wider than `width` unless a word is.
+/// The lines, none wider than `width` but for a long word.
 pub(super) fn lines(report: &StatusReport, paint: Paint, width: usize) -> Vec<String> {
     StatusPage { paint, width, has_rows: true, has_chart: true }.lines(report)
 }
 
-/// The same for a terminal of so many lines. While a handover goes on, the rows of the daemon are left out first, and
-/// its chart then: its duties stay. Otherwise the chart of the last one is.
+/// The lines for a terminal of this height. During a handover the daemon's rows are left out first, then the chart,
+/// never the duties. Otherwise the chart of the last handover is left out.
 pub(super) fn lines_within(report: &StatusReport, paint: Paint, width: usize, height: usize) -> Vec<String> {
     let goes_on = ["handing-over", "handed-over"].contains(&report.state);
     let smaller = [(!goes_on, goes_on), (!goes_on, false)].into_iter().map(|(has_rows, has_chart)| {
@@ -33,7 +33,7 @@ pub(super) fn lines_within(report: &StatusReport, paint: Paint, width: usize, he
     all.into_iter().find(|lines| lines.len() <= height).unwrap_or(smallest)
 }
 
-/// One handover alone, which is over.
+/// One finished handover.
 pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) -> Vec<String> {
     StatusPage { paint, width, has_rows: true, has_chart: true }.handover(handover, false)
 }
@@ -41,7 +41,7 @@ pub(super) fn handover(handover: &ReportedHandover, paint: Paint, width: usize) 
 struct StatusPage {
     paint: Paint,
     width: usize,
-    /// True if the page begins with the rows about the daemon and its instance.
+    /// True if the page begins with the rows of the daemon and its instance.
     has_rows: bool,
     has_chart: bool,
 }
@@ -100,7 +100,7 @@ impl StatusPage {
         self.hang(&format!("{:MARGIN$}{label:LABEL$}", ""), text, tone)
     }
 
-    /// The first line behind `lead`, the others under it.
+    /// Wraps the text: the first line after `lead`, the others below its beginning.
     fn hang(&self, lead: &str, text: &str, tone: Tone) -> Vec<String> {
         let indent = lead.chars().count();
         let lines = wrap(text, self.width.saturating_sub(indent)).into_iter().enumerate();
@@ -186,7 +186,7 @@ fn rows(report: &StatusReport) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// A registration, as in "web: ports 80, 81, deregistration delay 300 s".
+/// A registration, such as "web: ports 80, 81, deregistration delay 300 s".
 fn registered(place: &ReportedRegistration) -> String {
     let delay = lasting_exactly(place.deregistration_delay_seconds);
     let network = if place.network_load_balancer { ", behind a Network Load Balancer" } else { "" };
@@ -230,7 +230,7 @@ fn budget(handover: &ReportedHandover) -> Option<Budget> {
     Some(Budget { label: "left to the deadline", whole: Duration::try_from_secs_f64(whole).ok()? })
 }
 
-/// One for each milestone up to the end, and while it goes on one for that.
+/// A bar for each milestone up to the end, and a bar for a running handover.
 fn bars(handover: &ReportedHandover, goes_on: bool) -> Vec<Bar> {
     let steps = &handover.milestones;
     let end = steps.iter().position(is_end).map_or(steps.len(), |end| end + 1);
@@ -254,7 +254,7 @@ fn bars(handover: &ReportedHandover, goes_on: bool) -> Vec<Bar> {
     bars
 }
 
-/// The begin of the duty that this milestone ends: the milestone before it, of the same target group if it has one.
+/// The beginning of the duty that this milestone ends: the milestone before it, of the same target group if it has one.
 fn begin(step: &ReportedMilestone, steps: &[&ReportedMilestone]) -> f64 {
     use MilestoneKind as Kind;
     let before: &[Kind] = match step.milestone {
@@ -312,7 +312,7 @@ fn lasting(seconds: f64) -> String {
     }
 }
 
-/// A duration without rounding, as in `1 s` or `0.2 s`.
+/// A duration without rounding, such as `1 s` or `0.2 s`.
 fn lasting_exactly(seconds: f64) -> String {
     format!("{seconds} s")
 }

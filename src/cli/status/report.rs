@@ -1,7 +1,7 @@
 //! The report of `spot-relay status`, for other programs (`--json`): pure, from the daemon's file to this schema.
 //!
-//! The schema is promised: a field is added without notice, and [`SCHEMA`] goes up when one changes or goes. Every key is
-//! always there; what is not known is `null`. Times are RFC 3339 in UTC, durations are seconds.
+//! The schema is a contract: fields may be added, and [`SCHEMA`] goes up when one changes or is removed. Every key is
+//! always present, and `null` if unknown. Times are RFC 3339 in UTC, durations are seconds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::core::model::{Action, BootInstant, Identity, Milestone, MilestoneKind
 use crate::host::files::{MetadataTrouble, Moment, OwnerStatus, Status};
 
 const SCHEMA: u32 = 1;
-/// The daemon writes more often. A status that is older was left by one that stands still.
+/// A status older than this means that the daemon hangs: it writes more often.
 const SILENT: Duration = Duration::from_secs(60);
-/// Looks that may be missing, and how old the status may be besides, before the last good look is called old.
+/// The last good look counts as old after this many intervals and the longest age of the status.
 const MISSING_LOOKS: u32 = 5;
 const WRITTEN_EVERY: Duration = Duration::from_secs(12);
 
 /// The sources of a report.
 pub(super) struct StatusSources {
     pub(super) status: Option<Status>,
-    /// The record on the disk, where there is no status.
+    /// The record on the disk, if there is no status.
     pub(super) record: Option<Incident>,
     pub(super) presence: Presence,
-    /// Processes that watch and would do nothing: they write no status.
+    /// The processes of dry runs, which write no status.
     pub(super) dry_runs: Vec<u32>,
     /// The path of the status file.
     pub(super) path: String,
@@ -38,17 +38,17 @@ pub(super) struct StatusSources {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Running,
-    /// Its process is there, and tells nothing.
+    /// Its process lives, but writes no status.
     Silent,
-    /// A process of this id has the daemon's lock, and the status is not its own.
+    /// The process with this id has the daemon's lock, but the status is not its own.
     Untold(u32),
-    /// It said so, or its process is gone.
+    /// The daemon wrote that it ended, or its process is gone.
     Ended,
     Absent,
 }
 
 impl Presence {
-    /// `lives`: the process that wrote it is there. `holder`: the daemon that has the lock.
+    /// `lives`: the process that wrote the status lives. `holder`: the daemon that has the lock.
     pub(super) fn of(status: Option<&Status>, lives: bool, holder: Option<u32>, now: BootInstant) -> Presence {
         let is_over = |status: &Status| status.ended.is_some() || !lives;
         match (status, holder) {
@@ -65,7 +65,7 @@ impl Presence {
 pub(super) struct StatusReport {
     schema: u32,
     pub(super) running: bool,
-    /// The state of the status file, or `not-running`, `silent` or `untold`.
+    /// The state in the status file, or `not-running`, `silent` or `untold`.
     pub(super) state: &'static str,
     /// The state in a sentence, as `systemctl status` shows it.
     pub(super) says: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct StatusReport {
     pub(super) since: Option<Timestamp>,
     pub(super) running_seconds: Option<f64>,
     pub(super) ended: Option<Timestamp>,
-    /// The age of everything that stands here.
+    /// The age of the status.
     pub(super) age_seconds: Option<f64>,
     pub(super) metadata: Option<ReportedMetadata>,
     pub(super) credentials: Option<ReportedCredentials>,
@@ -88,7 +88,7 @@ pub(super) struct StatusReport {
     pub(super) handover: Option<ReportedHandover>,
 }
 
-/// A problem, and the remedy.
+/// A problem and its remedies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct StatusProblem {
     pub(super) what: String,
@@ -104,7 +104,7 @@ pub(super) struct ReportedMetadata {
     pub(super) trouble: Option<String>,
 }
 
-/// The credentials with which calls to AWS are signed.
+/// The credentials that sign calls to AWS.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ReportedCredentials {
     pub(super) expires: Option<Timestamp>,
@@ -112,7 +112,6 @@ pub(super) struct ReportedCredentials {
     pub(super) trouble: Option<String>,
 }
 
-/// A registration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ReportedRegistration {
     pub(super) target_group: String,
@@ -128,25 +127,24 @@ pub(super) struct ReportedHandover {
     pub(super) signal: Signal,
     pub(super) action: Option<Action>,
     pub(super) begun_at: Timestamp,
-    /// A recommendation has none.
+    /// `null` for a recommendation.
     pub(super) deadline: Option<Timestamp>,
     pub(super) seconds_to_deadline: Option<f64>,
-    /// `complete`, `partial`; `null` while it goes on.
+    /// `complete` or `partial`; `null` while the handover runs.
     pub(super) outcome: Option<&'static str>,
-    /// The time from its begin to its end, or so far.
+    /// The time from its beginning to its end, or until now.
     pub(super) seconds: Option<f64>,
     pub(super) closed: Option<Closed>,
     pub(super) milestones: Vec<ReportedMilestone>,
     pub(super) duties: Vec<DutyReport>,
 }
 
-/// A milestone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ReportedMilestone {
     pub(super) milestone: MilestoneKind,
-    /// `null` of a later boot, whose clock tells no time of this one.
+    /// `null` for a later boot, whose clock does not give a time of this one.
     pub(super) at: Option<Timestamp>,
-    /// The time after the begin.
+    /// The time after the beginning of the handover.
     pub(super) seconds: Option<f64>,
     pub(super) seconds_left: Option<f64>,
     pub(super) target_group: Option<String>,
@@ -191,12 +189,12 @@ impl StatusReport {
         }
     }
 
-    /// The one problem is that of the credentials.
+    /// Tells whether the credentials are the only problem.
     pub(super) fn lacks_credentials_alone(&self) -> bool {
         self.problems.len() == 1 && self.credentials.as_ref().is_some_and(|credentials| credentials.trouble.is_some())
     }
 
-    /// Tells whether more has changed than ages and what counts on by itself.
+    /// Tells whether something other than ages and counters has changed.
     pub(super) fn is_news_after(&self, earlier: &StatusReport) -> bool {
         self.without_ages() != earlier.without_ages()
     }
@@ -230,7 +228,7 @@ impl ReportedMetadata {
 impl ReportedCredentials {
     fn of(status: &Status, now: BootInstant) -> Option<ReportedCredentials> {
         let credentials = status.credentials.as_ref()?;
-        // The wall clock of the moment at which the status was written, counted on by the boot clock.
+        // The wall clock when the status was written, plus the time since on the boot clock.
         let left = credentials.expires.map(|expires| {
             expires.duration_since(status.written.at).as_secs_f64() - now.since(status.written.boot).as_secs_f64()
         });
@@ -243,7 +241,7 @@ impl ReportedCredentials {
 }
 
 impl ReportedHandover {
-    /// `open`: how its duties stand now, while it goes on.
+    /// `open`: the present duties of a running handover.
     pub(super) fn of(record: &Incident, open: Option<(Vec<DutyReport>, BootInstant)>) -> ReportedHandover {
         let ended = record.milestones.iter().rev().find(|it| it.milestone == MilestoneKind::HandedOver);
         let ended = ended.map(|milestone| milestone.at);
@@ -297,7 +295,7 @@ fn places(registrations: &[Registration]) -> Vec<ReportedRegistration> {
             network_load_balancer: it.network,
         })
         .collect();
-    // Every look-up has an order of its own.
+    // The order differs between look-ups.
     places.sort_by(|one, other| one.target_group.cmp(&other.target_group));
     places
 }
