@@ -18,20 +18,20 @@ use crate::core::model::{BootInstant, Instance, InstanceId, Market, StateReason}
 use crate::core::plan::LaunchPlan;
 use crate::core::retry::{self, Failure, FailureKind, VERSION_NOT_FOUND, growing};
 
-/// The record of the next attempt is written within this. Who is killed after it tells the process that follows, which
-/// asks under that attempt's token: an earlier one could launch a second time.
+/// The record of the next attempt is written within this. If a process is killed later, the next one asks under that
+/// attempt's token: an earlier token could launch a second time.
 pub(super) const NOTED_WITHIN: Duration = Duration::from_millis(200);
-/// Between two repeats of a call in doubt: AWS answers it once the launch is made.
+/// The pause between two repeats of a call in doubt: AWS answers it once the launch is made.
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
-/// The pauses between launches that fail for capacity, in seconds: every pool of a short plan is tried at once, and then one
-/// victim makes some fifteen launches in two minutes, of the fifty that an account may make.
+/// The pauses between launches that fail for capacity, in seconds. At first every pool of a short plan is tried at
+/// once. In two minutes one victim makes some fifteen launches, of the fifty that an account may make.
 const CAPACITY_PAUSES: [u64; 11] = [0, 0, 0, 1, 2, 4, 6, 8, 10, 12, 15];
 /// A quota is not raised within seconds.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct AskLaunch {
     launch: LaunchPlan,
-    /// Counts on over the end of the plan: its attempts come round again, under new tokens.
+    /// Counts on after the end of the plan: its attempts come round again, under new tokens.
     attempt: u32,
     way: LaunchWay,
     /// Markets for which CreateFleet was refused as a whole, in this round of attempts.
@@ -44,22 +44,22 @@ pub(super) struct AskLaunch {
     launched_at: Option<BootInstant>,
     /// The reasons of which successors have died, by their codes.
     deaths: Vec<String>,
-    /// It was looked for long enough to know that the process before us has launched nothing.
+    /// The search was long enough to know that the previous process has launched nothing.
     nothing_from_before: bool,
-    /// It was looked for long enough while a call under its token was on its way.
+    /// The search was long enough, but a call under the same token was in flight.
     not_found: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
-    /// After a restart: what the process before this one has launched for this instance may be there. After the death of a
-    /// successor that was leaving: what that one's own daemon has launched.
+    /// Looks for an instance that is there already. After a restart the previous process may have launched it; after
+    /// the death of a successor that was leaving, that successor's own daemon.
     Look(InstanceId),
     Create,
-    /// The token may have launched: looking for what it launched, and asking again under it.
+    /// The token may have launched: looks for the instance, and asks again under the token.
     Doubt(Doubt),
     Launched,
-    /// Nothing more is launched, because of this.
+    /// Nothing more is launched, for this reason.
     GivenUp(String),
 }
 
@@ -67,14 +67,14 @@ enum Stage {
 enum Doubt {
     /// AWS is still at work: a repeat brings the answer.
     AtWork,
-    /// The token was used with other parameters, by the process before us: only looking helps.
+    /// The previous process used the token with other parameters: only looking helps.
     OtherParameters,
 }
 
 /// The client token of one attempt: at most 64 ASCII characters, and the same in every process that sees the incident.
 pub(super) fn client_token(incident: &Incident, attempt: u32) -> String {
     let id = &incident.id;
-    // The action is no part of it: it may change while the interruption stays the same.
+    // The action is no part of the token: it may change while the interruption stays the same.
     let boot_id = incident.first_boot.as_ref().unwrap_or(&id.boot_id);
     let hash = retry::seed(&format!("{boot_id} {}", id.number));
     format!("spot-relay-{}-{hash:016x}-{attempt}", id.instance_id)
@@ -115,7 +115,7 @@ impl AskLaunch {
         let of_the_pool = failure.code.as_deref().is_some_and(is_of_the_pool);
         match failure.kind {
             FailureKind::Rejected => self.refused(now, of_the_pool),
-            // RunInstances is the last resort: without a permission for it the others are tried on.
+            // RunInstances is the last resort: without a permission for it the other pools are tried on.
             FailureKind::Denied if self.way == LaunchWay::Instance => self.refused(now, false),
             // Nothing was launched under this token: the other call may be allowed.
             FailureKind::Denied if self.attempts.failures == 0 && self.stage == Stage::Create => {
@@ -133,7 +133,7 @@ impl AskLaunch {
         }
     }
 
-    /// The version that the look-up found has been deleted since.
+    /// Takes the template's default version, if the version of the look-up was deleted. Returns whether it did.
     fn takes_default_version(&mut self) -> bool {
         let missing = self.launch.takes_default_version();
         self.remark = missing.as_ref().map(ToString::to_string).or(self.remark.take());
@@ -160,7 +160,7 @@ impl AskLaunch {
         if was_in_doubt { Asked::NotLaunched } else { Asked::Pending }
     }
 
-    /// The instances that carry this one's tag: the process before this one may have launched one.
+    /// Takes the instances whose tag names this one: the previous process may have launched one.
     fn looked(&mut self, now: BootInstant, incident: &Incident, instances: Vec<Instance>) -> Asked {
         let is_ours = |it: &Instance| {
             is_successor(it, incident.start.successors_since) && !incident.successors_before.contains(&it.instance_id)
@@ -201,7 +201,7 @@ impl AskLaunch {
         if is_new { Asked::InDoubt } else { Asked::Pending }
     }
 
-    /// The next pools, once that is noted; when the plan has come round, after a pause.
+    /// Goes on to the next pools once the record is written. When the plan has come round it pauses first.
     fn next_attempt(&mut self, now: BootInstant) {
         self.stage = Stage::Create;
         self.not_found = false;
@@ -255,7 +255,7 @@ impl Ask for AskLaunch {
     }
 
     fn was_not_done(&mut self, now: BootInstant) {
-        // The answer to the same token, which is on its way, has the last word.
+        // The call under the same token is in flight, and its answer has the last word.
         if self.attempts.in_flight && self.stage == Stage::Doubt(Doubt::AtWork) {
             self.not_found = true;
             return;
@@ -264,7 +264,7 @@ impl Ask for AskLaunch {
         self.next_attempt(now);
     }
 
-    /// Another one after a pause, or none where it would die of the same.
+    /// Launches another one after a pause, or none if it would die for the same reason.
     fn died(&mut self, now: BootInstant, Death { instance_id, reason, was_leaving, .. }: &Death) -> bool {
         let code = reason.as_ref().map_or("an unknown reason", |reason| reason.code.as_str()).to_owned();
         self.deaths.push(code.clone());
@@ -320,7 +320,7 @@ impl Duty<HandingOver> for AskLaunch {
             Answer::Instances(instances) if matches!(self.stage, Stage::Look(_)) => {
                 self.looked(now, situation.incident, instances)
             }
-            // AWS may not tell; of our own launches the token does.
+            // If AWS does not answer, the token still tells of our own launches.
             Answer::Failed(failure) if matches!(self.stage, Stage::Look(_)) => {
                 let is_ours = self.stage == Stage::Look(situation.incident.id.instance_id.clone());
                 if !is_ours && failure.kind != FailureKind::Denied {
@@ -336,7 +336,7 @@ impl Duty<HandingOver> for AskLaunch {
                 self.attempts.succeeded(now);
                 Asked::Launched(launched.instances)
             }
-            // Neither instances nor errors: what AWS answers to a repeat while it is still at work.
+            // AWS answers a repeat with neither instances nor errors while it is still at work.
             Answer::Launched(launched) if launched.errors.is_empty() => self.doubt(now, Doubt::AtWork),
             Answer::Launched(launched) if launched.came_at_a_bad_moment() => {
                 let was_in_doubt = matches!(self.stage, Stage::Doubt(_));
@@ -411,7 +411,7 @@ fn is_of_the_pool(error: &str) -> bool {
     is_unsupported || starts_with_one_of(error, &OF_THE_POOL) || starts_with_one_of(error, &QUOTAS)
 }
 
-/// AWS's codes for a quota of the account, which either market has for itself.
+/// AWS's codes for a quota of the account. Either market has its own quota.
 const QUOTAS: [&str; 3] = ["MaxSpotInstanceCountExceeded", "InstanceLimitExceeded", "VcpuLimitExceeded"];
 
 fn starts_with_one_of(error: &str, codes: &[&str]) -> bool {

@@ -15,11 +15,11 @@ use crate::core::incident::{Incident, Takes};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, HookTime};
 use crate::core::retry::growing;
 
-/// A heartbeat at the latest so often, however patient the hook is.
+/// The longest pause between heartbeats, however patient the hook is.
 const HEARTBEAT_AT_LEAST: Duration = Duration::from_secs(60);
 /// The pauses between two looks at the member's state. A hook waits for 30 s at least.
 const LOOK_PAUSES: [u64; 5] = [2, 3, 5, 10, 15];
-/// After so many failures in a row the pauses grow to minutes: there may be an hour until the hook's timeout.
+/// After this many failures in a row the pauses grow to minutes: there may be an hour until the hook's timeout.
 pub(super) const PATIENT_AFTER: u32 = 8;
 
 /// All termination hooks of the group: they open together, and each is completed by itself.
@@ -49,7 +49,7 @@ pub(super) struct TerminationHook {
     heartbeat_every: Duration,
     stage: Stage,
     is_open: bool,
-    /// It is not known whether it is.
+    /// IAM hides whether the hook is open.
     is_hidden: bool,
     attempts: Attempts,
 }
@@ -59,7 +59,7 @@ enum Stage {
     Working,
     Completing,
     Completed(BootInstant),
-    /// The group has gone on without us, or with a process before this one.
+    /// The group has gone on, without us or after a previous process.
     Over(BootInstant),
 }
 
@@ -88,7 +88,7 @@ impl Lifecycles {
         Lifecycles { look, hooks: hooks.collect(), started: None }
     }
 
-    /// The group as it is now. A hook that it no longer has is tried all the same: it may have opened before.
+    /// Takes the group as it is now. A hook that it no longer has is tried all the same: it may have opened before.
     pub(super) fn learn(&mut self, group: &AutoScalingGroup, seed: &dyn Fn(&str) -> u64) {
         let now = Lifecycles::new(group, seed);
         let known = self.hooks.len();
@@ -101,7 +101,7 @@ impl Lifecycles {
         self.look = self.look.take().or(now.look);
         if let Some(look) = &mut self.look {
             look.group.clone_from(&group.name);
-            // Those of one member open together.
+            // All hooks of a member open together, so the state is read again for a new one.
             if self.hooks.len() > known && look.time == HookTime::Over {
                 look.time = HookTime::NotYet;
             }
@@ -128,13 +128,13 @@ impl Lifecycles {
         self.look.as_ref().map_or(HookTime::NotYet, |look| look.time)
     }
 
-    /// The group waits for us, or will.
+    /// Tells whether the group waits for its hooks, or will.
     pub(super) fn is_waited_for(&self) -> bool {
         self.started.is_some() && self.time() != HookTime::Retained && !self.hooks.iter().all(TerminationHook::is_over)
     }
 
-    /// Heartbeats and completions are taken now, or may be: IAM hides the member's state, and a call that comes too early does
-    /// no harm.
+    /// Tells whether AWS takes heartbeats and completions now, or may. If IAM hides the member's state, a call that
+    /// comes too early does no harm.
     pub(super) fn are_open(&self) -> bool {
         self.started.is_some() && (self.time() == HookTime::Open || self.is_hidden())
     }
@@ -143,7 +143,7 @@ impl Lifecycles {
         self.time() == HookTime::NotYet && self.look.as_ref().is_some_and(|look| look.attempts.was_denied())
     }
 
-    /// Tells the look from when on the state has to be known.
+    /// Sets the instant from which on the look has to know the state.
     pub(super) fn want_state(&mut self) {
         let waits = self.is_waited_for() && self.time() == HookTime::NotYet;
         let soonest = self.hooks.iter().filter(|hook| !hook.is_over()).map(|hook| hook.heartbeat_every).min();
@@ -152,8 +152,8 @@ impl Lifecycles {
         }
     }
 
-    /// The members of the group were read, for whatever reason.
-    pub(super) fn saw(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember]) {
+    /// Takes the members of the group, whoever has read them.
+    pub(super) fn learn_members(&mut self, now: BootInstant, incident: &Incident, members: &[GroupMember]) {
         let Some(look) = self.look.as_mut().filter(|_| self.started.is_some()) else { return };
         let state = members
             .iter()
@@ -167,7 +167,7 @@ impl Lifecycles {
         self.want_state();
     }
 
-    /// AWS says that no hook is open: the member's state tells whether it is too early or over.
+    /// Takes AWS's answer that no hook is open. The member's state tells whether it is too early or over.
     pub(super) fn hook_is_not_open(&mut self, now: BootInstant) {
         if let Some(look) = &mut self.look {
             look.time = HookTime::NotYet;
@@ -233,7 +233,7 @@ impl Duty<HandingOver> for MemberState {
         Ok(News::Members(current.unwrap_or_default().members))
     }
 
-    /// Quiet may come before; what makes this instance quiet has its own instants.
+    /// This instance may be quiet before, which has its own instants.
     fn wake(&self, since: BootInstant) -> Option<BootInstant> {
         let (next, from) = (self.attempts.wake()?, self.wanted_from?);
         [next, next.max(from)].into_iter().find(|instant| *instant > since)
@@ -275,7 +275,7 @@ impl Duty<HandingOver> for TerminationHook {
         match (self.stage, answer) {
             (Stage::Working, Answer::Accepted) => self.attempts.succeeded(now + self.heartbeat_every),
             (Stage::Completing, Answer::Accepted) => self.end(Stage::Completed(now)),
-            // While another hook holds the member this one is completed already, by a call whose answer was lost.
+            // While another hook holds the member, this hook was completed by a call whose answer was lost.
             (_, Answer::Failed(failure)) if failure.message.contains("No active Lifecycle Action") => {
                 let again = self.attempts.failures > 0 && !self.is_hidden;
                 self.attempts.failed(now, failure);

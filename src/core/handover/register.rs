@@ -1,8 +1,8 @@
-//! The duty to see the successors serve in one of our target groups: register them there on our ports, unless their owner
-//! does, and follow their health.
+//! The duty to see the successors serve in one of our target groups: register them there on our ports, unless their
+//! owner does, and follow their health.
 //!
-//! All victims of one owner see the same successors, and each of them may register any: twice is harmless. So that not all
-//! of them ask at once, a victim among several waits a moment and looks whether another was faster.
+//! All victims of one owner see the same successors, and each may register any of them: registering twice is harmless.
+//! A victim among several waits a moment and looks whether another was faster, so that not all ask at once.
 
 mod follow;
 
@@ -22,22 +22,23 @@ use crate::core::retry::{self, FailureKind, Precedence, growing};
 
 /// The pauses between two looks at their health.
 const PAUSES: [u64; 4] = [1, 2, 3, 5];
-/// A victim among several waits up to so long for each successor, the longest wait below, before it registers one.
+/// A victim among several waits up to this long for each successor before it registers one, up to the longest wait
+/// below.
 const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
-/// The pause between two tries to register one of which AWS does not tell that it runs.
+/// The pause between two tries to register a successor that AWS does not show as running.
 const UNSEEN_PAUSE: Duration = Duration::from_secs(10);
-/// No more targets than this are named in one call: a choice of ours.
+/// The most targets that one call names: a choice of ours.
 pub(super) const TARGETS_A_CALL: usize = 100;
 
 pub(super) struct Register {
-    /// Ours: the successors get the same ports.
+    /// This instance's registration: the successors get the same ports.
     registration: Registration,
     by_owner: bool,
-    /// The successors that run, or that nobody tells of.
+    /// The successors that run, or that AWS does not show.
     running: Vec<Instance>,
     successors: BTreeMap<InstanceId, Successor>,
-    /// Those that the call under way registers, or looks at.
+    /// The successors that the call under way registers, or looks at.
     asked: Vec<Instance>,
     registers: bool,
     attempts: Attempts,
@@ -45,28 +46,28 @@ pub(super) struct Register {
     healthy_at: Option<BootInstant>,
     /// The last instant at which target health showed them healthy.
     seen_at: Option<BootInstant>,
-    /// AWS refused a call for several: it may have been for one of them.
+    /// The turn, once AWS has refused a call for several successors, perhaps because of one of them.
     one_by_one: Option<usize>,
     zone: ZoneChoice,
-    /// One is registered in a zone that no load balancer of the group serves.
+    /// A successor is registered in a zone that no load balancer of the group serves.
     is_unserved: bool,
-    /// The owner has the group no more, and this instance is out of it: nobody is missed there.
+    /// The owner no longer has the group, and this instance is out of it: nobody is missed there.
     is_unneeded: bool,
 }
 
 struct Successor {
     place: Place,
-    /// It is so for all that is known.
+    /// The milestone that was told last of this successor.
     told: Told,
-    /// It was healthy and is not any more.
+    /// It was healthy, and no longer is.
     has_fallen: bool,
 }
 
-/// The milestone that was told of a successor last.
+/// A milestone of a successor, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Nothing,
-    /// It is registered on every port.
+    /// The successor is registered on every port.
     Registered,
     Healthy,
 }
@@ -74,9 +75,9 @@ enum Told {
 /// The place of one successor in this target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// Another victim may register it: look first, and not before this.
+    /// Another victim may register it: look first, but not before this instant.
     Look(BootInstant),
-    /// On these ports.
+    /// It is to be registered on these ports.
     Register(BTreeSet<u16>),
     Follow,
     Healthy,
@@ -103,7 +104,7 @@ impl Register {
         }
     }
 
-    /// This instance was registered on these ports too: the successors are to serve there as well.
+    /// Takes the ports on which this instance was registered too: the successors are to serve there as well.
     fn learn_targets(&mut self, targets: &[Target]) {
         if self.registration.targets == targets {
             return;
@@ -122,11 +123,11 @@ impl Register {
         (self.healthy_at, self.looks) = (None, 0);
     }
 
-    /// These have died, or go themselves.
+    /// Forgets successors that have died or leave themselves.
     pub(super) fn lose(&mut self, instances: &BTreeSet<InstanceId>) {
         self.running.retain(|instance| !instances.contains(&instance.instance_id));
         self.successors.retain(|id, _| !instances.contains(id));
-        // The others were not told of as healthy yet.
+        // The others are followed on until they are told of as healthy.
         let untold = self.successors.values_mut().filter(|it| it.place == Place::Healthy && it.told < Told::Healthy);
         untold.for_each(|it| it.place = Place::Follow);
         if self.successors.is_empty() {
@@ -134,8 +135,8 @@ impl Register {
         }
     }
 
-    /// Tells whether this instance need not live on for them: registered, or their owner's business. `all_run`: no
-    /// successor is still to come.
+    /// Tells whether this instance need not live on for the successors: they are registered, or others register them.
+    /// `all_run`: no successor is still to come.
     pub(super) fn is_provided_for(&self, all_run: bool) -> bool {
         let registered = !self.successors.is_empty() && self.successors.values().all(|it| it.told >= Told::Registered);
         let waits = self.successors.values().any(|it| matches!(it.place, Place::Register(_)));
@@ -151,7 +152,7 @@ impl Register {
             || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
     }
 
-    /// Nobody but the owner registers there, or whoever knows the server ids.
+    /// Tells whether only the owner registers there, or somebody who knows the server ids.
     fn is_left_to_others(&self) -> bool {
         self.by_owner || self.registration.needs_server_id
     }
@@ -160,8 +161,8 @@ impl Register {
         self.successors.get(&instance.instance_id).map(|successor| &successor.place)
     }
 
-    /// Takes up those that have come to run since the last time. `several`: how many successors there are, where this
-    /// instance is not the only victim.
+    /// Takes up the successors that run since the last time. `several`: the number of successors, if this instance is
+    /// not the only victim.
     pub(super) fn admit(&mut self, now: BootInstant, running: &[Instance], several: Option<usize>) {
         if self.running != running {
             self.running = running.to_vec();
@@ -187,7 +188,7 @@ impl Register {
         }
     }
 
-    /// Those to be registered that have an address, as many as one call takes.
+    /// The successors to register that have an address, as many as one call takes.
     fn batch(&self) -> Vec<&Instance> {
         let waits = |instance: &&Instance| matches!(self.place(instance), Some(Place::Register(_)));
         let ready = |instance: &&Instance| waits(instance) && !goes(instance) && self.target_id(instance).is_some();
@@ -198,7 +199,7 @@ impl Register {
         }
     }
 
-    /// Those whose health is to be asked for by one call.
+    /// The successors whose health one call asks for.
     fn to_look_at(&self, now: BootInstant) -> Vec<&Instance> {
         let is_due = |instance: &&Instance| match self.place(instance) {
             Some(Place::Look(from)) => now >= *from,
@@ -209,8 +210,8 @@ impl Register {
         self.running.iter().filter(ready).collect()
     }
 
-    /// The targets whose health is asked for. An owner registers on the group's own port, which need not be one of ours. Where
-    /// that port is not known, or there are more than one call names, none is named, which asks for the whole group.
+    /// The targets whose health is asked for. An owner registers on the group's own port, which may be none of ours. An
+    /// empty list asks for the whole group: that port is unknown, or one call cannot name all targets.
     fn targets_to_look_at(&self, asked: &[Instance]) -> Vec<Target> {
         let is_left_to_others = self.is_left_to_others();
         let own_port = self.registration.group_port.filter(|_| is_left_to_others);
@@ -226,13 +227,13 @@ impl Register {
         asked.iter().flat_map(of).collect()
     }
 
-    /// As many successors are named in one call.
+    /// The number of successors that one call names.
     fn at_once(&self) -> usize {
         let ports = self.registration.targets.len() + usize::from(self.is_left_to_others());
         (TARGETS_A_CALL / ports.max(1)).max(1)
     }
 
-    /// On the ports that it is to be registered on, or on all of ours.
+    /// The successor's targets: on the ports that it is to be registered on, or on all of ours.
     fn targets(&self, instance: &Instance) -> Vec<Target> {
         let Some(id) = self.target_id(instance) else { return Vec::new() };
         let wanted = |target: &Target| match self.place(instance) {
@@ -363,7 +364,7 @@ impl Duty<HandingOver> for Register {
     }
 }
 
-/// The successor is itself under notice: its own daemon takes it out.
+/// Tells whether the successor is itself under notice: then its own daemon takes it out.
 fn goes(instance: &Instance) -> bool {
     instance.tags.contains_key(LEAVING_TAG)
 }

@@ -274,7 +274,7 @@ impl SuccessorDuties {
         if let Some(current) = answer.current().filter(|_| asked != DutyId::MemberState) {
             self.owner_had.extend(current.target_groups.iter().cloned());
             self.owner_lists = Some(current.target_groups.clone());
-            self.lifecycles.saw(now, incident, &current.members);
+            self.lifecycles.learn_members(now, incident, &current.members);
         }
         if let Some(find) = &mut self.find {
             find.owner_launches = self.ask.as_ref().is_some_and(|ask| ask.owner_launches());
@@ -300,7 +300,7 @@ impl SuccessorDuties {
                 return self.successors_died(situation, deaths);
             }
             News::Members(members) => {
-                self.lifecycles.saw(now, situation.incident, &members);
+                self.lifecycles.learn_members(now, situation.incident, &members);
             }
             News::HookNotOpen => self.lifecycles.hook_is_not_open(now),
             _ => {}

@@ -16,31 +16,31 @@ use crate::core::model::{BootInstant, Instance, InstanceId, InstanceState, Miles
 use crate::core::plan::LEAVING_TAG;
 use crate::core::retry::{fraction, growing};
 
-/// The pauses between two looks until it runs.
+/// The pauses between two looks until all successors run.
 const PAUSES: [u64; 6] = [1, 1, 2, 2, 3, 4];
 /// The pause between two looks at a successor that runs.
 const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 /// About the pause between two looks once the handover is over.
 const LOOKS_AFTER_EVERY: Duration = Duration::from_secs(24);
-/// A look older than this does not say how things stand: before the end it is taken once more.
+/// A look older than this is out of date: before the end it is taken once more.
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
-/// So many incidents of one boot are told apart though their records are lost: a clock that is wrong launches no more
-/// than these.
+/// This many incidents of one boot are told apart though their records are lost. So a wrong clock launches no more than
+/// these.
 const TOLD_APART: u32 = 4;
-/// A new instance of which AWS has told nothing for so long is registered unseen: it runs by then, and twice is
-/// harmless. Where the look is denied nothing will be told.
+/// A new instance that AWS has not shown for this long is registered unseen: it runs by then, and registering twice is
+/// harmless. If the look is denied, AWS will show nothing, and the shorter time counts.
 const UNTOLD_AFTER: Duration = Duration::from_secs(20);
 const DENIED_AFTER: Duration = Duration::from_secs(8);
 
 pub(super) struct Watch {
-    /// Not empty. An owner that replaces several victims at once launches several; the first is ours by name.
+    /// Not empty. The owner of several victims launches several successors; the first is told as ours.
     ids: Vec<InstanceId>,
-    /// A client token brought them, and one that was launched before this is another incident's.
+    /// A client token brought them, and an instance launched before this instant is another incident's.
     since: Option<Timestamp>,
-    /// The last sight of each.
+    /// The last look at each.
     seen: BTreeMap<InstanceId, Instance>,
     running: Vec<Instance>,
-    /// Those told of as running.
+    /// The successors that were told of as running.
     told: BTreeSet<InstanceId>,
     running_at: Option<BootInstant>,
     attempts: Attempts,
@@ -58,13 +58,13 @@ impl Watch {
         Watch { ids, since: None, seen, running, told, running_at: None, attempts, looks: 0, begun_at, seen_at: None }
     }
 
-    /// The same, of those that a client token brought.
+    /// Watches the instances that a client token brought.
     pub(super) fn by_token(ids: Vec<InstanceId>, attempts: Attempts, incident: &Incident) -> Watch {
         let since = incident.start.launches_since.filter(|_| incident.id.number < TOLD_APART);
         Watch { since, ..Watch::new(ids, attempts) }
     }
 
-    /// More of them have shown.
+    /// Watches more successors, which have shown.
     pub(super) fn add(&mut self, instances: &[Instance]) {
         let new = instances.iter().map(|instance| &instance.instance_id).filter(|id| !self.ids.contains(id));
         self.ids.extend(new.cloned().collect::<Vec<_>>());
@@ -79,7 +79,7 @@ impl Watch {
         self.ids.iter()
     }
 
-    /// It bears the tag of an instance that goes.
+    /// Tells whether the successor bears the tag of an instance that leaves.
     pub(super) fn goes(&self, id: &InstanceId) -> bool {
         self.seen.get(id).is_some_and(|instance| instance.tags.contains_key(LEAVING_TAG))
     }
@@ -98,8 +98,8 @@ impl Watch {
         self.running_at.is_some()
     }
 
-    /// Tells whether it was last seen too long ago to be told as it was seen; then it is looked at now. A look that
-    /// fails holds nothing up.
+    /// Tells whether the last look is too old to be reported, and looks now if it is. A look that fails holds nothing
+    /// up.
     pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
         let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
         let wanted = is_old && self.has_run() && self.attempts.failures == 0;
@@ -109,7 +109,7 @@ impl Watch {
         wanted
     }
 
-    /// The instant at which they are looked at again after the end: seldom, and at an instant of this instance's own.
+    /// The instant of the next look after the end. Looks are seldom, and no two instances look together.
     pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
         let last = self.seen_at.unwrap_or_default().max(self.attempts.begun_at);
         let pause = LOOKS_AFTER_EVERY.mul_f64(0.75 + fraction(self.attempts.seed) / 2.0);
@@ -128,8 +128,8 @@ impl Watch {
         self.running.len() == self.ids.len()
     }
 
-    /// Those that run, and those of which AWS does not tell whether they do: a target group takes them by their ids alone, and
-    /// refuses who does not run yet.
+    /// The successors that run, and those that AWS does not show: a target group takes them by their ids alone, and
+    /// refuses an instance that does not run yet.
     pub(super) fn to_register(&self, now: BootInstant) -> Vec<Instance> {
         let patience = if self.attempts.was_denied() { DENIED_AFTER } else { UNTOLD_AFTER };
         let is_untold = |id: &&InstanceId| {
@@ -155,7 +155,7 @@ impl Watch {
         dead
     }
 
-    /// Takes what was seen of some of them. Those that are gone are watched no more, and returned.
+    /// Takes a look at some of them. Those that are gone are returned, and watched no more.
     pub(super) fn learn(&mut self, now: BootInstant, instances: Vec<Instance>, incident: &mut Incident) -> Vec<Death> {
         let instances = instances.into_iter().filter(|instance| self.ids.contains(&instance.instance_id));
         self.seen.extend(instances.map(|instance| (instance.instance_id.clone(), instance)).collect::<Vec<_>>());
@@ -233,7 +233,7 @@ impl Duty<HandingOver> for Watch {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let instances = match answer {
             Answer::Instances(instances) => instances,
-            // AWS knows a new instance a moment after it has told of it.
+            // AWS has told of a new instance, and does not know its id for a moment.
             Answer::Failed(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
             other => return Err(other),
         };

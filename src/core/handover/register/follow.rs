@@ -41,8 +41,8 @@ impl Register {
         self.say_healthy(now, incident);
     }
 
-    /// Nobody knows whether another victim was faster: those whose wait is over are registered unseen, since twice is
-    /// harmless.
+    /// Lets those whose wait is over be registered unseen. Another victim may have been faster, but registering twice
+    /// is harmless.
     pub(super) fn cannot_look(&mut self, now: BootInstant) {
         let ports = self.registration.ports();
         for successor in self.successors.values_mut() {
@@ -67,19 +67,19 @@ impl Register {
             (TargetStanding::Registered | TargetStanding::Unserved, _) => Place::Follow,
             (TargetStanding::Wanting { .. }, Place::Look(from)) if now < *from => Place::Look(*from),
             (TargetStanding::Wanting { .. }, _) if self.registration.needs_server_id => Place::Follow,
-            // An owner registers on the group's own port alone; until it has, nobody does.
+            // An owner registers on the group's own port alone. Until then nobody registers the other ports.
             (TargetStanding::Wanting { .. }, _) if self.is_left_to_others() && !is_shown() => Place::Follow,
             (TargetStanding::Wanting { ports, .. }, _) => Place::Register(ports.clone()),
         };
         (place, standing)
     }
 
-    /// The last instant at which they were seen healthy; `None` where nobody is.
+    /// The last instant at which the successors were seen healthy; `None` if they are not healthy now.
     pub(in crate::core::handover) fn seen_at(&self) -> Option<BootInstant> {
         self.seen_at.filter(|_| !self.is_over() && self.is_healthy())
     }
 
-    /// The targets of those that were seen healthy.
+    /// The targets of the successors that were seen healthy.
     pub(in crate::core::handover) fn healthy_targets(&self) -> Vec<Target> {
         let is_healthy = |instance: &&Instance| self.place(instance) == Some(&Place::Healthy);
         self.running.iter().filter(is_healthy).flat_map(|instance| self.targets(instance)).collect()
@@ -95,7 +95,7 @@ impl Register {
         let mut lost = Vec::new();
         for instance in self.running.clone() {
             let Some(target_id) = self.target_id(&instance) else { continue };
-            // Of one that AWS tells nothing of nothing new is known.
+            // If AWS shows no target of this successor, nothing new is known of it.
             let is_told = rows.iter().any(|row| row.target.has_id(&target_id));
             let was_healthy = self.place(&instance) == Some(&Place::Healthy);
             let (place, _) = self.place_by_health(&target_id, rows, &Place::Follow, now);
@@ -126,7 +126,7 @@ impl Register {
         self.say(now, MilestoneKind::SuccessorRegistered, "registered", &news, incident);
     }
 
-    /// Once all that are known are, and again when more have come.
+    /// Tells once that all known successors are healthy, and again when more have come.
     fn say_healthy(&mut self, now: BootInstant, incident: &mut Incident) {
         if !self.is_healthy() || self.successors.values().all(|it| it.told == Told::Healthy) {
             return;
