@@ -1,8 +1,8 @@
 //! Asking a `maintain` fleet by its target capacity, an absolute number that every victim writes and nobody can compare
-//! and set. So it is counted, not added to: target = base + units under notice (docs/aws.md 4). Base is what a tag on the
-//! fleet keeps. A stale write is seen at the next read and written over; once the fleet has what was counted, the base is
-//! put back without termination, so that the members that die are not replaced a second time. What the fleet replaces by
-//! itself is not raised for: AWS may count a member as gone at its notice already.
+//! and set. So it is counted, not added to: target = base + units under notice (docs/aws.md 4); a tag on the fleet
+//! keeps the base. The next read shows a stale write, which is written over. Once the fleet has what was counted, the
+//! base is put back without termination, so that dying members are not replaced a second time. What the fleet replaces
+//! by itself is not raised for: AWS may count a member as gone at its notice already.
 
 mod base;
 mod count;
@@ -31,14 +31,14 @@ use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind};
 use crate::core::retry::Failure;
 use std::collections::BTreeMap;
 
-/// A count no older than this is written; an older one is taken again.
+/// A count no older than this may be written; an older one is taken again.
 const COUNT_HOLDS: Duration = Duration::from_secs(4);
 
-/// The Spot requests and the tags of others that were noticed in the same moment show within this: before, a fleet that
-/// seems to need nobody is looked at again, and so is one that has what was counted.
+/// The Spot requests and the tags of others that were noticed in the same moment show within this. Until then a fleet
+/// that seems to need nobody, or to have what was counted, is looked at again.
 const SPARE_IS_SURE_AFTER: Duration = Duration::from_secs(8);
 
-/// A fleet launches within this; what a later raise launches is younger than this instance's death.
+/// A fleet launches within this. A later raise would launch only after this instance's death.
 const TOO_LATE: Duration = Duration::from_secs(8);
 
 #[derive(Clone)]
@@ -48,29 +48,29 @@ pub(super) struct AskCapacity {
     stage: Stage,
     attempts: Attempts,
     base: Option<i32>,
-    /// The Spot part of this base, where the request names one.
+    /// A base, and its Spot part if the request names one.
     base_spot: (i32, Option<i32>),
-    /// The last read.
+    /// The fleet, as it was last read.
     fleet: Option<Fleet>,
     count: Count,
-    /// A count from then on holds all that were noticed with this instance or before it. Those that are noticed later count
-    /// this one.
+    /// A count from this instant on includes all that were noticed with this instance or before it. Those that are
+    /// noticed later count this instance.
     sees_all_from: BootInstant,
     raise: Raise,
-    /// The fleet's capacity had been raised for us, whoever wrote it.
+    /// The fleet's capacity was raised for us, whoever wrote it.
     is_raised: bool,
     writes: Writes,
     deaths: Deaths,
     /// The fleet terminated what exceeded its target before it was raised, and is to do so again.
     terminates_excess: bool,
     operator: Operator,
-    /// It has more than its target: nobody is launched in the place of those that go.
+    /// The fleet has more than its target: nobody is launched in the place of those that leave.
     has_spare: bool,
     too_late: bool,
-    /// The part of it that was told.
+    /// The progress that was reported last.
     told: Asked,
     fulfilled: bool,
-    /// The instant at which the base was put back last: from the first time on what is read has the last word.
+    /// The instant at which the base was put back last. From then on the last read counts.
     back_at: Option<BootInstant>,
     reads: usize,
 }
@@ -85,11 +85,11 @@ struct Writes {
     tagged: bool,
     /// The highest total that this process has noted in the tag, until it has noted that the base is back.
     noted: i32,
-    /// A raise that was not answered may land until then.
+    /// A raise that was not answered may land until this instant.
     may_land_until: Option<BootInstant>,
-    /// Those in a row that failed, however often the fleet was read between them.
+    /// The number of writes that failed in a row, however often the fleet was read between them.
     failed: u32,
-    /// The last failure of what a raise needs, until that succeeds.
+    /// The last failure of a call that a raise needs, until that call succeeds.
     trouble: Option<(Stage, Failure)>,
 }
 
@@ -99,32 +99,32 @@ struct Deaths {
     /// The instances that the fleet launched since our notice and that are dead, each with its reason.
     dead: BTreeMap<InstanceId, Option<StateReason>>,
     given_up: Option<String>,
-    /// The fleet's capacity when it was reached: base and what is under notice.
+    /// The capacity that the fleet has reached: base and units under notice.
     expected: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Read,
-    /// The same as `Read`, after a write that was refused: the fleet's state tells why.
+    /// Reads after a refused write: the fleet's state tells why.
     Refused,
     Count,
     Tag,
     Raise,
-    /// The same as `Read`, after a raise: waiting for the fleet.
+    /// Reads after a raise, and waits for the fleet.
     Await,
     PutBack,
-    /// The same as `PutBack`, until another victim has gone.
+    /// Puts the base back until another victim has gone.
     StandBack,
-    /// Nothing was raised.
+    /// Takes the tag off, because nothing was raised.
     Untag,
-    /// The fleet has less than it was raised for: which of its instances are dead, and why.
+    /// Reads which of the fleet's instances are dead, and why: the fleet has less than it was raised for.
     Deaths,
     /// Notes a raise of ours again.
     Note,
     /// Notes that the base is back.
     NoteBack,
-    /// Takes off what the raise has left, where that ends nobody: the capacity is somebody else's now.
+    /// Takes off what the raise has left, if that ends nobody: the capacity is somebody else's now.
     Tidy,
     Done,
     /// The fleet is gone, or launches nothing any more.
@@ -170,10 +170,10 @@ impl AskCapacity {
         self.raise.is_begun() || (incident.start.is_resumed() && is_raised)
     }
 
-    /// A fleet that keeps its excess already is not told to.
+    /// Returns the call that sets this total. The policy is named only if the fleet terminates its excess.
     fn modify(&mut self, total: i32) -> Option<Call> {
         let raised = total - self.base?;
-        // Only the part that a member counts in is raised for it.
+        // Only the part (Spot or on demand) that a member counts in is raised for it.
         let spot = self.base_spot.1.map(|spot| spot + raised - self.count.on_demand.min(raised));
         let change = self.fleet.as_ref()?.with_total(total, spot);
         let excess = self.terminates_excess.then_some(ExcessCapacity::Stays);
@@ -210,8 +210,8 @@ impl Duty<HandingOver> for AskCapacity {
             self.stage = Stage::StandBack;
             self.attempts.next = now;
         }
-        // Too late to be fulfilled: what is raised now would only have to be put back, and to count again would change
-        // nothing. The fleet replaces after death.
+        // A raise would be too late to be fulfilled, and would only have to be put back. The fleet replaces after
+        // death, so nothing is counted again either.
         let short = situation.reserve_reached() || announced_left(situation) < TOO_LATE;
         self.too_late = short && !self.may_be_raised(situation.incident);
         let is_old = now > self.count.at + COUNT_HOLDS && !self.attempts.in_flight;
@@ -224,7 +224,7 @@ impl Duty<HandingOver> for AskCapacity {
             Stage::Count if self.attempts.failures == 0 => {}
             stage if stage.reads() => {
                 let bucket = Bucket::EC2_LOOKS.of_looks(CALLS_A_FLEET_LOOK);
-                // Nobody may have counted this instance yet.
+                // Before that perhaps nobody has counted this instance.
                 let is_asked_for = self.is_raised && !self.is_unnoted();
                 situation.crowd.scatter(&mut self.attempts, bucket, is_asked_for);
             }
@@ -244,7 +244,7 @@ impl Duty<HandingOver> for AskCapacity {
             Stage::Tag | Stage::Raise if self.too_late => None,
             Stage::Tag | Stage::Note | Stage::NoteBack => {
                 let base = self.base?;
-                // Never below what another victim has noted already.
+                // The note is never below what another victim has noted already.
                 let raised = self.count.wanted.unwrap_or(base).max(self.noted(base, |tag| tag.raised));
                 self.writes.noted = self.writes.noted.max(raised);
                 let value = self.noting(base, raised).to_string();
@@ -254,7 +254,7 @@ impl Duty<HandingOver> for AskCapacity {
                 let wanted = self.count.wanted?;
                 self.raise = if self.raise.may_have_been_done() { Raise::Stands } else { Raise::Begun };
                 self.writes.noted = self.writes.noted.max(wanted);
-                // The raise before was put back, and this one is to be put back too.
+                // An earlier raise was put back, and this one has to be put back too.
                 (self.fulfilled, self.back_at) = (false, None);
                 self.modify(wanted)
             }
@@ -296,7 +296,7 @@ impl Duty<HandingOver> for AskCapacity {
                 self.finds_nobody_dead(now);
             }
             (Stage::Note, Answer::Accepted) => self.wait(now),
-            // Without the note a number of somebody else's may look like a raise; nothing waits for it.
+            // Without the note somebody else's number may look like a raise. A failed note holds nothing up.
             (Stage::NoteBack, answer) => {
                 self.writes.noted = if answer == Answer::Accepted { 0 } else { self.writes.noted };
                 self.go_on(now, Stage::Done);

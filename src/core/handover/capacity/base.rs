@@ -12,10 +12,10 @@ use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, ExcessCapacity, Fleet, FleetState, MilestoneKind};
 use crate::core::plan::RaisedCapacity;
 
-/// The pause where the others that go may have raised it so far: one of them may have yet to see that its note is gone.
+/// The pause if other victims may have raised it so far: one of them may have yet to see that its note is gone.
 const DOUBTFUL_PAUSE: Duration = Duration::from_secs(5);
 
-/// A change of somebody else's is waited for so long: until it is done AWS shows the total from before.
+/// Somebody else's change is waited for this long: until it is done AWS shows the old total.
 const CHANGE_SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 impl AskCapacity {
@@ -31,13 +31,13 @@ impl AskCapacity {
         RaisedCapacity { base, raised, terminates_excess: self.terminates_excess, spot, is_back }
     }
 
-    /// The tag's number for this base, or that of this victim: `of` tells which of the tag's.
+    /// The tag's number for this base, or this victim's if it is higher. `of` chooses the tag's number.
     pub(super) fn noted(&self, base: i32, of: fn(RaisedCapacity) -> i32) -> i32 {
         self.tag().filter(|tag| tag.base == base).map_or(base, of).max(self.writes.noted)
     }
 
-    /// Tells whether the last total read is none that this victim has written or one has noted, or another victim has noted
-    /// another base: it has seen somebody else's hand first.
+    /// Tells whether somebody else has set the last total: no victim has written or noted it, or another victim has
+    /// noted another base, because it saw the change first.
     pub(super) fn is_strange(&self) -> bool {
         let Some((base, fleet)) = self.base.zip(self.fleet.as_ref()) else { return false };
         let total = fleet.capacity.total;
@@ -45,8 +45,8 @@ impl AskCapacity {
         has_another_base || !(base..=self.noted(base, RaisedCapacity::highest)).contains(&total)
     }
 
-    /// Tells whether somebody else changes the fleet before this victim's first count, so that its total is no ground
-    /// for one. A raise that is noted and does not show yet is a fellow's.
+    /// Tells whether somebody else is changing the fleet before this victim's first count: its total is no base then. A
+    /// raise that is noted and does not show yet is a fellow's.
     pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
         let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.highest());
         self.base.is_none()
@@ -55,10 +55,10 @@ impl AskCapacity {
             && now < *self.operator.changing_since.get_or_insert(now) + CHANGE_SHOWS_WITHIN
     }
 
-    /// A suspicion is over with the first total that is none of somebody else's.
+    /// Ends a suspicion at the first total that is not somebody else's.
     pub(super) fn forgets_suspicion(&mut self) {
         if self.base.is_some() && !self.is_strange() {
-            self.operator.seen = None;
+            self.operator.suspect = None;
         }
     }
 
@@ -69,8 +69,8 @@ impl AskCapacity {
         self.writes.accepted == Some(total) && self.base.is_some_and(|base| total > base) && !covers()
     }
 
-    /// Tells whether the fleet terminated what exceeded its target before anybody raised it: by its tag; and where that
-    /// is gone, by what it was before the notice, if others or the process before this one may have changed that.
+    /// Tells whether the fleet terminated what exceeded its target before anybody raised it, by its tag. Without a tag
+    /// the look-up before the notice tells, if others or the previous process may have changed the policy.
     pub(super) fn terminated_excess(&self, fleet: &Fleet, incident: &Incident) -> bool {
         let may_be_changed = self.count.others != Others::Stay || incident.start.is_resumed();
         let was_planned = self.operator.planned.is_some_and(|(_, excess)| excess == ExcessCapacity::Terminates);
@@ -94,14 +94,14 @@ impl AskCapacity {
             && !has_another_base
             && (base..=base.saturating_add(units.going)).contains(&total);
         if !self.is_strange() || is_by_fellows {
-            self.operator.seen = None;
+            self.operator.suspect = None;
             return true;
         }
-        if !self.operator.sees(total, tag) {
+        if !self.operator.confirms(total, tag) {
             self.go_on(now + STRANGE_PAUSE, Stage::Read);
             return false;
         }
-        self.operator.seen = None;
+        self.operator.suspect = None;
         let total = noted_base.unwrap_or(total);
         self.base = Some(total);
         if !self.raise.may_have_been_done() && !self.is_raised {
@@ -114,7 +114,7 @@ impl AskCapacity {
 
     fn fixes_base(&mut self, now: BootInstant, incident: &Incident, total: i32, units: i32) -> bool {
         let (tag, planned) = (self.tag(), self.operator.planned.map(|(planned, _)| planned));
-        // The process before this one has raised it, and somebody has taken the tag off.
+        // The previous process has raised it, and somebody has taken the tag off.
         let has_raised =
             tag.is_none() && incident.start.is_resumed() && incident.has_reached(MilestoneKind::SuccessorRequested);
         let raised_from = |planned: &i32| has_raised && (*planned..=planned.saturating_add(units)).contains(&total);
@@ -123,18 +123,18 @@ impl AskCapacity {
             return true;
         }
         let may_be_raised = tag.is_some_and(|tag| (tag.base..=tag.base.saturating_add(units)).contains(&total));
-        // Another victim has noted that the base is back, and did not know of the process before this one.
+        // Another victim has noted that the base is back, and did not know of the previous process.
         let is_by_a_process_before = incident.start.is_resumed() && may_be_raised && tag.is_some_and(|tag| tag.is_back);
         // AWS may show the total that another victim wrote before it shows the victim's tag.
         let is_strange = match tag {
             Some(tag) => !tag.covers(total) && !is_by_a_process_before,
             None => planned.is_some_and(|planned| total > planned),
         };
-        if is_strange && self.count.others != Others::Stay && !self.operator.sees(total, tag) {
+        if is_strange && self.count.others != Others::Stay && !self.operator.confirms(total, tag) {
             self.go_on(now + if may_be_raised { DOUBTFUL_PAUSE } else { STRANGE_PAUSE }, Stage::Read);
             return false;
         }
-        self.operator.seen = None;
+        self.operator.suspect = None;
         self.base = Some(tag.filter(|_| !is_strange).map_or(total, |tag| tag.base));
         if is_strange && tag.is_some() {
             self.says_new_base(total);
@@ -142,7 +142,7 @@ impl AskCapacity {
         true
     }
 
-    /// The target capacity is somebody else's now: the fleet launches up to it by itself, and nothing is put back.
+    /// Leaves the target capacity as somebody else has set it: the fleet launches up to it, and nothing is put back.
     fn leaves_alone(&mut self, now: BootInstant, units: Units, total: i32) {
         self.operator.left_alone = Some(total);
         self.operator.remark = Some(format!(

@@ -14,11 +14,11 @@ use crate::core::plan::{
 use crate::core::retry::Failure;
 
 /// A victim that goes while the capacity is raised has its place filled twice. So with less time than this left to
-/// another victim nothing is raised, and what is raised is put back until it has gone. What never gets raised for us, the
-/// fleet replaces after our death: later, but once.
+/// another victim nothing is raised, and what is raised is put back until it has gone. Without a raise the fleet
+/// replaces this instance after its death: later, but once.
 pub(super) const ABOUT_TO_GO: Duration = Duration::from_secs(25);
 
-/// The time that AWS leaves by its own date. A handover goes on trying for some seconds after it.
+/// The time that AWS leaves by its own date. A handover goes on trying for some seconds after that.
 pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
     let left = situation.incident.deadline.since(situation.now);
     let announced = situation.incident.time.map(|time| time.duration_since(situation.incident.time_of(situation.now)));
@@ -30,15 +30,15 @@ pub(super) fn announced_left(situation: &Situation<'_>) -> Duration {
 pub(super) struct Count {
     pub(super) at: BootInstant,
     pub(super) others: Others,
-    /// The instant at which the next of the other victims goes, while the raise may have to wait for that.
+    /// The instant at which the next other victim goes, while the raise may have to wait for that.
     pub(super) another_goes_at: Option<BootInstant>,
-    /// The reason why only the marks of the other members tell whether they go.
+    /// The failure because of which only the tags of the other members tell whether they leave.
     pub(super) by_marks: Option<Failure>,
-    /// Base and what is under notice.
+    /// The capacity to raise to: base and units under notice.
     pub(super) wanted: Option<i32>,
     /// The most units under notice that were counted, or heard of.
     pub(super) heard_of: i32,
-    /// Members under notice, this instance among them.
+    /// The number of members under notice, with this instance.
     pub(super) victims: usize,
     /// Units under notice that are on demand.
     pub(super) on_demand: i32,
@@ -46,11 +46,11 @@ pub(super) struct Count {
     pub(super) by_itself: i32,
     /// See [`Units::idle`].
     pub(super) idle: i32,
-    /// The fleet's capacity without them.
+    /// The fleet's fulfilled capacity without the idle units.
     pub(super) fulfilled: i32,
-    /// Since when the fleet has, by its own number, what nobody has raised it for, and fewer members live.
+    /// The instant since which the fleet's own number is high enough without a raise, though fewer members live.
     pub(super) doubted_since: Option<BootInstant>,
-    /// Since when the fleet seems to need nobody.
+    /// The instant since which the fleet seems to need nobody.
     pub(super) spare_since: Option<BootInstant>,
 }
 
@@ -61,29 +61,29 @@ pub(super) enum Others {
     Stay,
     /// Some are under notice.
     Go,
-    /// One of those goes in these seconds: nothing is to be raised until it has gone.
+    /// One of them goes within seconds: nothing is to be raised until it has gone.
     AboutToGo,
 }
 
 /// A fleet's members in units.
 #[derive(Clone, Copy)]
 pub(in crate::core::handover) struct Units {
-    /// Those under notice, this instance among them.
+    /// The units under notice, with this instance's.
     pub(super) going: i32,
     /// The number of those members.
     pub(super) victims: usize,
-    /// Those of them that are on demand.
+    /// The units under notice that are on demand.
     pub(super) on_demand: i32,
-    /// Those that exceed the other part of the target, where all that go are Spot or all are on demand: a fleet fills
-    /// either part by itself. They count nowhere below.
+    /// The units that exceed the other part of the target, if all that leave are Spot or all are on demand. A fleet
+    /// fills each part by itself, so they are not counted below.
     pub(super) idle: i32,
-    /// The living ones that no notice takes, this instance not among them.
+    /// The living units that no notice takes, without this instance's.
     pub(in crate::core::handover) staying: i32,
-    /// The living ones that were launched since the first notice of all that go.
+    /// The living units that were launched since the first notice of all victims.
     pub(super) young: i32,
-    /// The other living ones.
+    /// The other living units.
     pub(super) old: i32,
-    /// All living ones, rounded up.
+    /// All living units, rounded up.
     pub(super) living: i32,
 }
 
@@ -128,7 +128,7 @@ impl Units {
     }
 }
 
-/// AWS's time of our own notice, where this instance's Spot request tells it: the notice's time less two minutes is a guess.
+/// AWS's time of our own notice, if our Spot request tells it: the notice's time less two minutes is a guess.
 pub(in crate::core::handover) fn noticed_by_request(members: &[FleetMember], incident: &Incident) -> Option<Timestamp> {
     members.iter().find(|member| member.instance_id == incident.id.instance_id)?.taken_since
 }

@@ -1,4 +1,4 @@
-//! The instances that a fleet has launched and lost again: told, and asked for again, but not for ever.
+//! The instances that a fleet has launched and lost again: reported, and asked for again, but not for ever.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::core::handover::deaths::{Death, MOST_DEATHS, advice, pause_after_deat
 use crate::core::incident::Incident;
 use crate::core::model::{BootInstant, Instance, StateReason};
 
-/// A fleet that does not get what it was raised for is asked for the dead after so many reads.
+/// A fleet that does not get what it was raised for is asked for its dead after this many reads.
 const READS_WITHOUT_A_DEATH: usize = 5;
 
-/// A successor that has not shown so long after the last count is missed.
+/// A successor that has not shown this long after the last count is missed.
 const MISSED_AFTER: Duration = Duration::from_secs(20);
 
 impl AskCapacity {
-    /// The fleet has less than it had for us, with time to launch another: something that it launched is gone.
+    /// Tells whether the fleet has less than it had for us, with time to launch another: a launched instance is gone.
     pub(super) fn has_lost(&self, now: BootInstant, incident: &Incident, fulfilled: i32) -> bool {
         let is_short = self.deaths.expected.is_some_and(|expected| fulfilled < expected);
         is_short && self.deaths.given_up.is_none() && incident.deadline.since(now) > ABOUT_TO_GO
     }
 
-    /// It is time to look for the dead while the fleet is waited for.
-    pub(super) fn misses_births(&self) -> bool {
+    /// Tells whether it is time to look for dead instances while the fleet is waited for.
+    pub(super) fn looks_for_deaths(&self) -> bool {
         self.reads > 0 && self.reads.is_multiple_of(READS_WITHOUT_A_DEATH) && self.deaths.given_up.is_none()
     }
 
-    /// The dead among the fleet's instances that were launched since our notice, but for those told of.
+    /// The dead instances that the fleet has launched since our notice, without those that were reported.
     pub(super) fn newly_dead(&mut self, incident: &Incident, instances: Vec<Instance>) -> Vec<Death> {
         let since = incident.start.successors_since;
         let is_young = |it: &Instance| it.launch_time.zip(since).is_some_and(|(launched, since)| launched >= since);
@@ -46,7 +46,7 @@ impl AskCapacity {
         deaths
     }
 
-    /// A victim has gone, or the number that was read counted a dead member; or the fleet has yet to launch.
+    /// Goes on: a victim has gone, the number read counted a dead member, or the fleet has yet to launch.
     pub(super) fn finds_nobody_dead(&mut self, now: BootInstant) {
         if self.back_at.is_none() {
             return self.wait(now);
@@ -59,7 +59,7 @@ impl AskCapacity {
         self.deaths.dead.entry(death.instance_id.clone()).or_insert_with(|| death.reason.clone());
     }
 
-    /// Counts the fleet again after a pause; or puts it back for good, where the next one would die of the same.
+    /// Counts the fleet again after a pause, or puts it back for good if the next would die for the same reason.
     pub(super) fn after_deaths(&mut self, now: BootInstant) {
         let code = |reason: &Option<StateReason>| {
             reason.as_ref().map_or_else(|| "an unknown reason".to_owned(), |reason| reason.code.clone())
@@ -98,7 +98,7 @@ impl Ask for AskCapacity {
         true
     }
 
-    /// The fleet has launched one that is gone: it is counted again, and raised again while there is time.
+    /// Counts the fleet again after a death, and raises it again while there is time.
     fn died(&mut self, now: BootInstant, death: &Death) -> bool {
         self.note_death(death);
         let is_ours_to_raise = self.operator.left_alone.is_none();
@@ -108,10 +108,10 @@ impl Ask for AskCapacity {
         is_ours_to_raise
     }
 
-    /// Some of them were noticed after the last count, and no daemon of theirs has had the fleet raised since, or
-    /// nobody has shown for them long after it: it is counted again.
+    /// Counts the fleet again if victims were noticed after the last count and their own daemons have not raised it, or
+    /// if no successor has shown for them for long.
     fn hears_of_victims(&mut self, situation: &Situation<'_>, units: i32) {
-        // Whoever has written nothing, not even the base after a fellow's raise, has a fleet that replaces by itself.
+        // If this process has written nothing, not even the base after a fellow's raise, the fleet replaces by itself.
         let was_raised = self.raise.is_begun() || self.writes.accepted.is_some();
         let may_raise = was_raised && self.operator.left_alone.is_none() && self.deaths.given_up.is_none();
         let is_late = situation.incident.deadline.since(situation.now) < ABOUT_TO_GO;

@@ -1,4 +1,4 @@
-//! The failures of a raise: what each means for the next call, and what is left of a raise that never came.
+//! The failures of a raise: what each means for the next call, and the tag of a raise that never came.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::core::model::BootInstant;
 use crate::core::plan::no_room_for_its_tag;
 use crate::core::retry::{Failure, FailureKind, Precedence};
 
-/// The Spot requests, which tell who goes, are read so often before the marks of the members have to do: the raise is too
-/// low then for victims whose mark does not show yet, and never too high.
+/// The Spot requests, which tell who leaves, are tried this often before the members' tags have to do. By tags a raise
+/// is too low for victims whose tag does not show yet, and never too high.
 const READS_FOR_REQUESTS: u32 = 2;
 
-/// A write that was given up lands within this, if it does: a choice of ours.
+/// A write that was given up lands within this, or never: a choice of ours.
 const LANDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// The least pause after a write that IAM denies, for each that failed in a row, up to the longest.
+/// The least pause after a write that IAM denies, times the failures in a row, up to the longest.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_DENIED_PAUSE: Duration = Duration::from_secs(8);
 
-/// Tells whether the Spot requests, which could not be read, are read again before the marks have to do. `failures`: in a row.
+/// Tells whether the Spot requests are tried again before the tags have to do. `failures`: in a row.
 pub(in crate::core::handover) fn requests_may_be_told(failure: &Failure, failures: u32) -> bool {
     failure.kind != FailureKind::Denied && failures < READS_FOR_REQUESTS
 }
@@ -31,7 +31,7 @@ impl Stage {
 }
 
 impl AskCapacity {
-    /// Only a person can allow it.
+    /// Spaces out writes that IAM denies, because only a person can allow them.
     pub(super) fn spaces_out_what_is_denied(&mut self) {
         if self.attempts.was_denied() && self.writes.failed > 0 {
             self.attempts.space_out((DENIED_PAUSE * self.writes.failed).min(LONGEST_DENIED_PAUSE));
@@ -46,12 +46,12 @@ impl AskCapacity {
         }
     }
 
-    /// The tag of a raise that never came speaks of nothing. Where others go it is left to whoever tidies: it may be theirs.
+    /// Tells whether to take off the tag of a raise that never came. If others leave it stays: it may be theirs.
     pub(super) fn is_to_be_untagged(&self) -> bool {
         self.writes.tagged && !self.raise.may_have_been_done() && self.count.others == Others::Stay
     }
 
-    /// Members without their Spot requests are a failed read, until it is clear that these will not be told.
+    /// Takes members without their Spot requests as a failed read, until it is clear that these cannot be read.
     pub(super) fn judged(&mut self, answer: Answer) -> Answer {
         match &answer {
             Answer::FleetMembersByMarks { failure, .. }
@@ -66,7 +66,7 @@ impl AskCapacity {
         answer
     }
 
-    /// A write that is refused time and again has pauses that grow, though the fleet is read between them.
+    /// Takes a failure. The pauses of a write that fails again and again grow, though the fleet is read between them.
     pub(super) fn failed(&mut self, now: BootInstant, stage: Stage, failure: &Failure) {
         self.attempts.precedence = if stage.reads() { Precedence::Look } else { Precedence::Request };
         let writes = matches!(stage, Stage::Raise | Stage::PutBack | Stage::StandBack);
@@ -85,7 +85,7 @@ impl AskCapacity {
         self.stage = match stage {
             _ if writes && failure.kind == FailureKind::Rejected => Stage::Refused,
             Stage::Refused => Stage::Read,
-            // It was counted before, and the base is to be back before the first victim goes.
+            // The fleet was counted before, and the base has to be back before the first victim goes.
             Stage::Count if self.counts_again() && self.attempts.failures > 0 => Stage::PutBack,
             // The fleet is read on meanwhile.
             Stage::Note => Stage::Await,

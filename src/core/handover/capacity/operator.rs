@@ -1,20 +1,20 @@
-//! The signs that a target capacity is none that spot-relay can have written: an operator's, or Application Auto Scaling's.
+//! The signs that somebody else has set a target capacity: an operator, or Application Auto Scaling.
 
 use std::time::Duration;
 
 use crate::core::model::{BootInstant, ExcessCapacity};
 use crate::core::plan::RaisedCapacity;
 
-/// A strange total is read so often in a row, with this pause, before it is believed.
+/// A strange total is read this often in a row, with this pause, before the next read of it is believed.
 const STRANGE_READS: u32 = 3;
 pub(super) const STRANGE_PAUSE: Duration = Duration::from_secs(2);
-/// The signs of somebody else's hand.
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Operator {
     /// A total that spot-relay may not have written, with the tag beside it, and how often in a row both were read.
-    pub(super) seen: Option<(i32, Option<RaisedCapacity>)>,
+    pub(super) suspect: Option<(i32, Option<RaisedCapacity>)>,
     pub(super) times: u32,
-    /// Since when somebody else changes the fleet.
+    /// The instant since which somebody else is changing the fleet.
     pub(super) changing_since: Option<BootInstant>,
     /// The capacity that somebody else set after it had been raised.
     pub(super) left_alone: Option<i32>,
@@ -26,13 +26,13 @@ pub(super) struct Operator {
 
 impl Operator {
     pub(super) fn is_suspected(&self) -> bool {
-        self.seen.is_some()
+        self.suspect.is_some()
     }
 
-    /// Returns whether this has been read often enough.
-    pub(super) fn sees(&mut self, total: i32, tag: Option<RaisedCapacity>) -> bool {
-        self.times = if self.seen == Some((total, tag)) { self.times + 1 } else { 1 };
-        self.seen = Some((total, tag));
+    /// Takes a strange read. Returns whether it was read often enough in a row.
+    pub(super) fn confirms(&mut self, total: i32, tag: Option<RaisedCapacity>) -> bool {
+        self.times = if self.suspect == Some((total, tag)) { self.times + 1 } else { 1 };
+        self.suspect = Some((total, tag));
         self.times > STRANGE_READS
     }
 }

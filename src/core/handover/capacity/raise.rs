@@ -6,9 +6,9 @@ pub(super) enum Raise {
     NotBegun,
     /// The first call is under way.
     Begun,
-    /// It was accepted, or the answer leaves it open.
+    /// The raise was accepted, or the answer leaves that open.
     Stands,
-    /// It stood, and was put back until another victim has gone.
+    /// The raise stood, and was put back until another victim has gone.
     StoodBack,
 }
 

@@ -13,32 +13,32 @@ use crate::core::retry::{fraction, growing};
 /// The pauses between two reads while the fleet launches.
 const PAUSES: [u64; 4] = [2, 3, 4, 5];
 
-/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while: which of the two it
-/// is shows within this, or up to twice as long. A capacity that is in doubt for longer is raised: a fleet that has
-/// what it is to have launches nobody by that.
+/// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while. Which of the two it
+/// is shows within this, or up to twice as long. Then the capacity is raised: a fleet that has enough launches nobody
+/// by that.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Longer than any call takes to arrive.
 const SETTLE_AFTER: Duration = Duration::from_secs(4);
 
-/// About so many of the victims count again before they put the base back, and note that it is back.
+/// About this many of the victims count again before they put the base back, and note that it is back.
 const CHOSEN: f64 = 10.0;
 
 impl AskCapacity {
-    /// The count under way is one more, after the fleet has all that it was to have. It tells of further victims alone:
-    /// what the fleet has replaced by itself may not show in it.
+    /// Tells whether the count under way is one more, after the fleet has all that it was to have. It tells only of
+    /// further victims: what the fleet has replaced by itself may not show in it.
     pub(super) fn counts_again(&self) -> bool {
         self.stage == Stage::Count && self.fulfilled && self.count.wanted.is_some()
     }
 
-    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some are enough:
-    /// each counts for all. It has to be put back before the first of them goes.
+    /// Tells whether the last count is to be taken again before the base is put back. Of many victims some do so for
+    /// all. The base has to be back before the first victim goes.
     pub(super) fn may_miss_others(&self, incident: &Incident) -> bool {
         let first_goes_at = self.count.another_goes_at.unwrap_or(incident.deadline).min(incident.deadline);
         self.count.at < self.sees_all_from && self.is_chosen() && !is_about_to_go(first_goes_at, self.sees_all_from)
     }
 
-    /// Tells whether this victim is one of the few that see to what one of them has to do for all.
+    /// Tells whether this victim is one of the few that do for all what one of them has to do.
     pub(super) fn is_chosen(&self) -> bool {
         fraction(self.attempts.seed) * self.count.victims as f64 <= CHOSEN
     }
@@ -52,15 +52,15 @@ impl AskCapacity {
         let lacking = (base - units.staying - missing).max(0);
         let has_launched = units.young > 0 || raised > 0 || self.raise.may_have_been_done();
         if capacity.total <= base && lacking == 0 && has_launched {
-            // Those that stay fill all places, whoever had them launched, and whatever the fleet still counts.
+            // The members that stay fill all places, whoever had them launched and whatever the fleet still counts.
             units.going
         } else if capacity.total <= base && !is_begun {
             let replaced = units.young.saturating_add(missing) - raised;
-            // Those that it was seen to replace once may not show in a later count.
+            // Members that the fleet replaced at an earlier count may not show in a later one.
             let replaced = if self.fulfilled { replaced.max(self.count.by_itself) } else { replaced };
             replaced.min(units.going - lacking).max(0)
         } else {
-            // The fleet replaces, beside the raise, the living members that it has dropped since.
+            // Besides the raise, the fleet replaces the living members that it has dropped since.
             let dropped = (units.old - capacity.fulfilled).max(0);
             self.count.by_itself.max(dropped).min(units.going)
         }
@@ -70,7 +70,7 @@ impl AskCapacity {
         if self.is_changed_by_another(now, &fleet) {
             return self.go_on(now + STRANGE_PAUSE, self.stage);
         }
-        // While it is changed AWS shows the number from before.
+        // While the fleet is modified AWS shows the old number.
         let is_settled = fleet.state == FleetState::Active;
         let has_ended = matches!(fleet.state, FleetState::Ended(_));
         let fulfilled = fleet.capacity.fulfilled - self.count.idle;
@@ -95,15 +95,16 @@ impl AskCapacity {
                     _ => self.go_on(now, Stage::Done),
                 }
             }
-            () if self.stage == Stage::Await && !reached && self.misses_births() => self.go_on(now, Stage::Deaths),
+            () if self.stage == Stage::Await && !reached && self.looks_for_deaths() => self.go_on(now, Stage::Deaths),
             () if reached && self.count.doubted_since.is_none() => self.reached(now, incident),
-            // First read, or another victim wrote a lower number since, or a member has gone: count again.
+            // Counts again at the first read, after another victim wrote a lower number, or after a member has gone.
             () if stale || shrunk || reached || self.count.by_marks.is_some() => self.go_on(now, Stage::Count),
             () if self.is_unnoted() => self.go_on(now, Stage::Note),
             () => self.wait(now),
         }
     }
-    /// When the next of the others goes, and whether nothing may be raised until then.
+
+    /// Notes when the next other victim goes, and whether nothing may be raised until then.
     fn see_who_goes(&mut self, now: BootInstant, incident: &Incident, members: &[FleetMember]) {
         let another_goes_at = members.iter().filter_map(|member| another_goes_at(member, incident, now)).min();
         self.count.at = now;
@@ -145,17 +146,17 @@ impl AskCapacity {
         let is_noted = tag.is_some_and(|tag| self.noting(base, tag.raised) == tag && tag.covers(wanted));
         let is_ours_alone = self.writes.accepted == Some(capacity.total) && fleet.state == FleetState::Active;
         let is_too_high = capacity.total > wanted && is_ours_alone;
-        // Whoever raises sets the tag before.
+        // A victim sets the tag before it raises.
         let is_untouched = !incident.start.is_resumed() || tag.is_none();
         let nobody_came = self.count.by_itself == 0 || units.young == 0;
         let nobody_asked = nobody_came && !self.raise.is_begun() && is_untouched;
-        // The successors that others' raises have launched fill the places, and are not registered by that.
+        // Young members do not count here: others' raises have launched them, and they are still to be registered.
         let is_full = capacity.total == base && units.staying - units.young >= base;
         let reached = capacity.fulfilled >= wanted;
         let is_raised = self.raise.is_begun() || capacity.total >= wanted;
         let is_doubtful = reached && units.living < wanted && (!is_raised || self.count.doubted_since.is_some());
         self.count.doubted_since = self.count.doubted_since.or(Some(now)).filter(|_| is_doubtful);
-        // One of many that doubt the same raises first, and the others see that.
+        // One of many that are in doubt raises first, and the others see that.
         let doubted_for = DOUBTED_AT_MOST.mul_f64(1.0 + fraction(self.attempts.seed));
         let waits_for_sight = self.count.doubted_since.is_some_and(|since| !is_raised && now < since + doubted_for);
         let seems_spare = is_full && nobody_asked;
@@ -175,14 +176,14 @@ impl AskCapacity {
         }
     }
 
-    /// The fleet has yet to get what is wanted: it is raised, waited for, or put off until another victim has gone.
+    /// Raises the fleet, waits for it, or puts the raise off until another victim has gone.
     fn wants_more(&mut self, now: BootInstant, base: i32, total: i32, is_too_high: bool, is_noted: bool) {
         if self.count.others == Others::AboutToGo {
             let stands = self.raise.is_begun() && total > base;
             self.count.wanted = None;
             if stands { self.go_on(now, Stage::StandBack) } else { self.look_again(now) }
         } else if self.count.wanted.is_some_and(|wanted| total >= wanted) && !is_too_high {
-            // Another victim that counted the same has written it for both, or the fleet is at it by itself.
+            // Another victim has written the same count for both, or the fleet is at it by itself.
             self.is_raised = true;
             self.wait(now);
         } else {
@@ -201,8 +202,8 @@ impl AskCapacity {
         if self.is_back(incident) { self.back(now) } else { self.go_on(now, Stage::PutBack) }
     }
 
-    /// Tells whether nothing is to be put back. What this process has written last counts, whatever AWS shows yet; of
-    /// the process before it nobody knows.
+    /// Tells whether nothing is to be put back. The last write of this process counts, whatever AWS still shows. Nobody
+    /// knows the last write of the previous process.
     fn is_back(&self, incident: &Incident) -> bool {
         let Some(fleet) = &self.fleet else { return false };
         let shows_base = fleet.state == FleetState::Active && Some(fleet.capacity.total) == self.base;
@@ -213,15 +214,15 @@ impl AskCapacity {
         }
     }
 
-    /// Tells whether the tag is to say that the base is back. Of many victims some are enough, and of a process before
-    /// this one a write may be under way.
+    /// Tells whether the tag is to say that the base is back. Of many victims some do so for all. A resumed process
+    /// does not, because a write of the previous one may be under way.
     fn is_to_note_back(&self, incident: &Incident) -> bool {
         let says_raised = |tag: RaisedCapacity| tag.highest() > tag.base && tag.raised <= self.writes.noted;
         let has_written = self.raise.may_have_been_done() && self.writes.accepted == self.base;
         has_written && self.is_chosen() && !incident.start.is_resumed() && self.tag().is_some_and(says_raised)
     }
 
-    /// The base stands; but a raise that is still under way may land on it: of a process that died, or one that was given up.
+    /// Reads the base again, because a raise of a dead process, or one given up, may still land on it.
     pub(super) fn back(&mut self, now: BootInstant) {
         let may_land = self.writes.may_land_until.is_some_and(|until| now < until);
         if self.back_at.replace(now).is_some() && !may_land {
@@ -237,7 +238,7 @@ impl AskCapacity {
         self.go_on(now + pause, Stage::Await);
     }
 
-    /// Reads and counts anew after a moment.
+    /// Reads and counts again after a moment.
     pub(super) fn look_again(&mut self, now: BootInstant) {
         self.count.another_goes_at = None;
         self.go_on(now + ABOUT_TO_GO / 5, Stage::Read);

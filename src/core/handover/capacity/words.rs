@@ -9,7 +9,7 @@ use crate::core::handover::words::seconds;
 use crate::core::model::{BootInstant, FleetState};
 
 impl AskCapacity {
-    /// Each once: that the fleet was asked, and that it has launched.
+    /// Reports once that the fleet was asked, and once that it has launched.
     pub(super) fn tell(&mut self) -> Asked {
         match self.told {
             Asked::Pending if self.is_raised => self.told = Asked::Raised,
@@ -54,7 +54,7 @@ impl AskCapacity {
                     "raised until the fleet had launched, and put back to {base} after {after}{}",
                     by_marks.unwrap_or_default()
                 );
-                // Done; but the end waits for the read that has the last word.
+                // The raise is done, but the end waits for the last read.
                 DutyReport { settled: self.stage == Stage::Done, ..DutyReport::new(duty, true, what) }
             }
             (_, Some(_)) => {
@@ -86,7 +86,7 @@ impl AskCapacity {
         format!("not raised: {why}; the fleet replaces this instance when it is gone")
     }
 
-    /// Everything that decides what comes next, but for when.
+    /// Returns everything that decides what comes next, without its time.
     #[cfg(test)]
     pub(in crate::core::handover) fn fingerprint(&self) -> String {
         let stage = (self.stage, self.base, self.attempts.failures);
