@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::world::{Answered, World};
 use super::xml::Xml;
 
-/// The answer given before to the same token and parameters; an error if the parameters differ.
+/// The earlier answer to this token; an error if its parameters differ.
 pub(crate) fn answered_before(world: &World, action: &str, query: &Query, token: &str) -> Result<Option<Xml>, Refusal> {
     let Some(before) = world.answered.get(&(action.to_owned(), token.to_owned())) else { return Ok(None) };
     if &before.parameters != query.flat() {
@@ -21,7 +21,7 @@ pub(crate) fn remember_answer(world: &mut World, action: &str, query: &Query, to
     world.answered.insert((action.to_owned(), token.to_owned()), answered);
 }
 
-/// A page of `all` and the marker of the next one. Markers are opaque; a wrong one is the caller's error.
+/// A page of `all`, and the marker of the next page; `None` for a wrong marker.
 pub(crate) fn page<T>(
     all: Vec<T>,
     query: &Query,
@@ -38,12 +38,12 @@ pub(crate) fn page<T>(
     Some((all.into_iter().take(end).skip(start).collect(), next))
 }
 
-/// EC2's answer to a call that has nothing to say.
+/// EC2's answer to a call without a result.
 pub(crate) fn done() -> Xml {
     Xml::new().text("return", true)
 }
 
-/// A page as EC2 cuts it, by `MaxResults` and `NextToken`.
+/// A page of an EC2 listing, by `MaxResults` and `NextToken`.
 pub(crate) fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("MaxResults")?;
     page(all, query, "NextToken", size).ok_or_else(|| Refusal::new("InvalidNextToken", "The token is not valid"))

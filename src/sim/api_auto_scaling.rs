@@ -1,4 +1,4 @@
-//! Auto Scaling 2011-01-01: what changes a group and its members; the describing calls have a file of their own.
+//! Auto Scaling 2011-01-01: the calls that change a group or its members; the describing calls have their own file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn decrements(query: &Query) -> Result<bool, Refusal> {
     decrement.ok_or_else(|| Refusal::missing_parameter("ShouldDecrementDesiredCapacity"))
 }
 
-/// With decrement the group would fall below its minimum.
+/// Refuses a decrement that would take the group below its minimum.
 fn keeps_minimum(group: &AutoScalingGroup, fewer: usize) -> Result<(), Refusal> {
     if (group.desired as usize) < group.min as usize + fewer {
         let (name, min) = (&group.name, group.min);
@@ -147,7 +147,7 @@ fn terminate_instance_in_auto_scaling_group(world: &mut World, query: &Query) ->
     Ok(Xml::new().nest("Activity", activity))
 }
 
-/// The members that a call names, each in the state that it has to be in.
+/// The members that a call names. Each has to be in this state.
 fn members_in(world: &World, query: &Query, state: &str) -> Result<(String, Vec<String>), Refusal> {
     let group = group(world, query)?;
     let ids = query.list("InstanceIds.member");
@@ -173,7 +173,7 @@ fn exit_standby(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("Activities", "member", []))
 }
 
-/// LaunchInstances alone is called in the caller's name, so the caller needs what a launch needs.
+/// LaunchInstances launches in the caller's name, so the caller needs the permissions of a launch.
 fn denied_in_passing(world: &World) -> Option<Refusal> {
     const NEEDED: [&str; 5] =
         ["ec2:CreateFleet", "ec2:DescribeLaunchTemplateVersions", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"];
@@ -203,13 +203,13 @@ fn launch_instances_once(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(answer)
 }
 
-/// Synchronous: the members exist when the answer is sent, or the answer holds errors.
+/// Launches at once: the members exist when the answer is sent, or the answer holds errors.
 fn launch_instances(world: &mut World, query: &Query, token: &str) -> ApiAnswer {
     let group = group(world, query)?;
     let name = group.name.clone();
     let count = query.number("RequestedCapacity")?;
     let count: u32 = count.ok_or_else(|| Refusal::missing_parameter("RequestedCapacity"))?;
-    // A part of a member is a member.
+    // A part of a member counts as a member.
     let count = count.div_ceil(group.units(1));
     if group.desired + count > group.max {
         let message = format!("The requested capacity would exceed the MaxSize {} of group {name}.", group.max);
@@ -243,7 +243,7 @@ fn launch_instances(world: &mut World, query: &Query, token: &str) -> ApiAnswer 
     Ok(xml)
 }
 
-/// `retry-with-group-configuration` turns a failed launch into a raised desired capacity.
+/// With `retry-with-group-configuration` a failed launch raises the desired capacity.
 fn retry_asynchronously(world: &mut World, query: &Query, name: &str, count: u32) {
     if query.get("RetryStrategy") != Some("retry-with-group-configuration") {
         return;
@@ -263,7 +263,7 @@ fn pool(place: &InstancePlace) -> Xml {
         .text("AvailabilityZone", &place.zone)
 }
 
-/// The group's subnets that the call names, itself or by zone; a group in several zones wants to be told.
+/// The group's subnets that the call names, by id or by zone. For a group in several zones it has to name some.
 fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Result<Vec<String>, Refusal> {
     let subnets = query.list("SubnetIds.member");
     let zones = query.list("AvailabilityZones.member");
@@ -285,7 +285,7 @@ fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Resu
     Ok(meant.map(|subnet| subnet.id.clone()).collect())
 }
 
-/// The instance whose lifecycle action a call means, by instance id or by token, and the action's hook.
+/// The hook of a lifecycle action, and the instance, which the call names by id or by token.
 fn waiting(world: &World, query: &Query) -> Result<(String, LifecycleHook), Refusal> {
     let group = group(world, query)?;
     let name = query.required("LifecycleHookName")?;

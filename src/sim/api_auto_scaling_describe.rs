@@ -8,20 +8,21 @@ use super::refusal::{ApiAnswer, Refusal};
 use super::world::World;
 use super::xml::Xml;
 
-/// A page as Auto Scaling cuts it: 50 unless told.
+/// A page of an Auto Scaling listing; 50 items by default.
 fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("MaxRecords")?.unwrap_or(50);
     let wrong = || Refusal::new("InvalidNextToken", "The NextToken value is not valid.");
     page(all, query, "NextToken", Some(size)).ok_or_else(wrong)
 }
 
-/// Names that no group has are left out, and that is no error.
+/// The group that the call names, or AWS's error.
 pub(crate) fn group<'a>(world: &'a World, query: &Query) -> Result<&'a AutoScalingGroup, Refusal> {
     let name = query.required("AutoScalingGroupName")?;
     let missing = || Refusal::validation("AutoScalingGroup name not found - AutoScalingGroup name not found");
     world.group(&name).ok_or_else(missing)
 }
 
+/// Describes groups. Unknown names are left out, without an error.
 pub(crate) fn auto_scaling_groups(world: &World, query: &Query) -> ApiAnswer {
     let names = query.list("AutoScalingGroupNames.member");
     let wanted = world.auto_scaling_groups.iter().filter(|group| names.is_empty() || names.contains(&group.name));
@@ -89,7 +90,7 @@ fn mixed_instances_policy(world: &World, group: &AutoScalingGroup) -> Xml {
     Xml::new().nest("LaunchTemplate", launch_template).nest("InstancesDistribution", distribution)
 }
 
-/// Id, name and version of a template, as Auto Scaling always answers all three.
+/// The id, name and version of a template: Auto Scaling always answers with all three.
 fn template(world: &World, reference: &TemplateReference) -> Xml {
     let template = world.referenced(reference);
     Xml::new()
@@ -112,7 +113,7 @@ fn member(world: &World, group: &AutoScalingGroup, member: &Member) -> Xml {
         .option("WeightedCapacity", group.weight)
 }
 
-/// Instances that are in no group are left out, and that is no error.
+/// Describes members. Instances without a group are left out, without an error.
 pub(crate) fn auto_scaling_instances(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("InstanceIds.member");
     let members = world.auto_scaling_groups.iter().flat_map(|group| group.members.iter().map(move |one| (group, one)));
@@ -138,7 +139,7 @@ pub(crate) fn lifecycle_hooks(world: &World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("LifecycleHooks", "member", hooks))
 }
 
-/// Each with its type.
+/// The traffic sources with their types.
 fn sources<'a>(world: &'a World, group: &'a AutoScalingGroup) -> Vec<(&'a String, &'static str)> {
     let kind = |identifier: &str| match identifier.split(':').nth(2) {
         Some("elasticloadbalancing") => "elbv2",

@@ -1,4 +1,4 @@
-//! EC2 2016-11-15: instances, tags, subnets and spot requests; fleets and launch templates have files of their own.
+//! EC2 2016-11-15: instances, tags and subnets; other kinds of calls have their own files.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const MOST_FILTER_VALUES: usize = 200;
 
 pub(crate) fn perform(world: &mut World, action: &str, query: &Query) -> Option<ApiAnswer> {
     if query.get("DryRun") == Some("true") {
-        // What EC2 asks IAM for in passing when it launches.
+        // EC2 also asks IAM for this permission when it launches.
         let pass_role = "iam:PassRole";
         if action == "RunInstances" && world.denies(pass_role) {
             return Some(Err(Refusal::denied("ec2", &world.settings, pass_role)));
@@ -94,7 +94,7 @@ fn instance_admitted(world: &World, filter: &Filter, instance: &Instance) -> Res
     let place = &instance.place;
     Ok(match filter.name.as_str() {
         "instance-state-name" => filter.admits(instance.state.name()),
-        // Filters by code mean the low byte: the high one is AWS's.
+        // A filter by code means the low byte; the high byte is for AWS's own use.
         "instance-state-code" => filter.admits(&instance.state.code().to_string()),
         "instance-id" => filter.admits(&instance.id),
         "instance-type" => filter.admits(&place.instance_type),
@@ -134,7 +134,7 @@ fn terminate_instances(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("instancesSet", "item", changes))
 }
 
-/// A resource that bears tags, by its id, with the type that DescribeTags shows.
+/// Every resource with tags: its id, its type in DescribeTags, and the tags.
 fn tagged(world: &World) -> Vec<(&str, &'static str, &BTreeMap<String, String>)> {
     let instances = world.instances.iter().map(|one| (one.id.as_str(), "instance", &one.tags));
     let fleets = world
@@ -202,7 +202,7 @@ fn create_tags(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(done())
 }
 
-/// A tag named without a value goes whatever its value; with one, only if it is that.
+/// Deletes tags. A key without a value deletes the tag whatever its value; otherwise the value has to match.
 fn delete_tags(world: &mut World, query: &Query) -> ApiAnswer {
     let named = query.structures("Tag");
     for id in query.list("ResourceId") {

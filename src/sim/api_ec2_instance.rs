@@ -1,4 +1,4 @@
-//! One instance as DescribeInstances and RunInstances show it.
+//! One instance in the answers of DescribeInstances and RunInstances.
 
 use super::answers::tag_set;
 use super::instance::{Instance, InstanceState};
@@ -9,7 +9,7 @@ pub(crate) fn state(state: InstanceState) -> Xml {
     Xml::new().text("code", state.code_with_high_byte()).text("name", state.name())
 }
 
-/// The private address, once EC2 shows it and as long as the instance has a network interface.
+/// The private address, after EC2 shows it and until the instance has terminated.
 pub(crate) fn shown_address<'a>(world: &World, instance: &'a Instance) -> Option<&'a str> {
     let timings = &world.settings.timings;
     let has_address = instance.first || world.now >= instance.launched + timings.running_after + timings.address_after;

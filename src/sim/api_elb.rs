@@ -1,4 +1,4 @@
-//! Elastic Load Balancing 2015-12-01: what the target groups answer.
+//! Elastic Load Balancing 2015-12-01: the calls on target groups and load balancers.
 
 use super::answers::page;
 use super::instance::InstanceState;
@@ -28,7 +28,7 @@ fn not_found() -> Refusal {
     Refusal::new("TargetGroupNotFound", "One or more target groups not found")
 }
 
-/// One ARN of another service, as VPC Lattice's, makes a whole list wrong.
+/// Rejects a whole list for one ARN of another service, such as VPC Lattice.
 fn check_arns(arns: &[String]) -> Result<(), Refusal> {
     let is_ours =
         |arn: &&String| arn.split(':').nth(2) == Some("elasticloadbalancing") && arn.contains(":targetgroup/");
@@ -64,7 +64,7 @@ fn describe_target_groups(world: &World, query: &Query) -> ApiAnswer {
     Ok(Xml::new().list("TargetGroups", "member", groups).option("NextMarker", next))
 }
 
-/// A page as ELB cuts it: 400 unless told, told wrongly an error.
+/// A page of an ELB listing; 400 items by default and at most.
 fn paged<T>(all: Vec<T>, query: &Query) -> Result<(Vec<T>, Option<String>), Refusal> {
     let size = query.number("PageSize")?.unwrap_or(400);
     if !(1..=400).contains(&size) {

@@ -1,4 +1,4 @@
-//! EC2 Fleets: CreateFleet with its client token, its instances *and* errors in one 200, and what changes a fleet.
+//! EC2 Fleets: CreateFleet, whose answer may hold instances *and* errors, and the calls that change a fleet.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ fn create_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(if type_ == FleetType::Instant { answer.and(outcome(fleet)) } else { answer })
 }
 
-/// Two overrides of one type in one zone make AWS refuse the whole request.
+/// Refuses the whole request if two overrides have one type in one zone, as AWS does.
 fn refuse_duplicates(world: &World, fleet: &Fleet) -> Result<(), Refusal> {
     let mut pools = BTreeSet::new();
     for choice in world.choices(&fleet.configs, LifeCycle::Spot) {
@@ -71,7 +71,7 @@ fn refuse_duplicates(world: &World, fleet: &Fleet) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Unverified of AWS: the settings choose.
+/// Refuses a template with market options if the settings say so. AWS's behaviour is not verified.
 fn refuse_market_options(world: &World, fleet: &Fleet) -> Result<(), Refusal> {
     let mut versions = fleet.configs.iter().filter_map(|config| world.template_version(&config.template));
     if world.settings.fleets_take_market_options || !versions.any(|version| version.market.is_some()) {
@@ -134,7 +134,7 @@ fn parse_fleet(world: &mut World, query: &Query) -> Result<Fleet, Refusal> {
     })
 }
 
-/// `TargetCapacityUnitType`; this world counts no vCPUs.
+/// Reads `TargetCapacityUnitType`. This world does not count vCPUs.
 fn unit(capacity: &Query) -> Result<Option<TargetUnit>, Refusal> {
     let known = [TargetUnit::Units, TargetUnit::MemoryMib];
     let Some(name) = capacity.get("TargetCapacityUnitType") else { return Ok(None) };
@@ -142,7 +142,7 @@ fn unit(capacity: &Query) -> Result<Option<TargetUnit>, Refusal> {
     found.map(Some).ok_or_else(|| Refusal::malformed("TargetCapacityUnitType", name))
 }
 
-/// The launch template configurations of a call; each template has to exist and to be named with its version.
+/// The launch template configurations of a call. Each template has to exist and to be named with its version.
 fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<TemplateConfig>, Refusal> {
     let mut configs = Vec::new();
     for config in query.structures(prefix) {
@@ -171,8 +171,8 @@ fn template_configs(world: &World, query: &Query, prefix: &str) -> Result<Vec<Te
     Ok(configs)
 }
 
-/// Launches `count` into the first pools with capacity; the pools tried in vain are the fleet's errors. With fewer than
-/// the minimum to be had, none is launched.
+/// Launches `count` into the first pool with capacity; the pools before it become the fleet's errors. Below the minimum
+/// it launches none.
 fn launch_at_once(world: &mut World, id: &str, life_cycle: LifeCycle, count: u32, minimum: u32) {
     let Some(fleet) = world.fleet(id).filter(|_| count > 0) else { return };
     let mut failed = Vec::new();
@@ -197,7 +197,7 @@ fn launch_at_once(world: &mut World, id: &str, life_cycle: LifeCycle, count: u32
     }
 }
 
-/// The launches and the failures of an instant fleet: both may stand in one answer.
+/// The launches and the failures of an instant fleet; one answer may hold both.
 fn outcome(fleet: &Fleet) -> Xml {
     let errors = fleet
         .failed
@@ -214,7 +214,7 @@ fn chosen(choice: &Choice) -> Xml {
     let mut both = Xml::new().nest("launchTemplateSpecification", reference(&choice.template));
     let place = &choice.place;
     let overridden = choice.override_.as_ref().map(override_).unwrap_or_default();
-    // What the override leaves open is answered as chosen.
+    // If the override names no type the answer names the chosen one.
     let type_open = choice.override_.as_ref().is_none_or(|one| one.instance_type.is_none());
     let overridden = overridden.option("instanceType", Some(&place.instance_type).filter(|_| type_open));
     both = both.nest("overrides", overridden);
@@ -258,7 +258,7 @@ fn ec2_fleet<'a>(world: &'a World, id: &str) -> Result<&'a Fleet, Refusal> {
     world.fleet(id).filter(|fleet| !fleet.is_spot_fleet()).ok_or_else(|| no_such_fleet(id))
 }
 
-/// Instant fleets are answered by id only.
+/// Describes fleets; instant fleets only if the call names their ids.
 fn describe_fleets(world: &World, query: &Query) -> ApiAnswer {
     let ids = query.list("FleetId");
     for id in &ids {
@@ -363,7 +363,7 @@ fn modify_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     let configs = template_configs(world, query, "LaunchTemplateConfig")?;
     let capacity = query.structure("TargetCapacitySpecification");
     let target = capacity.number("TotalTargetCapacity")?;
-    // A total without the fleet's unit is refused here; AWS's answer is unverified.
+    // This world refuses a total without the fleet's unit. AWS's answer is not verified.
     if target.is_some() && unit(&capacity)?.unwrap_or_default() != fleet.unit {
         return Err(Refusal::new("InvalidParameterValue", "TargetCapacityUnitType is not the fleet's"));
     }
@@ -386,7 +386,7 @@ fn modify_fleet(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(done())
 }
 
-/// An instant fleet takes its instances with it, whatever was asked.
+/// Deletes fleets. An instant fleet always terminates its instances.
 fn delete_fleets(world: &mut World, query: &Query) -> ApiAnswer {
     let terminates =
         query.truth("TerminateInstances")?.ok_or_else(|| Refusal::missing_parameter("TerminateInstances"))?;

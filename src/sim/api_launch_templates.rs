@@ -183,7 +183,7 @@ fn create_launch_template(world: &mut World, query: &Query) -> ApiAnswer {
     Ok(answer)
 }
 
-/// The tags that a call's tag specifications give to one type of resource.
+/// The tags for one type of resource in a call's tag specifications.
 pub(crate) fn specified_tags(query: &Query, resource_type: &str) -> BTreeMap<String, String> {
     let specifications = query.structures("TagSpecification").into_iter();
     let meant = specifications.filter(|one| one.get("ResourceType") == Some(resource_type));

@@ -1,4 +1,4 @@
-//! RunInstances, of one instance: from a launch template, from what the call says itself, or from both.
+//! RunInstances for one instance: from a launch template, from the call's own parameters, or from both.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ fn reference(query: &Query) -> Option<TemplateReference> {
     (reference.id.is_some() || reference.name.is_some()).then_some(reference)
 }
 
-/// The requests that AWS refuses whatever the capacity.
+/// Refuses requests that AWS refuses whatever the capacity.
 fn refused(query: &Query, template: &TemplateVersion, life_cycle: LifeCycle) -> Result<(), Refusal> {
     let tags_requests =
         !template.spot_request_tags.is_empty() || !specified_tags(query, "spot-instances-request").is_empty();

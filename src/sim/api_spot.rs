@@ -167,7 +167,7 @@ fn request_admitted(filter: &Filter, instance: &Instance, spot: &Spot) -> Result
         "instance-id" => filter.admits(&instance.id),
         "spot-instance-request-id" => filter.admits(&spot.id),
         "launched-availability-zone" => filter.admits(&instance.place.zone),
-        // A request made by a fleet bears no tags of its own here.
+        // Here a fleet's request has no tags of its own.
         _ => filtered_by_tags(filter, &Default::default()).ok_or_else(|| unknown_filter(filter))?,
     })
 }

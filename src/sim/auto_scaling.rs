@@ -1,8 +1,7 @@
-//! The Auto Scaling group: it keeps count of its members, launches what is wanting, registers it, lets members
-//! go.
+//! The Auto Scaling group: it counts its members, launches missing ones, registers them, and lets members go.
 //!
-//! Members that are `Detaching` or `Terminating` do not count, so taking one out without decrement launches another at
-//! once; a member that merely dies is missed only after a while.
+//! Members that are `Detaching` or `Terminating` do not count, so the group replaces a member removed without decrement
+//! at once. It notices a dead member only after a while.
 
 use super::auto_scaling_group::{AutoScalingGroup, Member};
 use super::instance::{InstancePlace, Launch};
@@ -21,8 +20,8 @@ impl World {
         self.auto_scaling_groups.iter().find(|group| group.member(instance).is_some())
     }
 
-    /// The number of members that are wanting: the desired capacity and a replacement for each member at risk, less the active
-    /// ones.
+    /// The number of missing members: the desired capacity and a replacement for each member at risk, less the active
+    /// members.
     fn wanting(&self, group: &AutoScalingGroup) -> u32 {
         let at_risk = |member: &&Member| self.instance(&member.instance).is_some_and(|instance| instance.at_risk);
         let wanted = u64::from(group.desired) + group.active().filter(at_risk).count() as u64;
@@ -58,7 +57,7 @@ impl World {
         }
     }
 
-    /// The places in which the group would launch, best first: the zones with the fewest active members, every type in each.
+    /// The places for a launch, best first: the zones with the fewest active members, every type in each.
     pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<InstancePlace> {
         let crowd = |zone: &str| {
             let lives_in = |id: &str| self.instance(id).is_some_and(|instance| instance.place.zone == zone);
@@ -96,7 +95,7 @@ impl World {
         id
     }
 
-    /// With Capacity Rebalancing the group lets a member at risk go once its replacement is in service.
+    /// Terminates a member at risk after its replacement is in service (Capacity Rebalancing).
     fn replaced_at_risk(&mut self, name: &str, replacement: &str) {
         let Some(group) = self.group(name).filter(|_| self.settings.rebalance_terminates) else { return };
         let at_risk = group.active().find(|one| self.instance(&one.instance).is_some_and(|instance| instance.at_risk));
@@ -111,7 +110,7 @@ impl World {
         self.recount_group(name);
     }
 
-    /// A member that the group itself was terminating is gone with its instance, at once.
+    /// Removes a member that the group was terminating as soon as its instance has terminated.
     pub(crate) fn forget_terminating_member(&mut self, id: &str) -> bool {
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return false };
         let Some(group) = self.group_mut(&name) else { return false };
@@ -124,7 +123,7 @@ impl World {
         true
     }
 
-    /// A group that believes its load balancer replaces a member in service that is no longer a target there.
+    /// Replaces a member in service that is no longer a target, if the group uses ELB health checks.
     pub(crate) fn health_checked(&mut self, id: &str) {
         let Some(group) = self.group_of(id).filter(|group| group.health_check_type == "ELB") else { return };
         let in_service = group.member(id).is_some_and(|member| member.state == "InService");
@@ -140,7 +139,7 @@ impl World {
         group.active().any(|member| member.instance == id)
     }
 
-    /// Takes a member out and leaves its instance running.
+    /// Detaches a member and leaves its instance running.
     pub(crate) fn detach(&mut self, name: &str, id: &str, decrement: bool) {
         let Some(group) = self.group_mut(name) else { return };
         if decrement {
@@ -166,7 +165,7 @@ impl World {
         }
     }
 
-    /// After the desired capacity was lowered: the oldest members go.
+    /// Terminates the oldest members above the desired capacity.
     pub(crate) fn terminate_excess_members(&mut self, name: &str) {
         let Some(group) = self.group(name) else { return };
         let active = group.active().map(|member| member.instance.clone()).collect::<Vec<_>>();

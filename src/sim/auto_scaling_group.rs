@@ -1,4 +1,4 @@
-//! One Auto Scaling group with its members, as the world holds it.
+//! One Auto Scaling group with its members.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) capacity_rebalance: bool,
     pub(crate) health_check_type: String,
     pub(crate) template: TemplateReference,
-    /// The instance types of a mixed instances policy; empty: none.
+    /// The instance types of a mixed instances policy; empty without one.
     pub(crate) mixed_types: Vec<String>,
     /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy.
     pub(crate) on_demand_percentage: u32,
@@ -29,9 +29,9 @@ pub(crate) struct AutoScalingGroup {
     pub(crate) members: Vec<Member>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) created: Instant,
-    /// The units of each member, in which the sizes are told. They are held in instances.
+    /// The units of each member in the sizes that AWS shows. The sizes here count instances.
     pub(crate) weight: Option<u32>,
-    /// Launches decided and not yet made.
+    /// Launches that are decided but not made yet.
     pub(crate) launching: u32,
 }
 
@@ -56,7 +56,7 @@ impl AutoScalingGroup {
         self.members.iter().filter(|member| member.is_active())
     }
 
-    /// A size as AWS tells it.
+    /// A size as AWS shows it.
     pub(crate) fn units(&self, instances: u32) -> u32 {
         instances * self.weight.unwrap_or(1)
     }
@@ -70,9 +70,9 @@ impl AutoScalingGroup {
 pub(crate) struct Member {
     pub(crate) instance: String,
     pub(crate) state: &'static str,
-    /// The lifecycle actions that are waited for, one a hook.
+    /// The lifecycle actions that are not complete yet, one a hook.
     pub(crate) actions: Vec<LifecycleAction>,
-    /// The place in the warm pool to which it goes back.
+    /// The warm pool state to which it returns.
     pub(crate) pool: &'static str,
     pub(crate) is_protected: bool,
 }
@@ -95,7 +95,7 @@ impl Member {
         }
     }
 
-    /// Counted by the desired capacity: on its way in, or in service.
+    /// Tells whether the desired capacity counts it: it is on its way into service, or there.
     pub(crate) fn is_active(&self) -> bool {
         self.state == "InService" || self.state.starts_with("Pending")
     }

@@ -1,5 +1,5 @@
-//! The front of AWS: one port for all services, told apart by the version; who may call, how fast, and the envelopes in
-//! which each service wraps answers and errors. What an action does stands in the services' own files.
+//! The front of AWS: one port for all services, which the version tells apart. It checks permissions and rates, and
+//! wraps answers and errors in each service's envelope. The services' own files perform the actions.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::world::World;
 use super::xml::Xml;
 use super::{api_auto_scaling, api_ec2, api_elb};
 
-/// A call as it came over the wire.
+/// A call as it arrived.
 pub(crate) struct ApiCall {
     pub(crate) service: &'static str,
     pub(crate) action: String,
@@ -33,7 +33,7 @@ impl ApiCall {
     }
 }
 
-/// Status and body of the answer to a call.
+/// The status and body of the answer.
 pub(crate) fn answer(world: &mut World, call: &ApiCall, headers: &BTreeMap<String, String>) -> (u16, String) {
     let request_id = world.uuid();
     let answer = permitted(world, call, headers).and_then(|()| perform(world, call));
@@ -55,8 +55,8 @@ fn perform(world: &mut World, call: &ApiCall) -> ApiAnswer {
     answer.unwrap_or_else(|| Err(Refusal::invalid_action(&call.action)))
 }
 
-/// The caller's name is believed, but somebody must have signed, with keys that have not expired, and by a clock that
-/// is right.
+/// Checks the signature, the permission and the rate. Any key is accepted, but a signature has to exist, with an
+/// unexpired key and a correct time.
 fn permitted(world: &mut World, call: &ApiCall, headers: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let ec2 = call.service == "ec2";
     let Some(authorization) = headers.get("authorization") else {
@@ -93,7 +93,7 @@ fn permitted(world: &mut World, call: &ApiCall, headers: &BTreeMap<String, Strin
     Ok(())
 }
 
-/// AWS takes a signature that is five minutes off at most.
+/// Tells whether a signature's time is at most five minutes off.
 fn in_time(world: &World, date: &str) -> bool {
     let Ok(time) = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date) else { return false };
     let Ok(signed) = time.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| zoned.timestamp()) else { return false };

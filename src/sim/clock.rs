@@ -1,8 +1,8 @@
 //! The simulated world's wall clock, and how AWS writes times.
 //!
 //! Inside the simulator every instant is monotonic. The wall clock is the machine's at the start plus an offset that a
-//! test chooses: only what leaves the simulator (metadata, `Date` headers, notices) is seen through it, so a daemon
-//! whose own clock is wrong by minutes can be tried without touching the machine's.
+//! test chooses. Only output (metadata, `Date` headers, notices) uses it. So a test can give the daemon a clock that is
+//! wrong by minutes without changing the machine's.
 
 use std::time::{Duration, Instant};
 
@@ -32,18 +32,18 @@ impl WorldClock {
         wall.unwrap_or(self.wall)
     }
 
-    /// The instant at which the wall clock shows `time`; none for a time before the world began.
+    /// The instant at which the wall clock shows `time`; `None` before the world began.
     pub(crate) fn instant(&self, time: Timestamp) -> Option<Instant> {
         let since = Duration::try_from(time.duration_since(self.wall)).ok()?;
         self.started.checked_add(since)
     }
 
-    /// `2017-09-18T08:22:00Z`, as the metadata and the Query APIs write it.
+    /// A time such as `2017-09-18T08:22:00Z`, as in the metadata and the Query APIs.
     pub(crate) fn iso(&self, at: Instant) -> String {
         self.wall(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    /// `2017-09-18T08:22:00.000Z`, as EC2 writes launch times.
+    /// A time such as `2017-09-18T08:22:00.000Z`, as in EC2's launch times.
     pub(crate) fn iso_millis(&self, at: Instant) -> String {
         self.wall(at).strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
     }

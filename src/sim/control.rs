@@ -1,8 +1,8 @@
-//! A listener for suites in other languages and for benchmarks: looks at the world and makes things happen, in JSON.
+//! A listener for suites in other languages and for benchmarks: shows the world and changes it, in JSON.
 //!
 //! `GET /world`, `GET /requests`; `POST /notice`, `/withdraw`, `/rebalance`, `/lifecycle-state`, `/member`,
-//! `/scheduled-events`,
-//! `/no-capacity`, `/target-health`, `/fault`, `/clear-faults`, `/credentials/expire`. Bodies are documented at each.
+//! `/target-health`, `/scheduled-events`, `/no-capacity`, `/fault`, `/clear-faults`, `/credentials/expire`. Each
+//! documents its body below.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn wrong(error: &serde_json::Error) -> Reply {
     Reply::new(400, "text/plain", format!("{error}\n"))
 }
 
-/// False: no such control. `instance` is ours where it is left out.
+/// Performs a control; false if there is none. Without `instance` it means ours.
 fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error> {
     let text = |key: &str| body.get(key).and_then(Value::as_str);
     let own = sim.instance_id();
@@ -69,7 +69,7 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
                 None => sim.notice_for(instance, action, Duration::try_from_secs_f64(seconds).unwrap_or_default()),
             }
         }
-        // {"removed": true} takes the notice from the metadata too
+        // {"removed": true} also removes the notice from the metadata
         "/withdraw" if body.get("removed") == Some(&Value::Bool(true)) => sim.remove_notice(),
         "/withdraw" => sim.withdraw_notice_for(instance),
         "/rebalance" => sim.rebalance_for(instance),
@@ -88,7 +88,7 @@ fn change(sim: &Sim, path: &str, body: &Value) -> Result<bool, serde_json::Error
         }
         "/fault" => sim.fault(serde_json::from_value::<Fault>(body.clone())?),
         "/clear-faults" => sim.clear_faults(),
-        // {"access_key": "AKIA..."}; without: all so far
+        // {"access_key": "AKIA..."}; without it all keys so far
         "/credentials/expire" => sim.expire_credentials(text("access_key")),
         _ => return Ok(false),
     }

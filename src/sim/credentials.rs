@@ -1,7 +1,7 @@
-//! Credentials that the instance profile hands out, and which access keys AWS no longer takes.
+//! The instance profile's credentials, and the access keys that have expired.
 //!
-//! Any access key is good, whoever made it up, until it has expired: by its own time if the metadata issued it, or
-//! because a test said so.
+//! Any access key is accepted until it has expired: by its own time if the metadata issued it, or because a test said
+//! so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl IssuedCredentials {
         }
     }
 
-    /// The current credentials; new ones in the last tenth of the old ones' life, and after they have expired.
+    /// The current credentials. In the last tenth of their life, and after it, new ones are issued.
     pub(crate) fn issue(&mut self, now: Instant) -> Issued {
         let current = self.current.as_ref().filter(|key| !self.expired.contains(*key));
         let current = current.and_then(|key| Some((key.clone(), *self.issued.get(key)?)));
@@ -50,7 +50,7 @@ impl IssuedCredentials {
         self.seen.insert(access_key_id.to_owned());
     }
 
-    /// Refuses this key from now on; without a key, every one issued or seen so far.
+    /// Lets this key expire; without a key, every key issued or used so far.
     pub(crate) fn expire(&mut self, access_key_id: Option<&str>) {
         match access_key_id {
             Some(key) => {

@@ -1,7 +1,7 @@
-//! Faults on request: for the nth call of an action, of AWS as of the metadata.
+//! Faults on request, for the nth call of an action of AWS or the metadata.
 //!
-//! A fault counts the requests that match it from when it was put up. Of several that match one request the first put
-//! up wins; the others count it all the same.
+//! A fault counts the matching requests since it was added. If several match one request the oldest wins; the others
+//! count it, too.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use super::clock::duration_text;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling`, `sts`; none: any.
+    /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling`, `sts`; `None` for any.
     #[serde(default)]
     pub service: Option<String>,
-    /// An API action, or a metadata path's beginning without `latest/meta-data/` (`spot/instance-action`,
-    /// `dynamic/instance-identity`), or `token`; `*`: any.
+    /// An API action, or the beginning of a metadata path without `latest/meta-data/` (`spot/instance-action`,
+    /// `dynamic/instance-identity`), or `token`; `*` for any.
     pub action: String,
     #[serde(default)]
     pub nth: Nth,
     pub kind: FaultKind,
 }
 
-/// The requests among those that match, counted from one.
+/// Selects among the matching requests, counted from one.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nth {
@@ -48,22 +48,22 @@ impl Nth {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// An error as the service spells it; nothing is done.
+    /// Answers with an error in the service's form; nothing is done.
     Status { status: u16, code: String, message: String },
-    /// A body as it stands; nothing is done.
+    /// Answers with this body; nothing is done.
     Body { status: u16, body: String },
-    /// Late, and then as if nothing had been.
+    /// Performs the request late.
     #[serde(with = "duration_text")]
     Delay(Duration),
-    /// Never answered, nothing done; the connection stays open.
+    /// Never answers and does nothing; the connection stays open.
     Hang,
-    /// The connection is closed without an answer, nothing done.
+    /// Closes the connection without an answer; nothing is done.
     Drop,
-    /// Done, but the answer is never sent and the connection closed.
+    /// Performs the request, but closes the connection without an answer.
     LostReply,
-    /// A 200 whose body does not end.
+    /// Answers 200 with an endless body.
     EndlessBody,
-    /// 302 to an address.
+    /// Redirects to this address with 302.
     Redirect(String),
 }
 
@@ -79,7 +79,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// Counts the request, and says what goes wrong with it.
+    /// Counts the request, and returns its fault, if any.
     pub(crate) fn meet(&mut self, service: &str, action: &str) -> Option<FaultKind> {
         let mut met = None;
         for (fault, count) in &mut self.0 {

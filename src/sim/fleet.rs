@@ -1,4 +1,4 @@
-//! One fleet as the world holds it, of either kind.
+//! One EC2 Fleet or Spot Fleet.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +14,7 @@ pub(crate) struct Fleet {
     pub(crate) type_: FleetType,
     /// `active`, `deleted_running`, `deleted_terminating`; a Spot Fleet's `cancelled_running`, ...
     pub(crate) state: &'static str,
-    /// Its `ValidUntil` has passed: it launches no more.
+    /// Its `ValidUntil` has passed, so it launches nothing.
     pub(crate) is_expired: bool,
     pub(crate) target: u32,
     pub(crate) unit: TargetUnit,
@@ -23,23 +23,23 @@ pub(crate) struct Fleet {
     pub(crate) replacement_strategy: Option<String>,
     pub(crate) terminates_excess: bool,
     pub(crate) configs: Vec<TemplateConfig>,
-    /// A Spot Fleet's; it registers what it launches.
+    /// The target groups of a Spot Fleet, which registers what it launches.
     pub(crate) target_groups: Vec<String>,
-    /// The fleet's own, and those of its instances.
+    /// The tags of the fleet, and those of its instances.
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) instance_tags: BTreeMap<String, String>,
     pub(crate) created: Instant,
     pub(crate) client_token: Option<String>,
-    /// Launches decided and not yet made.
+    /// Launches that are decided but not made yet.
     pub(crate) launching: u32,
     /// The launches of an instant fleet, and its failures.
     pub(crate) launched: Vec<(Choice, Vec<String>)>,
     pub(crate) failed: Vec<(Choice, Obstacle)>,
-    /// The end of a change that does not show yet, and the target that shows meanwhile.
+    /// The time until which a change does not show, and the target that shows meanwhile.
     pub(crate) modifying: Option<(Instant, u32)>,
 }
 
-/// Without a template its overrides are launch specifications.
+/// A template with its overrides; without a template the overrides are launch specifications.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TemplateConfig {
     pub(crate) template: TemplateReference,
@@ -57,7 +57,7 @@ pub(crate) struct Override {
     pub(crate) memory_from: Option<u32>,
 }
 
-/// A pool that a fleet may launch into, and by which template and override.
+/// A pool into which a fleet may launch, with its template and override.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) template: TemplateReference,
@@ -88,12 +88,12 @@ impl Fleet {
         }
     }
 
-    /// It launches from launch specifications, not from templates.
+    /// Tells whether it launches from launch specifications, not from templates.
     pub(crate) fn is_specified(&self) -> bool {
         self.configs.iter().any(|config| config.template.id.is_none() && config.template.name.is_none())
     }
 
-    /// As AWS shows it: `units` where the request named none is not shown.
+    /// The unit as AWS shows it: `units` is the default and is not shown.
     pub(crate) fn named_unit(&self) -> Option<&'static str> {
         Some(self.unit.as_str()).filter(|_| self.unit != TargetUnit::Units)
     }

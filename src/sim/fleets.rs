@@ -1,7 +1,7 @@
-//! EC2 Fleets and Spot Fleets. Both are one thing here, told apart by the form of their id.
+//! EC2 Fleets and Spot Fleets, which are one type here. The form of the id tells them apart.
 //!
-//! Only `maintain` fleets launch after their start: up to their target, counting what lives; and one for each member at
-//! risk if they have a replacement strategy. A target lowered cancels launches decided and not yet made.
+//! Only `maintain` fleets launch after their start: up to their target, counting live members. With a replacement
+//! strategy they replace each member at risk. A lower target cancels launches that are not made yet.
 
 use super::fleet::{Choice, Fleet, Obstacle, Override, TemplateConfig};
 use super::instance::{Instance, InstancePlace, Launch};
@@ -20,21 +20,21 @@ impl World {
         self.fleets.iter_mut().find(|fleet| fleet.id == id)
     }
 
-    /// The members that live; a member interrupted by a stop is held for its return.
+    /// The live members, and members interrupted by a stop, whose place is kept for their return.
     pub(crate) fn fleet_members(&self, fleet: &Fleet) -> impl Iterator<Item = &Instance> {
         let keeper = fleet.keeper();
         let counts = |one: &Instance| !(self.settings.replaces_at_notice && one.is_taken());
         self.instances.iter().filter(move |one| one.kept_by(&keeper) && counts(one) && (one.alive() || one.paused()))
     }
 
-    /// In the fleet's units.
+    /// The fulfilled capacity in the fleet's units.
     pub(crate) fn fulfilled(&self, fleet: &Fleet, life_cycle: Option<LifeCycle>) -> f64 {
         let members = self.fleet_members(fleet).filter(|one| one.alive());
         let wanted = members.filter(|one| life_cycle.is_none_or(|wanted| one.place.life_cycle == wanted));
         wanted.map(|one| units(fleet, &one.place.instance_type)).sum()
     }
 
-    /// The instances that the fleet has yet to launch.
+    /// The number of instances that the fleet has still to launch.
     fn fleet_wanting(&self, fleet: &Fleet) -> u32 {
         if fleet.type_ != FleetType::Maintain || fleet.state != "active" || fleet.is_expired {
             return 0;
@@ -75,14 +75,13 @@ impl World {
         }
     }
 
-    /// The life cycle of the next launch: on demand until that part of the target is there.
+    /// The life cycle of the next launch: on demand until that part of the target is reached.
     fn next_life_cycle(&self, fleet: &Fleet) -> LifeCycle {
         let on_demand = self.fleet_members(fleet).filter(|one| one.place.life_cycle == LifeCycle::OnDemand).count();
         if on_demand < fleet.on_demand_target as usize { LifeCycle::OnDemand } else { LifeCycle::Spot }
     }
 
-    /// Every pool that the configurations allow, in their order, those with a priority by it; also those that do not
-    /// exist.
+    /// Every pool of the configurations, by priority and then in their order, including pools that do not exist.
     pub(crate) fn choices(&self, configs: &[TemplateConfig], market: LifeCycle) -> Vec<Choice> {
         let mut all: Vec<(&TemplateReference, Option<&Override>)> = Vec::new();
         for config in configs {
@@ -91,7 +90,7 @@ impl World {
                 overrides => all.extend(overrides.iter().map(|one| (&config.template, Some(one)))),
             }
         }
-        // A maintain or request fleet may name several subnets in one override.
+        // An override of a maintain or request fleet may name several subnets.
         let several: Vec<(&TemplateReference, Option<Override>)> =
             all.iter().flat_map(|(template, one)| one_each(template, *one)).collect();
         let mut all: Vec<(&TemplateReference, Option<&Override>)> =
@@ -123,7 +122,7 @@ impl World {
         Choice { template: template.clone(), override_: override_.cloned(), place }
     }
 
-    /// The error of this pool alone, if nothing can be launched by this choice.
+    /// The error of this pool, if nothing can be launched there.
     pub(crate) fn obstacle(&self, choice: &Choice) -> Option<Obstacle> {
         let place = &choice.place;
         if self.subnet(&place.subnet).is_none() {
@@ -171,7 +170,7 @@ impl World {
         able && self.fleet_members(fleet).any(|member| member.id == id)
     }
 
-    /// Lets a member at risk go after the fleet's termination delay, with `launch-before-terminate`.
+    /// Terminates a member at risk after the termination delay (`launch-before-terminate`).
     fn fleet_replaced_at_risk(&mut self, id: &str) {
         let Some(fleet) = self.fleet(id) else { return };
         if fleet.replacement_strategy.as_deref() != Some("launch-before-terminate") {
@@ -181,8 +180,8 @@ impl World {
         self.after(self.settings.timings.termination_delay, WorldEvent::RiskEnded(at_risk));
     }
 
-    /// A new target. Raised, it is launched up to; lowered, launches not yet made are cancelled, and with `terminates`
-    /// the youngest members go.
+    /// Sets the target. A higher one launches; a lower one cancels launches that are not made yet, and with
+    /// `terminates` the youngest members go.
     pub(crate) fn set_fleet_target(&mut self, id: &str, target: u32, terminates: bool) {
         let until = self.now + self.settings.timings.modifying_for;
         let now = self.now;
@@ -206,7 +205,7 @@ impl World {
     }
 }
 
-/// The units that an instance counts for: the weight of its type, else its memory where the fleet counts that.
+/// The units of an instance: the weight of its type, or else its memory in a fleet that counts memory.
 pub(crate) fn units(fleet: &Fleet, instance_type: &str) -> f64 {
     let by_itself = || match fleet.unit {
         TargetUnit::Units => 1.0,
@@ -215,7 +214,7 @@ pub(crate) fn units(fleet: &Fleet, instance_type: &str) -> f64 {
     fleet.weight(instance_type).unwrap_or_else(by_itself)
 }
 
-/// An override with each of the subnets that it names.
+/// Splits an override into one for each of its subnets.
 fn one_each<'a>(
     template: &'a TemplateReference,
     wanted: Option<&Override>,

@@ -1,4 +1,4 @@
-//! One instance as the world holds it.
+//! One instance.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -20,15 +20,15 @@ pub(crate) struct Instance {
     pub(crate) notice: Option<Notice>,
     /// The `noticeTime` of a rebalance recommendation.
     pub(crate) rebalance: Option<String>,
-    /// Its keeper replaces it although it lives.
+    /// The keeper replaces it although it lives.
     pub(crate) at_risk: bool,
-    /// The body of `autoscaling/target-lifecycle-state`; none: 404.
+    /// The body of `autoscaling/target-lifecycle-state`; `None` answers 404.
     pub(crate) target_lifecycle_state: Option<String>,
-    /// Part of the world when it began.
+    /// The world began with it.
     pub(crate) first: bool,
 }
 
-/// A pool and the subnet in it.
+/// A pool and a subnet in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InstancePlace {
     pub(crate) instance_type: String,
@@ -45,12 +45,12 @@ pub(crate) struct Spot {
     /// `fulfilled`, `marked-for-termination`, ...
     pub(crate) status: &'static str,
     pub(crate) updated: Instant,
-    /// It is of type `persistent`: it launches again when its instance ends.
+    /// The request is of type `persistent`: it launches again when its instance ends.
     pub(crate) persistent: bool,
 }
 
 impl Spot {
-    /// The instance is being interrupted.
+    /// Tells whether AWS interrupts the instance.
     pub(crate) fn is_taken(&self) -> bool {
         self.status.starts_with("marked-for-") || self.status == "instance-terminated-no-capacity"
     }
@@ -85,7 +85,7 @@ impl InstanceState {
         }
     }
 
-    /// The low byte that counts.
+    /// The low byte of the state code, which identifies the state.
     pub(crate) fn code(self) -> u16 {
         match self {
             InstanceState::Pending => 0,
@@ -97,14 +97,14 @@ impl InstanceState {
         }
     }
 
-    /// The code as AWS answers it: the high byte is AWS's own, and a reader who compares the whole number is wrong.
+    /// The code in AWS's answers. The high byte is for AWS's own use, so comparing the whole number is wrong.
     pub(crate) fn code_with_high_byte(self) -> u16 {
         self.code() | 0x0100
     }
 }
 
 impl Instance {
-    /// Its IPv6 address, in a world that has them: the subnet's number and the IPv4 address tell it.
+    /// The IPv6 address, in a world with IPv6. It follows from the subnet's number and the IPv4 address.
     pub(crate) fn ipv6_address(&self) -> String {
         let [a, b, c, d] = self.private_ip.parse().unwrap_or(Ipv4Addr::UNSPECIFIED).octets().map(u16::from);
         Ipv6Addr::new(0x2001, 0xdb8, 0, c, 0, a << 8 | b, 0, d).to_string()
@@ -118,17 +118,17 @@ impl Instance {
         matches!(self.state, InstanceState::Pending | InstanceState::Running)
     }
 
-    /// Interrupted, and to come back: its keeper does not replace it.
+    /// Tells whether it is stopped by an interruption and will return, so its keeper does not replace it.
     pub(crate) fn paused(&self) -> bool {
         self.notice.is_some() && matches!(self.state, InstanceState::Stopping | InstanceState::Stopped)
     }
 
-    /// It is being interrupted.
+    /// Tells whether AWS interrupts it.
     pub(crate) fn is_taken(&self) -> bool {
         self.spot.as_ref().is_some_and(Spot::is_taken)
     }
 
-    /// Started again after a stop.
+    /// Starts it again after a stop.
     pub(crate) fn resume(&mut self) {
         self.state = InstanceState::Running;
         if let Some(spot) = &mut self.spot {
@@ -149,7 +149,7 @@ pub(crate) struct Launch {
     pub(crate) keeper: Option<Keeper>,
 }
 
-/// The owner that keeps count of an instance.
+/// The owner that counts the instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Keeper {
     AutoScalingGroup(String),

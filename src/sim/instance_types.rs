@@ -1,4 +1,4 @@
-//! The instance types that this world knows, as DescribeInstanceTypes shows them.
+//! The instance types of this world, and DescribeInstanceTypes.
 
 use super::answers::{paged, unknown_filter};
 use super::query::Query;
@@ -17,7 +17,7 @@ const TYPES: [(&str, u32, u32); 7] = [
     ("t3.medium", 2, 4_096),
 ];
 
-/// The memory of a type in MiB; 0 of one that this world does not know.
+/// The memory of a type in MiB; 0 for an unknown type.
 pub(crate) fn memory_mib(name: &str) -> u32 {
     TYPES.iter().find(|(known, ..)| *known == name).map_or(0, |(_, _, memory)| *memory)
 }

@@ -1,5 +1,5 @@
-//! Instances: how they come (`pending`, `running`) and how they go, by a call or by the interruption that their notice
-//! announced. What their keeper makes of it stands with the keepers.
+//! Instances: how they start (`pending`, `running`) and how they end, by a call or by an announced interruption. Their
+//! keepers' reactions are in the keepers' files.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use super::settings::LifeCycle;
 use super::world::{World, WorldEvent};
 
 impl World {
-    /// A new instance, `pending`; the answer is its id.
+    /// Launches an instance, which is `pending`, and returns its id.
     pub(crate) fn launch(&mut self, launch: Launch) -> String {
-        // The first one launched is ours.
+        // The first instance is ours.
         let id = self.settings.instance_id.take().unwrap_or_else(|| self.id("i"));
         let spot = (launch.place.life_cycle == LifeCycle::Spot).then(|| Spot {
             id: format!("sir-{:08x}", self.serial().wrapping_mul(0x9e37_79b1) & 0xffff_ffff),
@@ -46,16 +46,15 @@ impl World {
         id
     }
 
-    /// The time that an instance takes to boot. No two take the same; the first that is launched after the world began
-    /// is the quickest.
+    /// The boot time. It differs between instances; the first that is launched after the world began is the quickest.
     fn boot_time(&self) -> Duration {
         let timings = &self.settings.timings;
         let number = self.instances.iter().filter(|one| !one.first).count().saturating_sub(1) as f64;
-        // Multiples of the golden ratio spread evenly, however many there are.
+        // Multiples of the golden ratio spread evenly, for any number of instances.
         timings.running_after + timings.boots_differ_by.mul_f64((number * 0.618_034).fract())
     }
 
-    /// Lets an instance die at birth, where the settings say so.
+    /// Lets an instance die at birth, if the settings say so.
     fn doom(&mut self, id: &str) {
         let is_setting_up = self.ours.is_empty();
         let Some(death) = self.settings.dies_at_birth.as_mut().filter(|death| !is_setting_up && death.count > 0) else {
@@ -69,7 +68,7 @@ impl World {
         );
     }
 
-    /// A persistent Spot request launches again.
+    /// Launches an instance again for a persistent Spot request.
     pub(crate) fn request_launches(&mut self, id: &str) {
         let Some(instance) = self.instance(id) else { return };
         let (place, mut tags) = (instance.place.clone(), instance.tags.clone());
@@ -95,14 +94,14 @@ impl World {
         }
     }
 
-    /// Puts up a notice, or shifts the one that stands; with an instant the instance is taken then.
+    /// Gives a notice, or changes the present one. With `taken_at` AWS takes the instance at that time.
     pub(crate) fn put_up_notice(&mut self, id: &str, action: &str, time: String, taken_at: Option<Instant>) {
         let serial = self.serial();
         let now = self.now;
         let Some(instance) = self.instance_mut(id) else { return };
         instance.notice = Some(Notice { action: action.to_owned(), time, serial });
         if let Some(spot) = &mut instance.spot {
-            // With the behaviour `terminate` the request is closed at the notice, and the instance runs on.
+            // With the behaviour `terminate` the request closes at the notice, while the instance runs on.
             (spot.state, spot.status) = match action {
                 "terminate" => ("closed", "instance-terminated-no-capacity"),
                 _ => ("active", "marked-for-stop"),
@@ -115,8 +114,8 @@ impl World {
         self.after(self.settings.timings.owner_reacts_after, WorldEvent::RiskSeen(id.to_owned()));
     }
 
-    /// The interruption is off. The notice stays in the metadata with a time that passes, as it does at AWS; `removed`
-    /// takes it from the metadata too.
+    /// Withdraws the interruption. The notice stays in the metadata and its time passes, as at AWS; `removed` also
+    /// removes the notice.
     pub(crate) fn withdraw_notice(&mut self, id: &str, removed: bool) {
         let serial = self.serial();
         let now = self.now;
@@ -139,7 +138,7 @@ impl World {
         self.after(self.settings.timings.owner_reacts_after, WorldEvent::RiskSeen(id.to_owned()));
     }
 
-    /// AWS takes the instance, as its notice said.
+    /// AWS takes the instance at the time of its notice.
     pub(crate) fn instance_reclaimed(&mut self, id: &str, serial: u64) {
         let Some(instance) = self.instance(id).filter(|one| one.alive()) else { return };
         let Some(notice) = instance.notice.as_ref().filter(|notice| notice.serial == serial) else { return };
@@ -158,7 +157,7 @@ impl World {
         }
     }
 
-    /// Begins to shut it down, whoever wanted that.
+    /// Begins to shut the instance down, for any reason.
     pub(crate) fn terminate(&mut self, id: &str, reason: &str) {
         let now = self.now;
         let Some(instance) = self.instance_mut(id) else { return };
@@ -209,11 +208,11 @@ impl World {
         }
     }
 
-    /// The keeper replaces an instance at risk while it lives, if it has a strategy for that.
+    /// Lets the keeper replace a live instance at risk, if it has a strategy for that.
     pub(crate) fn risk_seen(&mut self, id: &str) {
         let Some(instance) = self.instance(id).filter(|one| one.alive() && !one.at_risk) else { return };
         let noticed = instance.is_taken();
-        // Capacity Rebalancing and replacement strategies act on the signals of Spot instances alone.
+        // Capacity Rebalancing and replacement strategies act on signals of Spot instances only.
         let recommended = instance.rebalance.is_some() && instance.spot.is_some();
         let Some(keeper) = instance.keeper.clone().filter(|_| noticed || recommended) else { return };
         if let (Keeper::Fleet(fleet), true) = (&keeper, noticed && self.settings.replaces_at_notice) {
@@ -232,7 +231,7 @@ impl World {
         self.recount(&keeper);
     }
 
-    /// The keeper has replaced an instance at risk and lets it go.
+    /// Terminates an instance at risk whose keeper has replaced it.
     pub(crate) fn risk_ended(&mut self, id: &str) {
         let Some(instance) = self.instance(id).filter(|one| one.at_risk && one.alive()) else { return };
         match instance.keeper.clone() {

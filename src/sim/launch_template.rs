@@ -1,4 +1,4 @@
-//! One launch template with its versions, as the world holds it.
+//! One launch template with its versions.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,7 +9,7 @@ pub(crate) struct LaunchTemplate {
     pub(crate) name: String,
     pub(crate) created: Instant,
     pub(crate) tags: BTreeMap<String, String>,
-    /// By number; version 1 is the first. A deleted one is absent, and its number is never given again.
+    /// The versions by number, from 1. A deleted version is absent, and its number is not used again.
     pub(crate) versions: BTreeMap<usize, TemplateVersion>,
     pub(crate) default_version: usize,
 }
@@ -21,7 +21,7 @@ pub(crate) struct TemplateVersion {
     pub(crate) subnet: Option<String>,
     pub(crate) instance_profile: Option<String>,
     pub(crate) security_groups: Vec<String>,
-    /// `spot` of `InstanceMarketOptions`.
+    /// The `MarketType` of `InstanceMarketOptions`: `spot`.
     pub(crate) market: Option<String>,
     pub(crate) max_price: Option<String>,
     /// Its Spot requests are of type `persistent`.
@@ -36,7 +36,7 @@ pub(crate) struct TemplateVersion {
     pub(crate) user_data: Option<String>,
 }
 
-/// A template by id or by name, with a version as asked for: a number, `$Latest` or `$Default`.
+/// A template's id or name, and a version: a number, `$Latest` or `$Default`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TemplateReference {
     pub(crate) id: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) struct TemplateReference {
 }
 
 impl LaunchTemplate {
-    /// The number that an asked-for version means.
+    /// The number of this version.
     pub(crate) fn number(&self, version: Option<&str>) -> Option<usize> {
         let number = match version {
             None | Some("$Default") => self.default_version,
@@ -63,7 +63,7 @@ impl LaunchTemplate {
         self.versions.keys().next_back().copied().unwrap_or_default()
     }
 
-    /// A copy of the latest version is the default from now on, and every version before it is deleted.
+    /// Adds a copy of the latest version as the default, and deletes every earlier version.
     pub(crate) fn renew(&mut self) {
         let Some((number, version)) = self.versions.pop_last() else { return };
         self.default_version = number + 1;

@@ -1,4 +1,4 @@
-//! Launch templates and their versions: what an instance is made of.
+//! Launch templates and their versions in the world.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl World {
         template.version(template.number(reference.version.as_deref())?)
     }
 
-    /// The tags that AWS puts on an instance launched from a template, and those that the template itself names.
+    /// The tags of an instance from this template: AWS's own, and those in the template.
     pub(crate) fn template_tags(&self, reference: &TemplateReference) -> BTreeMap<String, String> {
         let Some(template) = self.referenced(reference) else { return BTreeMap::new() };
         let Some(number) = template.number(reference.version.as_deref()) else { return BTreeMap::new() };

@@ -1,8 +1,8 @@
 //! The life of one member of an Auto Scaling group: lifecycle hooks, Standby, the warm pool, and the drain before a
 //! termination hook opens.
 //!
-//! With a load balancer attached a member that goes stays `Terminating` (or `Warmed:Pending`) for the deregistration delay;
-//! only then its hooks open. Before that and afterwards there is no lifecycle action to complete.
+//! With a load balancer a leaving member stays `Terminating` (or `Warmed:Pending`) for the deregistration delay. Only
+//! then its hooks open. Before and afterwards there is no lifecycle action to complete.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::world::{World, WorldEvent};
 pub(crate) const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
 pub(crate) const TERMINATING: &str = "autoscaling:EC2_INSTANCE_TERMINATING";
 
-/// The lifecycle states that a member can be given from outside.
+/// The lifecycle states that a control or the settings can give a member.
 const STATES: [&str; 10] = [
     "Pending",
     "Pending:Wait",
@@ -31,7 +31,7 @@ pub(crate) fn known_state(name: &str) -> Option<&'static str> {
 }
 
 impl World {
-    /// The time that the group waits for the load balancer before it goes on with a member.
+    /// The time that the group waits for the load balancer before it continues with a member.
     fn drains_for(&self, name: &str, id: &str) -> Duration {
         let Some(group) = self.group(name) else { return Duration::ZERO };
         let is_there = |arn: &&String| !self.registrations(arn, id).is_empty();
@@ -39,7 +39,7 @@ impl World {
         delays.max().unwrap_or_default()
     }
 
-    /// Begins to terminate a member: deregistered at once, drained, its hooks waited for, then shut down.
+    /// Begins to terminate a member: it is deregistered at once, drains, waits for its hooks, and is shut down.
     pub(crate) fn terminate_member(&mut self, name: &str, id: &str) {
         let Some(member) = self.group(name).and_then(|group| group.member(id)).filter(|one| !one.is_terminating())
         else {
@@ -51,7 +51,7 @@ impl World {
         self.member_leaves(name, id, state, target);
     }
 
-    /// Takes a member out of service and back into the warm pool.
+    /// Takes a member out of service, back into the warm pool.
     pub(crate) fn return_to_pool(&mut self, name: &str, id: &str, pool: &'static str) {
         if let Some(member) = self.group_mut(name).and_then(|group| group.member_mut(id)) {
             member.pool = pool;
@@ -76,7 +76,7 @@ impl World {
         self.recount_group(name);
     }
 
-    /// The load balancer is done: the termination hooks open.
+    /// Opens the termination hooks after the drain.
     pub(crate) fn member_drained(&mut self, id: &str) {
         let Some(state) = self.group_of(id).and_then(|group| group.member(id)).map(|member| member.state) else {
             return;
@@ -90,7 +90,7 @@ impl World {
         self.open_hooks(id, TERMINATING, waits);
     }
 
-    /// Waits at each hook of the transition; without one the member goes on at once.
+    /// Waits at each hook of the transition; without a hook the member continues at once.
     pub(crate) fn open_hooks(&mut self, id: &str, transition: &str, waits: &'static str) {
         let Some(group) = self.group_of(id) else { return };
         let (name, hooks) = (group.name.clone(), group.hooks_of(transition));
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// Goes on where its hooks held it up, or would have.
+    /// Continues after the hooks, or without any.
     fn member_proceeds(&mut self, id: &str) {
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
         let Some(member) = self.group_mut(&name).and_then(|group| group.member_mut(id)) else { return };
@@ -140,7 +140,7 @@ impl World {
         self.set_target_lifecycle_state(id, "InService");
     }
 
-    /// A new member runs.
+    /// Opens the launch hooks when a new member runs.
     pub(crate) fn member_runs(&mut self, name: &str, id: &str) {
         let pending = self.group(name).and_then(|group| group.member(id)).is_some_and(|one| one.state == "Pending");
         if pending {
@@ -158,8 +158,8 @@ impl World {
         self.complete_action(id, &hook.name, &hook.default_result);
     }
 
-    /// The member goes on once every hook has its `CONTINUE`. `ABANDON` skips the other hooks: a new member is terminated
-    /// and replaced, one that terminates is retained where the group's lifecycle policy says so.
+    /// Completes an action. The member continues once every hook has its `CONTINUE`. `ABANDON` skips the other hooks: a
+    /// new member is replaced; a terminating one is retained if the group's lifecycle policy says so.
     pub(crate) fn complete_action(&mut self, id: &str, hook: &str, result: &str) {
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
         let retains = self.settings.retains_abandoned;
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// The hook waits its whole heartbeat timeout again.
+    /// Restarts the hook's heartbeat timeout.
     pub(crate) fn heartbeat(&mut self, id: &str, hook: &LifecycleHook) {
         let serial = self.serial();
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
@@ -193,7 +193,7 @@ impl World {
         self.after(hook.heartbeat_timeout, WorldEvent::HookTimedOut { instance: id.to_owned(), serial });
     }
 
-    /// Takes a member out of service and out of the target groups; the desired capacity does not count it.
+    /// Takes a member out of service and out of the target groups. The desired capacity no longer counts it.
     pub(crate) fn enter_standby(&mut self, name: &str, id: &str, decrement: bool) {
         let Some(group) = self.group_mut(name) else { return };
         if decrement {
@@ -208,7 +208,7 @@ impl World {
         self.recount_group(name);
     }
 
-    /// Into service again, which the desired capacity counts.
+    /// Puts a member into service again, and raises the desired capacity.
     pub(crate) fn exit_standby(&mut self, name: &str, id: &str) {
         if let Some(group) = self.group_mut(name) {
             group.desired += 1;
@@ -216,7 +216,7 @@ impl World {
         self.put_into_service(name, id);
     }
 
-    /// The group moves a member, as when it scales: into service, into the warm pool, out of it, to its end.
+    /// Moves a member as a scaling group does: into service, into or out of the warm pool, or to its end.
     pub(crate) fn move_member(&mut self, id: &str, to: &str) {
         let Some(name) = self.group_of(id).map(|group| group.name.clone()) else { return };
         match known_state(to) {

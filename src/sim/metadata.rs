@@ -1,6 +1,6 @@
 //! The instance metadata service: version 2 only, with session tokens that really expire.
 //!
-//! Each connection is served one instance's. What is absent answers 404 with a body of HTML, as the real one does.
+//! Each connection gets the metadata of one instance. An absent item answers 404 with an HTML body, as at AWS.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,19 +15,19 @@ use super::world::World;
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 
-/// The session tokens of a listener, each with the instance that it was given to and its end.
+/// The session tokens of a listener, each with its instance and its end.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(BTreeMap<String, (String, Instant)>);
 
 impl World {
-    /// The id of the instance that has this address.
+    /// The id of the instance with this address.
     pub(crate) fn instance_with_address(&self, address: IpAddr) -> Option<String> {
         let address = address.to_string();
         self.instances.iter().find(|one| one.private_ip == address).map(|instance| instance.id.clone())
     }
 }
 
-/// A request to the metadata, as it came over the wire.
+/// A request to the metadata, as it arrived.
 pub(crate) struct MetadataRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -50,7 +50,7 @@ pub(crate) fn answer(world: &mut World, tokens: &mut Tokens, instance: &str, ask
     }
 }
 
-/// A page of HTML, served as plain text like everything else.
+/// An HTML page, served as plain text like all items.
 pub(crate) fn page(status: u16, title: &str) -> Reply {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n <head>\n  \
@@ -70,14 +70,14 @@ fn put_token(world: &mut World, tokens: &mut Tokens, instance: &str, asked: &Met
     let ttl = asked.headers.get(TTL_HEADER).and_then(|text| text.parse::<u64>().ok());
     let Some(seconds) = ttl.filter(|ttl| (1..=21600).contains(ttl)) else { return page(400, "Bad Request") };
     let ttl = Duration::from_secs(seconds);
-    // The cap is silent: a client that believes the header meets 401.
+    // The header does not show the cap, so a client that trusts it gets a 401.
     let ttl = world.settings.token_ttl_cap.map_or(ttl, |cap| ttl.min(cap));
     let token = format!("{}{}", world.uuid().replace('-', "AQ"), suffix(world));
     tokens.0.insert(token.clone(), (instance.to_owned(), world.now + ttl));
     plain(token).with_header("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())
 }
 
-/// The generation of the good tokens: it changes when all of them die at once.
+/// The suffix of valid tokens. It changes when all tokens expire at once.
 fn suffix(world: &World) -> String {
     format!("{}==", world.token_generation)
 }
@@ -123,14 +123,14 @@ fn item(world: &mut World, id: &str, path: &str) -> Option<String> {
     })
 }
 
-/// The host name that AWS makes of the address.
+/// The MAC address of the instance's network interface, made from its private address.
 fn mac(instance: &Instance) -> String {
     let address: std::net::Ipv4Addr = instance.private_ip.parse().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
     let [a, b, c, d] = address.octets();
     format!("02:2a:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// The MAC address of the one network interface, which is a directory.
+/// The items below the one network interface, whose directory is its MAC address.
 fn interfaces(world: &World, instance: &Instance, rest: &str) -> Option<String> {
     let mac = mac(instance);
     let Some(item) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else {

@@ -1,15 +1,14 @@
-//! A simulated metadata service and AWS, over HTTP on loopback: what the demo shows and the tests run against.
+//! A simulated metadata service and AWS, over HTTP on loopback, for the demo and the tests.
 //!
-//! Real clients talk to it over real sockets; it imports nothing of the daemon, so neither can be wrong in the same
-//! way. The `world` moves by itself with time; the metadata and the `api_*` files show it and change it; `faults`
-//! spoil an answer on request; `requests` remember everything that arrived. One instance is *ours*: its metadata is
-//! served.
+//! Real clients use it over real sockets. It imports nothing of the daemon, so both cannot share an error. The `world`
+//! changes with time by itself; the metadata and the `api_*` files show and change it; `faults` spoil answers on
+//! request; `requests` records everything that arrived. One instance is *ours*: its metadata is served.
 
 mod settings;
 mod setup;
 mod world;
 
-// A file in the singular is one thing as the world holds it, a file in the plural what happens to such things.
+// A file in the singular holds one thing; a file in the plural holds the events of such things.
 mod auto_scaling;
 mod auto_scaling_group;
 mod fleet;

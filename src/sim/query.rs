@@ -1,7 +1,6 @@
 //! The Query protocol's parameters: a flat form with numbered lists (`Targets.member.1.Id`, `InstanceId.1`).
 //!
-//! Reading only; what a missing or wrong parameter is called depends on the service, so each reader errs in AWS's
-//! words.
+//! It only reads. Errors are in AWS's words.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use super::refusal::Refusal;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     parameters: BTreeMap<String, String>,
-    /// The first page of a listing is empty, and has a token.
+    /// The first page of a listing is empty but has a token.
     pub(crate) begins_empty: bool,
 }
 
@@ -50,7 +49,7 @@ impl Query {
         self.string(key).ok_or_else(|| Refusal::missing_parameter(key))
     }
 
-    /// `None` where it is absent, an error where it is no number.
+    /// The number; `None` if it is absent, an error if it is not a number.
     pub(crate) fn number<N: std::str::FromStr>(&self, key: &str) -> Result<Option<N>, Refusal> {
         let Some(text) = self.get(key) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| Refusal::malformed(key, text))
@@ -70,7 +69,7 @@ impl Query {
         (1..).map_while(|number| self.string(&format!("{prefix}.{number}"))).collect()
     }
 
-    /// The structures below `prefix.1.`, `prefix.2.`, ..., each with its members' names alone.
+    /// The structures below `prefix.1.`, `prefix.2.`, ..., without the prefix in their names.
     pub(crate) fn structures(&self, prefix: &str) -> Vec<Query> {
         (1..)
             .map(|number| self.structure(&format!("{prefix}.{number}")))
@@ -88,13 +87,13 @@ impl Query {
         Query::of(below.collect())
     }
 
-    /// EC2's `Filter.1.Name` with `Filter.1.Value.1`, ...
+    /// EC2's filters: `Filter.1.Name` with `Filter.1.Value.1`, ...
     pub(crate) fn filters(&self) -> Vec<Filter> {
         let filters = self.structures("Filter").into_iter();
         filters.map(|one| Filter { name: one.string("Name").unwrap_or_default(), values: one.list("Value") }).collect()
     }
 
-    /// EC2's `prefix.1.Key` with `prefix.1.Value`.
+    /// EC2's tags: `prefix.1.Key` with `prefix.1.Value`.
     pub(crate) fn tags(&self, prefix: &str) -> Vec<(String, String)> {
         let tags = self.structures(prefix).into_iter();
         tags.map(|tag| (tag.string("Key").unwrap_or_default(), tag.string("Value").unwrap_or_default())).collect()
@@ -108,7 +107,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Tells whether one of the filter's values is `value`; `*` at a value's end stands for anything.
+    /// Tells whether a value of the filter is `value`; `*` at its end stands for anything.
     pub(crate) fn admits(&self, value: &str) -> bool {
         self.values.iter().any(|wanted| match wanted.strip_suffix('*') {
             Some(beginning) => value.starts_with(beginning),

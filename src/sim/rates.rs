@@ -1,4 +1,4 @@
-//! Token buckets: how many calls of a kind an account may make in a region.
+//! Token buckets, which limit the calls of an account in a region.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,7 +16,7 @@ impl Buckets {
         Buckets { rates, levels: BTreeMap::new() }
     }
 
-    /// Takes a token from the action's bucket; false: it is empty, the call is throttled.
+    /// Takes a token from the action's bucket; false if it is empty, and then the call is throttled.
     pub(crate) fn take(&mut self, service: &str, action: &str, now: Instant) -> bool {
         let Some((name, rate)) = self.rates.as_ref().and_then(|rates| bucket(rates, service, action)) else {
             return true;

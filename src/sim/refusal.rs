@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use super::xml::Xml;
 
-/// An error as AWS spells it.
+/// An error in AWS's form.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -34,7 +34,7 @@ impl Refusal {
         Refusal::new("InvalidParameterValue", format!("Value ({value}) for parameter {name} is invalid."))
     }
 
-    /// IAM's no, as each service spells it.
+    /// IAM's denial, in the words of each service.
     pub(crate) fn denied(service: &str, settings: &Settings, action: &str) -> Refusal {
         let role = settings.role.as_deref().unwrap_or("nobody");
         let who = format!("arn:aws:sts::{}:assumed-role/{role}/session", settings.account);
@@ -49,13 +49,13 @@ impl Refusal {
         }
     }
 
-    /// AWS's refusal of tags on a Spot request where there is none.
+    /// AWS's refusal of tags for a Spot request where no such request is made.
     pub(crate) fn no_spot_request() -> Refusal {
         let message = "'spot-instances-request' is not a valid taggable resource type for this operation.";
         Refusal::new("InvalidParameterValue", message)
     }
 
-    /// Only EC2 has codes for parameters; the others call all of that a validation error.
+    /// Adapts the code: only EC2 has codes for parameters; the other services answer a validation error.
     pub(crate) fn said_by(mut self, service: &str) -> Refusal {
         if service != "ec2" && matches!(self.code.as_str(), "MissingParameter" | "InvalidParameterValue") {
             "ValidationError".clone_into(&mut self.code);

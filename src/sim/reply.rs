@@ -1,4 +1,4 @@
-//! An answer on its way out: status, headers, and a body that may have no end.
+//! An answer to send: status, headers, and a body, which may be endless.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: String,
     pub(crate) endless: bool,
-    /// Sent so much later than it was made.
+    /// The delay before it is sent.
     pub(crate) after: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Reply {
             builder = builder.header(*name, value);
         }
         let body = if self.endless { ReplyBody::Endless } else { ReplyBody::Whole(Some(self.body.into())) };
-        // A header that cannot be written (a redirect to nonsense) leaves an empty 500.
+        // An invalid header (a redirect to nonsense) gives an empty 500.
         builder.body(body).unwrap_or_else(|_| {
             let mut response = hyper::Response::new(ReplyBody::Whole(None));
             *response.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;

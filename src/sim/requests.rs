@@ -1,19 +1,19 @@
-//! The log of requests, in order: every request to the metadata and to AWS, with what was answered.
+//! The log of requests, in order: every request to the metadata and to AWS, with its answer.
 //!
-//! Tests assert against this list, and the kill tests hang on to it: a watcher is called when a request has arrived and
-//! nothing is done yet, and again when it is done and nothing is answered yet.
+//! Tests assert against this list, and the kill tests use its watcher. The watcher is called when a request has arrived
+//! but is not performed, and when it is performed but not answered.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// One request as it arrived, and what was answered.
+/// One request, and its answer.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub at: Instant,
     pub since_start: Duration,
-    /// The time at which its answer was on its way; none until then.
+    /// The time at which its answer was sent; `None` until then.
     pub answered_since_start: Option<Duration>,
     /// `metadata`, `elasticloadbalancing`, `ec2`, `autoscaling` or `sts`.
     pub service: String,
@@ -23,9 +23,9 @@ pub struct Request {
     pub parameters: BTreeMap<String, String>,
     /// Header names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The connection that it came on: equal numbers, one connection.
+    /// The number of its connection.
     pub connection: u64,
-    /// The status of the answer; none until then.
+    /// The status of the answer; `None` until then.
     pub status: Option<u16>,
     /// The answer's body.
     pub body: Option<String>,
@@ -47,7 +47,7 @@ impl Request {
     }
 }
 
-/// A request as it came.
+/// A request as it arrived.
 pub(crate) struct Wire {
     pub(crate) method: String,
     pub(crate) path: String,
@@ -58,9 +58,9 @@ pub(crate) struct Wire {
 /// The moment at which a watcher is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestMoment {
-    /// The request has arrived and nothing is done.
+    /// The request has arrived, but is not performed.
     Arrived,
-    /// It is done, or a fault's answer stands in its place, and the answer is not yet sent.
+    /// The request is performed, or replaced by a fault's answer, but the answer is not sent.
     Done,
 }
 
@@ -68,7 +68,7 @@ pub enum RequestMoment {
 pub(crate) struct Requests(Vec<Request>);
 
 impl Requests {
-    /// Its number is what [`Requests::answered`] wants back.
+    /// Adds a request, and returns its number for [`Requests::answered`].
     pub(crate) fn arrived(&mut self, request: Request) -> usize {
         self.0.push(request);
         self.0.len() - 1

@@ -1,8 +1,8 @@
-//! The listeners: accepts connections, keeps them alive, and takes each request through its stations.
+//! The listeners: accept connections, keep them alive, and handle each request in steps.
 //!
-//! Arrived (logged, watcher called), met by a fault or done, watcher called again, answered. A client that is gone by
-//! the time the first watcher call returns has its request forgotten, not done; one that goes later has it done all the
-//! same.
+//! A request arrives (it is logged, the watcher called), meets a fault or is performed, the watcher is called again,
+//! and it is answered. If the client is gone when the first watcher call returns, the request is forgotten. If it goes
+//! later the request is performed all the same.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -45,12 +45,12 @@ pub struct Tls {
 /// The service behind a listener.
 #[derive(Clone)]
 pub(crate) enum Role {
-    /// The metadata of one instance, whoever asks.
+    /// The metadata of one instance, for every client.
     Metadata {
         instance: String,
         tokens: Arc<Mutex<Tokens>>,
     },
-    /// The metadata of the instance that asks, known by its address; of `otherwise` when no instance has that address.
+    /// The metadata of the instance with the client's address, or of `otherwise` if no instance has it.
     MetadataByAddress {
         otherwise: String,
         tokens: Arc<Mutex<Tokens>>,
@@ -68,7 +68,7 @@ impl Role {
         Role::MetadataByAddress { otherwise: otherwise.to_owned(), tokens: Arc::default() }
     }
 
-    /// The role towards a client with this address.
+    /// The role for a client with this address.
     fn towards(&self, inner: &Inner, address: IpAddr) -> Role {
         match self {
             Role::MetadataByAddress { otherwise, tokens } => {
@@ -105,7 +105,7 @@ pub(crate) fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves in a task of its own; the answer is the listener's address.
+/// Serves in its own task, and returns the listener's address.
 pub(crate) fn serve(
     inner: &Arc<Inner>,
     listener: TcpListener,
@@ -121,7 +121,7 @@ pub(crate) fn serve(
                     let role = role.towards(&inner, peer.ip());
                     drop(tokio::spawn(connection(Arc::clone(&inner), stream, role, tls.clone())));
                 }
-                // Out of file descriptors, say: others may close some.
+                // For example, there are no file descriptors left until others close some.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
@@ -130,7 +130,7 @@ pub(crate) fn serve(
 }
 
 async fn connection(inner: Arc<Inner>, stream: TcpStream, role: Role, tls: Option<TlsAcceptor>) {
-    // Delayed small segments would be measured as the daemon's time.
+    // Small segments that wait would be measured as the daemon's time.
     let _ = stream.set_nodelay(true);
     match tls {
         None => requests(inner, stream, role).await,
@@ -148,7 +148,7 @@ async fn requests(inner: Arc<Inner>, stream: impl AsyncRead + AsyncWrite + Unpin
     let service = service_fn(|request| one_request(Arc::clone(&inner), number, role.clone(), request));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(keep_alive);
-    // How a connection ends is the client's business, or a fault's.
+    // The end of a connection matters only to the client or a fault.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -191,11 +191,11 @@ fn headers(headers: &hyper::HeaderMap) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
 }
 
-/// A request and what it is to whom it was sent.
+/// A request with the role of its listener.
 struct Asking {
     role: Role,
     wire: Wire,
-    /// The call; none for the metadata.
+    /// The call; `None` for the metadata.
     call: Option<ApiCall>,
 }
 
@@ -236,14 +236,14 @@ fn arrive(inner: &Inner, connection: u64, asked: &Asking) -> (usize, Option<Faul
     (log.requests.arrived(request), fault)
 }
 
-/// Calls the watcher, if there is one, on a thread of its own: it may take its time, and end a process.
+/// Calls the watcher, if any, on its own thread: it may block, or end a process.
 async fn watched(inner: &Inner, number: usize, moment: RequestMoment) {
     let watcher: Option<Watcher> = inner.watcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(watcher) = watcher else { return };
     let request = inner.log().requests.all().get(number).cloned();
     let Some(request) = request else { return };
     let _ = tokio::task::spawn_blocking(move || watcher(&request, moment)).await;
-    // Lets the end of a client that was killed meanwhile be seen, before anything is done for it.
+    // This lets the end of a killed client be noticed before its request is performed.
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
@@ -268,7 +268,7 @@ fn act(inner: &Inner, asked: &Asking) -> Reply {
     Reply { after, ..reply.with_header("date", date) }
 }
 
-/// A delayed request is done late, and done even when the client has not waited: so a slow call meets its own repeat.
+/// Performs a delayed request even if the client has not waited, so a slow call can meet its own repeat.
 async fn act_late(inner: &Arc<Inner>, asked: &Arc<Asking>, delay: Duration) -> Result<Reply, ConnectionClosed> {
     let (inner, asked) = (Arc::clone(inner), Arc::clone(asked));
     let task = tokio::spawn(async move {
@@ -278,7 +278,7 @@ async fn act_late(inner: &Arc<Inner>, asked: &Arc<Asking>, delay: Duration) -> R
     task.await.map_err(|_| ConnectionClosed)
 }
 
-/// The answer of a fault that does nothing.
+/// The answer of a fault that replaces the request.
 fn instead(asked: &Asking, fault: FaultKind) -> Reply {
     match (fault, &asked.call) {
         (FaultKind::Status { status, code, message }, Some(call)) => {
@@ -289,7 +289,7 @@ fn instead(asked: &Asking, fault: FaultKind) -> Reply {
         (FaultKind::Body { status, body }, _) => Reply::new(status, "text/plain", body),
         (FaultKind::Redirect(to), _) => Reply::new(302, "text/plain", "").with_header("location", to),
         (FaultKind::EndlessBody, _) => Reply::endless(),
-        // The others are met before.
+        // The other faults were handled before.
         _ => Reply::new(500, "text/plain", ""),
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated world at its start: who owns our instance, its target groups, its fellows, how long
+//! The settings of the simulated world: the owner of our instance, its target groups, the other instances, how long
 //! things take.
 //!
 //! The default is the demo's world: one Spot instance of an Auto Scaling group with two others behind one load
@@ -26,105 +26,106 @@ pub use timings::Timings;
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub region: String,
-    /// The partition that the metadata tell; the simulator's own ARNs are those of the standard partition.
+    /// The partition in the metadata; the simulator's own ARNs have the standard partition.
     pub partition: String,
     pub account: String,
-    /// Our instance's id; without it one that the world makes up.
+    /// Our instance's id; by default the world makes one.
     pub instance_id: Option<String>,
-    /// Our instance's private address; without it one of its subnet.
+    /// Our instance's private address; by default one of its subnet.
     pub private_ip: Option<String>,
-    /// Every instance has an IPv6 address, too.
+    /// Every instance also has an IPv6 address.
     pub ipv6: bool,
-    /// The fate of a registration of an address that drains behind an Application Load Balancer.
+    /// How RegisterTargets treats an address that drains behind an Application Load Balancer.
     pub draining_address: DrainingAddress,
-    /// The Auto Scaling group's traffic sources beside its target groups, as a VPC Lattice target group's ARN.
+    /// Further traffic sources of the Auto Scaling group, such as a VPC Lattice target group's ARN.
     pub other_traffic_sources: Vec<String>,
-    /// Our instance's pool: its type in its zone, and how it was bought.
+    /// The type and zone of our instance's pool.
     pub instance_type: String,
     pub zone: String,
     /// The VPC of every instance.
     pub vpc: String,
-    /// The metadata tells the VPC, as AWS's does.
+    /// The metadata shows the VPC, as at AWS.
     pub vpc_in_metadata: bool,
     pub life_cycle: LifeCycle,
     pub owner: Owner,
-    /// The other members of whatever owns our instance; registered in the same target groups on the same ports.
+    /// The other members of our instance's owner, registered in the same target groups on the same ports.
     pub others: Vec<Other>,
     pub target_groups: Vec<TargetGroupSettings>,
-    /// The Auto Scaling group's `MaxSize`; without it one more than there are members.
+    /// The Auto Scaling group's `MaxSize`; by default one more than its members.
     pub max_size: Option<u32>,
     /// The Auto Scaling group's `MinSize`.
     pub min_size: u32,
-    /// The `WeightedCapacity` of each of the Auto Scaling group's members; without it the group counts instances.
+    /// The `WeightedCapacity` of each member of the Auto Scaling group; by default the group counts instances.
     pub member_weight: Option<u32>,
-    /// Our instance is protected from scale-in, and new members are not.
+    /// Our instance is protected from scale-in, but new members are not.
     pub protected_from_scale_in: bool,
-    /// Processes of the Auto Scaling group that are suspended; without `Launch` it launches nothing.
+    /// The suspended processes of the Auto Scaling group. Without `Launch` it launches nothing.
     pub suspended_processes: Vec<String>,
     /// The Auto Scaling group's `CapacityDistributionStrategy` is `balanced-only`.
     pub balanced_only: bool,
-    /// The Auto Scaling group's `HealthCheckType`. With `ELB` it replaces a member that is no longer a target.
+    /// The Auto Scaling group's `HealthCheckType`. With `ELB` it replaces a member that is no target any more.
     pub health_check_type: String,
-    /// The time that the termination hook waits for a heartbeat.
+    /// The heartbeat timeout of the hooks.
     #[serde(with = "duration_text")]
     pub heartbeat_timeout: Duration,
-    /// A `maintain` fleet counts a member as gone at its notice already, and replaces it then.
+    /// A `maintain` fleet counts a member as gone at its notice, and replaces it then.
     pub replaces_at_notice: bool,
-    /// The Auto Scaling group has a hook on launches too, `ready`.
+    /// The Auto Scaling group also has a launch hook, `ready`.
     pub launch_hook: bool,
-    /// Names of further termination hooks of the Auto Scaling group.
+    /// The names of further termination hooks of the Auto Scaling group.
     pub more_hooks: Vec<String>,
-    /// Our instance's lifecycle state in its group at the start; not `InService`: the group has not registered it.
+    /// Our instance's lifecycle state in its group at the start; the group has registered it only if this is
+    /// `InService`.
     pub member_state: String,
-    /// The group's instance lifecycle policy: an abandoned termination hook leaves its instance `Terminating:Retained`.
+    /// The group's lifecycle policy retains an instance whose termination hook is abandoned (`Terminating:Retained`).
     pub retains_abandoned: bool,
-    /// The default result of the termination hooks.
+    /// The default result of the hooks.
     pub default_result: String,
-    /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy; none: 0 for Spot, 100 on demand.
+    /// `OnDemandPercentageAboveBaseCapacity` of a mixed instances policy; by default 0 for Spot, 100 on demand.
     pub on_demand_percentage: Option<u32>,
-    /// Tells whether the group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
+    /// The group terminates an instance at risk once its replacement is in service (Capacity Rebalancing).
     pub rebalance_terminates: bool,
     pub tags_in_metadata: bool,
-    /// The metadata service also answers without a session token (IMDSv1), as far as EC2 tells.
+    /// EC2 says that the metadata service also answers without a session token (IMDSv1).
     pub imds_v1: bool,
-    /// The hop limit of the metadata's answers, as EC2 tells it.
+    /// The hop limit of the metadata service, as EC2 shows it.
     pub hop_limit: u32,
-    /// Tags of our instance beside those that AWS gives it.
+    /// Tags of our instance in addition to AWS's own.
     pub tags: BTreeMap<String, String>,
-    /// The instance profile's role; none: no profile, and the metadata answers 404.
+    /// The instance profile's role; `None` for no profile, and then the metadata answers 404.
     pub role: Option<String>,
-    /// Actions that no policy allows, as `ec2:CreateTags`.
+    /// Actions that no policy allows, such as `ec2:CreateTags`.
     pub denied: Vec<String>,
     #[serde(with = "duration_text")]
     pub credentials_lifetime: Duration,
-    /// The longest life of a metadata token, whatever was asked for.
+    /// The longest life of a metadata token, whatever the client asks for.
     #[serde(with = "duration_text::optional")]
     pub token_ttl_cap: Option<Duration>,
     pub timings: Timings,
-    /// The launch template from which everything here is launched.
+    /// The launch template of all launches.
     pub template: TemplateSettings,
     pub fleet: FleetSettings,
-    /// CreateFleet takes a template with `InstanceMarketOptions`; otherwise it refuses it.
+    /// CreateFleet accepts a template with `InstanceMarketOptions`.
     pub fleets_take_market_options: bool,
-    /// Instances launched later die at birth.
+    /// Instances that are launched after the start die at birth.
     pub dies_at_birth: Option<DeathAtBirth>,
-    /// The Spot request of our instance is of type `persistent`: it launches again when its instance ends.
+    /// Our instance's Spot request is of type `persistent`: it launches again when the instance ends.
     pub persistent_request: bool,
-    /// Subnets in each zone.
+    /// The number of subnets in each zone.
     pub subnets_in_a_zone: usize,
-    /// The first page of every listing is empty and has a token, as EC2's manual warns.
+    /// The first page of every listing is empty but has a token, as EC2's manual warns.
     pub first_pages_are_empty: bool,
-    /// Zones whose targets a zonal shift has taken out of every load balancer.
+    /// The zones with an active zonal shift.
     pub shifted_zones: Vec<String>,
-    /// Pools without capacity: every launch into one answers InsufficientInstanceCapacity.
+    /// The pools without capacity: every launch there answers InsufficientInstanceCapacity.
     pub no_capacity: Vec<Pool>,
-    /// Rate buckets; none: nothing is throttled.
+    /// The rate buckets; by default nothing is throttled.
     pub rates: Option<Rates>,
     /// The offset of the simulated world's wall clock from the machine's.
     pub clock_offset: SignedDuration,
-    /// Tells whether an instance is really taken when its notice is over.
+    /// AWS really takes an instance at the end of its notice.
     pub kill_at_deadline: bool,
-    /// The time for which AWS keeps a connection on which nothing is asked; none: for ever.
+    /// The time for which AWS keeps an idle connection; by default for ever.
     #[serde(with = "duration_text::optional")]
     pub keep_alive: Option<Duration>,
 }
@@ -190,7 +191,7 @@ impl Default for Settings {
     }
 }
 
-/// The owner: it launched our instance and can launch another.
+/// The owner, which launched our instance and can launch another.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub enum Owner {
@@ -199,7 +200,7 @@ pub enum Owner {
         capacity_rebalance: bool,
         #[serde(default)]
         termination_hook: bool,
-        /// A mixed instances policy, all Spot. Such groups launch by instant fleets: members bear a fleet's tag too.
+        /// A mixed instances policy, all Spot. It launches with instant fleets, so members also have a fleet's tag.
         #[serde(default)]
         mixed_instances: bool,
     },
@@ -280,7 +281,7 @@ impl Other {
     }
 }
 
-/// An instance type in a zone, bought one way or the other; a field left out of the JSON, or `*`, means any.
+/// An instance type in a zone with a life cycle. A missing field in JSON, or `*`, means any.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
@@ -313,25 +314,25 @@ impl Pool {
 pub struct TargetGroupSettings {
     pub name: String,
     pub kind: TargetType,
-    /// Its `IpAddressType` is `ipv6`: it holds IPv6 addresses alone.
+    /// Its `IpAddressType` is `ipv6`: it holds IPv6 addresses only.
     pub ipv6: bool,
     pub protocol: String,
     /// `HTTP1`, `HTTP2` or `GRPC`.
     pub protocol_version: String,
     pub port: u16,
-    /// The ports under which our instance and its fellows are registered; empty: they are not.
+    /// The ports on which our instance and the others are registered; empty if they are not.
     pub ports: Vec<u16>,
     #[serde(with = "duration_text")]
     pub deregistration_delay: Duration,
     pub load_balancer: LoadBalancerType,
-    /// The zones that its load balancer is enabled for; empty: all.
+    /// The zones for which its load balancer is enabled; empty for all.
     pub load_balancer_zones: Vec<String>,
-    /// The group's VPC; without it that of the instances.
+    /// The group's VPC; by default that of the instances.
     pub vpc: Option<String>,
-    /// Addresses of instances of the group's VPC that are none of this world's; they may be the same as ours.
+    /// Addresses of instances outside this world in the group's VPC; they may equal ours.
     pub strangers: Vec<String>,
     pub health: HealthSource,
-    /// Tells whether the owner registers what it launches (Auto Scaling groups and Spot Fleets can).
+    /// The owner registers its launches in it (Auto Scaling groups and Spot Fleets can).
     pub attached: bool,
 }
 
@@ -383,11 +384,11 @@ impl TargetType {
 pub enum LoadBalancerType {
     Application,
     Network,
-    /// The group is in no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
+    /// The group has no load balancer: its targets are `unused` with the reason `Target.NotInUse`.
     None,
 }
 
-/// Decides when a registered target of a running instance is healthy.
+/// The source of the health of a registered target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HealthSource {
@@ -397,12 +398,12 @@ pub enum HealthSource {
     Reported,
 }
 
-/// AWS takes a draining address back only after the deregistration delay (which of the two it does until then is not known).
+/// AWS registers a draining address again only after the deregistration delay. How it answers until then is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DrainingAddress {
-    /// RegisterTargets is refused.
+    /// RegisterTargets fails.
     Refused,
-    /// RegisterTargets succeeds, and the target drains on.
+    /// RegisterTargets succeeds, but the target drains on.
     Kept,
 }

@@ -1,4 +1,4 @@
-//! Builds the world that the settings describe, as it is before anything happens: everything `running` and `healthy`.
+//! Builds the world of the settings at its start: everything is `running` and `healthy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl World {
         world
     }
 
-    /// A subnet in each zone that the settings name, and in zones a, b and c of the region in any case.
+    /// Adds subnets in each zone of the settings, and always in zones a, b and c of the region.
     fn add_subnets(&mut self) {
         let region = &self.settings.region;
         let mut zones: BTreeSet<String> = ["a", "b", "c"].iter().map(|letter| format!("{region}{letter}")).collect();
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// The answer is its ARN.
+    /// Adds a target group and returns its ARN.
     pub(crate) fn add_target_group(&mut self, settings: &TargetGroupSettings) -> String {
         let Settings { region, account, .. } = &self.settings;
         let prefix = format!("arn:aws:elasticloadbalancing:{region}:{account}");
@@ -112,7 +112,7 @@ impl World {
         arn
     }
 
-    /// Our instance first, then its fellows; all running, all registered.
+    /// Adds our instance and then the others; all run and are registered.
     fn add_members(&mut self, keeper: Option<&Keeper>, template: &TemplateReference) -> Vec<String> {
         let own = (self.settings.instance_type.clone(), self.settings.zone.clone());
         let others = self.settings.others.iter().map(|other| (other.instance_type.clone(), other.zone.clone()));
@@ -244,7 +244,7 @@ impl World {
         ending.map(|name| hook(name, TERMINATING)).chain(launching).collect()
     }
 
-    /// Our instance in a state other than `InService`: its group has not registered it, and its metadata says so.
+    /// Sets up our instance in a state other than `InService`: it is not registered, and its metadata shows the state.
     fn first_member_state(&mut self, state: &'static str) {
         let ours = self.ours.clone();
         if state == "InService" {
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// Our instance's type and its fellows', each once.
+    /// The types of our instance and the others, each once.
     fn types(&self) -> Vec<String> {
         let mut types = vec![self.settings.instance_type.clone()];
         for other in &self.settings.others {
@@ -311,7 +311,7 @@ impl World {
         self.fleets.push(fleet);
     }
 
-    /// Every type in every subnet; a fleet that counts memory names no type.
+    /// An override for every type in every subnet; in a fleet that counts memory, without a type.
     fn first_overrides(&self) -> Vec<Override> {
         let types = self.types();
         if self.settings.fleet.unit == TargetUnit::MemoryMib {
@@ -352,7 +352,7 @@ impl World {
         launched.collect()
     }
 
-    /// Everything that is there at the start has been there for hours.
+    /// Moves the launches and registrations of the start back by hours.
     fn begin_long_ago(&mut self) {
         let hours = Duration::from_secs(3 * 3600);
         let long_ago = |at: Instant| at.checked_sub(hours).unwrap_or(at);

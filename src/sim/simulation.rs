@@ -1,4 +1,4 @@
-//! A running simulation: the handle by which a test or the demo makes things happen and looks at them.
+//! A running simulation: the handle by which a test or the demo changes it and reads it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -16,7 +16,7 @@ use super::settings::Pool;
 use super::target_group::{Named, Reported};
 use super::world::World;
 
-/// A running simulation; clones are handles to the same one. It ends with the runtime that it was started on.
+/// A running simulation; clones are handles to it. It ends with its runtime.
 #[derive(Clone)]
 pub struct Sim(pub(crate) Arc<Inner>);
 
@@ -29,7 +29,7 @@ pub(crate) struct Inner {
     pub(crate) connections: AtomicU64,
     pub(crate) endpoints: OnceLock<Endpoints>,
     pub(crate) started: Instant,
-    /// The runtime of the servers' tasks.
+    /// The runtime of the server tasks.
     pub(crate) runtime: Handle,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Endpoints {
 }
 
 impl Inner {
-    /// The world as it is now: everything due has happened.
+    /// The present world, after all due events.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.settle();
@@ -93,7 +93,7 @@ impl Sim {
         self.0.world()
     }
 
-    /// Puts up a notice for our instance whose time is now and `left`. Then the instance is really taken.
+    /// Gives our instance a notice that ends after `left`. Then AWS really takes the instance.
     pub fn notice(&self, action: &str, left: Duration) {
         self.notice_for(&self.instance_id(), action, left);
     }
@@ -105,7 +105,7 @@ impl Sim {
         world.put_up_notice(instance_id, action, time, Some(at));
     }
 
-    /// A notice with this time, verbatim. The instance is taken then, if it is a time and not past.
+    /// Gives a notice with this text as its time. If that is a time in the future the instance is taken then.
     pub fn notice_at(&self, action: &str, time: &str) {
         let mut world = self.world();
         let parsed: Option<jiff::Timestamp> = time.parse().ok();
@@ -114,7 +114,7 @@ impl Sim {
         world.put_up_notice(&ours, action, time.to_owned(), at);
     }
 
-    /// The interruption is off: the instance lives on. The notice stays, and its time passes, as at AWS.
+    /// Withdraws the interruption: the instance lives on. The notice stays, and its time passes, as at AWS.
     pub fn withdraw_notice(&self) {
         self.withdraw_notice_for(&self.instance_id());
     }
@@ -123,13 +123,13 @@ impl Sim {
         self.world().withdraw_notice(instance_id, false);
     }
 
-    /// The interruption is off, and the notice is taken from the metadata.
+    /// Withdraws the interruption, and removes the notice from the metadata.
     pub fn remove_notice(&self) {
         let ours = self.instance_id();
         self.world().withdraw_notice(&ours, true);
     }
 
-    /// A rebalance recommendation for our instance.
+    /// Gives our instance a rebalance recommendation.
     pub fn rebalance(&self) {
         self.rebalance_for(&self.instance_id());
     }
@@ -138,7 +138,7 @@ impl Sim {
         self.world().recommend_rebalance(instance_id);
     }
 
-    /// The recommendation is off.
+    /// Removes the recommendation.
     pub fn end_rebalance(&self) {
         let mut world = self.world();
         let ours = world.ours.clone();
@@ -147,7 +147,7 @@ impl Sim {
         }
     }
 
-    /// Our instance, stopped or hibernated by an interruption, runs again, and its notice is gone.
+    /// Starts our instance again after a stop or hibernation, and removes its notice.
     pub fn start_again(&self) {
         let mut world = self.world();
         let ours = world.ours.clone();
@@ -157,12 +157,12 @@ impl Sim {
         }
     }
 
-    /// Every session token of the metadata given so far is dead, as after a hibernation.
+    /// Makes every session token of the metadata invalid, as after a hibernation.
     pub fn expire_tokens(&self) {
         self.world().token_generation += 1;
     }
 
-    /// Sets the body of `autoscaling/target-lifecycle-state`; empty: 404. The group knows nothing of it.
+    /// Sets the body of `autoscaling/target-lifecycle-state`; empty for 404. The group is not changed.
     pub fn lifecycle_state(&self, state: &str) {
         let mut world = self.world();
         let ours = world.ours.clone();
@@ -171,7 +171,7 @@ impl Sim {
         }
     }
 
-    /// Somebody registers our instance in this target group, on this port.
+    /// Registers our instance in this target group, on this port.
     pub fn register(&self, target_group: &str, port: u16) {
         let mut world = self.world();
         let id = world.ours.clone();
@@ -181,24 +181,24 @@ impl Sim {
         }
     }
 
-    /// Every launch template gets a new version, which is the default, and the versions before it are deleted.
+    /// Gives every launch template a new version as the default, and deletes its earlier versions.
     pub fn renew_launch_templates(&self) {
         self.world().launch_templates.iter_mut().for_each(LaunchTemplate::renew);
     }
 
-    /// The fleet of our instance comes to this state: `deleted_running`, `cancelled_running`, `failed`.
+    /// Sets the state of every fleet: `deleted_running`, `cancelled_running`, `failed`.
     pub fn fleet_ends(&self, state: &'static str) {
         let mut world = self.world();
         let fleets = world.fleets.iter_mut();
         fleets.for_each(|fleet| fleet.state = state);
     }
 
-    /// The time until which the fleets maintain their capacity has passed.
+    /// Lets the `ValidUntil` of every fleet pass.
     pub fn fleet_expires(&self) {
         self.world().fleets.iter_mut().for_each(|fleet| fleet.is_expired = true);
     }
 
-    /// The group really terminates our instance, as when it scales in: the desired capacity falls by one.
+    /// Lets the group terminate our instance, as when it scales in: the desired capacity falls by one.
     pub fn scale_in(&self) {
         let mut world = self.world();
         let ours = world.ours.clone();
@@ -209,37 +209,37 @@ impl Sim {
         world.terminate_member(&name, &ours);
     }
 
-    /// The group moves our instance: `InService`, `Standby`, `Warmed:Running` and its kin (back into the warm pool), or
-    /// `Warmed:Terminated`.
+    /// Moves our instance in its group: to `InService`, `Standby`, `Warmed:Running` and the like (into the warm pool),
+    /// or `Warmed:Terminated`.
     pub fn group_moves(&self, to: &str) {
         let mut world = self.world();
         let ours = world.ours.clone();
         world.move_member(&ours, to);
     }
 
-    /// The lifecycle state of our instance in its group; `None`: it is no member.
+    /// The lifecycle state of our instance in its group; `None` if it is no member.
     pub fn member_state(&self) -> Option<String> {
         let world = self.world();
         let group = world.group_of(&world.ours)?;
         group.member(&world.ours).map(|member| member.state.to_owned())
     }
 
-    /// The body of `events/maintenance/scheduled`, verbatim; empty: 404.
+    /// Sets the body of `events/maintenance/scheduled`; empty for 404.
     pub fn scheduled_events(&self, body: &str) {
         self.world().scheduled_events = Some(body.to_owned()).filter(|body| !body.is_empty());
     }
 
-    /// The pools that have no capacity from now on.
+    /// Sets the pools without capacity.
     pub fn no_capacity(&self, pools: Vec<Pool>) {
         self.world().settings.no_capacity = pools;
     }
 
-    /// Makes AWS refuse this access key as expired; without one, every key issued or seen so far.
+    /// Lets this access key expire; without one, every key issued or used so far.
     pub fn expire_credentials(&self, access_key_id: Option<&str>) {
         self.world().credentials.expire(access_key_id);
     }
 
-    /// The health of every target with this id and port, in groups of [`HealthSource::Reported`].
+    /// Sets the health of every target with this id and port, in groups of [`HealthSource::Reported`].
     pub fn report_target_health(&self, id: &str, port: u16, reported: Reported) {
         self.world().report_target_health(id, port, reported);
     }
@@ -252,9 +252,9 @@ impl Sim {
         self.0.log().faults.clear();
     }
 
-    /// Calls `watcher` at each request to the metadata and to AWS, when it has arrived and when it is done; the answer
-    /// waits for it. It runs on a thread of its own and may block. A client that dies while it is told
-    /// [`RequestMoment::Arrived`] has its request forgotten, not done.
+    /// Calls `watcher` for each request to the metadata and to AWS, when it has arrived and when it is performed; the
+    /// answer waits for it. It runs on its own thread and may block. If the client dies during
+    /// [`RequestMoment::Arrived`], its request is forgotten.
     pub fn on_request(&self, watcher: impl Fn(&Request, RequestMoment) + Send + Sync + 'static) {
         *self.0.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watcher));
     }
@@ -269,13 +269,13 @@ impl Sim {
         self.world().snapshot()
     }
 
-    /// Every instance launched since the start, by whomever, whatever became of it.
+    /// Every instance launched since the start, also dead ones.
     pub fn successors(&self) -> Vec<String> {
         let world = self.world();
         world.instances.iter().filter(|instance| !instance.first).map(|instance| instance.id.clone()).collect()
     }
 
-    /// Id, port and state of every target of a group, as DescribeTargetHealth would show them now.
+    /// The id, port and state of every target of a group, as DescribeTargetHealth shows them now.
     pub fn targets(&self, target_group: &str) -> Vec<(String, u16, String)> {
         let world = self.world();
         let Some(group) = world.target_groups.iter().find(|group| group.name == target_group) else {

@@ -1,4 +1,4 @@
-//! The whole world as JSON, for tests that look at the end of a story and for whoever watches a demo.
+//! The whole world as JSON, for tests and for the demo.
 
 use serde_json::{Value, json};
 

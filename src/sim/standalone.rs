@@ -1,4 +1,4 @@
-//! The simulator as a program: for suites in other languages, benchmarks, and machines with namespaces.
+//! The simulator as its own program: for suites in other languages, benchmarks, and machines with network namespaces.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,12 +10,12 @@ use super::server::Tls;
 use super::settings::Settings;
 use super::simulation::Sim;
 
-/// The addresses to listen on; one that is left out is a free port on loopback.
+/// The addresses to listen on; by default a free port on loopback.
 #[derive(Clone, Debug, Default)]
 pub struct Standalone {
     pub metadata: Option<SocketAddr>,
     pub aws: Option<SocketAddr>,
-    /// Every instance that is there at the start has a metadata service, each on a port of its own.
+    /// Every instance of the start has a metadata service on its own port.
     pub metadata_of_all: bool,
     pub tls: Option<Tls>,
 }

@@ -18,13 +18,13 @@ async fn loopback() -> io::Result<TcpListener> {
 }
 
 impl Sim {
-    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (all APIs on one port, told apart by their version), and
-    /// spawns the servers on the current tokio runtime.
+    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (one port for all APIs, which their version tells apart),
+    /// and starts the servers on the current tokio runtime.
     pub async fn start(settings: Settings) -> io::Result<Sim> {
         Sim::start_on(settings, loopback().await?, loopback().await?, None).await
     }
 
-    /// The same on listeners given, and with optional TLS for AWS.
+    /// Starts on these listeners, with optional TLS for AWS.
     pub async fn start_on(
         settings: Settings,
         metadata: TcpListener,
@@ -48,12 +48,12 @@ impl Sim {
         let aws = server::serve(&inner, aws, Role::Aws, acceptor)?;
         let control = server::serve(&inner, loopback().await?, Role::Control, None)?;
         let endpoints = Endpoints { metadata, aws: format!("{scheme}://{aws}"), control };
-        // Nobody else has this handle yet: it is set once, here.
+        // This handle is new, so the endpoints are set only once.
         let _ = inner.endpoints.set(endpoints);
         Ok(Sim(inner))
     }
 
-    /// A simulation on a thread and a runtime of its own, for callers that block. It lives as long as the process.
+    /// Starts a simulation on its own thread and runtime, for callers that block. It lives as long as the process.
     pub fn start_on_a_thread(settings: Settings) -> io::Result<Sim> {
         let (sender, receiver) = std::sync::mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -66,11 +66,11 @@ impl Sim {
         receiver.recv().map_err(io::Error::other)?
     }
 
-    /// A further endpoint that serves the metadata of another instance of this world.
+    /// Starts another endpoint, for the metadata of another instance.
     pub async fn metadata_for(&self, instance_id: &str) -> io::Result<String> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
-        // The caller may be on another runtime, which nobody drives once this call is over.
+        // The caller's runtime may end after this call, so the server runs on the simulation's.
         let _simulation = self.0.runtime.enter();
         let address = server::serve(&self.0, TcpListener::from_std(listener)?, Role::metadata(instance_id), None)?;
         Ok(format!("http://{address}"))

@@ -1,4 +1,4 @@
-//! One target group with its targets, as the world holds it.
+//! One target group with its targets.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(crate) struct TargetGroup {
     pub(crate) arn: String,
     pub(crate) name: String,
     pub(crate) kind: TargetType,
-    /// It holds IPv6 addresses alone.
+    /// It holds IPv6 addresses only.
     pub(crate) ipv6: bool,
     pub(crate) protocol: String,
     pub(crate) protocol_version: String,
@@ -30,7 +30,7 @@ pub(crate) struct LoadBalancer {
     pub(crate) arn: String,
     pub(crate) name: String,
     pub(crate) kind: &'static str,
-    /// The zones that it is enabled for; empty: all.
+    /// The zones for which it is enabled; empty for all.
     pub(crate) zones: Vec<String>,
 }
 
@@ -38,17 +38,17 @@ pub(crate) struct LoadBalancer {
 pub(crate) struct Target {
     pub(crate) id: String,
     pub(crate) port: u16,
-    /// Shown for ip targets, and what a deregistration must not contradict.
+    /// The zone, which AWS shows for ip targets. A deregistration must not name another.
     pub(crate) zone: Option<String>,
     pub(crate) registered: Instant,
     pub(crate) draining_until: Option<Instant>,
-    /// An instance of another VPC, which may have the address of one of ours.
+    /// An instance of another VPC, whose address may equal one of ours.
     pub(crate) is_stranger: bool,
-    /// The last report since the registration; none yet: `initial`. Only [`HealthSource::Reported`] reads it.
+    /// The last report since the registration; `None` means `initial`. Only [`HealthSource::Reported`] uses it.
     pub(crate) reported: Option<Reported>,
 }
 
-/// The targets that a call names: without a port the group's own is meant.
+/// A target that a call names; without a port it means the group's own port.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) id: String,
@@ -56,7 +56,7 @@ pub(crate) struct Named {
     pub(crate) zone: Option<String>,
 }
 
-/// State, reason and description as DescribeTargetHealth shows them.
+/// The state, reason and description in DescribeTargetHealth.
 pub(crate) type Health = (&'static str, Option<&'static str>, Option<&'static str>);
 
 pub(crate) const NOT_REGISTERED: Health =
@@ -101,7 +101,7 @@ impl TargetGroup {
         }
     }
 
-    /// Adds these addresses of another VPC's instances, on the group's own port.
+    /// Adds these addresses of strangers, on the group's own port.
     pub(crate) fn with_strangers(mut self, addresses: &[String], zone: String, now: Instant) -> TargetGroup {
         let port = self.port;
         let stranger = |id: &String| Target {
@@ -122,7 +122,8 @@ impl TargetGroup {
         Duration::try_from_secs_f64(seconds.unwrap_or(300.0)).unwrap_or_default()
     }
 
-    /// An Application Load Balancer takes a draining address back only after the deregistration delay.
+    /// Tells whether a draining address returns only after the deregistration delay, as with Application Load
+    /// Balancers.
     pub(crate) fn drains_to_the_end(&self) -> bool {
         let is_application = self.load_balancer.as_ref().is_some_and(|one| one.kind == "application");
         self.kind == TargetType::Ip && is_application
@@ -146,7 +147,7 @@ impl Target {
     }
 }
 
-/// The verdict of a load balancer's probes about a target.
+/// The result of a load balancer's health checks of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reported {

@@ -1,6 +1,6 @@
-//! Target groups: registrations, their health as it changes with time, draining for the whole deregistration delay.
+//! Target groups: registrations, their health over time, and draining for the whole deregistration delay.
 //!
-//! A target is an id *and* a port: deregistering another port than the registered one succeeds and does nothing.
+//! A target is an id *and* a port: deregistering another port succeeds and does nothing.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ impl World {
         self.target_groups.iter_mut().find(|group| group.arn == arn)
     }
 
-    /// A new target begins `initial`; one that drains comes back, but for an address behind an Application Load Balancer; one
-    /// that is there stays as it is.
+    /// Registers a target. A new one begins `initial`. A draining one returns, but not an address behind an Application
+    /// Load Balancer. A registered one does not change.
     pub(crate) fn register_target(&mut self, arn: &str, named: &Named) {
         let now = self.now;
         let drains_to_the_end = self.target_group(arn).is_some_and(TargetGroup::drains_to_the_end);
@@ -38,7 +38,7 @@ impl World {
         group.targets.push(Target { id, port, zone, registered: now, draining_until, is_stranger, reported });
     }
 
-    /// Begins to drain the target with this id and port; without one nothing happens, and that is success too.
+    /// Begins to drain the target with this id and port. If there is none, this does nothing and also succeeds.
     pub(crate) fn deregister_target(&mut self, arn: &str, named: &Named) {
         let now = self.now;
         let draining = self.draining_of(arn);
@@ -50,13 +50,13 @@ impl World {
         self.forget_drained_targets();
     }
 
-    /// The time that a target of this group drains. A group in no load balancer has nothing to drain.
+    /// The time that a target of this group drains; zero without a load balancer.
     pub(crate) fn draining_of(&self, arn: &str) -> Duration {
         let group = self.target_group(arn).filter(|group| group.load_balancer.is_some());
         group.map_or(Duration::ZERO, |group| self.settings.timings.draining_for.unwrap_or(group.deregistration_delay()))
     }
 
-    /// The targets of an instance in one group: its id or its address, under whatever ports.
+    /// The targets of an instance in one group, by its id or address, on all ports.
     pub(crate) fn registrations(&self, arn: &str, instance: &str) -> Vec<Named> {
         let described = self.instance(instance);
         let targets = self.target_group(arn).map(|group| group.targets.as_slice()).unwrap_or_default();
@@ -65,7 +65,7 @@ impl World {
         own.map(|one| Named { id: one.id.clone(), port: Some(one.port), zone: one.zone.clone() }).collect()
     }
 
-    /// Registers an instance as an owner does it, by the group's own port; an owner cannot fill an ip group.
+    /// Registers an instance as its owner does, on the group's own port. An owner cannot register in an ip group.
     pub(crate) fn register_instance(&mut self, arns: &[String], instance: &str) {
         for arn in arns {
             if self.target_group(arn).is_some_and(|group| group.kind == TargetType::Instance) {
@@ -89,8 +89,7 @@ impl World {
         }
     }
 
-    /// A terminated instance leaves its `instance` groups; an address stays where it is registered, and fails its
-    /// checks.
+    /// Removes terminated instances from `instance` groups. A registered address stays, and fails its health checks.
     pub(crate) fn forget_terminated_targets(&mut self) {
         let gone = self.instances.iter().filter(|one| one.state == InstanceState::Terminated);
         let gone: Vec<String> = gone.map(|one| one.id.clone()).collect();
@@ -133,7 +132,7 @@ impl World {
         probed.map_or(INITIAL, Reported::health)
     }
 
-    /// A target that [`TargetGroup::find`] finds, with its health.
+    /// The health of the target that a call names.
     pub(crate) fn named_health(&self, group: &TargetGroup, named: &Named) -> Health {
         let port = named.port.unwrap_or(group.port);
         let target = group.targets.iter().find(|target| target.is(named, port));

@@ -1,7 +1,7 @@
-//! The place of a target: which addresses lie in a target group's VPC, in which zone, and whether the load balancer serves it.
+//! The zones of targets: which addresses are in a target group's VPC, in which zone, and whether that zone is served.
 //!
-//! The zone of an address inside the VPC is AWS's: RegisterTargets refuses another one. An address outside is registered
-//! with `all`, or behind a Network Load Balancer with a zone.
+//! AWS sets the zone of an address inside the VPC, and RegisterTargets rejects another. An address outside is
+//! registered with `all`, or behind a Network Load Balancer with a zone.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use super::settings::TargetType;
 use super::target_group::{Named, Target, TargetGroup};
 use super::world::World;
 
-/// The place of an address, seen from a target group.
+/// The place of an address relative to a target group's VPC.
 enum AddressPlace {
     Inside { zone: String },
     Outside,
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Refuses a target for its zone, as AWS does.
+    /// Refuses a target with a wrong zone, as AWS does.
     pub(crate) fn check_zone(&self, group: &TargetGroup, named: &Named) -> Result<(), Refusal> {
         let (id, zone) = (&named.id, named.zone.as_deref());
         let refused = |what: String| Err(Refusal::validation(what));
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// The zone that AWS shows of a target that is registered now.
+    /// The zone that AWS shows for a target registered now.
     pub(crate) fn zone_shown(&self, group: &TargetGroup, named: &Named) -> Option<String> {
         match (group.kind, self.place(group, &named.id)) {
             (TargetType::Instance, _) => None,
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// The zones that the group's load balancer is enabled for.
+    /// The zones for which the group's load balancer is enabled.
     pub(crate) fn served_zones<'a>(&'a self, group: &'a TargetGroup) -> impl Iterator<Item = &'a str> {
         let enabled = |zone: &&str| {
             let zones = group.load_balancer.iter().map(|one| &one.zones);
@@ -88,7 +88,7 @@ impl World {
         self.zone_of(target).is_some_and(|zone| self.settings.shifted_zones.iter().any(|shifted| shifted == zone))
     }
 
-    /// False for a target in a zone that the load balancer is not enabled for.
+    /// False for a target in a zone for which the load balancer is not enabled.
     pub(crate) fn is_in_served_zone(&self, group: &TargetGroup, target: &Target) -> bool {
         let zone = self.zone_of(target);
         target.is_stranger || zone.is_none_or(|zone| zone == "all" || self.served_zones(group).any(|one| one == zone))

@@ -1,8 +1,7 @@
-//! The simulated world: instances, target groups, owners, and an agenda of what is going to happen when.
+//! The simulated world: instances, target groups, owners, and an agenda of events with their times.
 //!
-//! Nothing runs in the background. Before anything is looked at or changed, [`World::settle`] lets everything happen
-//! that was due, in order and each at its own instant; so the world is the same whoever looks how often, and needs no
-//! task.
+//! Nothing runs in the background. Before the world is read or changed, [`World::settle`] performs all due events in
+//! order, each at its own instant. So the world does not depend on how often it is read, and needs no task.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,11 +21,11 @@ use super::xml::Xml;
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) clock: WorldClock,
-    /// The instant of what is being done.
+    /// The instant of the present event.
     pub(crate) now: Instant,
     /// The instance whose metadata is served.
     pub(crate) ours: String,
-    /// The instances in order of launch; the dead stay.
+    /// The instances in order of launch, including dead ones.
     pub(crate) instances: Vec<Instance>,
     pub(crate) target_groups: Vec<TargetGroup>,
     pub(crate) auto_scaling_groups: Vec<AutoScalingGroup>,
@@ -35,15 +34,15 @@ pub(crate) struct World {
     pub(crate) subnets: Vec<Subnet>,
     pub(crate) credentials: IssuedCredentials,
     pub(crate) buckets: Buckets,
-    /// The body of `events/maintenance/scheduled`; none: 404.
+    /// The body of `events/maintenance/scheduled`; `None` answers 404.
     pub(crate) scheduled_events: Option<String>,
-    /// Session tokens of an earlier one are dead.
+    /// The generation of valid session tokens.
     pub(crate) token_generation: u32,
     /// The answers to client tokens, by action and token.
     pub(crate) answered: BTreeMap<(String, String), Answered>,
-    /// LaunchInstances that go on: client tokens, and until when.
+    /// The ends of LaunchInstances calls in progress, by client token.
     pub(crate) launches_in_progress: BTreeMap<String, Instant>,
-    /// The answer to the call in hand is sent so much later.
+    /// The delay of the answer to the present call.
     pub(crate) answers_after: Duration,
     agenda: BTreeMap<(Instant, u64), WorldEvent>,
     next: u64,
@@ -56,20 +55,20 @@ pub(crate) struct Subnet {
     pub(crate) cidr: String,
 }
 
-/// The answer to a client token, and to which parameters it was given.
+/// The answer to a client token, with the call's parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) answer: Xml,
 }
 
-/// The events to come; strings are instance ids.
+/// A future event; strings are instance ids.
 #[derive(Clone, Debug)]
 pub(crate) enum WorldEvent {
     Runs(String),
     /// `shutting-down` becomes `terminated`, `stopping` becomes `stopped`.
     Gone(String),
-    /// The notice with this serial is over, if it still stands.
+    /// The notice with this serial ends, if it is still the present one.
     Reclaimed {
         instance: String,
         serial: u64,
@@ -78,7 +77,7 @@ pub(crate) enum WorldEvent {
     DeathSeen(String),
     /// The keeper of an instance learns that it is at risk.
     RiskSeen(String),
-    /// The keeper launches one, if one is still wanted.
+    /// The keeper launches an instance, if it still needs one.
     Launch(Keeper),
     /// The keeper counts again.
     Recount(Keeper),
@@ -88,11 +87,11 @@ pub(crate) enum WorldEvent {
     },
     /// The group shuts the instance down.
     Terminated(String),
-    /// The group looks whether the load balancer still has its member.
+    /// The group checks whether the load balancer still has its member.
     HealthChecked(String),
-    /// The load balancer is done with a member that leaves.
+    /// The load balancer has drained a leaving member.
     MemberDrained(String),
-    /// A lifecycle hook's heartbeat with this serial has run out, if no other came.
+    /// The heartbeat timeout with this serial has passed, if no later one came.
     HookTimedOut {
         instance: String,
         serial: u64,
@@ -101,14 +100,14 @@ pub(crate) enum WorldEvent {
         instance: String,
         reason: String,
     },
-    /// The persistent Spot request of an instance that has ended launches another.
+    /// The persistent Spot request of an ended instance launches another.
     RequestLaunches(String),
-    /// An instance at risk is terminated by the keeper that has replaced it.
+    /// The keeper terminates an instance at risk that it has replaced.
     RiskEnded(String),
 }
 
 impl World {
-    /// Tells whether no policy allows this action, as `ec2:CreateTags`.
+    /// Tells whether no policy allows this action, such as `ec2:CreateTags`.
     pub(crate) fn denies(&self, action: &str) -> bool {
         self.settings.denied.iter().any(|denied| denied == action)
     }
@@ -138,7 +137,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen that is due, each at its own instant.
+    /// Performs all due events, each at its own instant.
     pub(crate) fn settle(&mut self) {
         let until = Instant::now();
         while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= until) {
@@ -179,7 +178,7 @@ impl World {
         }
     }
 
-    /// Counts again, and launches what is wanting.
+    /// Counts the members again, and launches missing ones.
     pub(crate) fn recount(&mut self, keeper: &Keeper) {
         match keeper {
             Keeper::AutoScalingGroup(name) => self.recount_group(name),
@@ -194,20 +193,20 @@ impl World {
         }
     }
 
-    /// A number never used before.
+    /// A new number.
     pub(crate) fn serial(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    /// Seventeen hexadecimal digits as AWS's ids have them, the same in every run.
+    /// An id with seventeen hexadecimal digits like AWS's, the same in every run.
     pub(crate) fn id(&mut self, prefix: &str) -> String {
         let serial = self.serial();
-        // An odd multiplier permutes the numbers: ids look random and never meet.
+        // An odd multiplier permutes the numbers: ids look random and are unique.
         format!("{prefix}-0{:016x}", serial.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// The form of fleets' and activities' ids.
+    /// A UUID, for fleets and activities.
     pub(crate) fn uuid(&mut self) -> String {
         let serial = self.serial();
         let one = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);

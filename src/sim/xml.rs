@@ -40,7 +40,7 @@ impl Xml {
         self.nest(name, all)
     }
 
-    /// This inside's elements, and then the other's.
+    /// Appends the other's elements.
     pub(crate) fn and(mut self, other: Xml) -> Xml {
         self.0.push_str(&other.0);
         self

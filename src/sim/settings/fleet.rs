@@ -1,23 +1,23 @@
-//! The units that the fleet counts in, where it is the owner.
+//! The settings of a fleet that is the owner.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The settings of the fleet beside the usual ones.
+/// Further settings of the fleet.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FleetSettings {
     pub unit: TargetUnit,
-    /// A Spot Fleet that was made of launch specifications, as all were once: it and its instances know no launch template.
+    /// The Spot Fleet has launch specifications, as all had once. It and its instances have no launch template.
     pub launch_specifications: bool,
-    /// `WeightedCapacity` by instance type, in overrides or launch specifications; a number as text.
+    /// The `WeightedCapacity` by instance type, in overrides or launch specifications: a number as text.
     pub weights: BTreeMap<String, String>,
     /// The fleet's own tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// `TargetCapacityUnitType`. A fleet that counts memory launches by `InstanceRequirements`, as AWS wants it to.
+/// `TargetCapacityUnitType`. A fleet that counts memory launches by `InstanceRequirements`, as AWS requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetUnit {

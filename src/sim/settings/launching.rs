@@ -1,22 +1,22 @@
-//! The launch template's settings, and the fate of instances that are launched from it.
+//! The launch template's settings, and the death of launched instances.
 
 use serde::Deserialize;
 
-/// The settings of the launch template beside the usual ones.
+/// Further settings of the launch template.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemplateSettings {
     /// It has `InstanceMarketOptions` for Spot.
     pub asks_for_spot: bool,
-    /// By requests of type `persistent`.
+    /// Its Spot requests are of type `persistent`.
     pub asks_persistently: bool,
     pub max_price: Option<String>,
     /// It tags `spot-instances-request`.
     pub tags_spot_requests: bool,
-    /// It names the subnet of our instance in a network interface.
+    /// A network interface in it names our instance's subnet.
     pub names_its_subnet: bool,
     pub image: Option<String>,
-    /// The version that the first instances were launched from has been deleted; a newer one is the default.
+    /// The version of the first instances is deleted, and a newer one is the default.
     pub version_is_deleted: bool,
     pub key_name: Option<String>,
     pub kms_key: Option<String>,

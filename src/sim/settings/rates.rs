@@ -1,19 +1,19 @@
-//! The calls that AWS takes: its token buckets.
+//! The settings of AWS's token buckets.
 
 use serde::Deserialize;
 
-/// Token buckets by account and region: how many calls at once, and how many a second are put back.
+/// Token buckets by account and region: their size, and the tokens that return each second.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
-    /// RegisterTargets and DeregisterTargets share this one.
+    /// RegisterTargets and DeregisterTargets share this bucket.
     pub elb_targets: Rate,
     pub elb_describe: Rate,
     pub ec2_mutating: Rate,
     pub ec2_describe: Rate,
     /// Every action of Auto Scaling.
     pub auto_scaling: Rate,
-    /// A refused call loses what its bucket has gathered towards the next one. AWS does not tell whether it does.
+    /// A throttled call empties its bucket. Whether AWS does so is unknown.
     pub refusals_cost: bool,
 }
 

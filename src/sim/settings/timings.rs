@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::super::clock::duration_text;
 
-/// The times that things take in the simulated world.
+/// The times of events in the simulated world.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timings {
@@ -16,13 +16,13 @@ pub struct Timings {
     /// The time that LaunchInstances takes to answer.
     #[serde(with = "duration_text")]
     pub launch_instances_takes: Duration,
-    /// The time from launch until DescribeInstances knows the instance: AWS is consistent in the end only.
+    /// The time from launch until DescribeInstances shows the instance: AWS is eventually consistent.
     #[serde(with = "duration_text")]
     pub visible_after: Duration,
     /// The time from `pending` to `running`.
     #[serde(with = "duration_text")]
     pub running_after: Duration,
-    /// The slowest instance boots so much longer than the quickest.
+    /// The difference between the slowest boot and the quickest.
     #[serde(with = "duration_text")]
     pub boots_differ_by: Duration,
     /// The time from `running` until DescribeInstances shows the private address.
@@ -31,11 +31,10 @@ pub struct Timings {
     /// The time from registration in a target group to `healthy`.
     #[serde(with = "duration_text")]
     pub healthy_after: Duration,
-    /// The time that a target drains; none: its group's deregistration delay.
+    /// The time that a target drains; by default its group's deregistration delay.
     #[serde(with = "duration_text::optional")]
     pub draining_for: Option<Duration>,
-    /// The time from what happened (a death, a notice with a strategy, a launch that failed) until the owner acts on
-    /// it.
+    /// The owner's delay before it acts on an event: a death, a notice with a strategy, a failed launch.
     #[serde(with = "duration_text")]
     pub owner_reacts_after: Duration,
     /// The time for which a detached instance is `Detaching`.
@@ -50,7 +49,7 @@ pub struct Timings {
     /// A fleet's `TerminationDelay` (strategy launch-before-terminate).
     #[serde(with = "duration_text")]
     pub termination_delay: Duration,
-    /// The time for which a fleet is `modifying`, and shows the target from before the change.
+    /// The time for which a fleet is `modifying`, and shows its old target.
     #[serde(with = "duration_text")]
     pub modifying_for: Duration,
 }
@@ -77,7 +76,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Everything in tenths of a second, for tests.
+    /// Almost everything takes a tenth of a second, for tests.
     pub fn fast() -> Timings {
         let tenth = Duration::from_millis(100);
         Timings {
