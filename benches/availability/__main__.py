@@ -77,7 +77,7 @@ class Simulator:
         self.control = endpoints["control"].removeprefix("http://")
 
     def ask(self, method, path, body=None):
-        # A connection each time: several threads ask.
+        # Each call has its own connection, because several threads ask.
         connection = http.client.HTTPConnection(self.control, timeout=30)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
@@ -107,14 +107,14 @@ class Run:
             timings["owner_reacts_after"] = "2s"
         group = {"name": "web", "ports": [PORT], "deregistration_delay": f"{pace.delay}s", "health": "reported"}
         others = [{"instance_type": "m5.large", "zone": zone} for zone in ("eu-west-1a", "eu-west-1b")][:options.of - 1]
-        # A group has room for all of its successors.
+        # The group can grow by all of its successors.
         self.sim = Simulator(options.binary, directory, {"owner": handler.owner, "target_groups": [group], "timings": timings,
                                                          "others": others, "max_size": 2 * options.of})
         self.balancer = balancer.Balancer(options.tools, directory, pace.balancer, self.sim.report)
         self.instances, self.samples = {}, []
 
     def follow(self):
-        """Once: the world of the simulator becomes true."""
+        """Makes the real servers follow the simulator's world, once."""
         asked_at, world = time.monotonic(), self.sim.world()
         for one in world["instances"]:
             instance = self.instances.get(one["id"])
@@ -183,7 +183,7 @@ def changes(samples):
 
 
 def run_in_namespaces(handler, pace, options, directory):
-    """In a process of its own. Its files stay for whoever asks for them."""
+    """Runs a handler in its own process. Its files stay."""
     def run():
         measured = Run(handler, pace, options, directory)
         try:
@@ -197,10 +197,10 @@ def run_in_namespaces(handler, pace, options, directory):
 
 
 def run_all(chosen, pace, options, directory):
-    """Runs the handlers, some at once, and yields what each left."""
+    """Runs the handlers, some at once, and yields the result of each."""
     waiting, running = list(chosen), {}
     def end(*_):
-        # Their namespaces end with them.
+        # The namespaces end with these processes.
         for child in running:
             os.kill(child, signal.SIGKILL)
         sys.exit(130)
@@ -267,7 +267,7 @@ def unpacked():
 
 
 def prepared(options):
-    """Finds the binary and the tools. The answer is where the AWS CLI is, if it is anywhere."""
+    """Finds the binary and the tools, and returns the place of the AWS CLI, if any."""
     built = [ROOT / "target" / kind / "spot-relay" for kind in ("release", "debug")]
     binary = os.environ.get("SPOT_RELAY_BIN") or next((path for path in built if path.exists()), None)
     if binary is None:

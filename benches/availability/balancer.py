@@ -45,7 +45,7 @@ class Pace:
 
     probe_every: float
     probe_patience: float
-    # It goes on sending new requests for so long after a deregistration.
+    # The time for which it still sends new requests after a deregistration.
     lingers: float
     connect: int
     idle: int
@@ -56,10 +56,10 @@ class Target:
     slot: str
     address: str
     port: int
-    # initial, healthy, unhealthy: what the probes say.
+    # The result of the probes: initial, healthy, unhealthy.
     health: str = "initial"
     failures: int = 0
-    # When the simulator had heard of that.
+    # The time at which the simulator had this report.
     told_at: float = math.inf
     draining_since: float = 0.0
     gone: threading.Event = field(default_factory=threading.Event)
@@ -67,7 +67,7 @@ class Target:
 
 class Balancer:
     def __init__(self, tools, directory, pace, report):
-        """`report(target id, port, health)` is called when the probes find out something new."""
+        """Calls `report(target id, port, health)` when a probe's result changes."""
         self.pace, self.report, self.targets, self.told = pace, report, {}, {}
         self.free = [f"slot{number}" for number in range(SLOTS, 0, -1)]
         self.socket = str(directory / "haproxy.sock")
@@ -96,13 +96,13 @@ class Balancer:
         return answer.decode().strip()
 
     def must(self, command):
-        # A change that is made says nothing but, at most, that it is made.
+        # A successful change answers nothing, or that it was made.
         answer = self.say(command)
         if answer and "changed" not in answer and "no need to change" not in answer:
             raise RuntimeError(f"HAProxy, {command}: {answer}")
 
     def follow(self, group, addresses, asked_at):
-        """Makes HAProxy what this target group of the simulator said then; `addresses` are those of the instances."""
+        """Makes HAProxy follow this state of the simulator's target group; `addresses` are the instances'."""
         registered = set()
         for one in group["targets"]:
             key = one["id"], one["port"]
@@ -114,13 +114,13 @@ class Balancer:
             elif not draining:
                 target.draining_since = 0.0
             if one["state"] == "initial" and asked_at > target.told_at:
-                # Registered again: it gets requests once it is probed again.
+                # The target is registered again: it gets requests once a probe succeeds again.
                 target.health, target.failures, target.told_at = "initial", 0, math.inf
         for key in set(self.targets) - registered:
             self.cut(key)
         serving = [target for target in self.targets.values() if not self.leaves(target)]
         healthy = [target for target in serving if target.health == "healthy"]
-        # With nobody healthy the load balancer fails open: it asks whoever has once been healthy.
+        # Without a healthy target the load balancer fails open: it uses those that were once healthy.
         chosen = healthy or [target for target in serving if target.health == "unhealthy"]
         for target in self.targets.values():
             state = "drain" if self.leaves(target) else "ready" if target in chosen else "maint"
@@ -146,7 +146,7 @@ class Balancer:
         self.say(f"shutdown sessions server web/{target.slot}")
 
     def probe(self, key, target):
-        """Healthy after one success at first and after one again; unhealthy after two failures in a row."""
+        """Probes the target: healthy after one success, unhealthy after two failures in a row."""
         while not target.gone.is_set():
             began = time.monotonic()
             if self.answers(target):

@@ -20,7 +20,7 @@ ADDRESS = "10.0.255.254"
 
 
 def alone(run):
-    """Forks a process that calls `run` in namespaces of its own. The answer is its id: wait for it, or kill it."""
+    """Forks a process that calls `run` in its own namespaces, and returns its id: wait for it, or kill it."""
     child = os.fork()
     if child:
         return child
@@ -36,7 +36,7 @@ def _enter(run):
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
     if libc.unshare(NEW_MOUNTS | NEW_PROCESSES | NEW_NETWORK) or libc.mount(b"none", b"/", None, PRIVATE_AND_BELOW, None):
         raise OSError(ctypes.get_errno(), "only root can make namespaces")
-    # The first process of the new process namespace: when it ends, the kernel ends all the others.
+    # This is the first process of the new process namespace: when it ends, the kernel ends all the others.
     first = os.fork()
     if first == 0:
         libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
@@ -62,7 +62,7 @@ class Wire:
 
     def __init__(self, number, address):
         self.outside = f"wire{number}"
-        # Only there to hold the namespace.
+        # This process only holds the namespace.
         self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         self.namespace = f"/proc/{self.holder.pid}/ns/net"
         while os.readlink(self.namespace) == os.readlink("/proc/self/ns/net"):
@@ -70,7 +70,7 @@ class Wire:
         link = f"02:00:00:00:{number >> 8:02x}:{number & 0xff:02x}"
         ip(f"link add {self.outside} type veth peer name eth0 address {link} netns {self.holder.pid}",
            f"link set {self.outside} master bridge up",
-           # A neighbour that is never asked for again: an instance that is gone answers nothing, not even that it is gone.
+           # A permanent neighbour entry: a dead instance must not even answer that it is gone.
            f"neighbour replace {address} lladdr {link} dev bridge nud permanent")
         commands = ["link set lo up", f"address add {address}/16 dev eth0", "link set eth0 up"]
         subprocess.run(self.inside(["ip", "-batch", "-"]), input="\n".join(commands), text=True, check=True)
@@ -79,7 +79,7 @@ class Wire:
         return ["nsenter", f"--net={self.namespace}", "--", *command]
 
     def listens_on(self, port):
-        """Tells whether a process inside listens, without a packet: packets would be seen by who looks for quiet."""
+        """Tells whether a process inside listens. It sends no packet: a handler that waits for quiet would see it."""
         wanted = f":{port:04X}"
         with open(f"/proc/{self.holder.pid}/net/tcp") as table:
             return any(fields[1].endswith(wanted) and fields[3] == "0A" for fields in map(str.split, table))
@@ -88,7 +88,7 @@ class Wire:
         ip(f"link set {self.outside} down")
 
     def end(self):
-        """Ends every process inside. The processes that this one can see are the run's own."""
+        """Ends every process inside. This process sees only the run's own processes."""
         inside = os.readlink(self.namespace)
         for process in filter(str.isdigit, os.listdir("/proc")):
             try:

@@ -19,12 +19,12 @@ OWNERS = {
     "spot-fleet": {"kind": "spot-fleet", "type": "maintain"},
     "template": {"kind": "launch-template"},
 }
-# The hardest case: nothing may be open any more when the hook is run, which stops the application. A template launches first,
+# The hardest case: no request may be open when the hook runs, which stops the application. A template launches first,
 # and so does a group, with LaunchInstances.
 STOPPED = ("group", "template")
 WHEN = ("auto", "at-once", "successor-healthy")
 
-# Until the notice is there. The metadata is asked every five seconds, as AWS advises.
+# Waits for the notice. It asks the metadata every five seconds, as AWS advises.
 WATCH = """
 while sleep "$EVERY"; do
   token=$(curl -s -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$METADATA/latest/api/token")
@@ -32,12 +32,12 @@ while sleep "$EVERY"; do
 done
 """
 STOP_AT_NOTICE = WATCH + '"$STOP"\n'
-# What AWS's pages advise for a group: take the instance out, which launches another.
+# AWS's advice for a group: detach the instance, so that the group launches another.
 SAMPLE = WATCH + """
 aws autoscaling detach-instances --auto-scaling-group-name web --instance-ids "$INSTANCE" \\
   --no-should-decrement-desired-capacity
 """
-# The same where the AWS CLI is not to be had: the one call, which the simulator takes without a signature that is right.
+# The same without the AWS CLI: the one call, which the simulator accepts without a correct signature.
 SAMPLE_WITHOUT_CLI = WATCH + """
 curl -s "$AWS_ENDPOINT_URL/" -H "X-Amz-Date: $(date -u +%Y%m%dT%H%M%SZ)" \\
   -H "Authorization: AWS4-HMAC-SHA256 Credential=AKIASAMPLE/x" --data-urlencode Action=DetachInstances \\
@@ -55,12 +55,12 @@ class Handler:
     # Waits until the handler of an instance watches.
     ready: Callable = lambda instance: None
     ours: bool = False
-    # Why this one is not what its name says.
+    # The reason why this handler is not what its name says.
     note: str = field(default="")
 
 
 def variables(**more):
-    """What a process of an instance has in its environment: nothing of the machine's credentials."""
+    """The environment of a process of an instance, without the machine's credentials."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
     nothing = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "NO_PROXY": "*", "HOME": "/nonexistent"}
     endpoints = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": METADATA, "AWS_ENDPOINT_URL": AWS, "AWS_REGION": "eu-west-1",
@@ -78,7 +78,7 @@ def script(text, every, path=""):
 
 
 def spot_relay(binary, configuration):
-    """The daemon as its unit starts it: it says itself when it watches."""
+    """The daemon as its unit starts it: it notifies when it watches."""
     def start(instance):
         directory = instance.directory
         # `{stop}` in the configuration is the command that stops the application.
@@ -101,7 +101,7 @@ def spot_relay(binary, configuration):
 
 
 def handlers(pace, binary, aws_cli):
-    """All of them, in the order of the table. `pace` tells how often a script looks and what the daemon is configured with."""
+    """All handlers, in the order of the table. `pace` has the pause of a script and the daemon's configuration."""
     group = OWNERS["group"]
     sample = script(SAMPLE, pace.script_every, aws_cli) if aws_cli else script(SAMPLE_WITHOUT_CLI, pace.script_every)
     yield Handler("nobody", "nobody (the group's health check)", group)

@@ -27,7 +27,7 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    # Longer than the load balancer's, so that a connection is never closed under a request.
+    # This is longer than the load balancer's timeout, so that no connection is closed under a request.
     keepalive_timeout 3600s;
     keepalive_requests 1000000;
     server {{
@@ -43,7 +43,7 @@ http {{
     }}
 }}
 """
-# As Debian's unit stops nginx: five seconds for open requests, then the end.
+# The way Debian's unit stops nginx: five seconds for open requests, then the end.
 STOP = """#!/bin/sh
 pid=$(cat {directory}/nginx.pid) || exit 0
 kill -QUIT "$pid"
@@ -90,7 +90,7 @@ class Instance:
         return not self.taken and self.wire.listens_on(PORT)
 
     def take(self):
-        """The instance is gone: first its network, so that its end tells nobody anything."""
+        """Takes the instance: first its network, so that nobody notices its end."""
         with self.lock:
             if self.taken:
                 return

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-# How many in a hundred; from and to how many seconds, of the longest that the run has.
+# The share in percent, and the least and greatest duration as a fraction of the run's longest.
 MIXTURE = {
     "quick": (55, 0.0, 0.0),
     "short": (25, 0.0025, 0.025),
@@ -51,7 +51,7 @@ class Load:
         self.results.append({"kind": kind, "at": at, "end": time.monotonic(), "lost": why})
 
     async def exchange(self, kind, lasts):
-        """Answers why the request was lost; empty: it was served."""
+        """Returns why the request was lost; empty if it was served."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             wanted = await self.ask(writer, kind, lasts)
@@ -66,7 +66,7 @@ class Load:
         return "" if wanted in answer else "cut"
 
     async def ask(self, writer, kind, lasts):
-        """Sends the request; the answer is what a whole reply holds."""
+        """Sends the request, and returns the content of a whole reply."""
         def head(method, path, more=""):
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n{more}\r\n".encode())
 

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Installs spot-relay from a package at a URL, on Debian, Ubuntu, Amazon Linux and their kin, and only if its SHA-256 is
-# the one expected. Run as root, at an image's build or an instance's first boot; a second run changes nothing.
+# Installs spot-relay from a package at a URL, on Debian, Ubuntu, Amazon Linux and similar systems, if its SHA-256 is
+# the expected one. Run it as root, at an image's build or an instance's first boot; a second run changes nothing.
 #
 #   SPOT_RELAY_URL=https://.../spot-relay_0.1.0_amd64.deb SPOT_RELAY_SHA256=... ./install.sh
 #
-# The URL may be a presigned one. A configuration that is there already stays as it is. While another process installs
-# something, as machines do by themselves at their first boot, this one waits, ten minutes at most (SPOT_RELAY_PATIENCE, in
-# seconds). A failure goes to standard error, to the log and to the machine's console.
+# The URL may be a presigned one. An existing configuration stays. If another process installs something, as at many
+# machines' first boot, this one waits for ten minutes at most (SPOT_RELAY_PATIENCE, in seconds). A failure goes to
+# standard error, to the log and to the machine's console.
 set -eu
 : "${SPOT_RELAY_URL:?the URL of the .deb or .rpm}" "${SPOT_RELAY_SHA256:?the SHA-256 of the package}"
 patience=${SPOT_RELAY_PATIENCE:-600}
-# What a presigned URL has after it is a secret.
+# The query of a presigned URL is a secret.
 shown=${SPOT_RELAY_URL%%\?*}
 
 directory=$(mktemp -d)
@@ -36,7 +36,7 @@ download() {
   fi
 }
 
-# Runs a command again for as long as somebody else holds a lock of the package manager's.
+# Repeats a command while another process holds a lock of the package manager.
 patiently() {
   until "$@" > "$said" 2>&1; do
     if ! grep -qiE 'lock' "$said"; then
@@ -53,10 +53,10 @@ install_deb() {
   package=$directory/package.deb
   mv "$directory/package" "$package"
   name=$(dpkg-deb --field "$package" Package) wanted=$(dpkg-deb --field "$package" Version)
-  # One command, so that nobody comes in between; a downgrade is what was asked for, too.
+  # It is one command, so that no other process comes in between. A requested downgrade is allowed, too.
   set -- apt-get install -yq --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold "$package"
   if ! patiently "$@"; then
-    # A fresh image may not know what its repositories hold; only dependencies need it.
+    # A fresh image may have no package lists; only dependencies need them.
     patiently apt-get update -q || fail "apt-get update failed"
     patiently "$@" || fail "apt-get could not install $shown"
   fi
@@ -77,7 +77,7 @@ install_rpm() {
 download "$directory/package" || fail "$shown could not be fetched"
 echo "$SPOT_RELAY_SHA256  $directory/package" | sha256sum -c --quiet - >&2 ||
   fail "$shown is not the package that was expected"
-# By what it is, not by its name: a URL may end in anything.
+# This goes by the content, not by the name: a URL may have any ending.
 case $(od -An -tx1 -N4 "$directory/package" | tr -d ' ') in
   213c6172) install_deb ;;
   edabeedb) install_rpm ;;

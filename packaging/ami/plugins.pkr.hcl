@@ -1,4 +1,4 @@
-# In a file of its own: Packer 1.6, which Debian has, does not know this block, and needs none of it.
+# This block has its own file, because Packer 1.6 (Debian's) does not know it, and does not need it.
 packer {
   required_version = ">= 1.7"
   required_plugins {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The last step of an image's build: takes out what belongs to this one machine, so that each instance is its own. What
-# spot-relay noted here, above all: a record of this machine's handover is no other's. Run as root; the machine then goes.
+# The last step of an image build: removes what belongs to this one machine, above all spot-relay's records: a record of
+# this machine's handover must not reach another. Run it as root; the machine is then discarded.
 #
 # The service stays enabled: each instance starts it at its first boot. The configuration stays, too.
 set -eu
@@ -8,7 +8,7 @@ set -eu
 if [ -d /run/systemd/system ]; then systemctl stop spot-relay.service; fi
 rm -rf /var/lib/spot-relay /var/lib/private/spot-relay /run/spot-relay
 
-# Identity: made anew at the first boot.
+# The identity, which the first boot makes again.
 rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed

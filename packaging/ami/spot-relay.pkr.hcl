@@ -1,5 +1,5 @@
-# An image with spot-relay in it, of Debian, Ubuntu or Amazon Linux 2023. Put your service's own provisioners before the last
-# one, which takes out everything that belongs to this one machine.
+# An image of Debian, Ubuntu or Amazon Linux 2023 with spot-relay. Put your service's own provisioners before the last
+# one, which removes everything that belongs to this one machine.
 #
 #   cd packaging/ami && packer init . && packer build -var base=debian -var package_url=... -var package_sha256=... .
 
@@ -38,7 +38,7 @@ variable "architecture" {
 }
 
 locals {
-  # Who publishes each, and as what.
+  # The publisher and the name of each base image.
   bases = {
     debian       = { owner = "136693071363", name = "debian-12-*", user = "admin" }
     ubuntu       = { owner = "099720109477", name = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-*-server-*", user = "ubuntu" }

@@ -1,10 +1,10 @@
-# A real notice on a real instance, by one command: the output interrupt_command. AWS Fault Injection Service interrupts one
-# running Spot instance of this fleet; the instance gets its two minutes, and is then taken.
+# A real notice on a real instance, by one command: the output interrupt_command. AWS Fault Injection Service interrupts
+# one running Spot instance of this fleet: it gets its two minutes, and then AWS takes it.
 
 locals {
-  # FIS knows its targets by a tag, and its role may interrupt nothing that lacks it.
+  # FIS finds its targets by a tag, and its role may interrupt only instances with this tag.
   fault_injection_tag = { "spot-relay:fault-injection" = var.name }
-  # The instances bear the tag only where there is an experiment.
+  # The instances have the tag only if there is an experiment.
   instance_tags = merge(var.tags, { Name = var.name }, var.fault_injection ? local.fault_injection_tag : {})
 }
 
@@ -25,7 +25,7 @@ data "aws_iam_policy_document" "fault_injection_trust" {
       type        = "Service"
       identifiers = ["fis.amazonaws.com"]
     }
-    # For this account's experiments alone.
+    # Only this account's experiments may use the role.
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
@@ -43,7 +43,7 @@ resource "aws_iam_role_policy" "fault_injection" {
 }
 
 data "aws_iam_policy_document" "fault_injection" {
-  # checkov:skip=CKV_AWS_356:DescribeInstances knows no resources
+  # checkov:skip=CKV_AWS_356:DescribeInstances has no resource-level permissions
   count = var.fault_injection ? 1 : 0
 
   statement {
@@ -72,7 +72,7 @@ resource "aws_fis_experiment_template" "interrupt" {
   action {
     name      = "interrupt"
     action_id = "aws:ec2:send-spot-instance-interruptions"
-    # The least that it takes: the notice comes at once, without a recommendation before it.
+    # The shortest duration that FIS accepts: the notice comes at once, without a recommendation before it.
     parameter {
       key   = "durationBeforeInterruption"
       value = "PT2M"
@@ -97,7 +97,7 @@ resource "aws_fis_experiment_template" "interrupt" {
     }
   }
 
-  # One notice and no more: nothing has to be stopped.
+  # There is only one notice, so nothing has to be stopped.
   stop_condition {
     source = "none"
   }

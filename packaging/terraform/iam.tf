@@ -1,5 +1,5 @@
-# What spot-relay may do, and nothing more. The statements are those of `spot-relay policy`, with this fleet's names; a
-# test holds them together.
+# The least permissions of spot-relay. The statements are those of `spot-relay policy`, with this fleet's names; a test
+# compares them.
 
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
@@ -10,7 +10,7 @@ locals {
   here      = "${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}"
   instances = "arn:${local.partition}:ec2:${local.here}:instance"
 
-  # What of the configuration decides on permissions.
+  # The parts of the configuration that decide on permissions.
   settings       = local.config == null ? "" : local.config
   launches_first = can(regex("(?m)^[^#\\n]*\\b(when\\s*=\\s*[\"']successor-healthy|(rebalance|scheduled-events)\\s*=\\s*[\"']hand-over)[\"']", local.settings))
   at_once        = can(regex("(?m)^[^#\\n]*\\bwhen\\s*=\\s*[\"']at-once[\"']", local.settings))
@@ -19,13 +19,13 @@ locals {
   arrives        = can(regex("(?m)^[^#\\n]*\\bregister\\s*=\\s*true\\b", local.settings))
   lifecycle      = !can(regex("(?m)^[^#\\n]*\\blifecycle\\s*=\\s*false\\b", local.settings))
 
-  # How the owner is asked for the successor: an owner with Capacity Rebalancing is not.
+  # The request for the successor. An owner with Capacity Rebalancing is not asked.
   has_hook   = local.is_group && var.termination_hook != null
   detaches   = local.is_group && !var.capacity_rebalancing && !local.has_hook
   terminates = local.is_group && !var.capacity_rebalancing && local.has_hook
   raises     = !local.is_group && !var.capacity_rebalancing
 
-  # The zone of one that is launched first is chosen among the group's, which are two or more.
+  # If the group launches first spot-relay chooses the zone; the group has two zones or more.
   chooses_zones = (local.detaches || local.terminates) && (local.launches_first || !local.at_once)
 
   group_actions = sort(concat(
@@ -37,7 +37,7 @@ locals {
   ))
   fleet_arn = local.is_group ? "" : aws_ec2_fleet.this[0].arn
 
-  # LaunchInstances launches in this role's name: what the group launches from, and the role that it passes.
+  # LaunchInstances launches in this role's name, so it needs the group's template and the role that it passes.
   launches  = local.launches_first && (local.detaches || local.terminates)
   ec2       = "arn:${local.partition}:ec2:${local.here}"
   images    = "arn:${local.partition}:ec2:${data.aws_region.current.name}:"
@@ -49,7 +49,7 @@ locals {
     for id in sort(aws_launch_template.this.vpc_security_group_ids) : "${local.ec2}:security-group/${id}"
   ] : []
 
-  # Calls of an instance about itself alone.
+  # Calls that concern only the instance itself.
   about_itself = { "ec2:SourceInstanceARN" = ["${local.instances}/$${ec2:InstanceId}"] }
 
   statements = concat(
@@ -98,7 +98,7 @@ locals {
           "Null"                      = { "aws:TagKeys" = "false" }
         }
       },
-      # DeleteTags knows no condition key for the caller's own instance: it is held to the tag alone.
+      # DeleteTags has no condition key for the caller's own instance, so only the tag limits it.
       {
         Sid      = "Unmark"
         Effect   = "Allow"

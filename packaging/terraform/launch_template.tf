@@ -1,4 +1,4 @@
-# What an instance is, whoever launches it. It says nothing of Spot: the owner does.
+# The instances, for both kinds of owner. It does not ask for Spot: the owner does.
 
 locals {
   fleet_config = <<-TOML
@@ -12,7 +12,7 @@ locals {
 
   config = var.config != null ? var.config : (var.owner == "ec2-fleet" ? local.fleet_config : null)
 
-  # In this order at boot: the configuration before any service starts, then the package, then the user's own part.
+  # The order at boot: the configuration before any service starts, then the package, then the user's own part.
   user_data_parts = concat(
     [for text in local.config[*] : {
       type = "text/cloud-boothook"
@@ -48,7 +48,7 @@ resource "aws_launch_template" "this" {
     arn = aws_iam_instance_profile.this.arn
   }
 
-  # Version 2 of the metadata service only, no hop into a container's network, and the tags that say who owns the instance.
+  # Only version 2 of the metadata service, no hop into a container's network, and the tags that name the owner.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"

@@ -39,7 +39,7 @@ resource "aws_lb" "this" {
 
 resource "aws_lb_target_group" "this" {
   # checkov:skip=CKV_AWS_378:the instances are reached inside the VPC; TLS ends at the load balancer
-  # The port in the name lets Terraform make the new one before the old one is out of use.
+  # The port is in the name, so that Terraform can make the new group before it removes the old one.
   name                 = "${var.name}-${var.target_port}"
   vpc_id               = var.vpc_id
   target_type          = "instance"
@@ -64,7 +64,7 @@ resource "aws_lb_target_group" "this" {
   }
 }
 
-# What serves: TLS where there is a certificate, else the one port in the clear.
+# The listener that serves: TLS if there is a certificate, else plain HTTP or TCP on the one port.
 resource "aws_lb_listener" "this" {
   # checkov:skip=CKV_AWS_2:in the clear only where no certificate is given
   # checkov:skip=CKV_AWS_103:TLS 1.2 at least is in the policy wherever there is TLS

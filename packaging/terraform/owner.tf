@@ -1,4 +1,4 @@
-# Who launches the instances and replaces them: an Auto Scaling group or an EC2 Fleet, over every type and subnet.
+# The owner, which launches and replaces the instances: an Auto Scaling group or an EC2 Fleet.
 
 locals {
   is_group = var.owner == "auto-scaling-group"
@@ -38,7 +38,7 @@ resource "aws_autoscaling_group" "this" {
     }
   }
 
-  # A new version of the launch template reaches the instances one after another.
+  # The instances get a new version of the launch template one after another.
   instance_refresh {
     strategy = "Rolling"
     preferences {
@@ -55,7 +55,7 @@ resource "aws_autoscaling_group" "this" {
     }
   }
 
-  # An instance that cannot read its group, or is in no target group that can be reached, would be of no use.
+  # Without permissions or a reachable target group an instance would be useless.
   depends_on = [aws_iam_role_policy.this, aws_lb_listener.this, terraform_data.zones]
 }
 
@@ -113,9 +113,9 @@ resource "aws_ec2_fleet" "this" {
   tags = merge(var.tags, { Name = var.name })
 
   lifecycle {
-    # While a member is under notice spot-relay keeps the fleet's own capacity in the tag, and raises the capacity itself. It
-    # sets the policy to "no-termination" meanwhile: put back too early, it would end a member.
-    # What EC2 fills in by itself is no reason to replace the fleet: that would take every instance with it.
+    # While a member has a notice spot-relay keeps the fleet's own capacity in the tag, raises the capacity, and sets
+    # the policy to "no-termination". If Terraform put that back too early a member would be terminated. Values that EC2
+    # fills in must not replace the fleet, because that would terminate every instance.
     ignore_changes = [
       tags["spot-relay:base-capacity"], tags_all["spot-relay:base-capacity"],
       excess_capacity_termination_policy, valid_from, terminate_instances_with_expiration, on_demand_options,

@@ -1,5 +1,5 @@
-# Who reaches whom: the world the load balancer, the load balancer the instances, the instances AWS's endpoints. The
-# metadata, DNS and the clock are not subject to security groups.
+# Allowed connections: from the world to the load balancer, from there to the instances, from there to AWS's endpoints.
+# Security groups do not apply to the metadata, DNS and the clock.
 
 resource "aws_security_group" "load_balancer" {
   name_prefix = "${var.name}-load-balancer-"
@@ -13,7 +13,7 @@ resource "aws_security_group" "load_balancer" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "load_balancer" {
-  # checkov:skip=CKV_AWS_260:who reaches the load balancer is the caller's decision, and has no default
+  # checkov:skip=CKV_AWS_260:the caller decides who reaches the load balancer; there is no default
   for_each = {
     for pair in setproduct(var.ingress_cidr_blocks, local.listen_ports) : "${pair[0]} ${pair[1]}" => { block = pair[0], port = pair[1] }
   }

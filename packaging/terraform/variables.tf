@@ -1,4 +1,4 @@
-# What the user decides. Everything else follows from it, and is told by outputs.tf.
+# The user's decisions. Everything else follows from them, and outputs.tf shows it.
 
 variable "name" {
   description = "Name of the fleet and beginning of every name in it."
@@ -261,7 +261,7 @@ variable "user_data" {
   }
 }
 
-# Who launches and replaces the instances.
+# The owner, which launches and replaces the instances.
 
 variable "owner" {
   description = "\"auto-scaling-group\", or \"ec2-fleet\" (of type maintain). A group is the better choice for nearly everybody: it registers its instances, scales, and needs fewer rights."

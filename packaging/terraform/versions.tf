@@ -1,5 +1,5 @@
 terraform {
-  # Validations that look at other variables.
+  # Validations that refer to other variables need this version.
   required_version = ">= 1.9"
 
   required_providers {

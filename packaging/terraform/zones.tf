@@ -1,5 +1,5 @@
-# The zones of the subnets. A target in a zone that the load balancer is not enabled for gets no request, ever; and two
-# subnets of one zone are one Spot pool, which an EC2 Fleet takes once.
+# The zones of the subnets. A target in a zone that is not enabled for the load balancer gets no requests. Two subnets
+# of one zone are one Spot pool, which an EC2 Fleet accepts only once.
 
 data "aws_subnet" "load_balancer" {
   count = length(var.load_balancer_subnet_ids)
@@ -17,7 +17,7 @@ locals {
   zones_not_served    = setsubtract(local.instance_zones, local.load_balancer_zones)
 }
 
-# Looked at before anything is made.
+# Checked before anything is made.
 resource "terraform_data" "zones" {
   lifecycle {
     precondition {

@@ -1,4 +1,4 @@
-# What the module makes of its variables, with a provider that asks nobody. `terraform test` in the module's directory.
+# The module's plans for its variables, with a mock provider. Run `terraform test` in the module's directory.
 
 mock_provider "aws" {
   mock_data "aws_partition" {

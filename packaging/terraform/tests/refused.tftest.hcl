@@ -1,4 +1,4 @@
-# What the module refuses, before anything is made.
+# Variables that the module refuses before it makes anything.
 
 mock_provider "aws" {}
 

@@ -1,6 +1,6 @@
-# A Spot fleet as an Auto Scaling group behind an ALB, in the account's default VPC, on Amazon Linux 2023: the one that
-# the tutorial (docs/tutorial.md) walks through. Nothing is baked: each instance installs nginx and spot-relay at
-# its first boot. For production bake an image (packaging/ami), so that a successor serves sooner.
+# A Spot fleet as an Auto Scaling group behind an ALB, in the account's default VPC, on Amazon Linux 2023, as in the
+# tutorial (docs/tutorial.md). Each instance installs nginx and spot-relay at its first boot. For production build an
+# image (packaging/ami), so that a successor serves sooner.
 
 terraform {
   required_version = ">= 1.9"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A web server whose page says which instance answered.
+# A web server whose page names the instance that answered.
 set -eu
 dnf install -yq nginx
 token=$(curl -fsS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)

@@ -1,5 +1,5 @@
-# A Spot fleet as an EC2 Fleet of type maintain behind an NLB, over an image that has spot-relay and the service in it
-# (packaging/ami). The fleet knows no target group: spot-relay registers each instance once it answers.
+# A Spot fleet as an EC2 Fleet of type maintain behind an NLB, from an image with spot-relay and the service
+# (packaging/ami). The fleet has no target group: spot-relay registers each instance once it answers.
 
 terraform {
   required_version = ">= 1.9"
