@@ -1,9 +1,9 @@
-//! This instance's way into its target groups: at a boot where `[arrive]` says so, or back after it was to go and lives on.
+//! Brings this instance into its target groups: at a boot, if `[arrive]` says so, or after an interruption it survived.
 //!
-//! As the handover: [`Arrival::due`] says which calls to begin now, [`Arrival::answered`] takes what came back; no clock, no
-//! network, no randomness. There is no deadline: what fails is tried again with pauses that grow to minutes. Invariants:
-//! nothing is registered before the application is ready; a capacity that was raised is put back, and the mark of one that
-//! goes is taken off, whatever else fails; nobody but this instance itself is ever terminated.
+//! It works as a handover does: [`Arrival::due`] says which calls to begin now, [`Arrival::answered`] takes the
+//! answers; no clock, no network, no randomness. There is no deadline: a failed call is tried again, with pauses that
+//! grow to minutes. Invariants: nothing is registered before the application is ready. Raised capacity is put back and
+//! the leaving tag is deleted, whatever else fails. No other instance is ever terminated.
 
 mod capacity;
 mod course;
@@ -34,23 +34,24 @@ use ready::Ready;
 use rejoin_group::RejoinGroup;
 use serve::Serve;
 
-/// An arrival holds up what AWS announces for so long after it has begun to register, and since its beginning: where it is not
-/// healthy then it may never be.
+/// The longest time after the first registration for which a recommendation or a scheduled event waits for this
+/// arrival: targets that are not healthy by then may never be.
 const HOLDS_UP_REGISTERED: Duration = Duration::from_secs(2 * 60);
-/// A target group that is gone is looked for under its name after this pause.
+/// A target group that is gone is looked for again under its name after this pause.
 const LOOKED_FOR_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The longest such wait since the beginning of the arrival.
 const HOLDS_UP_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// The reason for an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// Into the target groups that the configuration lists.
+    /// Registers this instance in the target groups that the configuration lists.
     Arrive,
-    /// Back to where it was before a handover.
+    /// Brings this instance back to where it was before a handover.
     Reinstate,
     /// This instance stays out; only what the handover left elsewhere is put right.
     StayOut,
-    /// It has handed over: its own end.
+    /// This instance has handed over, and terminates itself.
     Terminate,
 }
 
@@ -58,27 +59,27 @@ pub struct Arrival {
     errand: Errand,
     identity: Identity,
     duties: Duties,
-    /// The target groups in which only others, who know the server ids, can register this instance.
+    /// The target groups that need a QuicServerId: spot-relay cannot register this instance there.
     left_to_others: Vec<TargetGroupArn>,
     /// Remarks for a person, each once.
     remarks: Vec<String>,
     milestones: Vec<Milestone>,
     finished: bool,
-    /// A handover that is only announced waits no longer than this.
+    /// A recommendation or a scheduled event waits for this arrival until then at most.
     holds_up_until: BootInstant,
     /// The last instant at which due calls were asked for.
     asked_at: BootInstant,
 }
 
 impl Arrival {
-    /// At a boot: the target groups are to be found out.
+    /// Begins an arrival at a boot, which looks for the target groups first.
     pub fn arrive(identity: Identity, readiness: Readiness, now: BootInstant) -> Arrival {
         let mut arrival = Arrival::new(Errand::Arrive, identity, readiness, now);
         arrival.duties.find = Some(FindTargetGroups::new(arrival.attempts(DutyId::FindTargetGroups, "find", now)));
         arrival
     }
 
-    /// After a handover, which knew these registrations and this plan.
+    /// Begins an arrival after a handover that knew these registrations and this plan.
     pub fn after_handover(
         errand: Errand,
         identity: Identity,
@@ -146,12 +147,12 @@ impl Arrival {
         self.errand
     }
 
-    /// The places in which this instance is registered or is about to be: what a notice that comes now has to leave.
+    /// The registrations that exist or are about to: a notice that comes now has to leave them.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
         self.duties.serves.iter().filter(|it| it.is_begun()).map(Serve::registration)
     }
 
-    /// True if a call was made that registers this instance, answered or not: AWS may still be at it.
+    /// Tells whether a call that registers this instance was made, answered or not: AWS may still carry it out.
     pub fn may_be_registering(&self) -> bool {
         self.duties.serves.iter().any(Serve::is_begun)
             || self.duties.rejoin_group.as_ref().is_some_and(RejoinGroup::may_attach)
@@ -167,7 +168,7 @@ impl Arrival {
         self.finished
     }
 
-    /// Nothing of what was there before is gone or refuses this instance.
+    /// Tells whether this instance is back in its group and in every target group that it left.
     pub fn is_wholly_back(&self) -> bool {
         self.finished
             && self.left_to_others.is_empty()
@@ -205,23 +206,23 @@ impl Arrival {
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(Duration::MAX), call }).collect()
     }
 
-    /// Takes the answer to a call that [`Arrival::due`] gave out. Returns the failure if it is one that is tried again and
-    /// the first of its kind.
+    /// Takes the answer to a call that [`Arrival::due`] gave out. Returns the failure if a person is to be told of it:
+    /// the first in a row.
     pub fn answered(&mut self, now: BootInstant, id: DutyId, answer: Answer) -> Option<Failure> {
         let duty = self.duties.list_mut().find(|duty| duty.attempts().duty == id)?;
         let (news, failure) = duty::take(duty, now, &mut Situation { now }, answer);
         self.remarks.extend(news.remarks);
         self.serve(news.wanted, now);
         if news.is_gone && self.errand == Errand::Arrive {
-            // Another one may stand under the same name.
+            // A new target group may have the same name.
             let at = now + LOOKED_FOR_AGAIN_AFTER;
             self.duties.find = Some(FindTargetGroups::new(self.attempts(DutyId::FindTargetGroups, "find", at)));
         }
         failure
     }
 
-    /// The target groups in which this instance is to serve. One that is gone is no place to arrive in; of a comeback
-    /// it is told.
+    /// The target groups in which this instance is to serve. An arrival leaves out those that are gone; a comeback
+    /// tells of them.
     fn places(&self) -> impl Iterator<Item = &Serve> {
         let counts = |it: &&Serve| self.errand != Errand::Arrive || !it.is_gone();
         self.duties.serves.iter().filter(|it| self.duties.lets_register_in(it)).filter(counts)
@@ -230,7 +231,7 @@ impl Arrival {
     fn finish(&mut self, now: BootInstant) {
         let duties = &self.duties;
         let registers = duties.lets_register();
-        // Back in a zone that no load balancer serves is back where it was; it is no arrival in service.
+        // A comeback into a zone that no load balancer serves is complete; an arrival there is not in service.
         let is_back = |it: &Serve| it.is_over() || (self.errand == Errand::Reinstate && it.is_unserved());
         if self.finished || duties.are_open() || !self.places().all(is_back) {
             return;

@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::core::model::BootInstant;
 use crate::core::notice::plausible;
 
-/// A date has whole seconds and has travelled; two that lie further apart than this disagree.
+/// Two dates disagree if they lie further apart than this: a date has whole seconds, and travels for a while.
 const AGREEMENT: Duration = Duration::from_secs(5);
-/// AWS's time does not jump. A date that contradicts what is believed is doubted for so long, however often it is told.
+/// A date that contradicts the believed time is doubted for this long, however often it comes: AWS's time never jumps.
 const DOUBTED_FOR: Duration = Duration::from_secs(3);
 
 /// This machine's clocks at one moment.
@@ -24,7 +24,7 @@ pub(crate) struct Clocks {
     pub boot: BootInstant,
 }
 
-/// AWS's time, as far as it is believed: its distance from the boot clock.
+/// AWS's time as far as it is believed, as its distance from the boot clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AwsTime {
     believed: Option<SignedDuration>,
@@ -58,7 +58,7 @@ impl AwsTime {
         is_believed
     }
 
-    /// AWS has refused a signature, so the date that was doubted is right and what was believed is wrong.
+    /// Believes the doubted date: AWS has refused a signature, so the time believed so far is wrong.
     pub(crate) fn confirm(&mut self) {
         if let Some(doubted) = self.doubted.take() {
             self.believed = Some(doubted.distance);
@@ -75,7 +75,7 @@ impl AwsTime {
         self.believed.is_some()
     }
 
-    /// AWS's time by all that is believed; the wall clock before any date was.
+    /// AWS's time as far as it is believed; the wall clock before any date is believed.
     pub(crate) fn now(&self, now: Clocks) -> Timestamp {
         let told = self.believed.and_then(|distance| at_distance(distance, now.boot));
         told.unwrap_or(now.wall)

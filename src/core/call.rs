@@ -1,7 +1,7 @@
 //! The exchange between core and daemon: calls and their answers.
 //!
-//! A variant bears the name of its API action where it is one exchange. Data only: who decides is the core, who performs is
-//! the daemon.
+//! A variant that is one exchange has the name of its API action. These are data: the core decides, the daemon
+//! performs.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,11 +18,11 @@ use crate::core::plan::{FleetKind, Plan};
 use crate::core::retry::{Failure, FailureKind};
 use crate::core::words::words;
 
-/// The launch that waits for the group's settings waits no longer.
+/// The limit of a look at a group's settings, for which a launch waits.
 const SETTINGS_LIMIT: Duration = Duration::from_secs(2);
-/// One call's limit; shorter when the deadline is nearer.
+/// The limit of one call; shorter when the deadline is nearer.
 pub const CALL_LIMIT: Duration = Duration::from_secs(3);
-/// A look-up's limit: it may ask page by page.
+/// The limit of a look-up, which may ask page by page.
 pub(crate) const LOOK_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The limit of a call that answers once the launch has been made, which takes seconds.
 pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
@@ -30,14 +30,13 @@ pub const LAUNCH_LIMIT: Duration = Duration::from_secs(20);
 /// A call that is to be begun now, or a look at something local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Finds this instance's targets among the target groups named, or where the configuration says (everywhere, if it says
-    /// nothing).
+    /// Finds this instance's targets in the target groups `among`; without them where the configuration says, else
+    /// everywhere.
     FindRegistrations {
         among: Option<Vec<TargetGroupArn>>,
     },
     FindPlan,
-    /// The Auto Scaling group that holds this instance, by its tag and whoever launches a successor, with the hooks
-    /// that it has now.
+    /// Finds the Auto Scaling group that the tags name, with its present hooks, whoever launches a successor.
     FindGroup,
     DeregisterTargets {
         target_group: TargetGroupArn,
@@ -49,8 +48,7 @@ pub enum Call {
         targets: Vec<Target>,
         zone: TargetZone,
     },
-    /// Asks for these targets alone, a row each, also for one that is not in the group; without any, for every target of the
-    /// group.
+    /// Asks for a row for each of these targets, in the group or not; without any, for every target of the group.
     DescribeTargetHealth {
         target_group: TargetGroupArn,
         targets: Vec<Target>,
@@ -70,7 +68,7 @@ pub enum Call {
     LaunchInstances {
         group: String,
         client_token: String,
-        /// One instance, in the group's units.
+        /// The capacity of one instance in the group's units.
         capacity: i32,
         /// AWS takes one zone, and wants it named where the group has several.
         availability_zone: Option<String>,
@@ -91,10 +89,10 @@ pub enum Call {
     DescribeFleetMembers {
         kind: FleetKind,
         fleet_id: String,
-        /// The weight of a member depends on it.
+        /// The unit on which a member's weight depends.
         unit: CapacityUnit,
     },
-    /// Also those that it has lost.
+    /// Describes every instance that the fleet has launched, also those that it has lost.
     DescribeInstancesOfFleet {
         kind: FleetKind,
         fleet_id: String,
@@ -151,8 +149,8 @@ pub enum Call {
     LookAtReadiness(Readiness),
     /// Describes the target groups that the configuration lists, with this instance's targets in them.
     FindTargetGroups,
-    /// The settings that decide whether the group is asked at all and in which way, and whether it holds this instance: all of
-    /// that may have changed since it was looked up.
+    /// Reads the settings that decide how the group is asked, and its members, which may have changed since the
+    /// look-up.
     DescribeGroupSettings {
         group: String,
         asks_hooks: bool,
@@ -199,11 +197,11 @@ pub enum Answer {
     Accepted,
     Registrations {
         found: Vec<Registration>,
-        /// Target groups of which AWS does not tell whether this instance is in them.
+        /// The target groups of which AWS does not tell whether this instance is in them.
         unclear: Vec<TargetGroupArn>,
-        /// Target groups that the configuration names and AWS does not know.
+        /// The target groups that the configuration names and AWS does not know.
         missing: Vec<String>,
-        /// The failure of one group of several, of which AWS may tell in a moment.
+        /// The failure of the look at one group of several; AWS may tell of it in a moment.
         untold: Option<Box<Failure>>,
     },
     Plan(Box<Plan>),
@@ -212,22 +210,22 @@ pub enum Answer {
     /// `None`: AWS knows no such fleet.
     Fleet(Option<Box<Fleet>>),
     FleetMembers(Vec<FleetMember>),
-    /// Their Spot requests could not be read, because of this: which of them AWS takes their marks alone tell.
+    /// The members of a fleet whose Spot requests could not be read: only the leaving tags show which AWS takes.
     FleetMembersByMarks {
         members: Vec<FleetMember>,
         failure: Failure,
     },
     Launched(Launched),
     Instances(Vec<Instance>),
-    /// The end of a command, in words.
+    /// The end of a command; `how` is in words.
     Hook {
         succeeded: bool,
         how: String,
     },
     TargetGroups {
-        /// This instance as it is to be registered in each.
+        /// The registrations to make, one for each group.
         wanted: Vec<Registration>,
-        /// Listed, and there is no such group that could hold it.
+        /// The listed groups that do not exist or cannot hold this instance.
         missing: Vec<String>,
     },
     /// `None`: there is no such group.
@@ -238,7 +236,7 @@ pub enum Answer {
         /// `None`: not asked for, or not told.
         termination_hooks: Option<Vec<LifecycleHook>>,
     },
-    /// Tells whether nothing is raised any more.
+    /// `is_back` tells whether no capacity is raised any more.
     Capacity {
         is_back: bool,
     },
@@ -246,7 +244,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The group as it is now, where the answer tells.
+    /// The present state of the group, if the answer tells it.
     pub(crate) fn current(&self) -> Option<&GroupState> {
         match self {
             Answer::GroupState(current) | Answer::GroupSettings { current, .. } => current.as_ref(),
@@ -254,7 +252,7 @@ impl Answer {
         }
     }
 
-    /// AWS had too many calls: of this one, or of those that it made for it.
+    /// Tells whether AWS throttled this call, or a call that AWS made on behalf of it.
     pub(crate) fn is_throttled(&self) -> bool {
         match self {
             Answer::Failed(failure) => failure.kind == FailureKind::Throttled,
@@ -264,7 +262,7 @@ impl Answer {
     }
 }
 
-/// For people: the API's action and what it is about.
+/// Shows a person the API action and its subject.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -332,7 +330,7 @@ fn ports(targets: &[Target]) -> String {
 }
 
 impl Call {
-    /// Tells whether it changes something at AWS; whatever else is under way may be left to itself.
+    /// Tells whether the call changes something at AWS; any other call under way may be abandoned.
     pub(crate) fn writes(&self) -> bool {
         !matches!(
             self,
@@ -355,8 +353,8 @@ impl Call {
         )
     }
 
-    /// At most what is left. Look-ups ask page by page, and all target groups take as long as they take; everything else
-    /// is one exchange.
+    /// The time limit of the call, at most `left`. A look-up asks page by page, a look into all target groups has no
+    /// limit of its own, and everything else is one exchange.
     pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
             Call::FindRegistrations { among: None } => left,

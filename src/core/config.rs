@@ -1,7 +1,7 @@
 //! Settings: the TOML file of the contract, every key optional. Pure: text in, settings or an error out.
 //!
-//! Invariant: an unknown key, a bad value or a bad duration is an error that names file, line, column and key and says what
-//! would be right; nothing that this version does not do is accepted silently.
+//! Invariant: an unknown key, a bad value or a bad duration is an error. It names file, line, column and key, and says
+//! what would be right. Nothing that this version does not do is accepted silently.
 
 mod aws_name;
 mod keys;
@@ -24,10 +24,10 @@ pub use unwise::Unwise;
 pub use wrong::ConfigError;
 
 impl Config {
-    /// Reads the text of `file`, whose name only serves the error.
+    /// Reads the text of `file`; the name is only used in errors.
     ///
     /// # Errors
-    /// No TOML, an unknown key, a value of a wrong kind or out of its range: all of them that are in the text.
+    /// Everything that is wrong in the text: no TOML, an unknown key, a value of a wrong kind or out of its range.
     pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
         read::read(text, file)
     }

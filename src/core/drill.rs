@@ -1,6 +1,6 @@
 //! A drill before it begins: its steps, its calls, its costs, and the reasons against it, from what a survey found.
 //!
-//! Invariant: what is said here of the handover is what the handover does; a test of the real binary compares the calls.
+//! Invariant: the handover does what is said here; a test of the real binary compares the calls.
 
 use crate::core::config::{Leave, When};
 use crate::core::handover::{LookedUp, OnNotice, asked_in_a_drill};
@@ -29,7 +29,7 @@ pub struct Survey {
     pub not_in_the_policy: Vec<&'static str>,
 }
 
-/// The targets of a target group that are healthy and not this instance.
+/// The other targets that serve in a target group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTargets {
     pub name: String,
@@ -63,7 +63,7 @@ impl Survey {
             |ports: Vec<String>| format!("port{} {}", if ports.len() == 1 { "" } else { "s" }, ports.join(", "));
         let named =
             |it: &&Registration| format!("{}: {}", it.name(), ports(it.ports().iter().map(u16::to_string).collect()));
-        // Others alone know the server ids.
+        // spot-relay knows no server ids, so it registers nobody in such groups.
         let registrable = || registrations.iter().filter(|it| !it.needs_server_id);
         let plan = self.known.plan.as_ref();
         let asked = plan.map(|plan| asks(plan, &self.leave)).unwrap_or_default();
@@ -152,7 +152,7 @@ impl Survey {
         std::iter::once(fewer).chain(stays).chain(unprotected).chain(self.late_returns()).collect()
     }
 
-    /// AWS takes an address back only when it has drained to the end (docs/aws.md 3).
+    /// Tells which target groups take an address back only when it has drained to the end (docs/aws.md 3).
     fn late_returns(&self) -> impl Iterator<Item = String> {
         let slow = self.known.registrations.iter().flatten().filter(|it| it.drains_to_the_end());
         slow.map(|it| {
@@ -186,7 +186,7 @@ impl Survey {
         obstacles
     }
 
-    /// Lists the reasons against it that can be overruled.
+    /// Lists the reasons against the drill that a person can overrule.
     pub fn objections(&self) -> Vec<String> {
         let alone = self.others.iter().filter(|others| others.healthy == 0);
         let mut objections: Vec<String> = alone
@@ -228,7 +228,7 @@ impl Survey {
         }
     }
 
-    /// A drill asks nothing of a group that launches by itself, and takes nobody out of it.
+    /// The group that launches by itself: a drill asks it for nothing, and takes nobody out of it.
     fn group_that_it_stays_in(&self) -> Option<&AutoScalingGroup> {
         match &self.known.plan {
             Some(Plan::Group { group, how: GroupRequest::Observe }) => Some(group),
@@ -260,7 +260,7 @@ impl Survey {
     }
 }
 
-/// Tells whether the owner launches a successor in a drill: one that launches by itself does so at a real signal only.
+/// Tells whether the owner launches a successor in a drill: an owner that launches by itself waits for a real signal.
 fn launches_in_a_drill(plan: &Plan) -> bool {
     let observes =
         matches!(plan, Plan::Group { how: GroupRequest::Observe, .. } | Plan::Fleet { how: FleetRequest::Observe, .. });

@@ -1,7 +1,7 @@
-//! A duty: one thing to see through by calls. It says which call it wants and takes the answer; what is common to all duties
-//! stands here once: pauses, calls in flight, wake-ups, and the failures that a person is told of.
+//! A duty: one thing to see through by calls. It says which call it wants, and takes the answer. This module holds what
+//! all duties share: pauses, calls in flight, wake-ups, and the failures to tell a person.
 //!
-//! A handover and a comeback are lists of duties. Invariant: one call in flight a duty.
+//! A handover and a comeback are lists of duties. Invariant: a duty has one call in flight at most.
 
 mod attempts;
 mod id;
@@ -39,12 +39,12 @@ pub(crate) trait Duty<C: Course> {
 
     fn attempts_mut(&mut self) -> &mut Attempts;
 
-    /// No call of it is to come.
+    /// Tells whether the duty makes no further call.
     fn is_over(&self) -> bool {
         self.attempts().is_over()
     }
 
-    /// Takes in the situation before a call is due: what the others have done may change what this duty wants, and when.
+    /// Considers the situation before a call is due: other duties may have changed what this one wants, and when.
     fn consider(&mut self, _situation: &mut C::Situation<'_>) {}
 
     /// The call to begin now; it is asked for only when one is due.
@@ -53,7 +53,7 @@ pub(crate) trait Duty<C: Course> {
     /// Takes an answer, and sets when the next call is due.
     ///
     /// # Errors
-    /// The answer has failed the duty, or does not fit: the call is made again after a pause.
+    /// An answer that is a failure, or does not fit: the call is made again after a pause.
     fn take(&mut self, situation: &mut C::Situation<'_>, answer: Answer) -> Result<C::News, Answer>;
 
     /// The instant at which the next call is due, if one is to come; where there are several instants, the first after
@@ -68,7 +68,7 @@ pub(crate) trait Duty<C: Course> {
     }
 }
 
-/// The duty keeps its attempts in a field of that name.
+/// Implements the two accessors of a duty that keeps its attempts in the field `attempts`.
 macro_rules! its_attempts {
     () => {
         fn attempts(&self) -> &Attempts {
@@ -121,14 +121,14 @@ pub(crate) fn wake<'a, C: Course + 'a>(
     duties.into_iter().filter_map(|duty| duty.wake(asked_at)).filter(|instant| *instant > asked_at).min()
 }
 
-/// Some duties of one kind as items of the list.
+/// Turns duties of one kind into items of the list.
 pub(crate) fn each<'a, C: Course + 'a, D: Duty<C> + 'a>(
     duties: impl IntoIterator<Item = &'a D>,
 ) -> impl Iterator<Item = &'a dyn Duty<C>> {
     duties.into_iter().map(|duty| duty as &dyn Duty<C>)
 }
 
-/// The same as [`each`], to be changed.
+/// Mutable form of [`each`].
 pub(crate) fn each_mut<'a, C: Course + 'a, D: Duty<C> + 'a>(
     duties: impl IntoIterator<Item = &'a mut D>,
 ) -> impl Iterator<Item = &'a mut dyn Duty<C>> {

@@ -1,7 +1,7 @@
-//! One incident: what the signals of one interruption have in common, how far this instance is in it, and what is kept of it.
+//! One incident: what the signals of one interruption have in common, the progress of its handover, and the record.
 //!
-//! The life owns it and lends it to its handover; `handover.json`, the status, the log, the webhook and the hooks are
-//! told from it. It keeps what nobody can look up again. Data, and conclusions from it; who writes it down is an edge.
+//! The life owns it and lends it to its handover. `handover.json`, the status, the log, the webhook and the hooks show
+//! it. It keeps what nobody can look up again. This is data, with conclusions from it; an edge writes the file.
 
 mod about;
 mod launch_step;
@@ -29,7 +29,7 @@ pub use phase::{Closed, Outcome, Phase, Takes};
 pub use registrations::Registrations;
 use schema::Schema;
 
-/// An incident is fixed at its first sight, but for what a later signal adds, and for how far it is.
+/// An incident is fixed at its first sight, except for its progress and for what a later signal adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// The number of this layout.
@@ -40,17 +40,17 @@ pub struct Incident {
     /// The Auto Scaling group takes this instance out of service, whatever signal came first: nobody asks for a successor,
     /// and nothing brings the instance back.
     pub group_takes: Option<Takes>,
-    /// The notice's time, or a scheduled event's, where it had one.
+    /// The notice's time, if it had one that can be read.
     pub time: Option<Timestamp>,
     /// The id of a scheduled event.
     pub event: Option<String>,
-    /// The boot in which it began, where the machine has rebooted since: its client tokens stay the same.
+    /// The boot in which the incident began, if the machine has rebooted since: its client tokens stay the same.
     pub first_boot: Option<String>,
     /// Its beginning by AWS's clock.
     pub begun_at: Timestamp,
     /// Its beginning on the boot clock of the incident's boot, as the milestones' instants.
     pub begun: BootInstant,
-    /// The deadline. For a recommendation a successor is waited for until then.
+    /// The deadline. After a recommendation the successor is waited for until then.
     pub deadline: BootInstant,
     #[serde(flatten)]
     pub phase: Phase,
@@ -58,32 +58,32 @@ pub struct Incident {
     pub leaving_since: Option<BootInstant>,
     pub registrations: Registrations,
     pub plan: Option<Plan>,
-    /// The plan was made before the first signal: what it names as members is no successor, whichever process goes on.
+    /// The plan was made before the first signal: its members are no successors, for later processes too.
     pub planned_before: bool,
-    /// No weaker signal came before the notice, which could have had a successor launched.
+    /// The notice came first: no weaker signal before it can have had a successor launched.
     pub begun_by_notice: bool,
     /// Target groups that the configuration names and AWS does not know: no handover is complete with them.
     pub missing: Vec<String>,
-    /// Target groups of which AWS does not tell whether this instance is in them.
+    /// The target groups of which AWS does not tell whether this instance is in them.
     pub unclear: Vec<TargetGroupArn>,
-    /// Target groups that the owner had, has no more, and has taken this instance out of.
+    /// The target groups that the owner no longer has, and has taken this instance out of.
     #[serde(default)]
     pub swapped_out: Vec<TargetGroupArn>,
-    /// Hooks that have ended: the process after this one does not run them again.
+    /// The hooks that have ended: the next process does not run them again.
     pub hooks_ended: Vec<HookKind>,
-    /// The launch that was asked for last: the process after this one goes on there.
+    /// The last launch that was requested: the next process goes on there.
     pub launch: Option<LaunchStep>,
     /// A handover by recommendation has taken place in this boot.
     pub recommended: bool,
-    /// Its group was to launch before this instance leaves, answered or not, whatever came then.
+    /// The group was to launch a successor before this instance leaves, whether or not AWS has answered.
     pub launched_first: bool,
-    /// The successors of the incident before this one in the same boot: none of them is this one's, however young.
+    /// The successors of the incident before this one in the same boot: none of them is a successor of this one.
     #[serde(default)]
     pub successors_before: BTreeSet<InstanceId>,
     pub milestones: Vec<Milestone>,
     /// `None` while its handover goes on.
     pub outcome: Option<Outcome>,
-    /// This process's part.
+    /// The way in which this process took the incident up.
     #[serde(skip)]
     pub start: Start,
     /// The number of milestones that the daemon has told.
@@ -95,7 +95,7 @@ pub struct Incident {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     pub identity: Identity,
-    /// The signal that the owner goes by: also a recommendation that stands beside a scheduled event.
+    /// The signal that the owner acts on: a recommendation, if one stands beside a scheduled event.
     pub owner_sees: Signal,
     /// The code of a scheduled event.
     pub event_code: Option<String>,
@@ -103,28 +103,28 @@ pub struct Start {
     pub clocks: (Timestamp, BootInstant),
     /// A member launched before this is no successor: AWS's time at the first signal of this incident, less some slack.
     pub successors_since: Option<Timestamp>,
-    /// No process of ours can have launched for this incident before this: what a client token brings that is older was
-    /// launched for another incident, whose record is lost. `None` where the token is known to be this incident's, or
-    /// the time is not sure.
+    /// The earliest time at which a process of ours can have launched for this incident. If a client token brings an
+    /// older instance, that was launched for another incident, whose record is lost. `None` if the token is known to be
+    /// this incident's, or the time is not sure.
     pub launches_since: Option<Timestamp>,
     pub earlier: Earlier,
-    /// An arrival was broken off for this handover. Until this instant a registration or an attachment that it asked for may
-    /// still take effect.
+    /// This handover has broken off an arrival. Until this instant a registration or an attachment that the arrival
+    /// asked for may still take effect.
     pub arrival_lands_by: Option<BootInstant>,
-    /// This process has told that it has handed over completely: what is still so is told no more.
+    /// This process has reported a complete handover: milestones that still hold are not told again.
     pub has_handed_over: bool,
-    /// A weaker signal may have had a successor launched, under the same incident: ask for it again before leaving.
+    /// A weaker signal of this incident may have had a successor launched: it is asked for again before leaving.
     pub serve_on: bool,
 }
 
-/// The past of this part of a handover.
+/// The earlier parts of a handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Earlier {
     #[default]
     Nothing,
-    /// An earlier part of this boot may have begun it already.
+    /// The handover may have begun earlier in this boot.
     Perhaps,
-    /// The process before this one has.
+    /// The process before this one has begun the handover.
     Restart,
 }
 
@@ -135,7 +135,7 @@ impl Start {
 }
 
 impl Incident {
-    /// An incident that nothing is known of but its signal.
+    /// Makes an incident of which only the signal is known.
     pub fn new(id: IncidentId, signal: Signal, deadline: BootInstant, start: Start) -> Incident {
         let (begun_at, begun) = start.clocks;
         Incident {
@@ -170,8 +170,8 @@ impl Incident {
         }
     }
 
-    /// The same in the boot after a reboot, whose clock is another one: what came before counts as of its first instant. What
-    /// was done on this machine is not done any more, and what was done at AWS is.
+    /// The incident in the boot after a reboot, which has another clock: earlier milestones count as of its first
+    /// instant. The reboot has undone what was done on this machine; what was done at AWS stays.
     pub(crate) fn after_reboot(self, boot_id: String, booted_at: Timestamp, deadline: BootInstant) -> Incident {
         let first_boot = self.first_boot.or(Some(self.id.boot_id));
         let is_at_aws = |milestone: &Milestone| milestone.milestone != MilestoneKind::Quiet;
@@ -189,14 +189,14 @@ impl Incident {
         }
     }
 
-    /// The target groups of which it is not known whether this instance is in them.
+    /// The unclear target groups in which no registration was found since.
     pub(crate) fn unclear_groups(&self) -> impl Iterator<Item = &TargetGroupArn> {
         let is_known =
             |unclear: &TargetGroupArn| self.registrations.known().iter().any(|it| it.target_group == *unclear);
         self.unclear.iter().filter(move |unclear| !is_known(unclear))
     }
 
-    /// Notes how the group lists this instance now, so that its return can tell what it has lost by leaving.
+    /// Notes whether this instance is protected from scale-in now: its return tells what it has lost by leaving.
     pub(crate) fn is_shown(&mut self, members: &[GroupMember]) {
         let is_ours = |member: &&GroupMember| member.instance_id == self.id.instance_id;
         let (Some(now), Some(Plan::Group { group, .. })) = (members.iter().find(is_ours), &mut self.plan) else {
@@ -221,17 +221,17 @@ impl Incident {
         self.group_takes.is_some()
     }
 
-    /// The group terminates this instance, and nothing that AWS has announced ends it at a known time.
+    /// Tells whether the group terminates this instance, and no notice says when it ends.
     pub(crate) fn ends_by_group(&self) -> bool {
         self.is_terminating() && self.signal != Signal::Notice
     }
 
-    /// A deadline that is one: none while no interruption is announced.
+    /// The deadline, if an interruption is announced.
     pub(crate) fn announced_deadline(&self) -> Option<BootInstant> {
         (!self.is_open()).then_some(self.deadline)
     }
 
-    /// The same instant by AWS's clock.
+    /// The announced deadline by AWS's clock.
     pub fn deadline_by_aws(&self) -> Option<Timestamp> {
         let (aws, boot) = self.start.clocks;
         let deadline = self.announced_deadline()?;
@@ -253,33 +253,33 @@ impl Incident {
         }
     }
 
-    /// AWS's time at its beginning was by a clock in doubt; this is the right one.
+    /// Corrects AWS's time, which was in doubt when the incident began.
     pub(crate) fn correct_time(&mut self, aws_now: Timestamp, now: BootInstant) {
         self.start.clocks = (aws_now, now);
         self.begun_at = aws_now.saturating_sub(now.since(self.begun)).unwrap_or(aws_now);
     }
 
-    /// AWS's time of an instant, by the clocks at its beginning.
+    /// AWS's time of an instant, by the clocks at the beginning of the incident.
     pub(crate) fn aws_time_of(&self, instant: BootInstant) -> Timestamp {
         self.begun_at.saturating_add(instant.since(self.begun)).unwrap_or(self.begun_at)
     }
 }
 
-/// Its phase.
+/// The phase.
 impl Incident {
-    /// This instance begins to leave its target groups.
+    /// Begins to leave the target groups.
     pub(crate) fn leave(&mut self, now: BootInstant) {
         self.leaving_since.get_or_insert(now);
         self.phase = Phase::Leaving;
     }
 
-    /// Its handover was over, and is not any more.
+    /// Goes on with a handover that was over.
     pub(crate) fn go_on_again(&mut self) {
         self.outcome = None;
         self.phase = Phase::Leaving;
     }
 
-    /// Its handover is over.
+    /// Ends the handover.
     pub(crate) fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.phase = Phase::Left;
@@ -307,7 +307,7 @@ impl Incident {
         matches!(self.phase, Phase::ComingBack | Phase::Closed(_))
     }
 
-    /// Its handover came to its own end, complete or not: nobody withdrew what it was about.
+    /// Tells whether the handover came to its own end, complete or not: no signal was withdrawn before.
     pub fn was_seen_through(&self) -> bool {
         self.outcome.as_ref().is_some_and(|outcome| !outcome.duties.is_empty())
     }
@@ -316,40 +316,40 @@ impl Incident {
         self.outcome.as_ref().is_some_and(|outcome| outcome.complete)
     }
 
-    /// By AWS's clock: the last that is told of it, once it is closed.
+    /// AWS's time of the last milestone, if the incident is closed.
     pub(crate) fn told_until(&self) -> Timestamp {
         let last = self.milestones.last().filter(|_| self.is_closed());
         last.map_or(Timestamp::MIN, |last| self.aws_time_of(last.at))
     }
 
-    /// A handover by recommendation that goes on.
+    /// Tells whether a handover by recommendation goes on.
     pub(crate) fn is_open_ended(&self) -> bool {
         self.signal == Signal::RebalanceRecommendation && self.outcome.is_none()
     }
 
-    /// Its group launched a successor as this instance left it, and this instance came back beside it: the group wants one
-    /// more than before. What LaunchInstances launched is found by its token.
+    /// Tells whether the group launched a successor when this instance left, and this instance came back: the group
+    /// wants one more than before. A successor of LaunchInstances does not count: its token finds it.
     pub(crate) fn is_replaced(&self) -> bool {
         let by_leaving =
             |it: &Milestone| it.milestone == MilestoneKind::SuccessorRequested && it.successor_id.is_none();
         self.has_reached(MilestoneKind::Reinstated) && self.milestones.iter().any(by_leaving)
     }
 
-    /// A recommendation was over before anybody was asked for a successor, and this instance never left.
+    /// Tells whether a recommendation ended before a successor was asked for and before this instance left.
     pub(crate) fn led_to_nothing(&self) -> bool {
         let has_begun = [MilestoneKind::SuccessorRequested, MilestoneKind::Deregistered];
         let is_weak = self.signal == Signal::RebalanceRecommendation && self.outcome.is_some();
         is_weak && has_begun.iter().all(|kind| !self.has_reached(*kind))
     }
 
-    /// Tells whether its group may have launched a successor already, which asking in another way would launch again.
+    /// Tells whether the group may have launched a successor already: asking in another way would launch a second one.
     pub(crate) fn may_have_launched_first(&self, is_weaker: bool) -> bool {
         let asked = self.has_reached(MilestoneKind::SuccessorRequested);
         (self.launched_first && self.outcome.is_none()) || ((self.launched_first || is_weaker) && asked)
     }
 }
 
-/// Its milestones: reached one by one, and told once.
+/// The milestones: reached one by one, and told once.
 impl Incident {
     pub(crate) fn reach(
         &mut self,
@@ -384,7 +384,7 @@ impl Incident {
         });
     }
 
-    /// The milestones that were not told yet. They count as told from now on.
+    /// Takes the milestones that were not told yet. They count as told from now on.
     pub(crate) fn take_untold(&mut self) -> Vec<Milestone> {
         let untold = self.milestones.get(self.told..).unwrap_or_default().to_vec();
         self.told = self.milestones.len();
@@ -400,9 +400,8 @@ impl Incident {
         self.milestones.iter().filter_map(|milestone| milestone.successor_id.clone()).collect()
     }
 
-    /// The fate of its successor, where this instance lives on beside it: a sentence for a person; `None` if none was
-    /// asked for.
-    pub(crate) fn successor_beside(&self) -> Option<String> {
+    /// Tells a person what becomes of the successor of an instance that lives on; `None` if no successor was asked for.
+    pub(crate) fn fate_of_successor(&self) -> Option<String> {
         if !self.has_reached(MilestoneKind::SuccessorRequested) {
             return None;
         }
@@ -421,7 +420,7 @@ impl Incident {
         })
     }
 
-    /// Quiet, and not told to serve again since.
+    /// Tells whether this instance was quiet, and has not come back since.
     pub fn was_quiet(&self) -> bool {
         let since = self.milestones.rsplit(|milestone| milestone.milestone == MilestoneKind::Survived).next();
         since.unwrap_or_default().iter().any(|milestone| milestone.milestone == MilestoneKind::Quiet)

@@ -1,10 +1,10 @@
-//! One instance's life, from its boot to its end or back: which signal begins a handover, when it is withdrawn, what an
+//! One instance's life, from its boot to its end: which signal begins a handover, when a signal is withdrawn, what an
 //! instance does that lives on, and how it comes into service.
 //!
-//! The metadata's looks come in ([`Life::saw_notice`] and its kin), calls go out ([`Life::due`]), answers come back
-//! ([`Life::answered`]). Invariants: no clock, no network, no log, no randomness; one incident, one handover, however many
-//! signals tell of it; a handover and an arrival never run at once; what a signal left behind is put right if it leads to no
-//! end.
+//! Looks at the metadata come in ([`Life::saw_notice`] and others), calls go out ([`Life::due`]), answers come back
+//! ([`Life::answered`]). Invariants: no clock, no network, no log, no randomness; one incident and one handover,
+//! however many signals announce it; a handover and an arrival never run at once. If a signal leads to no end, what it
+//! left behind is put right.
 
 mod begin;
 mod drill;
@@ -38,18 +38,18 @@ use sight::Sight;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub duty: DutyId,
-    /// The number of the handover or arrival, of those of this process.
+    /// The number of the handover or arrival within this process.
     pub epoch: u32,
 }
 
-/// The occupation of an instance, as the status tells it.
+/// The state of an instance, as the status shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// In service as far as it is in any target group.
+    /// In service, if it is in any target group.
     Watching,
     HandingOver,
-    /// Waiting for its end, or to be seen alive after it.
+    /// The handover is over: the instance waits for its end, or to be seen alive after it.
     HandedOver,
     /// Coming into service, or back.
     Arriving,
@@ -60,7 +60,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// In one word, as every machine reads it.
+    /// The state in one word, as machines read it.
     pub fn as_str(self) -> &'static str {
         match self {
             Standing::Watching => "watching",
@@ -73,7 +73,7 @@ impl Standing {
     }
 }
 
-/// The flags that exist while this instance goes.
+/// The flags that exist while this instance is leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
     pub notice: bool,
@@ -96,7 +96,7 @@ pub struct Life {
     /// The arrival of this boot is still to come.
     is_to_arrive: bool,
     epoch: u32,
-    /// A notice that stands in the metadata and was dealt with.
+    /// The notice that stands in the metadata and was dealt with.
     over: Option<Notice>,
     /// A notice that stands in the metadata with a time long past, by what is believed of AWS's time.
     stale: Option<Notice>,
@@ -104,26 +104,26 @@ pub struct Life {
     told_waiting: Option<String>,
     /// The change of a notice that was told last.
     told_change: Option<Notice>,
-    /// The machine stood still: hibernated, by all that is known.
+    /// The machine stood still, and was probably hibernated.
     stood_still: bool,
     events_done: BTreeSet<String>,
     /// A drill that is to begin.
     drill_within: Option<std::time::Duration>,
-    /// The last arrival brought this instance back to wherever it was.
+    /// The last arrival brought this instance back to everywhere it was.
     is_wholly_back: bool,
     /// Milestones to be told.
     milestones: Vec<Milestone>,
     remarks: Vec<Remark>,
     wants_look_up: bool,
     /// The last instant at which due calls were asked for.
-    seen: BootInstant,
+    asked_at: BootInstant,
 }
 
 impl Life {
-    /// `incident` is this instance's last, of whatever boot.
+    /// `incident` is this instance's last one, of this boot or an earlier one.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
         let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
-        // Where a notice came within the event's handover, the event is not done: it still stands once the notice is
+        // If a notice came during the event's handover, the event is not done: it still stands once the notice is
         // withdrawn.
         let is_done = |incident: &&&Incident| {
             incident.signal != Signal::Notice && (incident.outcome.is_some() || incident.is_closed())
@@ -153,7 +153,7 @@ impl Life {
             milestones: Vec::new(),
             remarks: Vec::new(),
             wants_look_up: false,
-            seen: BootInstant::default(),
+            asked_at: BootInstant::default(),
         }
     }
 
@@ -161,12 +161,12 @@ impl Life {
         &self.identity
     }
 
-    /// The identity was read again; the id does not change. What the metadata did not tell this time stands as before.
+    /// Takes the identity, which was read again. What the metadata did not tell this time stays as before.
     pub fn identify(&mut self, identity: Identity) {
         self.identity = identity.completed_by(&self.identity);
     }
 
-    /// The facts that the look-ups know by now.
+    /// Takes the facts that the look-ups know by now.
     pub fn learn(&mut self, looked_up: LookedUp, trusts_empty: bool, now: BootInstant) {
         if let (Some(handover), Some(registrations)) = (self.held.handover_mut(), &looked_up.registrations) {
             handover.learn_registrations(registrations.clone(), now);
@@ -175,7 +175,7 @@ impl Life {
         self.trusts_empty = trusts_empty;
     }
 
-    /// A scan of all target groups found these.
+    /// Takes the registrations that a scan of all target groups found.
     pub fn learn_all_registrations(&mut self, registrations: &[Registration], now: BootInstant) {
         if let Some(handover) = self.held.handover_mut() {
             handover.learn_all_registrations(registrations.to_vec(), now);
@@ -185,7 +185,7 @@ impl Life {
     /// The machine stood still for a while: it may have been hibernated.
     pub fn stood_still(&mut self) {
         self.stood_still = true;
-        // What was not there before may have come and gone meanwhile.
+        // An absent notice may have come and gone meanwhile.
         (self.sight.absent_before, self.sight.absent_until) = (false, None);
     }
 
@@ -197,7 +197,7 @@ impl Life {
         self.handover().is_some_and(|handover| handover.outcome().is_none())
     }
 
-    /// A handover whose interruption is announced: stopping the daemon waits for its end.
+    /// Tells whether a handover of an announced interruption goes on: stopping the daemon waits for its end.
     pub fn has_to_finish(&self) -> bool {
         self.is_handing_over() && self.incident().is_some_and(Incident::is_certain)
     }
@@ -206,7 +206,6 @@ impl Life {
         self.arrival.as_ref()
     }
 
-    /// This instance's standing: what a status says of it.
     pub fn standing(&self) -> Standing {
         let phase = self.incident_of_this_boot().map(|incident| incident.phase);
         match phase {
@@ -248,14 +247,14 @@ impl Life {
         std::mem::take(&mut self.remarks)
     }
 
-    /// Tells whether everything is to be looked up anew: a recommendation, or a place of this instance that changed.
+    /// Tells whether everything is to be looked up again: after a recommendation, or a change in the group.
     pub fn take_wants_look_up(&mut self) -> bool {
         std::mem::take(&mut self.wants_look_up)
     }
 
     /// The calls to begin now, each to be answered with its ticket.
     pub fn due(&mut self, now: BootInstant) -> Vec<(Ticket, Due)> {
-        self.seen = now;
+        self.asked_at = now;
         self.begin_what_is_announced(now);
         self.go_on_by_group(now);
         self.begin_drill(now);
@@ -270,8 +269,7 @@ impl Life {
         calls
     }
 
-    /// Takes the answer to a call that [`Life::due`] gave out. Returns the failure if it is one that is tried again and
-    /// that a person should know of.
+    /// Takes the answer to a call that [`Life::due`] gave out. Returns the failure if a person should know of it.
     pub fn answered(&mut self, now: BootInstant, ticket: Ticket, answer: Answer) -> Option<Failure> {
         if ticket.epoch != self.epoch {
             return None;
@@ -297,11 +295,11 @@ impl Life {
         let handover = self.handover().and_then(Handover::wake);
         let arrival = self.arrival.as_ref().and_then(Arrival::wake);
         let later = self.lives_on_at().into_iter().chain(self.outlives_at()).chain(self.event_begins_at());
-        let later = later.filter(|at| *at > self.seen);
+        let later = later.filter(|at| *at > self.asked_at);
         handover.into_iter().chain(arrival).chain(later).min()
     }
 
-    /// The places in which this instance is registered, or may be, by all that is known.
+    /// The registrations that exist or may exist: the earlier or looked-up ones, and those of an arrival.
     fn all_known_registrations(&self, earlier: Option<Vec<Registration>>) -> Option<Vec<Registration>> {
         let mut registrations = earlier.or_else(|| self.looked_up.registrations.clone())?;
         let more = self.looked_up.registrations.iter().flatten();
@@ -318,7 +316,7 @@ impl Life {
         self.incident().filter(|incident| incident.id.boot_id == self.boot_id)
     }
 
-    /// The incident that something is left to be done of, or to be put right.
+    /// The incident that is not closed: something is left to be done or to be put right.
     fn open_incident(&self) -> Option<&Incident> {
         self.incident().filter(|incident| !incident.is_closed())
     }
@@ -344,7 +342,7 @@ impl Life {
         }
     }
 
-    /// Tells a milestone, as one of the incident that is open.
+    /// Tells a milestone, and keeps it in the open incident, if there is one.
     fn tell(&mut self, milestone: Milestone) {
         if self.open_incident().is_some() {
             self.change_incident(|incident| incident.keep(milestone));

@@ -1,14 +1,13 @@
 //! The words of this project as types: instances, target groups, owners, and what AWS says of them.
 //!
-//! Nothing here does anything. Every name is AWS's own, with one meaning (see the words in docs/architecture.md);
-//! every value is what an edge read, already parsed. Invariant: no clock, no network, no serialised form but serde's.
+//! Every name is AWS's own, with one meaning (see the words in docs/architecture.md); every value is what an edge read,
+//! already parsed. Invariant: no clock, no network, and no serialised form but serde's.
 
 mod fleet;
 mod owner;
 mod requirements;
 mod target;
 
-// An address as a value: nothing here speaks over a network.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -65,7 +64,7 @@ identifier!(
 );
 
 impl TargetGroupArn {
-    /// False for the target group of another service, as VPC Lattice's.
+    /// False for the target group of another service, such as VPC Lattice.
     pub fn is_of_elb(&self) -> bool {
         self.0.split(':').nth(2) == Some("elasticloadbalancing") && self.0.contains(":targetgroup/")
     }
@@ -135,7 +134,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The same with what `before`, an identity of the same instance, knew, where this does not tell it.
+    /// Takes from `before`, an earlier identity of the same instance, what this one does not tell.
     pub fn completed_by(self, before: &Identity) -> Identity {
         let text = |now: String, before: &String| if now.is_empty() { before.clone() } else { now };
         Identity {
@@ -172,7 +171,7 @@ pub enum LifeCycle {
 }
 
 words! {
-    /// The beginning of a handover: the metadata tells of this instance's end, or a person asks for a drill.
+    /// The reason for a handover: the metadata announces this instance's end, or a person asks for a drill.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
     pub enum Signal {
@@ -183,7 +182,7 @@ words! {
         /// The Auto Scaling group terminates the instance.
         LifecycleState = "lifecycle-state",
         ScheduledEvent = "scheduled-event",
-        /// Nothing that AWS tells: a person asks for a handover to see it.
+        /// A person asks for a handover as an exercise: AWS announces nothing.
         Drill = "drill",
     }
 }
@@ -208,7 +207,7 @@ words! {
         Terminate = "terminate",
         Stop = "stop",
         Hibernate = "hibernate",
-        /// Only a scheduled event's.
+        /// Only a scheduled event has this action.
         Reboot = "reboot",
     }
 }
@@ -281,12 +280,12 @@ pub struct Instance {
     /// The time of its launch, by AWS's clock.
     pub launch_time: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
-    /// The reason why it stops or has ended.
+    /// The reason why the instance stops or has ended.
     pub state_reason: Option<StateReason>,
     /// Its vCPUs, as EC2 tells them with the instance.
     #[serde(default)]
     pub vcpus: Option<u32>,
-    /// It was not bought as Spot.
+    /// The instance was not bought as Spot.
     #[serde(default)]
     pub is_on_demand: bool,
 }
@@ -316,14 +315,14 @@ pub struct ScheduledEvent {
     pub code: String,
     /// Neither completed nor cancelled.
     pub active: bool,
-    /// Unknown where AWS wrote what is no time.
+    /// `None` if AWS wrote no time that can be read.
     pub not_before: Option<Timestamp>,
 }
 
 /// The way to ask whether the application is ready to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Always.
+    /// There is no check: the application counts as ready.
     AtOnce,
     /// A TCP connection to `HOST:PORT` is accepted.
     Tcp(String),
@@ -331,7 +330,7 @@ pub enum Readiness {
     Http(String),
 }
 
-/// The kernel's word on the TCP connections of other machines to the registered ports, at one look.
+/// The TCP connections from other machines to the registered ports, as the kernel shows them at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// The connections that are open.
@@ -339,18 +338,18 @@ pub struct Connections {
     /// The connections that moved data within the time asked about, hold data in a queue, or have a request that is not
     /// answered yet.
     pub busy: usize,
-    /// The connections that are still, and whose last data may be a request or its answer.
+    /// The connections without traffic whose last data may be a request or its answer.
     pub unclear: usize,
-    /// The connections that are still, and on which so little has come that it may be a TLS handshake and one request. The
-    /// server's session tickets, which follow, look like an answer.
+    /// The connections without traffic that have received so little that it may be a TLS handshake and one request.
+    /// The server's session tickets, which follow, look like an answer.
     #[serde(default)]
     pub begun: usize,
     /// Connections that ended within the time asked about, and are not counted above.
     pub ended_lately: usize,
     /// The ports, of those asked about, on which somebody listens in this network namespace.
     pub listening: BTreeSet<u16>,
-    /// The ports, of those asked about, whose requests reach this namespace's own sockets: somebody listens, and no container
-    /// software is here that could take them elsewhere; or a connection of another machine is open or has just ended.
+    /// The ports, of those asked about, whose requests reach sockets of this namespace. Either somebody listens and no
+    /// container software could redirect them, or a connection of another machine is open or has just ended.
     #[serde(default)]
     pub reached: BTreeSet<u16>,
 }

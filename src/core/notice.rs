@@ -1,4 +1,4 @@
-//! Metadata bodies to signals, and the arithmetic of the deadline. Pure: instants and AWS's time come in as arguments.
+//! Makes signals of metadata bodies, and computes the deadline. Pure: instants and AWS's time come in as arguments.
 //!
 //! Invariant: a first sight fixes the deadline, and whatever comes later can only shorten it.
 
@@ -14,7 +14,7 @@ use crate::core::model::{Action, BootInstant, ScheduledEvent};
 pub const TWO_MINUTES: Duration = Duration::from_secs(120);
 /// A notice whose time is further in the past than this was withdrawn: the instance lives on.
 pub const SURVIVED_AFTER: Duration = Duration::from_secs(120);
-/// The least time that is left: an instance that still runs at the notice's time can still leave its target groups.
+/// The least time that a deadline leaves: an instance that runs at the notice's time can still leave its target groups.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A Spot interruption notice: the body of `spot/instance-action`.
@@ -31,8 +31,8 @@ pub struct Notice {
 pub struct NotANotice(String);
 
 impl Notice {
-    /// `{"action": "terminate", "time": "2017-09-18T08:22:00Z"}`. An action that is not known yet is taken for
-    /// `terminate`, the worst one: to miss a notice costs more than to leave once too often.
+    /// Reads `{"action": "terminate", "time": "2017-09-18T08:22:00Z"}`. An unknown action counts as `terminate`, the
+    /// worst one: to miss a notice costs more than to leave once too often.
     ///
     /// # Errors
     /// The body is no JSON object, or has no `action`.
@@ -92,25 +92,25 @@ pub enum FirstSight {
     },
 }
 
-/// The metadata's word on rebalancing.
+/// A look at the rebalance recommendation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recommendation {
     Absent,
-    /// With its time, where it could be read.
+    /// A recommendation, with its time if that could be read.
     Given(Option<Timestamp>),
 }
 
 /// Reads a rebalance recommendation, `{"noticeTime": "2020-10-27T08:22:00Z"}`: the body of
-/// `events/recommendations/rebalance`. `None`: it is none. A time that cannot be read makes it no less of one.
+/// `events/recommendations/rebalance`. `None`: it is none. It also counts if its time cannot be read.
 pub fn parse_recommendation(body: &str) -> Option<Recommendation> {
     let parsed: serde_json::Value = serde_json::from_str(body).ok()?;
     let time = parsed.get("noticeTime")?.as_str().and_then(|time| time.parse().ok()).and_then(plausible);
     Some(Recommendation::Given(time))
 }
 
-/// The body of `events/maintenance/scheduled`, a list of rows like
-/// `{"Code": "system-reboot", "EventId": "instance-event-0a", "State": "active", "NotBefore": "8 May 2020 16:00:00 GMT"}`.
-/// A row without a code is passed over; no body, an empty one and one that is no list are no events.
+/// Reads `events/maintenance/scheduled`, a list of rows like
+/// `{"Code": "system-reboot", "EventId": "event-0a", "State": "active", "NotBefore": "8 May 2020 16:00:00 GMT"}`.
+/// A row without a code is skipped. A body that is empty or no list means that there are no events.
 pub fn parse_scheduled_events(body: &str) -> Vec<ScheduledEvent> {
     let rows: Vec<serde_json::Value> = serde_json::from_str(body).unwrap_or_default();
     rows.iter().filter_map(scheduled_event).collect()
@@ -124,14 +124,14 @@ fn scheduled_event(row: &serde_json::Value) -> Option<ScheduledEvent> {
         Some(id) => id.to_owned(),
         None => format!("{code} {}", text("NotBefore").unwrap_or_default()),
     };
-    // Completed and cancelled ones also say so in the description, before AWS changes their state.
+    // The description says first that an event is completed or cancelled, before AWS changes its state.
     let over = |words: &str| ["completed", "canceled", "cancelled"].iter().any(|over| words.eq_ignore_ascii_case(over));
     let bracketed = text("Description").and_then(|words| words.strip_prefix('[')?.split_once(']').map(|(it, _)| it));
     let active = !text("State").is_some_and(over) && !bracketed.is_some_and(over);
     Some(ScheduledEvent { id, code, active, not_before })
 }
 
-/// `8 May 2020 16:00:00 GMT`, the day not padded; the forms that other AWS services write are borne too.
+/// Reads `8 May 2020 16:00:00 GMT`, the day not padded; also the forms that other AWS services write.
 fn parse_event_time(text: &str) -> Option<Timestamp> {
     let iso = || text.parse().ok();
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp()).or_else(iso).and_then(plausible)
@@ -147,13 +147,13 @@ pub fn action_of(event: &ScheduledEvent) -> Option<Action> {
     }
 }
 
-/// A time that AWS can have meant, far enough from both ends of all time to be reckoned with.
+/// The time, if AWS can have meant it: far enough from both ends of all time to calculate with.
 pub fn plausible(time: Timestamp) -> Option<Timestamp> {
     const CENTURIES: std::ops::Range<i64> = 0..10_000_000_000;
     CENTURIES.contains(&time.as_second()).then_some(time)
 }
 
-/// A date of HTTP, in each of the three forms that have to be read (RFC 9110, 5.6.7).
+/// Reads a date of HTTP, in each of the three forms that have to be read (RFC 9110, 5.6.7).
 pub fn parse_http_date(header: &str) -> Option<Timestamp> {
     let header = header.trim();
     let by = |format: &str| {

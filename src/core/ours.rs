@@ -1,8 +1,8 @@
 //! This instance's targets in a target group, and their names for AWS. Pure.
 //!
-//! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of the
-//! other VPC that holds this instance's address holds a stranger (docs/aws.md 3). Ours is what is in our VPC, or in a
-//! group that the configuration names: the group of a peered VPC.
+//! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of
+//! the other VPC that holds this instance's address holds a stranger (docs/aws.md 3). A target is ours in our VPC, or
+//! in a group that the configuration names: the group of a peered VPC.
 
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{
@@ -23,7 +23,7 @@ pub(crate) struct TargetGroup {
     pub tls: bool,
     pub needs_server_id: bool,
     pub vpc_id: Option<String>,
-    /// The port on which a target is registered that names none.
+    /// The port of a target that is registered without one.
     pub port: Option<u16>,
     pub load_balancers: Vec<String>,
     /// The reason why AWS did not describe the group: then its ARN is all that is known.
@@ -52,11 +52,11 @@ pub(crate) enum Source<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Ours(Box<Registration>),
-    /// This instance is not in it; its address, if the group holds it, is another instance's in another VPC.
+    /// This instance is not in it. If the group holds its address, that is another instance's in another VPC.
     NotOurs,
-    /// The group holds this instance's address, and which VPC this instance is in is not known.
+    /// The group holds this instance's address, but this instance's VPC is not known.
     Unclear,
-    /// The group holds IPv6 addresses, and this instance's are not known.
+    /// The group holds IPv6 addresses, but this instance's are not known.
     Untold,
 }
 
@@ -110,8 +110,8 @@ pub(crate) fn to_register(
     (!id.is_empty() && !registration.targets.is_empty()).then_some(registration)
 }
 
-/// This instance as a target of a group of which AWS does not show the targets: on the ports that the configuration
-/// lists, else on the group's own. `None` where nobody says that it is in the group, or its address may be another instance's.
+/// The presumed targets in a group of which AWS does not show the targets: on the listed ports, else on the group's
+/// own. `None` if nobody says that this instance is in the group, or its address may be another instance's.
 pub(crate) fn presumed(identity: &Identity, group: &TargetGroup, source: Source<'_>) -> Option<Registration> {
     let is_inside =
         group.target_type == TargetType::Instance || (identity.vpc_id.is_some() && identity.vpc_id == group.vpc_id);
@@ -142,8 +142,8 @@ fn own_id<'a>(identity: &'a Identity, group: &TargetGroup) -> &'a str {
     }
 }
 
-/// Inside the group's VPC the zone is AWS's. Where a VPC is not known, a zone that is not this instance's was given at the
-/// registration, as only an address outside is.
+/// The zone to send: none inside the group's VPC, where it is AWS's. If a VPC is not known, a zone other than this
+/// instance's was given at the registration, as only an address outside needs.
 fn zone(identity: &Identity, group: &TargetGroup, shown: Option<&str>) -> TargetZone {
     let is_inside = match (&identity.vpc_id, &group.vpc_id) {
         _ if group.target_type == TargetType::Instance => true,

@@ -1,4 +1,4 @@
-//! The capacity of a `maintain` fleet that a handover raised and may not have put back: looked at until it is back.
+//! Puts back the capacity of a `maintain` fleet that a handover raised, and looks at it until it is back.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::plan::{FleetKind, FleetRequest, Plan};
 use crate::core::retry::growing;
 
-/// A raise that was under way may land on what was put back: it has to be seen twice, so far apart.
+/// The time between the two looks that must both show the base: a raise under way may still take effect.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
-/// The pauses while another member is under notice, or AWS still shows this one so.
+/// The pauses while another member is under notice, or AWS still shows this one as under notice.
 const PAUSES: [u64; 5] = [2, 5, 10, 30, 60];
 
 pub(super) struct PutCapacityBack {

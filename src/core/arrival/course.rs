@@ -1,4 +1,4 @@
-//! The terms in which the duties of a comeback speak: what they know of the others, and what they tell them.
+//! The situation and the news that the duties of a comeback exchange.
 
 use crate::core::duty::Course;
 use crate::core::model::{BootInstant, Registration};
@@ -14,9 +14,9 @@ impl Course for ComingBack {
 /// The meaning of an answer for the other duties, and for a person.
 #[derive(Default)]
 pub(super) struct News {
-    /// This instance is to serve there.
+    /// The registrations that this instance is to make.
     pub(super) wanted: Vec<Registration>,
-    /// AWS knows this target group no more.
+    /// AWS no longer knows this target group.
     pub(super) is_gone: bool,
     pub(super) remarks: Vec<String>,
 }

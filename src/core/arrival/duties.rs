@@ -24,7 +24,7 @@ pub(super) struct Duties {
 }
 
 impl Duties {
-    /// Takes up the target groups that are not known yet.
+    /// Adds a duty for each target group that has none yet.
     pub(super) fn serve(&mut self, registrations: Vec<Registration>, now: BootInstant) {
         for registration in registrations {
             let is_it = |it: &Serve| it.registration().target_group == registration.target_group;
@@ -33,7 +33,7 @@ impl Duties {
             let seed = retry::seed(registration.target_group.as_str());
             let attempts = Attempts::new(DutyId::Serve(index), now, seed).patient(Patience::AtLeisure);
             match known.and_then(|index| self.serves.get_mut(index)) {
-                // AWS did not know it a moment ago, and describes it now.
+                // AWS did not know this target group a moment ago, and describes it now.
                 Some(known) if known.is_gone() => *known = Serve::new(registration, attempts),
                 Some(_) => {}
                 None => self.serves.push(Serve::new(registration, attempts)),
@@ -65,7 +65,7 @@ impl Duties {
         self.ready.as_ref().is_none_or(Ready::is_over)
     }
 
-    /// A group that is terminating this instance is no place to come back to.
+    /// Tells whether this instance may register at all: not while its Auto Scaling group terminates it.
     pub(super) fn lets_register(&self) -> bool {
         self.rejoin_group.as_ref().is_none_or(RejoinGroup::lets_register)
     }

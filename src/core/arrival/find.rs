@@ -7,7 +7,7 @@ use crate::core::retry::LOOK_UP;
 
 pub(super) struct FindTargetGroups {
     attempts: Attempts,
-    /// Looks in a row at which a group was missing.
+    /// The number of looks at which a group was missing.
     lacking: u32,
 }
 
@@ -26,7 +26,7 @@ impl Duty<ComingBack> for FindTargetGroups {
 
     fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
         let Answer::TargetGroups { wanted, missing } = answer else { return Err(answer) };
-        // It may be made yet; until then this instance has not arrived.
+        // A missing target group may still be created; until then this instance has not arrived.
         self.lacking += 1;
         let pause = LOOK_UP.pause(self.lacking, self.attempts.seed).max(LOOK_UP.first);
         self.attempts.succeeded(situation.now + pause);

@@ -8,7 +8,7 @@ use crate::core::retry::FailureKind;
 pub(super) struct Once {
     call: Call,
     attempts: Attempts,
-    /// The remark with which it ends where IAM denies the call.
+    /// The remark with which the duty ends if IAM denies the call.
     denied: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::Readiness;
 
-/// Between two questions whether the application is ready.
+/// The pause between two checks whether the application is ready.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Ready {
@@ -21,7 +21,7 @@ impl Ready {
         Ready { readiness, attempts, waits_for: None }
     }
 
-    /// The first answer that said that it is not ready yet.
+    /// The result of the first check that failed; `None` once the application is ready.
     pub(super) fn waits_for(&self) -> Option<String> {
         self.waits_for.clone()
     }
@@ -34,7 +34,7 @@ impl Duty<ComingBack> for Ready {
         Some(Call::LookAtReadiness(self.readiness.clone()))
     }
 
-    /// That it is not ready yet is no failure.
+    /// An application that is not ready yet is no failure of this duty.
     fn take(&mut self, situation: &mut Situation, answer: Answer) -> Result<News, Answer> {
         match answer {
             Answer::Accepted => {

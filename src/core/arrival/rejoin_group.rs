@@ -1,5 +1,5 @@
-//! Back into the Auto Scaling group that this instance was detached from, if there is room: the group has launched a
-//! successor by now, and an instance outside of every group is forgotten and paid for (AutoSpotting#335).
+//! Puts this instance back into the Auto Scaling group that it was detached from, if there is room. The group has
+//! launched a successor by now. An instance outside of every group is forgotten and paid for (AutoSpotting#335).
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::{AutoScalingGroup, BootInstant, GroupState, InstanceId, TargetGroupArn};
 use crate::core::retry::{Failure, FailureKind};
 
-/// A member that is being detached stands in the group for a while.
+/// The pause until the next look: the group lists a member that is being detached for a while.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct RejoinGroup {
     group: String,
-    /// The target groups in which the group registers what it has in service.
+    /// The target groups in which the group registers its members in service.
     target_groups: Vec<TargetGroupArn>,
     us: InstanceId,
-    /// It was protected from scale-in, and is no more once it was detached.
+    /// This instance was protected from scale-in, and detaching has ended that.
     loses_protection: bool,
     stage: Stage,
     attempts: Attempts,
@@ -26,20 +26,20 @@ pub(super) struct RejoinGroup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Look,
-    /// With the desired capacity after it.
+    /// `desired` is the desired capacity after the call.
     Attach {
         desired: i32,
     },
     Attached {
         desired: i32,
     },
-    /// It never left.
+    /// This instance is a member: it never left, or is attached already.
     Member,
-    /// The group holds it out of service, in Standby or in its warm pool, and registers it once that is over.
+    /// The group holds this instance in Standby or in its warm pool, and registers it itself afterwards.
     Held,
     /// The group terminates this instance.
     Terminating,
-    /// Full, gone, or it refuses.
+    /// The group is full, is gone, or refuses this instance.
     Outside,
 }
 
@@ -50,7 +50,7 @@ impl RejoinGroup {
         RejoinGroup { group: name, target_groups, us, loses_protection, stage: Stage::Look, attempts }
     }
 
-    /// Once it is known that the group does not terminate this instance, or that the group cannot be asked.
+    /// Tells whether this instance may register: its group does not terminate it, or cannot be asked.
     pub(super) fn lets_register(&self) -> bool {
         match self.stage {
             Stage::Look => self.attempts.failures > 0,
@@ -59,17 +59,17 @@ impl RejoinGroup {
         }
     }
 
-    /// False of the group's own target groups while it holds this instance out of service.
+    /// False for the group's own target groups while the group holds this instance out of service.
     pub(super) fn lets_register_in(&self, target_group: &TargetGroupArn) -> bool {
         self.lets_register() && (self.stage != Stage::Held || !self.target_groups.contains(target_group))
     }
 
-    /// It is a member again, or never was anything else.
+    /// Tells whether this instance is a member, again or still.
     pub(super) fn has_us(&self) -> bool {
         matches!(self.stage, Stage::Attached { .. } | Stage::Member)
     }
 
-    /// The group may be taking this instance in: it registers its members in its target groups.
+    /// Tells whether the group may be attaching this instance, and so registering it in the group's target groups.
     pub(super) fn may_attach(&self) -> bool {
         matches!(self.stage, Stage::Attach { .. } | Stage::Attached { .. })
     }
@@ -122,7 +122,7 @@ impl RejoinGroup {
         self.attempts.end();
     }
 
-    /// A text such as ", attached to group shop, which wants 4 instances now"; empty where nothing was changed.
+    /// A text such as ", attached to group shop, which raises its desired capacity by one, to 4", or an empty one.
     pub(super) fn words(&self) -> String {
         match self.stage {
             Stage::Attached { desired } => {
@@ -160,7 +160,7 @@ impl Duty<ComingBack> for RejoinGroup {
                 self.end(Stage::Attached { desired });
                 None
             }
-            // Attached by a call whose answer was lost.
+            // An earlier call, whose answer was lost, has attached this instance.
             (Stage::Attach { .. }, Answer::Failed(failure))
                 if is_refusal(&failure) && failure.message.contains("already part of") =>
             {
@@ -176,7 +176,7 @@ impl Duty<ComingBack> for RejoinGroup {
     }
 }
 
-/// AWS understood and will not; a group that is busy is asked again.
+/// Tells whether AWS refuses the call for good; a group that is busy is asked again.
 fn is_refusal(failure: &Failure) -> bool {
     !failure.is_busy() && matches!(failure.kind, FailureKind::Rejected | FailureKind::Denied)
 }

@@ -1,4 +1,4 @@
-//! One target group that this instance comes into: register every port, then see in target health that it serves.
+//! Registers every port of this instance in one target group, then follows target health until the instance serves.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::core::retry::{Failure, FailureKind, growing};
 
 /// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
 const PAUSES: [u64; 9] = [1, 2, 3, 5, 10, 15, 30, 60, 300];
-/// A deregistration that was under way may land after the registration: healthy has to be seen twice, so far apart.
+/// The time between the two looks that must both show healthy: a deregistration under way may still take effect.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);
-/// The longest pause between two looks whether a target has drained.
+/// The longest pause between two looks at a draining target.
 const DRAINS_LOOK_AT_MOST: Duration = Duration::from_secs(15);
 
 pub(super) struct Serve {
@@ -54,7 +54,7 @@ impl Serve {
         &self.registration
     }
 
-    /// A registration may have been made.
+    /// Tells whether a registration may have been made.
     pub(super) fn is_begun(&self) -> bool {
         self.is_begun && self.stage != Stage::Gone
     }
@@ -63,12 +63,12 @@ impl Serve {
         self.stage == Stage::Gone
     }
 
-    /// It is as far back as it can come: in the group, in a zone that gets no requests.
+    /// Tells whether the targets are registered in a zone that gets no requests: no more can be done.
     pub(super) fn is_unserved(&self) -> bool {
         self.stage == Stage::Unserved
     }
 
-    /// The reason to wait here, beside AWS's health checks.
+    /// The reason to wait here, other than AWS's health checks.
     pub(super) fn waits_for(&self) -> Option<String> {
         let (name, delay) = (self.registration.name(), self.registration.deregistration_delay.as_secs());
         (self.stage == Stage::Drain).then(|| {
@@ -93,7 +93,7 @@ impl Serve {
             (_, TargetStanding::Wanting { .. }) => {
                 self.look_later(now);
                 self.stage = Stage::Register;
-                // Not for its draining, then: as any other failure.
+                // Draining was not the reason of the refusal, so it counts as any other failure.
                 if let Some(refusal) = refusal {
                     self.attempts.failed(now, refusal);
                 }
@@ -164,7 +164,7 @@ impl Duty<ComingBack> for Serve {
         let now = situation.now;
         match (self.stage, answer) {
             (Stage::Register, Answer::Accepted) => {
-                // A notice that comes later leaves by the zone that AWS took.
+                // A later notice deregisters with the zone that AWS accepted.
                 self.registration.zone = self.zone.zone().clone();
                 self.stage = Stage::Follow;
                 self.look_later(now);

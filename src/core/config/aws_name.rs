@@ -1,15 +1,15 @@
-//! The shapes of the names and ids that AWS gives, or lets somebody give: one that cannot be is told at the start, and
-//! not at the notice. They are no narrower than AWS's own rules, and of ids wider: AWS has made them longer before.
+//! The shapes of AWS's names and ids: an impossible one is reported at the start, and not at the notice. The rules are
+//! no narrower than AWS's own. For ids they are wider, because AWS has made ids longer before.
 
 use std::ops::RangeInclusive;
 
 /// A kind of name, and its rule.
 pub(super) struct AwsName {
-    /// The name begins so.
+    /// The prefix of the name.
     begins: &'static str,
     /// The characters that it may have beside ASCII letters and digits.
     others: &'static str,
-    /// It has this within.
+    /// A text that the name contains.
     within: &'static str,
     /// A letter or a digit stands at both of its ends.
     has_plain_ends: bool,

@@ -1,7 +1,7 @@
-//! The keys of the configuration: one table from which it is read, the sample and spot-relay.toml(5) are written, and a
-//! misspelt key is told which one was meant.
+//! The keys of the configuration in one table. It is used to read a file, to write the sample and spot-relay.toml(5),
+//! and to suggest the right key for a misspelt one.
 //!
-//! Invariant: a key that stands here is read, and no other is; its default is the one of [`Config`].
+//! Invariant: every key of this table is read, and no other; its default is the one of [`Config`].
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -42,10 +42,10 @@ impl Table {
 }
 
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-/// The range that two minutes can hold.
+/// A hook has to fit into the two minutes.
 const HOOK_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=TWO_MINUTES;
 
-/// [`Config::parse`] holds the sum to less.
+/// Reads a part of the two minutes; [`Config::parse`] checks the sum of the parts.
 fn part_of_the_notice(value: &Value<'_>, default: &str) -> Result<Duration, Wrong> {
     value::duration(value, &(Duration::ZERO..=TWO_MINUTES), &format!("the default is {default}"))
 }

@@ -1,6 +1,6 @@
-//! Reads settings from text: each key that was written is looked up in the table of keys, and read as that says.
+//! Reads settings from text: each key that was written is looked up in the table of keys, and read as its entry says.
 //!
-//! Invariant: what is wrong is collected, not only the first of it; an error is in the order of the file.
+//! Invariant: every problem is collected, not only the first; the errors are in the order of the file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use super::unknown_key::{no_such_key, no_such_table};
 use super::value::Value;
 use super::wrong::{ConfigError, Mistake};
 
-/// Nobody reads more of them; a file with more is not a configuration with slips, but something else.
+/// Reading stops at this many problems: such a file is not a configuration with slips, but something else.
 const MOST_PROBLEMS: usize = 100;
 
 type SpannedName<'a> = Spanned<Cow<'a, str>>;
@@ -46,7 +46,7 @@ pub(super) fn read(text: &str, file: &str) -> Result<Config, ConfigError> {
     Err(ConfigError::of(file, text, reading.problems))
 }
 
-/// Errors of the syntax, in plain words, once a line.
+/// Parses the TOML. Syntax errors are in plain words, one for each line.
 fn parse(text: &str) -> Result<DeTable<'_>, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -65,7 +65,7 @@ fn parse(text: &str) -> Result<DeTable<'_>, Vec<Mistake>> {
     Err(problems)
 }
 
-/// The parser's words, but for those of the most frequent slip.
+/// Keeps the parser's words, except for the most frequent mistake.
 fn in_words(message: &str) -> &str {
     if message.starts_with("string values must be quoted") { "text stands in quotes, as \"3s\"" } else { message }
 }
@@ -119,7 +119,7 @@ impl Reading {
         self.problems.len() >= MOST_PROBLEMS
     }
 
-    /// Values that are wrong only together are told of the first of the keys that was written.
+    /// Reports values that are wrong only together, at the first of their keys that was written.
     fn compare(&mut self) {
         for (keys, what) in self.config.contradictions() {
             let written = keys.iter().find_map(|key| Some((self.written.get(*key)?.clone(), *key)));

@@ -66,9 +66,9 @@ words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ScheduledEvents {
         Ignore = "ignore",
-        /// Say it, once.
+        /// Log it, once.
         Report = "report",
-        /// Shortly before it begins, with its beginning as the deadline.
+        /// Hand over shortly before it begins, with its beginning as the deadline.
         HandOver = "hand-over",
     }
 }
@@ -120,7 +120,7 @@ impl Successor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrive {
     pub register: bool,
-    /// Asked before every registration of this instance, also one that puts it back.
+    /// The check before every registration of this instance, also when it comes back.
     pub ready: Readiness,
 }
 
@@ -136,12 +136,12 @@ words! {
         #[default]
         Reinstate = "reinstate",
         StayOut = "stay-out",
-        /// Itself, and only if it has handed over.
+        /// Terminate itself, but only if it has handed over.
         Terminate = "terminate",
     }
 }
 
-/// Commands of the user's, as argument lists; an empty one is none.
+/// The user's commands, as argument lists; an empty list means none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     pub notice: Vec<String>,
@@ -173,11 +173,11 @@ impl std::fmt::Debug for Notify {
 /// The metrics for Prometheus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// Port 0 is any that is free.
+    /// Port 0 means any free port.
     pub listen: Option<SocketAddr>,
 }
 
-/// `true` unless said otherwise.
+/// Prefers the zones with the fewest running members; `true` by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BalanceZones(pub bool);
 
@@ -242,7 +242,7 @@ impl Default for Leave {
 }
 
 impl Config {
-    /// Values that are right each by itself and wrong together: the keys, and what is wrong.
+    /// Finds values that are right alone but wrong together: their keys, and what is wrong.
     pub(super) fn contradictions(&self) -> Vec<(&'static [&'static str], String)> {
         let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
         let Leave { settle, quiet_for, reserve, .. } = &self.leave;

@@ -2,7 +2,7 @@
 
 /// The candidate that is nearest to `written`, if one is near: a letter in every three may be wrong.
 pub(super) fn nearest<'a>(written: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    // No key of ours is half as long, and the distance to one that is takes seconds.
+    // All our keys are much shorter, and the distance to a very long text takes seconds.
     if written.len() > 100 {
         return None;
     }

@@ -28,7 +28,7 @@ pub(super) fn no_such_table(written: &str) -> String {
     format!("no such table; {said}")
 }
 
-/// A key of any table.
+/// Suggests a key of any table that is near to `written`.
 fn near_key(written: &str) -> Option<String> {
     TABLES.iter().find_map(|table| {
         let names: Vec<&str> = table.keys.iter().map(|key| key.name).collect();

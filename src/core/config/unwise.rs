@@ -1,6 +1,6 @@
 //! Settings that are legal and unwise: they cost requests or money, or tell a secret.
 //!
-//! Pure: only the settings are looked at, so nothing here depends on the machine, and nothing is said of a default.
+//! Pure: only the settings are read, so nothing here depends on the machine. The defaults raise no remark.
 
 use core::net::SocketAddr;
 use std::time::Duration;

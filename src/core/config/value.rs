@@ -1,4 +1,4 @@
-//! Reads a setting from a value as it was written: each kind of value with what is wrong about it and what would be right.
+//! Reads each kind of setting from its written value; an error says what is wrong and what would be right.
 //!
 //! Nothing here knows in which key the value stands.
 
@@ -18,7 +18,7 @@ use crate::core::words::Words;
 
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// The error of a value, and a right one.
+/// The error of a value, with an example of a right one.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) what: String,
@@ -85,7 +85,7 @@ fn shown(duration: Duration) -> String {
     }
 }
 
-/// A URL or a path; an empty one is none.
+/// Reads a URL or a path; an empty text means none.
 pub(super) fn address(value: &Value<'_>, example: &str) -> Result<Option<String>, Wrong> {
     text(value, example).map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
@@ -167,7 +167,7 @@ pub(super) fn readiness(value: &Value<'_>) -> Result<Readiness, Wrong> {
     host.map(|_| Readiness::Http(text.to_owned())).ok_or_else(no_address)
 }
 
-/// False for a port that is none, or a host with a space: no request is ever made of such a URL.
+/// False for an impossible port or a host with a space: no request can be made to such a URL.
 fn has_possible_authority(after_scheme: &str) -> bool {
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
     let host_and_port = authority.rsplit('@').next().unwrap_or_default();

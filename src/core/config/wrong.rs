@@ -15,9 +15,9 @@ pub(super) type Mistake = (Option<Range<usize>>, String, String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     pub file: String,
-    /// All that is wrong, at least one problem.
+    /// At least one problem.
     problems: Vec<ConfigProblem>,
-    /// A file cannot be read: the next try may find it otherwise.
+    /// A file could not be read: the next try may succeed.
     is_unreadable: bool,
 }
 
@@ -42,7 +42,7 @@ const LONGEST: usize = 100;
 const TAB: &str = "    ";
 
 impl ConfigError {
-    /// A file that is named cannot be read, which may pass: it may be mounted, written or made readable later.
+    /// The error of a named file that cannot be read. It may be mounted, written or made readable later.
     pub fn unreadable(file: &str, error: &std::io::Error) -> ConfigError {
         let remedy = match error.kind() {
             std::io::ErrorKind::PermissionDenied => {
@@ -53,7 +53,7 @@ impl ConfigError {
         };
         let wrong =
             ConfigError::wrong(file, &format!("this file of the configuration cannot be read: {error}{remedy}"));
-        // A file that is no text stays so.
+        // Waiting does not help for a file that is no text.
         ConfigError { is_unreadable: error.kind() != std::io::ErrorKind::InvalidData, ..wrong }
     }
 
@@ -62,13 +62,13 @@ impl ConfigError {
         self.is_unreadable
     }
 
-    /// The error of a file that belongs to the configuration and that only its reader understands: a template.
+    /// The error of a whole file, such as a template, which only its user can check.
     pub fn wrong(file: &str, what: &str) -> ConfigError {
         let problem = ConfigProblem { place: None, key: String::new(), what: what.to_owned() };
         ConfigError { file: file.to_owned(), problems: vec![problem], is_unreadable: false }
     }
 
-    /// The error that only the user of the value of `key` finds (as in `notify.webhook`) in the file with this text.
+    /// The error of the value of `key` (as in `notify.webhook`) that only its user can find; `text` is the file's.
     pub fn of_value(file: &str, text: &str, key: &str, what: &str) -> ConfigError {
         ConfigError::of(file, text, vec![(span_of(text, key), key.to_owned(), what.to_owned())])
     }
@@ -125,7 +125,7 @@ impl SourcePosition {
         let is_key =
             line.get(span.start - begin + at_fault.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
         let shown = match line.split_once('=') {
-            // What follows a key that there is not may be anything.
+            // The value of an unknown key may be anything, also a secret.
             Some((key, _)) if is_key => format!("{key}= ..."),
             _ => line.to_owned(),
         };
@@ -137,7 +137,7 @@ impl SourcePosition {
         }
     }
 
-    /// The line with its number, and under it what is at fault.
+    /// Shows the line with its number, and marks the part at fault below it.
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((line, at_fault)) = &self.shown else { return Ok(()) };
         let number = self.line.to_string();
@@ -147,12 +147,12 @@ impl SourcePosition {
     }
 }
 
-/// A URL may hold a password, and a webhook's is one.
+/// Tells whether the line may hold a secret: a URL may hold a password, and a webhook's URL is a secret.
 fn may_be_secret(line: &str) -> bool {
     line.contains("://") || line.contains("webhook")
 }
 
-/// The place of a key's value, if it was written.
+/// The position of a key's value, if it was written.
 fn span_of(text: &str, path: &str) -> Option<Range<usize>> {
     let root = DeTable::parse(text).ok()?;
     let (table, key) = path.split_once('.').unwrap_or(("", path));

@@ -7,22 +7,22 @@ use crate::core::call::Answer;
 use crate::core::model::BootInstant;
 use crate::core::retry::{Failure, FailureKind, LOOK_UP, Precedence};
 
-/// The reason why a duty is not done that nothing has failed of: what it waits for, as it reads when the handover is over.
+/// The words for a duty that has neither succeeded nor failed when the handover is over.
 pub(super) const NOT_ANSWERED: &str = "its call was not answered in time";
 pub(super) const TIME_WAS_UP: &str = "time was up";
 
-/// The growth of the pauses.
+/// The growth of the pauses between failed calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// There is a deadline: they stay as short as [`Precedence`] allows.
+    /// There is a deadline: the pauses stay as short as [`Precedence`] allows.
     None,
-    /// They grow to minutes after so many failures in a row.
+    /// The pauses grow to minutes after this many failures in a row.
     After(u32),
-    /// There is no deadline: they grow to minutes from the first failure on.
+    /// There is no deadline: the pauses grow to minutes from the first failure on.
     AtLeisure,
 }
 
-/// The instant at which a duty's next call is due, after its successes and its failures.
+/// The attempts of one duty: its failures so far, and the instant at which its next call is due.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     pub(crate) duty: DutyId,
@@ -76,7 +76,7 @@ impl Attempts {
         self.begun_at = now;
     }
 
-    /// A call is in flight that changes something at AWS.
+    /// Tells whether a call is in flight that changes something at AWS.
     pub(crate) fn is_writing(&self) -> bool {
         self.writing > 0
     }
@@ -111,13 +111,13 @@ impl Attempts {
         self.next = next;
     }
 
-    /// The duty is done, or nothing more is tried.
+    /// Ends the duty: it is done, or nothing more is tried.
     pub(crate) fn end(&mut self) {
         self.succeeded(self.next);
         self.over = true;
     }
 
-    /// The duty was done, and is to be done once more.
+    /// Begins the duty again after it was done.
     pub(crate) fn begins_again(&mut self, next: BootInstant) {
         self.over = false;
         self.succeeded(next);
@@ -139,7 +139,7 @@ impl Attempts {
         self.last_failure = Some(failure);
     }
 
-    /// An answer that does not belong to the question: a fault of the edge, treated as one of AWS.
+    /// Takes a failure. An answer that does not fit the call is a fault of ours, and counts as a fault of AWS.
     pub(super) fn failed_by(&mut self, now: BootInstant, answer: Answer) {
         let failure = match answer {
             Answer::Failed(failure) => failure,
@@ -148,8 +148,8 @@ impl Attempts {
         self.failed(now, failure);
     }
 
-    /// The last failure, if a person is to be told of it: the first, the second, the fourth where there is a deadline, since
-    /// the log is to be read in a hurry; else the first.
+    /// The last failure, if a person is to be told of it: the first in a row, and with a deadline also the second, the
+    /// fourth and so on.
     pub(super) fn failure_to_tell(&self) -> Option<Failure> {
         let is_told = match self.patience {
             Patience::AtLeisure => self.failures == 1,

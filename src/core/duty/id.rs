@@ -1,4 +1,4 @@
-//! The duties that calls belong to, and their names: in metrics, and in the line that tells of its failure.
+//! The ids of the duties, and their names in the metrics and in the log line of a failure.
 
 use crate::core::call::HookKind;
 use crate::core::retry::FailureKind;
@@ -25,11 +25,11 @@ pub enum DutyId {
     MemberState,
     /// See one termination hook through.
     Lifecycle(usize),
-    /// Mark this instance as one that goes.
+    /// Set the leaving tag on this instance.
     Mark,
-    /// See whether anybody else serves one target group.
+    /// See whether anybody else serves in one target group.
     OtherTargets(usize),
-    /// See at the end whether one target group shows still what it showed.
+    /// Look at the end whether one target group still shows what it showed before.
     LastLook(usize),
     /// A command of the user's.
     Hook(HookKind),
@@ -41,7 +41,7 @@ pub enum DutyId {
     RejoinGroup,
     /// Come into one target group and follow this instance's health there.
     Serve(usize),
-    /// Take off the mark of one that goes.
+    /// Delete the leaving tag.
     Unmark,
     /// Put the capacity of a fleet back.
     PutCapacityBack,
@@ -100,13 +100,13 @@ impl DutyId {
         self.words().1
     }
 
-    /// Tells whether it is a duty of a comeback, which has no deadline, rather than of a handover.
+    /// Tells whether the duty belongs to a comeback, which has no deadline, rather than to a handover.
     pub fn comes_back(self) -> bool {
         use DutyId::{FindTargetGroups, PutCapacityBack, Ready, RejoinGroup, Serve, Terminate, Unmark};
         matches!(self, Ready | FindTargetGroups | RejoinGroup | Serve(_) | Unmark | PutCapacityBack | Terminate)
     }
 
-    /// The way on after a failure, and what a person has to do.
+    /// Tells a person what happens after a failure, and what to do.
     pub fn goes_on(self, failure: FailureKind) -> &'static str {
         match (self, failure) {
             (DutyId::Mark, FailureKind::Denied) => "not tried again; spot-relay policy prints what to allow",

@@ -12,13 +12,13 @@ pub struct DutyReport {
     pub done: bool,
     /// A sentence without its full stop.
     pub what: String,
-    /// Done or not, nothing more is tried: the end does not wait for it.
+    /// Nothing more is tried, done or not: the end does not wait for this duty.
     #[serde(skip)]
     pub(crate) settled: bool,
-    /// Nothing of the handover itself depends on it: an outcome is complete without it.
+    /// The handover itself does not depend on this duty: an outcome is complete without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aside: bool,
-    /// Its own time is the end of a handover.
+    /// The duty is due only at the end of a handover.
     #[serde(skip)]
     pub(crate) comes_last: bool,
 }
@@ -33,19 +33,19 @@ impl DutyReport {
         if self.what.is_empty() { self.duty.clone() } else { format!("{}: {}", self.duty, self.what) }
     }
 
-    /// Tells whether it should have been done before the reserve.
+    /// Tells whether the duty should have been done before the reserve, and is not.
     pub(crate) fn is_unfinished(&self) -> bool {
         !self.done && !self.aside && !self.comes_last
     }
 
-    /// The same as it reads while the handover goes on: no time is up yet.
+    /// Cuts the words that are true only after the end: while the handover goes on, no time is up.
     pub fn so_far(self) -> DutyReport {
         let cut = |what: &str, end: &str| what.strip_suffix(end).map(|rest| rest.trim_end_matches(": ").to_owned());
         let what = [NOT_ANSWERED, TIME_WAS_UP].iter().find_map(|end| cut(&self.what, end));
         DutyReport { what: what.unwrap_or(self.what), ..self }
     }
 
-    /// The end waits for it, however it stands.
+    /// Makes the end wait for this duty.
     pub(crate) fn open(self) -> DutyReport {
         DutyReport { settled: false, ..self }
     }
@@ -54,12 +54,12 @@ impl DutyReport {
         DutyReport { settled: true, ..self }
     }
 
-    /// Done at the end as a rule.
+    /// Marks the duty as due only at the end.
     pub(crate) fn last(self) -> DutyReport {
         DutyReport { comes_last: true, ..self }
     }
 
-    /// Neither waited for nor counted.
+    /// Makes the outcome neither wait for this duty nor count it.
     pub(crate) fn aside(self) -> DutyReport {
         DutyReport { settled: true, aside: true, ..self }
     }

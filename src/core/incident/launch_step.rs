@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct LaunchStep {
     pub attempt: u32,
     pub way: LaunchWay,
-    /// AWS has refused this launch, and every one before it, with an answer: none of them is in doubt.
+    /// AWS has refused this launch and every one before it: none of them is in doubt.
     #[serde(default)]
     pub refused: bool,
 }

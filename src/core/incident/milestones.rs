@@ -1,14 +1,14 @@
-//! The milestones that an incident keeps: all of them in any ordinary one, and a bounded number where a notice is shown and
-//! withdrawn again and again.
+//! The milestones that an incident keeps: usually all of them, and a bounded number if a notice comes and goes again
+//! and again.
 
 use super::Incident;
 use crate::core::model::Milestone;
 
-/// So many milestones are kept whole. Of more, the first and the newest ones of each kind in each target group are.
+/// Up to this number all milestones are kept. Later the first and the newest of each kind and target group stay.
 const KEPT_WHOLE: usize = 100;
 
 impl Incident {
-    /// Keeps a milestone, to be told. Where there are many, the oldest like it but the very first gives way once it was told.
+    /// Keeps a milestone, to be told. If there are too many, the second of its kind goes, if it was told.
     pub(crate) fn keep(&mut self, milestone: Milestone) {
         let is_like_it =
             |kept: &Milestone| kept.milestone == milestone.milestone && kept.target_group == milestone.target_group;

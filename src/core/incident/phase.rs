@@ -8,11 +8,11 @@ use crate::core::duty::DutyReport;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", content = "closed", rename_all = "kebab-case")]
 pub enum Phase {
-    /// The handover goes on, and the instance serves until its successor does, or until it is high time.
+    /// The handover goes on, and the instance serves until its successor does, or until it has to drain.
     Waiting,
     /// The handover goes on, and the instance leaves its target groups.
     Leaving,
-    /// The handover is over, and the end of the instance is waited for.
+    /// The handover is over, and the instance waits for its end.
     Left,
     /// The instance lives on: what the handover left is being put right.
     ComingBack,
@@ -36,7 +36,7 @@ pub enum Closed {
 #[serde(rename_all = "kebab-case")]
 pub enum Takes {
     ToItsEnd,
-    /// Back into its warm pool.
+    /// It goes back into the group's warm pool.
     IntoPool,
 }
 
@@ -48,7 +48,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// In one word, as every machine reads it.
+    /// The outcome in one word, as machines read it.
     pub fn as_str(&self) -> &'static str {
         if self.complete { "complete" } else { "partial" }
     }

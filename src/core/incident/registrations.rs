@@ -7,7 +7,7 @@ use crate::core::model::Registration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Registrations {
-    /// Those found so far, while the look-up goes on.
+    /// The ones found so far, while the look-up goes on.
     SoFar(Vec<Registration>),
     All(Vec<Registration>),
 }
@@ -19,13 +19,13 @@ impl Default for Registrations {
 }
 
 impl Registrations {
-    /// Those that are known, be they all or not.
+    /// The registrations that are known so far.
     pub fn known(&self) -> &[Registration] {
         let (Registrations::SoFar(known) | Registrations::All(known)) = self;
         known
     }
 
-    /// `None` while some may be missing.
+    /// All registrations; `None` while some may be missing.
     pub fn all(&self) -> Option<&[Registration]> {
         match self {
             Registrations::SoFar(_) => None,
@@ -38,7 +38,7 @@ impl Registrations {
         known
     }
 
-    /// Keeps whether all are known by now.
+    /// Sets whether all registrations are known by now.
     pub(crate) fn are_all_known(&mut self, all: bool) {
         let known = std::mem::take(self.known_mut());
         *self = if all { Registrations::All(known) } else { Registrations::SoFar(known) };

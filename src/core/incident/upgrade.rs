@@ -1,4 +1,4 @@
-//! Reading `handover.json` of this version and of earlier ones: an upgrade goes on from what the version before has written.
+//! Reads `handover.json` of this version and of earlier ones: an upgrade goes on where the earlier version has stopped.
 //!
 //! Schema 1 had no number.
 
@@ -14,20 +14,20 @@ impl Incident {
     /// Reads `handover.json` of this version or of an earlier one.
     ///
     /// # Errors
-    /// It is no incident, or one of a later version.
+    /// The text is no incident, or one of a later version.
     pub fn read(text: &str) -> serde_json::Result<Incident> {
         let json: serde_json::Value = serde_json::from_str(text)?;
         let mut incident: Incident = match json.get("schema") {
             Some(_) => serde_json::from_value(json)?,
             None => serde_json::from_value::<Schema1>(json)?.into(),
         };
-        // The process that wrote it has told them.
+        // The process that wrote the file has told its milestones.
         incident.told = incident.milestones.len();
         Ok(incident)
     }
 }
 
-/// The layout before there was a number.
+/// The layout of schema 1.
 #[derive(Deserialize)]
 struct Schema1 {
     incident: IncidentId,

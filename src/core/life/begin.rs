@@ -13,19 +13,19 @@ use crate::core::incident::{Incident, Phase, Registrations, Takes};
 use crate::core::model::{Action, BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{self, FirstSight, Notice, TWO_MINUTES};
 
-/// Less than two interruptions can be apart, and more than a notice's time was ever seen to shift.
+/// The most that a notice's time can shift: no two interruptions are as close, and no shift ever seen was as large.
 pub(super) const SHIFTS_AT_MOST: Duration = Duration::from_secs(120);
 /// A successor is waited for this long on a mere recommendation. Until it is healthy this instance serves.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
-/// The handover of a scheduled event begins so long before it.
+/// The handover of a scheduled event begins this long before the event.
 const LEAD: Duration = Duration::from_secs(10 * 60);
-/// A group terminates this instance: draining may take at the most, beside the commands of the user's.
+/// The longest drain when a group terminates this instance, not counting the user's commands.
 const DRAINS_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
-/// AWS ends an interrupted instance within seconds of the time announced. One that is alive so long after it was withdrawn.
+/// An instance that is alive this long after its deadline was not ended by it: AWS takes seconds at most.
 const OUTLIVES_AFTER: Duration = Duration::from_secs(30);
 
-/// The news in a signal.
+/// A signal with which a handover begins.
 pub(super) struct Beginning {
     pub(super) signal: Signal,
     pub(super) action: Option<Action>,
@@ -75,8 +75,8 @@ impl Life {
         }
     }
 
-    /// Its group has put this instance into service, out of Standby or from outside, while a notice stands: nothing that was
-    /// done of it holds, and everything is gone through once more.
+    /// Hands over again, because the group has put this instance into service, out of Standby or from outside, while a
+    /// notice stands: nothing that was done before still holds.
     pub(super) fn serves_under_a_notice(&mut self, at: BootInstant) {
         let stands = |it: &&Incident| it.signal == Signal::Notice && !it.was_survived() && !it.is_terminating();
         let deadline = self.incident_of_this_boot().filter(stands).map(|it| it.deadline).filter(|it| at < *it);
@@ -104,9 +104,9 @@ impl Life {
         }
     }
 
-    /// AWS's time by the first sight of this notice, be it of the process before this one. The deadline runs on the boot clock
-    /// from there: dates that go wrong later move nothing, and only the notice's own time does. `None` at the first sight, and
-    /// where that was by a clock in doubt.
+    /// AWS's time, counted from the first sight of this notice in this process or the one before. The deadline runs on
+    /// the boot clock from there: wrong dates do not move it, only the notice's own time does. `None` at the first
+    /// sight, and if the clock was in doubt then.
     fn aws_now_by_first_sight(&self, notice: Notice, at: BootInstant) -> Option<Timestamp> {
         let incident = self.incident_of_this_boot().filter(|it| it.goes_on() && !self.sight.was_in_doubt)?;
         let is_same = is_same_interruption(Some(incident.time?), Some(notice.time?));
@@ -115,7 +115,7 @@ impl Life {
 
     /// Tells whether the notice was dealt with, by this process or by one before, whatever any clock of AWS's says.
     fn is_over(&self, notice: Notice, at: BootInstant) -> bool {
-        // A notice without a time is the incident's only if it stood before this process.
+        // A notice without a time is the incident's only if it stood before this process began.
         let is_known = |incident: &Incident| match incident.time {
             Some(time) => notice.time == Some(time),
             None => incident.signal == Signal::Notice && notice.time.is_none() && !self.sight.absent_before,
@@ -126,20 +126,20 @@ impl Life {
             || self.over.is_some_and(|over| over.time.is_some() && is_same_interruption(over.time, notice.time))
     }
 
-    /// Tells whether the handover of the group's termination has done already what this notice asks for, or the notice is the
-    /// one that was handed over for. After a recommendation or a scheduled event minutes or hours have passed: everything is
-    /// gone through once more, as after a restart, and what is still done needs no call.
+    /// Tells whether nothing is left to do for this notice: the group's termination, or the same notice, was handed
+    /// over for. After a recommendation or a scheduled event, everything is gone through again, because minutes or
+    /// hours have passed. As after a restart, what is still done needs no call.
     fn is_told_of(&mut self, notice: Notice, aws_now: Timestamp, at: BootInstant) -> bool {
         let is_live = self.handover().is_some();
         let Some(incident) = self.incident_of_this_boot().filter(|it| it.phase == Phase::Left) else {
             return false;
         };
         if incident.signal == Signal::Notice || incident.time.is_some() {
-            // What a group terminates is not handed over a second time, whoever saw the first.
+            // An instance that its group terminates is not handed over twice, whichever process did it first.
             let was_seen_through = is_live && incident.was_seen_through();
             return (was_seen_through || incident.is_terminating()) && is_same_interruption(incident.time, notice.time);
         }
-        // It left its target groups, and its group decides: nothing is left to do but to know.
+        // The instance has left its target groups, and its group decides: the notice is only noted.
         if incident.signal != Signal::LifecycleState {
             return false;
         }
@@ -154,16 +154,16 @@ impl Life {
         true
     }
 
-    /// The interruption was withdrawn long ago. With an incident of it this instance is a survivor; without one nothing is
-    /// known but that it may still be marked.
-    /// AWS's time may turn out to be another one: a stale notice is judged again at each look, and told of once.
+    /// Deals with a notice whose interruption was withdrawn long ago. With an incident this instance is a survivor;
+    /// without one it may still have the leaving tag. AWS's time may prove wrong: a stale notice is judged again at
+    /// each look, and told once.
     fn notice_is_stale(&mut self, notice: Notice, past: Duration, at: BootInstant) {
         let is_told = self.stale.is_some_and(|stale| is_same_interruption(stale.time, notice.time));
         self.stale = Some(notice);
         if is_told {
             return;
         }
-        // Also one from before a boot: its registrations are put back.
+        // An open incident, also from before a boot, is put right anyway.
         if self.open_incident().is_some() {
             return;
         }
@@ -189,7 +189,7 @@ impl Life {
             handover.group_terminates(takes, deadline, at);
             return;
         }
-        // Seen to its end by this process or the one before.
+        // The handover is over, in this process or the one before.
         let was_seen = |it: &Incident| it.is_terminating() && it.outcome.is_some() && !it.is_closed();
         if self.incident_of_this_boot().is_some_and(was_seen) {
             return;
@@ -211,8 +211,8 @@ impl Life {
         });
     }
 
-    /// The notice has ended nothing, and the group terminates this instance all the same: the hooks that it was not seen
-    /// through open only after the deregistration delay.
+    /// Begins the handover of the group's termination, if the notice has ended nothing: the termination hooks that its
+    /// handover could not complete open only after the deregistration delay.
     pub(super) fn go_on_by_group(&mut self, now: BootInstant) {
         if self.outlives_at().is_some_and(|at| now >= at) {
             self.over = self.sight.notice;
@@ -228,7 +228,7 @@ impl Life {
         (self.sight.is_terminating() && self.arrival.is_none()).then(|| incident.deadline + OUTLIVES_AFTER)
     }
 
-    /// As long as the load balancer lets requests finish, with what hooks and quiet need.
+    /// The time that the load balancer lets requests finish, plus what the hooks and the quiet time need.
     fn drains_within(&self) -> Duration {
         let delays =
             self.looked_up.registrations.iter().flatten().map(|registration| registration.deregistration_delay);
@@ -237,7 +237,7 @@ impl Life {
         (longest + leave.settle.max(leave.quiet_for) + leave.reserve + self.config.hooks.timeout * 2).max(TWO_MINUTES)
     }
 
-    /// An announcement from before that begins now: a recommendation that waited for an arrival, a scheduled event.
+    /// Begins what was announced before: a recommendation that waited for an arrival, or a scheduled event.
     pub(super) fn begin_what_is_announced(&mut self, now: BootInstant) {
         let arrives = self.arrival.as_ref().is_some_and(|arrival| arrival.holds_up(now));
         let busy = self.handover().is_some() || arrives || !self.sight.absent_before;
@@ -256,8 +256,8 @@ impl Life {
         self.begin_handover(beginning);
     }
 
-    /// What is to be put right comes first: an interruption of this boot, or of the one before. What the process before
-    /// this one had begun goes on as it was, also across a reboot.
+    /// Tells whether nothing comes first. An open incident of this boot, or of the one before, is put right first. A
+    /// handover that the process before this one began goes on, also across a reboot.
     fn may_begin(&self, beginning: &Beginning) -> bool {
         let goes_on = |it: &Incident| it.goes_on() && it.signal == beginning.signal;
         self.open_incident().is_none_or(|open| match open.id.boot_id == self.boot_id {
@@ -267,7 +267,7 @@ impl Life {
     }
 
     fn recommendation_that_begins(&self, aws_now: Timestamp, now: BootInstant) -> Option<Beginning> {
-        // A recommendation older than the last survived interruption belongs to that one. A drill is no interruption.
+        // A recommendation older than the last survived interruption belongs to that interruption. A drill is none.
         let of_aws = self.incident_of_this_boot().filter(|incident| incident.signal != Signal::Drill);
         let is_told = |time: Timestamp| of_aws.is_some_and(|incident| time <= incident.told_until());
         let is_news = |time: &Timestamp| !self.sight.recommendation_is_done && !is_told(*time);
@@ -287,7 +287,7 @@ impl Life {
     fn event_that_begins(&self, aws_now: Timestamp, now: BootInstant) -> Option<Beginning> {
         let (event, not_before) = self.next_event().filter(|(_, at)| aws_now + LEAD >= *at)?;
         let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
-        // A reboot since has moved nothing: its successor may be of then.
+        // A reboot since then changes nothing: the successor may be from before it.
         let before = self.incident().filter(|it| it.event.as_ref() == Some(&event.id)).map(|it| it.begun_at);
         Some(Beginning {
             signal: Signal::ScheduledEvent,
@@ -311,7 +311,7 @@ impl Life {
         events.filter_map(|event| Some((event.clone(), event.not_before?))).min_by_key(|(_, not_before)| *not_before)
     }
 
-    /// A reboot that was due before this machine booted is over, though the metadata may show it for an hour more.
+    /// Tells whether a reboot was due before this boot: it is over, though the metadata may show it for an hour more.
     fn has_come_to_pass(&self, event: &ScheduledEvent) -> bool {
         let Some((aws, boot)) = self.sight.clocks else { return false };
         let booted = aws.checked_sub(boot.since(BootInstant::default())).ok();
@@ -327,7 +327,7 @@ impl Life {
     }
 
     pub(super) fn begin_handover(&mut self, beginning: Beginning) {
-        // The incident is of this boot and the same: the process before this one has begun, or a weaker signal has.
+        // An incident of this boot goes on, if the process before this one or a weaker signal has begun the same.
         let before = self.incident_of_this_boot().cloned().or_else(|| self.incident_before_reboot(&beginning));
         let (earlier, another) = match before {
             Some(incident) if self.goes_on_as(&incident, &beginning) => (Some(incident), None),
@@ -346,7 +346,7 @@ impl Life {
             self.say_what_would_be_done(incident, settings, looked_up, now);
             return;
         }
-        // An arrival that gives way takes place once this leads to nothing.
+        // An arrival that gives way here takes place once this signal has led to nothing.
         self.is_to_arrive |= self.arrival.take().is_some_and(|arrival| arrival.errand() == arrival::Errand::Arrive);
         self.epoch += 1;
         self.sight.event_absent.ends();
@@ -379,7 +379,7 @@ impl Life {
     }
 }
 
-/// A notice's time can shift between two looks, and its action change; a time minutes away is another interruption's.
+/// Tells whether two times are of one interruption: a notice's time can shift and its action change between two looks.
 pub(super) fn is_same_interruption(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
     match (known, seen) {
         (Some(known), Some(seen)) => seen.duration_since(known).unsigned_abs() <= SHIFTS_AT_MOST,

@@ -1,5 +1,5 @@
-//! A drill: a handover that a person asks for, of an instance that nobody takes. Its signal stands as long as this process
-//! wants it to; when the handover is over, or the drill is called off, this instance is a survivor and goes back.
+//! A drill is a handover that a person asks for, of an instance that nobody takes. Its signal stands as long as this
+//! process wants. When the handover is over, or the drill is called off, this instance is a survivor and goes back.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Life {
         self.sight.drill_stands = false;
     }
 
-    /// A drill that has begun, is not put back yet, and has not become real.
+    /// Tells whether a drill has begun, is not put back yet, and has not become real.
     pub fn is_drilling(&self) -> bool {
         self.incident_of_this_boot().is_some_and(|incident| incident.signal == Signal::Drill && !incident.is_closed())
     }

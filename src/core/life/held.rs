@@ -3,12 +3,12 @@
 use crate::core::handover::Handover;
 use crate::core::incident::Incident;
 
-/// There is one incident, wherever it is: a handover keeps it as long as it lasts.
+/// The one incident, wherever it is: a handover keeps it as long as it lasts.
 #[derive(Default)]
 pub(super) enum Held {
     #[default]
     Nothing,
-    /// Its handover is another process's, or is over and done with.
+    /// The handover of this incident is another process's, or is over.
     Incident(Box<Incident>),
     Handover(Box<Handover>),
 }

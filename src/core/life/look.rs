@@ -11,18 +11,18 @@ use crate::core::incident::{Incident, Takes};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{Notice, Recommendation};
 
-/// An event that begins now leaves its handover this long.
+/// The least time for the handover of an event that begins now.
 const EVENT_LEAVES_AT_LEAST: Duration = Duration::from_secs(30);
-/// If the notice is absent for longer than this, it is no fault of the metadata.
+/// An absence of the notice that is longer than this is no fault of the metadata.
 const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
 
 impl Life {
-    /// Tells whether AWS's time of the looks to come is a guess by the wall clock, because no date of AWS's is believed yet.
+    /// Sets whether AWS's time at the next looks is only the wall clock's, because no date of AWS is believed yet.
     pub fn time_is_in_doubt(&mut self, is_in_doubt: bool) {
         self.sight.is_in_doubt = is_in_doubt;
     }
 
-    /// A look at `spot/instance-action`. `aws_now` is AWS's time of it, `at` the boot clock's.
+    /// Takes a look at `spot/instance-action`. `aws_now` is AWS's time of the look, `at` the boot clock's.
     pub fn saw_notice(&mut self, notice: Option<Notice>, aws_now: Timestamp, at: BootInstant) {
         self.sight.clocks = Some((aws_now, at));
         self.sight.notice = notice;
@@ -46,7 +46,7 @@ impl Life {
         self.sight.has_looked = true;
     }
 
-    /// A look at `events/recommendations/rebalance`.
+    /// Takes a look at `events/recommendations/rebalance`.
     pub fn saw_recommendation(&mut self, recommendation: Recommendation, at: BootInstant) {
         let Recommendation::Given(time) = recommendation else {
             self.sight.recommendation_absent.goes_on(at);
@@ -79,13 +79,13 @@ impl Life {
         }
     }
 
-    /// A look at `autoscaling/target-lifecycle-state`; `None` is a 404.
+    /// Takes a look at `autoscaling/target-lifecycle-state`; `None` is a 404.
     pub fn saw_lifecycle_state(&mut self, state: Option<&str>, at: BootInstant) {
         let state = state.map(str::trim).filter(|state| !state.is_empty());
         let was_terminating = self.sight.is_terminating();
         let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
         let is_another = state.is_some() && state != self.sight.told_state.as_deref();
-        // Somebody has put it into a group, out of one, or elsewhere in it. A handover of ours does that too.
+        // Somebody has moved this instance into a group, out of one, or within it. A handover of ours does that too.
         self.wants_look_up |=
             is_another && takes.is_none() && self.sight.knows_lifecycle && self.open_incident().is_none();
         if is_another {
@@ -96,7 +96,7 @@ impl Life {
         self.sight.was_in_service |= state == Some("InService");
         if takes.is_none() {
             self.sight.not_taken.goes_on(at);
-            // An absent state says nothing of one that was there.
+            // One look without the state does not end a termination.
             if !was_terminating || self.sight.not_taken.withdraws() {
                 self.sight.lifecycle_state = state.map(str::to_owned);
                 self.sight.group_takes = None;
@@ -114,7 +114,7 @@ impl Life {
         }
     }
 
-    /// A place in the warm pool is where a new instance waits; only one that was in service goes back into it.
+    /// The place to which the group takes this instance. New instances wait in the warm pool; others go back there.
     fn takes(&self, state: Option<&str>) -> Option<Takes> {
         let leaving = |it: &Incident| it.signal == Signal::LifecycleState && !it.is_closed();
         let served = self.sight.was_in_service || self.incident_of_this_boot().is_some_and(leaving);
@@ -125,7 +125,7 @@ impl Life {
         }
     }
 
-    /// A look at `events/maintenance/scheduled`.
+    /// Takes a look at `events/maintenance/scheduled`.
     pub fn saw_scheduled_events(&mut self, events: Vec<ScheduledEvent>, at: BootInstant) {
         if self.config.watch.scheduled_events == ScheduledEvents::Ignore {
             return;
@@ -143,7 +143,7 @@ impl Life {
         self.follow_the_event(at);
     }
 
-    /// The event that is handed over for may have moved nearer.
+    /// Shortens the deadline if the event of the handover has moved nearer.
     fn follow_the_event(&mut self, at: BootInstant) {
         let incident = self.incident_of_this_boot().filter(|it| it.signal == Signal::ScheduledEvent);
         let ours = incident.and_then(|incident| incident.event.as_ref());

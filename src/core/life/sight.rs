@@ -8,7 +8,7 @@ use crate::core::incident::Takes;
 use crate::core::model::{BootInstant, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 
-/// A signal that stood is withdrawn after so many looks in a row without it, and so long after the first of them: a 404
+/// A signal is withdrawn after this many looks in a row without it, and this long after the first of them: one 404
 /// among answers is a fault of the metadata, and so are ten of them within a second.
 const LOOKS_THAT_WITHDRAW: u32 = 3;
 const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);
@@ -41,7 +41,7 @@ impl Absence {
         *self = Absence::default();
     }
 
-    /// The last look did not show the signal.
+    /// Tells whether the last look did not show the signal.
     pub(super) fn has_begun(&self) -> bool {
         self.looks > 0
     }
@@ -53,41 +53,41 @@ impl Absence {
 
 #[derive(Default)]
 pub(super) struct Sight {
-    /// AWS's time and the boot clock at the last look that told.
+    /// AWS's time and the boot clock at the last look for the notice.
     pub(super) clocks: Option<(Timestamp, BootInstant)>,
-    /// That time was a mere guess by the wall clock, at the last look and at the one before.
+    /// AWS's time was a mere guess by the wall clock: at the last look, and at the last one that showed a notice.
     pub(super) is_in_doubt: bool,
     pub(super) was_in_doubt: bool,
     pub(super) has_looked: bool,
-    /// The notice that stands.
+    /// The notice that the last look showed.
     pub(super) notice: Option<Notice>,
     /// A look of this process was answered with 404.
     pub(super) absent_before: bool,
-    /// Looks in a row that were answered so.
+    /// The looks in a row that were answered with 404.
     pub(super) notice_absent: Absence,
-    /// The last of those that lasted too long for a fault of the metadata: no notice stood then.
+    /// The last look of an absence that was too long for a fault of the metadata: no notice stood then.
     pub(super) absent_until: Option<BootInstant>,
-    /// The recommendation that stands: AWS's time of it.
+    /// AWS's time of the recommendation that stands.
     pub(super) recommended: Option<Timestamp>,
     pub(super) recommendation_absent: Absence,
-    /// It has been acted on, or it is not to be.
+    /// The recommendation has been acted on, or is not to be.
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
-    /// The last state that was told, whatever was not told since.
+    /// The last lifecycle state that the metadata told; a later absence does not change it.
     pub(super) told_state: Option<String>,
-    /// The metadata has told of the group, be it that there is none.
+    /// The metadata has told the lifecycle state, or that there is none.
     pub(super) knows_lifecycle: bool,
-    /// The instant at which its group put it into service while a notice stood.
+    /// The instant at which the group put this instance into service while a notice stood.
     pub(super) put_into_service_at: Option<BootInstant>,
     /// This process has seen this instance in service in its group.
     pub(super) was_in_service: bool,
     pub(super) group_takes: Option<Takes>,
-    /// Looks in a row at which the group takes this instance nowhere.
+    /// The looks in a row at which the group took this instance nowhere.
     pub(super) not_taken: Absence,
     pub(super) events: Vec<ScheduledEvent>,
-    /// The metadata has told of them, be it that there are none.
+    /// The metadata has told the events, or that there are none.
     pub(super) knows_events: bool,
-    /// The scheduled event that a handover is about.
+    /// The looks in a row that did not show the event of the handover.
     pub(super) event_absent: Absence,
     /// This process wants a drill to go on.
     pub(super) drill_stands: bool,

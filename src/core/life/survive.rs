@@ -9,12 +9,12 @@ use crate::core::notice::SURVIVED_AFTER;
 use super::Life;
 use crate::core::incident::{Closed, Incident, Phase};
 
-/// The way in which it is known that this instance lives on.
+/// The reason why this instance is known to live on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// The signal is gone from the metadata.
     Withdrawn,
-    /// The deadline is past, and no end came.
+    /// The deadline is past, and the instance has not ended.
     StillAlive,
     /// Hibernated, and resumed in place.
     Resumed,
@@ -22,7 +22,7 @@ enum Why {
     Booted,
     /// Its group has put it into service again.
     InService,
-    /// A recommendation, and no successor for it.
+    /// The handover of a recommendation has ended, and this instance never left.
     Stayed,
     /// A drill has ended, was called off, or lost its process.
     Drilled,
@@ -36,7 +36,7 @@ impl Life {
         {
             handover.withdraw();
         }
-        // A write under way would land on what is put back now.
+        // A write under way might undo what is put back now.
         let is_writing = self.handover().is_some_and(Handover::is_writing);
         let waits = self.is_handing_over() || is_writing || self.arrival.is_some() || self.dry_run;
         if waits || !self.sight.has_looked || self.may_go_on_by_event() {
@@ -53,7 +53,7 @@ impl Life {
         !self.sight.notice_absent.has_begun() && self.over.is_none() && self.stale.is_none()
     }
 
-    /// A reboot came in the midst of a scheduled event's handover, and it was not seen yet whether the event stands.
+    /// Tells whether a reboot came in an event's handover, and it is not known yet whether the event stands.
     fn may_go_on_by_event(&self) -> bool {
         let is_of_event = |it: &Incident| it.id.boot_id != self.boot_id && it.signal == Signal::ScheduledEvent;
         let watches = self.config.watch.scheduled_events == ScheduledEvents::HandOver;
@@ -113,7 +113,7 @@ impl Life {
         let is_wanted = |it: &&Registration| !incident.swapped_out.contains(&it.target_group);
         let registrations: Vec<Registration> = registrations.filter(is_wanted).cloned().collect();
         let errand = self.errand_after(&incident, why);
-        // The notice is off, and the scheduled event in whose handover it came is still to come.
+        // The notice is withdrawn, and the scheduled event in whose handover it came is still to come.
         if incident.signal == Signal::Notice
             && errand == Errand::Reinstate
             && let Some(event) = &incident.event
@@ -152,9 +152,9 @@ impl Life {
             }
             Errand::Arrive | Errand::Reinstate => format!("it goes back to {names}"),
         };
-        // Else the process before this one has said so.
+        // Otherwise the process before this one has said so.
         if !incident.was_survived() {
-            let beside = incident.successor_beside().map(|beside| format!("; {beside}")).unwrap_or_default();
+            let beside = incident.fate_of_successor().map(|fate| format!("; {fate}")).unwrap_or_default();
             self.reach(MilestoneKind::Survived, format!("{what}; {then}{beside}"), now);
         }
         let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
@@ -165,20 +165,20 @@ impl Life {
 
     fn errand_after(&self, incident: &Incident, why: Why) -> Errand {
         match self.then() {
-            // Nobody takes it, whatever becomes of instances that live on.
+            // Nobody takes this instance in a drill, whatever the configuration says of survivors.
             _ if why == Why::Drilled || incident.signal == Signal::Drill => Errand::Reinstate,
             _ if why == Why::InService => Errand::Reinstate,
-            // It never left.
+            // The instance never left.
             _ if !incident.is_certain() => Errand::StayOut,
             Then::StayOut => Errand::StayOut,
-            // Started again, it is wanted again.
+            // Somebody who starts an instance again wants it again.
             Then::Terminate if is_wanted_again(why) => Errand::Reinstate,
             Then::Terminate if incident.is_complete() => Errand::Terminate,
             Then::Reinstate | Then::Terminate => Errand::Reinstate,
         }
     }
 
-    /// At every boot, and once the group wants this instance to serve, when it is known that nothing stands against it.
+    /// Begins the arrival of this boot once the group wants this instance to serve and no signal stands against it.
     fn arrive_if_due(&mut self, now: BootInstant) {
         let leaves = self.handover().is_some() || self.sight.is_terminating() || self.may_stand();
         if !self.is_to_arrive || leaves {
@@ -187,7 +187,7 @@ impl Life {
         if !self.sight.may_serve() {
             return self.waits_for_its_group();
         }
-        // An earlier incident of this boot forbids it.
+        // An earlier incident of this boot may forbid the arrival.
         let stays_out = |it: &Incident| !matches!(it.closed(), Some(Closed::Reinstated | Closed::Stayed));
         self.is_to_arrive = false;
         if self.incident_of_this_boot().is_some_and(stays_out) {
@@ -207,7 +207,7 @@ impl Life {
         }
     }
 
-    /// An arrival has come to its end.
+    /// Ends an arrival.
     pub(super) fn arrived(&mut self, _now: BootInstant) {
         let Some(arrival) = self.arrival.take() else { return };
         self.told_waiting = None;
@@ -225,7 +225,7 @@ impl Life {
     }
 }
 
-/// Started again, or put into service again: it is to serve, whatever becomes of survivors.
+/// Tells whether somebody started this instance or put it into service again: it is to serve, whatever `then` says.
 fn is_wanted_again(why: Why) -> bool {
     matches!(why, Why::Booted | Why::Resumed | Why::InService)
 }

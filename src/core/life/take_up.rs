@@ -1,4 +1,4 @@
-//! Takes an incident up: what goes on of an earlier one, and what this process knows when it begins.
+//! Takes an incident up: what goes on from an earlier one, and what this process knows when it begins.
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ const SLACK: Duration = Duration::from_secs(30);
 const ARRIVAL_LANDS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Life {
-    /// Tells whether what begins belongs to this incident of this boot.
+    /// Tells whether the handover that begins belongs to this incident of this boot.
     pub(super) fn goes_on_as(&self, incident: &Incident, beginning: &Beginning) -> bool {
         let (signal, time) = (beginning.signal, beginning.time);
         match incident.signal {
-            // The successor that a recommendation had launched is no second one.
+            // A notice is the same incident: no second successor is launched.
             Signal::RebalanceRecommendation if incident.closed() == Some(Closed::Stayed) => signal == Signal::Notice,
-            // Gone for some looks only, even if this instance is back meanwhile.
+            // The notice was gone for some looks only, even if this instance is back meanwhile.
             Signal::Notice if signal == Signal::Notice && is_shifted(incident.time, time) => true,
             _ if incident.is_closed() => false,
-            // A withdrawn interruption is over: a notice of another time is another one, with its own deadline. Until anything
-            // is put back, one is the first one's, however late: its successor stands in.
+            // A withdrawn interruption is over, and a notice with another time is another one. Until anything is put
+            // back, a notice belongs to the first incident, however late: its successor stands in.
             Signal::Notice if incident.was_survived() => false,
             Signal::Notice if incident.outcome.is_some() => true,
             Signal::Notice => is_same_interruption(incident.time, time) && self.handover().is_none(),
@@ -39,7 +39,7 @@ impl Life {
         }
     }
 
-    /// The incident of the notice, event or recommendation that begins, where the machine was rebooted in the midst of it.
+    /// The incident of the signal that begins, if the machine was rebooted in the midst of its handover.
     pub(super) fn incident_before_reboot(&self, beginning: &Beginning) -> Option<Incident> {
         let &Beginning { signal, action, time, deadline, aws_now, now, .. } = beginning;
         let event = beginning.event.as_ref().map(|event| &event.id);
@@ -55,7 +55,7 @@ impl Life {
         Some(incident.after_reboot(self.boot_id.clone(), booted_at, deadline))
     }
 
-    /// The incident as it begins: what `earlier` keeps of the same one goes on. `another` is the one before it in this boot.
+    /// The incident as it begins. It goes on from `earlier`, if that is the same; `another` is the last of this boot.
     pub(super) fn incident_that_begins(
         &self,
         beginning: &Beginning,
@@ -74,7 +74,7 @@ impl Life {
         let mut incident = Incident::new(id, signal, deadline, self.start(beginning, earlier));
         incident.group_takes = self.sight.group_takes;
         incident.time = time;
-        // What a drill takes the place of is remembered.
+        // A drill remembers the event of the incident in whose place it comes.
         let before = || another.filter(|_| signal == Signal::Drill).and_then(|another| another.event.clone());
         incident.successors_before = match earlier {
             Some(earlier) => earlier.successors_before.clone(),
@@ -82,13 +82,13 @@ impl Life {
         };
         incident.event = beginning.event.as_ref().map(|event| event.id.clone()).or_else(before);
         incident.planned_before = match earlier {
-            // A process that came after the notice may have met the successor in its look-up, and noted it.
+            // A process that came after the notice may have found the successor in its look-up.
             Some(earlier) => earlier.plan.is_some() && earlier.planned_before,
-            // The look-ups at a recommendation may have met the successor already.
+            // The look-ups at a recommendation may have found the successor already.
             None => self.looked_up.plan.is_some() && self.sight.absent_before && self.sight.recommended.is_none(),
         };
         incident.begun_by_notice = match earlier {
-            // A notice that comes after the end of the first one's handover has a successor already.
+            // A notice that comes after the end of the first handover has a successor already.
             Some(earlier) => earlier.begun_by_notice && earlier.outcome.is_none(),
             None => signal == Signal::Notice && self.sight.recommended.is_none(),
         };
@@ -96,14 +96,14 @@ impl Life {
             || earlier.or(another).is_some_and(|incident| incident.recommended);
         if let Some(earlier) = earlier {
             (incident.begun_at, incident.begun) = (earlier.begun_at, earlier.begun);
-            // An instance on its way back was told to serve again.
+            // The hooks run again for an instance that was told to serve again.
             let is_put_into_service = self.sight.put_into_service_at == Some(now);
             let serves_again = earlier.was_survived() || (is_put_into_service && earlier.outcome.is_some());
             incident.hooks_ended = if serves_again { Vec::new() } else { earlier.hooks_ended.clone() };
             incident.launch = earlier.launch;
             incident.first_boot.clone_from(&earlier.first_boot);
             incident.milestones.clone_from(&earlier.milestones);
-            // What was quiet then is not now.
+            // An instance that was put into service is not quiet any more.
             incident.milestones.retain(|it| !is_put_into_service || it.milestone != MilestoneKind::Quiet);
             incident.told = incident.milestones.len();
         }
@@ -113,7 +113,7 @@ impl Life {
     /// The way in which this process takes the incident up.
     fn start(&self, beginning: &Beginning, earlier: Option<&Incident>) -> Start {
         let &Beginning { signal, aws_now, now, .. } = beginning;
-        // What the process before this one has launched is a successor too.
+        // An instance that the process before this one has launched is a successor too.
         let first_signal =
             earlier.map_or(beginning.first_signal, |earlier| earlier.begun_at.min(beginning.first_signal));
         let first_signal = self.sight.recommended.map_or(first_signal, |time| time.min(first_signal));
@@ -142,8 +142,8 @@ impl Life {
         }
     }
 
-    /// The bound on this incident's own launches, where no weaker signal can have had one made: since the last look
-    /// that did not show the notice, or since AWS may have given it, however far its time has shifted.
+    /// The earliest time of a launch for this incident, if no weaker signal can have caused one. It is the last look
+    /// without the notice, or the earliest time at which AWS may have given the notice.
     fn launches_since(&self, beginning: &Beginning) -> Option<Timestamp> {
         let (watch, sight) = (&self.config.watch, &self.sight);
         let by_recommendation = watch.rebalance == Rebalance::HandOver && sight.recommended.is_some();
@@ -156,8 +156,8 @@ impl Life {
         sight.absent_until.map_or_else(may_be_given, came_after).ok()
     }
 
-    /// True if a registration of this instance may be under way: by an arrival of this process, or of the one before, which
-    /// ended in the midst of it, or by the group, which has just put it into service.
+    /// Tells whether a registration of this instance may be under way: by an arrival of this process, by one that the
+    /// process before this one left unfinished, or by the group, which has just put the instance into service.
     fn may_be_registering(&self, now: BootInstant) -> bool {
         let by_group = self.sight.put_into_service_at == Some(now);
         let by_us = self.arrival.as_ref().is_some_and(Arrival::may_be_registering);
@@ -165,11 +165,11 @@ impl Life {
         by_group || by_us || is_coming_back || (self.config.arrive.register && !self.sight.absent_before)
     }
 
-    /// The facts of the process before this one, which were frozen then; else those found since the start. An empty list of
-    /// registrations is looked up again: one may have come since.
+    /// The facts that the process before this one has frozen; else those found since the start. An empty list of
+    /// registrations is looked up again unless it is trusted: one may have come since.
     pub(super) fn looked_up_for(&self, earlier: Option<&Incident>) -> LookedUp {
         let registrations_of = |it: &Incident| it.registrations.all().map(<[_]>::to_vec);
-        // Of another incident that is not put right yet: where this instance belongs is known from there alone.
+        // Only the other incident, which is not put right yet, knows where this instance belongs.
         let left = || self.open_incident().and_then(registrations_of);
         let registrations = self.all_known_registrations(earlier.and_then(registrations_of).or_else(left));
         let registrations = registrations.filter(|them| !them.is_empty() || self.trusts_empty);
@@ -181,8 +181,8 @@ impl Life {
         LookedUp { registrations, plan, ..self.looked_up.clone() }
     }
 
-    /// Registrations to be left, whatever else is known: those that an open incident has found so far, and those of the
-    /// groups in which an arrival registers this instance.
+    /// The registrations to leave, whatever else is known: those that an open incident has found so far, and those of
+    /// an arrival.
     pub(super) fn found_for(&self) -> Vec<Registration> {
         let so_far = self.open_incident().filter(|incident| incident.registrations.all().is_none());
         let so_far = so_far.map(|incident| incident.registrations.known()).unwrap_or_default();
@@ -190,12 +190,12 @@ impl Life {
     }
 }
 
-/// The earlier process may have seen an earlier time; one that has passed says nothing.
+/// The deadline, or an earlier one that the process before this one saw, unless that has passed.
 fn shortened(deadline: BootInstant, earlier: BootInstant, now: BootInstant) -> BootInstant {
     if earlier > now { deadline.min(earlier) } else { deadline }
 }
 
-/// A notice that was survived for a moment is shown again.
+/// Tells whether a notice that was gone for a moment is shown again.
 fn is_shifted(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
     let (Some(known), Some(seen)) = (known, seen) else { return false };
     seen.duration_since(known).unsigned_abs() <= FLAPS_WITHIN

@@ -72,7 +72,7 @@ pub enum FleetState {
     Active,
     /// A change was accepted and does not show yet.
     Modifying,
-    /// Deleted, cancelled or failed, by AWS's word for it: its instances may live, and it launches no more.
+    /// Deleted, cancelled or failed, in AWS's word: the fleet launches no more, though its instances may live.
     Ended(String),
 }
 
@@ -102,12 +102,12 @@ pub struct FleetChange {
     /// The Spot part of the total, where the request names one; the rest is on demand.
     pub spot: Option<i32>,
     pub excess: Option<ExcessCapacity>,
-    /// The unit that the total is in: AWS may take one that is left out for instances.
+    /// The unit of the total: AWS may take a missing one for instances.
     pub unit: CapacityUnit,
 }
 
 impl Fleet {
-    /// The reason why nobody can launch again what it launched: it replaces nothing, and CreateFleet takes templates alone.
+    /// The reason why nobody can launch from this fleet: it replaces nothing, and CreateFleet takes only templates.
     pub fn cannot_be_launched_from(&self) -> Option<String> {
         let type_ = match self.request_type {
             FleetType::Maintain => return None,
@@ -144,7 +144,7 @@ impl Fleet {
         usize::try_from(i64::from(self.capacity.fulfilled) * 100 / least.max(1)).unwrap_or_default()
     }
 
-    /// The change to another total with this Spot part; the request may name none.
+    /// The change to another total, with this Spot part if the request names one.
     pub fn with_total(&self, total: i32, spot: Option<i32>) -> FleetChange {
         FleetChange { total: Some(total), spot, excess: None, unit: self.unit }
     }
@@ -161,8 +161,8 @@ pub struct FleetCapacity {
 }
 
 impl FleetCapacity {
-    /// The Spot part, where the request names both parts. One that leaves them to the default type shows zeros, and a part
-    /// that is sent for it would make the rest on demand.
+    /// The Spot part, if the request names both parts. A request that leaves them to the default type shows zeros; if
+    /// it was sent a part, the rest would be on demand.
     pub fn spot_part(total: i32, spot: Option<i32>, on_demand: Option<i32>) -> Option<i32> {
         spot.filter(|spot| spot.saturating_add(on_demand.unwrap_or_default()) == total)
     }
@@ -178,12 +178,12 @@ pub struct FleetMember {
     /// The memory of its type, where the fleet counts memory and AWS has told it.
     #[serde(default)]
     pub memory_mib: Option<u32>,
-    /// Since when its Spot request says that AWS takes the instance (`Status.UpdateTime`), by AWS's clock.
+    /// The time since which its Spot request says that AWS takes the instance (`Status.UpdateTime`), by AWS's clock.
     pub taken_since: Option<Timestamp>,
 }
 
 impl FleetMember {
-    /// False only for one that EC2 shows as dead or dying.
+    /// False only if EC2 shows the member as dead or dying.
     pub fn lives(&self) -> bool {
         self.instance.as_ref().is_none_or(|instance| instance.state.is_alive())
     }

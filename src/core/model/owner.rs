@@ -32,8 +32,8 @@ pub struct AutoScalingGroup {
     pub launch_hooks: Vec<LifecycleHook>,
     /// The target groups in which the group registers what it launches.
     pub target_groups: Vec<TargetGroupArn>,
-    /// Its other traffic sources, as VPC Lattice target groups and Classic Load Balancers: Auto Scaling alone registers its
-    /// members there, and takes them out.
+    /// Its other traffic sources, such as VPC Lattice target groups and Classic Load Balancers: Auto Scaling alone
+    /// registers its members there, and takes them out.
     #[serde(default)]
     pub other_traffic_sources: Vec<String>,
     pub members: Vec<GroupMember>,
@@ -53,7 +53,7 @@ pub struct AutoScalingGroup {
 }
 
 impl AutoScalingGroup {
-    /// Why AWS refuses LaunchInstances for it, whatever else is so: a part of a sentence.
+    /// The reason why AWS refuses LaunchInstances for this group in any case, as a part of a sentence.
     pub fn launches_none_first(&self) -> Option<&'static str> {
         if self.mixes_spot_and_on_demand {
             return Some("the group mixes Spot and on-demand instances, and for such a group AWS launches none first");
@@ -62,12 +62,12 @@ impl AutoScalingGroup {
             .then_some("the group has a launch configuration, and for such a group AWS launches none first")
     }
 
-    /// The member that is this instance.
+    /// The member with this id.
     pub(crate) fn member(&self, id: &InstanceId) -> Option<&GroupMember> {
         self.members.iter().find(|member| member.instance_id == *id)
     }
 
-    /// The zones with the fewest members first, and the one whose pool is being reclaimed last.
+    /// The group's zones, those with the fewest members first. Ours, whose pool is being reclaimed, is the last.
     pub(crate) fn zones_for_a_successor(&self, ours: &str) -> Vec<String> {
         let members = |zone: &String| self.members.iter().filter(|member| member.availability_zone == *zone).count();
         let mut zones = self.availability_zones.clone();
@@ -76,7 +76,7 @@ impl AutoScalingGroup {
     }
 }
 
-/// An Auto Scaling group as it is now, in what may have changed since it was looked up.
+/// The present state of an Auto Scaling group: what may have changed since the look-up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupState {
     pub members: Vec<GroupMember>,
@@ -99,33 +99,33 @@ pub struct GroupMember {
     pub availability_zone: String,
     /// `Pending`, `InService`, `Terminating:Wait`, ...
     pub lifecycle_state: String,
-    /// `WeightedCapacity`, where the group has weights: its sizes count in their units, and else in instances.
+    /// `WeightedCapacity`, if the group has weights: its sizes then count in these units, and else in instances.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
-    /// It is protected from scale-in, and the group's new members are not: once detached it is protected no more.
+    /// It is protected from scale-in, and the group does not protect new members: detaching ends the protection.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loses_protection: bool,
 }
 
 impl GroupMember {
-    /// The units that it counts for in the group's sizes.
+    /// The units that the member counts for in the group's sizes.
     pub fn units(&self) -> i32 {
         self.weight.unwrap_or(1)
     }
 
-    /// Tells whether the group's desired capacity counts it: not in Standby, and not in the warm pool.
+    /// Tells whether the group's desired capacity counts the member: not in Standby, and not in the warm pool.
     pub fn is_counted(&self) -> bool {
         self.lifecycle_state != "Standby" && !self.lifecycle_state.starts_with("Warmed:")
     }
 
-    /// Tells whether it is in service or on its way there, so that the group launches nobody in its place.
+    /// Tells whether the member is in service or on its way there: then the group launches nobody in its place.
     pub fn holds_a_place(&self) -> bool {
         self.lifecycle_state == "InService" || self.lifecycle_state.starts_with("Pending")
     }
 
-    /// Takes up the state that the metadata shows. That is where the group takes the member: `InService` from the launch on,
-    /// also while a launching hook holds it, and on the way out of Standby or the warm pool. So a member that was last seen on
-    /// its way into service is not taken for one that has come there.
+    /// Takes over the state that the metadata shows, which is where the group takes the member. It is `InService` from
+    /// the launch on, also while a launching hook holds the member, and on the way out of Standby or the warm pool. So
+    /// a member that was on its way into service is not taken for one in service.
     pub fn moves_to(&mut self, target_state: &str) {
         if target_state != "InService" {
             target_state.clone_into(&mut self.lifecycle_state);
@@ -146,15 +146,15 @@ impl GroupMember {
     }
 }
 
-/// The place of a member in its group, as far as DetachInstances and TerminateInstanceInAutoScalingGroup go.
+/// The place of a member in its group, as DetachInstances and TerminateInstanceInAutoScalingGroup see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
     Detachable,
-    /// A launching hook holds it: refused.
+    /// A launching hook holds it: AWS refuses both calls.
     AtLaunchHook,
     /// It is on its way into service or into Standby: AWS refuses until its state changes.
     NotYet,
-    /// It is in the warm pool: no member in service.
+    /// It is in the warm pool, and so not in service.
     Warm,
     /// It is out of the group, or on its way out.
     Leaving,
@@ -173,8 +173,8 @@ pub enum HookTime {
 }
 
 impl HookTime {
-    /// Reads the lifecycle state of a member; `None`: the group has no such member any more. Into its warm pool a member
-    /// goes through `Warmed:Pending`, and the termination hooks stand there.
+    /// Reads the lifecycle state of a member; `None`: the group has no such member any more. A member that goes into
+    /// the warm pool passes `Warmed:Pending`, where its termination hooks run.
     pub fn of(lifecycle_state: Option<&str>, into_pool: bool) -> HookTime {
         let Some(state) = lifecycle_state else { return HookTime::Over };
         match state {
@@ -183,7 +183,7 @@ impl HookTime {
             "Terminated" | "Warmed:Terminated" | "Detached" | "Detaching" => HookTime::Over,
             state if state.ends_with(":Retained") => HookTime::Retained,
             state if state.ends_with(":Proceed") && !state.starts_with("Pending") => HookTime::Over,
-            // What is read may lag behind what the metadata says.
+            // The state that was read may be older than the one in the metadata.
             _ => HookTime::NotYet,
         }
     }
@@ -261,8 +261,8 @@ pub struct SingleLaunch {
     /// `None`: the template's.
     pub subnet_id: Option<String>,
     pub max_price: Option<String>,
-    /// On demand what the template says is spelled out, without its Spot options and its tags on Spot requests: with them
-    /// AWS launches on Spot, or refuses.
+    /// For a launch on demand the template's settings are spelled out, without its Spot options and its tags on Spot
+    /// requests: with them AWS launches on Spot, or refuses.
     pub market: Market,
     pub tags: BTreeMap<String, String>,
 }
@@ -276,7 +276,7 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// AWS's codes for a moment in which it could not: the same launch may succeed in the next.
+    /// AWS's codes for trouble that passes: the same launch may succeed in the next moment.
     const THROTTLED: [&str; 3] = ["RequestLimitExceeded", "Throttling", "ThrottlingException"];
     const FAULTS: [&str; 4] = ["InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"];
 
@@ -285,7 +285,7 @@ impl Launched {
         Launched { instances: instances.collect(), errors: errors.into_iter().collect() }
     }
 
-    /// Nothing was launched, and no error speaks of what was asked for.
+    /// Tells whether nothing was launched, and all the errors are of trouble that passes.
     pub fn came_at_a_bad_moment(&self) -> bool {
         let is_passing = |code: &str| Self::THROTTLED.contains(&code) || Self::FAULTS.contains(&code);
         self.instances.is_empty() && !self.errors.is_empty() && self.codes().all(is_passing)

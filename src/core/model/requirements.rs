@@ -1,14 +1,14 @@
-//! The requirements of a fleet's override beside type and place: everything that decides what is launched. Carried
-//! whole, because a copy that drops one launches something else (docs/aws.md 4).
+//! The requirements of a fleet's override, other than type and place. They are carried whole, because a copy that drops
+//! one launches something else (docs/aws.md 4).
 
 use serde::{Deserialize, Serialize};
 
 /// A least and a greatest value, either of which may be open.
 pub type Range = (Option<i32>, Option<i32>);
-/// The same of numbers with a fraction, as text: they are carried, never counted with.
+/// A [`Range`] of numbers with a fraction, as text: they are carried, never counted with.
 pub type Decimals = (Option<String>, Option<String>);
 
-/// Attribute-based instance type selection, every member of it by AWS's name. Empty and `None` mean that it is not said.
+/// Attribute-based instance type selection, every member of it by AWS's name. Empty and `None` mean: not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InstanceRequirements {

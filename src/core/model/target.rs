@@ -1,7 +1,6 @@
 //! Target groups as AWS shows them: targets, the registrations of this instance, and the health of a target.
 //!
-//! Invariant: a target is the same by its id and its port. Its zone belongs to AWS, and is only ever something to be sent
-//! along (see [`TargetZone`]).
+//! Invariant: id and port identify a target. Its zone belongs to AWS, and is only sent along (see [`TargetZone`]).
 
 use ::core::net::Ipv6Addr;
 use std::collections::BTreeSet;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::TargetGroupArn;
 use crate::core::retry::Failure;
 
-/// Every zone of a group's load balancer: what RegisterTargets wants of an address outside the group's VPC.
+/// The name for every zone of a load balancer: RegisterTargets wants it for an address outside the group's VPC.
 pub const ALL_ZONES: &str = "all";
 
 /// One target as ELBv2 names it. `id` is an instance id or, in an `ip` group, a private address.
@@ -43,7 +42,7 @@ pub fn is_same_id(one: &str, other: &str) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetZone {
-    /// AWS knows the zone, so none is sent: that of an instance, and of an address inside the group's VPC. It refuses
+    /// No zone is sent: AWS knows the zone of an instance, and of an address inside the group's VPC. It refuses
     /// another.
     #[default]
     Implied,
@@ -73,7 +72,7 @@ impl TargetZone {
     }
 }
 
-/// The way in which the zone is sent in one group, and once the other way where AWS refuses the first.
+/// The way in which the zone is sent in one group; if AWS refuses it, the other way is tried once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneChoice {
     zone: TargetZone,
@@ -103,7 +102,7 @@ impl ZoneChoice {
     }
 }
 
-/// AWS names the zone or the VPC in each such refusal; the words differ.
+/// Tells whether AWS refuses the zone: its messages name the zone or the VPC, in different words.
 fn is_about_the_zone(failure: &Failure) -> bool {
     let message = failure.message.to_ascii_lowercase();
     failure.has_code(&["ValidationError", "InvalidTarget"]) && (message.contains("zone") || message.contains("vpc"))
@@ -120,11 +119,11 @@ pub enum TargetType {
 pub const WANTS_SERVER_ID: &str =
     "not registered: AWS wants a QuicServerId there, which spot-relay does not know; register it yourself";
 
-/// The part of this instance's targets in a group that is left and put back.
+/// The ports of this instance in a group that are left and put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ports {
-    /// Every one, also one that is registered later.
+    /// All ports, also one that is registered later.
     #[default]
     Every,
     /// The ports that the configuration lists; the others are somebody else's.
@@ -143,7 +142,7 @@ pub struct Registration {
     /// The group's own port, on which an owner registers its instances; unknown in a record of an earlier version.
     #[serde(default)]
     pub group_port: Option<u16>,
-    /// The zone of these targets, and of a successor's: it has another address in the same VPC.
+    /// The zone of these targets, and of the successor's, which has another address in the same VPC.
     #[serde(default)]
     pub zone: TargetZone,
     pub deregistration_delay: Duration,
@@ -191,17 +190,17 @@ impl Registration {
         self.targets.iter().map(|target| target.port).collect()
     }
 
-    /// The ports for a person, as [`ports_in_words`].
+    /// The ports for a person: see [`ports_in_words`].
     pub fn ports_in_words(&self) -> String {
         ports_in_words(&self.ports())
     }
 
-    /// The same ports of another instance: `id` is its instance id or, in an `ip` group, its address.
+    /// Targets on the same ports for another instance: `id` is its instance id or, in an `ip` group, its address.
     pub fn targets_of(&self, id: &str) -> Vec<Target> {
         self.ports().into_iter().map(|port| Target { id: id.to_owned(), port }).collect()
     }
 
-    /// True if a load balancer sends requests to the target, or no load balancer uses the group and none ever will.
+    /// True if a load balancer sends requests to the target, or no load balancer uses the group.
     pub fn is_served(&self, row: &TargetHealth) -> bool {
         row.state == TargetState::Healthy || (row.is_not_in_use() && self.load_balancers.is_empty())
     }
@@ -251,13 +250,13 @@ impl Registration {
 /// The standing of one instance's targets in their group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetStanding {
-    /// On these ports it is not registered, or drains.
+    /// The instance is not registered on these ports, or drains there.
     Wanting { ports: BTreeSet<u16>, drains: bool },
-    /// On every port, and not served on each yet.
+    /// The instance is registered on every port, but not yet served on each.
     Registered,
-    /// On every port, in a zone that is enabled for no load balancer of the group.
+    /// The instance is registered on every port, in a zone that is enabled for no load balancer of the group.
     Unserved,
-    /// It gets requests on every port, as far as the group is for that.
+    /// The instance gets requests on every port, if the group gets any.
     Serves,
 }
 
@@ -277,7 +276,7 @@ pub enum TargetState {
     Other(String),
 }
 
-/// The spelling of AWS.
+/// Shows AWS's spelling.
 impl fmt::Display for TargetState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -298,7 +297,7 @@ impl fmt::Display for TargetState {
 pub struct TargetHealth {
     pub target: Target,
     pub state: TargetState,
-    /// `Target.NotRegistered`, `Target.NotInUse`, ..., or of a healthy one the zonal shift that is active for it.
+    /// `Target.NotRegistered`, `Target.NotInUse`, ...; for a healthy target the zonal shift that is active for it.
     pub reason: Option<String>,
 }
 
@@ -311,13 +310,13 @@ impl TargetHealth {
         self.drains() || self.state == TargetState::Unused
     }
 
-    /// Healthy, and not shifted away with its zone.
+    /// Tells whether the target is healthy, and not shifted away with its zone.
     pub fn gets_requests(&self) -> bool {
         self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
-    /// The answer of DescribeTargetHealth about `targets`: a row each, also for one that is not in the group; without
-    /// any, `rows`, which are all of the group's.
+    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group: a row for each target,
+    /// in the group or not; without targets, all rows.
     pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
         let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
         let not_registered = |target: &Target| TargetHealth {
@@ -338,8 +337,8 @@ impl TargetHealth {
         !(self.state == TargetState::Unused && self.has_reason("Target.NotRegistered"))
     }
 
-    /// Registered, and no load balancer sends requests to it: none uses the group, or none of those that do is enabled for
-    /// the target's zone. [`Registration::is_unserved`] tells the two apart.
+    /// Tells whether the target is registered and gets no requests: no load balancer uses the group, or none of those
+    /// that do is enabled for the target's zone. [`Registration::is_unserved`] tells the two apart.
     fn is_not_in_use(&self) -> bool {
         self.state == TargetState::Unused && self.has_reason("Target.NotInUse")
     }

@@ -221,7 +221,7 @@ fn again_before_this_instance_is_back_has_its_own_deadline() {
             let noticed = story.now;
             story.run(3);
             let record = story.record().expect("a record");
-            let left = record.deadline.since(story.life().seen) + std::time::Duration::from_millis(story.now - noticed);
+            let left = record.deadline.since(story.life().asked_at) + std::time::Duration::from_millis(story.now - noticed);
             assert!(left.as_secs() >= 115 || back < 5, "{owner:?} {back} {restarted}: {left:?} {}", story.tale());
             story.run(60);
             assert!(story.aws.places().is_empty(), "{owner:?} {back} {restarted}: {}", story.tale());
@@ -264,7 +264,7 @@ fn long_after_one_that_was_handed_over_and_before_this_instance_is_back_has_no_s
         assert!(is_complete(&story), "{owner:?}");
         story.notice(Action::Terminate);
         story.run(3);
-        let left = story.record().expect("a record").deadline.since(story.life().seen);
+        let left = story.record().expect("a record").deadline.since(story.life().asked_at);
         assert!(left.as_secs() >= 110, "{owner:?} {left:?}");
         story.run(90);
         assert!(is_complete(&story), "{owner:?} {}", story.tale());
