@@ -37,8 +37,8 @@ pub struct Incident {
     #[serde(rename = "incident")]
     pub id: IncidentId,
     pub signal: Signal,
-    /// The Auto Scaling group takes this instance out of service, whatever signal came first: nobody asks for a successor,
-    /// and nothing brings the instance back.
+    /// The Auto Scaling group takes this instance out of service, whatever signal came first: nobody asks for a
+    /// successor, and nothing brings the instance back.
     pub group_takes: Option<Takes>,
     /// The notice's time, if it had one that can be read.
     pub time: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! The plan: from tags to an owner, from the owner to a plan, from a template to attempts. Pure.
 //!
-//! Invariant: an owner that replaces by itself is never asked, so that there is one successor and not two; and what an
-//! attempt asks for is frozen here, before the first call, because its client token allows no other parameters.
+//! Invariants: an owner that replaces by itself is never asked, because then two successors would come. The parameters
+//! of an attempt are frozen here, before its first call, because its client token allows no others.
 
 mod group;
 mod launch_plan;
@@ -60,9 +60,9 @@ impl fmt::Display for Clue {
 }
 
 impl Clue {
-    /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of `autoscaling/target-lifecycle-state`:
-    /// whichever of AWS's states it says, it tells a member that was detached (its group's tag is gone, its template's
-    /// is not) from an instance that never was in a group; the group has launched its successor already.
+    /// Reads the instance's tags (docs/aws.md 4). `lifecycle_state` is the body of
+    /// `autoscaling/target-lifecycle-state`. An instance that has any such state, but no tag of a group, was detached
+    /// from its group, which has launched the successor already.
     pub fn read(tags: &BTreeMap<String, String>, lifecycle_state: Option<&str>, choice: &Successor) -> Clue {
         let tag = |key: &str| tags.get(key).filter(|value| !value.is_empty()).cloned();
         let group = Clue::group(tags);
@@ -154,30 +154,30 @@ pub enum Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FleetRequest {
-    /// A replacement strategy: the fleet launches by itself.
+    /// The fleet has a replacement strategy: it launches by itself.
     Observe,
-    /// `maintain`: by the counted target capacity.
+    /// The fleet is of type `maintain`: its target capacity is raised.
     Raise,
 }
 
 impl Plan {
-    /// Tells whether AWS may show an owner yet: the tags of a young instance, and what they name, show late (docs/aws.md 4).
+    /// Tells whether AWS may show an owner later: a young instance's tags and what they name show late (docs/aws.md 4).
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Plan::Nobody { is_final: false, .. })
     }
 
-    /// Nobody that AWS shows launches a successor.
+    /// Makes a plan that asks nobody, because AWS shows no owner yet.
     pub fn nobody(why: impl Into<String>) -> Plan {
         Plan::Nobody { why: why.into(), is_final: false }
     }
 
-    /// Nobody is to be asked, whatever AWS shows later.
+    /// Makes a plan that asks nobody, whatever AWS shows later.
     pub fn nobody_ever(why: impl Into<String>) -> Plan {
         Plan::Nobody { why: why.into(), is_final: true }
     }
 
-    /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A `request` or
-    /// `instant` fleet and a bare launch template become a [`LaunchPlan`].
+    /// Plans for each owner what is done at a notice (docs/aws.md 4); [`Plan::at`] tells of the other signals. A
+    /// `request` or `instant` fleet and a bare launch template become a [`LaunchPlan`].
     pub fn of(owner: &Owner, identity: &Identity, choice: &Successor, surroundings: &Surroundings) -> Plan {
         match owner {
             Owner::AutoScalingGroup(group) => {
@@ -232,8 +232,8 @@ impl Plan {
         }
     }
 
-    /// The plan of the same owner in a drill: nobody takes this instance, so nobody terminates it, and an owner that launches
-    /// by itself sees no signal.
+    /// The plan of the same owner in a drill: nobody takes this instance, so nobody terminates it, and an owner that
+    /// launches by itself sees no signal.
     #[must_use]
     pub fn for_drill(self) -> Plan {
         match self {
@@ -254,8 +254,8 @@ impl Plan {
         self.at(identity, signal)
     }
 
-    /// The plan with this instance in the lifecycle state that the metadata shows, which is newer than the last look-up's.
-    /// See [`GroupMember::moves_to`].
+    /// The plan with this instance in the lifecycle state that the metadata shows, which is newer than the last
+    /// look-up's. See [`GroupMember::moves_to`].
     #[must_use]
     pub fn with_member_state(mut self, instance_id: &InstanceId, target_state: &str) -> Plan {
         if let Plan::Group { group, .. } = &mut self {
@@ -298,7 +298,7 @@ impl Plan {
         }
     }
 
-    /// False for the member of a group that its group has not put into service, as far as is known.
+    /// False for a group's member that is not in service, as far as is known.
     pub fn is_in_service(&self, identity: &Identity) -> bool {
         let Plan::Group { group, .. } = self else { return true };
         group.members.iter().any(|it| it.instance_id == identity.instance_id && it.lifecycle_state == "InService")
@@ -359,7 +359,7 @@ impl Plan {
         }
     }
 
-    /// The owner's id or name alone, as in `lt-0abc`; `None` of nobody.
+    /// The owner's id or name alone, as in `lt-0abc`; `None` if there is no owner.
     pub fn owner_id(&self) -> Option<&str> {
         match self {
             Plan::Launch(launch) => launch.from.rsplit(' ').next(),

@@ -1,10 +1,10 @@
-//! The smallest IAM policy: each action that this program calls for a configuration and an owner, on as few resources as
-//! IAM lets one name.
+//! The smallest IAM policy: each action that this program calls for a configuration and an owner, on as few resources
+//! as IAM lets one name.
 //!
-//! Pure: what is not known is a wildcard or a placeholder that grants nothing. Invariant: an action stands here exactly if
-//! a run can call it, or if IAM asks for it at another one's call ([`IN_PASSING`]); the whole-program tests compare the
-//! policy with the calls that were made, both ways. Which actions can be held to which resources is what AWS's service
-//! authorization reference says: <https://docs.aws.amazon.com/service-authorization/latest/reference/>.
+//! Pure: what is not known is a wildcard or a placeholder that grants nothing. Invariant: an action stands here exactly
+//! if a run can call it, or if IAM asks for it at another one's call ([`IN_PASSING`]); the whole-program tests compare
+//! the policy with the calls that were made, both ways. Which actions can be held to which resources is what AWS's
+//! service authorization reference says: <https://docs.aws.amazon.com/service-authorization/latest/reference/>.
 
 mod arn_scope;
 mod launch_source;
@@ -30,13 +30,13 @@ pub use owner_needs::{
 };
 use statement::{Statement, allow};
 
-/// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself, and that
-/// the policy grants only where the configuration asks for it: its refusal is an answer.
+/// The action that `[leave] when = "auto"` tries once, at a notice, in a group that does not replace by itself. The
+/// policy grants it only if the configuration asks for it, because a refusal is an answer.
 pub const TRIED: &str = "autoscaling:LaunchInstances";
 
-/// The id of the instance that a call is about. Compared with the instance from which the call comes, it is true of calls of
-/// an instance about itself alone, with the credentials of its instance profile. IAM knows it at CreateTags and at
-/// TerminateInstances, and not at DeleteTags: there a statement that names it never matches.
+/// The id of the instance that a call is about. Compared with the caller's instance, it limits a call to that instance
+/// itself, with the credentials of its instance profile. IAM knows it at CreateTags and TerminateInstances, but not at
+/// DeleteTags: there a statement that names it never matches.
 const ITSELF: &str = "${ec2:InstanceId}";
 
 const READS_OF_GROUP: [&str; 2] = ["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeLifecycleHooks"];
@@ -57,14 +57,14 @@ pub struct Subject {
     pub needs: OwnerNeeds,
     /// ARNs of today's target groups, where the configuration lists none; empty: any.
     pub target_groups: Vec<String>,
-    /// Reads beside those that the owner needs: [`reads_on_the_way`].
+    /// The reads that are needed in addition to the owner's: [`reads_on_the_way`].
     pub on_the_way: Vec<&'static str>,
     /// The Auto Scaling group that holds this instance and is not asked for a successor: [`held_by`].
     pub held_by: Option<String>,
 }
 
 impl Subject {
-    /// Any target group, and nothing but what the owner needs.
+    /// Makes a subject with any target group, and with only what the owner needs.
     pub fn new(scope: ArnScope, needs: OwnerNeeds) -> Subject {
         Subject { scope, needs, target_groups: Vec::new(), on_the_way: Vec::new(), held_by: None }
     }
@@ -100,14 +100,14 @@ impl Policy {
         Policy { version: "2012-10-17", statement }
     }
 
-    /// `service:Action`, each once.
+    /// The actions, as `service:Action`, each once.
     pub fn actions(&self) -> BTreeSet<&'static str> {
         self.statement.iter().flat_map(|statement| statement.action.iter().copied()).collect()
     }
 }
 
-/// Lists calls of a drill's way back that this configuration's policy leaves out. `registered_in` are this instance's target
-/// groups.
+/// Lists calls of a drill's way back that this configuration's policy leaves out. `registered_in` are this instance's
+/// target groups.
 pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[TargetGroupArn]) -> Vec<&'static str> {
     let needs = OwnerNeeds::of_plan(plan, registered_in, config);
     let detaches = matches!(&needs, OwnerNeeds::Group(group) if group.detach);
@@ -115,16 +115,15 @@ pub fn left_out_of_the_way_back(config: &Config, plan: &Plan, registered_in: &[T
         (!registered_in.is_empty(), "elasticloadbalancing:RegisterTargets"),
         (detaches, "autoscaling:AttachInstances"),
     ];
-    // Actions are the same everywhere.
+    // The actions do not depend on the scope.
     let (scope, target_groups, on_the_way) = (ArnScope::new(None, "*", "*"), Vec::new(), Vec::new());
     let subject = Subject { scope, needs, target_groups, on_the_way, held_by: None };
     let allowed = Policy::of(config, &subject).actions();
     called.into_iter().filter(|(is_called, action)| *is_called && !allowed.contains(action)).map(|it| it.1).collect()
 }
 
-/// The reads, on every resource: most of these cannot be held to any, and a read that is refused for a resource that
-/// IAM does not know
-/// of there would cost the successor.
+/// The reads, on every resource: most of them cannot be restricted. If IAM refused a read because of a restriction that
+/// it does not know there, that would cost the successor.
 fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
     let mut actions = vec![
         "ec2:DescribeInstances",
@@ -153,8 +152,8 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
     actions
 }
 
-/// Registering is coming back, arriving, the successor where its owner does not, or serving on as the last one where the
-/// owner takes this instance out.
+/// The calls on target groups. RegisterTargets is for coming back and arriving, for a successor that its owner does not
+/// register, and for serving on as the last target after the owner took this instance out.
 fn registration(config: &Config, needs: &OwnerNeeds) -> Vec<&'static str> {
     let is_taken_out = matches!(needs, OwnerNeeds::Group(group) if group.detach || group.terminate);
     let registers =
@@ -183,18 +182,18 @@ fn instances(scope: &ArnScope) -> Vec<String> {
     vec![scope.arn("ec2", "instance/*")]
 }
 
-/// The tag of an instance that goes.
+/// Allows an instance to set the leaving tag on itself.
 fn mark(scope: &ArnScope) -> Statement {
     let statement = allow("MarkItself", vec!["ec2:CreateTags"], instances(scope));
     about_itself(only_tag(statement, LEAVING_TAG), scope)
 }
 
-/// The same tag off again. IAM cannot hold DeleteTags to the caller's own instance: it is held to this tag alone.
+/// Allows deleting the leaving tag. IAM cannot limit DeleteTags to the caller's own instance: it is limited to the tag.
 fn unmark(scope: &ArnScope) -> Statement {
     only_tag(allow("Unmark", vec!["ec2:DeleteTags"], instances(scope)), LEAVING_TAG)
 }
 
-/// A request that names no tag at all would take off every one.
+/// Limits the statement to this tag. The key has to be present: a request without any key would delete every tag.
 fn only_tag(statement: Statement, key: &str) -> Statement {
     statement.when("ForAllValues:StringEquals", "aws:TagKeys", &[key]).with_key("aws:TagKeys")
 }

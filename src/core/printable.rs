@@ -1,23 +1,23 @@
-//! Text of outside parties, made fit to be shown: no control character of theirs reaches a terminal, a log or the journal.
+//! Makes text from outside printable: no control character of it reaches a terminal, a log or the journal.
 //!
-//! Error messages, event ids, keys of a configuration and names of roles come from outside. Each output (the log, the journal,
-//! the terminal, the webhook) makes what it writes printable at one place.
+//! Error messages, event ids, keys of a configuration and names of roles come from outside. Each output (the log, the
+//! journal, the terminal, the webhook) makes what it writes printable at one place.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text with every character escaped that would not be seen as itself: controls, and those that turn or hide what stands
-/// beside them. A line's end is escaped too. What comes out stays as it is when it is made printable again.
+/// Escapes every character that would not show as itself: controls, ends of lines, and those that turn or hide their
+/// neighbours. To escape the result again changes nothing.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     without(text, &[])
 }
 
-/// The same for text of several lines, with tabs.
+/// Escapes text of several lines: ends of lines and tabs stay.
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     without(text, &['\n', '\t'])
 }
 
-/// The same for a JSON document, in which such a character can only stand within a string.
+/// Escapes a JSON document, in which such a character can only stand within a string.
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|letter| is_hidden(letter) && letter != '\n') {
         return Cow::Borrowed(json);

@@ -1,7 +1,7 @@
 //! Failures and backoff: what a failed call means, and how long to wait before the next try.
 //!
-//! One owner of retries: the handover (and, in quiet times, the look-up loop of the daemon). Everything here is pure;
-//! jitter comes from a seed, so that two instances noticed together do not call together and a test sees no chance.
+//! One owner of retries: the handover (and, in quiet times, the look-up loop of the daemon). Everything here is pure.
+//! Jitter comes from a seed: two instances noticed together do not call together, and tests are repeatable.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::words::words;
 
-/// A call that brought no answer, or a no.
+/// A call that was not answered, or was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub kind: FailureKind,
@@ -24,11 +24,11 @@ words! {
     /// The meaning of a failure for the next step.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum FailureKind {
-        /// No answer came: refused, lost, or over the time limit. It may have been done.
+        /// No answer came: the connection failed, the answer was lost, or time ran out. AWS may have done it.
         Unanswered = "unanswered",
         /// Too many calls in this account and region.
         Throttled = "throttled",
-        /// AWS had a fault of its own (5xx). It may have been done.
+        /// AWS had a fault of its own (5xx). It may have done it all the same.
         Fault = "fault",
         /// The credentials are missing, expired, or signed with a wrong clock.
         Credentials = "credentials",
@@ -43,7 +43,7 @@ words! {
 pub const VERSION_NOT_FOUND: &str = "InvalidLaunchTemplateId.VersionNotFound";
 
 impl Failure {
-    /// One without a code of AWS's.
+    /// Makes a failure without an AWS code.
     pub fn of(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, code: None, message: message.into() }
     }
@@ -57,8 +57,8 @@ impl Failure {
         matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault) && !self.is_busy()
     }
 
-    /// Another change of the Auto Scaling group is under way, and this one was not made: a plain no, that may be a yes in a
-    /// moment. AWS says it with whatever status.
+    /// Tells whether another change of the Auto Scaling group is under way. This one was not made, and may succeed in a
+    /// moment. AWS answers so with any status.
     pub fn is_busy(&self) -> bool {
         self.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"])
     }
@@ -89,19 +89,19 @@ pub struct Backoff {
 
 /// The pauses in the two minutes after silence, a fault or a lost reply: short ones.
 const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(4) };
-/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account), and after
-/// a refusal that only a person can turn into a success.
+/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account), and
+/// after a refusal that only a person can turn into a success.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 /// The pauses of a look that IAM denies: nobody changes that within seconds, and the others need the bucket.
 const SELDOM: Backoff = Backoff { first: Duration::from_secs(8), longest: Duration::from_secs(32) };
-/// Throttled while first in precedence.
+/// The pauses of a throttled call that is first in precedence.
 const EAGER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(4) };
-/// Throttled while only the last in precedence: a registration, the tag, a look at health.
+/// The pauses of a throttled call that is last in precedence: a registration, the tag, a look at health.
 const LAST: Backoff = Backoff { first: Duration::from_secs(16), longest: Duration::from_secs(64) };
 /// The pauses between look-ups, outside of the two minutes.
 pub const LOOK_UP: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
 
-/// The pause after so many looks, of a row of seconds: the last one goes on.
+/// The pause after this many looks, from a list of seconds; after its end the last one repeats.
 pub(crate) fn growing(seconds: &[u64], looks: usize) -> Duration {
     Duration::from_secs(seconds.get(looks).or(seconds.last()).copied().unwrap_or_default())
 }
@@ -114,7 +114,7 @@ impl Backoff {
         }
     }
 
-    /// The pause after `failures` failures in a row (at least one), somewhere in the interval that `seed` says.
+    /// The pause after `failures` failures in a row (at least one), drawn by `seed` from zero to the ceiling.
     /// Full jitter: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
     pub fn pause(self, failures: u32, seed: u64) -> Duration {
         self.ceiling(failures).mul_f64(fraction(seed ^ u64::from(failures).rotate_left(32)))
@@ -131,7 +131,7 @@ impl Backoff {
 /// hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precedence {
-    /// Only these lose requests if they come late.
+    /// Deregistrations: only these lose requests if they come late.
     Deregistration,
     /// Asking the owner for a successor.
     Request,
@@ -157,13 +157,13 @@ impl Precedence {
 
 /// The number of instances up to which all start at once.
 const FEW: usize = 20;
-/// The starts in a second, where all of a group start at once: one call each is within a bucket of ten a second, three are
-/// within one of twenty.
+/// The starts in a second, where all of a group start at once: one call each is within a bucket of ten a second, three
+/// are within one of twenty.
 const STARTS_PER_SECOND: u32 = 6;
 /// The longest wait for a turn: three hundred that start together are ready within a minute.
 const LONGEST_TURN: Duration = Duration::from_secs(50);
 
-/// Tells whether so many that start together have to think of the others.
+/// Tells whether this many instances that start together have to take turns.
 pub fn takes_turns(fellows: usize) -> bool {
     fellows > FEW
 }
@@ -177,7 +177,7 @@ pub fn start_in_turn(fellows: usize, seed: u64) -> Duration {
     all.min(LONGEST_TURN).mul_f64(fraction(seed.rotate_left(23)))
 }
 
-/// The same where nobody knows yet how many start together, and AWS throttles already.
+/// The wait for a turn if nobody knows yet how many start together, and AWS throttles already.
 pub fn start_in_some_turn(seed: u64) -> Duration {
     LONGEST_TURN.mul_f64(fraction(seed.rotate_left(41)))
 }
@@ -191,7 +191,7 @@ pub fn fraction(seed: u64) -> f64 {
     (mixed >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A seed from text, the same in every process and every version (FNV-1a): client tokens rest on it too.
+/// Makes a seed from text, the same in every process and every version (FNV-1a): client tokens rest on it too.
 pub fn seed(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,8 +1,8 @@
 //! Tells whether this process is alive enough to say so to systemd, which restarts one that does not.
 //!
-//! What counts is not that a loop turns but that it gets somewhere: the metadata answers, a handover goes on. Invariants:
-//! no clock; a process whose metadata is in trouble, and that is well otherwise, lives for [`PATIENCE`] at least, so that it
-//! is restarted no more often, although a restarted one remembers nothing.
+//! A loop that turns is not enough: the metadata has to answer, and a handover has to go on. Invariants: no clock. A
+//! process that is well but for its metadata lives for [`PATIENCE`] at least. So it is restarted no more often,
+//! although a restarted process remembers nothing.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::core::model::BootInstant;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// The time that one look at the metadata may take, with its second try and a new token for each.
 const LOOK: Duration = Duration::from_secs(15);
-/// A call, or a handover, is stuck this long after it was to be over. A hook that is ended takes a moment more.
+/// A call or a handover is stuck this long after its end was due; ending a hook takes a moment.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The work that the process has before it.
+/// The deadlines of the work under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     /// The instant at which the handover under way has to be over.
@@ -29,9 +29,9 @@ pub(crate) struct Deadlines {
 pub(crate) enum Sign {
     /// Say that we are alive.
     Alive,
-    /// Nothing: it is too early, or there is nothing good to say.
+    /// Say nothing: it is too early, or there is nothing good to say.
     Silence,
-    /// Nothing from now on, and systemd will restart this process unless it gets well: why, for a person. Said once.
+    /// Say nothing from now on: systemd will restart this process unless it recovers. The reason is for a person, once.
     GivenUp(String),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Watchdog {
     every: Duration,
     begun: BootInstant,
     next: BootInstant,
-    /// The last answer of the metadata, and how long it stands for the ones to come.
+    /// The last answer of the metadata, and the instant until which the next one may take.
     answered: BootInstant,
     answered_until: BootInstant,
     is_given_up: bool,
@@ -53,7 +53,7 @@ impl Watchdog {
         Self { every, begun, next: begun, answered: begun, answered_until: begun, is_given_up: false }
     }
 
-    /// The metadata has answered, with whatever: a 404 is an answer, and so is a 503. The next look is after `interval`.
+    /// The metadata has answered: a 404 is an answer, and so is a 503. The next look is after `interval`.
     pub(crate) fn answered(&mut self, at: BootInstant, interval: Duration) {
         self.answered = at;
         self.answered_until = at + interval + LOOK;

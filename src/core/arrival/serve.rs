@@ -8,7 +8,7 @@ use crate::core::duty::{Attempts, Duty, its_attempts};
 use crate::core::model::{BootInstant, Registration, TargetHealth, TargetStanding, ZoneChoice};
 use crate::core::retry::{Failure, FailureKind, growing};
 
-/// The pauses between two looks at the health: an application that never becomes healthy costs a call every five minutes.
+/// The pauses between two looks at the health: an application that is never healthy costs a call every five minutes.
 const PAUSES: [u64; 9] = [1, 2, 3, 5, 10, 15, 30, 60, 300];
 /// The time between the two looks that must both show healthy: a deregistration under way may still take effect.
 const SEEN_TWICE_AFTER: Duration = Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! Decides which signal begins a handover, and which belongs to one that is under way or done: one incident, one handover.
+//! Decides which signal begins a handover, and which belongs to one under way or done: one incident, one handover.
 
 use std::time::Duration;
 

@@ -111,7 +111,7 @@ impl Sight {
         self.group_takes.is_some()
     }
 
-    /// Tells whether the group, if there is one, wants this instance to serve: not in Standby, and not in the warm pool.
+    /// Tells whether the group, if any, wants this instance to serve: not in Standby, and not in the warm pool.
     pub(super) fn may_serve(&self) -> bool {
         let waits = |state: &str| state == "Standby" || state.starts_with("Warmed:");
         self.knows_lifecycle && !self.lifecycle_state.as_deref().is_some_and(waits)

@@ -150,7 +150,7 @@ impl Fleet {
     }
 }
 
-/// The capacity that a fleet was asked for and that it has, in its own units: instances, or weights where it has weights.
+/// The capacity that a fleet was asked for and that it has, in its own units: instances, or weights if it has weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCapacity {
     pub total: i32,

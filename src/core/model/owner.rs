@@ -1,4 +1,4 @@
-//! The owner of an instance and its launches: groups, fleets, launch templates. Values as an edge read them, nothing else.
+//! The owner of an instance and its launches: groups, fleets, launch templates. Values as an edge read them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct AutoScalingGroup {
     /// A mixed instances policy of both Spot and on-demand capacity: LaunchInstances is refused for it.
     #[serde(default)]
     pub mixes_spot_and_on_demand: bool,
-    /// It launches by a launch configuration (`LaunchConfigurationName`) and no template: LaunchInstances is refused for it.
+    /// It launches by a launch configuration (`LaunchConfigurationName`): LaunchInstances is refused for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_launch_configuration: bool,
 }
@@ -202,7 +202,7 @@ impl LaunchTemplate {
     /// AWS's word for the version that is launched where none is named.
     pub const DEFAULT_VERSION: &str = "$Default";
 
-    /// The same template by its default version, which AWS deletes only with the template; `None` where it is that already.
+    /// The template by its default version, which AWS deletes only with the template; `None` if it is that already.
     #[must_use]
     pub fn by_default_version(&self) -> Option<LaunchTemplate> {
         let version = Self::DEFAULT_VERSION.to_owned();

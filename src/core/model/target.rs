@@ -88,8 +88,8 @@ impl ZoneChoice {
         &self.zone
     }
 
-    /// Takes a failed call. Returns true if AWS refuses the zone and the other way is to be tried at once. After the second
-    /// refusal the first way stands again, and the call is tried again as after any failure.
+    /// Takes a failed call. Returns true if AWS refuses the zone and the other way is to be tried at once. After the
+    /// second refusal the first way stands again, and the call is tried again as after any failure.
     pub fn turns_after(&mut self, failure: &Failure) -> bool {
         if !is_about_the_zone(failure) {
             return false;
@@ -205,7 +205,7 @@ impl Registration {
         row.state == TargetState::Healthy || (row.is_not_in_use() && self.load_balancers.is_empty())
     }
 
-    /// True if load balancers use the group, and the target's zone is enabled for none of them: it serves nothing, ever.
+    /// True if load balancers use the group, and none is enabled for the target's zone: it serves nothing, ever.
     pub fn is_unserved(&self, row: &TargetHealth) -> bool {
         row.is_not_in_use() && !self.load_balancers.is_empty()
     }
@@ -315,8 +315,8 @@ impl TargetHealth {
         self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
-    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group: a row for each target,
-    /// in the group or not; without targets, all rows.
+    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group: a row for each
+    /// target, in the group or not; without targets, all rows.
     pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
         let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
         let not_registered = |target: &Target| TargetHealth {

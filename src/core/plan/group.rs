@@ -1,5 +1,5 @@
-//! The requests to an Auto Scaling group. They depend on the group, on this instance's place in it, and on the signal: one
-//! pure function decides, [`GroupRequest::of`].
+//! The requests to an Auto Scaling group. They depend on the group, on this instance's place in it, and on the signal:
+//! one pure function decides, [`GroupRequest::of`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,11 @@ use crate::core::model::{AutoScalingGroup, Identity, LifeCycle, Signal};
 pub enum GroupRequest {
     /// Capacity Rebalancing: the group launches by itself.
     Observe,
-    /// Its termination hook runs, and keeps our window.
+    /// TerminateInstanceInAutoScalingGroup: the termination hook runs, and keeps this instance alive meanwhile.
     Terminate,
     Detach,
-    /// The desired capacity does not count this instance (Standby, or the warm pool): nobody takes its place, and the group
-    /// is not asked for anything.
+    /// The desired capacity does not count this instance (Standby, or the warm pool): nobody takes its place, and the
+    /// group is not asked for anything.
     Uncounted,
 }
 
@@ -45,11 +45,11 @@ impl GroupRequest {
         matches!(self, GroupRequest::Terminate | GroupRequest::Detach)
     }
 
-    /// The requests that the signals of this configuration may lead to, each once, for an instance whose group is asked in
-    /// this way at a notice.
+    /// The requests that the signals of this configuration may lead to, each once, for an instance whose group is asked
+    /// in this way at a notice.
     pub fn all(self, group: &AutoScalingGroup, config: &Config) -> Vec<GroupRequest> {
         let at_a_notice = match self {
-            // The state of one moment: at another the group counts this instance.
+            // The state is passing: at another moment the group counts this instance.
             GroupRequest::Uncounted => GroupRequest::of_counted(group, LifeCycle::Spot, Signal::Notice),
             other => other,
         };
@@ -62,7 +62,7 @@ impl GroupRequest {
     }
 }
 
-/// Capacity Rebalancing and the replacement strategies of fleets act on the Spot signals of Spot instances alone.
+/// Tells whether the owner replaces by itself: it acts on the Spot signals of Spot instances alone.
 pub(super) fn is_replaced_by_owner(life_cycle: LifeCycle, signal: Signal) -> bool {
     let is_of_spot = signal.is_notice() || signal == Signal::RebalanceRecommendation;
     life_cycle == LifeCycle::Spot && is_of_spot
@@ -75,8 +75,8 @@ pub fn may_launch_first(config: &Config, at_a_notice: GroupRequest) -> bool {
     is_tried || asks_launch_instances(config, at_a_notice)
 }
 
-/// Tells whether this configuration asks that a group, which is asked in this way at a notice, launch one more before this
-/// instance leaves. `[leave] when = "auto"` does not ask: it tries LaunchInstances once, and a refusal is an answer.
+/// Tells whether this configuration asks a group to launch one more before this instance leaves. `[leave] when =
+/// "auto"` does not ask: it tries LaunchInstances once, and a refusal is an answer.
 pub fn asks_launch_instances(config: &Config, at_a_notice: GroupRequest) -> bool {
     let at_spot_signals = at_a_notice != GroupRequest::Observe
         && (config.leave.when == When::SuccessorHealthy || config.watch.rebalance == Rebalance::HandOver);

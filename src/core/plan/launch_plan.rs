@@ -11,11 +11,10 @@ use crate::core::model::{InstantFleet, LaunchConfiguration, LaunchOverride, Laun
 
 /// The tag of every successor that we launch: the id of the instance that it replaces.
 pub const PREDECESSOR_TAG: &str = "spot-relay:predecessor";
-/// The tag of every successor that we launch in a fleet's stead: that fleet's id, because the instant fleet that
-/// launched it
-/// knows only the pools of one attempt.
+/// The tag of every successor that we launch in a fleet's stead: that fleet's id. The instant fleet that launched the
+/// successor knows only the pools of one attempt.
 pub const ORIGIN_FLEET_TAG: &str = "spot-relay:origin-fleet";
-/// The tag of a successor that was launched by what a template says and not from the template itself: the template, as
+/// The tag of a successor that was launched by a template's settings and not from the template: the template, as
 /// `lt-...:3`.
 pub const TEMPLATE_TAG: &str = "spot-relay:launch-template";
 /// The tag that AWS sets on what an EC2 Fleet has launched: the fleet's id.
@@ -28,13 +27,13 @@ pub const LEAVING_TAG: &str = "spot-relay:leaving";
 /// The tag of a `maintain` fleet while its capacity is raised: see [`super::RaisedCapacity`].
 pub const BASE_CAPACITY_TAG: &str = "spot-relay:base-capacity";
 
-/// Instant fleets of capacity 1, one after the other until one launches. Not empty.
+/// Instant fleets of capacity 1, tried one after the other until one launches. There is at least one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
     /// The source for a person, as in "launch template lt-0abc".
     pub from: String,
     pub attempts: Vec<InstantFleet>,
-    /// The only pool there is to choose from is the one that is being reclaimed.
+    /// The pool that is being reclaimed is the only one to choose from.
     pub only_reclaimed: bool,
     /// Instances of the same origin that ran when the plan was made, where they were counted.
     #[serde(default)]
@@ -103,17 +102,17 @@ pub struct Surroundings {
     pub running_by_zone: BTreeMap<String, usize>,
     /// The traits of the launch templates that decide how they are launched.
     pub traits: TemplateTraits,
-    /// The reason why the fleet that the tags name launches nothing: their launch template stands in for it.
+    /// The reason why the fleet of the tags launches nothing: the launch template of the tags stands in for it.
     pub stands_in_for: Option<String>,
-    /// A sentence: who replaces this instance beside this launch.
+    /// The owner that replaces this instance too, beside this launch, in a sentence.
     pub replaced_too: Option<String>,
 }
 
 /// The traits of launch templates that decide how they can be launched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TemplateTraits {
-    /// The template names its subnet in a network interface: any other subnet would make EC2 ignore what that interface says
-    /// of addresses and security groups. The zone, as far as it is known.
+    /// The template names its subnet in a network interface. Any other subnet would make EC2 ignore the addresses and
+    /// security groups of that interface.
     pub own_subnet: Option<OwnSubnet>,
     pub market: TemplateMarket,
     /// The template tags Spot requests, so that it cannot be launched on demand.

@@ -8,7 +8,7 @@ use super::launch_plan::{LaunchPlan, MissingTemplate, PREDECESSOR_TAG, Surroundi
 use crate::core::config::Successor;
 use crate::core::model::{Identity, InstantFleet, LaunchConfiguration, LaunchOverride, Market, SingleLaunch};
 
-/// Subnets of one zone take turns in so many rounds of attempts.
+/// The number of rounds of attempts in which several subnets of one zone take turns.
 const MOST_ROUNDS: usize = 4;
 
 impl LaunchPlan {
@@ -42,14 +42,13 @@ impl LaunchPlan {
         LaunchPlan { from, only_reclaimed, attempts, running, remarks, missing, zone_of_subnet, stands_in_for }
     }
 
-    /// The attempt of this number. The numbers count on over the end of the plan: the attempts come round again.
+    /// The attempt of this number. After the last attempt of the plan the first one comes again.
     pub fn attempt(&self, number: u32) -> Option<&InstantFleet> {
         self.attempts.get(number as usize % self.attempts.len().max(1))
     }
 
-    /// Takes the default version of the one template that everything here is launched from, where AWS does not know the
-    /// version any more; of several nobody tells which it is. Returns the version that is missing; `None` where nothing
-    /// changes.
+    /// Takes the default version, if all attempts use one template and AWS does not know its version any more: of
+    /// several templates nobody tells which it is. Returns the missing version; `None` if nothing changes.
     pub fn takes_default_version(&mut self) -> Option<MissingTemplate> {
         let all = || self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).map(|it| &it.template);
         let templates: BTreeSet<(&str, &str)> =
@@ -66,8 +65,8 @@ impl LaunchPlan {
         (number as usize).is_multiple_of(self.attempts.len().max(1))
     }
 
-    /// The same attempt as one instance: RunInstances takes one pool, and another one at each round. Types that are selected
-    /// by attributes are no pool of RunInstances, so this instance's type stands for them.
+    /// The attempt as one instance: RunInstances takes one pool, and another one at each round. It cannot select types
+    /// by attributes, so this instance's type stands for them.
     pub fn single(&self, number: u32, own_type: &str) -> Option<SingleLaunch> {
         let attempt = self.attempt(number)?;
         let own_pool = LaunchOverride::default();
@@ -94,7 +93,7 @@ impl LaunchPlan {
 }
 
 impl LaunchConfiguration {
-    /// The default version stands in for one that is missing.
+    /// Takes the default version in place of a missing one.
     fn without(mut self, missing: &[MissingTemplate]) -> LaunchConfiguration {
         let is_missing = missing.iter().any(|it| it.has_default && it.template == self.template);
         if let Some(default) = self.template.by_default_version().filter(|_| is_missing) {
@@ -141,7 +140,7 @@ pub(super) fn overrides(identity: &Identity, choice: &Successor, surroundings: &
         .collect()
 }
 
-/// Zones in which several of these subnets lie, each with its subnets: of those one is used at a time.
+/// The zones in which several of these subnets lie, each with its subnets: only one of them is used at a time.
 pub fn crowded_zones(zone_of_subnet: &BTreeMap<String, String>) -> BTreeMap<&str, Vec<&str>> {
     let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (subnet, zone) in zone_of_subnet {
@@ -155,9 +154,9 @@ pub fn crowded_zones(zone_of_subnet: &BTreeMap<String, String>) -> BTreeMap<&str
 type PoolFilter<'a> = &'a dyn Fn(&LaunchOverride) -> bool;
 
 /// The attempts, best first: the zones with the fewest running members, then the other zones, both without the pool
-/// that is being reclaimed; then all pools; then on demand, if allowed. Where a zone has several subnets, the same again with
-/// the others. Pools whose instances count for fewer units than this one come after all of that: as many units are launched as
-/// leave, where that can be. Attempts that would repeat one are left out.
+/// that is being reclaimed. Then all pools; then on demand, if allowed. Where a zone has several subnets, the same
+/// follows with the others. Pools whose instances count for fewer units than this one come last: as many units are
+/// launched as leave, if possible. An attempt that repeats another is left out.
 fn attempts(
     configurations: &[LaunchConfiguration],
     mut tags: BTreeMap<String, String>,
@@ -210,7 +209,7 @@ fn units_of(pool: &LaunchOverride) -> u32 {
     pool.weight_hundredths.unwrap_or(100)
 }
 
-/// One pool in AWS's eyes: a type (or a selection of types) in a zone. Subnets whose zone is not known may lie in one.
+/// One pool in AWS's eyes: a type (or a selection of types) in a zone. Subnets of unknown zone may lie in the same one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct PoolIdentity {
     types: String,
@@ -245,14 +244,14 @@ fn zone_of(pool: &LaunchOverride, surroundings: &Surroundings) -> Option<String>
     pool.availability_zone.as_ref().or(by_subnet).cloned().or_else(by_template)
 }
 
-/// Tells whether it is, for all that is known, the pool that AWS takes this instance back from.
+/// Tells whether this may be the pool from which AWS takes this instance.
 fn is_reclaimed(pool: &LaunchOverride, identity: &Identity, surroundings: &Surroundings) -> bool {
     pool.instance_type.as_ref().is_none_or(|instance_type| *instance_type == identity.instance_type)
         && zone_of(pool, surroundings).is_none_or(|zone| zone == identity.availability_zone)
 }
 
-/// The configurations with only the wanted pools, and of those that are one pool only the one whose `turn` it is. A
-/// configuration that names no pools stands for its template's own pool. Weights are left out: with a weight under one, a
+/// The configurations with only the wanted pools; of several that are one pool only the one whose `turn` it is. A
+/// configuration without pools stands for its template's own pool. Weights are left out: with a weight under one, a
 /// capacity of 1 would launch two.
 fn narrowed(
     configurations: &[LaunchConfiguration],
@@ -293,7 +292,7 @@ fn one_subnet_each(configuration: &LaunchConfiguration) -> LaunchConfiguration {
         let subnets: BTreeSet<&str> = subnets.split(',').map(str::trim).filter(|subnet| !subnet.is_empty()).collect();
         let one = |subnet: &str| LaunchOverride {
             subnet_id: Some(subnet.to_owned()),
-            // Of several subnets one zone says nothing.
+            // One zone says nothing of several subnets.
             availability_zone: pool.availability_zone.clone().filter(|_| !several),
             ..pool.clone()
         };

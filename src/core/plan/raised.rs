@@ -1,5 +1,5 @@
-//! The counted capacity of a `maintain` fleet: which members are under notice, what the tag on the fleet keeps, and what a
-//! raise may leave behind (docs/aws.md 4).
+//! The counted capacity of a `maintain` fleet: which members are under notice, what the tag on the fleet keeps, and
+//! what a raise may leave behind (docs/aws.md 4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,14 +13,14 @@ use crate::core::model::{
 };
 use crate::core::notice::TWO_MINUTES;
 
-/// A Spot request that said longer ago that AWS takes its instance speaks of an interruption that is over.
+/// The time for which a Spot request's word that AWS takes its instance counts: later the interruption is over.
 const NOTICE_COUNTS: Duration = Duration::from_secs(180);
 
-/// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity from before the first raise, and the highest that was
-/// written since. A target outside of them was set by somebody else, and is the new base. With the word `termination`
-/// behind it the fleet terminated what exceeded its target, and is to do so again. `spot-N` behind it is the Spot part of the
-/// base, where a member on demand goes: without it all that was raised is Spot. `back` behind it says that the base was put
-/// back and read back since, and that no write of a victim's is under way: a target above the base is somebody else's.
+/// The value of [`BASE_CAPACITY_TAG`], `BASE..RAISED`: the capacity before the first raise, and the highest one written
+/// since. A target outside of this range was set by somebody else, and is the new base. Words follow. `termination`:
+/// the fleet terminated what exceeded its target, and is to do so again. `spot-N`: the Spot part of the base, if a
+/// member on demand goes; without it the whole raise is Spot. `back`: the base was put back and read back, and no
+/// victim's write is under way, so a target above it is somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedCapacity {
     pub base: i32,
@@ -30,7 +30,7 @@ pub struct RaisedCapacity {
     pub is_back: bool,
 }
 
-/// AWS's word for the policy.
+/// AWS's word for the policy that terminates excess capacity.
 const TERMINATION: &str = "termination";
 const SPOT: &str = "spot-";
 const BACK: &str = "back";
@@ -65,11 +65,11 @@ impl fmt::Display for RaisedCapacity {
     }
 }
 
-/// The tags that AWS lets a resource bear, its own not counted.
+/// The most tags that AWS allows on a resource, not counting its own.
 const MOST_TAGS: usize = 50;
 
-/// Tells in a sentence what a fleet with that many means for a raise. One that nobody could put back after a crash
-/// would be worse than a successor that comes late.
+/// The sentence about a fleet with that many tags, which is not raised: a raise that nobody can put back after a crash
+/// is worse than a late successor.
 pub(crate) fn no_room_for_its_tag(fleet_id: &str) -> String {
     format!(
         "{fleet_id} bears {MOST_TAGS} tags, as many as AWS allows, so its capacity from before a raise cannot be noted on it: it \
@@ -77,7 +77,7 @@ pub(crate) fn no_room_for_its_tag(fleet_id: &str) -> String {
     )
 }
 
-/// The same beforehand, where the base of a raise could not be noted on the fleet.
+/// The same sentence before a notice comes, if the fleet has no room for the tag.
 pub(super) fn remark_on_its_tags(fleet: &Fleet) -> Option<String> {
     let tags = fleet.tags.keys().filter(|key| !key.starts_with("aws:"));
     let has_no_room = tags.count() >= MOST_TAGS && !fleet.tags.contains_key(BASE_CAPACITY_TAG);
@@ -88,7 +88,7 @@ pub(super) fn remark_on_its_tags(fleet: &Fleet) -> Option<String> {
 pub fn is_under_notice(member: &FleetMember, now: Timestamp) -> bool {
     let counts = |since: Timestamp| now <= since + NOTICE_COUNTS;
     let is_taken = member.taken_since.is_some_and(counts);
-    // A mark tells the deadline; one without a date stands as long as there is none.
+    // A mark holds the deadline; one without a date counts as long as it is there.
     let is_marked = marked(member).is_some_and(|deadline| deadline.is_none_or(|at| counts(at - TWO_MINUTES)));
     member.lives() && (is_taken || is_marked)
 }
@@ -103,7 +103,7 @@ pub(crate) fn noticed_at(member: &FleetMember) -> Option<Timestamp> {
     member.taken_since.or_else(|| Some(marked(member)?? - TWO_MINUTES))
 }
 
-/// The deadline that the member's mark tells, if it tells one.
+/// The deadline in the member's mark: `None` without a mark, `Some(None)` for a mark without a date.
 fn marked(member: &FleetMember) -> Option<Option<Timestamp>> {
     let mark = member.instance.as_ref()?.tags.get(LEAVING_TAG)?;
     Some(mark.parse().ok())
@@ -117,12 +117,12 @@ pub(crate) fn spot_of_base(fleet: &Fleet, base: i32) -> Option<i32> {
     Some(tag.and_then(|tag| tag.spot).unwrap_or(spot - (capacity.total - base)))
 }
 
-/// The units of the members that are under notice, `ours` among them whether its Spot request says so yet or not.
+/// The units of the members under notice. `ours` always counts, even if its Spot request does not say so yet.
 pub fn units_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp) -> i32 {
     going(fleet, members, ours, now, |_| true)
 }
 
-/// Those of them that are on demand: a fleet keeps either part of its capacity by itself.
+/// The on-demand part of [`units_under_notice`]: a fleet keeps each part of its capacity by itself.
 pub(crate) fn on_demand_under_notice(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp) -> i32 {
     going(fleet, members, ours, now, |is_on_demand| is_on_demand)
 }
@@ -140,13 +140,13 @@ fn going(fleet: &Fleet, members: &[FleetMember], ours: &Identity, now: Timestamp
     units(others.sum::<u64>() + our_weight)
 }
 
-/// Rounded up: a part of a unit counts for one.
+/// Converts hundredths to units, rounded up.
 pub(crate) fn units(hundredths: u64) -> i32 {
     i32::try_from(hundredths.div_ceil(100)).unwrap_or(i32::MAX)
 }
 
-/// The units that a member counts for: its weight, else its vCPUs or its memory where the fleet counts those. Of memory that
-/// is not known one MiB counts, by which the fleet launches one instance.
+/// The units that a member counts for: its weight, else its vCPUs or its memory if the fleet counts those. Unknown
+/// memory counts as one MiB, for which the fleet launches one instance.
 pub(crate) fn member_hundredths(fleet: &Fleet, member: &FleetMember) -> u64 {
     let by_itself = match fleet.unit {
         CapacityUnit::Instances => None,
@@ -165,8 +165,8 @@ pub(crate) fn weight_hundredths(fleet: &Fleet, instance_type: &str) -> u64 {
 fn given_weight(fleet: &Fleet, instance_type: &str) -> Option<u32> {
     let overrides = || fleet.launch_configurations.iter().flat_map(|configuration| &configuration.overrides);
     let of_type = overrides().filter(|pool| pool.instance_type.as_deref() == Some(instance_type));
-    // An override of a template's own type, or of types by their attributes, names none: its weight is this one's, where
-    // there is no other.
+    // An override of the template's own type, or of types by attributes, names no type: its weight applies if no other
+    // does.
     let of_no_type = overrides().filter(|pool| pool.instance_type.is_none()).filter_map(|pool| pool.weight_hundredths);
     let of_no_type: BTreeSet<u32> = of_no_type.collect();
     let sole = of_no_type.first().copied().filter(|_| of_no_type.len() == 1);
@@ -179,7 +179,7 @@ fn given_weight(fleet: &Fleet, instance_type: &str) -> Option<u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftover {
     Nothing,
-    /// There is something to put right, but not yet: a member is under notice, or the fleet is being changed.
+    /// Something is to be put right later: a member is under notice, or the fleet is being changed.
     Later,
     /// More units live than the target says: the policy from before the raise would terminate one of them.
     Surplus {
@@ -192,11 +192,11 @@ pub enum Leftover {
 /// The changes that put a fleet right; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutRight {
-    /// The capacity is still raised: back to this.
+    /// The capacity to put back, if it is still raised.
     pub base: Option<i32>,
-    /// The fleet is to terminate what exceeds its target again, as it did.
+    /// The fleet is to terminate what exceeds its target again, as before.
     pub terminates_excess: bool,
-    /// Nothing is left to put right afterwards.
+    /// The tag can go: nothing is left to put right afterwards.
     pub untag: bool,
 }
 
@@ -215,8 +215,8 @@ impl PutRight {
     }
 }
 
-/// Whoever finds the tag and nobody under notice puts the base back (docs/aws.md 4). The policy from before the raise comes
-/// back once no more members live than the target says: else the fleet would terminate one of them.
+/// Tells what to put right on a fleet that has the tag, and nobody under notice (docs/aws.md 4). The former policy
+/// comes back once no more members live than the target says: else the fleet would terminate one of them.
 pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Leftover {
     if !fleet.tags.contains_key(BASE_CAPACITY_TAG) {
         return Leftover::Nothing;
@@ -238,8 +238,8 @@ pub fn leftover(fleet: &Fleet, members: &[FleetMember], now: Timestamp) -> Lefto
     }
 }
 
-/// The same as [`leftover`], for a member, `ours`, that was under notice and lives on, whatever its Spot request says
-/// for some minutes more. What is another victim's to put right, or nobody's before members go, is nothing to it.
+/// Applies [`leftover`] to a member, `ours`, that was under notice and lives on; its Spot request still says so for
+/// minutes. What another victim puts right, or nobody before members go, does not count.
 pub fn leftover_of_survivor(
     fleet: &Fleet,
     mut members: Vec<FleetMember>,
@@ -261,7 +261,7 @@ pub fn leftover_of_survivor(
     }
 }
 
-/// A part of a unit exceeds a target too.
+/// The units that live, rounded up: a part of a unit exceeds a target too.
 fn living_units(fleet: &Fleet, members: &[FleetMember]) -> i32 {
     let weights = members.iter().filter(|member| member.lives()).map(|member| member_hundredths(fleet, member));
     units(weights.sum()).max(fleet.capacity.fulfilled)

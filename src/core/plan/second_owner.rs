@@ -1,4 +1,4 @@
-//! The owner beside a launch of ours: one whom the configuration passes over, and who replaces this instance all the same.
+//! The second owner: one that the configuration passes over, and that replaces this instance all the same.
 
 use std::collections::BTreeMap;
 

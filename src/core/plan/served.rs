@@ -1,4 +1,4 @@
-//! The zones that load balancers serve: a successor elsewhere is registered and gets no request, ever (docs/aws.md 3). Pure.
+//! The zones that load balancers serve: a successor elsewhere is registered and never gets a request (docs/aws.md 3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use super::{LaunchPlan, Plan, may_launch_first};
 use crate::core::config::Config;
 use crate::core::model::{InstantFleet, LaunchConfiguration, LaunchOverride, Registration};
 
-/// The zones in which a target of each of these groups gets requests, by the zones of each load balancer's ARN. `None` where
-/// no load balancer uses any of the groups, or the zones of one are not known: any zone will do then, for all that is known.
+/// The zones in which a target of each of these groups gets requests, by the zones of each load balancer's ARN. `None`
+/// if no load balancer uses any group, or the zones of one are not known: then any zone will do.
 pub fn served_zones(
     registrations: &[Registration],
     zones_of: &BTreeMap<String, BTreeSet<String>>,
@@ -43,8 +43,8 @@ impl Plan {
         }
     }
 
-    /// The same plan with the pools in these zones first. A group launches one first in these zones alone, unless it
-    /// has none of them: where AWS refuses it there, the group chooses the zone by itself.
+    /// The plan with the pools in these zones first. A group launches one first only in these zones, unless it has none
+    /// of them. If AWS refuses that, the group chooses the zone by itself.
     pub fn preferring(self, served: &BTreeSet<String>) -> Plan {
         match self {
             Plan::Launch(launch) => Plan::Launch(launch.preferring(served)),
@@ -70,8 +70,8 @@ impl LaunchPlan {
         pool.availability_zone.as_ref().or_else(by_subnet).map(String::as_str)
     }
 
-    /// Each attempt is made in these zones alone, and only after them all, whatever their market, as it was: a successor that
-    /// gets no requests is still one that can be seen.
+    /// Each attempt comes with the pools in these zones only, and after all of these come the attempts as they were: a
+    /// successor that gets no requests can still be seen.
     fn preferring(self, served: &BTreeSet<String>) -> LaunchPlan {
         let is_served = |pool: &LaunchOverride| self.zone_of(pool).is_none_or(|zone| served.contains(zone));
         let within = |attempt: &InstantFleet| {

@@ -46,7 +46,7 @@ impl ArnScope {
         format!("arn:{}:iam::{}:role/{name}", self.partition, self.account)
     }
 
-    /// The service that runs what is launched. In China both spellings of it occur.
+    /// The names of the EC2 service; in China both spellings occur.
     pub(super) fn ec2_service(&self) -> &'static [&'static str] {
         match self.partition.as_str() {
             "aws-cn" => &["ec2.amazonaws.com", "ec2.amazonaws.com.cn"],
@@ -55,7 +55,7 @@ impl ArnScope {
     }
 }
 
-/// A name in which IAM takes no sign for a wildcard or the beginning of a variable. AWS allows them in a group's name.
+/// Escapes the signs that IAM takes for a wildcard or a variable's beginning. AWS allows them in a group's name.
 fn literal(name: &str) -> String {
     let sign = |sign: char| match sign {
         '*' | '?' | '$' => format!("${{{sign}}}"),

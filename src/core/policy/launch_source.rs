@@ -1,4 +1,4 @@
-//! The sources of a launch that permissions depend on: templates, subnets, the role, and whatever the templates name.
+//! The source of a launch, as far as permissions depend on it: templates, subnets, role, and what the templates name.
 
 use crate::core::model::LaunchOverride;
 
@@ -14,9 +14,8 @@ pub struct LaunchSource {
     pub named: Option<TemplateNames>,
 }
 
-/// The names in launch templates, beside the image, for which a caller needs a permission. `*` stands for something
-/// that is named
-/// in a form that makes no ARN.
+/// The names in launch templates, other than the image, for which a caller needs a permission. `*` stands for a name in
+/// a form that makes no ARN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TemplateNames {
     pub key_pairs: Vec<String>,
@@ -48,7 +47,7 @@ impl TemplateNames {
         }
     }
 
-    /// The names of both.
+    /// Merges the names of both.
     pub fn and(mut self, other: TemplateNames) -> TemplateNames {
         let lists = [
             (&mut self.key_pairs, other.key_pairs),
@@ -70,10 +69,10 @@ impl TemplateNames {
     }
 }
 
-/// The role that what is launched gets from its template.
+/// The role that a launched instance gets from its template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PassedRole {
-    /// It gets none.
+    /// The instance gets no role.
     None,
     Named(String),
     #[default]

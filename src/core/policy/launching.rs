@@ -1,5 +1,5 @@
-//! The permissions that a launch needs: by CreateFleet and RunInstances that we call, or by those that Auto Scaling
-//! calls in our name for LaunchInstances.
+//! The permissions that a launch needs: for CreateFleet and RunInstances, which we call, or which Auto Scaling calls in
+//! our name for LaunchInstances.
 //!
 //! Each action stands with the resource types that the service authorization reference knows for it, and with no other.
 
@@ -64,7 +64,7 @@ impl LaunchSource {
         from
     }
 
-    /// CreateFleet and CreateTags know volumes only as something to tag; RunInstances makes them, tagged or not.
+    /// CreateFleet and CreateTags need volumes only if these are tagged; RunInstances makes them, tagged or not.
     fn tags_volumes(&self) -> bool {
         self.named.as_ref().is_none_or(|named| named.tags_volumes)
     }
@@ -100,7 +100,7 @@ impl LaunchSource {
         let roles = match &self.role {
             PassedRole::None => return None,
             PassedRole::Unknown => vec![scope.role(PassedRole::PLACEHOLDER)],
-            // Its path, if it has one, is not told.
+            // The role's path, if it has one, is not known.
             PassedRole::Named(name) => vec![scope.role(name), scope.role(&format!("*/{name}"))],
         };
         let pass = allow("PassTheTemplatesRole", vec!["iam:PassRole"], roles);
@@ -109,7 +109,7 @@ impl LaunchSource {
 }
 
 impl TemplateNames {
-    /// The image's id is read by EC2 with the caller's permissions.
+    /// Allows EC2 to read the image's id with the caller's permissions.
     fn read_parameters(&self, scope: &ArnScope) -> Option<Statement> {
         // A version or a label after a colon is no part of the resource.
         let arn = |name: &String| match name.as_str() {
@@ -125,7 +125,7 @@ impl TemplateNames {
         (!arns.is_empty()).then(|| allow("ReadTheImagesId", vec!["ssm:GetParameters"], arns))
     }
 
-    /// EC2 uses the keys of volumes with the caller's permissions.
+    /// Allows EC2 to use the keys of volumes with the caller's permissions.
     fn use_keys(&self, scope: &ArnScope) -> Option<Statement> {
         let arn = |key: &String| match key.as_str() {
             arn if arn.starts_with("arn:") && !arn.contains(":alias/") => arn.to_owned(),

@@ -12,7 +12,7 @@ use crate::core::plan::{
     may_launch_first, template,
 };
 
-/// Called where there is a choice: the successor goes where the load balancers serve it.
+/// The call that tells which zones the load balancers serve. It is needed where the successor's zone can be chosen.
 pub(super) const ZONES_OF_LOAD_BALANCERS: &str = "elasticloadbalancing:DescribeLoadBalancers";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,20 +23,20 @@ pub enum OwnerNeeds {
     Nobody,
 }
 
-/// An Auto Scaling group. One that is observed is neither detached from nor terminated in.
+/// The needs of an Auto Scaling group. A group that is only observed needs neither `detach` nor `terminate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupNeeds {
     /// `None`: any.
     pub arn: Option<String>,
     pub detach: bool,
     pub terminate: bool,
-    /// It is asked for one more before this instance leaves.
+    /// The group is asked for one more before this instance leaves.
     pub launch: bool,
-    /// The zone of that one is chosen among several.
+    /// The zone of that one more is chosen among several.
     pub chooses_zones: bool,
     /// It has termination hooks.
     pub hooks: bool,
-    /// It has launching hooks: abandoned, they make it replace a member that is not in service yet.
+    /// It has launching hooks: if they are abandoned, the group replaces a member that is not in service yet.
     pub launch_hooks: bool,
     /// We register the successor in some target group, because the group does not.
     pub registers_successor: bool,
@@ -164,8 +164,8 @@ impl OwnerNeeds {
     }
 }
 
-/// Lists the reads of the owner that the tags name, where the plan asks another owner or nobody. They are made in every round,
-/// and the plan itself does not tell of them.
+/// Lists the reads of the owner that the tags name, if the plan asks another owner or nobody. Every round makes them,
+/// and the plan itself does not show them.
 pub fn reads_on_the_way(
     clue: &Clue,
     tags: &BTreeMap<String, String>,
@@ -180,7 +180,7 @@ pub fn reads_on_the_way(
         Clue::Fleet(FleetKind::Spot, _) => vec!["ec2:DescribeSpotFleetRequests"],
         Clue::LaunchTemplate(_) | Clue::Nobody(_) => Vec::new(),
     };
-    // A template that leads to nobody is that of a Spot request that launches again by itself.
+    // A template whose plan is nobody belongs to a Spot request that launches again by itself.
     let template = match clue {
         Clue::LaunchTemplate(_) => true,
         Clue::Fleet(..) => template(tags, &config.successor).is_some(),
@@ -192,8 +192,8 @@ pub fn reads_on_the_way(
     reads
 }
 
-/// The Auto Scaling group by its tag, where somebody else is asked for a successor: its hooks are completed all the
-/// same when it terminates this instance.
+/// The Auto Scaling group that the tags name, if somebody else is asked for a successor: when the group terminates this
+/// instance, its hooks are completed all the same.
 pub fn held_by(clue: &Clue, tags: &BTreeMap<String, String>, config: &Config) -> Option<String> {
     match (clue, Clue::group(tags)?) {
         (Clue::AutoScalingGroup(_), _) => None,
@@ -253,8 +253,8 @@ fn of_fleet(kind: FleetKind) -> Vec<&'static str> {
     }
 }
 
-/// The template is read, because what it names decides how it is launched; and the Spot request of this instance, because
-/// one of type `persistent` launches again by itself.
+/// The reads for a template. What it names decides how it is launched. The Spot request of this instance is read
+/// because one of type `persistent` launches again by itself.
 fn of_template() -> Vec<&'static str> {
     vec!["ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets"]
 }
@@ -267,7 +267,7 @@ fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
         None => std::iter::once(ZONES_OF_LOAD_BALANCERS).chain(of_template()).collect(),
     };
     reads.retain(|action| *action != ZONES_OF_LOAD_BALANCERS || chooses_zones);
-    // One that is told by its name stands for any id.
+    // A template that is known by its name only stands for any id.
     let all_ids = templates.iter().all(|template| template.starts_with("lt-"));
     let source = LaunchSource {
         templates: templates.iter().filter(|_| all_ids).map(|id| (*id).to_owned()).collect(),
@@ -277,8 +277,8 @@ fn of_launch_plan(plan: &LaunchPlan, chooses_zones: bool) -> LaunchNeeds {
     LaunchNeeds { reads, source }
 }
 
-/// The subnets into which a plan may launch; empty: any. A pool without a subnet goes into its template's own, which is told
-/// by the template's id or name where it is known.
+/// The subnets into which a plan may launch; empty: any. A pool without a subnet goes into its template's own, which is
+/// told by the template's id or name where it is known.
 pub fn launched_into(plan: &LaunchPlan, own_subnets: &BTreeMap<String, String>) -> Vec<String> {
     let subnets = plan.launch_configurations().flat_map(|configuration| {
         let own = own_subnets.get(&configuration.template.id_or_name);

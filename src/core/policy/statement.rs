@@ -6,8 +6,8 @@ use serde::Serialize;
 
 type Conditions = BTreeMap<&'static str, BTreeMap<String, Values>>;
 
-/// The values of a condition key, any of which may match. IAM takes both spellings; linters want operators that ask yes or
-/// no (`Null`, `Bool`) with one value.
+/// The values of a condition key, any of which may match. IAM takes both spellings; linters want operators that ask yes
+/// or no (`Null`, `Bool`) with one value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Values {
@@ -33,7 +33,7 @@ impl Statement {
         self
     }
 
-    /// The key has to be in the request.
+    /// Requires the key to be in the request.
     pub(super) fn with_key(mut self, key: &str) -> Statement {
         self.condition.entry("Null").or_default().insert(key.to_owned(), Values::One("false"));
         self

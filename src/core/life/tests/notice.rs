@@ -221,7 +221,8 @@ fn again_before_this_instance_is_back_has_its_own_deadline() {
             let noticed = story.now;
             story.run(3);
             let record = story.record().expect("a record");
-            let left = record.deadline.since(story.life().asked_at) + std::time::Duration::from_millis(story.now - noticed);
+            let left =
+                record.deadline.since(story.life().asked_at) + std::time::Duration::from_millis(story.now - noticed);
             assert!(left.as_secs() >= 115 || back < 5, "{owner:?} {back} {restarted}: {left:?} {}", story.tale());
             story.run(60);
             assert!(story.aws.places().is_empty(), "{owner:?} {back} {restarted}: {}", story.tale());
