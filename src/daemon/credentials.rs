@@ -1,6 +1,6 @@
 //! Trouble with the credentials: told once when it begins and once when it is over, in the status and in the metrics.
 //!
-//! When they are renewed is decided elsewhere. Invariant: a process whose calls will fail says so before a notice comes.
+//! The renewal is decided elsewhere. Invariant: a process whose calls will fail says so before a notice comes.
 
 use tracing::{info, warn};
 
@@ -8,7 +8,7 @@ use super::Daemon;
 use crate::cloud::credentials::CredentialsState;
 
 impl Daemon {
-    /// Takes over how it stands with the credentials.
+    /// Reports a change in the state of the credentials.
     pub(super) fn follow_credentials(&mut self) {
         let Some(aws) = &self.aws else { return };
         let standing = aws.credentials.standing();

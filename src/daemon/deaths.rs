@@ -1,6 +1,6 @@
-//! Tasks that died: how often in a row, and until when their work is not begun again.
+//! The tasks that died: how often in a row, and until when their work pauses.
 //!
-//! Invariant: what dies is paused like what fails, with growing pauses, and is told of once until it works again.
+//! Invariant: the work of a task that died pauses as failed work does, longer each time. It is reported once in a row.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -9,7 +9,7 @@ use super::events::Purpose;
 use crate::core::model::BootInstant;
 use crate::core::retry::Backoff;
 
-/// The last pause is short: the notice is looked for by a task too.
+/// The longest pause is short, because a task looks for the notice too.
 const PAUSES: Backoff =
     Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(10) };
 
@@ -25,7 +25,7 @@ struct TaskDeath {
 }
 
 impl DeadTasks {
-    /// A task died. Returns the line that tells of it, the first time in a row.
+    /// Notes that a task died. Returns the log line for the first death in a row.
     pub(super) fn died(&mut self, purpose: Purpose, now: BootInstant) -> Option<String> {
         let death = self.by_purpose.entry(discriminant(&purpose)).or_insert(TaskDeath { in_a_row: 0, until: now });
         death.in_a_row = death.in_a_row.saturating_add(1);
@@ -35,7 +35,7 @@ impl DeadTasks {
         })
     }
 
-    /// A task came to its own end.
+    /// Notes that a task came to its own end.
     pub(super) fn ended(&mut self, purpose: Purpose) {
         self.by_purpose.remove(&discriminant(&purpose));
     }

@@ -1,7 +1,6 @@
 //! A drill as the daemon sees it: when it begins, and what ends it.
 //!
-//! Everything else is the daemon's own: a drill is a process that watches and hands over as any, and a real notice in the
-//! middle is handed over by it.
+//! Otherwise a drill is a daemon like any other: it watches and hands over, also if a real notice comes in the middle.
 
 use tracing::{info, warn};
 
@@ -10,27 +9,27 @@ use crate::host::boot;
 use crate::host::signals::StopRequest;
 
 impl Daemon {
-    /// It is known now whose life it is.
+    /// Begins the drill, if there is one: the identity is known now.
     pub(super) fn begin_drill(&mut self) {
         if let (Some(life), Some(drill)) = (&mut self.life, &self.options.drill) {
-            // Looked up a moment ago: nothing is asked again before the drill.
+            // The survey has just looked everything up: nothing is asked again before the drill.
             life.learn(drill.known.clone(), true, boot::now());
             life.drill(drill.within);
         }
     }
 
-    /// Put back, whatever it became meanwhile.
+    /// Tells whether everything is put back, even if the drill has become real meanwhile.
     pub(super) fn drill_is_over(&self) -> bool {
         let record = self.life.as_ref().and_then(|life| life.incident_to_write());
         self.options.drill.is_some() && record.is_some_and(|record| record.is_closed())
     }
 
-    /// Takes a signal in a drill; returns whether to end at once. `None`: what it means to any daemon.
+    /// Takes a signal in a drill; returns whether to end at once. `None`: the signal is treated as in any daemon.
     pub(super) fn stop_drill(&mut self, asked: StopRequest) -> Option<bool> {
         self.options.drill.as_ref()?;
         let Some(life) = &mut self.life else { return Some(true) };
         if !life.is_drilling() {
-            // Not begun: nothing is to be put back. Or it has become real, and is finished first.
+            // The drill has not begun, and nothing is to be put back; or it has become real, and is finished first.
             return (!life.has_to_finish()).then_some(true);
         }
         if self.drill_is_called_off && asked == StopRequest::HangUp {

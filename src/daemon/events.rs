@@ -15,7 +15,7 @@ use crate::telemetry::webhook::PostError;
 /// The result of a task.
 pub(super) enum Event {
     Looked(Looked),
-    /// It is connected as this identity where it was not before.
+    /// The identity, with new AWS clients if a connection was needed.
     Identified(Result<(Identity, Option<Box<Connected>>), String>),
     Prepared(Box<Findings>),
     Scanned(Result<FoundRegistrations, Failure>, Duration),
@@ -28,7 +28,7 @@ pub(super) enum Event {
     Posted(Result<(), PostError>),
 }
 
-/// The purpose of a task. It is known also when the task itself dies.
+/// The purpose of a task, which is known also when the task dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Look,
@@ -37,7 +37,7 @@ pub(super) enum Purpose {
     Prepare,
     Scan,
     Renew,
-    /// `until` it has to be back.
+    /// `until` is the instant at which the answer has to be back.
     Call {
         ticket: Ticket,
         until: BootInstant,

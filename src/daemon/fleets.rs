@@ -16,7 +16,7 @@ const NOT_RAISED: &str =
 const BY_MARKS: &str = "the members that go together are counted by the tags that spot-relay sets, which show late";
 const TOO_FEW: &str = "it counts memory, and is raised by one MiB for each member that goes, so it may launch too few";
 
-/// The state of a fleet that raises may have left something on.
+/// The remains of raises on a fleet, after an attempt to put them right.
 pub(super) enum Tidied {
     Nothing,
     /// Something is left, to be looked at again soon; with a sentence for the log where a person may want to act.
@@ -25,7 +25,7 @@ pub(super) enum Tidied {
     Done(String),
 }
 
-/// The news of a round for a person.
+/// The log line about the fleet, if there is anything to tell.
 pub(super) fn told_of_the_fleet(tidied: Result<Tidied, Failure>) -> Option<LogLine> {
     match tidied {
         Ok(Tidied::Nothing | Tidied::Later(None)) => None,
@@ -92,7 +92,7 @@ pub(super) async fn put_capacity_back(
     Ok(Answer::Capacity { is_back: left == Leftover::Nothing })
 }
 
-/// Where nobody may read the Spot requests the members' marks tell who goes: a victim that is not marked yet raises again.
+/// The members to count. If IAM denies the Spot requests, leaving tags show who goes; one without yet raises again.
 async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Vec<FleetMember>, Failure> {
     let members = fleet_members(aws, kind, &fleet.id, fleet.unit).await?;
     match members.without_requests {
@@ -101,7 +101,7 @@ async fn members_to_tidy(aws: &Aws, kind: FleetKind, fleet: &Fleet) -> Result<Ve
     }
 }
 
-/// The reads that a raise needs at a notice and that IAM denies, each in a sentence. What IAM has allowed is not asked again.
+/// The reads that a raise needs and that IAM denies, each in a sentence. What IAM has allowed is not asked again.
 pub(super) async fn denied_reads(aws: &Aws, identity: &Identity, kind: FleetKind, fleet: &Fleet) -> Vec<String> {
     let (us, fleet_id) = (&identity.instance_id, &fleet.id);
     let is_open = |action: &str| aws.tally.is_allowed(action) != Some(true);

@@ -1,4 +1,4 @@
-//! The gaps that a look-up left, and the patience with which it goes about its calls.
+//! The gaps that a look-up leaves, and the tempo of its calls.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::core::retry::{self, Backoff, Failure, FailureKind, start_in_some_turn
 
 /// The pauses between two tries of a look-up that AWS throttles.
 const THROTTLED: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(16) };
-/// The same where many start at once: a bucket that loses what it has gathered at each refusal never fills under more tries.
+/// The same where many start at once: each refusal takes from the bucket, which never fills under more tries.
 const THROTTLED_AMONG_MANY: Backoff = Backoff { first: Duration::from_secs(8), longest: Duration::from_secs(16) };
 const TRIES: u32 = 6;
 
-/// A look-up that failed, by its own name: only what it alone feeds is unknown.
+/// A look-up that failed, by its name: only what depends on it is unknown.
 #[derive(Clone, Debug)]
 pub(super) struct Gap {
     what: String,
@@ -47,7 +47,7 @@ impl Gap {
         self.failure.kind
     }
 
-    /// Tells whether asking again in a moment is likely to get the same.
+    /// Tells whether asking again in a moment will probably fail again.
     fn lasts(&self) -> bool {
         matches!(self.kind(), FailureKind::Denied | FailureKind::Rejected | FailureKind::Unanswered)
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Gap {
     }
 }
 
-/// The plan, as far as it could be made, and what is unknown of it.
+/// The plan as far as it could be made, and the look-ups that failed.
 #[derive(Debug, Default)]
 pub(super) struct Planned {
     pub(super) plan: Option<Plan>,
@@ -75,8 +75,7 @@ impl Planned {
         Planned { plan: None, gaps: vec![gap] }
     }
 
-    /// The plan in the two minutes: one with a gap is taken where the gap stays, and looked up again where it may
-    /// close.
+    /// The plan in the two minutes. One with a gap is used if the gap will probably stay; else it is looked up again.
     pub(super) fn in_a_hurry(mut self) -> Result<Plan, Failure> {
         match self.plan {
             Some(plan) if self.gaps.iter().all(Gap::lasts) => Ok(plan),
@@ -89,20 +88,20 @@ impl Planned {
 /// The tempo of a look-up's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tempo {
-    /// One after the other.
+    /// The calls begin without a wait, one after the other.
     AtOnce,
-    /// After the first call each instance that starts at this time waits for its own turn, which `seed` sets.
+    /// After the first call each instance that starts at this time waits for its turn, which `seed` sets.
     InTurn { seed: u64 },
 }
 
 impl Tempo {
-    /// Look-ups on which nothing depends yet are put off, so that all members of a large group are ready soon.
+    /// Tells whether to put off look-ups that nothing depends on yet: then all members of a large group are ready soon.
     pub(super) fn puts_off(self, fellows: Option<usize>) -> bool {
         self != Tempo::AtOnce && fellows.is_some_and(takes_turns)
     }
 
-    /// Makes a look-up's first call, which tells the number of fellows, and waits for this instance's turn among them. Where
-    /// AWS throttles, many start, and each waits for some turn before it tries again.
+    /// Makes a look-up's first call, which tells the number of fellows, and waits for this instance's turn among them.
+    /// If AWS throttles, many are starting, and each waits for some turn before it tries again.
     pub(super) async fn first<T, F>(
         self,
         identity: &Identity,
@@ -126,8 +125,7 @@ impl Tempo {
         }
     }
 
-    /// A look-up of several calls does not begin again because one of them was throttled: that one is made again, after a
-    /// pause.
+    /// Makes a throttled call again after a pause, so that a look-up of several calls does not begin again.
     pub(super) async fn patiently<T, F>(self, identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
@@ -154,7 +152,7 @@ impl Tempo {
     }
 }
 
-/// Makes a call again while AWS throttles it, as [`Tempo::patiently`] does, where nobody thinks of a crowd.
+/// Makes a call again while AWS throttles it: [`Tempo::patiently`] without a crowd.
 pub(super) async fn patiently<T, F>(identity: &Identity, call: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,

@@ -40,7 +40,7 @@ pub(super) fn environment(identity: &Identity, handover: &Handover, left: Durati
     variables.into_iter().map(|(name, value)| (format!("SPOT_RELAY_{name}"), without_nul(value))).collect()
 }
 
-/// No command can be started with such a letter in its environment, whoever wrote it into an id or a tag.
+/// Removes NUL from an id or a tag, whoever wrote it: no command can be started with one in its environment.
 fn without_nul(value: String) -> String {
     if value.contains('\0') { value.replace('\0', "") } else { value }
 }

@@ -1,4 +1,4 @@
-//! The identity of this instance: asked at the start until it is known, and again after a standstill or a recommendation.
+//! The identity of this instance: read until it is known, and again after a standstill or a recommendation.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::host::threads;
 
 /// The pauses between two tries.
 pub(super) const IDENTIFY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(10) };
-/// A connection waits this long for files of the AWS configuration, and so many may do so at the same time.
+/// A connection waits this long for the files of the AWS configuration, and [`MOST_READERS`] may do so at a time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const MOST_READERS: usize = 2;
 /// The wait for the record at the start.
@@ -46,7 +46,7 @@ pub(super) async fn connect_as(
     let aws = connect(connection).await.map_err(|error| format!("failed to set up the AWS clients: {error:#}"))?;
     let ours = identity.clone();
     let read = threads::run(move || files.read_record(&ours));
-    // A disk that hangs is no reason to wait: no record is one that can be done without.
+    // A disk that hangs is no reason to wait: the daemon can do without the record.
     let record = match tokio::time::timeout(READ_LIMIT, read).await {
         Ok(Ok(record)) => record,
         Ok(Err(_)) | Err(_) => {
@@ -65,8 +65,8 @@ impl Drop for Reader {
     }
 }
 
-/// The SDK reads the files of its configuration in place, and they may be a pipe or lie on a disk that does not answer: on a
-/// thread of its own nothing else waits for them.
+/// Connects on a thread of its own, so that nothing else waits: the SDK reads the files of its configuration in place.
+/// They may be a pipe, or lie on a disk that does not answer.
 async fn connect(connection: Connection) -> anyhow::Result<Aws> {
     static READERS: AtomicUsize = AtomicUsize::new(0);
     if READERS.load(Ordering::Relaxed) >= MOST_READERS {

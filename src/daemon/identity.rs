@@ -1,4 +1,4 @@
-//! The daemon takes over who this instance is: the first time a life begins, and an odd answer later is not believed at once.
+//! Takes over the identity of this instance: the first one begins a life, and a different one is not believed at once.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::core::retry;
 use crate::host::boot;
 
 impl Daemon {
-    /// Reads the identity. It connects to AWS where it has not yet, where the connections are dead, and where this may
-    /// be another instance.
+    /// Reads the identity. Connects to AWS if it is not connected, if the connections are dead, or if this may be
+    /// another instance.
     pub(super) fn begin_identify(&mut self) {
         let connects = self.aws.is_none() || self.life.is_none() || self.reconnect || self.another.is_some();
         let (imds, clock) = (self.imds.clone(), self.clock.clone());
@@ -32,9 +32,9 @@ impl Daemon {
         self.begin(Purpose::Identify, async move { Event::Identified(identify.await) });
     }
 
-    /// Tells whether the metadata tells of another instance than before, and has said so only once. The second time the
-    /// life begins anew, unless a handover is under way. The identity is read anew with each round of look-ups: an odd
-    /// one is not kept.
+    /// Tells whether this identity is not to be believed: it is another instance's, for the first time or during a
+    /// handover or an arrival. The second time in a row the life begins again. Each round of look-ups reads the
+    /// identity again: an odd one does not stay.
     fn is_doubtful(&mut self, identity: &Identity, now: BootInstant) -> bool {
         let Some(life) = &self.life else { return false };
         let known = life.identity();
@@ -110,6 +110,6 @@ impl Daemon {
         let Options { config, dry_run, .. } = &self.options;
         self.life = Some(Life::new(identity, self.boot_id.clone(), config.clone(), *dry_run, record));
         self.begin_drill();
-        self.tell_what_was_seen();
+        self.tell_early_signals();
     }
 }

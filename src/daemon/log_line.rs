@@ -2,7 +2,6 @@
 
 use tracing::{info, warn};
 
-/// A line for the log.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum LogLine {
     Info(String),

@@ -1,6 +1,6 @@
-//! The look-ups: owner, its settings, and what the choice of pools needs; each made of the calls of several edges.
+//! The look-ups of the owner, its settings, and what the choice of pools needs; each makes calls of several edges.
 //!
-//! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
+//! They serve before a notice comes and, for what is still unknown, in the two minutes. Nothing here is kept.
 
 mod surroundings;
 
@@ -20,11 +20,11 @@ use surroundings::{TEMPLATE_ID_TAG, find_surroundings};
 /// The name of a look-up that decides whether anybody is to be asked.
 const REQUEST_LAUNCHES_AGAIN: &str = "whether this instance's Spot request launches again";
 
-/// Tags, owner, its settings, and what the choice of pools needs.
+/// Finds the plan: the tags, the owner, its settings, and what the choice of pools needs.
 pub(super) async fn find_plan(asked: &Parties) -> Planned {
     let tags = match find_tags(asked).await {
         Ok(tags) => tags,
-        // Neither needs them.
+        // The configuration names the owner, so the tags are not needed.
         Err(_) if asked.config.successor.names_the_owner() => BTreeMap::new(),
         Err(failure) => return Planned::unknown(Gap::new("this instance's tags", failure)),
     };
@@ -40,8 +40,8 @@ pub(super) async fn find_plan(asked: &Parties) -> Planned {
     }
 }
 
-/// The Auto Scaling group that holds this instance, whoever launches a successor: its hooks hold this instance up. Hooks that
-/// nobody may read are taken for none.
+/// Finds the Auto Scaling group that holds this instance, whoever launches a successor: its hooks hold this instance
+/// up. Hooks that nobody may read count as none.
 pub(super) async fn find_group(asked: &Parties) -> Result<Plan, Failure> {
     let tags = find_tags(asked).await?;
     let clue = Clue::group(&tags).unwrap_or_else(|| Clue::Nobody("the instance has no tag of a group".to_owned()));
@@ -53,7 +53,7 @@ pub(super) async fn find_group(asked: &Parties) -> Result<Plan, Failure> {
     }
 }
 
-/// The instance's tags that matter here: from its metadata, or from EC2 where it does not show them.
+/// Finds the instance's tags that matter here: in its metadata, or at EC2 if the metadata does not show them.
 pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String>, Failure> {
     const OWNER_TAGS: [&str; 4] = ["aws:autoscaling:groupName", plan::FLEET_TAG, plan::SPOT_FLEET_TAG, TEMPLATE_ID_TAG];
     const OTHER_TAGS: [&str; 4] =
@@ -67,7 +67,7 @@ pub(crate) async fn find_tags(asked: &Parties) -> Result<BTreeMap<String, String
     }
 }
 
-/// The owner as the tags tell it.
+/// Finds the owner as the tags tell it.
 pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) -> Result<Clue, Failure> {
     let lifecycle_state = match asked.imds.target_lifecycle_state().await {
         Ok(look) => look.body,
@@ -81,7 +81,7 @@ pub(crate) async fn find_clue(asked: &Parties, tags: &BTreeMap<String, String>) 
     Ok(Clue::read(tags, lifecycle_state.as_deref().map(str::trim), &asked.config.successor))
 }
 
-/// The owner that the tags tell of, its settings, and what the choice of pools needs.
+/// Makes the plan for the owner of the tags, with its settings and what the choice of pools needs.
 pub(crate) async fn plan_of(asked: &Parties, tags: &BTreeMap<String, String>, clue: Clue) -> Result<Plan, Failure> {
     let mut gaps = Vec::new();
     let plan = make_plan(asked, tags, clue, &mut gaps).await?;
@@ -118,7 +118,7 @@ async fn make_plan(
             }
         }
     }
-    // Without them the choice of pools is worse, and a successor is a successor.
+    // Without the surroundings the choice of pools is worse, but any successor is better than none.
     let surroundings = find_surroundings(asked, &owner, fellows, gaps).await;
     let replaced_too = match Clue::second_owner(tags, &asked.config.successor) {
         Some(other) => replaces_too(asked, other).await,
@@ -131,8 +131,8 @@ async fn make_plan(
     })
 }
 
-/// The instances of the template that is the owner, as EC2 shows them. `None` for another owner, and for a template that is
-/// known by its name alone.
+/// Finds the instances of the template that is the owner. `None` for another owner, and for a template that is known
+/// only by its name.
 async fn find_fellows(asked: &Parties, owner: &Owner) -> Option<Result<Vec<Instance>, Failure>> {
     let Owner::LaunchTemplate(LaunchTemplate { id_or_name, .. }) = owner else { return None };
     let by_id = id_or_name.starts_with("lt-");
@@ -169,8 +169,8 @@ async fn find_owner(asked: &Parties, clue: Clue, gaps: &mut Vec<Gap>) -> Result<
     })
 }
 
-/// Tells in a sentence that the owner of the tags launches too, beside the template that the configuration names. A fleet that
-/// cannot be read says nothing.
+/// Tells in a sentence that the owner of the tags launches too, beside the configured template. `None` if a fleet
+/// cannot be read.
 async fn replaces_too(asked: &Parties, other: Clue) -> Option<String> {
     let name = other.to_string();
     let maintains = match other {
@@ -192,7 +192,7 @@ fn launched_by(fleet: &Option<Fleet>) -> usize {
     fleet.as_ref().map_or(0, Fleet::instances_at_most)
 }
 
-/// A deleted, cancelled or failed fleet owns nothing, though its instances live; and from some nobody else can launch.
+/// Makes an owner of a fleet. A deleted, cancelled or failed one owns nothing, and from some nobody can launch.
 fn unless_ended(kind: FleetKind, fleet: Fleet) -> Owner {
     match &fleet.state {
         FleetState::Ended(state) => {
@@ -222,8 +222,8 @@ async fn launched_again(asked: &Parties, template: &LaunchTemplate) -> Result<Op
     }))
 }
 
-/// Beside a request that launches again a successor of ours is one too many, at every interruption. Where the request cannot
-/// be read the template tells how it asks.
+/// The reason to launch nothing, if the Spot request cannot be read but its template asks for a persistent one: beside
+/// such a request a successor of ours is one too many at every interruption.
 fn asks_persistently(template: &str) -> String {
     format!(
         "{template} asks for a Spot request of type persistent, which launches again by itself, and \
@@ -232,7 +232,7 @@ fn asks_persistently(template: &str) -> String {
     )
 }
 
-/// A group whose hooks nobody may read is asked as one without: detached, which runs none.
+/// Adds the group's hooks. A group whose hooks nobody may read is asked as one without: to detach, which runs none.
 async fn with_hooks(asked: &Parties, group: AutoScalingGroup, gaps: &mut Vec<Gap>) -> AutoScalingGroup {
     let read = || async {
         let mut group = group.clone();

@@ -1,6 +1,6 @@
-//! The consequences of a look at the metadata: trouble told, time learned, and the life of this instance told what was seen.
+//! Takes the looks at the metadata: tells of trouble, learns AWS's time, and tells the life what was seen.
 //!
-//! Invariant: what is seen before it is known whose life it is waits for that, and nothing of it is lost.
+//! Invariant: signals that are seen before the identity is known are kept until it is.
 
 use tracing::{info, warn};
 
@@ -23,8 +23,8 @@ impl Daemon {
             let task = async move { Event::Glanced(watch::glance(&imds, glances).await, boot::now()) };
             self.begin(Purpose::Glance, task);
         }
-        let seen = match looked.result {
-            Ok(seen) => seen,
+        let answer = match looked.result {
+            Ok(answer) => answer,
             Err(missed) => {
                 if let Some(line) = self.look_history.failed(looked.at, &missed.why) {
                     warn!("{line}");
@@ -37,20 +37,20 @@ impl Daemon {
             info!("{line}");
         }
         self.publisher.looked(looked.at);
-        let aws_now = seen.aws_now;
+        let aws_now = answer.aws_now;
         if let Some(life) = &mut self.life {
-            life.time_is_in_doubt(seen.is_in_doubt);
-            life.saw_notice(seen.notice, aws_now, looked.at);
+            life.time_is_in_doubt(answer.is_in_doubt);
+            life.saw_notice(answer.notice, aws_now, looked.at);
             return;
         }
         if !self.early_signals.holds_a_notice() {
-            self.early_signals.is_in_doubt = seen.is_in_doubt;
+            self.early_signals.is_in_doubt = answer.is_in_doubt;
         }
-        if let Some(notice) = seen.notice.filter(|_| !self.early_signals.holds_a_notice()) {
+        if let Some(notice) = answer.notice.filter(|_| !self.early_signals.holds_a_notice()) {
             info!("a notice stands ({notice}); finding out first who this instance is");
             self.identify_at = boot::now();
         }
-        self.early_signals.saw(seen.notice, aws_now, looked.at);
+        self.early_signals.saw(answer.notice, aws_now, looked.at);
     }
 
     pub(super) fn glanced(&mut self, glanced: Glanced, at: BootInstant) {
@@ -69,8 +69,8 @@ impl Daemon {
         }
     }
 
-    /// It is known now whose life it is.
-    pub(super) fn tell_what_was_seen(&mut self) {
+    /// Tells a new life the signals that were seen before the identity was known.
+    pub(super) fn tell_early_signals(&mut self) {
         let early = std::mem::take(&mut self.early_signals);
         if let Some(life) = &mut self.life {
             life.time_is_in_doubt(early.is_in_doubt);

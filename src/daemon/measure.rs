@@ -1,7 +1,7 @@
 //! The daemon's counts, for the metrics.
 //!
-//! Invariant: nothing is counted where nobody can read it, because the hundreds of series would be much of an idle daemon's
-//! memory, and nothing waits for it.
+//! Invariant: nothing is counted unless somebody can read it, because hundreds of series would be much of an idle
+//! daemon's memory. Nothing waits for a count.
 
 use core::net::SocketAddr;
 use std::collections::HashSet;
@@ -24,24 +24,24 @@ use crate::core::retry::FailureKind;
 use crate::host::boot;
 use crate::telemetry::metrics::{self, LookResult, PrometheusMetrics};
 
-/// The identity of this instance.
+/// The label for reading the identity.
 const IDENTIFY: &str = "identify";
-/// A round of look-ups before a notice.
+/// The label for a round of look-ups before a notice.
 const PREPARE: &str = "prepare";
 
 pub(super) struct Measures {
     /// `None` where nothing is served.
     metrics: Option<Arc<PrometheusMetrics>>,
     server: Option<JoinHandle<()>>,
-    /// The duties whose last call failed, in which handover or arrival.
+    /// The duties whose last call failed, each in its handover or arrival.
     failed: HashSet<Ticket>,
 }
 
 impl Measures {
-    /// Serves where it is told to, if it is.
+    /// Serves the metrics at `listen`, if it is given.
     pub(super) fn begin(listen: Option<SocketAddr>, now: BootInstant) -> anyhow::Result<Self> {
         let Some(address) = listen else { return Ok(Self { metrics: None, server: None, failed: HashSet::new() }) };
-        // The label `duty`: the work that is tried again after a failure.
+        // The values of the label `duty`: the work that is tried again after a failure.
         let duties: Vec<&str> = [IDENTIFY, PREPARE].into_iter().chain(DutyId::labels()).collect();
         let metrics =
             PrometheusMetrics::new(&ACTIONS, &duties, Timestamp::now(), now).context("failed to set up the metrics")?;
@@ -65,7 +65,7 @@ impl Measures {
 
     pub(super) fn looked(&self, looked: &Looked) {
         let result = match &looked.result {
-            Ok(seen) if seen.notice.is_some() => LookResult::Notice,
+            Ok(answer) if answer.notice.is_some() => LookResult::Notice,
             Ok(_) => LookResult::Absent,
             Err(missed) => match missed.kind {
                 Miss::Unanswered => LookResult::Unanswered,
@@ -81,21 +81,21 @@ impl Measures {
         self.tell(|metrics| metrics.credentials_left(expires.map(|expires| expires.duration_since(now).as_secs_f64())));
     }
 
-    /// The identity is asked for, after so many failures in a row.
+    /// Counts a try to read the identity, after this many failures in a row.
     pub(super) fn identifies(&self, failures: u32) {
         if failures > 0 {
             self.tell(|metrics| metrics.retried(IDENTIFY));
         }
     }
 
-    /// A round of look-ups begins, after so many in a row that failed.
+    /// Counts a round of look-ups, after this many failed ones in a row.
     pub(super) fn prepares(&self, failures: u32) {
         if failures > 0 {
             self.tell(|metrics| metrics.retried(PREPARE));
         }
     }
 
-    /// A call of the core begins.
+    /// Counts a call of the core, if the duty's last one failed.
     pub(super) fn calls(&mut self, ticket: Ticket) {
         if self.failed.contains(&ticket) {
             self.tell(|metrics| metrics.retried(ticket.duty.label()));
@@ -117,7 +117,7 @@ impl Measures {
         self.tell(|metrics| metrics.posted(failure));
     }
 
-    /// `record` is the handover's that the milestone belongs to.
+    /// `record` is that of the handover to which the milestone belongs.
     pub(super) fn reached(&self, milestone: &Milestone, record: Option<&Incident>) {
         self.tell(|metrics| metrics.reached(milestone, record.map(|record| record.begun)));
         let outcome = record.and_then(|record| record.outcome.as_ref());
@@ -126,7 +126,7 @@ impl Measures {
         }
     }
 
-    /// The look-ups before a notice know this.
+    /// Shows what the look-ups before a notice know.
     pub(super) fn prepared(&self, known: &LookedUp) {
         let registrations = known.registrations.as_ref();
         let targets = registrations.map(|all| all.iter().map(|one| one.targets.len()).sum());

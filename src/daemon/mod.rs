@@ -1,7 +1,7 @@
-//! The daemon: start-up, the watch loop, the calls of the core. It performs what the core says and decides nothing itself.
+//! The daemon: start-up, the watch loop, the calls of the core. It does what the core says, and decides nothing itself.
 //!
-//! Invariants: one loop, never held up: whatever can wait runs as a task of its own and comes back as an [`Event`]; no
-//! answer and no failure of a task ends the loop; only a signal does.
+//! Invariants: one loop, which nothing holds up: whatever can wait runs as a task of its own and comes back as an
+//! [`Event`]. No answer and no failed task ends the loop; only a signal does, or the end of a drill.
 
 mod announcement;
 mod credentials;
@@ -75,7 +75,7 @@ pub use options::{DaemonEnd, Drill, Options};
 pub(crate) use parties::Parties;
 pub use survey::survey;
 
-/// The loop comes round every second. One that did not for so long stood still with its machine: hibernated, as a rule.
+/// The loop runs every second. If it did not for this long, the machine stood still, and was hibernated as a rule.
 const STOOD_STILL: Duration = Duration::from_secs(10);
 
 struct Daemon {
@@ -114,10 +114,10 @@ struct Daemon {
     drill_is_called_off: bool,
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it, or a drill is over.
 ///
 /// # Errors
-/// Only at start-up: the metadata's address is no URL.
+/// Only at start-up: the metadata's address is no URL, or the metrics cannot be set up.
 pub async fn run(mut options: Options, signals: &mut Signals) -> anyhow::Result<DaemonEnd> {
     let imds = Imds::new(options.metadata_endpoint.as_deref()).context("failed to set up the metadata client")?;
     let now = boot::now();
@@ -213,7 +213,7 @@ impl Daemon {
         self.preparation.rounds.renew_now(now);
     }
 
-    /// Returns whether to stop at once.
+    /// Takes a request to stop. Returns whether to stop at once.
     fn stop(&mut self, asked: StopRequest) -> bool {
         if let Some(at_once) = self.stop_drill(asked) {
             return at_once;
@@ -243,16 +243,16 @@ impl Daemon {
         false
     }
 
-    /// A notice that only waits for the identity counts, for its two minutes: what it asks for is about to begin.
+    /// Tells whether a handover has to be finished. A notice that waits for the identity counts too, for two minutes.
     fn has_to_finish(&self) -> bool {
         self.early_signals.is_about_to_begin(boot::now()) || self.life.as_ref().is_some_and(Life::has_to_finish)
     }
 
     fn begin_what_is_due(&mut self) {
         let now = boot::now();
-        // First what a notice asks for.
+        // The calls of a handover come first.
         self.advance(now);
-        // After the first look and beside none, so that one connection and one token serve them all.
+        // The identity is read after the first look and never beside one: one connection and one token serve both.
         let is_look_first = self.look_history.looks == 0 || self.is_running(Purpose::Look);
         let unknown = self.identify && self.may_begin(Purpose::Identify, now);
         if unknown && now >= self.identify_at && !is_look_first {
@@ -365,14 +365,14 @@ impl Daemon {
         }
     }
 
-    /// Writes the last state to disk, if the disk answers: after the writes under way, because the newest has to stay.
+    /// Writes the last state to disk, if the disk answers: after the writes under way, so that the newest stays.
     async fn publish_last(&mut self) {
         let Some((runtime, record)) = self.publisher.last() else { return };
         let written = async {
-            // What cannot be written now is said by nobody any more.
-            self.is_written(Purpose::Write).await;
+            // Nobody is told any more what cannot be written now.
+            self.wait_for_write(Purpose::Write).await;
             let _ = threads::run(move || runtime.perform()).await;
-            self.is_written(Purpose::WriteRecord).await;
+            self.wait_for_write(Purpose::WriteRecord).await;
             if let Some(record) = record {
                 let _ = threads::run(move || record.perform()).await;
             }
@@ -382,7 +382,7 @@ impl Daemon {
     }
 
     /// Waits for the end of a write under way.
-    async fn is_written(&mut self, write: Purpose) {
+    async fn wait_for_write(&mut self, write: Purpose) {
         while self.is_running(write) {
             match self.tasks.join_next_with_id().await {
                 Some(Ok((id, _))) => drop(self.purposes.remove(&id)),
@@ -410,7 +410,7 @@ impl Daemon {
     }
 
     fn scanned(&mut self, found: Result<FoundRegistrations, Failure>, took: Duration) {
-        // A notice may have come meanwhile.
+        // A handover may have begun meanwhile.
         if let (Some(life), Ok(found)) = (&mut self.life, &found) {
             life.learn_all_registrations(&found.registrations, boot::now());
         }

@@ -1,8 +1,8 @@
 //! Posts milestones to the webhook: a queue with an end, one POST at a time and in order.
 //!
 //! A webhook that does not take a milestone is asked again, after as long as it says (`Retry-After`) or after growing
-//! pauses. What has gathered by then goes out as one POST. A milestone is given up a minute after the deadline at the
-//! earliest. Invariant: nothing here waits, and nothing that the webhook does changes what the daemon does.
+//! pauses. What has gathered by then goes out as one POST. A milestone is given up if the webhook rejects it, and
+//! otherwise a minute after the deadline at the earliest. Nothing here waits, or changes what the daemon does.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,32 +15,32 @@ use crate::core::model::{BootInstant, MilestoneKind};
 use crate::core::retry::{self, Backoff, Failure, FailureKind};
 use crate::telemetry::webhook::{Announcement, PostError, Webhook};
 
-/// A handover has about ten milestones: this is reached where something is very wrong, and memory stays.
+/// The limit of the queue, which bounds memory if something is very wrong: a handover has about ten milestones.
 pub(super) const QUEUE: usize = 64;
 /// The first pause after a POST that was not taken. Each further one is twice as long, up to the longest; chance
 /// makes it half to one and a half of that, because a hundred instances noticed together may share one webhook.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
 /// The most that chance adds where the webhook names the pause.
 const SPREAD: Duration = Duration::from_secs(3);
-/// A milestone matters for so long after the deadline, should the instance still be there.
+/// A milestone matters for this long after the deadline, should the instance still be there.
 const AFTER_THE_DEADLINE: Duration = Duration::from_secs(60);
-/// A milestone without a deadline matters for so long.
+/// A milestone without a deadline matters for this long.
 const WITHOUT_DEADLINE: Duration = Duration::from_secs(180);
-/// One try is made so long before the deadline, whatever pause the webhook asked for: the instance may be gone after it.
+/// One try is made this long before the deadline, whatever pause the webhook asked for: the instance may end then.
 const LAST_TRY: Duration = Duration::from_secs(4);
 
 /// Takes everything and does nothing where there is no webhook.
 #[derive(Debug)]
 pub(super) struct Notifier {
     webhook: Option<Arc<Webhook>>,
-    /// The oldest first, those on their way included.
+    /// The posts that are not taken yet, the oldest first, with those in flight.
     waiting: VecDeque<Post>,
     step: Posting,
     /// Tries that failed since the webhook last took one.
     failures: u32,
-    /// So many of the oldest are posted one by one, because the webhook refused them in one POST.
+    /// The number of the oldest posts to make one by one, because the webhook rejected them in one POST.
     singly: usize,
-    /// Since the queue was last empty.
+    /// The posts dropped since the queue was last empty.
     dropped: usize,
 }
 
@@ -67,7 +67,7 @@ impl Notifier {
         Self { webhook, waiting: VecDeque::new(), step: Posting::Ready, failures: 0, singly: 0, dropped: 0 }
     }
 
-    /// Puts it last. Where the queue is full the oldest one that waits makes room, but never an outcome.
+    /// Puts it last. If the queue is full, the oldest that waits is dropped, and an outcome only among outcomes.
     pub(super) fn push(&mut self, now: BootInstant, announcement: &Announcement) {
         let Some(webhook) = &self.webhook else { return };
         match webhook.render(announcement) {
@@ -91,8 +91,8 @@ impl Notifier {
         }
     }
 
-    /// The POST to make now; its result is to be told to [`Self::answered`], also if its task dies. None while one is
-    /// on its way.
+    /// The POST to make now; its result is to be told to [`Self::answered`], also if its task dies. `None` while one is
+    /// in flight.
     pub(super) fn due(&mut self, now: BootInstant) -> Option<(Arc<Webhook>, String)> {
         let webhook = self.webhook.clone()?;
         loop {
@@ -117,7 +117,7 @@ impl Notifier {
         }
     }
 
-    /// Takes what came of the POST that was due.
+    /// Takes the result of the POST that was due.
     pub(super) fn answered(&mut self, now: BootInstant, result: Result<(), PostError>) {
         let jammed = self.failures > 0;
         if let Some(line) = self.settle(now, result) {
@@ -153,7 +153,7 @@ impl Notifier {
         self.waiting.is_empty()
     }
 
-    /// Returns the line that tells of the first one dropped.
+    /// Adds a post. Returns the log line for the first one that is dropped.
     fn enqueue(&mut self, post: Post) -> Option<String> {
         self.waiting.push_back(post);
         if self.waiting.len() <= QUEUE {
@@ -184,7 +184,7 @@ impl Notifier {
             return None;
         };
         if failure.kind == FailureKind::Rejected {
-            // Several together may be what it refuses: each is tried by itself.
+            // The webhook may reject several together only: each is tried by itself.
             if count > 1 {
                 self.singly = count;
                 return None;

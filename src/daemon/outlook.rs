@@ -1,6 +1,6 @@
 //! The outlook: the effect of a notice, as sentences for the log, for `systemctl status` and for the status.
 //!
-//! Each knows only what it is given; what is not known yet is said.
+//! Each function knows only its arguments, and says what is not known yet.
 
 use crate::cloud::elb::{FoundRegistrations, UnclearReason};
 use crate::core::config::When;
@@ -8,7 +8,7 @@ use crate::core::handover::OnNotice;
 use crate::core::model::{Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 
-/// The consequence where this machine's connections do not tell of its requests, and what to do: the end of a sentence.
+/// The end of a sentence: what follows if this machine's connections do not show its requests, and what to do.
 const UNSEEN: &str = "spot-relay cannot see the open requests, and waits until the reserve; to end them, let a unit of \
                       spot-relay-drained.target stop the server gracefully";
 
@@ -126,7 +126,7 @@ pub(super) fn registered(registrations: &[Registration], without_delay: &[Target
     format!("registered in {}", list(registrations, one))
 }
 
-/// Every look-up has an order of its own: the words have one.
+/// Sorts the list, because every look-up has an order of its own.
 fn list(registrations: &[Registration], one: impl Fn(&Registration) -> String) -> String {
     let mut each: Vec<String> = registrations.iter().map(one).collect();
     each.sort_unstable();

@@ -1,4 +1,4 @@
-//! Those who are asked by look-ups and calls, and for whom: what nearly each of them needs.
+//! The parties that look-ups and calls ask, and the instance for which they ask.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct Parties {
     pub(crate) imds: Arc<Imds>,
     pub(crate) identity: Identity,
     pub(crate) config: Arc<Config>,
-    /// Others may be asking in the same moment: a start, a recommendation.
+    /// The tempo of the calls: others may ask in the same moment, at a start or a recommendation.
     pub(super) tempo: Tempo,
 }
 

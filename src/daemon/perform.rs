@@ -107,7 +107,7 @@ async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, Str
     Answer::Hook { succeeded: ended.is_success(), how: ended.to_string() }
 }
 
-/// The target groups that the configuration lists.
+/// Finds the target groups that the configuration lists.
 async fn find_target_groups(asked: &Parties) -> Result<Answer, Failure> {
     let listed = match &asked.config.target_groups {
         TargetGroups::Listed(listed) => listed.as_slice(),

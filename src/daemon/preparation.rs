@@ -1,6 +1,6 @@
-//! The facts known before a notice comes, and what is told of them. When they are looked up again is [`Rounds`]' business.
+//! The facts known before a notice comes, and the lines about them. [`Rounds`] decides when they are looked up again.
 //!
-//! Invariant: what a look-up knew before stays known where a later one fails.
+//! Invariant: a fact that is known stays known if a later look-up fails.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::core::model::{BootInstant, Registration, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
 
-/// The facts known.
+/// The facts that the look-ups have found.
 #[derive(Default)]
 pub(super) struct Preparation {
     pub(super) rounds: Rounds,
@@ -41,12 +41,12 @@ impl Preparation {
         Preparation { rounds: Rounds::new(now), when, ..Preparation::default() }
     }
 
-    /// The successor's zone is ours to choose: the zones that the load balancers serve come first.
+    /// Tells whether we choose the successor's zone: then the zones that the load balancers serve come first.
     pub(super) fn chooses_zones(&self, config: &Config) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.chooses_zones(config))
     }
 
-    /// The speed of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    /// The speed of a scan that is to begin now. A round comes before it, because it is quick.
     pub(super) fn is_scan_due(&self, config: &Config, now: BootInstant) -> Option<ScanSpeed> {
         let fellows = self.plan.as_ref().and_then(Plan::fellows);
         let speed = self.rounds.scan_speed(now, fellows, self.is_registered());
@@ -88,7 +88,7 @@ impl Preparation {
         lines
     }
 
-    /// Takes the result of a slow scan. What is known already stays: its own rounds see to it.
+    /// Takes the result of a slow scan. Known registrations stay as they are: their own rounds renew them.
     fn scanned_slowly(&mut self, found: Result<FoundRegistrations, Failure>) -> Vec<LogLine> {
         let found = found.unwrap_or_default();
         let mut lines = self.said.doubts_of(&found);
@@ -103,7 +103,7 @@ impl Preparation {
         lines
     }
 
-    /// The registrations of which nothing is to be asked again but their targets.
+    /// The registrations that are known in full: only their targets are asked for again.
     pub(super) fn known_in_full(&self) -> Vec<Registration> {
         let Some(found) = &self.found else { return Vec::new() };
         let known = found.registrations.iter();
@@ -177,7 +177,7 @@ impl Preparation {
         failed.extend(
             missing.map(|it| format!("target-groups names {it}, and there is no such target group in this region")),
         );
-        // Facts that a scan is about to find out are no news yet.
+        // Facts that a scan is about to find are no news yet.
         if !failed.is_empty() || self.found.is_some() {
             lines.extend(self.news(&failed));
         }
@@ -206,7 +206,7 @@ impl Preparation {
         self.owner_is_missed || self.plan.as_ref().is_some_and(Plan::is_doubtful)
     }
 
-    /// The end of a round that nothing has failed of.
+    /// The result of a round in which nothing failed.
     fn round(&self) -> Round {
         match &self.found {
             Some(found) if self.is_registered() && !found.awaits_more && !self.is_without_owner() => {
@@ -217,7 +217,7 @@ impl Preparation {
         }
     }
 
-    /// Owner, registrations and what happens on a notice, each in a sentence, if it is not what was said last.
+    /// The owner, the registrations and the outlook, each in a sentence, if it differs from the last one.
     fn news(&mut self, failed: &[String]) -> Vec<LogLine> {
         let mut lines = Vec::new();
         let owner = self.plan.as_ref().map(outlook::owner);
@@ -244,7 +244,7 @@ impl Preparation {
     }
 }
 
-/// The first group that AWS has not told of, and why: it is asked for again soon.
+/// The first group of which AWS has not told, and why: it is asked for again soon.
 fn untold(found: &FoundRegistrations) -> Option<String> {
     let words =
         |target_group: &TargetGroupArn, failure: Failure| format!("target group {}: {failure}", target_group.name());

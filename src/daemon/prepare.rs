@@ -1,7 +1,7 @@
 //! The look-ups before a notice comes: the owner and the plan, the registrations, the credentials.
 //!
-//! Invariant: found out at start, spread by jitter, and rarely again; a look-up that fails is tried again with growing
-//! pauses and holds nothing up. In the two minutes the same look-ups serve for what is not known by then.
+//! Invariant: the look-ups run at the start, spread by jitter, and rarely again. A failed one is tried again with
+//! growing pauses, and holds nothing up. In the two minutes the same look-ups serve for what is still unknown.
 
 use std::time::{Duration, SystemTime};
 
@@ -111,12 +111,12 @@ pub(super) async fn prepare(asked: RoundInput) -> Findings {
     Findings { credentials, plan, hooks_put_off, registrations, delays, denied_reads, tidied }
 }
 
-/// Those in which this instance was found, and those that its owner names.
+/// The groups to ask: those in which this instance was found, and those that its owner names.
 pub(super) fn groups_to_ask(found: &[TargetGroupArn], named: &[TargetGroupArn]) -> Vec<TargetGroupArn> {
     found.iter().chain(named.iter().filter(|arn| !found.contains(arn))).cloned().collect()
 }
 
-/// All of the account's target groups, at a speed that leaves its ELB API to others (keikoproj/lifecycle-manager#35).
+/// Scans all target groups of the account, leaving its ELB API to others (keikoproj/lifecycle-manager#35).
 pub(super) async fn scan(asked: RoundInput, speed: ScanSpeed) -> Result<FoundRegistrations, Failure> {
     let mut found = registrations::scan(&asked.parties, speed, &asked.known).await?;
     if speed.puts_off {

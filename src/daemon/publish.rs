@@ -1,8 +1,8 @@
-//! The daemon in public: milestones in the log, the record, the status, the flags, systemd's line.
+//! Publishes the daemon's state: milestones in the log, the record, the status, the flags, systemd's line.
 //!
-//! Invariant: nothing here is in the way. Files are written by one task at a time, always the newest state; what cannot
-//! be written is said once and changes nothing. While nothing happens the status alone is written, every [`IDLE_WRITE`], so
-//! that its age tells whether anybody is there.
+//! Invariant: nothing here is in the way. One task at a time writes a file, always with the newest state; a failed
+//! write is reported once and changes nothing. While nothing happens only the status is written, every [`IDLE_WRITE`]:
+//! its age tells whether anybody is there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) struct Publisher {
     systemd: Systemd,
     files: Files,
     when: When,
-    /// It may watch beside the daemon whose files these are.
+    /// A dry run may watch beside the daemon whose files these are, and writes none.
     is_dry_run: bool,
     status: Status,
     /// The record as it is to be written.
@@ -122,7 +122,7 @@ impl Publisher {
         self.say_watching();
     }
 
-    /// The metadata told whether a notice stands.
+    /// Notes a look that told whether a notice stands.
     pub(super) fn looked(&mut self, at: BootInstant) {
         self.status.last_good_look = Some(Moment { at: Timestamp::now(), boot: at });
         if self.status.trouble.take().is_some() {
@@ -137,7 +137,7 @@ impl Publisher {
         self.is_dirty = true;
     }
 
-    /// It did not, for the first time since it did.
+    /// Notes the first failed look after a good one.
     pub(super) fn went_blind(&mut self, why: &str) {
         self.status.trouble = Some(MetadataTrouble { since: moment(), why: why.to_owned() });
         self.is_dirty = true;
@@ -160,7 +160,7 @@ impl Publisher {
         }
     }
 
-    /// A notice, before it is known whose.
+    /// Raises the flag for a notice that came before the identity is known.
     pub(super) fn notice_stands(&mut self) {
         self.is_dirty |= self.notice_stands != Some(true);
         self.notice_stands = Some(true);
@@ -247,7 +247,7 @@ impl Publisher {
         Some(if is_dirty { write } else { WriteRuntime { notice_stands: None, ..write } })
     }
 
-    /// The record, where a change has been told of that is not in it yet.
+    /// The write of the record, if a change is not in the file yet.
     pub(super) fn record_due(&mut self, is_writing: bool) -> Option<WriteRecord> {
         let record = self.record.as_ref().filter(|_| self.record_waits && !is_writing && !self.is_dry_run)?;
         self.record_waits = false;
@@ -264,7 +264,7 @@ impl Publisher {
         }
     }
 
-    /// Files that could not be written: each is said once.
+    /// Reports the files that could not be written, each once.
     pub(super) fn written(&mut self, failures: &[String]) {
         for failure in failures {
             let file = failure.split(':').next().unwrap_or_default().to_owned();
@@ -290,7 +290,7 @@ fn moment() -> Moment {
     Moment { at: Timestamp::now(), boot: boot::now() }
 }
 
-/// The record that a milestone belongs to: the closing ones belong to one that is closed.
+/// The record to which a milestone belongs. A closed record has only the closing ones.
 pub(super) fn about<'a>(milestone: &Milestone, life: &'a Life) -> Option<&'a Incident> {
     let closing = matches!(milestone.milestone, MilestoneKind::Survived | MilestoneKind::Reinstated);
     life.incident().filter(|record| closing || !record.is_closed())
@@ -318,7 +318,7 @@ fn log(milestone: &Milestone, life: &Life) {
     );
 }
 
-/// Per duty what was done.
+/// Logs the result of each duty.
 fn log_outcome(outcome: &Outcome) {
     for report in &outcome.duties {
         match report.done {

@@ -1,6 +1,6 @@
-//! The look-ups that one of many puts off at its start, because a notice needs none of them.
+//! The look-ups that one of many instances puts off at its start, because a notice needs none of them.
 //!
-//! Invariant: hooks that nobody has asked for are not taken for none.
+//! Invariant: hooks that nobody has asked for do not count as none.
 
 use crate::core::plan::Plan;
 
@@ -11,7 +11,7 @@ pub(super) struct PutOff {
     pub(super) health: bool,
 }
 
-/// The knowledge of the hooks of the group that owns this instance.
+/// The state of the hooks of the group that owns this instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum HookKnowledge {
     /// Asked for in the last round, or there is no group.
@@ -24,7 +24,7 @@ enum HookKnowledge {
 }
 
 impl PutOff {
-    /// A round has found `plan`, and did not ask for the hooks where they are `put_off`.
+    /// Notes that a round has found `plan`, without asking for the hooks if they are `put_off`.
     pub(super) fn learn_hooks(&mut self, before: Option<&Plan>, plan: Option<&Plan>, put_off: bool) {
         self.hooks = match before {
             _ if plan.is_none() => self.hooks,

@@ -1,6 +1,6 @@
 //! The look-ups of registrations: where this instance is a target, and which zones its load balancers serve.
 //!
-//! They serve before a notice comes and, for what is not known by then, in the two minutes. Nothing here is kept.
+//! They serve before a notice comes and, for what is still unknown, in the two minutes. Nothing here is kept.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub(crate) async fn find_registrations(
     Ok(listened_for(found).await)
 }
 
-/// Takes this instance for a target of the groups that the configuration lists; else of those given, in which its owner
-/// registers what it launches. Target health is asked later, and in the two minutes for the proof.
+/// Presumes that this instance is a target of the groups that the configuration lists, else of those given, in which
+/// its owner registers its launches. Target health is asked later, and in the two minutes for the proof.
 pub(super) async fn presume_registrations(
     asked: &Parties,
     among: Vec<TargetGroupArn>,
@@ -51,7 +51,7 @@ fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
     }
 }
 
-/// There is such a group, and this instance is not registered as the entry says.
+/// Tells whether the entry's group exists, and this instance is not registered there as the entry says.
 fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
     let is_at_port = |it: &Registration| entry.port.is_none_or(|port| it.ports().contains(&port));
     let is_there = found.registrations.iter().any(|it| entry.names(&it.target_group) && is_at_port(it));
@@ -59,14 +59,14 @@ fn is_awaited(entry: &ListedTargetGroup, found: &FoundRegistrations) -> bool {
     !is_there && !is_unclear && !found.missing.contains(&entry.arn_or_name)
 }
 
-/// There is such a group, and this instance is not registered in it.
+/// Tells whether the group exists, and this instance is not registered in it.
 fn is_group_awaited(arn: &TargetGroupArn, found: &FoundRegistrations) -> bool {
     let unclear = found.unclear.iter().filter(|(_, doubt)| !doubt.is_open()).map(|(group, _)| group);
     let is_known = found.registrations.iter().map(|it| &it.target_group).chain(unclear);
     !is_known.into_iter().any(|known| known == arn) && !found.gone.contains(arn)
 }
 
-/// Asks for the deregistration delays that were not asked for yet. They stay unasked from the first one on that cannot be had.
+/// Asks for the deregistration delays that were not asked for yet. After the first that fails the others stay unasked.
 pub(crate) async fn add_delays(asked: &Parties, found: &mut FoundRegistrations) -> Result<(), Failure> {
     while let Some(arn) = found.without_delay.last().cloned() {
         read_delay(asked, found, &arn).await?;
@@ -75,8 +75,8 @@ pub(crate) async fn add_delays(asked: &Parties, found: &mut FoundRegistrations) 
     Ok(())
 }
 
-/// Asks for the deregistration delays of all these groups: somebody may have changed those that are known. One that
-/// cannot be had stays as it was.
+/// Asks for the deregistration delays of all these groups: somebody may have changed known ones. After the first that
+/// fails the others stay as they were.
 pub(super) async fn renew_delays(asked: &Parties, found: &mut FoundRegistrations) -> Result<(), Failure> {
     let groups = found.registrations.iter().map(|it| it.target_group.clone());
     let known: Vec<TargetGroupArn> = groups.filter(|arn| !found.without_delay.contains(arn)).collect();
@@ -104,7 +104,7 @@ pub(super) async fn scan(
     Ok(listened_for(by_own_vpc(asked, &SearchScope::Everything, found).await).await)
 }
 
-/// A port that is in service although nobody listens on it here is redirected, or another network namespace serves it.
+/// Finds the ports in service on which nobody listens here: redirected, or served by another network namespace.
 async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
     match connections(found.in_service.clone(), Duration::ZERO).await {
         Ok(connections) => found.unheard = found.in_service.difference(&connections.listening).copied().collect(),
@@ -113,8 +113,8 @@ async fn listened_for(mut found: FoundRegistrations) -> FoundRegistrations {
     found
 }
 
-/// Asks EC2 for this instance's VPC and IPv6 addresses where the metadata does not tell them. Where EC2 does not either, a
-/// target that may be this instance stays in doubt.
+/// Asks EC2 for this instance's VPC and IPv6 addresses where the metadata does not tell them. Where EC2 does not
+/// either, a target that may be this instance stays in doubt.
 async fn by_own_vpc(asked: &Parties, among: &SearchScope, mut found: FoundRegistrations) -> FoundRegistrations {
     let (in_doubt, others): (Vec<_>, Vec<_>) = found
         .unclear
@@ -141,7 +141,7 @@ async fn by_own_vpc(asked: &Parties, among: &SearchScope, mut found: FoundRegist
     found
 }
 
-/// The part of the search that is about these groups.
+/// Narrows the search to these groups.
 fn only(among: &SearchScope, groups: &[TargetGroupArn]) -> SearchScope {
     let is_one = |entry: &&ListedTargetGroup| groups.iter().any(|group| entry.names(group));
     match among {
@@ -150,8 +150,8 @@ fn only(among: &SearchScope, groups: &[TargetGroupArn]) -> SearchScope {
     }
 }
 
-/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or where
-/// that is not known.
+/// The zones in which the load balancers of these registrations serve a successor; `None` where any zone will do, or
+/// where that is not known.
 pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration]) -> Option<BTreeSet<String>> {
     let arns: BTreeSet<String> = registrations.iter().flat_map(|it| it.load_balancers.iter().cloned()).collect();
     if arns.is_empty() {
@@ -160,7 +160,7 @@ pub(crate) async fn find_served_zones(aws: &Aws, registrations: &[Registration])
     match aws.elb.zones_of_load_balancers(&arns).await {
         Ok(zones_of) => plan::served_zones(registrations, &zones_of),
         Err(failure) => {
-            // A successor in any zone is a successor.
+            // A successor in any zone is better than none.
             warn!("the zones that the load balancers serve are not known, so no zone is preferred: {failure}");
             None
         }

@@ -1,6 +1,6 @@
-//! Repeats what keeps knowledge fresh: the rounds of look-ups, the scans of all target groups, and the credentials.
+//! The times of what keeps knowledge fresh: the rounds of look-ups, the scans of all target groups, the credentials.
 //!
-//! Invariant: looked up at start, spread by jitter, and rarely again; a round that fails is tried again with growing pauses.
+//! Invariant: look-ups run at the start, spread by jitter, and rarely again; a failed round is tried again later.
 
 use std::time::Duration;
 
@@ -11,34 +11,33 @@ use crate::core::retry::{self, Backoff, Failure, LOOK_UP};
 
 /// A deregistration delay that is known for longer is asked for again in a usual round.
 pub(super) const RENEW_DELAYS: Duration = Duration::from_secs(60 * 60);
-/// Instances that boot together do not ask together.
+/// The longest jitter at the start: instances that boot together do not ask together.
 pub(super) const START_JITTER: Duration = Duration::from_secs(5);
 /// The pause between two look-ups that found everything; an instance's own jitter makes it up to a tenth longer.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(2 * 60 * 60);
-/// The delay of what was put off at the start, and up to five times as long, spread over all fellows.
+/// The least delay of what was put off at the start. Chance makes it up to five times as long, to spread all fellows.
 pub(super) const PUT_OFF_BY: Duration = Duration::from_secs(60);
-/// An instance whose tags name no owner, or that is in no target group yet may just have booted: looked for again soon,
-/// then less and less often.
+/// The pauses while the tags name no owner, or this instance is in no target group: it may just have booted.
 const NOT_REGISTERED_YET: Backoff = Backoff { first: Duration::from_secs(15), longest: Duration::from_secs(30 * 60) };
-/// The remains of a raise on the fleet are looked at again when its victims are gone, then less and less often.
+/// The pauses between two looks at the remains of a raise on the fleet, while they cannot be put right.
 const LEFT_OVER: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(2 * 60 * 60) };
-/// The pauses after a denial, which only a person can change: longer than after what may be well in a moment.
+/// The pauses after a denial, which only a person can change.
 const DENIED: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(30 * 60) };
-/// The rounds without a registration in which all target groups are asked; then only at a recommendation. A worker that
-/// serves nothing must not ask the whole account for ever.
+/// The number of rounds without a registration that ask all target groups; then only a recommendation does. A worker
+/// that serves nothing must not ask the whole account for ever.
 const SCANS_WITHOUT_REGISTRATION: u32 = 7;
-/// A scan beside what is known takes so long at least, however few target groups there are.
+/// The least time that a scan beside known registrations takes, however few target groups there are.
 const SLOW_SCAN: Duration = Duration::from_secs(60 * 60);
 /// The pause from one such scan to the next.
 const SLOW_SCAN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A scan that takes longer than this is not repeated in the two minutes.
 const QUICK_SCAN: Duration = Duration::from_secs(10);
-/// Credentials are renewed so long before they expire: AWS promises new ones five minutes before.
+/// Credentials are renewed this long before they expire: AWS promises new ones five minutes before.
 const CREDENTIALS_MARGIN: Duration = Duration::from_secs(4 * 60);
 /// The least time between two renewals of the credentials.
 const RENEW_CREDENTIALS_AT_MOST_EVERY: Duration = Duration::from_secs(60);
 
-/// The time to look again.
+/// The times at which to look again.
 #[derive(Default)]
 pub(super) struct Rounds {
     pub(super) next: BootInstant,
@@ -49,14 +48,14 @@ pub(super) struct Rounds {
     /// Rounds in a row that found something left over on the fleet that cannot be put right yet.
     pub(super) leftover_rounds: u32,
     seed: u64,
-    /// Others of a group may begin in the same moment.
+    /// Others of the group may begin in the same moment.
     in_turn: bool,
     /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance
     /// in none: at start, and at a recommendation. No other way finds a registration that neither the owner nor a
     /// person names.
     scan_wanted: bool,
     scan_due: bool,
-    /// The last scan took too long to be repeated at a notice: "in no target group" is believed then.
+    /// The last scan took too long to be repeated at a notice: then "in no target group" is believed.
     pub(super) scan_was_slow: bool,
     /// The instant at which all target groups are asked though this instance is known to be in one: it may be in
     /// another as well.
@@ -66,13 +65,13 @@ pub(super) struct Rounds {
     pub(super) renew_delays_at: BootInstant,
 }
 
-/// The end of a round.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Round {
     Complete,
     /// Complete but for what was put off.
     PutOff,
-    /// Complete, and there is no owner or no registration yet.
+    /// Complete, but there is no owner or no registration yet.
     Early,
     /// Complete but for what IAM denies.
     Denied,
@@ -85,7 +84,7 @@ impl Rounds {
         Rounds { next: now, in_turn: true, scan_wanted: true, renew_delays_at, ..Rounds::default() }
     }
 
-    /// It is known who this instance is.
+    /// Sets the time of the first round: the identity is known now.
     pub(super) fn begin(&mut self, identity: &Identity, now: BootInstant) {
         self.seed = retry::seed(&format!("look-ups of {}", identity.instance_id));
         self.next = now + START_JITTER.mul_f64(retry::fraction(self.seed));
@@ -108,12 +107,12 @@ impl Rounds {
         if self.in_turn { Tempo::InTurn { seed: self.seed } } else { Tempo::AtOnce }
     }
 
-    /// The deregistration delays that are known may have changed. They are not asked for where many ask at once.
+    /// Tells whether to ask again for known deregistration delays, which may have changed. Not while many ask at once.
     pub(super) fn renews_delays(&self, now: BootInstant) -> bool {
         !self.in_turn && now >= self.renew_delays_at
     }
 
-    /// The speed of a scan that is to begin now: after a round, which looked at what is quick to ask.
+    /// The speed of a scan that is to begin now. A round comes before it, because it is quick.
     pub(super) fn scan_speed(
         &self,
         now: BootInstant,
@@ -129,12 +128,12 @@ impl Rounds {
         }
     }
 
-    /// A scan is under way for whose end the rounds wait: nothing else is known.
+    /// Tells whether the rounds wait for the end of a scan, because nothing else is known.
     pub(super) fn waits_for_scan(&self) -> bool {
         self.scanning.is_some_and(|speed| !speed.is_slow())
     }
 
-    /// Returns whether the scan that has ended was a slow one, beside what is known.
+    /// Ends a scan. Returns whether it was a slow one, beside what is known.
     pub(super) fn scan_ends(&mut self, took: Duration, now: BootInstant) -> bool {
         let was_slow = self.scanning.take().is_some_and(ScanSpeed::is_slow);
         if was_slow {
@@ -146,7 +145,7 @@ impl Rounds {
         was_slow
     }
 
-    /// The scan has not told all.
+    /// Repeats a scan that has not told all.
     pub(super) fn scan_failed(&mut self, now: BootInstant) {
         self.scan_wanted = true;
         self.schedule(Round::Incomplete, now);
@@ -156,14 +155,14 @@ impl Rounds {
         self.renew_credentials_at.is_some_and(|renew_at| now >= renew_at)
     }
 
-    /// Credentials were renewed, or not: by themselves, whatever else is known stays. Trouble with them is told elsewhere.
+    /// Sets the time of the next renewal of the credentials, after a success or a failure.
     pub(super) fn renewed(&mut self, result: &Result<Option<Duration>, Failure>, now: BootInstant) {
         let last = result.as_ref().map_or(Some(Duration::ZERO), |last| *last);
         self.renew_credentials_at =
             last.map(|last| now + last.saturating_sub(CREDENTIALS_MARGIN).max(RENEW_CREDENTIALS_AT_MOST_EVERY));
     }
 
-    /// A round has ended. A scan is the last way: nobody has named a target group that this instance is in.
+    /// Decides after a round whether to scan, which is the last way to find a target group with this instance.
     pub(super) fn wants_scan(&mut self, is_registered: bool, may_scan: bool, now: BootInstant) {
         self.in_turn = false;
         let looks_on = self.scan_wanted || self.empty_rounds < SCANS_WITHOUT_REGISTRATION;

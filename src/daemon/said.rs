@@ -1,4 +1,4 @@
-//! The words that the look-ups have said to a person: nothing is said twice in a row.
+//! The lines that the look-ups have said to a person: nothing is said twice in a row.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::log_line::LogLine;
 use super::outlook;
 use crate::cloud::elb::FoundRegistrations;
 
-/// The last words said.
+/// The last lines said.
 #[derive(Default)]
 pub(super) struct SaidBefore {
     pub(super) owner: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct SaidBefore {
 }
 
 impl SaidBefore {
-    /// The lines that were not said before.
+    /// The doubts that were not said before.
     pub(super) fn doubts_of(&mut self, found: &FoundRegistrations) -> Vec<LogLine> {
         let doubts = outlook::doubts(found).into_iter();
         doubts.filter(|doubt| self.doubts.insert(doubt.clone())).map(LogLine::Warn).collect()

@@ -76,7 +76,7 @@ pub async fn survey(options: &Options) -> anyhow::Result<Survey> {
 async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedUp> {
     let asked = |known: Vec<Registration>, chooses_zones: bool| prepare::RoundInput {
         parties: parties.clone(),
-        // The daemon puts right what is left over on a fleet.
+        // Only the daemon puts right what is left over on a fleet.
         dry_run: true,
         known,
         groups: Vec::new(),
@@ -88,7 +88,7 @@ async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedU
     if preparation.is_scan_due(&options.config, boot::now()).is_some() {
         let known = preparation.known_in_full();
         let began = Instant::now();
-        // A drill is of one instance, whatever owns it.
+        // A drill is of one instance, however many its owner has.
         let speed = ScanSpeed::last_way(None);
         let found: Result<FoundRegistrations, Failure> =
             prepare::scan(asked(known, preparation.chooses_zones(&options.config)), speed).await;
@@ -107,7 +107,7 @@ async fn find_all(options: &Options, parties: Parties) -> anyhow::Result<LookedU
     )
 }
 
-/// The other targets that serve in a target group.
+/// Counts the other targets that serve in a target group.
 async fn other_targets(aws: &Aws, registration: &Registration) -> Result<OtherTargets, Failure> {
     let rows = aws.elb.describe_target_health(&registration.target_group, &[], &registration.zone).await?;
     let ours = |id: &str| registration.targets.iter().any(|target| target.id == id);

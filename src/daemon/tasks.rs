@@ -1,6 +1,6 @@
-//! Begins the daemon's tasks and takes their results; a task that dies is answered for.
+//! Begins the daemon's tasks and takes their results.
 //!
-//! Invariant: a task that dies has failed like one whose call failed, and is paused; it never ends the loop.
+//! Invariant: a task that dies counts as failed, and its work pauses; it never ends the loop.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Daemon {
         self.purposes.values().any(|running| *running == purpose)
     }
 
-    /// The work is not under way, and not paused because it died.
+    /// Tells whether the work is not under way, and not paused after a death.
     pub(super) fn may_begin(&self, purpose: Purpose, now: BootInstant) -> bool {
         !self.is_running(purpose) && !self.deaths.is_paused(purpose, now)
     }

@@ -1,8 +1,8 @@
-//! Looks at the metadata, and the trouble that looking can have.
+//! Looks at the metadata, and notes the trouble of looking.
 //!
-//! Invariant: whatever the metadata answers, or does not, is a value here and never an end; trouble is told once when it
-//! begins and once when it is over. The notice is looked at first and alone: what else the metadata tells is glanced at
-//! beside it and holds no look up.
+//! Invariant: every answer of the metadata, or its absence, is a value here and never an end. Trouble is told once when
+//! it begins and once when it is over. The look for the notice comes first and alone: a task beside it glances at the
+//! other signals, and holds no look up.
 
 use jiff::Timestamp;
 
@@ -15,16 +15,16 @@ use crate::core::model::{BootInstant, ScheduledEvent};
 use crate::core::notice::{self, Notice, TWO_MINUTES};
 use crate::host::boot;
 
-/// Weak or early signals are looked at after every 5, 5 and 30 looks for the notice, and not all after the same one. With a
-/// longer interval than a second they are looked at after that many seconds, or at each look.
+/// The other signals are looked at after this many looks for the notice, and not all after the same one. With an
+/// interval of more than a second these are seconds instead, or every look.
 const REBALANCE_EVERY: u32 = 5;
 const LIFECYCLE_EVERY: u32 = 5;
 const EVENTS_EVERY: u32 = 30;
 
 /// The result of one look.
 pub(super) struct Looked {
-    pub(super) result: Result<Seen, Missed>,
-    /// Right after the answer.
+    pub(super) result: Result<LookAnswer, Missed>,
+    /// The instant right after the answer.
     pub(super) at: BootInstant,
 }
 
@@ -35,7 +35,7 @@ impl Looked {
     }
 }
 
-/// A look that showed nothing.
+/// A look without a result.
 pub(super) struct Missed {
     pub(super) kind: Miss,
     pub(super) why: String,
@@ -71,16 +71,16 @@ impl Missed {
     }
 }
 
-pub(super) struct Seen {
+pub(super) struct LookAnswer {
     pub(super) notice: Option<Notice>,
-    /// AWS's time by all that is believed.
+    /// AWS's time, as far as it is believed.
     pub(super) aws_now: Timestamp,
-    /// Nothing is believed yet: it is the wall clock.
+    /// No date is believed yet: AWS's time is the wall clock's.
     pub(super) is_in_doubt: bool,
 }
 
-/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1), and neither is a first date
-/// that nothing agrees with.
+/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1), and neither is a
+/// first date that nothing agrees with.
 pub(super) async fn look(imds: &Imds, clock: &Clock) -> Looked {
     let mut result = look_once(imds, clock).await;
     if result.is_err() || clock.is_in_doubt() {
@@ -89,7 +89,7 @@ pub(super) async fn look(imds: &Imds, clock: &Clock) -> Looked {
     Looked { result, at: boot::now() }
 }
 
-async fn look_once(imds: &Imds, clock: &Clock) -> Result<Seen, Missed> {
+async fn look_once(imds: &Imds, clock: &Clock) -> Result<LookAnswer, Missed> {
     let look = imds.instance_action().await.map_err(|error| Missed::of(&error))?;
     let unusable = |why: String| Missed { kind: Miss::Unusable, why };
     let notice = match &look.body {
@@ -97,10 +97,10 @@ async fn look_once(imds: &Imds, clock: &Clock) -> Result<Seen, Missed> {
         None => None,
     };
     let date = look.date.filter(|date| clock.learn(*date));
-    Ok(Seen { notice, aws_now: date.unwrap_or_else(|| clock.now()), is_in_doubt: !clock.is_known() })
+    Ok(LookAnswer { notice, aws_now: date.unwrap_or_else(|| clock.now()), is_in_doubt: !clock.is_known() })
 }
 
-/// The glances after a look.
+/// The signals to glance at after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Glances {
     rebalance: bool,
@@ -109,7 +109,7 @@ pub(super) struct Glances {
 }
 
 impl Glances {
-    /// All of them after the first look.
+    /// The glances after this look; after the first one all of them.
     pub(super) fn after(look: u32, watch: &Watch) -> Option<Glances> {
         let interval = watch.interval.as_secs().max(1);
         let is_turn = |every: u32, offset: u32| {
@@ -118,7 +118,7 @@ impl Glances {
         };
         let glances = Glances {
             rebalance: watch.rebalance != Rebalance::Ignore && is_turn(REBALANCE_EVERY, 0),
-            // Also where nothing is handed over for it: what is in the warm pool is not registered.
+            // The state is needed even if no handover follows: an instance in the warm pool is not registered.
             lifecycle: is_turn(LIFECYCLE_EVERY, 2),
             events: watch.scheduled_events != ScheduledEvents::Ignore && is_turn(EVENTS_EVERY, 4),
         };
@@ -126,7 +126,7 @@ impl Glances {
     }
 }
 
-/// The results of the glances; `None` is not asked, or not answered: the next one will be.
+/// The results of the glances; `None`: not asked or not answered, and asked again later.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Glanced {
     pub(super) recommendation: Option<Recommendation>,
@@ -153,14 +153,14 @@ pub(super) async fn glance(imds: &Imds, glances: Glances) -> Glanced {
     glanced
 }
 
-/// Signals that were seen before it was known who this instance is.
+/// The signals that were seen before the identity was known.
 #[derive(Default)]
 pub(super) struct EarlySignals {
-    /// The last look, and the first one that showed the notice.
+    /// The first look that showed the notice that stands, or else the last look.
     pub(super) notice: Option<(Option<Notice>, Timestamp, BootInstant)>,
     /// The time of that look is a guess by the wall clock.
     pub(super) is_in_doubt: bool,
-    /// The last look that showed no notice. It is kept beside a later notice, which is new then, whatever any clock says.
+    /// The last look that showed no notice, kept beside a later notice: that is new then, whatever any clock says.
     absent: Option<(Timestamp, BootInstant)>,
     pub(super) glanced: Option<(Glanced, BootInstant)>,
 }
@@ -179,13 +179,13 @@ impl EarlySignals {
         }
     }
 
-    /// The looks that a life has to be told of, in their order.
+    /// The looks to tell a life, in their order.
     pub(super) fn looks(&self) -> impl Iterator<Item = (Option<Notice>, Timestamp, BootInstant)> {
         let before = self.absent.filter(|_| self.holds_a_notice());
         before.map(|(aws_now, at)| (None, aws_now, at)).into_iter().chain(self.notice)
     }
 
-    /// Tells whether the handover that such a notice asks for may still be begun in time.
+    /// Tells whether the handover for such a notice may still begin in time.
     pub(super) fn is_about_to_begin(&self, now: BootInstant) -> bool {
         self.notice.is_some_and(|(notice, _, at)| notice.is_some() && now < at + TWO_MINUTES)
     }
@@ -198,7 +198,7 @@ pub(super) struct Trouble {
     looks: u32,
 }
 
-/// The sum of the looks so far.
+/// The number of looks so far, and the trouble under way.
 #[derive(Debug, Default)]
 pub(super) struct LookHistory {
     pub(super) looks: u32,

@@ -29,7 +29,7 @@ impl Daemon {
             Purpose::Call { until, .. } => Some(*until),
             _ => None,
         });
-        // One that only waits to know whose it is has begun too.
+        // A notice that waits for the identity counts as a handover that has begun.
         let waiting = self.early_signals.notice.filter(|(notice, _, _)| notice.is_some());
         let handover = self.life.as_ref().filter(|life| life.has_to_finish()).and_then(Life::handover);
         let handover_until = match handover {

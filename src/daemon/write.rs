@@ -1,6 +1,6 @@
 //! The files to write, detached from the daemon: those that path units and people read, and the record.
 //!
-//! Invariant: the two are written by tasks of their own, because they lie on two disks, and the record's may not answer.
+//! Invariant: the two are written by tasks of their own: they lie on two disks, and the record's may not answer.
 
 use crate::core::incident::Incident;
 use crate::host::files::{Files, Flag, Status};
@@ -24,7 +24,7 @@ impl WriteRuntime {
     pub(super) fn perform(self) -> Vec<String> {
         let flag = |flag: Flag, stands: bool| if stands { self.files.raise(flag) } else { self.files.lower(flag) };
         let mut failures = Vec::new();
-        // The flags start units of a user's: they come first.
+        // The flags come first, because they start units of a user's.
         if let Some(notice_stands) = self.notice_stands {
             failures.extend(failed("the notice flag", flag(Flag::Notice, notice_stands)));
             failures.extend(failed("the drained flag", flag(Flag::Drained, self.is_drained)));
@@ -36,7 +36,7 @@ impl WriteRuntime {
 }
 
 impl WriteRecord {
-    /// The same for the record.
+    /// Writes the record; returns what could not be written.
     pub(super) fn perform(self) -> Vec<String> {
         let path = self.files.record_path().display().to_string();
         failed(&path, self.files.write_record(&self.record)).into_iter().collect()

@@ -1,6 +1,6 @@
-//! The surroundings of a launch of ours: subnets with their zones, where others run, and what the launch templates say.
+//! The surroundings of a launch of ours: subnets with their zones, where others run, and what the templates say.
 //!
-//! Invariant: without them the choice of pools is worse, but a successor is a successor. What is not found out is a gap.
+//! Invariant: without them the choice of pools is worse, but a successor comes. A look-up that fails is a gap.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::daemon::parties::Parties;
 /// The tag that EC2 sets on what was launched from a template.
 pub(super) const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
 
-/// Subnets with their zones, where the group's members run, and what the templates say of the launch; nothing for owners
-/// that choose by themselves.
+/// Finds the subnets with their zones, where the group's members run, and what the templates say of the launch; nothing
+/// for owners that choose by themselves.
 pub(super) async fn find_surroundings(
     asked: &Parties,
     owner: &Owner,
@@ -94,7 +94,7 @@ async fn zones_of(asked: &Parties, subnets: &[String], gaps: &mut Vec<Gap>) -> S
     around
 }
 
-/// A fleet has launched from its templates before: only on demand they may be in the way. What cannot be read says nothing.
+/// The traits of a fleet's templates. It has launched from them before: only a launch on demand may meet trouble.
 async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> TemplateTraits {
     let mut traits = TemplateTraits::default();
     let mut templates: Vec<&LaunchTemplate> = configurations.iter().map(|it| &it.template).collect();
@@ -115,8 +115,8 @@ async fn fleet_traits(aws: &Aws, configurations: &[LaunchConfiguration]) -> Temp
     traits
 }
 
-/// The facts of a template. Those of its default version, where the version that is named has been deleted: from that the
-/// successor is launched then.
+/// The facts of a template. If the version that is named has been deleted, those of the default version, from which the
+/// successor is then launched.
 async fn describe(
     aws: &Aws,
     template: &LaunchTemplate,
@@ -133,7 +133,7 @@ async fn describe(
     Ok((facts, Some(missing)))
 }
 
-/// Nothing, where it could not be looked up.
+/// The answer, or nothing and a gap if the look-up failed.
 fn known_or<T: Default>(answer: Result<T, Failure>, what: &str, gaps: &mut Vec<Gap>) -> T {
     answer.unwrap_or_else(|failure| {
         gaps.push(Gap::new(what, failure));
@@ -151,8 +151,8 @@ fn subnets_of(configurations: &[LaunchConfiguration]) -> Vec<String> {
     subnets
 }
 
-/// The template's id, by which its instances are counted; the subnets: the template's own, else the configuration's, else
-/// this instance's; and what it says of the launch. `fellows` are the template's instances, as far as they are known.
+/// The template's id, by which its instances are counted; the subnets: its own, else the configured ones, else this
+/// instance's; and its traits. `fellows` are the template's instances, as far as they are known.
 async fn template_surroundings(
     asked: &Parties,
     template: &LaunchTemplate,
@@ -161,7 +161,7 @@ async fn template_surroundings(
     let chosen = &asked.config.successor.subnets;
     let id = Some(template.id_or_name.clone()).filter(|id| id.starts_with("lt-"));
     let (facts, missing) = match asked.patiently(|| describe(&asked.aws, template)).await {
-        // The launch goes by the configuration then.
+        // The launch goes by the configuration alone then.
         Err(failure) if failure.kind == FailureKind::Denied => {
             warn!("launch template {} cannot be read: {failure}", template.id_or_name);
             (None, None)
