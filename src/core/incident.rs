@@ -46,9 +46,9 @@ pub struct Incident {
     pub event: Option<String>,
     /// The boot in which the incident began, if the machine has rebooted since: its client tokens stay the same.
     pub first_boot: Option<String>,
-    /// Its beginning by AWS's clock.
+    /// The beginning of the incident by AWS's clock.
     pub begun_at: Timestamp,
-    /// Its beginning on the boot clock of the incident's boot, as the milestones' instants.
+    /// Its beginning on the boot clock, of the same boot as the milestones' instants.
     pub begun: BootInstant,
     /// The deadline. After a recommendation the successor is waited for until then.
     pub deadline: BootInstant,

@@ -1,7 +1,7 @@
 //! Failures and backoff: what a failed call means, and how long to wait before the next try.
 //!
-//! One owner of retries: the handover (and, in quiet times, the look-up loop of the daemon). Everything here is pure.
-//! Jitter comes from a seed: two instances noticed together do not call together, and tests are repeatable.
+//! There is one owner of retries: the handover (and, in quiet times, the look-up loop of the daemon). All of this is
+//! pure. Jitter comes from a seed: two instances noticed together do not call together, and tests are repeatable.
 
 use std::fmt;
 use std::time::Duration;

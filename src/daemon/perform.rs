@@ -133,7 +133,7 @@ async fn with_ec2(aws: &Aws, identity: &Identity, call: Call) -> Result<Answer, 
         Call::DescribeInstancesByAddress { addresses } => {
             let vpc_id = match &identity.vpc_id {
                 Some(vpc_id) => vpc_id.clone(),
-                // Only where the metadata does not tell it.
+                // EC2 is asked only if the metadata does not tell the VPC.
                 None => ec2.place_of(us).await?.map(|(vpc_id, _)| vpc_id).unwrap_or_default(),
             };
             ec2.describe_instances_by_address(&vpc_id, &addresses).await.map(Answer::Instances)

@@ -50,9 +50,9 @@ pub(super) struct Findings {
 /// The deregistration delays that a round has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delays {
-    /// Those that were not known.
+    /// The delays that were not known.
     Added,
-    /// All of them.
+    /// All delays.
     Renewed,
 }
 

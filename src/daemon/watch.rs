@@ -43,7 +43,7 @@ pub(super) struct Missed {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Miss {
-    /// Nobody there, or nobody who answers in time.
+    /// Nobody is there, or nobody answers in time.
     Unanswered,
     /// A status other than 200 and 404.
     Refused,

@@ -104,7 +104,7 @@ pub struct Surroundings {
     pub traits: TemplateTraits,
     /// The reason why the fleet of the tags launches nothing: the launch template of the tags stands in for it.
     pub stands_in_for: Option<String>,
-    /// The owner that replaces this instance too, beside this launch, in a sentence.
+    /// A sentence about the owner that replaces this instance too.
     pub replaced_too: Option<String>,
 }
 
