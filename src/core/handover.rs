@@ -1,8 +1,8 @@
 //! The handover: from a signal to its outcome. What to do next is decided here and nowhere else.
 //!
-//! A handover is a list of duties. [`Handover::due`] says which calls to begin now, the daemon performs them, one task a
-//! call, and [`Handover::answered`] takes what came back. Invariants: no clock, no network, no log, no randomness; no call
-//! is begun after the deadline; no duty waits for another's success unless the work itself demands it.
+//! A handover is a list of duties. [`Handover::due`] says which calls to begin now, the daemon performs them, one task
+//! a call, and [`Handover::answered`] takes the answers. Invariants: no clock, no network, no log, no randomness; no
+//! call begins after the deadline; no duty waits for another's success unless the work itself demands it.
 
 mod among;
 mod ask;
@@ -234,8 +234,8 @@ impl Handover {
         calls.into_iter().map(|(duty, call)| Due { duty, limit: call.limit(left), call }).collect()
     }
 
-    /// Takes the answer to a call that [`Handover::due`] gave out. Returns the failure if it is one that is tried again:
-    /// some of AWS's refusals mean that a thing is done.
+    /// Takes the answer to a call of [`Handover::due`]. Returns the failure if it is one that is tried again: some of
+    /// AWS's refusals mean that a thing is done.
     pub fn answered(&mut self, now: BootInstant, id: DutyId, answer: Answer) -> Option<Failure> {
         if self.outcome().is_some() && !self.begins_again(now, id, &answer) {
             self.duties.find(id)?.attempts_mut().was_answered();

@@ -60,8 +60,7 @@ pub(super) struct Situation<'a> {
     /// The reason why requests may come from elsewhere than these registrations, as a sentence.
     pub(super) elsewhere: Option<String>,
     pub(super) plan_is_known: bool,
-    /// Target groups that the owner has taken this instance out of by an accepted call, and that it has not come back
-    /// to.
+    /// Target groups that the owner has taken this instance out of by an accepted call, unless it has come back.
     pub(super) taken_out_of: Vec<TargetGroupArn>,
     /// Target groups that the owner takes this instance out of because we asked it for a successor.
     pub(super) goes_out_of: Vec<TargetGroupArn>,

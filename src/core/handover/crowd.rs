@@ -46,7 +46,7 @@ pub(super) const CALLS_A_FLEET_LOOK: u32 = 4;
 /// The calls of one look at a group and its hooks: DescribeAutoScalingGroups and DescribeLifecycleHooks.
 pub(super) const CALLS_A_GROUP_LOOK: u32 = 2;
 
-/// Where a call was throttled, registrations hold back for this long even among few fellows.
+/// After a throttled call registrations hold back for this long even among few fellows.
 const HELD_BACK_AT_LEAST: Duration = Duration::from_secs(10);
 /// The last look is begun this long before the deadline.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(4);
@@ -69,7 +69,7 @@ const LAST_OF_TURN: Duration = Duration::from_secs(4);
 pub(super) struct Crowd {
     begun_at: BootInstant,
     deadline: BootInstant,
-    /// Instances with the same owner, this one included.
+    /// The number of instances with the same owner, this one included.
     fellows: Option<u32>,
     throttled_at: Option<BootInstant>,
 }
@@ -79,7 +79,7 @@ impl Crowd {
         Crowd { begun_at, ..Crowd::default() }
     }
 
-    /// AWS has throttled a call of this process.
+    /// Notes that AWS has throttled a call of this process.
     pub(super) fn was_throttled(&mut self, now: BootInstant) {
         self.throttled_at = Some(now);
     }

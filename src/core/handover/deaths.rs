@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::model::{InstanceId, StateReason};
 use crate::core::retry;
 
-/// The pause after the first successor that died, doubled for each further one; full jitter draws from its second half.
+/// The longest pause after the first successor that died, doubled for each further one. Jitter takes off up to half.
 const DEATH_PAUSE: Duration = Duration::from_secs(6);
 /// After this many successors that died for the same reason, the next one would die for it too.
 pub(super) const MOST_DEATHS: usize = 3;
@@ -46,7 +46,7 @@ pub(super) fn pause_after_deaths(deaths: usize, seed: u64) -> Duration {
     longest.mul_f64(0.5 + retry::fraction(seed) / 2.0)
 }
 
-/// Advice to a person about instances that die of this reason.
+/// Advice to a person about instances that die for this reason.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html>
 pub(super) fn advice(code: &str) -> &'static str {
     match code {

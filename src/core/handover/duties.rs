@@ -192,8 +192,7 @@ impl Duties {
         }
     }
 
-    /// Looks up the group that terminates this instance, and asks nobody for a successor. The members spread their
-    /// looks.
+    /// Looks up the group that terminates this instance; nobody is asked for a successor. Members spread their looks.
     pub(super) fn look_for_group(&mut self, incident: &Incident, crowd: Crowd, now: BootInstant) {
         let mut attempts = Attempts::new(DutyId::FindGroup, now, seed(incident, "look-ups").rotate_left(2));
         crowd.spread_first(&mut attempts, now, Bucket::AUTO_SCALING.of_looks(CALLS_A_GROUP_LOOK));
@@ -230,7 +229,7 @@ impl Duties {
         if unlisted.is_empty() || !self.registrations_are_known() { Vec::new() } else { left() }
     }
 
-    /// A scan of all target groups has found what there is to find.
+    /// Ends the look-ups, because a scan of all target groups has found everything.
     pub(super) fn everything_was_scanned(&mut self) {
         self.find_registrations.iter_mut().for_each(|find| find.attempts_mut().end());
     }

@@ -1,4 +1,4 @@
-//! Decides whether a handover has ended, and how that is told.
+//! Decides whether a handover has ended, and how the end is reported.
 
 use std::time::Duration;
 
@@ -124,13 +124,13 @@ impl Handover {
         self.looks_once_more(now) || looks_at_successor
     }
 
-    /// The instant at which the successor is looked at again, now that this instance has handed over and waits for its end.
+    /// The instant of the next look at the successor, now that this instance has handed over and waits for its end.
     pub(super) fn looks_after_at(&self) -> Option<BootInstant> {
         let at = self.duties.successor.as_ref()?.looks_after_at()?;
         self.is_looked_after(at).then_some(at)
     }
 
-    /// This instance has handed over at a notice, and there is time at this instant to replace the successor.
+    /// Tells whether this instance has handed over at a notice and could still replace its successor at this instant.
     fn is_looked_after(&self, at: BootInstant) -> bool {
         let incident = &self.facts.incident;
         incident.signal == Signal::Notice && incident.is_complete() && at + LEAST_LEFT < incident.deadline
@@ -158,7 +158,7 @@ impl Handover {
         begins
     }
 
-    /// The instant by which this handover is over; `None` while it waits for a group's hooks, which have no deadline of ours.
+    /// The instant by which this handover is over; `None` while it waits for a group's hooks, without a deadline.
     pub fn ends_by(&self) -> Option<BootInstant> {
         (!self.group_waits()).then_some(self.facts.incident.deadline)
     }
@@ -178,8 +178,8 @@ impl Handover {
         }
     }
 
-    /// The progress of the group's termination hooks, if they are known and the termination has begun (by our call or
-    /// by the group itself).
+    /// The progress of the group's termination hooks, if they are known and the group terminates this instance, at our
+    /// call or by itself.
     pub(super) fn hooks_time(&self) -> Option<HookTime> {
         self.duties.successor.as_ref()?.lifecycles.time_begun()
     }

@@ -314,8 +314,7 @@ impl Find {
         }
     }
 
-    /// Tells whether the instance lives, is not leaving (AutoSpotting#327), is younger than the first signal, and is
-    /// new.
+    /// Tells whether the instance lives, does not leave (AutoSpotting#327), came after the first signal, and is new.
     fn is_successor(&self, instance: &Instance, incident: &Incident) -> bool {
         let since = match (self.our_notice, self.first_notice) {
             // These times and the launch time are all by AWS's own clock.

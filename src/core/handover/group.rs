@@ -27,7 +27,7 @@ use crate::core::model::{AutoScalingGroup, BootInstant, GroupMember, Membership,
 /// The pause between two looks at a member that cannot be taken out yet.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The pause between two looks at the group while this instance serves on beside the successor that was launched.
-const REGARD_EVERY: Duration = Duration::from_secs(30);
+const SERVING_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The pause between two calls under one client token while the first is still in progress.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -242,7 +242,7 @@ impl Ask for AskGroup {
     fn was_asked(&self) -> bool {
         match self.stage {
             Stage::Done(left) => matches!(left.by, LeftBy::Request | LeftBy::LostReply),
-            Stage::Exit { .. } | Stage::Read { .. } | Stage::Regard => true,
+            Stage::Exit { .. } | Stage::Read { .. } | Stage::ServeOn => true,
             _ => self.leaves_first(),
         }
     }
@@ -276,7 +276,7 @@ impl Ask for AskGroup {
     }
 
     fn makes_room(&self) -> bool {
-        matches!(self.stage, Stage::Regard | Stage::Exit { decrement: true } | Stage::Read { decrement: true })
+        matches!(self.stage, Stage::ServeOn | Stage::Exit { decrement: true } | Stage::Read { decrement: true })
     }
 
     fn nobody_comes(&self) -> Option<&'static str> {
@@ -299,7 +299,7 @@ impl Ask for AskGroup {
 
     fn launched(&mut self, now: BootInstant) {
         self.launch.was_done();
-        self.go_on(now + LOOK_EVERY, Stage::Regard);
+        self.go_on(now + LOOK_EVERY, Stage::ServeOn);
     }
 
     fn was_not_done(&mut self, now: BootInstant) {
@@ -316,10 +316,10 @@ impl Duty<HandingOver> for AskGroup {
         situation.crowd.take_turns(&mut self.attempts, Bucket::AUTO_SCALING);
         match self.stage {
             Stage::Exit { decrement: false } => self.exit.consider(situation.now),
-            Stage::Regard if situation.may_leave && !self.attempts.in_flight => {
+            Stage::ServeOn if situation.may_leave && !self.attempts.in_flight => {
                 self.go_on(situation.now, Stage::Exit { decrement: true });
             }
-            Stage::Regard => {
+            Stage::ServeOn => {
                 situation.crowd.keep_apart(&mut self.attempts, situation.incident.begun, Bucket::AUTO_SCALING);
             }
             _ => {}
@@ -329,7 +329,7 @@ impl Duty<HandingOver> for AskGroup {
     fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
         let group = self.group.name.clone();
         match self.stage {
-            Stage::Look | Stage::Compare | Stage::Regard | Stage::Read { .. } => {
+            Stage::Look | Stage::Compare | Stage::ServeOn | Stage::Read { .. } => {
                 Some(Call::DescribeAutoScalingGroup { group })
             }
             Stage::Launch => {
@@ -377,7 +377,7 @@ impl Duty<HandingOver> for AskGroup {
             }
             (Stage::Launch, Answer::Launched(launched)) => self.launch_answered(now, launched),
             (Stage::Launch, Answer::Failed(failure)) => self.launch_failed(now, incident, failure),
-            (Stage::Regard, Answer::GroupState(_)) => self.go_on(now + REGARD_EVERY, Stage::Regard),
+            (Stage::ServeOn, Answer::GroupState(_)) => self.go_on(now + SERVING_LOOK_EVERY, Stage::ServeOn),
             (Stage::Compare, Answer::GroupState(Some(current))) => self.compared(now, &current),
             (Stage::Compare, other) => {
                 self.stage = Stage::Launch;
@@ -408,7 +408,7 @@ impl Duty<HandingOver> for AskGroup {
             | Stage::Look
             | Stage::Launch
             | Stage::Compare
-            | Stage::Regard
+            | Stage::ServeOn
             | Stage::Read { .. }
             | Stage::Abandon(_) => self.attempts.wake(),
             // This call is due when the target groups are left, which has its own instants. Retries use the attempts.

@@ -1,5 +1,5 @@
-//! Launching the successor ourselves: instant fleets of capacity 1, one attempt after the other, each under a client token
-//! of its own, so that a repeat by us or by the process after us launches nothing twice.
+//! Launching the successor ourselves, by instant fleets of capacity 1. Each attempt has a client token of its own, so
+//! that a repeat, by us or by the process after us, launches nothing twice.
 //!
 //! Invariant: while it is not known whether a token launched anything, no other token is used.
 
@@ -42,7 +42,7 @@ pub(super) struct AskLaunch {
     /// A text for the log.
     remark: Option<String>,
     launched_at: Option<BootInstant>,
-    /// The reasons of which successors have died, by their codes.
+    /// The codes of the reasons for which successors have died.
     deaths: Vec<String>,
     /// The search was long enough to know that the previous process has launched nothing.
     nothing_from_before: bool,
@@ -152,7 +152,7 @@ impl AskLaunch {
             }
             LaunchWay::Instance if !of_the_pool => {
                 self.next_attempt(now);
-                // Refused in every way that there is: a person may have to put it right.
+                // AWS has refused every way to launch: a person may have to put it right.
                 self.attempts.failed(now, Failure::of(FailureKind::Rejected, self.errors.join(", ")));
             }
             LaunchWay::Fleet | LaunchWay::Instance => self.next_pools(now, market),
@@ -171,7 +171,8 @@ impl AskLaunch {
         if found.is_empty() { Asked::Pending } else { Asked::Launched(found) }
     }
 
-    /// Goes on to the next pools, because these have no capacity. A quota that refuses one pool of a market refuses them all.
+    /// Goes on to the next pools, because these have no capacity. A quota that refuses one pool refuses its whole
+    /// market.
     fn next_pools(&mut self, now: BootInstant, market: Market) {
         let is_quota = self.errors.iter().all(|error| starts_with_one_of(error, &QUOTAS));
         let is_refused = |attempt: u32| self.launch.attempt(attempt).is_some_and(|next| next.market == market);

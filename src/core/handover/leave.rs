@@ -79,7 +79,7 @@ impl Leave {
         &self.registration.target_group
     }
 
-    /// A registration from before may still land here, or has landed and is not taken back yet.
+    /// Tells whether a registration from before may still land here, or has landed and is not taken back yet.
     pub(super) fn may_be_registered(&self) -> bool {
         self.may_be_registered_until.is_some() && self.stage != Stage::Left
     }
@@ -177,7 +177,7 @@ impl Leave {
             }
             return;
         }
-        self.stays(now, staying);
+        self.deregister_again(now, staying);
     }
 
     /// The owner no longer has the group. Health may show late that it has taken this instance out.
@@ -194,7 +194,7 @@ impl Leave {
     }
 
     /// Deregisters again, less and less often: somebody has registered this instance again, or on an unknown port.
-    fn stays(&mut self, now: BootInstant, staying: Vec<Target>) {
+    fn deregister_again(&mut self, now: BootInstant, staying: Vec<Target>) {
         let unknown = staying.iter().filter(|target| !self.registration.targets.contains(target)).cloned();
         let unknown: Vec<Target> = unknown.collect();
         self.registration.targets.extend(unknown);
@@ -227,7 +227,7 @@ impl Leave {
         let is_back = !back.is_empty();
         self.seen_at = (!is_back).then_some(now);
         if is_back {
-            self.stays(now, back);
+            self.deregister_again(now, back);
         }
         is_back
     }

@@ -1,8 +1,8 @@
-//! The duty to see the termination hooks of an Auto Scaling group through: heartbeats while we work, and their completion
-//! once this instance is quiet, so that the group goes on and does not wait for a hook's timeout.
+//! The duty to see the termination hooks of an Auto Scaling group through: heartbeats while we work, and completion
+//! once this instance is quiet. So the group goes on and does not wait for a hook's timeout.
 //!
-//! With a load balancer attached the group drains first and opens its hooks afterwards (docs/aws.md 4). "No active Lifecycle
-//! Action" therefore says nothing by itself: the member's lifecycle state tells whether it is too early or over.
+//! With a load balancer attached the group drains first and opens its hooks afterwards (docs/aws.md 4). So "No active
+//! Lifecycle Action" says nothing by itself: the member's lifecycle state tells whether it is too early or over.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) const PATIENT_AFTER: u32 = 8;
 /// All termination hooks of the group: they open together, and each is completed by itself.
 #[derive(Default)]
 pub(super) struct Lifecycles {
-    /// The look at the member's state; there is one where there are hooks.
+    /// The look at the member's state; `Some` if there are hooks.
     pub(super) look: Option<MemberState>,
     pub(super) hooks: Vec<TerminationHook>,
     started: Option<BootInstant>,
@@ -115,7 +115,7 @@ impl Lifecycles {
         self.hooks.is_empty()
     }
 
-    /// The group has begun to terminate this instance, or to take it back into its warm pool.
+    /// Notes that the group has begun to terminate this instance, or to take it back into its warm pool.
     pub(super) fn start(&mut self, now: BootInstant) {
         self.started.get_or_insert(now);
     }
@@ -233,7 +233,7 @@ impl Duty<HandingOver> for MemberState {
         Ok(News::Members(current.unwrap_or_default().members))
     }
 
-    /// This instance may be quiet before, which has its own instants.
+    /// This instance may be quiet before; the duty to be quiet wakes by itself.
     fn wake(&self, since: BootInstant) -> Option<BootInstant> {
         let (next, from) = (self.attempts.wake()?, self.wanted_from?);
         [next, next.max(from)].into_iter().find(|instant| *instant > since)

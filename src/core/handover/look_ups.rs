@@ -41,7 +41,7 @@ impl FindRegistrations {
         late
     }
 
-    /// Looks again into those of these groups that do not show this instance, because the owner lists them now.
+    /// Looks again into the groups of these that do not show this instance, because the owner lists them now.
     pub(super) fn of_owner(self, not_seen: Vec<TargetGroupArn>) -> FindRegistrations {
         FindRegistrations { not_seen, ..self }
     }
@@ -102,7 +102,7 @@ impl Duty<HandingOver> for FindRegistrations {
 /// The pauses between looks for an owner while AWS shows none: it may show one late.
 const NOBODY_SHOWN: [Duration; 3] = [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(12)];
 
-/// Once a look for an owner has failed so often, the end of a handover does not wait for the next.
+/// After this many failed looks for an owner, the end of a handover does not wait for the next.
 const FAILURES_WAITED_FOR: u32 = 3;
 
 pub(super) struct FindPlan {

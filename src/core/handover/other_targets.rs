@@ -55,15 +55,14 @@ pub(super) struct OtherTargets {
     did_not_serve: BTreeSet<String>,
     /// One of the targets that did not serve serves now.
     another_is_back: bool,
-    /// This instance is healthy, and the last one by name among the healthy targets; others will probably come back.
-    /// Unknown before the first answer.
+    /// This instance is the last healthy target by name, and others probably come back; unknown before the first
+    /// answer.
     is_last: Option<bool>,
 }
 
 enum Stage {
     Health,
-    /// Do the other healthy targets bear the tag of an instance that leaves? The `bool` tells whether this instance is
-    /// in service.
+    /// Do the other healthy targets bear the tag? The `bool` tells whether this instance is in service.
     Tags(bool, Vec<String>),
     /// Nobody else serves, and the owner has taken this instance out.
     Return,

@@ -22,8 +22,7 @@ use crate::core::retry::{self, FailureKind, Precedence, growing};
 
 /// The pauses between two looks at their health.
 const PAUSES: [u64; 4] = [1, 2, 3, 5];
-/// A victim among several waits up to this long for each successor before it registers one, up to the longest wait
-/// below.
+/// A victim among several waits up to this long for each successor, at most as below, before it registers one.
 const WAIT_A_SUCCESSOR: Duration = Duration::from_secs(1);
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
 /// The pause between two tries to register a successor that AWS does not show as running.

@@ -80,7 +80,7 @@ impl SuccessorDuties {
         };
         duties.look_where_the_owner_launches_by_itself(incident, now);
         if incident.is_replaced() && matches!(duties.plan, Plan::Group { .. }) {
-            duties.look(now, incident);
+            duties.search(now, incident);
         }
         if incident.is_terminating() {
             duties.group_terminates(incident, now);
@@ -104,7 +104,7 @@ impl SuccessorDuties {
 
     fn look_where_the_owner_launches_by_itself(&mut self, incident: &Incident, now: BootInstant) {
         if self.ask.is_none() && self.plan.has_successor() {
-            self.look(now, incident);
+            self.search(now, incident);
         }
     }
 
@@ -316,10 +316,10 @@ impl SuccessorDuties {
             Asked::Requested => {
                 self.start_hooks(now);
                 self.requested(situation, None);
-                self.look(now, situation.incident);
+                self.search(now, situation.incident);
             }
             Asked::Raised => self.requested(situation, None),
-            Asked::Launching => self.look(now, situation.incident),
+            Asked::Launching => self.search(now, situation.incident),
             Asked::LaunchesItself => self.observe(now, situation.incident),
             Asked::Launched(instances) => {
                 self.requested(situation, instances.first().cloned());
@@ -328,7 +328,7 @@ impl SuccessorDuties {
                 self.watch = Some(Watch::by_token(instances, attempts, situation.incident));
             }
             Asked::InDoubt => {
-                self.look(now, situation.incident);
+                self.search(now, situation.incident);
                 self.find = self.find.take().map(|find| find.in_doubt(now));
             }
             Asked::NotLaunched => self.find = None,
@@ -350,7 +350,7 @@ impl SuccessorDuties {
         self.plan = self.plan.clone().with_rebalancing(true, identity, sees);
         incident.plan = Some(self.plan.clone());
         (self.ask, self.lifecycles) = (None, Lifecycles::default());
-        self.look(now, incident);
+        self.search(now, incident);
     }
 
     /// Asks the group like any other, from the beginning, because it no longer launches by itself.
@@ -376,7 +376,7 @@ impl SuccessorDuties {
         situation.incident.reach(situation.now, MilestoneKind::SuccessorRequested, message, successor.into());
     }
 
-    fn look(&mut self, now: BootInstant, incident: &Incident) {
+    fn search(&mut self, now: BootInstant, incident: &Incident) {
         let unknown = self.find.is_none() && self.watch.is_none();
         if let (true, Some(among)) = (unknown, Among::of(&self.plan, incident)) {
             let mut find = Find::new(among, incident, Attempts::new(DutyId::Find, now, seed(incident, "find")));

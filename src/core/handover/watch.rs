@@ -24,8 +24,7 @@ const RUNNING_PAUSE: Duration = Duration::from_secs(15);
 const LOOKS_AFTER_EVERY: Duration = Duration::from_secs(24);
 /// A look older than this is out of date: before the end it is taken once more.
 pub(super) const LOOK_HOLDS: Duration = Duration::from_secs(5);
-/// This many incidents of one boot are told apart though their records are lost. So a wrong clock launches no more than
-/// these.
+/// This many incidents of one boot are told apart without their records: a wrong clock launches no more.
 const TOLD_APART: u32 = 4;
 /// A new instance that AWS has not shown for this long is registered unseen: it runs by then, and registering twice is
 /// harmless. If the look is denied, AWS will show nothing, and the shorter time counts.
@@ -98,8 +97,7 @@ impl Watch {
         self.running_at.is_some()
     }
 
-    /// Tells whether the last look is too old to be reported, and looks now if it is. A look that fails holds nothing
-    /// up.
+    /// Tells whether the last look is too old to be reported, and looks now if it is. A failed look holds nothing up.
     pub(super) fn is_to_look_again(&mut self, now: BootInstant) -> bool {
         let is_old = self.seen_at.is_none_or(|seen_at| now.since(seen_at) > LOOK_HOLDS);
         let wanted = is_old && self.has_run() && self.attempts.failures == 0;
@@ -197,7 +195,7 @@ impl Watch {
     }
 }
 
-/// An instance of which nothing is known but its id.
+/// An instance of which only the id is known.
 fn untold(id: &InstanceId) -> Instance {
     Instance {
         instance_id: id.clone(),
@@ -233,7 +231,7 @@ impl Duty<HandingOver> for Watch {
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {
         let instances = match answer {
             Answer::Instances(instances) => instances,
-            // AWS has told of a new instance, and does not know its id for a moment.
+            // AWS has told of a new instance, but may not know its id for a moment.
             Answer::Failed(failure) if failure.has_code(&["InvalidInstanceID.NotFound"]) => Vec::new(),
             other => return Err(other),
         };

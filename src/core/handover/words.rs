@@ -1,4 +1,4 @@
-//! The sentences of a handover's beginning and of its end.
+//! The sentences at a handover's beginning and end.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The base of a fleet: whether a total is one that spot-relay has written, or somebody else's, which is left alone.
+//! The base of a fleet: whether spot-relay has written a total, or somebody else, whose total is left alone.
 //!
-//! Victims note in the tag how far they raise before they do. But AWS may show total and tag late and in any order, and of two
-//! that write the tag in one moment the lower number may stay. So a strange total is believed only when it stays as it is.
+//! Victims note in the tag how far they raise before they do. But AWS may show total and tag late and in any order. If
+//! two write the tag in one moment, the lower number may stay. So a strange total is believed only if it stays.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl AskCapacity {
         has_another_base || !(base..=self.noted(base, RaisedCapacity::highest)).contains(&total)
     }
 
-    /// Tells whether somebody else is changing the fleet before this victim's first count: its total is no base then. A
-    /// raise that is noted and does not show yet is a fellow's.
+    /// Tells whether somebody else is changing the fleet before the first count: its total is no base then. A raise
+    /// that is noted and does not show yet is a fellow's.
     pub(super) fn is_changed_by_another(&mut self, now: BootInstant, fleet: &Fleet) -> bool {
         let is_noted = || RaisedCapacity::read(&fleet.tags).is_some_and(|tag| fleet.capacity.total < tag.highest());
         self.base.is_none()
@@ -83,7 +83,7 @@ impl AskCapacity {
         self.terminates_excess && self.is_raised && self.tag().is_none()
     }
 
-    /// Fixes the base at the first count, and moves it to what somebody else has set. Returns whether the count goes on.
+    /// Fixes the base at the first count, and moves it to what somebody else set. Returns whether the count goes on.
     pub(super) fn settles_base(&mut self, now: BootInstant, incident: &Incident, units: Units) -> bool {
         let Some(total) = self.fleet.as_ref().map(|fleet| fleet.capacity.total) else { return false };
         let tag = self.tag();

@@ -14,8 +14,7 @@ use crate::core::retry::{fraction, growing};
 const PAUSES: [u64; 4] = [2, 3, 4, 5];
 
 /// A fleet's capacity counts a dead member for a while, and its list misses a new one for a while. Which of the two it
-/// is shows within this, or up to twice as long. Then the capacity is raised: a fleet that has enough launches nobody
-/// by that.
+/// is shows within this, or up to twice as long. A raise after that launches nobody if the fleet has enough.
 const DOUBTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Longer than any call takes to arrive.

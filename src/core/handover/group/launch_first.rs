@@ -109,7 +109,7 @@ impl LaunchFirst {
     }
 
     /// Returns a remark about a refusal that is no reason to leave, once.
-    pub(super) fn stays(&self, group: &str) -> Option<String> {
+    pub(super) fn remark_on_staying(&self, group: &str) -> Option<String> {
         let why = self.refused.as_deref().filter(|_| self.is_first())?;
         Some(format!(
             "this instance stays in service until it is time to leave: group {group} could not launch a successor first: \

@@ -81,7 +81,7 @@ impl AskGroup {
             Reason::Open => self.go_on(now, Stage::Stay),
             Reason::Scheduled => {
                 let pause = self.launch.pause();
-                self.remark = self.launch.stays(&self.group.name).or(self.remark.take());
+                self.remark = self.launch.remark_on_staying(&self.group.name).or(self.remark.take());
                 self.go_on(now + pause, Stage::Stay)
             }
             Reason::Announced | Reason::Terminated => self.go_on(now, Stage::Exit { decrement: false }),

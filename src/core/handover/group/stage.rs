@@ -31,7 +31,7 @@ pub(super) enum Stage {
     /// Looks whether a launch was done after all.
     Doubt,
     /// A successor is launched, and this instance serves on. The group is read, because it may get other target groups.
-    Regard,
+    ServeOn,
     /// Leaves the group. With `decrement` the successor is launched, and this instance leaves its target groups first.
     Exit {
         decrement: bool,

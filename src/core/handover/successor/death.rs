@@ -34,7 +34,7 @@ impl SuccessorDuties {
             let given_up = self.ask.as_ref().and_then(|ask| ask.given_up());
             message.extend(given_up.map(|why| format!("; given up: {why}")));
             if !launches_again {
-                self.look(now, situation.incident);
+                self.search(now, situation.incident);
             }
         }
         let code = last.reason.map(|reason| reason.code);
