@@ -1,6 +1,6 @@
-//! spot-relay hands a Spot instance's work over when the two-minute notice comes: it takes its own instance out of its
-//! target groups, asks the owner of the instance to launch a successor, waits until the last request is answered, and
-//! leaves a record of what happened.
+//! spot-relay hands a Spot instance's work over when the two-minute notice comes. It takes its own instance out of its
+//! target groups, and asks the owner of the instance to launch a successor. It waits until the last request is
+//! answered, and leaves a record of what happened.
 //!
 //! # The architecture in five minutes
 //!
@@ -27,8 +27,8 @@
 //!
 //! Imports go down only; `cloud`, `host` and `telemetry` do not import each other. `tests/tidy.rs` checks this table.
 //!
-//! What is absent: state on disk that a handover needs; retries below the core (but for a refused metadata token and a
-//! throttled scan); calls to AWS in quiet times, but for a rare round of look-ups.
+//! Absent are: state on disk that a handover needs; retries below the core (but for a refused metadata token, a
+//! throttled scan and the SDK's sources of credentials); calls to AWS in quiet times, but for a rare round of look-ups.
 //!
 //! All folders but `core` need the feature `daemon`. Without it the core builds in seconds. Its tests take minutes,
 //! because they explore.

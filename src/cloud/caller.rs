@@ -1,4 +1,5 @@
-//! What every call to AWS shares: a time limit, a count, credentials, and the reading of DryRun answers and of pages.
+//! The common parts of every call to AWS: a time limit, a count, credentials, and the reading of DryRun answers and
+//! pages.
 
 use std::error::Error;
 use std::future::Future;

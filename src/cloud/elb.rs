@@ -76,7 +76,7 @@ pub struct FoundRegistrations {
     pub unclear: Vec<(TargetGroupArn, UnclearReason)>,
     /// Groups whose load balancers do not serve this instance's zone: it is registered there, but gets no requests.
     pub unserved: Vec<TargetGroupArn>,
-    /// Groups of these registrations whose deregistration delay was not read: the default stands for it.
+    /// Groups of these registrations whose deregistration delay was not read: they have the default.
     pub without_delay: Vec<TargetGroupArn>,
     /// Target health was not read ([`Elb::presumed_registrations`]).
     pub is_presumed: bool,

@@ -149,7 +149,7 @@ impl Aws {
         })
     }
 
-    /// The same clients, with another limit for each call.
+    /// Copies the clients with another limit for each call.
     pub fn within(&self, limit: Duration) -> Self {
         let mut aws = self.clone();
         for caller in [&mut aws.elb.caller, &mut aws.autoscaling.caller, &mut aws.ec2.caller] {

@@ -90,7 +90,7 @@ pub struct OwnerStatus {
 const LARGEST: u64 = 16 * 1024 * 1024;
 
 words! {
-    /// The flags that exist while a notice stands, each with the name of its file.
+    /// The flags that exist while there is a notice, each with the name of its file.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Flag {
         Notice = "notice",

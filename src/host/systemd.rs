@@ -1,6 +1,6 @@
 //! systemd's notification socket: what `systemctl status` shows, and the watchdog.
 //!
-//! Without systemd everything here does nothing. Invariant: no message blocks its caller or returns an error; an unsent
+//! Everything here does nothing without systemd. Invariant: no message blocks its caller or returns an error; an unsent
 //! message is a debug line.
 
 use std::env;

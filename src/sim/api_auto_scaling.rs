@@ -243,7 +243,7 @@ fn launch_instances(world: &mut World, query: &Query, token: &str) -> ApiAnswer 
     Ok(xml)
 }
 
-/// With `retry-with-group-configuration` a failed launch raises the desired capacity.
+/// Raises the desired capacity after a failed launch with `retry-with-group-configuration`.
 fn retry_asynchronously(world: &mut World, query: &Query, name: &str, count: u32) {
     if query.get("RetryStrategy") != Some("retry-with-group-configuration") {
         return;

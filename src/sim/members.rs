@@ -1,7 +1,7 @@
 //! The life of one member of an Auto Scaling group: lifecycle hooks, Standby, the warm pool, and the drain before a
 //! termination hook opens.
 //!
-//! With a load balancer a leaving member stays `Terminating` (or `Warmed:Pending`) for the deregistration delay. Only
+//! A leaving member with a load balancer stays `Terminating` (or `Warmed:Pending`) for the deregistration delay. Only
 //! then its hooks open. Before and afterwards there is no lifecycle action to complete.
 
 use std::time::Duration;

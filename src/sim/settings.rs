@@ -35,7 +35,7 @@ pub struct Settings {
     pub private_ip: Option<String>,
     /// Every instance also has an IPv6 address.
     pub ipv6: bool,
-    /// How RegisterTargets treats an address that drains behind an Application Load Balancer.
+    /// The answer of RegisterTargets for an address that drains behind an Application Load Balancer.
     pub draining_address: DrainingAddress,
     /// Further traffic sources of the Auto Scaling group, such as a VPC Lattice target group's ARN.
     pub other_traffic_sources: Vec<String>,

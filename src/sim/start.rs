@@ -18,8 +18,8 @@ async fn loopback() -> io::Result<TcpListener> {
 }
 
 impl Sim {
-    /// Binds 127.0.0.1 port 0 for the metadata and for AWS (one port for all APIs, which their version tells apart),
-    /// and starts the servers on the current tokio runtime.
+    /// Binds 127.0.0.1 port 0 for the metadata and for AWS, and starts the servers on the current tokio runtime. All
+    /// APIs share one port; their version tells them apart.
     pub async fn start(settings: Settings) -> io::Result<Sim> {
         Sim::start_on(settings, loopback().await?, loopback().await?, None).await
     }

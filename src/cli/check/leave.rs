@@ -1,4 +1,4 @@
-//! When this instance would leave its target groups on a notice, why, and what would make it serve longer.
+//! The moment at which this instance would leave its target groups on a notice, and the way to serve longer.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Every permission in the policy, tried for real: reads are made, EC2's writes are sent with DryRun, and the others in
-//! a form without an effect, because AWS authorises a call before it reads its subject. Nothing is changed. Permissions
-//! that cannot be tried are reported.
+//! Every permission in the policy, tried for real. Reads are made, EC2's writes are sent with DryRun, and the others in
+//! a form without an effect: AWS authorises a call before it reads its subject. Nothing is changed. Permissions that
+//! cannot be tried are reported.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -205,8 +205,8 @@ fn harmless<'a>(
     })
 }
 
-/// Tries to deregister this instance on a port where it is not registered, which does nothing, and to register an
-/// instance that cannot exist, which fails.
+/// Tries to deregister this instance on a port where it is not registered, which does nothing. It also tries to
+/// register an instance that cannot exist, which fails.
 fn tries_of_group<'a>(
     parties: &'a Parties,
     policy: &Policy,

@@ -1,4 +1,4 @@
-//! Registrations of this instance that are presumed from the groups' description alone.
+//! Registrations of this instance that are presumed from the groups' description only.
 //!
 //! Target health is not read here. Invariant: every port is named.
 

@@ -48,7 +48,7 @@ pub(super) struct Socket {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TcpState {
     Listening,
-    /// The handshake is under way: a request follows.
+    /// The handshake is not complete: a request follows.
     Opening,
     /// The connection is open; the other end may have said that it sends nothing more.
     Open {

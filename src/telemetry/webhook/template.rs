@@ -1,8 +1,8 @@
 //! A template in Jinja syntax that turns an announcement into the JSON of some service.
 //!
-//! Invariant: the result is valid JSON, or an error. A template can write a value as `"{{ message }}"`, escaped text
-//! between its own quotes, or as `{{ message | tojson }}`, with quotes or null. A template may hold keys of the
-//! service, so an error shows line numbers and names of the language, never the template's text.
+//! Invariant: the result is valid JSON, or an error. There are two ways to write a value: `"{{ message }}"` is escaped
+//! text in the template's own quotes, and `{{ message | tojson }}` writes quotes, or null. A template may hold keys of
+//! the service, so an error shows line numbers and names of the language, never the template's text.
 
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
