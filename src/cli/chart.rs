@@ -39,9 +39,9 @@ struct Columns {
 impl Columns {
     fn of(bars: &[Bar], width: usize) -> Columns {
         let longest = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or_default();
-        let room = width.saturating_sub(GAPS + SECONDS);
-        let label = longest.max(LABEL).min(room * 3 / 5);
-        Columns { label, bars: (room - label).max(10) }
+        let free = width.saturating_sub(GAPS + SECONDS);
+        let label = longest.max(LABEL).min(free * 3 / 5);
+        Columns { label, bars: (free - label).max(10) }
     }
 
     fn label(self, text: &str) -> String {
@@ -82,8 +82,8 @@ fn line(bar: &Bar, end: Duration, columns: Columns, paint: Paint) -> String {
 }
 
 /// The number of empty cells, and the bar after them, in half cells. Even a moment is half a cell.
-fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usize, String) {
-    let halves = room * 2;
+fn strokes(from: Duration, until: Duration, end: Duration, cells: usize) -> (usize, String) {
+    let halves = cells * 2;
     let at = |time: Duration| {
         let part = time.as_secs_f64() / end.as_secs_f64();
         ((part * halves as f64).round() as usize).min(halves)
@@ -108,13 +108,13 @@ fn strokes(from: Duration, until: Duration, end: Duration, room: usize) -> (usiz
 
 /// The axis, such as `0 s          6 s          12 s`; a narrow one has no middle.
 fn axis(end: Duration, columns: Columns, paint: Paint) -> String {
-    let room = columns.bars;
+    let cells = columns.bars;
     let label = |part: f64| format!("{:.1} s", end.as_secs_f64() * part);
     let (first, middle, last) = ("0".to_owned(), label(0.5), label(1.0));
-    let before_middle = (room / 2).saturating_sub(first.len() + middle.len() / 2);
-    let after_middle = room.saturating_sub(first.len() + before_middle + middle.len() + last.len());
+    let before_middle = (cells / 2).saturating_sub(first.len() + middle.len() / 2);
+    let after_middle = cells.saturating_sub(first.len() + before_middle + middle.len() + last.len());
     let scale = match before_middle.min(after_middle) {
-        0 | 1 => format!("{first}{}{last}", " ".repeat(room.saturating_sub(first.len() + last.len()))),
+        0 | 1 => format!("{first}{}{last}", " ".repeat(cells.saturating_sub(first.len() + last.len()))),
         _ => format!("{first}{}{middle}{}{last}", " ".repeat(before_middle), " ".repeat(after_middle)),
     };
     format!("{}{}", " ".repeat(columns.label + SECONDS + GAPS), paint.with(Tone::Faint, &scale))

@@ -78,23 +78,23 @@ fn once(files: &Files, json: bool) -> anyhow::Result<()> {
 /// Shows the status at every change, until it is interrupted or the reader is gone.
 fn watch(files: &Files, json: bool) -> anyhow::Result<()> {
     let mut screen = Screen::new();
-    let mut told: Option<StatusReport> = None;
+    let mut shown: Option<StatusReport> = None;
     loop {
         let report = StatusReport::of(&look(files)?);
         if screen.is_live() && !json {
             screen.measure();
             screen.show(&[], &page::lines_within(&report, screen.paint, screen.width, screen.height))?;
-        } else if told.as_ref().is_none_or(|told| report.is_news_after(told)) {
+        } else if shown.as_ref().is_none_or(|shown| report.is_news_after(shown)) {
             if json {
                 writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
             } else {
                 let mut lines = page::lines(&report, screen.paint, screen.width);
-                if told.is_some() {
+                if shown.is_some() {
                     lines.insert(0, String::new());
                 }
                 screen.show(&lines, &[])?;
             }
-            told = Some(report);
+            shown = Some(report);
         }
         std::thread::sleep(WATCH_EVERY);
     }

@@ -1,5 +1,4 @@
-//! The common parts of every call to AWS: a time limit, a count, credentials, and the reading of DryRun answers and
-//! pages.
+//! The common parts of every call to AWS: a time limit, a count, credentials, DryRun answers and pages.
 
 use std::error::Error;
 use std::future::Future;

@@ -28,8 +28,8 @@ pub struct Clock {
 impl Clock {
     pub fn now(&self) -> Timestamp {
         let clocks = clocks();
-        let told = self.time().now(clocks);
-        if told.duration_since(clocks.wall).abs() <= TOLERANCE { clocks.wall } else { told }
+        let aws_time = self.time().now(clocks);
+        if aws_time.duration_since(clocks.wall).abs() <= TOLERANCE { clocks.wall } else { aws_time }
     }
 
     /// The time by which AWS's clock is ahead of the wall clock; negative when it is behind.

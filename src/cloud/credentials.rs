@@ -186,9 +186,9 @@ impl CredentialsHolder {
         }
         let has_waited_for_a_load = self.hand().loads != loads;
         let failed = match has_waited_for_a_load {
-            true => {
-                CredentialsError::provider_error(NoProfile::Told(self.hand().not_loaded.clone().unwrap_or_default()))
-            }
+            true => CredentialsError::provider_error(NoProfile::OfOtherCall(
+                self.hand().not_loaded.clone().unwrap_or_default(),
+            )),
             false => match self.load().await {
                 Ok(loaded) => return Ok(loaded),
                 Err(error) => error,

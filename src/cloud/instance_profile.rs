@@ -48,7 +48,7 @@ pub(super) enum NoProfile {
     Unusable(&'static str),
     /// The message of a failed load for which another call waited.
     #[error("{0}")]
-    Told(String),
+    OfOtherCall(String),
     #[error("the metadata gave no credentials")]
     Metadata(#[source] ImdsError),
 }

@@ -55,11 +55,11 @@ pub(super) fn on_a_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = io::Result<T>> + Send {
-    let (tell, told) = oneshot::channel();
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || drop(tell.send(work())));
+    let (sender, receiver) = oneshot::channel();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || drop(sender.send(work())));
     async move {
         thread?;
-        told.await.map_err(io::Error::other)
+        receiver.await.map_err(io::Error::other)
     }
 }
 

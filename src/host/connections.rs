@@ -28,11 +28,11 @@ const CONTAINER_BRIDGES: [&str; 5] = ["docker", "br-", "cni", "podman", "nerdctl
 /// # Errors
 /// The kernel does not list them, or its list cannot be read.
 pub async fn connections(ports: BTreeSet<u16>, quiet_for: Duration) -> io::Result<Connections> {
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let wanted = ports.clone();
-    let look = move || drop(tell.send(count(&wanted, quiet_for)));
+    let look = move || drop(sender.send(count(&wanted, quiet_for)));
     match thread::Builder::new().name("connections".to_owned()).spawn(look) {
-        Ok(_) => told.await.map_err(io::Error::other)?,
+        Ok(_) => receiver.await.map_err(io::Error::other)?,
         // Without a thread this blocks the daemon for a moment, which is better than no count.
         Err(_) => count(&ports, quiet_for),
     }

@@ -309,7 +309,7 @@ impl HookOutput {
         Self {
             stdout: Stream::new(leader.stdout.take()),
             stderr: Stream::new(leader.stderr.take()),
-            log: HookLog { name, began: Instant::now(), told: 0, dropped: 0 },
+            log: HookLog { name, began: Instant::now(), written: 0, dropped: 0 },
         }
     }
 
@@ -318,8 +318,8 @@ impl HookOutput {
         let Self { stdout, stderr, log } = self;
         loop {
             tokio::select! {
-                Some(length) = stdout.read() => stdout.tell(length, log),
-                Some(length) = stderr.read() => stderr.tell(length, log),
+                Some(length) = stdout.read() => stdout.log_piece(length, log),
+                Some(length) = stderr.read() => stderr.log_piece(length, log),
                 else => return,
             }
             yield_now().await;
@@ -329,7 +329,7 @@ impl HookOutput {
     fn finish(mut self) {
         self.stdout.end_line(&mut self.log);
         self.stderr.end_line(&mut self.log);
-        self.log.tell_dropped();
+        self.log.write_dropped();
     }
 }
 
@@ -357,7 +357,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
         Some(length)
     }
 
-    fn tell(&mut self, length: usize, log: &mut HookLog) {
+    fn log_piece(&mut self, length: usize, log: &mut HookLog) {
         let piece = std::mem::take(&mut self.piece);
         for part in piece.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
             match part.strip_suffix(b"\n") {
@@ -378,7 +378,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 
     fn end_line(&mut self, log: &mut HookLog) {
-        log.tell(&self.line, self.is_cut);
+        log.write(&self.line, self.is_cut);
         self.line.clear();
         self.is_cut = false;
     }
@@ -388,29 +388,29 @@ impl<R: AsyncRead + Unpin> Stream<R> {
 struct HookLog {
     name: &'static str,
     began: Instant,
-    told: u64,
+    written: u64,
     dropped: u64,
 }
 
 impl HookLog {
     /// Logs a line. Empty lines are skipped.
-    fn tell(&mut self, line: &[u8], is_cut: bool) {
+    fn write(&mut self, line: &[u8], is_cut: bool) {
         if line.trim_ascii().is_empty() {
             return;
         }
-        if self.told >= LINES.saturating_add(self.began.elapsed().as_secs().saturating_mul(LINES_A_SECOND)) {
+        if self.written >= LINES.saturating_add(self.began.elapsed().as_secs().saturating_mul(LINES_A_SECOND)) {
             self.dropped += 1;
             return;
         }
-        self.tell_dropped();
-        self.told += 1;
+        self.write_dropped();
+        self.written += 1;
         let name = self.name;
         let line = readable(line);
         let mark = if is_cut { " [the rest of this line was cut off]" } else { "" };
         info!(hook = name, "hook {name}: {line}{mark}");
     }
 
-    fn tell_dropped(&mut self) {
+    fn write_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
             let name = self.name;

@@ -280,9 +280,9 @@ fn asked_subnets(world: &World, group: &AutoScalingGroup, query: &Query) -> Resu
     if !subnets.iter().all(known_subnet) || !zones.iter().all(known_zone) {
         return Err(Refusal::validation("The zones or subnets are not part of the group's configuration."));
     }
-    let meant = own.filter(|subnet| subnets.is_empty() || subnets.contains(&subnet.id));
-    let meant = meant.filter(|subnet| zones.is_empty() || zones.contains(&subnet.zone));
-    Ok(meant.map(|subnet| subnet.id.clone()).collect())
+    let wanted = own.filter(|subnet| subnets.is_empty() || subnets.contains(&subnet.id));
+    let wanted = wanted.filter(|subnet| zones.is_empty() || zones.contains(&subnet.zone));
+    Ok(wanted.map(|subnet| subnet.id.clone()).collect())
 }
 
 /// The hook of a lifecycle action, and the instance, which the call names by id or by token.
@@ -292,12 +292,12 @@ fn waiting(world: &World, query: &Query) -> Result<(String, LifecycleHook), Refu
     let missing = || Refusal::validation(format!("No Lifecycle Hook found with name {name}"));
     let hook = group.hooks.iter().find(|hook| hook.name == name).ok_or_else(missing)?;
     let (instance, token) = (query.get("InstanceId"), query.get("LifecycleActionToken"));
-    let meant = |member: &&Member| {
+    let is_named = |member: &&Member| {
         let Some(action) = member.actions.iter().find(|action| action.hook == name) else { return false };
         token.is_none_or(|token| token == action.token) && instance.is_none_or(|id| id == member.instance)
     };
     let named = token.is_some() || instance.is_some();
-    match group.members.iter().filter(|_| named).find(meant) {
+    match group.members.iter().filter(|_| named).find(is_named) {
         Some(member) => Ok((member.instance.clone(), hook.clone())),
         None => Err(Refusal::validation(match (token, instance) {
             (None, Some(id)) => format!("No active Lifecycle Action found with instance ID {id}"),

@@ -208,9 +208,9 @@ fn delete_tags(world: &mut World, query: &Query) -> ApiAnswer {
     for id in query.list("ResourceId") {
         let tags = tags_of(world, &id).ok_or_else(|| no_such_resource(&id))?;
         tags.retain(|key, value| {
-            let meant =
+            let is_named =
                 |one: &Query| one.get("Key") == Some(key) && one.get("Value").is_none_or(|wanted| wanted == value);
-            !named.iter().any(meant)
+            !named.iter().any(is_named)
         });
     }
     Ok(done())

@@ -186,6 +186,6 @@ fn create_launch_template(world: &mut World, query: &Query) -> ApiAnswer {
 /// The tags for one type of resource in a call's tag specifications.
 pub(crate) fn specified_tags(query: &Query, resource_type: &str) -> BTreeMap<String, String> {
     let specifications = query.structures("TagSpecification").into_iter();
-    let meant = specifications.filter(|one| one.get("ResourceType") == Some(resource_type));
-    meant.flat_map(|one| one.tags("Tag")).collect()
+    let matching = specifications.filter(|one| one.get("ResourceType") == Some(resource_type));
+    matching.flat_map(|one| one.tags("Tag")).collect()
 }

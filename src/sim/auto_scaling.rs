@@ -22,7 +22,7 @@ impl World {
 
     /// The number of missing members: the desired capacity and a replacement for each member at risk, less the active
     /// members.
-    fn wanting(&self, group: &AutoScalingGroup) -> u32 {
+    fn missing_members(&self, group: &AutoScalingGroup) -> u32 {
         let at_risk = |member: &&Member| self.instance(&member.instance).is_some_and(|instance| instance.at_risk);
         let wanted = u64::from(group.desired) + group.active().filter(at_risk).count() as u64;
         u32::try_from(wanted.saturating_sub(group.active().count() as u64)).unwrap_or(u32::MAX)
@@ -33,7 +33,7 @@ impl World {
         if self.settings.suspended_processes.iter().any(|process| process == "Launch") {
             return;
         }
-        let more = self.wanting(group).saturating_sub(group.launching);
+        let more = self.missing_members(group).saturating_sub(group.launching);
         let keeper = group.keeper();
         for _ in 0..more {
             self.after(self.settings.timings.launch_after, WorldEvent::Launch(keeper.clone()));
@@ -46,7 +46,7 @@ impl World {
     pub(crate) fn group_launches(&mut self, name: &str) {
         let Some(group) = self.group_mut(name) else { return };
         group.launching = group.launching.saturating_sub(1);
-        let Some(group) = self.group(name).filter(|group| self.wanting(group) > 0) else { return };
+        let Some(group) = self.group(name).filter(|group| self.missing_members(group) > 0) else { return };
         let keeper = group.keeper();
         match self.group_places(group, &group.subnets).into_iter().find(|place| self.has_capacity(place)) {
             Some(place) => {
@@ -59,12 +59,12 @@ impl World {
 
     /// The places for a launch, best first: the zones with the fewest active members, every type in each.
     pub(crate) fn group_places(&self, group: &AutoScalingGroup, subnets: &[String]) -> Vec<InstancePlace> {
-        let crowd = |zone: &str| {
+        let members_in = |zone: &str| {
             let lives_in = |id: &str| self.instance(id).is_some_and(|instance| instance.place.zone == zone);
             group.active().filter(|member| lives_in(&member.instance)).count()
         };
         let mut subnets: Vec<_> = subnets.iter().filter_map(|id| self.subnet(id)).collect();
-        subnets.sort_by_key(|subnet| crowd(&subnet.zone));
+        subnets.sort_by_key(|subnet| members_in(&subnet.zone));
         let own = std::slice::from_ref(&group.instance_type);
         let types = if group.mixed_types.is_empty() { own } else { &group.mixed_types };
         let places =

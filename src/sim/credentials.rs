@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct IssuedCredentials {
     lifetime: Duration,
     issued: BTreeMap<String, Instant>,
-    seen: BTreeSet<String>,
+    used_keys: BTreeSet<String>,
     expired: BTreeSet<String>,
     current: Option<String>,
 }
@@ -26,7 +26,7 @@ impl IssuedCredentials {
         IssuedCredentials {
             lifetime,
             issued: BTreeMap::new(),
-            seen: BTreeSet::new(),
+            used_keys: BTreeSet::new(),
             expired: BTreeSet::new(),
             current: None,
         }
@@ -47,7 +47,7 @@ impl IssuedCredentials {
     }
 
     pub(crate) fn used(&mut self, access_key_id: &str) {
-        self.seen.insert(access_key_id.to_owned());
+        self.used_keys.insert(access_key_id.to_owned());
     }
 
     /// Lets this key expire; without a key, every key issued or used so far.
@@ -56,7 +56,7 @@ impl IssuedCredentials {
             Some(key) => {
                 self.expired.insert(key.to_owned());
             }
-            None => self.expired.extend(self.issued.keys().chain(&self.seen).cloned()),
+            None => self.expired.extend(self.issued.keys().chain(&self.used_keys).cloned()),
         }
     }
 

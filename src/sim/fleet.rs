@@ -100,8 +100,8 @@ impl Fleet {
 
     /// The weight of an instance of this type.
     pub(crate) fn weight(&self, instance_type: &str) -> Option<f64> {
-        let is_meant = |one: &&Override| one.instance_type.as_deref().is_none_or(|name| name == instance_type);
-        let mut overrides = self.configs.iter().flat_map(|config| &config.overrides).filter(is_meant);
+        let has_type = |one: &&Override| one.instance_type.as_deref().is_none_or(|name| name == instance_type);
+        let mut overrides = self.configs.iter().flat_map(|config| &config.overrides).filter(has_type);
         overrides.find_map(|one| one.weighted_capacity.as_ref()?.parse().ok())
     }
 

@@ -35,7 +35,7 @@ impl World {
     }
 
     /// The number of instances that the fleet has still to launch.
-    fn fleet_wanting(&self, fleet: &Fleet) -> u32 {
+    fn missing_instances(&self, fleet: &Fleet) -> u32 {
         if fleet.type_ != FleetType::Maintain || fleet.state != "active" || fleet.is_expired {
             return 0;
         }
@@ -49,7 +49,7 @@ impl World {
 
     pub(crate) fn recount_fleet(&mut self, id: &str) {
         let Some(fleet) = self.fleet(id) else { return };
-        let more = self.fleet_wanting(fleet).saturating_sub(fleet.launching);
+        let more = self.missing_instances(fleet).saturating_sub(fleet.launching);
         let keeper = fleet.keeper();
         for _ in 0..more {
             self.after(self.settings.timings.launch_after, WorldEvent::Launch(keeper.clone()));
@@ -62,7 +62,7 @@ impl World {
     pub(crate) fn fleet_launches(&mut self, id: &str) {
         let Some(fleet) = self.fleet_mut(id) else { return };
         fleet.launching = fleet.launching.saturating_sub(1);
-        let Some(fleet) = self.fleet(id).filter(|fleet| self.fleet_wanting(fleet) > 0) else { return };
+        let Some(fleet) = self.fleet(id).filter(|fleet| self.missing_instances(fleet) > 0) else { return };
         let keeper = fleet.keeper();
         let life_cycle = self.next_life_cycle(fleet);
         let choices = self.choices(&fleet.configs, life_cycle);

@@ -42,7 +42,7 @@ impl World {
         });
         let boots = self.boot_time();
         self.after(boots, WorldEvent::Runs(id.clone()));
-        self.doom(&id);
+        self.die_at_birth(&id);
         id
     }
 
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Lets an instance die at birth, if the settings say so.
-    fn doom(&mut self, id: &str) {
+    fn die_at_birth(&mut self, id: &str) {
         let is_setting_up = self.ours.is_empty();
         let Some(death) = self.settings.dies_at_birth.as_mut().filter(|death| !is_setting_up && death.count > 0) else {
             return;

@@ -59,27 +59,27 @@ impl World {
 
     fn add_template(&mut self) -> TemplateReference {
         let id = self.id("lt");
-        let says = self.settings.template.clone();
+        let settings = self.settings.template.clone();
         let own_subnet = self.subnet_of_zone(&self.settings.zone).map(|subnet| subnet.id.clone());
         let version = TemplateVersion {
             instance_type: self.settings.instance_type.clone(),
-            image: says.image.unwrap_or_else(|| "ami-0123456789abcdef0".to_owned()),
+            image: settings.image.unwrap_or_else(|| "ami-0123456789abcdef0".to_owned()),
             instance_profile: self.settings.role.clone(),
             security_groups: vec!["sg-0123456789abcdef0".to_owned()],
-            subnet: own_subnet.filter(|_| says.names_its_subnet),
-            market: says.asks_for_spot.then(|| "spot".to_owned()),
-            is_persistent: says.asks_persistently,
-            max_price: says.max_price,
-            spot_request_tags: says
+            subnet: own_subnet.filter(|_| settings.names_its_subnet),
+            market: settings.asks_for_spot.then(|| "spot".to_owned()),
+            is_persistent: settings.asks_persistently,
+            max_price: settings.max_price,
+            spot_request_tags: settings
                 .tags_spot_requests
                 .then(|| ("team".to_owned(), "web".to_owned()))
                 .into_iter()
                 .collect(),
-            key_name: says.key_name,
-            kms_key: says.kms_key,
-            placement_group: says.placement_group,
-            capacity_reservation: says.capacity_reservation,
-            user_data: says.user_data,
+            key_name: settings.key_name,
+            kms_key: settings.kms_key,
+            placement_group: settings.placement_group,
+            capacity_reservation: settings.capacity_reservation,
+            user_data: settings.user_data,
             ..TemplateVersion::default()
         };
         self.launch_templates.push(LaunchTemplate {

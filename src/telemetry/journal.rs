@@ -65,7 +65,7 @@ struct Queue {
     /// The number of lines that came while the queue was full.
     lost: u64,
     /// A thread sends the queued lines.
-    is_emptied: bool,
+    is_sending: bool,
 }
 
 struct JournalLine {
@@ -90,13 +90,13 @@ impl JournalLayer {
     /// Waits until the queue is empty, for `limit` at most.
     pub fn flush(&self, limit: Duration) {
         let queue = self.shared.queue();
-        let wait = self.shared.is_empty.wait_timeout_while(queue, limit, |queue| queue.is_emptied);
+        let wait = self.shared.is_empty.wait_timeout_while(queue, limit, |queue| queue.is_sending);
         drop(wait);
     }
 
     fn send(&self, line: JournalLine) {
         let mut queue = self.shared.queue();
-        if !queue.is_emptied && self.shared.send(&self.shared.socket, &line).is_ok() {
+        if !queue.is_sending && self.shared.send(&self.shared.socket, &line).is_ok() {
             return;
         }
         if queue.lines.len() >= QUEUE {
@@ -104,11 +104,11 @@ impl JournalLayer {
             return;
         }
         queue.lines.push_back(line);
-        if !queue.is_emptied {
+        if !queue.is_sending {
             let shared = self.shared.clone();
             let thread = std::thread::Builder::new().name("journal".to_owned());
             // If no thread can start the next line tries again.
-            queue.is_emptied = thread.spawn(move || shared.empty()).is_ok();
+            queue.is_sending = thread.spawn(move || shared.send_queued()).is_ok();
         }
     }
 }
@@ -137,7 +137,7 @@ impl JournalWriter {
     }
 
     /// Sends the queued lines, and waits for the journal as long as it takes.
-    fn empty(&self) {
+    fn send_queued(&self) {
         let waiting = UnixDatagram::unbound();
         loop {
             let mut queue = self.queue();
@@ -147,7 +147,7 @@ impl JournalWriter {
                     line
                 }
                 (None, 0) => {
-                    queue.is_emptied = false;
+                    queue.is_sending = false;
                     self.is_empty.notify_all();
                     return;
                 }
@@ -168,9 +168,9 @@ fn left_out(lines: u64) -> JournalLine {
 
 impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut told = EventFields::default();
-        event.record(&mut told);
-        let EventFields { mut message, left, fields } = told;
+        let mut visitor = EventFields::default();
+        event.record(&mut visitor);
+        let EventFields { mut message, left, fields } = visitor;
         if let Some(left) = left {
             // People read the time left in the message.
             let _ = write!(message, " ({left} s left)");

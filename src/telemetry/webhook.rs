@@ -127,8 +127,8 @@ impl Webhook {
             let to = location.map_or_else(String::new, |to| format!(" to {}", to.origin().ascii_serialization()));
             message
                 .push_str(&format!(", a redirect{to}, which is not followed: the webhook must be the address itself"));
-        } else if let Some(said) = said(&body, &client.secrets) {
-            message.push_str(&format!(" ({said})"));
+        } else if let Some(excerpt) = excerpt(&body, &client.secrets) {
+            message.push_str(&format!(" ({excerpt})"));
         }
         let failure = Failure::of(kind(status), message);
         let retry_after = retry_after.filter(|_| failure.kind != FailureKind::Rejected);
@@ -208,7 +208,7 @@ async fn read(mut answer: Response, until: Instant) -> Vec<u8> {
 
 /// The part of the answer that a person sees. Servers often repeat the request (`Cannot POST /services/...`). Such an
 /// answer is not shown at all, because a secret that is cut in two could not be recognised.
-fn said(body: &[u8], secrets: &[String]) -> Option<String> {
+fn excerpt(body: &[u8], secrets: &[String]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     if secrets.iter().any(|secret| body.contains(secret.as_str())) {
         return Some("what it said is not shown, because it repeats the webhook's URL".to_owned());

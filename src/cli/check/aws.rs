@@ -66,7 +66,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
                     .meaning("while AWS still takes them calls work; once it does not, a handover does nothing")
                     .remedy("see that the metadata service renews them, or put the provider right that they come from"),
             }];
-            found.extend(somebody_elses());
+            found.extend(other_credentials());
             return (found, true);
         }
         Err(failure) => Finding::fail("credentials", failure.to_string()),
@@ -77,7 +77,7 @@ async fn credentials(aws: &Aws, imds: &Imds) -> (Vec<Finding>, bool) {
 }
 
 /// Warns of variables that name other credentials: the service does not have the variables of this shell.
-fn somebody_elses() -> Option<Finding> {
+fn other_credentials() -> Option<Finding> {
     const BRINGS: [&str; 4] =
         ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
     let set = BRINGS.into_iter().find(|name| variable(name).is_some())?;

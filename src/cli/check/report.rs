@@ -79,12 +79,12 @@ fn document(findings: &[Finding], worst: Level) -> serde_json::Value {
 pub(super) fn lines(finding: &Finding, paint: Paint, width: usize) -> Vec<String> {
     let subject = finding.subject.as_ref().map(|subject| format!(" {subject}")).unwrap_or_default();
     let name = format!("{}{subject}:", finding.check);
-    let room = width.saturating_sub(INDENT);
+    let text_width = width.saturating_sub(INDENT);
     let mut lines = Vec::new();
     // A text with line breaks (a place in a file) keeps them.
     let found = match finding.found.contains('\n') {
         true => finding.found.lines().map(str::to_owned).collect(),
-        false => wrap(&format!("{name} {}", finding.found), room),
+        false => wrap(&format!("{name} {}", finding.found), text_width),
     };
     for (number, line) in found.into_iter().enumerate() {
         // A name that does not fit on one line is not highlighted.
@@ -98,7 +98,7 @@ pub(super) fn lines(finding: &Finding, paint: Paint, width: usize) -> Vec<String
         });
     }
     let below = |text: &Option<String>, tone: Tone, before: &str| -> Vec<String> {
-        let text = text.iter().flat_map(|text| wrap(&format!("{before}{text}"), room));
+        let text = text.iter().flat_map(|text| wrap(&format!("{before}{text}"), text_width));
         text.map(|line| format!("{:INDENT$}{}", "", paint.with(tone, &line))).collect()
     };
     lines.extend(below(&finding.meaning, Tone::Faint, ""));

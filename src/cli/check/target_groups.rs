@@ -30,7 +30,7 @@ pub(super) async fn look(parties: &Parties, plan: Option<&Plan>) -> (Vec<Finding
         Err(_) => return (vec![too_many()], None),
     };
     let mut findings: Vec<Finding> = found.missing.iter().map(|name| missing(name)).collect();
-    findings.extend(not_in(&parties.config, &found));
+    findings.extend(not_registered(&parties.config, &found));
     findings.extend(found.unclear.iter().map(|(target_group, doubt)| in_doubt(target_group, doubt)));
     findings.extend(traffic_sources::look(parties, plan).await);
     findings.extend(traffic_sources::zones(parties, plan, &found.registrations).await);
@@ -113,12 +113,12 @@ fn missing(name: &str) -> Finding {
 }
 
 /// Reports listed groups that exist but do not hold this instance.
-fn not_in(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
+fn not_registered(config: &Config, found: &FoundRegistrations) -> Vec<Finding> {
     let TargetGroups::Listed(listed) = &config.target_groups else { return Vec::new() };
-    let untold = found.unclear.iter().map(|(target_group, _)| target_group);
-    let told_of: Vec<_> = found.registrations.iter().map(|it| &it.target_group).chain(untold).collect();
-    let is_told_of = |group: &ListedTargetGroup| told_of.iter().any(|arn| group.names(arn));
-    let others = listed.iter().filter(|group| !is_told_of(group)).map(|group| &group.arn_or_name);
+    let unclear = found.unclear.iter().map(|(target_group, _)| target_group);
+    let known: Vec<_> = found.registrations.iter().map(|it| &it.target_group).chain(unclear).collect();
+    let is_known = |group: &ListedTargetGroup| known.iter().any(|arn| group.names(arn));
+    let others = listed.iter().filter(|group| !is_known(group)).map(|group| &group.arn_or_name);
     let arrives = config.arrive.register;
     others
         .filter(|name| !found.missing.contains(name))
@@ -281,7 +281,7 @@ mod tests {
         let denied = Failure::of(FailureKind::Denied, "not authorized".to_owned());
         let unclear = vec![(theirs, UnclearReason::Untold(denied))];
         let found = FoundRegistrations { unclear, ..FoundRegistrations::default() };
-        let told: Vec<String> = not_in(&config, &found).iter().map(|finding| format!("{finding:?}")).collect();
+        let told: Vec<String> = not_registered(&config, &found).iter().map(|finding| format!("{finding:?}")).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains("api"), "{told:?}");
     }

@@ -8,7 +8,7 @@ use crate::cli::screen::Tone;
 /// The first observation of each step, as the time after the notice.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Witnessed {
-    pub(super) seen: Option<Duration>,
+    pub(super) noticed: Option<Duration>,
     pub(super) out: Option<Duration>,
     pub(super) answered: Option<Duration>,
     pub(super) quiet: Option<Duration>,
@@ -28,17 +28,17 @@ impl Witnessed {
             Some(Bar { label: label.to_owned(), from: from.unwrap_or_default(), until: until?, tone })
         };
         let bars = [
-            bar("notice seen", None, self.seen, Tone::Alarm),
-            bar("out of the load balancer", self.seen, self.out, Tone::Good),
+            bar("notice seen", None, self.noticed, Tone::Alarm),
+            bar("out of the load balancer", self.noticed, self.out, Tone::Good),
             bar("last request answered", None, self.answered, Tone::Good),
             bar("connections quiet", self.out, self.quiet, Tone::Good),
-            bar("successor requested", self.seen, self.asked, Tone::Call),
+            bar("successor requested", self.noticed, self.asked, Tone::Call),
             bar("successor launched", self.asked, self.launched, Tone::Call),
             bar("successor running", self.launched, self.runs, Tone::Call),
             bar("successor registered", self.runs, self.registered, Tone::Call),
             bar("successor serves", self.registered, self.serves, Tone::Call),
             bar("capacity put back", self.asked, self.restored, Tone::Call),
-            bar("handed over", self.seen, self.handed_over, Tone::Strong),
+            bar("handed over", self.noticed, self.handed_over, Tone::Strong),
         ];
         bars.into_iter().flatten().collect()
     }

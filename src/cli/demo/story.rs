@@ -32,7 +32,7 @@ pub(super) struct Story {
     facts: Witnessed,
     /// The calls before the notice, in order.
     asked: Vec<String>,
-    told: BTreeSet<String>,
+    shown: BTreeSet<String>,
     reads: usize,
     writes: usize,
     last: VecDeque<String>,
@@ -114,7 +114,7 @@ impl Story {
         if request.service == "metadata" {
             if request.action == NOTICE && moment == RequestMoment::Done && request.status == Some(200) {
                 let at = self.since_notice(now);
-                first(&mut self.facts.seen, at);
+                first(&mut self.facts.noticed, at);
             }
             return None;
         }
@@ -138,7 +138,7 @@ impl Story {
         let count = if is_read { &mut self.reads } else { &mut self.writes };
         *count += 1;
         // Reads are repeated until something changes, so only the first of each is shown.
-        let is_news = self.told.insert(words.clone()) || !is_read;
+        let is_news = self.shown.insert(words.clone()) || !is_read;
         let tone = if is_read { Tone::Faint } else { Tone::Call };
         is_news.then(|| self.line(now, "call", tone, words))
     }
@@ -252,7 +252,7 @@ impl Story {
     pub(super) fn sum(&self, count: RequestCount) -> String {
         let facts = &self.facts;
         let mut parts = Vec::new();
-        if let (Some(seen), Some(out)) = (facts.seen, facts.out) {
+        if let (Some(seen), Some(out)) = (facts.noticed, facts.out) {
             let took = out.saturating_sub(seen).as_secs_f64();
             let seen = seen.as_secs_f64();
             let on = match facts.serves.is_some_and(|serves| serves <= out) {
@@ -318,7 +318,7 @@ mod tests {
         let mut lines = story.hear_log(start, &log("", "ready; on a notice: leave web"));
         assert!(story.is_ready);
         lines.push(story.put_up(start, "12:00:00Z"));
-        story.facts.seen = story.since_notice(at(1));
+        story.facts.noticed = story.since_notice(at(1));
         lines.extend(story.look(at(1), glimpse("draining", None)));
         lines.extend(story.look(at(2), glimpse("draining", Some(("pending", None)))));
         let mut rest = vec![(answered, true), (quiet, false)];

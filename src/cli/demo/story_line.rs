@@ -32,8 +32,8 @@ impl StoryLine {
             }
             None => ("  ".to_owned(), 2),
         };
-        let room = width.saturating_sub(margin + WHO).max(20);
-        let paragraphs = wrap(&self.text, room).into_iter().enumerate();
+        let text_width = width.saturating_sub(margin + WHO).max(20);
+        let paragraphs = wrap(&self.text, text_width).into_iter().enumerate();
         let lines = paragraphs.map(|(number, text)| match number {
             0 => {
                 let who = paint.with(Tone::Faint, &format!("{:WHO$}", self.who));
