@@ -22,6 +22,7 @@ pub(super) struct Finding {
     pub(super) subject: Option<String>,
     pub(super) level: Level,
     pub(super) found: String,
+    #[serde(rename = "means")]
     pub(super) meaning: Option<String>,
     pub(super) remedy: Option<String>,
 }
