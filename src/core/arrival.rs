@@ -35,7 +35,7 @@ use rejoin_group::RejoinGroup;
 use serve::Serve;
 
 /// The longest time after the first registration for which a recommendation or a scheduled event waits for this
-/// arrival: targets that are not healthy by then may never be.
+/// arrival. Targets that are not healthy by then may never be.
 const HOLDS_UP_REGISTERED: Duration = Duration::from_secs(2 * 60);
 /// A target group that is gone is looked for again under its name after this pause.
 const LOOKED_FOR_AGAIN_AFTER: Duration = Duration::from_secs(5);

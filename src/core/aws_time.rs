@@ -1,7 +1,7 @@
 //! AWS's time, as the `Date` headers of its answers tell it. Pure: this machine's two clocks come in as arguments.
 //!
-//! Invariant: one wrong date moves nothing. A date counts at once if it agrees with what is believed or with this
-//! machine's wall clock; any other date counts when a second one agrees with it.
+//! Invariant: one wrong date moves nothing. A date counts at once if it agrees with the believed time or with this
+//! machine's wall clock. Any other date counts when a second one agrees with it.
 
 use std::time::Duration;
 

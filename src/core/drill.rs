@@ -24,7 +24,7 @@ pub struct Survey {
     pub notice: Option<String>,
     pub lifecycle_state: Option<String>,
     pub record: Option<Incident>,
-    /// Calls of the way back that the policy of this configuration leaves out: with `[survive] then = "stay-out"` there
+    /// Calls of the way back that the policy of this configuration leaves out. With `[survive] then = "stay-out"` there
     /// is no way back but a drill's.
     pub not_in_the_policy: Vec<&'static str>,
 }

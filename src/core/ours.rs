@@ -1,8 +1,8 @@
 //! This instance's targets in a target group, and their names for AWS. Pure.
 //!
-//! Invariant: an address is no identity across VPCs. Two VPCs of one account often use the same range, so a group of
-//! the other VPC that holds this instance's address holds a stranger (docs/aws.md 3). A target is ours in our VPC, or
-//! in a group that the configuration names: the group of a peered VPC.
+//! Invariant: an address is no identity across VPCs, because two VPCs of one account often use the same range. A group
+//! of the other VPC that holds this instance's address holds a stranger (docs/aws.md 3). A target is ours in our VPC,
+//! or in a group that the configuration names: the group of a peered VPC.
 
 use crate::core::config::ListedTargetGroup;
 use crate::core::model::{

@@ -232,7 +232,7 @@ impl Plan {
         }
     }
 
-    /// The plan of the same owner in a drill: nobody takes this instance, so nobody terminates it, and an owner that
+    /// The plan of the same owner in a drill. Nobody takes this instance, so nobody terminates it, and an owner that
     /// launches by itself sees no signal.
     #[must_use]
     pub fn for_drill(self) -> Plan {

@@ -2,9 +2,9 @@
 //! as IAM lets one name.
 //!
 //! Pure: what is not known is a wildcard or a placeholder that grants nothing. Invariant: an action stands here exactly
-//! if a run can call it, or if IAM asks for it at another one's call ([`IN_PASSING`]); the whole-program tests compare
-//! the policy with the calls that were made, both ways. Which actions can be held to which resources is what AWS's
-//! service authorization reference says: <https://docs.aws.amazon.com/service-authorization/latest/reference/>.
+//! if a run can call it, or if IAM asks for it at another one's call ([`IN_PASSING`]). The whole-program tests compare
+//! the policy with the calls, both ways. AWS's service authorization reference tells which actions can be limited to
+//! which resources: <https://docs.aws.amazon.com/service-authorization/latest/reference/>.
 
 mod arn_scope;
 mod launch_source;
@@ -152,8 +152,8 @@ fn reads(needs: &OwnerNeeds) -> Vec<&'static str> {
     actions
 }
 
-/// The calls on target groups. RegisterTargets is for coming back and arriving, for a successor that its owner does not
-/// register, and for serving on as the last target after the owner took this instance out.
+/// The calls on target groups. RegisterTargets is for coming back, for arriving, and for a successor that its owner
+/// does not register. It is also for serving on as the last target after the owner took this instance out.
 fn registration(config: &Config, needs: &OwnerNeeds) -> Vec<&'static str> {
     let is_taken_out = matches!(needs, OwnerNeeds::Group(group) if group.detach || group.terminate);
     let registers =

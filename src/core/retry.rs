@@ -89,8 +89,8 @@ pub struct Backoff {
 
 /// The pauses in the two minutes after silence, a fault or a lost reply: short ones.
 const SOON: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(4) };
-/// The pauses in the two minutes after throttling (Register and Deregister share 4 calls a second in an account), and
-/// after a refusal that only a person can turn into a success.
+/// The pauses in the two minutes after throttling, and after a refusal that only a person can turn into a success.
+/// RegisterTargets and DeregisterTargets share 4 calls a second in an account.
 const LATER: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 /// The pauses of a look that IAM denies: nobody changes that within seconds, and the others need the bucket.
 const SELDOM: Backoff = Backoff { first: Duration::from_secs(8), longest: Duration::from_secs(32) };
@@ -157,8 +157,8 @@ impl Precedence {
 
 /// The number of instances up to which all start at once.
 const FEW: usize = 20;
-/// The starts in a second, where all of a group start at once: one call each is within a bucket of ten a second, three
-/// are within one of twenty.
+/// The starts in a second, if all of a group start at once. One call of each fits into a bucket of ten a second, three
+/// fit into one of twenty.
 const STARTS_PER_SECOND: u32 = 6;
 /// The longest wait for a turn: three hundred that start together are ready within a minute.
 const LONGEST_TURN: Duration = Duration::from_secs(50);

@@ -190,8 +190,7 @@ mod tests {
         }
     }
 
-    /// The buckets of a start's calls. The owner comes first, which tells the number of fellows; target groups come
-    /// last.
+    /// The buckets of a start's calls. The owner comes first, which tells the number of fellows; target groups come last.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Of {
         AutoScaling,

@@ -222,7 +222,7 @@ async fn launched_again(asked: &Parties, template: &LaunchTemplate) -> Result<Op
     }))
 }
 
-/// The reason to launch nothing, if the Spot request cannot be read but its template asks for a persistent one: beside
+/// The reason to launch nothing, if the Spot request cannot be read but its template asks for a persistent one. Beside
 /// such a request a successor of ours is one too many at every interruption.
 fn asks_persistently(template: &str) -> String {
     format!(

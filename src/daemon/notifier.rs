@@ -17,8 +17,8 @@ use crate::telemetry::webhook::{Announcement, PostError, Webhook};
 
 /// The limit of the queue, which bounds memory if something is very wrong: a handover has about ten milestones.
 pub(super) const QUEUE: usize = 64;
-/// The first pause after a POST that was not taken. Each further one is twice as long, up to the longest; chance
-/// makes it half to one and a half of that, because a hundred instances noticed together may share one webhook.
+/// The first pause after a POST that was not taken. Each further one is twice as long, up to the longest. Chance makes
+/// it half to one and a half of that: a hundred instances noticed together may share one webhook.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(20) };
 /// The most that chance adds where the webhook names the pause.
 const SPREAD: Duration = Duration::from_secs(3);

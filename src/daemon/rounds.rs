@@ -50,9 +50,8 @@ pub(super) struct Rounds {
     seed: u64,
     /// Others of the group may begin in the same moment.
     in_turn: bool,
-    /// Tells whether all of the account's target groups are to be asked after the next round, if it finds this instance
-    /// in none: at start, and at a recommendation. No other way finds a registration that neither the owner nor a
-    /// person names.
+    /// A scan of the account's target groups is to follow the next round, if that finds this instance in none. So it is
+    /// at start, and at a recommendation. No other way finds a registration that neither the owner nor a person names.
     scan_wanted: bool,
     scan_due: bool,
     /// The last scan took too long to be repeated at a notice: then "in no target group" is believed.

@@ -79,7 +79,7 @@ pub(super) struct LookAnswer {
     pub(super) is_in_doubt: bool,
 }
 
-/// Looks once, with one immediate second try: a dropped packet is no trouble yet (docs/aws.md 1), and neither is a
+/// Looks once, with one immediate second try. A dropped packet is no trouble yet (docs/aws.md 1), and neither is a
 /// first date that nothing agrees with.
 pub(super) async fn look(imds: &Imds, clock: &Clock) -> Looked {
     let mut result = look_once(imds, clock).await;

@@ -148,8 +148,8 @@ impl Attempts {
         self.failed(now, failure);
     }
 
-    /// The last failure, if a person is to be told of it: the first in a row, and with a deadline also the second, the
-    /// fourth and so on.
+    /// The last failure, if a person is to be told of it. This is the first in a row; with a deadline the second, the
+    /// fourth and so on are told too.
     pub(super) fn failure_to_tell(&self) -> Option<Failure> {
         let is_told = match self.patience {
             Patience::AtLeisure => self.failures == 1,

@@ -75,8 +75,8 @@ impl Life {
         }
     }
 
-    /// Hands over again, because the group has put this instance into service, out of Standby or from outside, while a
-    /// notice stands: nothing that was done before still holds.
+    /// Hands over again, because the group has put this instance into service while a notice stands, out of Standby or
+    /// from outside. Nothing that was done before still holds.
     pub(super) fn serves_under_a_notice(&mut self, at: BootInstant) {
         let stands = |it: &&Incident| it.signal == Signal::Notice && !it.was_survived() && !it.is_terminating();
         let deadline = self.incident_of_this_boot().filter(stands).map(|it| it.deadline).filter(|it| at < *it);
@@ -211,7 +211,7 @@ impl Life {
         });
     }
 
-    /// Begins the handover of the group's termination, if the notice has ended nothing: the termination hooks that its
+    /// Begins the handover of the group's termination, if the notice has ended nothing. The termination hooks that its
     /// handover could not complete open only after the deregistration delay.
     pub(super) fn go_on_by_group(&mut self, now: BootInstant) {
         if self.outlives_at().is_some_and(|at| now >= at) {

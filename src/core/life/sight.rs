@@ -8,7 +8,7 @@ use crate::core::incident::Takes;
 use crate::core::model::{BootInstant, ScheduledEvent, Signal};
 use crate::core::notice::Notice;
 
-/// A signal is withdrawn after this many looks in a row without it, and this long after the first of them: one 404
+/// A signal is withdrawn after this many looks in a row without it, and this long after the first of them. One 404
 /// among answers is a fault of the metadata, and so are ten of them within a second.
 const LOOKS_THAT_WITHDRAW: u32 = 3;
 const TIME_THAT_WITHDRAWS: Duration = Duration::from_secs(4);

@@ -16,8 +16,8 @@ use crate::core::model::{BootInstant, IncidentId, MilestoneKind, Registration, S
 const FLAPS_WITHIN: Duration = Duration::from_secs(20);
 /// A member launched this long before the first signal may still be the successor: AWS's clocks and ours differ.
 const SLACK: Duration = Duration::from_secs(30);
-/// A call that an arrival made may still take effect for this long after the handover began: AWS answers a registration
-/// within seconds, and a group that attaches an instance registers it some seconds later.
+/// A call that an arrival made may still take effect for this long after the handover began. AWS answers a registration
+/// within seconds, and a group registers an instance that it attaches some seconds later.
 const ARRIVAL_LANDS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Life {
@@ -156,8 +156,8 @@ impl Life {
         sight.absent_until.map_or_else(may_be_given, came_after).ok()
     }
 
-    /// Tells whether a registration of this instance may be under way: by an arrival of this process, by one that the
-    /// process before this one left unfinished, or by the group, which has just put the instance into service.
+    /// Tells whether a registration of this instance may be under way. This process or the one before has begun an
+    /// arrival, or the group has just put the instance into service.
     fn may_be_registering(&self, now: BootInstant) -> bool {
         let by_group = self.sight.put_into_service_at == Some(now);
         let by_us = self.arrival.as_ref().is_some_and(Arrival::may_be_registering);

@@ -124,8 +124,8 @@ impl GroupMember {
     }
 
     /// Takes over the state that the metadata shows, which is where the group takes the member. It is `InService` from
-    /// the launch on, also while a launching hook holds the member, and on the way out of Standby or the warm pool. So
-    /// a member that was on its way into service is not taken for one in service.
+    /// the launch on, also at a launching hook, and on the way out of Standby or the warm pool. So a member that was on
+    /// its way into service is not taken for one in service.
     pub fn moves_to(&mut self, target_state: &str) {
         if target_state != "InService" {
             target_state.clone_into(&mut self.lifecycle_state);
@@ -261,8 +261,8 @@ pub struct SingleLaunch {
     /// `None`: the template's.
     pub subnet_id: Option<String>,
     pub max_price: Option<String>,
-    /// For a launch on demand the template's settings are spelled out, without its Spot options and its tags on Spot
-    /// requests: with them AWS launches on Spot, or refuses.
+    /// For a launch on demand the template's settings are spelled out. Its Spot options and its tags on Spot requests
+    /// are left out, because with them AWS launches on Spot, or refuses.
     pub market: Market,
     pub tags: BTreeMap<String, String>,
 }

@@ -315,8 +315,8 @@ impl TargetHealth {
         self.state == TargetState::Healthy && !ZONAL_SHIFTS.iter().any(|shift| self.has_reason(shift))
     }
 
-    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group: a row for each
-    /// target, in the group or not; without targets, all rows.
+    /// The answer of DescribeTargetHealth about `targets`, if `rows` are those of the whole group. It has a row for
+    /// each target, in the group or not; without targets, all rows.
     pub fn as_asked(rows: Vec<TargetHealth>, targets: &[Target]) -> Vec<TargetHealth> {
         let row = |target: &Target| rows.iter().find(|row| row.target == *target).cloned();
         let not_registered = |target: &Target| TargetHealth {
@@ -337,8 +337,8 @@ impl TargetHealth {
         !(self.state == TargetState::Unused && self.has_reason("Target.NotRegistered"))
     }
 
-    /// Tells whether the target is registered and gets no requests: no load balancer uses the group, or none of those
-    /// that do is enabled for the target's zone. [`Registration::is_unserved`] tells the two apart.
+    /// Tells whether the target is registered and gets no requests. No load balancer uses the group, or none that does
+    /// is enabled for the target's zone. [`Registration::is_unserved`] tells the two apart.
     fn is_not_in_use(&self) -> bool {
         self.state == TargetState::Unused && self.has_reason("Target.NotInUse")
     }

@@ -68,8 +68,8 @@ pub(super) fn is_replaced_by_owner(life_cycle: LifeCycle, signal: Signal) -> boo
     life_cycle == LifeCycle::Spot && is_of_spot
 }
 
-/// Tells whether LaunchInstances may be called in a group that is asked in this way at a notice: because the
-/// configuration asks for it, or by trying.
+/// Tells whether LaunchInstances may be called in a group that is asked in this way at a notice. Either the
+/// configuration asks for it, or it is tried.
 pub fn may_launch_first(config: &Config, at_a_notice: GroupRequest) -> bool {
     let is_tried = at_a_notice != GroupRequest::Observe && config.leave.when != When::AtOnce;
     is_tried || asks_launch_instances(config, at_a_notice)

@@ -47,8 +47,8 @@ impl LaunchPlan {
         self.attempts.get(number as usize % self.attempts.len().max(1))
     }
 
-    /// Takes the default version, if all attempts use one template and AWS does not know its version any more: of
-    /// several templates nobody tells which it is. Returns the missing version; `None` if nothing changes.
+    /// Takes the default version, if all attempts use one template and AWS no longer knows its version. Of several
+    /// templates nobody tells which it is. Returns the missing version; `None` if nothing changes.
     pub fn takes_default_version(&mut self) -> Option<MissingTemplate> {
         let all = || self.attempts.iter().flat_map(|attempt| &attempt.launch_configurations).map(|it| &it.template);
         let templates: BTreeSet<(&str, &str)> =

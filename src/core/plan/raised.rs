@@ -1,5 +1,5 @@
-//! The counted capacity of a `maintain` fleet: which members are under notice, what the tag on the fleet keeps, and
-//! what a raise may leave behind (docs/aws.md 4).
+//! The counted capacity of a `maintain` fleet (docs/aws.md 4): which members are under notice, what the tag on the
+//! fleet keeps, and what a raise may leave behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -68,7 +68,7 @@ impl fmt::Display for RaisedCapacity {
 /// The most tags that AWS allows on a resource, not counting its own.
 const MOST_TAGS: usize = 50;
 
-/// The sentence about a fleet with that many tags, which is not raised: a raise that nobody can put back after a crash
+/// The sentence about a fleet with that many tags, which is not raised. A raise that nobody can put back after a crash
 /// is worse than a late successor.
 pub(crate) fn no_room_for_its_tag(fleet_id: &str) -> String {
     format!(

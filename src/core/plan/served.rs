@@ -70,7 +70,7 @@ impl LaunchPlan {
         pool.availability_zone.as_ref().or_else(by_subnet).map(String::as_str)
     }
 
-    /// Each attempt comes with the pools in these zones only, and after all of these come the attempts as they were: a
+    /// Each attempt comes with the pools in these zones only, and after all of these come the attempts as they were. A
     /// successor that gets no requests can still be seen.
     fn preferring(self, served: &BTreeSet<String>) -> LaunchPlan {
         let is_served = |pool: &LaunchOverride| self.zone_of(pool).is_none_or(|zone| served.contains(zone));

@@ -1,5 +1,5 @@
-//! The owner, as far as permissions go: from a plan, from what the tags say where AWS could not be
-//! asked, or from a kind of owner alone.
+//! The owner, as far as permissions go. It comes from a plan, from the tags if AWS could not be asked, or from a kind
+//! of owner alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -192,8 +192,8 @@ pub fn reads_on_the_way(
     reads
 }
 
-/// The Auto Scaling group that the tags name, if somebody else is asked for a successor: when the group terminates this
-/// instance, its hooks are completed all the same.
+/// The Auto Scaling group that the tags name, if somebody else is asked for a successor. Its hooks are completed all
+/// the same when it terminates this instance.
 pub fn held_by(clue: &Clue, tags: &BTreeMap<String, String>, config: &Config) -> Option<String> {
     match (clue, Clue::group(tags)?) {
         (Clue::AutoScalingGroup(_), _) => None,

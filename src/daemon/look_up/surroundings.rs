@@ -17,8 +17,8 @@ use crate::daemon::parties::Parties;
 /// The tag that EC2 sets on what was launched from a template.
 pub(super) const TEMPLATE_ID_TAG: &str = "aws:ec2launchtemplate:id";
 
-/// Finds the subnets with their zones, where the group's members run, and what the templates say of the launch; nothing
-/// for owners that choose by themselves.
+/// Finds the subnets with their zones, where the group's members run, and what the templates say of the launch. Finds
+/// nothing for owners that choose by themselves.
 pub(super) async fn find_surroundings(
     asked: &Parties,
     owner: &Owner,
