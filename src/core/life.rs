@@ -1,5 +1,5 @@
-//! One instance's life, from its boot to its end. It tells which signal begins a handover and when a signal is
-//! withdrawn, what an instance does that lives on, and how it comes into service.
+//! One instance's life, from its boot to its end: which signal begins a handover, when a signal is withdrawn, what a
+//! survivor does, and how the instance comes into service.
 //!
 //! Looks at the metadata come in ([`Life::saw_notice`] and others), calls go out ([`Life::due`]), answers come back
 //! ([`Life::answered`]). Invariants: no clock, no network, no log, no randomness. There is one incident and one

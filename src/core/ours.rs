@@ -89,8 +89,8 @@ pub(crate) fn whose(identity: &Identity, group: &TargetGroup, source: Source<'_>
     Whose::Ours(Box::new(registration(group, targets, covers, zone)))
 }
 
-/// This instance as it is to be registered in a group that the configuration names: on the ports of its entries, or on
-/// the group's own. `None` if it has no address, or the group no port.
+/// The registration of this instance to make in a group that the configuration names: on the ports of its entries, or
+/// on the group's own. `None` if this instance has no address, or the group no port.
 pub(crate) fn to_register(
     identity: &Identity,
     group: &TargetGroup,

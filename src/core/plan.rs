@@ -202,7 +202,7 @@ impl Plan {
         fleet: &Fleet,
         identity: &Identity,
         choice: &Successor,
-        around: &Surroundings,
+        surroundings: &Surroundings,
     ) -> Plan {
         if fleet.request_type == FleetType::Maintain {
             let how = FleetRequest::of(fleet, identity.life_cycle, Signal::Notice);
@@ -213,7 +213,7 @@ impl Plan {
         }
         let tags = BTreeMap::from([(ORIGIN_FLEET_TAG.to_owned(), fleet.id.clone())]);
         let from = format!("the launch templates of {}", fleet.id);
-        Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, around))
+        Plan::Launch(LaunchPlan::new(from, &fleet.launch_configurations, tags, identity, choice, surroundings))
     }
 
     /// The plan of the same owner at this signal.

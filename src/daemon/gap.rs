@@ -48,7 +48,7 @@ impl Gap {
     }
 
     /// Tells whether asking again in a moment will probably fail again.
-    fn lasts(&self) -> bool {
+    fn is_likely_to_stay(&self) -> bool {
         matches!(self.kind(), FailureKind::Denied | FailureKind::Rejected | FailureKind::Unanswered)
     }
 
@@ -76,9 +76,9 @@ impl Planned {
     }
 
     /// The plan in the two minutes. One with a gap is used if the gap will probably stay; else it is looked up again.
-    pub(super) fn in_a_hurry(mut self) -> Result<Plan, Failure> {
+    pub(super) fn at_a_notice(mut self) -> Result<Plan, Failure> {
         match self.plan {
-            Some(plan) if self.gaps.iter().all(Gap::lasts) => Ok(plan),
+            Some(plan) if self.gaps.iter().all(Gap::is_likely_to_stay) => Ok(plan),
             _ if self.gaps.is_empty() => Err(Failure::unanswered("nothing was looked up")),
             _ => Err(self.gaps.swap_remove(0).into_failure()),
         }

@@ -48,7 +48,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         }
         Call::FindPlan => {
             let planned = look_up::find_plan(asked).await;
-            planned.in_a_hurry().map(|plan| Answer::Plan(Box::new(plan)))
+            planned.at_a_notice().map(|plan| Answer::Plan(Box::new(plan)))
         }
         Call::FindGroup => look_up::find_group(asked).await.map(|plan| Answer::Plan(Box::new(plan))),
         Call::DeregisterTargets { target_group, targets, zone } => {

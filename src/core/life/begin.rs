@@ -380,9 +380,9 @@ impl Life {
 }
 
 /// Tells whether two times are of one interruption: a notice's time can shift and its action change between two looks.
-pub(super) fn is_same_interruption(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
-    match (known, seen) {
-        (Some(known), Some(seen)) => seen.duration_since(known).unsigned_abs() <= SHIFTS_AT_MOST,
+pub(super) fn is_same_interruption(known: Option<Timestamp>, shown: Option<Timestamp>) -> bool {
+    match (known, shown) {
+        (Some(known), Some(shown)) => shown.duration_since(known).unsigned_abs() <= SHIFTS_AT_MOST,
         _ => true,
     }
 }

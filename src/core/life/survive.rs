@@ -154,8 +154,8 @@ impl Life {
         };
         // Otherwise the process before this one has said so.
         if !incident.was_survived() {
-            let beside = incident.fate_of_successor().map(|fate| format!("; {fate}")).unwrap_or_default();
-            self.reach(MilestoneKind::Survived, format!("{what}; {then}{beside}"), now);
+            let fate = incident.fate_of_successor().map(|fate| format!("; {fate}")).unwrap_or_default();
+            self.reach(MilestoneKind::Survived, format!("{what}; {then}{fate}"), now);
         }
         let (identity, readiness) = (self.identity.clone(), self.config.arrive.ready.clone());
         let plan = incident.plan.as_ref();

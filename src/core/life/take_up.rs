@@ -196,7 +196,7 @@ fn shortened(deadline: BootInstant, earlier: BootInstant, now: BootInstant) -> B
 }
 
 /// Tells whether a notice that was gone for a moment is shown again.
-fn is_shifted(known: Option<Timestamp>, seen: Option<Timestamp>) -> bool {
-    let (Some(known), Some(seen)) = (known, seen) else { return false };
-    seen.duration_since(known).unsigned_abs() <= FLAPS_WITHIN
+fn is_shifted(known: Option<Timestamp>, shown: Option<Timestamp>) -> bool {
+    let (Some(known), Some(shown)) = (known, shown) else { return false };
+    shown.duration_since(known).unsigned_abs() <= FLAPS_WITHIN
 }

@@ -1,5 +1,5 @@
-//! The counted capacity of a `maintain` fleet (docs/aws.md 4): which members are under notice, what the tag on the
-//! fleet keeps, and what a raise may leave behind.
+//! The counted capacity of a `maintain` fleet (docs/aws.md 4): which members are under notice, what the fleet's tag
+//! keeps, and what a raise leaves behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -45,7 +45,7 @@ pub(super) async fn find_surroundings(
         }
         _ => return Surroundings::default(),
     };
-    let around = zones_of(asked, &subnets, gaps).await;
+    let surroundings = zones_of(asked, &subnets, gaps).await;
     let fellows = match (fellows, template_id) {
         (Some(fellows), _) => fellows,
         (None, Some(id)) => {
@@ -55,8 +55,9 @@ pub(super) async fn find_surroundings(
         (None, None) => Ok(Vec::new()),
     };
     let running_by_zone = running_by_zone(known_or(fellows, "where the template's instances run", gaps));
-    let own_subnet = traits.own_subnet.map(|_| OwnSubnet { zone: around.zone_of_subnet.values().next().cloned() });
-    Surroundings { running_by_zone, traits: TemplateTraits { own_subnet, ..traits }, ..around }
+    let own_subnet =
+        traits.own_subnet.map(|_| OwnSubnet { zone: surroundings.zone_of_subnet.values().next().cloned() });
+    Surroundings { running_by_zone, traits: TemplateTraits { own_subnet, ..traits }, ..surroundings }
 }
 
 /// The number of running instances by zone. A zone without one is absent.
@@ -70,28 +71,28 @@ fn running_by_zone(instances: Vec<Instance>) -> BTreeMap<String, usize> {
 
 /// The surroundings as far as these subnets tell of them.
 async fn zones_of(asked: &Parties, subnets: &[String], gaps: &mut Vec<Gap>) -> Surroundings {
-    let mut around = Surroundings::default();
+    let mut surroundings = Surroundings::default();
     match subnets {
-        [] => return around,
+        [] => return surroundings,
         [ours] if asked.identity.subnet_id.as_ref() == Some(ours) && !asked.identity.availability_zone.is_empty() => {
-            around.zone_of_subnet.insert(ours.clone(), asked.identity.availability_zone.clone());
-            return around;
+            surroundings.zone_of_subnet.insert(ours.clone(), asked.identity.availability_zone.clone());
+            return surroundings;
         }
         _ => {}
     }
     match asked.patiently(|| asked.aws.ec2.describe_subnets(subnets)).await {
         Ok(described) => {
             let zones = described.into_iter().map(|subnet| (subnet.subnet_id, subnet.availability_zone));
-            around.zone_of_subnet.extend(zones);
-            let unknown = subnets.iter().filter(|subnet| !around.zone_of_subnet.contains_key(*subnet)).cloned();
-            around.unknown_subnets = unknown.collect();
+            surroundings.zone_of_subnet.extend(zones);
+            let unknown = subnets.iter().filter(|subnet| !surroundings.zone_of_subnet.contains_key(*subnet)).cloned();
+            surroundings.unknown_subnets = unknown.collect();
         }
         Err(failure) => {
             gaps.push(Gap::new("the zones of the subnets", failure));
-            around.subnets_without_zone.extend(subnets.iter().cloned());
+            surroundings.subnets_without_zone.extend(subnets.iter().cloned());
         }
     }
-    around
+    surroundings
 }
 
 /// The traits of a fleet's templates. It has launched from them before: only a launch on demand may meet trouble.
