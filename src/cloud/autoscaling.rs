@@ -192,7 +192,8 @@ impl AutoScaling {
         let asked = self.client.describe_auto_scaling_groups().auto_scaling_group_names(name);
         let page = |token| asked.clone().set_next_token(token).send();
         let groups = self.caller.pages(page, |answer| (answer.auto_scaling_groups, answer.next_token));
-        Ok(groups.await?.into_iter().next())
+        let is_it = |group: &types::AutoScalingGroup| group.auto_scaling_group_name().is_none_or(|it| it == name);
+        Ok(groups.await?.into_iter().find(is_it))
     }
 }
 

@@ -311,10 +311,10 @@ fn doubt_after(failure: Failure, source: Source<'_>) -> Result<UnclearReason, Fa
     }
 }
 
-/// Sets the type of an undescribed group by how its targets name this instance.
+/// A group whose targets name this instance by its address holds addresses, also where its description tells no type.
 fn with_type_of(identity: &Identity, group: TargetGroup, rows: &[(TargetHealth, Option<String>)]) -> TargetGroup {
     let by_address = rows.iter().any(|(row, _)| identity.is_target(TargetType::Ip, &row.target.id));
-    let target_type = if group.undescribed.is_some() && by_address { TargetType::Ip } else { group.target_type };
+    let target_type = if by_address { TargetType::Ip } else { group.target_type };
     TargetGroup { target_type, ..group }
 }
 
@@ -322,9 +322,11 @@ fn is_missing(failure: &Failure) -> bool {
     failure.has_code(&["TargetGroupNotFound", "TargetGroupNotFoundException"])
 }
 
+/// `None` for a group that holds neither instances nor addresses.
 fn group(group: &Described) -> Option<TargetGroup> {
     let target_type = match group.target_type() {
-        Some(TargetTypeEnum::Instance) => TargetType::Instance,
+        // The type that CreateTargetGroup gives by default.
+        Some(TargetTypeEnum::Instance) | None => TargetType::Instance,
         Some(TargetTypeEnum::Ip) => TargetType::Ip,
         _ => return None,
     };

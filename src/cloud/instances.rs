@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::operation::create_tags::builders::CreateTagsFluentBuilder;
 use aws_sdk_ec2::operation::delete_tags::builders::DeleteTagsFluentBuilder;
 use aws_sdk_ec2::operation::describe_instances::builders::DescribeInstancesFluentBuilder;
-use aws_sdk_ec2::types::{self, Filter, HttpTokensState, SpotInstanceState, SpotInstanceType, Tag};
+use aws_sdk_ec2::types::{self, Filter, HttpTokensState, InstanceStateName, SpotInstanceState, SpotInstanceType, Tag};
 
 use super::caller::{timestamp, would_be_done};
 use super::ec2::Ec2;
@@ -110,7 +110,9 @@ impl Ec2 {
         let tags = self.caller.pages(page, |answer| (answer.tags, answer.next_token));
         let pair =
             |tag: &types::TagDescription| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
-        Ok(tags.await?.iter().filter_map(pair).collect())
+        let tags = tags.await?;
+        let its_own = tags.iter().filter(|tag| tag.resource_id().is_none_or(|id| id == resource));
+        Ok(its_own.filter_map(pair).collect())
     }
 
     /// Sets tags of an instance or a fleet. An existing tag gets the new value.
@@ -220,7 +222,6 @@ fn ipv6_addresses(described: &types::Instance) -> impl Iterator<Item = &str> + C
 }
 
 fn instance(described: &types::Instance) -> Option<Instance> {
-    let code = described.state().and_then(|state| state.code());
     let placement = described.placement();
     let interfaces = described.network_interfaces();
     let ipv4 = interfaces.iter().flat_map(|interface| interface.private_ip_addresses());
@@ -228,7 +229,7 @@ fn instance(described: &types::Instance) -> Option<Instance> {
     let ipv6 = ipv6_addresses(described);
     Some(Instance {
         instance_id: InstanceId::new(described.instance_id()?),
-        state: code.map_or(InstanceState::Unknown, InstanceState::from_code),
+        state: described.state().map_or(InstanceState::Unknown, state),
         instance_type: described.instance_type().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         availability_zone: placement.and_then(|placement| placement.availability_zone()).unwrap_or_default().to_owned(),
         private_ip: described.private_ip_address().map(str::to_owned),
@@ -247,6 +248,20 @@ fn instance(described: &types::Instance) -> Option<Instance> {
             u32::try_from(vcpus).ok()
         }),
     })
+}
+
+/// The code tells; where there is none, the name does.
+fn state(state: &types::InstanceState) -> InstanceState {
+    let by_name = || match state.name() {
+        Some(InstanceStateName::Pending) => InstanceState::Pending,
+        Some(InstanceStateName::Running) => InstanceState::Running,
+        Some(InstanceStateName::ShuttingDown) => InstanceState::ShuttingDown,
+        Some(InstanceStateName::Terminated) => InstanceState::Terminated,
+        Some(InstanceStateName::Stopping) => InstanceState::Stopping,
+        Some(InstanceStateName::Stopped) => InstanceState::Stopped,
+        _ => InstanceState::Unknown,
+    };
+    state.code().map_or_else(by_name, InstanceState::from_code)
 }
 
 fn subnet(described: &types::Subnet) -> Option<Subnet> {

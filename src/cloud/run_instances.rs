@@ -26,7 +26,7 @@ use super::ec2::{Ec2, handed_on};
 use super::launch_template::{asks_for_spot, tags_spot_requests};
 use crate::core::model::{InstanceId, LaunchTemplate, Launched, Market, SingleLaunch};
 use crate::core::plan::TEMPLATE_TAG;
-use crate::core::retry::Failure;
+use crate::core::retry::{Failure, VERSION_NOT_FOUND};
 
 impl Ec2 {
     /// Launches one instance. If the token repeats, AWS answers with the same instance.
@@ -44,7 +44,13 @@ impl Ec2 {
     }
 
     async fn running(&self, launch: &SingleLaunch) -> Result<RunInstancesFluentBuilder, Failure> {
-        let (template, data) = self.template_data(&launch.template).await?;
+        let (template, data) = match self.template_data(&launch.template).await {
+            // What cannot be read is launched as it stands.
+            Err(failure) if failure.is_refusal() && !failure.has_code(&[VERSION_NOT_FOUND]) => {
+                (launch.template.clone(), ResponseLaunchTemplateData::builder().build())
+            }
+            read => read?,
+        };
         let is_on_spot_only = asks_for_spot(&data) || tags_spot_requests(&data);
         let cannot_stand = launch.market == Market::OnDemand && is_on_spot_only;
         let call = self.client.run_instances().min_count(1).max_count(1);
@@ -64,7 +70,12 @@ impl Ec2 {
 
 /// Names the version that was read: `$Latest` may be another one a moment later.
 fn specification(template: &LaunchTemplate) -> LaunchTemplateSpecification {
-    LaunchTemplateSpecification::builder().launch_template_id(&template.id_or_name).version(&template.version).build()
+    let (id_or_name, version) = (&template.id_or_name, &template.version);
+    let specification = LaunchTemplateSpecification::builder().version(version);
+    match id_or_name.starts_with("lt-") {
+        true => specification.launch_template_id(id_or_name).build(),
+        false => specification.launch_template_name(id_or_name).build(),
+    }
 }
 
 /// A request of type `one-time`, whatever the template says: a `persistent` request would launch again by itself.

@@ -34,6 +34,8 @@ pub enum Call {
     /// everywhere.
     FindRegistrations {
         among: Option<Vec<TargetGroupArn>>,
+        /// A process whose record is lost may have left some of them: this instance counts as a target of each that is named.
+        may_have_left: bool,
     },
     FindPlan,
     /// Finds the Auto Scaling group that the tags name, with its present hooks, whoever launches a successor.
@@ -357,7 +359,7 @@ impl Call {
     /// limit of its own, and everything else is one exchange.
     pub(crate) fn limit(&self, left: Duration) -> Duration {
         match self {
-            Call::FindRegistrations { among: None } => left,
+            Call::FindRegistrations { among: None, .. } => left,
             Call::FindRegistrations { .. }
             | Call::FindPlan
             | Call::FindGroup

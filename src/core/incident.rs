@@ -244,6 +244,12 @@ impl Incident {
         aws.checked_add(instant.since(boot)).unwrap_or(aws)
     }
 
+    /// AWS's time at which this boot began.
+    pub(crate) fn booted(&self) -> Timestamp {
+        let (aws, boot) = self.start.clocks;
+        aws.checked_sub(boot.as_duration()).unwrap_or(Timestamp::MIN)
+    }
+
     /// The instant of a time by AWS's clock.
     pub(crate) fn instant_of(&self, time: Timestamp) -> BootInstant {
         let (aws, boot) = self.start.clocks;

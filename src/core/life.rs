@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::arrival::Arrival;
+use crate::core::arrival::{Arrival, Errand};
 use crate::core::call::Answer;
 use crate::core::config::{Config, Then};
 use crate::core::duty::{Due, DutyId};
@@ -55,7 +55,7 @@ pub enum Standing {
     Arriving,
     /// This instance lives on, and stays out of its target groups.
     StaysOut,
-    /// AWS terminates it at its own request.
+    /// It has asked AWS to terminate it, or asks until AWS accepts that.
     Terminating,
 }
 
@@ -206,10 +206,16 @@ impl Life {
         self.arrival.as_ref()
     }
 
+    /// It has handed over, and AWS has not accepted its own end yet.
+    pub fn terminates_itself(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.errand() == Errand::Terminate)
+    }
+
     pub fn standing(&self) -> Standing {
         let phase = self.incident_of_this_boot().map(|incident| incident.phase);
         match phase {
             _ if self.is_handing_over() => Standing::HandingOver,
+            _ if self.terminates_itself() => Standing::Terminating,
             _ if self.arrival.is_some() => Standing::Arriving,
             Some(Phase::Left) => Standing::HandedOver,
             Some(Phase::Closed(Closed::StayedOut)) => Standing::StaysOut,

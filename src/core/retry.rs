@@ -63,6 +63,11 @@ impl Failure {
         self.has_code(&["ScalingActivityInProgress", "ResourceContention", "ResourceInUse"])
     }
 
+    /// AWS will answer the same again: IAM denies the call, or the call itself is refused.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, FailureKind::Denied | FailureKind::Rejected)
+    }
+
     pub fn has_code(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }

@@ -39,9 +39,13 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
     // A look-up makes several calls, and each of them has the usual limit.
     let (look_ups, aws) = (aws, &aws.within(limit));
     match call {
-        Call::FindRegistrations { among } => {
-            let found = registrations::find_registrations(asked, among, &[]).await?;
-            let untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again()).map(Box::new);
+        Call::FindRegistrations { among, may_have_left } => {
+            let mut found = registrations::find_registrations(asked, among.clone(), &[]).await?;
+            let mut untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again());
+            if may_have_left && let Err(failure) = registrations::add_left(asked, among, &mut found).await {
+                untold = Some(failure);
+            }
+            let untold = untold.map(Box::new);
             let unclear = found.unclear.into_iter().map(|(target_group, _)| target_group).collect();
             // Nothing waits for their deregistration delays: the default stands for them.
             Ok(Answer::Registrations { found: found.registrations, unclear, missing: found.missing, untold })

@@ -216,7 +216,10 @@ impl Publisher {
             Standing::StaysOut if is_new => {
                 "[survive] then = \"stay-out\": out of its target groups, watching".to_owned()
             }
-            Standing::Terminating if is_new => "AWS terminates this instance at its own request".to_owned(),
+            Standing::Terminating if life.terminates_itself() => {
+                "terminating this instance, because it has handed over: asking AWS until it accepts".to_owned()
+            }
+            Standing::Terminating => "AWS terminates this instance at its own request".to_owned(),
             Standing::HandedOver if is_new && life.handover().is_none() => {
                 "handed over by the process before this one: waiting for the end, or for two minutes after it"
                     .to_owned()
@@ -226,7 +229,7 @@ impl Publisher {
         if says == self.status.says {
             return;
         }
-        if is_new && matches!(state, Standing::Terminating) {
+        if matches!(state, Standing::Terminating) && !life.terminates_itself() {
             info!("{says}");
         }
         self.say(&says);

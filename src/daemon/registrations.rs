@@ -43,6 +43,24 @@ pub(super) async fn presume_registrations(
     asked.aws.elb.presumed_registrations(&asked.identity, &scope(&asked.config, Some(among))).await
 }
 
+/// Adds this instance as a target of each group that is named and does not hold it: it may have left some of them.
+pub(super) async fn add_left(
+    asked: &Parties,
+    among: Option<Vec<TargetGroupArn>>,
+    found: &mut FoundRegistrations,
+) -> Result<(), Failure> {
+    let scope = scope(&asked.config, among);
+    if !found.awaits_more || scope == SearchScope::Everything {
+        return Ok(());
+    }
+    let presumed = asked.aws.elb.presumed_registrations(&asked.identity, &scope).await?.registrations;
+    let is_known =
+        |arn| found.registrations.iter().any(|it| it.target_group == arn) || found.unclear_groups().contains(&arn);
+    let left: Vec<_> = presumed.into_iter().filter(|it| !is_known(it.target_group.clone())).collect();
+    found.registrations.extend(left);
+    Ok(())
+}
+
 fn scope(config: &Config, among: Option<Vec<TargetGroupArn>>) -> SearchScope {
     match (&config.target_groups, among) {
         (TargetGroups::Listed(listed), _) => SearchScope::Configured(listed.clone()),

@@ -169,20 +169,48 @@ async fn a_group_that_nobody_may_describe_is_found_by_its_arn_on_the_ports_that_
     let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
     let described = world.find(&configured(&["web", "address"]), &[]).await;
     let arns: Vec<&str> = described.registrations.iter().map(|it| it.target_group.as_str()).collect();
-    let kind = FaultKind::Status { status: 403, code: "AccessDenied".into(), message: "no".into() };
-    let action = "DescribeTargetGroups".to_owned();
-    world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
-    let found = world.find(&configured(&arns), &[]).await;
     let targets = |found: &FoundRegistrations| -> Vec<(TargetType, Vec<Target>)> {
         found.registrations.iter().map(|it| (it.target_type, it.targets.clone())).collect()
     };
-    assert_eq!(targets(&found), targets(&described));
-    let reasons: Vec<&UnclearReason> = found.unclear.iter().map(|(_, reason)| reason).collect();
-    assert!(reasons.iter().all(|reason| matches!(reason, UnclearReason::Undescribed(_))), "{reasons:?}");
-    assert_eq!(reasons.len(), 2);
+    for (status, code) in [(403, "AccessDenied"), (400, "InvalidAction")] {
+        let kind = FaultKind::Status { status, code: code.into(), message: "no".into() };
+        let action = "DescribeTargetGroups".to_owned();
+        world.sim.clear_faults();
+        world.sim.fault(Fault { service: None, action, nth: Nth::All, kind });
+        let found = world.find(&configured(&arns), &[]).await;
+        assert_eq!(targets(&found), targets(&described), "{code}");
+        assert!(found.missing.is_empty(), "{code}");
+        let reasons: Vec<&UnclearReason> = found.unclear.iter().map(|(_, reason)| reason).collect();
+        assert!(reasons.iter().all(|reason| matches!(reason, UnclearReason::Undescribed(_))), "{reasons:?}");
+        assert_eq!(reasons.len(), 2);
+    }
     // A group that is known goes on as it was.
     let again = world.find(&configured(&arns), &described.registrations).await;
     assert_eq!((again.registrations, again.unclear), (described.registrations, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_group_whose_type_is_not_told_is_taken_for_what_its_targets_are() {
+    let world = world(Settings { target_groups: groups(), ..Settings::default() }).await;
+    let described = world.find(&configured(&["web", "address"]), &[]).await;
+    let group = |it: &Registration| {
+        format!(
+            "<member><TargetGroupArn>{}</TargetGroupArn><TargetGroupName>{}</TargetGroupName><Port>80</Port></member>",
+            it.target_group,
+            it.name()
+        )
+    };
+    let groups: String = described.registrations.iter().map(group).collect();
+    let body = format!(
+        "<DescribeTargetGroupsResponse><DescribeTargetGroupsResult><TargetGroups>{groups}</TargetGroups>\
+         </DescribeTargetGroupsResult></DescribeTargetGroupsResponse>"
+    );
+    let kind = FaultKind::Body { status: 200, body };
+    world.sim.fault(Fault { service: None, action: "DescribeTargetGroups".to_owned(), nth: Nth::All, kind });
+    let found = world.find(&configured(&["web", "address"]), &[]).await;
+    let types: Vec<TargetType> = found.registrations.iter().map(|it| it.target_type).collect();
+    assert_eq!(types, described.registrations.iter().map(|it| it.target_type).collect::<Vec<_>>());
+    assert_eq!(types.len(), 2);
 }
 
 #[tokio::test]
@@ -537,4 +565,21 @@ async fn subnets_are_described_with_their_zones() {
     let all = instances.describe_subnets(&[]).await.unwrap();
     assert_eq!(all.len(), 3);
     assert!(all.contains(&own[0]));
+}
+
+#[tokio::test]
+async fn a_state_that_bears_a_name_and_no_code_is_told_by_its_name() {
+    let world = world(Settings::default()).await;
+    for (name, state) in [("running", InstanceState::Running), ("shutting-down", InstanceState::ShuttingDown)] {
+        let body = format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId>\
+             <instanceState><name>{name}</name></instanceState></item></instancesSet></item></reservationSet>\
+             </DescribeInstancesResponse>"
+        );
+        let kind = FaultKind::Body { status: 200, body };
+        world.sim.clear_faults();
+        world.sim.fault(Fault { service: None, action: "DescribeInstances".to_owned(), nth: Nth::All, kind });
+        let told = world.aws.ec2.describe_instances(&[InstanceId::new("i-1")]).await.unwrap();
+        assert_eq!(told.iter().map(|it| it.state).collect::<Vec<_>>(), [state]);
+    }
 }

@@ -88,6 +88,24 @@ fn a_template_with_market_options_is_launched_by_run_instances_where_create_flee
 }
 
 #[test]
+fn a_template_that_nobody_can_read_is_launched_as_it_stands() {
+    let scenario = Scenario::new(plain());
+    let daemon = scenario.ready();
+    for action in ["CreateFleet", "DescribeLaunchTemplateVersions"] {
+        let kind = FaultKind::Status { status: 400, code: "InvalidAction".to_owned(), message: "none".to_owned() };
+        scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+    }
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    daemon.wait_for("successor-healthy");
+    scenario.assert_handed_over(&["web"], "unread");
+    let run = calls(&scenario, "RunInstances").remove(0).parameters;
+    assert!(
+        run.contains_key("LaunchTemplate.LaunchTemplateId") && run.contains_key("LaunchTemplate.Version"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn a_template_with_market_options_is_launched_by_create_fleet_where_that_takes_it() {
     let settings = template(TemplateSettings { asks_for_spot: true, ..TemplateSettings::default() });
     let scenario = Scenario::new(Settings { fleets_take_market_options: true, ..settings });

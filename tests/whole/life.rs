@@ -7,7 +7,7 @@ use spot_relay::sim::{Fault, FaultKind, LifeCycle, Nth, Owner, Settings};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::scenario::{SHORT, Scenario, eventually, target_group, world};
+use crate::scenario::{AT_ONCE, SHORT, Scenario, eventually, target_group, world};
 
 fn settings() -> Settings {
     let mut group = target_group("web", &[61_080]);
@@ -451,6 +451,30 @@ fn a_second_interruption_after_a_withdrawn_one_is_handed_over_too() {
     let again = scenario.start();
     again.wait_for("handed-over");
     assert_eq!(scenario.sim.successors().len(), 2);
+}
+
+#[test]
+fn a_target_group_that_was_left_before_the_record_was_lost_is_the_successors_too() {
+    let mut settings = Settings { owner: Owner::LaunchTemplate, ..settings() };
+    settings.target_groups[0].deregistration_delay = Duration::from_secs(1);
+    let scenario = Scenario::new(settings).config(&format!("target-groups = [\"web\"]\n{AT_ONCE}"));
+    let mut daemon = scenario.ready();
+    for action in ["CreateFleet", "RunInstances"] {
+        let code = "InsufficientInstanceCapacity".to_owned();
+        let kind = FaultKind::Status { status: 400, code, message: "none".to_owned() };
+        scenario.sim.fault(Fault { service: None, action: action.to_owned(), nth: Nth::All, kind });
+    }
+    let ours = scenario.sim.instance_id();
+    scenario.sim.notice("terminate", Duration::from_secs(60));
+    eventually(|| (!scenario.sim.targets("web").iter().any(|(id, ..)| *id == ours)).then_some(())).expect("it is gone");
+    daemon.kill();
+    std::fs::remove_file(scenario.directory().join("state/handover.json")).expect("a record");
+    scenario.sim.clear_faults();
+    let again = scenario.start();
+    again.wait_for("successor-healthy");
+    scenario.assert_handed_over(&["web"], "left before");
+    let successor = &scenario.sim.successors()[0];
+    assert!(scenario.sim.targets("web").iter().any(|(id, _, state)| id == successor && state == "healthy"));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! The target groups that somebody lists by name or ARN, read with DescribeTargetGroups. If IAM denies that call, only
+//! The target groups that somebody lists by name or ARN, read with DescribeTargetGroups. If AWS refuses that call, only
 //! their targets describe them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_elasticloadbalancingv2::types::TargetGroup as Described;
 
-use super::{BATCH, Elb, group};
+use super::{BATCH, Elb, group, is_missing};
 use crate::core::model::{Registration, TargetGroupArn, TargetType};
 use crate::core::ours::TargetGroup;
 use crate::core::retry::{Failure, FailureKind};
@@ -35,9 +35,7 @@ impl Elb {
         }
         for asked in arns.chunks(BATCH).chain(names.chunks(BATCH)) {
             let described = match self.describe_some(asked, missing).await {
-                Err(failure)
-                    if failure.kind == FailureKind::Denied && asked.iter().all(|it| it.starts_with("arn:")) =>
-                {
+                Err(failure) if failure.is_refusal() && asked.iter().all(|it| it.starts_with("arn:")) => {
                     asked.iter().map(|arn| undescribed(arn, &failure)).collect()
                 }
                 described => described?,
@@ -64,7 +62,7 @@ impl Elb {
         for one in asked {
             match self.describe_target_groups(std::slice::from_ref(one)).await {
                 Ok(told) if !told.is_empty() => groups.extend(told.iter().filter_map(group)),
-                Err(failure) if failure.kind != FailureKind::Rejected => return Err(failure),
+                Err(failure) if !can_never_be(&failure) => return Err(failure),
                 Ok(_) | Err(_) => missing.push(one.clone()),
             }
         }
@@ -82,6 +80,11 @@ impl Elb {
         let page = |marker| asked.clone().set_marker(marker).send();
         self.caller.pages(page, |answer| (answer.target_groups, answer.next_marker)).await
     }
+}
+
+/// There is no such group, or none can have that name.
+fn can_never_be(failure: &Failure) -> bool {
+    is_missing(failure) || failure.has_code(&["ValidationError"])
 }
 
 /// The group of a registration of ours.

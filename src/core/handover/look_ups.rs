@@ -9,6 +9,7 @@ use super::crowd::{Bucket, CALLS_A_GROUP_LOOK, Crowd, LAST_LOOK};
 use super::lifecycle::PATIENT_AFTER;
 use crate::core::call::{Answer, Call};
 use crate::core::duty::{Attempts, Duty, DutyReport, Patience, its_attempts};
+use crate::core::incident::Earlier;
 use crate::core::model::{BootInstant, TargetGroupArn};
 use crate::core::plan::Plan;
 use crate::core::retry::{Failure, FailureKind};
@@ -77,8 +78,9 @@ impl Duty<HandingOver> for FindRegistrations {
         situation.crowd.scatter(&mut self.attempts, Bucket::ELB_LOOKS, self.is_late);
     }
 
-    fn call(&mut self, _: &Situation<'_>) -> Option<Call> {
-        Some(Call::FindRegistrations { among: self.among.clone() })
+    fn call(&mut self, situation: &Situation<'_>) -> Option<Call> {
+        let may_have_left = situation.incident.start.earlier == Earlier::Perhaps;
+        Some(Call::FindRegistrations { among: self.among.clone(), may_have_left })
     }
 
     fn take(&mut self, situation: &mut Situation<'_>, answer: Answer) -> Result<News, Answer> {

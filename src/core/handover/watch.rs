@@ -1,6 +1,7 @@
 //! The duty to watch the successors as long as the handover lasts: pending, running, or gone again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,8 +35,8 @@ const DENIED_AFTER: Duration = Duration::from_secs(8);
 pub(super) struct Watch {
     /// Not empty. The owner of several victims launches several successors; the first is told as ours.
     ids: Vec<InstanceId>,
-    /// A client token brought them, and an instance launched before this instant is another incident's.
-    since: Option<Timestamp>,
+    /// A client token brought them. An instance launched in this time is of another incident of this boot.
+    earlier: Option<Range<Timestamp>>,
     /// The last look at each.
     seen: BTreeMap<InstanceId, Instance>,
     running: Vec<Instance>,
@@ -54,13 +55,15 @@ impl Watch {
         let begun_at = attempts.next;
         attempts.next = begun_at + growing(&PAUSES, 0);
         let (seen, told, running) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Watch { ids, since: None, seen, running, told, running_at: None, attempts, looks: 0, begun_at, seen_at: None }
+        Watch { ids, earlier: None, seen, running, told, running_at: None, attempts, looks: 0, begun_at, seen_at: None }
     }
 
     /// Watches the instances that a client token brought.
     pub(super) fn by_token(ids: Vec<InstanceId>, attempts: Attempts, incident: &Incident) -> Watch {
         let since = incident.start.launches_since.filter(|_| incident.id.number < TOLD_APART);
-        Watch { since, ..Watch::new(ids, attempts) }
+        // The token is of this boot: a launch time before the boot is wrong.
+        let earlier = since.map(|since| incident.booted()..since);
+        Watch { earlier, ..Watch::new(ids, attempts) }
     }
 
     /// Watches more successors, which have shown.
@@ -179,7 +182,7 @@ impl Watch {
     }
 
     fn is_of_another(&self, instance: &Instance) -> bool {
-        instance.launch_time.zip(self.since).is_some_and(|(launched, since)| launched < since)
+        instance.launch_time.zip(self.earlier.as_ref()).is_some_and(|(launched, earlier)| earlier.contains(&launched))
     }
 
     fn tell(&mut self, now: BootInstant, incident: &mut Incident) {

@@ -45,7 +45,7 @@ impl Life {
         let event = beginning.event.as_ref().map(|event| &event.id);
         let is_same = |it: &&Incident| match signal {
             _ if it.signal != signal || it.was_survived() => false,
-            Signal::Notice => it.id.action == action && it.time == time && time > Some(aws_now),
+            Signal::Notice => it.id.action == action && is_same_interruption(it.time, time) && time > Some(aws_now),
             Signal::ScheduledEvent => it.event.as_ref() == event,
             Signal::RebalanceRecommendation => beginning.first_signal <= it.begun_at,
             Signal::LifecycleState | Signal::Drill => false,

@@ -499,7 +499,7 @@ fn a_member_that_was_moved_to_another_group_leaves_that_one() {
         told.answer(DutyId::FindPlan, Answer::Plan(Box::new(plan_of(other.clone()))));
         told.target_groups.clone_from(&other.target_groups);
         let look = told.until(told.now + 10_000, DutyId::FindRegistrations(0));
-        let Some(Call::FindRegistrations { among: Some(among) }) = look else { panic!("{look:?}") };
+        let Some(Call::FindRegistrations { among: Some(among), .. }) = look else { panic!("{look:?}") };
         assert_eq!(among, other.target_groups, "{when:?}");
         told.answer(DutyId::FindRegistrations(0), found(vec![registration(API, US, &[8080])]));
         assert!(matches!(told.until(110_000, DutyId::Leave(1)), Some(Call::DeregisterTargets { .. })), "{when:?}");

@@ -468,3 +468,33 @@ fn a_launch_in_doubt_that_is_found_is_told_as_made_by_this_very_process() {
     let told = run.outcome();
     assert!(told.contains("launch from launch template lt-1: after ") && !told.contains("process before"), "{told}");
 }
+
+#[test]
+fn a_launch_time_before_the_boot_is_no_reason_to_launch_another_one() {
+    for (ago, launches) in [(jiff::SignedDuration::from_hours(24), 1), (jiff::SignedDuration::from_mins(30), 2)] {
+        let mut incident = incident_of("i-victim", Action::Terminate, 121_000);
+        incident.start.launches_since = Some(epoch() - jiff::SignedDuration::from_secs(30));
+        let known = LookedUp { registrations: Some(Vec::new()), plan: Some(launch_plan()), ..LookedUp::default() };
+        let handover = Handover::begin(incident, HandoverSettings::default(), known, at(0));
+        let mut run = Launching { handover, now: 0 };
+        let asked = run.until(20_000, &mut |_, call| match call {
+            Call::CreateFleet { client_token, .. } => launched_by_aws(&[client_token.as_str()], &[]),
+            Call::DescribeInstances { instance_ids } => {
+                let first = asked_first(instance_ids);
+                let launch_time = if first { epoch() - ago } else { epoch() };
+                let one = |id: &InstanceId| Instance { launch_time: Some(launch_time), ..running(id.as_str()) };
+                Answer::Instances(instance_ids.iter().map(one).collect())
+            }
+            other => other_calls(other),
+        });
+        let tokens: BTreeSet<String> = tokens(&asked).into_iter().collect();
+        assert_eq!(tokens.len(), launches, "{ago:?}: {tokens:?}");
+    }
+}
+
+/// The first incident's token brought it.
+fn asked_first(instance_ids: &[InstanceId]) -> bool {
+    let first = incident_of("i-victim", Action::Terminate, 121_000);
+    let token = crate::core::handover::launch::client_token(&first, 0);
+    instance_ids.iter().any(|id| id.as_str() == token)
+}

@@ -60,11 +60,11 @@ fn what_is_not_known_at_the_notice_is_looked_up_and_done() {
     let mut handover = Handover::begin(incident, at_once(), LookedUp::default(), at(0));
     let due = handover.due(at(0));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
-    assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None }, Call::FindPlan]));
+    assert!(matches!(calls.as_slice(), [Call::FindRegistrations { among: None, .. }, Call::FindPlan]));
     handover.answered(at(100), DutyId::FindPlan, Answer::Plan(Box::new(detach())));
     let due = handover.due(at(100));
     let calls: Vec<&Call> = due.iter().map(|due| &due.call).collect();
-    assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_) }]));
+    assert!(matches!(calls.as_slice(), [Call::DetachInstances { .. }, Call::FindRegistrations { among: Some(_), .. }]));
     handover.answered(at(200), DutyId::FindRegistrations(1), found(registrations("i-victim")));
     let due = handover.due(at(200));
     assert_eq!(leaves_after_a_look(&mut handover, 200, due), 2);
@@ -82,7 +82,7 @@ fn a_target_group_that_awaits_this_instance_is_looked_at_again_at_the_notice() {
     assert!(begun.iter().any(|it| it.message.contains(first.name())), "what is known is said: {begun:?}");
     let due = handover.due(at(0));
     let among = due.iter().find_map(|due| match &due.call {
-        Call::FindRegistrations { among } => Some(among.clone()),
+        Call::FindRegistrations { among, .. } => Some(among.clone()),
         _ => None,
     });
     assert_eq!(among, Some(Some(Vec::new())), "never the whole account: {due:?}");
@@ -257,7 +257,7 @@ fn a_target_group_that_stands_again_under_its_name_is_left_too() {
                 {
                     no_such_group()
                 }
-                Call::FindRegistrations { among } => {
+                Call::FindRegistrations { among, .. } => {
                     assert_eq!(*among, Some(Vec::new()), "never the whole account");
                     looks += 1;
                     found(vec![again.clone()])
@@ -295,7 +295,7 @@ fn a_target_group_that_the_owner_lists_by_now_is_left_too() {
                         capacity_rebalance: true,
                         ..empty_group()
                     })),
-                    Call::FindRegistrations { among } => {
+                    Call::FindRegistrations { among, .. } => {
                         assert_eq!(*among, Some(vec![TargetGroupArn::new(API)]));
                         looks += 1;
                         found(super::registrations("i-victim").split_off(1))

@@ -398,6 +398,22 @@ fn a_reboot_in_the_midst_of_it_is_no_other_interruption() {
 }
 
 #[test]
+fn whose_time_shifts_in_a_reboot_is_no_other_interruption() {
+    for owner in OWNERS {
+        for shift in [-3_000, 3_000] {
+            let mut story = Story::with(owner, |_| {});
+            story.run(10).notice(Action::Terminate);
+            story.run(3).kill();
+            story.shift(shift, Action::Terminate);
+            story.boot_anew(10);
+            story.run(200);
+            let context = format!("{owner:?} {shift} ms: {}", story.tale());
+            assert_eq!(story.launched(), successors_of(owner), "{context}");
+        }
+    }
+}
+
+#[test]
 fn after_a_reboot_a_notice_of_another_time_is_another_interruption() {
     let mut story = Story::with(Owner::Detach, |_| {});
     story.run(10).notice(Action::Terminate);

@@ -87,7 +87,7 @@ impl World {
                 Answer::GroupSettings { current: Some(self.current(now)), termination_hooks: None }
             }
             Call::DescribeAutoScalingGroup { .. } => Answer::GroupState(Some(self.current(now))),
-            Call::FindRegistrations { among } => {
+            Call::FindRegistrations { among, .. } => {
                 let among = among.iter().flatten().map(known).filter(|arn| self.targets.contains_key(&(arn, US)));
                 found(among.map(|arn| registration(arn, US, &[80])).collect())
             }
