@@ -13,7 +13,7 @@ use crate::cloud::client;
 use crate::cloud::fleets::FleetMembers;
 use crate::core::call::{Answer, Call, HookKind};
 use crate::core::config::{Config, TargetGroups};
-use crate::core::model::{FleetChange, Identity};
+use crate::core::model::{FleetChange, Identity, TargetGroupArn};
 use crate::core::plan::{FLEET_TAG, FleetKind, PREDECESSOR_TAG, SPOT_FLEET_TAG};
 use crate::core::retry::Failure;
 use crate::host::connections;
@@ -39,17 +39,7 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
     // A look-up makes several calls, and each of them has the usual limit.
     let (look_ups, aws) = (aws, &aws.within(limit));
     match call {
-        Call::FindRegistrations { among, may_have_left } => {
-            let mut found = registrations::find_registrations(asked, among.clone(), &[]).await?;
-            let mut untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again());
-            if may_have_left && let Err(failure) = registrations::add_left(asked, among, &mut found).await {
-                untold = Some(failure);
-            }
-            let untold = untold.map(Box::new);
-            let unclear = found.unclear.into_iter().map(|(target_group, _)| target_group).collect();
-            // Nothing waits for their deregistration delays: the default stands for them.
-            Ok(Answer::Registrations { found: found.registrations, unclear, missing: found.missing, untold })
-        }
+        Call::FindRegistrations { among, may_have_left } => find_registrations(asked, among, may_have_left).await,
         Call::FindPlan => {
             let planned = look_up::find_plan(asked).await;
             planned.at_a_notice().map(|plan| Answer::Plan(Box::new(plan)))
@@ -95,6 +85,26 @@ async fn exchange(asked: &Parties, call: Call, limit: Duration) -> Result<Answer
         Call::PutCapacityBack { kind, fleet_id } => put_capacity_back(look_ups, identity, kind, &fleet_id).await,
         Call::RunHook { .. } => Err(Failure::unanswered("a command is no exchange")),
     }
+}
+
+async fn find_registrations(
+    asked: &Parties,
+    among: Option<Vec<TargetGroupArn>>,
+    may_have_left: bool,
+) -> Result<Answer, Failure> {
+    let mut found = registrations::find_registrations(asked, among.clone(), &[]).await?;
+    let mut untold = found.unclear.iter().find_map(|(_, reason)| reason.to_ask_again());
+    if may_have_left && let Err(failure) = registrations::add_left(asked, among, &mut found).await {
+        untold = Some(failure);
+    }
+    let unclear = found.unclear_groups();
+    // Nothing waits for their deregistration delays: the default stands for them.
+    Ok(Answer::Registrations {
+        found: found.registrations,
+        unclear,
+        missing: found.missing,
+        untold: untold.map(Box::new),
+    })
 }
 
 async fn run_hook(config: &Config, kind: HookKind, environment: Vec<(String, String)>, limit: Duration) -> Answer {
