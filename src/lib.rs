@@ -17,7 +17,7 @@
 //!
 //! | folder | what it is | may import |
 //! |---|---|---|
-//! | `core` | decides: AWS's words as types, settings, plan, policy, the incident, its duties, signals | nothing of ours |
+//! | `core` | decides: AWS's words as types, settings, plan, policy, incident, duties, signals | nothing of ours |
 //! | `cloud` | the metadata service and AWS: one file an outside party | `core` |
 //! | `host` | this machine: boot clock, connections, hooks, files, lock, processes, readiness, signals, systemd | `core` |
 //! | `telemetry` | what others read: the log and journald, metrics, webhook | `core` |
