@@ -24,11 +24,11 @@ words! {
     /// The meaning of a failure for the next step.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum FailureKind {
-        /// No answer came: the connection failed, the answer was lost, or time ran out. AWS may have done it.
+        /// No answer came: the connection failed, the answer was lost, or time ran out. AWS may have carried the call out.
         Unanswered = "unanswered",
         /// Too many calls in this account and region.
         Throttled = "throttled",
-        /// AWS had a fault of its own (5xx). It may have done it all the same.
+        /// AWS had a fault of its own (5xx). It may have carried the call out.
         Fault = "fault",
         /// The credentials are missing, expired, or signed with a wrong clock.
         Credentials = "credentials",
@@ -52,7 +52,7 @@ impl Failure {
         Self::of(FailureKind::Unanswered, message)
     }
 
-    /// Tells whether AWS may have done it all the same.
+    /// Tells whether AWS may have carried the call out all the same.
     pub fn may_have_been_done(&self) -> bool {
         matches!(self.kind, FailureKind::Unanswered | FailureKind::Fault) && !self.is_busy()
     }
