@@ -24,7 +24,7 @@ words! {
     /// The meaning of a failure for the next step.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum FailureKind {
-        /// No answer came: the connection failed, the answer was lost, or time ran out. AWS may have carried the call out.
+        /// No answer came: no connection, a lost answer, or no time left. AWS may have carried the call out.
         Unanswered = "unanswered",
         /// Too many calls in this account and region.
         Throttled = "throttled",
