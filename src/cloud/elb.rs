@@ -311,7 +311,7 @@ fn doubt_after(failure: Failure, source: Source<'_>) -> Result<UnclearReason, Fa
     }
 }
 
-/// A group whose targets name this instance by its address holds addresses, also where its description tells no type.
+/// Sets the type `ip` if a target names this instance by its address, even if the description has no type.
 fn with_type_of(identity: &Identity, group: TargetGroup, rows: &[(TargetHealth, Option<String>)]) -> TargetGroup {
     let by_address = rows.iter().any(|(row, _)| identity.is_target(TargetType::Ip, &row.target.id));
     let target_type = if by_address { TargetType::Ip } else { group.target_type };

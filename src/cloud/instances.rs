@@ -1,6 +1,7 @@
 //! EC2's instances, tags and subnets.
 //!
-//! It does not know which instance succeeds which. Invariant: the state of an instance is its state code's low byte.
+//! It does not know which instance succeeds which. Invariant: an instance's state is its code's low byte, else its
+//! name.
 
 use std::collections::BTreeMap;
 
@@ -250,7 +251,7 @@ fn instance(described: &types::Instance) -> Option<Instance> {
     })
 }
 
-/// The code tells; where there is none, the name does.
+/// Reads the state from its code, or from its name if there is no code.
 fn state(state: &types::InstanceState) -> InstanceState {
     let by_name = || match state.name() {
         Some(InstanceStateName::Pending) => InstanceState::Pending,

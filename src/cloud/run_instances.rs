@@ -45,7 +45,7 @@ impl Ec2 {
 
     async fn running(&self, launch: &SingleLaunch) -> Result<RunInstancesFluentBuilder, Failure> {
         let (template, data) = match self.template_data(&launch.template).await {
-            // What cannot be read is launched as it stands.
+            // A template that may not be read is launched as it is.
             Err(failure) if failure.is_refusal() && !failure.has_code(&[VERSION_NOT_FOUND]) => {
                 (launch.template.clone(), ResponseLaunchTemplateData::builder().build())
             }

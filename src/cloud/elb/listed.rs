@@ -82,7 +82,7 @@ impl Elb {
     }
 }
 
-/// There is no such group, or none can have that name.
+/// Tells whether there is no such group, or no group can have that name.
 fn can_never_be(failure: &Failure) -> bool {
     is_missing(failure) || failure.has_code(&["ValidationError"])
 }
