@@ -333,7 +333,7 @@ impl Duty<HandingOver> for AskGroup {
                 Some(Call::DescribeAutoScalingGroup { group })
             }
             Stage::Launch => {
-                self.launch.is_asked();
+                self.launch.note_asked();
                 Some(Call::LaunchInstances {
                     group,
                     client_token: client_token(situation.incident, self.launch.attempt),

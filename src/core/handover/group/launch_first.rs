@@ -77,7 +77,7 @@ impl LaunchFirst {
     }
 
     /// Notes that a token is asked for. An earlier refusal says nothing about this call.
-    pub(super) fn is_asked(&mut self) {
+    pub(super) fn note_asked(&mut self) {
         self.all_refused = false;
     }
 
