@@ -35,7 +35,7 @@ enum Stage {
     },
     /// This instance is a member: it never left, or is attached already.
     Member,
-    /// The group holds this instance in Standby or in its warm pool, and registers it itself afterwards.
+    /// The group holds this instance in Standby or in its warm pool, or takes it there. It registers it itself afterwards.
     Held,
     /// The group terminates this instance.
     Terminating,
@@ -86,7 +86,7 @@ impl RejoinGroup {
                 self.end(Stage::Terminating);
                 Some(format!("group {} is terminating this instance ({state}): it is not put back", self.group))
             }
-            Some(state) if state == "Standby" || state.starts_with("Warmed:") => {
+            Some(state) if state.ends_with("Standby") || state.starts_with("Warmed:") => {
                 self.end(Stage::Held);
                 let why =
                     "it is not put back into the group's target groups, which the group does once it is in service";

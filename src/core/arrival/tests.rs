@@ -337,7 +337,7 @@ fn what_its_group_terminates_is_not_registered() {
 
 #[test]
 fn what_its_group_holds_out_of_service_is_not_registered_in_the_group_s_own_target_groups() {
-    for state in ["Standby", "Warmed:Running", "Warmed:Stopped"] {
+    for state in ["Standby", "EnteringStandby", "Warmed:Running", "Warmed:Stopped"] {
         let Plan::Group { mut group, how } = group() else { panic!("a group") };
         group.target_groups = vec![TargetGroupArn::new(WEB)];
         let told =
