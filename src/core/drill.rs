@@ -4,7 +4,7 @@
 
 use crate::core::config::{Leave, When};
 use crate::core::handover::{LookedUp, OnNotice, asked_in_a_drill};
-use crate::core::incident::Incident;
+use crate::core::incident::{Closed, Incident};
 use crate::core::model::{AutoScalingGroup, ExcessCapacity, GroupState, Identity, LifeCycle, Registration};
 use crate::core::plan::{BASE_CAPACITY_TAG, FleetKind, FleetRequest, GroupRequest, LEAVING_TAG, Plan};
 
@@ -183,7 +183,26 @@ impl Survey {
                     .to_owned(),
             );
         }
+        if self.record.as_ref().is_some_and(|record| self.stays_out_after(record)) {
+            obstacles.push(
+                "this instance stays out of its target groups after an earlier handover: register it in all of them, or \
+                 reboot it, and it can be drilled again"
+                    .to_owned(),
+            );
+        }
         obstacles
+    }
+
+    /// Tells whether this instance was left out after that handover, and nobody has registered it again in every target
+    /// group: only this record knows where it was.
+    fn stays_out_after(&self, record: &Incident) -> bool {
+        let serves = |left: &Registration| {
+            self.known.registrations.iter().flatten().any(|it| it.target_group == left.target_group)
+        };
+        let left = record.registrations.known();
+        let is_back = !left.is_empty() && left.iter().all(serves);
+        let is_out = matches!(record.closed(), Some(Closed::StayedOut | Closed::Terminated));
+        is_out && record.id.boot_id == self.boot_id && !is_back
     }
 
     /// Lists the reasons against the drill that a person can overrule.
@@ -288,5 +307,49 @@ fn asks(plan: &Plan, leave: &Leave) -> Vec<(&'static str, String)> {
         }
         Plan::Launch(launch) => vec![("CreateFleet", format!("one instance from {}", launch.from))],
         Plan::Group { .. } | Plan::Fleet { .. } | Plan::Nobody { .. } => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::handover::tests::identity_of;
+    use crate::core::incident::{Phase, Registrations, Start};
+    use crate::core::model::{BootInstant, IncidentId, InstanceId, Signal, TargetGroupArn, TargetType};
+
+    fn in_group(name: &str) -> Registration {
+        let arn = format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0");
+        Registration::new(TargetGroupArn::new(arn), TargetType::Instance, Vec::new())
+    }
+
+    #[test]
+    fn there_is_none_of_an_instance_that_stays_out_and_serves_nothing() {
+        let survey = |how: Closed, serves: &[&str], boot_id: &str| {
+            let id =
+                IncidentId { instance_id: InstanceId::new("i-us"), boot_id: "boot".into(), action: None, number: 0 };
+            let mut record = Incident::new(id, Signal::Notice, BootInstant::default(), Start::default());
+            record.registrations = Registrations::SoFar(vec![in_group("web")]);
+            record.phase = Phase::Closed(how);
+            let serves = serves.iter().map(|name| in_group(name)).collect();
+            Survey {
+                identity: identity_of("i-us"),
+                boot_id: boot_id.into(),
+                leave: Leave::default(),
+                known: LookedUp { registrations: Some(serves), ..LookedUp::default() },
+                others: Vec::new(),
+                group_state: None,
+                notice: None,
+                lifecycle_state: None,
+                record: Some(record),
+                not_in_the_policy: Vec::new(),
+            }
+        };
+        let is_refused = |survey: Survey| !survey.obstacles().is_empty();
+        assert!(is_refused(survey(Closed::StayedOut, &[], "boot")));
+        assert!(is_refused(survey(Closed::StayedOut, &["api"], "boot")), "its place in web would be forgotten");
+        assert!(!is_refused(survey(Closed::StayedOut, &["web"], "boot")), "somebody has registered it again");
+        assert!(!is_refused(survey(Closed::StayedOut, &[], "next boot")), "it came into service with the boot");
+        assert!(is_refused(survey(Closed::Terminated, &[], "boot")), "it has asked for its own end");
+        assert!(!is_refused(survey(Closed::Reinstated, &[], "boot")));
     }
 }
