@@ -82,6 +82,10 @@ impl Life {
     /// Takes a look at `autoscaling/target-lifecycle-state`; `None` is a 404.
     pub fn saw_lifecycle_state(&mut self, state: Option<&str>, at: BootInstant) {
         let state = state.map(str::trim).filter(|state| !state.is_empty());
+        match state {
+            Some(_) => self.sight.state_absent.ends(),
+            None => self.sight.state_absent.goes_on(at),
+        }
         let was_terminating = self.sight.is_terminating();
         let takes = self.takes(state).filter(|_| self.config.watch.lifecycle);
         let is_another = state.is_some() && state != self.sight.told_state.as_deref();
@@ -96,8 +100,9 @@ impl Life {
         self.sight.was_in_service |= state == Some("InService");
         if takes.is_none() {
             self.sight.not_taken.goes_on(at);
-            // One look without the state does not end a termination.
-            if !was_terminating || self.sight.not_taken.withdraws() {
+            // One look without the state ends neither a termination nor a wait in Standby or in the warm pool.
+            let is_told = state.is_some() || self.sight.state_absent.withdraws();
+            if is_told && (!was_terminating || self.sight.not_taken.withdraws()) {
                 self.sight.lifecycle_state = state.map(str::to_owned);
                 self.sight.group_takes = None;
             }

@@ -73,6 +73,8 @@ pub(super) struct Sight {
     /// The recommendation has been acted on, or is not to be.
     pub(super) recommendation_is_done: bool,
     pub(super) lifecycle_state: Option<String>,
+    /// The looks in a row that were answered with 404 for the lifecycle state.
+    pub(super) state_absent: Absence,
     /// The last lifecycle state that the metadata told; a later absence does not change it.
     pub(super) told_state: Option<String>,
     /// The metadata has told the lifecycle state, or that there is none.

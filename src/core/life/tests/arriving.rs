@@ -1,6 +1,8 @@
 //! An instance that comes into service at its boot.
 
 use super::*;
+use crate::core::handover::tests::at;
+use crate::core::handover::tests::aws::time;
 
 fn arriving(owner: Owner) -> Story {
     let mut story = Story::with(owner, |config| {
@@ -106,5 +108,22 @@ fn is_no_way_back_for_what_its_group_terminates() {
             story.run(5).restart();
         }
         assert_eq!(registrations_of_us(&story), registrations, "{owner:?}");
+    }
+}
+
+#[test]
+fn does_not_begin_because_the_metadata_once_does_not_tell_the_state_in_which_the_group_holds_it() {
+    for state in ["Warmed:Running", "Standby"] {
+        let mut config = Config::default();
+        arrives(&mut config);
+        let mut life = Life::new(identity_of("i-us"), "boot".into(), config, false, None);
+        let looks = [(1, Some(state), false), (6, None, false), (11, Some(state), false), (16, None, false)];
+        for (second, shown, is_to_arrive) in looks.into_iter().chain([(21, None, false), (26, None, true)]) {
+            let now = at(second * 1_000);
+            life.saw_notice(None, time(second * 1_000), now);
+            life.saw_lifecycle_state(shown, now);
+            life.due(now);
+            assert_eq!(life.arrival().is_some(), is_to_arrive, "{state} at {second} s");
+        }
     }
 }
