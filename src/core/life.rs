@@ -123,10 +123,11 @@ impl Life {
     /// `incident` is this instance's last one, of this boot or an earlier one.
     pub fn new(identity: Identity, boot_id: String, config: Config, dry_run: bool, incident: Option<Incident>) -> Life {
         let of_this_boot = incident.as_ref().filter(|incident| incident.id.boot_id == boot_id);
-        // If a notice came during the event's handover, the event is not done: it still stands once the notice is
-        // withdrawn.
-        let is_done = |incident: &&&Incident| {
-            incident.signal != Signal::Notice && (incident.outcome.is_some() || incident.is_closed())
+        // An instance that is back is handed over once more for an event that stands then. If a notice came during the
+        // event's handover, the event still stands once the notice is withdrawn.
+        let is_done = |incident: &&&Incident| match incident.closed() {
+            Some(closed) => closed != Closed::Reinstated,
+            None => incident.signal != Signal::Notice && incident.outcome.is_some(),
         };
         let events_done = of_this_boot.iter().filter(is_done).filter_map(|incident| incident.event.clone()).collect();
         Life {

@@ -293,7 +293,7 @@ impl Life {
             signal: Signal::ScheduledEvent,
             action: notice::action_of(&event),
             time: None,
-            deadline: now + left.max(TWO_MINUTES),
+            deadline: event_deadline(now + left, now),
             event: Some(event),
             first_signal: before.map_or(aws_now, |before| before.min(aws_now)),
             aws_now,
@@ -306,9 +306,13 @@ impl Life {
         if self.config.watch.scheduled_events != ScheduledEvents::HandOver {
             return None;
         }
-        let is_open = |event: &&ScheduledEvent| event.active && !self.events_done.contains(&event.id);
-        let events = self.sight.events.iter().filter(is_open).filter(|event| !self.has_come_to_pass(event));
+        let events = self.sight.events.iter().filter(|event| self.is_to_come(event));
         events.filter_map(|event| Some((event.clone(), event.not_before?))).min_by_key(|(_, not_before)| *not_before)
+    }
+
+    /// Tells whether an event stands, and nothing is done for it yet.
+    pub(super) fn is_to_come(&self, event: &ScheduledEvent) -> bool {
+        event.active && !self.events_done.contains(&event.id) && !self.has_come_to_pass(event)
     }
 
     /// Tells whether a reboot was due before this boot: it is over, though the metadata may show it for an hour more.
@@ -377,6 +381,12 @@ impl Life {
     pub(super) fn reach(&mut self, kind: MilestoneKind, message: impl Into<String>, at: BootInstant) {
         self.tell(arrival::milestone(kind, at, message.into(), None));
     }
+}
+
+/// The deadline of an event's handover that is taken up now. AWS may begin hours after the event's time, so one that is
+/// near or past leaves two minutes for the successor.
+pub(super) fn event_deadline(not_before: BootInstant, taken_up: BootInstant) -> BootInstant {
+    not_before.max(taken_up + TWO_MINUTES)
 }
 
 /// Tells whether two times are of one interruption: a notice's time can shift and its action change between two looks.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Life;
+use super::begin::event_deadline;
 use super::sight::Remark;
 use crate::core::config::{Rebalance, ScheduledEvents};
 use crate::core::incident::{Incident, Takes};
 use crate::core::model::{BootInstant, MilestoneKind, ScheduledEvent, Signal};
 use crate::core::notice::{Notice, Recommendation};
 
-/// The least time for the handover of an event that begins now.
+/// The least time for the rest of a handover whose event has moved to now.
 const EVENT_LEAVES_AT_LEAST: Duration = Duration::from_secs(30);
 /// An absence of the notice that is longer than this is no fault of the metadata.
 const TIME_THAT_IS_NO_FAULT: Duration = Duration::from_secs(1);
@@ -157,7 +158,9 @@ impl Life {
         if let (Some(not_before), Some(aws_now)) = (not_before, self.aws_now(at)) {
             let left = Duration::try_from(not_before.duration_since(aws_now)).unwrap_or_default();
             if let Some(handover) = self.held.open_handover() {
-                handover.has_to_end_by(at + left.max(EVENT_LEAVES_AT_LEAST));
+                let (_, taken_up) = handover.incident().start.clocks;
+                let deadline = event_deadline(at + left, taken_up);
+                handover.has_to_end_by(deadline.max(at + EVENT_LEAVES_AT_LEAST));
             }
         }
     }
@@ -173,10 +176,9 @@ impl Life {
             .not_before
             .map_or_else(|| "at a time that could not be read".to_owned(), |it| format!("not before {it}"));
         let then = match self.config.watch.scheduled_events {
-            ScheduledEvents::HandOver if event.not_before.is_some() => {
-                "this instance hands over shortly before".to_owned()
-            }
-            _ => "nothing is done about it ([watch] scheduled-events)".to_owned(),
+            ScheduledEvents::HandOver if !self.is_to_come(event) => "nothing more is done about it",
+            ScheduledEvents::HandOver if event.not_before.is_some() => "this instance hands over shortly before",
+            _ => "nothing is done about it ([watch] scheduled-events)",
         };
         Some(Remark::Warn(format!("AWS has scheduled {code} for this instance, {when} ({id}); {then}")))
     }

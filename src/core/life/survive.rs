@@ -113,9 +113,8 @@ impl Life {
         let is_wanted = |it: &&Registration| !incident.swapped_out.contains(&it.target_group);
         let registrations: Vec<Registration> = registrations.filter(is_wanted).cloned().collect();
         let errand = self.errand_after(&incident, why);
-        // The notice is withdrawn, and the scheduled event in whose handover it came is still to come.
-        if incident.signal == Signal::Notice
-            && errand == Errand::Reinstate
+        // The scheduled event may still come, or be announced again.
+        if errand == Errand::Reinstate
             && let Some(event) = &incident.event
         {
             self.events_done.remove(event);

@@ -74,13 +74,11 @@ impl Life {
         let mut incident = Incident::new(id, signal, deadline, self.start(beginning, earlier));
         incident.group_takes = self.sight.group_takes;
         incident.time = time;
-        // A drill remembers the event of the incident in whose place it comes.
-        let before = || another.filter(|_| signal == Signal::Drill).and_then(|another| another.event.clone());
         incident.successors_before = match earlier {
             Some(earlier) => earlier.successors_before.clone(),
             None => another.map(Incident::successors).unwrap_or_default(),
         };
-        incident.event = beginning.event.as_ref().map(|event| event.id.clone()).or_else(before);
+        incident.event = beginning.event.as_ref().map(|event| event.id.clone());
         incident.planned_before = match earlier {
             // A process that came after the notice may have found the successor in its look-up.
             Some(earlier) => earlier.plan.is_some() && earlier.planned_before,

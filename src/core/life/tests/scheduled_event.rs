@@ -1,8 +1,12 @@
 //! A scheduled event that is handed over for.
 
 use super::recommendation::is_looked_into_at_a_notice;
+use std::time::Duration;
+
 use super::*;
-use crate::core::handover::tests::aws::home;
+use crate::core::handover::tests::aws::{home, time};
+use crate::core::life::Remark;
+use crate::core::model::{BootInstant, ScheduledEvent};
 
 fn announced(owner: Owner, in_seconds: u64) -> Story {
     announced_as(owner, "system-reboot", in_seconds)
@@ -231,7 +235,7 @@ fn is_handed_over_for_though_a_notice_came_within_and_was_withdrawn() {
 fn that_moves_nearer_within_its_handover_is_left_for_in_time() {
     let mut story = Story::with(Owner::Nobody, hands_over_for_events);
     story.run(10).event("event-1", "system-reboot", 400);
-    story.run(30).event("event-1", "system-reboot", 60);
+    story.run(150).event("event-1", "system-reboot", 60);
     story.run(60);
     assert!(story.aws.places().is_empty(), "{}", story.tale());
 }
@@ -287,4 +291,69 @@ fn and_its_groups_termination_and_then_a_notice_is_told_as_the_notice() {
         story.run(70);
         assert!(story.aws.places().is_empty() && story.launched() == 1, "{owner:?} {}", story.tale());
     }
+}
+
+#[test]
+fn that_is_announced_again_after_it_was_cancelled_is_handed_over_for_again() {
+    for restarts in [false, true] {
+        let mut story = announced(Owner::Instant, 400);
+        story.run(100).event_is_over();
+        story.run(200).is_as_before();
+        if restarts {
+            story.restart();
+        }
+        story.event("event-1", "system-reboot", 400);
+        story.run(380);
+        assert!(story.aws.places().is_empty(), "{restarts}: {}", story.tale());
+    }
+}
+
+#[test]
+fn has_no_second_handover_of_an_instance_that_stays_out_after_a_notice_within_and_a_restart() {
+    let mut story = Story::with(Owner::Instant, |config| {
+        hands_over_for_events(config);
+        config.survive.then = Then::StayOut;
+    });
+    story.run(10).event("event-1", "system-reboot", 900);
+    story.run(310).notice(Action::Terminate);
+    story.run(40).withdraw();
+    story.run(120).restart();
+    story.run(300);
+    assert_eq!((story.launched(), closed(&story)), (1, Some(Closed::StayedOut)), "{}", story.tale());
+}
+
+#[test]
+fn whose_time_is_past_or_near_leaves_two_minutes_for_the_successor_first() {
+    for in_seconds in [0, 20, 60] {
+        let mut story = announced(Owner::Instant, in_seconds);
+        story.aws.healthy_after = 60_000;
+        story.run_until(|story| story.record().is_some());
+        let deadline = story.record().map(|record| record.deadline);
+        story.run(105);
+        let left = story.first(|call| matches!(call, Call::DeregisterTargets { .. }));
+        let healthy = story.milestones.iter().find(|(_, it)| it.milestone == MilestoneKind::SuccessorHealthy);
+        assert_eq!(story.record().map(|record| record.deadline), deadline, "{in_seconds} {}", story.tale());
+        assert!(healthy.is_some_and(|(at, _)| left >= Some(*at)), "{in_seconds} {}", story.tale());
+    }
+}
+
+#[test]
+fn is_announced_with_what_is_still_done_about_it() {
+    let mut story = announced(Owner::Instant, 400);
+    story.run(300);
+    assert!(is_complete(&story), "{}", story.tale());
+    let hands_over = |not_before: u64, record: Option<Incident>| {
+        let mut config = Config::default();
+        hands_over_for_events(&mut config);
+        let mut life = Life::new(identity_of("i-us"), "boot-0".into(), config, false, record);
+        let now = BootInstant::since_boot(Duration::from_secs(20));
+        life.saw_notice(None, time(320_000), now);
+        let (id, code, not_before) = ("event-1".into(), "system-reboot".into(), Some(time(not_before)));
+        life.saw_scheduled_events(vec![ScheduledEvent { id, code, active: true, not_before }], now);
+        let remarks = life.take_remarks();
+        remarks.iter().any(|it| matches!(it, Remark::Warn(text) if text.contains("this instance hands over")))
+    };
+    assert!(hands_over(410_000, None));
+    assert!(!hands_over(410_000, story.record()), "it has handed over");
+    assert!(!hands_over(290_000, None), "this boot, which began at 300 s, is that reboot");
 }
