@@ -151,6 +151,11 @@ impl Register {
             || (!self.successors.is_empty() && self.successors.values().all(|it| it.place == Place::Healthy))
     }
 
+    /// Tells whether target health has shown this successor healthy.
+    pub(super) fn serves(&self, successor: &InstanceId) -> bool {
+        !self.is_over() && self.successors.get(successor).is_some_and(|it| it.place == Place::Healthy)
+    }
+
     /// Tells whether only the owner registers there, or somebody who knows the server ids.
     fn is_left_to_others(&self) -> bool {
         self.by_owner || self.registration.needs_server_id

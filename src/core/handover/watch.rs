@@ -169,6 +169,24 @@ impl Watch {
         dead
     }
 
+    /// Takes the successors that serve for running, also those of which EC2 has told nothing.
+    pub(super) fn learn_who_serves(
+        &mut self,
+        now: BootInstant,
+        serves: impl Fn(&InstanceId) -> bool,
+        incident: &mut Incident,
+    ) {
+        let state = |id: &InstanceId| self.seen.get(id).map_or(InstanceState::Unknown, |instance| instance.state);
+        let served = self.ids.iter().filter(|id| state(id) == InstanceState::Unknown && serves(id));
+        let shown = |id: &InstanceId| self.seen.get(id).cloned().unwrap_or_else(|| untold(id));
+        let run = served.map(|id| Instance { state: InstanceState::Running, ..shown(id) });
+        let run: Vec<Instance> = run.collect();
+        if !run.is_empty() {
+            // None of them is dead.
+            let _ = self.learn(now, run, incident);
+        }
+    }
+
     fn death(&self, instance: &Instance) -> Death {
         let instance_id = instance.instance_id.clone();
         let has_run = self.told.contains(&instance_id);
@@ -188,11 +206,13 @@ impl Watch {
     fn tell(&mut self, now: BootInstant, incident: &mut Incident) {
         let news = self.running.iter().filter(|instance| !self.told.contains(&instance.instance_id));
         let ids: Vec<InstanceId> = news.clone().map(|instance| instance.instance_id.clone()).collect();
-        let zones: BTreeSet<String> = news.map(|instance| instance.availability_zone.clone()).collect();
+        let zones = news.map(|instance| instance.availability_zone.clone()).filter(|zone| !zone.is_empty());
+        let zones: BTreeSet<String> = zones.collect();
         let Some(first) = ids.first().cloned() else { return };
         self.running_at = Some(now);
         let zones = zones.into_iter().collect::<Vec<_>>().join(", ");
-        let message = format!("{} running in {zones}", successors(&ids));
+        let place = if zones.is_empty() { String::new() } else { format!(" in {zones}") };
+        let message = format!("{} running{place}", successors(&ids));
         self.told.extend(ids);
         incident.reach(now, MilestoneKind::SuccessorRunning, message, Some(first).into());
     }

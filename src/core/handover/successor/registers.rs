@@ -8,7 +8,7 @@ use crate::core::model::{BootInstant, InstanceId, Target, TargetHealth};
 
 impl SuccessorDuties {
     /// Keeps one duty to register the successors for each registration of ours, also for those found late.
-    pub(super) fn keep_registers(&mut self, situation: &Situation<'_>) {
+    pub(super) fn keep_registers(&mut self, situation: &mut Situation<'_>) {
         self.is_nowhere = situation.is_in_no_target_group() && self.plan.other_traffic_sources().is_empty();
         for registration in situation.registrations().iter().skip(self.registers.len()) {
             let group = &registration.target_group;
@@ -16,6 +16,11 @@ impl SuccessorDuties {
             let seed = seed(situation.incident, &format!("successor in {}", registration.target_group));
             let attempts = Attempts::new(DutyId::Register(self.registers.len()), situation.now, seed);
             self.registers.push(Register::new(registration.clone(), by_owner, attempts));
+        }
+        // A healthy target runs, though EC2 may not know it yet.
+        let serves = |id: &InstanceId| self.registers.iter().any(|register| register.serves(id));
+        if let Some(watch) = &mut self.watch {
+            watch.learn_who_serves(situation.now, serves, situation.incident);
         }
         self.admit(situation.now);
     }

@@ -498,3 +498,18 @@ fn asked_first(instance_ids: &[InstanceId]) -> bool {
     let token = crate::core::handover::launch::client_token(&first, 0);
     instance_ids.iter().any(|id| id.as_str() == token)
 }
+
+#[test]
+fn a_successor_that_serves_runs_though_ec2_does_not_know_it_yet() {
+    for unknown in [refusal("InvalidInstanceID.NotFound"), Answer::Instances(Vec::new())] {
+        let mut run = Launching::leaving(registrations("i-victim"));
+        run.until(60_000, &mut |_, call| match call {
+            Call::CreateFleet { .. } => launched_by_aws(&["i-new"], &[]),
+            Call::DescribeInstances { .. } => unknown.clone(),
+            other => other_calls(other),
+        });
+        assert!(run.handover.incident().has_reached(MilestoneKind::SuccessorHealthy), "{}", run.outcome());
+        assert!(run.handover.incident().has_reached(MilestoneKind::Deregistered), "{}", run.outcome());
+        assert!(run.handover.incident().has_reached(MilestoneKind::SuccessorRunning), "{}", run.outcome());
+    }
+}
